@@ -1,0 +1,27 @@
+"""A plugin-based benchmarking toolkit for diffusion classifiers.
+
+import bench
+
+summary = bench.run("digits", strategy="full", params={"draws": 50}, limit=60)
+print(summary["metrics"]["accuracy"])
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from bench.api import load_backbone, load_dataset, prompts, run
+
+__version__ = "0.1.0"
+__all__ = ["hookimpl", "load_backbone", "load_dataset", "prompts", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the Python interface on first use: plugins import this package at every start."""
+    if name in __all__:
+        return getattr(import_module("bench.api"), name)
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")

@@ -1,0 +1,101 @@
+"""The Python interface: what the commands do, as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bench.config import RunConfig, make_config
+from bench.data import load_rows
+from bench.environment import pick_device
+from bench.plugins import load_plugins
+from bench.prompts import from_template
+from bench.resolve import resolve_backbone, resolve_dataset
+from bench.runner import run as run_config
+from bench.weights import resolve as resolve_weights
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def load_dataset(
+    name: str, split: str | None = None, data_dir: str | None = None
+) -> datasets.Dataset:
+    """Return a dataset's split with the columns image, label and sample_id.
+
+    Args:
+        name: a registered name, or a folder (a value with a slash).
+        split: None: the one that is evaluated.
+        data_dir: a local copy.
+    """
+    import datasets
+
+    config, spec = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
+    return load_rows(spec, split, config.data_dir).cast_column("image", datasets.Image())
+
+
+def prompts(name: str, template: str | None = None) -> list[str]:
+    """Return the prompts of a dataset in class order.
+
+    Args:
+        name: a registered name, or a folder.
+        template: a text with `{class}` instead of the dataset's.
+    """
+    config, spec = resolve_dataset(RunConfig(dataset=name), load_plugins())
+    classes = spec.classes or tuple(load_rows(spec, None, config.data_dir).features["label"].names)
+    return list(from_template(template or spec.template, classes, spec.phrases).texts)
+
+
+def load_backbone(
+    name: str, weights: str | None = None, device: str | None = None, dtype: str | None = None
+) -> Any:
+    """Return a backbone, a `bench.backbone.Denoiser` or `Classifier`.
+
+    Args:
+        name: a registered name, or a pipeline folder.
+        weights: a Hub id or a folder instead of the backbone's own.
+        device: None: the best there is.
+        dtype: None: float32.
+    """
+    config, spec = resolve_backbone(
+        RunConfig(dataset="-", backbone=name, weights=weights), None, load_plugins()
+    )
+    source = config.weights or spec.weights
+    return spec.load()(
+        resolve_weights(source, spec.revision) if source else None,
+        device=pick_device(device),
+        dtype=dtype or "float32",
+        **spec.resolve_parameters({}),
+    )
+
+
+def run(
+    dataset: str,
+    backbone: str | None = None,
+    strategy: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Run, or go on with, a run and return the object behind `bench run --json`.
+
+    Args:
+        dataset: a registered name, or a folder.
+        backbone: None: the dataset's.
+        strategy: None: the backbone's.
+        params: the strategy's parameters.
+        settings: any other field of `bench.config.RunConfig`.
+
+    Raises:
+        bench.errors.UserError: something that you can mend; nothing was scored.
+    """
+    return run_config(
+        make_config(
+            {
+                "dataset": dataset,
+                "backbone": backbone,
+                "strategy": strategy,
+                "params": dict(params or {}),
+                **settings,
+            }
+        )
+    )

@@ -1,0 +1,107 @@
+"""The command `bench`. A command's module is imported only when it is called."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from bench import __version__
+from bench.errors import BenchError, did_you_mean
+from bench.plugins import load_plugins
+
+# name → (module, help); the command's object has the module's name.
+COMMANDS = {
+    "run": ("bench.cli.run", "Score a dataset with a backbone; goes on where it stopped."),
+    "list": ("bench.cli.list", "List datasets, backbones or strategies."),
+    "plugins": ("bench.cli.plugins", "List the installed plugins and what became of them."),
+    "show": ("bench.cli.show", "Show a stored run."),
+    "leaderboard": ("bench.cli.leaderboard", "Rank the stored runs of each dataset."),
+    "prompts": ("bench.cli.prompts", "Show the prompts of a dataset, with token counts."),
+    "classify": ("bench.cli.classify", "Classify pictures of your own."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the toolkit's commands, then those of plugins."""
+        return [*COMMANDS, *sorted(load_plugins().commands)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return a command."""
+        if name in COMMANDS:
+            command: click.Command = import_module(COMMANDS[name][0]).command
+            return command
+        return load_plugins().commands.get(name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        plugin_commands = load_plugins().commands
+        rows = [(name, help_text) for name, (_, help_text) in COMMANDS.items()]
+        rows += [(n, plugin_commands[n].get_short_help_str(80)) for n in sorted(plugin_commands)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, with close matches where there is none."""
+        name = args[0]
+        if self.get_command(ctx, name) is None:
+            close = did_you_mean(name, self.list_commands(ctx))
+            ctx.fail(f"There is no command {name!r}.{close} `bench --help` shows all of them.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bench")
+def cli() -> None:
+    """Benchmark diffusion classifiers: datasets, backbones and strategies as plugins.
+
+    Start with `bench run digits`: a diffusion classifier reads real handwritten digits in about
+    a minute, on any machine.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="bench")
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BenchError as error:
+        _fail(str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("Interrupted. The same command goes on where this one stopped.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # a defect of ours or of a plugin: say what, and how to see where
+        if os.environ.get("BENCH_TRACEBACK") == "1":
+            traceback.print_exc()
+        _fail(
+            f"Unexpected {type(error).__name__}: {error}\n"
+            "What was decided is kept. BENCH_TRACEBACK=1 shows where this happened.",
+            1,
+        )
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object, or list, on stdout."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,101 @@
+"""Options made from `RunConfig`, so that a setting is defined once."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+from click.core import ParameterSource
+from pydantic.fields import FieldInfo
+
+from bench.config import RunConfig, make_config, read_config_file
+from bench.errors import UserError
+
+_SPECIAL = {"dataset", "params"}
+
+
+def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
+    """Return a decorator that adds the options of `RunConfig`'s fields, and `--set`.
+
+    Args:
+        names: only these fields; None: all of them.
+    """
+
+    def decorate(function: Any) -> Any:
+        chosen = [n for n in RunConfig.model_fields if names is None or n in names]
+        for name in reversed(chosen):
+            if name not in _SPECIAL:
+                function = _option(name, RunConfig.model_fields[name])(function)
+        if "params" in chosen:
+            function = click.option(
+                "--set",
+                "params",
+                multiple=True,
+                metavar="KEY=VALUE",
+                envvar="BENCH_SET",
+                help=RunConfig.model_fields["params"].description,
+            )(function)
+        return function
+
+    return decorate
+
+
+def config_from_options(ctx: click.Context, config_file: str | None, **options: Any) -> RunConfig:
+    """Return the settings: option over variable over file over default.
+
+    Raises:
+        UserError: a file or value that does not work.
+    """
+    settings = read_config_file(Path(config_file)) if config_file else {}
+    for name, value in options.items():
+        source = ctx.get_parameter_source(name)
+        if source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None):
+            if name == "params":
+                value = {**settings.get("params", {}), **_parse_assignments(value)}
+            settings[name] = value
+    if settings.get("dataset") is None:
+        raise UserError("Which dataset? For a start: `bench run digits`.")
+    return make_config(settings)
+
+
+def _parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
+    values = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {assignment!r}: write it as KEY=VALUE, such as draws=100.")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
+    """One option; pydantic checks the values, so that file and variables are checked alike."""
+    kind = _plain_type(field.annotation)
+    flag = "--" + name.replace("_", "-")
+    keywords: dict[str, Any] = {
+        "help": field.description,
+        "envvar": f"BENCH_{name.upper()}",
+        "default": None,
+    }
+    if kind is bool:
+        return click.option(flag, name, is_flag=True, **{**keywords, "default": False})
+    if get_origin(kind) is Literal:
+        keywords["type"] = click.Choice(get_args(kind))
+        keywords["help"] = f"{field.description} [default: {field.default}]"
+    elif kind in (int, float):
+        keywords["type"] = kind
+        if field.default is not None:
+            keywords["help"] = f"{field.description} [default: {field.default}]"
+    else:
+        keywords["metavar"] = "TEXT" if name in ("template", "device") else name.upper()
+    return click.option(flag, name, **keywords)
+
+
+def _plain_type(annotation: Any) -> Any:
+    """Return the type without `| None`."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(arg for arg in get_args(annotation) if arg is not type(None))
+    return annotation

@@ -1,0 +1,44 @@
+"""`bench plugins`."""
+
+from __future__ import annotations
+
+import click
+
+from bench.cli.main import print_json
+from bench.plugins import load_plugins
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
+def command(as_json: bool) -> None:
+    """List the installed plugins: what each registered, or why it failed."""
+    rows = [
+        {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "module": plugin.module,
+            "status": "failed" if plugin.error else "loaded",
+            "registered": plugin.registered,
+            "error": plugin.error,
+        }
+        for plugin in load_plugins().loaded
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    from bench.cli.render import table
+
+    table(
+        ["plugin", "distribution", "version", "status", "registers"],
+        [
+            [
+                row["name"],
+                row["distribution"],
+                row["version"],
+                row["status"],
+                row["error"] or ", ".join(row["registered"]),  # type: ignore[arg-type]
+            ]
+            for row in rows
+        ],
+    )

@@ -1,0 +1,94 @@
+"""Progress of a run, as a listener to the run's events like any plugin's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from bench.hookspecs import hookimpl
+
+PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
+
+
+class Progress:
+    """A bar on a terminal, plain lines elsewhere; both on stderr."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bar: Bar | None = None
+        self.correct = self.decided = self.done = self.total = 0
+        self.started = self.printed = time.perf_counter()
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self.console.print("[dim]Checking and loading …[/]")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        if kind is KeyboardInterrupt and self.total:
+            self.console.print(
+                f"{self.done} of {self.total} images are decided and kept.", highlight=False
+            )
+
+    @hookimpl
+    def run_started(self, manifest: Mapping[str, Any], done: int, total: int) -> None:
+        """Show the bar."""
+        self.done, self.total = done, total
+        self.started = self.printed = time.perf_counter()
+        if done:
+            self.console.print(f"Going on: {done} of {total} images are decided.", highlight=False)
+        if self.console.is_terminal:
+            self.bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[accuracy]}"),
+                console=self.console,
+            )
+            self.task = self.bar.add_task(
+                manifest["run_id"], total=total, completed=done, rate="", accuracy=""
+            )
+            self.bar.start()
+
+    @hookimpl
+    def sample_scored(self, record: Mapping[str, Any]) -> None:
+        """Advance it."""
+        self.done += 1
+        self.decided += 1
+        self.correct += record["prediction"] == record["label"]
+        if record["error"]:
+            self.console.print(
+                f"{record['sample_id']}: {record['error']}", style="yellow", highlight=False
+            )
+        elapsed = time.perf_counter() - self.started
+        rate, accuracy = self.decided / elapsed, self.correct / self.decided
+        if self.bar is not None:
+            self.bar.update(
+                self.task,
+                completed=self.done,
+                rate=f"{rate:.1f} images/s",
+                accuracy=f"accuracy {accuracy:.3f}",
+            )
+        elif time.perf_counter() - self.printed > PLAIN_INTERVAL or self.done == self.total:
+            self.printed = time.perf_counter()
+            left = (self.total - self.done) / rate
+            self.console.print(
+                f"{self.done}/{self.total} images, {rate:.1f} images/s, {left:.0f} s left,"
+                f" accuracy {accuracy:.3f}",
+                highlight=False,
+            )

@@ -1,0 +1,114 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.analysis.metrics import worst_confusions
+from bench.store.folder import asked_records, read_manifest, read_summary
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """Print a table on stdout; numbers stand right."""
+    grid = Table(title=title or None, title_justify="left", header_style="bold")
+    for position, column in enumerate(columns):
+        right = all(isinstance(row[position], int | float) for row in rows) and bool(rows)
+        grid.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*[_cell(value) for value in row])
+    Console().print(grid)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def provenance(trained_on: str | None) -> str:
+    """Return how a table marks what a backbone has seen."""
+    return f"trained on {trained_on}" if trained_on else "zero-shot"
+
+
+def print_run(path: str | Path, resumed: str | None = None) -> None:
+    """Print a run: what it is, its metrics with interval, worst confusions, cost and place."""
+    path = Path(path)
+    console = Console()
+    manifest, summary = read_manifest(path), read_summary(path)
+    records = asked_records(path, manifest)
+    if resumed == "complete":
+        console.print("This run is complete; --fresh would start it over.", style="dim")
+    console.print(f"[bold]{manifest['run_id']}[/]", highlight=False)
+    console.print(_description(manifest, len(records)), highlight=False)
+    if summary is None:
+        console.print(
+            f"Not complete: {len(records)} of {len(manifest['samples'])} images are decided; the"
+            " same `bench run` goes on.",
+            style="yellow",
+        )
+        return
+    values = summary["metrics"]
+    low, high = values["accuracy_ci95"]
+    rows = [["accuracy", f"{values['accuracy']:.4f}  (95 % interval {low:.4f} – {high:.4f})"]]
+    rows += [
+        [name.replace("_", " "), f"{values[name]:.4f}"]
+        for name in values
+        if not name.startswith("accuracy")
+    ]
+    table(["metric", "value"], rows)
+    confusions = worst_confusions(records, manifest["classes"])
+    if confusions:
+        table(["true", "predicted", "images"], confusions, title="Worst confusions")
+    _print_cost(console, summary["cost"])
+    if summary["failed_samples"]:
+        failed = [r for r in records if r["error"]]
+        console.print(
+            f"{len(failed)} images failed and count as wrong, such as"
+            f" {failed[0]['sample_id']}: {failed[0]['error']}",
+            style="yellow",
+            highlight=False,
+        )
+    console.print(f"Results: {path}", highlight=False, soft_wrap=True)
+
+
+def _description(manifest: Mapping[str, Any], decided: int) -> str:
+    dataset, backbone, strategy = (manifest[k] for k in ("dataset", "backbone", "strategy"))
+    return (
+        f"{dataset['name']}/{dataset['split']}: {decided} of {dataset['n_total']} images,"
+        f" {len(manifest['classes'])} classes · {backbone['name']}"
+        f" ({provenance(backbone['trained_on'])}, {backbone['dtype']})"
+        f" · {strategy['name']} {assignments(strategy['params'])}"
+    )
+
+
+def assignments(params: Mapping[str, Any]) -> str:
+    """Return parameters as `--set` takes them: samples=5,50 keep=3,1."""
+    return " ".join(
+        f"{k}={','.join(map(str, v)) if isinstance(v, list | tuple) else v}"
+        for k, v in params.items()
+    )
+
+
+def _print_cost(console: Console, cost: Mapping[str, Any]) -> None:
+    rate = cost["images_per_second"]
+    text = f"Cost: {cost['evaluations_per_image']:,.1f} evaluations an image"
+    if rate:
+        text += f", {cost['seconds']:,.1f} s scoring ({rate:.2f} images/s)"
+    console.print(f"{text}, {cost['total_seconds']:,.1f} s in all", highlight=False)
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what a run would be and cost."""
+    rows = [[name.replace("_", " "), _plan_cell(value)] for name, value in plan.items()]
+    table(["plan", ""], rows)
+
+
+def _plan_cell(value: Any) -> str:
+    return assignments(value) if isinstance(value, Mapping) else _cell(value)

@@ -1,0 +1,61 @@
+"""`bench run`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from bench.cli.main import print_json
+from bench.cli.options import config_from_options, config_options
+from bench.errors import GateError
+
+
+@click.command()
+@click.argument("dataset", required=False, envvar="BENCH_DATASET")
+@config_options()
+@click.option("--config", "config_file", envvar="BENCH_CONFIG", help="A TOML file of settings.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and its cost; load nothing heavy.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on stdout, all else on stderr."
+)
+@click.pass_context
+def command(
+    ctx: click.Context, /, config_file: str | None, dry_run: bool, as_json: bool, **options: Any
+) -> int:
+    """Score DATASET: a registered name, or a folder of images or parquet (with a slash).
+
+    The same command goes on with a run that was interrupted, and shows one that is complete.
+    Every option can also be set by a variable BENCH_OPTION, or in a TOML file (--config).
+    """
+    config = config_from_options(ctx, config_file, **options)
+    if dry_run:
+        from bench.plan import make_plan
+
+        plan = make_plan(config)
+        if as_json:
+            print_json(plan)
+        else:
+            from bench.cli.render import print_plan
+
+            print_plan(plan)
+        return 0
+
+    from bench.cli.progress import Progress
+    from bench.plugins import load_plugins
+    from bench.runner import run
+
+    progress = Progress()
+    load_plugins().manager.register(progress)
+    with progress:
+        summary = run(config)
+    if as_json:
+        print_json(summary)
+    else:
+        from bench.cli.render import print_run
+
+        print_run(summary["results_dir"], resumed=summary.get("resumed"))
+    accuracy = summary["metrics"]["accuracy"]
+    if config.min_accuracy is not None and accuracy < config.min_accuracy:
+        raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")
+    return 3 if summary["failed_samples"] else 0

@@ -1,0 +1,50 @@
+"""Text embeddings, computed once and kept on disk by backbone and prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from bench.backbone import Denoiser
+from bench.cache import cache_dir, write_atomically
+
+
+def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.Tensor:
+    """Return the conditioning of `texts`, [P, L, D], on the backbone's device.
+
+    Each is looked up in the cache first; only missing ones are encoded, so a backbone that loads
+    its text encoder on demand may never load it. Two processes may do this at once: a file
+    appears whole, and both write the same.
+
+    Args:
+        backbone: encodes what is missing.
+        key: everything that decides an embedding besides its text: weights, dtype, spec version.
+        texts: the prompts.
+    """
+    paths = {text: _path(key, text) for text in texts}
+    embeddings = {text: _read(path) for text, path in paths.items()}
+    missing = [text for text, embedding in embeddings.items() if embedding is None]
+    if missing:
+        for text, embedding in zip(missing, backbone.encode_prompts(missing), strict=True):
+            embeddings[text] = embedding
+            data = save({"embedding": embedding.contiguous().cpu()}, metadata={"prompt": text})
+            write_atomically(paths[text], data)
+    found = [embeddings[text] for text in texts]
+    return torch.stack([e.to(backbone.device) for e in found if e is not None])
+
+
+def _path(key: str, text: str) -> Path:
+    digest = hashlib.sha256(f"{key}\n{text}".encode()).hexdigest()
+    return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
+
+
+def _read(path: Path) -> torch.Tensor | None:
+    try:
+        return load_file(path)["embedding"]
+    except (OSError, SafetensorError, KeyError):  # not there, or damaged: encode it again
+        return None

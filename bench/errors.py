@@ -1,0 +1,34 @@
+"""The errors a user meets, each with the exit code of the command that raises it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """A failure that needs no traceback to be understood. Exit code 1."""
+
+    exit_code = 1
+
+
+class UserError(BenchError):
+    """The user can fix this: a name, an option, a file. Exit code 2, before anything is scored."""
+
+    exit_code = 2
+
+
+class GateError(BenchError):
+    """A gate that the user set was not passed, such as `--min-accuracy`. Exit code 4."""
+
+    exit_code = 4
+
+
+class BenchWarning(UserWarning):
+    """Something a user should know; the command goes on."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'x' or 'y'?"` for the names closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""

@@ -1,0 +1,64 @@
+"""What a run would cost, before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench.config import RunConfig
+from bench.data import load_split
+from bench.resolve import Resolved, resolve
+from bench.runner import make_prompts
+from bench.speed import estimate, likely_device
+from bench.strategy import Problem
+
+
+def make_plan(config: RunConfig) -> dict[str, Any]:
+    """Return images, prompts, evaluations, TFLOP and an estimate of the time.
+
+    A dataset whose spec says its classes and sizes is not loaded; of a folder, the listing is.
+    Evaluations are exact for strategies with a fixed schedule and an upper bound for the others.
+
+    Raises:
+        UserError: what would stop the run before it loads anything.
+    """
+    resolved = resolve(config)
+    config, spec = resolved.config, resolved.dataset
+    split = config.split or spec.split
+    images, classes = spec.splits.get(str(split)), spec.classes
+    if images is None or classes is None:
+        loaded = load_split(spec, config.split, config.data_dir)
+        split, images, classes = loaded.split, len(loaded.sample_ids), loaded.classes
+    images = min(images, config.limit or images)
+    prompts = make_prompts(resolved, classes)
+    per_image = evaluations_at_most(resolved, np.array(prompts.class_of_prompt))
+    device = likely_device(config.device)
+    flops = resolved.backbone.flops
+    speed, source = estimate(resolved.backbone_name, device, config.dtype, flops)
+    evaluations = per_image * images
+    return {
+        "dataset": f"{spec.name}/{split}",
+        "images": images,
+        "prompts": len(prompts.texts),
+        "first_prompt": prompts.texts[0],
+        "backbone": resolved.backbone_name,
+        "trained_on": resolved.trained_on,
+        "strategy": resolved.strategy_spec.name,
+        "params": dict(resolved.strategy_parameters),
+        "device": device,
+        "dtype": config.dtype,
+        "evaluations_per_image": per_image,
+        "evaluations": evaluations,
+        "tflop": evaluations * flops / 1e12 if flops else None,
+        "seconds": round(evaluations / speed, 1) if speed else None,
+        "estimate": source,
+    }
+
+
+def evaluations_at_most(resolved: Resolved, class_of_prompt: Any) -> int:
+    """Return the evaluations an image costs at the most."""
+    draws = 1 if resolved.backbone.scorer == "classifier" else resolved.strategy_parameters["draws"]
+    problem = Problem(class_of_prompt, np.arange(draws), np.ones(draws))
+    at_most = getattr(resolved.strategy, "at_most", None)
+    return int(at_most(problem)) if at_most else len(class_of_prompt) * draws

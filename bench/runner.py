@@ -1,0 +1,260 @@
+"""A run from its settings to its summary.
+
+Everything that can be wrong is checked before weights are read: names, data, prompts, the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import identity as ids
+from bench.analysis.metrics import summarize
+from bench.config import RunConfig
+from bench.data import Split, limited, load_split
+from bench.draws import noise_bank, read_noise, timestep_grid
+from bench.engine.decided import Decided, Engine
+from bench.environment import environment, peak_memory, pick_device
+from bench.errors import UserError
+from bench.plugins import load_plugins
+from bench.prompts import Prompts, from_file, from_template
+from bench.resolve import Resolved, resolve
+from bench.speed import remember_speed
+from bench.store.folder import MANIFEST_FORMAT, RunFolder, asked_records, read_summary
+from bench.store.records import make_record
+from bench.strategy import Problem
+from bench.weights import Weights
+from bench.weights import resolve as resolve_weights
+
+
+def run(config: RunConfig) -> dict[str, Any]:
+    """Run, or go on with, the run that `config` describes.
+
+    Returns:
+        The object behind `--json`.
+
+    Raises:
+        UserError: something is wrong that the user can mend; nothing was scored.
+        KeyboardInterrupt: the same call goes on where this one stopped.
+    """
+    started = time.perf_counter()
+    resolved = resolve(config)
+    config = resolved.config
+    split = load_split(resolved.dataset, config.split, config.data_dir)
+    prompts = make_prompts(resolved, split.classes)
+    weights = find_weights(resolved)
+    check_token_lengths(resolved, weights, prompts)
+    manifest = make_manifest(resolved, split, prompts, weights)
+    path = Path(config.results, manifest["run_id"])
+    with RunFolder(path, manifest, config.fresh) as folder:
+        outstanding = folder.outstanding(config.save_errors)
+        earlier = read_summary(path)
+        if (
+            not outstanding
+            and earlier
+            and earlier["dataset"]["n_samples"] == len(folder.manifest["samples"])
+        ):
+            return {**earlier, "results_dir": str(path.resolve()), "resumed": "complete"}
+        engine = make_engine(resolved, prompts, weights)
+        events = load_plugins().manager.hook
+        total = len(folder.manifest["samples"])
+        _tell(events.run_started, manifest=manifest, done=total - len(outstanding), total=total)
+        for decided, seconds in _timed(engine.score(split.samples(outstanding), resolved.strategy)):
+            record = make_record(decided, seconds)
+            cells = decided.cells if config.save_errors else None
+            folder.append(record, cells, engine.problem.timesteps)
+            _tell(events.sample_scored, record=record)
+        summary = summarize(
+            manifest,
+            asked_records(path, folder.manifest),
+            total_seconds=time.perf_counter() - started,
+            peak_memory=peak_memory(),
+        )
+        summary["results_dir"] = str(path.resolve())
+        folder.finish(summary)
+        _remember_speed(resolved, engine, summary)
+        _tell(events.run_finished, summary=summary)
+    return summary
+
+
+def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
+    """Return the run's prompts, from the file, the template or the dataset's template."""
+    config, spec = resolved.config, resolved.dataset
+    if config.prompts:
+        return from_file(Path(config.prompts), classes)
+    return from_template(config.template or spec.template, classes, spec.phrases)
+
+
+def find_weights(resolved: Resolved) -> Weights | None:
+    """Return the backbone's weights, located but not read; None where it needs none."""
+    weights = resolved.config.weights or resolved.backbone.weights
+    if weights is None:
+        return None
+    return resolve_weights(weights, resolved.config.revision or resolved.backbone.revision)
+
+
+def check_token_lengths(resolved: Resolved, weights: Weights | None, prompts: Prompts) -> None:
+    """Refuse prompts that the tokenizer would cut, where the backbone can count tokens."""
+    count = getattr(resolved.backbone.load(), "token_counts", None)
+    if count is None:
+        return
+    counts, most = count(weights, prompts.texts)
+    for source, text, n in zip(prompts.sources, prompts.texts, counts, strict=True):
+        if n > most:
+            raise UserError(
+                f"{source}: the prompt has {n} tokens and would be cut at {most}: {text!r}."
+            )
+
+
+def make_manifest(
+    resolved: Resolved, split: Split, prompts: Prompts, weights: Weights | None
+) -> dict[str, Any]:
+    """Return what the run is: identity, settings, samples, and where it was made."""
+    config = resolved.config
+    scoring: dict[str, Any] = {}
+    if resolved.backbone.scorer == "denoiser":
+        scoring = {
+            "loss": config.loss,
+            "space": config.space,
+            "draw_plan": "grid",
+            "noise": f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
+        }
+    identity = {
+        "version": ids.IDENTITY_VERSION,
+        "dataset": {
+            "name": resolved.dataset.name,
+            "version": split.version,
+            "split": split.split,
+            "fingerprint": split.fingerprint,
+        },
+        "prompts": ids.digest({"texts": prompts.texts, "classes": prompts.class_of_prompt}),
+        "backbone": {
+            "name": resolved.backbone.name,
+            "version": resolved.backbone.version,
+            "weights": weights.fingerprint if weights else None,
+            "dtype": config.dtype,
+            "parameters": dict(resolved.backbone_parameters),
+        },
+        "scoring": scoring,
+        "strategy": {
+            "name": resolved.strategy_spec.name,
+            "version": resolved.strategy_spec.version,
+            "params": dict(resolved.strategy_parameters),
+        },
+        "seed": config.seed,
+    }
+    strategy = {
+        "name": resolved.strategy_spec.name,
+        "version": resolved.strategy_spec.version,
+        "params": dict(resolved.strategy_parameters),
+    }
+    return {
+        "format": MANIFEST_FORMAT,
+        "run_id": ids.run_id(
+            split.name, resolved.backbone_name, resolved.strategy_spec.name, identity
+        ),
+        "identity": identity,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config.model_dump(),
+        "dataset": {
+            "name": split.name,
+            "version": split.version,
+            "split": split.split,
+            "n_total": len(split.sample_ids),
+        },
+        "backbone": {
+            "name": resolved.backbone_name,
+            "version": resolved.backbone.version,
+            "weights": weights.location if weights else None,
+            "revision": weights.revision if weights else None,
+            "dtype": config.dtype,
+            "trained_on": resolved.trained_on,
+        },
+        "strategy": strategy,
+        "classes": list(split.classes),
+        "prompts": [list(row) for row in zip(prompts.texts, prompts.class_of_prompt, strict=True)],
+        "samples": limited(split.sample_ids, split.labels, config.limit),
+        "environment": environment(),
+    }
+
+
+def make_engine(resolved: Resolved, prompts: Prompts, weights: Weights | None) -> Engine:
+    """Load the backbone and make the engine that fits it."""
+    config, spec = resolved.config, resolved.backbone
+    backbone = spec.load()(
+        weights,
+        device=pick_device(config.device),
+        dtype=config.dtype,
+        **resolved.backbone_parameters,
+    )
+    class_of_prompt = np.array(prompts.class_of_prompt)
+    if spec.scorer == "classifier":
+        from bench.engine.classifying import ClassifyingEngine
+
+        one_draw = Problem(class_of_prompt, np.zeros(1, np.int64), np.ones(1), config.seed)
+        return ClassifyingEngine(backbone, prompts.texts, one_draw, config.batch_size or 16)
+
+    from bench.engine.denoising import DenoisingEngine
+    from bench.engine.embeddings import embed_prompts
+    from bench.engine.scoring import coefficients
+
+    n_draws = resolved.strategy_parameters["draws"]
+    timesteps = timestep_grid(n_draws, len(backbone.alphas_cumprod))
+    shape = tuple(backbone.latent_shape)
+    noise = (
+        read_noise(Path(config.noise), n_draws, shape)
+        if config.noise
+        else noise_bank(config.seed, n_draws, shape)
+    )
+    key = f"{spec.name} {spec.version} {weights.fingerprint if weights else ''} {config.dtype}"
+    return DenoisingEngine(
+        backbone,
+        embed_prompts(backbone, key, prompts.texts),
+        Problem(class_of_prompt, timesteps, np.ones(n_draws), config.seed),
+        coefficients(
+            backbone.alphas_cumprod,
+            timesteps,
+            backbone.prediction_type,
+            config.space,
+            backbone.device,
+        ),
+        noise,
+        config.loss,
+        config.batch_size or 64,
+    )
+
+
+def _noise_hash(resolved: Resolved) -> str:
+    bank = read_noise(Path(str(resolved.config.noise)), resolved.strategy_parameters["draws"])
+    return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
+
+
+def _remember_speed(resolved: Resolved, engine: Engine, summary: dict[str, Any]) -> None:
+    cost = summary["cost"]
+    if engine.device and cost["seconds"] > 1:
+        speed = cost["evaluations"] / cost["seconds"]
+        remember_speed(resolved.backbone_name, engine.device, resolved.config.dtype, speed)
+
+
+def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
+    """Yield each decision with the seconds since the one before it, or since scoring began."""
+    last = time.perf_counter()
+    for decided in decisions:
+        now = time.perf_counter()
+        yield decided, now - last
+        last = now
+
+
+def _tell(hook: Callable[..., Any], **event: Any) -> None:
+    """Tell the plugins; one that fails to listen does not end the run."""
+    try:
+        hook(**event)
+    except Exception as error:
+        warnings.warn(f"A plugin failed to handle a run event: {error!r}", stacklevel=2)

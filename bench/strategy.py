@@ -1,0 +1,198 @@
+"""The strategy contract: ask for cells, be told their errors, decide. numpy only.
+
+A strategy never sees the model, so it runs on a model and on recorded errors alike:
+
+    session = strategy.start(problem)
+    while (request := session.ask()) is not None:
+        session.tell(request, reply)
+    session.outcome()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import erf, inf, sqrt
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One image's question, the same for every image of a run.
+
+    Attributes:
+        class_of_prompt: int64 [P], the class index of each prompt.
+        timesteps: int64 [N], the timestep of each draw. A classifier backbone has one draw.
+        weights: float64 [N], the weight of each draw in a score; all ones unless the user asked.
+        seed: for strategies that choose at random.
+        can_linearise: whether the backbone offers gradients to its conditioning.
+    """
+
+    class_of_prompt: Ints
+    timesteps: Ints
+    weights: Floats
+    seed: int = 0
+    can_linearise: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """A block of cells: each of `prompts` on each of `draws` (int64 indices)."""
+
+    prompts: Ints
+    draws: Ints
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The errors asked for, float32 [len(prompts), len(draws)], and their cost in evaluations."""
+
+    values: NDArray[np.float32]
+    cost: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy concludes of one image.
+
+    Attributes:
+        ranking: int64 [C], class indices, best first.
+        scores: float64 [C], by class: the score of its best prompt (lower is better).
+        draws: int64 [C], by class: the draws behind that score.
+        margin: mean difference of the errors of runner-up and winner on the draws they share.
+        margin_stderr: its standard error.
+        confidence: probability that the winner beats the runner-up, from margin and stderr.
+    """
+
+    ranking: Ints
+    scores: Floats
+    draws: Ints
+    margin: float
+    margin_stderr: float
+    confidence: float
+
+
+class Session(Protocol):
+    """One image under way. One request is outstanding at a time."""
+
+    def ask(self) -> Evaluate | None:
+        """Return the cells wanted next, or None when decided."""
+
+    def tell(self, request: Evaluate, reply: Reply) -> None:
+        """Take the errors of the request that `ask` returned last."""
+
+    def outcome(self) -> Outcome:
+        """Return the decision; called once `ask` has returned None."""
+
+
+class Strategy(Protocol):
+    """Made from its spec's parameters; raises ValueError on values that do not make sense.
+
+    It may also have `at_most(problem) -> int`, the evaluations an image costs at the most, for
+    the plan; without it the plan assumes every prompt on every draw.
+    """
+
+    draws: int
+
+    def start(self, problem: Problem) -> Session:
+        """Begin an image."""
+
+
+class ErrorTable:
+    """The errors of one image as they come in; what most sessions keep.
+
+    Attributes:
+        errors: float32 [P, N], NaN where a cell has not been evaluated.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        shape = (len(problem.class_of_prompt), len(problem.timesteps))
+        self.errors = np.full(shape, np.nan, dtype=np.float32)
+
+    def tell(self, request: Evaluate, reply: Reply) -> None:
+        """Enter the errors of `request`."""
+        self.errors[np.ix_(request.prompts, request.draws)] = reply.values
+
+    def draws(self) -> Ints:
+        """Return int64 [P]: how many draws each prompt has."""
+        return np.asarray(np.isfinite(self.errors).sum(axis=1), dtype=np.int64)
+
+    def scores(self) -> Floats:
+        """Return float64 [P]: each prompt's weighted mean error over its draws, inf without one."""
+        known = np.isfinite(self.errors)
+        weights = np.where(known, self.problem.weights, 0.0)
+        sums = np.where(known, self.errors, 0.0).astype(np.float64) * weights
+        total = weights.sum(axis=1)
+        scores: Floats = np.divide(
+            sums.sum(axis=1), total, out=np.full(len(total), inf), where=total > 0
+        )
+        return scores
+
+    def outcome(self, survived: Sequence[int] | Ints | None = None) -> Outcome:
+        """Rank the classes and measure the margin.
+
+        Args:
+            survived: [P], for how many stages each prompt survived: more ranks before fewer,
+                whatever the score. None: by score alone. Ties go to the lower prompt index.
+        """
+        scores, draws = self.scores(), self.draws()
+        stages = np.zeros(len(scores)) if survived is None else np.asarray(survived)
+        order = np.lexsort((np.arange(len(scores)), scores, -stages))
+        classes = self.problem.class_of_prompt[order]
+        ranking, first = np.unique(classes, return_index=True)
+        best = order[np.sort(first)]  # each class's best prompt, best class first
+        ranking = self.problem.class_of_prompt[best]
+        by_class = best[np.argsort(ranking)]
+        margin, stderr = self._margin(best)
+        return Outcome(
+            ranking=ranking,
+            scores=scores[by_class],
+            draws=draws[by_class],
+            margin=margin,
+            margin_stderr=stderr,
+            confidence=_normal_cdf(margin / stderr) if stderr > 0 else float(margin > 0 or 0.5),
+        )
+
+    def _margin(self, best: Ints) -> tuple[float, float]:
+        if len(best) < 2:
+            return inf, 0.0
+        difference = (self.errors[best[1]] - self.errors[best[0]]).astype(np.float64)
+        shared = np.isfinite(difference)
+        return paired_mean(difference[shared], self.problem.weights[shared])
+
+
+def paired_mean(difference: Floats, weights: Floats) -> tuple[float, float]:
+    """Return mean and standard error of paired differences in timestep order.
+
+    The variance is taken from neighbouring timesteps (the successive-difference estimator for
+    systematic samples, Wolter, *Introduction to Variance Estimation*, 2007, ch. 8): the draws are
+    stratified over the timesteps, and the trend along them is not noise.
+
+    Args:
+        difference: float64 [n], ordered by timestep.
+        weights: float64 [n], relative weight of each draw.
+
+    Returns:
+        The weighted mean and its standard error; (0, 0) of nothing, an error of inf of one.
+    """
+    n = len(difference)
+    if n == 0:
+        return 0.0, 0.0
+    total = float(weights.sum())
+    mean = float(difference @ weights) / total
+    if n == 1:
+        return mean, inf
+    steps = np.diff(difference * weights)
+    variance = float(steps @ steps) / (2 * (n - 1))
+    return mean, sqrt(n * variance) / total
+
+
+def _normal_cdf(z: float) -> float:
+    return 0.5 * (1.0 + erf(z / sqrt(2.0)))

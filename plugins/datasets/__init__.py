@@ -1,0 +1,68 @@
+"""Datasets: each loads one split as a `datasets.Dataset` with the columns image and label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench import hookimpl
+
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+# UC Merced's labels are the folder names in alphabetical order; these are the names in words,
+# each with what stands for {class} in a prompt, article included.
+_UCMERCED = {
+    "agricultural": "agricultural land",
+    "airplane": "an airplane",
+    "baseball diamond": "a baseball diamond",
+    "beach": "a beach",
+    "buildings": "buildings",
+    "chaparral": "chaparral",
+    "dense residential": "a dense residential area",
+    "forest": "a forest",
+    "freeway": "a freeway",
+    "golf course": "a golf course",
+    "harbor": "a harbor",
+    "intersection": "an intersection",
+    "medium residential": "a medium residential area",
+    "mobile home park": "a mobile home park",
+    "overpass": "an overpass",
+    "parking lot": "a parking lot",
+    "river": "a river",
+    "runway": "a runway",
+    "sparse residential": "a sparse residential area",
+    "storage tanks": "storage tanks",
+    "tennis court": "a tennis court",
+}
+
+
+@hookimpl
+def register_datasets(register: Callable[..., None]) -> None:
+    """Register the datasets."""
+    register(
+        "digits",
+        target="bench_plugins.datasets.digits:Digits",
+        summary="scikit-learn's 1,797 handwritten digits, 8×8 pixels; nothing to download",
+        classes=_DIGITS,
+        template="a handwritten digit {class}",
+        splits={"test": 360, "train": 1437},
+        split="test",
+        backbone="tiny-digits",
+        homepage="https://archive.ics.uci.edu/dataset/80",
+    )
+    register(
+        "folder",
+        target="bench_plugins.datasets.folder:Folder",
+        summary="any folder of images (a folder a class) or parquet files: bench run ./my-images",
+        template="a photo of a {class}",
+    )
+    register(
+        "ucmerced",
+        target="bench_plugins.datasets.ucmerced:UCMerced",
+        summary="UC Merced Land Use: 2,100 aerial images, 256×256 pixels",
+        classes=tuple(_UCMERCED),
+        phrases=_UCMERCED,
+        template="a satellite photo of {class}",
+        splits={"test": 420, "train": 1680},
+        split="test",
+        homepage="http://weegee.vision.ucmerced.edu/datasets/landuse.html",
+    )

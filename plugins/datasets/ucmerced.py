@@ -1,0 +1,135 @@
+"""UC Merced Land Use (Yang & Newsam, ACM GIS 2010)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import warnings
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from bench.cache import cache_dir, write_atomically
+from bench.data import Sample, image_bytes, unique_ids
+from bench.errors import BenchWarning, UserError
+from bench_plugins.datasets.folder import load_images, load_parquet
+
+HUB_ID = "blanchon/UC_Merced"
+TEST_SHARE = 0.2  # of each class, also among images that the list does not know
+
+
+class UCMerced:
+    """2,100 aerial images of 21 classes, 100 a class, most of them 256×256 pixels.
+
+    The Hub's copy has one split and no file names, so an image's split is decided by its pixels:
+    `ucmerced_split.csv` lists the SHA-256 (first 16 hex digits) of the RGB bytes of all 2,099
+    distinct images (`airplane` has one exact duplicate) with their class and split.
+    """
+
+    def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
+        """Return a split. The sample ids are the pixel hashes.
+
+        Args:
+            split: `test` (20 a class) or `train`.
+            data_dir: a local copy, parquet in the Hub's layout or a folder of images a class.
+        """
+        rows = _local(data_dir) if data_dir else _from_hub()
+        _check_classes(rows, data_dir or HUB_ID)
+        rows = rows.cast_column("image", datasets.Image(decode=False))
+        hashes = _pixel_hashes(rows)
+        splits = assign_splits(hashes, rows["label"])
+        chosen = [row for row, found in enumerate(splits) if found == split]
+        chosen_rows = rows.select(chosen).select_columns(["image", "label"])
+        ids = unique_ids([hashes[row] for row in chosen])
+        return datasets.Dataset(
+            chosen_rows.add_column("sample_id", ids).data, split=datasets.NamedSplit(str(split))
+        )
+
+
+def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
+    """Return each image's split: the list's, or for unknown images a seeded stratified one."""
+    with (files(__package__) / "ucmerced_split.csv").open(newline="", encoding="utf-8") as file:
+        listed = {row["pixel_sha256"]: row["split"] for row in csv.DictReader(file)}
+    splits = [listed.get(pixels, "") for pixels in hashes]
+    unknown = [row for row, split in enumerate(splits) if not split]
+    if unknown:
+        warnings.warn(
+            f"{len(unknown)} of {len(hashes)} images are not in UC Merced's list of 2,099 (edited,"
+            " rescaled or others): a fifth of each class of them, by a hash, counts as test.",
+            BenchWarning,
+            stacklevel=2,
+        )
+    by_class: dict[int, list[int]] = {}
+    for row in unknown:
+        by_class.setdefault(labels[row], []).append(row)
+    for rows in by_class.values():
+        rows.sort(key=lambda row: hashlib.sha256(f"split {hashes[row]}".encode()).hexdigest())
+        test = round(TEST_SHARE * len(rows))
+        for position, row in enumerate(rows):
+            splits[row] = "test" if position < test else "train"
+    return splits
+
+
+def _local(data_dir: str) -> datasets.Dataset:
+    folder = Path(data_dir)
+    if any(folder.rglob("*.parquet")):
+        return load_parquet(folder, None)
+    # The original archive keeps its classes in UCMerced_LandUse/Images.
+    nested = next((p for p in sorted(folder.rglob("Images")) if p.is_dir()), folder)
+    return load_images(nested, "all")
+
+
+def _from_hub() -> datasets.Dataset:
+    try:
+        return datasets.load_dataset(HUB_ID, split="train")
+    except Exception as error:  # the Hub's client raises many kinds
+        raise UserError(
+            f"UC Merced ({HUB_ID}) is not on this machine, and the Hub did not give it"
+            f" ({type(error).__name__}).\n"
+            "Say where a local copy is with --data-dir FOLDER (parquet in the Hub's layout, or a"
+            " folder of images a class), or fetch it where there is a network with:\n"
+            f"  hf download --repo-type dataset {HUB_ID} --local-dir FOLDER"
+        ) from error
+
+
+def _check_classes(rows: datasets.Dataset, source: str) -> None:
+    """Labels must be the 21 classes in order, whatever the spelling of their names."""
+    from bench.plugins import load_plugins
+
+    known = [_key(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
+    found = [_key(name) for name in rows.features["label"].names]
+    if found != known:
+        missing = sorted(set(known) - set(found)) or sorted(set(found) - set(known))
+        raise UserError(
+            f"{source} does not hold UC Merced's 21 classes in order: found {len(found)},"
+            f" differing at {missing[:3]}. For another dataset, name its folder instead."
+        )
+
+
+def _key(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalpha())
+
+
+def _pixel_hashes(rows: datasets.Dataset) -> list[str]:
+    """Return each image's pixel hash; computed once for the same files, then read back."""
+    encoded = hashlib.sha256()
+    for row in rows:
+        encoded.update(hashlib.sha256(image_bytes(row["image"])).digest())
+    memo = cache_dir("pixel-hashes") / f"{encoded.hexdigest()}.json"
+    try:
+        hashes: list[str] = json.loads(memo.read_text())
+    except (OSError, ValueError):
+        hashes = [_pixel_hash(row["image"]) for row in rows]
+        write_atomically(memo, json.dumps(hashes))
+    return hashes
+
+
+def _pixel_hash(image: dict[str, Any]) -> str:
+    try:
+        pixels = Sample("", 0, image).open().convert("RGB").tobytes()
+    except Exception:  # corrupt: it fails when it is scored; here it only needs an id
+        pixels = image_bytes(image)
+    return hashlib.sha256(pixels).hexdigest()[:16]

@@ -1,0 +1,109 @@
+"""The published elimination (Li et al., ICCV 2023, algorithm 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.draws import sub_grid
+from bench.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+
+
+class Adaptive:
+    """Stage by stage, evaluate the surviving prompts on a denser sub-grid and keep the best.
+
+    Stage i adds the draws of its sub-grid of `samples[i]` that earlier stages have not used; a
+    prompt's score is the mean over all its draws so far; the `keep[i]` prompts with the lowest
+    scores go on. Ties go to the lower prompt index.
+
+    Args:
+        samples: draws of each stage's sub-grid.
+        keep: prompts kept after each stage; not growing, and 1 at the end.
+        draws: N, the draws of the plan; None: the largest of `samples`.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[int] = (50, 500),
+        keep: Sequence[int] = (5, 1),
+        draws: int | None = None,
+    ) -> None:
+        self.samples, self.keep = tuple(samples), tuple(keep)
+        self.draws = max(self.samples, default=0) if draws is None else draws
+        if not self.samples or len(self.samples) != len(self.keep):
+            raise ValueError(
+                f"samples={_text(samples)} and keep={_text(keep)} must have as many stages as"
+                " each other, such as samples=50,500 keep=5,1"
+            )
+        if min(self.samples) < 1 or min(self.keep) < 1:
+            raise ValueError("every stage needs at least one draw and keeps at least one prompt")
+        if self.keep[-1] != 1:
+            raise ValueError(f"keep={_text(keep)} must end with 1, so that one prompt wins")
+        if any(later > earlier for earlier, later in zip(self.keep, self.keep[1:], strict=False)):
+            raise ValueError(f"keep={_text(keep)} must not grow: a prompt once dropped is gone")
+        if max(self.samples) > self.draws:
+            raise ValueError(
+                f"samples={_text(samples)}: a stage cannot have more than draws={self.draws}"
+            )
+
+    def start(self, problem: Problem) -> AdaptiveSession:
+        """Begin an image."""
+        return AdaptiveSession(self, problem)
+
+    def at_most(self, problem: Problem) -> int:
+        """Return the evaluations an image costs; the schedule fixes them."""
+        active, used, total = len(problem.class_of_prompt), set[int](), 0
+        for stage, (n, keep) in enumerate(zip(self.samples, self.keep, strict=True)):
+            if stage and active == 1:
+                break
+            grid = set(sub_grid(n, len(problem.timesteps)).tolist())
+            total += active * len(grid - used)
+            used |= grid
+            active = min(active, keep)
+        return total
+
+
+class AdaptiveSession:
+    """One image in one of the stages."""
+
+    def __init__(self, strategy: Adaptive, problem: Problem) -> None:
+        self.strategy = strategy
+        self.table = ErrorTable(problem)
+        self.active = np.arange(len(problem.class_of_prompt))
+        self.survived = np.zeros(len(self.active), dtype=np.int64)
+        self.used = np.zeros(len(problem.timesteps), dtype=bool)
+        self.stage = 0
+
+    def ask(self) -> Evaluate | None:
+        """Return the surviving prompts on the draws that this stage adds."""
+        while self.stage < len(self.strategy.samples):
+            if self.stage and len(self.active) == 1:
+                return None  # decided: more draws of the winner would tell nothing
+            grid = sub_grid(self.strategy.samples[self.stage], len(self.used))
+            fresh = grid[~self.used[grid]]
+            if len(fresh):
+                return Evaluate(self.active, fresh)
+            self._eliminate()  # a stage may add nothing: all its draws are there already
+        return None
+
+    def tell(self, request: Evaluate, reply: Reply) -> None:
+        """Take the stage's errors and drop the worst prompts."""
+        self.table.tell(request, reply)
+        self.used[request.draws] = True
+        self._eliminate()
+
+    def _eliminate(self) -> None:
+        scores = self.table.scores()[self.active]
+        best = np.argsort(scores, kind="stable")[: self.strategy.keep[self.stage]]
+        self.active = np.sort(self.active[best])
+        self.survived[self.active] += 1
+        self.stage += 1
+
+    def outcome(self) -> Outcome:
+        """Rank by how long a prompt survived, then by score."""
+        return self.table.outcome(self.survived)
+
+
+def _text(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))

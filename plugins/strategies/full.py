@@ -1,0 +1,48 @@
+"""The exhaustive sweep."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+
+
+class Full:
+    """Every prompt on every draw: the decision that all other strategies try to reach for less."""
+
+    def __init__(self, draws: int = 500) -> None:
+        if draws < 1:
+            raise ValueError(f"draws={draws}: at least one draw is needed")
+        self.draws = draws
+
+    def start(self, problem: Problem) -> FullSession:
+        """Begin an image."""
+        return FullSession(problem)
+
+    def at_most(self, problem: Problem) -> int:
+        """Return the evaluations an image costs."""
+        return len(problem.class_of_prompt) * len(problem.timesteps)
+
+
+class FullSession:
+    """One block of all cells."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.table = ErrorTable(problem)
+        self.asked = False
+
+    def ask(self) -> Evaluate | None:
+        """Return all cells once."""
+        if self.asked:
+            return None
+        self.asked = True
+        prompts, draws = self.table.errors.shape
+        return Evaluate(np.arange(prompts), np.arange(draws))
+
+    def tell(self, request: Evaluate, reply: Reply) -> None:
+        """Take the errors."""
+        self.table.tell(request, reply)
+
+    def outcome(self) -> Outcome:
+        """Rank the classes by score."""
+        return self.table.outcome()
