@@ -9,7 +9,7 @@ from bench.config import RunConfig, make_config
 from bench.data import load_rows
 from bench.environment import pick_device
 from bench.plugins import load_plugins
-from bench.prompts import from_template
+from bench.prompting import from_template
 from bench.resolve import resolve_backbone, resolve_dataset
 from bench.runner import run as run_config
 from bench.weights import resolve as resolve_weights

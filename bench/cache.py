@@ -11,7 +11,11 @@ def cache_dir(*parts: str) -> Path:
     """Return a folder of the cache, made if need be: `BENCH_CACHE_DIR`, or `~/.cache/bench`."""
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("BENCH_CACHE_DIR") or user / "bench", *parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only home must not stop a run: what is cached can be made again
+        folder = Path(tempfile.gettempdir(), f"bench-cache-{os.getpid()}", *parts)
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

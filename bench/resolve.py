@@ -76,8 +76,6 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
 def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, DatasetSpec]:
     """Find the dataset; a value with a slash is a folder."""
     if is_path(config.dataset):
-        if config.data_dir:
-            raise UserError("--data-dir goes with a registered dataset, not with a folder.")
         config = config.model_copy(update={"dataset": FOLDER, "data_dir": config.dataset})
     spec = _get(plugins.datasets, config.dataset)
     if spec.name == FOLDER and not config.data_dir:
@@ -151,6 +149,15 @@ def _strategy(
         given = {**backbone.strategy_parameters, **given}
     else:
         spec = _default(plugins.strategies)
+    return spec, *make_strategy(spec, given)
+
+
+def make_strategy(spec: StrategySpec, given: Mapping[str, Any]) -> tuple[dict[str, Any], Strategy]:
+    """Return the strategy made from the parameters given, and all parameters with their values.
+
+    Raises:
+        UserError: a parameter is unknown, or its value makes no sense.
+    """
     parameters = spec.resolve_parameters(given)
     target = spec.load()
     try:
@@ -158,4 +165,4 @@ def _strategy(
     except ValueError as error:
         raise UserError(f"Strategy {spec.name!r}: {error}.") from None
     draws = getattr(strategy, "draws", parameters.get("draws", 500))
-    return spec, {**parameters, "draws": draws}, strategy
+    return {**parameters, **getattr(strategy, "settled", {}), "draws": draws}, strategy

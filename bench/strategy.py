@@ -95,7 +95,8 @@ class Strategy(Protocol):
     """Made from its spec's parameters; raises ValueError on values that do not make sense.
 
     It may also have `at_most(problem) -> int`, the evaluations an image costs at the most, for
-    the plan; without it the plan assumes every prompt on every draw.
+    the plan; without it the plan assumes every prompt on every draw. And it may have `settled`,
+    a mapping of those of its parameters that follow from others, as they are to be recorded.
     """
 
     draws: int
@@ -115,25 +116,29 @@ class ErrorTable:
         self.problem = problem
         shape = (len(problem.class_of_prompt), len(problem.timesteps))
         self.errors = np.full(shape, np.nan, dtype=np.float32)
+        # Running sums, so that scores cost O(P) at any time. They do not depend on the order of
+        # the draws: float64 holds sums of thousands of such float32 values exactly, or nearly.
+        self._draws = np.zeros(shape[0], dtype=np.int64)
+        self._sums = np.zeros(shape[0])
+        self._weights = np.zeros(shape[0])
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Enter the errors of `request`."""
+        """Enter the errors of `request`, none of whose cells has been entered before."""
         self.errors[np.ix_(request.prompts, request.draws)] = reply.values
+        weights = self.problem.weights[request.draws]
+        self._draws[request.prompts] += len(request.draws)
+        self._sums[request.prompts] += (reply.values.astype(np.float64) * weights).sum(axis=1)
+        self._weights[request.prompts] += weights.sum()
 
     def draws(self) -> Ints:
         """Return int64 [P]: how many draws each prompt has."""
-        return np.asarray(np.isfinite(self.errors).sum(axis=1), dtype=np.int64)
+        return self._draws.copy()
 
     def scores(self) -> Floats:
         """Return float64 [P]: each prompt's weighted mean error over its draws, inf without one."""
-        known = np.isfinite(self.errors)
-        weights = np.where(known, self.problem.weights, 0.0)
-        sums = np.where(known, self.errors, 0.0).astype(np.float64) * weights
-        total = weights.sum(axis=1)
-        scores: Floats = np.divide(
-            sums.sum(axis=1), total, out=np.full(len(total), inf), where=total > 0
-        )
-        return scores
+        means = np.full(len(self._sums), inf)
+        np.divide(self._sums, self._weights, out=means, where=self._weights > 0)
+        return means
 
     def outcome(self, survived: Sequence[int] | Ints | None = None) -> Outcome:
         """Rank the classes and measure the margin.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ def leaderboard(results: Path, dataset: str | None = None) -> list[dict[str, Any
     """Return the rows of every dataset's board, best accuracy first.
 
     Rows of one board share dataset, version and split. A rank is counted only among rows of a
-    kind: measured on the whole split, and either zero-shot or trained on the same thing. Subsets
-    and reported results stand beside them without a rank.
+    kind: measured on the whole split, and either zero-shot or trained on the same thing. Subsets,
+    replays and reported results stand beside them without a rank.
 
     Args:
         results: the folder of runs; `published/` and `reported.json` files below it are included.
@@ -51,7 +51,7 @@ def _measured(results: Path) -> Iterable[dict[str, Any]]:
         manifest = read_manifest(path)
         data, metrics, cost = summary["dataset"], summary["metrics"], summary["cost"]
         yield {
-            "kind": "measured" if data["n_samples"] == data["n_total"] else "subset",
+            "kind": _kind(summary),
             "dataset": data["name"],
             "version": data["version"],
             "split": data["split"],
@@ -67,6 +67,13 @@ def _measured(results: Path) -> Iterable[dict[str, Any]]:
             "seconds": cost["seconds"],
             "source": f"run {manifest['run_id']}",
         }
+
+
+def _kind(summary: Mapping[str, Any]) -> str:
+    if "replayed_from" in summary:
+        return "replayed"
+    data = summary["dataset"]
+    return "measured" if data["n_samples"] == data["n_total"] else "subset"
 
 
 def _reported(results: Path) -> Iterable[dict[str, Any]]:

@@ -104,6 +104,11 @@ def summarize(
 ) -> dict[str, Any]:
     """Return a run's summary, the object that `bench run --json` prints (but for its folder)."""
     failed = sum(r["error"] is not None for r in records)
+    costs = cost(records, total_seconds, peak_memory)
+    replayed = {}
+    if "replayed_from" in manifest:  # no model ran: its time is not known
+        replayed = {"replayed_from": manifest["replayed_from"]}
+        costs.update(seconds=None, images_per_second=None)
     return {
         "run_id": manifest["run_id"],
         "status": "complete" if not failed else "failed_samples",
@@ -111,6 +116,7 @@ def summarize(
         "backbone": manifest["backbone"],
         "strategy": manifest["strategy"],
         "metrics": metrics(records, len(manifest["classes"])),
-        "cost": cost(records, total_seconds, peak_memory),
+        "cost": costs,
         "failed_samples": failed,
+        **replayed,
     }

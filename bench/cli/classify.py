@@ -52,7 +52,7 @@ def command(
     config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)
     from bench.classify import classify
 
-    answers = classify(config.model_copy(update={"dataset": dataset or ""}), images, names)
+    answers = classify(config, images, names)
     if as_json:
         print_json(answers)
     else:

@@ -43,7 +43,9 @@ def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
     return decorate
 
 
-def config_from_options(ctx: click.Context, config_file: str | None, **options: Any) -> RunConfig:
+def config_from_options(
+    ctx: click.Context, config_file: str | None, dataset: str | None = None, **options: Any
+) -> RunConfig:
     """Return the settings: option over variable over file over default.
 
     Raises:
@@ -54,14 +56,21 @@ def config_from_options(ctx: click.Context, config_file: str | None, **options: 
         source = ctx.get_parameter_source(name)
         if source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None):
             if name == "params":
-                value = {**settings.get("params", {}), **_parse_assignments(value)}
+                value = {**settings.get("params", {}), **parse_assignments(value)}
             settings[name] = value
+    if dataset is not None:
+        settings["dataset"] = dataset
     if settings.get("dataset") is None:
         raise UserError("Which dataset? For a start: `bench run digits`.")
     return make_config(settings)
 
 
-def _parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
+def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
+    """Return what `--set KEY=VALUE` said, as text.
+
+    Raises:
+        UserError: one is not of that form.
+    """
     values = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")

@@ -85,6 +85,7 @@ def _description(manifest: Mapping[str, Any], decided: int) -> str:
         f" {len(manifest['classes'])} classes · {backbone['name']}"
         f" ({provenance(backbone['trained_on'])}, {backbone['dtype']})"
         f" · {strategy['name']} {assignments(strategy['params'])}"
+        + (f" · replayed from {manifest['replayed_from']}" if "replayed_from" in manifest else "")
     )
 
 

@@ -61,6 +61,10 @@ class Batch:
 class DenoisingEngine:
     """Scores images with a denoiser.
 
+    Batches are always of one size, the last one filled up with a cell of its own: the low bits of
+    a result depend on the batch's shape, and a run that goes on after a kill must equal one that
+    was never stopped.
+
     Args:
         backbone: the denoiser.
         conditioning: [P, L, D], the embedded prompts.
@@ -130,7 +134,8 @@ class DenoisingEngine:
         """Yield samples with their latent, float32 [C, H, W], or why there is none."""
         for group in open_images(samples, ENCODE_BATCH):
             images = [image for _, image in group if not isinstance(image, str)]
-            latents = iter(self.backbone.encode_images(images) if images else ())
+            filled = images + images[-1:] * (ENCODE_BATCH - len(images))
+            latents = iter(self.backbone.encode_images(filled) if images else ())
             for sample, image in group:
                 yield sample, image if isinstance(image, str) else next(latents).float()
 
@@ -178,7 +183,7 @@ class DenoisingEngine:
             )
             return torch.cat([self._evaluate(_part(batch, half)) for half in halves])
         try:
-            return self._forward(batch)
+            return self._forward(_filled(batch, self.batch_size))[: len(batch.prompts)]
         except torch.OutOfMemoryError:
             if self.batch_size == 1:
                 raise
@@ -213,6 +218,11 @@ def _cut(queue: deque[Block], size: int) -> Batch:
             queue.popleft()
     latents = torch.cat([f.latent.expand(count, *f.latent.shape) for f, _, count in parts])
     return Batch(np.concatenate(prompts), np.concatenate(draws), latents, parts)
+
+
+def _filled(batch: Batch, size: int) -> Batch:
+    """Repeat the last cell until the batch is full."""
+    return _part(batch, torch.arange(size).clamp(max=len(batch.prompts) - 1))
 
 
 def _part(batch: Batch, cells: torch.Tensor) -> Batch:

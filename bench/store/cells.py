@@ -57,3 +57,18 @@ def read_cells(folder: Path, sample_id: str, shape: Sequence[int]) -> NDArray[np
     errors = np.full(tuple(shape), np.nan, dtype=np.float32)
     errors[table["prompt"].to_numpy(), table["draw"].to_numpy()] = table["error"].to_numpy()
     return errors
+
+
+def read_timesteps(folder: Path, sample_id: str, n_draws: int) -> Ints:
+    """Return int64 [N], the timestep of each draw, from one image's cells; -1 where it has none.
+
+    Raises:
+        FileNotFoundError: no cells were kept of this image.
+    """
+    import pyarrow.parquet as pq
+
+    table: Any = pq.read_table(part_path(folder, sample_id), columns=["draw", "timestep"])
+    draw = table["draw"].to_numpy()
+    timesteps = np.full(max(n_draws, int(draw.max(initial=-1)) + 1), -1, dtype=np.int64)
+    timesteps[draw] = table["timestep"].to_numpy()
+    return timesteps

@@ -35,7 +35,7 @@ class RunFolder:
 
     def __init__(self, path: Path, manifest: Mapping[str, Any], fresh: bool = False) -> None:
         self.path = path
-        self.manifest = dict(manifest)
+        self.manifest = json.loads(json.dumps(manifest))  # as it will be read back
         self._lock = FileLock(path / ".lock")
         self._fresh = fresh
 

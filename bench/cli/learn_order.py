@@ -1,0 +1,45 @@
+"""`bench learn-order`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.main import print_json
+from bench.store.folder import find_run, to_json
+
+
+@click.command()
+@click.argument("run")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N recorded images.")
+@click.option("--out", help="Also write the result to this file, as JSON.")
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(run: str, limit: int | None, out: str | None, results: str, as_json: bool) -> None:
+    """Learn from the recorded errors of RUN which timesteps a race should ask for first.
+
+    RUN was made with `bench run … --strategy full --save-errors`, on images that the order will
+    not be tested on: a training split, say. Use the result with
+    `bench run … --strategy race --set order=…`.
+    """
+    from bench.analysis.learn_order import learn_order
+
+    learned = learn_order(find_run(run, results), limit)
+    if out:
+        Path(out).write_text(to_json(learned), "utf-8")
+    if as_json:
+        print_json(learned)
+        return
+    from bench.cli.render import table
+
+    table(
+        ["timesteps", "evaluations an image on these alone"],
+        [[part["timesteps"], part["cost"]] for part in learned["parts"]],
+        title=f"{learned['run_id']}, {learned['n_samples']} images",
+    )
+    click.echo(
+        f"order={learned['order']}  ({learned['cost']:.0f} evaluations an image expected there,"
+        f" {learned['cost_even']:.0f} on all timesteps; largest difference of two errors"
+        f" {learned['span']:.3g})"
+    )

@@ -1,0 +1,47 @@
+"""`bench replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.main import print_json
+from bench.cli.options import parse_assignments
+from bench.store.folder import find_run
+
+
+@click.command()
+@click.argument("run")
+@click.option("--strategy", required=True, help="A registered strategy.")
+@click.option(
+    "--set", "params", multiple=True, metavar="KEY=VALUE", help="A parameter; repeat for more."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Replay only N images: stratified.")
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@click.option("--fresh", is_flag=True, help="Start over instead of showing a stored replay.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(
+    run: str,
+    strategy: str,
+    params: tuple[str, ...],
+    limit: int | None,
+    results: str,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Run a strategy on the recorded errors of RUN, without its model.
+
+    RUN was made with `bench run … --strategy full --save-errors`. The replay is stored as a run
+    of its own, marked as replayed, and counts the evaluations that the strategy asked for.
+    """
+    from bench.analysis.replay import replay
+
+    path = find_run(run, results)
+    summary = replay(path, strategy, parse_assignments(params), Path(results), limit, fresh)
+    if as_json:
+        print_json(summary)
+        return
+    from bench.cli.render import print_run
+
+    print_run(summary["results_dir"])

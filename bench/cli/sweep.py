@@ -1,0 +1,97 @@
+"""`bench sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.main import print_json
+from bench.errors import UserError
+from bench.store.folder import find_run
+
+
+@click.command()
+@click.argument("run")
+@click.option("--against", help="The exhaustive run under another seed: the honest ceiling.")
+@click.option("--strategies", help="Only these, such as race,uniform; others with their defaults.")
+@click.option("--order", help="Timesteps for race to ask first, from `bench learn-order`.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N recorded images.")
+@click.option("--plot", "plot_file", help="A file for the plot, such as pareto.png.")
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
+def command(
+    run: str,
+    against: str | None,
+    strategies: str | None,
+    order: str | None,
+    limit: int | None,
+    plot_file: str | None,
+    results: str,
+    as_json: bool,
+) -> None:
+    """Replay many strategies on the recorded errors of RUN: what does the same answer cost?
+
+    Agreement is with the exhaustive decision, every prompt on every draw; its ceiling is how far
+    that decision agrees with itself under another seed (--against). Intervals are 95 % (Wilson),
+    and a star marks the Pareto front. ECE is the calibration error of the strategy's confidence, beside that of a softmax of
+    the scores at its best temperature. Nothing is stored.
+    """
+    from bench.analysis.replay import open_recording
+    from bench.analysis.sweep import default_grid, plot, self_agreement, sweep
+
+    path = find_run(run, results)
+    ceiling = self_agreement(path, find_run(against, results)) if against else None
+    if plot_file and not Path(plot_file).absolute().parent.is_dir():
+        raise UserError(f"--plot {plot_file}: there is no such folder.")
+    settings = default_grid(open_recording(path).n_draws, order)
+    if strategies:
+        names = [name.strip() for name in strategies.split(",")]
+        known = {name for name, _ in settings}
+        settings = [s for s in settings if s[0] in names]
+        settings += [(name, {}) for name in names if name not in known]
+    rows = sweep(path, settings, limit)
+    if plot_file:
+        plot(rows, ceiling, Path(plot_file))
+    if as_json:
+        print_json(rows if ceiling is None else [{**r, "self_agreement": ceiling} for r in rows])
+        return
+    from bench.cli.render import table
+
+    head = ["", "strategy", "evaluations", "agreement, %", "accuracy, %", "ECE", "softmax"]
+    rows.sort(key=lambda row: row["cost"]["evaluations_per_image"])
+    table(head, [_line(row) for row in rows], title=f"{path.name}, replayed")
+    if ceiling:
+        click.echo(
+            f"The exhaustive decision under another seed ({ceiling['against']}) agrees on"
+            f" {_share(ceiling['agreement'], ceiling['agreement_ci95'])} % of"
+            f" {ceiling['n_samples']} images."
+        )
+
+
+def _line(row: Mapping[str, Any]) -> list[Any]:
+    from bench.cli.render import assignments
+    from bench.plugins import load_plugins
+
+    strategy, metrics = row["strategy"], row["metrics"]
+    defaults = load_plugins().strategies.get(strategy["name"]).parameters
+    chosen = {
+        key: value
+        for key, value in strategy["params"].items()
+        if key != "draws" and (key not in defaults or value != defaults[key].default)
+    }
+    return [
+        "*" if row["pareto"] else "",
+        f"{strategy['name']} {assignments(chosen)}".strip(),
+        row["cost"]["evaluations_per_image"],
+        _share(row["agreement"], row["agreement_ci95"]),
+        _share(metrics["accuracy"], metrics["accuracy_ci95"]),
+        f"{row['ece']:.3f}",
+        None if row["ece_softmax"] is None else f"{row['ece_softmax']:.3f}",
+    ]
+
+
+def _share(value: float, ends: list[float]) -> str:
+    return f"{100 * value:.1f} ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"

@@ -1,0 +1,219 @@
+"""The store: nothing finished is lost, and a run is what its identity says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import bench
+
+import bench as toolkit
+from bench.identity import digest
+from bench.store.folder import RunFolder, read_records
+from bench.store.journal import Journal, read_journal
+
+SCHEDULE = ["--strategy", "adaptive", "--set", "samples=2,6", "--set", "keep=2,1"]
+
+
+def command(pipeline: Path, results: Path, *more: object) -> list[str]:
+    parts = ["run", "digits", "--backbone", pipeline, *SCHEDULE, "--results", results, *more]
+    return [str(part) for part in parts]
+
+
+def timeless(run: Path) -> dict[str, Any]:
+    return {k: {**r, "seconds": None} for k, r in sorted(read_records(run).items())}
+
+
+@pytest.fixture(scope="module")
+def whole(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of 24 images."""
+    results = tmp_path_factory.mktemp("whole")
+    done = bench(*command(pipelines["sd15"], results, "--limit", 24, "--save-errors", "--json"))
+    assert done.code == 0, done.err
+    return Path(done.json["results_dir"])
+
+
+def test_a_killed_run_goes_on_to_the_same_result(
+    whole: Path, pipelines: dict[str, Path], tmp_path: Path
+) -> None:
+    arguments = command(pipelines["sd15"], tmp_path, "--limit", 24, "--save-errors")
+    for decided in (1, 9, 15):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        journal = tmp_path / whole.name / "samples.jsonl"
+        while process.poll() is None and len(list(read_journal(journal))) < decided:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with journal.open("ab") as file:
+            file.write(b'{"sample_id": "digit-0')  # a kill in the middle of a write
+        assert decided <= len(list(read_journal(journal))) < 24
+    done = bench(*arguments, "--json")
+    assert done.code == 0 and "Going on" in done.err
+    run = Path(done.json["results_dir"])
+    assert run.name == whole.name and timeless(run) == timeless(whole)
+    lines = (run / "samples.jsonl").read_text().splitlines()
+    assert len(lines) == 24  # nothing was scored twice
+    assert len(list((run / "errors").glob("*.parquet"))) == 24
+    assert done.json["metrics"] == json.loads((whole / "summary.json").read_text())["metrics"]
+
+
+def test_an_interrupt_is_no_failure(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", *command(pipelines["sd15"], tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not list(tmp_path.rglob("samples.jsonl")):
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "goes on where this one stopped" in err and "Traceback" not in err
+
+
+def test_a_larger_limit_adds_to_a_run(whole: Path, pipelines: dict[str, Path]) -> None:
+    before = timeless(whole)
+    done = bench(*command(pipelines["sd15"], whole.parent, "--limit", 26, "--json"))
+    assert done.json["run_id"] == whole.name and done.json["dataset"]["n_samples"] == 26
+    after = timeless(whole)
+    assert len(after) == 26 and before.items() <= after.items()
+
+
+def test_errors_asked_for_later_are_made(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    arguments = command(pipelines["sd15"], tmp_path, "--limit", 3)
+    first = bench(*arguments, "--json")
+    run = Path(first.json["results_dir"])
+    scores = timeless(run)
+    assert not (run / "errors").exists()
+    assert bench(*arguments, "--save-errors").code == 0
+    assert len(list((run / "errors").glob("*.parquet"))) == 3 and timeless(run) == scores
+
+
+def test_a_damaged_line_is_scored_again(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    arguments = command(pipelines["sd15"], tmp_path, "--limit", 4)
+    run = Path(bench(*arguments, "--json").json["results_dir"])
+    before = timeless(run)
+    journal = run / "samples.jsonl"
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([lines[0], lines[1][:40], *lines[2:]]) + "\n")
+    assert bench(*arguments).code == 0 and timeless(run) == before
+
+
+def test_fresh_starts_over(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    arguments = command(pipelines["sd15"], tmp_path, "--limit", 2)
+    bench(*arguments)
+    done = bench(*arguments, "--fresh")
+    assert "2/2 images" in done.err and "This run is complete" not in done.out
+
+
+def test_two_processes_on_one_run(tmp_path: Path) -> None:
+    manifest = {"identity": {"a": 1}, "samples": [], "created": "", "format": 1}
+    with RunFolder(tmp_path / "run", manifest):
+        code = (
+            "from pathlib import Path; from bench.store.folder import RunFolder\n"
+            f"RunFolder(Path({str(tmp_path / 'run')!r}), {manifest!r}).__enter__()"
+        )
+        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Another process is writing" in second.stderr
+
+
+def test_a_newer_manifest_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "future"
+    run.mkdir()
+    (run / "manifest.json").write_text(json.dumps({"identity": {}, "format": 99}))
+    done = bench("show", run)
+    assert done.code == 2 and "newer version" in done.err
+
+
+def test_journal_drops_a_torn_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    journal = Journal(path)
+    journal.append({"sample_id": "a"})
+    journal.close()
+    with path.open("ab") as file:
+        file.write(b"x" * 200_000)  # longer than the block that is searched
+    journal = Journal(path)
+    journal.append({"sample_id": "b"})
+    journal.close()
+    assert [record["sample_id"] for record in read_journal(path)] == ["a", "b"]
+
+
+CHANGES = {
+    "seed": ({"seed": 1}, True),
+    "loss": ({"loss": "l1"}, True),
+    "space": ({"space": "epsilon"}, True),
+    "dtype": ({"dtype": "bfloat16"}, True),
+    "template": ({"template": "the digit {class}"}, True),
+    "split": ({"split": "train"}, True),
+    "normalize": ({"normalize": "cifar10"}, True),
+    "resolution": ({"resolution": 32}, True),
+    "params": ({"params": {"draws": 4}}, True),
+    "strategy": ({"strategy": "adaptive", "params": {"samples": "3", "keep": "1"}}, True),
+    "limit": ({"limit": 3}, False),
+    "batch_size": ({"batch_size": 7}, False),
+    "save_errors": ({"save_errors": True}, False),
+    "device": ({"device": "cpu"}, False),
+    "min_accuracy": ({"min_accuracy": 0.5}, False),
+    "results": ({"results": "elsewhere"}, False),
+    "fresh": ({"fresh": True}, False),
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_identity_moves_with_what_changes_the_numbers(
+    field: str, pipelines: dict[str, Path]
+) -> None:
+    from bench.config import make_config
+    from bench.data import load_split
+    from bench.resolve import resolve
+    from bench.runner import find_weights, make_manifest, make_prompts
+
+    def identity(**settings: Any) -> str:
+        base = {
+            "dataset": "digits",
+            "backbone": str(pipelines["sd15"]),
+            "strategy": "full",
+            "params": {"draws": 3},
+        }
+        resolved = resolve(make_config({**base, **settings}))
+        split = load_split(resolved.dataset, resolved.config.split)
+        prompts = make_prompts(resolved, split.classes)
+        return digest(make_manifest(resolved, split, prompts, find_weights(resolved))["identity"])
+
+    change, moves = CHANGES[field]
+    assert (identity(**change) != identity()) == moves
+
+
+def test_identity_moves_with_weights_and_pixels(
+    pipelines: dict[str, Path], image_folder: Path, tmp_path: Path
+) -> None:
+    settings = {"backbone": str(pipelines["sd15"]), "strategy": "full", "params": {"draws": 1}}
+    first = toolkit.run(str(image_folder), results=str(tmp_path), **settings)["run_id"]
+    file = image_folder / "cat" / "1.png"
+    file.write_bytes((image_folder / "cat" / "5.png").read_bytes())
+    second = toolkit.run(str(image_folder), results=str(tmp_path), **settings)["run_id"]
+    settings["backbone"] = str(pipelines["sd21"])
+    third = toolkit.run(str(image_folder), results=str(tmp_path), **settings)["run_id"]
+    assert len({first.rpartition("-")[2], second.rpartition("-")[2], third.rpartition("-")[2]}) == 3
+
+
+def test_every_setting_is_accounted_for() -> None:
+    """A new setting must be put into CHANGES, one way or the other."""
+    from bench.config import RunConfig
+
+    elsewhere = {"dataset", "backbone", "weights", "revision", "data_dir", "prompts", "noise"}
+    assert set(RunConfig.model_fields) == set(CHANGES) | elsewhere
+    assert os.environ.get("BENCH_CACHE_DIR")
