@@ -36,8 +36,8 @@ def command(
 
     Agreement is with the exhaustive decision, every prompt on every draw; its ceiling is how far
     that decision agrees with itself under another seed (--against). Intervals are 95 % (Wilson),
-    and a star marks the Pareto front. ECE is the calibration error of the strategy's confidence, beside that of a softmax of
-    the scores at its best temperature. Nothing is stored.
+    and a star marks the Pareto front. ECE is the calibration error of the strategy's confidence,
+    beside that of a softmax of the scores at its best temperature. Nothing is stored.
     """
     from bench.analysis.replay import open_recording
     from bench.analysis.sweep import default_grid, plot, self_agreement, sweep

@@ -32,11 +32,11 @@ def settings(n_draws: int, order: str | None) -> list[tuple[str, dict[str, objec
         ("uniform", {"samples": 32}),
         ("halving", {"budget": 16}),
         ("paired-ttest", {}),
-        ("race", {"delta": 0.01}),
-        ("race", {"delta": 0.001}),
+        ("race", {"delta": 0.02}),
+        ("race", {"delta": 0.002}),
         ("race", {"bound": "betting", "delta": 0.05}),
     ]
-    return chosen + ([("race", {"delta": 0.001, "order": order})] if order else [])
+    return chosen + ([("race", {"delta": 0.02, "order": order})] if order else [])
 
 
 def main() -> None:
