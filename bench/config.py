@@ -63,7 +63,9 @@ class RunConfig(BaseModel):
     noise: str | None = Field(
         None, description="A file with the draws' noise, float32 (N, C, H, W), instead of the seed."
     )
-    batch_size: int | None = Field(None, gt=0, description="Cells a batch (default: 64 for small latents).")
+    batch_size: int | None = Field(
+        None, gt=0, description="Cells a batch (default: 64 for small latents)."
+    )
     dtype: Dtype = Field("float32", description="The model's dtype; errors are float32 always.")
     device: str | None = Field(
         None, description="cpu, cuda, cuda:1, mps (default: the best there)."

@@ -14,7 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-UCMERCED = Path(os.environ.get("BENCH_TEST_UCMERCED", Path(__file__).parents[2] / "shared/data/ucmerced"))
+UCMERCED = Path(
+    os.environ.get("BENCH_TEST_UCMERCED", Path(__file__).parents[2] / "shared/data/ucmerced")
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,14 +51,14 @@ class Finished:
         return json.loads(self.out)
 
 
-def bench(*arguments: object, **variables: str) -> Finished:
+def bench(*arguments: object, timeout: float = 300, **variables: str) -> Finished:
     """Run the command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "bench", *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "200", **variables},
-        timeout=300,
+        timeout=timeout,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -25,32 +25,97 @@ TEXTS: dict[str, dict[str, Any]] = {
     "sd15": {"hidden_act": "quick_gelu"},
     "sd21": {"hidden_act": "gelu"},
 }
+SMALL: dict[str, Any] = {
+    "unet": {
+        "sample_size": 8,
+        "block_out_channels": (32, 64, 64, 64),
+        "layers_per_block": 1,
+        "cross_attention_dim": 48,
+        "norm_num_groups": 8,
+    },
+    "vae": {
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "norm_num_groups": 4,
+        "sample_size": 16,
+    },
+    "text": {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+    },
+}
+_REAL_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "sample_size": 512,
+}
+# The published configs of Stable Diffusion 1.5 and of 2.1 at 768 pixels.
+REAL: dict[str, dict[str, Any]] = {
+    "sd15": {
+        "unet": {"sample_size": 64, "cross_attention_dim": 768},
+        "vae": _REAL_VAE,
+        "text": {
+            "vocab_size": 49408,
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+        },
+    },
+    "sd21": {
+        "unet": {
+            "sample_size": 96,
+            "cross_attention_dim": 1024,
+            "attention_head_dim": [5, 10, 20, 20],
+        },
+        "vae": {**_REAL_VAE, "sample_size": 768},
+        "text": {
+            "vocab_size": 49408,
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 23,
+            "num_attention_heads": 16,
+        },
+    },
+}
 
 
-def save_pipeline(folder: Path, kind: str, sample_size: int = 8, width: int = 32) -> Path:
-    """Save a pipeline with seeded random weights."""
+def save_pipeline(folder: Path, kind: str, real: bool = False) -> Path:
+    """Save a pipeline with seeded random weights, small or of the published shape."""
+    shape = REAL[kind] if real else SMALL
     torch.manual_seed(0)
-    UNet2DConditionModel(
-        sample_size=sample_size,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(width, width * 2, width * 2, width * 2),
-        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        layers_per_block=1,
-        cross_attention_dim=48,
-        norm_num_groups=8,
+    unet = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         **UNETS[kind],
-    ).save_pretrained(folder / "unet")
-    AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=sample_size * 2,
-        scaling_factor=0.18215,
-    ).save_pretrained(folder / "vae")
+        **shape["unet"],
+    }
+    if real:
+        torch.set_default_dtype(torch.float16)  # half the disk; values are loaded as float32
+    try:
+        UNet2DConditionModel(**unet).save_pretrained(folder / "unet")
+        AutoencoderKL(latent_channels=4, scaling_factor=0.18215, **shape["vae"]).save_pretrained(
+            folder / "vae"
+        )
+        tokenizer = save_tokenizer(folder / "tokenizer")
+        text = {
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 77,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            **TEXTS[kind],
+            **shape["text"],
+        }
+        CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(folder / "text_encoder")
+    finally:
+        torch.set_default_dtype(torch.float32)
     DDPMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -58,20 +123,6 @@ def save_pipeline(folder: Path, kind: str, sample_size: int = 8, width: int = 32
         clip_sample=False,
         prediction_type="epsilon" if kind == "sd15" else "v_prediction",
     ).save_pretrained(folder / "scheduler")
-    tokenizer = save_tokenizer(folder / "tokenizer")
-    CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=48,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=3,
-            max_position_embeddings=77,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            **TEXTS[kind],
-        )
-    ).save_pretrained(folder / "text_encoder")
     return folder
 
 

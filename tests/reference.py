@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -24,12 +24,14 @@ def reference_errors(
     loss: str = "l2",
 ) -> np.ndarray:
     """Return float32 [prompts, draws]; `image` is square and as large as the model wants."""
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
-    vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
-    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval()
+    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
+    text_encoder = CLIPTextModel.from_pretrained(
+        folder / "text_encoder", torch_dtype=torch.float32
+    ).eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
-    pixels = torch.from_numpy(np.asarray(image.convert("RGB"))).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
     latent = vae.encode(pixels.float() / 127.5 - 1).latent_dist.mean * vae.config.scaling_factor
     errors = np.empty((len(texts), len(timesteps)), np.float32)
     for p, text in enumerate(texts):
@@ -47,9 +49,7 @@ def reference_errors(
     return errors
 
 
-def published_adaptive(
-    errors: np.ndarray, samples: list[int], keep: list[int]
-) -> tuple[int, int]:
+def published_adaptive(errors: np.ndarray, samples: list[int], keep: list[int]) -> tuple[int, int]:
     """The reference implementation's elimination on a table of errors [prompts, draws].
 
     Returns the winning prompt and the evaluations. Written from the published algorithm's

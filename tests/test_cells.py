@@ -215,9 +215,9 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
 def test_a_model_that_yields_nan_fails_the_sample_not_the_run(
     pipelines: dict[str, Path], tmp_path: Path
 ) -> None:
-    from diffusers import AutoencoderKL
-
     import shutil
+
+    from diffusers import AutoencoderKL
 
     broken = tmp_path / "broken"
     shutil.copytree(pipelines["sd15"], broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -25,7 +26,9 @@ def test_digits_have_a_fixed_stratified_split() -> None:
     assert not set(test["sample_id"]) & set(train["sample_id"])
     assert set(Counter(test["label"]).values()) <= {35, 36, 37}
     # Fixed for good: results under this name stand on it.
-    assert hashlib.sha256(" ".join(test["sample_id"]).encode()).hexdigest()[:16] == "bceab26ea4643b2d"
+    assert (
+        hashlib.sha256(" ".join(test["sample_id"]).encode()).hexdigest()[:16] == "bceab26ea4643b2d"
+    )
     assert test[0]["image"].size == (8, 8)
     assert toolkit.prompts("digits")[3] == "a handwritten digit three"
 
@@ -35,7 +38,7 @@ def test_limit_is_stratified_nested_and_independent_of_order() -> None:
     labels = [i % 7 for i in range(100)]
     subsets = [limited(ids, labels, n) for n in (7, 10, 35, 100)]
     assert [len(s) for s in subsets] == [7, 10, 35, 100]
-    for small, large in zip(subsets, subsets[1:], strict=False):
+    for small, large in pairwise(subsets):
         assert set(small) <= set(large)
     assert Counter(int(s[1:]) % 7 for s in subsets[2]) == dict.fromkeys(range(7), 5)
     turned = limited(ids[::-1], labels[::-1], 10)

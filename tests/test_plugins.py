@@ -101,9 +101,12 @@ def test_plugin_commands_and_events(site: Path, tmp_path: Path) -> None:
 import click, os
 from bench import hookimpl
 
+def greet():
+    click.echo("hello there")
+
 @hookimpl
 def register_commands(cli):
-    cli.add_command(click.Command("hello", callback=lambda: click.echo("hello there"), help="Greet."))
+    cli.add_command(click.Command("hello", callback=greet, help="Greet."))
 
 @hookimpl
 def sample_scored(record):  # fewer arguments than the hook offers is fine

@@ -137,7 +137,7 @@ def test_weights_override_a_registered_name(pipelines: dict[str, Path], tmp_path
 
 
 def test_half_precision_variant_is_taken(pipelines: dict[str, Path], tmp_path: Path) -> None:
-    """A folder with only fp16 files works, in float16 by choice and in float32 for want of better."""
+    """A folder with only fp16 files works, by choice or for want of better."""
     import shutil
 
     folder = tmp_path / "half"
@@ -169,15 +169,18 @@ def test_classify_pictures_of_ones_own(pipelines: dict[str, Path], tmp_path: Pat
     digits = toolkit.load_dataset("digits")
     digits[0]["image"].save(tmp_path / "a.png")
     Image.new("RGB", (300, 200)).save(tmp_path / "b.jpg")
-    done = bench("classify", tmp_path / "a.png", tmp_path / "b.jpg", "--dataset", "digits", "--json")
+    done = bench(
+        "classify", tmp_path / "a.png", tmp_path / "b.jpg", "--dataset", "digits", "--json"
+    )
     assert done.code == 0, done.err
     assert [answer["image"] for answer in done.json] == [
         str(tmp_path / "a.png"),
         str(tmp_path / "b.jpg"),
     ]
-    assert done.json[0]["prediction"] == load_plugins().datasets.get("digits").classes[
-        digits[0]["label"]
-    ]
+    assert (
+        done.json[0]["prediction"]
+        == load_plugins().datasets.get("digits").classes[digits[0]["label"]]
+    )
     assert len(done.json[0]["ranking"]) == 10 and done.json[0]["margin"] > 0
     free = bench(
         *("classify", tmp_path / "a.png", "--classes", "beach, harbor,freeway"),
@@ -190,4 +193,3 @@ def test_classify_pictures_of_ones_own(pipelines: dict[str, Path], tmp_path: Pat
     for arguments in (["--classes", "a"], [], ["--classes", "a,b", "--dataset", "digits"]):
         assert bench("classify", tmp_path / "a.png", *arguments).code == 2
     assert bench("classify", tmp_path / "none.png", "--classes", "a,b").code == 2
-

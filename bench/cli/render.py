@@ -76,6 +76,8 @@ def print_run(path: str | Path, resumed: str | None = None) -> None:
             highlight=False,
         )
     console.print(f"Results: {path}", highlight=False, soft_wrap=True)
+    for picture in sorted(path.glob("*.png")):
+        console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
 
 
 def _description(manifest: Mapping[str, Any], decided: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,6 +55,10 @@ def command(
     else:
         from bench.cli.render import print_run
 
+        if summary.get("resumed") != "complete":
+            from bench.report.pictures import write_pictures
+
+            write_pictures(Path(summary["results_dir"]))
         print_run(summary["results_dir"], resumed=summary.get("resumed"))
     accuracy = summary["metrics"]["accuracy"]
     if config.min_accuracy is not None and accuracy < config.min_accuracy:

@@ -6,7 +6,7 @@ from PIL import Image
 
 class Shades:
     def load(self, split, data_dir=None):
-        shades = [shade for pair in zip(range(20, 100, 4), range(250, 170, -4)) for shade in pair]
+        shades = [*range(20, 100, 4), *range(250, 170, -4)]
         return datasets.Dataset.from_dict(
             {
                 "image": [Image.new("RGB", (32, 32), (s, s, s)) for s in shades],
