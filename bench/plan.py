@@ -8,8 +8,9 @@ import numpy as np
 
 from bench.config import RunConfig
 from bench.data import load_split
+from bench.errors import UserError
 from bench.resolve import Resolved, resolve
-from bench.runner import make_prompts
+from bench.runner import find_weights, make_prompts
 from bench.speed import estimate, likely_device
 from bench.strategy import Problem
 
@@ -34,7 +35,7 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
     prompts = make_prompts(resolved, classes)
     per_image = evaluations_at_most(resolved, np.array(prompts.class_of_prompt))
     device = likely_device(config.device)
-    flops = resolved.backbone.flops
+    flops = evaluation_flops(resolved)
     speed, source = estimate(resolved.backbone_name, device, config.dtype, flops)
     evaluations = per_image * images
     return {
@@ -54,6 +55,19 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
         "seconds": round(evaluations / speed, 1) if speed else None,
         "estimate": source,
     }
+
+
+def evaluation_flops(resolved: Resolved) -> float | None:
+    """Return the operations of one evaluation: the spec's, or counted where the backbone can."""
+    spec, resolution = resolved.backbone, resolved.config.resolution
+    if resolved.config.weights is None and resolution is None and spec.flops:
+        return spec.flops
+    count = getattr(spec.load(), "evaluation_flops", None)
+    try:
+        weights = find_weights(resolved)
+        return float(count(weights, resolution)) if count and weights else None
+    except UserError:  # a plan needs no weights on this machine
+        return None
 
 
 def evaluations_at_most(resolved: Resolved, class_of_prompt: Any) -> int:

@@ -33,6 +33,10 @@ def leaderboard(results: Path, dataset: str | None = None) -> list[dict[str, Any
         )
     rows = [*_measured(results), *_reported(results)]
     rows = [row for row in rows if dataset in (None, row["dataset"])]
+    for row in rows:  # reported results name no version: they stand beside the newest
+        if row["kind"] == "reported":
+            same = [r for r in rows if (r["dataset"], r["split"]) == (row["dataset"], row["split"])]
+            row["version"] = max((r["version"] or 0 for r in same), default=0) or None
     rows.sort(key=lambda r: (r["dataset"], r["version"] or 0, r["split"], -r["accuracy"]))
     ranks: dict[tuple[Any, ...], int] = {}
     for row in rows:
@@ -61,6 +65,8 @@ def _measured(results: Path) -> Iterable[dict[str, Any]]:
             "params": summary["strategy"]["params"],
             "accuracy": metrics["accuracy"],
             "accuracy_ci95": metrics["accuracy_ci95"],
+            "precision_weighted": metrics["precision_weighted"],
+            "recall_weighted": metrics["recall_weighted"],
             "f1_weighted": metrics["f1_weighted"],
             "n_samples": data["n_samples"],
             "evaluations_per_image": cost["evaluations_per_image"],
@@ -86,6 +92,8 @@ def _reported(results: Path) -> Iterable[dict[str, Any]]:
                     "version": None,
                     "params": {},
                     "accuracy_ci95": None,
+                    "precision_weighted": None,
+                    "recall_weighted": None,
                     "f1_weighted": None,
                     "n_samples": None,
                     "evaluations_per_image": None,

@@ -31,24 +31,20 @@ def command(results: str, dataset: str | None, as_json: bool) -> None:
         return
     from bench.cli.render import table
 
-    for (name, split), board in groupby(rows, key=lambda row: (row["dataset"], row["split"])):
+    sources: list[str] = []
+    for (name, split, version), board in groupby(
+        rows, key=lambda row: (row["dataset"], row["split"], row["version"])
+    ):
         table(
-            [
-                "rank",
-                "accuracy",
-                "95 % interval",
-                "evaluations",
-                "backbone",
-                "strategy",
-                "n",
-                "what",
-            ],
-            [_line(row) for row in board],
-            title=f"{name}/{split}",
+            ["rank", "accuracy", "95 % interval", "evals", "backbone", "strategy", "n", "what"],
+            [_line(row, sources) for row in board],
+            title=f"{name}/{split}" + (f", version {version}" if version else ""),
         )
+    for number, source in enumerate(sources, start=1):
+        click.echo(f"({number}) {source}")
 
 
-def _line(row: dict[str, Any]) -> list[Any]:
+def _line(row: dict[str, Any], sources: list[str]) -> list[Any]:
     from bench.cli.render import assignments, provenance
 
     interval, evaluations = row["accuracy_ci95"], row["evaluations_per_image"]
@@ -56,11 +52,13 @@ def _line(row: dict[str, Any]) -> list[Any]:
     if row["kind"] != "measured":
         what = f"{row['kind']}, {what}"
     if row["kind"] == "reported":
-        what += f" ({row['source']})"
+        if row["source"] not in sources:
+            sources.append(row["source"])
+        what += f" ({sources.index(row['source']) + 1})"
     return [
         row["rank"],
         f"{row['accuracy']:.4f}",
-        f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else None,
+        f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else None,
         f"{evaluations:,.0f}" if evaluations is not None else None,
         row["backbone"],
         f"{row['strategy']} {assignments(row['params'])}".strip(),

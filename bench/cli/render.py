@@ -96,6 +96,7 @@ def assignments(params: Mapping[str, Any]) -> str:
     return " ".join(
         f"{k}={','.join(map(str, v)) if isinstance(v, list | tuple) else v}"
         for k, v in params.items()
+        if v is not None
     )
 
 

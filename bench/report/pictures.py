@@ -50,7 +50,8 @@ def choose_examples(records: Sequence[Record], most: int = EXAMPLES) -> list[Rec
 
 def _one_of_each(records: Sequence[Record], most: int) -> list[Record]:
     pairs = set()
-    first, later = [], []
+    first: list[Record] = []
+    later: list[Record] = []
     for record in records:
         pair = (record["label"], record["prediction"])
         (later if pair in pairs else first).append(record)

@@ -11,6 +11,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from bench.engine.images import NORMALIZATIONS, preprocess
@@ -96,6 +97,23 @@ class StableDiffusion:
         """Return the tokens of each text, start and end included, and the most there may be."""
         tokenizer = _load_part(CLIPTokenizer, weights, "tokenizer")
         return [len(ids) for ids in tokenizer(list(texts)).input_ids], tokenizer.model_max_length
+
+    @staticmethod
+    def evaluation_flops(weights: Weights, resolution: int | None = None) -> float:
+        """Count the floating-point operations of one evaluation, from the configs alone.
+
+        The UNet is built without memory for its weights (torch's meta device) and called once.
+        """
+        backbone = StableDiffusion(weights, resolution=resolution)
+        config = backbone._config(UNet2DConditionModel, "unet")
+        with torch.device("meta"):
+            unet = UNet2DConditionModel.from_config(config)
+            x_t = torch.empty(1, *backbone.latent_shape)
+            tokens = backbone.tokenizer.model_max_length
+            conditioning = torch.empty(1, tokens, config["cross_attention_dim"])
+            with FlopCounterMode(display=False) as counter:
+                unet(x_t, torch.empty(1), conditioning)
+        return float(counter.get_total_flops())
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
