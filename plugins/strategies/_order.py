@@ -1,0 +1,67 @@
+"""In which order a strategy asks for draws."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from bench.strategy import Ints
+
+
+def even(n_draws: int) -> Ints:
+    """Return int64 [N], a permutation of the draws whose every prefix is spread over all of them.
+
+    The van der Corput sequence in base 2 (1935): 1/2, 1/4, 3/4, 1/8, … of the next power of two,
+    leaving out what lies beyond N, and draw 0 last. The prefixes of 1, 3, 7, … draws are even
+    grids, and every longer prefix contains the shorter ones.
+    """
+    bits = max(1, (n_draws - 1).bit_length())
+    count = np.arange(1, 2**bits + 1, dtype=np.int64) % 2**bits
+    reversed_bits = np.zeros_like(count)
+    for bit in range(bits):
+        reversed_bits |= ((count >> bit) & 1) << (bits - 1 - bit)
+    return np.asarray(reversed_bits[reversed_bits < n_draws])
+
+
+def shuffled(n_draws: int, seed: int) -> Ints:
+    """Return int64 [N], a uniformly random permutation of the draws; the same for every image."""
+    return np.random.default_rng([seed, n_draws]).permutation(n_draws)
+
+
+def by_bands(bands: str, timesteps: Ints) -> Ints:
+    """Return int64 [N]: the draws of the bands first, band by band, the others after them.
+
+    Within each part the order is even.
+
+    Args:
+        bands: timesteps, such as `650-850` or `650-850,400-650`; both ends belong to a band, and
+            `even` stands for none.
+        timesteps: int64 [N], of the draws.
+
+    Raises:
+        ValueError: the text is not of that form.
+    """
+    order = even(len(timesteps))
+    part = np.full(len(timesteps), np.iinfo(np.int64).max)
+    for number, (low, high) in enumerate(parse_bands(bands)):
+        inside = (timesteps >= low) & (timesteps <= high)
+        part[inside] = np.minimum(part[inside], number)
+    return order[np.argsort(part[order], kind="stable")]
+
+
+def parse_bands(bands: str) -> list[tuple[int, int]]:
+    """Return the (low, high) of each band.
+
+    Raises:
+        ValueError: the text is not of the form that `by_bands` takes.
+    """
+    if bands == "even":
+        return []
+    pairs = [re.fullmatch(r"\s*(\d+)-(\d+)\s*", band) for band in bands.split(",")]
+    limits = [(int(pair[1]), int(pair[2])) for pair in pairs if pair]
+    if len(limits) < len(pairs) or any(low > high for low, high in limits):
+        raise ValueError(
+            f"order={bands} is neither 'even' nor bands of timesteps such as 650-850,400-650"
+        )
+    return limits

@@ -1,0 +1,73 @@
+"""Sequential halving on a fixed budget (Karnin, Koren & Somekh, ICML 2013, algorithm 3)."""
+
+from __future__ import annotations
+
+from math import ceil, log2
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.strategy import Problem
+from bench_plugins.strategies._elimination import Elimination
+from bench_plugins.strategies._order import even
+
+
+class Halving:
+    """Spend an equal share of the budget in each round, and keep the better half of the prompts.
+
+    There are ceil(log2 P) rounds for P prompts. Unlike the published algorithm, a score is the
+    mean over the draws of all rounds so far: the draws are shared, so nothing is gained by
+    forgetting them. The draws come in a nested, even order.
+
+    Args:
+        budget: evaluations an image, divided by the number of prompts; so it is the number of
+            draws that `uniform` would take at the same cost.
+        draws: N, the draws of the plan.
+    """
+
+    def __init__(self, budget: int = 40, draws: int = 500) -> None:
+        if not 1 <= budget <= draws:
+            raise ValueError(f"budget={budget} must lie between 1 and draws={draws}")
+        self.budget, self.draws = budget, draws
+
+    def start(self, problem: Problem) -> HalvingSession:
+        """Begin an image."""
+        return HalvingSession(self.budget, problem)
+
+    def at_most(self, problem: Problem) -> int:
+        """Return the evaluations an image costs at the most."""
+        alive, seen, total = len(problem.class_of_prompt), 0, 0
+        rounds = _rounds(alive)
+        while seen < len(problem.timesteps) and (alive > 1 or not seen):
+            fresh = _share(self.budget, len(problem.class_of_prompt), rounds, alive)
+            fresh = min(fresh, len(problem.timesteps) - seen)
+            seen, total, alive = seen + fresh, total + alive * fresh, ceil(alive / 2)
+        return total
+
+
+class HalvingSession(Elimination):
+    """One image in one of the rounds."""
+
+    def __init__(self, budget: int, problem: Problem) -> None:
+        super().__init__(problem, even(len(problem.timesteps)))
+        self.budget = budget
+        self.prompts = len(self.alive)
+
+    def wanted(self) -> int:
+        """Return the round's share of the budget, in draws."""
+        return _share(self.budget, self.prompts, _rounds(self.prompts), len(self.alive))
+
+    def survivors(self) -> NDArray[np.bool_]:
+        """Keep the better half; ties go to the lower prompt index."""
+        order = np.argsort(self.table.scores()[self.alive], kind="stable")
+        keep = np.zeros(len(order), dtype=bool)
+        keep[order[: ceil(len(order) / 2)]] = True
+        return keep
+
+
+def _rounds(prompts: int) -> int:
+    return max(1, ceil(log2(prompts)))
+
+
+def _share(budget: int, prompts: int, rounds: int, alive: int) -> int:
+    return max(1, budget * prompts // (rounds * alive))

@@ -1,0 +1,80 @@
+"""Pruning by a paired t-test (Clark & Jaini, NeurIPS 2023, algorithm 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.strategy import Problem
+from bench_plugins.strategies._elimination import Elimination
+from bench_plugins.strategies._order import shuffled
+
+
+class PairedTTest:
+    """Draw by draw, drop every prompt that a paired t-test tells from the best one.
+
+    All prompts that are left are scored on one more draw; after `min_scores` of them, each is
+    compared with the one that is best by now in Student's paired t-test (two-sided, as SciPy's
+    `ttest_rel` does it), and dropped where p < `cutoff`. The published algorithm draws timesteps
+    at random and stops at 2,000 scores; here it takes the run's draws in a random order, and
+    stops where they run out. It tests at every draw without correcting for it: `cutoff` is no
+    bound on the probability of a wrong decision.
+
+    Args:
+        min_scores: draws before the first test.
+        cutoff: p below which a prompt is dropped.
+        draws: N, the draws of the plan.
+    """
+
+    def __init__(self, min_scores: int = 20, cutoff: float = 2e-3, draws: int = 500) -> None:
+        if min_scores < 2:
+            raise ValueError(f"min_scores={min_scores}: a t-test needs two draws at least")
+        if not 0 < cutoff < 1:
+            raise ValueError(f"cutoff={cutoff} must lie between 0 and 1")
+        if draws < 1:
+            raise ValueError(f"draws={draws}: at least one draw is needed")
+        self.min_scores, self.cutoff, self.draws = min_scores, cutoff, draws
+
+    def start(self, problem: Problem) -> PairedTTestSession:
+        """Begin an image."""
+        return PairedTTestSession(self.min_scores, self.cutoff, problem)
+
+
+class PairedTTestSession(Elimination):
+    """One image; keeps sums of the differences from the best prompt, so that a draw costs O(A)."""
+
+    def __init__(self, min_scores: int, cutoff: float, problem: Problem) -> None:
+        super().__init__(problem, shuffled(len(problem.timesteps), problem.seed))
+        self.min_scores, self.cutoff = min_scores, cutoff
+        self.best = -1  # the prompt that the sums are differences from
+        self.sums = self.squares = np.zeros(0)
+
+    def wanted(self) -> int:
+        """Return the draws up to the first test, then one at a time."""
+        return max(1, self.min_scores - self.seen)
+
+    def survivors(self) -> NDArray[np.bool_]:
+        """Keep the best prompt and those that are not told from it."""
+        from scipy.special import stdtrit
+
+        best = int(self.alive[np.argmin(self.table.scores()[self.alive])])
+        n = self.seen
+        if best != self.best or len(self.sums) == 0:
+            terms = self.terms()
+            difference = terms - terms[np.searchsorted(self.alive, best)]
+            self.best = best
+            self.sums, self.squares = difference.sum(axis=1), (difference**2).sum(axis=1)
+        else:
+            draw = self.order[n - 1]
+            error = self.table.errors[:, draw].astype(np.float64) * self.problem.weights[draw]
+            difference = error[self.alive] - error[best]
+            self.sums, self.squares = self.sums + difference, self.squares + difference**2
+        if n < max(2, min(self.min_scores, len(self.order))):
+            return np.ones(len(self.alive), dtype=bool)
+        # |t| > t* where t = mean / sqrt(variance / n): compared without dividing, so that a
+        # constant difference is told apart and a difference of zero never is.
+        variance = np.maximum(self.squares - self.sums**2 / n, 0.0) / (n - 1)
+        critical = stdtrit(n - 1, 1 - self.cutoff / 2)
+        keep = np.abs(self.sums) <= critical * np.sqrt(n * variance)
+        self.sums, self.squares = self.sums[keep], self.squares[keep]
+        return np.asarray(keep)

@@ -1,0 +1,141 @@
+"""Racing: drop a prompt as soon as its paired difference from the leader is beyond doubt."""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.strategy import Floats, Ints, Problem
+from bench_plugins.strategies._bounds import betting_evidence, serfling_lower, t_lower
+from bench_plugins.strategies._elimination import Elimination
+from bench_plugins.strategies._order import by_bands, parse_bands, shuffled
+
+BOUNDS = ("t", "betting", "serfling")
+
+
+class Race:
+    """Score all prompts on a few shared draws, drop the hopeless, repeat.
+
+    The *leader* is the surviving prompt with the lowest score. At every look, a prompt is dropped
+    when a lower bound on the mean difference of its errors from the leader's is above zero. All
+    that counts is the exhaustive decision, which is a mean over a *finite* set of N draws: what
+    has been seen of it is certain, so the bounds shrink to nothing as the draws run out, and a
+    race that never drops anything decides exactly as `full` does. The looks grow with the draws
+    (by a `growth`-th at least), so that looking costs next to nothing. A race ends when prompts
+    of a single class survive: several prompts of a class race as one.
+
+    What the bounds promise:
+
+    `t` (fast). Draws come evenly spread over the timesteps (van der Corput), and the variance of
+    their mean is taken from neighbouring timesteps and moderated by that of the other rivals. Each
+    comparison has level `delta` where the differences, less their trend along the timesteps, are
+    independent, normal and about equally variable. Nothing corrects for the number of looks and
+    prompts, and with `order` the first draws stand for all of them only as far as the prompts'
+    order is the same everywhere. So `delta` is a dial and no promise: what share of decisions it
+    keeps is measured (`bench sweep`), not derived.
+
+    `betting` and `serfling` (guaranteed). Draws come in uniformly random order. Over that order,
+    an image's decision differs from the exhaustive one with probability `delta` at most,
+    *provided that* no two prompts' weighted errors on a draw differ by more than `span`: the
+    exhaustive winner is lost only where a bound fails that puts it above one of the P - 1 others,
+    and each of those has level delta / (P - 1), a union bound. `betting` holds at all looks
+    together; `serfling`, the empirical Bernstein-Serfling inequality, pays for the L looks as
+    well, delta / (L (P - 1)), and is looser: it is there to compare. `span` is for the user to
+    know (`bench learn-order` shows the largest on record). Without it, twice the largest
+    difference from a leader so far stands in: plausible, but an assumption in the guarantee's
+    place.
+
+    Args:
+        delta: level of the bounds; lower is surer and dearer.
+        bound: `t`, `betting` or `serfling`.
+        first: draws before the first look.
+        growth: a round adds a `growth`-th of the draws seen so far, and one at least.
+        order: for `t`: timesteps to ask for first, such as `650-850,400-650` (`bench learn-order`
+            finds them); `even`: all alike.
+        span: for the guaranteed bounds: the largest difference possible between two errors on a
+            draw; 0: not known.
+        draws: N, the draws of the plan.
+    """
+
+    def __init__(
+        self,
+        delta: float = 0.02,
+        bound: str = "t",
+        first: int = 4,
+        growth: int = 8,
+        order: str = "even",
+        span: float = 0.0,
+        draws: int = 500,
+    ) -> None:
+        if not 0 < delta < 1:
+            raise ValueError(f"delta={delta} must lie between 0 and 1")
+        if bound not in BOUNDS:
+            raise ValueError(f"bound={bound} is none of {', '.join(BOUNDS)}")
+        if first < 2 or growth < 1 or draws < 1:
+            raise ValueError("first must be 2 or more, growth and draws 1 or more")
+        if span < 0:
+            raise ValueError(f"span={span} must not be negative; 0 says that it is not known")
+        if bound != "t" and order != "even":
+            raise ValueError(f"order goes with bound=t: bound={bound} needs a random order")
+        parse_bands(order)
+        self.delta, self.bound, self.first, self.growth = delta, bound, first, growth
+        self.order, self.span, self.draws = order, span, draws
+
+    def start(self, problem: Problem) -> RaceSession:
+        """Begin an image."""
+        return RaceSession(self, problem)
+
+    def draw_order(self, problem: Problem) -> Ints:
+        """Return int64 [N], the order in which draws are asked for."""
+        if self.bound == "t":
+            return by_bands(self.order, problem.timesteps)
+        return shuffled(len(problem.timesteps), problem.seed)
+
+    def step(self, seen: int) -> int:
+        """Return the draws that the next round adds to `seen`."""
+        return max(1, seen // self.growth) if seen else self.first
+
+    def looks(self, n_draws: int) -> int:
+        """Return how many looks there are before the draws run out."""
+        seen = count = 0
+        while (seen := seen + self.step(seen)) < n_draws:
+            count += 1
+        return max(1, count)
+
+
+class RaceSession(Elimination):
+    """One image's race."""
+
+    def __init__(self, strategy: Race, problem: Problem) -> None:
+        super().__init__(problem, strategy.draw_order(problem))
+        self.strategy = strategy
+        self.each = strategy.delta / max(1, len(self.alive) - 1)  # the level against one rival
+        self.largest = 0.0  # absolute difference from a leader so far
+
+    def wanted(self) -> int:
+        """Return the size of the next round."""
+        return self.strategy.step(self.seen)
+
+    def survivors(self) -> NDArray[np.bool_]:
+        """Keep the leader and everybody who may still be as good."""
+        if self.seen < 2 or self.seen == len(self.order):
+            return np.ones(len(self.alive), dtype=bool)
+        terms = self.terms(as_drawn=self.strategy.bound == "betting")
+        leader = int(np.argmin(terms.mean(axis=1)))
+        worse = self.worse(terms - terms[leader])
+        worse[leader] = False
+        return ~worse
+
+    def worse(self, differences: Floats) -> NDArray[np.bool_]:
+        """Return bool [A]: whose mean difference over all draws is surely above zero."""
+        strategy, n_draws = self.strategy, len(self.order)
+        if strategy.bound == "t":
+            return t_lower(differences, n_draws, strategy.delta) > 0
+        self.largest = max(self.largest, float(np.abs(differences).max()))
+        span = strategy.span or 2 * self.largest
+        if strategy.bound == "betting":
+            return betting_evidence(differences, n_draws, span) >= log(1 / self.each)
+        each = self.each / strategy.looks(n_draws)
+        return serfling_lower(differences, n_draws, each, span) > 0

@@ -1,0 +1,55 @@
+"""The plain baseline: a few draws of every prompt."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.draws import sub_grid
+from bench.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+
+
+class Uniform:
+    """Every prompt on the same few draws, spread evenly over all of them.
+
+    Args:
+        samples: draws a prompt.
+        draws: N, the draws of the plan, of which those are a sub-grid.
+    """
+
+    def __init__(self, samples: int = 50, draws: int = 500) -> None:
+        if not 1 <= samples <= draws:
+            raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
+        self.samples, self.draws = samples, draws
+
+    def start(self, problem: Problem) -> UniformSession:
+        """Begin an image."""
+        return UniformSession(self.samples, problem)
+
+    def at_most(self, problem: Problem) -> int:
+        """Return the evaluations an image costs."""
+        return len(problem.class_of_prompt) * min(self.samples, len(problem.timesteps))
+
+
+class UniformSession:
+    """One block: all prompts on the sub-grid."""
+
+    def __init__(self, samples: int, problem: Problem) -> None:
+        self.samples = samples
+        self.table = ErrorTable(problem)
+        self.asked = False
+
+    def ask(self) -> Evaluate | None:
+        """Return the block, once."""
+        if self.asked:
+            return None
+        self.asked = True
+        prompts, draws = self.table.errors.shape
+        return Evaluate(np.arange(prompts), sub_grid(self.samples, draws))
+
+    def tell(self, request: Evaluate, reply: Reply) -> None:
+        """Take the errors."""
+        self.table.tell(request, reply)
+
+    def outcome(self) -> Outcome:
+        """Rank the classes by score."""
+        return self.table.outcome()
