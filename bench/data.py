@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,10 @@ def load_rows(
     if data_dir is not None and not Path(data_dir).exists():
         raise UserError(f"The data folder {data_dir} does not exist.")
     datasets.disable_progress_bars()  # they would stand between the run's own lines
+    datasets.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(
+        logging.ERROR
+    )  # its retries; we say what is wrong
     rows = spec.load()(**spec.resolve_parameters({})).load(split=split, data_dir=data_dir)
     _check(rows, spec)
     if not isinstance(rows.features["image"], datasets.Image):

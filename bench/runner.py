@@ -27,7 +27,7 @@ from bench.plugins import load_plugins
 from bench.prompting import Prompts, from_file, from_template
 from bench.resolve import Resolved, resolve
 from bench.speed import remember_speed
-from bench.store.folder import MANIFEST_FORMAT, RunFolder, asked_records, read_summary
+from bench.store.folder import MANIFEST_FORMAT, RunFolder, asked_records, completed
 from bench.store.records import make_record
 from bench.strategy import Problem
 from bench.weights import Weights
@@ -50,18 +50,13 @@ def run(config: RunConfig) -> dict[str, Any]:
     split = load_split(resolved.dataset, config.split, config.data_dir)
     prompts = make_prompts(resolved, split.classes)
     weights = find_weights(resolved)
-    check_token_lengths(resolved, weights, prompts)
     manifest = make_manifest(resolved, split, prompts, weights)
     path = Path(config.results, manifest["run_id"])
+    if not config.fresh and (earlier := completed(path, manifest, config.save_errors)):
+        return {**earlier, "results_dir": str(path.resolve()), "resumed": "complete"}
+    check_token_lengths(resolved, weights, prompts)
     with RunFolder(path, manifest, config.fresh) as folder:
         outstanding = folder.outstanding(config.save_errors)
-        earlier = read_summary(path)
-        if (
-            not outstanding
-            and earlier
-            and earlier["dataset"]["n_samples"] == len(folder.manifest["samples"])
-        ):
-            return {**earlier, "results_dir": str(path.resolve()), "resumed": "complete"}
         engine = make_engine(resolved, prompts, weights)
         events = load_plugins().manager.hook
         total = len(folder.manifest["samples"])

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from bench.cache import write_atomically
 from bench.errors import UserError
+from bench.identity import digest
 from bench.store.cells import Cells, part_path, write_cells
 from bench.store.journal import Journal, read_journal
 from bench.store.records import Record
@@ -89,10 +90,7 @@ class RunFolder:
 
     def outstanding(self, save_errors: bool) -> list[str]:
         """Return the samples asked for that lack a good line, or a part of the errors if wanted."""
-        done = {r["sample_id"] for r in read_records(self.path).values() if r["error"] is None}
-        if save_errors:
-            done = {i for i in done if part_path(self.path / "errors", i).is_file()}
-        return [sample_id for sample_id in self.manifest["samples"] if sample_id not in done]
+        return _outstanding(self.path, self.manifest["samples"], save_errors)
 
     def append(self, record: Record, cells: Cells | None, timesteps: Ints) -> None:
         """Make one image's result durable; its cells are on disk before its line."""
@@ -103,6 +101,28 @@ class RunFolder:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary, last and atomically."""
         write_atomically(self.path / "summary.json", to_json(summary))
+
+
+def completed(path: Path, manifest: Mapping[str, Any], save_errors: bool) -> dict[str, Any] | None:
+    """Return the summary of the run in `path` if nothing `manifest` asks for is outstanding."""
+    summary = read_summary(path)
+    if summary is None:
+        return None
+    stored = read_manifest(path)
+    missing = (
+        digest(stored["identity"]) != digest(manifest["identity"])
+        or not set(manifest["samples"]) <= set(stored["samples"])
+        or summary["dataset"]["n_samples"] != len(stored["samples"])
+        or _outstanding(path, stored["samples"], save_errors)
+    )
+    return None if missing else summary
+
+
+def _outstanding(path: Path, sample_ids: Iterable[str], save_errors: bool) -> list[str]:
+    done = {r["sample_id"] for r in read_records(path).values() if r["error"] is None}
+    if save_errors:
+        done = {i for i in done if part_path(path / "errors", i).is_file()}
+    return [sample_id for sample_id in sample_ids if sample_id not in done]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
