@@ -1,0 +1,141 @@
+"""The autoencoder: images to latents that keep texture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.engine.images import preprocess
+from bench_plugins.training.data import Part, augment
+from bench_plugins.training.loop import learning_rate, log, resumable
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AutoencoderKL
+
+    from bench_plugins.training.recipes import Recipe
+
+ENCODE_BATCH = 64
+
+
+def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
+    """An untrained autoencoder of the recipe's shape."""
+    from diffusers import AutoencoderKL
+
+    depth = len(recipe.vae_channels)
+    return AutoencoderKL(
+        block_out_channels=recipe.vae_channels,
+        down_block_types=("DownEncoderBlock2D",) * depth,
+        up_block_types=("UpDecoderBlock2D",) * depth,
+        layers_per_block=1,
+        latent_channels=recipe.latent_channels,
+        norm_num_groups=8,
+        sample_size=recipe.resolution,
+        mid_block_add_attention=False,
+    )
+
+
+def reconstruction_loss(
+    output: torch.Tensor, pixels: torch.Tensor, edge_weight: float
+) -> torch.Tensor:
+    """Mean absolute error of the pixels and, weighted, of their differences across and down.
+
+    The differences keep texture, which the pixels alone would blur away and land use is told by.
+    """
+    difference = output.float() - pixels
+    across, down = difference.diff(dim=3).abs().mean(), difference.diff(dim=2).abs().mean()
+    return difference.abs().mean() + edge_weight * (across + down)
+
+
+def train_autoencoder(recipe: Recipe, train: Part, folder: Path, seed: int) -> AutoencoderKL:
+    """Train on augmented views; the scaling factor becomes one over the latents' deviation."""
+    import numpy as np
+    import torch
+
+    torch.manual_seed(seed)
+    vae = build_autoencoder(recipe).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(
+        vae.parameters(), recipe.vae_learning_rate, betas=(0.9, 0.98), weight_decay=1e-3
+    )
+    for step in resumable(
+        "autoencoder", recipe.vae_steps, folder, {"vae": vae, "optimiser": optimiser}
+    ):
+        rng = np.random.default_rng((seed, step))
+        torch.manual_seed(seed * 1_000_003 + step)
+        chosen = rng.integers(0, len(train), recipe.vae_batch)
+        pixels = preprocess(
+            [augment(train.images[i], recipe, rng) for i in chosen], recipe.resolution
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, recipe.vae_steps, recipe.vae_learning_rate)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist
+            output = vae.decode(posterior.sample()).sample
+        reconstruction = reconstruction_loss(output, pixels, recipe.edge_weight)
+        spread = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = reconstruction + recipe.kl_weight * spread
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimiser.step()
+        if step % 50 == 49:
+            error = (output.float() - pixels).abs().mean().item()
+            log(
+                folder,
+                phase="autoencoder",
+                step=step + 1,
+                loss=loss.item(),
+                l1=error,
+                kl=spread.item(),
+            )
+    vae.eval()
+    if recipe.vae_steps:
+        plain = preprocess(train.images[:512], recipe.resolution)
+        vae.register_to_config(scaling_factor=1.0)
+        vae.register_to_config(scaling_factor=1 / encode(vae, plain).std().item())
+    return vae
+
+
+def encode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """Latents as a backbone sees them: the posterior's mean times the scaling factor, float32."""
+    import torch
+
+    with torch.no_grad():
+        means = [vae.encode(chunk).latent_dist.mean for chunk in torch.split(pixels, ENCODE_BATCH)]
+    latents: torch.Tensor = torch.cat(means) * vae.config.scaling_factor
+    return latents
+
+
+def encode_part(vae: AutoencoderKL, recipe: Recipe, part: Part) -> torch.Tensor:
+    """Latents of the images as they are evaluated, float32 ``[n, channels, size, size]``."""
+    return encode(vae, preprocess(part.images, recipe.resolution))
+
+
+def encode_views(
+    vae: AutoencoderKL, recipe: Recipe, part: Part, folder: Path, seed: int
+) -> torch.Tensor:
+    """Latents of `views` copies of each image, float16 ``[n, views, channels, size, size]``.
+
+    The first view is the unaugmented image. Encoded once and kept beside the checkpoints, so that
+    the autoencoder is not in the denoiser's loop.
+    """
+    import numpy as np
+    import torch
+    from rich.console import Console
+    from rich.progress import track
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "latents.safetensors"
+    if path.exists():
+        return load_file(path)["latents"]
+    views = [encode_part(vae, recipe, part).half()]
+    for view in track(range(1, recipe.views), "views", console=Console(stderr=True)):
+        rng = np.random.default_rng((seed, 7, view))
+        pixels = preprocess(
+            [augment(image, recipe, rng) for image in part.images], recipe.resolution
+        )
+        with torch.autocast("cpu", torch.bfloat16):
+            views.append(encode(vae, pixels).half())
+    latents = torch.stack(views, dim=1).contiguous()
+    save_file({"latents": latents}, path)
+    return latents

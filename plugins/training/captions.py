@@ -1,0 +1,146 @@
+"""What the text encoder reads in training, and the tokenizer made from it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+NULL_CAPTION = ""
+DEFAULT_SHARE = 0.5  # how often a class is called by the prompt it is evaluated with
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Wordings of each class: names in templates. The first of each makes the default prompt."""
+
+    templates: tuple[str, ...]
+    names: dict[str, tuple[str, ...]]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The default prompt of each class, in class order."""
+        return [self.templates[0].format(names[0]) for names in self.names.values()]
+
+    def draw(self, rng: random.Random) -> list[str]:
+        """One wording a class, in class order: half of the time the default prompt."""
+
+        def word(names: tuple[str, ...]) -> str:
+            if rng.random() < DEFAULT_SHARE:
+                return self.templates[0].format(names[0])
+            return rng.choice(self.templates).format(rng.choice(names))
+
+        return [word(names) for names in self.names.values()]
+
+    def __iter__(self) -> Iterator[str]:
+        """Every wording there is."""
+        for names in self.names.values():
+            for template in self.templates:
+                yield from (template.format(name) for name in names)
+
+
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+DIGITS = Captions(
+    templates=(
+        "a handwritten digit {}",
+        "a photo of the digit {}",
+        "a photo of a {}",
+        "the digit {}",
+        "the number {}",
+        "a handwritten {}",
+        "a scan of a handwritten {}",
+        "handwriting: the numeral {}",
+        "a picture of the number {}",
+        "a blurry image of a {}.",
+        "an image of the handwritten number {}",
+        "{}",
+    ),
+    names={word: (word, str(value)) for value, word in enumerate(DIGIT_WORDS)},
+)
+
+LANDUSE = Captions(
+    templates=(
+        "a satellite photo of {}",
+        "a satellite image of {}",
+        "an aerial photo of {}",
+        "an aerial view of {}",
+        "a photo of {}",
+        "an overhead image of {}",
+        "{} seen from above",
+        "a centered satellite photo of {}.",
+        "remote sensing image: {}",
+        "{}",
+    ),
+    names={
+        "agricultural": ("agricultural land", "agricultural", "farmland", "crop fields"),
+        "airplane": ("an airplane", "airplane", "a plane", "an aircraft"),
+        "baseballdiamond": ("a baseball diamond", "baseball diamond", "a baseball field"),
+        "beach": ("a beach", "beach", "a sandy shore"),
+        "buildings": ("buildings", "large buildings", "office buildings"),
+        "chaparral": ("chaparral", "shrubland", "dry bushes"),
+        "denseresidential": (
+            "a dense residential area",
+            "dense residential",
+            "densely packed houses",
+        ),
+        "forest": ("a forest", "forest", "trees", "woodland"),
+        "freeway": ("a freeway", "freeway", "a highway"),
+        "golfcourse": ("a golf course", "golf course", "a fairway with bunkers"),
+        "harbor": ("a harbor", "harbor", "boats in a marina"),
+        "intersection": ("an intersection", "intersection", "a crossroads"),
+        "mediumresidential": (
+            "a medium residential area",
+            "medium residential",
+            "houses with gardens",
+        ),
+        "mobilehomepark": ("a mobile home park", "mobile home park", "rows of mobile homes"),
+        "overpass": ("an overpass", "overpass", "a bridge over a road"),
+        "parkinglot": ("a parking lot", "parking lot", "parked cars"),
+        "river": ("a river", "river", "a stream"),
+        "runway": ("a runway", "runway", "an airport runway"),
+        "sparseresidential": ("a sparse residential area", "sparse residential", "a lone house"),
+        "storagetanks": ("storage tanks", "storage tank", "oil tanks"),
+        "tenniscourt": ("a tennis court", "tennis court", "tennis courts"),
+    },
+)
+
+CAPTIONS = {"digits": DIGITS, "landuse": LANDUSE}
+
+
+def train_tokenizer(captions: Captions, length: int, folder: Path) -> CLIPTokenizer:
+    """Learn a byte-level BPE from the captions and save it in CLIP's layout.
+
+    The vocabulary starts with all 256 bytes, inside and at the end of a word, so that any text can
+    be encoded.
+    """
+    import json
+
+    from tokenizers import Tokenizer, models, trainers
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    corpus = sorted({word for caption in captions for word in caption.lower().split()})
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=1000, end_of_word_suffix="</w>", show_progress=False)
+    )
+    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    alphabet = sorted(ByteLevel.alphabet())
+    pieces = [*alphabet, *(byte + "</w>" for byte in alphabet), *("".join(pair) for pair in merges)]
+    pieces = [*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(
+        vocab={piece: index for index, piece in enumerate(pieces)},
+        merges=merges,
+        model_max_length=length,
+    )
+    tokenizer.save_pretrained(folder)
+    tokenizer.backend_tokenizer.model.save(
+        str(folder)
+    )  # vocab.json and merges.txt, which older readers ask for
+    return tokenizer

@@ -1,0 +1,185 @@
+# ruff: noqa: E501 - the card is Markdown, where the row of a table is one line.
+"""The model card: what was trained on what, how well it does, and what its samples look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from PIL import Image
+
+from bench.analysis.metrics import accuracy_interval
+from bench_plugins.training.captions import NULL_CAPTION
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+    from bench_plugins.training.captions import Captions
+    from bench_plugins.training.data import Data
+    from bench_plugins.training.denoiser import Denoiser
+    from bench_plugins.training.recipes import Recipe
+
+SAMPLE_STEPS = 50
+
+
+@torch.no_grad()
+def sample(
+    model: Denoiser,
+    vae: AutoencoderKL,
+    prompts: list[str],
+    per_class: int,
+    seed: int,
+    guidance: float = 2.0,
+) -> torch.Tensor:
+    """Images from the model, `per_class` for each prompt in order.
+
+    Returns:
+        float32 ``[n, 3, size, size]`` in [-1, 1].
+    """
+    scheduler = DDIMScheduler.from_config(model.scheduler.config, timestep_spacing="trailing")
+    scheduler.set_timesteps(SAMPLE_STEPS)
+    unet, generator = model.unet, torch.Generator().manual_seed(seed)
+    size = unet.config.sample_size
+    shape = (len(prompts) * per_class, unet.config.in_channels, size, size)
+    latents = torch.randn(shape, generator=generator)
+    text = model.encode(prompts).repeat_interleave(per_class, 0)
+    null = model.encode([NULL_CAPTION]).expand_as(text)
+    for t in scheduler.timesteps:
+        step = torch.full((len(latents),), int(t))
+        conditional, unconditional = model(latents, step, text), model(latents, step, null)
+        prediction = unconditional + guidance * (conditional - unconditional)
+        latents = scheduler.step(prediction, t, latents).prev_sample
+    images = [
+        vae.decode(chunk / vae.config.scaling_factor).sample for chunk in torch.split(latents, 16)
+    ]
+    return torch.cat(images).clamp(-1, 1)
+
+
+def write_contact_sheet(samples: torch.Tensor, columns: int, path: Path) -> None:
+    """One row a class; generated images only."""
+    pixels = ((samples + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    rows = [np.concatenate(list(row), axis=1) for row in np.split(pixels, len(pixels) // columns)]
+    Image.fromarray(np.concatenate(rows)).save(path, optimize=True)
+
+
+def _accuracy(correct: int, n: int) -> str:
+    low, high = accuracy_interval(correct, n)
+    return f"{correct / n:.4f} ({correct} of {n}; 95 % interval {low:.3f}–{high:.3f})"
+
+
+def _millions(module: torch.nn.Module) -> str:
+    return f"{sum(weight.numel() for weight in module.parameters()) / 1e6:.2f} M"
+
+
+def write_card(
+    recipe: Recipe,
+    captions: Captions,
+    model: Denoiser,
+    vae: AutoencoderKL,
+    parts: Data,
+    figures: dict[str, Any],
+    seed: int,
+    out: Path,
+) -> None:
+    """Write ``README.md``."""
+    losses, judge = figures["validation_losses"], figures["judge"]
+    samples, keep = (",".join(map(str, values)) for values in (recipe.samples, recipe.keep))
+    schedule = f"adaptive, samples={samples} keep={keep}"
+    rows = [
+        f"| {part} | {strategy} | {evaluations:.0f} | "
+        f"{_accuracy(figures[part][key], figures[part]['n'])} |"
+        for part in ("validation", "test")
+        if part in figures
+        for strategy, key, evaluations in (
+            (
+                f"full, {max(recipe.samples)} draws",
+                "full",
+                len(captions.names) * max(recipe.samples),
+            ),
+            (schedule, "adaptive", figures[part]["evaluations"]),
+        )
+    ]
+    contrast = ""
+    if recipe.contrast_steps:
+        ratio = losses["contrast"] / losses["generative"]
+        contrast = CONTRAST.format(
+            steps=recipe.contrast_steps,
+            batch=recipe.contrast_batch,
+            prompts=recipe.contrast_prompts,
+            weight=recipe.contrast_weight,
+            scale=recipe.contrast_scale,
+            before=losses["generative"],
+            after=losses["contrast"],
+            ratio=ratio,
+        )
+    (out / "README.md").write_text(
+        CARD.format(
+            recipe=recipe,
+            prompt=captions.templates[0].format("{class}"),
+            size=recipe.resolution,
+            latent=f"{recipe.latent_channels}×{recipe.latent_size}×{recipe.latent_size}",
+            unet=_millions(model.unet),
+            text=_millions(model.text_encoder),
+            vae=_millions(vae),
+            train=len(parts.train),
+            validation=len(parts.validation),
+            test=f"{len(parts.test)} test images, "
+            + ("looked at once" if "test" in figures else "not looked at"),
+            rows="\n".join(rows),
+            contrast=contrast,
+            seed=seed,
+            loss=losses["generative"],
+            judge=judge,
+        )
+    )
+
+
+CARD = """---
+license: apache-2.0
+---
+
+# {recipe.title}
+
+A small latent diffusion model in Stable Diffusion's layout, trained from nothing by this project so that a diffusion
+classifier can be tried on a laptop. **Trained on {recipe.dataset}/train: its accuracy there is not zero-shot.**
+
+| | |
+|---|---|
+| resolution, latent | {size} px, {latent} |
+| parameters | UNet {unet}, text encoder {text}, autoencoder {vae} |
+| prediction | {recipe.scheduler[prediction_type]} |
+| default prompt | `{prompt}` |
+| data | {recipe.dataset}: {train} training images; {validation} more of the training split held out for validation; {test} |
+| training | autoencoder {recipe.vae_steps} steps of {recipe.vae_batch}; denoiser {recipe.steps} steps of {recipe.batch}; seed {seed} |
+| made by | `bench train {recipe.name}` |
+
+## Accuracy as a diffusion classifier
+
+| images | strategy | evaluations an image | accuracy |
+|---|---|---|---|
+{rows}
+
+Measured in float32 from the half-precision weights, with noise of its own. Every choice was made on validation images.
+Denoising loss on validation images under the true prompts after the denoising phase: {loss:.4f}.
+{contrast}
+## Samples
+
+![one row a class, in class order](samples.png)
+
+Generated, one row a class in class order. An independent classifier (a small convolutional network on pixels, trained
+on the same training images) is right on {judge[validation]:.3f} of the real validation images and names the prompt's class for
+{judge[samples]:.3f} of {judge[n_samples]} samples.
+
+`training.jsonl` is the log of loss and validation accuracy.
+"""
+
+CONTRAST = """
+## Discriminative fine-tuning
+
+The last {steps} steps (batch {batch}) add to the denoising loss {weight} times the cross-entropy of the true prompt against
+{prompts} − 1 sampled wrong prompts, with logits −{scale:g} × error on a shared noised latent. The denoising loss on validation
+images under the true prompts was {before:.4f} before this phase and {after:.4f} after it ({ratio:.3f} times).
+"""

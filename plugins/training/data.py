@@ -1,0 +1,104 @@
+"""The images of each dataset, split once and for all, and their augmentation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image as Picture
+
+    from bench_plugins.training.recipes import Recipe
+
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one part of a split, with their class indices."""
+
+    images: list[Picture]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three parts. Validation is taken from the training split and never trained on."""
+
+    train: Part
+    validation: Part
+    test: Part
+
+
+def load(recipe: Recipe, data_dir: Path | None, seed: int) -> Data:
+    """Read the dataset and hold a stratified tenth of its training split out for validation."""
+    import numpy as np
+    from sklearn.model_selection import train_test_split
+
+    whole, test = (read(recipe.dataset, split, data_dir) for split in ("train", "test"))
+    train, validation = train_test_split(
+        np.arange(len(whole)),
+        test_size=VALIDATION_SHARE,
+        stratify=whole.labels,
+        random_state=seed,
+    )
+
+    def part(indices: np.ndarray) -> Part:
+        return Part([whole.images[i] for i in indices], whole.labels[indices])
+
+    return Data(part(train), part(validation), test)
+
+
+def read(dataset: str, split: str, data_dir: Path | None) -> Part:
+    """Return a split as the toolkit loads it."""
+    import numpy as np
+
+    import bench
+
+    rows = bench.load_dataset(dataset, split, str(data_dir) if data_dir else None)
+    images = [image.convert("RGB") for image in rows["image"]]
+    return Part(images, np.array(rows["label"], dtype=np.int64))
+
+
+def augment(image: Picture, recipe: Recipe, rng: np.random.Generator) -> Picture:
+    """A random view of a training image: digits are moved, land is cropped, mirrored and relit."""
+    from PIL import Image, ImageEnhance
+
+    from bench.engine.images import resize_and_crop
+
+    size = recipe.resolution
+    if recipe.dataset == "digits":
+        square = resize_and_crop(image, size)
+        dx, dy = rng.uniform(-2, 2, 2)
+        turned = square.rotate(rng.uniform(-10, 10), Image.Resampling.BICUBIC)
+        scale = rng.uniform(0.92, 1.08)
+        shift = (1 - scale) * size / 2
+        matrix = (scale, 0, shift + dx, 0, scale, shift + dy)
+        return turned.transform(
+            (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
+        )
+    width, height = image.size
+    area, aspect = rng.uniform(0.5, 1.0), math.exp(rng.uniform(-0.2, 0.2))
+    crop_w = min(width, round(width * (area * aspect) ** 0.5))
+    crop_h = min(height, round(height * (area / aspect) ** 0.5))
+    left, top = rng.integers(0, width - crop_w + 1), rng.integers(0, height - crop_h + 1)
+    box = (left, top, left + crop_w, top + crop_h)
+    view = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if rng.random() < 0.5:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turns = rng.integers(0, 4)
+    if turns:
+        view = view.transpose(
+            (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[
+                turns - 1
+            ]
+        )
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        view = enhance(view).enhance(rng.uniform(0.8, 1.2))
+    return view

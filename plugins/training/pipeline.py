@@ -1,0 +1,112 @@
+"""From data to a folder of weights: the whole training of one backbone, in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench_plugins.training import autoencoder, card, classify, data, denoiser, judge, learning
+from bench_plugins.training.captions import CAPTIONS, train_tokenizer
+from bench_plugins.training.recipes import RECIPES
+
+TEST_SEED = 0
+
+
+def train_backbone(
+    name: str,
+    data_dir: Path | None,
+    out: Path,
+    seed: int,
+    steps: int | None = None,
+    test: bool = True,
+) -> dict[str, Any]:
+    """Train the recipe `name`, write the pipeline folder `out` and return its card's figures.
+
+    Checkpoints and the log lie in ``<out>.training``; delete that folder to start over.
+    """
+    recipe, captions = RECIPES[name], CAPTIONS[name]
+    if steps is not None:
+        recipe = dataclasses.replace(
+            recipe, steps=steps, contrast_steps=steps * recipe.contrast_steps // recipe.steps
+        )
+    work = out.with_name(out.name + ".training")
+    work.mkdir(parents=True, exist_ok=True)
+    parts = data.load(recipe, data_dir, seed)
+    tokenizer = train_tokenizer(captions, recipe.text_length, work / "tokenizer")
+
+    vae = autoencoder.train_autoencoder(recipe, parts.train, work, seed)
+    train = (
+        autoencoder.encode_views(vae, recipe, parts.train, work, seed),
+        torch.from_numpy(parts.train.labels),
+    )
+    validation = (
+        autoencoder.encode_part(vae, recipe, parts.validation),
+        torch.from_numpy(parts.validation.labels),
+    )
+
+    torch.manual_seed(seed)
+    model = denoiser.Denoiser(recipe, tokenizer)
+    model = learning.train_denoiser(recipe, model, captions, train, validation, work, seed)
+    losses = {"generative": learning.own_loss(model, captions, validation)}
+    if recipe.contrast_steps:
+        model = learning.train_denoiser(
+            recipe, model, captions, train, validation, work, seed, contrast=True
+        )
+        losses["contrast"] = learning.own_loss(model, captions, validation)
+
+    save(vae, model, out)
+    for part_of_model in (vae, model.text_encoder, model.unet):
+        part_of_model.half().float()  # what a reader of the half-precision weights gets
+    figures: dict[str, Any] = {"validation_losses": losses}
+    for part_name in ("validation", "test") if test else ("validation",):
+        part = getattr(parts, part_name)
+        latents = autoencoder.encode_part(vae, recipe, part)
+        errors = classify.draw_errors(
+            model, latents, captions.prompts, max(recipe.samples), TEST_SEED
+        )
+        np.save(work / f"{part_name}_errors.npy", errors)  # to choose a schedule from
+        predictions, evaluations = classify.adaptive(errors, recipe.samples, recipe.keep)
+        figures[part_name] = {
+            "n": len(part),
+            "full": int((classify.full(errors) == part.labels).sum()),
+            "adaptive": int((predictions == part.labels).sum()),
+            "evaluations": evaluations,
+        }
+    samples = card.sample(model, vae, captions.prompts, per_class=8, seed=seed)
+    critic = judge.train_judge(recipe, parts.train, len(captions.names), work, seed)
+    truth = torch.arange(len(captions.names)).repeat_interleave(8)
+    figures["judge"] = {
+        "validation": judge.part_accuracy(critic, recipe, parts.validation),
+        "samples": judge.accuracy(critic, samples, truth),
+        "n_samples": len(samples),
+    }
+    card.write_contact_sheet(samples, 8, out / "samples.png")
+    shutil.copy(work / "training.jsonl", out / "training.jsonl")
+    card.write_card(recipe, captions, model, vae, parts, figures, seed, out)
+    return figures
+
+
+def save(vae: torch.nn.Module, model: denoiser.Denoiser, out: Path) -> None:
+    """Write a Stable Diffusion pipeline folder, half-precision safetensors."""
+    import copy
+
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        vae=copy.deepcopy(vae),
+        text_encoder=copy.deepcopy(model.text_encoder),
+        tokenizer=model.tokenizer,
+        unet=copy.deepcopy(model.unet),
+        scheduler=model.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=torch.float16)
+    pipeline.save_pretrained(out, safe_serialization=True)
+    model.tokenizer.backend_tokenizer.model.save(str(out / "tokenizer"))
