@@ -76,9 +76,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    # Waiting OpenMP threads spin by default. Beside another busy process that took a small UNet
-    # on two cores from 500 to 12 evaluations a second; alone it makes no difference we could see.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Waiting OpenMP threads spin 300,000 times by default, and steal the cores they wait for when
+    # other processes are busy: design/engine-and-store.md has the figures.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     warnings.showwarning = _show_warning
     try:
         code = cli.main(standalone_mode=False, prog_name="bench")
