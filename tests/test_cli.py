@@ -77,6 +77,7 @@ def test_dry_run_knows_the_published_cost() -> None:
     assert plan["params"]["samples"] == [50, 500]
 
 
+ADAPTIVE = ["digits", "--strategy", "adaptive", "--set", "samples=5,50", "--set"]
 USAGE_ERRORS = {
     "dataset": (["digit"], "Did you mean 'digits'"),
     "backbone": (["digits", "--backbone", "tiny-digit"], "Did you mean 'tiny-digits'"),
@@ -88,8 +89,8 @@ USAGE_ERRORS = {
     "loss": (["digits", "--loss", "l3"], "l2"),
     "split": (["digits", "--split", "dev"], "it has: test, train"),
     "template": (["digits", "--template", "a digit"], "{class}"),
-    "schedule end": (["digits", "--set", "samples=5,50", "--set", "keep=3,2"], "must end with 1"),
-    "schedule stages": (["digits", "--set", "samples=5", "--set", "keep=3,1"], "as many stages"),
+    "schedule end": ([*ADAPTIVE, "keep=3,2"], "must end with 1"),
+    "schedule stages": ([*ADAPTIVE, "keep=1"], "as many stages"),
     "folder": (["./no-such-folder"], "does not exist"),
     "no dataset": ([], "bench run digits"),
     "config": (["digits", "--config", "none.toml"], "there is no file"),

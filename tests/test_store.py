@@ -28,7 +28,22 @@ def command(pipeline: Path, results: Path, *more: object) -> list[str]:
 
 
 def timeless(run: Path) -> dict[str, Any]:
-    return {k: {**r, "seconds": None} for k, r in sorted(read_records(run).items())}
+    """The records without their times; errors to float32's precision.
+
+    Threads split a batch by position, so that a cell's last bits (1e-8 of a score) depend on
+    where in a batch it stands, and after a kill it stands elsewhere.
+    """
+    records = sorted(read_records(run).items())
+    return {key: {k: v for k, v in r.items() if k != "seconds"} for key, r in records}
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Equal, numbers with a fraction to 1e-6."""
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(same(found[k], wanted[k]) for k in wanted)
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(same, found, wanted))
+    return bool(found == (pytest.approx(wanted, abs=1e-6) if isinstance(wanted, float) else wanted))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +76,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     done = bench(*arguments, "--json")
     assert done.code == 0 and "Going on" in done.err
     run = Path(done.json["results_dir"])
-    assert run.name == whole.name and timeless(run) == timeless(whole)
+    assert run.name == whole.name and same(timeless(run), timeless(whole))
     lines = (run / "samples.jsonl").read_text().splitlines()
     assert len(lines) == 24  # nothing was scored twice
     assert len(list((run / "errors").glob("*.parquet"))) == 24
@@ -89,7 +104,7 @@ def test_a_larger_limit_adds_to_a_run(whole: Path, pipelines: dict[str, Path]) -
     done = bench(*command(pipelines["sd15"], whole.parent, "--limit", 26, "--json"))
     assert done.json["run_id"] == whole.name and done.json["dataset"]["n_samples"] == 26
     after = timeless(whole)
-    assert len(after) == 26 and before.items() <= after.items()
+    assert len(after) == 26 and same({k: after[k] for k in before}, before)
 
 
 def test_errors_asked_for_later_are_made(pipelines: dict[str, Path], tmp_path: Path) -> None:
@@ -99,7 +114,7 @@ def test_errors_asked_for_later_are_made(pipelines: dict[str, Path], tmp_path: P
     scores = timeless(run)
     assert not (run / "errors").exists()
     assert bench(*arguments, "--save-errors").code == 0
-    assert len(list((run / "errors").glob("*.parquet"))) == 3 and timeless(run) == scores
+    assert len(list((run / "errors").glob("*.parquet"))) == 3 and same(timeless(run), scores)
 
 
 def test_a_damaged_line_is_scored_again(pipelines: dict[str, Path], tmp_path: Path) -> None:
@@ -109,7 +124,7 @@ def test_a_damaged_line_is_scored_again(pipelines: dict[str, Path], tmp_path: Pa
     journal = run / "samples.jsonl"
     lines = journal.read_text().splitlines()
     journal.write_text("\n".join([lines[0], lines[1][:40], *lines[2:]]) + "\n")
-    assert bench(*arguments).code == 0 and timeless(run) == before
+    assert bench(*arguments).code == 0 and same(timeless(run), before)
 
 
 def test_fresh_starts_over(pipelines: dict[str, Path], tmp_path: Path) -> None:

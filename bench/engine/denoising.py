@@ -62,8 +62,8 @@ class DenoisingEngine:
     """Scores images with a denoiser.
 
     Batches are always of one size, the last one filled up with a cell of its own: the low bits of
-    a result depend on the batch's shape, and a run that goes on after a kill must equal one that
-    was never stopped.
+    a result depend on the batch's shape, and a run that goes on after a kill should equal one that
+    was never stopped as nearly as threads allow.
 
     Args:
         backbone: the denoiser.
