@@ -121,6 +121,11 @@ def make_manifest(
             "draw_plan": "grid",
             "noise": f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
         }
+    strategy = {
+        "name": resolved.strategy_spec.name,
+        "version": resolved.strategy_spec.version,
+        "params": dict(resolved.strategy_parameters),
+    }
     identity = {
         "version": ids.IDENTITY_VERSION,
         "dataset": {
@@ -138,17 +143,8 @@ def make_manifest(
             "parameters": dict(resolved.backbone_parameters),
         },
         "scoring": scoring,
-        "strategy": {
-            "name": resolved.strategy_spec.name,
-            "version": resolved.strategy_spec.version,
-            "params": dict(resolved.strategy_parameters),
-        },
+        "strategy": strategy,
         "seed": config.seed,
-    }
-    strategy = {
-        "name": resolved.strategy_spec.name,
-        "version": resolved.strategy_spec.version,
-        "params": dict(resolved.strategy_parameters),
     }
     return {
         "format": MANIFEST_FORMAT,

@@ -7,8 +7,9 @@ import shutil
 
 from bench.cache import cache_dir, write_atomically
 
-# Where nothing was measured: what public diffusion classifiers reach on data-centre GPUs
-# (62–74 TFLOP/s), and what two cores reach, in floating-point operations a second.
+# Where nothing was measured, in floating-point operations a second: what public diffusion
+# classifiers reach on data-centre GPUs (62 to 74 TFLOP/s), a guess for Apple's, and on the safe
+# side of what two cores reach with the tiny backbone (90 GFLOP/s).
 ASSUMED = {"cuda": 60e12, "mps": 5e12, "cpu": 50e9}
 
 

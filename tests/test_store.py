@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -231,4 +230,3 @@ def test_every_setting_is_accounted_for() -> None:
 
     elsewhere = {"dataset", "backbone", "weights", "revision", "data_dir", "prompts", "noise"}
     assert set(RunConfig.model_fields) == set(CHANGES) | elsewhere
-    assert os.environ.get("BENCH_CACHE_DIR")
