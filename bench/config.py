@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from bench.draws import parse_plan
 from bench.errors import UserError, did_you_mean
 
 Loss = Literal["l2", "l1", "huber"]
@@ -63,6 +64,11 @@ class RunConfig(BaseModel):
     noise: str | None = Field(
         None, description="A file with the draws' noise, float32 (N, C, H, W), instead of the seed."
     )
+    plan: str = Field(
+        "grid",
+        description="The draw plan: grid, repeated or antithetic, perhaps on some timesteps only,"
+        " as in grid:100-700.",
+    )
     batch_size: int | None = Field(
         None, gt=0, description="Cells a batch (default: 64 for small latents)."
     )
@@ -82,6 +88,12 @@ class RunConfig(BaseModel):
     def _not_empty(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("must not be empty")
+        return value
+
+    @field_validator("plan")
+    @classmethod
+    def _is_plan(cls, value: str) -> str:
+        parse_plan(value)
         return value
 
 

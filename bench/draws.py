@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,66 @@ from numpy.typing import NDArray
 from bench.errors import UserError
 
 Ints = NDArray[np.int64]
+
+
+PLANS = ("grid", "repeated", "antithetic")
+
+
+@dataclass(frozen=True)
+class DrawPlan:
+    """Which draws a run makes.
+
+    Attributes:
+        name: `grid`: every draw a timestep of its own, N equal strata. `repeated`: two draws a
+            timestep, on a grid of N / 2. `antithetic`: the same, the second with the noise of the
+            first negated (Hammersley & Morton, 1956).
+        first, end: the half-open range of timesteps, as if the others were not there: the score is
+            then the mean over this range, another estimand than the whole. None: all of them.
+    """
+
+    name: str = "grid"
+    first: int = 0
+    end: int | None = None
+
+    def timesteps(self, n_draws: int, n_timesteps: int) -> Ints:
+        """Return int64 [N], ascending.
+
+        Raises:
+            UserError: the range reaches beyond the model's timesteps.
+        """
+        end = n_timesteps if self.end is None else self.end
+        if end > n_timesteps:
+            raise UserError(
+                f"--plan: the range {self.first}-{end} ends beyond the model's {n_timesteps}"
+                " timesteps."
+            )
+        if self.name == "grid":
+            return self.first + timestep_grid(n_draws, end - self.first)
+        pairs = timestep_grid((n_draws + 1) // 2, end - self.first)
+        return self.first + np.repeat(pairs, 2)[:n_draws]
+
+    def noise(self, seed: int, n_draws: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the noise of all draws, float32 [N, *shape]."""
+        bank = noise_bank(seed, n_draws, shape)
+        if self.name == "antithetic":
+            seconds = n_draws // 2
+            bank[1::2] = -bank[0 : 2 * seconds : 2]
+        return bank
+
+
+def parse_plan(text: str) -> DrawPlan:
+    """Return the plan of `NAME` or `NAME:FIRST-END`, such as `grid`, `grid:100-700`, `antithetic`.
+
+    Raises:
+        ValueError: the text is not of that form.
+    """
+    found = re.fullmatch(r"(\w+)(?::(\d+)-(\d+))?", text)
+    if not found or found[1] not in PLANS or (found[2] and int(found[2]) >= int(found[3])):
+        raise ValueError(
+            f"{text} is no draw plan: one of {', '.join(PLANS)}, and perhaps a half-open range"
+            " of timesteps, as in grid:100-700"
+        )
+    return DrawPlan(found[1], int(found[2] or 0), int(found[3]) if found[3] else None)
 
 
 def timestep_grid(n_draws: int, n_timesteps: int) -> Ints:

@@ -19,7 +19,7 @@ from bench import identity as ids
 from bench.analysis.metrics import summarize
 from bench.config import RunConfig
 from bench.data import Split, limited, load_split
-from bench.draws import noise_bank, read_noise, timestep_grid
+from bench.draws import parse_plan, read_noise
 from bench.engine.decided import Decided, Engine
 from bench.environment import environment, peak_memory, pick_device
 from bench.errors import BenchWarning, UserError
@@ -118,7 +118,7 @@ def make_manifest(
         scoring = {
             "loss": config.loss,
             "space": config.space,
-            "draw_plan": "grid",
+            "draw_plan": config.plan,
             "noise": f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
         }
     strategy = {
@@ -197,12 +197,13 @@ def make_engine(resolved: Resolved, prompts: Prompts, weights: Weights | None) -
     from bench.engine.scoring import coefficients
 
     n_draws = resolved.strategy_parameters["draws"]
-    timesteps = timestep_grid(n_draws, len(backbone.alphas_cumprod))
+    plan = parse_plan(config.plan)
+    timesteps = plan.timesteps(n_draws, len(backbone.alphas_cumprod))
     shape = tuple(backbone.latent_shape)
     noise = (
         read_noise(Path(config.noise), n_draws, shape)
         if config.noise
-        else noise_bank(config.seed, n_draws, shape)
+        else plan.noise(config.seed, n_draws, shape)
     )
     key = f"{spec.name} {spec.version} {weights.fingerprint if weights else ''} {config.dtype}"
     return DenoisingEngine(

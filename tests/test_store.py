@@ -169,6 +169,7 @@ CHANGES = {
     "seed": ({"seed": 1}, True),
     "loss": ({"loss": "l1"}, True),
     "space": ({"space": "epsilon"}, True),
+    "plan": ({"plan": "grid:0-700"}, True),
     "dtype": ({"dtype": "bfloat16"}, True),
     "template": ({"template": "the digit {class}"}, True),
     "split": ({"split": "train"}, True),

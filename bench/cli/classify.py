@@ -13,7 +13,7 @@ from bench.errors import UserError
 
 _OPTIONS = (
     *("backbone", "strategy", "params", "weights", "revision", "template", "prompts"),
-    *("normalize", "resolution", "loss", "space", "seed", "noise"),
+    *("normalize", "resolution", "loss", "space", "seed", "noise", "plan"),
     *("batch_size", "dtype", "device"),
 )
 
