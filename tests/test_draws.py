@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import bench
 
 from bench.draws import noise_bank, parse_plan
 from bench.errors import UserError
-from conftest import bench
 
 SHAPE = (4, 8, 8)
 

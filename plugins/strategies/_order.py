@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from bench.strategy import Ints
+from bench.strategy import Floats, Ints
 
 
 def even(n_draws: int) -> Ints:
@@ -32,22 +32,37 @@ def shuffled(n_draws: int, seed: int) -> Ints:
 def by_bands(bands: str, timesteps: Ints) -> Ints:
     """Return int64 [N]: the draws of the bands first, band by band, the others after them.
 
-    Within each part the order is even.
+    Within each part the order is even, and draws of one timestep come together.
 
     Args:
         bands: timesteps, such as `650-850` or `650-850,400-650`; both ends belong to a band, and
             `even` stands for none.
-        timesteps: int64 [N], of the draws.
+        timesteps: int64 [N], of the draws, ascending.
 
     Raises:
         ValueError: the text is not of that form.
     """
-    order = even(len(timesteps))
-    part = np.full(len(timesteps), np.iinfo(np.int64).max)
+    distinct, unit_of_draw = np.unique(timesteps, return_inverse=True)
+    order = even(len(distinct))
+    part = np.full(len(distinct), np.iinfo(np.int64).max)
     for number, (low, high) in enumerate(parse_bands(bands)):
-        inside = (timesteps >= low) & (timesteps <= high)
+        inside = (distinct >= low) & (distinct <= high)
         part[inside] = np.minimum(part[inside], number)
-    return order[np.argsort(part[order], kind="stable")]
+    place = np.empty(len(distinct), dtype=np.int64)
+    place[order[np.argsort(part[order], kind="stable")]] = np.arange(len(distinct))
+    return np.asarray(np.argsort(place[unit_of_draw], kind="stable"))
+
+
+def timestep_means(values: Floats, timesteps: Ints) -> Floats:
+    """Return float64 [A, u]: the means of `values`, [A, n], over the draws of each timestep.
+
+    Args:
+        values: float64 [A, n].
+        timesteps: int64 [n], ascending.
+    """
+    starts = np.flatnonzero(np.diff(timesteps, prepend=-1))
+    sums = np.add.reduceat(values, starts, axis=1)
+    return np.asarray(sums / np.diff(starts, append=len(timesteps)))
 
 
 def parse_bands(bands: str) -> list[tuple[int, int]]:

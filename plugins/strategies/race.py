@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.strategy import Floats, Ints, Problem
 from bench_plugins.strategies._bounds import betting_evidence, serfling_lower, t_lower
 from bench_plugins.strategies._elimination import Elimination
-from bench_plugins.strategies._order import by_bands, parse_bands, shuffled
+from bench_plugins.strategies._order import by_bands, parse_bands, shuffled, timestep_means
 
 BOUNDS = ("t", "betting", "serfling")
 
@@ -29,7 +29,8 @@ class Race:
     What the bounds promise:
 
     `t` (fast). Draws come evenly spread over the timesteps (van der Corput), and the variance of
-    their mean is taken from neighbouring timesteps and moderated by that of the other rivals. Each
+    their mean is taken from neighbouring timesteps and moderated by that of the other rivals.
+    Draws that share a timestep (`--plan antithetic`) come together and count as one. Each
     comparison has level `delta` where the differences, less their trend along the timesteps, are
     independent, normal and about equally variable. Nothing corrects for the number of looks and
     prompts, and with `order` the first draws stand for all of them only as far as the prompts'
@@ -113,10 +114,16 @@ class RaceSession(Elimination):
         self.strategy = strategy
         self.each = strategy.delta / max(1, len(self.alive) - 1)  # the level against one rival
         self.largest = 0.0  # absolute difference from a leader so far
+        timesteps = problem.timesteps[self.order]
+        self.whole = np.flatnonzero(np.diff(timesteps, append=-1)) + 1  # where a timestep is done
 
     def wanted(self) -> int:
-        """Return the size of the next round."""
-        return self.strategy.step(self.seen)
+        """Return the size of the next round: with the `t` bound, whole timesteps."""
+        step = self.strategy.step(self.seen)
+        if self.strategy.bound != "t":
+            return step
+        enough = np.searchsorted(self.whole, min(self.seen + step, len(self.order)))
+        return int(self.whole[enough]) - self.seen
 
     def survivors(self) -> NDArray[np.bool_]:
         """Keep the leader and everybody who may still be as good."""
@@ -132,7 +139,11 @@ class RaceSession(Elimination):
         """Return bool [A]: whose mean difference over all draws is surely above zero."""
         strategy, n_draws = self.strategy, len(self.order)
         if strategy.bound == "t":
-            return t_lower(differences, n_draws, strategy.delta) > 0
+            seen = np.sort(self.problem.timesteps[self.order[: self.seen]])
+            by_timestep = timestep_means(differences, seen)
+            if by_timestep.shape[1] < 2:
+                return np.zeros(len(differences), dtype=bool)
+            return t_lower(by_timestep, len(self.whole), strategy.delta) > 0
         self.largest = max(self.largest, float(np.abs(differences).max()))
         span = strategy.span or 2 * self.largest
         if strategy.bound == "betting":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.draws import timestep_grid
-from bench_plugins.strategies._order import by_bands, even, shuffled
+from bench_plugins.strategies._order import by_bands, even, shuffled, timestep_means
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 250, 500, 1000])
@@ -40,3 +40,17 @@ def test_bands_come_first_in_their_order():
 def test_a_bad_order_is_refused(bands):
     with pytest.raises(ValueError, match="bands of timesteps such as"):
         by_bands(bands, timestep_grid(10, 1000))
+
+
+def test_draws_of_a_timestep_come_together() -> None:
+    timesteps = np.repeat(timestep_grid(8, 1000), 2)
+    order = by_bands("400-600", timesteps)
+    assert sorted(order.tolist()) == list(range(16))
+    assert (timesteps[order][0::2] == timesteps[order][1::2]).all()
+    assert set(timesteps[order][:4].tolist()) == {437, 562}
+
+
+def test_means_by_timestep() -> None:
+    values = np.array([[1.0, 3.0, 5.0, 7.0, 9.0]])
+    means = timestep_means(values, np.array([10, 10, 20, 20, 30]))
+    assert means.tolist() == [[2.0, 6.0, 9.0]]

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tables import make, make_problem, make_table, prediction, run
 
 from bench.analysis.replay import decide
 from bench.data import Sample
+from bench.draws import timestep_grid
 from bench.errors import UserError
+from bench.strategy import Reply
 from bench_plugins.strategies._bounds import serfling_lower, t_lower
 
 BOUNDS = ("t", "betting", "serfling")
@@ -144,3 +148,17 @@ def test_halving_keeps_to_its_budget():
     decided = run(make("halving", 200, budget=20), errors)
     assert decided.evaluations <= 16 * 20
     assert prediction(make("halving", 200, budget=20), errors) == errors.mean(axis=1).argmin()
+
+
+def test_a_race_of_pairs_asks_for_whole_pairs_and_runs_out_exactly() -> None:
+    errors = make_table(4, 30, gap=1e-6)
+    problem = replace(make_problem(errors), timesteps=np.repeat(timestep_grid(15, 1000), 2))
+    session = make("race", 30, first=3).start(problem)
+    sizes = []
+    while (request := session.ask()) is not None:
+        sizes.append(len(request.draws))
+        values = errors[np.ix_(request.prompts, request.draws)]
+        session.tell(request, Reply(values, float(values.size)))
+    assert all(size % 2 == 0 for size in sizes)
+    assert sum(sizes) == 30
+    assert session.outcome().ranking[0] == errors.astype(np.float64).mean(axis=1).argmin()
