@@ -24,6 +24,10 @@ class GateError(BenchError):
     exit_code = 4
 
 
+class StoreError(BenchError):
+    """A result could not be written: the disk is full or gone. Exit code 1; what was is kept."""
+
+
 class BenchWarning(UserWarning):
     """Something a user should know; the command goes on."""
 

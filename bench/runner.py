@@ -27,7 +27,8 @@ from bench.plugins import load_plugins
 from bench.prompting import Prompts, from_file, from_template
 from bench.resolve import Resolved, resolve
 from bench.speed import remember_speed
-from bench.store.folder import MANIFEST_FORMAT, RunFolder, asked_records, completed
+from bench.store.decisions import read_decisions
+from bench.store.folder import MANIFEST_FORMAT, RunFolder, completed
 from bench.store.records import make_record
 from bench.strategy import Problem
 from bench.weights import Weights
@@ -68,7 +69,7 @@ def run(config: RunConfig) -> dict[str, Any]:
             _tell(events.sample_scored, record=record)
         summary = summarize(
             manifest,
-            asked_records(path, folder.manifest),
+            read_decisions(path, folder.manifest, top=True),
             total_seconds=time.perf_counter() - started,
             peak_memory=peak_memory(),
         )

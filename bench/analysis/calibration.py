@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.metrics import labels, predictions
+from bench.store.decisions import Decided, as_decisions
 from bench.store.records import Record
 from bench.strategy import Floats
 
 BINS = 10
 TEMPERATURES = np.logspace(-6, 2, 81)  # in units of the score
+
+
+def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Return the bins of a reliability diagram, ten equally wide ones from 0 to 1.
+
+    Args:
+        confidence: float64 [n], from 0 to 1.
+        correct: bool [n].
+
+    Returns:
+        low, high, n, and mean confidence and accuracy of the bin's images, None where it is empty.
+    """
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    n = np.bincount(bin_of, minlength=BINS)
+    said, right = (np.bincount(bin_of, weights=w, minlength=BINS) for w in (confidence, correct))
+    return [
+        {
+            "low": i / BINS,
+            "high": (i + 1) / BINS,
+            "n": int(n[i]),
+            "confidence": float(said[i] / n[i]) if n[i] else None,
+            "accuracy": float(right[i] / n[i]) if n[i] else None,
+        }
+        for i in range(BINS)
+    ]
 
 
 def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
@@ -24,15 +50,32 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
         confidence: float64 [n], from 0 to 1.
         correct: bool [n].
     """
-    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bin_of, weights=confidence - correct, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
+    full = [b for b in reliability(confidence, correct) if b["n"]]
+    gaps = [b["n"] * abs(b["confidence"] - b["accuracy"]) for b in full]
+    return float(sum(gaps) / len(confidence))
 
 
-def confidence_error(records: Sequence[Record]) -> float:
+def calibration(decided: Decided) -> dict[str, Any] | None:
+    """Return ece, n and the reliability bins of the strategy's own confidence.
+
+    Over the images that have one; None where none has (a strategy need not claim any).
+    """
+    decided = as_decisions(decided)
+    known = np.isfinite(decided.confidence)
+    if not known.any():
+        return None
+    confidence, correct = decided.confidence[known], decided.correct[known]
+    return {
+        "ece": calibration_error(confidence, correct),
+        "n": int(known.sum()),
+        "bins": reliability(confidence, correct),
+    }
+
+
+def confidence_error(decided: Decided) -> float:
     """Return the calibration error of the strategy's own confidence; 0 for a failed image."""
-    confidence = np.array([r["confidence"] or 0.0 for r in records])
-    return calibration_error(confidence, labels(records) == predictions(records))
+    decided = as_decisions(decided)
+    return calibration_error(np.nan_to_num(decided.confidence), decided.correct)
 
 
 def softmax_error(records: Sequence[Record]) -> float | None:

@@ -1,27 +1,24 @@
-"""Metrics of a run from its records."""
+"""Metrics of a run from its records, or from their columns."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.records import Record
-
-FAILED = -1  # the prediction of a sample that failed: no class, so it counts as wrong
+from bench.store.decisions import FAILED, Decided, as_decisions
 
 
-def predictions(records: Sequence[Record]) -> NDArray[np.int64]:
+def predictions(decided: Decided) -> NDArray[np.int64]:
     """Return int64 [n]: the predicted class, -1 where the sample failed."""
-    return np.array([FAILED if r["prediction"] is None else r["prediction"] for r in records])
+    return as_decisions(decided).predictions
 
 
-def labels(records: Sequence[Record]) -> NDArray[np.int64]:
+def labels(decided: Decided) -> NDArray[np.int64]:
     """Return int64 [n]: the true class."""
-    return np.array([r["label"] for r in records])
+    return as_decisions(decided).labels
 
 
 def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
@@ -32,65 +29,103 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def metrics(records: Sequence[Record], n_classes: int) -> dict[str, Any]:
-    """Return accuracy with its interval, balanced accuracy, weighted precision, recall, F1, top-5.
+def metrics(decided: Decided, n_classes: int) -> dict[str, Any]:
+    """Return accuracy with its interval, balanced accuracy, precision, recall, F1 and top-5.
 
-    Weighted averages are over the classes by their number of true samples. A failed sample counts
-    as wrong. `top5_accuracy` takes the five best classes of each record.
+    Weighted averages are over the classes by their number of true samples; macro ones are plain
+    means over the classes that have any. A failed sample counts as wrong. `top5_accuracy` takes
+    the five best classes of each record.
+
+    Args:
+        decided: the records, or columns that were read with `top`.
+        n_classes: how many classes there are.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    true, predicted = labels(records), predictions(records)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        true, predicted, labels=np.arange(n_classes), zero_division=0
-    )
-    weights = support / support.sum()
-    correct = int((true == predicted).sum())
-    in_top5 = [r["label"] in [entry[0] for entry in r["top"][:5]] for r in records]
+    decided = as_decisions(decided)
+    precision, recall, f1, support = _by_class(decided, n_classes)
+    seen = support > 0
+    correct = int(decided.correct.sum())
+    assert decided.in_top5 is not None, "columns without top were read"
     return {
-        "accuracy": correct / len(records),
-        "accuracy_ci95": list(accuracy_interval(correct, len(records))),
-        "balanced_accuracy": float(recall[support > 0].mean()),
-        "precision_weighted": float(precision @ weights),
-        "recall_weighted": float(recall @ weights),
-        "f1_weighted": float(f1 @ weights),
-        "top5_accuracy": float(np.mean(in_top5)),
+        "accuracy": correct / len(decided),
+        "accuracy_ci95": list(accuracy_interval(correct, len(decided))),
+        "balanced_accuracy": float(recall[seen].mean()),
+        "precision_weighted": float(np.average(precision, weights=support)),
+        "recall_weighted": float(np.average(recall, weights=support)),
+        "f1_weighted": float(np.average(f1, weights=support)),
+        "precision_macro": float(precision[seen].mean()),
+        "recall_macro": float(recall[seen].mean()),
+        "f1_macro": float(f1[seen].mean()),
+        "top5_accuracy": float(decided.in_top5.mean()),
     }
 
 
-def confusion(records: Sequence[Record], n_classes: int) -> NDArray[np.int64]:
+def per_class(decided: Decided, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row a class: class, n, precision, recall with its 95 % interval, F1, predicted.
+
+    `recall` is the class's accuracy; it and its interval are None where no sample has the class.
+    """
+    decided = as_decisions(decided)
+    precision, recall, f1, support = _by_class(decided, len(classes))
+    predicted = np.bincount(
+        decided.predictions[decided.predictions != FAILED], minlength=len(classes)
+    )
+    hits = np.bincount(decided.labels[decided.correct], minlength=len(classes))
+    return [
+        {
+            "class": name,
+            "n": int(support[c]),
+            "predicted": int(predicted[c]),
+            "precision": float(precision[c]),
+            "recall": float(recall[c]) if support[c] else None,
+            "recall_ci95": list(accuracy_interval(int(hits[c]), int(support[c])))
+            if support[c]
+            else None,
+            "f1": float(f1[c]),
+        }
+        for c, name in enumerate(classes)
+    ]
+
+
+def _by_class(decided: Decided, n_classes: int) -> tuple[NDArray[Any], ...]:
+    """Return precision, recall, F1 and the number of true samples of each class."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    decided = as_decisions(decided)
+    found: tuple[NDArray[Any], ...] = precision_recall_fscore_support(
+        decided.labels, decided.predictions, labels=np.arange(n_classes), zero_division=0
+    )
+    return found
+
+
+def confusion(decided: Decided, n_classes: int) -> NDArray[np.int64]:
     """Return int64 [true, predicted]: counts; failed samples are in no column."""
+    decided = as_decisions(decided)
     matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
-    true, predicted = labels(records), predictions(records)
-    good = predicted != FAILED
-    np.add.at(matrix, (true[good], predicted[good]), 1)
+    good = decided.predictions != FAILED
+    np.add.at(matrix, (decided.labels[good], decided.predictions[good]), 1)
     return matrix
 
 
 def worst_confusions(
-    records: Sequence[Record], classes: Sequence[str], most: int = 5
+    decided: Decided, classes: Sequence[str], most: int = 5
 ) -> list[tuple[str, str, int]]:
     """Return (true, predicted, count) of the most frequent mistakes, worst first."""
-    wrong: Counter[tuple[int, int]] = Counter(
-        (r["label"], r["prediction"])
-        for r in records
-        if r["prediction"] is not None and r["prediction"] != r["label"]
-    )
-    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))
-    return [(classes[true], classes[said], count) for (true, said), count in ranked[:most]]
+    matrix = confusion(decided, len(classes))
+    np.fill_diagonal(matrix, 0)
+    worst = np.argsort(-matrix, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(worst, matrix.shape), strict=True)
+    return [(classes[t], classes[p], int(matrix[t, p])) for t, p in pairs if matrix[t, p]]
 
 
-def cost(
-    records: Sequence[Record], total_seconds: float, peak_memory: int | None
-) -> dict[str, Any]:
+def cost(decided: Decided, total_seconds: float, peak_memory: int | None) -> dict[str, Any]:
     """Return what the run cost, summed over its parts."""
-    evaluations = sum(r["evaluations"] for r in records)
-    seconds = sum(r["seconds"] for r in records)
+    decided = as_decisions(decided)
+    evaluations, seconds = int(decided.evaluations.sum()), float(decided.seconds.sum())
     return {
         "evaluations": evaluations,
-        "evaluations_per_image": evaluations / len(records),
+        "evaluations_per_image": evaluations / len(decided),
         "seconds": round(seconds, 3),
-        "images_per_second": len(records) / seconds if seconds > 0 else None,
+        "images_per_second": len(decided) / seconds if seconds > 0 else None,
         "total_seconds": round(total_seconds, 3),
         "peak_memory_bytes": peak_memory,
     }
@@ -98,13 +133,14 @@ def cost(
 
 def summarize(
     manifest: Mapping[str, Any],
-    records: Sequence[Record],
+    decided: Decided,
     total_seconds: float,
     peak_memory: int | None,
 ) -> dict[str, Any]:
     """Return a run's summary, the object that `bench run --json` prints (but for its folder)."""
-    failed = sum(r["error"] is not None for r in records)
-    costs = cost(records, total_seconds, peak_memory)
+    decided = as_decisions(decided)
+    failed = int(decided.failed.sum())
+    costs = cost(decided, total_seconds, peak_memory)
     replayed = {}
     if "replayed_from" in manifest:  # no model ran: its time is not known
         replayed = {"replayed_from": manifest["replayed_from"]}
@@ -112,10 +148,10 @@ def summarize(
     return {
         "run_id": manifest["run_id"],
         "status": "complete" if not failed else "failed_samples",
-        "dataset": {**manifest["dataset"], "n_samples": len(records)},
+        "dataset": {**manifest["dataset"], "n_samples": len(decided)},
         "backbone": manifest["backbone"],
         "strategy": manifest["strategy"],
-        "metrics": metrics(records, len(manifest["classes"])),
+        "metrics": metrics(decided, len(manifest["classes"])),
         "cost": costs,
         "failed_samples": failed,
         **replayed,

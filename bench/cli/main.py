@@ -25,6 +25,7 @@ COMMANDS = {
     "replay": ("bench.cli.replay", "Run a strategy on a run's recorded errors, without a model."),
     "sweep": ("bench.cli.sweep", "Replay many strategies: evaluations against agreement."),
     "learn-order": ("bench.cli.learn_order", "Learn from recorded errors what to ask first."),
+    "compare": ("bench.cli.compare", "Compare two runs on the same images; gate a regression."),
     "leaderboard": ("bench.cli.leaderboard", "Rank the stored runs of each dataset."),
     "prompts": ("bench.cli.prompts", "Show the prompts of a dataset, with token counts."),
     "classify": ("bench.cli.classify", "Classify pictures of your own."),

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from bench.analysis.metrics import worst_confusions
-from bench.store.folder import asked_records, read_manifest, read_summary
+from bench.store.decisions import read_decisions
+from bench.store.folder import read_manifest, read_records, read_summary
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
@@ -42,18 +44,24 @@ def print_run(path: str | Path, resumed: str | None = None) -> None:
     path = Path(path)
     console = Console()
     manifest, summary = read_manifest(path), read_summary(path)
-    records = asked_records(path, manifest)
+    decided = read_decisions(path, manifest)
     if resumed == "complete":
         console.print("This run is complete; --fresh would start it over.", style="dim")
     console.print(f"[bold]{manifest['run_id']}[/]", highlight=False)
-    console.print(_description(manifest, len(records)), highlight=False)
+    console.print(_description(manifest, len(decided)), highlight=False)
     if summary is None:
         console.print(
-            f"Not complete: {len(records)} of {len(manifest['samples'])} images are decided; the"
+            f"Not complete: {len(decided)} of {len(manifest['samples'])} images are decided; the"
             " same `bench run` goes on.",
             style="yellow",
         )
         return
+    if len(decided) != summary["dataset"]["n_samples"]:
+        console.print(
+            f"A larger run is under way: {len(decided)} of {len(manifest['samples'])} images are"
+            f" decided. The metrics are of the {summary['dataset']['n_samples']} before.",
+            style="yellow",
+        )
     values = summary["metrics"]
     low, high = values["accuracy_ci95"]
     rows = [["accuracy", f"{values['accuracy']:.4f}  (95 % interval {low:.4f} – {high:.4f})"]]
@@ -63,15 +71,15 @@ def print_run(path: str | Path, resumed: str | None = None) -> None:
         if not name.startswith("accuracy")
     ]
     table(["metric", "value"], rows)
-    confusions = worst_confusions(records, manifest["classes"])
+    confusions = worst_confusions(decided, manifest["classes"])
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(console, summary["cost"])
     if summary["failed_samples"]:
-        failed = [r for r in records if r["error"]]
+        sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()
         console.print(
-            f"{len(failed)} images failed and count as wrong, such as"
-            f" {failed[0]['sample_id']}: {failed[0]['error']}",
+            f"{summary['failed_samples']} images failed and count as wrong, such as"
+            f" {sample_id}: {read_records(path)[sample_id]['error']}",
             style="yellow",
             highlight=False,
         )
@@ -98,6 +106,38 @@ def assignments(params: Mapping[str, Any]) -> str:
         for k, v in params.items()
         if v is not None
     )
+
+
+def print_statistics(found: Mapping[str, Any]) -> None:
+    """Print what `bench.analysis.statistics.statistics` returned, but for the metrics."""
+    rows = [
+        [
+            row["class"],
+            row["n"],
+            row["predicted"],
+            f"{row['precision']:.3f}",
+            None if row["recall"] is None else f"{row['recall']:.3f}",
+            "–".join(f"{end:.3f}" for end in row["recall_ci95"] or ()) or None,
+            f"{row['f1']:.3f}",
+        ]
+        for row in found["per_class"]
+    ]
+    table(["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"], rows)
+    if calibration := found["calibration"]:
+        rows = [
+            [f"{b['low']:.1f}–{b['high']:.1f}", b["n"], b["confidence"], b["accuracy"]]
+            for b in calibration["bins"]
+            if b["n"]
+        ]
+        title = f"Calibration: ECE {calibration['ece']:.4f} over {calibration['n']:,} images"
+        table(["confidence", "n", "mean confidence", "accuracy"], rows, title=title)
+    if stability := found["stability"]:
+        Console().print(
+            f"Another seed: {stability['expected_flips']:.1f} of {stability['n']:,} decisions"
+            f" would be expected to flip ({stability['doubtful']:,} have a chance above 5 %);"
+            f" the accuracy's standard error over seeds is {stability['accuracy_stderr']:.4f}.",
+            highlight=False,
+        )
 
 
 def _print_cost(console: Console, cost: Mapping[str, Any]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import click
 
 from bench.cli.main import print_json
+from bench.errors import UserError
 from bench.store.folder import find_run, read_manifest, read_summary
 
 
@@ -12,19 +17,39 @@ from bench.store.folder import find_run, read_manifest, read_summary
 @click.argument("run")
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 @click.option("--pictures", is_flag=True, help="Draw confusion matrix and example images again.")
+@click.option(
+    "--statistics",
+    "more",
+    is_flag=True,
+    help="Also each class, calibration, and other seeds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(run: str, results: str, pictures: bool, as_json: bool) -> None:
+def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -> None:
     """Show RUN: a run id, or a run's folder."""
     path = find_run(run, results)
     if pictures:
         from bench.report.pictures import write_pictures
 
         write_pictures(path)
+    manifest = read_manifest(path)
+    found = _statistics(path, manifest) if more else None
     if as_json:
-        manifest = read_manifest(path)
         summary = read_summary(path) or {"run_id": manifest["run_id"], "status": "incomplete"}
-        print_json({**summary, "results_dir": str(path.resolve())})
+        extra = {"statistics": found} if found else {}
+        print_json({**summary, **extra, "results_dir": str(path.resolve())})
         return
-    from bench.cli.render import print_run
+    from bench.cli.render import print_run, print_statistics
 
     print_run(path)
+    if found:
+        print_statistics(found)
+
+
+def _statistics(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    from bench.analysis.statistics import statistics
+    from bench.store.decisions import read_decisions
+
+    decided = read_decisions(path, manifest, top=True)
+    if not len(decided):
+        raise UserError(f"{manifest['run_id']} has no decided image yet: nothing to count.")
+    return statistics(decided, manifest["classes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,16 @@ Cells = list[tuple[Evaluate, NDArray[np.float32]]]
 def part_path(folder: Path, sample_id: str) -> Path:
     """Return the file of one image's cells; ids may hold anything, so the name is a hash."""
     return folder / f"{hashlib.sha256(sample_id.encode()).hexdigest()[:24]}.parquet"
+
+
+def has_cells(folder: Path, sample_id: str) -> bool:
+    """Tell whether one image's cells are kept, to the last byte (parquet ends with its mark)."""
+    try:
+        with part_path(folder, sample_id).open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return file.read() == b"PAR1"
+    except OSError:  # none, or shorter than the mark
+        return False
 
 
 def write_cells(folder: Path, sample_id: str, cells: Cells, timesteps: Ints) -> None:

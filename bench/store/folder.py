@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.cache import write_atomically
-from bench.errors import UserError
+from bench.errors import StoreError, UserError
 from bench.identity import digest
-from bench.store.cells import Cells, part_path, write_cells
-from bench.store.journal import Journal, read_journal
-from bench.store.records import Record
+from bench.store.cells import Cells, has_cells, write_cells
+from bench.store.decisions import read_table
+from bench.store.journal import Journal, has_id, read_journal
+from bench.store.records import Record, is_record
 from bench.strategy import Ints
 
 MANIFEST_FORMAT = 1
@@ -71,7 +73,7 @@ class RunFolder:
         self._lock.release()
 
     def _empty(self) -> None:
-        for name in ("samples.jsonl", "summary.json", "manifest.json"):
+        for name in ("summary.json", "samples.jsonl", "manifest.json"):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / "errors", ignore_errors=True)
 
@@ -90,17 +92,37 @@ class RunFolder:
 
     def outstanding(self, save_errors: bool) -> list[str]:
         """Return the samples asked for that lack a good line, or a part of the errors if wanted."""
-        return _outstanding(self.path, self.manifest["samples"], save_errors)
+        return _outstanding(self.path, self.manifest, save_errors)
 
     def append(self, record: Record, cells: Cells | None, timesteps: Ints) -> None:
-        """Make one image's result durable; its cells are on disk before its line."""
-        if cells is not None and record["error"] is None:
-            write_cells(self.path / "errors", record["sample_id"], cells, timesteps)
-        self._journal.append(record)
+        """Make one image's result durable; its cells are on disk before its line.
+
+        Raises:
+            StoreError: the disk is full or gone; what was appended before is kept.
+        """
+        with self._writing():
+            if cells is not None and record["error"] is None:
+                write_cells(self.path / "errors", record["sample_id"], cells, timesteps)
+            self._journal.append(record)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write the summary, last and atomically."""
-        write_atomically(self.path / "summary.json", to_json(summary))
+        """Write the summary, last and atomically.
+
+        Raises:
+            StoreError: the disk is full or gone; the decisions are kept.
+        """
+        with self._writing():
+            write_atomically(self.path / "summary.json", to_json(summary))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written any more: {error.strerror or error}. What was"
+                " decided before is kept there; make room, and the same command goes on with it."
+            ) from error
 
 
 def completed(path: Path, manifest: Mapping[str, Any], save_errors: bool) -> dict[str, Any] | None:
@@ -113,16 +135,17 @@ def completed(path: Path, manifest: Mapping[str, Any], save_errors: bool) -> dic
         digest(stored["identity"]) != digest(manifest["identity"])
         or not set(manifest["samples"]) <= set(stored["samples"])
         or summary["dataset"]["n_samples"] != len(stored["samples"])
-        or _outstanding(path, stored["samples"], save_errors)
+        or _outstanding(path, stored, save_errors)
     )
     return None if missing else summary
 
 
-def _outstanding(path: Path, sample_ids: Iterable[str], save_errors: bool) -> list[str]:
-    done = {r["sample_id"] for r in read_records(path).values() if r["error"] is None}
+def _outstanding(path: Path, manifest: Mapping[str, Any], save_errors: bool) -> list[str]:
+    table = read_table(path / "samples.jsonl", len(manifest["classes"]))
+    done = set(table.filter(table["error"].is_null())["sample_id"].to_pylist())
     if save_errors:
-        done = {i for i in done if part_path(path / "errors", i).is_file()}
-    return [sample_id for sample_id in sample_ids if sample_id not in done]
+        done = {i for i in done if has_cells(path / "errors", i)}
+    return [sample_id for sample_id in manifest["samples"] if sample_id not in done]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -137,7 +160,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is not a run: it has no manifest.json.") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{file} cannot be read: {error}.") from None
+        raise UserError(
+            f"{file} cannot be read: {error}.\nIts samples.jsonl is not touched. Delete the"
+            " manifest, and the `bench run` that made it writes it anew and keeps what was decided."
+        ) from None
     if not isinstance(manifest, dict) or "identity" not in manifest:
         raise UserError(f"{file} is not a run's manifest.")
     if manifest.get("format", 0) > MANIFEST_FORMAT:
@@ -149,14 +175,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_records(path: Path) -> dict[str, Any]:
-    """Return the latest record of each sample, by id, in the order first written."""
-    return {record["sample_id"]: record for record in read_journal(path / "samples.jsonl")}
+def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
+    """Return the latest record of each sample, by id, in the order first written.
+
+    Args:
+        path: the run's folder.
+        n_classes: leave out, with a warning, what is no record of a run with so many classes.
+    """
+    good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
+    return {record["sample_id"]: record for record in read_journal(path / "samples.jsonl", good)}
 
 
 def asked_records(path: Path, manifest: Mapping[str, Any]) -> list[Any]:
     """Return the records of the samples asked for, in the order of the manifest."""
-    records = read_records(path)
+    records = read_records(path, len(manifest["classes"]))
     return [records[sample_id] for sample_id in manifest["samples"] if sample_id in records]
 
 

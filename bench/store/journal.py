@@ -4,30 +4,56 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.errors import BenchWarning
 
-def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines that are whole; a torn or damaged one is as if it had not been written."""
+
+def has_id(value: Any) -> bool:
+    """Tell whether a line's value can be a record at all."""
+    return isinstance(value, dict) and isinstance(value.get("sample_id"), str)
+
+
+def read_journal(path: Path, good: Callable[[Any], bool] = has_id) -> Iterator[dict[str, Any]]:
+    """Yield the lines that are whole and `good`; the others are as if they had not been written.
+
+    Warns of damaged lines, except for a last one without its end: a kill, or a run under way,
+    leaves that.
+    """
     if not path.is_file():
         return
+    damaged = []
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             try:
                 record = json.loads(line)
             except ValueError:  # also where the bytes are not UTF-8
-                continue
-            if isinstance(record, dict) and isinstance(record.get("sample_id"), str):
+                record = None
+            if good(record):
                 yield record
+            elif line.endswith(b"\n") and line.strip():
+                damaged.append(number)
+    if damaged:
+        several = len(damaged) > 1
+        warnings.warn(
+            f"{path}: line{'s' * several} {', '.join(map(str, damaged[:5]))}"
+            f"{' and others' * (len(damaged) > 5)} {'are' if several else 'is'} damaged and count"
+            f"{'' if several else 's'} as not written; the same `bench run` scores those images"
+            " again, and no others.",
+            BenchWarning,
+            stacklevel=2,
+        )
 
 
 class Journal:
-    """Appends lines, each on disk before `append` returns."""
+    """Appends lines, each handed to the system before `append` returns."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab+")
+        self._file = path.open("ab+", buffering=0)  # nothing is left in a buffer when a write fails
         self._end_torn_line()
 
     def _end_torn_line(self) -> None:
@@ -47,15 +73,21 @@ class Journal:
         self._file.seek(0, os.SEEK_END)
 
     def append(self, record: Any) -> None:
-        """Write one line, whole or not at all as far as the disk allows.
+        """Write one line, whole or not at all.
 
         Raises:
-            OSError: the disk is full or gone; a part of the line may be there, and is dropped by
-                the next one who opens the journal.
+            OSError: the disk is full or gone. Where even the part that was written cannot be
+                taken back, the next one who opens the journal drops it.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        self._file.write(line)
-        self._file.flush()
+        before = self._file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(before)
+            raise
 
     def close(self) -> None:
         """Close the file."""

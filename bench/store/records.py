@@ -27,6 +27,42 @@ class Record(TypedDict):
     error: str | None
 
 
+def is_record(value: Any, n_classes: int) -> bool:
+    """Tell whether a line of `samples.jsonl` is a record of a run with so many classes.
+
+    Another hand may have edited it: every field must be there and of its type.
+    """
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("sample_id"), str)
+        and _is_class(value.get("label"), n_classes)
+        and (value.get("prediction") is None or _is_class(value["prediction"], n_classes))
+        and all(_is_number(value.get(name)) for name in ("evaluations", "seconds"))
+        and isinstance(value["evaluations"], int)
+        and all(
+            name in value and (value[name] is None or _is_number(value[name]))
+            for name in ("score", "margin", "margin_stderr", "confidence")
+        )
+        and isinstance(value.get("error", 0), str | None)
+        and isinstance(value.get("top"), list)
+        and all(
+            isinstance(entry, list)
+            and len(entry) == 3
+            and _is_class(entry[0], n_classes)
+            and (entry[1] is None or _is_number(entry[1]))
+            for entry in value["top"]
+        )
+    )
+
+
+def _is_class(value: Any, n_classes: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < n_classes
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def make_record(decided: Decided, seconds: float) -> Record:
     """Return the record of a decided image.
 

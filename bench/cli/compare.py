@@ -1,0 +1,88 @@
+"""`bench compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from bench.cli.main import print_json
+from bench.errors import GateError
+from bench.store.folder import find_run
+
+
+@click.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@click.option("--gate", is_flag=True, help="Exit with 4 when B is significantly worse than A.")
+@click.option("--seed", default=0, help="Seed of the bootstrap.  [default: 0]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(run_a: str, run_b: str, results: str, gate: bool, seed: int, as_json: bool) -> None:
+    """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
+
+    A win is a sample that B alone has right. p is McNemar's exact test; the interval of the
+    difference is a bootstrap over the pairs. Runs of another dataset, version, split or other
+    classes are refused; other data of the same name, subsets, prompts and training are warned of.
+    """
+    from bench.analysis.compare import compare
+
+    found = compare(find_run(run_a, results), find_run(run_b, results), seed)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    if gate and found["regression"]:
+        raise GateError(
+            f"{found['run_b']} is significantly worse than {found['run_a']}:"
+            f" {found['difference']:+.4f} (p = {found['mcnemar_p']:.2g})."
+        )
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    from bench.cli.render import assignments, table
+
+    low, high = found["difference_ci95"]
+    verdict = "not significant"
+    if found["significant"]:
+        verdict = "B is worse" if found["regression"] else "B is better"
+    cost, seconds = found["cost_ratio"], found["seconds_ratio"]
+    rows: list[list[Any]] = [
+        ["A", f"{found['run_a']}  {found['accuracy_a']:.4f}"],
+        ["B", f"{found['run_b']}  {found['accuracy_b']:.4f}"],
+        ["difference, B − A", f"{found['difference']:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
+        ["wins, losses, ties", f"{found['wins']}, {found['losses']}, {found['ties']}"],
+        ["McNemar, exact", f"p = {found['mcnemar_p']:.3g}: {verdict}"],
+        ["same prediction", f"{100 * found['agreement']:.1f} % of {found['n']:,} images"],
+        ["evaluations, B / A", None if cost is None else f"{cost:.3g}"],
+        ["seconds, B / A", None if seconds is None else f"{seconds:.3g}"],
+    ]
+    table(["", ""], rows)
+    changed = [r for r in found["per_class"] if r["wins"] or r["losses"]]
+    changed.sort(key=lambda r: r["difference"])
+    if changed:
+        head = ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"]
+        table(head, [_class_line(row) for row in changed], title="Classes that differ")
+    if found["settings"]:
+        sides = {
+            name: dict(zip("AB", pair, strict=True)) for name, pair in found["settings"].items()
+        }
+        click.echo("Settings that differ:")
+        for name, pair in sides.items():
+            click.echo(f"  {name}: {assignments(pair) or 'unset'}")
+    for warning in found["warnings"]:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def _class_line(row: Mapping[str, Any]) -> list[Any]:
+    return [
+        row["class"],
+        row["n"],
+        f"{row['accuracy_a']:.3f}",
+        f"{row['accuracy_b']:.3f}",
+        f"{row['difference']:+.3f}",
+        row["wins"],
+        row["losses"],
+        f"{row['p_adjusted']:.2g}",
+    ]
