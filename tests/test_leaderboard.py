@@ -2,70 +2,105 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import bench
 from PIL import Image
+from runs import store
 
 from bench.analysis.leaderboard import leaderboard
 from bench.analysis.metrics import accuracy_interval, metrics, worst_confusions
 from bench.errors import UserError
 
+LABELS = [i % 3 for i in range(100)]
+REPORTED = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}
 
-def store_run(results: Path, name: str, accuracy: float, **changes: Any) -> None:
-    """Write a complete run's manifest and summary."""
-    run = results / name
-    run.mkdir(parents=True)
-    data = {"name": "d", "version": 1, "split": "test", "n_total": 100, "n_samples": 100}
-    data.update(changes.get("dataset", {}))
-    summary = {
-        "run_id": name,
-        "dataset": data,
-        "backbone": {"name": "b", "trained_on": changes.get("trained_on")},
-        "strategy": {"name": "full", "params": {"draws": 5}},
-        "metrics": {
-            "accuracy": accuracy,
-            "accuracy_ci95": [accuracy - 0.1, accuracy + 0.1],
-            **dict.fromkeys(("precision_weighted", "recall_weighted", "f1_weighted"), accuracy),
-        },
-        "cost": {"evaluations_per_image": 50.0, "seconds": 1.0},
-    }
-    (run / "manifest.json").write_text(json.dumps({"run_id": name, "identity": {}, "format": 1}))
-    (run / "summary.json").write_text(json.dumps(summary))
+
+def right(share: float) -> list[int | None]:
+    """Predictions of which the first so many are right: nested, so that pairs tell."""
+    return [y if i < share * len(LABELS) else (y + 1) % 3 for i, y in enumerate(LABELS)]
+
+
+def put(results: Path, accuracy: float, **changes: Any) -> str:
+    return store(results, LABELS, right(accuracy), **changes).name
 
 
 def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
-    store_run(tmp_path, "zero-shot-a", 0.5)
-    store_run(tmp_path, "zero-shot-b", 0.6)
-    store_run(tmp_path, "trained", 0.9, trained_on="d/train")
-    store_run(tmp_path, "unknown", 0.8, trained_on="unknown")
-    store_run(tmp_path, "subset", 0.99, dataset={"n_samples": 10})
-    store_run(tmp_path, "newer-data", 0.4, dataset={"version": 2})
-    (tmp_path / "incomplete").mkdir()
-    (tmp_path / "incomplete" / "manifest.json").write_text('{"run_id": "x", "identity": {}}')
-    reported = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}
-    (tmp_path / "reported.json").write_text(json.dumps([{**reported, "source": "a paper"}]))
-    rows = {(row["source"].removeprefix("run "), row["rank"]) for row in leaderboard(tmp_path)}
-    assert rows == {
-        ("zero-shot-b", 1),
-        ("zero-shot-a", 2),
-        ("trained", 1),
-        ("unknown", 1),
-        ("subset", None),
-        ("newer-data", 1),
-        ("a paper", None),
+    wanted = {
+        (put(tmp_path, 0.5, backbone="zero-shot-a"), 2),
+        (put(tmp_path, 0.6, backbone="zero-shot-b"), 1),
+        (put(tmp_path, 0.9, backbone="trained", trained_on="d/train"), 1),
+        (put(tmp_path, 0.8, backbone="unknown", trained_on="unknown"), 1),
+        (put(tmp_path, 0.99, backbone="subset", n_total=200), None),
+        (put(tmp_path, 0.95, backbone="replay", replayed_from="x"), None),
+        (put(tmp_path, 0.4, version=2), 1),
+        (put(tmp_path, 0.3, backbone="other-pictures", fingerprint="0" * 64), 1),
+        ("", None),
     }
+    store(tmp_path, LABELS, right(1), backbone="incomplete", complete=False)
+    reported = [{**REPORTED, "source": "a paper, table 1"}]
+    (tmp_path / "reported.json").write_text(json.dumps(reported))
+    assert {(row["run_id"] or "", row["rank"]) for row in leaderboard(tmp_path)} == wanted
     shown = bench("leaderboard", "--results", tmp_path)
-    assert "trained on d/train" in shown.out and "(1) a paper" in shown.out
-    assert "d/test, version 1" in shown.out and "d/test, version 2" in shown.out
+    assert "trained on d/train" in shown.out and "(1) a paper, table 1" in shown.out
+    assert "subset of 200" in shown.out and "replayed, zero-shot" in shown.out
+    for title in ("version 1, data ffffffff", "version 1, data 00000000", "d/test, version 2"):
+        assert title in shown.out
+
+
+def test_what_the_same_images_cannot_tell_apart_shares_a_rank(tmp_path: Path) -> None:
+    """90 and 89 right of 100: one pair differs. 84: six do, p = 0.03. 50: no test needed."""
+    for backbone, share in (("a", 0.9), ("b", 0.89), ("c", 0.84), ("d", 0.5)):
+        put(tmp_path, share, backbone=backbone)
+    rows = leaderboard(tmp_path)
+    assert [(r["backbone"], r["rank"]) for r in rows] == [("a", 1), ("b", 1), ("c", 2), ("d", 4)]
+
+
+def test_a_run_in_two_folders_counts_once(tmp_path: Path) -> None:
+    put(tmp_path / "mine", 0.9)
+    put(tmp_path / "theirs", 0.9)
+    put(tmp_path / "theirs", 0.8, seed=1)
+    rows = leaderboard([tmp_path / "mine", tmp_path / "theirs", tmp_path / "not there"])
+    assert len(rows) == 2
+    listed = bench("leaderboard", tmp_path / "theirs", "--results", tmp_path / "mine", "--json")
+    assert len(listed.json) == 2
+
+
+def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    put(tmp_path, 0.9)
+    broken = tmp_path / put(tmp_path, 0.8, seed=1)
+    (broken / "manifest.json").write_text('{"identity": ')
+    shown = bench("leaderboard", "--results", tmp_path)
+    assert shown.code == 0 and "0.9000" in shown.out and "0.8000" not in shown.out
+    assert "Left out" in shown.err and "samples.jsonl is not touched" in shown.err
+
+
+def test_formats(tmp_path: Path) -> None:
+    put(tmp_path, 0.9, backbone="a<b>|c")
+    put(tmp_path, 0.5, seed=1)
+    shown = {f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS}
+    assert all(done.code == 0 for done in shown.values())
+    assert json.loads(shown["json"].out)[0]["accuracy"] == 0.9
+    lines = list(csv.DictReader(io.StringIO(shown["csv"].out)))
+    assert [line["accuracy"] for line in lines] == ["0.9", "0.5"]
+    assert [line["rank"] for line in lines] == ["1", "2"]
+    assert "a&lt;b&gt;|c" in shown["html"].out and "<b>" not in shown["html"].out
+    rows = [line for line in shown["markdown"].out.splitlines() if line.startswith("|")]
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {10}
+
+
+FORMATS = ("table", "markdown", "csv", "json", "html")
 
 
 def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
     (tmp_path / "reported.json").write_text('[{"dataset": "d"}]')
-    with pytest.raises(UserError, match=r"reported.json does not hold"):
+    with pytest.raises(UserError, match=r"reported.json does not hold .*0.split: Field required"):
         leaderboard(tmp_path)
 
 

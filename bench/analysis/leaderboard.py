@@ -2,106 +2,163 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
+from bench.analysis.compare import ALPHA, paired_test, shared_rows
+from bench.analysis.reported import REPORTED, read_reported
+from bench.errors import BenchWarning, UserError
+from bench.store.decisions import Decisions, read_decisions
 from bench.store.folder import list_runs, read_manifest, read_summary
 
-REPORTED = "reported.json"  # results quoted from papers, with their source
+Row = dict[str, Any]
+
+METRICS = (
+    "accuracy",
+    "accuracy_ci95",
+    "balanced_accuracy",
+    "precision_weighted",
+    "recall_weighted",
+    "f1_weighted",
+    "top5_accuracy",
+)
 
 
-def leaderboard(results: Path, dataset: str | None = None) -> list[dict[str, Any]]:
+def leaderboard(folders: Path | Sequence[Path], dataset: str | None = None) -> list[Row]:
     """Return the rows of every dataset's board, best accuracy first.
 
-    Rows of one board share dataset, version and split. A rank is counted only among rows of a
-    kind: measured on the whole split, and either zero-shot or trained on the same thing. Subsets,
-    replays and reported results stand beside them without a rank.
+    Rows of one board share dataset, version, split and data (its fingerprint). A rank is counted
+    only among rows of a kind: measured on the whole split, and either zero-shot or trained on the
+    same thing. Subsets, replays and reported results stand beside them without a rank.
+
+    A rank is one more than the number of runs of its kind that are significantly better, by
+    McNemar's exact test on the same images (p < 0.05): runs that the data cannot tell apart share
+    a rank. Where the 95 % intervals do not even overlap, no test is needed.
 
     Args:
-        results: the folder of runs; `published/` and `reported.json` files below it are included.
+        folders: a folder of runs, or several; runs and `reported.json` files at any depth below
+            are included. A run that lies in several of them counts once.
         dataset: only this one.
 
     Raises:
-        UserError: the folder does not exist, or a file of reported results is damaged.
+        UserError: no folder exists, or a file of reported results is damaged.
     """
-    if not results.is_dir():
+    folders = [folders] if isinstance(folders, Path) else folders
+    there = [folder for folder in folders if folder.is_dir()]
+    if not there:
         raise UserError(
-            f"There is no folder {results}. `bench run digits` makes the first run in ./results."
+            f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
         )
-    rows = [*_measured(results), *_reported(results)]
-    rows = [row for row in rows if dataset in (None, row["dataset"])]
-    for row in rows:  # reported results name no version: they stand beside the newest
-        if row["kind"] == "reported":
-            same = [r for r in rows if (r["dataset"], r["split"]) == (row["dataset"], row["split"])]
-            row["version"] = max((r["version"] or 0 for r in same), default=0) or None
-    rows.sort(key=lambda r: (r["dataset"], r["version"] or 0, r["split"], -r["accuracy"]))
-    ranks: dict[tuple[Any, ...], int] = {}
-    for row in rows:
-        row["rank"] = None
-        if row["kind"] == "measured":
-            board = (row["dataset"], row["version"], row["split"], row["trained_on"])
-            ranks[board] = row["rank"] = ranks.get(board, 0) + 1
+    rows = [*_stored(there, dataset), *_reported(there, dataset)]
+    _place_reported(rows)
+    rows.sort(key=lambda r: (*_board(r), -r["accuracy"], r["evaluations_per_image"] or 0))
+    for _, board in groupby(rows, key=_board):
+        _rank(list(board))
     return rows
 
 
-def _measured(results: Path) -> Iterable[dict[str, Any]]:
-    for path in list_runs(results):
+def _board(row: Row) -> tuple[str, int, str, str]:
+    return row["dataset"], row["version"] or 0, row["split"], row["fingerprint"] or ""
+
+
+def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
+    seen = set()
+    for path in (path for folder in folders for path in list_runs(folder)):
         summary = read_summary(path)
-        if summary is None:
+        if summary is None or dataset not in (None, summary["dataset"]["name"]):
             continue
-        manifest = read_manifest(path)
-        data, metrics, cost = summary["dataset"], summary["metrics"], summary["cost"]
-        yield {
-            "kind": _kind(summary),
-            "dataset": data["name"],
-            "version": data["version"],
-            "split": data["split"],
-            "backbone": summary["backbone"]["name"],
-            "trained_on": summary["backbone"]["trained_on"],
-            "strategy": summary["strategy"]["name"],
-            "params": summary["strategy"]["params"],
-            "accuracy": metrics["accuracy"],
-            "accuracy_ci95": metrics["accuracy_ci95"],
-            "precision_weighted": metrics["precision_weighted"],
-            "recall_weighted": metrics["recall_weighted"],
-            "f1_weighted": metrics["f1_weighted"],
-            "n_samples": data["n_samples"],
-            "evaluations_per_image": cost["evaluations_per_image"],
-            "seconds": cost["seconds"],
-            "source": f"run {manifest['run_id']}",
-        }
-
-
-def _kind(summary: Mapping[str, Any]) -> str:
-    if "replayed_from" in summary:
-        return "replayed"
-    data = summary["dataset"]
-    return "measured" if data["n_samples"] == data["n_total"] else "subset"
-
-
-def _reported(results: Path) -> Iterable[dict[str, Any]]:
-    for path in sorted(results.rglob(REPORTED)):
         try:
-            entries = json.loads(path.read_text("utf-8"))
-            for entry in entries:
+            manifest = read_manifest(path)
+            row = _row(path, manifest, summary)
+        except (UserError, KeyError, TypeError) as error:
+            said = error if isinstance(error, UserError) else f"{path}: damaged, no {error}."
+            warnings.warn(f"Left out: {said}", BenchWarning, stacklevel=2)
+            continue
+        key = (row["run_id"], row["n_samples"])
+        if key not in seen:
+            seen.add(key)
+            yield row
+
+
+def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
+    data, cost = summary["dataset"], summary["cost"]
+    kind = "replayed" if "replayed_from" in summary else "measured"
+    return {
+        "rank": None,
+        "kind": kind if data["n_samples"] == data["n_total"] else "subset",
+        "dataset": data["name"],
+        "version": data["version"],
+        "split": data["split"],
+        "fingerprint": manifest["identity"].get("dataset", {}).get("fingerprint"),
+        "backbone": summary["backbone"]["name"],
+        "trained_on": summary["backbone"]["trained_on"],
+        "strategy": summary["strategy"]["name"],
+        "params": summary["strategy"]["params"],
+        **{name: summary["metrics"].get(name) for name in METRICS},
+        "n_samples": data["n_samples"],
+        "n_total": data["n_total"],
+        "failed_samples": summary.get("failed_samples", 0),
+        "evaluations_per_image": cost["evaluations_per_image"],
+        "seconds": cost["seconds"],
+        "replayed_from": summary.get("replayed_from"),
+        "run_id": manifest["run_id"],
+        "source": f"run {manifest['run_id']}",
+        "path": str(path),
+    }
+
+
+def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
+    empty = dict.fromkeys(("failed_samples", "seconds", "replayed_from", "run_id", "path"))
+    for path in sorted({file.resolve() for f in folders for file in f.rglob(REPORTED)}):
+        for result in read_reported(path):
+            if dataset in (None, result.dataset):
                 yield {
+                    "rank": None,
                     "kind": "reported",
-                    "version": None,
+                    "fingerprint": None,
+                    **dict.fromkeys(METRICS),
+                    **result.model_dump(),
+                    **empty,
                     "params": {},
-                    "accuracy_ci95": None,
-                    "precision_weighted": None,
-                    "recall_weighted": None,
-                    "f1_weighted": None,
-                    "n_samples": None,
-                    "evaluations_per_image": None,
-                    "seconds": None,
-                    "trained_on": None,
-                    **entry,
-                    "accuracy": float(entry["accuracy"]),
-                    "split": str(entry["split"]),
                 }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} does not hold reported results: {error!r}.") from None
+
+
+def _place_reported(rows: Iterable[Row]) -> None:
+    """Reported results name no version and no data: they stand on the newest board there is."""
+    rows = list(rows)
+    for row in (row for row in rows if row["kind"] == "reported"):
+        boards = [
+            _board(r)
+            for r in rows
+            if (r["dataset"], r["split"]) == (row["dataset"], row["split"])
+            and r["kind"] != "reported"
+        ]
+        if boards:
+            _, row["version"], _, row["fingerprint"] = max(boards)
+
+
+def _rank(board: Sequence[Row]) -> None:
+    @cache
+    def decisions(path: str) -> Decisions:
+        return read_decisions(Path(path), read_manifest(Path(path)))
+
+    def better(row: Row, than: Row) -> bool:
+        if row["accuracy"] <= than["accuracy"]:
+            return False
+        if row["accuracy_ci95"][0] > than["accuracy_ci95"][1]:
+            return True
+        one, other = decisions(row["path"]), decisions(than["path"])
+        mine, its = shared_rows(one, other)
+        if not len(mine):
+            return False
+        test = paired_test(other.correct[its], one.correct[mine])
+        return bool(test["mcnemar_p"] < ALPHA)
+
+    measured = [row for row in board if row["kind"] == "measured"]
+    for row in measured:
+        rivals = [r for r in measured if r["trained_on"] == row["trained_on"] and r is not row]
+        row["rank"] = 1 + sum(better(rival, row) for rival in rivals)

@@ -41,7 +41,8 @@ def command(run_a: str, run_b: str, results: str, gate: bool, seed: int, as_json
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from bench.cli.render import assignments, table
+    from bench.analysis.boards import assignments
+    from bench.cli.render import table
 
     low, high = found["difference_ci95"]
     verdict = "not significant"

@@ -2,66 +2,50 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import click
 
+from bench.analysis.boards import HEAD, RIGHT, boards, lines, to_csv, to_html, to_markdown
 from bench.analysis.leaderboard import leaderboard
 from bench.cli.main import print_json
 
+TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
+
 
 @click.command()
+@click.argument("folders", nargs=-1)
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 @click.option("--dataset", help="Only this dataset.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
-def command(results: str, dataset: str | None, as_json: bool) -> None:
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(["table", "json", *TEXT]),
+    default="table",
+    help="How to print it.  [default: table]",
+)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout: --format json.")
+def command(
+    folders: tuple[str, ...], results: str, dataset: str | None, wanted: str, as_json: bool
+) -> None:
     """Rank the stored runs of each dataset, with what others reported beside them.
 
-    Ranks count within a kind: zero-shot, or trained on the same data. Subsets and reported
-    results have none.
+    FOLDERS are more folders of runs, beside --results. Runs of one kind (zero-shot, or trained on
+    the same data) are ranked; those that the same images cannot tell apart (McNemar's exact test,
+    5 %) share a rank. Subsets, replays and reported results have none.
     """
-    rows = leaderboard(Path(results), dataset)
-    if as_json:
+    rows = leaderboard([Path(results), *map(Path, folders)], dataset)
+    if as_json or wanted == "json":
         print_json(rows)
-        return
-    if not rows:
+    elif wanted in TEXT:
+        click.echo(TEXT[wanted](rows), nl=False)
+    elif not rows:
         click.echo("No complete runs yet. `bench run digits` makes the first.")
-        return
-    from bench.cli.render import table
+    else:
+        from bench.cli.render import table
 
-    sources: list[str] = []
-    for (name, split, version), board in groupby(
-        rows, key=lambda row: (row["dataset"], row["split"], row["version"])
-    ):
-        table(
-            ["rank", "accuracy", "95 % interval", "evals", "backbone", "strategy", "n", "what"],
-            [_line(row, sources) for row in board],
-            title=f"{name}/{split}" + (f", version {version}" if version else ""),
-        )
-    for number, source in enumerate(sources, start=1):
-        click.echo(f"({number}) {source}")
-
-
-def _line(row: dict[str, Any], sources: list[str]) -> list[Any]:
-    from bench.cli.render import assignments, provenance
-
-    interval, evaluations = row["accuracy_ci95"], row["evaluations_per_image"]
-    what = provenance(row["trained_on"])
-    if row["kind"] != "measured":
-        what = f"{row['kind']}, {what}"
-    if row["kind"] == "reported":
-        if row["source"] not in sources:
-            sources.append(row["source"])
-        what += f" ({sources.index(row['source']) + 1})"
-    return [
-        row["rank"],
-        f"{row['accuracy']:.4f}",
-        f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else None,
-        f"{evaluations:,.0f}" if evaluations is not None else None,
-        row["backbone"],
-        f"{row['strategy']} {assignments(row['params'])}".strip(),
-        row["n_samples"],
-        what,
-    ]
+        for title, board in boards(rows):
+            cells, sources = lines(board)
+            table(HEAD, cells, title=title, right=RIGHT)
+            for number, source in enumerate(sources, start=1):
+                click.echo(f"({number}) {source}")

@@ -27,7 +27,8 @@ def command(kind: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from bench.cli.render import provenance, table
+    from bench.analysis.boards import provenance
+    from bench.cli.render import table
 
     for row in rows:
         if kind == "backbones":

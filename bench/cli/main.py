@@ -27,6 +27,7 @@ COMMANDS = {
     "learn-order": ("bench.cli.learn_order", "Learn from recorded errors what to ask first."),
     "compare": ("bench.cli.compare", "Compare two runs on the same images; gate a regression."),
     "leaderboard": ("bench.cli.leaderboard", "Rank the stored runs of each dataset."),
+    "results": ("bench.cli.results", "Publish, submit, check and export results."),
     "prompts": ("bench.cli.prompts", "Show the prompts of a dataset, with token counts."),
     "classify": ("bench.cli.classify", "Classify pictures of your own."),
 }

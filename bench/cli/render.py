@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,25 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bench.analysis.boards import assignments, provenance
 from bench.analysis.metrics import worst_confusions
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest, read_records, read_summary
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """Print a table on stdout; numbers stand right."""
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str = "",
+    right: Collection[str] = (),
+) -> None:
+    """Print a table on stdout; numbers, and the columns named in `right`, stand right."""
     grid = Table(title=title or None, title_justify="left", header_style="bold")
     for position, column in enumerate(columns):
-        right = all(isinstance(row[position], int | float) for row in rows) and bool(rows)
-        grid.add_column(column, justify="right" if right else "left", overflow="fold")
+        numbers = all(isinstance(row[position], int | float) for row in rows) and bool(rows)
+        grid.add_column(
+            column, justify="right" if numbers or column in right else "left", overflow="fold"
+        )
     for row in rows:
         grid.add_row(*[_cell(value) for value in row])
     Console().print(grid)
@@ -32,11 +40,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def provenance(trained_on: str | None) -> str:
-    """Return how a table marks what a backbone has seen."""
-    return f"trained on {trained_on}" if trained_on else "zero-shot"
 
 
 def print_run(path: str | Path, resumed: str | None = None) -> None:
@@ -96,15 +99,6 @@ def _description(manifest: Mapping[str, Any], decided: int) -> str:
         f" ({provenance(backbone['trained_on'])}, {backbone['dtype']})"
         f" · {strategy['name']} {assignments(strategy['params'])}"
         + (f" · replayed from {manifest['replayed_from']}" if "replayed_from" in manifest else "")
-    )
-
-
-def assignments(params: Mapping[str, Any]) -> str:
-    """Return parameters as `--set` takes them: samples=5,50 keep=3,1."""
-    return " ".join(
-        f"{k}={','.join(map(str, v)) if isinstance(v, list | tuple) else v}"
-        for k, v in params.items()
-        if v is not None
     )
 
 

@@ -72,7 +72,7 @@ def command(
 
 
 def _line(row: Mapping[str, Any]) -> list[Any]:
-    from bench.cli.render import assignments
+    from bench.analysis.boards import assignments
     from bench.plugins import load_plugins
 
     strategy, metrics = row["strategy"], row["metrics"]

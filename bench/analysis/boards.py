@@ -1,0 +1,158 @@
+"""The leaderboard's rows as text: for a terminal, a README, a spreadsheet, a web page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any
+
+HEAD = (
+    "rank",
+    "accuracy (95 %)",
+    "n",
+    "evals",
+    "s",
+    "backbone",
+    "strategy",
+    "what",
+)
+RIGHT = {"rank", "n", "evals", "s"}  # evaluations and seconds an image
+
+
+Row = Mapping[str, Any]
+
+
+def boards(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Yield each board's title and its rows; rows of a board follow each other."""
+    data: dict[Any, set[str | None]] = {}  # fingerprints under one title
+    for row in rows:
+        data.setdefault(_name(row), set()).add(row["fingerprint"])
+    for (name, fingerprint), group in groupby(rows, key=lambda r: (_name(r), r["fingerprint"])):
+        several = len(data[name]) > 1 and fingerprint is not None
+        yield name + (f", data {fingerprint[:8]}" if several else ""), list(group)
+
+
+def _name(row: Row) -> str:
+    version = f", version {row['version']}" if row["version"] else ""
+    return f"{row['dataset']}/{row['split']}{version}"
+
+
+def lines(board: Sequence[Row]) -> tuple[list[list[str]], list[str]]:
+    """Return a board's lines in the order of `HEAD`, and the sources that they number."""
+    sources: list[str] = []
+    return [_line(row, sources) for row in board], sources
+
+
+def _line(row: Row, sources: list[str]) -> list[str]:
+    interval, evaluations, n = (
+        row["accuracy_ci95"],
+        row["evaluations_per_image"],
+        row["n_samples"],
+    )
+    each = row["seconds"] / n if row["seconds"] and n else None
+    return [
+        "–" if row["rank"] is None else str(row["rank"]),
+        f"{row['accuracy']:.4f}" + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
+        "–" if n is None else f"{n:,}",
+        "–" if evaluations is None else f"{evaluations:,.0f}",
+        "–" if each is None else f"{each:.3g}",
+        row["backbone"],
+        f"{row['strategy']} {assignments(row['params'])}".strip(),
+        what(row, sources),
+    ]
+
+
+def what(row: Row, sources: list[str]) -> str:
+    """Return what marks a row: zero-shot or trained, subset, replayed, reported by whom."""
+    marks = [provenance(row["trained_on"])]
+    if row["kind"] != "measured":
+        marks.insert(0, row["kind"])
+    if row["kind"] == "subset":
+        marks[0] = f"subset of {row['n_total']:,}"
+        if row["replayed_from"]:
+            marks.insert(1, "replayed")
+    if row["kind"] == "reported":
+        if row["source"] not in sources:
+            sources.append(row["source"])
+        marks[-1] += f" ({sources.index(row['source']) + 1})"
+    if row["failed_samples"]:
+        marks.append(f"{row['failed_samples']:,} failed")
+    return ", ".join(marks)
+
+
+def provenance(trained_on: str | None) -> str:
+    """Return how a table marks what a backbone has seen."""
+    return f"trained on {trained_on}" if trained_on else "zero-shot"
+
+
+def assignments(params: Mapping[str, Any]) -> str:
+    """Return parameters as `--set` takes them: samples=5,50 keep=3,1."""
+    return " ".join(
+        f"{k}={','.join(map(str, v)) if isinstance(v, list | tuple) else v}"
+        for k, v in params.items()
+        if v is not None
+    )
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """Return a Markdown table a board."""
+    text = []
+    for title, board in boards(rows):
+        cells, sources = lines(board)
+        text += [f"**{title}**", "", _pipes(HEAD)]
+        text += [_pipes(["--:" if name in RIGHT else "---" for name in HEAD])]
+        text += [_pipes([cell.replace("|", "\\|") for cell in line]) for line in cells]
+        text += ["", *(f"({n}) {source}  " for n, source in enumerate(sources, start=1))]
+        text += [""] if sources else []
+    return "\n".join(text)
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return one table of all boards, every field of the rows a column, numbers unrounded."""
+    out = io.StringIO()
+    if rows:
+        names = [*rows[0], "accuracy_low", "accuracy_high"]
+        names.remove("accuracy_ci95")
+        writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            low, high = row["accuracy_ci95"] or (None, None)
+            params = assignments(row["params"])
+            writer.writerow({**row, "params": params, "accuracy_low": low, "accuracy_high": high})
+    return out.getvalue()
+
+
+def to_html(rows: Sequence[Row]) -> str:
+    """Return a page that needs nothing else."""
+    text = [_PAGE]
+    for title, board in boards(rows):
+        body, sources = lines(board)
+        head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
+        text += [f"<h2>{escape(title)}</h2>", f"<table><thead><tr>{head}</tr></thead><tbody>"]
+        for line in body:
+            cells = (
+                f'<td class="{"right" if name in RIGHT else "left"}">{escape(cell)}</td>'
+                for name, cell in zip(HEAD, line, strict=True)
+            )
+            text.append(f"<tr>{''.join(cells)}</tr>")
+        text.append("</tbody></table>")
+        text += [f"<p>({n}) {escape(source)}</p>" for n, source in enumerate(sources, start=1)]
+    return "\n".join([*text, "</body></html>", ""])
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Leaderboard</title><style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
+table { border-collapse: collapse; width: 100% }
+th, td { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left }
+.right { text-align: right; font-variant-numeric: tabular-nums }
+</style></head><body><h1>Leaderboard</h1>
+<p>Runs of one kind (zero-shot, or trained on the same data) that the same images cannot tell apart
+share a rank (McNemar's exact test, 5 %). Subsets, replays and reported results have none.</p>"""

@@ -1,0 +1,114 @@
+"""`bench results`: publish, submit, check and export results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.errors import BenchError
+from bench.store.folder import find_run
+
+_INTO = click.option(
+    "--into",
+    "published",
+    default="results/published",
+    help="The folder of published results.  [default: results/published]",
+)
+
+
+@click.group()
+def command() -> None:
+    """Publish, submit, check and export results."""
+
+
+@command.command()
+@click.argument("source")
+@_INTO
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+def add(source: str, published: str, results: str) -> None:
+    """Add SOURCE: a complete run (id or folder), or a JSON file of reported results.
+
+    It is checked first. Of a run, manifest, summary and a line a sample are copied; never an image.
+    """
+    from bench.analysis.published import add_reported, publish_run
+
+    if Path(source).is_file():
+        new = add_reported(Path(source), Path(published))
+        click.echo(f"Added {len(new)} reported result{'s' * (len(new) != 1)} to {published}.")
+    else:
+        click.echo(f"Added {publish_run(find_run(source, results), Path(published))}")
+    click.echo("Now: bench results validate && bench results render")
+
+
+@command.command()
+@click.argument("run")
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+def export(run: str, results: str) -> None:
+    """Print RUN as the `model-index` of a Hugging Face model card (YAML)."""
+    from bench.analysis.model_card import model_index
+
+    click.echo(model_index(find_run(run, results)))
+
+
+@command.command()
+@_INTO
+def validate(published: str) -> None:
+    """Check every published result: schema, names, figures against records, files."""
+    from bench.analysis.published import validate as problems
+    from bench.store.folder import list_runs
+
+    if found := problems(Path(published)):
+        raise BenchError("\n".join(found))
+    click.echo(f"{len(list_runs(Path(published)))} published runs are well.")
+
+
+@command.command()
+@_INTO
+@click.option("--table", default="results/publish.toml", help="The boards to make.")
+@click.option("--dataset", help="Only this dataset's boards.")
+@click.option("--work", default="results", help="Where the runs themselves are kept.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only N images, to try it.")
+@click.option("--data-dir", envvar="BENCH_DATA_DIR", help="A local copy of the dataset.")
+def publish(
+    published: str,
+    table: str,
+    dataset: str | None,
+    work: str,
+    limit: int | None,
+    data_dir: str | None,
+) -> None:
+    """Make the published results again, as results/publish.toml lists them.
+
+    Stopped at any time, the same command goes on.
+    """
+    from bench.analysis.publishing import publish, read_table
+    from bench.cli.progress import Progress
+    from bench.errors import UserError
+    from bench.plugins import load_plugins
+
+    wanted = [b for b in read_table(Path(table)) if dataset in (None, b.dataset)]
+    if not wanted:
+        raise UserError(f"{table} lists no board{f' of {dataset}' if dataset else ''}.")
+    progress = Progress()
+    load_plugins().manager.register(progress)
+    with progress:
+        for board in wanted:
+            for path in publish(board, Path(work), Path(published), limit, data_dir):
+                click.echo(f"Published {path}")
+
+
+@command.command()
+@_INTO
+@click.option("--readme", default="README.md", help="The file that shows the leaderboard.")
+@click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
+def render(published: str, readme: str, check: bool) -> None:
+    """Write the leaderboard of the published results into the README, and draw its picture."""
+    from bench.analysis.readme import render as write
+    from bench.analysis.readme import stale
+
+    if not check:
+        for path in write(Path(published), Path(readme)):
+            click.echo(f"Wrote {path}")
+    elif found := stale(Path(published), Path(readme)):
+        raise BenchError("\n".join([*found, "`bench results render` writes them anew."]))
