@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": ("bench.cli.compare", "Compare two runs on the same images; gate a regression."),
     "leaderboard": ("bench.cli.leaderboard", "Rank the stored runs of each dataset."),
     "results": ("bench.cli.results", "Publish, submit, check and export results."),
+    "report": ("bench.cli.report", "Write runs on one HTML page, with figures and pictures."),
     "prompts": ("bench.cli.prompts", "Show the prompts of a dataset, with token counts."),
     "classify": ("bench.cli.classify", "Classify pictures of your own."),
 }
