@@ -102,7 +102,7 @@ class Curves:
     """Error by timestep, float64 [B] each: means over images of their means in a bin.
 
     Attributes:
-        timestep: the middle of the bin.
+        timestep: the mean of the bin's timesteps.
         true: the error of the true class.
         wrong: that of the best wrong class.
         gap: wrong minus true; positive where the timestep tells the truth.
@@ -140,8 +140,7 @@ def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
         if pair is not None:
             pairs.append(pair)
             steps.append(timesteps)
-    last = max((int(t.max()) for t in steps), default=0)
-    return _curves(pairs, steps, last) if last > 0 else None
+    return _curves(pairs, steps) if pairs else None
 
 
 def _true_and_wrong(
@@ -163,14 +162,20 @@ def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _curves(
-    pairs: Sequence[NDArray[np.float32]], steps: Sequence[NDArray[np.int64]], last: int
+    pairs: Sequence[NDArray[np.float32]], steps: Sequence[NDArray[np.int64]]
 ) -> Curves | None:
-    n_bins = min(CURVE_BINS, len(np.unique(np.concatenate(steps))))
-    width = (last + 1) / n_bins
+    distinct = np.unique(np.concatenate(steps))
+    distinct = distinct[distinct >= 0]
+    n_bins = min(CURVE_BINS, len(distinct))
+    if n_bins < 2:
+        return None
+    # As many distinct timesteps in one bin as in another, whatever their spacing.
+    bin_of_step = np.arange(len(distinct)) * n_bins // len(distinct)
+    middles = np.bincount(bin_of_step, weights=distinct) / np.bincount(bin_of_step)
     means = np.full((len(pairs), 2, n_bins), np.nan)
     for means_of, pair, timesteps in zip(means, pairs, steps, strict=True):
         both = np.isfinite(pair).all(axis=0)
-        bin_of = (timesteps[both] / width).astype(int)
+        bin_of = bin_of_step[np.searchsorted(distinct, timesteps[both])]
         count = np.bincount(bin_of, minlength=n_bins)
         for row, errors in zip(means_of, pair, strict=True):
             sums = np.bincount(bin_of, weights=errors[both], minlength=n_bins)
@@ -184,7 +189,7 @@ def _curves(
     gap = np.nanmean(gaps, axis=0)
     variance = np.nansum((gaps - gap) ** 2, axis=0) / np.maximum(n - 1, 1)
     return Curves(
-        np.asarray((np.flatnonzero(seen) + 0.5) * width, dtype=np.float64),
+        middles[seen],
         np.nanmean(means[:, 0], axis=0),
         np.nanmean(means[:, 1], axis=0),
         gap,

@@ -25,10 +25,10 @@ BARS = 40  # classes in one figure; of more, the worst are shown
 def tradeoff(rows: Sequence[Row], name: str) -> Markup | None:
     """Draw accuracy against evaluations an image, with the Pareto front of what compares.
 
-    None where no row knows its evaluations.
+    None where there is nothing to compare.
     """
     placed = [row for row in rows if row.evaluations is not None]
-    if not placed:
+    if len(rows) < 2 or not placed:
         return None
 
     def plot(figure: Figure) -> None:
@@ -43,6 +43,7 @@ def tradeoff(rows: Sequence[Row], name: str) -> Markup | None:
             _point(axes, row)
         axes.set_xscale("log")
         axes.margins(x=0.12, y=0.12)
+        _keys(axes, placed)
         for row in rows:  # reported without a cost: a level
             if row.evaluations is None:
                 axes.axhline(row.accuracy, color=MUTED, linestyle=":", linewidth=1.2)
@@ -73,7 +74,7 @@ def _plain_ticks(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.get_xlim()
-    few = high / low > 30
+    few = high / low > 300
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if few else (1.0, 2.0, 5.0), numticks=9))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -97,14 +98,31 @@ def _point(axes: Axes, row: Row) -> None:
         elinewidth=1,
         capsize=2.5,
     )
-    axes.annotate(
-        row.key,
-        (row.evaluations or 0, row.accuracy),
-        xytext=(6, -11),
-        textcoords="offset points",
-        color=INK,
-        fontweight="bold",
-    )
+
+
+def _keys(axes: Axes, rows: Sequence[Row]) -> None:
+    """Write the rows' keys beside their points; points that lie together share a text."""
+    spots: list[tuple[NDArray[np.float64], list[Row]]] = []
+    for row in sorted(rows, key=lambda row: row.evaluations or 0):
+        place = axes.transLimits.transform(
+            axes.transScale.transform((row.evaluations or 0, row.accuracy))
+        )
+        for other, members in spots:
+            if (np.abs(place - other) < (0.1, 0.08)).all():
+                members.append(row)
+                break
+        else:
+            spots.append((place, [row]))
+    for _, members in spots:
+        last = members[-1]
+        axes.annotate(
+            " ".join(sorted(row.key for row in members)),
+            (last.evaluations or 0, last.accuracy),
+            xytext=(7, 5),
+            textcoords="offset points",
+            color=INK,
+            fontweight="bold",
+        )
 
 
 def class_bars(shares: Sequence[ClassShare], name: str) -> Markup:
@@ -182,7 +200,7 @@ def error_curves(curves: Curves, name: str) -> Markup:
         above.plot(t, curves.wrong, color=WRONG, linestyle="--", linewidth=1.4, label="best wrong")
         above.plot(t, curves.true, color=RIGHT, linewidth=1.4, label="true class")
         above.set_ylabel("error")
-        above.legend()
+        above.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderpad=0)
         reach = 1.96 * curves.gap_stderr
         below.axhline(0, color=MUTED, linewidth=1)
         below.fill_between(

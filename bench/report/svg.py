@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,12 @@ MUTED = "#000002"
 LINE = "#000003"
 RIGHT = "#000004"
 WRONG = "#000005"
-CARD = "#000006"
 VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     LINE: "var(--line)",
     RIGHT: "var(--right)",
     WRONG: "var(--wrong)",
-    CARD: "var(--card)",
 }
 
 STYLE: dict[Any, Any] = {
@@ -36,17 +35,15 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.labelcolor": MUTED,
-    "axes.labelsize": 9.5,
+    "axes.labelsize": 10.5,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.facecolor": "none",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "grid.color": LINE,
     "grid.linewidth": 0.6,
-    "legend.facecolor": CARD,
-    "legend.edgecolor": LINE,
-    "legend.fontsize": 9,
-    "legend.framealpha": 0.85,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
     "text.color": INK,
     "text.parse_math": False,  # a class may be called "$100$"
@@ -74,7 +71,9 @@ def draw(
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Text stays text: the reader's fonts draw it, and need not be ours.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure = Figure(figsize=size, layout="constrained")
         plot(figure)
         out = BytesIO()
