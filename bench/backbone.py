@@ -27,6 +27,11 @@ class Denoiser(Protocol):
         alphas_cumprod: float [T], the schedule's cumulative alphas, in float32 or better; for
             `flow`, float [T] of 1 − sigma_t.
         device: where its tensors live.
+
+    With `can_linearise = True`, a class attribute, it says that `denoise` is differentiable with
+    respect to its conditioning wherever gradients are enabled; without it that it is not. Its
+    parameters should ask for no gradient. It may have `save_memory()`, called once where a single
+    cell's backward pass does not fit: recompute instead of keeping activations.
     """
 
     latent_shape: tuple[int, int, int]

@@ -56,6 +56,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     if not config.fresh and (earlier := completed(path, manifest, config.save_errors)):
         return {**earlier, "results_dir": str(path.resolve()), "resumed": "complete"}
     check_token_lengths(resolved, weights, prompts)
+    check_linearisable(resolved)
     with RunFolder(path, manifest, config.fresh) as folder:
         outstanding = folder.outstanding(config.save_errors)
         engine = make_engine(resolved, prompts, weights)
@@ -64,8 +65,7 @@ def run(config: RunConfig) -> dict[str, Any]:
         _tell(events.run_started, manifest=manifest, done=total - len(outstanding), total=total)
         for decided, seconds in _timed(engine.score(split.samples(outstanding), resolved.strategy)):
             record = make_record(decided, seconds)
-            cells = decided.cells if config.save_errors else None
-            folder.append(record, cells, engine.problem.timesteps)
+            folder.append(record, decided if config.save_errors else None, engine.problem.timesteps)
             _tell(events.sample_scored, record=record)
         summary = summarize(
             manifest,
@@ -107,6 +107,21 @@ def check_token_lengths(resolved: Resolved, weights: Weights | None, prompts: Pr
             raise UserError(
                 f"{source}: the prompt has {n} tokens and would be cut at {most}: {text!r}."
             )
+
+
+def check_linearisable(resolved: Resolved) -> None:
+    """Refuse a strategy that linearises with a backbone that cannot."""
+    if getattr(resolved.strategy, "linearises", False) and not can_linearise(resolved):
+        name = resolved.strategy_spec.name
+        raise UserError(
+            f"Strategy {name!r} needs gradients to the text conditioning, and backbone"
+            f" {resolved.backbone_name!r} does not offer them. `race` decides without."
+        )
+
+
+def can_linearise(resolved: Resolved) -> bool:
+    """Return whether the backbone offers gradients to its conditioning."""
+    return bool(getattr(resolved.backbone.load(), "can_linearise", False))
 
 
 def make_manifest(
@@ -210,7 +225,7 @@ def make_engine(resolved: Resolved, prompts: Prompts, weights: Weights | None) -
     return DenoisingEngine(
         backbone,
         embed_prompts(backbone, key, prompts.texts),
-        Problem(class_of_prompt, timesteps, np.ones(n_draws), config.seed),
+        Problem(class_of_prompt, timesteps, np.ones(n_draws), config.seed, can_linearise(resolved)),
         coefficients(
             backbone.alphas_cumprod,
             timesteps,
@@ -242,7 +257,7 @@ def _noise_hash(resolved: Resolved) -> str:
 def _remember_speed(resolved: Resolved, engine: Engine, summary: dict[str, Any]) -> None:
     cost = summary["cost"]
     if engine.device and cost["seconds"] > 1:
-        speed = cost["evaluations"] / cost["seconds"]
+        speed = cost["evaluation_equivalents"] / cost["seconds"]
         remember_speed(resolved.backbone_name, engine.device, resolved.config.dtype, speed)
 
 

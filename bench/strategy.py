@@ -1,4 +1,4 @@
-"""The strategy contract: ask for cells, be told their errors, decide. numpy only.
+"""The strategy contract: ask for cells or linearisations, be told errors, decide. numpy only.
 
 A strategy never sees the model, so it runs on a model and on recorded errors alike:
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import erf, inf, sqrt
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,8 @@ class Problem:
         timesteps: int64 [N], the timestep of each draw. A classifier backbone has one draw.
         weights: float64 [N], the weight of each draw in a score; all ones unless the user asked.
         seed: for strategies that choose at random.
-        can_linearise: whether the backbone offers gradients to its conditioning.
+        can_linearise: whether `Linearise` is answered: the backbone offers gradients to its
+            conditioning, or they were recorded.
     """
 
     class_of_prompt: Ints
@@ -50,8 +51,33 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Linearise:
+    """The first-order error of *every* prompt on each of `draws`, for one gradient a draw.
+
+    A cell's error e is a differentiable function of the conditioning c. At the mixture
+    c_0 = sum_p mixture_p c_p, forward and backward pass give e(c_0) and its gradient g, and with
+    them e(c_0) + <g, c_p - c_0> for all prompts p, at a cost that does not grow with their number
+    (the gradient that Diffusion-TTA, Prabhudesai et al., NeurIPS 2023, descends).
+    Only where `Problem.can_linearise`.
+
+    Attributes:
+        draws: int64 [n], draw indices.
+        mixture: float64 [P], weights over the prompts that sum to one.
+    """
+
+    draws: Ints
+    mixture: Floats
+
+
+@dataclass(frozen=True)
 class Reply:
-    """The errors asked for, float32 [len(prompts), len(draws)], and their cost in evaluations."""
+    """What was asked for, and its cost in evaluations.
+
+    Attributes:
+        values: float32 [len(prompts), len(draws)], errors; or [P, len(draws)], first-order errors.
+        cost: one for each cell; for each linearised draw what forward and backward pass take on
+            this device, in evaluations.
+    """
 
     values: NDArray[np.float32]
     cost: float
@@ -81,11 +107,11 @@ class Outcome:
 class Session(Protocol):
     """One image under way. One request is outstanding at a time."""
 
-    def ask(self) -> Evaluate | None:
-        """Return the cells wanted next, or None when decided."""
+    def ask(self) -> Evaluate | Linearise | None:
+        """Return what is wanted next, or None when decided."""
 
-    def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Take the errors of the request that `ask` returned last."""
+    def tell(self, request: Any, reply: Reply) -> None:
+        """Take the reply to the request that `ask` returned last, of the kinds that it returns."""
 
     def outcome(self) -> Outcome:
         """Return the decision; called once `ask` has returned None."""
@@ -95,8 +121,9 @@ class Strategy(Protocol):
     """Made from its spec's parameters; raises ValueError on values that do not make sense.
 
     It may also have `at_most(problem) -> int`, the evaluations an image costs at the most, for
-    the plan; without it the plan assumes every prompt on every draw. And it may have `settled`,
-    a mapping of those of its parameters that follow from others, as they are to be recorded.
+    the plan; without it the plan assumes every prompt on every draw. It may have `settled`,
+    a mapping of those of its parameters that follow from others, as they are to be recorded; and
+    `linearises = True` where it is of no use without linearisations.
     """
 
     draws: int
@@ -162,7 +189,7 @@ class ErrorTable:
             draws=draws[by_class],
             margin=margin,
             margin_stderr=stderr,
-            confidence=_normal_cdf(margin / stderr) if stderr > 0 else float(margin > 0 or 0.5),
+            confidence=confidence(margin, stderr),
         )
 
     def _margin(self, best: Ints) -> tuple[float, float]:
@@ -199,5 +226,8 @@ def paired_mean(difference: Floats, weights: Floats) -> tuple[float, float]:
     return mean, sqrt(n * variance) / total
 
 
-def _normal_cdf(z: float) -> float:
-    return 0.5 * (1.0 + erf(z / sqrt(2.0)))
+def confidence(margin: float, stderr: float) -> float:
+    """Return the probability that a normal mean of which these were seen is positive."""
+    if stderr > 0:
+        return 0.5 * (1.0 + erf(margin / stderr / sqrt(2.0)))
+    return float(margin > 0 or 0.5)

@@ -62,10 +62,11 @@ def record(path, seed=0, informative=(0, N_DRAWS), skip=()):
             values = errors.astype(np.float32)
             table = ErrorTable(problem)
             table.tell(everything, Reply(values, values.size))
-            decided = Decided(Sample(f"image-{i}", int(truth), {}), evaluations=values.size)
+            decided = Decided(Sample(f"image-{i}", int(truth), {}))
+            decided.evaluations, decided.equivalents = values.size, float(values.size)
             decided.outcome = table.outcome()
             decided.cells = [(everything, values)] if i not in skip else []
-            folder.append(make_record(decided, 1.0), decided.cells, problem.timesteps)
+            folder.append(make_record(decided, 1.0), decided, problem.timesteps)
         folder.finish(summarize(manifest, list(read_records(path).values()), 1.0, None))
     return path
 

@@ -118,12 +118,20 @@ def worst_confusions(
 
 
 def cost(decided: Decided, total_seconds: float, peak_memory: int | None) -> dict[str, Any]:
-    """Return what the run cost, summed over its parts."""
+    """Return what the run cost, summed over its parts.
+
+    An evaluation equivalent is the time of one evaluation: one for each evaluation, and for each
+    linearised draw what forward and backward pass took on the device.
+    """
     decided = as_decisions(decided)
     evaluations, seconds = int(decided.evaluations.sum()), float(decided.seconds.sum())
+    equivalents = float(decided.equivalents.sum())
     return {
         "evaluations": evaluations,
         "evaluations_per_image": evaluations / len(decided),
+        "linearisations": int(decided.linearisations.sum()),
+        "evaluation_equivalents": equivalents,
+        "evaluation_equivalents_per_image": equivalents / len(decided),
         "seconds": round(seconds, 3),
         "images_per_second": len(decided) / seconds if seconds > 0 else None,
         "total_seconds": round(total_seconds, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,43 @@ from bench.errors import UserError
 from bench.plugins import load_plugins
 from bench.resolve import make_strategy
 from bench.store.cells import part_path, read_cells, read_timesteps
+from bench.store.first_order import FirstOrder, read_first_order
 from bench.store.folder import RunFolder, asked_records, read_manifest, read_summary
 from bench.store.records import Record, make_record
-from bench.strategy import Problem, Reply, Strategy
+from bench.strategy import Evaluate, Linearise, Problem, Strategy
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All that was recorded of one image.
+
+    Attributes:
+        errors: float32 [P, N].
+        first_order: first-order errors, float32 [P, N], by mixture; NaN where there are none.
+        linearisation_cost: of one draw, in evaluations.
+    """
+
+    errors: NDArray[np.float32]
+    first_order: FirstOrder = field(default_factory=list)
+    linearisation_cost: float = 0.0
+
+    def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
+        """Return what was asked for, float32 [prompts, draws].
+
+        Raises:
+            UserError: a linearisation that was not recorded.
+        """
+        if isinstance(request, Evaluate):
+            return self.errors[np.ix_(request.prompts, request.draws)]
+        for mixture, values in self.first_order:
+            found = values[:, request.draws]
+            if np.allclose(mixture, request.mixture) and not np.isnan(found).any():
+                return found
+        raise UserError(
+            "The strategy asks for a linearisation that was not recorded. A run with --strategy"
+            " full-linearised --save-errors records those at the mean of the prompts; others need"
+            " the model."
+        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +85,30 @@ class Recording:
         """Return samples with id and label, without their images; None: all."""
         labels = {record["sample_id"]: record["label"] for record in self.records}
         return [Sample(i, labels[i], {}) for i in (labels if sample_ids is None else sample_ids)]
+
+    @property
+    def linearisation_cost(self) -> float:
+        """What one linearised draw cost where it was recorded, in evaluations."""
+        draws = sum(record.get("linearisations", 0) for record in self.records)
+        extra = sum(r.get("equivalents", r["evaluations"]) - r["evaluations"] for r in self.records)
+        return extra / draws if draws else 0.0
+
+    def tables(self, sample_id: str) -> Tables:
+        """Return all that was recorded of one image.
+
+        Raises:
+            UserError: some of it is missing.
+        """
+        errors = self.errors(sample_id)
+        if not self.problem.can_linearise:
+            return Tables(errors)
+        try:
+            first_order = read_first_order(self.path / "first_order", sample_id, errors.shape)
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.path} holds no first-order errors of sample {sample_id!r}."
+            ) from None
+        return Tables(errors, first_order, self.linearisation_cost)
 
     def errors(self, sample_id: str) -> NDArray[np.float32]:
         """Return one image's errors, float32 [P, N].
@@ -95,6 +153,8 @@ def open_recording(path: Path) -> Recording:
     classes = np.array([index for _, index in manifest["prompts"]], dtype=np.int64)
     seed = manifest["identity"]["seed"]
     problem = Problem(classes, timesteps, np.ones(len(timesteps)), seed)
+    if part_path(path / "first_order", records[0]["sample_id"]).is_file():
+        problem = replace(problem, can_linearise=True)
     recording = Recording(path, manifest, tuple(records), problem)
     recording.errors(records[0]["sample_id"])  # refuses a run that skipped cells, before the work
     return recording
@@ -112,19 +172,21 @@ class ReplayEngine:
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each image as it is decided."""
         for sample in samples:
-            yield decide(sample, self.recording.errors(sample.sample_id), strategy, self.problem)
+            yield decide(sample, self.recording.tables(sample.sample_id), strategy, self.problem)
 
 
 def decide(
-    sample: Sample, errors: NDArray[np.float32], strategy: Strategy, problem: Problem
+    sample: Sample,
+    known: Tables | NDArray[np.float32],
+    strategy: Strategy,
+    problem: Problem,
 ) -> Decided:
-    """Let a strategy decide one image whose errors, float32 [P, N], are all known."""
+    """Let a strategy decide one image of which all is known: its tables, or errors [P, N] alone."""
+    tables = known if isinstance(known, Tables) else Tables(known)
     decided = Decided(sample)
     session = strategy.start(problem)
     while (request := session.ask()) is not None:
-        values = errors[np.ix_(request.prompts, request.draws)]
-        decided.evaluations += values.size
-        session.tell(request, Reply(values, float(values.size)))
+        decided.answer(session, request, tables.reply(request), tables.linearisation_cost)
     decided.outcome = session.outcome()
     return decided
 
@@ -146,6 +208,11 @@ def strategy_for(
             f"{recording.manifest['run_id']} recorded {n_draws} draws; a replay cannot use"
             f" draws={parameters['draws']}, since other draws have other noise. Leave draws out, or"
             " record a run with that number."
+        )
+    if getattr(strategy, "linearises", False) and not recording.problem.can_linearise:
+        raise UserError(
+            f"Strategy {name!r} linearises, and {recording.manifest['run_id']} recorded errors"
+            " alone. Record both once with: --strategy full-linearised --save-errors"
         )
     return spec.version, parameters, strategy
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 Setting = tuple[str, dict[str, Any]]  # a strategy's name and parameters
 
 
-def default_grid(n_draws: int, order: str | None = None) -> list[Setting]:
+def default_grid(n_draws: int, order: str | None = None, linearised: bool = False) -> list[Setting]:
     """Return the settings a sweep tries unless told otherwise.
 
     Args:
         n_draws: N of the recording; the published schedule is scaled to it.
         order: bands for `race` to ask first, beside the even order.
+        linearised: whether first-order errors were recorded, too.
     """
     counts = [n for n in (2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
     grid: list[Setting] = [("full", {})]
@@ -41,6 +42,9 @@ def default_grid(n_draws: int, order: str | None = None) -> list[Setting]:
     grid += [("paired-ttest", {"min_scores": n}) for n in (5, 10, 20)]
     deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
     grid += [("race", {"delta": delta}) for delta in deltas]
+    if linearised:
+        reaches = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+        grid += [("screen-race", {"reach": reach}) for reach in reaches]
     if order:
         grid += [("race", {"delta": delta, "order": order}) for delta in deltas]
     return [*grid, ("race", {"bound": "betting", "delta": 0.05})]
@@ -68,17 +72,18 @@ def sweep(
         UserError: the run has no errors, or a setting does not fit.
     """
     recording = open_recording(path)
-    settings = default_grid(recording.n_draws) if settings is None else list(settings)
+    if settings is None:
+        settings = default_grid(recording.n_draws, None, recording.problem.can_linearise)
     prepared = [(name, *strategy_for(recording, name, given)) for name, given in settings]
     decided: list[list[Record]] = [[] for _ in prepared]
     exhaustive: list[int] = []
     full = strategy_for(recording, "full", {})[2]
     for sample in recording.samples()[:limit]:
-        errors = recording.errors(sample.sample_id)
-        outcome = decide(sample, errors, full, recording.problem).outcome
+        tables = recording.tables(sample.sample_id)
+        outcome = decide(sample, tables, full, recording.problem).outcome
         exhaustive.append(int(outcome.ranking[0]) if outcome else -1)
         for records, (*_, strategy) in zip(decided, prepared, strict=True):
-            records.append(make_record(decide(sample, errors, strategy, recording.problem), 0.0))
+            records.append(make_record(decide(sample, tables, strategy, recording.problem), 0.0))
     rows = [
         _row(recording, {"name": name, "version": version, "params": parameters}, records)
         | agreement(predictions(records), np.array(exhaustive))
@@ -105,7 +110,7 @@ def _row(
 
 
 def _beats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    cost, other_cost = (r["cost"]["evaluations_per_image"] for r in (one, other))
+    cost, other_cost = (r["cost"]["evaluation_equivalents_per_image"] for r in (one, other))
     better: bool = cost <= other_cost and one["agreement"] >= other["agreement"]
     return better and (cost, one["agreement"]) != (other_cost, other["agreement"])
 
@@ -168,7 +173,7 @@ def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, f
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
     front = sorted(
-        (r["cost"]["evaluations_per_image"], r["agreement"]) for r in rows if r["pareto"]
+        (r["cost"]["evaluation_equivalents_per_image"], r["agreement"]) for r in rows if r["pareto"]
     )
     left.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
     if ceiling is not None:
@@ -187,7 +192,7 @@ def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, f
     right.set_ylabel("accuracy")
     for axes in (left, right):
         axes.set_xscale("log")
-        axes.set_xlabel("evaluations an image")
+        axes.set_xlabel("evaluation equivalents an image")
         axes.grid(alpha=0.3)
     left.legend()
     figure.suptitle(f"{rows[0]['replayed_from']}, {rows[0]['dataset']['n_samples']} images")
@@ -195,7 +200,7 @@ def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, f
 
 
 def _points(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, value: Any) -> None:
-    cost = [row["cost"]["evaluations_per_image"] for row in rows]
+    cost = [row["cost"]["evaluation_equivalents_per_image"] for row in rows]
     middle = np.array([value(row)[0] for row in rows])
     low, high = np.array([value(row)[1] for row in rows]).T
     reach = np.clip([middle - low, high - middle], 0, None)

@@ -26,6 +26,7 @@ COMMANDS = {
     "sweep": ("bench.cli.sweep", "Replay many strategies: evaluations against agreement."),
     "learn-order": ("bench.cli.learn_order", "Learn from recorded errors what to ask first."),
     "compare": ("bench.cli.compare", "Compare two runs on the same images; gate a regression."),
+    "learn-screen": ("bench.cli.learn_screen", "Learn how far a screen must reach."),
     "leaderboard": ("bench.cli.leaderboard", "Rank the stored runs of each dataset."),
     "results": ("bench.cli.results", "Publish, submit, check and export results."),
     "report": ("bench.cli.report", "Write runs on one HTML page, with figures and pictures."),

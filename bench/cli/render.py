@@ -137,6 +137,11 @@ def print_statistics(found: Mapping[str, Any]) -> None:
 def _print_cost(console: Console, cost: Mapping[str, Any]) -> None:
     rate = cost["images_per_second"]
     text = f"Cost: {cost['evaluations_per_image']:,.1f} evaluations an image"
+    if cost.get("linearisations"):
+        text = (
+            f"Cost: {cost['evaluation_equivalents_per_image']:,.1f} evaluation equivalents an image"
+            f" ({cost['evaluations']:,} evaluations, {cost['linearisations']:,} linearisations)"
+        )
     if rate:
         text += f", {cost['seconds']:,.1f} s scoring ({rate:.2f} images/s)"
     console.print(f"{text}, {cost['total_seconds']:,.1f} s in all", highlight=False)

@@ -46,7 +46,8 @@ def command(
     ceiling = self_agreement(path, find_run(against, results)) if against else None
     if plot_file and not Path(plot_file).absolute().parent.is_dir():
         raise UserError(f"--plot {plot_file}: there is no such folder.")
-    settings = default_grid(open_recording(path).n_draws, order)
+    recording = open_recording(path)
+    settings = default_grid(recording.n_draws, order, recording.problem.can_linearise)
     if strategies:
         names = [name.strip() for name in strategies.split(",")]
         known = {name for name, _ in settings}
@@ -61,7 +62,7 @@ def command(
     from bench.cli.render import table
 
     head = ["", "strategy", "evaluations", "agreement, %", "accuracy, %", "ECE", "softmax"]
-    rows.sort(key=lambda row: row["cost"]["evaluations_per_image"])
+    rows.sort(key=lambda row: row["cost"]["evaluation_equivalents_per_image"])
     table(head, [_line(row) for row in rows], title=f"{path.name}, replayed")
     if ceiling:
         click.echo(
@@ -85,7 +86,7 @@ def _line(row: Mapping[str, Any]) -> list[Any]:
     return [
         "*" if row["pareto"] else "",
         f"{strategy['name']} {assignments(chosen)}".strip(),
-        row["cost"]["evaluations_per_image"],
+        row["cost"]["evaluation_equivalents_per_image"],
         _share(row["agreement"], row["agreement_ci95"]),
         _share(metrics["accuracy"], metrics["accuracy_ci95"]),
         f"{row['ece']:.3f}",

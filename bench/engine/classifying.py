@@ -11,7 +11,7 @@ from bench.backbone import Classifier
 from bench.data import Sample
 from bench.engine.decided import Decided
 from bench.engine.encoding import open_images
-from bench.strategy import Problem, Reply, Strategy
+from bench.strategy import Linearise, Problem, Strategy
 
 
 class ClassifyingEngine:
@@ -44,9 +44,9 @@ class ClassifyingEngine:
             return decided
         session = strategy.start(self.problem)
         while (request := session.ask()) is not None:
+            if isinstance(request, Linearise):
+                raise ValueError("the strategy asked a classifier for a linearisation")
             values = np.tile(errors[request.prompts, None], len(request.draws))
-            decided.evaluations += values.size
-            decided.cells.append((request, values))
-            session.tell(request, Reply(values, float(values.size)))
+            decided.answer(session, request, values)
         decided.outcome = session.outcome()
         return decided

@@ -20,8 +20,9 @@ from bench.backbone import Denoiser
 from bench.data import Sample
 from bench.engine.decided import Decided
 from bench.engine.encoding import open_images
+from bench.engine.linearising import Lineariser
 from bench.engine.scoring import Coefficients, add_noise, cell_errors, target
-from bench.strategy import Evaluate, Problem, Reply, Session, Strategy
+from bench.strategy import Evaluate, Linearise, Problem, Session, Strategy
 
 ENCODE_BATCH = 8  # images encoded by the VAE at a time
 
@@ -33,19 +34,52 @@ class Flight:
     decided: Decided
     session: Session
     latent: torch.Tensor
-    request: Evaluate | None = None
+    request: Evaluate | Linearise | None = None
     errors: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     missing: int = 0
 
 
 @dataclass
 class Block:
-    """Cells of one request that still wait: its prompts and draws, cell by cell."""
+    """Cells of one request that still wait: its prompts and draws, cell by cell.
+
+    A linearised draw is a cell without a prompt (-1); its "error" is a row, one for each prompt.
+    """
 
     flight: Flight
     prompts: NDArray[np.int64]
     draws: NDArray[np.int64]
     start: int = 0
+
+
+class Queue:
+    """Blocks of one kind that wait, and how many cells that are."""
+
+    def __init__(self) -> None:
+        self.blocks: deque[Block] = deque()
+        self.cells = 0
+
+    def append(self, block: Block) -> None:
+        """Put a block at the end."""
+        self.blocks.append(block)
+        self.cells += len(block.draws)
+
+    def cut(self, size: int) -> Batch:
+        """Take up to `size` cells from the front."""
+        prompts, draws, parts = [], [], []
+        while self.blocks and size:
+            block = self.blocks[0]
+            stop = min(block.start + size, len(block.draws))
+            prompts.append(block.prompts[block.start : stop])
+            draws.append(block.draws[block.start : stop])
+            parts.append((block.flight, block.start, stop - block.start))
+            size -= stop - block.start
+            self.cells -= stop - block.start
+            block.start = stop
+            if stop == len(block.draws):
+                self.blocks.popleft()
+        latents = torch.cat([f.latent.expand(count, *f.latent.shape) for f, _, count in parts])
+        return Batch(np.concatenate(prompts), np.concatenate(draws), latents, parts)
 
 
 @dataclass
@@ -94,29 +128,37 @@ class DenoisingEngine:
         self.timesteps = torch.from_numpy(problem.timesteps).to(backbone.device)
         self.loss = loss
         self.batch_size = batch_size
+        self.linear = Lineariser(backbone, self._errors_at, conditioning, batch_size)
 
     @torch.inference_mode()
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each image as it is decided; an image that fails does not stop the others."""
         arriving = self._encoded(samples)
-        queue: deque[Block] = deque()
-        waiting = 0  # cells in the queue
+        plain, linear = Queue(), Queue()
         while True:
-            while waiting < self.batch_size and (arrival := next(arriving, None)) is not None:
+            while (
+                plain.cells < self.batch_size
+                and linear.cells < self.linear.batch_size
+                and (arrival := next(arriving, None)) is not None
+            ):
                 sample, latent = arrival
                 if isinstance(latent, str):
                     yield Decided(sample, error=latent)
                     continue
                 flight = Flight(Decided(sample), strategy.start(self.problem), latent)
-                finished = self._ask(flight, queue)
-                waiting += flight.missing
-                if finished:
+                if self._ask(flight, plain, linear):
                     yield flight.decided
-            if not waiting:
+            # A linearisation brings evaluations to ask for, so it goes first where both could.
+            if linear.cells and (
+                linear.cells >= self.linear.batch_size or plain.cells < self.batch_size
+            ):
+                batch = linear.cut(self.linear.batch_size)
+                errors = self._linearise(batch)
+            elif plain.cells:
+                batch = plain.cut(self.batch_size)
+                errors = self._evaluate(batch)
+            else:
                 return
-            batch = _cut(queue, self.batch_size)
-            waiting -= len(batch.prompts)
-            errors = self._evaluate(batch)
             for (flight, offset, count), part in zip(
                 batch.parts,
                 errors.split_with_sizes([count for *_, count in batch.parts]),
@@ -124,11 +166,8 @@ class DenoisingEngine:
             ):
                 flight.errors[offset : offset + count] = part
                 flight.missing -= count
-                if flight.missing == 0:
-                    finished = self._tell(flight) or self._ask(flight, queue)
-                    waiting += flight.missing
-                    if finished:
-                        yield flight.decided
+                if flight.missing == 0 and (self._tell(flight) or self._ask(flight, plain, linear)):
+                    yield flight.decided
 
     def _encoded(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, torch.Tensor | str]]:
         """Yield samples with their latent, float32 [C, H, W], or why there is none."""
@@ -139,20 +178,29 @@ class DenoisingEngine:
             for sample, image in group:
                 yield sample, image if isinstance(image, str) else next(latents).float()
 
-    def _ask(self, flight: Flight, queue: deque[Block]) -> bool:
+    def _ask(self, flight: Flight, plain: Queue, linear: Queue) -> bool:
         """Queue what the session wants next; return True when the image is decided."""
         request = flight.session.ask()
         if request is None:
             flight.decided.outcome = flight.session.outcome()
             return True
-        # Draw by draw: the prompts of one draw share their noised latent.
-        prompts = np.tile(request.prompts, len(request.draws))
-        draws = np.repeat(request.draws, len(request.prompts))
-        if len(prompts) == 0:
+        shape: tuple[int, ...]
+        if isinstance(request, Linearise):
+            if not self.problem.can_linearise:
+                raise ValueError("the strategy asked for a linearisation, which there is not")
+            queue, draws = linear, request.draws
+            prompts = np.full(len(draws), -1)
+            shape = len(draws), len(self.conditioning)
+        else:
+            # Draw by draw: the prompts of one draw share their noised latent.
+            queue, draws = plain, np.repeat(request.draws, len(request.prompts))
+            prompts = np.tile(request.prompts, len(request.draws))
+            shape = (len(draws),)
+        if len(draws) == 0:
             raise ValueError("the strategy asked for an empty block of cells")
         flight.request = request
-        flight.missing = len(prompts)
-        flight.errors = torch.empty(len(prompts), device=self.backbone.device)
+        flight.missing = len(draws)
+        flight.errors = torch.empty(shape, device=self.backbone.device)
         queue.append(Block(flight, prompts, draws))
         return False
 
@@ -160,20 +208,8 @@ class DenoisingEngine:
         """Hand the errors to the session; return True when the image has failed."""
         request = flight.request
         assert request is not None
-        shape = (len(request.draws), len(request.prompts))
-        values = flight.errors.cpu().numpy().reshape(shape).T
-        flight.decided.evaluations += values.size
-        if not np.isfinite(values).all():
-            prompt, draw = (int(i[0]) for i in np.nonzero(~np.isfinite(values)))
-            flight.decided.error = (
-                f"the model's error is {values[prompt, draw]} for prompt {request.prompts[prompt]}"
-                f" on draw {request.draws[draw]}"
-                f" (t = {self.problem.timesteps[request.draws[draw]]})"
-            )
-            return True
-        flight.decided.cells.append((request, values))
-        flight.session.tell(request, Reply(values, float(values.size)))
-        return False
+        values = flight.errors.cpu().numpy().reshape(len(request.draws), -1).T
+        return not flight.decided.answer(flight.session, request, values, self.linear.cost)
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
         """Return the batch's errors, float32 [B]; out of memory, do the same cells by halves."""
@@ -193,31 +229,28 @@ class DenoisingEngine:
         return self._evaluate(batch)
 
     def _forward(self, batch: Batch) -> torch.Tensor:
-        device = self.backbone.device
-        draw = torch.from_numpy(batch.draws).to(device)
-        prompt = torch.from_numpy(batch.prompts).to(device)
+        prompt = torch.from_numpy(batch.prompts).to(self.backbone.device)
+        return self._errors_at(batch.draws, batch.latents, self.conditioning[prompt])
+
+    def _linearise(self, batch: Batch) -> torch.Tensor:
+        """Return first-order errors, float32 [B, P]."""
+        references = [
+            self.linear.mix(flight.request.mixture).expand(count, -1, -1)
+            for flight, _, count in batch.parts
+            if isinstance(flight.request, Linearise)
+        ]
+        return self.linear.first_order(batch.draws, batch.latents, torch.cat(references))
+
+    def _errors_at(
+        self, draws: NDArray[np.int64], latents: torch.Tensor, conditioning: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the errors, float32 [B], of cells whose conditioning is given."""
+        draw = torch.from_numpy(draws).to(self.backbone.device)
         alpha, sigma, eps = self.draws.alpha[draw], self.draws.sigma[draw], self.noise[draw]
-        x_t = add_noise(batch.latents, eps, alpha, sigma)
-        prediction = self.backbone.denoise(x_t, self.timesteps[draw], self.conditioning[prompt])
-        wanted = target(self.backbone.prediction_type, batch.latents, eps, alpha, sigma)
+        x_t = add_noise(latents, eps, alpha, sigma)
+        prediction = self.backbone.denoise(x_t, self.timesteps[draw], conditioning)
+        wanted = target(self.backbone.prediction_type, latents, eps, alpha, sigma)
         return cell_errors(prediction, wanted, self.draws.factor[draw], self.loss)
-
-
-def _cut(queue: deque[Block], size: int) -> Batch:
-    """Take up to `size` cells from the front of the queue."""
-    prompts, draws, parts = [], [], []
-    while queue and size:
-        block = queue[0]
-        stop = min(block.start + size, len(block.prompts))
-        prompts.append(block.prompts[block.start : stop])
-        draws.append(block.draws[block.start : stop])
-        parts.append((block.flight, block.start, stop - block.start))
-        size -= stop - block.start
-        block.start = stop
-        if stop == len(block.prompts):
-            queue.popleft()
-    latents = torch.cat([f.latent.expand(count, *f.latent.shape) for f, _, count in parts])
-    return Batch(np.concatenate(prompts), np.concatenate(draws), latents, parts)
 
 
 def _filled(batch: Batch, size: int) -> Batch:

@@ -10,8 +10,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from bench.analysis.leaderboard import REPORTED
-from bench.cli.render import assignments
+from bench.analysis.boards import assignments
+from bench.analysis.reported import REPORTED
 from bench.report.runs import RunData, marks
 
 

@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 from bench import __version__
+from bench.analysis.boards import assignments
 from bench.analysis.calibration import calibration_error
 from bench.analysis.metrics import confusion, worst_confusions
 from bench.cache import write_atomically
-from bench.cli.render import assignments
 from bench.errors import UserError
 from bench.report import figures
 from bench.report.board import Board, Row, boards, reported_files, reported_rows, row_of

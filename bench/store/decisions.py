@@ -29,6 +29,8 @@ class Decisions:
         margin_stderr: float64, the standard error of the margin; NaN where unknown.
         confidence: float64; NaN where unknown.
         evaluations: int64.
+        linearisations: int64, draws linearised.
+        equivalents: float64, what both cost, in evaluations.
         seconds: float64, of scoring.
         failed: bool.
         in_top5: bool, whether the true class is among the five best; None where it was not read.
@@ -42,6 +44,8 @@ class Decisions:
     margin_stderr: NDArray[np.float64]
     confidence: NDArray[np.float64]
     evaluations: NDArray[np.int64]
+    linearisations: NDArray[np.int64]
+    equivalents: NDArray[np.float64]
     seconds: NDArray[np.float64]
     failed: NDArray[np.bool_]
     in_top5: NDArray[np.bool_] | None = None
@@ -127,6 +131,8 @@ def _schema(top: bool) -> Any:
         "margin_stderr": pa.float64(),
         "confidence": pa.float64(),
         "evaluations": pa.int64(),
+        "linearisations": pa.int64(),
+        "equivalents": pa.float64(),
         "seconds": pa.float64(),
         "error": pa.string(),
     }
@@ -174,6 +180,8 @@ def _from_table(table: Any) -> Decisions:
         margin_stderr=_floats(table["margin_stderr"]),
         confidence=_floats(table["confidence"]),
         evaluations=table["evaluations"].to_numpy(),
+        linearisations=table["linearisations"].fill_null(0).to_numpy(),
+        equivalents=_equivalents(table),
         seconds=_floats(table["seconds"]),
         failed=table["error"].is_valid().to_numpy(),
         in_top5=in_top5,
@@ -199,6 +207,13 @@ def _from_top(table: Any, labels: NDArray[np.int64]) -> tuple[NDArray[np.bool_],
         if place == 1:
             runner_up[has] = found
     return in_top5, runner_up
+
+
+def _equivalents(table: Any) -> NDArray[np.float64]:
+    """Without linearisations, an image's equivalents are its evaluations."""
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.coalesce(table["equivalents"], table["evaluations"].cast("double")))
 
 
 def _floats(column: Any) -> NDArray[np.float64]:

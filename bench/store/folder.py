@@ -13,10 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.cache import write_atomically
+from bench.engine.decided import Decided
 from bench.errors import StoreError, UserError
 from bench.identity import digest
-from bench.store.cells import Cells, has_cells, write_cells
+from bench.store.cells import has_cells, write_cells
 from bench.store.decisions import read_table
+from bench.store.first_order import write_first_order
 from bench.store.journal import Journal, has_id, read_journal
 from bench.store.records import Record, is_record
 from bench.strategy import Ints
@@ -75,7 +77,8 @@ class RunFolder:
     def _empty(self) -> None:
         for name in ("summary.json", "samples.jsonl", "manifest.json"):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "errors", ignore_errors=True)
+        for name in ("errors", "first_order"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _adopt_manifest(self) -> None:
         """Go on with the run that is there; its samples and those asked for now are all asked."""
@@ -94,15 +97,19 @@ class RunFolder:
         """Return the samples asked for that lack a good line, or a part of the errors if wanted."""
         return _outstanding(self.path, self.manifest, save_errors)
 
-    def append(self, record: Record, cells: Cells | None, timesteps: Ints) -> None:
-        """Make one image's result durable; its cells are on disk before its line.
+    def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
+        """Make one image's result durable; its errors, if wanted, are on disk before its line.
 
         Raises:
             StoreError: the disk is full or gone; what was appended before is kept.
         """
         with self._writing():
-            if cells is not None and record["error"] is None:
-                write_cells(self.path / "errors", record["sample_id"], cells, timesteps)
+            if decided is not None and record["error"] is None:
+                name = record["sample_id"]
+                if decided.linearised:  # first: errors say that the image is complete
+                    folder = self.path / "first_order"
+                    write_first_order(folder, name, decided.linearised, timesteps)
+                write_cells(self.path / "errors", name, decided.cells, timesteps)
             self._journal.append(record)
 
     def finish(self, summary: Mapping[str, Any]) -> None:

@@ -12,7 +12,11 @@ TOP = 10  # classes kept a record; 200,000 samples × 1,000 classes must stay sm
 
 
 class Record(TypedDict):
-    """One decided image. `score` is the winner's; `top` is [class, score, draws], best first."""
+    """One decided image. `score` is the winner's; `top` is [class, score, draws], best first.
+
+    `linearisations` are draws linearised, and `equivalents` what these and the evaluations cost
+    together, in evaluations; records of before there were any lack both.
+    """
 
     sample_id: str
     label: int
@@ -22,6 +26,8 @@ class Record(TypedDict):
     margin_stderr: float | None
     confidence: float | None
     evaluations: int
+    linearisations: int
+    equivalents: float
     top: list[list[Any]]
     seconds: float
     error: str | None
@@ -81,6 +87,8 @@ def make_record(decided: Decided, seconds: float) -> Record:
         margin_stderr=finite(outcome.margin_stderr) if outcome else None,
         confidence=finite(outcome.confidence) if outcome else None,
         evaluations=decided.evaluations,
+        linearisations=decided.linearisations,
+        equivalents=round(decided.equivalents, 2),
         top=_top(outcome) if outcome else [],
         seconds=round(seconds, 4),
         error=decided.error,

@@ -44,6 +44,8 @@ class StableDiffusion:
         UserError: a part is missing or of a kind that this class does not know.
     """
 
+    can_linearise = True
+
     def __init__(
         self,
         weights: Weights,
@@ -144,18 +146,25 @@ class StableDiffusion:
         """Return the UNet's prediction, [B, C, H, W] in the model's dtype."""
         return self.unet(x_t.to(self.dtype), t, conditioning, return_dict=False)[0]
 
+    def save_memory(self) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        self.unet.enable_gradient_checkpointing()
+
     def _module(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
         options = {"use_safetensors": True, "torch_dtype": dtype}
         # Half the download where half precision is all that is asked for.
         first, second = ("fp16", None) if dtype == torch.float16 else (None, "fp16")
-        try:
-            module = self._load(kind, part, variant=first, **options)
-        except UserError as error:
+        # Parts are loaded when first needed, and parameters made in inference mode could not take
+        # part in a backward pass.
+        with torch.inference_mode(False):
             try:
-                module = self._load(kind, part, variant=second, **options)
-            except UserError:
-                raise error from None
-        return module.to(self.device).eval().requires_grad_(False)
+                module = self._load(kind, part, variant=first, **options)
+            except UserError as error:
+                try:
+                    module = self._load(kind, part, variant=second, **options)
+                except UserError:
+                    raise error from None
+            return module.to(self.device).eval().requires_grad_(False)
 
     def _load(self, kind: Any, part: str, **options: Any) -> Any:
         return _load_part(kind, self.weights, part, **options)

@@ -20,6 +20,12 @@ def register_strategies(register: Callable[..., None]) -> None:
         parameters={"draws": _DRAWS},
     )
     register(
+        "full-linearised",
+        target="bench_plugins.strategies.full:FullLinearised",
+        summary="full with every draw linearised too: what replays of screening need, recorded",
+        parameters={"draws": _DRAWS},
+    )
+    register(
         "adaptive",
         target="bench_plugins.strategies.adaptive:Adaptive",
         summary="the published elimination: a sub-grid of draws a stage, keep the best prompts",
@@ -71,6 +77,22 @@ def register_strategies(register: Callable[..., None]) -> None:
             "span": Parameter(
                 0.0, "the largest difference of two errors, where guaranteed; 0: unknown"
             ),
+            "draws": _DRAWS,
+        },
+    )
+    register(
+        "screen-race",
+        target="bench_plugins.strategies.screen_race:ScreenRace",
+        summary="rank all prompts by one gradient a draw, race those that could still win",
+        parameters={
+            "reach": Parameter(
+                1.0, "keep prompts so many standard deviations from the best (bench learn-screen)"
+            ),
+            "samples": Parameter(8, "draws to linearise"),
+            "delta": Parameter(0.02, "level of the race's bound; lower is surer and dearer"),
+            "first": Parameter(4, "draws before the race's first look"),
+            "growth": Parameter(8, "a round adds a growth-th of the draws seen so far"),
+            "order": Parameter("even", "timesteps that the race asks for first"),
             "draws": _DRAWS,
         },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.strategy import ErrorTable, Evaluate, Linearise, Outcome, Problem, Reply
 
 
 class Full:
@@ -46,3 +46,39 @@ class FullSession:
     def outcome(self) -> Outcome:
         """Rank the classes by score."""
         return self.table.outcome()
+
+
+class FullLinearised(Full):
+    """The exhaustive decision, after linearising every draw at the mean of the prompts.
+
+    The linearisations decide nothing. With `--save-errors` they are recorded beside the errors, so
+    that strategies that screen can be replayed.
+    """
+
+    linearises = True
+
+    def start(self, problem: Problem) -> FullLinearisedSession:
+        """Begin an image."""
+        return FullLinearisedSession(problem)
+
+
+class FullLinearisedSession(FullSession):
+    """One linearisation of all draws, then the block of all cells."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.linearised = not problem.can_linearise
+
+    def ask(self) -> Evaluate | Linearise | None:
+        """Return the linearisation, the cells, None."""
+        if self.linearised:
+            return super().ask()
+        prompts, draws = self.table.errors.shape
+        return Linearise(np.arange(draws), np.full(prompts, 1 / prompts))
+
+    def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
+        """Take the errors."""
+        if isinstance(request, Linearise):
+            self.linearised = True
+        else:
+            super().tell(request, reply)

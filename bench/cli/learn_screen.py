@@ -1,0 +1,52 @@
+"""`bench learn-screen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.main import print_json
+from bench.store.folder import find_run, to_json
+
+
+@click.command()
+@click.argument("run")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N recorded images.")
+@click.option("--out", help="Also write the result to this file, as JSON.")
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(run: str, limit: int | None, out: str | None, results: str, as_json: bool) -> None:
+    """Learn from RUN how far a screen must reach to keep the winner at a stated risk.
+
+    RUN was made with `bench run … --strategy full-linearised --save-errors`, on images that the
+    reach will not be tested on: a training split, say. Use the result with
+    `bench run … --strategy screen-race --set samples=… --set reach=…`.
+    """
+    from bench.analysis.learn_screen import learn_screen
+
+    learned = learn_screen(find_run(run, results), limit)
+    if out:
+        Path(out).write_text(to_json(learned), "utf-8")
+    if as_json:
+        print_json(learned)
+        return
+    from bench.cli.render import table
+
+    screens = learned["screens"]
+    table(
+        ["samples", *(f"first {k}, %" for k in screens[0]["recall"])],
+        [[s["samples"], *(f"{100 * r:.1f}" for r in s["recall"].values())] for s in screens],
+        title=f"{learned['run_id']}, {learned['n_samples']} images: how often the winner is among",
+    )
+    table(
+        ["samples", *(f"risk {risk}" for risk in screens[0]["risks"])],
+        [[s["samples"], *map(_reach, s["risks"].values())] for s in screens],
+        title="reach (prompts kept); –: too few images for that risk",
+    )
+    click.echo(f"A linearised draw cost {learned['linearisation_cost']:.2f} evaluations.")
+
+
+def _reach(found: dict[str, float | None]) -> str:
+    reach = found["reach"]
+    return "–" if reach is None else f"{reach:.3f} ({found['kept']:.1f})"

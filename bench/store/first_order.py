@@ -1,0 +1,79 @@
+"""`first_order/*.parquet`: the first-order errors of every linearisation, one part an image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.store.cells import part_path
+from bench.strategy import Floats, Ints, Linearise
+
+Linearised = list[tuple[Linearise, NDArray[np.float32]]]
+FirstOrder = list[tuple[Floats, NDArray[np.float32]]]  # mixture [P], first-order errors [P, N]
+
+
+def write_first_order(
+    folder: Path, sample_id: str, linearised: Linearised, timesteps: Ints
+) -> None:
+    """Write one image's part: sample_id, mixture (index), prompt, draw, timestep, error (float32).
+
+    The mixtures themselves, weights over the prompts, stand in the schema's metadata as JSON.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    weights: dict[tuple[float, ...], int] = {}
+    rows: list[Any] = []
+    for request, values in linearised:
+        number = weights.setdefault(tuple(map(float, request.mixture)), len(weights))
+        prompts, n = values.shape
+        rows.append(
+            (
+                np.full(values.size, number),
+                np.repeat(np.arange(prompts), n),
+                np.tile(request.draws, prompts),
+                values.ravel(),
+            )
+        )
+    mixture, prompt, draw, error = (np.concatenate(column) for column in zip(*rows, strict=True))
+    table = pa.table(
+        {
+            "sample_id": pa.array([sample_id] * len(draw), pa.string()).dictionary_encode(),
+            "mixture": pa.array(mixture, pa.int32()),
+            "prompt": pa.array(prompt, pa.int32()),
+            "draw": pa.array(draw, pa.int32()),
+            "timestep": pa.array(timesteps[draw], pa.int32()),
+            "error": pa.array(error, pa.float32()),
+        }
+    ).replace_schema_metadata({"mixtures": json.dumps([list(w) for w in weights])})
+    folder.mkdir(exist_ok=True)
+    path = part_path(folder, sample_id)
+    temporary = path.with_suffix(".partial")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def read_first_order(folder: Path, sample_id: str, shape: Sequence[int]) -> FirstOrder:
+    """Return one image's first-order errors by mixture, float32 [P, N], NaN where there are none.
+
+    Raises:
+        FileNotFoundError: none were kept of this image.
+    """
+    import pyarrow.parquet as pq
+
+    table: Any = pq.read_table(part_path(folder, sample_id))
+    mixture, prompt, draw, error = (
+        table[name].to_numpy() for name in ("mixture", "prompt", "draw", "error")
+    )
+    found: FirstOrder = []
+    for number, weights in enumerate(json.loads(table.schema.metadata[b"mixtures"])):
+        errors = np.full(tuple(shape), np.nan, dtype=np.float32)
+        mine = mixture == number
+        errors[prompt[mine], draw[mine]] = error[mine]
+        found.append((np.array(weights), errors))
+    return found
