@@ -10,7 +10,12 @@ import pytest
 from conftest import bench
 
 from bench.analysis import sweep as sweeps
-from bench.analysis.calibration import calibration_error, confidence_error, softmax_error
+from bench.analysis.calibration import (
+    calibration_error,
+    confidence_error,
+    effort_error,
+    softmax_error,
+)
 from bench.analysis.learn_order import learn_order
 from bench.analysis.metrics import summarize
 from bench.analysis.replay import open_recording, replay
@@ -223,3 +228,19 @@ def test_softmax_finds_its_temperature():
     wrong = np.mean([r["label"] != 0 for r in records])
     assert confidence_error(records) == pytest.approx(wrong)
     assert softmax_error(records) < 0.05
+
+
+def test_confidence_by_evaluations_is_learned_from_other_images():
+    rng = np.random.default_rng(0)
+
+    def records(evaluations: np.ndarray) -> list[dict]:
+        right = rng.random(len(evaluations)) < 1 / (1 + evaluations / 400)
+        return [
+            {"label": 0, "prediction": int(not r), "evaluations": int(e)}
+            for r, e in zip(right, evaluations, strict=True)
+        ]
+
+    assert effort_error(records(rng.integers(40, 4000, size=4000))) < 0.05
+    assert effort_error(records(np.full(4000, 100))) is None
+    memorised = records(np.arange(200))  # every value once: in-sample it would be near 0
+    assert effort_error(memorised) > 0.01

@@ -13,6 +13,7 @@ from bench.store.records import Record
 from bench.strategy import Floats
 
 BINS = 10
+FOLDS = 10
 TEMPERATURES = np.logspace(-6, 2, 81)  # in units of the score
 
 
@@ -76,6 +77,29 @@ def confidence_error(decided: Decided) -> float:
     """Return the calibration error of the strategy's own confidence; 0 for a failed image."""
     decided = as_decisions(decided)
     return calibration_error(np.nan_to_num(decided.confidence), decided.correct)
+
+
+def effort_error(decided: Decided) -> float | None:
+    """Return the calibration error of a confidence read off the evaluations until the decision.
+
+    A race that decides soon was sure. How sure, is learned by isotonic regression (accuracy does
+    not rise with the evaluations) from the images of the other nine of ten folds.
+    None where every image cost the same, or there are fewer than two images a fold.
+    """
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.model_selection import KFold, cross_val_predict
+
+    decided = as_decisions(decided)
+    evaluations = decided.evaluations.astype(np.float64)
+    if len(decided) < 2 * FOLDS or (evaluations == evaluations[0]).all():
+        return None
+    confidence = cross_val_predict(
+        IsotonicRegression(increasing=False, out_of_bounds="clip"),
+        evaluations,
+        decided.correct.astype(np.float64),
+        cv=KFold(FOLDS, shuffle=True, random_state=0),
+    )
+    return calibration_error(confidence, decided.correct)
 
 
 def softmax_error(records: Sequence[Record]) -> float | None:

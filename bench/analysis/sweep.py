@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.calibration import confidence_error, softmax_error
+from bench.analysis.calibration import confidence_error, effort_error, softmax_error
 from bench.analysis.metrics import accuracy_interval, predictions, summarize
 from bench.analysis.replay import Recording, decide, open_recording, strategy_for
 from bench.errors import UserError
@@ -64,9 +64,9 @@ def sweep(
 
     Returns:
         For each setting, what `bench replay --json` would print, and `agreement` with the
-        exhaustive decision, `agreement_ci95` (Wilson), `ece` and `ece_softmax` (the
-        calibration of `confidence`, and of a softmax of the scores beside it) and `pareto` (no
-        setting costs less and agrees as much).
+        exhaustive decision, `agreement_ci95` (Wilson), `pareto` (no setting costs less and
+        agrees as much), and calibration errors: `ece` of the strategy's `confidence` and, beside
+        it, `ece_evaluations` of one read off the evaluations and `ece_softmax` of the scores.
 
     Raises:
         UserError: the run has no errors, or a setting does not fit.
@@ -105,6 +105,7 @@ def _row(
         **summary,
         "results_dir": None,
         "ece": confidence_error(records),
+        "ece_evaluations": effort_error(records),
         "ece_softmax": softmax_error(records),
     }
 

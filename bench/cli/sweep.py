@@ -61,7 +61,8 @@ def command(
         return
     from bench.cli.render import table
 
-    head = ["", "strategy", "evaluations", "agreement, %", "accuracy, %", "ECE", "softmax"]
+    head = ["", "strategy", "evaluations", "agreement, %", "accuracy, %"]
+    head += ["ECE", "by evaluations", "softmax"]
     rows.sort(key=lambda row: row["cost"]["evaluation_equivalents_per_image"])
     table(head, [_line(row) for row in rows], title=f"{path.name}, replayed")
     if ceiling:
@@ -89,8 +90,10 @@ def _line(row: Mapping[str, Any]) -> list[Any]:
         row["cost"]["evaluation_equivalents_per_image"],
         _share(row["agreement"], row["agreement_ci95"]),
         _share(metrics["accuracy"], metrics["accuracy_ci95"]),
-        f"{row['ece']:.3f}",
-        None if row["ece_softmax"] is None else f"{row['ece_softmax']:.3f}",
+        *(
+            None if row[name] is None else f"{row[name]:.3f}"
+            for name in ("ece", "ece_evaluations", "ece_softmax")
+        ),
     ]
 
 
