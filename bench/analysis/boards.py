@@ -19,7 +19,7 @@ HEAD = (
     "strategy",
     "what",
 )
-RIGHT = {"rank", "n", "evals", "s"}  # evaluations and seconds an image
+RIGHT = {"rank", "n", "evals", "s"}  # evaluation equivalents and seconds an image
 
 
 Row = Mapping[str, Any]
@@ -49,7 +49,7 @@ def lines(board: Sequence[Row]) -> tuple[list[list[str]], list[str]]:
 def _line(row: Row, sources: list[str]) -> list[str]:
     interval, evaluations, n = (
         row["accuracy_ci95"],
-        row["evaluations_per_image"],
+        row["evaluation_equivalents_per_image"],
         row["n_samples"],
     )
     each = row["seconds"] / n if row["seconds"] and n else None

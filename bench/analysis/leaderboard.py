@@ -27,6 +27,8 @@ METRICS = (
     "top5_accuracy",
 )
 
+EQUIVALENTS = "evaluation_equivalents_per_image"
+
 
 def leaderboard(folders: Path | Sequence[Path], dataset: str | None = None) -> list[Row]:
     """Return the rows of every dataset's board, best accuracy first.
@@ -103,6 +105,7 @@ def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
         "n_total": data["n_total"],
         "failed_samples": summary.get("failed_samples", 0),
         "evaluations_per_image": cost["evaluations_per_image"],
+        "evaluation_equivalents_per_image": cost.get(EQUIVALENTS, cost["evaluations_per_image"]),
         "seconds": cost["seconds"],
         "replayed_from": summary.get("replayed_from"),
         "run_id": manifest["run_id"],
@@ -112,7 +115,9 @@ def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
 
 
 def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
-    empty = dict.fromkeys(("failed_samples", "seconds", "replayed_from", "run_id", "path"))
+    empty = dict.fromkeys(
+        (EQUIVALENTS, "failed_samples", "seconds", "replayed_from", "run_id", "path")
+    )
     for path in sorted({file.resolve() for f in folders for file in f.rglob(REPORTED)}):
         for result in read_reported(path):
             if dataset in (None, result.dataset):

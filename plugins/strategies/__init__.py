@@ -86,9 +86,9 @@ def register_strategies(register: Callable[..., None]) -> None:
         summary="rank all prompts by one gradient a draw, race those that could still win",
         parameters={
             "reach": Parameter(
-                1.0, "keep prompts so many standard deviations from the best (bench learn-screen)"
+                1.5, "keep prompts so many standard deviations from the best (bench learn-screen)"
             ),
-            "samples": Parameter(8, "draws to linearise"),
+            "samples": Parameter(4, "draws to linearise"),
             "delta": Parameter(0.02, "level of the race's bound; lower is surer and dearer"),
             "first": Parameter(4, "draws before the race's first look"),
             "growth": Parameter(8, "a round adds a growth-th of the draws seen so far"),

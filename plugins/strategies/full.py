@@ -48,6 +48,10 @@ class FullSession:
         return self.table.outcome()
 
 
+# Evaluations that a linearised draw takes, about, for plans; a run measures it.
+LINEARISATION = 3
+
+
 class FullLinearised(Full):
     """The exhaustive decision, after linearising every draw at the mean of the prompts.
 
@@ -60,6 +64,10 @@ class FullLinearised(Full):
     def start(self, problem: Problem) -> FullLinearisedSession:
         """Begin an image."""
         return FullLinearisedSession(problem)
+
+    def at_most(self, problem: Problem) -> int:
+        """Return the evaluations an image costs, linearisations among them."""
+        return super().at_most(problem) + LINEARISATION * len(problem.timesteps)
 
 
 class FullLinearisedSession(FullSession):
