@@ -54,7 +54,7 @@ class Lineariser:
         self.batch_size = max(1, cells // SHARE)
         self.cost = 0.0
         self._saving = False
-        self._flat: torch.Tensor | None = None
+        self._offsets: tuple[torch.Tensor, torch.Tensor] | None = None
         self._mixed: dict[bytes, torch.Tensor] = {}
 
     def mix(self, mixture: Floats) -> torch.Tensor:
@@ -64,15 +64,21 @@ class Lineariser:
             if len(self._mixed) > self.cells:  # a strategy with mixtures of each image's own
                 self._mixed.clear()
             weights = torch.from_numpy(np.asarray(mixture, np.float32)).to(self.backbone.device)
-            shape = self.conditioning.shape[1:]
-            self._mixed[key] = (weights @ self.flat()).reshape(shape).to(self.conditioning.dtype)
+            centre, offsets = self._centred()
+            mixed = (centre + weights @ offsets).reshape(self.conditioning.shape[1:])
+            self._mixed[key] = mixed.to(self.conditioning.dtype)
         return self._mixed[key]
 
-    def flat(self) -> torch.Tensor:
-        """Return float32 [P, L D], the prompts' conditioning."""
-        if self._flat is None:
-            self._flat = self.conditioning.float().flatten(1)
-        return self._flat
+    def _centred(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the prompts' mean, float32 [L D], and their offsets from it, [P, L D].
+
+        What all prompts share is large (the start token's embedding) and would cost digits.
+        """
+        if self._offsets is None:
+            flat = self.conditioning.float().flatten(1)
+            centre = flat.mean(dim=0)
+            self._offsets = centre, flat - centre
+        return self._offsets
 
     def first_order(
         self, draws: NDArray[np.int64], latents: torch.Tensor, references: torch.Tensor
@@ -103,7 +109,7 @@ class Lineariser:
                 raise
             else:
                 self.backbone.save_memory()
-                self._saving = True
+                self._saving, self.cost = True, 0.0
         if self.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
         return self.first_order(draws, latents, references)
@@ -119,8 +125,9 @@ class Lineariser:
             elements = latents[0].numel()
             (gradient,) = torch.autograd.grad(errors.sum() * elements, at)
         slope = gradient.float().flatten(1) / elements
-        at_reference = (slope * references.float().flatten(1)).sum(dim=1)
-        return (errors.detach() - at_reference)[:, None] + slope @ self.flat().T
+        centre, offsets = self._centred()
+        at_centre = errors.detach() - (slope * (references.float().flatten(1) - centre)).sum(dim=1)
+        return at_centre[:, None] + slope @ offsets.T
 
     def _measure(
         self, draws: NDArray[np.int64], latents: torch.Tensor, references: torch.Tensor
@@ -136,7 +143,13 @@ class Lineariser:
         plain: list[float] = []
         while len(linear) <= REPEATS and sum(linear) + sum(plain) < ENOUGH:
             linear.append(self._seconds(lambda: self._values(draws, latents, references)))
-            plain.append(self._seconds(lambda: self.errors_at(*cells)))
+            try:
+                plain.append(self._seconds(lambda: self.errors_at(*cells)))
+            except torch.OutOfMemoryError:
+                if self.cells <= len(draws):
+                    raise
+                self.cells //= 2
+                return self._measure(draws, latents, references)
         return (min(linear) / len(draws)) / (min(plain) / self.cells)
 
     def _seconds(self, work: Callable[[], torch.Tensor]) -> float:

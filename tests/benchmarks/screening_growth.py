@@ -5,10 +5,11 @@
 
 Beside the data set's own prompts stand paraphrases of them (more prompts of the same class) and
 unrelated texts (each a class of its own), up to K prompts in all. How far apart the embeddings lie
-is printed first, since distractors that the text encoder takes for one and the same would prove
-nothing. Images are of the first classes, the same ones for every K. `full` is run up to
---exhaustive prompts, and costs K × draws beyond; agreement is with `full` where it ran, else with
-`race`. Writes growth.json and growth.png.
+is reported, since distractors that the text encoder takes for one and the same would prove
+nothing; so is the reach that the winner would have needed, since a reach learned for one set of
+prompts has no level for another. Images are of the first classes, the same ones for every K.
+`full` is run up to --exhaustive prompts, and costs K × draws beyond; agreement is with `full`
+where it ran, else with `race`. Writes growth.json and growth.png.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from bench.errors import UserError
 from bench.prompting import Prompts
 from bench.resolve import resolve
 from bench.runner import check_token_lengths, find_weights, make_engine, make_prompts
+from bench.screening import distances
 
 PARAPHRASES = (
     "this is {}", "a picture of {}", "an image showing {}", "we see {}", "{}, seen closely",
@@ -90,8 +92,10 @@ def spread(engine: DenoisingEngine, n_real: int) -> dict[str, float]:
     return found
 
 
-def measure(arguments: argparse.Namespace, name: str, count: int, seed: int) -> dict[str, Any]:
-    """Return cost, decisions and labels of one strategy on the images."""
+def measure(
+    arguments: argparse.Namespace, name: str, count: int, seed: int, truth: list[int]
+) -> dict[str, Any]:
+    """Return cost and decisions of one strategy, and of a screen the reach that `truth` needed."""
     screen = {"reach": arguments.reach, "samples": arguments.samples}
     params = {"draws": arguments.draws, **(screen if name == "screen-race" else {})}
     resolved = resolve(
@@ -122,7 +126,14 @@ def measure(arguments: argparse.Namespace, name: str, count: int, seed: int) -> 
     assert isinstance(engine, DenoisingEngine)
     decided = list(engine.score(split.samples(images), resolved.strategy))
     by_id = {d.sample.sample_id: d.outcome for d in decided}
+    needed = []
+    for d in decided:
+        for _, values in d.linearised:
+            far = distances(values.astype(np.float64).mean(axis=1))
+            winner = truth[images.index(d.sample.sample_id)]
+            needed.append(float(far[np.array(prompts.class_of_prompt) == winner].min()))
     return {
+        "reach_needed": sorted(needed),
         "images": len(images),
         "evaluations": float(np.mean([d.evaluations for d in decided])),
         "linearisations": float(np.mean([d.linearisations for d in decided])),
@@ -160,7 +171,7 @@ def main() -> None:
                 if name == "full" and count > arguments.exhaustive:
                     row |= {"equivalents": float(count * arguments.draws), "not_run": True}
                 else:
-                    row |= measure(arguments, name, count, seed)
+                    row |= measure(arguments, name, count, seed, truth)
                     decisions = row.pop("decisions")
                     truth = truth or decisions
                     row["agreement"] = float(np.mean(np.equal(decisions, truth)))
