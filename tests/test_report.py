@@ -194,6 +194,16 @@ def test_without_the_data_the_page_says_so(tmp_path: Path) -> None:
     assert "labels differ" in report(tmp_path, data_dirs={"": str(other)}).text
 
 
+def test_the_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None:
+    many = [f"class {index:03d}" for index in range(160)]
+    data = save_pictures(tmp_path / "data", many, 1)
+    store_run(tmp_path / "results", "many", data, many, draws=4, gap=0.0)
+    page = report(tmp_path)
+    assert not [t for t in page.tags("table") if t.get("class") == "matrix"]
+    assert len(page.tags("image")) == 1 and "The worst confusions" in page.text
+    assert "The 40 worst of 160" in page.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
