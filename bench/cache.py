@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,6 +18,12 @@ def cache_dir(*parts: str) -> Path:
         folder = Path(tempfile.gettempdir(), f"bench-cache-{os.getpid()}", *parts)
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def keep(path: Path, content: str | bytes) -> None:
+    """Write a file of the cache; where the disk does not take it, it is made again next time."""
+    with suppress(OSError):
+        write_atomically(path, content)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

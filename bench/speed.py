@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
-from bench.cache import cache_dir, write_atomically
+from bench.cache import cache_dir, keep
 
 # Where nothing was measured, in floating-point operations a second: what public diffusion
 # classifiers reach on data-centre GPUs (62 to 74 TFLOP/s), a guess for Apple's, and on the safe
@@ -24,7 +24,7 @@ def remember_speed(backbone: str, device: str, dtype: str, evaluations_per_secon
     """Keep the speed of a run that was long enough to tell."""
     speeds = _speeds()
     speeds[f"{backbone} {device} {dtype}"] = evaluations_per_second
-    write_atomically(cache_dir() / "speeds.json", json.dumps(speeds, indent=1))
+    keep(cache_dir() / "speeds.json", json.dumps(speeds, indent=1))
 
 
 def estimate(

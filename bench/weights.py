@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.cache import cache_dir, write_atomically
+from bench.cache import cache_dir, keep
 from bench.errors import UserError
 
 _SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
@@ -78,7 +78,7 @@ def _file_hash(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if large:
-        write_atomically(memo, json.dumps(digest))
+        keep(memo, json.dumps(digest))
     return digest
 
 

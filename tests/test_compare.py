@@ -68,6 +68,14 @@ def test_mcnemar_rejects_no_more_often_than_it_says() -> None:
     assert mcnemar(0, 0) == 1
 
 
+def test_mcnemar_equals_scipy_s_sign_test() -> None:
+    from scipy.stats import binomtest
+
+    wins, losses = np.array([0, 3, 8, 40, 700]), np.array([1, 3, 1, 61, 800])
+    wanted = [binomtest(int(w), int(w + x)).pvalue for w, x in zip(wins, losses, strict=True)]
+    assert mcnemar(wins, losses) == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

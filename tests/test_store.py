@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 from conftest import bench
 
-import bench as toolkit
-from bench.identity import digest
-from bench.store.folder import RunFolder, read_records
+from bench.store.folder import read_records
 from bench.store.journal import Journal, read_journal
 
 SCHEDULE = ["--strategy", "adaptive", "--set", "samples=5,25", "--set", "keep=3,1"]
@@ -37,12 +35,12 @@ def timeless(run: Path) -> dict[str, Any]:
 
 
 def same(found: Any, wanted: Any) -> bool:
-    """Equal, numbers with a fraction to 1e-5."""
+    """Equal, numbers with a fraction to 1e-6."""
     if isinstance(wanted, dict):
         return found.keys() == wanted.keys() and all(same(found[k], wanted[k]) for k in wanted)
     if isinstance(wanted, list):
         return len(found) == len(wanted) and all(map(same, found, wanted))
-    return bool(found == (pytest.approx(wanted, abs=1e-5) if isinstance(wanted, float) else wanted))
+    return bool(found == (pytest.approx(wanted, abs=1e-6) if isinstance(wanted, float) else wanted))
 
 
 @pytest.fixture(scope="module")
@@ -133,25 +131,6 @@ def test_fresh_starts_over(pipelines: dict[str, Path], tmp_path: Path) -> None:
     assert "2/2 images" in done.err and "This run is complete" not in done.out
 
 
-def test_two_processes_on_one_run(tmp_path: Path) -> None:
-    manifest = {"identity": {"a": 1}, "samples": [], "created": "", "format": 1}
-    with RunFolder(tmp_path / "run", manifest):
-        code = (
-            "from pathlib import Path; from bench.store.folder import RunFolder\n"
-            f"RunFolder(Path({str(tmp_path / 'run')!r}), {manifest!r}).__enter__()"
-        )
-        second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "Another process is writing" in second.stderr
-
-
-def test_a_newer_manifest_is_refused(tmp_path: Path) -> None:
-    run = tmp_path / "future"
-    run.mkdir()
-    (run / "manifest.json").write_text(json.dumps({"identity": {}, "format": 99}))
-    done = bench("show", run)
-    assert done.code == 2 and "newer version" in done.err
-
-
 def test_journal_drops_a_torn_line_only(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     journal = Journal(path)
@@ -163,71 +142,3 @@ def test_journal_drops_a_torn_line_only(tmp_path: Path) -> None:
     journal.append({"sample_id": "b"})
     journal.close()
     assert [record["sample_id"] for record in read_journal(path)] == ["a", "b"]
-
-
-CHANGES = {
-    "seed": ({"seed": 1}, True),
-    "loss": ({"loss": "l1"}, True),
-    "space": ({"space": "epsilon"}, True),
-    "plan": ({"plan": "grid:0-700"}, True),
-    "dtype": ({"dtype": "bfloat16"}, True),
-    "template": ({"template": "the digit {class}"}, True),
-    "split": ({"split": "train"}, True),
-    "normalize": ({"normalize": "cifar10"}, True),
-    "resolution": ({"resolution": 32}, True),
-    "params": ({"params": {"draws": 4}}, True),
-    "strategy": ({"strategy": "adaptive", "params": {"samples": "3", "keep": "1"}}, True),
-    "limit": ({"limit": 3}, False),
-    "batch_size": ({"batch_size": 7}, False),
-    "save_errors": ({"save_errors": True}, False),
-    "device": ({"device": "cpu"}, False),
-    "min_accuracy": ({"min_accuracy": 0.5}, False),
-    "results": ({"results": "elsewhere"}, False),
-    "fresh": ({"fresh": True}, False),
-}
-
-
-@pytest.mark.parametrize("field", CHANGES)
-def test_identity_moves_with_what_changes_the_numbers(
-    field: str, pipelines: dict[str, Path]
-) -> None:
-    from bench.config import make_config
-    from bench.data import load_split
-    from bench.resolve import resolve
-    from bench.runner import find_weights, make_manifest, make_prompts
-
-    def identity(**settings: Any) -> str:
-        base = {
-            "dataset": "digits",
-            "backbone": str(pipelines["sd15"]),
-            "strategy": "full",
-            "params": {"draws": 3},
-        }
-        resolved = resolve(make_config({**base, **settings}))
-        split = load_split(resolved.dataset, resolved.config.split)
-        prompts = make_prompts(resolved, split.classes)
-        return digest(make_manifest(resolved, split, prompts, find_weights(resolved))["identity"])
-
-    change, moves = CHANGES[field]
-    assert (identity(**change) != identity()) == moves
-
-
-def test_identity_moves_with_weights_and_pixels(
-    pipelines: dict[str, Path], image_folder: Path, tmp_path: Path
-) -> None:
-    settings = {"backbone": str(pipelines["sd15"]), "strategy": "full", "params": {"draws": 1}}
-    first = toolkit.run(str(image_folder), results=str(tmp_path), **settings)["run_id"]
-    file = image_folder / "cat" / "1.png"
-    file.write_bytes((image_folder / "cat" / "5.png").read_bytes())
-    second = toolkit.run(str(image_folder), results=str(tmp_path), **settings)["run_id"]
-    settings["backbone"] = str(pipelines["sd21"])
-    third = toolkit.run(str(image_folder), results=str(tmp_path), **settings)["run_id"]
-    assert len({first.rpartition("-")[2], second.rpartition("-")[2], third.rpartition("-")[2]}) == 3
-
-
-def test_every_setting_is_accounted_for() -> None:
-    """A new setting must be put into CHANGES, one way or the other."""
-    from bench.config import RunConfig
-
-    elsewhere = {"dataset", "backbone", "weights", "revision", "data_dir", "prompts", "noise"}
-    assert set(RunConfig.model_fields) == set(CHANGES) | elsewhere

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from bench.cli.main import print_json
 from bench.cli.options import config_from_options, config_options
-from bench.errors import GateError
+from bench.errors import BenchWarning, GateError
 
 
 @click.command()
@@ -58,7 +59,10 @@ def command(
         if summary.get("resumed") != "complete":
             from bench.report.pictures import write_pictures
 
-            write_pictures(Path(summary["results_dir"]))
+            try:
+                write_pictures(Path(summary["results_dir"]))
+            except OSError as error:  # the run is complete all the same
+                warnings.warn(f"No pictures: {error}", BenchWarning, stacklevel=1)
         print_run(summary["results_dir"], resumed=summary.get("resumed"))
     accuracy = summary["metrics"]["accuracy"]
     if config.min_accuracy is not None and accuracy < config.min_accuracy:

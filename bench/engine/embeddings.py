@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from bench.backbone import Denoiser
-from bench.cache import cache_dir, write_atomically
+from bench.cache import cache_dir, keep
 
 
 def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.Tensor:
@@ -33,7 +33,7 @@ def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.T
         for text, embedding in zip(missing, backbone.encode_prompts(missing), strict=True):
             embeddings[text] = embedding
             data = save({"embedding": embedding.contiguous().cpu()}, metadata={"prompt": text})
-            write_atomically(paths[text], data)
+            keep(paths[text], data)
     found = [embeddings[text] for text in texts]
     return torch.stack([e.to(backbone.device) for e in found if e is not None])
 
