@@ -20,6 +20,12 @@ class Denoiser(Protocol):
     A class may also have `token_counts(weights, texts) -> (counts, limit)`, a static method that
     reads only the tokenizer, so that prompts that are cut are found before weights are read.
 
+    It may have `network`, the torch module that `denoise` calls, so that `--compile`, `--layout`
+    and `--attention` can change it in place. And it may have
+    `fold_prompts(conditioning [P, L, D]) -> [P, …]`, which computes once what depends on the
+    prompts alone and returns what `denoise` takes in the conditioning's place; a conditioning it
+    takes still.
+
     Attributes:
         latent_shape: (C, H, W) of a latent.
         resolution: side of the images in pixels.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
 from bench.draws import parse_plan
 from bench.errors import UserError, did_you_mean
@@ -19,6 +19,8 @@ from bench.errors import UserError, did_you_mean
 Loss = Literal["l2", "l1", "huber"]
 Space = Literal["prediction", "epsilon", "sample", "v"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Layout = Literal["auto", "contiguous", "channels-last"]
+Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
 
 
 class RunConfig(BaseModel):
@@ -69,12 +71,22 @@ class RunConfig(BaseModel):
         description="The draw plan: grid, repeated or antithetic, perhaps on some timesteps only,"
         " as in grid:100-700.",
     )
-    batch_size: int | None = Field(
-        None, gt=0, description="Cells a batch (default: 64 for small latents)."
+    batch_size: PositiveInt | Literal["auto"] = Field(
+        "auto", description="Cells a batch; auto: measured once on this machine, and remembered."
     )
     dtype: Dtype = Field("float32", description="The model's dtype; errors are float32 always.")
     device: str | None = Field(
         None, description="cpu, cuda, cuda:1, mps (default: the best there)."
+    )
+    tf32: bool = Field(False, description="Let a GPU round float32 products to TF32.")
+    compile: bool = Field(
+        False, description="Compile the network: a minute or more before the first image."
+    )
+    layout: Layout = Field(
+        "auto", description="Memory layout of the network (auto: channels-last on a GPU)."
+    )
+    attention: Attention = Field(
+        "auto", description="The attention kernel (auto: what torch chooses)."
     )
     save_errors: bool = Field(False, description="Keep the error of every cell evaluated.")
     results: str = Field("results", description="The folder that runs are stored in.")

@@ -111,12 +111,17 @@ def check_token_lengths(resolved: Resolved, weights: Weights | None, prompts: Pr
 
 def check_linearisable(resolved: Resolved) -> None:
     """Refuse a strategy that linearises with a backbone that cannot."""
-    if getattr(resolved.strategy, "linearises", False) and not can_linearise(resolved):
+    if linearises(resolved) and not can_linearise(resolved):
         name = resolved.strategy_spec.name
         raise UserError(
             f"Strategy {name!r} needs gradients to the text conditioning, and backbone"
             f" {resolved.backbone_name!r} does not offer them. `race` decides without."
         )
+
+
+def linearises(resolved: Resolved) -> bool:
+    """Return whether the strategy asks for first-order errors."""
+    return bool(getattr(resolved.strategy, "linearises", False))
 
 
 def can_linearise(resolved: Resolved) -> bool:
@@ -157,6 +162,7 @@ def make_manifest(
             "weights": weights.fingerprint if weights else None,
             "dtype": config.dtype,
             "parameters": dict(resolved.backbone_parameters),
+            **_rounding(config),
         },
         "scoring": scoring,
         "strategy": strategy,
@@ -192,22 +198,21 @@ def make_manifest(
     }
 
 
-def make_engine(resolved: Resolved, prompts: Prompts, weights: Weights | None) -> Engine:
-    """Load the backbone and make the engine that fits it."""
+def make_engine(
+    resolved: Resolved, prompts: Prompts, weights: Weights | None, backbone: Any = None
+) -> Engine:
+    """Make the engine that fits the backbone, which is loaded where none is given."""
     config, spec = resolved.config, resolved.backbone
-    backbone = spec.load()(
-        weights,
-        device=pick_device(config.device),
-        dtype=config.dtype,
-        **resolved.backbone_parameters,
-    )
+    backbone = backbone or make_backbone(resolved, weights)
     class_of_prompt = np.array(prompts.class_of_prompt)
     if spec.scorer == "classifier":
         from bench.engine.classifying import ClassifyingEngine
 
         one_draw = Problem(class_of_prompt, np.zeros(1, np.int64), np.ones(1), config.seed)
-        return ClassifyingEngine(backbone, prompts.texts, one_draw, config.batch_size or 16)
+        return ClassifyingEngine(backbone, prompts.texts, one_draw, _chosen(config) or 16)
 
+    from bench.engine.acceleration import compile_network
+    from bench.engine.batching import settle_batch_size
     from bench.engine.denoising import DenoisingEngine
     from bench.engine.embeddings import embed_prompts
     from bench.engine.scoring import coefficients
@@ -221,10 +226,10 @@ def make_engine(resolved: Resolved, prompts: Prompts, weights: Weights | None) -
         if config.noise
         else plan.noise(config.seed, n_draws, shape)
     )
-    key = f"{spec.name} {spec.version} {weights.fingerprint if weights else ''} {config.dtype}"
-    return DenoisingEngine(
+    conditioning = embed_prompts(backbone, _backbone_key(resolved, weights), prompts.texts)
+    engine = DenoisingEngine(
         backbone,
-        embed_prompts(backbone, key, prompts.texts),
+        conditioning,
         Problem(class_of_prompt, timesteps, np.ones(n_draws), config.seed, can_linearise(resolved)),
         coefficients(
             backbone.alphas_cumprod,
@@ -235,8 +240,62 @@ def make_engine(resolved: Resolved, prompts: Prompts, weights: Weights | None) -
         ),
         noise,
         config.loss,
-        config.batch_size or default_batch_size(backbone.device.type, shape),
+        _chosen(config) or default_batch_size(backbone.device.type, shape),
     )
+    if config.batch_size == "auto":
+        key = speed_key(resolved, weights)
+        settle_batch_size(engine, key)
+        if linearises(resolved):
+            settle_batch_size(engine.linear, f"{key} linearised")
+    if config.compile:
+        compile_network(backbone)
+        engine.one_shape = True
+    return engine
+
+
+def make_backbone(resolved: Resolved, weights: Weights | None) -> Any:
+    """Load the backbone and have its network run as the settings say."""
+    config, spec = resolved.config, resolved.backbone
+    device = pick_device(config.device)
+    backbone = spec.load()(
+        weights, device=device, dtype=config.dtype, **resolved.backbone_parameters
+    )
+    if spec.scorer == "denoiser":
+        from bench.engine.acceleration import accelerate, set_precision
+
+        set_precision(backbone.device, config.tf32)
+        accelerate(backbone, config)
+    return backbone
+
+
+def _backbone_key(resolved: Resolved, weights: Weights | None) -> str:
+    spec, fingerprint = resolved.backbone, weights.fingerprint if weights else ""
+    return f"{spec.name} {spec.version} {fingerprint} {resolved.config.dtype}"
+
+
+def speed_key(resolved: Resolved, weights: Weights | None) -> str:
+    """Return all that decides a speed but the device, to remember the best batch size under."""
+    config, resolution = resolved.config, resolved.backbone_parameters.get("resolution")
+    switches = f"{config.tf32} {config.layout} {config.attention}"
+    return f"{_backbone_key(resolved, weights)} {resolution} {switches}"
+
+
+def _chosen(config: RunConfig) -> int | None:
+    return None if config.batch_size == "auto" else config.batch_size
+
+
+def _rounding(config: RunConfig) -> dict[str, Any]:
+    """Return the switches that enter the identity.
+
+    In float32 the layout, the kernel and compilation move the last digits, as the batch size does,
+    and no decision; in half precision they round at other places and enter it. Only what differs
+    from the default is there, so that a new switch leaves the runs made before it as they are.
+    """
+    switches = ["tf32"] if config.dtype == "float32" else ["tf32", "compile", "layout", "attention"]
+    fields = RunConfig.model_fields
+    return {
+        name: value for name in switches if (value := getattr(config, name)) != fields[name].default
+    }
 
 
 def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:

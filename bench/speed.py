@@ -1,9 +1,11 @@
-"""How fast a backbone ran on this machine, remembered for the next plan's estimate of time."""
+"""What was measured on this machine and is remembered: speeds, and the best batch sizes."""
 
 from __future__ import annotations
 
 import json
 import shutil
+
+from filelock import FileLock
 
 from bench.cache import cache_dir, keep
 
@@ -22,16 +24,31 @@ def likely_device(wanted: str | None) -> str:
 
 def remember_speed(backbone: str, device: str, dtype: str, evaluations_per_second: float) -> None:
     """Keep the speed of a run that was long enough to tell."""
-    speeds = _speeds()
-    speeds[f"{backbone} {device} {dtype}"] = evaluations_per_second
-    keep(cache_dir() / "speeds.json", json.dumps(speeds, indent=1))
+    _remember("speeds", f"{backbone} {device} {dtype}", evaluations_per_second)
+
+
+def remember_batch_size(key: str, size: int) -> None:
+    """Keep the batch size that was measured to be best for `key`."""
+    _remember("batch_sizes", key, size)
+
+
+def forget_larger(key: str, size: int) -> None:
+    """Lower the batch size kept for `key` to one that fits into memory."""
+    known = remembered_batch_size(key)
+    remember_batch_size(key, size if known is None else min(size, known))
+
+
+def remembered_batch_size(key: str) -> int | None:
+    """Return the batch size kept for `key`, None where there is none."""
+    size = _recall("batch_sizes").get(key)
+    return int(size) if size else None
 
 
 def estimate(
     backbone: str, device: str, dtype: str, flops: float | None
 ) -> tuple[float | None, str]:
     """Return evaluations a second, None where nothing is known, and what that rests on."""
-    measured = _speeds().get(f"{backbone} {device} {dtype}")
+    measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:
         return measured, f"measured on this machine: {measured:,.0f} evaluations a second"
     if flops and device in ASSUMED:
@@ -39,9 +56,15 @@ def estimate(
     return None, "unknown: this backbone has not run on this machine yet"
 
 
-def _speeds() -> dict[str, float]:
+def _remember(what: str, key: str, value: float) -> None:
+    path = cache_dir() / f"{what}.json"
+    with FileLock(f"{path}.lock"):  # or one of two runs would forget the other's
+        keep(path, json.dumps({**_recall(what), key: value}, indent=1))
+
+
+def _recall(what: str) -> dict[str, float]:
     try:
-        speeds: dict[str, float] = json.loads((cache_dir() / "speeds.json").read_text())
+        known = json.loads((cache_dir() / f"{what}.json").read_text())
     except (OSError, ValueError):
         return {}
-    return speeds
+    return known if isinstance(known, dict) else {}

@@ -192,6 +192,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         "strategy": "full",
         "params": {"draws": 4},
         "limit": 2,
+        "batch_size": 64,
     }
     roomy = toolkit.run("digits", results=str(tmp_path / "roomy"), **settings)
     denoise, sizes = StableDiffusion.denoise, []

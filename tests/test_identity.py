@@ -36,6 +36,10 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
     "strategy": ("race", True),
     "limit": (3, False),
     "batch_size": (7, False),
+    "tf32": (True, True),
+    "compile": (True, False),
+    "layout": ("channels-last", False),
+    "attention": ("math", False),
     "save_errors": (True, False),
     "device": ("cpu", False),
     "min_accuracy": (0.5, False),
@@ -84,6 +88,14 @@ def test_every_setting_is_accounted_for() -> None:
 def test_a_setting_moves_it_or_not(field: str, base: dict[str, Any]) -> None:
     value, moves = CHANGES[field]
     assert (identity(base, **{field: value}) != identity(base)) == moves
+
+
+@pytest.mark.parametrize("switch", ["compile", "layout", "attention"])
+def test_what_only_rounds_differently_moves_it_in_half_precision(
+    switch: str, base: dict[str, Any]
+) -> None:
+    half = {"dtype": "bfloat16"}
+    assert identity(base, **half, **{switch: CHANGES[switch][0]}) != identity(base, **half)
 
 
 def test_saying_the_default_changes_nothing(base: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ def test_first_order_errors_agree_with_finite_differences(
         def error(where: torch.Tensor) -> np.ndarray:
             with torch.no_grad():
                 errors = engine._errors_at(
-                    everything, latents, where.expand(DRAWS, *where.shape).clone()
+                    torch.from_numpy(everything), latents, where.expand(DRAWS, *where.shape).clone()
                 )
             return errors.double().numpy()
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "results": ("bench.cli.results", "Publish, submit, check and export results."),
     "report": ("bench.cli.report", "Write runs on one HTML page, with figures and pictures."),
     "prompts": ("bench.cli.prompts", "Show the prompts of a dataset, with token counts."),
+    "perf": ("bench.cli.perf", "Measure a backbone's speed on this machine."),
     "classify": ("bench.cli.classify", "Classify pictures of your own."),
 }
 

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bench.backbone import Denoiser
+from bench.engine.acceleration import uncompiled
+from bench.engine.queue import filled_size
+from bench.engine.transfer import free_memory
 from bench.strategy import Floats
 
 SHARE = 4  # a batch of linearisations is that much smaller: about the time, and less to keep
 REPEATS = 3  # timings of each kind after a first one
 ENOUGH = 5.0  # seconds of timing after which none is repeated
+MIXED = 64  # mixtures whose conditioning is kept; a strategy may have some of each image's own
 
 
 class ErrorsAt(Protocol):
     """Errors of cells whose conditioning is given, float32 [B], as the engine evaluates them."""
 
     def __call__(
-        self, draws: NDArray[np.int64], latents: torch.Tensor, conditioning: torch.Tensor
+        self, draw: torch.Tensor, latents: torch.Tensor, conditioning: torch.Tensor
     ) -> torch.Tensor:
         """Take int64 [B], float32 [B, C, H, W] and [B, L, D]."""
 
@@ -37,21 +40,29 @@ class Lineariser:
     Args:
         backbone: one that can linearise.
         errors_at: evaluates cells.
+        evaluate: evaluates one full batch, waits for it, and returns how many cells that is.
         conditioning: [P, L, D], the embedded prompts.
-        cells: the engine's batch size.
+        cells: the engine's batch size, of which this one's is a share until it is measured.
 
     Attributes:
         batch_size: draws a batch; halved for good when memory runs out.
-        cost: what one linearised draw takes, in evaluations: measured on this device with the
+        out_of_memory: called with the new size when that happens.
+        cost: what one linearised draw takes, in evaluations: measured on this device before the
             first batch; 0 before.
     """
 
     def __init__(
-        self, backbone: Denoiser, errors_at: ErrorsAt, conditioning: torch.Tensor, cells: int
+        self,
+        backbone: Denoiser,
+        errors_at: ErrorsAt,
+        evaluate: Callable[[], int],
+        conditioning: torch.Tensor,
+        cells: int,
     ) -> None:
-        self.backbone, self.errors_at, self.conditioning = backbone, errors_at, conditioning
-        self.cells = cells
+        self.backbone, self.errors_at, self.evaluate = backbone, errors_at, evaluate
+        self.conditioning = conditioning
         self.batch_size = max(1, cells // SHARE)
+        self.out_of_memory: Callable[[int], None] = lambda size: None
         self.cost = 0.0
         self._saving = False
         self._offsets: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -61,7 +72,7 @@ class Lineariser:
         """Return c_0 of a mixture, [L, D] in the conditioning's dtype."""
         key = np.asarray(mixture, np.float32).tobytes()
         if key not in self._mixed:
-            if len(self._mixed) > self.cells:  # a strategy with mixtures of each image's own
+            if len(self._mixed) >= MIXED:
                 self._mixed.clear()
             weights = torch.from_numpy(np.asarray(mixture, np.float32)).to(self.backbone.device)
             centre, offsets = self._centred()
@@ -81,46 +92,69 @@ class Lineariser:
         return self._offsets
 
     def first_order(
-        self, draws: NDArray[np.int64], latents: torch.Tensor, references: torch.Tensor
+        self, draw: torch.Tensor, latents: torch.Tensor, references: torch.Tensor
     ) -> torch.Tensor:
         """Return first-order errors, float32 [B, P].
 
         Batches are filled up, and halved when memory runs out, as those of evaluations are.
 
         Args:
-            draws: int64 [B], B at most `batch_size` as it was when the batch was cut.
+            draw: int64 [B], B at most `batch_size` as it was when the batch was cut.
             latents: float32 [B, C, H, W].
             references: [B, L, D], each draw's c_0.
         """
-        count, size = len(draws), self.batch_size
+        count, size = len(draw), self.batch_size
         if count > size:
             parts = [slice(i, i + size) for i in range(0, count, size)]
-            return torch.cat([self.first_order(draws[p], latents[p], references[p]) for p in parts])
-        filled = np.minimum(np.arange(size), count - 1)
-        batch = draws[filled], latents[filled], references[filled]
+            return torch.cat([self.first_order(draw[p], latents[p], references[p]) for p in parts])
+        filled = torch.arange(filled_size(count, size), device=draw.device).clamp(max=count - 1)
         try:
             if not self.cost:
-                self.cost = self._measure(*batch)
-            return self._values(*batch)[:count]
+                self.cost = self._measure()
+            return self._values(draw[filled], latents[filled], references[filled])[:count]
         except torch.OutOfMemoryError:
-            if size > 1:
-                self.batch_size = max(1, min(size, count) // 2)
-            elif self._saving or not hasattr(self.backbone, "save_memory"):
+            if size == 1 and not self._save_memory():
                 raise
-            else:
-                self.backbone.save_memory()
-                self._saving, self.cost = True, 0.0
-        if self.backbone.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return self.first_order(draws, latents, references)
+        free_memory(self.backbone.device)
+        if size > 1:
+            self.batch_size = max(1, min(size, count) // 2)
+            self.out_of_memory(self.batch_size)
+        return self.first_order(draw, latents, references)
+
+    @torch.inference_mode()
+    def rehearse(self, size: int) -> None:
+        """Linearise a batch of `size` made-up draws and wait for it, to time or to warm up.
+
+        Raises:
+            torch.OutOfMemoryError: that many do not fit.
+        """
+        draw = torch.zeros(size, dtype=torch.int64, device=self.backbone.device)
+        latents = torch.zeros(size, *self.backbone.latent_shape, device=self.backbone.device)
+        batch = draw, latents, self.conditioning[:1].expand(size, -1, -1)
+        try:
+            self._values(*batch).cpu()
+            return
+        except torch.OutOfMemoryError:
+            if size > 1 or not self._save_memory():
+                raise
+        free_memory(self.backbone.device)
+        self._values(*batch).cpu()
+
+    def _save_memory(self) -> bool:
+        """Have the backbone keep less for a backward pass; False if it cannot, or does already."""
+        if self._saving or not hasattr(self.backbone, "save_memory"):
+            return False
+        self.backbone.save_memory()
+        self._saving, self.cost = True, 0.0
+        return True
 
     def _values(
-        self, draws: NDArray[np.int64], latents: torch.Tensor, references: torch.Tensor
+        self, draw: torch.Tensor, latents: torch.Tensor, references: torch.Tensor
     ) -> torch.Tensor:
         # The engine works in inference mode, whose tensors cannot be kept for a backward pass.
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), uncompiled():
             at = references.clone().requires_grad_()
-            errors = self.errors_at(draws, latents.clone(), at)
+            errors = self.errors_at(draw, latents.clone(), at)
             # Of the sum over the latent: the mean's gradient would vanish in half precision.
             elements = latents[0].numel()
             (gradient,) = torch.autograd.grad(errors.sum() * elements, at)
@@ -129,31 +163,26 @@ class Lineariser:
         at_centre = errors.detach() - (slope * (references.float().flatten(1) - centre)).sum(dim=1)
         return at_centre[:, None] + slope @ offsets.T
 
-    def _measure(
-        self, draws: NDArray[np.int64], latents: torch.Tensor, references: torch.Tensor
-    ) -> float:
+    def _measure(self) -> float:
         """Return the time of one linearised draw over that of one evaluation, in full batches.
 
         Timings of both alternate, and the least of each counts. On a CPU it is the processor's
         time: other processes do not enter it.
         """
-        many = np.arange(self.cells) % len(draws)
-        cells = draws[many], latents[many], references[many]
         linear: list[float] = []
         plain: list[float] = []
-        while len(linear) <= REPEATS and sum(linear) + sum(plain) < ENOUGH:
-            linear.append(self._seconds(lambda: self._values(draws, latents, references)))
-            try:
-                plain.append(self._seconds(lambda: self.errors_at(*cells)))
-            except torch.OutOfMemoryError:
-                if self.cells <= len(draws):
-                    raise
-                self.cells //= 2
-                return self._measure(draws, latents, references)
-        return (min(linear) / len(draws)) / (min(plain) / self.cells)
+        spent = 0.0
+        while len(linear) <= REPEATS and spent < ENOUGH:
+            seconds, _ = self._seconds(lambda: self.rehearse(self.batch_size))
+            spent += seconds
+            linear.append(seconds / self.batch_size)
+            seconds, cells = self._seconds(self.evaluate)
+            spent += seconds
+            plain.append(seconds / cells)
+        return min(linear) / min(plain)
 
-    def _seconds(self, work: Callable[[], torch.Tensor]) -> float:
+    def _seconds(self, work: Callable[[], Any]) -> tuple[float, Any]:
         clock = time.process_time if self.backbone.device.type == "cpu" else time.perf_counter
         started = clock()
-        work()[0].cpu()  # waits for the device
-        return clock() - started
+        result = work()
+        return clock() - started, result

@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from bench.engine.images import NORMALIZATIONS, preprocess
 from bench.errors import UserError
 from bench.weights import Weights
+from bench_plugins.backbones._folding import fold_prompts
 
 diffusers.logging.set_verbosity_error()
 transformers.logging.set_verbosity_error()
@@ -149,6 +150,15 @@ class StableDiffusion:
     def save_memory(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
         self.unet.enable_gradient_checkpointing()
+
+    @property
+    def network(self) -> Any:
+        """The module that `denoise` calls."""
+        return self.unet
+
+    def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
+        """Compute once what the UNet computes of these prompts alone, where that pays."""
+        return fold_prompts(self.unet, conditioning)
 
     def _module(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
         options = {"use_safetensors": True, "torch_dtype": dtype}

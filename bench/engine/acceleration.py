@@ -1,0 +1,106 @@
+"""How the network is run: memory layout, attention kernel, TF32, compilation.
+
+None of it changes what is computed, only how it is rounded: design/speed.md has the figures.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bench.config import RunConfig
+from bench.errors import UserError
+
+KERNELS = {
+    "math": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+
+
+def set_precision(device: torch.device, tf32: bool) -> None:
+    """Say for the whole process whether float32 products may be rounded to TF32 on a GPU.
+
+    torch's own default is yes for convolutions and no for matrix products.
+
+    Raises:
+        UserError: TF32 is asked for where there is none.
+    """
+    if tf32 and device.type != "cuda":
+        raise UserError(f"--tf32 is a mode of NVIDIA GPUs; the device here is {device.type}.")
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def accelerate(backbone: Any, config: RunConfig) -> None:
+    """Lay out the backbone's network and pin its attention kernel, in place.
+
+    Diffusers' own `set_attention_backend` does nothing to the attention of Stable Diffusion's
+    UNets; their processors call torch's `scaled_dot_product_attention`, whose kernel torch chooses.
+
+    Raises:
+        UserError: the backbone says not which module its network is, or has no such kernel here.
+    """
+    network = getattr(backbone, "network", None)
+    asked = config.layout != "auto" or config.attention != "auto" or config.compile
+    if network is None:
+        if asked:
+            raise UserError(
+                f"Backbone {config.backbone!r} has no `network`, so that --compile, --layout and"
+                " --attention cannot be used with it."
+            )
+        return
+    # On a CPU it is worth nothing (design/speed.md); tensor cores want it.
+    if config.layout == "channels-last" or (
+        config.layout == "auto" and backbone.device.type == "cuda"
+    ):
+        network.to(memory_format=torch.channels_last)
+    if config.attention != "auto":
+        kernel = KERNELS[config.attention]
+        _check_kernel(config.attention, backbone)
+        network.forward = _pinned(kernel, network.forward)
+
+
+def compile_network(backbone: Any) -> None:
+    """Compile the backbone's network for static shapes; the first batch takes a minute or more."""
+    on_gpu = backbone.device.type == "cuda"
+    # CUDA graphs take the launches of small kernels off the host.
+    backbone.network.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Run compiled networks as they were written, where a backward pass would be compiled anew."""
+    if "torch._dynamo" not in sys.modules:  # importing it takes seconds
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+def _pinned(kernel: SDPBackend, forward: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(forward)
+    def pinned(*arguments: Any, **keywords: Any) -> Any:
+        with sdpa_kernel(kernel):
+            return forward(*arguments, **keywords)
+
+    return pinned
+
+
+def _check_kernel(name: str, backbone: Any) -> None:
+    """Try the kernel on heads of a usual size."""
+    dtype = next(backbone.network.parameters()).dtype
+    q = torch.zeros(1, 1, 16, 64, dtype=dtype, device=backbone.device)
+    try:
+        with sdpa_kernel(KERNELS[name]):
+            torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    except RuntimeError as error:
+        raise UserError(
+            f"--attention {name} cannot be used on {backbone.device.type} in {dtype}:"
+            f" {str(error).splitlines()[0]}"
+        ) from None

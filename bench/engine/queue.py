@@ -1,0 +1,107 @@
+"""Cells of many images that wait, and the batches that are cut from them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.engine.decided import Decided
+from bench.strategy import Evaluate, Linearise, Session
+
+PARTS = (8, 4, 2, 1)  # a batch is an eighth of a full one, a quarter, a half, or full
+
+
+@dataclass
+class Flight:
+    """One image under way.
+
+    Attributes:
+        errors: of the request, float32 [cells]; of a linearisation [draws, P].
+        missing: how many of them are not there yet.
+    """
+
+    decided: Decided
+    session: Session
+    latent: torch.Tensor
+    request: Evaluate | Linearise | None = None
+    errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    missing: int = 0
+
+
+@dataclass
+class Block:
+    """Cells of one request that still wait: its prompts and draws, cell by cell.
+
+    A linearised draw is a cell without a prompt (-1); its "error" is a row, one for each prompt.
+    """
+
+    flight: Flight
+    prompts: NDArray[np.int64]
+    draws: NDArray[np.int64]
+    start: int = 0
+
+
+@dataclass
+class Batch:
+    """Cells to evaluate together, and where their errors belong.
+
+    Attributes:
+        cells: int64 [3, B]: prompt, draw and position in `latents` of each cell.
+        latents: float32 [images, C, H, W].
+        parts: flight, offset in its errors, and number of cells, in the order of the cells.
+    """
+
+    cells: NDArray[np.int64]
+    latents: torch.Tensor
+    parts: list[tuple[Flight, int, int]]
+
+    def __len__(self) -> int:
+        return int(self.cells.shape[1])
+
+    def part(self, chosen: NDArray[np.int64]) -> Batch:
+        """Return the batch of the chosen cells; they may repeat."""
+        return Batch(self.cells[:, chosen], self.latents, [])
+
+    def filled(self, size: int) -> Batch:
+        """Return the batch with its last cell repeated until there are `size`."""
+        return self.part(np.minimum(np.arange(size), len(self) - 1))
+
+
+class Queue:
+    """Blocks of one kind that wait, and how many cells that are."""
+
+    def __init__(self) -> None:
+        self.blocks: deque[Block] = deque()
+        self.cells = 0
+
+    def append(self, block: Block) -> None:
+        """Put a block at the end."""
+        self.blocks.append(block)
+        self.cells += len(block.draws)
+
+    def cut(self, size: int) -> Batch:
+        """Take up to `size` cells from the front; there must be one."""
+        prompts, draws, parts = [], [], []
+        while self.blocks and size:
+            block = self.blocks[0]
+            stop = min(block.start + size, len(block.draws))
+            prompts.append(block.prompts[block.start : stop])
+            draws.append(block.draws[block.start : stop])
+            parts.append((block.flight, block.start, stop - block.start))
+            size -= stop - block.start
+            self.cells -= stop - block.start
+            block.start = stop
+            if stop == len(block.draws):
+                self.blocks.popleft()
+        image = np.repeat(np.arange(len(parts)), [count for *_, count in parts])
+        cells = np.stack([np.concatenate(prompts), np.concatenate(draws), image])
+        return Batch(cells, torch.stack([flight.latent for flight, *_ in parts]), parts)
+
+
+def filled_size(cells: int, full: int) -> int:
+    """Return the size that a batch of so many cells, at most `full`, is filled to."""
+    return next(size for size in (-(-full // part) for part in PARTS) if size >= cells)

@@ -1,0 +1,89 @@
+"""Between host and device, without making the host wait where the device can run ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+
+def to_device(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Return the values on the device; a GPU's copy is queued behind its work, not waited for."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def fetch(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
+    """Begin to copy float32 values to the host; the function returned waits for them."""
+    if values.device.type != "cuda":
+        return lambda: values.cpu().numpy()
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record()
+
+    def wait() -> NDArray[np.float32]:
+        done.synchronize()
+        return host.numpy()
+
+    return wait
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a GPU's memory, after it has run out."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
+    """Yield `items` in their order, made by a thread that stays at most `depth` of them ahead.
+
+    What making one raises is raised here, in its place. The thread ends with the iterator.
+    """
+    made: Queue[tuple[T | None, BaseException | None, bool]] = Queue(maxsize=depth)
+    stopped = Event()
+
+    def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
+        while not stopped.is_set():
+            try:
+                made.put(entry, timeout=0.1)
+                return
+            except Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((item, None, False))
+                if stopped.is_set():
+                    return
+            put((None, None, True))
+        except BaseException as error:
+            put((None, error, True))
+
+    worker = Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        while True:
+            item, error, last = made.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        while worker.is_alive():
+            try:  # room, so that a thread that waits for it sees that it is over
+                made.get_nowait()
+            except Empty:
+                worker.join(0.05)

@@ -1,0 +1,137 @@
+"""`bench perf`: one backbone, this machine, and what that means for a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import torch
+
+from bench.config import RunConfig
+from bench.engine.batching import device_name, settle_batch_size, smallest_of_the_best
+from bench.engine.denoising import DenoisingEngine
+from bench.environment import peak_memory
+from bench.errors import UserError
+from bench.perf.hardware import evaluation_flops, matmul_peak
+from bench.perf.timing import in_turns, ratio
+from bench.perf.work import bare, pictures, scoring
+from bench.plan import make_plan
+from bench.plugins import load_plugins
+from bench.resolve import resolve
+from bench.runner import (
+    can_linearise,
+    check_linearisable,
+    find_weights,
+    linearises,
+    make_backbone,
+    make_engine,
+    make_prompts,
+    speed_key,
+)
+from bench.specs import DatasetSpec
+from bench.speed import remember_batch_size, remember_speed
+
+NO_DATASET = "-"
+CLASSES = tuple(f"thing {n}" for n in range(10))  # made up, where no dataset is named
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SIZES = {"cpu": (8, 16, 32, 64, 128), "slow": (1, 2), "cuda": (8, 16, 32, 64, 128, 256)}
+ROUNDS = 3
+
+
+def measure(
+    config: RunConfig,
+    strategies: Sequence[str] = (),
+    sizes: Sequence[int] = (),
+    seconds: float = 20.0,
+) -> dict[str, Any]:
+    """Measure the backbone that `config` names, and remember its speed for later plans.
+
+    Args:
+        config: the settings; the dataset `-` stands for ten made-up classes. Images are made up
+            always: a speed does not depend on them, the evaluations of a race do.
+        strategies: whose speed to measure; none: every registered one.
+        sizes: batch sizes of the bare network; none: chosen for the device.
+        seconds: about how long measuring may take. One batch of each kind is the least.
+
+    Raises:
+        UserError: the backbone is no denoiser, or settings that cannot be measured.
+    """
+    if config.compile and config.batch_size == "auto":
+        raise UserError("--compile is for one batch size: say which with --batch-size.")
+    made_up = None
+    if config.dataset == NO_DATASET:
+        made_up = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES)
+    resolved = resolve(config, made_up)
+    if resolved.backbone.scorer != "denoiser":
+        raise UserError(f"Backbone {resolved.backbone_name!r} is no denoiser: it has no batches.")
+    if resolved.dataset.classes is None:
+        raise UserError("bench perf needs a dataset whose classes are known without loading it.")
+    prompts, weights = make_prompts(resolved, resolved.dataset.classes), find_weights(resolved)
+    backbone = make_backbone(resolved, weights)
+    samples = pictures(backbone.resolution)
+
+    # Each strategy has draws of its own, so an engine of its own; all share the network.
+    engines = {}
+    for name in strategies or [spec.name for spec in load_plugins().strategies]:
+        one = resolve(_with_strategy(config, name), made_up)
+        if strategies:
+            check_linearisable(one)
+        elif linearises(one) and not can_linearise(one):
+            continue
+        engine = make_engine(one, prompts, weights, backbone)
+        assert isinstance(engine, DenoisingEngine)
+        engines[name] = engine, one
+    conditioning = backbone.encode_prompts(prompts.texts[:64]).to(backbone.device)
+    flops = evaluation_flops(backbone, conditioning)
+    peak = matmul_peak(backbone.device, DTYPES[config.dtype])
+
+    if config.batch_size != "auto":
+        sizes = (config.batch_size,)
+    elif not sizes:
+        once = median(in_turns({"1": bare(backbone, conditioning, 1, 1)}, 1)["1"])
+        kind = "slow" if once < 2 else "cpu" if backbone.device.type == "cpu" else "cuda"
+        sizes = SIZES[kind]
+    cells = max(sizes) if max(sizes) < 8 else 128
+    works = {str(size): bare(backbone, conditioning, size, cells) for size in sizes}
+    rates = in_turns(works, ROUNDS)
+    table = {size: median(rates[str(size)]) for size in sizes}
+    best = smallest_of_the_best(table)
+
+    share = seconds / (ROUNDS + 1) / (len(engines) + 1)
+    cells = max(2 * best, round(table[best] * share))
+    works = {"bare": bare(backbone, conditioning, best, cells)}
+    for name, (engine, one) in engines.items():
+        engine.batch_size = best
+        if linearises(one) and config.batch_size == "auto":
+            settle_batch_size(engine.linear, f"{speed_key(one, weights)} linearised")
+        works[name] = scoring(engine, one.strategy, samples, cells)
+    rates = in_turns(works, ROUNDS)
+    speeds = {name: median(rates[name]) for name in engines}
+    if config.batch_size == "auto":
+        name = device_name(backbone.device)
+        remember_batch_size(f"{speed_key(resolved, weights)} {name}", best)
+    usual = speeds.get(resolved.strategy_spec.name, max(speeds.values()))
+    remember_speed(resolved.backbone_name, backbone.device.type, config.dtype, usual)
+    return {
+        "backbone": resolved.backbone_name,
+        "device": device_name(backbone.device),
+        "dtype": config.dtype,
+        "settings": {n: getattr(config, n) for n in ("layout", "attention", "tf32", "compile")},
+        "bare": [{"batch_size": s, "evaluations_per_second": r} for s, r in table.items()],
+        "best_batch_size": best,
+        "engine": speeds,
+        "engine_over_bare": {name: ratio(rates, name, "bare") for name in engines},
+        "flops_per_evaluation": flops,
+        "peak_flops": peak,
+        "utilisation": 100 * max(speeds.values()) * flops / peak,
+        "peak_memory_bytes": peak_memory(),
+        "plan": None if made_up else make_plan(config),
+    }
+
+
+def _with_strategy(config: RunConfig, name: str) -> RunConfig:
+    """Return the settings with another strategy, its parameters kept where they are its own."""
+    params = config.params if name == config.strategy else {}
+    size = 1 if config.batch_size == "auto" else config.batch_size  # auto is settled here
+    return config.model_copy(update={"strategy": name, "params": params, "batch_size": size})

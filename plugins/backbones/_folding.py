@@ -1,0 +1,77 @@
+"""What a UNet computes of the prompts alone, computed once.
+
+Keys and values of cross-attention, and the pooled text in the time embedding, are functions of
+the conditioning; a run asks for the same few prompts in every batch. So each such module is given
+its results for all prompts, and the conditioning becomes the prompts' numbers.
+design/speed.md says what that is worth.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import nn
+
+LIMIT = 64_000_000  # bytes of results; beyond, fetching them costs more than computing them
+
+
+class Folded(nn.Module):
+    """A module with its results for the run's prompts.
+
+    Called with prompt numbers, int64 [B, 1, 1], it looks its result up; called with a conditioning,
+    [B, L, D], it computes, as before.
+    """
+
+    def __init__(self, original: nn.Module, conditioning: torch.Tensor) -> None:
+        super().__init__()
+        self.original = original
+        results = original(conditioning)
+        self.shape = results.shape[1:]
+        self.register_buffer("results", results.flatten(1), persistent=False)
+
+    def forward(self, conditioning: torch.Tensor) -> torch.Tensor:
+        """Return the module's results, [B, …]."""
+        if conditioning.is_floating_point():
+            return self.original(conditioning)
+        return F.embedding(conditioning.flatten(), self.results).unflatten(1, self.shape)
+
+
+@torch.no_grad()
+def fold_prompts(unet: nn.Module, conditioning: torch.Tensor) -> torch.Tensor:
+    """Give `unet`, a `UNet2DConditionModel`, its results for these prompts, in place.
+
+    Args:
+        unet: folded for other prompts before, it is folded anew.
+        conditioning: [P, L, D].
+
+    Returns:
+        What stands for the conditioning: int64 [P, 1, 1]. Where the results would be too large,
+        or the UNet changes the conditioning before it is used, the conditioning itself.
+    """
+    unfold_prompts(unet)
+    config = unet.config
+    if config.encoder_hid_dim_type or config.cross_attention_norm:
+        return conditioning
+    found = [(m, name) for m in unet.modules() for name in _prompt_only(m)]
+    if config.addition_embed_type == "text":
+        found.append((unet, "add_embedding"))
+    tokens = conditioning.shape[0] * conditioning.shape[1]
+    widths = sum(getattr(getattr(m, name), "out_features", 0) for m, name in found)
+    if tokens * widths * conditioning.element_size() > LIMIT:
+        return conditioning
+    for module, name in found:
+        setattr(module, name, Folded(getattr(module, name), conditioning))
+    return torch.arange(len(conditioning), device=conditioning.device)[:, None, None]
+
+
+def unfold_prompts(unet: nn.Module) -> None:
+    """Undo `fold_prompts`."""
+    for module in list(unet.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Folded):
+                setattr(module, name, child.original)
+
+
+def _prompt_only(module: nn.Module) -> tuple[str, ...]:
+    cross = getattr(module, "is_cross_attention", False) and hasattr(module, "to_k")
+    return ("to_k", "to_v") if cross else ()
