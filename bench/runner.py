@@ -270,14 +270,14 @@ def make_backbone(resolved: Resolved, weights: Weights | None) -> Any:
 
 def _backbone_key(resolved: Resolved, weights: Weights | None) -> str:
     spec, fingerprint = resolved.backbone, weights.fingerprint if weights else ""
-    return f"{spec.name} {spec.version} {fingerprint} {resolved.config.dtype}"
+    rounding = " tf32" if resolved.config.tf32 else ""
+    return f"{spec.name} {spec.version} {fingerprint} {resolved.config.dtype}{rounding}"
 
 
 def speed_key(resolved: Resolved, weights: Weights | None) -> str:
     """Return all that decides a speed but the device, to remember the best batch size under."""
     config, resolution = resolved.config, resolved.backbone_parameters.get("resolution")
-    switches = f"{config.tf32} {config.layout} {config.attention}"
-    return f"{_backbone_key(resolved, weights)} {resolution} {switches}"
+    return f"{_backbone_key(resolved, weights)} {resolution} {config.layout} {config.attention}"
 
 
 def _chosen(config: RunConfig) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bench.data import Sample, load_split
 from bench.engine import batching
 from bench.engine.acceleration import accelerate, set_precision
 from bench.engine.denoising import DenoisingEngine, Flight
+from bench.engine.embeddings import embed_prompts
 from bench.engine.transfer import ahead
 from bench.errors import UserError
 from bench.resolve import Resolved, resolve
@@ -273,6 +275,29 @@ def test_switches_that_cannot_work_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="no `network`"):
         accelerate(Bare(), make_config({"dataset": "digits", "compile": True}))
+
+
+def test_embeddings_are_shared_by_runs_that_begin_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    backbone, texts = toolkit.load_backbone("tiny-digits"), ["one", "two", "three"]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: embed_prompts(backbone, "key", texts), range(4)))
+    for conditioning in found:
+        torch.testing.assert_close(conditioning, found[0])
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    assert len(files) == 3 and not [p for p in tmp_path.rglob(".*") if p.is_file()]
+    files[0].write_bytes(files[0].read_bytes()[:-7])  # damaged: encoded again
+    torch.testing.assert_close(embed_prompts(backbone, "key", texts), found[0])
+    embed_prompts(backbone, "another backbone", texts[:1])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 4
+
+    def never(texts: list[str]) -> torch.Tensor:
+        raise AssertionError("all of them are on disk")
+
+    monkeypatch.setattr(backbone, "encode_prompts", never)
+    torch.testing.assert_close(embed_prompts(backbone, "key", texts[::-1]), found[0].flip(0))
 
 
 def test_tf32_is_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

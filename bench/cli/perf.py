@@ -68,7 +68,7 @@ def _print(report: Mapping[str, Any]) -> None:
     flops, peak = report["flops_per_evaluation"], report["peak_flops"]
 
     def used(rate: float) -> float:
-        return 100 * rate * flops / peak
+        return float(100 * rate * flops / peak)
 
     rows: list[list[Any]] = [
         [f"bare, batches of {r['batch_size']}", r["evaluations_per_second"], None]

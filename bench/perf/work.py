@@ -73,7 +73,7 @@ def scoring(engine: DenoisingEngine, strategy: Strategy, samples: list[Sample], 
                 raise _EnoughError
             return denoise(*arguments)
 
-        engine.backbone.denoise = until  # type: ignore[method-assign]
+        engine.backbone.denoise = until  # type: ignore[method-assign, assignment]
         try:
             for _ in engine.score(endless(), strategy):
                 pass
