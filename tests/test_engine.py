@@ -304,3 +304,10 @@ def test_tf32_is_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
     set_precision(torch.device("cpu"), tf32=False)
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same(wanted: dict[str, Any]) -> None:
+    engine, resolved, samples = prepared(compile=True)
+    assert engine.one_shape and engine.backbone.network._compiled_call_impl is not None
+    assert_same(outcomes(engine, resolved, samples), wanted)
