@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import bench
-from test_engine import prepared
+from test_engine import limit_memory, prepared
 
 import bench as toolkit
 from bench.perf.hardware import evaluation_flops, matmul_peak
@@ -106,3 +106,15 @@ def test_the_gpu_check_runs_on_a_cpu(tmp_path: Path) -> None:
     assert report["float32"]["largest_relative_difference"] < 1e-4
     assert report["bfloat16"]["largest_relative_difference"] > 1e-5  # another dtype did run
     assert set(report["float32"]["engine"]) == {"full", "adaptive", "race"}
+
+
+def test_batch_sizes_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.perf.measure import _fitting
+
+    engine = prepared()[0]
+    sizes = limit_memory(monkeypatch, engine, cells=20)
+    conditioning = engine.backbone.encode_prompts(["one", "two"])
+    assert _fitting(engine.backbone, conditioning, (64, 8, 16, 32)) == (8, 16)
+    assert sizes == [8, 16, 32]
+    with pytest.raises(torch.OutOfMemoryError):
+        _fitting(engine.backbone, conditioning, (32,))

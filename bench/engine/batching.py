@@ -57,6 +57,7 @@ def best_batch_size(engine: Batched) -> int:
     engine.rehearse(1)
     if _seconds(engine, 1) > SLOW:
         return engine.batch_size
+    on_cpu = engine.backbone.device.type == "cpu"
     seconds: dict[int, float] = {}
     size = SMALLEST
     while size <= LARGEST:
@@ -66,7 +67,10 @@ def best_batch_size(engine: Batched) -> int:
         except torch.OutOfMemoryError:
             break
         spent = time.perf_counter() - started
-        if spent + 2 * ROUNDS * seconds[size] > SECONDS and engine.backbone.device.type == "cpu":
+        if on_cpu and spent + 2 * ROUNDS * seconds[size] > SECONDS:
+            break
+        # A GPU's times are steady enough to stop at the first size that gains nothing.
+        if not on_cpu and size > SMALLEST and seconds[size] > (2 - GAIN) * seconds[size // 2]:
             break
         size *= 2
     if engine.backbone.device.type == "cuda":

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bench.backbone import Denoiser
 from bench.config import RunConfig
 from bench.engine.batching import device_name, settle_batch_size, smallest_of_the_best
 from bench.engine.denoising import DenoisingEngine
@@ -35,7 +36,7 @@ from bench.speed import remember_batch_size, remember_speed
 NO_DATASET = "-"
 CLASSES = tuple(f"thing {n}" for n in range(10))  # made up, where no dataset is named
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SIZES = {"cpu": (8, 16, 32, 64, 128), "slow": (1, 2), "cuda": (8, 16, 32, 64, 128, 256)}
+SIZES = {"cpu": (8, 16, 32, 64, 128), "slow": (1, 2), "gpu": (8, 16, 32, 64, 128, 256)}
 ROUNDS = 3
 
 
@@ -89,9 +90,10 @@ def measure(
     if config.batch_size != "auto":
         sizes = (config.batch_size,)
     elif not sizes:
-        once = median(in_turns({"1": bare(backbone, conditioning, 1, 1)}, 1)["1"])
-        kind = "slow" if once < 2 else "cpu" if backbone.device.type == "cpu" else "cuda"
+        single = median(in_turns({"1": bare(backbone, conditioning, 1, 1)}, 1)["1"])
+        kind = "slow" if single < 2 else "cpu" if backbone.device.type == "cpu" else "gpu"
         sizes = SIZES[kind]
+    sizes = _fitting(backbone, conditioning, sizes)
     cells = max(sizes) if max(sizes) < 8 else 128
     works = {str(size): bare(backbone, conditioning, size, cells) for size in sizes}
     rates = in_turns(works, ROUNDS)
@@ -128,6 +130,24 @@ def measure(
         "peak_memory_bytes": peak_memory(),
         "plan": None if made_up else make_plan(config),
     }
+
+
+def _fitting(
+    backbone: Denoiser, conditioning: torch.Tensor, sizes: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the batch sizes that fit into memory, the smallest in any case."""
+    fitting: list[int] = []
+    for size in sorted(sizes):
+        try:
+            bare(backbone, conditioning, size, 1)()
+        except torch.OutOfMemoryError:
+            if not fitting:
+                raise
+            break
+        fitting.append(size)
+    if backbone.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return tuple(fitting)
 
 
 def _with_strategy(config: RunConfig, name: str) -> RunConfig:
