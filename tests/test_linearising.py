@@ -13,17 +13,19 @@ from conftest import bench
 import bench as toolkit
 from bench.analysis.replay import open_recording, replay
 from bench.config import RunConfig
-from bench.data import load_split
+from bench.data import Sample, load_split
+from bench.engine import batching
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
 from bench.resolve import resolve
 from bench.runner import find_weights, make_engine, make_prompts
 from bench.store.first_order import read_first_order
 from bench.store.folder import read_records
-from bench.strategy import Linearise, Outcome, Problem
+from bench.strategy import Linearise, Outcome, Problem, Strategy
 
 DRAWS = 6
 STEP = 0.01
+SCREEN = {"draws": 16, "samples": 4}
 
 
 class Asks:
@@ -48,15 +50,19 @@ class Asks:
         return Outcome(np.zeros(1, np.int64), one, np.zeros(1, np.int64), 0.0, 0.0, 0.5)
 
 
-def engine_of(backbone: str, **settings: object) -> tuple[DenoisingEngine, list]:
-    config = RunConfig(
-        dataset="digits", backbone=backbone, strategy="full", params={"draws": DRAWS}, **settings
-    )
-    resolved = resolve(config)
+def strategy_of(strategy: str, params: dict[str, int]) -> Strategy:
+    return resolve(RunConfig(dataset="digits", strategy=strategy, params=params)).strategy
+
+
+def engine_of(
+    backbone: str, images: int = 1, **settings: object
+) -> tuple[DenoisingEngine, list[Sample]]:
+    usual = {"dataset": "digits", "strategy": "full", "params": {"draws": DRAWS}}
+    resolved = resolve(RunConfig(**{**usual, "backbone": backbone, **settings}))
     split = load_split(resolved.dataset, None, None)
     engine = make_engine(resolved, make_prompts(resolved, split.classes), find_weights(resolved))
     assert isinstance(engine, DenoisingEngine)
-    return engine, list(split.samples(split.sample_ids[:1]))
+    return engine, list(split.samples(split.sample_ids[:images]))
 
 
 def mixtures() -> list[np.ndarray]:
@@ -152,6 +158,100 @@ def test_batch_size_and_memory_change_nothing(
         assert engine.linear.batch_size == {64: batch_size // 4, 3: 3, 0: 1}[most]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_batches_launched_ahead_change_nothing(depth: int) -> None:
+    """Both kinds, of many images under way, in batches that seldom match what one asks for."""
+    found = []
+    for ahead, batch_size in ((1, 64), (depth, 12)):
+        engine, samples = engine_of(
+            "tiny-digits", 5, strategy="screen-race", params=SCREEN, batch_size=batch_size
+        )
+        engine.depth = ahead
+        strategy = strategy_of("screen-race", SCREEN)
+        found.append({d.sample.sample_id: d for d in engine.score(samples, strategy)})
+        cost = sum(d.equivalents for d in found[-1].values())
+        assert engine.evaluated == pytest.approx(cost)
+    assert len(found[0]) == 5
+    for sample_id, one in found[0].items():
+        other = found[1][sample_id]
+        assert one.outcome is not None and other.outcome is not None
+        assert list(other.outcome.ranking) == list(one.outcome.ranking)
+        assert other.evaluations == one.evaluations and other.linearisations == 4
+        np.testing.assert_allclose(other.linearised[0][1], one.linearised[0][1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["math", "flash"])
+def test_a_pinned_kernel_stays_pinned_where_activations_are_recomputed(kernel: str) -> None:
+    engine, samples = engine_of("tiny-digits", attention=kernel)
+    found = []
+    for save in (False, True):
+        if save:
+            engine.backbone.save_memory()
+        strategy = Asks([Linearise(np.arange(DRAWS), np.full(10, 0.1))])
+        list(engine.score(samples, strategy))
+        found.append(strategy.replies[0])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+
+
+def test_the_batch_size_of_linearisations_is_measured_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    measured = []
+
+    def best(engine: object) -> int:
+        measured.append(type(engine).__name__)
+        return 40 if isinstance(engine, DenoisingEngine) else 20
+
+    monkeypatch.setattr(batching, "best_batch_size", best)
+    engine_of("tiny-digits", strategy="race", params={"draws": DRAWS})
+    assert measured == ["DenoisingEngine"]  # a strategy without linearisations needs no more
+    settings = {"strategy": "screen-race", "params": SCREEN}
+    engine, samples = engine_of("tiny-digits", 4, **settings)
+    assert measured == ["DenoisingEngine", "Lineariser"]
+    assert (engine.batch_size, engine.linear.batch_size) == (40, 20)
+    denoise = engine.backbone.denoise
+
+    def small(x_t, t, conditioning):  # type: ignore[no-untyped-def]
+        if len(x_t) > (6 if torch.is_grad_enabled() else 40):
+            raise torch.OutOfMemoryError("simulated")
+        return denoise(x_t, t, conditioning)
+
+    monkeypatch.setattr(engine.backbone, "denoise", small)
+    decided = list(engine.score(samples, strategy_of(**settings)))
+    assert len(decided) == 4 and all(d.error is None for d in decided)
+    assert 2 <= engine.linear.batch_size <= 6 and engine.batch_size == 40
+    again = engine_of("tiny-digits", **settings)[0]
+    assert again.linear.batch_size == engine.linear.batch_size and len(measured) == 2
+
+
+def test_linearisations_are_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "SECONDS", 0.1)
+    monkeypatch.setattr(batching, "SLOW", 60.0)
+    engine, _ = engine_of("tiny-digits", batch_size=16)
+    denoise, sizes = engine.backbone.denoise, []
+
+    def seen(x_t, t, conditioning):  # type: ignore[no-untyped-def]
+        assert torch.is_grad_enabled() and conditioning.requires_grad
+        sizes.append(len(x_t))
+        return denoise(x_t, t, conditioning)
+
+    monkeypatch.setattr(engine.backbone, "denoise", seen)
+    assert batching.best_batch_size(engine.linear) in sizes
+    assert sizes[:4] == [1, 1, 8, 8]
+
+
+@pytest.mark.slow
+def test_linearisations_beside_a_compiled_network() -> None:
+    found = []
+    for switched in (False, True):
+        engine, samples = engine_of("tiny-digits", batch_size=16, compile=switched)
+        strategy = Asks([Linearise(np.arange(DRAWS), np.full(10, 0.1))])
+        list(engine.score(samples, strategy))
+        found.append(strategy.replies[0])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
 
 @pytest.fixture(scope="module")

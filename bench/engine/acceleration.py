@@ -6,8 +6,8 @@ None of it changes what is computed, only how it is rounded: design/speed.md has
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
@@ -66,6 +66,7 @@ def accelerate(backbone: Any, config: RunConfig) -> None:
         kernel = KERNELS[config.attention]
         _check_kernel(config.attention, backbone)
         network.forward = _pinned(kernel, network.forward)
+        network.pinned_kernel = kernel
 
 
 def compile_network(backbone: Any) -> None:
@@ -75,12 +76,22 @@ def compile_network(backbone: Any) -> None:
     backbone.network.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
 
 
-def uncompiled() -> AbstractContextManager[Any]:
-    """Run compiled networks as they were written, where a backward pass would be compiled anew."""
-    if "torch._dynamo" not in sys.modules:  # importing it takes seconds
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
+@contextmanager
+def with_gradients(backbone: Any) -> Iterator[None]:
+    """Run the network so that a backward pass can follow, which has to be within this context too.
+
+    What is compiled runs as it was written: a backward pass would have to be compiled as well. A
+    pinned attention kernel stays pinned where activations are recomputed; another kernel keeps
+    other tensors.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if "torch._dynamo" in sys.modules:  # importing it takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if kernel := getattr(getattr(backbone, "network", None), "pinned_kernel", None):
+            stack.enter_context(sdpa_kernel(kernel))
+        yield
 
 
 def _pinned(kernel: SDPBackend, forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bench.backbone import Denoiser
-from bench.engine.acceleration import uncompiled
+from bench.engine.acceleration import with_gradients
 from bench.engine.queue import filled_size
 from bench.engine.transfer import free_memory
 from bench.strategy import Floats
@@ -152,7 +152,7 @@ class Lineariser:
         self, draw: torch.Tensor, latents: torch.Tensor, references: torch.Tensor
     ) -> torch.Tensor:
         # The engine works in inference mode, whose tensors cannot be kept for a backward pass.
-        with torch.inference_mode(False), torch.enable_grad(), uncompiled():
+        with with_gradients(self.backbone):
             at = references.clone().requires_grad_()
             errors = self.errors_at(draw, latents.clone(), at)
             # Of the sum over the latent: the mean's gradient would vanish in half precision.
