@@ -14,7 +14,10 @@ from conftest import bench
 from test_engine import limit_memory, prepared
 
 import bench as toolkit
+from bench.config import make_config
+from bench.errors import UserError
 from bench.perf.hardware import evaluation_flops, matmul_peak
+from bench.perf.measure import _fitting, measure
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import one_at_a_time, pictures, scoring
 
@@ -83,6 +86,29 @@ def test_perf_reports_and_remembers(tmp_path: Path) -> None:
     assert list(sizes.values()) == [report["best_batch_size"]]
 
 
+def test_perf_counts_gradients_as_what_they_cost() -> None:
+    engine, resolved, samples = prepared(strategy="screen-race", params={"draws": 12, "samples": 4})
+    work = scoring(engine, resolved.strategy, samples, cells=60)
+    assert work() >= 60 and engine.linear.cost > 1
+    decided = list(engine.score(samples, resolved.strategy))
+    gradients = [d.linearisations * engine.linear.cost for d in decided]
+    assert [d.equivalents - d.evaluations for d in decided] == pytest.approx(gradients)
+
+
+def test_perf_measures_only_what_the_backbone_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench_plugins.backbones.stable_diffusion import StableDiffusion
+
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(StableDiffusion, "can_linearise", False)
+    config = make_config({"dataset": "-", "backbone": "tiny-digits", "batch_size": 8})
+    with pytest.raises(UserError, match="needs gradients"):
+        measure(config, ["screen-race"], seconds=0.1)
+    engines = measure(config, seconds=0.1)["engine"]
+    assert "race" in engines and not {"screen-race", "full-linearised"} & engines.keys()
+
+
 def test_perf_says_what_it_cannot_do() -> None:
     assert "write it as 8,16,32" in bench("perf", "--sizes", "8,x").err
     done = bench("perf", "--compile")
@@ -109,8 +135,6 @@ def test_the_gpu_check_runs_on_a_cpu(tmp_path: Path) -> None:
 
 
 def test_batch_sizes_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.perf.measure import _fitting
-
     engine = prepared()[0]
     sizes = limit_memory(monkeypatch, engine, cells=20)
     conditioning = engine.backbone.encode_prompts(["one", "two"])

@@ -38,7 +38,7 @@ def command(
 
     The best batch size and the speed are remembered: `bench run` takes the one, and its --dry-run
     estimates with the other. Images are made up; with --dataset and --strategy it also says how
-    long that run would take, at the most.
+    long that run would take, at the most. A gradient counts as the evaluations that it costs.
     """
     config = config_from_options(ctx, None, dataset, **options)
     chosen = _numbers(sizes)
