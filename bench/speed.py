@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 
 from filelock import FileLock
 
@@ -58,7 +59,8 @@ def estimate(
 
 def _remember(what: str, key: str, value: float) -> None:
     path = cache_dir() / f"{what}.json"
-    with FileLock(f"{path}.lock"):  # or one of two runs would forget the other's
+    # The lock, or one of two runs would forget the other's; where it cannot be had, nothing is kept.
+    with suppress(OSError), FileLock(f"{path}.lock"):
         keep(path, json.dumps({**_recall(what), key: value}, indent=1))
 
 
