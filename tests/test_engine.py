@@ -149,23 +149,29 @@ def test_a_batch_size_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert len(sizes) == 1
 
 
-def test_the_best_batch_size_is_the_smallest_of_the_fast_ones() -> None:
-    """A device whose time is a fixed part and one a cell: from 64 on, more gains little."""
+def test_the_best_batch_size_is_the_smallest_of_the_fast_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A device whose time does not grow up to 64 cells and is proportional beyond."""
+    now = 0.0
+    monkeypatch.setattr(batching.time, "perf_counter", lambda: now)
 
     class Device:
         batch_size = 7
         backbone = toolkit.load_backbone("tiny-digits")
 
         def rehearse(self, size: int) -> None:
+            nonlocal now
             if size > 128:
                 raise torch.OutOfMemoryError("simulated")
-            threading.Event().wait(0.002 if size <= 64 else 0.002 * size / 64)
+            now += 0.02 * max(1, size / 64)
 
     assert batching.best_batch_size(Device()) == 64  # type: ignore[arg-type]
 
     class Slow(Device):
         def rehearse(self, size: int) -> None:
-            threading.Event().wait(0.3)
+            nonlocal now
+            now += 0.3
 
     assert batching.best_batch_size(Slow()) == 7  # type: ignore[arg-type]
 
