@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.assembly import check_token_lengths, find_weights, make_engine, make_prompts
 from bench.config import RunConfig
 from bench.data import Sample, load_rows
 from bench.resolve import resolve
-from bench.runner import check_token_lengths, find_weights, make_engine, make_prompts
 from bench.specs import DatasetSpec
 from bench.store.records import finite
 

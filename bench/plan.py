@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.assembly import find_weights, make_prompts
 from bench.config import RunConfig
 from bench.data import load_split
 from bench.errors import UserError
 from bench.resolve import Resolved, resolve
-from bench.runner import find_weights, make_prompts
 from bench.speed import estimate, likely_device
 from bench.strategy import Problem
 

@@ -59,7 +59,7 @@ def estimate(
 
 def _remember(what: str, key: str, value: float) -> None:
     path = cache_dir() / f"{what}.json"
-    # The lock, or one of two runs would forget the other's; where it cannot be had, nothing is kept.
+    # Locked, or one of two runs would forget the other's; without a lock nothing is kept.
     with suppress(OSError), FileLock(f"{path}.lock"):
         keep(path, json.dumps({**_recall(what), key: value}, indent=1))
 

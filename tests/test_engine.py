@@ -15,6 +15,7 @@ import torch
 from conftest import bench
 
 import bench as toolkit
+from bench.assembly import find_weights, make_engine, make_prompts
 from bench.config import make_config
 from bench.data import Sample, load_split
 from bench.engine import batching
@@ -24,7 +25,6 @@ from bench.engine.embeddings import embed_prompts
 from bench.engine.transfer import ahead
 from bench.errors import UserError
 from bench.resolve import Resolved, resolve
-from bench.runner import find_weights, make_engine, make_prompts
 from bench.speed import remembered_batch_size
 
 

@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench import identity as ids
+from bench.assembly import find_weights, make_prompts
 from bench.config import RunConfig, make_config
 from bench.data import load_split
 from bench.identity import digest
+from bench.manifest import make_manifest
 from bench.resolve import Resolved, resolve
-from bench.runner import find_weights, make_manifest, make_prompts
 
 CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether the identity moves
     "seed": (1, True),

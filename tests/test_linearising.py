@@ -12,13 +12,13 @@ from conftest import bench
 
 import bench as toolkit
 from bench.analysis.replay import open_recording, replay
+from bench.assembly import find_weights, make_engine, make_prompts
 from bench.config import RunConfig
 from bench.data import Sample, load_split
 from bench.engine import batching
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
 from bench.resolve import resolve
-from bench.runner import find_weights, make_engine, make_prompts
 from bench.store.first_order import read_first_order
 from bench.store.folder import read_records
 from bench.strategy import Linearise, Outcome, Problem, Strategy

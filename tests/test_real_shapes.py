@@ -19,11 +19,11 @@ from pipelines import save_pipeline
 from reference import reference_errors
 from safetensors.torch import save_file
 
+from bench.assembly import find_weights, make_engine, make_prompts
 from bench.config import RunConfig
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.images import resize_and_crop
 from bench.resolve import resolve
-from bench.runner import find_weights, make_engine, make_prompts
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 

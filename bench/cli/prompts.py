@@ -18,9 +18,9 @@ from bench.errors import UserError
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Show the prompts of DATASET, and their tokens for the backbone."""
+    from bench.assembly import find_weights, make_prompts
     from bench.data import load_rows
     from bench.resolve import resolve
-    from bench.runner import find_weights, make_prompts
 
     resolved = resolve(config_from_options(ctx, None, **options))
     spec = resolved.dataset

@@ -8,6 +8,16 @@ from typing import Any
 
 import torch
 
+from bench.assembly import (
+    can_linearise,
+    check_linearisable,
+    find_weights,
+    linearises,
+    make_backbone,
+    make_engine,
+    make_prompts,
+    speed_key,
+)
 from bench.backbone import Denoiser
 from bench.config import RunConfig
 from bench.engine.batching import device_name, settle_batch_size, smallest_of_the_best
@@ -20,16 +30,6 @@ from bench.perf.work import bare, pictures, scoring
 from bench.plan import make_plan
 from bench.plugins import load_plugins
 from bench.resolve import resolve
-from bench.runner import (
-    can_linearise,
-    check_linearisable,
-    find_weights,
-    linearises,
-    make_backbone,
-    make_engine,
-    make_prompts,
-    speed_key,
-)
 from bench.specs import DatasetSpec
 from bench.speed import remember_batch_size, remember_speed
 

@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipelines import save_pipeline
 
+from bench.assembly import find_weights, make_engine, make_prompts
 from bench.config import RunConfig, make_config
 from bench.engine.denoising import DenoisingEngine
 from bench.perf.measure import CLASSES, measure
 from bench.perf.work import pictures
 from bench.resolve import resolve
-from bench.runner import find_weights, make_engine, make_prompts
 from bench.specs import DatasetSpec
 
 DRAWS = 4

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.assembly import check_token_lengths, find_weights, make_engine, make_prompts
 from bench.config import RunConfig
 from bench.data import limited, load_split
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
 from bench.prompting import Prompts
 from bench.resolve import resolve
-from bench.runner import check_token_lengths, find_weights, make_engine, make_prompts
 from bench.screening import distances
 
 PARAPHRASES = (

@@ -27,6 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.assembly import find_weights, make_backbone, make_engine, make_prompts
 from bench.config import make_config
 from bench.data import Sample, load_split
 from bench.engine.acceleration import compile_network
@@ -34,7 +35,6 @@ from bench.engine.batching import smallest_of_the_best
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, one_at_a_time, scoring
 from bench.resolve import resolve
-from bench.runner import find_weights, make_backbone, make_engine, make_prompts
 
 # Draws such that a turn sees many images; schedules scaled from the published 50 of 500.
 STRATEGIES: dict[str, dict[str, Any]] = {
