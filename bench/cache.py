@@ -6,6 +6,7 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 
 
 def cache_dir(*parts: str) -> Path:
@@ -30,7 +31,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or the next process after a kill, sees all of it or none."""
     data = content.encode() if isinstance(content, str) else content
     # Not mkstemp: its files are for the user alone, and results are read by others.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
