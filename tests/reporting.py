@@ -89,8 +89,8 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
             decided = Decided(sample, evaluations=values.size)
             decided.outcome = table.outcome()
             decided.cells = [(everything, values)]
-            cells = decided.cells if changes.get("errors") else None
-            folder.append(make_record(decided, 0.5), cells, problem.timesteps)
+            kept = decided if changes.get("errors") else None
+            folder.append(make_record(decided, 0.5), kept, problem.timesteps)
         if changes.get("complete", True):
             records = list(read_records(run).values())
             folder.finish(summarize(manifest, records, 1.0, None))

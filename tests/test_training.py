@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from bench_plugins.training import card, classify, pipeline
 from bench_plugins.training.captions import CAPTIONS, train_tokenizer
-from bench_plugins.training.recipes import RECIPES
+from bench_plugins.training.recipes import RECIPES, Contrast
 
 
 @pytest.fixture
@@ -27,12 +27,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         judge_steps=2,
         validate_every=2,
         validation_images=10,
-        contrast_steps=2,
-        contrast_batch=4,
-        contrast_learning_rate=1e-4,
-        contrast_prompts=3,
-        contrast_scale=10.0,
-        contrast_weight=0.1,
+        contrasts=(Contrast(2, 4, 1e-4, prompts=3, scale=10.0, weight=0.1, timesteps=(0, 500)),),
         samples=(1, 2),
         keep=(3, 1),
     )
@@ -71,7 +66,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     text = (tmp_path / "whole" / "README.md").read_text()
     assert "Trained on digits/train" in text and "Discriminative fine-tuning" in text
     log = (tmp_path / "whole" / "training.jsonl").read_text().splitlines()
-    assert {json.loads(line)["phase"] for line in log} >= {"denoiser", "contrast"}
+    assert {json.loads(line)["phase"] for line in log} >= {"denoiser", "contrast-1"}
 
 
 def test_what_it_writes_is_a_backbone(short: None, tmp_path: Path) -> None:

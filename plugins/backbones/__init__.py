@@ -46,6 +46,18 @@ def register_backbones(register: Callable[..., None]) -> None:
         default=True,
     )
     register(
+        "tiny-landuse",
+        target=_TARGET,
+        summary="a small latent diffusion model of land use from above, trained by this project",
+        weights="bench_plugins:backbones/weights/tiny_landuse",
+        trained_on="ucmerced/train",
+        # Chosen on validation images, a part of ucmerced/train that it was not trained on.
+        strategy="race",
+        strategy_parameters={"draws": 48},
+        flops=195e6,
+        parameters=_PARAMETERS,
+    )
+    register(
         "folder",
         target=_TARGET,
         summary="any Stable Diffusion pipeline folder in diffusers' layout: --backbone ./folder",

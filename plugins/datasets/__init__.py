@@ -64,5 +64,6 @@ def register_datasets(register: Callable[..., None]) -> None:
         template="a satellite photo of {class}",
         splits={"test": 420, "train": 1680},
         split="test",
+        backbone="tiny-landuse",
         homepage="http://weegee.vision.ucmerced.edu/datasets/landuse.html",
     )

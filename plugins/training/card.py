@@ -103,18 +103,15 @@ def write_card(
         )
     ]
     contrast = ""
-    if recipe.contrast_steps:
-        ratio = losses["contrast"] / losses["generative"]
-        contrast = CONTRAST.format(
-            steps=recipe.contrast_steps,
-            batch=recipe.contrast_batch,
-            prompts=recipe.contrast_prompts,
-            weight=recipe.contrast_weight,
-            scale=recipe.contrast_scale,
-            before=losses["generative"],
-            after=losses["contrast"],
-            ratio=ratio,
-        )
+    if recipe.contrasts:
+        phases = [
+            f"* {c.steps} steps of {c.batch} images (learning rate {c.learning_rate:g}), {c.prompts - 1} wrong"
+            f" prompts, scale {c.scale:g}, weight {c.weight:g}, t in {c.timesteps[0]}–{c.timesteps[1]}:"
+            f" loss {losses[f'contrast-{number}']:.4f},"
+            f" {losses[f'contrast-{number}'] / losses['generative']:.3f} times"
+            for number, c in enumerate(recipe.contrasts, start=1)
+        ]
+        contrast = CONTRAST.format(before=losses["generative"], phases="\n".join(phases))
     (out / "README.md").write_text(
         CARD.format(
             recipe=recipe,
@@ -179,7 +176,9 @@ on the same training images) is right on {judge[validation]:.3f} of the real val
 CONTRAST = """
 ## Discriminative fine-tuning
 
-The last {steps} steps (batch {batch}) add to the denoising loss {weight} times the cross-entropy of the true prompt against
-{prompts} − 1 sampled wrong prompts, with logits −{scale:g} × error on a shared noised latent. The denoising loss on validation
-images under the true prompts was {before:.4f} before this phase and {after:.4f} after it ({ratio:.3f} times).
+After the generative steps, the denoising loss goes on and has added to it, weighted, the cross-entropy of the true prompt against
+sampled wrong ones, with logits −scale × error on a shared noised latent. The denoising loss on validation images under their
+true prompts was {before:.4f} before, and after
+
+{phases}
 """

@@ -18,7 +18,7 @@ from bench_plugins.training.loop import Stateful, learning_rate, log, resumable
 if TYPE_CHECKING:
     from bench_plugins.training.captions import Captions
     from bench_plugins.training.denoiser import Denoiser
-    from bench_plugins.training.recipes import Recipe
+    from bench_plugins.training.recipes import Contrast, Recipe
 
 
 class Rivals(nn.Module):
@@ -44,10 +44,12 @@ class Rivals(nn.Module):
             )
 
 
-def noise_batch(model: Denoiser, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Noised latents, targets and timesteps, the latter stratified over the batch."""
-    count, total = len(latents), len(model.alphas_cumprod)
-    t = ((torch.randperm(count) + torch.rand(count)) * total / count).long()
+def noise_batch(
+    model: Denoiser, latents: Tensor, timesteps: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Noised latents, targets and timesteps, the latter stratified over the half-open range."""
+    count, (first, end) = len(latents), timesteps
+    t = (first + (torch.randperm(count) + torch.rand(count)) * (end - first) / count).long()
     x_t, target = model.corrupt(latents, torch.randn_like(latents), t)
     return x_t, target, t
 
@@ -56,7 +58,7 @@ def denoising_loss(
     model: Denoiser, latents: Tensor, labels: Tensor, wording: list[str], null_rate: float
 ) -> Tensor:
     """Mean squared error under the image's own caption, sometimes under the empty one."""
-    x_t, target, t = noise_batch(model, latents)
+    x_t, target, t = noise_batch(model, latents, (0, len(model.alphas_cumprod)))
     captions = torch.where(torch.rand(len(labels)) < null_rate, len(wording), labels)
     text = model.encode([*wording, NULL_CAPTION])
     return functional.mse_loss(model(x_t, t, text[captions]).float(), target)
@@ -68,20 +70,20 @@ def contrast_loss(
     labels: Tensor,
     wording: list[str],
     rivals: Rivals,
-    recipe: Recipe,
+    contrast: Contrast,
 ) -> Tensor:
     """Cross-entropy of the true prompt against wrong ones, by their errors.
 
     All prompts of an image share x_t, as they do when it is classified.
     """
-    x_t, target, t = noise_batch(model, latents)
-    wrong = rivals.draw(labels, recipe.contrast_prompts - 1)
+    x_t, target, t = noise_batch(model, latents, contrast.timesteps)
+    wrong = rivals.draw(labels, contrast.prompts - 1)
     prompts = torch.cat([labels[:, None], wrong], 1)
     count = prompts.shape[1]
     text = model.encode(wording)[prompts.flatten()]
     output = model(x_t.repeat_interleave(count, 0), t.repeat_interleave(count), text).float()
     errors = (output - target.repeat_interleave(count, 0)).square().mean((1, 2, 3)).view(-1, count)
-    logits = -recipe.contrast_scale * errors
+    logits = -contrast.scale * errors
     rivals.update(labels, wrong, logits.detach().softmax(1)[:, 1:])
     return functional.cross_entropy(logits, torch.zeros(len(labels), dtype=torch.long))
 
@@ -94,17 +96,16 @@ def train_denoiser(
     validation: tuple[Tensor, Tensor],
     folder: Path,
     seed: int,
-    contrast: bool = False,
+    phase: str = "denoiser",
+    contrast: Contrast | None = None,
 ) -> Denoiser:
     """Train on latents ``[n, views, …]`` and return the moving average of the weights.
 
-    With `contrast`, the discriminative phase: the denoising loss plus `contrast_weight` times the
+    With `contrast`, a discriminative phase: the denoising loss plus `contrast.weight` times the
     cross-entropy.
     """
-    phase = "contrast" if contrast else "denoiser"
-    steps = recipe.contrast_steps if contrast else recipe.steps
-    batch = recipe.contrast_batch if contrast else recipe.batch
-    peak = recipe.contrast_learning_rate if contrast else recipe.learning_rate
+    settings = contrast or recipe
+    steps, batch, peak = settings.steps, settings.batch, settings.learning_rate
     latents, labels = train
     model.requires_grad_(True)  # the average of an earlier phase comes without
     average = copy.deepcopy(model).requires_grad_(False)
@@ -134,9 +135,10 @@ def train_denoiser(
             half = batch // 2 if contrast else batch  # most of the work is the cross-entropy's
             denoising = denoising_loss(model, x_0[:half], truth[:half], wording, recipe.null_rate)
             if contrast:
-                cross_entropy = contrast_loss(model, x_0, truth, wording, rivals, recipe)
+                cross_entropy = contrast_loss(model, x_0, truth, wording, rivals, contrast)
         optimiser.zero_grad()
-        torch.autograd.backward(denoising + recipe.contrast_weight * cross_entropy)
+        weight = contrast.weight if contrast else 0.0
+        torch.autograd.backward(denoising + weight * cross_entropy)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         decay = recipe.ema_decay if contrast else min(recipe.ema_decay, (step + 1) / (step + 10))

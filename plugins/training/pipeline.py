@@ -32,7 +32,12 @@ def train_backbone(
     recipe, captions = RECIPES[name], CAPTIONS[name]
     if steps is not None:
         recipe = dataclasses.replace(
-            recipe, steps=steps, contrast_steps=steps * recipe.contrast_steps // recipe.steps
+            recipe,
+            steps=steps,
+            contrasts=tuple(
+                dataclasses.replace(contrast, steps=max(1, steps * contrast.steps // recipe.steps))
+                for contrast in recipe.contrasts
+            ),
         )
     work = out.with_name(out.name + ".training")
     work.mkdir(parents=True, exist_ok=True)
@@ -53,11 +58,12 @@ def train_backbone(
     model = denoiser.Denoiser(recipe, tokenizer)
     model = learning.train_denoiser(recipe, model, captions, train, validation, work, seed)
     losses = {"generative": learning.own_loss(model, captions, validation)}
-    if recipe.contrast_steps:
+    for number, contrast in enumerate(recipe.contrasts, start=1):
+        phase = f"contrast-{number}"
         model = learning.train_denoiser(
-            recipe, model, captions, train, validation, work, seed, contrast=True
+            recipe, model, captions, train, validation, work, seed, phase, contrast
         )
-        losses["contrast"] = learning.own_loss(model, captions, validation)
+        losses[phase] = learning.own_loss(model, captions, validation)
 
     save(vae, model, out)
     for part_of_model in (vae, model.text_encoder, model.unet):

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A phase of discriminative fine-tuning: true prompts against wrong ones, by their errors."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    prompts: int
+    """Prompts an image is scored under in one step: the true one and sampled wrong ones."""
+    scale: float
+    """Logits are minus the error times this."""
+    weight: float
+    """Of the cross-entropy, beside the denoising loss."""
+    timesteps: tuple[int, int]
+    """Half-open range of t on which prompts are contrasted; the denoising loss keeps all of it."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +72,8 @@ class Recipe:
     views: int
     """Copies of each training image, all but one augmented, that are encoded once."""
 
-    # Discriminative fine-tuning (0 steps: none)
-    contrast_steps: int
-    contrast_batch: int
-    contrast_learning_rate: float
-    contrast_prompts: int
-    """Prompts an image is scored under in one step: the true one and sampled wrong ones."""
-    contrast_scale: float
-    contrast_weight: float
+    contrasts: tuple[Contrast, ...]
+    """Phases of discriminative fine-tuning, in order."""
 
     # Evaluation
     judge_steps: int
@@ -78,22 +87,6 @@ class Recipe:
     def resolution(self) -> int:
         """Side of the image in pixels."""
         return self.latent_size << (len(self.vae_channels) - 1)
-
-
-def squeezed_cosine_betas(squeeze: float, centre: float, steps: int = 1000) -> list[float]:
-    """Betas of a cosine schedule, its log signal-to-noise ratio scaled and then moved to `centre`.
-
-    A diffusion classifier spends its draws evenly over t. The plain cosine schedule (1, 0) spends
-    many of them where the latent is nearly clean or nearly gone, and there the prompts can hardly
-    be told apart. Squeezed, the even grid lies on the levels in between.
-    """
-
-    def alphas_cumprod(u: float) -> float:
-        log_snr = centre - 2 * squeeze * math.log(math.tan(math.pi / 2 * u))
-        return 1 / (1 + math.exp(-log_snr))
-
-    levels = [1.0] + [alphas_cumprod((step + 0.5) / steps) for step in range(steps)]
-    return [min(1 - now / before, 0.999) for before, now in itertools.pairwise(levels)]
 
 
 DIGITS = Recipe(
@@ -130,12 +123,7 @@ DIGITS = Recipe(
     ema_decay=0.99,
     null_rate=0.1,
     views=16,
-    contrast_steps=0,
-    contrast_batch=0,
-    contrast_learning_rate=0.0,
-    contrast_prompts=0,
-    contrast_scale=0.0,
-    contrast_weight=0.0,
+    contrasts=(),
     judge_steps=400,
     validate_every=250,
     validation_draws=5,
@@ -148,10 +136,10 @@ LANDUSE = Recipe(
     name="landuse",
     dataset="ucmerced",
     title="tiny-landuse",
-    latent_size=8,
-    latent_channels=8,
-    vae_channels=(16, 32, 64, 96),
-    vae_steps=700,
+    latent_size=16,
+    latent_channels=4,
+    vae_channels=(16, 48, 96),
+    vae_steps=500,
     vae_batch=32,
     vae_learning_rate=2e-3,
     kl_weight=1e-4,
@@ -159,28 +147,33 @@ LANDUSE = Recipe(
     text_width=96,
     text_layers=2,
     text_length=32,
-    unet_channels=(64, 128),
-    norm_groups=16,
+    unet_channels=(32, 64, 128),
+    norm_groups=8,
     head_width=32,
     dropout=0.1,
-    attention=(False, True),
+    attention=(False, False, False),
     pooled_text=True,
-    scheduler={"trained_betas": squeezed_cosine_betas(0.6, 0.5), "prediction_type": "v_prediction"},
-    steps=700,
+    scheduler={
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "v_prediction",
+    },
+    steps=2500,
     batch=96,
     learning_rate=1e-3,
     weight_decay=0.03,
-    ema_decay=0.995,
+    ema_decay=0.998,
     null_rate=0.1,
-    views=16,
-    contrast_steps=650,
-    contrast_batch=56,
-    contrast_learning_rate=1e-3,
-    contrast_prompts=4,
-    contrast_scale=40.0,
-    contrast_weight=0.1,
+    views=24,
+    # First every noise level that tells prompts apart at all, then the low ones, which tell most,
+    # with so low a scale that their differences weigh most in a score over all levels.
+    contrasts=(
+        Contrast(2000, 64, 1e-3, prompts=3, scale=40.0, weight=0.2, timesteps=(0, 700)),
+        Contrast(2000, 64, 7e-4, prompts=3, scale=10.0, weight=0.2, timesteps=(0, 250)),
+    ),
     judge_steps=1000,
-    validate_every=350,
+    validate_every=500,
     validation_draws=4,
     validation_images=84,
     samples=(4, 16),
