@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from bench.draws import parse_plan
 from bench.errors import UserError, did_you_mean
@@ -104,8 +112,9 @@ class RunConfig(BaseModel):
 
     @field_validator("plan")
     @classmethod
-    def _is_plan(cls, value: str) -> str:
-        parse_plan(value)
+    def _is_plan(cls, value: str, info: ValidationInfo) -> str:
+        if parse_plan(value).name == "antithetic" and info.data.get("noise"):
+            raise ValueError("antithetic noise is made from the seed, and --noise gives it")
         return value
 
 

@@ -86,7 +86,7 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
             table = ErrorTable(problem)
             table.tell(everything, Reply(values, values.size))
             sample = Sample(ids[position], labels[position], {})
-            decided = Decided(sample, evaluations=values.size)
+            decided = Decided(sample, evaluations=values.size, equivalents=float(values.size))
             decided.outcome = table.outcome()
             decided.cells = [(everything, values)]
             kept = decided if changes.get("errors") else None
@@ -102,5 +102,5 @@ def store_reported(results: Path, **changes: Any) -> None:
     entry = {"dataset": "pictures", "split": "all", "backbone": "theirs", "strategy": "adaptive"}
     results.mkdir(exist_ok=True)
     (results / "reported.json").write_text(
-        to_json([{**entry, "accuracy": 0.9, "source": "a paper", **changes}])
+        to_json([{**entry, "accuracy": 0.9, "source": "a paper, table 1", **changes}])
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import bench
 
+from bench.config import make_config
 from bench.draws import noise_bank, parse_plan
 from bench.errors import UserError
 
@@ -54,3 +55,8 @@ def test_a_range_must_fit_the_model(tmp_path: Path) -> None:
 def test_a_run_on_some_timesteps(tmp_path: Path) -> None:
     done = bench("run", "digits", "--limit", "10", "--plan", "grid:500-700", "--results", tmp_path)
     assert done.code == 0
+
+
+def test_a_noise_file_cannot_be_antithetic() -> None:
+    with pytest.raises(UserError, match=r"--plan.*--noise"):
+        make_config({"dataset": "digits", "noise": "bank.safetensors", "plan": "antithetic"})

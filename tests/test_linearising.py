@@ -11,7 +11,8 @@ import torch
 from conftest import bench
 
 import bench as toolkit
-from bench.analysis.replay import open_recording, replay
+from bench.analysis.recording import open_recording
+from bench.analysis.replay import replay
 from bench.assembly import find_weights, make_engine, make_prompts
 from bench.config import RunConfig
 from bench.data import Sample, load_split

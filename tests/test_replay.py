@@ -18,7 +18,8 @@ from bench.analysis.calibration import (
 )
 from bench.analysis.learn_order import learn_order
 from bench.analysis.metrics import summarize
-from bench.analysis.replay import open_recording, replay
+from bench.analysis.recording import open_recording
+from bench.analysis.replay import replay
 from bench.data import Sample
 from bench.draws import timestep_grid
 from bench.engine.decided import Decided

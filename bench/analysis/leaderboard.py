@@ -59,7 +59,7 @@ def leaderboard(folders: Path | Sequence[Path], dataset: str | None = None) -> l
     _place_reported(rows)
     rows.sort(key=lambda r: (*_board(r), -r["accuracy"], r["evaluations_per_image"] or 0))
     for _, board in groupby(rows, key=_board):
-        _rank(list(board))
+        rank(list(board))
     return rows
 
 
@@ -146,7 +146,13 @@ def _place_reported(rows: Iterable[Row]) -> None:
             _, row["version"], _, row["fingerprint"] = max(boards)
 
 
-def _rank(board: Sequence[Row]) -> None:
+def rank(board: Sequence[Row]) -> None:
+    """Set the rank of a board's rows, as `leaderboard` explains it.
+
+    Args:
+        board: rows with kind, trained_on, accuracy, accuracy_ci95 and path (the run's folder).
+    """
+
     @cache
     def decisions(path: str) -> Decisions:
         return read_decisions(Path(path), read_manifest(Path(path)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.replay import Recording, open_recording
+from bench.analysis.recording import Recording, open_recording
 from bench.strategy import Floats
 
 PARTS = 20  # the draws are cut into so many parts, as Clark & Jaini's learned weights are

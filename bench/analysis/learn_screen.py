@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.analysis.replay import open_recording
+from bench.analysis.recording import open_recording
 from bench.draws import sub_grid
 from bench.errors import UserError
 from bench.screening import conformal_quantile, distances

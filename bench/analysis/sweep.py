@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bench.analysis.calibration import confidence_error, effort_error, softmax_error
 from bench.analysis.metrics import accuracy_interval, predictions, summarize
-from bench.analysis.replay import Recording, decide, open_recording, strategy_for
+from bench.analysis.recording import Recording, open_recording
+from bench.analysis.replay import decide, strategy_for
 from bench.errors import UserError
 from bench.store.folder import asked_records, read_manifest
 from bench.store.records import Record, make_record

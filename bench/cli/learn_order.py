@@ -7,15 +7,12 @@ from pathlib import Path
 import click
 
 from bench.cli.main import print_json
+from bench.cli.options import learning_options
 from bench.store.folder import find_run, to_json
 
 
 @click.command()
-@click.argument("run")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N recorded images.")
-@click.option("--out", help="Also write the result to this file, as JSON.")
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@learning_options
 def command(run: str, limit: int | None, out: str | None, results: str, as_json: bool) -> None:
     """Learn from the recorded errors of RUN which timesteps a race should ask for first.
 

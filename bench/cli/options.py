@@ -43,6 +43,23 @@ def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
     return decorate
 
 
+def learning_options(function: Any) -> Any:
+    """Add RUN and the options of a command that learns from a recorded run."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+        click.option(
+            "--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored."
+        ),
+        click.option("--out", help="Also write the result to this file, as JSON."),
+        click.option(
+            "--limit", type=click.IntRange(min=1), help="Only the first N recorded images."
+        ),
+        click.argument("run"),
+    ):
+        function = option(function)
+    return function
+
+
 def config_from_options(
     ctx: click.Context, config_file: str | None, dataset: str | None = None, **options: Any
 ) -> RunConfig:

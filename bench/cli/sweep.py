@@ -39,7 +39,7 @@ def command(
     and a star marks the Pareto front. ECE is the calibration error of the strategy's confidence,
     beside that of a softmax of the scores at its best temperature. Nothing is stored.
     """
-    from bench.analysis.replay import open_recording
+    from bench.analysis.recording import open_recording
     from bench.analysis.sweep import default_grid, plot, self_agreement, sweep
 
     path = find_run(run, results)

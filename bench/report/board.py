@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -11,7 +10,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from bench.analysis.boards import assignments
-from bench.analysis.reported import REPORTED
+from bench.analysis.leaderboard import rank
+from bench.analysis.reported import REPORTED, read_reported
 from bench.report.runs import RunData, marks
 
 
@@ -21,12 +21,13 @@ class Row:
 
     Attributes:
         kind: measured, subset, replayed, incomplete or reported.
-        evaluations: denoiser evaluations an image; None: not known.
+        evaluations: evaluation equivalents an image; None: not known.
         interval: the 95 % Wilson interval of the accuracy; None: not known.
         marks: (kind of mark, text), what tells the result apart.
         source: a run id, or where a reported result was published.
         anchor: the id of the run's section on the page; "" where it has none.
         key: the letters that stand for it in the figure.
+        path: the run's folder; None where it is reported.
         rank: among results that compare; None: ranked with none.
     """
 
@@ -48,6 +49,7 @@ class Row:
     source: str
     anchor: str = ""
     key: str = ""
+    path: Path | None = None
     rank: int | None = None
 
     @property
@@ -65,10 +67,9 @@ class Board:
 
 
 def boards(rows: Iterable[Row]) -> list[Board]:
-    """Return one board a dataset, version and split; ranks count among what compares.
+    """Return one board a dataset, version and split, ranked as the leaderboard ranks.
 
-    A rank is counted among results measured on the whole split with backbones trained on the same
-    thing. Reported results name no version: they stand beside the newest. A board without a run
+    Reported results name no version: they stand beside the newest. A board without a run
     of its own is left out.
     """
     rows = list(rows)
@@ -94,14 +95,22 @@ def boards(rows: Iterable[Row]) -> list[Board]:
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
-    ranks: dict[str | None, int] = {}
-    ranked = []
-    for position, row in enumerate(rows):
-        rank = None
-        if row.kind == "measured":
-            rank = ranks[row.trained_on] = ranks.get(row.trained_on, 0) + 1
-        ranked.append(replace(row, rank=rank, key=letters(position)))
-    return ranked
+    entries: list[dict[str, Any]] = [
+        {
+            "kind": row.kind,
+            "trained_on": row.trained_on,
+            "accuracy": row.accuracy,
+            "accuracy_ci95": row.interval,
+            "path": row.path,
+            "rank": None,
+        }
+        for row in rows
+    ]
+    rank(entries)
+    return [
+        replace(row, rank=entry["rank"], key=letters(position))
+        for position, (row, entry) in enumerate(zip(rows, entries, strict=True))
+    ]
 
 
 def letters(position: int) -> str:
@@ -132,12 +141,13 @@ def row_of(run: RunData, anchor: str) -> Row:
         accuracy=metrics["accuracy"],
         interval=(low, high),
         f1=metrics["f1_weighted"],
-        evaluations=cost["evaluations_per_image"],
+        evaluations=run.evaluations,
         seconds=1 / rate if rate else None,
         n=data["n_samples"],
         marks=marks(run.kind, summary["backbone"]["trained_on"], data),
         source=f"run {run.run_id}",
         anchor=anchor,
+        path=run.path,
     )
 
 
@@ -145,29 +155,28 @@ def reported_rows(file: Path) -> list[Row]:
     """Return the results of others in a file of reported results.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError or AttributeError: the file is damaged.
+        UserError: the file is damaged.
     """
-    entries: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))
     return [
         Row(
             kind="reported",
-            dataset=str(entry["dataset"]),
-            version=None,
-            split=str(entry["split"]),
-            backbone=str(entry["backbone"]),
-            trained_on=entry.get("trained_on"),
-            strategy=str(entry["strategy"]),
+            dataset=result.dataset,
+            version=result.version,
+            split=result.split,
+            backbone=result.backbone,
+            trained_on=result.trained_on,
+            strategy=result.strategy,
             params="",
-            accuracy=float(entry["accuracy"]),
-            interval=None,
-            f1=entry.get("f1_weighted"),
-            evaluations=entry.get("evaluations_per_image"),
+            accuracy=result.accuracy,
+            interval=result.accuracy_ci95,
+            f1=result.f1_weighted,
+            evaluations=result.evaluations_per_image,
             seconds=None,
-            n=entry.get("n_samples"),
-            marks=marks("reported", entry.get("trained_on"), {}),
-            source=str(entry["source"]),
+            n=result.n_samples,
+            marks=marks("reported", result.trained_on, {}),
+            source=result.source,
         )
-        for entry in entries
+        for result in read_reported(file)
     ]
 
 

@@ -104,8 +104,8 @@ def write_report(
     for file in reported_files(results) if results else ():
         try:
             rows += reported_rows(file)
-        except DAMAGE as error:
-            report.notes.append((str(file), f"No reported results: {error!r}"))
+        except UserError as error:
+            report.notes.append((str(file), str(error)))
     page = render(boards(rows), sections, report.notes)
     try:
         partial = out.with_name(f"{out.name}.partial")

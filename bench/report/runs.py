@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.analysis.leaderboard import EQUIVALENTS
 from bench.analysis.metrics import labels, predictions, summarize
 from bench.errors import UserError
 from bench.resolve import UNKNOWN
@@ -55,6 +56,12 @@ class RunData:
     def predicted(self) -> NDArray[np.int64]:
         """int64 [n]: the predicted classes, -1 where the image failed."""
         return predictions(self.records)
+
+    @property
+    def evaluations(self) -> float:
+        """Evaluation equivalents an image: a gradient counts as what it cost."""
+        cost = self.summary["cost"]
+        return float(cost.get(EQUIVALENTS, cost["evaluations_per_image"]))
 
     @property
     def kind(self) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.analysis.metrics import accuracy_interval
-from bench.analysis.replay import decide, open_recording, strategy_for
+from bench.analysis.recording import open_recording
+from bench.analysis.replay import decide, strategy_for
 from bench.data import Sample
 from bench.strategy import Problem
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.analysis.metrics import accuracy_interval
-from bench.analysis.replay import Recording, decide, open_recording, strategy_for
+from bench.analysis.recording import Recording, open_recording
+from bench.analysis.replay import decide, strategy_for
 from bench.data import Sample
 
 RIVALS = 3

@@ -26,7 +26,7 @@ import bench
 from bench.analysis.learn_order import learn_order
 from bench.analysis.learn_screen import at_the_mean, learn_screen
 from bench.analysis.metrics import accuracy_interval
-from bench.analysis.replay import Recording, open_recording
+from bench.analysis.recording import Recording, open_recording
 from bench.analysis.sweep import Setting, plot, sweep
 from bench.draws import sub_grid
 from bench.screening import distances

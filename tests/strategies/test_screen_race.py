@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tables import make, make_problem, make_table
 
-from bench.analysis.replay import Tables, decide
+from bench.analysis.recording import Tables
+from bench.analysis.replay import decide
 from bench.data import Sample
 from bench.errors import UserError
 from bench.screening import conformal_quantile, distances
