@@ -135,7 +135,8 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")
-        raise UserError(f"{name}: {first['msg']} (given: {first['input']!r}).") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{name}: {said} (given: {first['input']!r}).") from None
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

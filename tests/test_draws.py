@@ -58,5 +58,5 @@ def test_a_run_on_some_timesteps(tmp_path: Path) -> None:
 
 
 def test_a_noise_file_cannot_be_antithetic() -> None:
-    with pytest.raises(UserError, match=r"--plan.*--noise"):
+    with pytest.raises(UserError, match=r"^--plan: antithetic.*--noise"):
         make_config({"dataset": "digits", "noise": "bank.safetensors", "plan": "antithetic"})
