@@ -88,7 +88,7 @@ def make_engine(
     from bench.engine.scoring import coefficients
 
     n_draws = resolved.strategy_parameters["draws"]
-    plan = parse_plan(config.plan)
+    plan = parse_plan(resolved.draw_plan)
     timesteps = plan.timesteps(n_draws, len(backbone.alphas_cumprod))
     shape = tuple(backbone.latent_shape)
     noise = (

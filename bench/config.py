@@ -74,10 +74,10 @@ class RunConfig(BaseModel):
     noise: str | None = Field(
         None, description="A file with the draws' noise, float32 (N, C, H, W), instead of the seed."
     )
-    plan: str = Field(
-        "grid",
+    plan: str | None = Field(
+        None,
         description="The draw plan: grid, repeated or antithetic, perhaps on some timesteps only,"
-        " as in grid:100-700.",
+        " as in grid:100-700 (default: the backbone's, or grid).",
     )
     batch_size: PositiveInt | Literal["auto"] = Field(
         "auto", description="Cells a batch; auto: measured once on this machine, and remembered."
@@ -112,8 +112,8 @@ class RunConfig(BaseModel):
 
     @field_validator("plan")
     @classmethod
-    def _is_plan(cls, value: str, info: ValidationInfo) -> str:
-        if parse_plan(value).name == "antithetic" and info.data.get("noise"):
+    def _is_plan(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and parse_plan(value).name == "antithetic" and info.data.get("noise"):
             raise ValueError("antithetic noise is made from the seed, and --noise gives it")
         return value
 

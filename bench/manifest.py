@@ -28,7 +28,7 @@ def make_manifest(
         scoring = {
             "loss": config.loss,
             "space": config.space,
-            "draw_plan": config.plan,
+            "draw_plan": resolved.draw_plan,
             "noise": f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
         }
     strategy = {

@@ -27,6 +27,7 @@ class Resolved:
         backbone_name: how the run calls the backbone: the spec's name, or its folder's.
         trained_on: `dataset/split`, None for zero-shot, `unknown` for weights of the user's own.
         strategy: made from its parameters.
+        draw_plan: the user's, or the backbone's.
     """
 
     config: RunConfig
@@ -38,6 +39,7 @@ class Resolved:
     strategy_spec: StrategySpec
     strategy_parameters: Mapping[str, Any]
     strategy: Strategy
+    draw_plan: str
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
@@ -70,6 +72,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
         strategy_spec=strategy_spec,
         strategy_parameters=parameters,
         strategy=strategy,
+        draw_plan=config.plan or backbone.plan,
     )
 
 

@@ -169,6 +169,7 @@ class BackboneSpec(Spec):
         trained_on: `dataset/split` that the weights were trained on; None: zero-shot.
         strategy: the default strategy's name; None: the toolkit's.
         strategy_parameters: its parameters.
+        plan: its draw plan: the noise levels at which it tells prompts apart.
         flops: floating-point operations of one evaluation, for the plan.
         default: used where neither the user nor the dataset names a backbone.
     """
@@ -181,6 +182,7 @@ class BackboneSpec(Spec):
     trained_on: str | None = None
     strategy: str | None = None
     strategy_parameters: Mapping[str, Any] = field(default_factory=dict)
+    plan: str = "grid"
     flops: float | None = None
     default: bool = False
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import bench
 
-from bench.config import make_config
+from bench.config import RunConfig, make_config
 from bench.draws import noise_bank, parse_plan
 from bench.errors import UserError
+from bench.resolve import resolve
 
 SHAPE = (4, 8, 8)
 
@@ -36,6 +37,14 @@ def test_pairs_share_a_timestep_and_antithetic_ones_their_noise() -> None:
     bank = antithetic.noise(3, 5, SHAPE)
     assert np.array_equal(bank[0::2], plain[0::2])
     assert np.array_equal(bank[1::2], -plain[0:4:2])
+
+
+def test_a_backbone_has_a_plan_of_its_own() -> None:
+    own = resolve(RunConfig(dataset="ucmerced", backbone="tiny-landuse"))
+    assert own.draw_plan == own.backbone.plan != "grid"
+    other = RunConfig(dataset="ucmerced", backbone="tiny-landuse", plan="grid:0-700")
+    assert resolve(other).draw_plan == "grid:0-700"
+    assert resolve(RunConfig(dataset="digits", backbone="tiny-digits")).draw_plan == "grid"
 
 
 @pytest.mark.parametrize("text", ["", "gird", "grid:5", "grid:700-100", "grid:1-1", "grid 1-2"])

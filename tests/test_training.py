@@ -8,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from bench_plugins.training import card, classify, pipeline
 from bench_plugins.training.captions import CAPTIONS, train_tokenizer
-from bench_plugins.training.recipes import RECIPES, Contrast
+from bench_plugins.training.denoiser import Denoiser
+from bench_plugins.training.recipes import RECIPES
+from bench_plugins.training.standardise import bake
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recipe of minutes, cut to seconds."""
+    """A recipe of minutes, cut to seconds, and taught as the land is."""
+    attention, prompts = RECIPES["landuse"].contrasts
     recipe = dataclasses.replace(
         RECIPES["digits"],
         vae_steps=3,
@@ -27,7 +31,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         judge_steps=2,
         validate_every=2,
         validation_images=10,
-        contrasts=(Contrast(2, 4, 1e-4, prompts=3, scale=10.0, weight=0.1, timesteps=(0, 500)),),
+        down_attention=(False, False),
+        pooled_text=False,
+        standardised=True,
+        contrasts=(
+            dataclasses.replace(attention, steps=2, batch=6, scored=2),
+            dataclasses.replace(prompts, steps=2, batch=6, scored=4),
+        ),
         samples=(1, 2),
         keep=(3, 1),
     )
@@ -66,7 +76,48 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     text = (tmp_path / "whole" / "README.md").read_text()
     assert "Trained on digits/train" in text and "Discriminative fine-tuning" in text
     log = (tmp_path / "whole" / "training.jsonl").read_text().splitlines()
-    assert {json.loads(line)["phase"] for line in log} >= {"denoiser", "contrast-1"}
+    assert {json.loads(line)["phase"] for line in log} >= {"denoiser", "contrast-1", "contrast-2"}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Denoiser:
+    """An untrained denoiser of the land's shape, with gains that are not one."""
+    captions = CAPTIONS["landuse"]
+    recipe = dataclasses.replace(RECIPES["landuse"], unet_channels=(8, 16, 32), norm_groups=4)
+    tokenizer = train_tokenizer(captions, recipe.text_length, tmp_path / "tokenizer")
+    torch.manual_seed(0)
+    model = Denoiser(recipe, tokenizer).eval().requires_grad_(False)
+    for parameter in model.unet.parameters():
+        parameter.mul_(torch.rand_like(parameter) + 0.5)
+    return model
+
+
+def test_a_unet_in_two_halves_is_the_same_unet(tiny: Denoiser) -> None:
+    x_t, t = torch.randn(3, 4, 16, 16), torch.tensor([5, 300, 990])
+    text = tiny.encode(["a forest", "a beach"])
+    image, prompt = torch.tensor([0, 0, 2, 1]), torch.tensor([0, 1, 1, 0])
+    halves = tiny.tell(tiny.see(x_t, t).rows(image), text[prompt])
+    torch.testing.assert_close(halves, tiny(x_t[image], t[image], text[prompt]))
+    assert (halves[0] - halves[1]).abs().max() > 1e-4  # the prompt is heard
+
+
+def test_baked_kernels_compute_the_same(tiny: Denoiser) -> None:
+    inputs = torch.randn(2, 4, 16, 16), torch.tensor([5, 300]), tiny.encode(["a forest", "x"])
+    before = tiny(*inputs)
+    standardised = [name for name in tiny.unet.state_dict() if "parametrizations" in name]
+    assert standardised
+    bake(tiny.unet)
+    assert not [name for name in tiny.unet.state_dict() if "parametrizations" in name]
+    torch.testing.assert_close(tiny(*inputs), before)
+
+
+def test_low_timesteps_are_drawn_more_often_and_weigh_less() -> None:
+    contrast = dataclasses.replace(RECIPES["landuse"].contrasts[0], low=250, low_share=0.7)
+    t, weights = contrast.timesteps((torch.arange(1000) + 0.5) / 1000, 1000)
+    assert t.min() == 0 and 997 <= t.max() <= 999
+    assert (t < 250).float().mean() == pytest.approx(0.7)
+    assert weights.mean() == pytest.approx(1.0)
+    assert (t * weights).mean() == pytest.approx(499.5, abs=1.5)  # an even draw's mean
 
 
 def test_what_it_writes_is_a_backbone(short: None, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ def test_real_images_are_looked_up() -> None:
     # The one exact duplicate: same pixels, two ids.
     twins = [sample_id for sample_id in train["sample_id"] if sample_id.endswith("-2")]
     assert len(twins) == 1 and twins[0][:-2] in train["sample_id"]
+    validation = toolkit.load_dataset("ucmerced", split="validation", data_dir=str(UCMERCED))
+    assert set(validation["sample_id"]) < set(train["sample_id"])
+    assert np.bincount(validation["label"]).tolist() == [8] * 21
     assert len({image.size for image in train["image"]}) > 1  # not all are 256 pixels square
 
 

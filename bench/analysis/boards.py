@@ -78,6 +78,8 @@ def what(row: Row, sources: list[str]) -> str:
         if row["source"] not in sources:
             sources.append(row["source"])
         marks[-1] += f" ({sources.index(row['source']) + 1})"
+    if row["draw_plan"] not in (None, "grid"):
+        marks.append(f"draws {row['draw_plan']}")
     if row["failed_samples"]:
         marks.append(f"{row['failed_samples']:,} failed")
     return ", ".join(marks)

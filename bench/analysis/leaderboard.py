@@ -100,6 +100,7 @@ def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
         "trained_on": summary["backbone"]["trained_on"],
         "strategy": summary["strategy"]["name"],
         "params": summary["strategy"]["params"],
+        "draw_plan": manifest["identity"].get("scoring", {}).get("draw_plan"),
         **{name: summary["metrics"].get(name) for name in METRICS},
         "n_samples": data["n_samples"],
         "n_total": data["n_total"],
@@ -116,7 +117,7 @@ def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
 
 def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
     empty = dict.fromkeys(
-        (EQUIVALENTS, "failed_samples", "seconds", "replayed_from", "run_id", "path")
+        (EQUIVALENTS, "draw_plan", "failed_samples", "seconds", "replayed_from", "run_id", "path")
     )
     for path in sorted({file.resolve() for f in folders for file in f.rglob(REPORTED)}):
         for result in read_reported(path):

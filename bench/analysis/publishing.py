@@ -28,6 +28,8 @@ class Board(BaseModel):
     dataset: str
     backbone: str
     draws: int = Field(ge=1)
+    record: str = "full"
+    """The strategy that scores, and records, every prompt on every draw."""
     live: list[_Choice] = []
     replay: list[_Choice] = []
 
@@ -72,7 +74,7 @@ def publish(
 
     settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
     names = board.dataset, board.backbone
-    full = run(*names, "full", {"draws": board.draws}, save_errors=True, **settings)
+    full = run(*names, board.record, {"draws": board.draws}, save_errors=True, **settings)
     recorded = Path(full["results_dir"])
     yield publish_run(recorded, published)
     for choice in board.live:

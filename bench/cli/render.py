@@ -93,11 +93,13 @@ def print_run(path: str | Path, resumed: str | None = None) -> None:
 
 def _description(manifest: Mapping[str, Any], decided: int) -> str:
     dataset, backbone, strategy = (manifest[k] for k in ("dataset", "backbone", "strategy"))
+    draws = manifest["identity"].get("scoring", {}).get("draw_plan")
     return (
         f"{dataset['name']}/{dataset['split']}: {decided} of {dataset['n_total']} images,"
         f" {len(manifest['classes'])} classes · {backbone['name']}"
         f" ({provenance(backbone['trained_on'])}, {backbone['dtype']})"
         f" · {strategy['name']} {assignments(strategy['params'])}"
+        + ("" if draws in (None, "grid") else f" · draws {draws}")
         + (f" · replayed from {manifest['replayed_from']}" if "replayed_from" in manifest else "")
     )
 

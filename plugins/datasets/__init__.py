@@ -62,7 +62,7 @@ def register_datasets(register: Callable[..., None]) -> None:
         classes=tuple(_UCMERCED),
         phrases=_UCMERCED,
         template="a satellite photo of {class}",
-        splits={"test": 420, "train": 1680},
+        splits={"test": 420, "train": 1680, "validation": 168},
         split="test",
         backbone="tiny-landuse",
         homepage="http://weegee.vision.ucmerced.edu/datasets/landuse.html",

@@ -33,7 +33,8 @@ class UCMerced:
         """Return a split. The sample ids are the pixel hashes.
 
         Args:
-            split: `test` (20 a class) or `train`.
+            split: `test` (20 a class), `train` (the other 80), or `validation`: the eight a class
+                of `train` that `tiny-landuse` was not trained on, to choose settings by.
             data_dir: a local copy, parquet in the Hub's layout or a folder of images a class.
         """
         rows = _local(data_dir) if data_dir else _from_hub()
@@ -41,7 +42,11 @@ class UCMerced:
         rows = rows.cast_column("image", datasets.Image(decode=False))
         hashes = _pixel_hashes(rows)
         splits = assign_splits(hashes, rows["label"])
-        chosen = [row for row, found in enumerate(splits) if found == split]
+        whole = "train" if split == "validation" else split
+        chosen = [row for row, found in enumerate(splits) if found == whole]
+        if split == "validation":
+            listed = (files(__package__) / "ucmerced_validation.txt").read_text("utf-8").split()
+            chosen = [row for row in chosen if hashes[row] in listed]
         chosen_rows = rows.select(chosen).select_columns(["image", "label"])
         ids = unique_ids([hashes[row] for row in chosen])
         return datasets.Dataset(

@@ -21,6 +21,8 @@ class Captions:
 
     templates: tuple[str, ...]
     names: dict[str, tuple[str, ...]]
+    others: tuple[str, ...] = ()
+    """Names of what is in no image: wrong for all of them, so that other words mean something."""
 
     @property
     def prompts(self) -> list[str]:
@@ -37,8 +39,13 @@ class Captions:
 
         return [word(names) for names in self.names.values()]
 
+    def distract(self, rng: random.Random) -> list[str]:
+        """Wordings of other things, as many as there are classes; none where none are known."""
+        count = len(self.names) if self.others else 0
+        return [rng.choice(self.templates).format(rng.choice(self.others)) for _ in range(count)]
+
     def __iter__(self) -> Iterator[str]:
-        """Every wording there is."""
+        """Every wording of the classes."""
         for names in self.names.values():
             for template in self.templates:
                 yield from (template.format(name) for name in names)
@@ -108,7 +115,22 @@ LANDUSE = Captions(
         "storagetanks": ("storage tanks", "storage tank", "oil tanks"),
         "tenniscourt": ("a tennis court", "tennis court", "tennis courts"),
     },
-)
+    others=(
+        "an apple", "a bear", "a beaver", "a bed", "a bee", "a bottle", "a bus", "a butterfly",
+        "a camel", "a castle", "a caterpillar", "cattle", "a chimpanzee", "a clock", "a cockroach",
+        "a couch", "a crab", "a crocodile", "a dinosaur", "a dolphin", "a flatfish", "a fox",
+        "a hamster", "a kangaroo", "a keyboard", "a leopard", "a lion", "a lizard", "a lobster",
+        "a man", "a mouse", "mushrooms", "oranges", "orchids", "an otter", "pears", "a plate",
+        "poppies", "a porcupine", "a possum", "a rabbit", "a raccoon", "roses", "a seal", "a shark",
+        "a shrew", "a skunk", "a snail", "a snake", "a squirrel", "a streetcar", "sunflowers",
+        "peppers", "a table", "a telephone", "a television", "a tiger", "a trout", "a turtle",
+        "a wardrobe", "a whale", "a wolf", "a woman", "a worm", "a tractor", "a pickup truck",
+        "a portrait", "a page of text", "a pizza", "a face", "a dress", "a planet", "a hammer",
+        "a pencil", "a coin", "a drum", "a flag", "a helmet", "a jacket", "a kitchen", "a ladder",
+        "a mug", "a necklace", "an owl", "a piano", "a quilt", "a robot", "scissors", "a teapot",
+        "an umbrella", "a vase", "a watch", "a zebra", "an office desk", "a bookshelf", "a horse",
+    ),
+)  # fmt: skip
 
 CAPTIONS = {"digits": DIGITS, "landuse": LANDUSE}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench_plugins.training.captions import Captions
     from bench_plugins.training.data import Data
     from bench_plugins.training.denoiser import Denoiser
-    from bench_plugins.training.recipes import Recipe
+    from bench_plugins.training.recipes import Contrast, Recipe
 
 SAMPLE_STEPS = 50
 
@@ -74,6 +74,18 @@ def _millions(module: torch.nn.Module) -> str:
     return f"{sum(weight.numel() for weight in module.parameters()) / 1e6:.2f} M"
 
 
+def _phase(contrast: Contrast, loss: float, before: float) -> str:
+    said = f"{contrast.steps} steps of {contrast.batch} images (learning rate {contrast.learning_rate:g})"
+    said += f", attention weighted {contrast.fit_weight:g}"
+    if contrast.wrong:
+        said += (
+            f", {contrast.scored} of the images under {contrast.wrong} wrong prompts,"
+            f" scale {contrast.scale:g}, cross-entropy weighted {contrast.weight:g}, misses {contrast.belief_weight:g}"
+        )
+    said += f", {contrast.low_share:.0%} of t below {contrast.low}"
+    return f"* {said}: loss {loss:.4f}, {loss / before:.3f} times"
+
+
 def write_card(
     recipe: Recipe,
     captions: Captions,
@@ -87,7 +99,7 @@ def write_card(
     """Write ``README.md``."""
     losses, judge = figures["validation_losses"], figures["judge"]
     samples, keep = (",".join(map(str, values)) for values in (recipe.samples, recipe.keep))
-    schedule = f"adaptive, samples={samples} keep={keep}"
+    schedule = f"adaptive, samples={samples} keep={keep}, draws {recipe.plan}"
     rows = [
         f"| {part} | {strategy} | {evaluations:.0f} | "
         f"{_accuracy(figures[part][key], figures[part]['n'])} |"
@@ -95,7 +107,7 @@ def write_card(
         if part in figures
         for strategy, key, evaluations in (
             (
-                f"full, {max(recipe.samples)} draws",
+                f"full, {max(recipe.samples)} draws {recipe.plan}",
                 "full",
                 len(captions.names) * max(recipe.samples),
             ),
@@ -105,10 +117,7 @@ def write_card(
     contrast = ""
     if recipe.contrasts:
         phases = [
-            f"* {c.steps} steps of {c.batch} images (learning rate {c.learning_rate:g}), {c.prompts - 1} wrong"
-            f" prompts, scale {c.scale:g}, weight {c.weight:g}, t in {c.timesteps[0]}–{c.timesteps[1]}:"
-            f" loss {losses[f'contrast-{number}']:.4f},"
-            f" {losses[f'contrast-{number}'] / losses['generative']:.3f} times"
+            _phase(c, losses[f"contrast-{number}"], losses["generative"])
             for number, c in enumerate(recipe.contrasts, start=1)
         ]
         contrast = CONTRAST.format(before=losses["generative"], phases="\n".join(phases))
@@ -176,9 +185,12 @@ on the same training images) is right on {judge[validation]:.3f} of the real val
 CONTRAST = """
 ## Discriminative fine-tuning
 
-After the generative steps, the denoising loss goes on and has added to it, weighted, the cross-entropy of the true prompt against
-sampled wrong ones, with logits −scale × error on a shared noised latent. The denoising loss on validation images under their
-true prompts was {before:.4f} before, and after
+After the generative steps the denoising loss goes on, and the denoiser is also taught to tell prompts apart: the middle's
+cross-attention to attend to a prompt as far as it fits the image (a cross-entropy over all prompts, some of them of things that
+are in no image), and its predictions to be worse under wrong prompts than under the true one. The latter is learned from the
+cross-entropy of the true prompt against wrong ones, with logits −scale × error on a shared noised latent, and from a regression: under a wrong
+prompt the target is off by a constant whose square is (how much worse the prompt fits than the best, in nats) / scale. The denoising loss on
+validation images under their true prompts was {before:.4f} before, and after
 
 {phases}
 """

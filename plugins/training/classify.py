@@ -17,17 +17,24 @@ CELLS = 168
 
 
 def draw_errors(
-    model: Denoiser, latents: torch.Tensor, prompts: list[str], draws: int, seed: int = 0
+    model: Denoiser,
+    latents: torch.Tensor,
+    prompts: list[str],
+    draws: int,
+    seed: int = 0,
+    plan: str = "grid",
 ) -> np.ndarray:
     """Errors of every cell, float32 ``[images, draws, prompts]``.
 
-    The plan is the toolkit's grid, t_k = floor((k + 1/2) T / N).
+    Timesteps are those of the toolkit's draw plan; the noise is another.
     """
     import numpy as np
     import torch
 
+    from bench.draws import parse_plan
+
     total = len(model.alphas_cumprod)
-    timesteps = [int((k + 0.5) * total / draws) for k in range(draws)]
+    timesteps = parse_plan(plan).timesteps(draws, total).tolist()
     noise = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed))
     errors = np.empty((len(latents), draws, len(prompts)), np.float32)
     images = max(1, CELLS // len(prompts))

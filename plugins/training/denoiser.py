@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -9,10 +10,27 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from bench_plugins.training.standardise import standardise
+
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
     from bench_plugins.training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the UNet makes of a noised latent before it hears a prompt, one row a latent."""
+
+    deepest: Tensor
+    skipped: tuple[Tensor, ...]
+    time: Tensor
+
+    def rows(self, index: Tensor) -> Seen:
+        """These rows, repeated as often as they are asked for."""
+        return Seen(
+            self.deepest[index], tuple(skip[index] for skip in self.skipped), self.time[index]
+        )
 
 
 class Denoiser(nn.Module):
@@ -43,10 +61,11 @@ class Denoiser(nn.Module):
             )
         )
         down = tuple(
-            "CrossAttnDownBlock2D" if heard else "DownBlock2D" for heard in recipe.attention
+            "CrossAttnDownBlock2D" if heard else "DownBlock2D" for heard in recipe.down_attention
         )
         up = tuple(
-            "CrossAttnUpBlock2D" if heard else "UpBlock2D" for heard in reversed(recipe.attention)
+            "CrossAttnUpBlock2D" if heard else "UpBlock2D"
+            for heard in reversed(recipe.up_attention)
         )
         self.unet = UNet2DConditionModel(
             sample_size=recipe.latent_size,
@@ -66,6 +85,8 @@ class Denoiser(nn.Module):
         )
         # Fused attention's backward pass costs five times the plain one's on a few tokens (CPU).
         self.unet.set_attn_processor(AttnProcessor())
+        if recipe.standardised:
+            standardise(self.unet)
 
     def encode(self, prompts: list[str]) -> Tensor:
         """Text conditioning of each prompt, padded: ``[prompts, length, width]``."""
@@ -86,3 +107,52 @@ class Denoiser(nn.Module):
         """Prediction for each cell, the shape of `x_t`."""
         output: Tensor = self.unet(x_t, t, text).sample
         return output
+
+    def see(self, x_t: Tensor, t: Tensor) -> Seen:
+        """The first half of `forward`, the same for every prompt.
+
+        Only where the prompt is first heard in the middle: no attention on the way down, no pooled
+        text.
+        """
+        time = self.unet.time_embedding(self.unet.time_proj(t).to(x_t.dtype))
+        hidden = self.unet.conv_in(x_t)
+        skipped = [hidden]
+        for block in self.unet.down_blocks:
+            hidden, outputs = block(hidden_states=hidden, temb=time)
+            skipped += outputs
+        return Seen(self.unet.mid_block.resnets[0](hidden, time), tuple(skipped), time)
+
+    def tell(self, seen: Seen, text: Tensor) -> Tensor:
+        """The second half: the prediction for each row of `seen` under its row of `text`."""
+        hidden, skipped = seen.deepest, seen.skipped
+        middle = self.unet.mid_block
+        for attention, resnet in zip(middle.attentions, middle.resnets[1:], strict=True):
+            hidden = resnet(attention(hidden, encoder_hidden_states=text).sample, seen.time)
+        for block in self.unet.up_blocks:
+            count = len(block.resnets)
+            skipped, skips = skipped[:-count], skipped[-count:]
+            heard = getattr(block, "has_cross_attention", False)
+            options = {"encoder_hidden_states": text} if heard else {}
+            hidden = block(
+                hidden_states=hidden, temb=seen.time, res_hidden_states_tuple=skips, **options
+            )
+        output: Tensor = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(hidden)))
+        return output
+
+    def fit(self, seen: Seen, text: Tensor) -> Tensor:
+        """How well each text fits what was seen: logits ``[n, prompts]``.
+
+        They are the logits of the middle's cross-attention, queries against keys, averaged over
+        heads, places and tokens, less those of the start token, which is the same in every prompt.
+        Where they tell classes apart, the attention itself turns from the start token to the
+        prompt's own as far as the prompt fits, and what the denoiser says can depend on that.
+        """
+        transformer = self.unet.mid_block.attentions[0]
+        block = transformer.transformer_blocks[0]
+        hidden = transformer.proj_in(transformer.norm(seen.deepest)).flatten(2).mT
+        hidden = hidden + block.attn1(block.norm1(hidden))
+        query = block.attn2.to_q(block.norm2(hidden)).mean(1)
+        keys = block.attn2.to_k(text)
+        own = keys[:, 1:].mean(1) - keys[:, 0]
+        logits: Tensor = query @ own.mT * (block.attn2.scale / block.attn2.heads)
+        return logits

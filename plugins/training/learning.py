@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,78 +15,103 @@ from torch.nn import functional
 from bench_plugins.training import classify
 from bench_plugins.training.captions import NULL_CAPTION
 from bench_plugins.training.loop import Stateful, learning_rate, log, resumable
+from bench_plugins.training.standardise import shorten
 
 if TYPE_CHECKING:
     from bench_plugins.training.captions import Captions
     from bench_plugins.training.denoiser import Denoiser
     from bench_plugins.training.recipes import Contrast, Recipe
 
+LABEL_SMOOTHING = 0.05
+LEAST_BELIEF = 0.1  # of all wrong prompts together, so that each is drawn now and then
 
-class Rivals(nn.Module):
-    """Which wrong prompts are hard: a running mean of the belief each class gives each other."""
 
+@dataclass(frozen=True)
+class Losses:
+    """What a step learns from: means over its images."""
+
+    denoising: Tensor
+    """Squared error under the image's own caption, sometimes under the empty one."""
+    contrast: Tensor
+    """Cross-entropy of the true prompt against wrong ones, by their errors."""
     belief: Tensor
-
-    def __init__(self, classes: int, decay: float = 0.98) -> None:
-        super().__init__()
-        self.decay = decay
-        self.register_buffer("belief", torch.full((classes, classes), 1 / classes))
-
-    def draw(self, labels: Tensor, count: int) -> Tensor:
-        """`count` wrong classes for each label, hard ones more often; int64 ``[n, count]``."""
-        weights = self.belief[labels] + 0.02
-        return torch.multinomial(weights.scatter(1, labels[:, None], 0.0), count)
-
-    def update(self, labels: Tensor, rivals: Tensor, shares: Tensor) -> None:
-        """Move the belief of the drawn pairs towards the shares they were given."""
-        for label, others, values in zip(labels, rivals, shares, strict=True):
-            self.belief[label, others] = (
-                self.decay * self.belief[label, others] + (1 - self.decay) * values
-            )
+    """Squared error under wrong prompts from a target that is off by how little they fit."""
+    fit: Tensor
+    """Cross-entropy of the middle's attention to the true prompt."""
 
 
-def noise_batch(
-    model: Denoiser, latents: Tensor, timesteps: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Noised latents, targets and timesteps, the latter stratified over the half-open range."""
-    count, (first, end) = len(latents), timesteps
-    t = (first + (torch.randperm(count) + torch.rand(count)) * (end - first) / count).long()
-    x_t, target = model.corrupt(latents, torch.randn_like(latents), t)
-    return x_t, target, t
+def stratified(count: int) -> Tensor:
+    """Uniform numbers in [0, 1), one from each of `count` equal parts, in random order."""
+    return (torch.randperm(count) + torch.rand(count)) / count
 
 
-def denoising_loss(
+def generative_losses(
     model: Denoiser, latents: Tensor, labels: Tensor, wording: list[str], null_rate: float
-) -> Tensor:
-    """Mean squared error under the image's own caption, sometimes under the empty one."""
-    x_t, target, t = noise_batch(model, latents, (0, len(model.alphas_cumprod)))
+) -> Losses:
+    """The denoising loss alone, over all noise levels."""
+    t = (stratified(len(latents)) * len(model.alphas_cumprod)).long()
+    x_t, target = model.corrupt(latents, torch.randn_like(latents), t)
     captions = torch.where(torch.rand(len(labels)) < null_rate, len(wording), labels)
     text = model.encode([*wording, NULL_CAPTION])
-    return functional.mse_loss(model(x_t, t, text[captions]).float(), target)
+    loss = functional.mse_loss(model(x_t, t, text[captions]).float(), target)
+    return Losses(loss, *torch.zeros(3))
 
 
-def contrast_loss(
+def discriminative_losses(
     model: Denoiser,
     latents: Tensor,
     labels: Tensor,
     wording: list[str],
-    rivals: Rivals,
+    null_rate: float,
     contrast: Contrast,
-) -> Tensor:
-    """Cross-entropy of the true prompt against wrong ones, by their errors.
+) -> Losses:
+    """All losses: the fit of every image, the others of the first `contrast.scored`.
 
-    All prompts of an image share x_t, as they do when it is classified.
+    The prompts of an image share x_t, as they do when it is classified, and what the UNet computes
+    before it hears them. Wrong prompts are drawn as often as they fit; the first
+    of `wording` are the classes', in order, what follows is wrong for all images. Low noise levels
+    are drawn more often; the denoising loss weighs them accordingly less.
+
+    Near equal predictions under all prompts, the cross-entropy of errors has next to no slope: an
+    error grows with the square of what a prompt changes. So under a wrong prompt the denoiser is
+    also taught, by plain regression, to miss by a constant, whose square is how much worse that
+    prompt fits than the best, in nats over `contrast.scale`.
     """
-    x_t, target, t = noise_batch(model, latents, contrast.timesteps)
-    wrong = rivals.draw(labels, contrast.prompts - 1)
-    prompts = torch.cat([labels[:, None], wrong], 1)
-    count = prompts.shape[1]
-    text = model.encode(wording)[prompts.flatten()]
-    output = model(x_t.repeat_interleave(count, 0), t.repeat_interleave(count), text).float()
-    errors = (output - target.repeat_interleave(count, 0)).square().mean((1, 2, 3)).view(-1, count)
-    logits = -contrast.scale * errors
-    rivals.update(labels, wrong, logits.detach().softmax(1)[:, 1:])
-    return functional.cross_entropy(logits, torch.zeros(len(labels), dtype=torch.long))
+    total, scored = len(model.alphas_cumprod), contrast.scored
+    t, weights = contrast.timesteps(stratified(len(latents)), total)
+    x_t, target = model.corrupt(latents, torch.randn_like(latents), t)
+    seen = model.see(x_t, t)
+    text = model.encode([*wording, NULL_CAPTION])
+    logits = model.fit(seen, text[:-1]).float()
+    fit = functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
+
+    true, log_belief = labels[:scored, None], logits[:scored].detach().log_softmax(1)
+    prompts = true
+    if contrast.wrong:
+        weights_of_wrong = log_belief.exp() + LEAST_BELIEF / len(wording)
+        wrong = torch.multinomial(weights_of_wrong.scatter(1, true, 0.0), contrast.wrong)
+        prompts = torch.cat([true, wrong], 1)
+    against = log_belief.amax(1, keepdim=True) - log_belief.gather(1, prompts)
+    miss = (against / contrast.scale).sqrt()
+    miss[:, 0] = 0.0
+    unprompted = torch.nonzero(torch.rand(scored) < null_rate).flatten()
+    image = torch.cat([torch.arange(scored).repeat_interleave(prompts.shape[1]), unprompted])
+    prompt = torch.cat([prompts.flatten(), torch.full_like(unprompted, len(wording))])
+    output = model.tell(seen.rows(image), text[prompt]).float()
+    error = output - target[image]
+    errors = error.square().mean((1, 2, 3))
+
+    cells = prompts.numel()
+    weighted = errors * weights[image]
+    own = torch.cat([weighted[:cells].view(prompts.shape)[:, 0], weighted[cells:]])
+    missed = (error[:cells] - miss.view(-1, 1, 1, 1)).square().mean((1, 2, 3)).view(prompts.shape)
+    logits = -contrast.scale * errors[:cells].view(prompts.shape)
+    return Losses(
+        own.mean(),
+        functional.cross_entropy(logits, torch.zeros(scored, dtype=torch.long)),
+        missed[:, 1:].mean() if contrast.wrong else torch.zeros(()),
+        fit,
+    )
 
 
 def train_denoiser(
@@ -101,44 +127,41 @@ def train_denoiser(
 ) -> Denoiser:
     """Train on latents ``[n, views, …]`` and return the moving average of the weights.
 
-    With `contrast`, a discriminative phase: the denoising loss plus `contrast.weight` times the
-    cross-entropy.
+    With `contrast`, a discriminative phase: the denoising loss plus, weighted, the other losses.
     """
     settings = contrast or recipe
     steps, batch, peak = settings.steps, settings.batch, settings.learning_rate
     latents, labels = train
     model.requires_grad_(True)  # the average of an earlier phase comes without
+    shorten(model.unet)
     average = copy.deepcopy(model).requires_grad_(False)
-    rivals = Rivals(len(captions.names))
     optimiser = torch.optim.AdamW(
         model.parameters(), peak, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    parts: dict[str, Stateful] = {
-        "model": model,
-        "average": average,
-        "rivals": rivals,
-        "optimiser": optimiser,
-    }
+    parts: dict[str, Stateful] = {"model": model, "average": average, "optimiser": optimiser}
     for step in resumable(phase, steps, folder, parts):
         torch.manual_seed(seed * 1_000_003 + step)
-        wording = captions.draw(random.Random(seed * 1_000_003 + step))
+        rng = random.Random(seed * 1_000_003 + step)
+        wording = captions.draw(rng)
         chosen = torch.randint(len(latents), (batch,))
-        x_0, truth = (
-            latents[chosen, torch.randint(latents.shape[1], (batch,))].float(),
-            labels[chosen],
-        )
+        x_0 = latents[chosen, torch.randint(latents.shape[1], (batch,))].float()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, peak)
         model.train()
-        cross_entropy = torch.zeros(())
+        if contrast:
+            wording += captions.distract(rng)
+        common = (model, x_0, labels[chosen], wording, recipe.null_rate)
         with torch.autocast("cpu", torch.bfloat16):
-            half = batch // 2 if contrast else batch  # most of the work is the cross-entropy's
-            denoising = denoising_loss(model, x_0[:half], truth[:half], wording, recipe.null_rate)
             if contrast:
-                cross_entropy = contrast_loss(model, x_0, truth, wording, rivals, contrast)
+                losses = discriminative_losses(*common, contrast)
+                loss = losses.denoising + contrast.weight * losses.contrast
+                loss = loss + contrast.belief_weight * losses.belief
+                loss = loss + contrast.fit_weight * losses.fit
+            else:
+                losses = generative_losses(*common)
+                loss = losses.denoising
         optimiser.zero_grad()
-        weight = contrast.weight if contrast else 0.0
-        torch.autograd.backward(denoising + weight * cross_entropy)
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         decay = recipe.ema_decay if contrast else min(recipe.ema_decay, (step + 1) / (step + 10))
@@ -150,8 +173,10 @@ def train_denoiser(
                 folder,
                 phase=phase,
                 step=step + 1,
-                loss=denoising.item(),
-                cross_entropy=cross_entropy.item(),
+                loss=losses.denoising.item(),
+                cross_entropy=losses.contrast.item(),
+                belief=losses.belief.item(),
+                fit=losses.fit.item(),
             )
         if (step + 1) % recipe.validate_every == 0 or step + 1 == steps:
             log(

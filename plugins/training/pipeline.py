@@ -13,6 +13,7 @@ import torch
 from bench_plugins.training import autoencoder, card, classify, data, denoiser, judge, learning
 from bench_plugins.training.captions import CAPTIONS, train_tokenizer
 from bench_plugins.training.recipes import RECIPES
+from bench_plugins.training.standardise import bake
 
 TEST_SEED = 0
 
@@ -65,6 +66,7 @@ def train_backbone(
         )
         losses[phase] = learning.own_loss(model, captions, validation)
 
+    bake(model.unet)
     save(vae, model, out)
     for part_of_model in (vae, model.text_encoder, model.unet):
         part_of_model.half().float()  # what a reader of the half-precision weights gets
@@ -73,7 +75,7 @@ def train_backbone(
         part = getattr(parts, part_name)
         latents = autoencoder.encode_part(vae, recipe, part)
         errors = classify.draw_errors(
-            model, latents, captions.prompts, max(recipe.samples), TEST_SEED
+            model, latents, captions.prompts, max(recipe.samples), TEST_SEED, recipe.plan
         )
         np.save(work / f"{part_name}_errors.npy", errors)  # to choose a schedule from
         predictions, evaluations = classify.adaptive(errors, recipe.samples, recipe.keep)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -11,15 +14,37 @@ class Contrast:
 
     steps: int
     batch: int
+    """Images a step; all go through the UNet's first half."""
+    scored: int
+    """So many of them are scored under their true prompt and wrong ones."""
     learning_rate: float
-    prompts: int
-    """Prompts an image is scored under in one step: the true one and sampled wrong ones."""
+    wrong: int
+    """Wrong prompts an image; with none, only the attention learns to tell prompts apart."""
     scale: float
     """Logits are minus the error times this."""
     weight: float
-    """Of the cross-entropy, beside the denoising loss."""
-    timesteps: tuple[int, int]
-    """Half-open range of t on which prompts are contrasted; the denoising loss keeps all of it."""
+    """Of the prompts' cross-entropy, beside the denoising loss."""
+    belief_weight: float
+    """Of the regression under wrong prompts, to miss by how little they fit."""
+    fit_weight: float
+    """Of the attention's cross-entropy."""
+    low: int
+    """Timesteps below this one are drawn more often than evenly: …"""
+    low_share: float
+    """… for this share of the images."""
+
+    def timesteps(self, uniform: Tensor, total: int) -> tuple[Tensor, Tensor]:
+        """Timesteps for uniform numbers in [0, 1), and how much more often an even draw has them.
+
+        Returns:
+            int64 in [0, total), and float32 weights, both of the shape of `uniform`.
+        """
+        share, end = self.low_share, self.low
+        below = uniform < share
+        spread = end + (uniform - share) / (1 - share) * (total - end)
+        t = (uniform / share * end).where(below, spread)
+        even = torch.tensor(end / total / share).where(below, (1 - end / total) / (1 - share))
+        return t.long().clamp(max=total - 1), even
 
 
 @dataclass(frozen=True)
@@ -54,10 +79,13 @@ class Recipe:
     norm_groups: int
     head_width: int
     dropout: float
-    attention: tuple[bool, ...]
+    down_attention: tuple[bool, ...]
+    up_attention: tuple[bool, ...]
     """Whether each level, from the outside in, has cross-attention; the middle always has."""
     pooled_text: bool
     """Also add the pooled text to the time embedding, so that every block hears the prompt."""
+    standardised: bool
+    """Standardise the UNet's kernels while it learns."""
 
     # Noise: the scheduler's own arguments
     scheduler: dict[str, object]
@@ -80,6 +108,8 @@ class Recipe:
     validate_every: int
     validation_draws: int
     validation_images: int
+    plan: str
+    """The draw plan; that of the backbone's spec."""
     samples: tuple[int, ...]
     keep: tuple[int, ...]
 
@@ -108,8 +138,10 @@ DIGITS = Recipe(
     norm_groups=8,
     head_width=20,
     dropout=0.0,
-    attention=(False, True),
+    down_attention=(False, True),
+    up_attention=(False, True),
     pooled_text=True,
+    standardised=False,
     scheduler={
         "beta_start": 0.00085,
         "beta_end": 0.012,
@@ -128,6 +160,7 @@ DIGITS = Recipe(
     validate_every=250,
     validation_draws=5,
     validation_images=143,
+    plan="grid",
     samples=(5, 50),
     keep=(3, 1),
 )
@@ -147,35 +180,73 @@ LANDUSE = Recipe(
     text_width=96,
     text_layers=2,
     text_length=32,
-    unet_channels=(32, 64, 128),
+    unet_channels=(32, 64, 192),
     norm_groups=8,
     head_width=32,
     dropout=0.1,
-    attention=(False, False, False),
-    pooled_text=True,
+    down_attention=(False, False, False),
+    up_attention=(False, False, True),
+    pooled_text=False,
+    standardised=True,
     scheduler={
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
         "prediction_type": "v_prediction",
     },
-    steps=2500,
-    batch=96,
-    learning_rate=1e-3,
+    steps=1500,
+    batch=128,
+    learning_rate=2e-3,
     weight_decay=0.03,
     ema_decay=0.998,
     null_rate=0.1,
-    views=24,
-    # First every noise level that tells prompts apart at all, then the low ones, which tell most,
-    # with so low a scale that their differences weigh most in a score over all levels.
+    views=48,
     contrasts=(
-        Contrast(2000, 64, 1e-3, prompts=3, scale=40.0, weight=0.2, timesteps=(0, 700)),
-        Contrast(2000, 64, 7e-4, prompts=3, scale=10.0, weight=0.2, timesteps=(0, 250)),
+        Contrast(
+            steps=1500,
+            batch=448,
+            scored=40,
+            learning_rate=2e-3,
+            wrong=0,
+            scale=100.0,
+            weight=0.0,
+            belief_weight=0.0,
+            fit_weight=0.5,
+            low=300,
+            low_share=0.8,
+        ),
+        Contrast(
+            steps=1400,
+            batch=256,
+            scored=48,
+            learning_rate=2e-3,
+            wrong=3,
+            scale=100.0,
+            weight=0.05,
+            belief_weight=1.0,
+            fit_weight=0.5,
+            low=300,
+            low_share=0.8,
+        ),
+        Contrast(
+            steps=700,
+            batch=256,
+            scored=48,
+            learning_rate=7e-4,
+            wrong=3,
+            scale=100.0,
+            weight=0.05,
+            belief_weight=1.0,
+            fit_weight=0.5,
+            low=150,
+            low_share=0.8,
+        ),
     ),
     judge_steps=1000,
     validate_every=500,
     validation_draws=4,
     validation_images=84,
+    plan="grid:0-200",
     samples=(4, 16),
     keep=(6, 1),
 )
