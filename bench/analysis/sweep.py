@@ -134,10 +134,12 @@ def self_agreement(path: Path, against: Path) -> dict[str, Any]:
 
     Args:
         path: the recorded run.
-        against: the run under another seed; its errors are not needed.
+        against: the run under another seed, by any strategy that evaluates every cell; its errors
+            are not needed.
 
     Raises:
-        UserError: the runs differ in anything else, or not in their noise, or share no image.
+        UserError: the runs differ in anything else, or not in their noise, or share no image, or
+            did not evaluate as many cells an image.
     """
     manifests = read_manifest(path), read_manifest(against)
     kinds = [_without_noise(manifest["identity"]) for manifest in manifests]
@@ -150,16 +152,20 @@ def self_agreement(path: Path, against: Path) -> dict[str, Any]:
         {r["sample_id"]: r for r in asked_records(where, manifest)}
         for where, manifest in zip((path, against), manifests, strict=True)
     )
+    records = [record for run in (one, other) for record in run.values() if not record["error"]]
+    if len({record["evaluations"] for record in records}) > 1:
+        raise UserError(f"--against {against}: its strategy did not evaluate every cell.")
     shared = [sample_id for sample_id in one if sample_id in other]
     if not shared:
         raise UserError(f"--against {against}: the two runs share no image.")
-    pairs = [predictions([records[i] for i in shared]) for records in (one, other)]
+    pairs = [predictions([run[i] for i in shared]) for run in (one, other)]
     return {**agreement(*pairs), "n_samples": len(shared), "against": manifests[1]["run_id"]}
 
 
 def _without_noise(identity: Mapping[str, Any]) -> dict[str, Any]:
     scoring = {key: value for key, value in identity["scoring"].items() if key != "noise"}
-    return {**identity, "seed": None, "scoring": scoring}
+    draws = identity["strategy"]["params"]["draws"]
+    return {**identity, "seed": None, "scoring": scoring, "strategy": f"{draws} draws"}
 
 
 def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, file: Path) -> None:
