@@ -18,10 +18,11 @@ VALIDATION_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Part:
-    """Images of one part of a split, with their class indices."""
+    """Images of one part of a split, with their class indices and sample ids."""
 
     images: list[Picture]
     labels: np.ndarray
+    ids: list[str]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -37,20 +38,34 @@ class Data:
 
 
 def load(recipe: Recipe, data_dir: Path | None, seed: int) -> Data:
-    """Read the dataset and hold a stratified tenth of its training split out for validation."""
+    """Read the dataset and hold a part of its training split out for validation.
+
+    That is the dataset's own validation split, where it has one, or a stratified tenth.
+    """
     import numpy as np
     from sklearn.model_selection import train_test_split
 
+    from bench.plugins import load_plugins
+
     whole, test = (read(recipe.dataset, split, data_dir) for split in ("train", "test"))
-    train, validation = train_test_split(
-        np.arange(len(whole)),
-        test_size=VALIDATION_SHARE,
-        stratify=whole.labels,
-        random_state=seed,
-    )
+    if "validation" in load_plugins().datasets.get(recipe.dataset).splits:
+        held_out = set(read(recipe.dataset, "validation", data_dir).ids)
+        chosen = np.array([sample_id in held_out for sample_id in whole.ids])
+        train, validation = np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    else:
+        train, validation = train_test_split(
+            np.arange(len(whole)),
+            test_size=VALIDATION_SHARE,
+            stratify=whole.labels,
+            random_state=seed,
+        )
 
     def part(indices: np.ndarray) -> Part:
-        return Part([whole.images[i] for i in indices], whole.labels[indices])
+        return Part(
+            [whole.images[i] for i in indices],
+            whole.labels[indices],
+            [whole.ids[i] for i in indices],
+        )
 
     return Data(part(train), part(validation), test)
 
@@ -63,7 +78,7 @@ def read(dataset: str, split: str, data_dir: Path | None) -> Part:
 
     rows = bench.load_dataset(dataset, split, str(data_dir) if data_dir else None)
     images = [image.convert("RGB") for image in rows["image"]]
-    return Part(images, np.array(rows["label"], dtype=np.int64))
+    return Part(images, np.array(rows["label"], dtype=np.int64), list(rows["sample_id"]))
 
 
 def augment(image: Picture, recipe: Recipe, rng: np.random.Generator) -> Picture:
