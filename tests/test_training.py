@@ -21,7 +21,7 @@ from bench_plugins.training.standardise import bake
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A recipe of minutes, cut to seconds, and taught as the land is."""
-    attention, prompts = RECIPES["landuse"].contrasts
+    attention, prompts, *_ = RECIPES["landuse"].contrasts
     recipe = dataclasses.replace(
         RECIPES["digits"],
         vae_steps=3,
