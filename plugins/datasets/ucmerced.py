@@ -45,7 +45,8 @@ class UCMerced:
         whole = "train" if split == "validation" else split
         chosen = [row for row, found in enumerate(splits) if found == whole]
         if split == "validation":
-            listed = (files(__package__) / "ucmerced_validation.txt").read_text("utf-8").split()
+            text = (files(__package__) / "ucmerced_validation.txt").read_text("utf-8")
+            listed = set(text.split())
             chosen = [row for row in chosen if hashes[row] in listed]
         chosen_rows = rows.select(chosen).select_columns(["image", "label"])
         ids = unique_ids([hashes[row] for row in chosen])
