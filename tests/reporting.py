@@ -40,7 +40,7 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
         classes: their names.
         changes: `gap`, how far the true class is ahead (0.02); `n`, images scored (all);
             `draws` evaluated; `errors`, whether they are kept; `trained_on`, `replayed_from`,
-            `backbone`, `complete`.
+            `backbone`, `complete`, `draw_plan`.
     """
     ids = [f"{name}/{path.name}" for name in classes for path in sorted((data / name).iterdir())]
     labels = [classes.index(i.split("/")[0]) for i in ids]
@@ -51,7 +51,11 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
     manifest: dict[str, Any] = {
         "format": MANIFEST_FORMAT,
         "run_id": run_id,
-        "identity": {"scoring": {"loss": "l2"}, "seed": 0, "run": run_id},
+        "identity": {
+            "scoring": {"loss": "l2", "draw_plan": changes.get("draw_plan", "grid")},
+            "seed": 0,
+            "run": run_id,
+        },
         "created": "2026-01-02T03:04:05+00:00",
         "config": {
             "dataset": "folder",

@@ -73,7 +73,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = folder / "results"
     store_run(results, "zero", data, CLASSES, errors=True)
     store_run(results, "trained", data, CLASSES, gap=0.2, trained_on="pictures/train")
-    store_run(results, "subset", data, CLASSES, n=15, draws=5)
+    store_run(results, "subset", data, CLASSES, n=15, draws=5, draw_plan="grid:0-200")
     store_run(results, "replayed", data, CLASSES, draws=8, replayed_from="zero")
     store_reported(results)
     return folder
@@ -109,6 +109,7 @@ def test_every_kind_of_result_has_its_mark(page: Page) -> None:
         "subset, 15 of 30",
         "replayed",
         "reported by others",
+        "draws grid:0-200",
     ):
         assert text in page.text
     kinds = {a["class"] for a in page.tags("tr") if a.get("class", "").startswith("kind-")}

@@ -78,8 +78,7 @@ def what(row: Row, sources: list[str]) -> str:
         if row["source"] not in sources:
             sources.append(row["source"])
         marks[-1] += f" ({sources.index(row['source']) + 1})"
-    if row["draw_plan"] not in (None, "grid"):
-        marks.append(f"draws {row['draw_plan']}")
+    marks += drawn(row["draw_plan"])
     if row["failed_samples"]:
         marks.append(f"{row['failed_samples']:,} failed")
     return ", ".join(marks)
@@ -88,6 +87,11 @@ def what(row: Row, sources: list[str]) -> str:
 def provenance(trained_on: str | None) -> str:
     """Return how a table marks what a backbone has seen."""
     return f"trained on {trained_on}" if trained_on else "zero-shot"
+
+
+def drawn(draw_plan: str | None) -> list[str]:
+    """Return how a table marks draws that are not the usual ones: a list of one, or of none."""
+    return [] if draw_plan in (None, "grid") else [f"draws {draw_plan}"]
 
 
 def assignments(params: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from bench.analysis.compare import ALPHA, paired_test, shared_rows
 from bench.analysis.reported import REPORTED, read_reported
 from bench.errors import BenchWarning, UserError
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.folder import list_runs, read_manifest, read_summary
+from bench.store.folder import draw_plan, list_runs, read_manifest, read_summary
 
 Row = dict[str, Any]
 
@@ -100,7 +100,7 @@ def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
         "trained_on": summary["backbone"]["trained_on"],
         "strategy": summary["strategy"]["name"],
         "params": summary["strategy"]["params"],
-        "draw_plan": manifest["identity"].get("scoring", {}).get("draw_plan"),
+        "draw_plan": draw_plan(manifest),
         **{name: summary["metrics"].get(name) for name in METRICS},
         "n_samples": data["n_samples"],
         "n_total": data["n_total"],

@@ -10,10 +10,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.analysis.boards import assignments, provenance
+from bench.analysis.boards import assignments, drawn, provenance
 from bench.analysis.metrics import worst_confusions
 from bench.store.decisions import read_decisions
-from bench.store.folder import read_manifest, read_records, read_summary
+from bench.store.folder import draw_plan, read_manifest, read_records, read_summary
 
 
 def table(
@@ -93,13 +93,12 @@ def print_run(path: str | Path, resumed: str | None = None) -> None:
 
 def _description(manifest: Mapping[str, Any], decided: int) -> str:
     dataset, backbone, strategy = (manifest[k] for k in ("dataset", "backbone", "strategy"))
-    draws = manifest["identity"].get("scoring", {}).get("draw_plan")
     return (
         f"{dataset['name']}/{dataset['split']}: {decided} of {dataset['n_total']} images,"
         f" {len(manifest['classes'])} classes · {backbone['name']}"
         f" ({provenance(backbone['trained_on'])}, {backbone['dtype']})"
         f" · {strategy['name']} {assignments(strategy['params'])}"
-        + ("" if draws in (None, "grid") else f" · draws {draws}")
+        + "".join(f" · {note}" for note in drawn(draw_plan(manifest)))
         + (f" · replayed from {manifest['replayed_from']}" if "replayed_from" in manifest else "")
     )
 

@@ -144,7 +144,7 @@ def row_of(run: RunData, anchor: str) -> Row:
         evaluations=run.evaluations,
         seconds=1 / rate if rate else None,
         n=data["n_samples"],
-        marks=marks(run.kind, summary["backbone"]["trained_on"], data),
+        marks=run.marks,
         source=f"run {run.run_id}",
         anchor=anchor,
         path=run.path,

@@ -25,7 +25,7 @@ from bench.report import figures
 from bench.report.board import Board, Row, boards, reported_files, reported_rows, row_of
 from bench.report.breakdown import by_class, by_confidence, by_timestep
 from bench.report.gallery import Images, pictures
-from bench.report.runs import RunData, marks, read_run
+from bench.report.runs import RunData, read_run
 
 IMAGES = 240  # pictures on a page, shared among its runs
 FEWEST = 12  # of one run
@@ -155,7 +155,7 @@ def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Sec
             run=run,
             summary=run.summary,
             anchor=anchor,
-            marks=marks(run.kind, run.summary["backbone"]["trained_on"], run.summary["dataset"]),
+            marks=run.marks,
             params=assignments(run.summary["strategy"]["params"]),
             classes=classes,
             most_bars=figures.BARS,

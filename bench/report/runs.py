@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.analysis.boards import drawn
 from bench.analysis.leaderboard import EQUIVALENTS
 from bench.analysis.metrics import labels, predictions, summarize
 from bench.errors import UserError
 from bench.resolve import UNKNOWN
-from bench.store.folder import asked_records, read_manifest, read_summary
+from bench.store.folder import asked_records, draw_plan, read_manifest, read_summary
 from bench.store.records import Record
 
 
@@ -64,6 +65,12 @@ class RunData:
         return float(cost.get(EQUIVALENTS, cost["evaluations_per_image"]))
 
     @property
+    def marks(self) -> list[tuple[str, str]]:
+        """What tells the result apart; see `marks`."""
+        trained_on = self.summary["backbone"]["trained_on"]
+        return marks(self.kind, trained_on, self.summary["dataset"], draw_plan(self.manifest))
+
+    @property
     def kind(self) -> str:
         """measured, subset, replayed or incomplete: what may be ranked beside what."""
         if not self.complete:
@@ -91,13 +98,16 @@ def read_run(path: Path) -> RunData:
     )
 
 
-def marks(kind: str, trained_on: str | None, data: Mapping[str, Any]) -> list[tuple[str, str]]:
+def marks(
+    kind: str, trained_on: str | None, data: Mapping[str, Any], draw_plan: str | None = None
+) -> list[tuple[str, str]]:
     """Return what tells a result apart, as (kind of mark, text).
 
     Args:
         kind: measured, subset, replayed, incomplete or reported.
         trained_on: what the backbone was trained on; None: zero-shot.
-        data: `n_samples`, `n_total` and `replayed_from`, where they are known.
+        data: `n_samples` and `n_total`, where they are known.
+        draw_plan: where it is known.
     """
     if trained_on is None:
         found = [("zero-shot", "zero-shot")]
@@ -114,4 +124,4 @@ def marks(kind: str, trained_on: str | None, data: Mapping[str, Any]) -> list[tu
         found.append(("reported", "reported by others"))
     elif n is not None and total is not None and n < total:
         found.append(("subset", f"subset, {n:,} of {total:,}"))
-    return found
+    return found + [("draws", note) for note in drawn(draw_plan)]

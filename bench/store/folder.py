@@ -199,6 +199,12 @@ def asked_records(path: Path, manifest: Mapping[str, Any]) -> list[Any]:
     return [records[sample_id] for sample_id in manifest["samples"] if sample_id in records]
 
 
+def draw_plan(manifest: Mapping[str, Any]) -> str | None:
+    """Return the draw plan a run was scored on; None: a classifier, or an older manifest."""
+    plan: str | None = manifest["identity"].get("scoring", {}).get("draw_plan")
+    return plan
+
+
 def read_summary(path: Path) -> dict[str, Any] | None:
     """Return the summary of a complete run, or None."""
     try:

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from bench_plugins.training.recipes import Recipe
 
 ENCODE_BATCH = 64
+FIRST_LOG_VARIANCE = -6.0  # of the posterior: latents that begin as noise hide what is faint
 
 
 def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
-    """An untrained autoencoder of the recipe's shape."""
+    """An untrained autoencoder of the recipe's shape, which begins with a narrow posterior."""
+    import torch
     from diffusers import AutoencoderKL
 
     depth = len(recipe.vae_channels)
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         block_out_channels=recipe.vae_channels,
         down_block_types=("DownEncoderBlock2D",) * depth,
         up_block_types=("UpDecoderBlock2D",) * depth,
@@ -33,18 +35,32 @@ def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
         sample_size=recipe.resolution,
         mid_block_add_attention=False,
     )
+    with torch.no_grad():
+        vae.quant_conv.weight[recipe.latent_channels :] = 0.0
+        vae.quant_conv.bias[recipe.latent_channels :] = FIRST_LOG_VARIANCE
+    return vae
 
 
-def reconstruction_loss(
-    output: torch.Tensor, pixels: torch.Tensor, edge_weight: float
-) -> torch.Tensor:
-    """Mean absolute error of the pixels and, weighted, of their differences across and down.
+def reconstruction_loss(output: torch.Tensor, pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Mean absolute error of lightness and colour and, weighted, of their differences across, down.
 
     The differences keep texture, which the pixels alone would blur away and land use is told by.
+    The colour weighs more than it has of the pixels' variance, or it is learned last, and late.
     """
-    difference = output.float() - pixels
+    import torch
+
+    luma, red_blue, green = (1 / 3) ** 0.5, 0.5**0.5, (1 / 6) ** 0.5
+    colour = recipe.colour_weight
+    axes = torch.tensor(
+        [
+            [luma, luma, luma],
+            [colour * red_blue, 0.0, -colour * red_blue],
+            [colour * green, -2 * colour * green, colour * green],
+        ]
+    )
+    difference = torch.einsum("ij,bjhw->bihw", axes, output.float() - pixels)
     across, down = difference.diff(dim=3).abs().mean(), difference.diff(dim=2).abs().mean()
-    return difference.abs().mean() + edge_weight * (across + down)
+    return difference.abs().mean() + recipe.edge_weight * (across + down)
 
 
 def train_autoencoder(recipe: Recipe, train: Part, folder: Path, seed: int) -> AutoencoderKL:
@@ -71,7 +87,7 @@ def train_autoencoder(recipe: Recipe, train: Part, folder: Path, seed: int) -> A
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist
             output = vae.decode(posterior.sample()).sample
-        reconstruction = reconstruction_loss(output, pixels, recipe.edge_weight)
+        reconstruction = reconstruction_loss(output, pixels, recipe)
         spread = posterior.kl().mean() / posterior.mean[0].numel()
         loss = reconstruction + recipe.kl_weight * spread
         optimiser.zero_grad()

@@ -75,14 +75,13 @@ def _millions(module: torch.nn.Module) -> str:
 
 
 def _phase(contrast: Contrast, loss: float, before: float) -> str:
-    said = f"{contrast.steps} steps of {contrast.batch} images (learning rate {contrast.learning_rate:g})"
-    said += f", attention weighted {contrast.fit_weight:g}"
-    if contrast.wrong:
+    said = f"{contrast.steps} steps (learning rate {contrast.learning_rate:g}): {contrast.denoised} images denoised"
+    if contrast.scored:
         said += (
-            f", {contrast.scored} of the images under {contrast.wrong} wrong prompts,"
-            f" scale {contrast.scale:g}, cross-entropy weighted {contrast.weight:g}, misses {contrast.belief_weight:g}"
+            f", {contrast.scored} scored under their prompt and {contrast.wrong} wrong ones"
+            f" (scale {contrast.scale:g}, cross-entropy weighted {contrast.weight:g}, regression {contrast.belief_weight:g})"
         )
-    said += f", {contrast.low_share:.0%} of t below {contrast.low}"
+    said += f", {contrast.seen} only seen, attention weighted {contrast.fit_weight:g}, t below {contrast.low}"
     return f"* {said}: loss {loss:.4f}, {loss / before:.3f} times"
 
 
@@ -176,8 +175,9 @@ Denoising loss on validation images under the true prompts after the denoising p
 ![one row a class, in class order](samples.png)
 
 Generated, one row a class in class order. An independent classifier (a small convolutional network on pixels, trained
-on the same training images) is right on {judge[validation]:.3f} of the real validation images and names the prompt's class for
-{judge[samples]:.3f} of {judge[n_samples]} samples.
+on the same training images, half of them as the autoencoder gives them back) is right on {judge[real]:.3f} of the real validation
+images, on {judge[reconstructed]:.3f} of them as the autoencoder gives them back, and names the prompt's class for {judge[samples]:.3f} of
+{judge[n_samples]} samples.
 
 `training.jsonl` is the log of loss and validation accuracy.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
@@ -67,6 +68,8 @@ class Denoiser(nn.Module):
             "CrossAttnUpBlock2D" if heard else "UpBlock2D"
             for heard in reversed(recipe.up_attention)
         )
+        self.time_width = 4 * recipe.unet_channels[0]
+        self.late_text = recipe.pooled_text and recipe.late_text
         self.unet = UNet2DConditionModel(
             sample_size=recipe.latent_size,
             in_channels=recipe.latent_channels,
@@ -80,6 +83,7 @@ class Denoiser(nn.Module):
             cross_attention_dim=recipe.text_width,
             dropout=recipe.dropout,
             resnet_time_scale_shift="scale_shift",
+            time_embedding_dim=self.time_width * (2 if self.late_text else 1),
             addition_embed_type="text" if recipe.pooled_text else None,
             addition_embed_type_num_heads=4,
         )
@@ -87,6 +91,23 @@ class Denoiser(nn.Module):
         self.unet.set_attn_processor(AttnProcessor())
         if recipe.standardised:
             standardise(self.unet)
+        self.deafen()
+
+    @torch.no_grad()
+    def deafen(self) -> None:
+        """Keep the pooled text from the UNet's first half, in place; after every step.
+
+        The text is added to the second half of the time embedding only, and the blocks before the
+        prompt read the first only. So the UNet stays an ordinary one.
+        """
+        if not self.late_text:
+            return
+        text = self.unet.add_embedding.norm2
+        text.weight[: self.time_width] = 0.0
+        text.bias[: self.time_width] = 0.0
+        resnets = [resnet for block in self.unet.down_blocks for resnet in block.resnets]
+        for resnet in (*resnets, self.unet.mid_block.resnets[0]):
+            resnet.time_emb_proj.weight[:, self.time_width :] = 0.0
 
     def encode(self, prompts: list[str]) -> Tensor:
         """Text conditioning of each prompt, padded: ``[prompts, length, width]``."""
@@ -111,8 +132,8 @@ class Denoiser(nn.Module):
     def see(self, x_t: Tensor, t: Tensor) -> Seen:
         """The first half of `forward`, the same for every prompt.
 
-        Only where the prompt is first heard in the middle: no attention on the way down, no pooled
-        text.
+        Only where the prompt is first heard in the middle: no attention on the way down, and pooled
+        text, if any, late.
         """
         time = self.unet.time_embedding(self.unet.time_proj(t).to(x_t.dtype))
         hidden = self.unet.conv_in(x_t)
@@ -124,17 +145,19 @@ class Denoiser(nn.Module):
 
     def tell(self, seen: Seen, text: Tensor) -> Tensor:
         """The second half: the prediction for each row of `seen` under its row of `text`."""
-        hidden, skipped = seen.deepest, seen.skipped
+        hidden, skipped, time = seen.deepest, seen.skipped, seen.time
+        if self.late_text:
+            time = time + self.unet.add_embedding(text)
         middle = self.unet.mid_block
         for attention, resnet in zip(middle.attentions, middle.resnets[1:], strict=True):
-            hidden = resnet(attention(hidden, encoder_hidden_states=text).sample, seen.time)
+            hidden = resnet(attention(hidden, encoder_hidden_states=text).sample, time)
         for block in self.unet.up_blocks:
             count = len(block.resnets)
             skipped, skips = skipped[:-count], skipped[-count:]
             heard = getattr(block, "has_cross_attention", False)
             options = {"encoder_hidden_states": text} if heard else {}
             hidden = block(
-                hidden_states=hidden, temb=seen.time, res_hidden_states_tuple=skips, **options
+                hidden_states=hidden, temb=time, res_hidden_states_tuple=skips, **options
             )
         output: Tensor = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(hidden)))
         return output

@@ -15,6 +15,8 @@ from bench_plugins.training.data import Part, augment
 from bench_plugins.training.loop import learning_rate, log, resumable
 
 if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
     from bench_plugins.training.recipes import Recipe
 
 BATCH = 48
@@ -42,8 +44,13 @@ class Judge(nn.Module):
         return logits
 
 
-def train_judge(recipe: Recipe, train: Part, classes: int, folder: Path, seed: int) -> Judge:
-    """Train on augmented views of the training images."""
+def train_judge(
+    recipe: Recipe, train: Part, vae: AutoencoderKL, classes: int, folder: Path, seed: int
+) -> Judge:
+    """Train on augmented views of the training images, every other one through the autoencoder.
+
+    Samples come out of its decoder: a judge who has not seen what that blurs would judge the blur.
+    """
     torch.manual_seed(seed)
     judge = Judge(classes, recipe.resolution)
     judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -58,6 +65,7 @@ def train_judge(recipe: Recipe, train: Part, classes: int, folder: Path, seed: i
         pixels = preprocess(
             [augment(train.images[i], recipe, rng) for i in chosen], recipe.resolution
         )
+        pixels[::2] = reconstruct(vae, pixels[::2])
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, recipe.judge_steps, PEAK)
         with torch.autocast("cpu", torch.bfloat16):
@@ -72,14 +80,16 @@ def train_judge(recipe: Recipe, train: Part, classes: int, folder: Path, seed: i
     return judge
 
 
+def reconstruct(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """The images as they come back from the autoencoder, float32 ``[n, 3, size, size]``."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        latents = [vae.encode(chunk).latent_dist.mean for chunk in torch.split(pixels, BATCH)]
+        images = [vae.decode(chunk).sample.float() for chunk in latents]
+    return torch.cat(images).clamp(-1, 1)
+
+
 def accuracy(judge: Judge, pixels: Tensor, labels: Tensor) -> float:
     """Share of images that the judge gives their label."""
     with torch.no_grad():
         predictions = torch.cat([judge(chunk).argmax(1) for chunk in torch.split(pixels, BATCH)])
     return (predictions == labels).float().mean().item()
-
-
-def part_accuracy(judge: Judge, recipe: Recipe, part: Part) -> float:
-    """The judge's accuracy on the real images of a part."""
-    pixels = preprocess(part.images, recipe.resolution)
-    return accuracy(judge, pixels, torch.from_numpy(part.labels))

@@ -35,9 +35,11 @@ class Losses:
     contrast: Tensor
     """Cross-entropy of the true prompt against wrong ones, by their errors."""
     belief: Tensor
-    """Squared error under wrong prompts from a target that is off by how little they fit."""
+    """Squared error under each prompt from a target that is off by how little it fits."""
     fit: Tensor
     """Cross-entropy of the middle's attention to the true prompt."""
+    apart: Tensor
+    """How near each other the texts lie; see `nearness`."""
 
 
 def stratified(count: int) -> Tensor:
@@ -54,7 +56,7 @@ def generative_losses(
     captions = torch.where(torch.rand(len(labels)) < null_rate, len(wording), labels)
     text = model.encode([*wording, NULL_CAPTION])
     loss = functional.mse_loss(model(x_t, t, text[captions]).float(), target)
-    return Losses(loss, *torch.zeros(3))
+    return Losses(loss, *torch.zeros(4))
 
 
 def discriminative_losses(
@@ -65,53 +67,67 @@ def discriminative_losses(
     null_rate: float,
     contrast: Contrast,
 ) -> Losses:
-    """All losses: the fit of every image, the others of the first `contrast.scored`.
+    """All losses: the fit of every image, denoising of the first ones, contrast of the next.
 
     The prompts of an image share x_t, as they do when it is classified, and what the UNet computes
     before it hears them. Wrong prompts are drawn as often as they fit; the first
-    of `wording` are the classes', in order, what follows is wrong for all images. Low noise levels
-    are drawn more often; the denoising loss weighs them accordingly less.
+    of `wording` are the classes', in order, what follows is wrong for all images.
 
     Near equal predictions under all prompts, the cross-entropy of errors has next to no slope: an
     error grows with the square of what a prompt changes. So under a wrong prompt the denoiser is
     also taught, by plain regression, to miss by a constant, whose square is how much worse that
     prompt fits than the best, in nats over `contrast.scale`.
     """
-    total, scored = len(model.alphas_cumprod), contrast.scored
-    t, weights = contrast.timesteps(stratified(len(latents)), total)
+    denoised, scored = contrast.denoised, contrast.scored
+    even = stratified(denoised) * len(model.alphas_cumprod)
+    low = stratified(len(latents) - denoised) * contrast.low
+    t = torch.cat([even, low]).long()
     x_t, target = model.corrupt(latents, torch.randn_like(latents), t)
     seen = model.see(x_t, t)
     text = model.encode([*wording, NULL_CAPTION])
     logits = model.fit(seen, text[:-1]).float()
     fit = functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
 
-    true, log_belief = labels[:scored, None], logits[:scored].detach().log_softmax(1)
-    prompts = true
-    if contrast.wrong:
-        weights_of_wrong = log_belief.exp() + LEAST_BELIEF / len(wording)
-        wrong = torch.multinomial(weights_of_wrong.scatter(1, true, 0.0), contrast.wrong)
-        prompts = torch.cat([true, wrong], 1)
+    own = torch.where(torch.rand(denoised) < null_rate, len(wording), labels[:denoised])
+    rows = slice(denoised, denoised + scored)
+    true, log_belief = labels[rows, None], logits[rows].detach().log_softmax(1)
+    chances = log_belief.exp() + LEAST_BELIEF / len(wording)
+    wrong = torch.multinomial(chances.scatter(1, true, 0.0), contrast.wrong) if scored else true
+    prompts = torch.cat([true, wrong], 1)
+    image = torch.arange(denoised + scored)
+    image = torch.cat([image[:denoised], image[rows].repeat_interleave(prompts.shape[1])])
+    output = model.tell(seen.rows(image), text[torch.cat([own, prompts.flatten()])]).float()
+    error = output - target[image]
+    denoising = error[:denoised].square().mean()
+    if not scored:
+        return Losses(denoising, *torch.zeros(2), fit, nearness(text[:-1]))
+
+    error = error[denoised:].unflatten(0, prompts.shape)
     against = log_belief.amax(1, keepdim=True) - log_belief.gather(1, prompts)
     miss = (against / contrast.scale).sqrt()
     miss[:, 0] = 0.0
-    unprompted = torch.nonzero(torch.rand(scored) < null_rate).flatten()
-    image = torch.cat([torch.arange(scored).repeat_interleave(prompts.shape[1]), unprompted])
-    prompt = torch.cat([prompts.flatten(), torch.full_like(unprompted, len(wording))])
-    output = model.tell(seen.rows(image), text[prompt]).float()
-    error = output - target[image]
-    errors = error.square().mean((1, 2, 3))
-
-    cells = prompts.numel()
-    weighted = errors * weights[image]
-    own = torch.cat([weighted[:cells].view(prompts.shape)[:, 0], weighted[cells:]])
-    missed = (error[:cells] - miss.view(-1, 1, 1, 1)).square().mean((1, 2, 3)).view(prompts.shape)
-    logits = -contrast.scale * errors[:cells].view(prompts.shape)
+    decision = -contrast.scale * error.square().mean((2, 3, 4))
     return Losses(
-        own.mean(),
-        functional.cross_entropy(logits, torch.zeros(scored, dtype=torch.long)),
-        missed[:, 1:].mean() if contrast.wrong else torch.zeros(()),
+        denoising,
+        functional.cross_entropy(decision, torch.zeros(scored, dtype=torch.long)),
+        (error - miss[:, :, None, None, None]).square().mean(),
         fit,
+        nearness(text[:-1]),
     )
+
+
+def nearness(text: Tensor) -> Tensor:
+    """How near each other the texts lie: log of the mean exp(−2 distance²) of two on the sphere.
+
+    Wang and Isola, "Understanding contrastive representation learning through alignment and
+    uniformity", ICML 2020. Texts of other things are all wrong for all images, and would become one
+    and the same text.
+
+    Args:
+        text: ``[prompts, length, width]``.
+    """
+    place = functional.normalize(text.float().mean(1), dim=1)
+    return torch.pdist(place).square().mul(-2).exp().mean().log()
 
 
 def train_denoiser(
@@ -157,6 +173,7 @@ def train_denoiser(
                 loss = losses.denoising + contrast.weight * losses.contrast
                 loss = loss + contrast.belief_weight * losses.belief
                 loss = loss + contrast.fit_weight * losses.fit
+                loss = loss + contrast.apart_weight * losses.apart
             else:
                 losses = generative_losses(*common)
                 loss = losses.denoising
@@ -164,6 +181,7 @@ def train_denoiser(
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
+        model.deafen()
         decay = recipe.ema_decay if contrast else min(recipe.ema_decay, (step + 1) / (step + 10))
         with torch.no_grad():
             for shadow, weight in zip(average.parameters(), model.parameters(), strict=True):
@@ -177,6 +195,7 @@ def train_denoiser(
                 cross_entropy=losses.contrast.item(),
                 belief=losses.belief.item(),
                 fit=losses.fit.item(),
+                apart=losses.apart.item(),
             )
         if (step + 1) % recipe.validate_every == 0 or step + 1 == steps:
             log(

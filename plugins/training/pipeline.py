@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.engine.images import preprocess
 from bench_plugins.training import autoencoder, card, classify, data, denoiser, judge, learning
 from bench_plugins.training.captions import CAPTIONS, train_tokenizer
 from bench_plugins.training.recipes import RECIPES
@@ -86,10 +87,12 @@ def train_backbone(
             "evaluations": evaluations,
         }
     samples = card.sample(model, vae, captions.prompts, per_class=8, seed=seed)
-    critic = judge.train_judge(recipe, parts.train, len(captions.names), work, seed)
+    critic = judge.train_judge(recipe, parts.train, vae, len(captions.names), work, seed)
     truth = torch.arange(len(captions.names)).repeat_interleave(8)
+    real, labels = preprocess(parts.validation.images, recipe.resolution), validation[1]
     figures["judge"] = {
-        "validation": judge.part_accuracy(critic, recipe, parts.validation),
+        "real": judge.accuracy(critic, real, labels),
+        "reconstructed": judge.accuracy(critic, judge.reconstruct(vae, real), labels),
         "samples": judge.accuracy(critic, samples, truth),
         "n_samples": len(samples),
     }

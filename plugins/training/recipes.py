@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A phase of discriminative fine-tuning: true prompts against wrong ones, by their errors."""
+    """A phase of discriminative fine-tuning: true prompts against wrong ones, by their errors.
+
+    Denoising goes on beside it: of a step's images, the first keep to it, at all noise levels.
+    """
 
     steps: int
-    batch: int
-    """Images a step; all go through the UNet's first half."""
+    denoised: int
+    """Images a step that are denoised under their own caption, or the empty one."""
     scored: int
-    """So many of them are scored under their true prompt and wrong ones."""
-    learning_rate: float
+    """Images a step that are scored under their true prompt and wrong ones."""
+    seen: int
+    """Images a step that only go through the UNet's first half, to learn which prompt fits."""
     wrong: int
-    """Wrong prompts an image; with none, only the attention learns to tell prompts apart."""
+    """Wrong prompts an image."""
+    low: int
+    """Images that are scored or seen have timesteps below this one."""
+    learning_rate: float
     scale: float
     """Logits are minus the error times this."""
     weight: float
     """Of the prompts' cross-entropy, beside the denoising loss."""
     belief_weight: float
-    """Of the regression under wrong prompts, to miss by how little they fit."""
+    """Of the regression under each prompt, to miss by how little it fits."""
     fit_weight: float
     """Of the attention's cross-entropy."""
-    low: int
-    """Timesteps below this one are drawn more often than evenly: …"""
-    low_share: float
-    """… for this share of the images."""
+    apart_weight: float
+    """Of what keeps the texts apart from each other."""
 
-    def timesteps(self, uniform: Tensor, total: int) -> tuple[Tensor, Tensor]:
-        """Timesteps for uniform numbers in [0, 1), and how much more often an even draw has them.
-
-        Returns:
-            int64 in [0, total), and float32 weights, both of the shape of `uniform`.
-        """
-        share, end = self.low_share, self.low
-        below = uniform < share
-        spread = end + (uniform - share) / (1 - share) * (total - end)
-        t = (uniform / share * end).where(below, spread)
-        even = torch.tensor(end / total / share).where(below, (1 - end / total) / (1 - share))
-        return t.long().clamp(max=total - 1), even
+    @property
+    def batch(self) -> int:
+        """All images of a step."""
+        return self.denoised + self.scored + self.seen
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,9 @@ class Recipe:
     vae_learning_rate: float
     kl_weight: float
     edge_weight: float
+    """Of the differences of neighbouring pixels, beside the pixels' own error."""
+    colour_weight: float
+    """Of an error of colour, beside one of lightness."""
 
     # Text encoder
     text_width: int
@@ -84,6 +81,8 @@ class Recipe:
     """Whether each level, from the outside in, has cross-attention; the middle always has."""
     pooled_text: bool
     """Also add the pooled text to the time embedding, so that every block hears the prompt."""
+    late_text: bool
+    """… but for the way down and the middle's first half, which see the image before any prompt."""
     standardised: bool
     """Standardise the UNet's kernels while it learns."""
 
@@ -131,6 +130,7 @@ DIGITS = Recipe(
     vae_learning_rate=2e-3,
     kl_weight=1e-4,
     edge_weight=0.5,
+    colour_weight=1.0,
     text_width=64,
     text_layers=2,
     text_length=32,
@@ -141,6 +141,7 @@ DIGITS = Recipe(
     down_attention=(False, True),
     up_attention=(False, True),
     pooled_text=True,
+    late_text=False,
     standardised=False,
     scheduler={
         "beta_start": 0.00085,
@@ -165,18 +166,34 @@ DIGITS = Recipe(
     keep=(3, 1),
 )
 
+LANDUSE_CONTRAST = Contrast(
+    steps=2000,
+    denoised=64,
+    scored=40,
+    seen=160,
+    wrong=3,
+    low=250,
+    learning_rate=2e-3,
+    scale=100.0,
+    weight=0.05,
+    belief_weight=1.0,
+    fit_weight=0.5,
+    apart_weight=0.1,
+)
+
 LANDUSE = Recipe(
     name="landuse",
     dataset="ucmerced",
     title="tiny-landuse",
     latent_size=16,
-    latent_channels=4,
+    latent_channels=8,
     vae_channels=(16, 48, 96),
-    vae_steps=500,
-    vae_batch=32,
+    vae_steps=3000,
+    vae_batch=8,
     vae_learning_rate=2e-3,
     kl_weight=1e-4,
     edge_weight=1.0,
+    colour_weight=3.0,
     text_width=96,
     text_layers=2,
     text_length=32,
@@ -186,7 +203,8 @@ LANDUSE = Recipe(
     dropout=0.1,
     down_attention=(False, False, False),
     up_attention=(False, False, True),
-    pooled_text=False,
+    pooled_text=True,
+    late_text=True,
     standardised=True,
     scheduler={
         "beta_start": 0.00085,
@@ -202,45 +220,9 @@ LANDUSE = Recipe(
     null_rate=0.1,
     views=48,
     contrasts=(
-        Contrast(
-            steps=1500,
-            batch=448,
-            scored=40,
-            learning_rate=2e-3,
-            wrong=0,
-            scale=100.0,
-            weight=0.0,
-            belief_weight=0.0,
-            fit_weight=0.5,
-            low=300,
-            low_share=0.8,
-        ),
-        Contrast(
-            steps=1400,
-            batch=256,
-            scored=48,
-            learning_rate=2e-3,
-            wrong=3,
-            scale=100.0,
-            weight=0.05,
-            belief_weight=1.0,
-            fit_weight=0.5,
-            low=300,
-            low_share=0.8,
-        ),
-        Contrast(
-            steps=700,
-            batch=256,
-            scored=48,
-            learning_rate=7e-4,
-            wrong=3,
-            scale=100.0,
-            weight=0.05,
-            belief_weight=1.0,
-            fit_weight=0.5,
-            low=150,
-            low_share=0.8,
-        ),
+        replace(LANDUSE_CONTRAST, steps=1200, scored=0, seen=320),
+        LANDUSE_CONTRAST,
+        replace(LANDUSE_CONTRAST, steps=1000, learning_rate=1e-3),
     ),
     judge_steps=1000,
     validate_every=500,
