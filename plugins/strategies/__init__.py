@@ -89,6 +89,7 @@ def register_strategies(register: Callable[..., None]) -> None:
                 1.5, "keep prompts so many standard deviations from the best (bench learn-screen)"
             ),
             "samples": Parameter(4, "draws to linearise"),
+            "screens": Parameter(1, "screens at the most; the second at the mean of who is left"),
             "delta": Parameter(0.02, "level of the race's bound; lower is surer and dearer"),
             "first": Parameter(4, "draws before the race's first look"),
             "growth": Parameter(8, "a round adds a growth-th of the draws seen so far"),

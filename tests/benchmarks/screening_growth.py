@@ -96,8 +96,11 @@ def measure(
     arguments: argparse.Namespace, name: str, count: int, seed: int, truth: list[int]
 ) -> dict[str, Any]:
     """Return cost and decisions of one strategy, and of a screen the reach that `truth` needed."""
-    screen = {"reach": arguments.reach, "samples": arguments.samples}
-    params = {"draws": arguments.draws, **(screen if name == "screen-race" else {})}
+    params: dict[str, Any] = {"draws": arguments.draws}
+    if name != "full":
+        params["first"] = arguments.first
+    if name == "screen-race":
+        params |= {k: getattr(arguments, k) for k in ("reach", "samples", "screens")}
     resolved = resolve(
         RunConfig(
             dataset=arguments.dataset,
@@ -128,7 +131,7 @@ def measure(
     by_id = {d.sample.sample_id: d.outcome for d in decided}
     needed = []
     for d in decided:
-        for _, values in d.linearised:
+        for _, values in d.linearised[:1]:
             far = distances(values.astype(np.float64).mean(axis=1))
             winner = truth[images.index(d.sample.sample_id)]
             needed.append(float(far[np.array(prompts.class_of_prompt) == winner].min()))
@@ -158,6 +161,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--reach", type=float, default=1.5)
     parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--screens", type=int, default=2)
+    parser.add_argument("--first", type=int, default=2, help="of both races")
     parser.add_argument("--exhaustive", type=int, default=100, help="most prompts that full scores")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

@@ -11,7 +11,7 @@ from bench.analysis.replay import decide
 from bench.data import Sample
 from bench.errors import UserError
 from bench.screening import conformal_quantile, distances
-from bench.strategy import Evaluate, Linearise
+from bench.strategy import Evaluate, Linearise, Reply
 
 COST = 3.0
 
@@ -83,6 +83,42 @@ def test_requests():
     np.testing.assert_allclose(request.mixture, 0.2)
     without = make("screen-race", 50).start(make_problem(errors)).ask()
     assert isinstance(without, Evaluate) and len(without.prompts) == 5
+
+
+def test_a_second_screen_is_taken_among_who_is_left():
+    errors = make_table(40, 60, gap=0.05)
+    problem = replace(make_problem(errors), can_linearise=True)
+    session = make("screen-race", 60, samples=2, screens=2, reach=1.0, first=2).start(problem)
+    first = session.ask()
+    session.tell(first, Reply(np.repeat(np.arange(40.0), 2).reshape(40, 2).astype("f4"), 2 * COST))
+    left = session.alive.copy()
+    assert 3 < len(left) < 40  # more than a first look that costs what a screen does
+    second = session.ask()
+    assert isinstance(second, Linearise)
+    np.testing.assert_allclose(second.mixture[left], 1 / len(left))
+    assert second.mixture.sum() == pytest.approx(1.0)
+    turned = np.where(np.isin(np.arange(40), left), -np.arange(40.0), -99.0)  # out stays out
+    session.tell(second, Reply(np.repeat(turned, 2).reshape(40, 2).astype("f4"), 2 * COST))
+    assert left[-1] in session.alive and left[0] not in session.alive
+    request = session.ask()
+    assert isinstance(request, Evaluate) and set(request.prompts) <= set(left.tolist())
+    while request is not None:
+        session.tell(request, Reply(errors[np.ix_(request.prompts, request.draws)], 1.0))
+        request = session.ask()
+    ranking = session.outcome().ranking
+    assert set(ranking[: len(left)]) == set(left.tolist())
+    np.testing.assert_array_equal(ranking[len(left) :], np.setdiff1d(np.arange(40), left))
+
+
+def test_few_who_are_left_race_at_once():
+    errors = (np.arange(6)[:, None] + make_table(6, 40, gap=1e-9, noise=1e-3)).astype("f4")
+    decided = screened(errors, reach=0.0, screens=3)
+    assert decided.linearisations == 4
+
+
+def test_a_recording_has_no_second_screen():
+    with pytest.raises(UserError, match="linearis"):
+        screened(make_table(30, 40, gap=0.05), reach=1.5, screens=2)
 
 
 @pytest.mark.parametrize("params", [{"reach": -1.0}, {"samples": 0}, {"samples": 51}, {"first": 1}])
