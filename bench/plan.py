@@ -19,7 +19,8 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
     """Return images, prompts, evaluations, TFLOP and an estimate of the time.
 
     A dataset whose spec says its classes and sizes is not loaded; of a folder, the listing is.
-    Evaluations are exact for strategies with a fixed schedule and an upper bound for the others.
+    Evaluations, TFLOP and seconds are at the most; of a strategy whose cost depends on the image,
+    `evaluations_per_image_at_least` says what an image costs at the least (None: not known).
 
     Raises:
         UserError: what would stop the run before it loads anything.
@@ -33,11 +34,11 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
         split, images, classes = loaded.split, len(loaded.sample_ids), loaded.classes
     images = min(images, config.limit or images)
     prompts = make_prompts(resolved, classes)
-    per_image = evaluations_at_most(resolved, np.array(prompts.class_of_prompt))
+    least, most = evaluations_an_image(resolved, np.array(prompts.class_of_prompt))
     device = likely_device(config.device)
     flops = evaluation_flops(resolved)
     speed, source = estimate(resolved.backbone_name, device, config.dtype, flops)
-    evaluations = per_image * images
+    evaluations = most * images
     return {
         "dataset": f"{spec.name}/{split}",
         "images": images,
@@ -49,7 +50,8 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
         "params": dict(resolved.strategy_parameters),
         "device": device,
         "dtype": config.dtype,
-        "evaluations_per_image": per_image,
+        "evaluations_per_image": most,
+        "evaluations_per_image_at_least": least,
         "evaluations": evaluations,
         "tflop": evaluations * flops / 1e12 if flops else None,
         "seconds": round(evaluations / speed, 1) if speed else None,
@@ -70,9 +72,18 @@ def evaluation_flops(resolved: Resolved) -> float | None:
         return None
 
 
-def evaluations_at_most(resolved: Resolved, class_of_prompt: Any) -> int:
-    """Return the evaluations an image costs at the most."""
+def evaluations_an_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int | None, int]:
+    """Return the evaluations an image costs at the least, None where not known, and at the most."""
     draws = 1 if resolved.backbone.scorer == "classifier" else resolved.strategy_parameters["draws"]
-    problem = Problem(class_of_prompt, np.arange(draws), np.ones(draws))
+    problem = Problem(
+        class_of_prompt,
+        np.arange(draws),
+        np.ones(draws),
+        can_linearise=getattr(resolved.strategy, "linearises", False),
+    )
+    at_least = getattr(resolved.strategy, "at_least", None)
     at_most = getattr(resolved.strategy, "at_most", None)
-    return int(at_most(problem)) if at_most else len(class_of_prompt) * draws
+    return (
+        int(at_least(problem)) if at_least else None,
+        int(at_most(problem)) if at_most else len(class_of_prompt) * draws,
+    )

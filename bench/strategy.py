@@ -121,9 +121,10 @@ class Strategy(Protocol):
     """Made from its spec's parameters; raises ValueError on values that do not make sense.
 
     It may also have `at_most(problem) -> int`, the evaluations an image costs at the most, for
-    the plan; without it the plan assumes every prompt on every draw. It may have `settled`,
-    a mapping of those of its parameters that follow from others, as they are to be recorded; and
-    `linearises = True` where it is of no use without linearisations.
+    the plan; without it the plan assumes every prompt on every draw. Where the cost depends on
+    the image it may have `at_least` likewise. It may have `settled`, a mapping of those of its
+    parameters that follow from others, as they are to be recorded; and `linearises = True` where
+    it is of no use without linearisations.
     """
 
     draws: int

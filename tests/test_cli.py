@@ -77,6 +77,15 @@ def test_dry_run_knows_the_published_cost() -> None:
     assert plan["params"]["samples"] == [50, 500]
 
 
+def test_dry_run_of_a_race_is_a_range() -> None:
+    arguments = ("run", "ucmerced", "--backbone", "sd2", "--device", "cuda", "--dry-run")
+    plan = bench(*arguments, "--json").json
+    assert plan["strategy"] == "race"  # the toolkit's default
+    assert plan["evaluations_per_image"] == 21 * 500
+    assert plan["evaluations_per_image_at_least"] == 21 * 4
+    assert "84 to 10,500" in bench(*arguments).out
+
+
 ADAPTIVE = ["digits", "--strategy", "adaptive", "--set", "samples=5,50", "--set"]
 USAGE_ERRORS = {
     "dataset": (["digit"], "Did you mean 'digits'"),

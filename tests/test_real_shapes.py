@@ -95,7 +95,7 @@ def test_linearisation_of_a_real_shape(
     assert isinstance(engine, DenoisingEngine)
     size = engine.backbone.latent_shape
     latent = torch.randn(1, *size, generator=torch.Generator().manual_seed(1))
-    draw, c = np.zeros(1, np.int64), engine.conditioning
+    draw, c = torch.zeros(1, dtype=torch.int64), engine.conditioning
     at = c.float().mean(dim=0).to(c.dtype)
     engine.linear.cost = 1.0  # timed here instead
 

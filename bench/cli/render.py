@@ -150,9 +150,29 @@ def _print_cost(console: Console, cost: Mapping[str, Any]) -> None:
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a run would be and cost."""
-    rows = [[name.replace("_", " "), _plan_cell(value)] for name, value in plan.items()]
+    least = plan["evaluations_per_image_at_least"]
+    share = 1.0 if least is None else least / plan["evaluations_per_image"]
+    rows = [
+        ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
+        for name, value in plan.items()
+        if not name.endswith("_at_least")
+    ]
     table(["plan", ""], rows)
 
 
-def _plan_cell(value: Any) -> str:
-    return assignments(value) if isinstance(value, Mapping) else _cell(value)
+def _plan_cell(name: str, value: Any, share: float) -> str:
+    """Return a value of a plan; a cost, whose least is `share` of it, as a range."""
+    if isinstance(value, Mapping):
+        return assignments(value)
+    if value is None or name not in ("evaluations_per_image", "evaluations", "tflop", "seconds"):
+        return _cell(value)
+    written = _duration if name == "seconds" else "{:,.0f}".format
+    least, most = written(value * share), written(value)
+    return most if share == 1 else f"{least} to {most}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.1f} {name}"
+    return f"{seconds:,.0f} seconds"

@@ -37,7 +37,6 @@ def register_strategies(register: Callable[..., None]) -> None:
                 None, "the paper's own for a dataset, such as pets, instead of samples and keep"
             ),
         },
-        default=True,
     )
     register(
         "uniform",
@@ -79,6 +78,7 @@ def register_strategies(register: Callable[..., None]) -> None:
             ),
             "draws": _DRAWS,
         },
+        default=True,
     )
     register(
         "screen-race",

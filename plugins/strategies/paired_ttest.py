@@ -39,6 +39,10 @@ class PairedTTest:
         """Begin an image."""
         return PairedTTestSession(self.min_scores, self.cutoff, problem)
 
+    def at_least(self, problem: Problem) -> int:
+        """Return the evaluations an image costs at the least: all prompts up to the first test."""
+        return len(problem.class_of_prompt) * min(self.min_scores, len(problem.timesteps))
+
 
 class PairedTTestSession(Elimination):
     """One image; keeps sums of the differences from the best prompt, so that a draw costs O(A)."""

@@ -88,6 +88,10 @@ class Race:
         """Begin an image."""
         return RaceSession(self, problem)
 
+    def at_least(self, problem: Problem) -> int:
+        """Return the evaluations an image costs at the least: all prompts up to the first look."""
+        return len(problem.class_of_prompt) * min(self.first, len(problem.timesteps))
+
     def draw_order(self, problem: Problem) -> Ints:
         """Return int64 [N], the order in which draws are asked for."""
         if self.bound == "t":

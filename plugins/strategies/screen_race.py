@@ -85,6 +85,12 @@ class ScreenRace:
             ScreenRaceSession(self, problem) if problem.can_linearise else self.race.start(problem)
         )
 
+    def at_least(self, problem: Problem) -> int:
+        """Return the evaluations an image costs at the least: a screen, and one prompt's race."""
+        if not problem.can_linearise:
+            return self.race.at_least(problem)
+        return LINEARISATION * self.samples + min(self.race.first, len(problem.timesteps))
+
     def at_most(self, problem: Problem) -> int:
         """Return the evaluations an image costs at the most: the screens, and a race of all."""
         cells = len(problem.class_of_prompt) * len(problem.timesteps)

@@ -47,6 +47,8 @@ def test_ask_and_tell(name, params, shape):
     assert asked.any(axis=1).all(), "every prompt is looked at"
     if at_most := getattr(strategy, "at_most", None):
         assert asked.sum() <= at_most(problem)
+    if at_least := getattr(strategy, "at_least", None):
+        assert at_least(problem) <= asked.sum()
     outcome = session.outcome()
     classes = len(set(problem.class_of_prompt.tolist()))
     assert sorted(outcome.ranking) == list(range(classes))
