@@ -57,7 +57,7 @@ def leaderboard(folders: Path | Sequence[Path], dataset: str | None = None) -> l
         )
     rows = [*_stored(there, dataset), *_reported(there, dataset)]
     _place_reported(rows)
-    rows.sort(key=lambda r: (*_board(r), -r["accuracy"], r["evaluations_per_image"] or 0))
+    rows.sort(key=lambda r: (*_board(r), -r["accuracy"], r[EQUIVALENTS] or 0))
     for _, board in groupby(rows, key=_board):
         rank(list(board))
     return rows
@@ -117,7 +117,7 @@ def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
 
 def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
     empty = dict.fromkeys(
-        (EQUIVALENTS, "draw_plan", "failed_samples", "seconds", "replayed_from", "run_id", "path")
+        ("draw_plan", "failed_samples", "seconds", "replayed_from", "run_id", "path")
     )
     for path in sorted({file.resolve() for f in folders for file in f.rglob(REPORTED)}):
         for result in read_reported(path):
@@ -129,6 +129,7 @@ def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
                     **dict.fromkeys(METRICS),
                     **result.model_dump(),
                     **empty,
+                    EQUIVALENTS: result.evaluations_per_image,
                     "params": {},
                 }
 

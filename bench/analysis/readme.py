@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.analysis.boards import HEAD, Row, boards, lines, to_markdown
-from bench.analysis.leaderboard import leaderboard
+from bench.analysis.leaderboard import EQUIVALENTS, leaderboard
 from bench.cache import write_atomically
 from bench.errors import UserError
 
@@ -71,24 +71,25 @@ def _drawn_from(picture: Path) -> str | None:
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Draw accuracy with its interval against evaluations an image, a panel a board.
+    """Draw accuracy with its interval against evaluation equivalents an image, a panel a board.
 
     The picture says in its `Source` which rows it was drawn from, so that a stale one is found
     whatever version of matplotlib drew it.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     panels = list(boards(rows))
-    figure = Figure(figsize=(6.5 * len(panels), 4), layout="constrained")
+    figure = Figure(figsize=(6.5 * len(panels), 5), layout="constrained")
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, board) in zip(places, panels, strict=True):
-        costed = [r for r in board if r["evaluations_per_image"] and r["accuracy_ci95"]]
-        for row in sorted(costed, key=lambda r: r["evaluations_per_image"]):
+        costed = [r for r in board if r[EQUIVALENTS] and r["accuracy_ci95"]]
+        for row in sorted(costed, key=lambda r: r[EQUIVALENTS]):
             value, (low, high) = row["accuracy"], row["accuracy_ci95"]
             live = row["kind"] == "measured"
             mark = "" if live else f" ({row['kind']})"
             axes.errorbar(
-                row["evaluations_per_image"],
+                row[EQUIVALENTS],
                 value,
                 [[max(0, value - low)], [max(0, high - value)]],
                 fmt="o" if live else "s",
@@ -98,8 +99,9 @@ def draw(rows: Sequence[Row], file: Path) -> None:
             )
         axes.set_xscale("log")
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("evaluations an image")
+        axes.xaxis.set_minor_formatter(NullFormatter())  # they would run into each other
+        axes.set_xlabel("evaluation equivalents an image")
         axes.set_ylabel("accuracy, 95 % interval")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     figure.savefig(file, dpi=110, metadata={"Source": _digest(rows)})
