@@ -9,7 +9,7 @@ is reported, since distractors that the text encoder takes for one and the same 
 nothing; so is the reach that the winner would have needed, since a reach learned for one set of
 prompts has no level for another. Images are of the first classes, the same ones for every K.
 `full` is run up to --exhaustive prompts, and costs K × draws beyond; agreement is with `full`
-where it ran, else with `race`. Writes growth.json and growth.png.
+where it ran, else with `race`, and self-agreement that of the same under the first seed. Writes growth.json and growth.png.
 """
 
 from __future__ import annotations
@@ -169,6 +169,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for count in sorted(arguments.prompts):
+        first_seed: list[int] = []  # what `truth` was under the first seed
         for seed in range(arguments.seeds):
             truth: list[int] = []
             for name in ("full", "race", "screen-race"):
@@ -177,9 +178,10 @@ def main() -> None:
                     row |= {"equivalents": float(count * arguments.draws), "not_run": True}
                 else:
                     row |= measure(arguments, name, count, seed, truth)
-                    decisions = row.pop("decisions")
-                    truth = truth or decisions
-                    row["agreement"] = float(np.mean(np.equal(decisions, truth)))
+                    truth = truth or row["decisions"]
+                    first_seed = first_seed or truth
+                    row["agreement"] = float(np.mean(np.equal(row["decisions"], truth)))
+                    row["self_agreement"] = float(np.mean(np.equal(truth, first_seed)))
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     (arguments.out / "growth.json").write_text(json.dumps(rows, indent=1), "utf-8")
