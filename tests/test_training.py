@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from bench_plugins.training import card, classify, pipeline
+from bench_plugins.training import card, classify, loop, pipeline
 from bench_plugins.training.captions import CAPTIONS, train_tokenizer
 from bench_plugins.training.denoiser import Denoiser
 from bench_plugins.training.recipes import RECIPES
@@ -161,3 +161,10 @@ def test_watching_by_hand() -> None:
     predictions, evaluations = classify.adaptive(errors, (2, 4), (2, 1))
     assert predictions[0] == 1 or predictions[0] == 2
     assert evaluations == 3 * 2 + 2 * 2
+
+
+def test_a_log_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal there is no bar: a line a checkpoint, here the last step's."""
+    steps = list(loop.resumable("denoiser", 3, tmp_path, {}))
+    assert steps == [0, 1, 2] and list(loop.resumable("denoiser", 3, tmp_path, {})) == []
+    assert capsys.readouterr().err == "denoiser: 3 of 3 steps, 0.0 min left\n"

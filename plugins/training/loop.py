@@ -26,7 +26,7 @@ def resumable(name: str, total: int, folder: Path, parts: dict[str, Stateful]) -
     """Yield the steps that are left of `total`, restoring `parts` first and saving them as it goes.
 
     Whatever is random in a step must be seeded by the step, so that a resumed run repeats an
-    uninterrupted one.
+    uninterrupted one. Progress goes to stderr: a bar on a terminal, else a line a checkpoint.
     """
     import torch
     from rich.console import Console
@@ -51,7 +51,9 @@ def resumable(name: str, total: int, folder: Path, parts: dict[str, Stateful]) -
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    began = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total, completed=first)
         saved_at = time.monotonic()
         for step in range(first, total):
@@ -62,6 +64,13 @@ def resumable(name: str, total: int, folder: Path, parts: dict[str, Stateful]) -
                 torch.save({**state, "step": step + 1}, path.with_suffix(".tmp"))
                 path.with_suffix(".tmp").replace(path)
                 saved_at = time.monotonic()
+                if not console.is_terminal:
+                    done, left = step + 1 - first, total - step - 1
+                    minutes = (saved_at - began) / done * left / 60
+                    console.print(
+                        f"{name}: {step + 1} of {total} steps, {minutes:.1f} min left",
+                        highlight=False,
+                    )
 
 
 def learning_rate(step: int, total: int, peak: float, warm_up: int = 100) -> float:

@@ -9,7 +9,8 @@ is reported, since distractors that the text encoder takes for one and the same 
 nothing; so is the reach that the winner would have needed, since a reach learned for one set of
 prompts has no level for another. Images are of the first classes, the same ones for every K.
 `full` is run up to --exhaustive prompts, and costs K × draws beyond; agreement is with `full`
-where it ran, else with `race`, and self-agreement that of the same under the first seed. Writes growth.json and growth.png.
+where it ran, else with `race`, and self-agreement that of the same under the first seed.
+Writes growth.json and growth.png.
 """
 
 from __future__ import annotations
