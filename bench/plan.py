@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.assembly import find_weights, make_prompts
+from bench.assembly import find_weights, linearises, make_prompts
 from bench.config import RunConfig
 from bench.data import load_split
 from bench.errors import UserError
@@ -76,10 +76,7 @@ def evaluations_an_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int 
     """Return the evaluations an image costs at the least, None where not known, and at the most."""
     draws = 1 if resolved.backbone.scorer == "classifier" else resolved.strategy_parameters["draws"]
     problem = Problem(
-        class_of_prompt,
-        np.arange(draws),
-        np.ones(draws),
-        can_linearise=getattr(resolved.strategy, "linearises", False),
+        class_of_prompt, np.arange(draws), np.ones(draws), can_linearise=linearises(resolved)
     )
     at_least = getattr(resolved.strategy, "at_least", None)
     at_most = getattr(resolved.strategy, "at_most", None)

@@ -147,13 +147,12 @@ class ScreenRaceSession(RaceSession):
         """
         if not self.first_order.size:
             return super().outcome()
-        order = self.ranked
         draws = self.table.draws()
-        outcome = self.table.outcome(np.where(draws > 0, draws, -np.argsort(order)))
+        outcome = self.table.outcome(np.where(draws > 0, draws, -np.argsort(self.ranked)))
         if len(outcome.ranking) < 2 or outcome.draws[outcome.ranking[1]]:
             return outcome
-        classes = self.problem.class_of_prompt[order]
-        winner, second = (order[classes == c][0] for c in outcome.ranking[:2])
+        classes = self.problem.class_of_prompt[self.ranked]
+        winner, second = (self.ranked[classes == c][0] for c in outcome.ranking[:2])
         difference = self.first_order[second] - self.first_order[winner]
         margin, stderr = paired_mean(difference, self.problem.weights[self.screened])
         return replace(
