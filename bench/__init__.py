@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bench.hookspecs import hookimpl
+from bench.contracts.hooks import hookimpl
 
 if TYPE_CHECKING:
     from bench.api import load_backbone, load_dataset, prompts, run

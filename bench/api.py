@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.config import RunConfig, make_config
-from bench.data import load_rows
-from bench.environment import pick_device
-from bench.plugins import load_plugins
-from bench.prompting import from_template
-from bench.resolve import resolve_backbone, resolve_dataset
-from bench.runner import run as run_config
-from bench.weights import resolve as resolve_weights
+from bench.discovery.loading import load_plugins
+from bench.inputs.data import load_rows
+from bench.inputs.prompts import from_template
+from bench.inputs.weights import resolve as resolve_weights
+from bench.machine.environment import pick_device
+from bench.running.resolve import resolve_backbone, resolve_dataset
+from bench.running.run import run as run_config
+from bench.running.settings import RunConfig, make_config
 
 if TYPE_CHECKING:
     import datasets
@@ -49,7 +49,7 @@ def prompts(name: str, template: str | None = None) -> list[str]:
 def load_backbone(
     name: str, weights: str | None = None, device: str | None = None, dtype: str | None = None
 ) -> Any:
-    """Return a backbone, a `bench.backbone.Denoiser` or `Classifier`.
+    """Return a backbone, a `bench.contracts.backbone.Denoiser` or `Classifier`.
 
     Args:
         name: a registered name, or a pipeline folder.
@@ -83,7 +83,7 @@ def run(
         backbone: None: the dataset's.
         strategy: None: the backbone's.
         params: the strategy's parameters.
-        settings: any other field of `bench.config.RunConfig`.
+        settings: any other field of `bench.running.settings.RunConfig`.
 
     Raises:
         bench.errors.UserError: something that you can mend; nothing was scored.

@@ -1,49 +1,5 @@
-"""The plugin hooks. A plugin is a module behind an entry point of the group `bench`."""
+"""Deprecated name of `bench.contracts.hooks`."""
 
-from __future__ import annotations
+from bench._moved import moved
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import pluggy
-
-if TYPE_CHECKING:
-    import click
-
-hookspec = pluggy.HookspecMarker("bench")
-hookimpl = pluggy.HookimplMarker("bench")
-
-
-@hookspec
-def register_datasets(register: Callable[..., None]) -> None:
-    """Call `register(name, target=…, …)` once a dataset; fields: `bench.specs.DatasetSpec`."""
-
-
-@hookspec
-def register_backbones(register: Callable[..., None]) -> None:
-    """Call `register(name, target=…, …)` once a backbone; fields: `bench.specs.BackboneSpec`."""
-
-
-@hookspec
-def register_strategies(register: Callable[..., None]) -> None:
-    """Call `register(name, target=…, …)` once a strategy; fields: `bench.specs.StrategySpec`."""
-
-
-@hookspec
-def register_commands(cli: click.Group) -> None:
-    """Add commands with `cli.add_command`; import nothing heavy to do so."""
-
-
-@hookspec
-def run_started(manifest: Mapping[str, Any], done: int, total: int) -> None:
-    """Scoring begins: `done` of `total` images were decided by earlier parts of this run."""
-
-
-@hookspec
-def sample_scored(record: Mapping[str, Any]) -> None:
-    """An image was decided and its line is on disk; `record` is that line."""
-
-
-@hookspec
-def run_finished(summary: Mapping[str, Any]) -> None:
-    """The run is complete; `summary` is the object that `--json` prints."""
+moved(__name__, "bench.contracts.hooks")

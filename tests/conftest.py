@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
 
-UCMERCED = Path(
-    os.environ.get("BENCH_TEST_UCMERCED", Path(__file__).parents[2] / "shared/data/ucmerced")
-)
+UCMERCED = Path(os.environ.get("BENCH_TEST_UCMERCED", ROOT.parent / "shared/data/ucmerced"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,7 +33,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Random pipelines that keep the traits of SD 1.5 (epsilon) and SD 2.1 (v-prediction)."""
-    from pipelines import save_pipeline
+    from helpers.pipelines import save_pipeline
 
     folder = tmp_path_factory.mktemp("pipelines")
     return {kind: save_pipeline(folder / kind, kind) for kind in ("sd15", "sd21")}

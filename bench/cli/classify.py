@@ -50,7 +50,7 @@ def command(
     if missing:
         raise UserError(f"There is no image {missing[0]}.")
     config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)
-    from bench.classify import classify
+    from bench.running.classify import classify
 
     answers = classify(config, images, names)
     if as_json:
@@ -61,7 +61,7 @@ def command(
 
 
 def _print(answers: list[dict[str, Any]], top: int) -> None:
-    from bench.cli.render import table
+    from bench.render.tables import table
 
     for answer in answers:
         if answer["error"]:

@@ -26,7 +26,7 @@ def command(run_a: str, run_b: str, results: str, gate: bool, seed: int, as_json
     difference is a bootstrap over the pairs. Runs of another dataset, version, split or other
     classes are refused; other data of the same name, subsets, prompts and training are warned of.
     """
-    from bench.analysis.compare import compare
+    from bench.stats.comparison import compare
 
     found = compare(find_run(run_a, results), find_run(run_b, results), seed)
     if as_json:
@@ -41,8 +41,8 @@ def command(run_a: str, run_b: str, results: str, gate: bool, seed: int, as_json
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from bench.analysis.boards import assignments
-    from bench.cli.render import table
+    from bench.boards.formats import assignments
+    from bench.render.tables import table
 
     low, high = found["difference_ci95"]
     verdict = "not significant"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from bench.analysis.boards import HEAD, RIGHT, boards, lines, to_csv, to_html, to_markdown
-from bench.analysis.leaderboard import leaderboard
+from bench.boards.formats import HEAD, RIGHT, boards, lines, to_csv, to_html, to_markdown
+from bench.boards.leaderboard import leaderboard
 from bench.cli.main import print_json
 
 TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
@@ -42,7 +42,7 @@ def command(
     elif not rows:
         click.echo("No complete runs yet. `bench run digits` makes the first.")
     else:
-        from bench.cli.render import table
+        from bench.render.tables import table
 
         for title, board in boards(rows):
             cells, sources = lines(board)

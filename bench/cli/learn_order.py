@@ -20,7 +20,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     not be tested on: a training split, say. Use the result with
     `bench run … --strategy race --set order=…`.
     """
-    from bench.analysis.learn_order import learn_order
+    from bench.recordings.learn_order import learn_order
 
     learned = learn_order(find_run(run, results), limit)
     if out:
@@ -28,7 +28,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     if as_json:
         print_json(learned)
         return
-    from bench.cli.render import table
+    from bench.render.tables import table
 
     table(
         ["timesteps", "evaluations an image on these alone"],

@@ -20,7 +20,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     reach will not be tested on: a training split, say. Use the result with
     `bench run … --strategy screen-race --set samples=… --set reach=…`.
     """
-    from bench.analysis.learn_screen import learn_screen
+    from bench.recordings.learn_screen import learn_screen
 
     learned = learn_screen(find_run(run, results), limit)
     if out:
@@ -28,7 +28,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     if as_json:
         print_json(learned)
         return
-    from bench.cli.render import table
+    from bench.render.tables import table
 
     screens = learned["screens"]
     table(

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from bench.cli.main import print_json
-from bench.plugins import load_plugins
-from bench.weights import locate
+from bench.discovery.loading import load_plugins
+from bench.inputs.weights import locate
 
 # What a person sees of each listing; --json has everything.
 SHOWN = {
@@ -27,8 +27,8 @@ def command(kind: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from bench.analysis.boards import provenance
-    from bench.cli.render import table
+    from bench.boards.formats import provenance
+    from bench.render.tables import table
 
     for row in rows:
         if kind == "backbones":

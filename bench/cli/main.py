@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from bench import __version__
+from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, did_you_mean
-from bench.plugins import load_plugins
 
 # name → (module, help); the command's object has the module's name.
 COMMANDS = {

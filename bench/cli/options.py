@@ -11,8 +11,8 @@ import click
 from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 
-from bench.config import RunConfig, make_config, read_config_file
 from bench.errors import UserError
+from bench.running.settings import RunConfig, make_config, read_config_file
 
 _SPECIAL = {"dataset", "params"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.cli.main import print_json
-from bench.plugins import load_plugins
+from bench.discovery.loading import load_plugins
 
 
 @click.command()
@@ -27,7 +27,7 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from bench.cli.render import table
+    from bench.render.tables import table
 
     table(
         ["plugin", "distribution", "version", "status", "registers"],

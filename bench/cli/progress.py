@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from bench.hookspecs import hookimpl
+from bench.contracts.hooks import hookimpl
 
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 

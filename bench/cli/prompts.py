@@ -18,9 +18,9 @@ from bench.errors import UserError
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Show the prompts of DATASET, and their tokens for the backbone."""
-    from bench.assembly import find_weights, make_prompts
-    from bench.data import load_rows
-    from bench.resolve import resolve
+    from bench.inputs.data import load_rows
+    from bench.running.assembly import find_weights, make_prompts
+    from bench.running.resolve import resolve
 
     resolved = resolve(config_from_options(ctx, None, **options))
     spec = resolved.dataset
@@ -43,7 +43,7 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(rows)
         return
-    from bench.cli.render import table
+    from bench.render.tables import table
 
     table(list(rows[0]), [list(row.values()) for row in rows])
     click.echo(note)

@@ -35,13 +35,13 @@ def command(
     RUN was made with `bench run … --strategy full --save-errors`. The replay is stored as a run
     of its own, marked as replayed, and counts the evaluations that the strategy asked for.
     """
-    from bench.analysis.replay import replay
+    from bench.recordings.replay import replay
 
     path = find_run(run, results)
     summary = replay(path, strategy, parse_assignments(params), Path(results), limit, fresh)
     if as_json:
         print_json(summary)
         return
-    from bench.cli.render import print_run
+    from bench.render.tables import print_run
 
     print_run(summary["results_dir"])

@@ -64,7 +64,7 @@ def command(
         if not paths:
             raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
 
-    from bench.report.page import write_report
+    from bench.render.page import write_report
 
     report = write_report(
         list(dict.fromkeys(paths)), file, Path(results), _folders(data_dirs), most_images, notes

@@ -31,7 +31,7 @@ def add(source: str, published: str, results: str) -> None:
 
     It is checked first. Of a run, manifest, summary and a line a sample are copied; never an image.
     """
-    from bench.analysis.published import add_reported, publish_run
+    from bench.boards.published import add_reported, publish_run
 
     if Path(source).is_file():
         new = add_reported(Path(source), Path(published))
@@ -46,7 +46,7 @@ def add(source: str, published: str, results: str) -> None:
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 def export(run: str, results: str) -> None:
     """Print RUN as the `model-index` of a Hugging Face model card (YAML)."""
-    from bench.analysis.model_card import model_index
+    from bench.boards.model_card import model_index
 
     click.echo(model_index(find_run(run, results)))
 
@@ -55,7 +55,7 @@ def export(run: str, results: str) -> None:
 @_INTO
 def validate(published: str) -> None:
     """Check every published result: schema, names, figures against records, files."""
-    from bench.analysis.published import validate as problems
+    from bench.boards.published import validate as problems
     from bench.store.folder import list_runs
 
     if found := problems(Path(published)):
@@ -82,10 +82,10 @@ def publish(
 
     Stopped at any time, the same command goes on.
     """
-    from bench.analysis.publishing import publish, read_table
+    from bench.boards.publishing import publish, read_table
     from bench.cli.progress import Progress
+    from bench.discovery.loading import load_plugins
     from bench.errors import UserError
-    from bench.plugins import load_plugins
 
     wanted = [b for b in read_table(Path(table)) if dataset in (None, b.dataset)]
     if not wanted:
@@ -104,8 +104,8 @@ def publish(
 @click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
 def render(published: str, readme: str, check: bool) -> None:
     """Write the leaderboard of the published results into the README, and draw its picture."""
-    from bench.analysis.readme import render as write
-    from bench.analysis.readme import stale
+    from bench.boards.readme import render as write
+    from bench.boards.readme import stale
 
     if not check:
         for path in write(Path(published), Path(readme)):

@@ -32,20 +32,20 @@ def command(
     """
     config = config_from_options(ctx, config_file, **options)
     if dry_run:
-        from bench.plan import make_plan
+        from bench.running.estimate import make_plan
 
         plan = make_plan(config)
         if as_json:
             print_json(plan)
         else:
-            from bench.cli.render import print_plan
+            from bench.render.tables import print_plan
 
             print_plan(plan)
         return 0
 
     from bench.cli.progress import Progress
-    from bench.plugins import load_plugins
-    from bench.runner import run
+    from bench.discovery.loading import load_plugins
+    from bench.running.run import run
 
     progress = Progress()
     load_plugins().manager.register(progress)
@@ -54,10 +54,10 @@ def command(
     if as_json:
         print_json(summary)
     else:
-        from bench.cli.render import print_run
+        from bench.render.tables import print_run
 
         if summary.get("resumed") != "complete":
-            from bench.report.pictures import write_pictures
+            from bench.render.pictures import write_pictures
 
             try:
                 write_pictures(Path(summary["results_dir"]))

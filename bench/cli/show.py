@@ -28,7 +28,7 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     """Show RUN: a run id, or a run's folder."""
     path = find_run(run, results)
     if pictures:
-        from bench.report.pictures import write_pictures
+        from bench.render.pictures import write_pictures
 
         write_pictures(path)
     manifest = read_manifest(path)
@@ -38,7 +38,7 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
         extra = {"statistics": found} if found else {}
         print_json({**summary, **extra, "results_dir": str(path.resolve())})
         return
-    from bench.cli.render import print_run, print_statistics
+    from bench.render.tables import print_run, print_statistics
 
     print_run(path)
     if found:
@@ -46,7 +46,7 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
 
 
 def _statistics(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    from bench.analysis.statistics import statistics
+    from bench.stats.intervals import statistics
     from bench.store.decisions import read_decisions
 
     decided = read_decisions(path, manifest, top=True)

@@ -39,8 +39,8 @@ def command(
     and a star marks the Pareto front. ECE is the calibration error of the strategy's confidence,
     beside that of a softmax of the scores at its best temperature. Nothing is stored.
     """
-    from bench.analysis.recording import open_recording
-    from bench.analysis.sweep import default_grid, plot, self_agreement, sweep
+    from bench.recordings.recording import open_recording
+    from bench.recordings.sweep import default_grid, plot, self_agreement, sweep
 
     path = find_run(run, results)
     ceiling = self_agreement(path, find_run(against, results)) if against else None
@@ -59,7 +59,7 @@ def command(
     if as_json:
         print_json(rows if ceiling is None else [{**r, "self_agreement": ceiling} for r in rows])
         return
-    from bench.cli.render import table
+    from bench.render.tables import table
 
     head = ["", "strategy", "evaluations", "agreement, %", "accuracy, %"]
     head += ["ECE", "by evaluations", "softmax"]
@@ -74,8 +74,8 @@ def command(
 
 
 def _line(row: Mapping[str, Any]) -> list[Any]:
-    from bench.analysis.boards import assignments
-    from bench.plugins import load_plugins
+    from bench.boards.formats import assignments
+    from bench.discovery.loading import load_plugins
 
     strategy, metrics = row["strategy"], row["metrics"]
     defaults = load_plugins().strategies.get(strategy["name"]).parameters

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.config import RunConfig
 from bench.errors import UserError
 
 KERNELS = {
@@ -39,32 +38,36 @@ def set_precision(device: torch.device, tf32: bool) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-def accelerate(backbone: Any, config: RunConfig) -> None:
+def accelerate(backbone: Any, layout: str, attention: str, compiled: bool) -> None:
     """Lay out the backbone's network and pin its attention kernel, in place.
 
     Diffusers' own `set_attention_backend` does nothing to the attention of Stable Diffusion's
     UNets; their processors call torch's `scaled_dot_product_attention`, whose kernel torch chooses.
 
+    Args:
+        backbone: a denoiser.
+        layout: `auto`, `contiguous` or `channels-last`.
+        attention: `auto` or a key of `KERNELS`.
+        compiled: whether `compile_network` will be called.
+
     Raises:
-        UserError: the backbone says not which module its network is, or has no such kernel here.
+        UserError: the backbone has no `network` attribute, or no such kernel on this device.
     """
     network = getattr(backbone, "network", None)
-    asked = config.layout != "auto" or config.attention != "auto" or config.compile
+    asked = layout != "auto" or attention != "auto" or compiled
     if network is None:
         if asked:
             raise UserError(
-                f"Backbone {config.backbone!r} has no `network`, so that --compile, --layout and"
-                " --attention cannot be used with it."
+                f"{type(backbone).__name__} has no `network` attribute, so that --compile,"
+                " --layout and --attention cannot be used with it."
             )
         return
     # On a CPU it is worth nothing (design/speed.md); tensor cores want it.
-    if config.layout == "channels-last" or (
-        config.layout == "auto" and backbone.device.type == "cuda"
-    ):
+    if layout == "channels-last" or (layout == "auto" and backbone.device.type == "cuda"):
         network.to(memory_format=torch.channels_last)
-    if config.attention != "auto":
-        kernel = KERNELS[config.attention]
-        _check_kernel(config.attention, backbone)
+    if attention != "auto":
+        kernel = KERNELS[attention]
+        _check_kernel(attention, backbone)
         network.forward = _pinned(kernel, network.forward)
         network.pinned_kernel = kernel
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import torch
 
-from bench.backbone import Denoiser
-from bench.speed import forget_larger, remember_batch_size, remembered_batch_size
+from bench.contracts.backbone import Denoiser
+from bench.machine.speed import forget_larger, remember_batch_size, remembered_batch_size
 
 SECONDS = 1.5  # what measuring may take
 SLOW = 0.25  # seconds of one evaluation from which on a measurement costs more than it saves

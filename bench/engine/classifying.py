@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.backbone import Classifier
-from bench.data import Sample
-from bench.engine.decided import Decided
+from bench.contracts.backbone import Classifier
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import Linearise, Problem, Strategy
 from bench.engine.encoding import open_images
-from bench.strategy import Linearise, Problem, Strategy
 
 
 class ClassifyingEngine:

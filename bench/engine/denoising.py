@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from bench.backbone import Denoiser
-from bench.data import Sample
-from bench.engine.decided import Decided
+from bench.contracts.backbone import Denoiser
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import Linearise, Problem, Strategy
 from bench.engine.encoding import Opened, open_images
 from bench.engine.linearising import Lineariser
 from bench.engine.queue import Batch, Block, Flight, Queue, filled_size
 from bench.engine.scoring import Coefficients, add_noise, cell_errors, target
 from bench.engine.transfer import ahead, fetch, free_memory, to_device
-from bench.strategy import Linearise, Problem, Strategy
 
 ENCODE_BATCH = 8  # images encoded by the VAE at a time
 THREADLESS = ("cpu",)  # where a thread that opens images only takes time from the model

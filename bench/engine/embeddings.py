@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from bench.backbone import Denoiser
-from bench.cache import cache_dir, keep
+from bench.contracts.backbone import Denoiser
+from bench.machine.cache import cache_dir, keep
 
 
 def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.Tensor:

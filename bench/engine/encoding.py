@@ -7,7 +7,7 @@ from itertools import islice
 
 from PIL import Image
 
-from bench.data import Sample
+from bench.contracts.dataset import Sample
 
 Opened = tuple[Sample, Image.Image | str]
 

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from bench.backbone import Denoiser
+from bench.contracts.backbone import Denoiser
+from bench.contracts.strategy import Floats
 from bench.engine.acceleration import with_gradients
 from bench.engine.queue import filled_size
 from bench.engine.transfer import free_memory
-from bench.strategy import Floats
 
 SHARE = 4  # a batch of linearisations is that much smaller: about the time, and less to keep
 REPEATS = 3  # timings of each kind after a first one

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.engine.decided import Decided
-from bench.strategy import Evaluate, Linearise, Session
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import Evaluate, Linearise, Session
 
 PARTS = (8, 4, 2, 1)  # a batch is an eighth of a full one, a quarter, a half, or full
 

@@ -8,7 +8,18 @@ from typing import Any
 
 import torch
 
-from bench.assembly import (
+from bench.contracts.backbone import Denoiser
+from bench.contracts.specs import DatasetSpec
+from bench.discovery.loading import load_plugins
+from bench.engine.batching import device_name, settle_batch_size, smallest_of_the_best
+from bench.engine.denoising import DenoisingEngine
+from bench.errors import UserError
+from bench.machine.environment import peak_memory
+from bench.machine.hardware import evaluation_flops, matmul_peak
+from bench.machine.speed import remember_batch_size, remember_speed
+from bench.perf.timing import in_turns, ratio
+from bench.perf.work import bare, pictures, scoring
+from bench.running.assembly import (
     can_linearise,
     check_linearisable,
     find_weights,
@@ -18,20 +29,9 @@ from bench.assembly import (
     make_prompts,
     speed_key,
 )
-from bench.backbone import Denoiser
-from bench.config import RunConfig
-from bench.engine.batching import device_name, settle_batch_size, smallest_of_the_best
-from bench.engine.denoising import DenoisingEngine
-from bench.environment import peak_memory
-from bench.errors import UserError
-from bench.perf.hardware import evaluation_flops, matmul_peak
-from bench.perf.timing import in_turns, ratio
-from bench.perf.work import bare, pictures, scoring
-from bench.plan import make_plan
-from bench.plugins import load_plugins
-from bench.resolve import resolve
-from bench.specs import DatasetSpec
-from bench.speed import remember_batch_size, remember_speed
+from bench.running.estimate import make_plan
+from bench.running.resolve import resolve
+from bench.running.settings import RunConfig
 
 NO_DATASET = "-"
 CLASSES = tuple(f"thing {n}" for n in range(10))  # made up, where no dataset is named

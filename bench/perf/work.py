@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.backbone import Denoiser
-from bench.data import Sample
+from bench.contracts.backbone import Denoiser
+from bench.contracts.dataset import Sample
+from bench.contracts.strategy import Strategy
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import add_noise, cell_errors, target
-from bench.perf.hardware import synchronize
+from bench.machine.hardware import synchronize
 from bench.perf.timing import Work
-from bench.strategy import Strategy
 
 
 class _EnoughError(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.strategy import Evaluate, Ints
+from bench.contracts.strategy import Evaluate, Ints
 
 Cells = list[tuple[Evaluate, NDArray[np.float32]]]
 

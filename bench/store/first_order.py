@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats, Ints, Linearise
 from bench.store.cells import part_path
-from bench.strategy import Floats, Ints, Linearise
 
 Linearised = list[tuple[Linearise, NDArray[np.float32]]]
 FirstOrder = list[tuple[Floats, NDArray[np.float32]]]  # mixture [P], first-order errors [P, N]

@@ -12,16 +12,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.cache import write_atomically
-from bench.engine.decided import Decided
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import Ints
 from bench.errors import StoreError, UserError
-from bench.identity import digest
+from bench.machine.cache import write_atomically
 from bench.store.cells import has_cells, write_cells
 from bench.store.decisions import read_table
 from bench.store.first_order import write_first_order
+from bench.store.identity import digest
 from bench.store.journal import Journal, has_id, read_journal
 from bench.store.records import Record, is_record
-from bench.strategy import Ints
 
 MANIFEST_FORMAT = 1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, TypedDict
 
-from bench.engine.decided import Decided
-from bench.strategy import Outcome
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import Outcome
 
 TOP = 10  # classes kept a record; 200,000 samples × 1,000 classes must stay small
 

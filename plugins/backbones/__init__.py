@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import hookimpl
-from bench.specs import Parameter
+from bench.contracts.specs import Parameter
 
 _TARGET = "bench_plugins.backbones.stable_diffusion:StableDiffusion"
 _PARAMETERS: dict[str, Any] = {

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from bench.engine.images import NORMALIZATIONS, preprocess
 from bench.errors import UserError
-from bench.weights import Weights
+from bench.inputs.weights import Weights
 from bench_plugins.backbones._folding import fold_prompts
 
 diffusers.logging.set_verbosity_error()

@@ -12,9 +12,10 @@ from typing import Any
 
 import datasets
 
-from bench.cache import cache_dir, write_atomically
-from bench.data import Sample, image_bytes, unique_ids
+from bench.contracts.dataset import Sample
 from bench.errors import BenchWarning, UserError
+from bench.inputs.data import image_bytes, unique_ids
+from bench.machine.cache import cache_dir, write_atomically
 from bench_plugins.datasets.folder import load_images, load_parquet
 
 HUB_ID = "blanchon/UC_Merced"
@@ -103,7 +104,7 @@ def _from_hub() -> datasets.Dataset:
 
 def _check_classes(rows: datasets.Dataset, source: str) -> None:
     """Labels must be the 21 classes in order, whatever the spelling of their names."""
-    from bench.plugins import load_plugins
+    from bench.discovery.loading import load_plugins
 
     known = [_key(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
     found = [_key(name) for name in rows.features["label"].names]

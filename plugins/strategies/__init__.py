@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench import hookimpl
-from bench.specs import Parameter
+from bench.contracts.specs import Parameter
 
 _DRAWS = Parameter(500, "N, the draws of the plan")
 

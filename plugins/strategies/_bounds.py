@@ -10,7 +10,7 @@ from math import log, sqrt
 
 import numpy as np
 
-from bench.strategy import Floats
+from bench.contracts.strategy import Floats
 
 TINY = np.finfo(np.float64).tiny
 POOLED = 8  # degrees of freedom that the mean variance of all rivals counts as

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.strategy import ErrorTable, Evaluate, Floats, Ints, Outcome, Problem, Reply
+from bench.contracts.strategy import ErrorTable, Evaluate, Floats, Ints, Outcome, Problem, Reply
 
 
 class Elimination:

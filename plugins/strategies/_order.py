@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from bench.strategy import Floats, Ints
+from bench.contracts.strategy import Floats, Ints
 
 
 def even(n_draws: int) -> Ints:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.draws import sub_grid
-from bench.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.inputs.draws import sub_grid
 
 # samples and keep of the paper's eight datasets, from the commands that its authors published
 # (diffusion-classifier/diffusion-classifier, commands.md). Evaluations an image: cifar10 2,750,

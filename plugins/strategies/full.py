@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.strategy import ErrorTable, Evaluate, Linearise, Outcome, Problem, Reply
+from bench.contracts.strategy import ErrorTable, Evaluate, Linearise, Outcome, Problem, Reply
 
 
 class Full:

@@ -7,7 +7,7 @@ from math import ceil, log2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.strategy import Problem
+from bench.contracts.strategy import Problem
 from bench_plugins.strategies._elimination import Elimination
 from bench_plugins.strategies._order import even
 

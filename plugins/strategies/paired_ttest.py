@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.strategy import Problem
+from bench.contracts.strategy import Problem
 from bench_plugins.strategies._elimination import Elimination
 from bench_plugins.strategies._order import shuffled
 

@@ -7,7 +7,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.strategy import Floats, Ints, Problem
+from bench.contracts.strategy import Floats, Ints, Problem
 from bench_plugins.strategies._bounds import betting_evidence, serfling_lower, t_lower
 from bench_plugins.strategies._elimination import Elimination
 from bench_plugins.strategies._order import by_bands, parse_bands, shuffled, timestep_means

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.draws import sub_grid
-from bench.screening import distances
-from bench.strategy import (
+from bench.contracts.strategy import (
     Evaluate,
     Floats,
     Linearise,
@@ -18,6 +16,8 @@ from bench.strategy import (
     confidence,
     paired_mean,
 )
+from bench.inputs.draws import sub_grid
+from bench.recordings.screening import distances
 from bench_plugins.strategies.full import LINEARISATION
 from bench_plugins.strategies.race import Race, RaceSession
 

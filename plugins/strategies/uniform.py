@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.draws import sub_grid
-from bench.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.inputs.draws import sub_grid
 
 
 class Uniform:

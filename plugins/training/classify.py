@@ -31,7 +31,7 @@ def draw_errors(
     import numpy as np
     import torch
 
-    from bench.draws import parse_plan
+    from bench.inputs.draws import parse_plan
 
     total = len(model.alphas_cumprod)
     timesteps = parse_plan(plan).timesteps(draws, total).tolist()
@@ -71,9 +71,9 @@ def adaptive(
     """Predicted prompt of each image by the `adaptive` strategy, and the evaluations an image."""
     import numpy as np
 
-    from bench.analysis.replay import decide
-    from bench.data import Sample
-    from bench.strategy import Problem
+    from bench.contracts.dataset import Sample
+    from bench.contracts.strategy import Problem
+    from bench.recordings.replay import decide
     from bench_plugins.strategies.adaptive import Adaptive
 
     images, draws, prompts = errors.shape

@@ -45,7 +45,7 @@ def load(recipe: Recipe, data_dir: Path | None, seed: int) -> Data:
     import numpy as np
     from sklearn.model_selection import train_test_split
 
-    from bench.plugins import load_plugins
+    from bench.discovery.loading import load_plugins
 
     whole, test = (read(recipe.dataset, split, data_dir) for split in ("train", "test"))
     if "validation" in load_plugins().datasets.get(recipe.dataset).splits:

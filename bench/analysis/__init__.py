@@ -1,1 +1,0 @@
-"""What the stored results say. Knows of records and manifests, not of models."""

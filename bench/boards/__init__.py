@@ -1,0 +1,1 @@
+"""Leaderboards: published and reported results, and how they are written down."""

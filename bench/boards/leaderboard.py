@@ -1,0 +1,177 @@
+"""The leaderboard: stored runs, and results that others reported, ranked within their kind."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from bench.boards.reported import REPORTED, read_reported
+from bench.errors import BenchWarning, UserError
+from bench.stats.comparison import ALPHA, paired_test, shared_rows
+from bench.store.decisions import Decisions, read_decisions
+from bench.store.folder import draw_plan, list_runs, read_manifest, read_summary
+
+Row = dict[str, Any]
+
+METRICS = (
+    "accuracy",
+    "accuracy_ci95",
+    "balanced_accuracy",
+    "precision_weighted",
+    "recall_weighted",
+    "f1_weighted",
+    "top5_accuracy",
+)
+
+EQUIVALENTS = "evaluation_equivalents_per_image"
+
+
+def leaderboard(folders: Path | Sequence[Path], dataset: str | None = None) -> list[Row]:
+    """Return the rows of every dataset's board, best accuracy first.
+
+    Rows of one board share dataset, version, split and data (its fingerprint). A rank is counted
+    only among rows of a kind: measured on the whole split, and either zero-shot or trained on the
+    same thing. Subsets, replays and reported results stand beside them without a rank.
+
+    A rank is one more than the number of runs of its kind that are significantly better, by
+    McNemar's exact test on the same images (p < 0.05): runs that the data cannot tell apart share
+    a rank. Where the 95 % intervals do not even overlap, no test is needed.
+
+    Args:
+        folders: a folder of runs, or several; runs and `reported.json` files at any depth below
+            are included. A run that lies in several of them counts once.
+        dataset: only this one.
+
+    Raises:
+        UserError: no folder exists, or a file of reported results is damaged.
+    """
+    folders = [folders] if isinstance(folders, Path) else folders
+    there = [folder for folder in folders if folder.is_dir()]
+    if not there:
+        raise UserError(
+            f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
+        )
+    rows = [*_stored(there, dataset), *_reported(there, dataset)]
+    _place_reported(rows)
+    rows.sort(key=lambda r: (*_board(r), -r["accuracy"], r[EQUIVALENTS] or 0))
+    for _, board in groupby(rows, key=_board):
+        rank(list(board))
+    return rows
+
+
+def _board(row: Row) -> tuple[str, int, str, str]:
+    return row["dataset"], row["version"] or 0, row["split"], row["fingerprint"] or ""
+
+
+def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
+    seen = set()
+    for path in (path for folder in folders for path in list_runs(folder)):
+        summary = read_summary(path)
+        if summary is None or dataset not in (None, summary["dataset"]["name"]):
+            continue
+        try:
+            manifest = read_manifest(path)
+            row = _row(path, manifest, summary)
+        except (UserError, KeyError, TypeError) as error:
+            said = error if isinstance(error, UserError) else f"{path}: damaged, no {error}."
+            warnings.warn(f"Left out: {said}", BenchWarning, stacklevel=2)
+            continue
+        key = (row["run_id"], row["n_samples"])
+        if key not in seen:
+            seen.add(key)
+            yield row
+
+
+def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
+    data, cost = summary["dataset"], summary["cost"]
+    kind = "replayed" if "replayed_from" in summary else "measured"
+    return {
+        "rank": None,
+        "kind": kind if data["n_samples"] == data["n_total"] else "subset",
+        "dataset": data["name"],
+        "version": data["version"],
+        "split": data["split"],
+        "fingerprint": manifest["identity"].get("dataset", {}).get("fingerprint"),
+        "backbone": summary["backbone"]["name"],
+        "trained_on": summary["backbone"]["trained_on"],
+        "strategy": summary["strategy"]["name"],
+        "params": summary["strategy"]["params"],
+        "draw_plan": draw_plan(manifest),
+        **{name: summary["metrics"].get(name) for name in METRICS},
+        "n_samples": data["n_samples"],
+        "n_total": data["n_total"],
+        "failed_samples": summary.get("failed_samples", 0),
+        "evaluations_per_image": cost["evaluations_per_image"],
+        "evaluation_equivalents_per_image": cost.get(EQUIVALENTS, cost["evaluations_per_image"]),
+        "seconds": cost["seconds"],
+        "replayed_from": summary.get("replayed_from"),
+        "run_id": manifest["run_id"],
+        "source": f"run {manifest['run_id']}",
+        "path": str(path),
+    }
+
+
+def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
+    empty = dict.fromkeys(
+        ("draw_plan", "failed_samples", "seconds", "replayed_from", "run_id", "path")
+    )
+    for path in sorted({file.resolve() for f in folders for file in f.rglob(REPORTED)}):
+        for result in read_reported(path):
+            if dataset in (None, result.dataset):
+                yield {
+                    "rank": None,
+                    "kind": "reported",
+                    "fingerprint": None,
+                    **dict.fromkeys(METRICS),
+                    **result.model_dump(),
+                    **empty,
+                    EQUIVALENTS: result.evaluations_per_image,
+                    "params": {},
+                }
+
+
+def _place_reported(rows: Iterable[Row]) -> None:
+    """Reported results name no version and no data: they stand on the newest board there is."""
+    rows = list(rows)
+    for row in (row for row in rows if row["kind"] == "reported"):
+        boards = [
+            _board(r)
+            for r in rows
+            if (r["dataset"], r["split"]) == (row["dataset"], row["split"])
+            and r["kind"] != "reported"
+        ]
+        if boards:
+            _, row["version"], _, row["fingerprint"] = max(boards)
+
+
+def rank(board: Sequence[Row]) -> None:
+    """Set the rank of a board's rows, as `leaderboard` explains it.
+
+    Args:
+        board: rows with kind, trained_on, accuracy, accuracy_ci95 and path (the run's folder).
+    """
+
+    @cache
+    def decisions(path: str) -> Decisions:
+        return read_decisions(Path(path), read_manifest(Path(path)))
+
+    def better(row: Row, than: Row) -> bool:
+        if row["accuracy"] <= than["accuracy"]:
+            return False
+        if row["accuracy_ci95"][0] > than["accuracy_ci95"][1]:
+            return True
+        one, other = decisions(row["path"]), decisions(than["path"])
+        mine, its = shared_rows(one, other)
+        if not len(mine):
+            return False
+        test = paired_test(other.correct[its], one.correct[mine])
+        return bool(test["mcnemar_p"] < ALPHA)
+
+    measured = [row for row in board if row["kind"] == "measured"]
+    for row in measured:
+        rivals = [r for r in measured if r["trained_on"] == row["trained_on"] and r is not row]
+        row["rank"] = 1 + sum(better(rival, row) for rival in rivals)

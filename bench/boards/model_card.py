@@ -1,0 +1,78 @@
+"""A run as the Hugging Face Hub reads it: the `model-index` of a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.boards.formats import assignments
+from bench.errors import UserError
+from bench.store.folder import read_manifest, read_summary
+
+# our name → the Hub's metric, its name for people, its arguments
+METRICS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "accuracy": ("accuracy", "Accuracy", {}),
+    "balanced_accuracy": ("accuracy", "Balanced accuracy", {"balanced": True}),
+    "precision_weighted": ("precision", "Precision, weighted", {"average": "weighted"}),
+    "recall_weighted": ("recall", "Recall, weighted", {"average": "weighted"}),
+    "f1_weighted": ("f1", "F1, weighted", {"average": "weighted"}),
+    "f1_macro": ("f1", "F1, macro", {"average": "macro"}),
+    "top5_accuracy": ("accuracy", "Top-5 accuracy", {"top_k": 5}),
+}
+
+
+def model_index(run: Path) -> str:
+    """Return the YAML of a model card's header: `model-index` with a result for each metric.
+
+    Task, data set and its version, split and fingerprint, how many images, the strategy with its
+    parameters and the evaluations an image are in it, so that the figure can be made again.
+
+    Args:
+        run: the folder of a complete run.
+
+    Raises:
+        UserError: the run is not complete.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    manifest, summary = read_manifest(run), read_summary(run)
+    if summary is None:
+        raise UserError(f"{run} is not complete; the same `bench run` finishes it.")
+    data, strategy, backbone = summary["dataset"], summary["strategy"], summary["backbone"]
+    method = f"{strategy['name']} {assignments(strategy['params'])}".strip()
+    described: dict[str, Any] = {
+        "version": data["version"],
+        "fingerprint": manifest["identity"]["dataset"]["fingerprint"],
+        "n_samples": data["n_samples"],
+        "n_total": data["n_total"],
+    }
+    how: dict[str, Any] = {
+        "strategy": method,
+        "evaluations_per_image": round(summary["cost"]["evaluations_per_image"], 2),
+        "run_id": manifest["run_id"],
+    }
+    if "replayed_from" in summary:
+        how["replayed_from"] = summary["replayed_from"]
+    zero_shot = backbone["trained_on"] is None
+    values: Mapping[str, Any] = summary["metrics"]
+    results = [
+        EvalResult(
+            task_type="zero-shot-image-classification" if zero_shot else "image-classification",
+            task_name=f"Diffusion classifier ({method})",
+            dataset_type=data["name"],
+            dataset_name=f"{data['name']}/{data['split']}",
+            dataset_split=data["split"],
+            dataset_args=described,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=values[key],
+            metric_args=how
+            | arguments
+            | ({"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}),
+        )
+        for key, (kind, name, arguments) in METRICS.items()
+        if key in values
+    ]
+    card = ModelCardData(model_name=backbone["name"], eval_results=results)
+    return str(card.to_yaml())

@@ -1,0 +1,87 @@
+"""Make the published results again, from one table of boards."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.boards.published import publish_run
+from bench.errors import UserError
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    strategy: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Board(BaseModel):
+    """What is published of one backbone on one dataset."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: str
+    backbone: str
+    draws: int = Field(ge=1)
+    record: str = "full"
+    """The strategy that scores, and records, every prompt on every draw."""
+    live: list[_Choice] = []
+    replay: list[_Choice] = []
+
+
+def read_table(file: Path) -> list[Board]:
+    """Read the boards of a TOML file.
+
+    Raises:
+        UserError: there is no such file, or an entry does not fit.
+    """
+    try:
+        entries = tomllib.loads(file.read_text("utf-8")).get("board", [])
+        return [Board.model_validate(entry) for entry in entries]
+    except (OSError, ValueError) as error:  # pydantic's and tomllib's are ValueErrors
+        said = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else error
+        raise UserError(f"{file} is no table of boards: {said}") from None
+
+
+def publish(
+    board: Board,
+    work: Path,
+    published: Path,
+    limit: int | None = None,
+    data_dir: str | None = None,
+) -> Iterator[Path]:
+    """Make a board's runs and yield each one's published folder.
+
+    Stopped at any time, the same call goes on: every run does.
+
+    Args:
+        board: what to make.
+        work: where the runs with their recorded errors are kept.
+        published: where the small copies go.
+        limit: only so many images, to try it.
+        data_dir: a local copy of the dataset.
+
+    Raises:
+        UserError: something to mend, before it is scored.
+    """
+    from bench.api import run
+    from bench.recordings.replay import replay
+
+    settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
+    names = board.dataset, board.backbone
+    full = run(*names, board.record, {"draws": board.draws}, save_errors=True, **settings)
+    recorded = Path(full["results_dir"])
+    yield publish_run(recorded, published)
+    for choice in board.live:
+        done = run(*names, choice.strategy, choice.params, **settings)
+        yield publish_run(Path(done["results_dir"]), published)
+    for choice in board.replay:
+        if choice.strategy is None:
+            raise UserError(f"A replay on {board.dataset} needs a strategy.")
+        done = replay(recorded, choice.strategy, choice.params, work, limit)
+        yield publish_run(Path(done["results_dir"]), published)

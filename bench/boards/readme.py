@@ -1,0 +1,107 @@
+"""What is generated from the published results: the README's leaderboard, and its picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.boards.formats import HEAD, Row, boards, lines, to_markdown
+from bench.boards.leaderboard import EQUIVALENTS, leaderboard
+from bench.errors import UserError
+from bench.machine.cache import write_atomically
+
+BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderboard -->"
+PICTURE = "leaderboard.png"
+
+
+def render(published: Path, readme: Path) -> list[Path]:
+    """Write the leaderboard into the README, and its picture beside the results; return the files.
+
+    Raises:
+        UserError: the README has no place for it.
+    """
+    rows = own_boards(published)
+    write_atomically(readme, _with_table(readme, rows))
+    if not rows:
+        return [readme]
+    draw(rows, published / PICTURE)
+    return [readme, published / PICTURE]
+
+
+def stale(published: Path, readme: Path) -> list[str]:
+    """Return what `render` would change, one line each."""
+    rows = own_boards(published)
+    found = []
+    if readme.read_text("utf-8") != _with_table(readme, rows):
+        found.append(f"{readme}: its leaderboard is not that of {published}")
+    if rows and _drawn_from(published / PICTURE) != _digest(rows):
+        found.append(f"{published / PICTURE} was not drawn from these results")
+    return found
+
+
+def own_boards(published: Path) -> list[Row]:
+    """Return the rows of the boards on which a run of this toolkit stands."""
+    rows = leaderboard(published)
+    own = {(r["dataset"], r["version"], r["split"]) for r in rows if r["kind"] != "reported"}
+    return [r for r in rows if (r["dataset"], r["version"], r["split"]) in own]
+
+
+def _with_table(readme: Path, rows: Sequence[Row]) -> str:
+    before, begin, rest = readme.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{readme} needs the lines {BEGIN!r} and {END!r} around the table.")
+    return f"{before}{BEGIN}\n{to_markdown(rows)}{END}{after}"
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    shown = [[title, lines(board)] for title, board in boards(rows)]
+    return hashlib.sha256(json.dumps([HEAD, shown]).encode()).hexdigest()
+
+
+def _drawn_from(picture: Path) -> str | None:
+    from PIL import Image
+
+    if not picture.is_file():
+        return None
+    with Image.open(picture) as image:
+        return image.info.get("Source")
+
+
+def draw(rows: Sequence[Row], file: Path) -> None:
+    """Draw accuracy with its interval against evaluation equivalents an image, a panel a board.
+
+    The picture says in its `Source` which rows it was drawn from, so that a stale one is found
+    whatever version of matplotlib drew it.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    panels = list(boards(rows))
+    figure = Figure(figsize=(6.5 * len(panels), 5), layout="constrained")
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, board) in zip(places, panels, strict=True):
+        costed = [r for r in board if r[EQUIVALENTS] and r["accuracy_ci95"]]
+        for row in sorted(costed, key=lambda r: r[EQUIVALENTS]):
+            value, (low, high) = row["accuracy"], row["accuracy_ci95"]
+            live = row["kind"] == "measured"
+            mark = "" if live else f" ({row['kind']})"
+            axes.errorbar(
+                row[EQUIVALENTS],
+                value,
+                [[max(0, value - low)], [max(0, high - value)]],
+                fmt="o" if live else "s",
+                markerfacecolor=None if live else "white",
+                capsize=3,
+                label=f"{row['backbone']} · {row['strategy']}{mark}",
+            )
+        axes.set_xscale("log")
+        axes.set_title(title, fontsize=10)
+        axes.xaxis.set_minor_formatter(NullFormatter())  # they would run into each other
+        axes.set_xlabel("evaluation equivalents an image")
+        axes.set_ylabel("accuracy, 95 % interval")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    figure.savefig(file, dpi=110, metadata={"Source": _digest(rows)})

@@ -1,0 +1,1 @@
+"""What a plugin author reads: datasets, backbones, strategies, hooks and their specs."""

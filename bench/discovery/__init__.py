@@ -1,0 +1,1 @@
+"""Finding plugins, and keeping those that fail from harming the others."""

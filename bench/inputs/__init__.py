@@ -1,0 +1,1 @@
+"""What a run is fed: images, prompts, weights and draws."""

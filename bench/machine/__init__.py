@@ -1,0 +1,1 @@
+"""This machine: devices, versions, the cache folder and remembered speeds."""

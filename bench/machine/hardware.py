@@ -1,0 +1,60 @@
+"""What the device can do, and what an evaluation asks of it."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.contracts.backbone import Denoiser
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+@torch.inference_mode()
+def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """Return the floating-point operations a second of the device's best matrix product.
+
+    Products of square matrices of doubling sides, 2 n³ operations each, until one takes a tenth of
+    `seconds`; the best of several repetitions.
+    """
+    best, side, started = 0.0, 512, time.perf_counter()
+    while side <= 16_384:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        a @ b
+        took = min(_product(a, b) for _ in range(5))
+        best = max(best, 2 * side**3 / took)
+        if took > seconds / 10 or time.perf_counter() - started > 3 * seconds:
+            break
+        side *= 2
+    return best
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> float:
+    synchronize(a.device)
+    started = time.perf_counter()
+    a @ b
+    synchronize(a.device)
+    return time.perf_counter() - started
+
+
+@torch.inference_mode()
+def evaluation_flops(backbone: Denoiser, conditioning: torch.Tensor) -> float:
+    """Return the operations of one evaluation, counted while one runs.
+
+    Args:
+        backbone: the denoiser.
+        conditioning: [P, L, D], as `encode_prompts` gives it.
+    """
+    x_t = torch.zeros(1, *backbone.latent_shape, device=backbone.device)
+    t = torch.full((1,), len(backbone.alphas_cumprod) // 2, device=backbone.device)
+    with FlopCounterMode(display=False) as counter:
+        backbone.denoise(x_t, t, conditioning[:1])
+    return float(counter.get_total_flops())

@@ -1,0 +1,1 @@
+"""Recorded errors: replays of other strategies, sweeps, and what is learned from them."""

@@ -1,0 +1,103 @@
+"""Learn from recorded errors which timesteps tell the classes apart in the fewest draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.strategy import Floats
+from bench.recordings.recording import Recording, open_recording
+
+PARTS = 20  # the draws are cut into so many parts, as Clark & Jaini's learned weights are
+Z = 3.0  # standard errors at which a race would drop a rival
+
+
+def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
+    """Find the band of timesteps on which a race of the recorded images would have been cheapest.
+
+    For every band, a run of neighbouring parts out of 20, and every rival class of an image, the
+    draws needed to tell the rival from the exhaustive winner are (Z s / m)², where m and s are
+    mean and standard deviation of their paired differences on the band, s from neighbouring
+    draws; all N draws where the band gets the order of the two wrong. A race costs each rival's
+    draws, and the winner the most of them. The band with the lowest mean cost is returned, as
+    `race` takes it (order=650-850). It asks for those draws first and for the others after them,
+    so the score itself is not re-weighted; but a prompt that is dropped on the band has been
+    judged on the band.
+
+    Learn from other images than those that the order is then tested on.
+
+    Args:
+        path: the folder of a run with --strategy full --save-errors.
+        limit: only the first so many recorded images.
+
+    Returns:
+        order (the bands as text), cost and cost_even (expected evaluations an image, by this
+        reckoning), span (the largest difference of two errors on a draw), n_samples, run_id, and
+        parts: for each of the 20, its timesteps and its cost alone.
+
+    Raises:
+        UserError: the run has no errors.
+    """
+    recording = open_recording(path)
+    timesteps = recording.problem.timesteps
+    parts = np.array_split(np.arange(len(timesteps)), min(PARTS, len(timesteps)))
+    bands = [(a, b) for a in range(len(parts)) for b in range(a, len(parts))]
+    samples = recording.samples()[:limit]
+    costs = np.zeros(len(bands))
+    span = 0.0
+    for sample in samples:
+        differences, largest = _rivals(recording, sample.sample_id)
+        span = max(span, largest)
+        costs += [
+            _race_cost(differences[:, parts[a][0] : parts[b][-1] + 1], len(timesteps))
+            for a, b in bands
+        ]
+    costs /= len(samples)
+    best = int(np.argmin(costs))
+
+    def text(first: int, last: int) -> str:
+        return f"{timesteps[parts[first][0]]}-{timesteps[parts[last][-1]]}"
+
+    return {
+        "order": text(*bands[best]),
+        "cost": float(costs[best]),
+        "cost_even": float(costs[bands.index((0, len(parts) - 1))]),
+        "span": span,
+        "n_samples": len(samples),
+        "run_id": recording.manifest["run_id"],
+        "parts": [
+            {"timesteps": text(part, part), "cost": float(costs[bands.index((part, part))])}
+            for part in range(len(parts))
+        ],
+    }
+
+
+def _rivals(recording: Recording, sample_id: str) -> tuple[Floats, float]:
+    """Return float64 [C - 1, N], each other class's errors less the winner's, and the span.
+
+    A class is its best prompt by the mean over all draws.
+    """
+    errors: NDArray[np.float64] = recording.errors(sample_id).astype(np.float64)
+    order = np.argsort(errors.mean(axis=1), kind="stable")
+    _, first = np.unique(recording.problem.class_of_prompt[order], return_index=True)
+    best = errors[order[np.sort(first)]]
+    span = float((errors.max(axis=0) - errors.min(axis=0)).max())
+    return best[1:] - best[0], span
+
+
+def _race_cost(differences: Floats, n_draws: int) -> float:
+    """Return the evaluations that a race against these rivals is expected to take."""
+    rivals, n = differences.shape
+    if rivals == 0:
+        return 0.0
+    mean = differences.mean(axis=1)
+    steps = np.diff(differences, axis=1) if n > 1 else differences
+    variance = np.square(steps).mean(axis=1) / (2 if n > 1 else 1)
+    needed = np.full(rivals, float(n_draws))
+    right = mean > 0
+    needed[right] = np.minimum(n_draws, Z**2 * variance[right] / mean[right] ** 2)
+    needed = np.maximum(needed, 2)  # fewer have no variance
+    return float(needed.sum() + needed.max())

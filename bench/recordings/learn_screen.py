@@ -1,0 +1,95 @@
+"""Learn from recorded tables how far a screen must reach to keep the winner at a stated risk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import UserError
+from bench.inputs.draws import sub_grid
+from bench.recordings.recording import open_recording
+from bench.recordings.screening import conformal_quantile, distances
+
+SAMPLES = (2, 4, 8, 16, 32)  # draws of a screen that are tried
+RISKS = (0.1, 0.05, 0.02, 0.01)
+RECALL = (1, 2, 3, 5, 8)  # how often the winner is among the first so many
+
+
+def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
+    """Find the `reach` at which a screen keeps the exhaustive winner, for several risks.
+
+    For each recorded image, the *distance* of the exhaustive winner is how far its first-order
+    score lies above the lowest, in standard deviations of all prompts' scores. The reach for a
+    risk is the conformal quantile of these distances: a screen that keeps all prompts within it
+    loses the winner of a new image with probability `risk` at most, if that image is exchangeable
+    with the recorded ones. So learn from images that were drawn as the later ones are, and never
+    from these.
+
+    Args:
+        path: the folder of a run with --strategy full-linearised --save-errors.
+        limit: only the first so many recorded images.
+
+    Returns:
+        run_id, n_samples, linearisation_cost (of a draw, in evaluations), and screens: for each
+        number of draws its samples, recall (share of images whose winner is among the first 1, 2,
+        3, 5, 8), and by risk (as text) the reach (None: too few images for that risk) and the mean
+        number of prompts that it kept here.
+
+    Raises:
+        UserError: the run has no first-order errors.
+    """
+    recording = open_recording(path)
+    if not recording.problem.can_linearise:
+        raise UserError(
+            f"{path} holds no first-order errors. Record them once with:"
+            f" bench run {recording.manifest['dataset']['name']} --strategy full-linearised"
+            " --save-errors"
+        )
+    counts = [n for n in SAMPLES if n <= recording.n_draws]
+    scores: dict[int, list[Any]] = {n: [] for n in counts}
+    winners = []
+    for sample in recording.samples()[:limit]:
+        tables = recording.tables(sample.sample_id)
+        winners.append(int(tables.errors.astype(np.float64).mean(axis=1).argmin()))
+        first_order = at_the_mean(tables.first_order)
+        for n in counts:
+            drawn = first_order[:, sub_grid(n, recording.n_draws)]
+            scores[n].append(drawn.astype(np.float64).mean(axis=1))
+    return {
+        "run_id": recording.manifest["run_id"],
+        "n_samples": len(winners),
+        "linearisation_cost": recording.linearisation_cost,
+        "screens": [_screen(n, np.stack(scores[n]), np.array(winners)) for n in counts],
+    }
+
+
+def at_the_mean(first_order: Any) -> Any:
+    """Return the table, float32 [P, N], that was linearised at the mean of the prompts.
+
+    Raises:
+        UserError: there is none, or it lacks a draw.
+    """
+    for mixture, table in first_order:
+        if np.allclose(mixture, mixture[0]) and not np.isnan(table).any():
+            return table
+    raise UserError("Not every draw was linearised at the mean of the prompts.")
+
+
+def _screen(samples: int, scores: Any, winners: Any) -> dict[str, Any]:
+    images = np.arange(len(winners))
+    ahead = (scores < scores[images, winners][:, None]).sum(axis=1)
+    far = np.stack([distances(row) for row in scores])
+    reaches = {risk: conformal_quantile(far[images, winners], risk) for risk in RISKS}
+    return {
+        "samples": samples,
+        "recall": {str(k): float((ahead < k).mean()) for k in RECALL},
+        "risks": {
+            str(risk): {
+                "reach": reach if np.isfinite(reach) else None,
+                "kept": float((far <= reach).sum(axis=1).mean()),
+            }
+            for risk, reach in reaches.items()
+        },
+    }

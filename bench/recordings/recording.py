@@ -1,0 +1,153 @@
+"""Recordings: runs that kept the error of every cell, for strategies to be replayed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.dataset import Sample
+from bench.contracts.strategy import Evaluate, Linearise, Problem
+from bench.errors import UserError
+from bench.store.cells import part_path, read_cells, read_timesteps
+from bench.store.first_order import FirstOrder, read_first_order
+from bench.store.folder import asked_records, read_manifest
+from bench.store.records import Record
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All that was recorded of one image.
+
+    Attributes:
+        errors: float32 [P, N].
+        first_order: first-order errors, float32 [P, N], by mixture; NaN where there are none.
+        linearisation_cost: of one draw, in evaluations.
+    """
+
+    errors: NDArray[np.float32]
+    first_order: FirstOrder = field(default_factory=list)
+    linearisation_cost: float = 0.0
+
+    def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
+        """Return what was asked for, float32 [prompts, draws].
+
+        Raises:
+            UserError: a linearisation that was not recorded.
+        """
+        if isinstance(request, Evaluate):
+            return self.errors[np.ix_(request.prompts, request.draws)]
+        for mixture, values in self.first_order:
+            found = values[:, request.draws]
+            if np.allclose(mixture, request.mixture) and not np.isnan(found).any():
+                return found
+        raise UserError(
+            "The strategy asks for a linearisation that was not recorded. A run with --strategy"
+            " full-linearised --save-errors records those at the mean of the prompts; others need"
+            " the model."
+        )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run whose strategy evaluated every cell and that kept the errors.
+
+    Attributes:
+        path: its folder.
+        manifest: its manifest.
+        records: the decided images, in the order of the manifest.
+        problem: the question every image asked.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    records: tuple[Record, ...]
+    problem: Problem
+
+    @property
+    def n_draws(self) -> int:
+        """N, the draws recorded."""
+        return len(self.problem.timesteps)
+
+    def samples(self, sample_ids: Iterable[str] | None = None) -> list[Sample]:
+        """Return samples with id and label, without their images; None: all."""
+        labels = {record["sample_id"]: record["label"] for record in self.records}
+        return [Sample(i, labels[i], {}) for i in (labels if sample_ids is None else sample_ids)]
+
+    @cached_property
+    def linearisation_cost(self) -> float:
+        """What one linearised draw cost where it was recorded, in evaluations."""
+        draws = sum(record.get("linearisations", 0) for record in self.records)
+        extra = sum(r.get("equivalents", r["evaluations"]) - r["evaluations"] for r in self.records)
+        return extra / draws if draws else 0.0
+
+    def tables(self, sample_id: str) -> Tables:
+        """Return all that was recorded of one image.
+
+        Raises:
+            UserError: some of it is missing.
+        """
+        errors = self.errors(sample_id)
+        if not self.problem.can_linearise:
+            return Tables(errors)
+        try:
+            first_order = read_first_order(self.path / "first_order", sample_id, errors.shape)
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.path} holds no first-order errors of sample {sample_id!r}."
+            ) from None
+        return Tables(errors, first_order, self.linearisation_cost)
+
+    def errors(self, sample_id: str) -> NDArray[np.float32]:
+        """Return one image's errors, float32 [P, N].
+
+        Raises:
+            UserError: some are missing.
+        """
+        shape = (len(self.problem.class_of_prompt), self.n_draws)
+        try:
+            errors = read_cells(self.path / "errors", sample_id, shape)
+        except FileNotFoundError:
+            raise UserError(f"{self.path} holds no errors of sample {sample_id!r}.") from None
+        if np.isnan(errors).any():
+            raise UserError(
+                f"{self.path} does not hold every cell of sample {sample_id!r}; a replay needs a"
+                " run with --strategy full --save-errors."
+            )
+        return errors
+
+
+def open_recording(path: Path) -> Recording:
+    """Open a run to be replayed.
+
+    Raises:
+        UserError: it kept no errors, or is no run.
+    """
+    manifest = read_manifest(path)
+    folder = path / "errors"
+    records = [
+        record
+        for record in asked_records(path, manifest)
+        if record["error"] is None and part_path(folder, record["sample_id"]).is_file()
+    ]
+    if not records:
+        raise UserError(
+            f"{path} holds no recorded errors. Record them once with:"
+            f" bench run {manifest['dataset']['name']} --strategy full --save-errors"
+        )
+    # A classifier backbone has one draw, whatever its strategy's parameter says.
+    draws = manifest["strategy"]["params"]["draws"] if manifest["identity"]["scoring"] else 1
+    timesteps = read_timesteps(folder, records[0]["sample_id"], draws)
+    classes = np.array([index for _, index in manifest["prompts"]], dtype=np.int64)
+    seed = manifest["identity"]["seed"]
+    problem = Problem(classes, timesteps, np.ones(len(timesteps)), seed)
+    if part_path(path / "first_order", records[0]["sample_id"]).is_file():
+        problem = replace(problem, can_linearise=True)
+    recording = Recording(path, manifest, tuple(records), problem)
+    recording.errors(records[0]["sample_id"])  # refuses a run that skipped cells, before the work
+    return recording

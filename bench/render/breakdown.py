@@ -1,0 +1,198 @@
+"""What the figures show, as numbers: by class, by confidence, by timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.strategy import Floats
+from bench.inputs.data import limited
+from bench.render.runs import RunData
+from bench.stats.calibration import BINS
+from bench.stats.metrics import accuracy_interval
+from bench.store.cells import read_cells, read_timesteps
+from bench.store.records import Record
+
+CURVE_BINS = 40  # of timesteps
+CURVE_IMAGES = 300  # a fair subset of them is enough for a mean, and 200,000 files are not read
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """One class: its images, and how many of them are predicted right.
+
+    `recall` is None where the class has no image, `precision` where it was never predicted.
+    """
+
+    name: str
+    n: int
+    right: int
+    recall: float | None
+    interval: tuple[float, float] | None
+    precision: float | None
+
+
+def by_class(matrix: NDArray[np.int64], run: RunData) -> list[ClassShare]:
+    """Return each class's recall with its 95 % Wilson interval, and its precision.
+
+    Args:
+        matrix: int64 [true, predicted], the confusion counts.
+        run: the run; its failed images count in a class's `n`.
+    """
+    counts = np.bincount(run.true, minlength=len(run.classes))
+    said = matrix.sum(axis=0)
+    shares = []
+    for index, name in enumerate(run.classes):
+        n, right = int(counts[index]), int(matrix[index, index])
+        shares.append(
+            ClassShare(
+                name,
+                n,
+                right,
+                right / n if n else None,
+                accuracy_interval(right, n) if n else None,
+                right / int(said[index]) if said[index] else None,
+            )
+        )
+    return shares
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The images with a confidence from `low` to `high`; means are None where there are none."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+    interval: tuple[float, float] | None
+
+
+def by_confidence(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
+    """Return equally wide bins of confidence, as in `calibration_error`.
+
+    Args:
+        confidence: float64 [n], from 0 to 1.
+        correct: bool [n].
+    """
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = []
+    for index in range(BINS):
+        inside = bin_of == index
+        n, right = int(inside.sum()), int(correct[inside].sum())
+        bins.append(
+            Bin(
+                index / BINS,
+                (index + 1) / BINS,
+                n,
+                float(confidence[inside].mean()) if n else None,
+                right / n if n else None,
+                accuracy_interval(right, n) if n else None,
+            )
+        )
+    return bins
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Error by timestep, float64 [B] each: means over images of their means in a bin.
+
+    Attributes:
+        timestep: the mean of the bin's timesteps.
+        true: the error of the true class.
+        wrong: that of the best wrong class.
+        gap: wrong minus true; positive where the timestep tells the truth.
+        gap_stderr: the standard error of the gap, over images.
+        n_images: how many images were read.
+    """
+
+    timestep: Floats
+    true: Floats
+    wrong: Floats
+    gap: Floats
+    gap_stderr: Floats
+    n_images: int
+
+
+def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
+    """Return the errors by timestep, from the cells in which both classes were evaluated.
+
+    None where the run kept no errors, or where it has a single timestep.
+    """
+    folder = run.path / "errors"
+    if not folder.is_dir():
+        return None
+    records = {r["sample_id"]: r for r in run.records if r["error"] is None}
+    chosen = limited(list(records), [r["label"] for r in records.values()], most)
+    classes = np.array([index for _, index in run.manifest["prompts"]], dtype=np.int64)
+    pairs, steps = [], []
+    for sample_id in chosen:
+        try:
+            timesteps = read_timesteps(folder, sample_id, 0)
+            errors = read_cells(folder, sample_id, (len(classes), len(timesteps)))
+        except FileNotFoundError:
+            continue
+        pair = _true_and_wrong(records[sample_id], errors, classes)
+        if pair is not None:
+            pairs.append(pair)
+            steps.append(timesteps)
+    return _curves(pairs, steps) if pairs else None
+
+
+def _true_and_wrong(
+    record: Record, errors: NDArray[np.float32], classes: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    """Return float32 [2, N]: the errors of the true class and of the best wrong one."""
+    wrong = next((entry[0] for entry in record["top"] if entry[0] != record["label"]), None)
+    if wrong is None:
+        return None
+    return np.stack([_best_prompt(errors[classes == c]) for c in (record["label"], wrong)])
+
+
+def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the row with the smallest mean, among those with the most cells."""
+    cells = np.isfinite(errors).sum(axis=1)
+    means = np.nansum(errors, axis=1) / np.maximum(cells, 1)
+    best: NDArray[np.float32] = errors[np.where(cells == cells.max(), means, np.inf).argmin()]
+    return best
+
+
+def _curves(
+    pairs: Sequence[NDArray[np.float32]], steps: Sequence[NDArray[np.int64]]
+) -> Curves | None:
+    distinct = np.unique(np.concatenate(steps))
+    distinct = distinct[distinct >= 0]
+    n_bins = min(CURVE_BINS, len(distinct))
+    if n_bins < 2:
+        return None
+    # As many distinct timesteps in one bin as in another, whatever their spacing.
+    bin_of_step = np.arange(len(distinct)) * n_bins // len(distinct)
+    middles = np.bincount(bin_of_step, weights=distinct) / np.bincount(bin_of_step)
+    means = np.full((len(pairs), 2, n_bins), np.nan)
+    for means_of, pair, timesteps in zip(means, pairs, steps, strict=True):
+        both = np.isfinite(pair).all(axis=0)
+        bin_of = bin_of_step[np.searchsorted(distinct, timesteps[both])]
+        count = np.bincount(bin_of, minlength=n_bins)
+        for row, errors in zip(means_of, pair, strict=True):
+            sums = np.bincount(bin_of, weights=errors[both], minlength=n_bins)
+            row[count > 0] = sums[count > 0] / count[count > 0]
+    n = np.isfinite(means[:, 0]).sum(axis=0)
+    seen = n > 0
+    if not seen.any():
+        return None
+    means, n = means[:, :, seen], n[seen]
+    gaps = means[:, 1] - means[:, 0]
+    gap = np.nanmean(gaps, axis=0)
+    variance = np.nansum((gaps - gap) ** 2, axis=0) / np.maximum(n - 1, 1)
+    return Curves(
+        middles[seen],
+        np.nanmean(means[:, 0], axis=0),
+        np.nanmean(means[:, 1], axis=0),
+        gap,
+        np.sqrt(variance / n),
+        len(pairs),
+    )

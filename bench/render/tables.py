@@ -1,0 +1,178 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bench.boards.formats import assignments, drawn, provenance
+from bench.stats.metrics import worst_confusions
+from bench.store.decisions import read_decisions
+from bench.store.folder import draw_plan, read_manifest, read_records, read_summary
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str = "",
+    right: Collection[str] = (),
+) -> None:
+    """Print a table on stdout; numbers, and the columns named in `right`, stand right."""
+    grid = Table(title=title or None, title_justify="left", header_style="bold")
+    for position, column in enumerate(columns):
+        numbers = all(isinstance(row[position], int | float) for row in rows) and bool(rows)
+        grid.add_column(
+            column, justify="right" if numbers or column in right else "left", overflow="fold"
+        )
+    for row in rows:
+        grid.add_row(*[_cell(value) for value in row])
+    Console().print(grid)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def print_run(path: str | Path, resumed: str | None = None) -> None:
+    """Print a run: what it is, its metrics with interval, worst confusions, cost and place."""
+    path = Path(path)
+    console = Console()
+    manifest, summary = read_manifest(path), read_summary(path)
+    decided = read_decisions(path, manifest)
+    if resumed == "complete":
+        console.print("This run is complete; --fresh would start it over.", style="dim")
+    console.print(f"[bold]{manifest['run_id']}[/]", highlight=False)
+    console.print(_description(manifest, len(decided)), highlight=False)
+    if summary is None:
+        console.print(
+            f"Not complete: {len(decided)} of {len(manifest['samples'])} images are decided; the"
+            " same `bench run` goes on.",
+            style="yellow",
+        )
+        return
+    if len(decided) != summary["dataset"]["n_samples"]:
+        console.print(
+            f"A larger run is under way: {len(decided)} of {len(manifest['samples'])} images are"
+            f" decided. The metrics are of the {summary['dataset']['n_samples']} before.",
+            style="yellow",
+        )
+    values = summary["metrics"]
+    low, high = values["accuracy_ci95"]
+    rows = [["accuracy", f"{values['accuracy']:.4f}  (95 % interval {low:.4f} – {high:.4f})"]]
+    rows += [
+        [name.replace("_", " "), f"{values[name]:.4f}"]
+        for name in values
+        if not name.startswith("accuracy")
+    ]
+    table(["metric", "value"], rows)
+    confusions = worst_confusions(decided, manifest["classes"])
+    if confusions:
+        table(["true", "predicted", "images"], confusions, title="Worst confusions")
+    _print_cost(console, summary["cost"])
+    if summary["failed_samples"]:
+        sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()
+        console.print(
+            f"{summary['failed_samples']} images failed and count as wrong, such as"
+            f" {sample_id}: {read_records(path)[sample_id]['error']}",
+            style="yellow",
+            highlight=False,
+        )
+    console.print(f"Results: {path}", highlight=False, soft_wrap=True)
+    for picture in sorted(path.glob("*.png")):
+        console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+
+
+def _description(manifest: Mapping[str, Any], decided: int) -> str:
+    dataset, backbone, strategy = (manifest[k] for k in ("dataset", "backbone", "strategy"))
+    return (
+        f"{dataset['name']}/{dataset['split']}: {decided} of {dataset['n_total']} images,"
+        f" {len(manifest['classes'])} classes · {backbone['name']}"
+        f" ({provenance(backbone['trained_on'])}, {backbone['dtype']})"
+        f" · {strategy['name']} {assignments(strategy['params'])}"
+        + "".join(f" · {note}" for note in drawn(draw_plan(manifest)))
+        + (f" · replayed from {manifest['replayed_from']}" if "replayed_from" in manifest else "")
+    )
+
+
+def print_statistics(found: Mapping[str, Any]) -> None:
+    """Print what `bench.stats.intervals.statistics` returned, but for the metrics."""
+    rows = [
+        [
+            row["class"],
+            row["n"],
+            row["predicted"],
+            f"{row['precision']:.3f}",
+            None if row["recall"] is None else f"{row['recall']:.3f}",
+            "–".join(f"{end:.3f}" for end in row["recall_ci95"] or ()) or None,
+            f"{row['f1']:.3f}",
+        ]
+        for row in found["per_class"]
+    ]
+    table(["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"], rows)
+    if calibration := found["calibration"]:
+        rows = [
+            [f"{b['low']:.1f}–{b['high']:.1f}", b["n"], b["confidence"], b["accuracy"]]
+            for b in calibration["bins"]
+            if b["n"]
+        ]
+        title = f"Calibration: ECE {calibration['ece']:.4f} over {calibration['n']:,} images"
+        table(["confidence", "n", "mean confidence", "accuracy"], rows, title=title)
+    if stability := found["stability"]:
+        Console().print(
+            f"Another seed: {stability['expected_flips']:.1f} of {stability['n']:,} decisions"
+            f" would be expected to flip ({stability['doubtful']:,} have a chance above 5 %);"
+            f" the accuracy's standard error over seeds is {stability['accuracy_stderr']:.4f}.",
+            highlight=False,
+        )
+
+
+def _print_cost(console: Console, cost: Mapping[str, Any]) -> None:
+    rate = cost["images_per_second"]
+    text = f"Cost: {cost['evaluations_per_image']:,.1f} evaluations an image"
+    if cost.get("linearisations"):
+        text = (
+            f"Cost: {cost['evaluation_equivalents_per_image']:,.1f} evaluation equivalents an image"
+            f" ({cost['evaluations']:,} evaluations, {cost['linearisations']:,} linearisations)"
+        )
+    if rate:
+        text += f", {cost['seconds']:,.1f} s scoring ({rate:.2f} images/s)"
+    console.print(f"{text}, {cost['total_seconds']:,.1f} s in all", highlight=False)
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what a run would be and cost."""
+    least = plan["evaluations_per_image_at_least"]
+    share = 1.0 if least is None else least / plan["evaluations_per_image"]
+    rows = [
+        ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
+        for name, value in plan.items()
+        if not name.endswith("_at_least")
+    ]
+    table(["plan", ""], rows)
+
+
+def _plan_cell(name: str, value: Any, share: float) -> str:
+    """Return a value of a plan; a cost, whose least is `share` of it, as a range."""
+    if isinstance(value, Mapping):
+        return assignments(value)
+    if value is None or name not in ("evaluations_per_image", "evaluations", "tflop", "seconds"):
+        return _cell(value)
+    written = _duration if name == "seconds" else "{:,.0f}".format
+    least, most = written(value * share), written(value)
+    return most if share == 1 else f"{least} to {most}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.1f} {name}"
+    return f"{seconds:,.0f} seconds"

@@ -1,1 +1,0 @@
-"""What people look at before they read: pictures of a run."""

@@ -1,0 +1,107 @@
+"""The manifest: what a run is, its identity, its samples, and where it was made."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.discovery.loading import load_plugins
+from bench.inputs.data import Split, limited
+from bench.inputs.draws import read_noise
+from bench.inputs.prompts import Prompts
+from bench.inputs.weights import Weights
+from bench.machine.environment import environment
+from bench.running.resolve import Resolved
+from bench.running.settings import RunConfig
+from bench.store import identity as ids
+from bench.store.folder import MANIFEST_FORMAT
+
+
+def make_manifest(
+    resolved: Resolved, split: Split, prompts: Prompts, weights: Weights | None
+) -> dict[str, Any]:
+    """Return what the run is: identity, settings, samples, and where it was made."""
+    config = resolved.config
+    scoring: dict[str, Any] = {}
+    if resolved.backbone.scorer == "denoiser":
+        scoring = {
+            "loss": config.loss,
+            "space": config.space,
+            "draw_plan": resolved.draw_plan,
+            "noise": f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
+        }
+    strategy = {
+        "name": resolved.strategy_spec.name,
+        "version": resolved.strategy_spec.version,
+        "params": dict(resolved.strategy_parameters),
+    }
+    identity = {
+        "version": ids.IDENTITY_VERSION,
+        "dataset": {
+            "name": resolved.dataset.name,
+            "version": split.version,
+            "split": split.split,
+            "fingerprint": split.fingerprint,
+        },
+        "prompts": ids.digest({"texts": prompts.texts, "classes": prompts.class_of_prompt}),
+        "backbone": {
+            "name": resolved.backbone.name,
+            "version": resolved.backbone.version,
+            "weights": weights.fingerprint if weights else None,
+            "dtype": config.dtype,
+            "parameters": dict(resolved.backbone_parameters),
+            **_rounding(config),
+        },
+        "scoring": scoring,
+        "strategy": strategy,
+        "seed": config.seed,
+    }
+    return {
+        "format": MANIFEST_FORMAT,
+        "run_id": ids.run_id(
+            split.name, resolved.backbone_name, resolved.strategy_spec.name, identity
+        ),
+        "identity": identity,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config.model_dump(),
+        "dataset": {
+            "name": split.name,
+            "version": split.version,
+            "split": split.split,
+            "n_total": len(split.sample_ids),
+        },
+        "backbone": {
+            "name": resolved.backbone_name,
+            "version": resolved.backbone.version,
+            "weights": weights.location if weights else None,
+            "revision": weights.revision if weights else None,
+            "dtype": config.dtype,
+            "trained_on": resolved.trained_on,
+        },
+        "strategy": strategy,
+        "classes": list(split.classes),
+        "prompts": [list(row) for row in zip(prompts.texts, prompts.class_of_prompt, strict=True)],
+        "samples": limited(split.sample_ids, split.labels, config.limit),
+        "environment": environment(load_plugins().versions()),
+    }
+
+
+def _rounding(config: RunConfig) -> dict[str, Any]:
+    """Return the switches that enter the identity.
+
+    In float32 the layout, the kernel and compilation move the last digits, as the batch size does,
+    and no decision; in half precision they round at other places and enter it. Only what differs
+    from the default is there, so that a new switch leaves the runs made before it as they are.
+    """
+    switches = ["tf32"] if config.dtype == "float32" else ["tf32", "compile", "layout", "attention"]
+    fields = RunConfig.model_fields
+    return {
+        name: value for name in switches if (value := getattr(config, name)) != fields[name].default
+    }
+
+
+def _noise_hash(resolved: Resolved) -> str:
+    bank = read_noise(Path(str(resolved.config.noise)), resolved.strategy_parameters["draws"])
+    return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"

@@ -1,0 +1,171 @@
+"""From names to things: which specs, which strategy, which settings. Loads nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
+from bench.contracts.strategy import Strategy
+from bench.discovery.loading import Plugins, load_plugins
+from bench.discovery.registry import Registry, SpecT
+from bench.errors import UserError
+from bench.inputs.data import FOLDER, slug
+from bench.running.settings import RunConfig
+
+UNKNOWN = "unknown"  # what weights of the user's own were trained on
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run's names, resolved and checked.
+
+    Attributes:
+        config: the settings; `data_dir` and `weights` filled in where a path was the name.
+        backbone_name: how the run calls the backbone: the spec's name, or its folder's.
+        trained_on: `dataset/split`, None for zero-shot, `unknown` for weights of the user's own.
+        strategy: made from its parameters.
+        draw_plan: the user's, or the backbone's.
+    """
+
+    config: RunConfig
+    dataset: DatasetSpec
+    backbone: BackboneSpec
+    backbone_name: str
+    backbone_parameters: Mapping[str, Any]
+    trained_on: str | None
+    strategy_spec: StrategySpec
+    strategy_parameters: Mapping[str, Any]
+    strategy: Strategy
+    draw_plan: str
+
+
+def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
+    """Resolve every name of `config`.
+
+    Args:
+        config: the settings.
+        dataset: instead of the registered one that `config` names.
+
+    Raises:
+        UserError: a name, a parameter or a combination that cannot work.
+    """
+    plugins = load_plugins()
+    if dataset is None:
+        config, dataset = resolve_dataset(config, plugins)
+    config, backbone = resolve_backbone(config, dataset, plugins)
+    if config.template and config.prompts:
+        raise UserError(
+            "--template and --prompts exclude each other: the file holds whole prompts."
+        )
+    own_weights = config.weights is not None
+    strategy_spec, parameters, strategy = _strategy(config, backbone, plugins)
+    return Resolved(
+        config=config,
+        dataset=dataset,
+        backbone=backbone,
+        backbone_name=slug(str(config.weights)) if backbone.name == FOLDER else backbone.name,
+        backbone_parameters=_backbone_parameters(config, backbone),
+        trained_on=UNKNOWN if own_weights else backbone.trained_on,
+        strategy_spec=strategy_spec,
+        strategy_parameters=parameters,
+        strategy=strategy,
+        draw_plan=config.plan or backbone.plan,
+    )
+
+
+def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, DatasetSpec]:
+    """Find the dataset; a value with a slash is a folder."""
+    if is_path(config.dataset):
+        config = config.model_copy(update={"dataset": FOLDER, "data_dir": config.dataset})
+    spec = _get(plugins.datasets, config.dataset)
+    if spec.name == FOLDER and not config.data_dir:
+        raise UserError("Dataset 'folder' needs --data-dir FOLDER; or name the folder itself.")
+    if config.data_dir is not None and not Path(config.data_dir).exists():
+        raise UserError(f"The data folder {config.data_dir} does not exist.")
+    return config, spec
+
+
+def resolve_backbone(
+    config: RunConfig, dataset: DatasetSpec | None, plugins: Plugins
+) -> tuple[RunConfig, BackboneSpec]:
+    """Find the backbone: the one named, the dataset's, or the default one."""
+    name = config.backbone or (dataset.backbone if dataset else None)
+    if name is None:
+        name = _default(plugins.backbones).name
+    if is_path(name):
+        if config.weights:
+            raise UserError("--weights goes with a registered backbone, not with a folder.")
+        config = config.model_copy(update={"weights": name})
+        name = FOLDER
+    spec = _get(plugins.backbones, name)
+    if spec.name == FOLDER and not config.weights:
+        raise UserError("Backbone 'folder' needs --weights FOLDER; or name the folder itself.")
+    return config.model_copy(update={"backbone": name}), spec
+
+
+def is_path(name: str) -> bool:
+    """Tell a folder from a registered name: a value with a slash, or `.`, `..`."""
+    return "/" in name or "\\" in name or name in (".", "..")
+
+
+def _get(registry: Registry[SpecT], name: str) -> SpecT:
+    try:
+        return registry.get(name)
+    except UserError as error:
+        if Path(name).is_dir():
+            raise UserError(f"{error}\nFor the folder of that name, write ./{name}") from None
+        raise
+
+
+def _default(registry: Registry[Any]) -> Any:
+    for spec in registry:
+        if spec.default:
+            return spec
+    kind = registry.kind.kind
+    raise UserError(f"No {kind} is marked as the default; name one with --{kind}.")
+
+
+def _backbone_parameters(config: RunConfig, spec: BackboneSpec) -> dict[str, Any]:
+    """Return the backbone's parameters with the options that set one."""
+    given = {
+        name: value
+        for name in ("normalize", "resolution")
+        if (value := getattr(config, name)) is not None
+    }
+    for name in given:
+        if name not in spec.parameters:
+            raise UserError(f"Backbone {spec.name!r} has no choice of --{name}.")
+    return spec.resolve_parameters(given)
+
+
+def _strategy(
+    config: RunConfig, backbone: BackboneSpec, plugins: Plugins
+) -> tuple[StrategySpec, dict[str, Any], Strategy]:
+    given = dict(config.params)
+    if config.strategy is not None:
+        spec = plugins.strategies.get(config.strategy)
+    elif backbone.strategy is not None:
+        spec = plugins.strategies.get(backbone.strategy)
+        given = {**backbone.strategy_parameters, **given}
+    else:
+        spec = _default(plugins.strategies)
+    return spec, *make_strategy(spec, given)
+
+
+def make_strategy(spec: StrategySpec, given: Mapping[str, Any]) -> tuple[dict[str, Any], Strategy]:
+    """Return the strategy made from the parameters given, and all parameters with their values.
+
+    Raises:
+        UserError: a parameter is unknown, or its value makes no sense.
+    """
+    parameters = spec.resolve_parameters(given)
+    target = spec.load()
+    try:
+        strategy: Strategy = target(**parameters)
+    except ValueError as error:
+        raise UserError(f"Strategy {spec.name!r}: {error}.") from None
+    draws = getattr(strategy, "draws", parameters.get("draws", 500))
+    return {**parameters, **getattr(strategy, "settled", {}), "draws": draws}, strategy

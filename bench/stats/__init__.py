@@ -1,0 +1,1 @@
+"""Statistics of decided images: metrics, intervals, calibration and comparison."""

@@ -1,0 +1,130 @@
+"""Is a decision right as often as its confidence says?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.strategy import Floats
+from bench.store.decisions import Decided, as_decisions
+from bench.store.records import Record
+
+BINS = 10
+FOLDS = 10
+TEMPERATURES = np.logspace(-6, 2, 81)  # in units of the score
+
+
+def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Return the bins of a reliability diagram, ten equally wide ones from 0 to 1.
+
+    Args:
+        confidence: float64 [n], from 0 to 1.
+        correct: bool [n].
+
+    Returns:
+        low, high, n, and mean confidence and accuracy of the bin's images, None where it is empty.
+    """
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    n = np.bincount(bin_of, minlength=BINS)
+    said, right = (np.bincount(bin_of, weights=w, minlength=BINS) for w in (confidence, correct))
+    return [
+        {
+            "low": i / BINS,
+            "high": (i + 1) / BINS,
+            "n": int(n[i]),
+            "confidence": float(said[i] / n[i]) if n[i] else None,
+            "accuracy": float(right[i] / n[i]) if n[i] else None,
+        }
+        for i in range(BINS)
+    ]
+
+
+def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
+    """Return the expected calibration error (Naeini et al., AAAI 2015).
+
+    The mean over equally wide bins of |mean confidence - accuracy|, weighted by their images.
+
+    Args:
+        confidence: float64 [n], from 0 to 1.
+        correct: bool [n].
+    """
+    full = [b for b in reliability(confidence, correct) if b["n"]]
+    gaps = [b["n"] * abs(b["confidence"] - b["accuracy"]) for b in full]
+    return float(sum(gaps) / len(confidence))
+
+
+def calibration(decided: Decided) -> dict[str, Any] | None:
+    """Return ece, n and the reliability bins of the strategy's own confidence.
+
+    Over the images that have one; None where none has (a strategy need not claim any).
+    """
+    decided = as_decisions(decided)
+    known = np.isfinite(decided.confidence)
+    if not known.any():
+        return None
+    confidence, correct = decided.confidence[known], decided.correct[known]
+    return {
+        "ece": calibration_error(confidence, correct),
+        "n": int(known.sum()),
+        "bins": reliability(confidence, correct),
+    }
+
+
+def confidence_error(decided: Decided) -> float:
+    """Return the calibration error of the strategy's own confidence; 0 for a failed image."""
+    decided = as_decisions(decided)
+    return calibration_error(np.nan_to_num(decided.confidence), decided.correct)
+
+
+def effort_error(decided: Decided) -> float | None:
+    """Return the calibration error of a confidence read off the evaluations until the decision.
+
+    A race that decides soon was sure. How sure, is learned by isotonic regression (accuracy does
+    not rise with the evaluations) from the images of the other nine of ten folds.
+    None where every image cost the same, or there are fewer than two images a fold.
+    """
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.model_selection import KFold, cross_val_predict
+
+    decided = as_decisions(decided)
+    evaluations = decided.evaluations.astype(np.float64)
+    if len(decided) < 2 * FOLDS or (evaluations == evaluations[0]).all():
+        return None
+    confidence = cross_val_predict(
+        IsotonicRegression(increasing=False, out_of_bounds="clip"),
+        evaluations,
+        decided.correct.astype(np.float64),
+        cv=KFold(FOLDS, shuffle=True, random_state=0),
+    )
+    return calibration_error(confidence, decided.correct)
+
+
+def softmax_error(records: Sequence[Record]) -> float | None:
+    """Return the calibration error of a softmax over minus the scores of the record's top classes.
+
+    None where the classes of an image had different draws, as after an elimination: their scores
+    are means over different timesteps then, and do not compare.
+    Scores have no natural scale, so the temperature is the one that suits these very images best
+    (the highest likelihood of their labels): this favours the softmax, it is a bound for it.
+    """
+    scored = [r for r in records if r["top"]]
+    width = max((len(r["top"]) for r in scored), default=0)
+    if not width or any(len({draws for *_, draws in r["top"]}) > 1 for r in scored):
+        return None
+    gaps = np.full((len(scored), width), np.inf)  # of each class's score to the winner's
+    hit = np.zeros((len(scored), width), dtype=bool)
+    for row, record in enumerate(scored):
+        for place, (index, score, _) in enumerate(record["top"]):
+            gaps[row, place] = np.inf if score is None else score - record["top"][0][1]
+            hit[row, place] = index == record["label"]
+    likelihood, confidence = -np.inf, np.zeros(len(scored))
+    for temperature in TEMPERATURES:
+        shares = np.exp(np.clip(-gaps / temperature, -np.inf, 50.0))
+        shares /= shares.sum(axis=1, keepdims=True)
+        logs = np.log(np.maximum((shares * hit).sum(axis=1), 1e-12)).mean()
+        if logs > likelihood:
+            likelihood, confidence = logs, shares[:, 0]
+    return calibration_error(confidence, hit[:, 0])

@@ -1,0 +1,91 @@
+"""200,000 samples: seconds, CPU seconds and memory of listing, comparing and showing runs.
+
+    python benchmarks/many_samples.py [SAMPLES] [CLASSES] [RUNS]
+
+Writes synthetic runs in the real format (ten classes in each line's `top`) into a temporary
+folder, with accuracies so close that the leaderboard must pair them sample by sample, and calls
+the commands as a user does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from helpers.runs import a_manifest
+
+from bench.stats.metrics import summarize
+from bench.store.decisions import read_decisions
+from bench.store.folder import to_json
+
+
+def write_run(results: Path, seed: int, samples: int, classes: int) -> Path:
+    """Write a complete run quickly: the same bytes as the store writes, without its flushes."""
+    ids = [f"image-{i:07d}" for i in range(samples)]
+    manifest = a_manifest(ids, n_classes=classes, seed=seed)
+    path = results / manifest["run_id"]
+    path.mkdir(parents=True)
+    (path / "manifest.json").write_text(to_json(manifest))
+    rng = np.random.default_rng(seed)
+    right = rng.random(samples) < 0.7
+    with (path / "samples.jsonl").open("w") as file:
+        for i, sample_id in enumerate(ids):
+            label = i % classes
+            said = label if right[i] else (label + 1) % classes
+            top = [[(said + j) % classes, 0.0679379274 + j / 1000, 250] for j in range(10)]
+            record = {
+                "sample_id": sample_id,
+                "label": label,
+                "prediction": said,
+                "score": 0.0679379274,
+                "margin": 0.001,
+                "margin_stderr": 0.000546263,
+                "confidence": 0.966,
+                "evaluations": 2500,
+                "top": top,
+                "seconds": 0.0123,
+                "error": None,
+            }
+            file.write(json.dumps(record) + "\n")
+    decided = read_decisions(path, manifest, top=True)
+    (path / "summary.json").write_text(to_json(summarize(manifest, decided, 1.0, None)))
+    return path
+
+
+def measure(*arguments: str) -> None:
+    """Call a command and print what it took."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "bench", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, arguments
+    wall, cpu = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+    print(f"{arguments[0]:12} {wall:5.2f} s, {cpu:5.2f} s CPU, {usage.ru_maxrss / 1024:6.0f} MB")
+
+
+def main(samples: int = 200_000, classes: int = 1_000, runs: int = 3) -> None:
+    """Make the runs and measure each command."""
+    with tempfile.TemporaryDirectory() as folder:
+        # In a process of its own: a child's peak memory begins with its parent's.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            work = [pool.submit(write_run, Path(folder), s, samples, classes) for s in range(runs)]
+            paths = [made.result() for made in work]
+        size = (paths[0] / "samples.jsonl").stat().st_size
+        print(f"{runs} runs of {samples:,} samples × {classes:,} classes, {size / 1e6:.0f} MB each")
+        measure("leaderboard", "--results", folder)
+        measure("compare", str(paths[0]), str(paths[1]))
+        measure("show", str(paths[0]), "--statistics")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

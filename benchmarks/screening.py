@@ -1,0 +1,189 @@
+"""All evidence on screening for one backbone and data set, from recording to the Pareto front.
+
+    python benchmarks/screening.py digits --draws 250 --train 200 --test 360 --out FOLDER
+    python benchmarks/screening.py ucmerced --data-dir … --backbone … --draws 100 --out FOLDER
+    python benchmarks/screening.py --train-run RUN --test-run RUN --out FOLDER
+
+Records exact and first-order errors of every draw on images of the training split and of the
+evaluated one (stopped, it goes on), or takes two such runs. On the training images it learns the
+reach for each risk and the timesteps that a race asks for first; all else is measured on the
+evaluated images, by replay: how often the exhaustive winner is among the first so many, how well
+first-order and exact errors correlate in each fifth of the timesteps, how often a screen lost the
+winner against its stated risk, and evaluation equivalents against agreement. Writes
+screening.json and screening.png, and prints the tables as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import bench
+from bench.inputs.draws import sub_grid
+from bench.recordings.learn_order import learn_order
+from bench.recordings.learn_screen import at_the_mean, learn_screen
+from bench.recordings.recording import Recording, open_recording
+from bench.recordings.screening import distances
+from bench.recordings.sweep import Setting, plot, sweep
+from bench.stats.metrics import accuracy_interval
+
+SAMPLES = (4, 8, 16)
+
+
+def record(arguments: argparse.Namespace, split: str | None, limit: int | None) -> Path:
+    """Return the folder of a recording, made or gone on with."""
+    summary = bench.run(
+        arguments.dataset,
+        backbone=arguments.backbone,
+        strategy="full-linearised",
+        params={"draws": arguments.draws},
+        split=split,
+        limit=limit,
+        data_dir=arguments.data_dir,
+        seed=arguments.seed,
+        save_errors=True,
+        results=arguments.out,
+    )
+    return Path(summary["results_dir"])
+
+
+def correlations(recording: Recording) -> dict[str, float]:
+    """Return, by fifth of the timesteps, the correlation over prompts, averaged over cells."""
+    fifths = np.array_split(np.arange(recording.n_draws), 5)
+    found: list[list[float]] = []
+    for sample in recording.samples():
+        tables = recording.tables(sample.sample_id)
+        exact, first = (
+            table.astype(np.float64) - table.astype(np.float64).mean(axis=0)
+            for table in (tables.errors, at_the_mean(tables.first_order))
+        )
+        each = (exact * first).sum(axis=0) / np.sqrt(
+            (exact**2).sum(axis=0) * (first**2).sum(axis=0)
+        )
+        found.append([float(each[draws].mean()) for draws in fifths])
+    steps = recording.problem.timesteps
+    names = [f"{steps[draws[0]]}-{steps[draws[-1]]}" for draws in fifths]
+    return dict(zip(names, np.mean(found, axis=0).tolist(), strict=True))
+
+
+def lost(recording: Recording, samples: int, reach: float) -> tuple[int, float]:
+    """Return how many images lose their exhaustive winner to a screen, and the prompts it keeps."""
+    missed, kept = 0, []
+    for sample in recording.samples():
+        tables = recording.tables(sample.sample_id)
+        winner = tables.errors.astype(np.float64).mean(axis=1).argmin()
+        drawn = at_the_mean(tables.first_order)[:, sub_grid(samples, recording.n_draws)]
+        far = distances(drawn.astype(np.float64).mean(axis=1))
+        missed += bool(far[winner] > reach)
+        kept.append((far <= reach).sum())
+    return missed, float(np.mean(kept))
+
+
+def settings(screens: list[dict[str, Any]], order: str, n_draws: int) -> list[Setting]:
+    """Return what is replayed: each strategy over its dial, screens at the risks learned."""
+    chosen: list[Setting] = [("full", {})]
+    chosen += [("uniform", {"samples": n}) for n in (2, 4, 8, 16, 32) if n < n_draws]
+    deltas = (0.1, 0.02, 0.005)
+    chosen += [
+        ("race", {"delta": d, "order": bands})
+        for d in deltas
+        for bands in dict.fromkeys(("even", order))
+    ]
+    for screen in screens:
+        if screen["samples"] in SAMPLES:
+            chosen += [
+                ("screen-race", {"samples": screen["samples"], "reach": reach, "order": bands})
+                for reach in {found["reach"] for found in screen["risks"].values()} - {None}
+                for bands in dict.fromkeys(("even", order))
+            ]
+    return chosen
+
+
+def head(*columns: str) -> None:
+    """Print the head of a Markdown table."""
+    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", nargs="?")
+    parser.add_argument("--backbone")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train", type=int, default=200, help="images of the training split")
+    parser.add_argument("--test", type=int, help="images of the evaluated split (default: all)")
+    parser.add_argument("--train-split", default="train")
+    parser.add_argument("--train-run", type=Path)
+    parser.add_argument("--test-run", type=Path)
+    parser.add_argument("--out", required=True)
+    arguments = parser.parse_args()
+    if arguments.dataset is None and not (arguments.train_run and arguments.test_run):
+        parser.error("name a dataset, or both --train-run and --test-run")
+    train = arguments.train_run or record(arguments, arguments.train_split, arguments.train)
+    test = arguments.test_run or record(arguments, None, arguments.test)
+    learned, measured = learn_screen(train), learn_screen(test)
+    order = str(learn_order(train)["order"])
+    recording = open_recording(test)
+    n = measured["n_samples"]
+    print(f"\n{recording.manifest['run_id']}: {n} images, {recording.n_draws} draws;")
+    print(f"calibrated on {learned['n_samples']} images of {learned['run_id']};")
+    print(f"a linearised draw cost {measured['linearisation_cost']:.2f} evaluations.")
+    head("draws", "winner among the first 1", "2", "3", "5", "8, %")
+    for screen in measured["screens"]:
+        shares = " | ".join(f"{100 * share:.0f}" for share in screen["recall"].values())
+        print(f"| {screen['samples']} | {shares} |")
+    by_fifth = correlations(recording)
+    head("timesteps", "correlation of first-order and exact errors")
+    for fifth, value in by_fifth.items():
+        print(f"| {fifth} | {value:.2f} |")
+    head("draws", "risk stated", "reach", "prompts kept", "winner lost, % (95 %)")
+    losses = []
+    for screen in learned["screens"]:
+        for risk, found in screen["risks"].items():
+            if screen["samples"] not in SAMPLES or found["reach"] is None:
+                continue
+            missed, kept = lost(recording, screen["samples"], found["reach"])
+            low, high = accuracy_interval(missed, n)
+            losses.append({"samples": screen["samples"], "risk": risk, "lost": missed / n})
+            print(
+                f"| {screen['samples']} | {risk} | {found['reach']:.2f} | {kept:.1f}"
+                f" | {100 * missed / n:.1f} ({100 * low:.1f}–{100 * high:.1f}) |"
+            )
+    rows = sweep(test, settings(learned["screens"], order, recording.n_draws))
+    head("", "strategy", "equivalents an image", "agreement, % (95 %)", "accuracy, %")
+    for row in sorted(rows, key=lambda r: r["cost"]["evaluation_equivalents_per_image"]):
+        params = row["strategy"]["params"]
+        dial = " ".join(
+            f"{k}={params[k] if isinstance(params[k], str) else round(params[k], 3)}"
+            for k in ("samples", "reach", "delta", "order")
+            if k in params
+        )
+        low, high = row["agreement_ci95"]
+        print(
+            f"| {'*' if row['pareto'] else ''} | {row['strategy']['name']} {dial}"
+            f" | {row['cost']['evaluation_equivalents_per_image']:,.1f}"
+            f" | {100 * row['agreement']:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+            f" | {100 * row['metrics']['accuracy']:.1f} |"
+        )
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    evidence = {
+        "learned": learned,
+        "measured": measured,
+        "correlation": by_fifth,
+        "lost": losses,
+        "rows": rows,
+    }
+    (out / "screening.json").write_text(json.dumps(evidence, indent=1), "utf-8")
+    plot(rows, None, out / "screening.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What the engine makes of the hardware, on `tiny-digits` and on a small UNet with random weights.
+
+    python benchmarks/speed.py [--rounds 9] [--cells 1280] [--cpu-time] [--compile] [--out F]
+
+* full, adaptive and race against the bare network at its best batch size, in its dtype (goal: full
+  1.0, never under 0.97; adaptive and race 0.95 of full), and one image at a time beside them;
+* the same cells by the best exact settings and by the plain loop (goal: 1.3 times);
+* memory and time from 100 to 10,000 images, and the seconds to the first image that is decided.
+
+Medians of rounds in turns (ABCABC…). `--cpu-time` counts the process's CPU time instead of the
+clock's, for a machine that is not quiet; give it one thread then (OMP_NUM_THREADS=1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from bench.contracts.dataset import Sample
+from bench.engine.acceleration import compile_network
+from bench.engine.batching import smallest_of_the_best
+from bench.inputs.data import load_split
+from bench.perf.timing import in_turns, ratio
+from bench.perf.work import bare, one_at_a_time, scoring
+from bench.running.assembly import find_weights, make_backbone, make_engine, make_prompts
+from bench.running.resolve import resolve
+from bench.running.settings import make_config
+
+# Draws such that a turn sees many images; schedules scaled from the published 50 of 500.
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "full": {"draws": 25},
+    "adaptive": {"samples": "5,50", "keep": "5,1"},
+    "race": {"draws": 250, "order": "570-614"},
+}
+
+
+def prepare(backbone: str, strategy: str) -> Any:
+    """Return (resolved, prompts, weights, samples) of digits under a strategy."""
+    settings = {"dataset": "digits", "backbone": backbone, "batch_size": 64}
+    resolved = resolve(
+        make_config({**settings, "strategy": strategy, "params": STRATEGIES[strategy]})
+    )
+    split = load_split(resolved.dataset)
+    samples = list(split.samples(split.sample_ids))
+    return resolved, make_prompts(resolved, split.classes), find_weights(resolved), samples
+
+
+def engine_against_bare(
+    backbone: str, rounds: int, cells: int, compiled: bool, clock: Callable[[], float]
+) -> dict[str, Any]:
+    """Time all of it in turns and return rates and ratios."""
+    resolved, prompts, weights, samples = prepare(backbone, "full")
+    network = make_backbone(resolved, weights)  # not folded, not compiled: the bare one
+    conditioning = network.encode_prompts(prompts.texts)
+    sizes = {str(s): bare(network, conditioning, s, 256) for s in (16, 32, 64, 128)}
+    table = {int(s): median(r) for s, r in in_turns(sizes, max(3, rounds // 2), clock).items()}
+    best = smallest_of_the_best(table)
+    works = {"bare": bare(network, conditioning, best, cells)}
+    shared = make_backbone(resolved, weights)
+    for name in STRATEGIES:
+        one = prepare(backbone, name)[0]
+        engine = make_engine(one, prompts, weights, shared)
+        engine.batch_size = best
+        works[name] = scoring(engine, one.strategy, samples, cells)
+        if name == "full":
+            plain = make_engine(resolved, prompts, weights, network)
+            # `network` is folded by now; a conditioning is still taken as the bare one takes it.
+            works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
+    if compiled:
+        fast = make_engine(resolved, prompts, weights, make_backbone(resolved, weights))
+        compile_network(fast.backbone)
+        fast.batch_size, fast.one_shape = best, True
+        works["full, compiled"] = scoring(fast, resolved.strategy, samples, cells)
+    rates = in_turns(works, rounds, clock)
+    exact = [n for n in ("full", "full, compiled") if n in rates]
+    return {
+        "bare_by_batch_size": table,
+        "batch_size": best,
+        "evaluations_per_second": {name: median(r) for name, r in rates.items()},
+        "full_over_bare": ratio(rates, "full", "bare"),
+        "adaptive_over_full": ratio(rates, "adaptive", "full"),
+        "race_over_full": ratio(rates, "race", "full"),
+        "exact_over_plain_loop": {n: ratio(rates, n, "one image at a time") for n in exact},
+    }
+
+
+GROWTH = """
+import json, sys, time
+from pathlib import Path
+started = time.perf_counter()
+sys.path.insert(0, sys.argv[1])
+from speed import many_images
+images, seconds, first, cpu = many_images(int(sys.argv[2]), started)
+# Not getrusage: a child's peak begins with its parent's there.
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+peak = int(status["VmHWM"].split()[0]) / 1024
+found = {"images": images, "seconds": seconds, "first_image_after": first, "peak_mib": peak}
+found["cpu_seconds_to_first_image"] = cpu
+print(json.dumps(found))
+"""
+
+
+def many_images(images: int, started: float) -> tuple[int, float, float, float]:
+    """Score so many images, digits over and over, on one draw."""
+    resolved, prompts, weights, samples = prepare("tiny-digits", "full")
+    settings = {"params": {"draws": 1}, "batch_size": 64}
+    resolved = resolve(resolved.config.model_copy(update=settings))
+    engine = make_engine(resolved, prompts, weights)
+    first, cpu, begun = 0.0, 0.0, time.perf_counter()
+
+    def many() -> Iterator[Sample]:
+        for position in range(images):
+            yield samples[position % len(samples)]
+
+    done = 0
+    for _ in engine.score(many(), resolved.strategy):
+        done += 1
+        first = first or time.perf_counter() - started
+        cpu = cpu or time.process_time()
+    return done, time.perf_counter() - begun, first, cpu
+
+
+def growth(counts: list[int]) -> list[dict[str, Any]]:
+    """Score each number of images in a process of its own."""
+    here = str(Path(__file__).parent)
+    found = []
+    for count in counts:
+        done = subprocess.run(
+            [sys.executable, "-c", GROWTH, here, str(count)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--cells", type=int, default=1280, help="evaluations a turn")
+    parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--compile", action="store_true", dest="compiled")
+    parser.add_argument(
+        "--images", default="100,1000,10000", help="for memory and time; '' for none"
+    )
+    parser.add_argument("--skip", default="", help="'engine' leaves only memory and time")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    report: dict[str, Any] = {"cpu_time": arguments.cpu_time, "threads": os.cpu_count()}
+    with tempfile.TemporaryDirectory() as folder:
+        from helpers.pipelines import save_pipeline
+
+        small = save_pipeline(Path(folder) / "small-unet", "sd15")
+        for backbone in () if arguments.skip else ("tiny-digits", str(small)):
+            report[Path(backbone).name] = engine_against_bare(
+                backbone, arguments.rounds, arguments.cells, arguments.compiled, clock
+            )
+            print(
+                json.dumps({Path(backbone).name: report[Path(backbone).name]}, indent=1), flush=True
+            )
+    if arguments.images:
+        report["growth"] = growth([int(n) for n in arguments.images.split(",")])
+        print(json.dumps(report["growth"], indent=1))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The leaderboard never ranks together what does not compare; pictures are made of a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, bench
+from helpers.runs import store
+from PIL import Image
+
+from bench.boards.leaderboard import leaderboard
+from bench.errors import UserError
+from bench.stats.metrics import accuracy_interval, metrics, worst_confusions
+
+LABELS = [i % 3 for i in range(100)]
+REPORTED = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}
+
+
+def right(share: float) -> list[int | None]:
+    """Predictions of which the first so many are right: nested, so that pairs tell."""
+    return [y if i < share * len(LABELS) else (y + 1) % 3 for i, y in enumerate(LABELS)]
+
+
+def put(results: Path, accuracy: float, **changes: Any) -> str:
+    return store(results, LABELS, right(accuracy), **changes).name
+
+
+def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
+    wanted = {
+        (put(tmp_path, 0.5, backbone="zero-shot-a"), 2),
+        (put(tmp_path, 0.6, backbone="zero-shot-b"), 1),
+        (put(tmp_path, 0.9, backbone="trained", trained_on="d/train"), 1),
+        (put(tmp_path, 0.8, backbone="unknown", trained_on="unknown"), 1),
+        (put(tmp_path, 0.99, backbone="subset", n_total=200), None),
+        (put(tmp_path, 0.95, backbone="replay", replayed_from="x"), None),
+        (put(tmp_path, 0.4, version=2), 1),
+        (put(tmp_path, 0.3, backbone="other-pictures", fingerprint="0" * 64), 1),
+        ("", None),
+    }
+    store(tmp_path, LABELS, right(1), backbone="incomplete", complete=False)
+    reported = [{**REPORTED, "source": "a paper, table 1"}]
+    (tmp_path / "reported.json").write_text(json.dumps(reported))
+    assert {(row["run_id"] or "", row["rank"]) for row in leaderboard(tmp_path)} == wanted
+    shown = bench("leaderboard", "--results", tmp_path)
+    assert "trained on d/train" in shown.out and "(1) a paper, table 1" in shown.out
+    assert "subset of 200" in shown.out and "replayed, zero-shot" in shown.out
+    for title in ("version 1, data ffffffff", "version 1, data 00000000", "d/test, version 2"):
+        assert title in shown.out
+
+
+def test_what_the_same_images_cannot_tell_apart_shares_a_rank(tmp_path: Path) -> None:
+    """90 and 89 right of 100: one pair differs. 84: six do, p = 0.03. 50: no test needed."""
+    for backbone, share in (("a", 0.9), ("b", 0.89), ("c", 0.84), ("d", 0.5)):
+        put(tmp_path, share, backbone=backbone)
+    rows = leaderboard(tmp_path)
+    assert [(r["backbone"], r["rank"]) for r in rows] == [("a", 1), ("b", 1), ("c", 2), ("d", 4)]
+
+
+def test_a_run_in_two_folders_counts_once(tmp_path: Path) -> None:
+    put(tmp_path / "mine", 0.9)
+    put(tmp_path / "theirs", 0.9)
+    put(tmp_path / "theirs", 0.8, seed=1)
+    rows = leaderboard([tmp_path / "mine", tmp_path / "theirs", tmp_path / "not there"])
+    assert len(rows) == 2
+    listed = bench("leaderboard", tmp_path / "theirs", "--results", tmp_path / "mine", "--json")
+    assert len(listed.json) == 2
+
+
+def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    put(tmp_path, 0.9)
+    broken = tmp_path / put(tmp_path, 0.8, seed=1)
+    (broken / "manifest.json").write_text('{"identity": ')
+    shown = bench("leaderboard", "--results", tmp_path)
+    assert shown.code == 0 and "0.9000" in shown.out and "0.8000" not in shown.out
+    assert "Left out" in shown.err and "samples.jsonl is not touched" in shown.err
+
+
+def test_formats(tmp_path: Path) -> None:
+    put(tmp_path, 0.9, backbone="a<b>|c")
+    put(tmp_path, 0.5, seed=1)
+    shown = {f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS}
+    assert all(done.code == 0 for done in shown.values())
+    assert json.loads(shown["json"].out)[0]["accuracy"] == 0.9
+    lines = list(csv.DictReader(io.StringIO(shown["csv"].out)))
+    assert [line["accuracy"] for line in lines] == ["0.9", "0.5"]
+    assert [line["rank"] for line in lines] == ["1", "2"]
+    assert "a&lt;b&gt;|c" in shown["html"].out and "<b>" not in shown["html"].out
+    rows = [line for line in shown["markdown"].out.splitlines() if line.startswith("|")]
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {10}
+
+
+FORMATS = ("table", "markdown", "csv", "json", "html")
+
+
+def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
+    (tmp_path / "reported.json").write_text('[{"dataset": "d"}]')
+    with pytest.raises(UserError, match=r"reported.json does not hold .*0.split: Field required"):
+        leaderboard(tmp_path)
+
+
+def test_the_published_start_stands_on_ours() -> None:
+    published = ROOT / "results" / "published"
+    [row] = [r for r in leaderboard(published, "ucmerced") if r["kind"] == "reported"]
+    figures = [row[k] for k in ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")]
+    assert figures == [0.5012, 0.5349, 0.5012, 0.4881] and row["n_samples"] == 421
+
+
+def record(sample_id: str, label: int, prediction: int | None) -> dict[str, Any]:
+    top = [] if prediction is None else [[prediction, 0.1, 5], [(prediction + 1) % 3, 0.2, 5]]
+    return {"sample_id": sample_id, "label": label, "prediction": prediction, "top": top}
+
+
+def test_metrics_by_hand() -> None:
+    """Four of class 0 (three right), two of class 1 (one failed, one right)."""
+    said = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
+    records: Any = [record(str(i), label, p) for i, (label, p) in enumerate(said)]
+    found = metrics(records, 3)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert found["precision_weighted"] == pytest.approx((4 * 1 + 2 * 0.5) / 6)
+    assert found["top5_accuracy"] == pytest.approx(4 / 6)
+    assert worst_confusions(records, ["a", "b", "c"]) == [("a", "b", 1)]
+    # Wilson 1927, checked against the closed form by hand for 4 of 6.
+    low, high = accuracy_interval(4, 6)
+    assert (round(low, 4), round(high, 4)) == (0.3, 0.9032)
+
+
+def test_a_run_ends_with_pictures(tmp_path: Path) -> None:
+    done = bench("run", "digits", "--limit", 12, "--results", tmp_path)
+    assert done.code == 0, done.err
+    pictures = {path.name: path for path in tmp_path.rglob("*.png")}
+    assert set(pictures) == {"confusion.png", "examples.png"}
+    for path in pictures.values():
+        assert str(path) in done.out
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 8

@@ -1,0 +1,215 @@
+"""Published results: small, checked, and what is generated from them is up to date."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, bench
+from helpers.runs import store
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from bench.boards.published import add_reported, problems, publish_run, validate
+from bench.boards.publishing import read_table
+from bench.boards.readme import BEGIN, END, render, stale
+from bench.errors import UserError
+
+PUBLISHED = ROOT / "results" / "published"
+LABELS = [i % 3 for i in range(30)]
+REPORTED = {
+    "dataset": "ucmerced",
+    "split": "test",
+    "backbone": "clip",
+    "strategy": "none",
+    "accuracy": 0.6,
+    "source": "A. Author, a paper, table 2",
+}
+
+
+def test_what_is_published_here_is_well() -> None:
+    assert validate(PUBLISHED) == []
+    done = bench("results", "validate", "--into", PUBLISHED)
+    assert done.code == 0 and "are well" in done.out
+
+
+def test_the_readme_shows_what_is_published() -> None:
+    assert stale(PUBLISHED, ROOT / "README.md") == []
+    done = bench(
+        "results", "render", "--check", "--into", PUBLISHED, "--readme", ROOT / "README.md"
+    )
+    assert done.code == 0, done.err
+
+
+def test_the_table_of_boards_names_what_is_registered() -> None:
+    from bench.discovery.loading import load_plugins
+
+    plugins = load_plugins()
+    boards = read_table(ROOT / "results" / "publish.toml")
+    assert boards
+    for board in boards:
+        plugins.datasets.get(board.dataset)
+        plugins.backbones.get(board.backbone)
+        for choice in (*board.live, *board.replay):
+            if choice.strategy:
+                plugins.strategies.get(choice.strategy).resolve_parameters(choice.params)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with a third of a digit too many, a path of this machine, and a picture."""
+    predictions = [y if i % 4 else (y + 1) % 3 for i, y in enumerate(LABELS)]
+    path = store(tmp_path / "results", LABELS, predictions, {"score": 1 / 3})
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["config"]["data_dir"] = "/home/somebody/data"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "examples.png").write_bytes(b"pixels")
+    return path
+
+
+def test_a_run_is_published_small_and_without_paths_or_pixels(run: Path, tmp_path: Path) -> None:
+    done = bench("results", "add", run, "--into", tmp_path / "published")
+    assert done.code == 0, done.err
+    copy = tmp_path / "published" / run.name
+    assert {p.name for p in copy.iterdir()} == {"manifest.json", "samples.jsonl", "summary.json"}
+    assert "/home" not in (copy / "manifest.json").read_text()
+    assert '"score": 0.333333,' in (copy / "samples.jsonl").read_text()
+    one, other = (json.loads((p / "summary.json").read_text()) for p in (run, copy))
+    assert one["metrics"] == other["metrics"]
+    assert publish_run(copy, tmp_path / "again").is_dir()  # what is published can be published
+
+
+def edit(file: Path, **changes: Any) -> None:
+    content = json.loads(file.read_text())
+    for name, value in changes.items():
+        *outer, last = name.split("__")
+        place = content
+        for key in outer:
+            place = place[key]
+        place[last] = value
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        ("summary.json", {"metrics__accuracy": 0.99}, "accuracy is 0.7.* by its records, 0.99"),
+        ("summary.json", {"cost__evaluations": 1}, "not the sum over its records"),
+        ("summary.json", {"dataset__n_samples": 10}, "30 records for 30 samples"),
+        ("summary.json", {"backbone__name": "c"}, "do not say the same of the backbone"),
+        ("summary.json", {"cost": {}}, "cost.evaluations: Field required"),
+        ("manifest.json", {"identity__seed": 7}, "its identity makes it d-b-full-"),
+        ("manifest.json", {"dataset__n_total": 0}, "dataset.n_total"),
+        ("manifest.json", {"format": 99}, "newer version"),
+    ],
+)
+def test_what_is_wrong_is_found(
+    run: Path, tmp_path: Path, file: str, changes: dict[str, Any], words: str
+) -> None:
+    copy = publish_run(run, tmp_path / "published")
+    assert list(problems(copy)) == []
+    edit(copy / file, **changes)
+    done = bench("results", "validate", "--into", tmp_path / "published")
+    assert done.code == 1
+    with pytest.raises(AssertionError, match=words):
+        assert not done.err, done.err.replace("\n", " ")
+
+
+def test_a_picture_and_a_changed_line_are_found(run: Path, tmp_path: Path) -> None:
+    copy = publish_run(run, tmp_path / "published")
+    (copy / "examples.png").write_bytes(b"pixels")
+    journal = copy / "samples.jsonl"
+    journal.write_text(journal.read_text().replace('"prediction": 1', '"prediction": 0', 1))
+    found = "; ".join(problems(copy))
+    assert "examples.png does not belong there" in found and "by its records" in found
+
+
+def test_an_incomplete_run_is_not_published(tmp_path: Path) -> None:
+    path = store(tmp_path / "results", LABELS, LABELS, complete=False)
+    with pytest.raises(UserError, match="not complete"):
+        publish_run(path, tmp_path / "published")
+
+
+def test_reported_results_are_added_once(tmp_path: Path) -> None:
+    file, published = tmp_path / "mine.json", tmp_path / "published"
+    file.write_text(json.dumps(REPORTED))
+    done = bench("results", "add", file, "--into", published)
+    assert done.code == 0, done.err
+    file.write_text(json.dumps([{**REPORTED, "accuracy": 0.5}]))
+    add_reported(file, published)
+    assert [r["accuracy"] for r in json.loads((published / "reported.json").read_text())] == [
+        0.6,
+        0.5,
+    ]
+    with pytest.raises(UserError, match="has this result already"):
+        add_reported(file, published)
+    for change, words in (
+        ({"accuracy": 60.0}, "0.accuracy"),
+        ({"acuracy": 0.5}, "0.acuracy: Extra"),
+        ({"source": ""}, "0.source"),
+    ):
+        file.write_text(json.dumps({**REPORTED, **change}))
+        with pytest.raises(UserError, match=words):
+            add_reported(file, published)
+    assert validate(published) == []
+
+
+def test_the_hub_reads_what_is_exported(run: Path) -> None:
+    done = bench("results", "export", run)
+    assert done.code == 0, done.err
+    card = ModelCard(f"---\n{done.out}\n---\n# A card\n")
+    results = {(r.metric_type, r.metric_name): r for r in card.data.eval_results or ()}
+    accuracy = results["accuracy", "Accuracy"]
+    assert accuracy.metric_value == pytest.approx(22 / 30)
+    assert accuracy.task_type == "zero-shot-image-classification"
+    assert accuracy.dataset_split == "test" and accuracy.dataset_args["n_samples"] == 30
+    assert card.data.model_name == "b" and accuracy.metric_args["run_id"] == run.name
+
+
+def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> None:
+    published, readme = tmp_path / "published", tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    copy = publish_run(run, published)
+    assert len(stale(published, readme)) == 2
+    render(published, readme)
+    assert stale(published, readme) == []
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "0.7333" in text
+    with Image.open(published / "leaderboard.png") as picture:
+        assert min(picture.size) > 200
+    shutil.rmtree(copy)
+    store_again = publish_run(store(tmp_path / "r", LABELS, LABELS, seed=3), published)
+    assert store_again.is_dir() and len(stale(published, readme)) == 2
+    readme.write_text("no place")
+    with pytest.raises(UserError, match="needs the lines"):
+        render(published, readme)
+
+
+def test_publishing_makes_every_run_of_the_table(tmp_path: Path) -> None:
+    """The shipped backbone on six images: recorded, live, and replayed; then again, complete."""
+    table = tmp_path / "publish.toml"
+    table.write_text(
+        '[[board]]\ndataset = "digits"\nbackbone = "tiny-digits"\ndraws = 6\nlive = [{}]\n'
+        'replay = [{ strategy = "uniform", params = { samples = 3 } }]\n'
+    )
+    arguments = ["results", "publish", "--table", table, "--work", tmp_path / "work"]
+    arguments += ["--into", tmp_path / "published", "--limit", 6]
+    done = bench(*arguments)
+    assert done.code == 0, done.err
+    assert done.out.count("Published") == 3 and validate(tmp_path / "published") == []
+    board = bench("leaderboard", tmp_path / "published", "--results", tmp_path / "none", "--json")
+    assert {row["strategy"] for row in board.json} == {"full", "race", "uniform"}
+    assert {row["kind"] for row in board.json} == {"subset"}
+    assert bench(*arguments).out == done.out
+    table.write_text("[[board]]\ndataset = 3\n")
+    assert bench(*arguments).code == 2
+
+
+def test_the_entry_that_contributing_shows_is_taken(tmp_path: Path) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    file = tmp_path / "entry.json"
+    file.write_text(text.partition("```json\n")[2].partition("```")[0])
+    assert len(add_reported(file, tmp_path / "published")) == 1

@@ -1,0 +1,139 @@
+"""Plugins: one that fails harms nobody else, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, bench
+
+GOOD = """
+from bench import hookimpl
+
+@hookimpl
+def register_datasets(register):
+    register("mine", target="nowhere:Mine", classes=("a", "b"), splits={"test": 2}, split="test")
+"""
+
+
+def install(site: Path, distribution: str, source: str) -> None:
+    """Lay out an installed distribution by hand: a module and its entry point."""
+    module = distribution.replace("-", "_")
+    (site / f"{module}.py").write_text(source)
+    info = site / f"{module}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[bench]\n{distribution} = {module}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "site").mkdir()
+    return tmp_path / "site"
+
+
+def listed(site: Path, **variables: str) -> dict[str, dict[str, object]]:
+    rows = bench("plugins", "--json", PYTHONPATH=str(site), **variables).json
+    return {row["distribution"]: row for row in rows}
+
+
+BROKEN = {
+    "import": ("import no_such_package\n", "no_such_package"),
+    "raise": (GOOD + "    raise RuntimeError('too bad')\n", "RuntimeError: too bad"),
+    "misspelt hook": (GOOD.replace("register_datasets", "register_dataset"), "register_dataset"),
+    "bad name": (GOOD.replace('"mine"', '"My Data"'), "My Data"),
+    "bad target": (GOOD.replace("nowhere:Mine", "nowhere"), "package.module:Class"),
+    "bad field": (GOOD.replace("split=", "slpit="), "slpit"),
+    "bad version": (GOOD.replace("split=", "version='1', split="), "whole number"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_plugin_is_shown_and_nothing_else_suffers(case: str, site: Path) -> None:
+    source, reason = BROKEN[case]
+    install(site, "broken", source)
+    install(site, "zealous", GOOD.replace('"mine"', '"other"'))
+    plugins = listed(site)
+    assert plugins["broken"]["status"] == "failed" and reason in str(plugins["broken"]["error"])
+    assert plugins["zealous"]["status"] == "loaded"
+    names = [row["name"] for row in bench("list", "datasets", "--json", PYTHONPATH=str(site)).json]
+    assert "digits" in names and "other" in names and "mine" not in names
+    # Using its name gives its error.
+    done = bench("run", "mine", PYTHONPATH=str(site))
+    assert done.code == 2 and reason in done.err and "Traceback" not in done.err
+    strict = bench("plugins", PYTHONPATH=str(site), BENCH_STRICT_PLUGINS="1")
+    assert strict.code != 0 and reason in strict.err
+
+
+def test_two_plugins_that_claim_one_name(site: Path) -> None:
+    install(site, "first", GOOD)
+    install(site, "second", GOOD)
+    done = bench("run", "mine", PYTHONPATH=str(site))
+    assert done.code == 2 and "'first'" in done.err and "'second'" in done.err
+    assert "BENCH_BLOCK_PLUGINS=second" in done.err
+    mended = bench("run", "mine", "--dry-run", PYTHONPATH=str(site), BENCH_BLOCK_PLUGINS="second")
+    assert mended.code == 0, mended.err
+
+
+def test_which_plugins_are_loaded(site: Path) -> None:
+    install(site, "first", GOOD)
+    install(site, "second", GOOD.replace('"mine"', '"other"'))
+    own = "diffusion-classifier-bench"
+    assert set(listed(site)) == {own, "first", "second"}
+    assert set(listed(site, BENCH_LOAD_PLUGINS="")) == {own}
+    assert set(listed(site, BENCH_LOAD_PLUGINS="second")) == {own, "second"}
+    assert set(listed(site, BENCH_BLOCK_PLUGINS="second")) == {own, "first"}
+
+
+def test_a_missing_target_or_extra_is_explained(site: Path) -> None:
+    extra = GOOD.replace("classes=", 'extra="mine[all]", classes=')
+    install(site, "first", extra)
+    done = bench("run", "mine", PYTHONPATH=str(site))
+    assert done.code == 2 and "needs the package 'nowhere'" in done.err
+    assert "pip install 'mine[all]'" in done.err
+
+
+def test_plugin_commands_and_events(site: Path, tmp_path: Path) -> None:
+    install(
+        site,
+        "listener",
+        """
+import click, os
+from bench import hookimpl
+
+def greet():
+    click.echo("hello there")
+
+@hookimpl
+def register_commands(cli):
+    cli.add_command(click.Command("hello", callback=greet, help="Greet."))
+
+@hookimpl
+def sample_scored(record):  # fewer arguments than the hook offers is fine
+    with open(os.environ["EVENTS"], "a") as file:
+        file.write(record["sample_id"] + "\\n")
+
+@hookimpl
+def run_finished(summary):
+    raise RuntimeError("a listener that fails")
+""",
+    )
+    assert "Greet." in bench("--help", PYTHONPATH=str(site)).out
+    assert bench("hello", PYTHONPATH=str(site)).out == "hello there\n"
+    done = bench(
+        *("run", "digits", "--limit", 4, "--results", tmp_path / "results", "--json"),
+        PYTHONPATH=str(site),
+        EVENTS=str(tmp_path / "events"),
+    )
+    assert done.code == 0 and "a listener that fails" in done.err
+    assert len((tmp_path / "events").read_text().split()) == 4
+
+
+def test_hooks_are_documented() -> None:
+    from bench.contracts import hooks as hookspecs
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "run_", "sample_"))]
+    assert len(hooks) == 7
+    for name in hooks:
+        assert f"`{name}(" in text and getattr(hookspecs, name).__doc__

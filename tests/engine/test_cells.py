@@ -1,0 +1,234 @@
+"""Cells agree with an independent float32 computation, and nothing but the settings moves them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import bench
+from helpers.reference import reference_errors
+from PIL import Image
+from safetensors.torch import save_file
+
+import bench as toolkit
+from bench.engine.images import resize_and_crop
+from bench.store.cells import read_cells
+from bench.store.folder import read_manifest, read_records
+
+DRAWS = 6
+GRID = [83, 250, 416, 583, 750, 916]  # floor((k + 1/2) · 1000 / 6)
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sd21"])
+@pytest.mark.parametrize("loss", ["l2", "l1", "huber"])
+def test_cells_equal_an_independent_computation(
+    kind: str, loss: str, pipelines: dict[str, Path], tmp_path: Path
+) -> None:
+    noise = torch.randn(DRAWS, 4, 8, 8, generator=torch.Generator().manual_seed(7))
+    save_file({"noise": noise}, tmp_path / "noise.safetensors")
+    summary = toolkit.run(
+        "digits",
+        backbone=str(pipelines[kind]),
+        strategy="full",
+        params={"draws": DRAWS},
+        loss=loss,
+        limit=2,
+        noise=str(tmp_path / "noise.safetensors"),
+        save_errors=True,
+        results=str(tmp_path),
+    )
+    run, digits = Path(summary["results_dir"]), toolkit.load_dataset("digits")
+    images = dict(zip(digits["sample_id"], digits["image"], strict=True))
+    for sample_id in read_records(run):
+        found = read_cells(run / "errors", sample_id, (10, DRAWS))
+        wanted = reference_errors(
+            pipelines[kind],
+            resize_and_crop(images[sample_id], 16),
+            toolkit.prompts("digits"),
+            GRID,
+            noise,
+            loss,
+        )
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_torch_saved_noise_is_read_too(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    noise = torch.randn(2, 4, 8, 8)
+    save_file({"noise": noise}, tmp_path / "a.safetensors")
+    torch.save(noise, tmp_path / "b.pt")
+    ids = [
+        toolkit.run(
+            "digits",
+            backbone=str(pipelines["sd15"]),
+            strategy="full",
+            params={"draws": 2},
+            limit=1,
+            noise=str(tmp_path / name),
+            results=str(tmp_path),
+        )["run_id"]
+        for name in ("a.safetensors", "b.pt")
+    ]
+    assert ids[0] == ids[1]  # the identity is the noise, not the file
+
+
+@pytest.fixture(scope="module")
+def records(
+    pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[object, dict[str, dict[str, object]]]:
+    found = {}
+    for batch_size in (1, 7, 64):
+        summary = toolkit.run(
+            "digits",
+            backbone=str(pipelines["sd15"]),
+            strategy="adaptive",
+            params={"samples": "2,6", "keep": "3,1"},
+            limit=5,
+            batch_size=batch_size,
+            results=str(tmp_path_factory.mktemp("runs")),
+        )
+        found[batch_size] = read_records(Path(summary["results_dir"]))
+        found[batch_size, "run"] = summary["run_id"]
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_batch_size_changes_nothing(records: dict, batch_size: int) -> None:
+    assert records[batch_size, "run"] == records[64, "run"]
+    for sample_id, record in records[64].items():
+        other = records[batch_size][sample_id]
+        assert other["prediction"] == record["prediction"]
+        assert other["score"] == pytest.approx(record["score"], rel=1e-5)
+        assert other["evaluations"] == record["evaluations"] == 10 * 2 + 3 * 4
+
+
+def test_order_of_images_changes_nothing(
+    pipelines: dict[str, Path], image_folder: Path, tmp_path: Path
+) -> None:
+    """The same pictures under names that turn the order round give the same scores."""
+    turned = tmp_path / "turned" / "pictures"
+    for position, path in enumerate(sorted(image_folder.rglob("*.png"), reverse=True)):
+        (turned / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (turned / path.parent.name / f"{position:02d}.png").write_bytes(path.read_bytes())
+    scores = []
+    for folder in (image_folder, turned):
+        run = toolkit.run(
+            str(folder),
+            backbone=str(pipelines["sd15"]),
+            strategy="full",
+            params={"draws": 3},
+            batch_size=4,
+            results=str(tmp_path / f"results-{folder.parent.name}"),
+        )
+        lines = read_records(Path(run["results_dir"])).values()
+        scores.append(sorted((r["label"], round(r["score"], 5)) for r in lines))
+    assert scores[0] == scores[1]
+
+
+def test_half_precision_keeps_float32_errors(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    runs = {}
+    for dtype in ("float32", "bfloat16"):
+        summary = toolkit.run(
+            "digits",
+            backbone=str(pipelines["sd15"]),
+            strategy="full",
+            params={"draws": 3},
+            dtype=dtype,
+            limit=2,
+            save_errors=True,
+            results=str(tmp_path),
+        )
+        runs[dtype] = Path(summary["results_dir"])
+    assert runs["float32"] != runs["bfloat16"]  # another dtype is another run
+    for sample_id in read_records(runs["float32"]):
+        exact, rounded = (read_cells(runs[d] / "errors", sample_id, (10, 3)) for d in runs)
+        np.testing.assert_allclose(rounded, exact, rtol=0.05)
+        # bfloat16 has 8 bits; errors kept in it would all be multiples of 2^-8 of their size.
+        assert len(np.unique(rounded)) > 25
+
+
+def test_spaces_are_multiples_of_each_other(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    """eps-error = alpha² · v-error, cell by cell (see `bench.engine.scoring`)."""
+    from diffusers import DDPMScheduler
+
+    tables = {}
+    for space in ("prediction", "epsilon", "sample"):
+        summary = toolkit.run(
+            "digits",
+            backbone=str(pipelines["sd21"]),
+            strategy="full",
+            params={"draws": DRAWS},
+            space=space,
+            limit=1,
+            save_errors=True,
+            results=str(tmp_path),
+        )
+        run = Path(summary["results_dir"])
+        tables[space] = read_cells(run / "errors", read_manifest(run)["samples"][0], (10, DRAWS))
+    abar = DDPMScheduler.from_pretrained(pipelines["sd21"] / "scheduler").alphas_cumprod[GRID]
+    np.testing.assert_allclose(tables["epsilon"], tables["prediction"] * abar.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(
+        tables["sample"], tables["prediction"] * (1 - abar.numpy()), rtol=1e-4
+    )
+
+
+def test_pictures_are_fitted_as_torchvision_does() -> None:
+    wide = Image.new("RGB", (101, 50), "red")
+    wide.paste("blue", (0, 0, 20, 50))
+    fitted = resize_and_crop(wide, 25)
+    assert fitted.size == (25, 25)
+    assert fitted.getpixel((0, 12)) == (255, 0, 0)  # the blue edge is cropped away
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(
+    pipelines: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench_plugins.backbones.stable_diffusion import StableDiffusion
+
+    settings = {
+        "backbone": str(pipelines["sd15"]),
+        "strategy": "full",
+        "params": {"draws": 4},
+        "limit": 2,
+        "batch_size": 64,
+    }
+    roomy = toolkit.run("digits", results=str(tmp_path / "roomy"), **settings)
+    denoise, sizes = StableDiffusion.denoise, []
+
+    def small(self, x_t, t, conditioning):  # type: ignore[no-untyped-def]
+        sizes.append(len(x_t))
+        if len(x_t) > 10:
+            raise torch.OutOfMemoryError("simulated")
+        return denoise(self, x_t, t, conditioning)
+
+    monkeypatch.setattr(StableDiffusion, "denoise", small)
+    tight = toolkit.run("digits", results=str(tmp_path / "tight"), **settings)
+    assert max(sizes) == 64 and max(sizes[4:]) == 8  # 64, 32, 16 fail once; 8 is remembered
+    a, b = (read_records(Path(run["results_dir"])) for run in (roomy, tight))
+    assert a.keys() == b.keys()
+    for sample_id, record in a.items():
+        assert b[sample_id]["score"] == pytest.approx(record["score"], rel=1e-5)
+    assert json.dumps(tight["metrics"]) == json.dumps(roomy["metrics"])
+
+
+def test_a_model_that_yields_nan_fails_the_sample_not_the_run(
+    pipelines: dict[str, Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    from diffusers import AutoencoderKL
+
+    broken = tmp_path / "broken"
+    shutil.copytree(pipelines["sd15"], broken)
+    vae = AutoencoderKL.from_pretrained(broken / "vae")
+    vae.encoder.conv_in.weight.data[:] = float("nan")
+    vae.save_pretrained(broken / "vae")
+    done = bench(
+        *("run", "digits", "--backbone", broken, "--strategy", "full", "--set", "draws=2"),
+        *("--limit", 2, "--results", tmp_path / "results", "--json"),
+    )
+    assert done.code == 3, done.err
+    assert "nan" in done.err and "Traceback" not in done.err
+    assert done.json["failed_samples"] == 2 and done.json["metrics"]["accuracy"] == 0

@@ -1,0 +1,107 @@
+"""Run folders in the real format, written by the real store, of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.stats.metrics import summarize
+from bench.store.decisions import read_decisions
+from bench.store.folder import RunFolder
+from bench.store.identity import run_id
+
+
+def a_record(sample_id: str, label: int, prediction: int | None, **changes: Any) -> dict[str, Any]:
+    other = 0 if prediction else 1
+    top = [] if prediction is None else [[prediction, 0.1, 5], [other, 0.12, 5]]
+    known = None if prediction is None else 1.0
+    return {
+        "sample_id": sample_id,
+        "label": label,
+        "prediction": prediction,
+        "score": known and 0.1,
+        "margin": known and 0.02,
+        "margin_stderr": known and 0.01,
+        "confidence": known and 0.9,
+        "evaluations": 50,
+        "top": top,
+        "seconds": 0.5,
+        "error": "broken" if prediction is None else None,
+        **changes,
+    }
+
+
+def a_manifest(
+    samples: Sequence[str],
+    n_classes: int = 3,
+    dataset: str = "d",
+    backbone: str = "b",
+    strategy: str = "full",
+    version: int = 1,
+    split: str = "test",
+    n_total: int | None = None,
+    trained_on: str | None = None,
+    fingerprint: str = "f" * 64,
+    seed: int = 0,
+    **more: Any,
+) -> dict[str, Any]:
+    data = {"name": dataset, "version": version, "split": split}
+    described = {"name": strategy, "version": 1, "params": {"draws": 5}}
+    identity = {
+        "version": 1,
+        "dataset": {**data, "fingerprint": fingerprint},
+        "prompts": "p",
+        "backbone": {"name": backbone, "version": 1, "weights": None, "dtype": "float32"},
+        "scoring": {},
+        "strategy": described,
+        "seed": seed,
+        **({"replayed": more["replayed_from"]} if "replayed_from" in more else {}),
+    }
+    return {
+        "format": 1,
+        "run_id": run_id(dataset, backbone, strategy, identity),
+        "identity": identity,
+        "created": "2026-01-01T00:00:00+00:00",
+        "config": {"dataset": dataset, "limit": None},
+        "dataset": {**data, "n_total": n_total or len(samples)},
+        "backbone": {
+            "name": backbone,
+            "version": 1,
+            "weights": None,
+            "revision": None,
+            "dtype": "float32",
+            "trained_on": trained_on,
+        },
+        "strategy": described,
+        "classes": [f"class {c}" for c in range(n_classes)],
+        "prompts": [[f"a class {c}", c] for c in range(n_classes)],
+        "samples": list(samples),
+        "environment": {"python": "3.11", "packages": {}, "git": None},
+        **more,
+    }
+
+
+def store(
+    results: Path,
+    labels: Sequence[int],
+    predictions: Sequence[int | None],
+    record: dict[str, Any] | None = None,
+    sample_ids: Sequence[str] | None = None,
+    complete: bool = True,
+    **manifest: Any,
+) -> Path:
+    """Store a run; returns its folder. `record` changes fields of every record."""
+    ids = list(sample_ids or [f"s{i:04d}" for i in range(len(labels))])
+    described = a_manifest(ids, **manifest)
+    path = results / described["run_id"]
+    with RunFolder(path, described) as folder:
+        for sample_id, label, prediction in zip(ids, labels, predictions, strict=True):
+            line: Any = a_record(sample_id, label, prediction, **(record or {}))
+            folder.append(line, None, np.zeros(0, np.int64))
+        if complete:
+            decided = read_decisions(path, folder.manifest, top=True)
+            folder.finish(summarize(described, decided, 10.0, 1_000_000))
+    return path

@@ -1,0 +1,54 @@
+"""Made-up tables of errors for the tests of strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import Problem, Strategy
+from bench.discovery.loading import load_plugins
+from bench.inputs.draws import timestep_grid
+from bench.recordings.replay import decide
+from bench.running.resolve import make_strategy
+
+
+def make_table(
+    prompts: int, draws: int, seed: int = 0, gap: float = 0.01, noise: float = 0.02
+) -> NDArray[np.float32]:
+    """Return errors, float32 [P, N]: a trend and noise that all prompts share, a level and noise
+    of each prompt's own; levels are `gap` or more above the best."""
+    rng = np.random.default_rng(seed)
+    level = gap * rng.uniform(1, 4, size=(prompts, 1))
+    level[rng.integers(prompts)] = 0
+    shared = np.linspace(0.8, 0.1, draws) + 0.1 * rng.standard_normal(draws)
+    return (shared + level + noise * rng.standard_normal((prompts, draws))).astype(np.float32)
+
+
+def make_problem(errors: NDArray[np.float32], per_class: int = 1, seed: int = 0) -> Problem:
+    """Return the problem of a table with `per_class` prompts a class."""
+    prompts, draws = errors.shape
+    classes = np.arange(prompts) // per_class
+    return Problem(classes, timestep_grid(draws, 1000), np.ones(draws), seed)
+
+
+def make(name: str, draws: int, **params: Any) -> Strategy:
+    """Return a registered strategy."""
+    given: Mapping[str, Any] = {"draws": draws, **params}
+    return make_strategy(load_plugins().strategies.get(name), given)[1]
+
+
+def run(strategy: Strategy, errors: NDArray[np.float32], per_class: int = 1) -> Decided:
+    """Let the strategy decide on a table."""
+    return decide(Sample("x", 0, {}), errors, strategy, make_problem(errors, per_class))
+
+
+def prediction(strategy: Strategy, errors: NDArray[np.float32], per_class: int = 1) -> int:
+    """Return the class decided."""
+    outcome = run(strategy, errors, per_class).outcome
+    assert outcome is not None
+    return int(outcome.ranking[0])

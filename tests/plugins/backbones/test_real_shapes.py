@@ -1,0 +1,133 @@
+"""Pipelines of the real Stable Diffusion shapes, random weights, through their own specs.
+
+`pytest -m slow -s tests/plugins/backbones/test_real_shapes.py` prints time and peak memory. Each
+needs about 3 GB of disk, 10 GB of memory and some minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import bench
+from helpers.pipelines import save_pipeline
+from helpers.reference import reference_errors
+from PIL import Image
+from safetensors.torch import save_file
+
+from bench.engine.denoising import DenoisingEngine
+from bench.engine.images import resize_and_crop
+from bench.running.assembly import find_weights, make_engine, make_prompts
+from bench.running.resolve import resolve
+from bench.running.settings import RunConfig
+from bench.store.cells import read_cells
+from bench.store.folder import read_manifest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "backbone", "resolution"), [("sd15", "sd15", 512), ("sd21", "sd21-768", 768)]
+)
+def test_cells_of_a_real_shape(kind: str, backbone: str, resolution: int, tmp_path: Path) -> None:
+    folder = save_pipeline(tmp_path / "pipeline", kind, real=True)
+    picture = Image.effect_mandelbrot((300, 256), (-2, -1.2, 0.8, 1.2), 90)
+    for name in ("beach", "harbor"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+    picture.save(tmp_path / "pictures" / "beach" / "1.png")
+    picture.save(tmp_path / "pictures" / "harbor" / "1.png")
+    latent = resolution // 8
+    noise = torch.randn(1, 4, latent, latent, generator=torch.Generator().manual_seed(1))
+    save_file({"noise": noise}, tmp_path / "noise.safetensors")
+    started = time.perf_counter()
+    done = bench(
+        *("run", tmp_path / "pictures", "--backbone", backbone, "--weights", folder, "--limit", 1),
+        *("--strategy", "full", "--set", "draws=1", "--noise", tmp_path / "noise.safetensors"),
+        *("--batch-size", 2, "--save-errors", "--results", tmp_path / "results", "--json"),
+        timeout=1200,
+    )
+    assert done.code == 0, done.err
+    cost = done.json["cost"]
+    print(
+        f"\n{backbone} at {resolution} px: {time.perf_counter() - started:.0f} s in all,"
+        f" {cost['seconds'] / cost['evaluations']:.1f} s an evaluation (VAE included),"
+        f" peak {cost['peak_memory_bytes'] / 2**30:.1f} GiB"
+    )
+    run = Path(done.json["results_dir"])
+    found = read_cells(run / "errors", read_manifest(run)["samples"][0], (2, 1))
+    wanted = reference_errors(
+        folder,
+        resize_and_crop(picture, resolution),
+        ["a photo of a beach", "a photo of a harbor"],
+        [500],
+        noise,
+    )
+    print(f"largest relative difference {np.abs(found / wanted - 1).max():.1e}")
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "backbone", "dtype"),
+    [("sd15", "sd15", "float32"), ("sd21", "sd21-768", "float32"), ("sd15", "sd15", "bfloat16")],
+)
+def test_linearisation_of_a_real_shape(
+    kind: str, backbone: str, dtype: str, tmp_path: Path
+) -> None:
+    """Agrees with finite differences; prints time and memory beside those of an evaluation."""
+    folder = save_pipeline(tmp_path / "pipeline", kind, real=True)
+    resolved = resolve(
+        RunConfig(
+            dataset="digits",
+            backbone=backbone,
+            weights=str(folder),
+            strategy="full",
+            params={"draws": 1},
+            dtype=dtype,
+            batch_size=1,
+        )
+    )
+    prompts = make_prompts(resolved, ("zero", "one"))
+    engine = make_engine(resolved, prompts, find_weights(resolved))
+    assert isinstance(engine, DenoisingEngine)
+    size = engine.backbone.latent_shape
+    latent = torch.randn(1, *size, generator=torch.Generator().manual_seed(1))
+    draw, c = torch.zeros(1, dtype=torch.int64), engine.conditioning
+    at = c.float().mean(dim=0).to(c.dtype)
+    engine.linear.cost = 1.0  # timed here instead
+
+    def timed(label: str, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+        started = time.process_time()  # the processor's: others may use the machine
+        value = work()
+        seconds = time.process_time() - started
+        status = Path("/proc/self/status").read_text()
+        peak = int(status.split("VmHWM:")[1].split()[0]) / 2**20
+        print(f"{backbone} {dtype} {label}: {seconds:.1f} s, peak {peak:.1f} GiB")
+        return value
+
+    def exact(where: torch.Tensor) -> float:
+        with torch.inference_mode():
+            return float(engine._errors_at(draw, latent, where[None].to(c.dtype)))
+
+    def first_order() -> torch.Tensor:
+        with torch.inference_mode():
+            return engine.linear.first_order(draw, latent, at[None])[0]
+
+    print()
+    exact(at)  # loads the UNet
+    here = timed("forward", lambda: torch.tensor(exact(at)))
+    found = timed("forward and backward", first_order)
+    engine.backbone.save_memory()
+    again = timed("forward and backward, recomputing", first_order)
+    assert torch.isfinite(found).all()
+    slopes = found - here
+    np.testing.assert_allclose(again - here, slopes, rtol=0.05, atol=1e-6)
+    if dtype == "float32":
+        step, toward = 0.5, c[1] - at
+        difference = (exact(at + step * toward) - exact(at - step * toward)) / (2 * step)
+        print(f"slope {float(slopes[1]):.3e}, finite difference {difference:.3e}")
+        np.testing.assert_allclose(float(slopes[1]), difference, rtol=0.05, atol=1e-6)

@@ -1,0 +1,198 @@
+"""UC Merced: membership by pixels, on the real images where they are at hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import UCMERCED, bench
+from PIL import Image
+
+import bench as toolkit
+from bench.discovery.loading import load_plugins
+from bench_plugins.datasets.ucmerced import assign_splits
+
+real = pytest.mark.skipif(
+    not UCMERCED.is_dir(), reason=f"no UC Merced at {UCMERCED}; set BENCH_TEST_UCMERCED"
+)
+
+
+def test_the_list_holds_all_of_it() -> None:
+    text = (files("bench_plugins.datasets") / "ucmerced_split.csv").read_text("utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 2099 == len({row["pixel_sha256"] for row in rows})
+    tests = Counter(row["label"] for row in rows if row["split"] == "test")
+    assert len(tests) == 21 and set(tests.values()) == {20}
+    spellings = [name.replace(" ", "") for name in load_plugins().datasets.get("ucmerced").classes]
+    assert sorted(tests) == spellings
+
+
+@real
+def test_real_images_are_looked_up() -> None:
+    test = toolkit.load_dataset("ucmerced", data_dir=str(UCMERCED))
+    train = toolkit.load_dataset("ucmerced", split="train", data_dir=str(UCMERCED))
+    assert (len(test), len(train)) == (210, 1680)
+    assert set(Counter(test["label"]).values()) == {10}
+    assert not set(test["sample_id"]) & set(train["sample_id"])
+    # The one exact duplicate: same pixels, two ids.
+    twins = [sample_id for sample_id in train["sample_id"] if sample_id.endswith("-2")]
+    assert len(twins) == 1 and twins[0][:-2] in train["sample_id"]
+    validation = toolkit.load_dataset("ucmerced", split="validation", data_dir=str(UCMERCED))
+    assert set(validation["sample_id"]) < set(train["sample_id"])
+    assert np.bincount(validation["label"]).tolist() == [8] * 21
+    assert len({image.size for image in train["image"]}) > 1  # not all are 256 pixels square
+
+
+@real
+def test_an_image_folder_gives_the_same_samples(tmp_path: Path) -> None:
+    """The original archive's layout, made from some of the images, in another encoding."""
+    test = toolkit.load_dataset("ucmerced", data_dir=str(UCMERCED))
+    names = test.features["label"].names
+    for name in names:
+        (tmp_path / "UCMerced_LandUse" / "Images" / name).mkdir(parents=True)
+    for number, row in enumerate(test):
+        if number % 5 == 0:
+            folder = tmp_path / "UCMerced_LandUse" / "Images" / names[row["label"]]
+            row["image"].save(folder / f"{number}.tif")
+    found = toolkit.load_dataset("ucmerced", data_dir=str(tmp_path))
+    assert set(found["sample_id"]) == set(test["sample_id"][::5])
+
+
+@real
+def test_a_run_on_any_pipeline_folder(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    done = bench(
+        *("run", "ucmerced", "--data-dir", UCMERCED, "--backbone", pipelines["sd21"]),
+        *("--limit", 42, "--strategy", "full", "--set", "draws=2", "--results", tmp_path, "--json"),
+    )
+    assert done.code == 0, done.err
+    assert done.json["dataset"] == {
+        "name": "ucmerced",
+        "version": 1,
+        "split": "test",
+        "n_total": 210,
+        "n_samples": 42,
+    }
+    assert done.json["cost"]["evaluations"] == 42 * 21 * 2
+
+
+def test_unknown_images_get_a_seeded_stratified_split(recwarn: pytest.WarningsRecorder) -> None:
+    hashes = [f"{i:016x}" for i in range(100)]
+    labels = [i % 2 for i in range(100)]
+    splits = assign_splits(hashes, labels)
+    assert "100 of 100 images are not in UC Merced's list" in str(recwarn.pop().message)
+    for label in (0, 1):
+        assert Counter(s for s, of in zip(splits, labels, strict=True) if of == label) == {
+            "test": 10,
+            "train": 40,
+        }
+    turned = assign_splits(hashes[::-1], labels[::-1])
+    assert turned[::-1] == splits
+
+
+def test_strange_images_are_warned_of_once(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in load_plugins().datasets.get("ucmerced").classes:
+        folder = tmp_path / "data" / name.replace(" ", "")
+        folder.mkdir(parents=True)
+        for number in range(5):
+            pixels = generator.integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    done = bench(
+        *("run", "ucmerced", "--data-dir", tmp_path / "data", "--backbone", "tiny-digits"),
+        *("--strategy", "full", "--set", "draws=1", "--results", tmp_path / "r", "--json"),
+    )
+    assert done.code == 0 and done.err.count("105 of 105 images are not in UC Merced's list") == 1
+    assert done.json["dataset"]["n_total"] == 21  # a fifth of five, in each class
+
+
+def test_another_dataset_is_refused(image_folder: Path) -> None:
+    done = bench("run", "ucmerced", "--data-dir", image_folder)
+    assert done.code == 2 and "21 classes" in done.err
+
+
+@pytest.mark.parametrize("backbone", ["sd15", "sd20", "sd21", "sd2", "sd21-768"])
+def test_without_the_hub_the_message_says_what_to_do(backbone: str, tmp_path: Path) -> None:
+    done = bench("run", "digits", "--backbone", backbone, "--results", tmp_path)
+    spec = load_plugins().backbones.get(backbone)
+    assert done.code == 2 and "Traceback" not in done.err
+    assert str(spec.weights) in done.err and "hf download" in done.err
+    assert "--weights FOLDER" in done.err
+
+
+def test_without_the_hub_the_data_says_so_too(tmp_path: Path) -> None:
+    done = bench("run", "ucmerced", "--backbone", "tiny-digits", "--results", tmp_path)
+    assert done.code == 2 and "blanchon/UC_Merced" in done.err and "--data-dir" in done.err
+
+
+def test_weights_override_a_registered_name(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    done = bench(
+        *("run", "digits", "--backbone", "sd2", "--weights", pipelines["sd21"], "--limit", 2),
+        *("--strategy", "full", "--set", "draws=1", "--results", tmp_path, "--json"),
+    )
+    assert done.code == 0, done.err
+    assert done.json["backbone"]["name"] == "sd2"
+    assert done.json["backbone"]["trained_on"] == "unknown"
+
+
+def test_half_precision_variant_is_taken(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    """A folder with only fp16 files works, by choice or for want of better."""
+    import shutil
+
+    folder = tmp_path / "half"
+    shutil.copytree(pipelines["sd15"], folder)
+    for weights in folder.rglob("*.safetensors"):
+        weights.rename(weights.with_name(weights.name.replace(".safetensors", ".fp16.safetensors")))
+    for dtype in ("float16", "float32"):
+        done = bench(
+            *("run", "digits", "--backbone", folder, "--limit", 1, "--dtype", dtype, "--json"),
+            *("--strategy", "full", "--set", "draws=1", "--results", tmp_path),
+        )
+        assert done.code == 0, done.err
+
+
+def test_pickled_weights_are_never_read(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+
+    folder = tmp_path / "pickled"
+    shutil.copytree(pipelines["sd15"], folder)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({}, folder / "unet" / "diffusion_pytorch_model.bin")
+    done = bench("run", "digits", "--backbone", folder, "--results", tmp_path / "results")
+    assert done.code == 2 and "no unet/ that can be loaded" in done.err
+
+
+def test_classify_pictures_of_ones_own(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    digits = toolkit.load_dataset("digits")
+    digits[0]["image"].save(tmp_path / "a.png")
+    Image.new("RGB", (300, 200)).save(tmp_path / "b.jpg")
+    done = bench(
+        "classify", tmp_path / "a.png", tmp_path / "b.jpg", "--dataset", "digits", "--json"
+    )
+    assert done.code == 0, done.err
+    assert [answer["image"] for answer in done.json] == [
+        str(tmp_path / "a.png"),
+        str(tmp_path / "b.jpg"),
+    ]
+    assert (
+        done.json[0]["prediction"]
+        == load_plugins().datasets.get("digits").classes[digits[0]["label"]]
+    )
+    assert len(done.json[0]["ranking"]) == 10 and done.json[0]["margin"] > 0
+    free = bench(
+        *("classify", tmp_path / "a.png", "--classes", "beach, harbor,freeway"),
+        *("--backbone", pipelines["sd15"], "--strategy", "full", "--set", "draws=2"),
+    )
+    assert free.code == 0 and "harbor" in free.out and "margin" in free.out
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    broken = bench("classify", tmp_path / "c.png", "--dataset", "digits")
+    assert broken.code == 3 and "cannot be read" in broken.out
+    for arguments in (["--classes", "a"], [], ["--classes", "a,b", "--dataset", "digits"]):
+        assert bench("classify", tmp_path / "a.png", *arguments).code == 2
+    assert bench("classify", tmp_path / "none.png", "--classes", "a,b").code == 2

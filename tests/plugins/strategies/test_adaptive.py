@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.tables import make, make_problem, make_table, prediction, run
+
+from bench.errors import UserError
+
+
+def published(errors, samples, keep):
+    """Li et al., algorithm 2, written down again from its description: plain lists, no sharing."""
+    n_prompts, n_draws = errors.shape
+    seen = [[] for _ in range(n_prompts)]
+    alive = list(range(n_prompts))
+    used, evaluations = set(), 0
+    for stage, (n, k) in enumerate(zip(samples, keep, strict=True)):
+        if stage and len(alive) == 1:
+            break
+        grid = [((2 * j + 1) * n_draws) // (2 * n) for j in range(n)]
+        fresh = [draw for draw in grid if draw not in used]
+        used.update(grid)
+        for prompt in alive:
+            seen[prompt] += [float(errors[prompt, draw]) for draw in fresh]
+            evaluations += len(fresh)
+        alive = sorted(alive, key=lambda p: (sum(seen[p]) / len(seen[p]), p))[:k]
+        alive.sort()
+    return alive[0], evaluations
+
+
+@pytest.mark.parametrize(
+    ("samples", "keep"),
+    [
+        ((5, 50), (3, 1)),
+        ((7, 30, 50), (6, 2, 1)),  # 7 and 30 do not divide 50, nor nest
+        ((50,), (1,)),
+        ((10, 10, 50), (5, 3, 1)),  # a stage that adds nothing
+        ((20, 50), (1, 1)),  # decided before the last stage
+    ],
+)
+@pytest.mark.parametrize("per_class", [1, 3])
+def test_equals_the_published_algorithm(samples, keep, per_class):
+    strategy = make("adaptive", 50, samples=samples, keep=keep)
+    for seed in range(30):
+        errors = make_table(12, 50, seed=seed, gap=0.002)
+        winner, evaluations = published(errors, samples, keep)
+        decided = run(strategy, errors, per_class)
+        assert decided.outcome.ranking[0] == winner // per_class
+        assert decided.evaluations == evaluations
+
+
+def test_ties_go_to_the_lower_prompt():
+    rng = np.random.default_rng(0)
+    for _ in range(50):  # errors of a few values only: many exact ties
+        errors = rng.integers(0, 2, size=(9, 20)).astype(np.float32)
+        strategy = make("adaptive", 20, samples=(4, 20), keep=(4, 1))
+        assert prediction(strategy, errors) == published(errors, (4, 20), (4, 1))[0]
+    assert (
+        prediction(make("adaptive", 20, samples=(4, 20), keep=(4, 1)), np.ones((9, 20), "f4")) == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "classes", "evaluations"),
+    [
+        ("cifar10", 10, 2750),
+        ("stl10", 10, 3000),
+        ("pets", 37, 2050),
+        ("food", 101, 5570),
+        ("aircraft", 100, 5550),
+        ("flowers", 102, 5590),
+        ("objectnet", 113, 14400),
+        ("imagenet", 1000, 124500),
+    ],
+)
+def test_published_schedules_cost_what_was_published(schedule, classes, evaluations):
+    strategy = make("adaptive", None, schedule=schedule)
+    assert strategy.at_most(make_problem(np.zeros((classes, strategy.draws)))) == evaluations
+
+
+def test_a_schedule_settles_samples_and_keep():
+    strategy = make("adaptive", None, schedule="pets")
+    assert strategy.settled == {"samples": (25, 250), "keep": (5, 1)}
+    with pytest.raises(UserError, match="schedule=dogs is none of"):
+        make("adaptive", None, schedule="dogs")

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.inputs.draws import timestep_grid
+from bench_plugins.strategies._order import by_bands, even, shuffled, timestep_means
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 250, 500, 1000])
+def test_orders_are_permutations(n):
+    timesteps = timestep_grid(n, 1000)
+    for order in (even(n), shuffled(n, 3), by_bands("650-850,100-200", timesteps)):
+        assert sorted(order) == list(range(n))
+
+
+def test_even_prefixes_are_even_grids():
+    order = even(256)
+    for k in (1, 2, 3, 4, 5):
+        prefix = np.sort(order[: 2**k - 1])
+        assert (prefix == 256 // 2**k * np.arange(1, 2**k)).all()
+
+
+@pytest.mark.parametrize("n", [250, 500, 1000])
+def test_even_prefixes_have_low_discrepancy(n):
+    order = even(n)
+    for count in (4, 10, 31, 100):
+        counts, _ = np.histogram(order[:count], bins=4, range=(0, n))
+        assert np.ptp(counts) <= 1 + count // 10
+
+
+def test_bands_come_first_in_their_order():
+    timesteps = timestep_grid(100, 1000)
+    order = by_bands("600-699,100-149", timesteps)
+    assert all(600 <= t <= 699 for t in timesteps[order[:10]])
+    assert all(100 <= t <= 149 for t in timesteps[order[10:15]])
+
+
+@pytest.mark.parametrize("bands", ["650", "a-b", "700-600", "", "1-2,", "1-2-3", "-5-10"])
+def test_a_bad_order_is_refused(bands):
+    with pytest.raises(ValueError, match="bands of timesteps such as"):
+        by_bands(bands, timestep_grid(10, 1000))
+
+
+def test_draws_of_a_timestep_come_together() -> None:
+    timesteps = np.repeat(timestep_grid(8, 1000), 2)
+    order = by_bands("400-600", timesteps)
+    assert sorted(order.tolist()) == list(range(16))
+    assert (timesteps[order][0::2] == timesteps[order][1::2]).all()
+    assert set(timesteps[order][:4].tolist()) == {437, 562}
+
+
+def test_means_by_timestep() -> None:
+    values = np.array([[1.0, 3.0, 5.0, 7.0, 9.0]])
+    means = timestep_means(values, np.array([10, 10, 20, 20, 30]))
+    assert means.tolist() == [[2.0, 6.0, 9.0]]

@@ -1,0 +1,366 @@
+"""The report says what the runs hold, whole, safely, and whatever else lies in the folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import bench
+from helpers.reporting import N_DRAWS, save_pictures, store_reported, store_run
+
+from bench.render.board import boards, letters, pareto_front, reported_rows, row_of
+from bench.render.breakdown import by_class, by_confidence, by_timestep
+from bench.render.figures import class_bars
+from bench.render.gallery import choose, thumbnail
+from bench.render.page import write_report
+from bench.render.runs import read_run
+from bench.stats.calibration import calibration_error
+from bench.stats.metrics import accuracy_interval, confusion
+from bench.store.folder import list_runs
+
+CLASSES = ["ant", "bee", "cat"]
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: its elements with their attributes, and its text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._raw = False
+        self.feed(path.read_text("utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+        self._raw = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._raw:
+            self.text += " " + " ".join(data.split())
+
+    def attributes(self, name: str) -> list[str]:
+        return [attributes[name] for _, attributes in self.elements if name in attributes]
+
+    def tags(self, name: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def report(folder: Path, **changes: Any) -> Page:
+    """Report all runs in a folder, in this process."""
+    results = folder / "results"
+    write_report(list_runs(results), folder / "page.html", results, **changes)
+    return Page(folder / "page.html")
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run of every kind, and a result of others."""
+    folder = tmp_path_factory.mktemp("stored")
+    data = save_pictures(folder / "data", CLASSES, 10)
+    results = folder / "results"
+    store_run(results, "zero", data, CLASSES, errors=True)
+    store_run(results, "trained", data, CLASSES, gap=0.2, trained_on="pictures/train")
+    store_run(results, "subset", data, CLASSES, n=15, draws=5, draw_plan="grid:0-200")
+    store_run(results, "replayed", data, CLASSES, draws=8, replayed_from="zero")
+    store_reported(results)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(stored: Path) -> Page:
+    return report(stored)
+
+
+def test_the_page_asks_for_nothing_beyond_itself(page: Page) -> None:
+    urls = [*page.attributes("src"), *page.attributes("href"), *page.attributes("xlink:href")]
+    assert len(urls) > 30
+    assert all(url.startswith(("data:", "#")) for url in urls), urls
+    [policy] = [m["content"] for m in page.tags("meta") if "http-equiv" in m]
+    assert policy.startswith("default-src 'none'; img-src data:")
+
+
+def test_ids_are_unique_and_references_lead_somewhere(page: Page) -> None:
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids)) > 20
+    assert {url[1:] for url in page.attributes("href") if url.startswith("#")} <= set(ids)
+    named = page.attributes("aria-labelledby")
+    assert named and {i for value in named for i in value.split()} <= set(ids)
+    clips = [c for v in page.attributes("clip-path") for c in re.findall(r"url\(#(.+?)\)", v)]
+    assert clips and set(clips) <= set(ids)
+
+
+def test_every_kind_of_result_has_its_mark(page: Page) -> None:
+    for text in (
+        "zero-shot",
+        "trained on pictures/train",
+        "subset, 15 of 30",
+        "replayed",
+        "reported by others",
+        "draws grid:0-200",
+    ):
+        assert text in page.text
+    kinds = {a["class"] for a in page.tags("tr") if a.get("class", "").startswith("kind-")}
+    assert kinds == {f"kind-{k}" for k in ("measured", "subset", "replayed", "reported")}
+
+
+def test_pictures_are_in_the_page_and_described(page: Page) -> None:
+    pictures = page.tags("img")
+    assert len(pictures) == 30 + 30 + 15 + 30
+    for picture in pictures:
+        assert picture["src"].startswith("data:image/webp;base64,")
+        assert re.search(r"an image of (ant|bee|cat)$", picture["alt"])
+
+
+def test_errors_are_drawn_or_it_says_how_to_record_them(page: Page) -> None:
+    assert "over 30 images" in page.text
+    assert page.text.count("--strategy full --save-errors") == 2
+    assert "they are with the run it replays" in page.text
+
+
+def test_what_users_wrote_stays_text(tmp_path: Path) -> None:
+    bad = ["<img src=x onerror=alert(1)>", "<script>alert(2)<", "\"' onload='x"]
+    data = save_pictures(tmp_path / "data", bad, 3)
+    bad.sort()
+    store_run(tmp_path / "results", "bad", data, bad, backbone="<b>bold</b>", gap=0.0)
+    store_reported(tmp_path / "results", source="</script><u>a paper</u>")
+    shown = report(tmp_path, notes=[("<i>nowhere<i>", "a <i>reason</i>")])
+    assert not [tag for tag, _ in shown.elements if tag in ("u", "i")]
+    assert not [a for _, a in shown.elements if "onerror" in a or "onload" in a]
+    assert len(shown.tags("script")) == 1  # ours
+    for text in (
+        *bad,
+        "<b>bold</b>",
+        "</script><u>a paper</u>",
+        "<i>nowhere<i>",
+        "a <i>reason</i>",
+    ):
+        assert text in shown.text
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_reported(tmp_path: Path) -> None:
+    data = save_pictures(tmp_path / "data", CLASSES, 4)
+    results = tmp_path / "results"
+    store_run(results, "good", data, CLASSES)
+    (store_run(results, "no-manifest", data, CLASSES) / "manifest.json").write_text("{")
+    odd = store_run(results, "no-labels", data, CLASSES) / "samples.jsonl"
+    odd.write_text(re.sub(r'"label": \d, ', "", odd.read_text()))
+    short = store_run(results, "few-classes", data, CLASSES) / "manifest.json"
+    short.write_text(short.read_text().replace('"cat"\n', '"cat", 7\n').replace('"bee",', ""))
+    (results / "reported.json").write_text('[{"dataset": "pictures"}]')
+    (results / "empty").mkdir()
+    empty = {"run_id": "empty", "identity": {}, "samples": []}
+    (results / "empty" / "manifest.json").write_text(json.dumps(empty))
+    store_run(results, "stopped", data, CLASSES, complete=False)
+    out = tmp_path / "page.html"
+    done = bench("report", "--results", results, "--out", out, "--json")
+    assert done.code == 0
+    assert set(done.json["runs"]) >= {"good", "stopped"}
+    left_out = {Path(entry["name"]).name for entry in done.json["left_out"]}
+    assert left_out >= {"no-manifest", "no-labels", "empty", "reported.json"}
+    page = Page(out)
+    for name in left_out:
+        assert name in page.text and name in done.err
+    assert "not complete" in page.text
+    misspelt = bench("report", "goood", "good", "--results", results, "--out", out)
+    assert misspelt.code == 0 and "goood" in misspelt.err and "goood" in Page(out).text
+
+
+def test_without_the_data_the_page_says_so(tmp_path: Path) -> None:
+    data = save_pictures(tmp_path / "data", CLASSES, 4)
+    store_run(tmp_path / "results", "run", data, CLASSES)
+    moved = data.rename(tmp_path / "elsewhere")
+    without = report(tmp_path)
+    assert not without.tags("img")
+    assert "does not exist" in without.text and "--data-dir" in without.text
+    assert len(report(tmp_path, data_dirs={"": str(moved)}).tags("img")) == 12
+    assert len(report(tmp_path, data_dirs={"pictures": str(moved)}).tags("img")) == 12
+    bare = report(tmp_path, data_dirs={"": str(moved)}, most_images=0)
+    assert not bare.tags("img") and "Pictures:" not in bare.text
+    (moved / "cat" / "0.png").write_bytes(b"not a picture")
+    assert len(report(tmp_path, data_dirs={"": str(moved)}).tags("img")) == 11
+    other = save_pictures(tmp_path / "other", ["aaa", *CLASSES], 4)
+    assert "labels differ" in report(tmp_path, data_dirs={"": str(other)}).text
+
+
+def test_the_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None:
+    many = [f"class {index:03d}" for index in range(160)]
+    data = save_pictures(tmp_path / "data", many, 1)
+    store_run(tmp_path / "results", "many", data, many, draws=4, gap=0.0)
+    page = report(tmp_path)
+    assert not [t for t in page.tags("table") if t.get("class") == "matrix"]
+    assert len(page.tags("image")) == 1 and "The worst confusions" in page.text
+    assert "The 40 worst of 160" in page.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "nowhere/page.html"], "there is no folder"),
+        (["--out", "."], "name a file"),
+        (["--data-dir", "nowhere"], "--data-dir nowhere: there is no folder"),
+        (["unknown-run"], "There is no run to report"),
+        (["--results", "nowhere"], "There is no run in nowhere"),
+        (["--images", "-1"], "--images"),
+    ],
+)
+def test_what_cannot_work_is_said(
+    stored: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    given = ["--results", stored / "results", "--out", tmp_path / "p.html", *arguments]
+    done = bench("report", *given)
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_torch_is_not_imported(stored: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['bench', *sys.argv[1:]]\n"
+        "from bench.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
+    )
+    arguments = ["report", "--results", stored / "results", "--out", tmp_path / "p.html"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert (tmp_path / "p.html").is_file()
+
+
+def record(index: int, label: int, prediction: int | None, margin: float | None) -> Any:
+    return {
+        "sample_id": str(index),
+        "label": label,
+        "prediction": prediction,
+        "margin": margin,
+    }
+
+
+def test_the_gallery_takes_what_tells_most() -> None:
+    wrong = [record(i, 0, 1, 0.1 * i) for i in range(20)]
+    right = [record(100 + i, i % 4, i % 4, 0.01 * i) for i in range(40)]
+    failed = [record(200, 2, None, None)]
+    chosen = choose([*right, *wrong, *failed], 20)
+    ids = [int(r["sample_id"]) for r in chosen]
+    assert len(ids) == len(set(ids)) == 20
+    assert ids[:3] == [200, 19, 18]  # what failed, then the mistakes of which it was surest
+    assert ids[14:] == [100, 101, 102, 103, 104, 105]  # the closest calls, every class among them
+    few = choose([*right, *wrong[:2]], 20)
+    assert [r["prediction"] != r["label"] for r in few] == [True] * 2 + [False] * 18
+    assert choose([*right, *wrong], 200) == [*wrong[::-1], *right]
+    # A class whose images are all clear still shows three.
+    clear = [record(300 + i, 9, 9, 5.0) for i in range(8)]
+    nines = [r for r in choose([*right, *clear], 20) if r["label"] == 9]
+    assert len(nines) == 3
+
+
+def test_thumbnails_are_small_and_tiny_images_keep_their_pixels() -> None:
+    import base64
+    from io import BytesIO
+
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 255, (300, 500, 3), dtype=np.uint8)
+    uri, small = thumbnail(Image.fromarray(noise))
+    assert not small and len(uri) < 20_000
+    shown = Image.open(BytesIO(base64.b64decode(uri.split(",")[1])))
+    assert max(shown.size) == 128
+    tiny = Image.fromarray(noise[:8, :8, 0])
+    uri, small = thumbnail(tiny)
+    shown = Image.open(BytesIO(base64.b64decode(uri.split(",")[1])))
+    assert small and np.array_equal(np.asarray(shown), noise[:8, :8, 0])
+
+
+def test_bins_of_confidence_are_those_of_the_calibration_error() -> None:
+    rng = np.random.default_rng(1)
+    confidence = np.append(rng.uniform(0.2, 1, 500), [0.0, 1.0])
+    correct = rng.uniform(size=502) < confidence
+    bins = by_confidence(confidence, correct)
+    gaps = [b.n * abs((b.confidence or 0) - (b.accuracy or 0)) for b in bins]
+    assert sum(b.n for b in bins) == 502 and bins[1].accuracy is None
+    assert sum(gaps) / 502 == pytest.approx(calibration_error(confidence, correct))
+
+
+def test_classes_by_hand(stored: Path) -> None:
+    run = read_run(stored / "results" / "zero")
+    matrix = confusion(run.records, 3)
+    for index, share in enumerate(by_class(matrix, run)):
+        mine = [r for r in run.records if r["label"] == index]
+        right = sum(r["prediction"] == index for r in mine)
+        said = sum(r["prediction"] == index for r in run.records)
+        assert (share.n, share.right, share.recall) == (len(mine), right, right / len(mine))
+        assert share.interval == accuracy_interval(right, len(mine))
+        assert share.precision == right / said
+
+
+def test_errors_by_timestep_by_hand(stored: Path) -> None:
+    run = read_run(stored / "results" / "zero")
+    curves = by_timestep(run)
+    assert curves is not None and curves.n_images == 30
+    assert curves.timestep == pytest.approx(25 + 50 * np.arange(N_DRAWS), abs=1)
+    # The errors that `store_run` made up, made up again.
+    gaps = []
+    for position in range(30):
+        rng = np.random.default_rng(position)
+        errors = (0.5 + 0.05 * rng.standard_normal((3, N_DRAWS))).astype(np.float64)
+        label = run.records[position]["label"]
+        errors[label] -= 0.02
+        wrong = min((c for c in range(3) if c != label), key=lambda c: errors[c].mean())
+        gaps.append(errors[wrong] - errors[label])
+    assert curves.gap == pytest.approx(np.mean(gaps, axis=0), abs=1e-6)
+    assert curves.gap_stderr == pytest.approx(np.std(gaps, axis=0, ddof=1) / 30**0.5, abs=1e-6)
+    assert by_timestep(read_run(stored / "results" / "trained")) is None
+
+
+def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
+    results = stored / "results"
+    runs = [read_run(results / name) for name in ("zero", "trained", "subset", "replayed")]
+    rows = [row_of(run, f"run-{i}") for i, run in enumerate(runs)]
+    rows += reported_rows(results / "reported.json")
+    [board] = boards(rows)
+    ranks = {row.source.removeprefix("run "): row.rank for row in board.rows}
+    assert ranks == {
+        "zero": 1,
+        "trained": 1,
+        "subset": None,
+        "replayed": None,
+        "a paper, table 1": None,
+    }
+    accuracies = [row.accuracy for row in board.rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert [row.key for row in board.rows] == list("ABCDE")
+    front = pareto_front(rows)
+    for row in front:
+        assert not [
+            r
+            for r in rows
+            if r.evaluations is not None
+            and r.evaluations <= (row.evaluations or 0)
+            and r.accuracy > row.accuracy
+        ]
+    assert boards(reported_rows(results / "reported.json")) == []
+    assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+
+
+def test_figures_take_the_pages_colours_and_any_name(stored: Path) -> None:
+    run = read_run(stored / "results" / "zero")
+    run.manifest["classes"] = ["$a_{b", "<i>&", "猫"]
+    svg = class_bars(by_class(confusion(run.records, 3), run), "x")
+    assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
+    for name in ("$a_{b", "&lt;i&gt;&amp;", "猫"):
+        assert f">{name}</" in svg
+    assert "<style" not in svg and "<metadata" not in svg
+    assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))

@@ -1,0 +1,184 @@
+"""The report in a real browser: Chromium, where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import bench
+from helpers.reporting import save_pictures, store_reported, store_run
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+CLASSES = ["<b onclick=alert(1)>ant", "bee", "cat", "dog"]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a report on runs of every kind, made by the command."""
+    folder = tmp_path_factory.mktemp("report")
+    data = save_pictures(folder / "data", CLASSES, 8)
+    results = folder / "results"
+    store_run(results, "zero", data, CLASSES, errors=True)
+    store_run(results, "trained", data, CLASSES, gap=0.2, draws=3, trained_on="pictures/train")
+    store_run(results, "subset", data, CLASSES, n=16, draws=5)
+    store_run(results, "replayed", data, CLASSES, draws=8, replayed_from="zero")
+    store_reported(results)
+    (results / "broken").mkdir()
+    (results / "broken" / "manifest.json").write_text("{")
+    out = folder / "report.html"
+    done = bench("report", "--results", results, "--out", out)
+    assert done.code == 0, done.err
+    return out.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page, opened; at the end nothing was asked of any network, and nothing went wrong."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    opened = context.new_page()
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("dialog", lambda dialog: said.append(dialog.message))
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(address)
+    yield opened
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+    context.close()
+
+
+def column(page: Any, name: str) -> Any:
+    return page.locator(".board th", has=page.get_by_role("button", name=name, exact=True))
+
+
+def values(page: Any, name: str) -> list[str]:
+    """Return what stands in a column of the leaderboard, from top to bottom."""
+    index = column(page, name).evaluate("head => head.cellIndex")
+    found: list[str] = page.locator(".board tbody tr").evaluate_all(
+        f"rows => rows.map(row => row.cells[{index}].dataset.value)"
+    )
+    return found
+
+
+def shown(page: Any, run: int = 0) -> list[tuple[str, str]]:
+    """Return (true, predicted) of the pictures of a run that are to be seen."""
+    pictures = page.locator(".gallery").nth(run).locator(".pictures > li")
+    found = pictures.evaluate_all(
+        "all => all.filter(p => p.checkVisibility()).map(p => [p.dataset.true, p.dataset.said])"
+    )
+    return [(true, said) for true, said in found]
+
+
+def test_a_click_sorts_and_another_reverses(page: Any) -> None:
+    head = column(page, "Evaluations an image")
+    assert values(page, "Key") == ["0001", "0002", "0003", "0004", "0005"]
+    head.get_by_role("button").click()
+    once = values(page, "Evaluations an image")
+    assert once == ["80.0", "32.0", "20.0", "12.0", ""]  # unknown last
+    assert head.get_attribute("aria-sort") == "descending"
+    assert column(page, "Key").get_attribute("aria-sort") == "none"
+    head.get_by_role("button").click()
+    assert values(page, "Evaluations an image") == [*once[3::-1], ""]
+    assert head.get_attribute("aria-sort") == "ascending"
+    column(page, "Run").get_by_role("button").click()
+    assert values(page, "Run") == sorted(values(page, "Run"))
+
+
+def test_the_keyboard_sorts(page: Any) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
+    while page.evaluate("document.activeElement.textContent") != "Accuracy, %":
+        page.keyboard.press("Tab")
+    style = "getComputedStyle(document.activeElement)"
+    assert page.evaluate(f"{style}.outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    down = [float(v) for v in values(page, "Accuracy, %")]
+    assert down == sorted(down, reverse=True) and len(set(down)) > 2
+    page.keyboard.press("Space")
+    assert [float(v) for v in values(page, "Accuracy, %")] == sorted(down)
+
+
+def test_filters_hide_the_right_pictures(page: Any) -> None:
+    everything = shown(page)
+    assert len(everything) == 32
+    wrong = [(true, said) for true, said in everything if true != said]
+    assert 0 < len(wrong) < 32
+    gallery = page.locator(".gallery").first
+    gallery.get_by_label("Show").select_option("wrong")
+    assert shown(page) == wrong
+    assert gallery.locator("output").text_content() == f"{len(wrong)} of 32 shown"
+    true, said = wrong[0]
+    gallery.get_by_label("True").select_option(true)
+    assert shown(page) == [pair for pair in wrong if pair[0] == true]
+    gallery.get_by_label("Predicted").select_option(said)
+    assert set(shown(page)) == {(true, said)}
+    assert len(shown(page, run=1)) == 16  # the other galleries are left alone
+    gallery.get_by_label("Show").select_option("right")
+    assert shown(page) == []
+
+
+def test_the_keyboard_filters(page: Any) -> None:
+    page.locator(".gallery").first.get_by_label("Show").focus()
+    page.keyboard.press("ArrowDown")
+    assert all(true != said for true, said in shown(page)) and shown(page)
+    page.keyboard.press("ArrowDown")
+    assert all(true == said for true, said in shown(page)) and shown(page)
+
+
+def test_pictures_and_figures_are_there(page: Any) -> None:
+    sizes = page.locator(".pictures img").evaluate_all("all => all.map(i => i.naturalWidth)")
+    assert len(sizes) == 32 * 3 + 16 and set(sizes) == {128}
+    boxes = page.locator("figure > svg").evaluate_all(
+        "all => all.map(s => [s.getBoundingClientRect().width, s.querySelectorAll('text').length])"
+    )
+    assert len(boxes) == 1 + 4 * 2 + 1
+    assert all(width > 250 and texts > 3 for width, texts in boxes)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_readable_on_any_screen(browser: Any, address: str, scheme: str, width: int) -> None:
+    """No sideways scrolling, and no violation of WCAG 2.1 AA that axe-core finds."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    # axe is a script of ours, which the page's own policy would refuse.
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    page.goto(address)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    levels = [int(part) for part in background.strip("rgb()").split(",")]
+    assert (max(levels) < 60) if scheme == "dark" else (min(levels) > 200)
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    context.close()
+
+
+def test_it_reads_well_without_scripts(browser: Any, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert not page.locator(".filters").first.is_visible()
+    assert page.locator(".pictures > li").first.is_visible()
+    assert page.locator(".board tbody tr").count() == 5
+    context.close()

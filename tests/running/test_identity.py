@@ -1,0 +1,207 @@
+"""The identity moves with everything that changes the numbers, and with nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.inputs.data import load_split
+from bench.running.assembly import find_weights, make_prompts
+from bench.running.manifest import make_manifest
+from bench.running.resolve import Resolved, resolve
+from bench.running.settings import RunConfig, make_config
+from bench.store import identity as ids
+from bench.store.identity import digest
+
+CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether the identity moves
+    "seed": (1, True),
+    "loss": ("l1", True),
+    "space": ("epsilon", True),
+    "plan": ("grid:0-700", True),
+    "dtype": ("bfloat16", True),
+    "template": ("the digit {class}", True),
+    "split": ("train", True),
+    "normalize": ("cifar10", True),
+    "resolution": (32, True),
+    "params": ({"draws": 4}, True),
+    "strategy": ("race", True),
+    "limit": (3, False),
+    "batch_size": (7, False),
+    "tf32": (True, True),
+    "compile": (True, False),
+    "layout": ("channels-last", False),
+    "attention": ("math", False),
+    "save_errors": (True, False),
+    "device": ("cpu", False),
+    "min_accuracy": (0.5, False),
+    "results": ("elsewhere", False),
+    "fresh": (True, False),
+}
+BY_CONTENT = {  # what these name counts, not how it is called; each has a test of its own below
+    "dataset": "test_data_counts_by_its_content",
+    "data_dir": "test_data_counts_by_its_content",
+    "backbone": "test_weights_count_by_their_content",
+    "weights": "test_weights_count_by_their_content",
+    "revision": "test_a_hub_revision_counts_by_its_commit",
+    "prompts": "test_prompts_count_by_their_text",
+    "noise": "test_a_noise_file_counts_by_its_content",
+}
+
+
+@pytest.fixture
+def base(pipelines: dict[str, Path]) -> dict[str, Any]:
+    return {
+        "dataset": "digits",
+        "backbone": str(pipelines["sd15"]),
+        "strategy": "full",
+        "params": {"draws": 3},
+    }
+
+
+def manifest_of(resolved: Resolved) -> dict[str, Any]:
+    config = resolved.config
+    split = load_split(resolved.dataset, config.split, config.data_dir)
+    prompts = make_prompts(resolved, split.classes)
+    return make_manifest(resolved, split, prompts, find_weights(resolved))
+
+
+def identity(base: dict[str, Any], **settings: Any) -> str:
+    return digest(manifest_of(resolve(make_config({**base, **settings})))["identity"])
+
+
+def test_every_setting_is_accounted_for() -> None:
+    """A new setting must be put into CHANGES, or get a test in BY_CONTENT."""
+    assert set(RunConfig.model_fields) == set(CHANGES) | set(BY_CONTENT)
+    assert set(BY_CONTENT.values()) <= set(globals())
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_a_setting_moves_it_or_not(field: str, base: dict[str, Any]) -> None:
+    value, moves = CHANGES[field]
+    assert (identity(base, **{field: value}) != identity(base)) == moves
+
+
+@pytest.mark.parametrize("switch", ["compile", "layout", "attention"])
+def test_what_only_rounds_differently_moves_it_in_half_precision(
+    switch: str, base: dict[str, Any]
+) -> None:
+    half = {"dtype": "bfloat16"}
+    assert identity(base, **half, **{switch: CHANGES[switch][0]}) != identity(base, **half)
+
+
+def test_saying_the_default_changes_nothing(base: dict[str, Any]) -> None:
+    said = {
+        "split": "test",
+        "template": "a handwritten digit {class}",
+        "normalize": "half",
+        "loss": "l2",
+        "seed": 0,
+        "dtype": "float32",
+        "params": {"draws": "3"},
+    }
+    assert identity(base, **said) == identity(base)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "backbone", "strategy_spec"])
+def test_a_spec_s_version_moves_it(kind: str, base: dict[str, Any]) -> None:
+    resolved = resolve(make_config(base))
+    spec = getattr(resolved, kind)
+    other = replace(resolved, **{kind: replace(spec, version=spec.version + 1)})
+    one, two = (digest(manifest_of(r)["identity"]) for r in (resolved, other))
+    assert one != two
+
+
+def test_the_version_of_the_identity_moves_it(
+    base: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = identity(base)
+    monkeypatch.setattr(ids, "IDENTITY_VERSION", ids.IDENTITY_VERSION + 1)
+    assert identity(base) != before
+
+
+def test_a_run_id_holds_it_and_no_time(base: dict[str, Any]) -> None:
+    one, other = (manifest_of(resolve(make_config(base))) for _ in range(2))
+    assert one["run_id"] == other["run_id"] == f"digits-sd15-full-{digest(one['identity'])[:8]}"
+
+
+def test_data_counts_by_its_content(
+    base: dict[str, Any], image_folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "elsewhere" / image_folder.name
+    shutil.copytree(image_folder, copy)
+    before = identity(base, dataset=str(image_folder))
+    assert before != identity(base)
+    assert identity(base, dataset=str(copy)) == before
+    assert identity(base, dataset="folder", data_dir=str(copy)) == before
+    (copy / "cat" / "1.png").write_bytes((copy / "cat" / "5.png").read_bytes())
+    assert identity(base, dataset=str(copy)) != before
+
+
+def test_weights_count_by_their_content(
+    base: dict[str, Any], pipelines: dict[str, Path], tmp_path: Path
+) -> None:
+    before = identity(base)
+    assert identity(base, backbone=str(pipelines["sd21"])) != before
+    copy = tmp_path / "elsewhere" / pipelines["sd15"].name
+    shutil.copytree(pipelines["sd15"], copy)
+    assert identity(base, backbone=str(copy)) == before
+    assert identity(base, backbone="folder", weights=str(copy)) == before
+    file = next((copy / "unet").glob("*.safetensors"))
+    tensors = load_file(file)
+    first = next(iter(tensors))
+    tensors[first] = tensors[first] + 1e-6
+    save_file(tensors, file, metadata={"format": "pt"})
+    assert identity(base, backbone=str(copy)) != before
+
+
+def test_a_hub_revision_counts_by_its_commit(tmp_path: Path) -> None:
+    """A real cache of the Hub, as its client lays it out, with no network."""
+    repository = tmp_path / "models--someone--model"
+    for name, commit in (("main", "a" * 40), ("v1", "a" * 40), ("v2", "b" * 40)):
+        (repository / "refs").mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / name).write_text(commit)
+        snapshot = repository / "snapshots" / commit
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (snapshot / "model_index.json").write_text("{}")
+    code = (
+        "from bench.inputs.weights import resolve; import json\n"
+        "print(json.dumps([resolve('someone/model', r).fingerprint for r in (None, 'v1', 'v2')]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )
+    default, same, other = json.loads(done.stdout)
+    assert default == same == f"someone/model@{'a' * 40}" and other != same
+
+
+def test_prompts_count_by_their_text(base: dict[str, Any], tmp_path: Path) -> None:
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    rows = [f"a handwritten digit {name},{name},{i}" for i, name in enumerate(names)]
+    file = tmp_path / "prompts.csv"
+    file.write_text("\n".join(["prompt,classname,classidx", *rows]) + "\n")
+    assert identity(base, prompts=str(file)) == identity(base)
+    file.write_text(file.read_text().replace("digit zero", "digit nought"))
+    assert identity(base, prompts=str(file)) != identity(base)
+
+
+def test_a_noise_file_counts_by_its_content(base: dict[str, Any], tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one.safetensors", "same.safetensors", "other.pt")]
+    noise = torch.arange(3 * 4 * 8 * 8, dtype=torch.float32).reshape(3, 4, 8, 8)
+    for file in files[:2]:
+        save_file({"noise": noise}, file)
+    torch.save(noise + 1, files[2])
+    one, same, other = (identity(base, noise=str(file)) for file in files)
+    assert one == same and len({one, other, identity(base)}) == 3

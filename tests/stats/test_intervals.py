@@ -1,0 +1,121 @@
+"""Metrics, calibration and the Monte-Carlo error, against other computations and by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.runs import a_record, store
+from sklearn import metrics as sk
+
+from bench.stats.calibration import calibration, calibration_error, reliability
+from bench.stats.intervals import statistics
+from bench.stats.metrics import confusion, metrics, per_class
+from bench.stats.stability import flip_probability, stability
+from bench.store.decisions import as_decisions, read_decisions
+from bench.store.folder import asked_records, read_manifest
+
+
+@pytest.fixture(scope="module")
+def decided() -> Any:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, 300)
+    predictions = np.where(rng.random(300) < 0.7, labels, rng.integers(0, 5, 300))
+    return [
+        a_record(str(i), int(y), int(p))
+        for i, (y, p) in enumerate(zip(labels, predictions, strict=True))
+    ]
+
+
+def test_metrics_equal_sklearn(decided: Any) -> None:
+    true, said = ([r[key] for r in decided] for key in ("label", "prediction"))
+    found = metrics(decided, 5)
+    for average in ("weighted", "macro"):
+        wanted = sk.precision_recall_fscore_support(
+            true, said, labels=range(4), average=average, zero_division=0
+        )
+        names = [f"{m}_{average}" for m in ("precision", "recall", "f1")]
+        assert [found[name] for name in names] == pytest.approx(wanted[:3])
+    assert found["accuracy"] == sk.accuracy_score(true, said) == found["recall_weighted"]
+    assert (confusion(decided, 5) == sk.confusion_matrix(true, said, labels=range(5))).all()
+
+
+def test_a_perfect_run_is_exactly_one() -> None:
+    """0.9999999999999999 in a table of results would look like a mistake."""
+    records: Any = [a_record(str(i), i % 7, i % 7) for i in range(360)]
+    found = metrics(records, 7)
+    assert {found[k] for k in found if k.endswith(("weighted", "macro", "accuracy"))} == {1.0}
+
+
+def test_per_class_by_hand() -> None:
+    said = [(0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
+    records: Any = [a_record(str(i), y, p) for i, (y, p) in enumerate(said)]
+    zero, one, two = per_class(records, ["a", "b", "c"])
+    assert (zero["n"], zero["predicted"], zero["recall"], zero["precision"]) == (3, 2, 2 / 3, 1)
+    assert (one["n"], one["predicted"], one["recall"], one["precision"]) == (2, 2, 0.5, 0.5)
+    assert two["n"] == 0 and two["recall"] is None and two["recall_ci95"] is None
+    # Wilson 1927 for 2 of 3, from the closed form.
+    assert [round(x, 4) for x in zero["recall_ci95"]] == [0.2077, 0.9385]
+
+
+def test_calibration_by_hand() -> None:
+    confidence, correct = np.array([0.95, 0.95, 0.55, 1.0]), np.array([True, False, True, True])
+    bins = reliability(confidence, correct)
+    assert [b["n"] for b in bins] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
+    assert bins[9]["accuracy"] == pytest.approx(2 / 3) and bins[0]["confidence"] is None
+    by_hand = (abs(0.55 - 1) * 1 + abs((0.95 + 0.95 + 1) / 3 - 2 / 3) * 3) / 4
+    assert calibration_error(confidence, correct) == pytest.approx(by_hand)
+
+
+def test_what_a_strategy_does_not_claim_is_not_invented() -> None:
+    records: Any = [a_record("a", 0, 0, confidence=None, margin_stderr=None)]
+    assert calibration(records) is None and stability(records) is None
+
+
+def test_flips_as_often_as_two_seeds_differ() -> None:
+    """Decisions drawn twice from known margins: the first run predicts how the second differs."""
+    rng = np.random.default_rng(0)
+    expectation = rng.normal(0, 0.05, 40_000)  # a flat prior, nearly: much wider than the error
+    error = 0.01
+    one, other = (expectation + rng.normal(0, error, 40_000) for _ in range(2))
+    flips = flip_probability(np.abs(one), np.full(40_000, error))
+    assert flips.mean() == pytest.approx((np.sign(one) != np.sign(other)).mean(), rel=0.05)
+
+
+def test_stability_by_hand() -> None:
+    records: Any = [
+        a_record("sure", 0, 0, margin=1.0, margin_stderr=0.0),
+        a_record("tie", 0, 0, margin=0.0, margin_stderr=0.1),  # p = 1/2
+        a_record("wrong, and so is its runner-up", 2, 1, margin=0.0, margin_stderr=0.1),
+        a_record("failed", 1, None),
+    ]
+    found = stability(records)
+    assert found is not None and found["n"] == 3 and found["doubtful"] == 2
+    assert found["expected_flips"] == pytest.approx(1.0)
+    assert found["accuracy_stderr"] == pytest.approx(0.5 / 3)  # one decision of three, p = 1/2
+
+
+def test_columns_equal_records(tmp_path: Path) -> None:
+    """The quick way to read a run and the patient one say the same."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 50).tolist()
+    predictions = [None if i % 9 == 0 else int(rng.integers(0, 3)) for i in range(50)]
+    path = store(tmp_path, labels, predictions)
+    manifest = read_manifest(path)
+    quick, patient = (
+        read_decisions(path, manifest, top=True),
+        as_decisions(asked_records(path, manifest)),
+    )
+    assert quick.sample_ids.to_pylist() == patient.sample_ids.to_pylist() == manifest["samples"]
+    assert statistics(quick, manifest["classes"]) == statistics(patient, manifest["classes"])
+    assert quick.failed.sum() == 6
+
+
+def test_the_latest_line_of_a_sample_counts(tmp_path: Path) -> None:
+    path = store(tmp_path, [0, 1, 2, 0], [0, None, 2, 1])
+    manifest, journal = read_manifest(path), path / "samples.jsonl"
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([*lines, lines[1].replace("null", "1", 1)]) + '\n{"sample_id": "s')
+    assert read_decisions(path, manifest).predictions.tolist() == [0, 1, 2, 1]

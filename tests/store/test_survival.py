@@ -1,0 +1,265 @@
+"""Kills, full and read-only disks, damaged files, two processes: no finished work is lost.
+
+Real processes, real kills and real limits of the kernel; the run is that of `test_store`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import bench
+from helpers.runs import store
+from test_store import command, same, timeless, whole
+
+from bench.store.decisions import read_decisions
+from bench.store.folder import RunFolder, read_manifest
+from bench.store.journal import read_journal
+
+__all__ = ["whole"]  # the fixture: an uninterrupted run of 24 images with its errors
+
+LIMIT = 24
+
+# Run the command with a file-size limit that strikes in the middle of the n-th image's write:
+# beyond it the kernel takes a part of the bytes, then sends SIGXFSZ, which kills the process, or
+# where it is ignored, as Python does, refuses the rest as a full disk does.
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from bench import hookimpl
+from bench.cli.main import main
+from bench.discovery.loading import load_plugins
+
+images, beyond, kill = int(sys.argv.pop(1)), int(sys.argv.pop(1)), sys.argv.pop(1) == "kill"
+
+class Limit:
+    decided = 0
+    @hookimpl
+    def sample_scored(self, record):
+        self.decided += 1
+        if self.decided == images:
+            [journal] = Path(sys.argv[sys.argv.index("--results") + 1]).rglob("samples.jsonl")
+            size = journal.stat().st_size + beyond
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+if kill:
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+load_plugins().manager.register(Limit())
+main()
+"""
+
+
+def limited(arguments: list[str], images: int, beyond: int, how: str) -> Any:
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, str(images), str(beyond), how, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def check_resumed(arguments: list[str], whole: Path, results: Path) -> Path:
+    done = bench(*arguments, "--json")
+    assert done.code == 0, done.err
+    run = results / whole.name
+    assert same(timeless(run), {i: r for i, r in timeless(whole).items() if i in timeless(run)})
+    assert len((run / "samples.jsonl").read_text().splitlines()) == len(timeless(run)) == LIMIT
+    assert done.json["metrics"] == json.loads((whole / "summary.json").read_text())["metrics"]
+    return run
+
+
+def test_a_kill_in_the_middle_of_a_line(whole: Path, tmp_path: Path) -> None:
+    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
+    for images in (3, 4):
+        killed = limited(arguments, images, 200, "kill")
+        assert killed.returncode == -signal.SIGXFSZ, killed.stderr
+        journal = tmp_path / whole.name / "samples.jsonl"
+        assert not journal.read_bytes().endswith(b"\n")  # half a line is there
+    check_resumed(arguments, whole, tmp_path)
+
+
+def test_a_full_disk(whole: Path, tmp_path: Path) -> None:
+    """First in the middle of a line, then in that of an image's recorded errors."""
+    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
+    full = limited(arguments, 3, 200, "refuse")
+    assert full.returncode == 1 and "Traceback" not in full.stderr
+    assert "cannot be written any more: File too large" in full.stderr
+    assert "make room, and the same command goes on" in full.stderr
+    journal = tmp_path / whole.name / "samples.jsonl"
+    assert journal.read_bytes().endswith(b"\n") and len(list(read_journal(journal))) == 3
+    arguments.append("--save-errors")
+    full = limited(arguments, 1, -100, "refuse")
+    assert full.returncode == 1 and "cannot be written any more" in full.stderr
+    assert len(list(read_journal(journal))) == 4  # one of the three again, with its errors
+    done = bench(*arguments, "--json")
+    run = Path(done.json["results_dir"])
+    assert done.code == 0 and len(list((run / "errors").glob("*.parquet"))) == LIMIT
+    assert len(timeless(run)) == LIMIT and same(timeless(run), timeless(whole))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 48 kB, where this user may make one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", disk])
+    if made.returncode:
+        pytest.skip("no right to mount a disk")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_is_full_then_larger_then_read_only(whole: Path, small_disk: Path) -> None:
+    arguments = command("tiny-digits", small_disk, "--limit", LIMIT, "--save-errors")
+    full = bench(*arguments)
+    assert full.code == 1 and "No space left on device" in full.err and "Traceback" not in full.err
+    kept = timeless(small_disk / whole.name)
+    assert 0 < len(kept) < LIMIT
+    subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)
+    run = check_resumed(arguments, whole, small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    again = bench(*arguments)
+    assert again.code == 0 and "This run is complete" in again.out
+    for reading in (["show", run, "--statistics"], ["leaderboard", "--results", small_disk]):
+        assert bench(*reading).code == 0
+    more = bench(*command("tiny-digits", small_disk, "--limit", LIMIT + 1))
+    assert more.code == 2 and "cannot be written: " in more.err and "Traceback" not in more.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_without_the_right_to_write(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir(mode=0o555)
+    done = bench(*command("tiny-digits", tmp_path / "mine", "--limit", 2))
+    assert done.code == 2 and "cannot be written: " in done.err
+
+
+def test_results_that_cannot_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = bench(*command("tiny-digits", tmp_path / "file", "--limit", 2))
+    assert done.code == 2 and "cannot be written" in done.err and "Traceback" not in done.err
+
+
+def test_two_processes_on_one_run(tmp_path: Path) -> None:
+    """The second says so and stops, and the first goes on."""
+    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
+    first = subprocess.Popen([sys.executable, "-m", "bench", *arguments], stderr=subprocess.PIPE)
+    while first.poll() is None and not list(tmp_path.rglob("samples.jsonl")):
+        time.sleep(0.02)
+    [journal] = tmp_path.rglob("samples.jsonl")
+    with RunFolderHeld(first, journal.parent):
+        second = bench(*arguments)
+    assert second.code == 2 and "Another process is writing" in second.err
+    first.communicate(timeout=300)
+    assert first.returncode == 0 and len(timeless(journal.parent)) == LIMIT
+
+
+class RunFolderHeld:
+    """The first process stands still, holding its lock, while the second one tries."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.process, self.folder = process, folder
+
+    def __enter__(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def __exit__(self, *error: object) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+HANDS = {
+    "a word missing": lambda line: line.replace('"label"', '"lable"'),
+    "a text for a number": lambda line: line.replace('"evaluations": ', '"evaluations": "x'),
+    "a class that is none": lambda line: line.replace('"label": ', '"label": 77'),
+    "half of it": lambda line: line[: len(line) // 2],
+    "another thing": lambda line: "[1, 2]",
+    "no text": lambda line: "\0" * len(line),
+}
+
+
+@pytest.mark.parametrize("hand", HANDS)
+def test_a_line_edited_by_hand_is_named_and_asked_again(hand: str, tmp_path: Path) -> None:
+    path = store(tmp_path, [0, 1, 2, 0], [0, 1, 2, 1])
+    manifest, journal = read_manifest(path), path / "samples.jsonl"
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([lines[0], HANDS[hand](lines[1]), *lines[2:]]) + "\n")
+    with pytest.warns(UserWarning, match=r"line 2 is damaged .* scores those images again"):
+        assert read_decisions(path, manifest).sample_ids.to_pylist() == ["s0000", "s0002", "s0003"]
+    with pytest.warns(UserWarning), RunFolder(path, manifest) as folder:
+        assert folder.outstanding(save_errors=False) == ["s0001"]
+    shown = bench("show", path)
+    assert shown.code == 0 and "line 2 is damaged" in shown.err
+
+
+def test_a_part_of_the_errors_that_a_power_cut_tore_is_made_again(whole: Path) -> None:
+    manifest = read_manifest(whole)
+    part = sorted((whole / "errors").glob("*.parquet"))[0]
+    content = part.read_bytes()
+    try:
+        part.write_bytes(content[: len(content) // 2])
+        with RunFolder(whole, manifest) as folder:
+            assert len(folder.outstanding(save_errors=True)) == 1
+            assert folder.outstanding(save_errors=False) == []
+    finally:
+        part.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"identity": {}, "format": 99}', "newer version"),
+        ('{"identity": ', "samples.jsonl is not touched. Delete the manifest"),
+        ("[]", "is not a run's manifest"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_stops_before_anything_is_lost(
+    content: str, words: str, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / whole.name
+    run.mkdir()
+    journal = (whole / "samples.jsonl").read_bytes()
+    (run / "samples.jsonl").write_bytes(journal)
+    (run / "manifest.json").write_text(content)
+    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
+    for done in (bench("show", run), bench(*arguments)):
+        assert done.code == 2 and words in done.err.replace("\n", " ")
+        assert "Traceback" not in done.err
+    assert (run / "samples.jsonl").read_bytes() == journal
+    (run / "manifest.json").unlink()  # as the message says; the newer version is another matter
+    done = bench(*arguments, "--json")
+    assert done.code == 0 and (run / "samples.jsonl").read_bytes() == journal  # none scored again
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(whole: Path, tmp_path: Path) -> None:
+    many = 150
+    wanted = bench(*command("tiny-digits", whole.parent, "--limit", many, "--json"))
+    assert wanted.code == 0
+    arguments = command("tiny-digits", tmp_path, "--limit", many)
+    chance = random.Random(20)
+    journal = tmp_path / whole.name / "samples.jsonl"
+    for _ in range(20):
+        before = len(list(read_journal(journal)))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and len(list(read_journal(journal))) <= before:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert before < len(list(read_journal(journal))) < many, "the kill came too late"
+    done = bench(*arguments, "--json")
+    assert done.code == 0 and done.json["metrics"] == wanted.json["metrics"]
+    assert same(timeless(journal.parent), timeless(whole)) and len(timeless(whole)) == many
+    assert len(journal.read_text().splitlines()) == many  # nothing was scored twice
