@@ -52,5 +52,5 @@ def read_reported(path: Path) -> list[ReportedResult]:
         place = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
             f"{path} does not hold reported results: {place}: {first['msg']}."
-            " CONTRIBUTING.md shows an entry."
+            " results/README.md shows an entry."
         ) from None

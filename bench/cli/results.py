@@ -100,10 +100,10 @@ def publish(
 
 @command.command()
 @_INTO
-@click.option("--readme", default="README.md", help="The file that shows the leaderboard.")
+@click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
 @click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
 def render(published: str, readme: str, check: bool) -> None:
-    """Write the leaderboard of the published results into the README, and draw its picture."""
+    """Write the leaderboard of the published results into results/README.md, and draw its picture."""
     from bench.boards.readme import render as write
     from bench.boards.readme import stale
 
