@@ -103,7 +103,7 @@ def publish(
 @click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
 @click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
 def render(published: str, readme: str, check: bool) -> None:
-    """Write the leaderboard of the published results into results/README.md, and draw its picture."""
+    """Write the leaderboard of the published results into a page, and draw its picture."""
     from bench.boards.readme import render as write
     from bench.boards.readme import stale
 

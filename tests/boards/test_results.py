@@ -39,7 +39,13 @@ def test_what_is_published_here_is_well() -> None:
 def test_the_readme_shows_what_is_published() -> None:
     assert stale(PUBLISHED, ROOT / "results" / "README.md") == []
     done = bench(
-        "results", "render", "--check", "--into", PUBLISHED, "--readme", ROOT / "results" / "README.md"
+        "results",
+        "render",
+        "--check",
+        "--into",
+        PUBLISHED,
+        "--readme",
+        ROOT / "results" / "README.md",
     )
     assert done.code == 0, done.err
 
