@@ -1,33 +1,30 @@
-"""What the tests share: small pipelines, a private cache, and the command as a user types it."""
+"""What the tests share: a private environment, small pipelines and pictures."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from helpers.command import bench as bench
+from helpers.places import ROOT as ROOT
+from helpers.places import UCMERCED as UCMERCED
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-UCMERCED = Path(os.environ.get("BENCH_TEST_UCMERCED", ROOT.parent / "shared/data/ucmerced"))
+# No test reads or writes the user's cache, variables or results, and none depends on which
+# plugins of others are installed. At import: tests list what is registered to be parametrised.
+for _name in [name for name in os.environ if name.startswith("BENCH_")]:
+    if _name != "BENCH_TEST_UCMERCED":
+        del os.environ[_name]
+os.environ["BENCH_LOAD_PLUGINS"] = ""
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GOMP_SPINCOUNT"] = "10000"  # tests run side by side
 
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or writes the user's cache, variables or results."""
-    for name in [name for name in os.environ if name.startswith("BENCH_")]:
-        if name != "BENCH_TEST_UCMERCED":
-            del os.environ[name]
+    """Give the tests a cache of their own."""
     os.environ["BENCH_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("datasets"))
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["GOMP_SPINCOUNT"] = "10000"  # tests run side by side
 
 
 @pytest.fixture(scope="session")
@@ -37,29 +34,6 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("pipelines")
     return {kind: save_pipeline(folder / kind, kind) for kind in ("sd15", "sd21")}
-
-
-@dataclass
-class Finished:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def bench(*arguments: object, timeout: float = 300, **variables: str) -> Finished:
-    """Run the command in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", **variables},
-        timeout=timeout,
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+import pluggy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -17,15 +18,20 @@ PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 
 
 class Progress:
-    """A bar on a terminal, plain lines elsewhere; both on stderr."""
+    """A bar on a terminal, plain lines elsewhere; both on stderr.
 
-    def __init__(self) -> None:
+    It listens to the events of `manager` for as long as it is entered.
+    """
+
+    def __init__(self, manager: pluggy.PluginManager) -> None:
+        self.manager = manager
         self.console = Console(stderr=True)
         self.bar: Bar | None = None
         self.correct = self.decided = self.done = self.total = 0
         self.started = self.printed = time.perf_counter()
 
     def __enter__(self) -> Progress:
+        self.manager.register(self)
         if self.console.is_terminal:
             self.console.print("[dim]Checking and loading …[/]")
         return self
@@ -36,6 +42,7 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.manager.unregister(self)
         if self.bar is not None:
             self.bar.stop()
         if kind is KeyboardInterrupt and self.total:

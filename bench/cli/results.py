@@ -90,9 +90,7 @@ def publish(
     wanted = [b for b in read_table(Path(table)) if dataset in (None, b.dataset)]
     if not wanted:
         raise UserError(f"{table} lists no board{f' of {dataset}' if dataset else ''}.")
-    progress = Progress()
-    load_plugins().manager.register(progress)
-    with progress:
+    with Progress(load_plugins().manager):
         for board in wanted:
             for path in publish(board, Path(work), Path(published), limit, data_dir):
                 click.echo(f"Published {path}")

@@ -47,9 +47,7 @@ def command(
     from bench.discovery.loading import load_plugins
     from bench.running.run import run
 
-    progress = Progress()
-    load_plugins().manager.register(progress)
-    with progress:
+    with Progress(load_plugins().manager):
         summary = run(config)
     if as_json:
         print_json(summary)

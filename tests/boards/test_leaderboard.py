@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, bench
+from helpers.command import bench
+from helpers.places import ROOT
 from helpers.runs import store
 from PIL import Image
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, bench
+from helpers.command import bench
+from helpers.places import ROOT
 from helpers.runs import store
 from huggingface_hub import ModelCard
 from PIL import Image

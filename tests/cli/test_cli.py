@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import bench
+from helpers.command import bench
 from safetensors.torch import save_file
 
 HEAVY = ("torch", "diffusers", "transformers", "datasets", "pandas", "sklearn", "scipy")

@@ -11,7 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers.places import ROOT
 
 PACKAGE = ROOT / "tests" / "third_party"
 
@@ -53,6 +53,7 @@ def bench_there(python: Path, *arguments: object) -> subprocess.CompletedProcess
         [str(python), "-m", "bench", *map(str, arguments)],
         capture_output=True,
         text=True,
+        env={**os.environ, "BENCH_LOAD_PLUGINS": "bench-example"},
         timeout=300,
     )
 

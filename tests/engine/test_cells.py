@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import bench
+from helpers.command import bench
 from helpers.reference import reference_errors
 from PIL import Image
 from safetensors.torch import save_file

@@ -12,37 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import bench
+from helpers.command import bench
+from helpers.engines import limit_memory, outcomes, prepared
 
 import bench as toolkit
 from bench.contracts.dataset import Sample
 from bench.engine import batching
 from bench.engine.acceleration import accelerate, set_precision
-from bench.engine.denoising import DenoisingEngine, Flight
+from bench.engine.denoising import Flight
 from bench.engine.embeddings import embed_prompts
 from bench.engine.transfer import ahead
 from bench.errors import UserError
-from bench.inputs.data import load_split
 from bench.machine.speed import remembered_batch_size
-from bench.running.assembly import find_weights, make_engine, make_prompts
-from bench.running.resolve import Resolved, resolve
-from bench.running.settings import make_config
-
-
-def prepared(**settings: Any) -> tuple[DenoisingEngine, Resolved, list[Sample]]:
-    base = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}, "batch_size": 16}
-    resolved = resolve(make_config({**base, "limit": 6, **settings}))
-    split = load_split(resolved.dataset)
-    weights, prompts = find_weights(resolved), make_prompts(resolved, split.classes)
-    engine = make_engine(resolved, prompts, weights)
-    assert isinstance(engine, DenoisingEngine)
-    return engine, resolved, list(split.samples(split.sample_ids[: resolved.config.limit]))
-
-
-def outcomes(engine: DenoisingEngine, resolved: Resolved, samples: list[Sample]) -> dict[str, Any]:
-    decided = {d.sample.sample_id: d for d in engine.score(samples, resolved.strategy)}
-    assert len(decided) == len(samples) and all(d.error is None for d in decided.values())
-    return decided
 
 
 @pytest.fixture(scope="module")
@@ -175,19 +156,6 @@ def test_the_best_batch_size_is_the_smallest_of_the_fast_ones(
             now += 0.3
 
     assert batching.best_batch_size(Slow()) == 7  # type: ignore[arg-type]
-
-
-def limit_memory(monkeypatch: pytest.MonkeyPatch, engine: DenoisingEngine, cells: int) -> list[int]:
-    denoise, sizes = engine.backbone.denoise, []
-
-    def limited(x_t: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(x_t))
-        if len(x_t) > cells:
-            raise torch.OutOfMemoryError("simulated")
-        return denoise(x_t, *rest)
-
-    monkeypatch.setattr(engine.backbone, "denoise", limited)
-    return sizes
 
 
 def test_memory_that_ends_is_remembered(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import bench
+from helpers.command import bench
 
 import bench as toolkit
 from bench.contracts.dataset import Sample

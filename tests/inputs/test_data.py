@@ -10,7 +10,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from conftest import bench
+from helpers.command import bench
 from PIL import Image
 
 import bench as toolkit

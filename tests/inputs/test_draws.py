@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import bench
+from helpers.command import bench
 
 from bench.errors import UserError
 from bench.inputs.draws import noise_bank, parse_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import bench
+from helpers.command import bench
 
 import bench as toolkit
 from bench.errors import UserError

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, bench
-from test_engine import limit_memory, prepared
+from helpers.command import bench
+from helpers.engines import limit_memory, prepared
+from helpers.places import ROOT
 
 import bench as toolkit
 from bench.errors import UserError

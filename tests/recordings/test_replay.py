@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import bench
+from helpers.command import bench
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided

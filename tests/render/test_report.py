@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import bench
+from helpers.command import bench
 from helpers.reporting import N_DRAWS, save_pictures, store_reported, store_run
 
 from bench.render.board import boards, letters, pareto_front, reported_rows, row_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import bench
+from helpers.command import bench
 from helpers.reporting import save_pictures, store_reported, store_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

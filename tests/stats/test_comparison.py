@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import bench
+from helpers.command import bench
 from helpers.runs import store
 
 from bench.errors import UserError

@@ -8,53 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import pytest
-from conftest import bench
+from helpers.command import bench
+from helpers.scoring import command, same, timeless
 
-from bench.store.folder import read_records
 from bench.store.journal import Journal, read_journal
 
-SCHEDULE = ["--strategy", "adaptive", "--set", "samples=5,25", "--set", "keep=3,1"]
 
-
-def command(pipeline: str, results: Path, *more: object) -> list[str]:
-    parts = ["run", "digits", "--backbone", pipeline, *SCHEDULE, "--results", results, *more]
-    return [str(part) for part in parts]
-
-
-def timeless(run: Path) -> dict[str, Any]:
-    """The records without their times; errors to float32's precision.
-
-    Threads split a batch by position, so that a cell's last bits (1e-8 of a score) depend on
-    where in a batch it stands, and after a kill it stands elsewhere.
-    """
-    records = sorted(read_records(run).items())
-    return {key: {k: v for k, v in r.items() if k != "seconds"} for key, r in records}
-
-
-def same(found: Any, wanted: Any) -> bool:
-    """Equal, numbers with a fraction to 1e-6."""
-    if isinstance(wanted, dict):
-        return found.keys() == wanted.keys() and all(same(found[k], wanted[k]) for k in wanted)
-    if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(map(same, found, wanted))
-    return bool(found == (pytest.approx(wanted, abs=1e-6) if isinstance(wanted, float) else wanted))
-
-
-@pytest.fixture(scope="module")
-def whole(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run of 24 images."""
-    results = tmp_path_factory.mktemp("whole")
-    done = bench(*command("tiny-digits", results, "--limit", 24, "--save-errors", "--json"))
-    assert done.code == 0, done.err
-    return Path(done.json["results_dir"])
-
-
-def test_a_killed_run_goes_on_to_the_same_result(
-    whole: Path, pipelines: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 24, "--save-errors")
     for decided in (1, 9, 15):
         process = subprocess.Popen(
@@ -80,7 +41,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert done.json["metrics"] == json.loads((whole / "summary.json").read_text())["metrics"]
 
 
-def test_an_interrupt_is_no_failure(pipelines: dict[str, Path], tmp_path: Path) -> None:
+def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", *command("tiny-digits", tmp_path)],
         stdout=subprocess.DEVNULL,
@@ -96,15 +57,15 @@ def test_an_interrupt_is_no_failure(pipelines: dict[str, Path], tmp_path: Path) 
     assert "goes on where this one stopped" in err and "Traceback" not in err
 
 
-def test_a_larger_limit_adds_to_a_run(whole: Path, pipelines: dict[str, Path]) -> None:
-    before = timeless(whole)
-    done = bench(*command("tiny-digits", whole.parent, "--limit", 26, "--json"))
-    assert done.json["run_id"] == whole.name and done.json["dataset"]["n_samples"] == 26
-    after = timeless(whole)
+def test_a_larger_limit_adds_to_a_run(copied: Path) -> None:
+    before = timeless(copied)
+    done = bench(*command("tiny-digits", copied.parent, "--limit", 26, "--json"))
+    assert done.json["run_id"] == copied.name and done.json["dataset"]["n_samples"] == 26
+    after = timeless(copied)
     assert len(after) == 26 and same({k: after[k] for k in before}, before)
 
 
-def test_errors_asked_for_later_are_made(pipelines: dict[str, Path], tmp_path: Path) -> None:
+def test_errors_asked_for_later_are_made(tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 3)
     first = bench(*arguments, "--json")
     run = Path(first.json["results_dir"])
@@ -114,7 +75,7 @@ def test_errors_asked_for_later_are_made(pipelines: dict[str, Path], tmp_path: P
     assert len(list((run / "errors").glob("*.parquet"))) == 3 and same(timeless(run), scores)
 
 
-def test_a_damaged_line_is_scored_again(pipelines: dict[str, Path], tmp_path: Path) -> None:
+def test_a_damaged_line_is_scored_again(tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 4)
     run = Path(bench(*arguments, "--json").json["results_dir"])
     before = timeless(run)
@@ -124,7 +85,7 @@ def test_a_damaged_line_is_scored_again(pipelines: dict[str, Path], tmp_path: Pa
     assert bench(*arguments).code == 0 and same(timeless(run), before)
 
 
-def test_fresh_starts_over(pipelines: dict[str, Path], tmp_path: Path) -> None:
+def test_fresh_starts_over(tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 2)
     bench(*arguments)
     done = bench(*arguments, "--fresh")

@@ -1,6 +1,6 @@
 """Kills, full and read-only disks, damaged files, two processes: no finished work is lost.
 
-Real processes, real kills and real limits of the kernel; the run is that of `test_store`.
+Real processes, real kills and real limits of the kernel.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import bench
+from helpers.command import bench
 from helpers.runs import store
-from test_store import command, same, timeless, whole
+from helpers.scoring import command, same, timeless
 
 from bench.store.decisions import read_decisions
 from bench.store.folder import RunFolder, read_manifest
 from bench.store.journal import read_journal
-
-__all__ = ["whole"]  # the fixture: an uninterrupted run of 24 images with its errors
 
 LIMIT = 24
 
@@ -199,17 +197,13 @@ def test_a_line_edited_by_hand_is_named_and_asked_again(hand: str, tmp_path: Pat
     assert shown.code == 0 and "line 2 is damaged" in shown.err
 
 
-def test_a_part_of_the_errors_that_a_power_cut_tore_is_made_again(whole: Path) -> None:
-    manifest = read_manifest(whole)
-    part = sorted((whole / "errors").glob("*.parquet"))[0]
+def test_a_part_of_the_errors_that_a_power_cut_tore_is_made_again(copied: Path) -> None:
+    part = sorted((copied / "errors").glob("*.parquet"))[0]
     content = part.read_bytes()
-    try:
-        part.write_bytes(content[: len(content) // 2])
-        with RunFolder(whole, manifest) as folder:
-            assert len(folder.outstanding(save_errors=True)) == 1
-            assert folder.outstanding(save_errors=False) == []
-    finally:
-        part.write_bytes(content)
+    part.write_bytes(content[: len(content) // 2])
+    with RunFolder(copied, read_manifest(copied)) as folder:
+        assert len(folder.outstanding(save_errors=True)) == 1
+        assert folder.outstanding(save_errors=False) == []
 
 
 @pytest.mark.parametrize(
@@ -239,13 +233,13 @@ def test_a_manifest_that_cannot_be_used_stops_before_anything_is_lost(
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments(whole: Path, tmp_path: Path) -> None:
+def test_twenty_kills_at_random_moments(copied: Path, tmp_path: Path) -> None:
     many = 150
-    wanted = bench(*command("tiny-digits", whole.parent, "--limit", many, "--json"))
+    wanted = bench(*command("tiny-digits", copied.parent, "--limit", many, "--json"))
     assert wanted.code == 0
-    arguments = command("tiny-digits", tmp_path, "--limit", many)
+    arguments = command("tiny-digits", tmp_path / "killed", "--limit", many)
     chance = random.Random(20)
-    journal = tmp_path / whole.name / "samples.jsonl"
+    journal = tmp_path / "killed" / copied.name / "samples.jsonl"
     for _ in range(20):
         before = len(list(read_journal(journal)))
         process = subprocess.Popen(
@@ -261,5 +255,5 @@ def test_twenty_kills_at_random_moments(whole: Path, tmp_path: Path) -> None:
         assert before < len(list(read_journal(journal))) < many, "the kill came too late"
     done = bench(*arguments, "--json")
     assert done.code == 0 and done.json["metrics"] == wanted.json["metrics"]
-    assert same(timeless(journal.parent), timeless(whole)) and len(timeless(whole)) == many
+    assert same(timeless(journal.parent), timeless(copied)) and len(timeless(copied)) == many
     assert len(journal.read_text().splitlines()) == many  # nothing was scored twice

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import bench
+from helpers.command import bench
 from helpers.pipelines import save_pipeline
 from helpers.reference import reference_errors
 from PIL import Image

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import UCMERCED, bench
+from helpers.command import bench
+from helpers.places import UCMERCED
 from PIL import Image
 
 import bench as toolkit

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from helpers.places import ROOT
 from safetensors.numpy import load_file
 
 from bench_plugins.training import card, classify, loop, pipeline

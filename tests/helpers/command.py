@@ -1,0 +1,87 @@
+"""The command as a user types it: in this process, or in one of its own.
+
+A process that imports torch takes five seconds to start, so `bench` is what tests use.
+`bench_process` is for what only a process has: its start, its end, its signals, its imports.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+TERMINAL = {"COLUMNS": "200"}
+AT_THE_START = {
+    "PYTHONPATH",
+    "OMP_NUM_THREADS",
+    "BENCH_LOAD_PLUGINS",
+    "BENCH_BLOCK_PLUGINS",
+    "BENCH_STRICT_PLUGINS",
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command's exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The JSON document on stdout."""
+        return json.loads(self.out)
+
+
+def bench(*arguments: object, **variables: str) -> Finished:
+    """Run the command in this process, with captured output and an environment of its own."""
+    from bench.cli.main import main
+
+    if late := variables.keys() & AT_THE_START:
+        raise ValueError(f"{sorted(late)} are read when a process starts: use bench_process")
+    out, err = _capture(), _capture()
+    code: object = "main() returned"
+    with (
+        mock.patch.dict(os.environ, {**TERMINAL, **variables}),
+        mock.patch.object(sys, "argv", ["bench", *map(str, arguments)]),
+        warnings.catch_warnings(),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        warnings.resetwarnings()  # pytest's own rules would hide some from the command
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code
+    assert isinstance(code, int), code
+    return Finished(code, _text(out), _text(err))
+
+
+def bench_process(*arguments: object, timeout: float = 300, **variables: str | None) -> Finished:
+    """Run the command in a process of its own; a variable that is None is unset."""
+    wanted = {**os.environ, **TERMINAL, **variables}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in wanted.items() if value is not None},
+        timeout=timeout,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def _capture() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n", write_through=True)
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()

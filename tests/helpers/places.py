@@ -1,0 +1,9 @@
+"""Where things are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+UCMERCED = Path(os.environ.get("BENCH_TEST_UCMERCED", ROOT.parent / "shared/data/ucmerced"))

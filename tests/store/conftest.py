@@ -1,0 +1,25 @@
+"""One whole run that the tests of the store compare theirs with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+from helpers.scoring import command
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of 24 images with its errors, which no test changes."""
+    results = tmp_path_factory.mktemp("whole")
+    done = bench(*command("tiny-digits", results, "--limit", 24, "--save-errors", "--json"))
+    assert done.code == 0, done.err
+    return Path(done.json["results_dir"])
+
+
+@pytest.fixture
+def copied(whole: Path, tmp_path: Path) -> Path:
+    """The same run, to be changed."""
+    return Path(shutil.copytree(whole, tmp_path / "copied" / whole.name))
