@@ -22,59 +22,65 @@ def register_strategies(register: Callable[..., None]) -> None:
     register(
         "full-linearised",
         target="bench_plugins.strategies.full:FullLinearised",
-        summary="full with every draw linearised too: what replays of screening need, recorded",
+        summary="full, with every draw linearised as well: record it to replay screening strategies",
         parameters={"draws": _DRAWS},
     )
     register(
         "adaptive",
         target="bench_plugins.strategies.adaptive:Adaptive",
-        summary="the published elimination: a sub-grid of draws a stage, keep the best prompts",
+        summary="the published elimination: more draws in each stage for fewer prompts",
         parameters={
-            "samples": Parameter((50, 500), "draws of each stage's sub-grid"),
-            "keep": Parameter((5, 1), "prompts kept after each stage; the last is 1"),
-            "draws": Parameter(None, "N, the draws of the plan; the largest of samples", type=int),
+            "samples": Parameter((50, 500), "draws of each stage"),
+            "keep": Parameter((5, 1), "prompts kept after each stage; ends with 1"),
+            "draws": Parameter(
+                None, "N, the draws of the plan (default: the largest of samples)", type=int
+            ),
             "schedule": Parameter(
-                None, "the paper's own for a dataset, such as pets, instead of samples and keep"
+                None,
+                "the schedule that the paper used for a dataset, such as pets, instead of samples and keep",
             ),
         },
     )
     register(
         "uniform",
         target="bench_plugins.strategies.uniform:Uniform",
-        summary="a few draws of every prompt, evenly spread",
-        parameters={"samples": Parameter(50, "draws a prompt"), "draws": _DRAWS},
+        summary="every prompt on a few evenly spread draws",
+        parameters={"samples": Parameter(50, "draws per prompt"), "draws": _DRAWS},
     )
     register(
         "halving",
         target="bench_plugins.strategies.halving:Halving",
-        summary="sequential halving: keep the better half of the prompts, on a fixed budget",
+        summary="sequential halving: keep the better half of the prompts in each round, on a fixed budget",
         parameters={
-            "budget": Parameter(40, "evaluations an image, divided by the number of prompts"),
+            "budget": Parameter(40, "evaluations per image divided by the number of prompts"),
             "draws": _DRAWS,
         },
     )
     register(
         "paired-ttest",
         target="bench_plugins.strategies.paired_ttest:PairedTTest",
-        summary="Clark & Jaini: drop prompts that a paired t-test tells from the best",
+        summary="Clark & Jaini 2023: drop prompts that a paired t-test finds worse than the best",
         parameters={
             "min_scores": Parameter(20, "draws before the first test"),
-            "cutoff": Parameter(2e-3, "p below which a prompt is dropped"),
+            "cutoff": Parameter(2e-3, "a prompt is dropped below this p"),
             "draws": _DRAWS,
         },
     )
     register(
         "race",
         target="bench_plugins.strategies.race:Race",
-        summary="drop prompts whose paired difference from the leader is beyond doubt",
+        summary="drop a prompt as soon as its paired difference from the leader is significant",
         parameters={
-            "delta": Parameter(0.02, "level of the bound; lower is surer and dearer"),
+            "delta": Parameter(0.02, "level of the bound; lower is safer and costs more"),
             "bound": Parameter("t", "t (fast), betting or serfling (guaranteed)"),
             "first": Parameter(4, "draws before the first look"),
-            "growth": Parameter(8, "a round adds a growth-th of the draws seen so far"),
-            "order": Parameter("even", "timesteps to ask for first, such as 650-850,400-650"),
+            "growth": Parameter(8, "each round adds 1/growth of the draws seen so far"),
+            "order": Parameter(
+                "even", "levels to ask for first, such as 650-850,400-650 (bench learn-order)"
+            ),
             "span": Parameter(
-                0.0, "the largest difference of two errors, where guaranteed; 0: unknown"
+                0.0,
+                "for the guaranteed bounds: the largest possible difference of two errors; 0: unknown",
             ),
             "draws": _DRAWS,
         },
@@ -83,17 +89,18 @@ def register_strategies(register: Callable[..., None]) -> None:
     register(
         "screen-race",
         target="bench_plugins.strategies.screen_race:ScreenRace",
-        summary="rank all prompts by one gradient a draw, race those that could still win",
+        summary="rank all prompts by one gradient per draw, then race those that can still win",
         parameters={
             "reach": Parameter(
-                1.5, "keep prompts so many standard deviations from the best (bench learn-screen)"
+                1.5,
+                "keep prompts within so many standard deviations of the best (bench learn-screen)",
             ),
             "samples": Parameter(4, "draws to linearise"),
-            "screens": Parameter(1, "screens at the most; the second at the mean of who is left"),
-            "delta": Parameter(0.02, "level of the race's bound; lower is surer and dearer"),
+            "screens": Parameter(1, "most screens; the second is at the mean of the kept prompts"),
+            "delta": Parameter(0.02, "level of the race's bound; lower is safer and costs more"),
             "first": Parameter(4, "draws before the race's first look"),
-            "growth": Parameter(8, "a round adds a growth-th of the draws seen so far"),
-            "order": Parameter("even", "timesteps that the race asks for first"),
+            "growth": Parameter(8, "each round adds 1/growth of the draws seen so far"),
+            "order": Parameter("even", "levels that the race asks for first"),
             "draws": _DRAWS,
         },
     )

@@ -1,7 +1,7 @@
 """How far a mean over some of the draws can be from the mean over all of them.
 
 Each function takes paired differences d_k = (error of a prompt) - (error of the leader), and says
-how surely their mean over all N draws is positive.
+whether their mean over all N draws is significantly positive.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ KAPPA = 7 / 3 + 3 / sqrt(2)
 def t_lower(differences: Floats, n_draws: int, delta: float) -> Floats:
     """Return float64 [A]: the lower end of a one-sided t interval for draws spread over timesteps.
 
-    The variance of the mean comes from neighbours in timestep order, so that the trend along the
-    timesteps, which an even sub-grid averages out, is not taken for noise: the successive
+    The variance of the mean is estimated from neighbours in the order of the timesteps, so that the
+    trend along them, which an even sub-grid averages out, does not count as noise: the successive
     difference s² = sum (d_{i+1} - d_i)² / (2 (n - 1)), with 2 (n - 1)² / (3 n - 4) degrees of
     freedom (von Neumann, Kent, Bellinson & Hart, Ann. Math. Stat. 12, 1941); and, because the
     draws are a finite set, times 1 - n / N.
 
-    After four draws such a variance is sometimes tiny by luck, and that is how a race loses its
-    winner. So each is moderated: averaged with the mean of all rivals' variances, which counts as
-    8 degrees of freedom (as in Smyth, Stat. Appl. Genet. Mol. Biol. 3, 2004). In hard races, 21
-    classes with gaps scaled down to 0.3, made from 40 recorded training digits, a level of 0.05
-    then agrees with the exhaustive decision on 99.5 % for 546 evaluations, else on 78 % for 593.
+    After four draws such a variance is sometimes tiny by chance, and then a race loses its winner.
+    So each variance is averaged with the mean variance of all rivals, which counts as 8 degrees of
+    freedom (as in Smyth, Stat. Appl. Genet. Mol. Biol. 3, 2004). In hard races (21 classes with
+    gaps scaled down to 0.3, made from 40 recorded training digits) a level of 0.05 then agrees
+    with the exhaustive decision on 99.5 % at 546 evaluations; without it on 78 % at 593.
 
     Args:
         differences: float64 [A, n], in timestep order, n >= 2.
@@ -66,7 +66,7 @@ def serfling_lower(differences: Floats, n_draws: int, delta: float, span: float)
     Args:
         differences: float64 [A, n].
         n_draws: N.
-        delta: the probability that one of these bounds fails, each by itself.
+        delta: the probability that a single one of these bounds fails.
         span: the largest absolute difference there can be, so that w = 2 span.
     """
     n = differences.shape[1]
@@ -101,7 +101,7 @@ def betting_evidence(differences: Floats, n_draws: int, span: float) -> Floats:
     variance = (span**2 / 4 + np.maximum(squares - before * mean**2, 0.0)) / (before + 1)
     edge = np.maximum(mean - expected, 0.0)
     # Where even draws of -span could not bring the mean down to 0, c_i is below -span: no stake
-    # can lose, and the bound below is generous; it need not be infinite to be right.
+    # can lose; the bound below is large enough.
     worst = np.maximum(span + expected, span / n_draws)
     stakes = np.minimum(edge / (variance + edge**2 + TINY), 0.75 / (worst + TINY))
     wealth = np.cumsum(np.log1p(np.maximum(stakes * (differences - expected), -0.75)), axis=1)

@@ -1,4 +1,4 @@
-"""What the strategies share that drop prompts as they go."""
+"""What strategies that drop prompts have in common."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bench.contracts.strategy import ErrorTable, Evaluate, Floats, Ints, Outcome
 class Elimination:
     """One image whose surviving prompts have all seen the same draws, a prefix of `order`.
 
-    A session says in `wanted` how many draws come next and in `survivors` who stays. The image
-    is decided when all survivors are prompts of one class, or when the draws run out: then the
-    lowest score over all draws wins, which is the exhaustive decision among the survivors.
+    `wanted` says how many draws come next, and `survivors` which prompts stay. The image is decided
+    when all survivors are prompts of one class, or when the draws are used up: then the lowest
+    score over all draws wins, which is the exhaustive decision among the survivors.
 
     Attributes:
         alive: int64 [A], the surviving prompts, ascending.
@@ -32,7 +32,7 @@ class Elimination:
         raise NotImplementedError
 
     def survivors(self) -> NDArray[np.bool_]:
-        """Return bool [A]: which of `alive` go on after the draws seen so far."""
+        """Return bool [A]: which of `alive` survive the draws seen so far."""
         raise NotImplementedError
 
     def ask(self) -> Evaluate | None:
@@ -43,13 +43,13 @@ class Elimination:
         return Evaluate(self.alive, self.order[self.seen : self.seen + self.wanted()])
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Take the errors and drop who is out."""
+        """Take the errors and drop prompts that cannot win."""
         self.table.tell(request, reply)
         self.seen += len(request.draws)
         self.alive = self.alive[self.survivors()]
 
     def outcome(self) -> Outcome:
-        """Rank by how long a prompt survived, that is by its draws, then by score."""
+        """Rank by the number of draws (how long a prompt survived), then by score."""
         return self.table.outcome(self.table.draws())
 
     def terms(self, as_drawn: bool = False) -> Floats:

@@ -10,7 +10,7 @@ from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Rep
 from bench.inputs.draws import sub_grid
 
 # samples and keep of the paper's eight datasets, from the commands that its authors published
-# (diffusion-classifier/diffusion-classifier, commands.md). Evaluations an image: cifar10 2,750,
+# (diffusion-classifier/diffusion-classifier, commands.md). Evaluations per image: cifar10 2,750,
 # stl10 3,000, pets 2,050, food 5,570, aircraft 5,550, flowers 5,590, objectnet 14,400 (113
 # classes), imagenet 124,500. Their loss was l1 for cifar10, pets, flowers and stl10, else l2.
 SCHEDULES = {
@@ -26,17 +26,17 @@ SCHEDULES = {
 
 
 class Adaptive:
-    """Stage by stage, evaluate the surviving prompts on a denser sub-grid and keep the best.
+    """Evaluate the surviving prompts on a denser sub-grid in each stage, and keep the best.
 
     Stage i adds the draws of its sub-grid of `samples[i]` that earlier stages have not used; a
     prompt's score is the mean over all its draws so far; the `keep[i]` prompts with the lowest
-    scores go on. Ties go to the lower prompt index.
+    scores survive. Ties go to the lower prompt index.
 
     Args:
         samples: draws of each stage's sub-grid.
-        keep: prompts kept after each stage; not growing, and 1 at the end.
+        keep: prompts kept after each stage; must not grow, and ends with 1.
         draws: N, the draws of the plan; None: the largest of `samples`.
-        schedule: the name of a published one, instead of `samples` and `keep`.
+        schedule: the name of a published schedule, instead of `samples` and `keep`.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class Adaptive:
         self.settled = {"samples": self.samples, "keep": self.keep}
         if not self.samples or len(self.samples) != len(self.keep):
             raise ValueError(
-                f"samples={_text(samples)} and keep={_text(keep)} must have as many stages as"
-                " each other, such as samples=50,500 keep=5,1"
+                f"samples={_text(samples)} and keep={_text(keep)} must have the same number of"
+                " stages, such as samples=50,500 keep=5,1"
             )
         if min(self.samples) < 1 or min(self.keep) < 1:
             raise ValueError("every stage needs at least one draw and keeps at least one prompt")
@@ -70,11 +70,11 @@ class Adaptive:
             )
 
     def start(self, problem: Problem) -> AdaptiveSession:
-        """Begin an image."""
+        """Start one image."""
         return AdaptiveSession(self, problem)
 
     def at_most(self, problem: Problem) -> int:
-        """Return the evaluations an image costs; the schedule fixes them."""
+        """Return the evaluations per image; the schedule fixes them."""
         active, used, total = len(problem.class_of_prompt), set[int](), 0
         for stage, (n, keep) in enumerate(zip(self.samples, self.keep, strict=True)):
             if stage and active == 1:

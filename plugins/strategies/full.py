@@ -8,7 +8,7 @@ from bench.contracts.strategy import ErrorTable, Evaluate, Linearise, Outcome, P
 
 
 class Full:
-    """Every prompt on every draw: the decision that all other strategies try to reach for less."""
+    """Every prompt on every draw: the decision that other strategies approximate for less."""
 
     def __init__(self, draws: int = 500) -> None:
         if draws < 1:
@@ -16,11 +16,11 @@ class Full:
         self.draws = draws
 
     def start(self, problem: Problem) -> FullSession:
-        """Begin an image."""
+        """Start one image."""
         return FullSession(problem)
 
     def at_most(self, problem: Problem) -> int:
-        """Return the evaluations an image costs."""
+        """Return the evaluations per image."""
         return len(problem.class_of_prompt) * len(problem.timesteps)
 
 
@@ -48,25 +48,25 @@ class FullSession:
         return self.table.outcome()
 
 
-# Evaluations that a linearised draw takes, about, for plans; a run measures it.
+# About what a linearised draw costs in evaluations, for estimates before the backbone is known.
 LINEARISATION = 3
 
 
 class FullLinearised(Full):
-    """The exhaustive decision, after linearising every draw at the mean of the prompts.
+    """The exhaustive decision, with every draw linearised at the mean of the prompts.
 
-    The linearisations decide nothing. With `--save-errors` they are recorded beside the errors, so
-    that strategies that screen can be replayed.
+    The linearisations do not influence the decision. With `--save-errors` they are recorded beside
+    the errors, so that strategies that screen can be replayed.
     """
 
     linearises = True
 
     def start(self, problem: Problem) -> FullLinearisedSession:
-        """Begin an image."""
+        """Start one image."""
         return FullLinearisedSession(problem)
 
     def at_most(self, problem: Problem) -> int:
-        """Return the evaluations an image costs, linearisations among them."""
+        """Return the evaluations per image, linearisations among them."""
         return super().at_most(problem) + LINEARISATION * len(problem.timesteps)
 
 

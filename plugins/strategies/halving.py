@@ -16,12 +16,12 @@ class Halving:
     """Spend an equal share of the budget in each round, and keep the better half of the prompts.
 
     There are ceil(log2 P) rounds for P prompts. Unlike the published algorithm, a score is the
-    mean over the draws of all rounds so far: the draws are shared, so nothing is gained by
-    forgetting them. The draws come in a nested, even order.
+    mean over the draws of all rounds so far: the draws are shared, so forgetting them
+    gains nothing. The draws come in a nested, even order.
 
     Args:
-        budget: evaluations an image, divided by the number of prompts; so it is the number of
-            draws that `uniform` would take at the same cost.
+        budget: evaluations per image, divided by the number of prompts: the number of draws
+            that `uniform` takes at the same cost.
         draws: N, the draws of the plan.
     """
 
@@ -31,11 +31,11 @@ class Halving:
         self.budget, self.draws = budget, draws
 
     def start(self, problem: Problem) -> HalvingSession:
-        """Begin an image."""
+        """Start one image."""
         return HalvingSession(self.budget, problem)
 
     def at_most(self, problem: Problem) -> int:
-        """Return the evaluations an image costs at the most."""
+        """Return the largest number of evaluations per image."""
         alive, seen, total = len(problem.class_of_prompt), 0, 0
         rounds = _rounds(alive)
         while seen < len(problem.timesteps) and (alive > 1 or not seen):

@@ -11,18 +11,18 @@ from bench_plugins.strategies._order import shuffled
 
 
 class PairedTTest:
-    """Draw by draw, drop every prompt that a paired t-test tells from the best one.
+    """After each draw, drop every prompt that a paired t-test finds worse than the best one.
 
-    All prompts that are left are scored on one more draw; after `min_scores` of them, each is
-    compared with the one that is best by now in Student's paired t-test (two-sided, as SciPy's
-    `ttest_rel` does it), and dropped where p < `cutoff`. The published algorithm draws timesteps
-    at random and stops at 2,000 scores; here it takes the run's draws in a random order, and
-    stops where they run out. It tests at every draw without correcting for it: `cutoff` is no
-    bound on the probability of a wrong decision.
+    All surviving prompts are scored on one more draw. After `min_scores` draws, each is compared
+    with the best prompt so far by Student's paired t-test (two-sided, as SciPy's `ttest_rel`), and
+    dropped where p < `cutoff`. The published algorithm draws timesteps at random and stops at
+    2,000 scores. Here it takes the draws of the run in a random order and stops when they are
+    used up. It tests at every draw without a correction for that, so `cutoff` does not bound the
+    probability of a wrong decision.
 
     Args:
         min_scores: draws before the first test.
-        cutoff: p below which a prompt is dropped.
+        cutoff: a prompt is dropped below this p.
         draws: N, the draws of the plan.
     """
 
@@ -36,16 +36,16 @@ class PairedTTest:
         self.min_scores, self.cutoff, self.draws = min_scores, cutoff, draws
 
     def start(self, problem: Problem) -> PairedTTestSession:
-        """Begin an image."""
+        """Start one image."""
         return PairedTTestSession(self.min_scores, self.cutoff, problem)
 
     def at_least(self, problem: Problem) -> int:
-        """Return the evaluations an image costs at the least: all prompts up to the first test."""
+        """Return the smallest number of evaluations per image: all prompts up to the first test."""
         return len(problem.class_of_prompt) * min(self.min_scores, len(problem.timesteps))
 
 
 class PairedTTestSession(Elimination):
-    """One image; keeps sums of the differences from the best prompt, so that a draw costs O(A)."""
+    """One image; keeps sums of differences from the best prompt, so that each draw takes O(A) time."""
 
     def __init__(self, min_scores: int, cutoff: float, problem: Problem) -> None:
         super().__init__(problem, shuffled(len(problem.timesteps), problem.seed))
@@ -58,7 +58,7 @@ class PairedTTestSession(Elimination):
         return max(1, self.min_scores - self.seen)
 
     def survivors(self) -> NDArray[np.bool_]:
-        """Keep the best prompt and those that are not told from it."""
+        """Keep the best prompt and those that do not differ significantly from it."""
         from scipy.special import stdtrit
 
         best = int(self.alive[np.argmin(self.table.scores()[self.alive])])

@@ -1,4 +1,4 @@
-"""Racing: drop a prompt as soon as its paired difference from the leader is beyond doubt."""
+"""Racing: drop a prompt as soon as its paired difference from the leader is significant."""
 
 from __future__ import annotations
 
@@ -16,47 +16,46 @@ BOUNDS = ("t", "betting", "serfling")
 
 
 class Race:
-    """Score all prompts on a few shared draws, drop the hopeless, repeat.
+    """Score all prompts on a few shared draws, drop those that cannot win, repeat.
 
     The *leader* is the surviving prompt with the lowest score. At every look, a prompt is dropped
-    when a lower bound on the mean difference of its errors from the leader's is above zero. All
-    that counts is the exhaustive decision, which is a mean over a *finite* set of N draws: what
-    has been seen of it is certain, so the bounds shrink to nothing as the draws run out, and a
-    race that never drops anything decides exactly as `full` does. The looks grow with the draws
-    (by a `growth`-th at least), so that looking costs next to nothing. A race ends when prompts
-    of a single class survive: several prompts of a class race as one.
+    when a lower bound on the mean difference between its errors and the leader's is above zero.
+    The aim is the exhaustive decision, a mean over a *finite* set of N draws. The part that has
+    been seen is certain, so the bounds shrink to zero as the draws are used up, and a race that
+    never drops a prompt decides exactly as `full` does. Each round adds at least 1 / `growth` of
+    the draws seen, so that looking takes almost no time. A race ends when the survivors are
+    prompts of a single class.
 
     What the bounds promise:
 
-    `t` (fast). Draws come evenly spread over the timesteps (van der Corput), and the variance of
-    their mean is taken from neighbouring timesteps and moderated by that of the other rivals.
-    Draws that share a timestep (`--plan antithetic`) come together and count as one. Each
-    comparison has level `delta` where the differences, less their trend along the timesteps, are
-    independent, normal and about equally variable. Nothing corrects for the number of looks and
-    prompts, and with `order` the first draws stand for all of them only as far as the prompts'
-    order is the same everywhere. So `delta` is a dial and no promise: what share of decisions it
-    keeps is measured (`bench sweep`), not derived.
+    `t` (fast). Draws come evenly spread over the levels (van der Corput). The variance of their
+    mean is estimated from neighbouring levels and moderated by the variances of the other rivals.
+    Draws that share a level (`--plan antithetic`) come together and count as one. Each comparison
+    has level `delta` if the differences, without their trend along the levels, are independent,
+    normal and about equally variable. Nothing corrects for the number of looks and prompts. With
+    `order`, the first draws represent all of them only if the prompts have the same order at all
+    levels. So `delta` is a dial and not a promise: `bench sweep` measures which share of decisions
+    it keeps.
 
     `betting` and `serfling` (guaranteed). Draws come in uniformly random order. Over that order,
-    an image's decision differs from the exhaustive one with probability `delta` at most,
-    *provided that* no two prompts' weighted errors on a draw differ by more than `span`: the
-    exhaustive winner is lost only where a bound fails that puts it above one of the P - 1 others,
-    and each of those has level delta / (P - 1), a union bound. `betting` holds at all looks
-    together; `serfling`, the empirical Bernstein-Serfling inequality, pays for the L looks as
-    well, delta / (L (P - 1)), and is looser: it is there to compare. `span` is for the user to
-    know (`bench learn-order` shows the largest on record). Without it, twice the largest
-    difference from a leader so far stands in: plausible, but an assumption in the guarantee's
-    place.
+    the decision of an image differs from the exhaustive one with probability at most `delta`,
+    *provided that* the weighted errors of two prompts on a draw never differ by more than `span`.
+    The exhaustive winner is lost only if a bound fails that puts it above one of the P - 1 others;
+    each of these has level delta / (P - 1), a union bound. `betting` holds at all looks together.
+    `serfling`, the empirical Bernstein-Serfling inequality, also pays for the L looks,
+    delta / (L (P - 1)), and is looser; it is here for comparison. The user must know `span`
+    (`bench learn-order` shows the largest recorded difference). Without it, twice the largest
+    difference from a leader so far is used, which is plausible but not guaranteed.
 
     Args:
-        delta: level of the bounds; lower is surer and dearer.
+        delta: level of the bounds; lower is safer and costs more.
         bound: `t`, `betting` or `serfling`.
         first: draws before the first look.
-        growth: a round adds a `growth`-th of the draws seen so far, and one at least.
-        order: for `t`: timesteps to ask for first, such as `650-850,400-650` (`bench learn-order`
-            finds them); `even`: all alike.
-        span: for the guaranteed bounds: the largest difference possible between two errors on a
-            draw; 0: not known.
+        growth: each round adds 1 / `growth` of the draws seen so far, and at least one.
+        order: for `t`: levels to ask for first, such as `650-850,400-650` (`bench learn-order`
+            finds them); `even`: none.
+        span: for the guaranteed bounds: the largest possible difference between two errors on
+            one draw; 0: not known.
         draws: N, the draws of the plan.
     """
 
@@ -85,11 +84,11 @@ class Race:
         self.order, self.span, self.draws = order, span, draws
 
     def start(self, problem: Problem) -> RaceSession:
-        """Begin an image."""
+        """Start one image."""
         return RaceSession(self, problem)
 
     def at_least(self, problem: Problem) -> int:
-        """Return the evaluations an image costs at the least: all prompts up to the first look."""
+        """Return the smallest number of evaluations per image: all prompts, up to the first look."""
         return len(problem.class_of_prompt) * min(self.first, len(problem.timesteps))
 
     def draw_order(self, problem: Problem) -> Ints:
@@ -130,7 +129,7 @@ class RaceSession(Elimination):
         return int(self.whole[enough]) - self.seen
 
     def survivors(self) -> NDArray[np.bool_]:
-        """Keep the leader and everybody who may still be as good."""
+        """Keep the leader and the prompts that may still be as good."""
         if self.seen < 2 or self.seen == len(self.order):
             return np.ones(len(self.alive), dtype=bool)
         terms = self.terms(as_drawn=self.strategy.bound == "betting")
@@ -140,7 +139,7 @@ class RaceSession(Elimination):
         return ~worse
 
     def worse(self, differences: Floats) -> NDArray[np.bool_]:
-        """Return bool [A]: whose mean difference over all draws is surely above zero."""
+        """Return bool [A]: which mean differences over all draws are significantly above zero."""
         strategy, n_draws = self.strategy, len(self.order)
         if strategy.bound == "t":
             seen = np.sort(self.problem.timesteps[self.order[: self.seen]])

@@ -1,4 +1,4 @@
-"""Screening: one gradient a draw ranks all prompts; only those that could still win are raced."""
+"""Screening: one gradient per draw ranks all prompts; only those that can still win are raced."""
 
 from __future__ import annotations
 
@@ -23,37 +23,36 @@ from bench_plugins.strategies.race import Race, RaceSession
 
 
 class ScreenRace:
-    """Linearise a few draws at the mean of the prompts, keep who is in reach, and race them.
+    """Linearise a few draws at the mean of the prompts, keep the best, and race the kept prompts.
 
-    A prompt's *first-order score* is the mean of its first-order errors over `samples` draws,
-    spread evenly. It is *in reach* when its first-order score exceeds the lowest by no more than
-    `reach` times their standard deviation over the prompts: this unit makes images of unlike
-    contrast comparable. What is in reach is raced on exact errors as `race` does it (bound `t`),
-    so a loss is due either to the screen, which is to say that the exhaustive winner was out of
-    reach, or to the race.
+    The *first-order score* of a prompt is the mean of its first-order errors over `samples` evenly
+    spread draws. A prompt is *in reach* if its first-order score exceeds the lowest by at most
+    `reach` standard deviations of the prompts' scores; this unit makes images of different
+    contrast comparable. Prompts in reach are raced on exact errors as in `race` (bound `t`). So a
+    winner is lost either in the screen (it was out of reach) or in the race.
 
     `bench learn-screen` finds the `reach` that keeps the winner of another image, exchangeable
-    with those recorded, with a stated probability (split conformal prediction). The default has
-    no level: it kept the winner of 98 % of 105 training images of UC Merced, on which it was
+    with the recorded ones, with a stated probability (split conformal prediction). The default has
+    no such level: it kept the winner of 98 % of 105 training images of UC Merced, on which it was
     chosen, and of all 360 digits (design/screening.md).
 
-    A gradient taken at the mean of *all* prompts says little of those near the winner where the
-    denoiser is far from linear. With `screens=2`, those in reach are screened once more: the same
-    draws, linearised at the mean of who is left, in the unit of who is left, where racing them at
-    once would cost more. That second reach has no level: no recording has an image's own mixtures.
+    Where the denoiser is far from linear, a gradient at the mean of *all* prompts says little about
+    the prompts near the winner. With `screens=2` the prompts in reach are screened again on the
+    same draws, linearised at the mean of the kept prompts, if that is cheaper than racing them at
+    once. This second reach cannot be calibrated: no recording has an image's own mixtures.
 
-    A screen costs about three evaluations a draw, whatever the number of prompts. Without
-    linearisations (`Problem.can_linearise`) there is nothing to screen by, and all prompts race.
+    A screen costs about three evaluations per draw, whatever the number of prompts. If the backbone
+    cannot linearise (`Problem.can_linearise`), all prompts race.
 
     Args:
         reach: how far a prompt may lie above the lowest first-order score, in standard deviations
             of the prompts' first-order scores.
         samples: draws to linearise.
-        screens: screens at the most.
+        screens: the most screens.
         delta: level of the race's bound.
-        first: draws before the race's first look.
-        growth: a round of the race adds a `growth`-th of the draws seen so far.
-        order: timesteps that the race asks for first.
+        first: draws before the first look of the race.
+        growth: each round of the race adds 1 / `growth` of the draws seen so far.
+        order: levels that the race asks for first.
         draws: N, the draws of the plan.
     """
 
@@ -80,25 +79,25 @@ class ScreenRace:
         self.reach, self.samples, self.screens, self.draws = reach, samples, screens, draws
 
     def start(self, problem: Problem) -> RaceSession:
-        """Begin an image."""
+        """Start one image."""
         return (
             ScreenRaceSession(self, problem) if problem.can_linearise else self.race.start(problem)
         )
 
     def at_least(self, problem: Problem) -> int:
-        """Return the evaluations an image costs at the least: a screen, and one prompt's race."""
+        """Return the smallest number of evaluations per image: a screen and the race of one prompt."""
         if not problem.can_linearise:
             return self.race.at_least(problem)
         return LINEARISATION * self.samples + min(self.race.first, len(problem.timesteps))
 
     def at_most(self, problem: Problem) -> int:
-        """Return the evaluations an image costs at the most: the screens, and a race of all."""
+        """Return the largest number of evaluations per image: the screens and a race of all."""
         cells = len(problem.class_of_prompt) * len(problem.timesteps)
         return cells + LINEARISATION * self.samples * self.screens
 
 
 class ScreenRaceSession(RaceSession):
-    """One image: a linearisation or several, then the race of who is left."""
+    """One image: one or more screens, then the race of the kept prompts."""
 
     def __init__(self, strategy: ScreenRace, problem: Problem) -> None:
         super().__init__(strategy.race, problem)
@@ -108,7 +107,7 @@ class ScreenRaceSession(RaceSession):
         self.ranked = np.arange(len(self.alive))  # all prompts, best first, by the screens
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return a screen, as long as it is worth one, then what the race wants."""
+        """Return screens while they are worth their cost, then what the race asks for."""
         if not self.seen and self.screens and self.worth_a_screen():
             mixture = np.zeros(len(self.ranked))
             mixture[self.alive] = 1 / len(self.alive)
@@ -116,14 +115,14 @@ class ScreenRaceSession(RaceSession):
         return super().ask()
 
     def worth_a_screen(self) -> bool:
-        """Whether there was none yet, or it dropped some and the first look would cost more."""
+        """Return True before the first screen, or if the last dropped some and the race costs more."""
         if not self.first_order.size:
             return True
         look = len(self.alive) * self.strategy.first
         return len(self.alive) < len(self.ranked) and look > LINEARISATION * len(self.screened)
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
-        """Take first-order errors and drop who is out of reach; or errors, as a race does."""
+        """Take first-order errors and drop prompts out of reach; take errors as a race does."""
         if isinstance(request, Evaluate):
             super().tell(request, reply)
             return
@@ -140,10 +139,10 @@ class ScreenRaceSession(RaceSession):
         return np.asarray(np.average(self.first_order, axis=1, weights=weights))
 
     def outcome(self) -> Outcome:
-        """Rank who raced as a race does, and the others after them as the screens rank them.
+        """Rank the raced prompts as a race does, and the others after them in the screens' order.
 
-        Those have no draws and no score. Where the runner-up is one of them, margin and standard
-        error are of the first-order errors.
+        The others have no draws and no score. If the runner-up is one of them, margin and standard
+        error are those of the first-order errors.
         """
         if not self.first_order.size:
             return super().outcome()

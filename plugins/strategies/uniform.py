@@ -12,8 +12,8 @@ class Uniform:
     """Every prompt on the same few draws, spread evenly over all of them.
 
     Args:
-        samples: draws a prompt.
-        draws: N, the draws of the plan, of which those are a sub-grid.
+        samples: draws per prompt.
+        draws: N, the draws of the plan; the samples are a sub-grid of them.
     """
 
     def __init__(self, samples: int = 50, draws: int = 500) -> None:
@@ -22,11 +22,11 @@ class Uniform:
         self.samples, self.draws = samples, draws
 
     def start(self, problem: Problem) -> UniformSession:
-        """Begin an image."""
+        """Start one image."""
         return UniformSession(self.samples, problem)
 
     def at_most(self, problem: Problem) -> int:
-        """Return the evaluations an image costs."""
+        """Return the evaluations per image."""
         return len(problem.class_of_prompt) * min(self.samples, len(problem.timesteps))
 
 
