@@ -22,7 +22,7 @@ def register_strategies(register: Callable[..., None]) -> None:
     register(
         "full-linearised",
         target="bench_plugins.strategies.full:FullLinearised",
-        summary="full, with every draw linearised as well: record it to replay screening strategies",
+        summary="full, with every draw linearised too: record it to replay screening",
         parameters={"draws": _DRAWS},
     )
     register(
@@ -37,7 +37,7 @@ def register_strategies(register: Callable[..., None]) -> None:
             ),
             "schedule": Parameter(
                 None,
-                "the schedule that the paper used for a dataset, such as pets, instead of samples and keep",
+                "the paper's schedule for a dataset, such as pets, instead of samples and keep",
             ),
         },
     )
@@ -50,7 +50,7 @@ def register_strategies(register: Callable[..., None]) -> None:
     register(
         "halving",
         target="bench_plugins.strategies.halving:Halving",
-        summary="sequential halving: keep the better half of the prompts in each round, on a fixed budget",
+        summary="sequential halving: keep the better half in each round, on a fixed budget",
         parameters={
             "budget": Parameter(40, "evaluations per image divided by the number of prompts"),
             "draws": _DRAWS,
@@ -80,7 +80,7 @@ def register_strategies(register: Callable[..., None]) -> None:
             ),
             "span": Parameter(
                 0.0,
-                "for the guaranteed bounds: the largest possible difference of two errors; 0: unknown",
+                "guaranteed bounds: the largest possible difference of two errors; 0: unknown",
             ),
             "draws": _DRAWS,
         },

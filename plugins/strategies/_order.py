@@ -36,7 +36,7 @@ def by_bands(bands: str, timesteps: Ints) -> Ints:
 
     Args:
         bands: timesteps, such as `650-850` or `650-850,400-650`; both ends belong to a band, and
-            `even` stands for none.
+            `even` means none.
         timesteps: int64 [N], of the draws, ascending.
 
     Raises:

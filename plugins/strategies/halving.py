@@ -35,7 +35,7 @@ class Halving:
         return HalvingSession(self.budget, problem)
 
     def at_most(self, problem: Problem) -> int:
-        """Return the largest number of evaluations per image."""
+        """Return the most evaluations per image."""
         alive, seen, total = len(problem.class_of_prompt), 0, 0
         rounds = _rounds(alive)
         while seen < len(problem.timesteps) and (alive > 1 or not seen):

@@ -40,12 +40,12 @@ class PairedTTest:
         return PairedTTestSession(self.min_scores, self.cutoff, problem)
 
     def at_least(self, problem: Problem) -> int:
-        """Return the smallest number of evaluations per image: all prompts up to the first test."""
+        """Return the fewest evaluations per image: all prompts up to the first test."""
         return len(problem.class_of_prompt) * min(self.min_scores, len(problem.timesteps))
 
 
 class PairedTTestSession(Elimination):
-    """One image; keeps sums of differences from the best prompt, so that each draw takes O(A) time."""
+    """One image; keeps sums of differences from the best prompt: O(A) time per draw."""
 
     def __init__(self, min_scores: int, cutoff: float, problem: Problem) -> None:
         super().__init__(problem, shuffled(len(problem.timesteps), problem.seed))

@@ -88,7 +88,7 @@ class Race:
         return RaceSession(self, problem)
 
     def at_least(self, problem: Problem) -> int:
-        """Return the smallest number of evaluations per image: all prompts, up to the first look."""
+        """Return the fewest evaluations per image: all prompts, up to the first look."""
         return len(problem.class_of_prompt) * min(self.first, len(problem.timesteps))
 
     def draw_order(self, problem: Problem) -> Ints:

@@ -85,13 +85,13 @@ class ScreenRace:
         )
 
     def at_least(self, problem: Problem) -> int:
-        """Return the smallest number of evaluations per image: a screen and the race of one prompt."""
+        """Return the fewest evaluations per image: a screen and the race of one prompt."""
         if not problem.can_linearise:
             return self.race.at_least(problem)
         return LINEARISATION * self.samples + min(self.race.first, len(problem.timesteps))
 
     def at_most(self, problem: Problem) -> int:
-        """Return the largest number of evaluations per image: the screens and a race of all."""
+        """Return the most evaluations per image: the screens and a race of all."""
         cells = len(problem.class_of_prompt) * len(problem.timesteps)
         return cells + LINEARISATION * self.samples * self.screens
 
@@ -115,7 +115,7 @@ class ScreenRaceSession(RaceSession):
         return super().ask()
 
     def worth_a_screen(self) -> bool:
-        """Return True before the first screen, or if the last dropped some and the race costs more."""
+        """Return True before the first screen, or if the last helped and a race costs more."""
         if not self.first_order.size:
             return True
         look = len(self.alive) * self.strategy.first
