@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from itertools import groupby
 from typing import Any
+
+from bench.boards.text import csv_cell, html, markdown
 
 HEAD = (
     "rank",
@@ -108,10 +109,10 @@ def to_markdown(rows: Sequence[Row]) -> str:
     text = []
     for title, board in boards(rows):
         cells, sources = lines(board)
-        text += [f"**{title}**", "", _pipes(HEAD)]
+        text += [f"**{markdown(title)}**", "", _pipes(HEAD)]
         text += [_pipes(["--:" if name in RIGHT else "---" for name in HEAD])]
-        text += [_pipes([cell.replace("|", "\\|") for cell in line]) for line in cells]
-        text += ["", *(f"({n}) {source}  " for n, source in enumerate(sources, start=1))]
+        text += [_pipes([markdown(cell) for cell in line]) for line in cells]
+        text += ["", *(f"({n}) {markdown(source)}  " for n, source in enumerate(sources, start=1))]
         text += [""] if sources else []
     return "\n".join(text)
 
@@ -131,7 +132,8 @@ def to_csv(rows: Sequence[Row]) -> str:
         for row in rows:
             low, high = row["accuracy_ci95"] or (None, None)
             params = assignments(row["params"])
-            writer.writerow({**row, "params": params, "accuracy_low": low, "accuracy_high": high})
+            line = {**row, "params": params, "accuracy_low": low, "accuracy_high": high}
+            writer.writerow({name: csv_cell(value) for name, value in line.items()})
     return out.getvalue()
 
 
@@ -140,16 +142,16 @@ def to_html(rows: Sequence[Row]) -> str:
     text = [_PAGE]
     for title, board in boards(rows):
         body, sources = lines(board)
-        head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
-        text += [f"<h2>{escape(title)}</h2>", f"<table><thead><tr>{head}</tr></thead><tbody>"]
+        head = "".join(f"<th>{html(name)}</th>" for name in HEAD)
+        text += [f"<h2>{html(title)}</h2>", f"<table><thead><tr>{head}</tr></thead><tbody>"]
         for line in body:
             cells = (
-                f'<td class="{"right" if name in RIGHT else "left"}">{escape(cell)}</td>'
+                f'<td class="{"right" if name in RIGHT else "left"}">{html(cell)}</td>'
                 for name, cell in zip(HEAD, line, strict=True)
             )
             text.append(f"<tr>{''.join(cells)}</tr>")
         text.append("</tbody></table>")
-        text += [f"<p>({n}) {escape(source)}</p>" for n, source in enumerate(sources, start=1)]
+        text += [f"<p>({n}) {html(source)}</p>" for n, source in enumerate(sources, start=1)]
     return "\n".join([*text, "</body></html>", ""])
 
 

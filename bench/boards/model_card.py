@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.boards.formats import assignments
+from bench.boards.text import visible, yaml_value
 from bench.errors import UserError
 from bench.store.folder import read_manifest, read_summary
 
@@ -59,20 +60,24 @@ def model_index(run: Path) -> str:
     results = [
         EvalResult(
             task_type="zero-shot-image-classification" if zero_shot else "image-classification",
-            task_name=f"Diffusion classifier ({method})",
-            dataset_type=data["name"],
-            dataset_name=f"{data['name']}/{data['split']}",
-            dataset_split=data["split"],
-            dataset_args=described,
+            **yaml_value(
+                {
+                    "task_name": f"Diffusion classifier ({method})",
+                    "dataset_type": data["name"],
+                    "dataset_name": f"{data['name']}/{data['split']}",
+                    "dataset_split": data["split"],
+                    "dataset_args": described,
+                }
+            ),
             metric_type=kind,
             metric_name=name,
             metric_value=values[key],
-            metric_args=how
+            metric_args=yaml_value(how)
             | arguments
             | ({"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}),
         )
         for key, (kind, name, arguments) in METRICS.items()
         if key in values
     ]
-    card = ModelCardData(model_name=backbone["name"], eval_results=results)
+    card = ModelCardData(model_name=visible(backbone["name"]), eval_results=results)
     return str(card.to_yaml())

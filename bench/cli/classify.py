@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from bench.cli.main import print_json
 from bench.cli.options import config_from_options, config_options
+from bench.cli.output import print_json, say
 from bench.errors import UserError
 
 _OPTIONS = (
@@ -65,7 +65,7 @@ def _print(answers: list[dict[str, Any]], top: int) -> None:
 
     for answer in answers:
         if answer["error"]:
-            click.echo(f"{answer['image']}: {answer['error']}")
+            say(f"{answer['image']}: {answer['error']}")
             continue
         margin, stderr = answer["margin"], answer["margin_stderr"]
         note = "" if margin is None else f"  ·  margin {margin:.5f}"

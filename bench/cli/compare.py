@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.cli.main import print_json
+from bench.cli.output import print_json, say
 from bench.errors import GateError
 from bench.store.folder import find_run
 
@@ -69,11 +69,11 @@ def _print(found: Mapping[str, Any]) -> None:
         sides = {
             name: dict(zip("AB", pair, strict=True)) for name, pair in found["settings"].items()
         }
-        click.echo("Settings that differ:")
+        say("Settings that differ:")
         for name, pair in sides.items():
-            click.echo(f"  {name}: {assignments(pair) or 'unset'}")
+            say(f"  {name}: {assignments(pair) or 'unset'}")
     for warning in found["warnings"]:
-        click.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}", err=True)
 
 
 def _class_line(row: Mapping[str, Any]) -> list[Any]:

@@ -8,7 +8,7 @@ import click
 
 from bench.boards.formats import HEAD, RIGHT, boards, lines, to_csv, to_html, to_markdown
 from bench.boards.leaderboard import leaderboard
-from bench.cli.main import print_json
+from bench.cli.output import print_json, say
 
 TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 
@@ -40,7 +40,7 @@ def command(
     elif wanted in TEXT:
         click.echo(TEXT[wanted](rows), nl=False)
     elif not rows:
-        click.echo("No complete runs yet. `bench run digits` makes the first.")
+        say("No complete runs yet. `bench run digits` makes the first.")
     else:
         from bench.render.tables import table
 
@@ -48,4 +48,4 @@ def command(
             cells, sources = lines(board)
             table(HEAD, cells, title=title, right=RIGHT)
             for number, source in enumerate(sources, start=1):
-                click.echo(f"({number}) {source}")
+                say(f"({number}) {source}")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.main import print_json
 from bench.cli.options import learning_options
+from bench.cli.output import print_json, say
 from bench.store.folder import find_run, to_json
 
 
@@ -35,7 +35,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
         [[part["timesteps"], part["cost"]] for part in learned["parts"]],
         title=f"{learned['run_id']}, {learned['n_samples']} images",
     )
-    click.echo(
+    say(
         f"order={learned['order']}  ({learned['cost']:.0f} evaluations an image expected there,"
         f" {learned['cost_even']:.0f} on all timesteps; largest difference of two errors"
         f" {learned['span']:.3g})"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.main import print_json
 from bench.cli.options import learning_options
+from bench.cli.output import print_json, say
 from bench.store.folder import find_run, to_json
 
 
@@ -41,7 +41,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
         [[s["samples"], *map(_reach, s["risks"].values())] for s in screens],
         title="reach (prompts kept); –: too few images for that risk",
     )
-    click.echo(f"A linearised draw cost {learned['linearisation_cost']:.2f} evaluations.")
+    say(f"A linearised draw cost {learned['linearisation_cost']:.2f} evaluations.")
 
 
 def _reach(found: dict[str, float | None]) -> str:

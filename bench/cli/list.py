@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bench.cli.main import print_json
+from bench.cli.output import print_json
 from bench.discovery.loading import load_plugins
 from bench.inputs.weights import locate
 

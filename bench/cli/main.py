@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -13,6 +12,8 @@ from typing import Any
 import click
 
 from bench import __version__
+from bench.cli import streams
+from bench.cli.output import say
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, did_you_mean
 
@@ -85,25 +86,33 @@ def main() -> None:
     # other processes are busy: design/engine-and-store.md has the figures.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     warnings.showwarning = _show_warning
+    out = streams.prepare()
+    code = _run()
+    sys.stdout.flush()
+    if out and out.failure and not code:
+        say(f"Error: The output cannot be written: {out.failure.strerror}.", err=True)
+        code = 1
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command and return its exit code; what went wrong is said."""
     try:
         code = cli.main(standalone_mode=False, prog_name="bench")
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        return 2
     except BenchError as error:
-        _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("Interrupted. The same command goes on where this one stopped.", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return _fail("Interrupted. The same command goes on where this one stopped.", 130)
     except Exception as error:  # a defect of ours or of a plugin: say what, and how to see where
         if os.environ.get("BENCH_TRACEBACK") == "1":
             traceback.print_exc()
-        _fail(
+        return _fail(
             f"Unexpected {type(error).__name__}: {error}\n"
             "What was decided is kept. BENCH_TRACEBACK=1 shows where this happened.",
             1,
@@ -113,14 +122,9 @@ def main() -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Print the toolkit's own warnings plainly; those of libraries are for developers."""
     if issubclass(category, BenchWarning) or os.environ.get("BENCH_TRACEBACK") == "1":
-        click.echo(f"Warning: {message}", err=True)
+        say(f"Warning: {message}", err=True)
 
 
-def _fail(message: str, code: int) -> None:
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(code)
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object, or list, on stdout."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+def _fail(message: str, code: int) -> int:
+    say(f"Error: {message}", err=True)
+    return code

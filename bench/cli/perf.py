@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from bench.cli.main import print_json
 from bench.cli.options import config_from_options, config_options
+from bench.cli.output import print_json, say
 
 _OPTIONS = (
     *("backbone", "strategy", "params", "weights", "revision", "template", "resolution", "limit"),
@@ -83,18 +83,18 @@ def _print(report: Mapping[str, Any]) -> None:
         [[label, rate, share, used(rate)] for label, rate, share in rows],
         title=f"{report['backbone']} in {report['dtype']} on {report['device']}",
     )
-    click.echo(
+    say(
         f"{flops / 1e6:,.1f} MFLOP an evaluation; the device's best matrix product:"
         f" {peak / 1e9:,.1f} GFLOP/s"
     )
     memory = report["peak_memory_bytes"]
-    click.echo(
+    say(
         f"Best batch size: {report['best_batch_size']}"
         + (f"; peak memory {memory / 2**20:,.0f} MiB" if memory else "")
     )
     plan = report["plan"]
     if plan and plan["seconds"] is not None:
-        click.echo(
+        say(
             f"{plan['dataset']}, {plan['strategy']}: {plan['images']:,} images, at most"
             f" {plan['evaluations']:,} evaluations, {plan['seconds'] / 3600:,.2f} hours"
         )

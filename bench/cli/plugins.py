@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.main import print_json
+from bench.cli.output import print_json
 from bench.discovery.loading import load_plugins
 
 

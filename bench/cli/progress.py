@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Any
 
 import pluggy
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from bench.boards.text import visible
 from bench.contracts.hooks import hookimpl
+from bench.render.console import console
 
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 
@@ -25,7 +26,7 @@ class Progress:
 
     def __init__(self, manager: pluggy.PluginManager) -> None:
         self.manager = manager
-        self.console = Console(stderr=True)
+        self.console = console(stderr=True)
         self.bar: Bar | None = None
         self.correct = self.decided = self.done = self.total = 0
         self.started = self.printed = time.perf_counter()
@@ -33,7 +34,7 @@ class Progress:
     def __enter__(self) -> Progress:
         self.manager.register(self)
         if self.console.is_terminal:
-            self.console.print("[dim]Checking and loading …[/]")
+            self.console.print("Checking and loading …", style="dim")
         return self
 
     def __exit__(
@@ -56,10 +57,10 @@ class Progress:
         self.done, self.total = done, total
         self.started = self.printed = time.perf_counter()
         if done:
-            self.console.print(f"Going on: {done} of {total} images are decided.", highlight=False)
+            self.console.print(f"Going on: {done} of {total} images are decided.")
         if self.console.is_terminal:
             self.bar = Bar(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
@@ -68,7 +69,7 @@ class Progress:
                 console=self.console,
             )
             self.task = self.bar.add_task(
-                manifest["run_id"], total=total, completed=done, rate="", accuracy=""
+                visible(manifest["run_id"]), total=total, completed=done, rate="", accuracy=""
             )
             self.bar.start()
 
@@ -79,9 +80,7 @@ class Progress:
         self.decided += 1
         self.correct += record["prediction"] == record["label"]
         if record["error"]:
-            self.console.print(
-                f"{record['sample_id']}: {record['error']}", style="yellow", highlight=False
-            )
+            self.console.print(f"{record['sample_id']}: {record['error']}", style="yellow")
         elapsed = time.perf_counter() - self.started
         rate, accuracy = self.decided / elapsed, self.correct / self.decided
         if self.bar is not None:
@@ -97,5 +96,4 @@ class Progress:
             self.console.print(
                 f"{self.done}/{self.total} images, {rate:.1f} images/s, {left:.0f} s left,"
                 f" accuracy {accuracy:.3f}",
-                highlight=False,
             )

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from bench.cli.main import print_json
 from bench.cli.options import config_from_options, config_options
+from bench.cli.output import print_json, say
 from bench.errors import UserError
 
 
@@ -46,4 +46,4 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     from bench.render.tables import table
 
     table(list(rows[0]), [list(row.values()) for row in rows])
-    click.echo(note)
+    say(note)

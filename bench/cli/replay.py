@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.main import print_json
 from bench.cli.options import parse_assignments
+from bench.cli.output import print_json
 from bench.store.folder import find_run
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.main import print_json
+from bench.cli.output import print_json, say
 from bench.errors import UserError
 from bench.store.folder import find_run, list_runs
 
@@ -52,6 +52,8 @@ def command(
         raise UserError(
             f"--out {out}: that is a folder; name a file, such as {file / 'report.html'}."
         )
+    if file.exists() and not file.is_file():
+        raise UserError(f"--out {out}: that is a device or a pipe, not a file; it stays as it is.")
     notes: list[tuple[str, str]] = []
     paths: list[Path] = []
     for run in runs:
@@ -70,7 +72,7 @@ def command(
         list(dict.fromkeys(paths)), file, Path(results), _folders(data_dirs), most_images, notes
     )
     for name, reason in report.notes:
-        click.echo(f"Warning: {name}: {reason}", err=True)
+        say(f"Warning: {name}: {reason}", err=True)
     if as_json:
         print_json(
             {
@@ -81,7 +83,7 @@ def command(
             }
         )
     else:
-        click.echo(f"{file}: {len(report.runs)} runs, {report.size / 1e6:.1f} MB")
+        say(f"{file}: {len(report.runs)} runs, {report.size / 1e6:.1f} MB")
 
 
 def _folders(values: tuple[str, ...]) -> dict[str, str]:

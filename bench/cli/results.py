@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.output import say
 from bench.errors import BenchError
 from bench.store.folder import find_run
 
@@ -35,10 +36,10 @@ def add(source: str, published: str, results: str) -> None:
 
     if Path(source).is_file():
         new = add_reported(Path(source), Path(published))
-        click.echo(f"Added {len(new)} reported result{'s' * (len(new) != 1)} to {published}.")
+        say(f"Added {len(new)} reported result{'s' * (len(new) != 1)} to {published}.")
     else:
-        click.echo(f"Added {publish_run(find_run(source, results), Path(published))}")
-    click.echo("Now: bench results validate && bench results render")
+        say(f"Added {publish_run(find_run(source, results), Path(published))}")
+    say("Now: bench results validate && bench results render")
 
 
 @command.command()
@@ -60,7 +61,7 @@ def validate(published: str) -> None:
 
     if found := problems(Path(published)):
         raise BenchError("\n".join(found))
-    click.echo(f"{len(list_runs(Path(published)))} published runs are well.")
+    say(f"{len(list_runs(Path(published)))} published runs are well.")
 
 
 @command.command()
@@ -93,7 +94,7 @@ def publish(
     with Progress(load_plugins().manager):
         for board in wanted:
             for path in publish(board, Path(work), Path(published), limit, data_dir):
-                click.echo(f"Published {path}")
+                say(f"Published {path}")
 
 
 @command.command()
@@ -107,6 +108,6 @@ def render(published: str, readme: str, check: bool) -> None:
 
     if not check:
         for path in write(Path(published), Path(readme)):
-            click.echo(f"Wrote {path}")
+            say(f"Wrote {path}")
     elif found := stale(Path(published), Path(readme)):
         raise BenchError("\n".join([*found, "`bench results render` writes them anew."]))

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from bench.cli.main import print_json
 from bench.cli.options import config_from_options, config_options
+from bench.cli.output import print_json
 from bench.errors import BenchWarning, GateError
 
 
@@ -59,8 +59,9 @@ def command(
 
             try:
                 write_pictures(Path(summary["results_dir"]))
-            except OSError as error:  # the run is complete all the same
-                warnings.warn(f"No pictures: {error}", BenchWarning, stacklevel=1)
+            except Exception as error:  # whatever it is, the run is complete all the same
+                message = f"No pictures: {type(error).__name__}: {error}"
+                warnings.warn(message, BenchWarning, stacklevel=1)
         print_run(summary["results_dir"], resumed=summary.get("resumed"))
     accuracy = summary["metrics"]["accuracy"]
     if config.min_accuracy is not None and accuracy < config.min_accuracy:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.main import print_json
+from bench.cli.output import print_json
 from bench.errors import UserError
 from bench.store.folder import find_run, read_manifest, read_summary
 

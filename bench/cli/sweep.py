@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.main import print_json
+from bench.cli.output import print_json, say
 from bench.errors import UserError
 from bench.store.folder import find_run
 
@@ -66,7 +66,7 @@ def command(
     rows.sort(key=lambda row: row["cost"]["evaluation_equivalents_per_image"])
     table(head, [_line(row) for row in rows], title=f"{path.name}, replayed")
     if ceiling:
-        click.echo(
+        say(
             f"The exhaustive decision under another seed ({ceiling['against']}) agrees on"
             f" {_share(ceiling['agreement'], ceiling['agreement_ci95'])} % of"
             f" {ceiling['n_samples']} images."

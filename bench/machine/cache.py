@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -28,7 +29,13 @@ def keep(path: Path, content: str | bytes) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or the next process after a kill, sees all of it or none."""
+    """Write a file so that a reader, or the next process after a kill, sees all of it or none.
+
+    Raises:
+        OSError: it cannot be written, or a device, a pipe or a folder has its name.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "it is there, and is not a regular file", str(path))
     data = content.encode() if isinstance(content, str) else content
     # Not mkstemp: its files are for the user alone, and results are read by others.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gc
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from markupsafe import Markup
 
 from bench import __version__
 from bench.boards.formats import assignments
+from bench.boards.text import visible
 from bench.errors import UserError
+from bench.machine.cache import write_atomically
 from bench.render import figures
 from bench.render.board import Board, Row, boards, reported_files, reported_rows, row_of
 from bench.render.breakdown import by_class, by_confidence, by_timestep
@@ -108,9 +111,7 @@ def write_report(
             report.notes.append((str(file), str(error)))
     page = render(boards(rows), sections, report.notes)
     try:
-        partial = out.with_name(f"{out.name}.partial")
-        partial.write_text(page, "utf-8")
-        partial.replace(out)
+        write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error}.") from None
     report.size = len(page.encode())
@@ -207,10 +208,16 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("bench.render"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _shown(value: object) -> object:
+    """Make what a template writes visible; Jinja escapes it for HTML afterwards."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _source(environment: Environment, name: str) -> str:

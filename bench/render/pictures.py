@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
+
+from bench.boards.text import visible
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_split
+from bench.render.confusion import ALL, MOST, most_confused
 from bench.running.resolve import resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
@@ -18,6 +24,7 @@ from bench.store.folder import asked_records, read_manifest, read_summary
 from bench.store.records import Record
 
 EXAMPLES = 12
+DPI = 110
 
 
 def write_pictures(run: Path) -> list[Path]:
@@ -65,38 +72,65 @@ def draw_confusion(
     summary: Mapping[str, Any] | None,
     path: Path,
 ) -> Path:
-    """Draw the confusion matrix: rows are the true classes."""
-    from matplotlib.figure import Figure
-
-    classes = manifest["classes"]
-    matrix = confusion(records, len(classes))
-    shares = matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
-    side = max(5.0, 0.42 * len(classes) + 2.5)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= 40:
+    """Draw the confusion matrix: rows are the true classes; of many, the most confused ones."""
+    whole = confusion(records, len(manifest["classes"]))
+    shown = np.arange(len(whole)) if len(whole) <= ALL else most_confused(whole)
+    matrix = whole[np.ix_(shown, shown)]
+    shares = matrix / whole[shown].sum(axis=1, keepdims=True).clip(min=1)
+    names = [short(manifest["classes"][index]) for index in shown]
+    cell, size = (0.42, 10) if len(shown) <= MOST else (0.2, 6)  # inches, points
+    side = max(5.0, cell * len(shown) + 2.5)
+    with _plain_text():
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for row, column in zip(*matrix.nonzero(), strict=True):
-            dark = shares[row, column] > 0.5
             axes.text(
                 column,
                 row,
                 str(matrix[row, column]),
                 ha="center",
                 va="center",
-                color="white" if dark else "black",
+                fontsize=size,
+                color="white" if shares[row, column] > 0.5 else "black",
             )
-        axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    accuracy = f", accuracy {summary['metrics']['accuracy']:.3f}" if summary else ""
-    axes.set_title(
-        f"{manifest['dataset']['name']} · {manifest['backbone']['name']}"
-        f" · {manifest['strategy']['name']}\n{len(records)} images{accuracy}"
-    )
-    figure.savefig(path, dpi=110)
+        axes.set_xticks(range(len(shown)), names, rotation=60, ha="right", fontsize=size)
+        axes.set_yticks(range(len(shown)), names, fontsize=size)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        axes.set_title(_title(len(records), len(shown), manifest, summary, round(8 * side)))
+        figure.savefig(path, dpi=DPI)
     return path
+
+
+def _title(
+    n: int, shown: int, manifest: Mapping[str, Any], summary: Mapping[str, Any] | None, width: int
+) -> str:
+    """Return a picture's title, in lines of about `width` characters that break between words."""
+    names = " · ".join(manifest[key]["name"] for key in ("dataset", "backbone", "strategy"))
+    facts = f"{n:,} images"
+    if summary:
+        facts += f", accuracy {summary['metrics']['accuracy']:.3f}"
+    if shown < len(manifest["classes"]):
+        facts += f"; the {shown} most confused of {len(manifest['classes']):,} classes"
+    lines = (wrap(visible(line), width, break_long_words=False) for line in (names, facts))
+    return "\n".join(line for part in lines for line in part)
+
+
+def short(name: object, most: int = 24) -> str:
+    """Return a class's name for a figure: visible, and cut where it is too long."""
+    text = visible(name)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+@contextmanager
+def _plain_text() -> Iterator[None]:
+    """Draw names as they are: a class may be called "$100$", or in a script no font of ours has."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
 
 
 def draw_examples(records: Sequence[Record], manifest: Mapping[str, Any], path: Path) -> Path:
@@ -105,28 +139,26 @@ def draw_examples(records: Sequence[Record], manifest: Mapping[str, Any], path: 
     Raises:
         UserError: the data cannot be had.
     """
-    from matplotlib.figure import Figure
-
     config = RunConfig(**manifest["config"])
     config, spec = resolve_dataset(config, load_plugins())
     split = load_split(spec, config.split, config.data_dir)
     columns = 4
     rows = -(-len(records) // columns)
-    figure = Figure(figsize=(2.4 * columns, 2.9 * rows), layout="constrained")
-    cells = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in cells:
-        axes.set_axis_off()
     samples = split.samples([record["sample_id"] for record in records])
-    for axes, record, sample in zip(cells, records, samples, strict=False):
-        image = sample.open()
-        axes.imshow(image, cmap="gray" if image.mode == "L" else None)
-        true, said = record["label"], record["prediction"]
-        names = f"{manifest['classes'][true]}\n→ {manifest['classes'][said or 0]}"
-        axes.set_title(
-            "\n".join(textwrap.shorten(line, 26) for line in names.splitlines()),
-            fontsize=9,
-            color="tab:green" if true == said else "tab:red",
-        )
-    figure.suptitle("true → predicted", fontsize=10)
-    figure.savefig(path, dpi=110)
+    with _plain_text():
+        figure = Figure(figsize=(2.4 * columns, 2.9 * rows), layout="constrained")
+        cells = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in cells:
+            axes.set_axis_off()
+        for axes, record, sample in zip(cells, records, samples, strict=False):
+            image = sample.open()
+            axes.imshow(image, cmap="gray" if image.mode == "L" else None)
+            true, said = record["label"], record["prediction"]
+            axes.set_title(
+                f"{short(manifest['classes'][true])}\n→ {short(manifest['classes'][said])}",
+                fontsize=9,
+                color="tab:green" if true == said else "tab:red",
+            )
+        figure.suptitle("true → predicted", fontsize=10)
+        figure.savefig(path, dpi=DPI)
     return path

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bench.boards.formats import drawn
 from bench.boards.leaderboard import EQUIVALENTS
+from bench.boards.text import visible
 from bench.errors import UserError
 from bench.running.resolve import UNKNOWN
 from bench.stats.metrics import labels, predictions, summarize
@@ -45,8 +46,8 @@ class RunData:
 
     @property
     def classes(self) -> list[str]:
-        """The class names, in label order."""
-        return [str(name) for name in self.manifest["classes"]]
+        """The class names, in label order, as they can be written into a figure."""
+        return [visible(name) for name in self.manifest["classes"]]
 
     @cached_property
     def true(self) -> NDArray[np.int64]:

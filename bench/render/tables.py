@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from bench.boards.formats import assignments, drawn, provenance
+from bench.render.console import console
 from bench.stats.metrics import worst_confusions
 from bench.store.decisions import read_decisions
 from bench.store.folder import draw_plan, read_manifest, read_records, read_summary
@@ -31,7 +31,7 @@ def table(
         )
     for row in rows:
         grid.add_row(*[_cell(value) for value in row])
-    Console().print(grid)
+    console().print(grid)
 
 
 def _cell(value: Any) -> str:
@@ -45,22 +45,22 @@ def _cell(value: Any) -> str:
 def print_run(path: str | Path, resumed: str | None = None) -> None:
     """Print a run: what it is, its metrics with interval, worst confusions, cost and place."""
     path = Path(path)
-    console = Console()
+    terminal = console()
     manifest, summary = read_manifest(path), read_summary(path)
     decided = read_decisions(path, manifest)
     if resumed == "complete":
-        console.print("This run is complete; --fresh would start it over.", style="dim")
-    console.print(f"[bold]{manifest['run_id']}[/]", highlight=False)
-    console.print(_description(manifest, len(decided)), highlight=False)
+        terminal.print("This run is complete; --fresh would start it over.", style="dim")
+    terminal.print(manifest["run_id"], style="bold")
+    terminal.print(_description(manifest, len(decided)))
     if summary is None:
-        console.print(
+        terminal.print(
             f"Not complete: {len(decided)} of {len(manifest['samples'])} images are decided; the"
             " same `bench run` goes on.",
             style="yellow",
         )
         return
     if len(decided) != summary["dataset"]["n_samples"]:
-        console.print(
+        terminal.print(
             f"A larger run is under way: {len(decided)} of {len(manifest['samples'])} images are"
             f" decided. The metrics are of the {summary['dataset']['n_samples']} before.",
             style="yellow",
@@ -77,18 +77,17 @@ def print_run(path: str | Path, resumed: str | None = None) -> None:
     confusions = worst_confusions(decided, manifest["classes"])
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
-    _print_cost(console, summary["cost"])
+    _print_cost(summary["cost"])
     if summary["failed_samples"]:
         sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()
-        console.print(
+        terminal.print(
             f"{summary['failed_samples']} images failed and count as wrong, such as"
             f" {sample_id}: {read_records(path)[sample_id]['error']}",
             style="yellow",
-            highlight=False,
         )
-    console.print(f"Results: {path}", highlight=False, soft_wrap=True)
+    terminal.print(f"Results: {path}", soft_wrap=True)
     for picture in sorted(path.glob("*.png")):
-        console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+        terminal.print(f"Picture: {picture}", soft_wrap=True)
 
 
 def _description(manifest: Mapping[str, Any], decided: int) -> str:
@@ -127,15 +126,14 @@ def print_statistics(found: Mapping[str, Any]) -> None:
         title = f"Calibration: ECE {calibration['ece']:.4f} over {calibration['n']:,} images"
         table(["confidence", "n", "mean confidence", "accuracy"], rows, title=title)
     if stability := found["stability"]:
-        Console().print(
+        console().print(
             f"Another seed: {stability['expected_flips']:.1f} of {stability['n']:,} decisions"
             f" would be expected to flip ({stability['doubtful']:,} have a chance above 5 %);"
             f" the accuracy's standard error over seeds is {stability['accuracy_stderr']:.4f}.",
-            highlight=False,
         )
 
 
-def _print_cost(console: Console, cost: Mapping[str, Any]) -> None:
+def _print_cost(cost: Mapping[str, Any]) -> None:
     rate = cost["images_per_second"]
     text = f"Cost: {cost['evaluations_per_image']:,.1f} evaluations an image"
     if cost.get("linearisations"):
@@ -145,7 +143,7 @@ def _print_cost(console: Console, cost: Mapping[str, Any]) -> None:
         )
     if rate:
         text += f", {cost['seconds']:,.1f} s scoring ({rate:.2f} images/s)"
-    console.print(f"{text}, {cost['total_seconds']:,.1f} s in all", highlight=False)
+    console().print(f"{text}, {cost['total_seconds']:,.1f} s in all")
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:

@@ -1,0 +1,44 @@
+"""What the commands print: messages and JSON, whatever the names in them and the terminal are."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from bench.boards.text import message
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print a message on stdout, or on stderr, with the names in it made visible."""
+    click.echo(message(text), err=err)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object, or list, on stdout; a number that JSON lacks becomes null."""
+    try:
+        text = _dump(value)
+    except ValueError:
+        text = _dump(_finite(value))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # None: a test's stream
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:  # half a surrogate pair, or a terminal of fewer characters
+        text = json.dumps(json.loads(text), indent=1)
+    click.echo(text)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,106 @@
+"""Ordinary use of a terminal: pipes that close, full disks, few characters, few columns."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from helpers.command import bench_process
+
+from bench.cli.streams import Descriptor, prepare
+
+LINE = "a – b → é · 猫\n"
+
+
+def stream(raw: Descriptor) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", write_through=True)
+
+
+def test_a_reader_that_leaves_ends_nothing() -> None:
+    read, write = os.pipe()
+    raw = Descriptor(write, "w")
+    out = stream(raw)
+    out.write("first\n")
+    out.flush()
+    assert os.read(read, 100) == b"first\n"
+    os.close(read)
+    for _ in range(3):
+        out.write("more\n" * 100_000)
+        out.flush()
+    assert raw.failure is None
+    out.close()
+
+
+def test_a_full_disk_is_remembered_and_ends_nothing() -> None:
+    raw = Descriptor(os.open("/dev/full", os.O_WRONLY), "w")
+    out = stream(raw)
+    out.write("text")
+    out.flush()
+    out.write("more")
+    out.close()
+    assert raw.failure is not None and "space" in str(raw.failure)
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # each is put back
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    yield
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("utf-8", LINE),
+        ("latin-1", "a - b -> é · \\u732b\n"),
+        ("ascii", "a - b -> \\xe9 - \\u732b\n"),
+    ],
+)
+def test_a_terminal_of_few_characters(encoding: str, shown: str, streams: None) -> None:
+    read, write = os.pipe()
+    terminal = sys.stdout = os.fdopen(write, "w", encoding=encoding)
+    prepare()
+    sys.stdout.write(LINE)
+    sys.stdout.flush()
+    assert os.read(read, 100).decode(encoding) == shown
+    terminal.close()
+    os.close(read)
+
+
+def test_closed_streams(streams: None) -> None:
+    sys.stdout = sys.stderr = None  # type: ignore[assignment]
+    prepare()
+    assert sys.stdout is not None and sys.stderr is not None
+    sys.stdout.write(LINE)
+    sys.stderr.write(LINE)
+
+
+@pytest.mark.parametrize(
+    "closed", [["list", "strategies"], ["--help"], ["list", "datasets", "--json"]]
+)
+def test_the_command_ends_quietly_when_its_reader_left(closed: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "bench", *closed]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_says_that_its_output_is_lost() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        command = [sys.executable, "-m", "bench", "list", "strategies"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 1
+        assert done.stderr == "Error: The output cannot be written: No space left on device.\n"
+        done = subprocess.run([*command, "--json"], stderr=full, stdout=subprocess.PIPE, timeout=60)
+        assert done.returncode == 0 and done.stdout.startswith(b"[")
+
+
+def test_json_in_any_encoding() -> None:
+    done = bench_process("list", "strategies", "--json", PYTHONIOENCODING="ascii")
+    assert done.code == 0 and isinstance(done.json, list)

@@ -1,0 +1,44 @@
+"""Of many classes, the confusion matrix shows those that are confused most."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.runs import a_manifest, a_record
+from PIL import Image
+
+from bench.render.confusion import most_confused
+from bench.render.pictures import draw_confusion, short
+
+
+def test_the_most_confused_classes_by_hand() -> None:
+    matrix = np.diag(np.full(8, 9))
+    matrix[5, 2] = 4
+    matrix[2, 5] = 3
+    matrix[7, 1] = 2
+    assert most_confused(matrix, 2).tolist() == [2, 5]
+    assert most_confused(matrix, 4).tolist() == [1, 2, 5, 7]
+    assert most_confused(matrix, 6).tolist() == [0, 1, 2, 3, 5, 7]  # filled up from the first
+    assert most_confused(matrix, 20).tolist() == list(range(8))
+
+
+def test_a_single_true_class_with_many_mistakes() -> None:
+    matrix = np.zeros((50, 50), np.int64)
+    matrix[49, :40] = 1
+    assert most_confused(matrix, 10).tolist() == [*range(9), 49]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 40, 41, 100, 101, 1000])
+def test_the_picture_has_an_end(classes: int, tmp_path: Path) -> None:
+    described = a_manifest(["1", "2"], n_classes=classes)
+    described["backbone"]["name"] = "a name that is long " * 5
+    records = [a_record("1", 0, classes - 1), a_record("2", classes - 1, classes - 1)]
+    picture = draw_confusion(records, described, None, tmp_path / "confusion.png")
+    with Image.open(picture) as image:
+        assert max(image.size) < 3000
+
+
+def test_a_long_name_is_cut_and_never_lost() -> None:
+    assert short("x" * 100) == "x" * 23 + "…" and short("cat") == "cat"

@@ -1,0 +1,177 @@
+"""A name is text in every output, whatever it is: terminal, HTML, Markdown, CSV, YAML, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers.runs import a_manifest, a_record, store
+
+from bench.boards import text
+from bench.boards.formats import to_csv, to_html, to_markdown
+from bench.boards.leaderboard import leaderboard
+from bench.boards.model_card import model_index
+from bench.boards.readme import BEGIN, END, render
+from bench.boards.reported import REPORTED
+from bench.cli.output import print_json, say
+from bench.render.board import boards, row_of
+from bench.render.gallery import Images
+from bench.render.page import describe
+from bench.render.page import render as render_page
+from bench.render.pictures import draw_confusion
+from bench.render.runs import read_run
+from bench.render.tables import print_run, table
+from bench.store.folder import to_json
+
+NAMES = [
+    "[bold]markup[/]",
+    "[/closes-nothing]",
+    ":smiley: code",
+    "escape \x1b[31mcode",
+    "escape \x9b31m of the C1 block",
+    "two\nlines",
+    "back\rto the start\x00",
+    "half a pair \ud800",
+    "\u202ebackwards",
+    "<b onclick=alert(1)>element</b>",
+    f"{END} <!-- comment",
+    "a | pipe",
+    "`code` and *stress* and _stress_ and [link](http://x)",
+    "$mathematics_{",
+    "=SUM(A1)",
+    "&lt; an entity",
+    "quotes \"' of both kinds",
+    "\\ a backslash",
+]
+UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800]")
+
+
+@pytest.fixture(params=NAMES, ids=ascii)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return store(tmp_path_factory.mktemp("results"), [0, 1, 2] * 4, [0, 1, 1] * 4)
+
+
+def row(run: Path, name: str) -> dict[str, Any]:
+    [found] = leaderboard(run.parent)
+    return {**found, "dataset": name, "backbone": name, "params": {"order": name}, "source": name}
+
+
+def renamed(path: Path, name: str) -> Path:
+    """A stored run whose classes, backbone, training data and error messages have the name."""
+    name = name.replace("\ud800", "\\ud800")  # what UTF-8 lacks is in no stored run
+    config = {"dataset": name, "backbone": name, "weights": None, "data_dir": None, "split": None}
+    backbone = {**a_manifest([])["backbone"], "name": name, "trained_on": name}
+    run = store(path, [0, 1, 2], [1, 1, None], classes=[name, "b", "c"], config=config)
+    for file in (run / "manifest.json", run / "summary.json"):
+        document = json.loads(file.read_text("utf-8"))
+        file.write_text(to_json({**document, "backbone": backbone}), "utf-8")
+    lines = (run / "samples.jsonl").read_text("utf-8")
+    (run / "samples.jsonl").write_text(lines.replace('"broken"', json.dumps(name)), "utf-8")
+    return run
+
+
+def test_a_terminal_shows_it_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table(["column", name], [["value", name]], title=name)
+    say(f"Warning: {name}")
+    shown = capsys.readouterr().out
+    assert not UNSAFE.search(shown)
+    for line in text.message(name).splitlines():
+        assert shown.count(line) >= 4
+
+
+def test_a_run_is_shown(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_run(renamed(tmp_path, name))
+    shown = capsys.readouterr().out
+    assert not UNSAFE.search(shown) and "Results:" in shown
+
+
+def test_json_is_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": name, "value": float("nan")})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {"name": name, "value": None}
+    shown.encode()
+
+
+def test_a_markdown_board_stays_a_table(name: str, run: Path) -> None:
+    written = to_markdown([row(run, name)])
+    assert not UNSAFE.search(written) and "<" not in written
+    lines = written.splitlines()
+    assert len(lines) == 5
+    cells = [len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:5]]
+    assert len(set(cells)) == 1
+    for mark in "*`[":  # none that is not written as text
+        assert not re.search(rf"(?<!\\)\{mark}", lines[4])
+
+
+def test_the_readme_can_be_written_again(name: str, tmp_path: Path, run: Path) -> None:
+    published = tmp_path / "published"
+    store(published, [0, 1], [0, 1])
+    entry = {"dataset": "d", "split": "test", "backbone": "x", "strategy": "full", "accuracy": 0.5}
+    source = f"a source: {name}".replace("\ud800", "")
+    (published / REPORTED).write_text(to_json([{**entry, "source": source}]))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    render(published, readme)
+    once = readme.read_text()
+    render(published, readme)
+    assert readme.read_text() == once and once.count(END) == 1
+
+
+def test_a_spreadsheet_reads_a_name_and_computes_nothing(name: str, run: Path) -> None:
+    written = to_csv([row(run, name)])
+    [read] = csv.DictReader(io.StringIO(written))
+    assert read["backbone"].lstrip("'") == text.visible(name)
+    assert not read["backbone"].startswith(("=", "+", "-", "@"))
+    assert not UNSAFE.search(written) and len(written.splitlines()) == 2
+
+
+def test_an_html_board_has_no_element_of_its_own(name: str, run: Path) -> None:
+    written = to_html([row(run, name)])
+    assert not UNSAFE.search(written) and "<b " not in written and "<!--" not in written
+
+
+def test_a_model_card_is_yaml(name: str, tmp_path: Path) -> None:
+    card = model_index(renamed(tmp_path, name))
+    assert not UNSAFE.search(card)
+    [entry] = yaml.safe_load(card)["model-index"]
+    assert entry["name"] == text.visible(name.replace("\ud800", "\\ud800"))
+
+
+def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
+    found = read_run(renamed(tmp_path, name))
+    html = render_page(
+        boards([row_of(found, "run-1")]),
+        [describe(found, "run-1", Images({}), 12)],
+        [(name, name)],
+    )
+    html.encode()
+    assert not UNSAFE.search(html) and "<b onclick" not in html and "<!--" not in html[200:]
+
+
+def test_a_picture_is_drawn(name: str, tmp_path: Path) -> None:
+    names = [name, "b", "c"]
+    records: list[Any] = [a_record("1", 0, 1), a_record("2", 1, 1)]
+    described = a_manifest(["1", "2"], classes=names)
+    described["backbone"]["name"] = name
+    picture = draw_confusion(records, described, None, tmp_path / "c.png")
+    assert picture.stat().st_size > 1000
+
+
+def test_long_messages_have_an_end() -> None:
+    assert len(text.message("x" * 1_000_000)) < 2_100
+
+
+def test_ordinary_names_stay_as_they_are() -> None:
+    for name in ("tiny-landuse", "min_scores=20", "draws=grid:0-200", "Größe, 猫 · 21 × 50 + 5"):
+        assert text.visible(name) == text.markdown(name) == text.csv_cell(name) == name
