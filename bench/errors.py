@@ -18,6 +18,10 @@ class UserError(BenchError):
     exit_code = 2
 
 
+class AbsentError(UserError):
+    """Something is not on this machine; what needs it cannot be done, a plan can be made."""
+
+
 class GateError(BenchError):
     """A gate that the user set was not passed, such as `--min-accuracy`. Exit code 4."""
 

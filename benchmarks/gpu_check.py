@@ -28,8 +28,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.engine.denoising import DenoisingEngine
 from bench.perf.measure import CLASSES, measure
 from bench.perf.work import pictures
-from bench.running.assembly import find_weights, make_engine, make_prompts
-from bench.running.resolve import resolve
+from bench.running.prepare import prepare
 from bench.running.settings import RunConfig, make_config
 
 DRAWS = 4
@@ -45,11 +44,11 @@ def settings(folder: Path, device: str, dtype: str, **more: Any) -> RunConfig:
 def table(config: RunConfig, images: int) -> np.ndarray:
     """Return the errors of the first images, float32 [images, prompts, draws]."""
     spec = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES[:3])
-    resolved = resolve(config, spec)
-    engine = make_engine(resolved, make_prompts(resolved, CLASSES[:3]), find_weights(resolved))
+    run = prepare(config, spec, images=False)
+    engine = run.open_engine()
     assert isinstance(engine, DenoisingEngine)
     samples = pictures(engine.backbone.resolution, images)
-    decided = {d.sample.sample_id: d for d in engine.score(samples, resolved.strategy)}
+    decided = {d.sample.sample_id: d for d in engine.score(samples, run.strategy)}
     rows = []
     for sample in samples:
         whole = np.full((3, DRAWS), np.nan, np.float32)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,10 @@ import numpy as np
 
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
-from bench.inputs.data import limited, load_split
+from bench.inputs.data import limited
 from bench.inputs.prompts import Prompts
 from bench.recordings.screening import distances
-from bench.running.assembly import check_token_lengths, find_weights, make_engine, make_prompts
-from bench.running.resolve import resolve
+from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 
 PARAPHRASES = (
@@ -102,7 +102,7 @@ def measure(
         params["first"] = arguments.first
     if name == "screen-race":
         params |= {k: getattr(arguments, k) for k in ("reach", "samples", "screens")}
-    resolved = resolve(
+    run = prepare(
         RunConfig(
             dataset=arguments.dataset,
             backbone=arguments.backbone,
@@ -112,30 +112,29 @@ def measure(
             seed=seed,
         )
     )
-    split = load_split(resolved.dataset, None, resolved.config.data_dir)
-    real = make_prompts(resolved, split.classes)
+    split, real = run.split, run.prompts
+    assert split is not None
     phrases = [
-        resolved.dataset.phrases.get(c, text)
+        run.resolved.dataset.phrases.get(c, text)
         for c, text in zip(split.classes, real.texts, strict=True)
     ]
-    prompts = crowd(real, phrases, count)
-    weights = find_weights(resolved)
-    check_token_lengths(resolved, weights, prompts)
+    run = replace(run, prompts=crowd(real, phrases, count))
+    run.check()
     # The same images for every K: those of the classes that the smallest K has.
     most = min(arguments.prompts)
     mine = [i for i, c in zip(split.sample_ids, split.labels, strict=True) if c < most]
     labels = dict(zip(split.sample_ids, split.labels, strict=True))
     images = limited(mine, [labels[i] for i in mine], arguments.images)
-    engine = make_engine(resolved, prompts, weights)
+    engine = run.open_engine()
     assert isinstance(engine, DenoisingEngine)
-    decided = list(engine.score(split.samples(images), resolved.strategy))
+    decided = list(engine.score(run.samples(images), run.strategy))
     by_id = {d.sample.sample_id: d.outcome for d in decided}
     needed = []
     for d in decided:
         for _, values in d.linearised[:1]:
             far = distances(values.astype(np.float64).mean(axis=1))
             winner = truth[images.index(d.sample.sample_id)]
-            needed.append(float(far[np.array(prompts.class_of_prompt) == winner].min()))
+            needed.append(float(far[np.array(run.prompts.class_of_prompt) == winner].min()))
     return {
         "reach_needed": sorted(needed),
         "images": len(images),

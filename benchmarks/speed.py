@@ -30,11 +30,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from bench.contracts.dataset import Sample
 from bench.engine.acceleration import compile_network
 from bench.engine.batching import smallest_of_the_best
-from bench.inputs.data import load_split
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, one_at_a_time, scoring
-from bench.running.assembly import find_weights, make_backbone, make_engine, make_prompts
-from bench.running.resolve import resolve
+from bench.running.engines import load_backbone
+from bench.running.prepare import Prepared, prepare
 from bench.running.settings import make_config
 
 # Draws such that a turn sees many images; schedules scaled from the published 50 of 500.
@@ -45,43 +44,40 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 
 
-def prepare(backbone: str, strategy: str) -> Any:
-    """Return (resolved, prompts, weights, samples) of digits under a strategy."""
+def on_digits(backbone: str, strategy: str, params: dict[str, Any] | None = None) -> Prepared:
+    """Return a prepared run of digits under a strategy."""
     settings = {"dataset": "digits", "backbone": backbone, "batch_size": 64}
-    resolved = resolve(
-        make_config({**settings, "strategy": strategy, "params": STRATEGIES[strategy]})
-    )
-    split = load_split(resolved.dataset)
-    samples = list(split.samples(split.sample_ids))
-    return resolved, make_prompts(resolved, split.classes), find_weights(resolved), samples
+    params = params or STRATEGIES[strategy]
+    return prepare(make_config({**settings, "strategy": strategy, "params": params}))
 
 
 def engine_against_bare(
     backbone: str, rounds: int, cells: int, compiled: bool, clock: Callable[[], float]
 ) -> dict[str, Any]:
     """Time all of it in turns and return rates and ratios."""
-    resolved, prompts, weights, samples = prepare(backbone, "full")
-    network = make_backbone(resolved, weights)  # not folded, not compiled: the bare one
-    conditioning = network.encode_prompts(prompts.texts)
+    run = on_digits(backbone, "full")
+    samples = list(run.samples(run.sample_ids))
+    network = load_backbone(run)  # not folded, not compiled: the bare one
+    conditioning = network.encode_prompts(run.prompts.texts)
     sizes = {str(s): bare(network, conditioning, s, 256) for s in (16, 32, 64, 128)}
     table = {int(s): median(r) for s, r in in_turns(sizes, max(3, rounds // 2), clock).items()}
     best = smallest_of_the_best(table)
     works = {"bare": bare(network, conditioning, best, cells)}
-    shared = make_backbone(resolved, weights)
+    shared = load_backbone(run)
     for name in STRATEGIES:
-        one = prepare(backbone, name)[0]
-        engine = make_engine(one, prompts, weights, shared)
+        one = on_digits(backbone, name)
+        engine = one.open_engine(shared)
         engine.batch_size = best
         works[name] = scoring(engine, one.strategy, samples, cells)
         if name == "full":
-            plain = make_engine(resolved, prompts, weights, network)
+            plain = run.open_engine(network)
             # `network` is folded by now; a conditioning is still taken as the bare one takes it.
             works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
     if compiled:
-        fast = make_engine(resolved, prompts, weights, make_backbone(resolved, weights))
+        fast = run.open_engine()
         compile_network(fast.backbone)
         fast.batch_size, fast.one_shape = best, True
-        works["full, compiled"] = scoring(fast, resolved.strategy, samples, cells)
+        works["full, compiled"] = scoring(fast, run.strategy, samples, cells)
     rates = in_turns(works, rounds, clock)
     exact = [n for n in ("full", "full, compiled") if n in rates]
     return {
@@ -113,10 +109,9 @@ print(json.dumps(found))
 
 def many_images(images: int, started: float) -> tuple[int, float, float, float]:
     """Score so many images, digits over and over, on one draw."""
-    resolved, prompts, weights, samples = prepare("tiny-digits", "full")
-    settings = {"params": {"draws": 1}, "batch_size": 64}
-    resolved = resolve(resolved.config.model_copy(update=settings))
-    engine = make_engine(resolved, prompts, weights)
+    run = on_digits("tiny-digits", "full", {"draws": 1})
+    samples = list(run.samples(run.sample_ids))
+    engine = run.open_engine()
     first, cpu, begun = 0.0, 0.0, time.perf_counter()
 
     def many() -> Iterator[Sample]:
@@ -124,7 +119,7 @@ def many_images(images: int, started: float) -> tuple[int, float, float, float]:
             yield samples[position % len(samples)]
 
     done = 0
-    for _ in engine.score(many(), resolved.strategy):
+    for _ in engine.score(many(), run.strategy):
         done += 1
         first = first or time.perf_counter() - started
         cpu = cpu or time.process_time()

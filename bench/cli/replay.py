@@ -44,4 +44,4 @@ def command(
         return
     from bench.render.tables import print_run
 
-    print_run(summary["results_dir"])
+    print_run(summary["results_dir"], resumed=summary.get("resumed"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import AbsentError, UserError
 from bench.machine.cache import cache_dir, keep
 
 _SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
@@ -51,7 +51,8 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     """Find the weights without reading them.
 
     Raises:
-        UserError: the folder does not exist, or the Hub cannot be asked and there is no copy.
+        AbsentError: the Hub cannot be asked and there is no copy.
+        UserError: the folder does not exist, or holds no weights.
     """
     location = locate(weights)
     if not Path(location).is_absolute():
@@ -99,7 +100,7 @@ def _hub_commit(repository: str, revision: str | None) -> str:
         )
         if isinstance(cached, str):
             return Path(cached).parent.name
-        raise UserError(
+        raise AbsentError(
             f"The weights {repository!r}{f' at {revision}' if revision else ''} are not on this"
             f" machine, and the Hub did not give them ({type(error).__name__}).\n"
             "Put a copy in diffusers' layout (unet/ vae/ text_encoder/ tokenizer/ scheduler/) into"

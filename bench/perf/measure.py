@@ -19,18 +19,10 @@ from bench.machine.hardware import evaluation_flops, matmul_peak
 from bench.machine.speed import remember_batch_size, remember_speed
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, pictures, scoring
-from bench.running.assembly import (
-    can_linearise,
-    check_linearisable,
-    find_weights,
-    linearises,
-    make_backbone,
-    make_engine,
-    make_prompts,
-    speed_key,
-)
+from bench.running.checks import can_linearise, check, linearises
+from bench.running.engines import load_backbone, open_engine, speed_key
 from bench.running.estimate import make_plan
-from bench.running.resolve import resolve
+from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 
 NO_DATASET = "-"
@@ -63,27 +55,25 @@ def measure(
     made_up = None
     if config.dataset == NO_DATASET:
         made_up = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES)
-    resolved = resolve(config, made_up)
+    prepared = prepare(config, made_up, images=False)
+    resolved = prepared.resolved
     if resolved.backbone.scorer != "denoiser":
         raise UserError(f"Backbone {resolved.backbone_name!r} is no denoiser: it has no batches.")
-    if resolved.dataset.classes is None:
-        raise UserError("bench perf needs a dataset whose classes are known without loading it.")
-    prompts, weights = make_prompts(resolved, resolved.dataset.classes), find_weights(resolved)
-    backbone = make_backbone(resolved, weights)
+    check(prepared)
+    backbone = load_backbone(prepared)
     samples = pictures(backbone.resolution)
 
     # Each strategy has draws of its own, so an engine of its own; all share the network.
     engines = {}
     for name in strategies or [spec.name for spec in load_plugins().strategies]:
-        one = resolve(_with_strategy(config, name), made_up)
-        if strategies:
-            check_linearisable(one)
-        elif linearises(one) and not can_linearise(one):
+        one = prepare(_with_strategy(config, name), made_up, images=False)
+        if not strategies and linearises(one.resolved) and not can_linearise(one.resolved):
             continue
-        engine = make_engine(one, prompts, weights, backbone)
+        check(one)
+        engine = open_engine(one, backbone)
         assert isinstance(engine, DenoisingEngine)
         engines[name] = engine, one
-    conditioning = backbone.encode_prompts(prompts.texts[:64]).to(backbone.device)
+    conditioning = backbone.encode_prompts(prepared.prompts.texts[:64]).to(backbone.device)
     flops = evaluation_flops(backbone, conditioning)
     peak = matmul_peak(backbone.device, DTYPES[config.dtype])
 
@@ -105,14 +95,14 @@ def measure(
     works = {"bare": bare(backbone, conditioning, best, cells)}
     for name, (engine, one) in engines.items():
         engine.batch_size = best
-        if linearises(one) and config.batch_size == "auto":
-            settle_batch_size(engine.linear, f"{speed_key(one, weights)} linearised")
+        if linearises(one.resolved) and config.batch_size == "auto":
+            settle_batch_size(engine.linear, f"{speed_key(one)} linearised")
         works[name] = scoring(engine, one.strategy, samples, cells)
     rates = in_turns(works, ROUNDS)
     speeds = {name: median(rates[name]) for name in engines}
     if config.batch_size == "auto":
         name = device_name(backbone.device)
-        remember_batch_size(f"{speed_key(resolved, weights)} {name}", best)
+        remember_batch_size(f"{speed_key(prepared)} {name}", best)
     usual = speeds.get(resolved.strategy_spec.name, max(speeds.values()))
     remember_speed(resolved.backbone_name, backbone.device.type, config.dtype, usual)
     return {

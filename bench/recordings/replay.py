@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,11 @@ from bench.contracts.strategy import Problem, Strategy
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import limited
-from bench.machine.environment import environment, peak_memory
+from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
+from bench.running.execute import execute
 from bench.running.resolve import make_strategy
-from bench.stats.metrics import summarize
 from bench.store import identity as ids
-from bench.store.folder import RunFolder, asked_records, read_summary
-from bench.store.records import make_record
 
 
 class ReplayEngine:
@@ -83,6 +82,51 @@ def strategy_for(
     return spec.version, parameters, strategy
 
 
+@dataclass(frozen=True)
+class PreparedReplay:
+    """A replay, checked and ready for `execute`: a recording in the place of a model."""
+
+    recording: Recording
+    manifest: dict[str, Any]
+    strategy: Strategy
+    folder: Path
+    fresh: bool
+    started: float
+
+    save_errors = False  # they are kept already
+    timed = False  # no model ran
+
+    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
+        """Yield the recorded samples with these ids, without their images."""
+        return iter(self.recording.samples(sample_ids))
+
+    def check(self) -> None:
+        """Everything was checked when it was prepared."""
+
+    def open_engine(self) -> ReplayEngine:
+        """Return what answers from the recording."""
+        return ReplayEngine(self.recording)
+
+
+def prepare_replay(
+    path: Path,
+    strategy: str,
+    params: Mapping[str, Any],
+    results: Path,
+    limit: int | None = None,
+    fresh: bool = False,
+) -> PreparedReplay:
+    """Prepare the replay of a recorded run; see `replay`."""
+    started = time.perf_counter()
+    recording = open_recording(path)
+    version, parameters, made = strategy_for(recording, strategy, params)
+    described = {"name": strategy, "version": version, "params": parameters}
+    asked = {"strategy": strategy, "params": {**params}, "limit": limit, "results": str(results)}
+    manifest = _manifest(recording, described, asked)
+    folder = results / manifest["run_id"]
+    return PreparedReplay(recording, manifest, made, folder, fresh, started)
+
+
 def replay(
     path: Path,
     strategy: str,
@@ -107,35 +151,11 @@ def replay(
     Raises:
         UserError: the run has no errors, or the strategy does not fit.
     """
-    started = time.perf_counter()
-    recording = open_recording(path)
-    version, parameters, made = strategy_for(recording, strategy, params)
-    described = {"name": strategy, "version": version, "params": parameters}
-    manifest = _manifest(recording, described, limit, {**params}, results)
-    folder_path = results / manifest["run_id"]
-    with RunFolder(folder_path, manifest, fresh) as folder:
-        outstanding = folder.outstanding(save_errors=False)
-        summary = None if outstanding else read_summary(folder_path)
-        if summary is None or summary["dataset"]["n_samples"] != len(folder.manifest["samples"]):
-            engine = ReplayEngine(recording)
-            for decided in engine.score(recording.samples(outstanding), made):
-                folder.append(make_record(decided, seconds=0.0), None, engine.problem.timesteps)
-            summary = summarize(
-                folder.manifest,
-                asked_records(folder_path, folder.manifest),
-                total_seconds=time.perf_counter() - started,
-                peak_memory=peak_memory(),
-            )
-            folder.finish(summary)
-    return {**summary, "results_dir": str(folder_path.resolve())}
+    return execute(prepare_replay(path, strategy, params, results, limit, fresh))
 
 
 def _manifest(
-    recording: Recording,
-    strategy: dict[str, Any],
-    limit: int | None,
-    params: dict[str, Any],
-    results: Path,
+    recording: Recording, strategy: dict[str, Any], asked: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the recorded run's manifest with another strategy, and where it comes from."""
     source = recording.manifest
@@ -153,16 +173,9 @@ def _manifest(
         ),
         "identity": identity,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": {
-            **source["config"],
-            "strategy": strategy["name"],
-            "params": params,
-            "limit": limit,
-            "results": str(results),
-            "save_errors": False,
-        },
+        "config": {**source["config"], **asked, "save_errors": False},
         "strategy": strategy,
-        "samples": limited(sample_ids, labels, limit),
+        "samples": limited(sample_ids, labels, asked["limit"]),
         "environment": environment(load_plugins().versions()),
         "replayed_from": source["run_id"],
     }

@@ -8,9 +8,7 @@ from typing import Any
 
 from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
-from bench.inputs.data import load_rows
-from bench.running.assembly import check_token_lengths, find_weights, make_engine, make_prompts
-from bench.running.resolve import resolve
+from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench.store.records import finite
 
@@ -33,21 +31,15 @@ def classify(
         pictures = DatasetSpec(
             name="pictures", target="bench.running.classify:classify", classes=classes
         )
-    resolved = resolve(config, pictures)
-    spec = resolved.dataset
-    names = spec.classes or tuple(
-        load_rows(spec, None, resolved.config.data_dir).features["label"].names
-    )
-    prompts = make_prompts(resolved, names)
-    weights = find_weights(resolved)
-    check_token_lengths(resolved, weights, prompts)
-    engine = make_engine(resolved, prompts, weights)
+    prepared = prepare(config, pictures, images=False)
+    prepared.check()
+    names, engine = prepared.classes, prepared.open_engine()
     samples = [
         Sample(str(position), 0, {"bytes": None, "path": str(Path(image))})
         for position, image in enumerate(images)
     ]
     answers: dict[int, dict[str, Any]] = {}
-    for decided in engine.score(samples, resolved.strategy):
+    for decided in engine.score(samples, prepared.strategy):
         position, outcome = int(decided.sample.sample_id), decided.outcome
         answers[position] = {
             "image": images[position],

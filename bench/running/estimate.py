@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.strategy import Problem
-from bench.errors import UserError
-from bench.inputs.data import load_split
+from bench.discovery.loading import load_plugins
 from bench.machine.speed import estimate, likely_device
-from bench.running.assembly import find_weights, linearises, make_prompts
-from bench.running.resolve import Resolved, resolve
+from bench.running.checks import linearises
+from bench.running.prepare import Prepared, prepare
+from bench.running.resolve import Resolved, resolve_dataset
 from bench.running.settings import RunConfig
 
 
@@ -25,22 +25,20 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
     Raises:
         UserError: what would stop the run before it loads anything.
     """
-    resolved = resolve(config)
-    config, spec = resolved.config, resolved.dataset
-    split = config.split or spec.split
-    images, classes = spec.splits.get(str(split)), spec.classes
-    if images is None or classes is None:
-        loaded = load_split(spec, config.split, config.data_dir)
-        split, images, classes = loaded.split, len(loaded.sample_ids), loaded.classes
+    _, spec = resolve_dataset(config, load_plugins())
+    declared = spec.splits.get(str(config.split or spec.split)) if spec.classes else None
+    prepared = prepare(config, images=declared is None)
+    config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
+    split = prepared.split
+    images = len(split.sample_ids) if split else declared or 0
     images = min(images, config.limit or images)
-    prompts = make_prompts(resolved, classes)
     least, most = evaluations_an_image(resolved, np.array(prompts.class_of_prompt))
     device = likely_device(config.device)
-    flops = evaluation_flops(resolved)
+    flops = evaluation_flops(prepared)
     speed, source = estimate(resolved.backbone_name, device, config.dtype, flops)
     evaluations = most * images
     return {
-        "dataset": f"{spec.name}/{split}",
+        "dataset": f"{spec.name}/{split.split if split else config.split or spec.split}",
         "images": images,
         "prompts": len(prompts.texts),
         "first_prompt": prompts.texts[0],
@@ -59,17 +57,15 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def evaluation_flops(resolved: Resolved) -> float | None:
+def evaluation_flops(prepared: Prepared) -> float | None:
     """Return the operations of one evaluation: the spec's, or counted where the backbone can."""
-    spec, resolution = resolved.backbone, resolved.config.resolution
-    if resolved.config.weights is None and resolution is None and spec.flops:
+    spec, config = prepared.resolved.backbone, prepared.config
+    if config.weights is None and config.resolution is None and spec.flops:
         return spec.flops
     count = getattr(spec.load(), "evaluation_flops", None)
-    try:
-        weights = find_weights(resolved)
-        return float(count(weights, resolution)) if count and weights else None
-    except UserError:  # a plan needs no weights on this machine
+    if count is None or prepared.weights is None:
         return None
+    return float(count(prepared.weights, config.resolution))
 
 
 def evaluations_an_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int | None, int]:

@@ -49,9 +49,9 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
 def test_cells_do_not_depend_on_batches_or_images_under_way(
     depth: int, batch_size: int, wanted: dict[str, Any]
 ) -> None:
-    engine, resolved, samples = prepared(batch_size=batch_size)
+    engine, run, samples = prepared(batch_size=batch_size)
     engine.depth = depth
-    assert_same(outcomes(engine, resolved, samples[::-1]), wanted)
+    assert_same(outcomes(engine, run, samples[::-1]), wanted)
 
 
 @pytest.mark.parametrize("change", [{"layout": "channels-last"}, {"attention": "math"}])
@@ -60,22 +60,22 @@ def test_switches_move_last_digits_only(change: dict[str, str], wanted: dict[str
 
 
 def test_the_last_batches_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, resolved, samples = prepared(batch_size=64)
+    engine, run, samples = prepared(batch_size=64)
     sizes = []
     denoise = engine.backbone.denoise
     monkeypatch.setattr(
         engine.backbone, "denoise", lambda *args: sizes.append(len(args[0])) or denoise(*args)
     )
-    outcomes(engine, resolved, samples)
+    outcomes(engine, run, samples)
     assert sizes[0] == 64 and set(sizes) <= {8, 16, 32, 64} and min(sizes) < 64
     engine.one_shape = True
     sizes.clear()
-    outcomes(engine, resolved, samples)
+    outcomes(engine, run, samples)
     assert set(sizes) == {64}
 
 
 def test_images_under_way_do_not_grow_with_the_dataset() -> None:
-    engine, resolved, samples = prepared(limit=3)
+    engine, run, samples = prepared(limit=3)
     flights = []
 
     def many(n: int) -> Iterator[Sample]:
@@ -84,7 +84,7 @@ def test_images_under_way_do_not_grow_with_the_dataset() -> None:
                 flights.append(sum(type(o) is Flight for o in gc.get_objects()))
             yield Sample(str(position), 0, samples[position % 3].image)
 
-    assert sum(1 for _ in engine.score(many(200), resolved.strategy)) == 200
+    assert sum(1 for _ in engine.score(many(200), run.strategy)) == 200
     assert len(flights) == 4 and max(flights) <= 12 and flights[-1] <= flights[0] + 8
 
 
@@ -162,9 +162,9 @@ def test_memory_that_ends_is_remembered(
     wanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching, "best_batch_size", lambda engine: 40)
-    engine, resolved, samples = prepared(batch_size="auto", seed=0, layout="channels-last")
+    engine, run, samples = prepared(batch_size="auto", seed=0, layout="channels-last")
     sizes = limit_memory(monkeypatch, engine, cells=12)
-    assert_same(outcomes(engine, resolved, samples), wanted)
+    assert_same(outcomes(engine, run, samples), wanted)
     assert engine.batch_size == 10 and sizes[:3] == [40, 20, 10] and max(sizes[2:]) == 10
     assert prepared(batch_size="auto", layout="channels-last")[0].batch_size == 10
     assert remembered_batch_size("another") is None
@@ -173,7 +173,7 @@ def test_memory_that_ends_is_remembered(
 def test_images_are_encoded_by_halves_where_memory_ends(
     wanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, resolved, samples = prepared()
+    engine, run, samples = prepared()
     encode, sizes = engine.backbone.encode_images, []
 
     def limited(images: list[Any]) -> torch.Tensor:
@@ -183,7 +183,7 @@ def test_images_are_encoded_by_halves_where_memory_ends(
         return encode(images)
 
     monkeypatch.setattr(engine.backbone, "encode_images", limited)
-    assert_same(outcomes(engine, resolved, samples), wanted)
+    assert_same(outcomes(engine, run, samples), wanted)
     assert sizes == [8, 4, 2, 2, 2]
 
 
@@ -283,6 +283,6 @@ def test_tf32_is_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_network_gives_the_same(wanted: dict[str, Any]) -> None:
-    engine, resolved, samples = prepared(compile=True)
+    engine, run, samples = prepared(compile=True)
     assert engine.one_shape and engine.backbone.network._compiled_call_impl is not None
-    assert_same(outcomes(engine, resolved, samples), wanted)
+    assert_same(outcomes(engine, run, samples), wanted)

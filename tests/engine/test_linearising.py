@@ -16,10 +16,9 @@ from bench.contracts.strategy import Linearise, Outcome, Problem, Strategy
 from bench.engine import batching
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
-from bench.inputs.data import load_split
 from bench.recordings.recording import open_recording
 from bench.recordings.replay import replay
-from bench.running.assembly import find_weights, make_engine, make_prompts
+from bench.running.prepare import prepare
 from bench.running.resolve import resolve
 from bench.running.settings import RunConfig
 from bench.store.first_order import read_first_order
@@ -60,11 +59,10 @@ def engine_of(
     backbone: str, images: int = 1, **settings: object
 ) -> tuple[DenoisingEngine, list[Sample]]:
     usual = {"dataset": "digits", "strategy": "full", "params": {"draws": DRAWS}}
-    resolved = resolve(RunConfig(**{**usual, "backbone": backbone, **settings}))
-    split = load_split(resolved.dataset, None, None)
-    engine = make_engine(resolved, make_prompts(resolved, split.classes), find_weights(resolved))
-    assert isinstance(engine, DenoisingEngine)
-    return engine, list(split.samples(split.sample_ids[:images]))
+    run = prepare(RunConfig(**{**usual, "backbone": backbone, **settings}))
+    engine = run.open_engine()
+    assert isinstance(engine, DenoisingEngine) and run.split is not None
+    return engine, list(run.samples(run.split.sample_ids[:images]))
 
 
 def mixtures() -> list[np.ndarray]:

@@ -10,26 +10,20 @@ import torch
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.engine.denoising import DenoisingEngine
-from bench.inputs.data import load_split
-from bench.running.assembly import find_weights, make_engine, make_prompts
-from bench.running.resolve import Resolved, resolve
+from bench.running.prepare import Prepared, prepare
 from bench.running.settings import make_config
 
 
-def prepared(**settings: Any) -> tuple[DenoisingEngine, Resolved, list[Sample]]:
+def prepared(**settings: Any) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
     base = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}, "batch_size": 16}
-    resolved = resolve(make_config({**base, "limit": 6, **settings}))
-    split = load_split(resolved.dataset)
-    weights, prompts = find_weights(resolved), make_prompts(resolved, split.classes)
-    engine = make_engine(resolved, prompts, weights)
-    assert isinstance(engine, DenoisingEngine)
-    return engine, resolved, list(split.samples(split.sample_ids[: resolved.config.limit]))
+    run = prepare(make_config({**base, "limit": 6, **settings}))
+    engine = run.open_engine()
+    assert isinstance(engine, DenoisingEngine) and run.split is not None
+    return engine, run, list(run.samples(run.split.sample_ids[: run.config.limit]))
 
 
-def outcomes(
-    engine: DenoisingEngine, resolved: Resolved, samples: list[Sample]
-) -> dict[str, Decided]:
-    decided = {d.sample.sample_id: d for d in engine.score(samples, resolved.strategy)}
+def outcomes(engine: DenoisingEngine, run: Prepared, samples: list[Sample]) -> dict[str, Decided]:
+    decided = {d.sample.sample_id: d for d in engine.score(samples, run.strategy)}
     assert len(decided) == len(samples) and all(d.error is None for d in decided.values())
     return decided
 

@@ -54,8 +54,8 @@ def test_flops_are_those_of_the_spec() -> None:
 
 
 def test_work_stops_the_engine_and_leaves_it_as_it_was() -> None:
-    engine, resolved, samples = prepared(strategy="full", params={"draws": 6})
-    work = scoring(engine, resolved.strategy, samples, cells=100)
+    engine, run, samples = prepared(strategy="full", params={"draws": 6})
+    work = scoring(engine, run.strategy, samples, cells=100)
     for _ in range(2):
         assert 100 <= work() <= 100 + 2 * engine.batch_size
     assert "denoise" not in vars(engine.backbone)
@@ -88,10 +88,10 @@ def test_perf_reports_and_remembers(tmp_path: Path) -> None:
 
 
 def test_perf_counts_gradients_as_what_they_cost() -> None:
-    engine, resolved, samples = prepared(strategy="screen-race", params={"draws": 12, "samples": 4})
-    work = scoring(engine, resolved.strategy, samples, cells=60)
+    engine, run, samples = prepared(strategy="screen-race", params={"draws": 12, "samples": 4})
+    work = scoring(engine, run.strategy, samples, cells=60)
     assert work() >= 60 and engine.linear.cost > 1
-    decided = list(engine.score(samples, resolved.strategy))
+    decided = list(engine.score(samples, run.strategy))
     gradients = [d.linearisations * engine.linear.cost for d in decided]
     assert [d.equivalents - d.evaluations for d in decided] == pytest.approx(gradients)
 

@@ -15,10 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.inputs.data import load_split
-from bench.running.assembly import find_weights, make_prompts
-from bench.running.manifest import make_manifest
-from bench.running.resolve import Resolved, resolve
+from bench.discovery.loading import load_plugins
+from bench.running.prepare import prepare
 from bench.running.settings import RunConfig, make_config
 from bench.store import identity as ids
 from bench.store.identity import digest
@@ -68,15 +66,8 @@ def base(pipelines: dict[str, Path]) -> dict[str, Any]:
     }
 
 
-def manifest_of(resolved: Resolved) -> dict[str, Any]:
-    config = resolved.config
-    split = load_split(resolved.dataset, config.split, config.data_dir)
-    prompts = make_prompts(resolved, split.classes)
-    return make_manifest(resolved, split, prompts, find_weights(resolved))
-
-
 def identity(base: dict[str, Any], **settings: Any) -> str:
-    return digest(manifest_of(resolve(make_config({**base, **settings})))["identity"])
+    return digest(prepare(make_config({**base, **settings})).manifest["identity"])
 
 
 def test_every_setting_is_accounted_for() -> None:
@@ -112,13 +103,16 @@ def test_saying_the_default_changes_nothing(base: dict[str, Any]) -> None:
     assert identity(base, **said) == identity(base)
 
 
-@pytest.mark.parametrize("kind", ["dataset", "backbone", "strategy_spec"])
-def test_a_spec_s_version_moves_it(kind: str, base: dict[str, Any]) -> None:
-    resolved = resolve(make_config(base))
-    spec = getattr(resolved, kind)
-    other = replace(resolved, **{kind: replace(spec, version=spec.version + 1)})
-    one, two = (digest(manifest_of(r)["identity"]) for r in (resolved, other))
-    assert one != two
+@pytest.mark.parametrize(
+    ("kind", "name"), [("datasets", "digits"), ("backbones", "folder"), ("strategies", "full")]
+)
+def test_a_spec_s_version_moves_it(
+    kind: str, name: str, base: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, registry = identity(base), getattr(load_plugins(), kind)
+    spec = registry.get(name)
+    monkeypatch.setitem(registry._specs, name, replace(spec, version=spec.version + 1))
+    assert identity(base) != before
 
 
 def test_the_version_of_the_identity_moves_it(
@@ -130,7 +124,7 @@ def test_the_version_of_the_identity_moves_it(
 
 
 def test_a_run_id_holds_it_and_no_time(base: dict[str, Any]) -> None:
-    one, other = (manifest_of(resolve(make_config(base))) for _ in range(2))
+    one, other = (prepare(make_config(base)).manifest for _ in range(2))
     assert one["run_id"] == other["run_id"] == f"digits-sd15-full-{digest(one['identity'])[:8]}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from safetensors.torch import save_file
 
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.images import resize_and_crop
-from bench.running.assembly import find_weights, make_engine, make_prompts
-from bench.running.resolve import resolve
+from bench.inputs.prompts import from_template
+from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
@@ -79,7 +80,7 @@ def test_linearisation_of_a_real_shape(
 ) -> None:
     """Agrees with finite differences; prints time and memory beside those of an evaluation."""
     folder = save_pipeline(tmp_path / "pipeline", kind, real=True)
-    resolved = resolve(
+    run = prepare(
         RunConfig(
             dataset="digits",
             backbone=backbone,
@@ -90,8 +91,8 @@ def test_linearisation_of_a_real_shape(
             batch_size=1,
         )
     )
-    prompts = make_prompts(resolved, ("zero", "one"))
-    engine = make_engine(resolved, prompts, find_weights(resolved))
+    prompts = from_template("a handwritten digit {class}", ("zero", "one"))
+    engine = replace(run, prompts=prompts).open_engine()
     assert isinstance(engine, DenoisingEngine)
     size = engine.backbone.latent_shape
     latent = torch.randn(1, *size, generator=torch.Generator().manual_seed(1))

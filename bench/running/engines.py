@@ -1,0 +1,115 @@
+"""From what is prepared to the loaded backbone and the engine that fits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.contracts.decision import Engine
+from bench.contracts.strategy import Problem
+from bench.inputs.draws import parse_plan, read_noise
+from bench.machine.environment import pick_device
+from bench.running.checks import can_linearise, linearises
+from bench.running.settings import RunConfig
+
+if TYPE_CHECKING:
+    from bench.running.prepare import Prepared
+
+
+def open_engine(prepared: Prepared, backbone: Any = None) -> Engine:
+    """Return the engine that fits the backbone, which is loaded where none is given."""
+    config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
+    backbone = backbone or load_backbone(prepared)
+    class_of_prompt = np.array(prompts.class_of_prompt)
+    if resolved.backbone.scorer == "classifier":
+        from bench.engine.classifying import ClassifyingEngine
+
+        one_draw = Problem(class_of_prompt, np.zeros(1, np.int64), np.ones(1), config.seed)
+        return ClassifyingEngine(backbone, prompts.texts, one_draw, _chosen(config) or 16)
+
+    from bench.engine.acceleration import compile_network
+    from bench.engine.batching import settle_batch_size
+    from bench.engine.denoising import DenoisingEngine
+    from bench.engine.embeddings import embed_prompts
+    from bench.engine.scoring import coefficients
+
+    n_draws = resolved.strategy_parameters["draws"]
+    plan = parse_plan(resolved.draw_plan)
+    timesteps = plan.timesteps(n_draws, len(backbone.alphas_cumprod))
+    shape = tuple(backbone.latent_shape)
+    noise = (
+        read_noise(Path(config.noise), n_draws, shape)
+        if config.noise
+        else plan.noise(config.seed, n_draws, shape)
+    )
+    conditioning = embed_prompts(backbone, _backbone_key(prepared), prompts.texts)
+    engine = DenoisingEngine(
+        backbone,
+        conditioning,
+        Problem(class_of_prompt, timesteps, np.ones(n_draws), config.seed, can_linearise(resolved)),
+        coefficients(
+            backbone.alphas_cumprod,
+            timesteps,
+            backbone.prediction_type,
+            config.space,
+            backbone.device,
+        ),
+        noise,
+        config.loss,
+        _chosen(config) or default_batch_size(backbone.device.type, shape),
+    )
+    if config.batch_size == "auto":
+        key = speed_key(prepared)
+        settle_batch_size(engine, key)
+        if linearises(resolved):
+            settle_batch_size(engine.linear, f"{key} linearised")
+    if config.compile:
+        compile_network(backbone)
+        engine.one_shape = True
+    return engine
+
+
+def load_backbone(prepared: Prepared) -> Any:
+    """Load the backbone and have its network run as the settings say."""
+    config, spec = prepared.config, prepared.resolved.backbone
+    backbone = spec.load()(
+        prepared.weights,
+        device=pick_device(config.device),
+        dtype=config.dtype,
+        **prepared.resolved.backbone_parameters,
+    )
+    if spec.scorer == "denoiser":
+        from bench.engine.acceleration import accelerate, set_precision
+
+        set_precision(backbone.device, config.tf32)
+        accelerate(backbone, config.layout, config.attention, config.compile)
+    return backbone
+
+
+def _backbone_key(prepared: Prepared) -> str:
+    config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
+    fingerprint, rounding = weights.fingerprint if weights else "", " tf32" if config.tf32 else ""
+    return f"{spec.name} {spec.version} {fingerprint} {config.dtype}{rounding}"
+
+
+def speed_key(prepared: Prepared) -> str:
+    """Return all that decides a speed but the device, to remember the best batch size under."""
+    config = prepared.config
+    resolution = prepared.resolved.backbone_parameters.get("resolution")
+    return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}"
+
+
+def _chosen(config: RunConfig) -> int | None:
+    return None if config.batch_size == "auto" else config.batch_size
+
+
+def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
+    """Return the cells of a batch: enough to fill the device, few wasted at the end.
+
+    64 for small latents; for 64×64 ones (512 pixels) 4 on a CPU, where more is no faster, and 32
+    on an accelerator, the reference implementation's.
+    """
+    most = 16_384 if device == "cpu" else 131_072  # latent pixels per batch
+    return max(1, min(64, most // (latent_shape[-2] * latent_shape[-1])))

@@ -1,0 +1,122 @@
+"""`execute`: the engine, the store and the events of a run that is prepared."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided, Engine
+from bench.contracts.strategy import Strategy
+from bench.discovery.loading import load_plugins
+from bench.errors import BenchWarning
+from bench.machine.environment import peak_memory
+from bench.machine.speed import remember_speed
+from bench.stats.metrics import summarize
+from bench.store.decisions import read_decisions
+from bench.store.folder import RunFolder, completed
+from bench.store.records import make_record
+
+
+class Executable(Protocol):
+    """What `execute` needs of a run, whether a model or a recording answers."""
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the run is."""
+
+    @property
+    def strategy(self) -> Strategy:
+        """What decides its images."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is stored."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether to start over where it is stored already."""
+
+    @property
+    def save_errors(self) -> bool:
+        """Whether to keep the error of every cell."""
+
+    @property
+    def started(self) -> float:
+        """When preparing it began, on `time.perf_counter`'s clock."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether the time of an image means anything; of a recording it does not."""
+
+    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
+        """Yield the images with these ids."""
+
+    def check(self) -> None:
+        """Make the last checks before anything is written or loaded."""
+
+    def open_engine(self) -> Engine:
+        """Load what answers the strategy."""
+
+
+def execute(run: Executable) -> dict[str, Any]:
+    """Score what is not decided yet, and return the summary, the object behind `--json`.
+
+    Raises:
+        UserError: the user can fix this; nothing was scored.
+        StoreError: the disk is full; what was decided is kept.
+        KeyboardInterrupt: the same call resumes where this one stopped.
+    """
+    manifest, path = run.manifest, run.folder
+    if not run.fresh and (earlier := completed(path, manifest, run.save_errors)):
+        return {**earlier, "results_dir": str(path.resolve()), "resumed": "complete"}
+    run.check()
+    with RunFolder(path, manifest, run.fresh) as folder:
+        outstanding = folder.outstanding(run.save_errors)
+        engine = run.open_engine()
+        events = load_plugins().manager.hook
+        total = len(folder.manifest["samples"])
+        _tell(events.run_started, manifest=manifest, done=total - len(outstanding), total=total)
+        for decided, seconds in _timed(engine.score(run.samples(outstanding), run.strategy)):
+            record = make_record(decided, seconds if run.timed else 0.0)
+            folder.append(record, decided if run.save_errors else None, engine.problem.timesteps)
+            _tell(events.sample_scored, record=record)
+        summary = summarize(
+            manifest,
+            read_decisions(path, folder.manifest, top=True),
+            total_seconds=time.perf_counter() - run.started,
+            peak_memory=peak_memory(),
+        )
+        summary["results_dir"] = str(path.resolve())
+        folder.finish(summary)
+        _remember_speed(engine, summary)
+        _tell(events.run_finished, summary=summary)
+    return summary
+
+
+def _remember_speed(engine: Engine, summary: Mapping[str, Any]) -> None:
+    cost, backbone = summary["cost"], summary["backbone"]
+    if engine.device and cost["seconds"] > 1:
+        speed = cost["evaluation_equivalents"] / cost["seconds"]
+        remember_speed(backbone["name"], engine.device, backbone["dtype"], speed)
+
+
+def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
+    """Yield each decision with the seconds since the one before it, or since scoring began."""
+    last = time.perf_counter()
+    for decided in decisions:
+        now = time.perf_counter()
+        yield decided, now - last
+        last = now
+
+
+def _tell(hook: Callable[..., Any], **event: Any) -> None:
+    """Tell the plugins; one that fails to listen does not end the run."""
+    try:
+        hook(**event)
+    except Exception as error:
+        message = f"A plugin failed to handle a run event: {error!r}"
+        warnings.warn(message, BenchWarning, stacklevel=2)

@@ -1,0 +1,149 @@
+"""`prepare`: from settings to all that a run needs and is, checked, with nothing heavy loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Engine
+from bench.contracts.specs import DatasetSpec
+from bench.contracts.strategy import Strategy
+from bench.errors import AbsentError
+from bench.inputs.data import Split, load_rows, load_split
+from bench.inputs.prompts import Prompts, from_file, from_template
+from bench.inputs.weights import Weights
+from bench.inputs.weights import resolve as resolve_weights
+from bench.running.checks import check
+from bench.running.engines import open_engine
+from bench.running.manifest import make_manifest
+from bench.running.resolve import Resolved, resolve
+from bench.running.settings import RunConfig
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run, resolved and checked, before anything heavy is loaded. `execute` takes it.
+
+    Attributes:
+        resolved: its names and settings.
+        classes: readable class names in label order.
+        prompts: its prompts.
+        weights: where they are; None where the backbone needs none, or they are absent.
+        split: the images; None where only classes and prompts were asked for.
+        manifest: what the run is; empty without the images or the weights.
+        absent: why it cannot be executed on this machine as it is; empty where it can.
+        started: when preparing began, on `time.perf_counter`'s clock.
+    """
+
+    resolved: Resolved
+    classes: tuple[str, ...]
+    prompts: Prompts
+    weights: Weights | None
+    split: Split | None
+    manifest: dict[str, Any]
+    absent: tuple[str, ...]
+    started: float
+
+    timed = True  # its records say how long the model took
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings."""
+        return self.resolved.config
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy, made from its parameters."""
+        return self.resolved.strategy
+
+    @property
+    def fresh(self) -> bool:
+        """Whether to start over."""
+        return self.config.fresh
+
+    @property
+    def save_errors(self) -> bool:
+        """Whether to keep the error of every cell."""
+        return self.config.save_errors
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is stored."""
+        return Path(self.config.results, self.manifest["run_id"])
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """The images asked for."""
+        return list(self.manifest["samples"])
+
+    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
+        """Yield the images with these ids, one at a time."""
+        assert self.split is not None, "prepared without images"
+        return self.split.samples(sample_ids)
+
+    def check(self) -> None:
+        """Refuse what only the backbone's class can tell; imports it, and reads no weights."""
+        check(self)
+
+    def open_engine(self, backbone: Any = None) -> Engine:
+        """Load the backbone, unless one is given, and return the engine that fits it."""
+        return open_engine(self, backbone)
+
+
+def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool = True) -> Prepared:
+    """Resolve and check everything that `config` says.
+
+    Args:
+        config: the settings.
+        dataset: instead of the registered one that `config` names.
+        images: whether the images are wanted; without them, a dataset that declares its classes
+            is not loaded.
+
+    Raises:
+        UserError: something does not work or fit.
+    """
+    started = time.perf_counter()
+    resolved = resolve(config, dataset)
+    config, spec = resolved.config, resolved.dataset
+    split = load_split(spec, config.split, config.data_dir) if images else None
+    classes = split.classes if split else declared_classes(spec, config.data_dir)
+    prompts = make_prompts(resolved, classes)
+    absent: tuple[str, ...] = ()
+    try:
+        weights = find_weights(resolved)
+    except AbsentError as error:
+        weights, absent = None, (str(error),)
+    manifest: dict[str, Any] = {}
+    if split and not absent:
+        manifest = make_manifest(resolved, split, prompts, weights)
+    return Prepared(resolved, classes, prompts, weights, split, manifest, absent, started)
+
+
+def declared_classes(spec: DatasetSpec, data_dir: str | None) -> tuple[str, ...]:
+    """Return the classes that the spec declares, or those of the data where it declares none."""
+    return spec.classes or tuple(load_rows(spec, None, data_dir).features["label"].names)
+
+
+def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
+    """Return the run's prompts, from the file, the template or the dataset's template."""
+    config, spec = resolved.config, resolved.dataset
+    if config.prompts:
+        return from_file(Path(config.prompts), classes)
+    return from_template(config.template or spec.template, classes, spec.phrases)
+
+
+def find_weights(resolved: Resolved) -> Weights | None:
+    """Return the backbone's weights, located but not read; None where it needs none.
+
+    Raises:
+        AbsentError: they are not on this machine.
+        UserError: they cannot be what is meant.
+    """
+    weights = resolved.config.weights or resolved.backbone.weights
+    if weights is None:
+        return None
+    return resolve_weights(weights, resolved.config.revision or resolved.backbone.revision)
