@@ -11,10 +11,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.hooks import hookimpl
-
 if TYPE_CHECKING:
     from bench.api import load_backbone, load_dataset, prompts, run
+    from bench.contracts.hooks import hookimpl
 
 __version__ = "0.1.0"
 __all__ = ["hookimpl", "load_backbone", "load_dataset", "prompts", "run"]
@@ -22,6 +21,8 @@ __all__ = ["hookimpl", "load_backbone", "load_dataset", "prompts", "run"]
 
 def __getattr__(name: str) -> Any:
     """Import the Python interface on first use: plugins import this package at every start."""
+    if name == "hookimpl":
+        return import_module("bench.contracts.hooks").hookimpl
     if name in __all__:
         return getattr(import_module("bench.api"), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

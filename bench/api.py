@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make
 from bench.inputs.data import load_rows
 from bench.inputs.prompts import from_template
 from bench.inputs.weights import resolve as resolve_weights
@@ -61,7 +62,8 @@ def load_backbone(
         RunConfig(dataset="-", backbone=name, weights=weights), None, load_plugins()
     )
     source = config.weights or spec.weights
-    return spec.load()(
+    return make(
+        spec,
         resolve_weights(source, spec.revision) if source else None,
         device=pick_device(device),
         dtype=dtype or "float32",

@@ -22,6 +22,24 @@ class AbsentError(UserError):
     """Something is not on this machine; what needs it cannot be done, a plan can be made."""
 
 
+class PluginError(BenchError):
+    """A plugin failed or gave something wrong. Exit code 2; what was decided is kept.
+
+    Attributes:
+        who: the plugin and what it registered.
+        said: what was called and what is wrong, without the name.
+    """
+
+    exit_code = 2
+
+    def __init__(self, who: str, said: str) -> None:
+        super().__init__(who, said)
+        self.who, self.said = who, said
+
+    def __str__(self) -> str:
+        return f"{self.who}: {self.said}"
+
+
 class GateError(BenchError):
     """A gate that the user set was not passed, such as `--min-accuracy`. Exit code 4."""
 

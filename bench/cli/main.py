@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from bench import __version__
+from bench import __version__, interrupts
 from bench.cli import streams
-from bench.cli.output import say
+from bench.cli.output import KEPT, say
 from bench.discovery.loading import load_plugins
-from bench.errors import BenchError, BenchWarning, did_you_mean
+from bench.discovery.stdout import set_aside
+from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
 
 # name → (module, help); the command's object has the module's name.
 COMMANDS = {
@@ -67,6 +68,8 @@ class LazyGroup(click.Group):
         if self.get_command(ctx, name) is None:
             close = did_you_mean(name, self.list_commands(ctx))
             ctx.fail(f"There is no command {name!r}.{close} `bench --help` shows all of them.")
+        if name in COMMANDS and "--json" in args:
+            ctx.meta[KEPT] = ctx.with_resource(set_aside())
         return super().resolve_command(ctx, args)
 
 
@@ -99,24 +102,39 @@ def _run() -> int:
     """Run the command and return its exit code; what went wrong is said."""
     try:
         code = cli.main(standalone_mode=False, prog_name="bench")
+        interrupts.check()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return 2
+    except (click.Abort, KeyboardInterrupt):
+        return _interrupted()
+    except PluginError as error:
+        _show_traceback()
+        return _fail(f"{error}. What was decided is kept.", error.exit_code)
     except BenchError as error:
         return _fail(str(error), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("Interrupted. The same command goes on where this one stopped.", 130)
-    except Exception as error:  # a defect of ours or of a plugin: say what, and how to see where
-        if os.environ.get("BENCH_TRACEBACK") == "1":
-            traceback.print_exc()
+    except Exception as error:  # a defect of ours: say what, and how to see where
+        if interrupts.received():  # some library made another error of it
+            return _interrupted()
+        _show_traceback()
         return _fail(
             f"Unexpected {type(error).__name__}: {error}\n"
             "What was decided is kept. BENCH_TRACEBACK=1 shows where this happened.",
             1,
         )
+
+
+def _interrupted() -> int:
+    message = f"{interrupts.word()}. What was decided is kept; the same command resumes."
+    return _fail(message, interrupts.exit_code())
+
+
+def _show_traceback() -> None:
+    if os.environ.get("BENCH_TRACEBACK") == "1":
+        traceback.print_exc()
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -12,6 +12,8 @@ import click
 
 from bench.boards.text import message
 
+KEPT = "bench.stdout"  # in a command's context: what writes to the stdout that is kept for JSON
+
 
 def say(text: object, err: bool = False) -> None:
     """Print a message on stdout, or on stderr, with the names in it made visible."""
@@ -29,7 +31,9 @@ def print_json(value: Any) -> None:
         text.encode(encoding)
     except UnicodeEncodeError:  # half a surrogate pair, or a terminal of fewer characters
         text = json.dumps(json.loads(text), indent=1)
-    click.echo(text)
+    context = click.get_current_context(silent=True)
+    write = (context.meta.get(KEPT) if context else None) or click.echo
+    write(text)
 
 
 def _dump(value: Any) -> str:

@@ -32,7 +32,7 @@ class Progress:
         self.started = self.printed = time.perf_counter()
 
     def __enter__(self) -> Progress:
-        self.manager.register(self)
+        self.manager.register(self, name="the progress display")
         if self.console.is_terminal:
             self.console.print("Checking and loading …", style="dim")
         return self
@@ -46,7 +46,7 @@ class Progress:
         self.manager.unregister(self)
         if self.bar is not None:
             self.bar.stop()
-        if kind is KeyboardInterrupt and self.total:
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and self.total:
             self.console.print(
                 f"{self.done} of {self.total} images are decided and kept.", highlight=False
             )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields
+from math import isfinite, isnan
+from types import UnionType
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from bench.errors import UserError, did_you_mean
 
@@ -45,7 +46,10 @@ class Parameter:
             ]
         if wanted is int and isinstance(value, float) and not value.is_integer():
             raise ValueError(f"{value} is not a whole number")
-        return wanted(value)
+        converted = wanted(value)
+        if isinstance(converted, float) and isnan(converted):
+            raise ValueError("nan is no number")
+        return converted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,10 @@ class Spec:
         version: raise it when results change; it enters the identity of every run.
         extra: the pip extra that the target needs, if any, for the message when it is missing.
         parameters: name → default value or `Parameter`.
+        owner: the plugin that registered it, for messages; filled in by the toolkit.
+
+    Raises:
+        ValueError: a field is of another type, or makes no sense.
     """
 
     kind: ClassVar[str]
@@ -69,23 +77,35 @@ class Spec:
     version: int = 1
     extra: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        types = get_type_hints(type(self))
+        for declared in fields(self):
+            value = getattr(self, declared.name)
+            if not _fits(value, types[declared.name]):
+                raise ValueError(
+                    f"{self.kind} {self.name!r}: {declared.name}={value!r} is not of the type"
+                    f" {declared.type}"
+                )
+        if not _NAME.fullmatch(self.name):
             raise ValueError(
                 f"{self.kind} name {self.name!r}: use lower case letters, digits, '.', '_' and '-'"
             )
-        if not isinstance(self.target, str) or not _TARGET.fullmatch(self.target):
+        if not _TARGET.fullmatch(self.target):
             raise ValueError(
                 f"{self.kind} {self.name!r}: target {self.target!r} is not 'package.module:Class'"
             )
-        if not isinstance(self.version, int) or isinstance(self.version, bool):
-            raise ValueError(f"{self.kind} {self.name!r}: version must be a whole number")
         parameters = {
             key: value if isinstance(value, Parameter) else Parameter(value)
             for key, value in self.parameters.items()
         }
         object.__setattr__(self, "parameters", parameters)
+
+    @property
+    def label(self) -> str:
+        """What a message calls it, its plugin included."""
+        return f"{self.kind} {self.name!r}" + (f" ({self.owner})" if self.owner else "")
 
     def resolve_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return every parameter with its value: the given ones, converted, over the defaults.
@@ -103,34 +123,13 @@ class Spec:
                 )
             try:
                 values[key] = self.parameters[key].parse(value)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError):
                 default = self.parameters[key].default
                 raise UserError(
                     f"{self.kind} {self.name!r}: {key}={value!r} does not fit;"
                     f" a value like {_as_text(default)} is wanted."
                 ) from None
         return values
-
-    def load(self) -> Any:
-        """Import and return the target.
-
-        Raises:
-            UserError: a package that the target needs is missing, or the target is not there.
-        """
-        module, _, attribute = self.target.partition(":")
-        try:
-            return getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            hint = f" Install it with: pip install '{self.extra}'." if self.extra else ""
-            raise UserError(
-                f"{self.kind} {self.name!r} needs the package {error.name!r}, which is not"
-                f" installed.{hint}"
-            ) from error
-        except (AttributeError, ImportError) as error:
-            raise UserError(
-                f"{self.kind} {self.name!r}: its plugin's target {self.target!r} cannot be"
-                f" imported: {error}"
-            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +155,11 @@ class DatasetSpec(Spec):
     split: str | None = None
     backbone: str | None = None
     homepage: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, list):
+            object.__setattr__(self, "classes", tuple(self.classes))
+        super().__post_init__()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +190,11 @@ class BackboneSpec(Spec):
     flops: float | None = None
     default: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.flops is not None and not (self.flops > 0 and isfinite(self.flops)):
+            raise ValueError(f"{self.kind} {self.name!r}: flops={self.flops} is not above 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StrategySpec(Spec):
@@ -194,6 +203,26 @@ class StrategySpec(Spec):
     kind: ClassVar[str] = "strategy"
 
     default: bool = False
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Tell whether a value is of a field's type, which is one of the few that specs use."""
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
+        )
+    if wanted is Any:
+        return True
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, int | float if wanted is float else wanted)
 
 
 def _as_text(value: Any) -> str:

@@ -1,16 +1,14 @@
-"""Plugin discovery: one plugin at a time, and a plugin that fails harms nobody else.
+"""Loading plugins: one at a time, and one that fails harms nobody else.
 
-`BENCH_LOAD_PLUGINS`: unset loads all, empty only the toolkit's own, a comma-separated list only
-those besides. `BENCH_BLOCK_PLUGINS` lists plugins to leave out. `BENCH_STRICT_PLUGINS=1` turns a
-plugin's failure into the command's.
+`BENCH_STRICT_PLUGINS=1` turns a plugin's failure into the command's.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
 import click
@@ -18,11 +16,20 @@ import pluggy
 
 from bench.contracts import hooks as hookspecs
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec
+from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
+from bench.discovery.guard import guard
 from bench.discovery.registry import Registry
-from bench.errors import UserError
+from bench.discovery.stdout import set_aside
+from bench.errors import BenchError, PluginError, UserError
 
-GROUP = "bench"
-OWN_DISTRIBUTION = "diffusion-classifier-bench"
+# The toolkit's own commands, which no plugin can replace; `bench.cli.main` has them all.
+OWN_COMMANDS = frozenset(
+    (
+        *("run", "list", "plugins", "show", "replay", "sweep", "learn-order", "compare"),
+        *("learn-screen", "leaderboard", "results", "report", "prompts", "perf", "classify"),
+    )
+)
+Staged = list[tuple[Registry[Any], Spec]]
 
 
 @dataclass
@@ -41,6 +48,11 @@ class Plugin:
         """Whether it comes with the toolkit."""
         return self.distribution == OWN_DISTRIBUTION
 
+    @property
+    def label(self) -> str:
+        """What a message calls it."""
+        return f"plugin {self.name!r} of {self.distribution}"
+
 
 class Plugins:
     """Everything that is installed: the three registries, the commands and the hooks."""
@@ -57,64 +69,74 @@ class Plugins:
         """Return distribution → version of the plugins that loaded."""
         return {p.distribution: p.version for p in self.loaded if p.error is None}
 
-    def load(self, entry_point: EntryPoint, distribution: Distribution) -> None:
+    def load(self, found: Found) -> None:
         """Load one plugin whole, or leave no trace of it but its error."""
-        plugin = Plugin(
-            name=entry_point.name,
-            distribution=distribution.name,
-            version=distribution.version,
-            module=entry_point.value,
-        )
+        point = found.entry_point
+        module = point.value if point else ""
+        plugin = Plugin(found.name, found.distribution, found.version, module)
         self.loaded.append(plugin)
-        staged: list[tuple[Registry[Any], Spec]] = []
+        staged: Staged = []
         cli = click.Group()
         try:
-            module = entry_point.load()
-            # A manager of its own: hooks of this plugin alone, and misspelt hooks are its error.
-            manager = _new_manager()
-            manager.register(module)
-            manager.check_pending()
-            manager.hook.register_datasets(register=_stage(self.datasets, staged))
-            manager.hook.register_backbones(register=_stage(self.backbones, staged))
-            manager.hook.register_strategies(register=_stage(self.strategies, staged))
-            manager.hook.register_commands(cli=cli)
-            self._refuse_clashes(plugin, staged, cli)
-        except Exception as error:  # whatever a plugin raises is its own failure, not ours
+            self._stage_all(found, plugin, staged, cli)
+        except BenchError as error:
             if os.environ.get("BENCH_STRICT_PLUGINS") == "1":
                 raise
             self._fail(plugin, error, staged)
             return
-        self.manager.register(module, name=f"{plugin.distribution}:{plugin.name}")
         for registry, spec in staged:
-            registry.add(spec, owner=plugin.distribution)
+            registry.add(spec, plugin.distribution)
         self.commands.update(cli.commands)
         plugin.registered = [f"{spec.kind} {spec.name}" for _, spec in staged]
         plugin.registered += [f"command {name}" for name in cli.commands]
 
-    def _refuse_clashes(
-        self, plugin: Plugin, staged: list[tuple[Registry[Any], Spec]], cli: click.Group
-    ) -> None:
-        for registry, spec in staged:
-            owner = registry.owner(spec.name)
-            if owner is not None:
-                message = (
-                    f"The {spec.kind} name {spec.name!r} is claimed by two distributions, {owner!r}"
-                    f" and {plugin.distribution!r}. Uninstall one of them, or leave one out with"
-                    f" BENCH_BLOCK_PLUGINS={plugin.distribution}."
-                )
-                registry.unusable[spec.name] = message
-                raise UserError(message)
-        for name in cli.commands:
-            if name in self.commands:
-                raise UserError(f"The command {name!r} is claimed by two plugins.")
+    def _stage_all(self, found: Found, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
+        who = plugin.label
+        if found.entry_point is None:
+            raise PluginError(who, found.error or "it cannot be read")
+        with guard(who, f"importing {plugin.module}"):
+            module = found.entry_point.load()
+        if self.manager.is_registered(module):
+            other = self.manager.get_name(module)
+            raise PluginError(who, f"its module {plugin.module} is that of {other} already")
+        # A manager of its own: hooks of this plugin alone, and misspelt hooks are its error.
+        manager = _new_manager()
+        with guard(who, "reading its hooks"):
+            manager.register(module)
+            manager.check_pending()
+        hook = manager.hook
+        with guard(who, "register_datasets()"):
+            hook.register_datasets(register=_stage(self.datasets, staged, plugin))
+        with guard(who, "register_backbones()"):
+            hook.register_backbones(register=_stage(self.backbones, staged, plugin))
+        with guard(who, "register_strategies()"):
+            hook.register_strategies(register=_stage(self.strategies, staged, plugin))
+        with guard(who, "register_commands()"):
+            hook.register_commands(cli=cli)
+            for command in cli.commands.values():
+                command.get_short_help_str()  # what `bench --help` asks of it
+        self._refuse_clashes(plugin, staged, cli)
+        with guard(who, "reading its hooks"):
+            self.manager.register(module, name=who)
 
-    def _fail(
-        self, plugin: Plugin, error: Exception, staged: list[tuple[Registry[Any], Spec]]
-    ) -> None:
-        plugin.error = (
-            f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else (str(error))
-        )
-        message = f"plugin {plugin.name!r} ({plugin.distribution}): {plugin.error}"
+    def _refuse_clashes(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
+        for registry, spec in staged:
+            registry.refuse_clash(spec, plugin.distribution, OWN_DISTRIBUTION)
+            default = registry.default()
+            if default is not None and registry.is_default(spec):
+                raise UserError(
+                    f"The {spec.kind} {spec.name!r} says default=True, and so does"
+                    f" {default.name!r} of {registry.owner(default.name)}: there is one default."
+                )
+        for name in cli.commands:
+            if name in OWN_COMMANDS:
+                raise UserError(f"The command {name!r} is the toolkit's own.")
+            if name in self.commands:
+                raise UserError(f"The command {name!r} is another plugin's already.")
+
+    def _fail(self, plugin: Plugin, error: BenchError, staged: Staged) -> None:
+        plugin.error = error.said if isinstance(error, PluginError) else str(error)
+        message = f"{plugin.label}: {plugin.error}"
         for registry in (self.datasets, self.backbones, self.strategies):
             registry.failures.append(message)
         for registry, spec in staged:
@@ -130,39 +152,24 @@ def _new_manager() -> pluggy.PluginManager:
     return manager
 
 
-def _stage(registry: Registry[Any], staged: list[tuple[Registry[Any], Spec]]) -> Any:
+def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[..., None]:
     def register(name: str, **fields: Any) -> None:
-        if any(other is registry and spec.name == name for other, spec in staged):
-            raise ValueError(f"{registry.kind.kind} {name!r} is registered twice")
-        staged.append((registry, registry.kind(name=name, **fields)))
+        spec = registry.kind(name=name, owner=plugin.label, **fields)
+        for other, earlier in staged:
+            if other is registry and spec.name == earlier.name:
+                raise ValueError(f"{registry.kind.kind} {name!r} is registered twice")
+            if other is registry and registry.is_default(spec) and registry.is_default(earlier):
+                raise ValueError(f"both {earlier.name!r} and {name!r} say default=True")
+        staged.append((registry, spec))
 
     return register
 
 
-def _wanted(name: str, distribution: str) -> bool:
-    def listed(variable: str) -> set[str]:
-        return {item.strip() for item in os.environ.get(variable, "").split(",") if item.strip()}
-
-    names = {name, distribution}
-    if names & listed("BENCH_BLOCK_PLUGINS"):
-        return False
-    if distribution == OWN_DISTRIBUTION or "BENCH_LOAD_PLUGINS" not in os.environ:
-        return True
-    return bool(names & listed("BENCH_LOAD_PLUGINS"))
-
-
 @cache
 def load_plugins() -> Plugins:
-    """Load every installed plugin once a process, the toolkit's own first."""
-    found: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
-    for distribution in distributions():
-        for entry_point in distribution.entry_points:
-            if entry_point.group == GROUP:
-                # First on the path wins, as it does for imports.
-                found.setdefault((distribution.name, entry_point.name), (entry_point, distribution))
+    """Load every installed plugin once per process, the toolkit's own first."""
     plugins = Plugins()
-    for key in sorted(found, key=lambda key: (key[0] != OWN_DISTRIBUTION, key)):
-        entry_point, distribution = found[key]
-        if _wanted(entry_point.name, distribution.name):
-            plugins.load(entry_point, distribution)
+    with set_aside():
+        for found in find():
+            plugins.load(found)
     return plugins

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from bench.contracts.specs import Spec
+from bench.contracts.specs import BackboneSpec, Spec, StrategySpec
 from bench.errors import UserError, did_you_mean
 
 SpecT = TypeVar("SpecT", bound=Spec)
@@ -16,6 +16,7 @@ class Registry(Generic[SpecT]):
 
     Attributes:
         unusable: names that a plugin claimed and that cannot be used, with the reason.
+        failures: the plugins that failed, each with its error.
     """
 
     def __init__(self, kind: type[SpecT], listing: str) -> None:
@@ -34,6 +35,39 @@ class Registry(Generic[SpecT]):
     def owner(self, name: str) -> str | None:
         """Return the distribution that registered `name`."""
         return self._owners.get(name)
+
+    def refuse_clash(self, spec: Spec, claimant: str, builtin: str) -> None:
+        """Refuse a name that is taken; between two third parties nobody gets it.
+
+        Args:
+            spec: what wants the name.
+            claimant: its distribution.
+            builtin: the toolkit's own distribution, which keeps its names.
+
+        Raises:
+            UserError: the name is taken; it says by whom.
+        """
+        owner = self.owner(spec.name)
+        if owner is None:
+            return
+        message = (
+            f"The {spec.kind} name {spec.name!r} is claimed by two distributions, {owner!r}"
+            f" and {claimant!r}. Uninstall one of them, or leave one out with"
+            f" BENCH_BLOCK_PLUGINS={claimant}."
+        )
+        if owner == builtin:
+            raise UserError(f"The {spec.kind} name {spec.name!r} is the toolkit's own.")
+        self.unusable[spec.name] = message
+        raise UserError(message)
+
+    def default(self) -> SpecT | None:
+        """Return the spec that is used where nobody names one."""
+        return next((spec for spec in self if self.is_default(spec)), None)
+
+    @staticmethod
+    def is_default(spec: Spec) -> bool:
+        """Return whether the spec claims to be the default of its kind."""
+        return isinstance(spec, BackboneSpec | StrategySpec) and spec.default
 
     def get(self, name: str) -> SpecT:
         """Return the spec called `name`.

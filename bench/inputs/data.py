@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.guard import guard
+from bench.discovery.targets import make
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,7 +98,9 @@ def load_rows(
     logging.getLogger("huggingface_hub").setLevel(
         logging.ERROR
     )  # its retries; we say what is wrong
-    rows = spec.load()(**spec.resolve_parameters({})).load(split=split, data_dir=data_dir)
+    dataset = make(spec, **spec.resolve_parameters({}))
+    with guard(spec.label, "load()"):
+        rows = dataset.load(split=split, data_dir=data_dir)
     _check(rows, spec)
     if not isinstance(rows.features["image"], datasets.Image):
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.discovery.targets import load_target
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _check_token_lengths(prepared: Prepared) -> None:
 
 def token_counts(prepared: Prepared) -> tuple[list[int], int] | None:
     """Return each prompt's tokens and the most there may be; None of a backbone without them."""
-    count = getattr(prepared.resolved.backbone.load(), "token_counts", None)
+    count = getattr(load_target(prepared.resolved.backbone), "token_counts", None)
     return count(prepared.weights, prepared.prompts.texts) if count else None
 
 
@@ -60,4 +61,4 @@ def linearises(resolved: Resolved) -> bool:
 
 def can_linearise(resolved: Resolved) -> bool:
     """Return whether the backbone offers gradients to its conditioning."""
-    return bool(getattr(resolved.backbone.load(), "can_linearise", False))
+    return bool(getattr(load_target(resolved.backbone), "can_linearise", False))

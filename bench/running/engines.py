@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Problem
+from bench.discovery.targets import make
 from bench.inputs.draws import parse_plan, read_noise
 from bench.machine.environment import pick_device
 from bench.running.checks import can_linearise, linearises
@@ -74,7 +75,8 @@ def open_engine(prepared: Prepared, backbone: Any = None) -> Engine:
 def load_backbone(prepared: Prepared) -> Any:
     """Load the backbone and have its network run as the settings say."""
     config, spec = prepared.config, prepared.resolved.backbone
-    backbone = spec.load()(
+    backbone = make(
+        spec,
         prepared.weights,
         device=pick_device(config.device),
         dtype=config.dtype,

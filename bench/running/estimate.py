@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
+from bench.discovery.targets import load_target
 from bench.machine.speed import estimate, likely_device
 from bench.running.checks import linearises
 from bench.running.prepare import Prepared, prepare
@@ -62,7 +63,7 @@ def evaluation_flops(prepared: Prepared) -> float | None:
     spec, config = prepared.resolved.backbone, prepared.config
     if config.weights is None and config.resolution is None and spec.flops:
         return spec.flops
-    count = getattr(spec.load(), "evaluation_flops", None)
+    count = getattr(load_target(spec), "evaluation_flops", None)
     if count is None or prepared.weights is None:
         return None
     return float(count(prepared.weights, config.resolution))

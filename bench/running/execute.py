@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Engine
 from bench.contracts.strategy import Strategy
+from bench.discovery.events import tell
 from bench.discovery.loading import load_plugins
-from bench.errors import BenchWarning
 from bench.machine.environment import peak_memory
 from bench.machine.speed import remember_speed
 from bench.stats.metrics import summarize
@@ -77,13 +76,15 @@ def execute(run: Executable) -> dict[str, Any]:
     with RunFolder(path, manifest, run.fresh) as folder:
         outstanding = folder.outstanding(run.save_errors)
         engine = run.open_engine()
-        events = load_plugins().manager.hook
+        listeners = load_plugins().manager
         total = len(folder.manifest["samples"])
-        _tell(events.run_started, manifest=manifest, done=total - len(outstanding), total=total)
+        tell(
+            listeners, "run_started", manifest=manifest, done=total - len(outstanding), total=total
+        )
         for decided, seconds in _timed(engine.score(run.samples(outstanding), run.strategy)):
             record = make_record(decided, seconds if run.timed else 0.0)
             folder.append(record, decided if run.save_errors else None, engine.problem.timesteps)
-            _tell(events.sample_scored, record=record)
+            tell(listeners, "sample_scored", record=record)
         summary = summarize(
             manifest,
             read_decisions(path, folder.manifest, top=True),
@@ -93,7 +94,7 @@ def execute(run: Executable) -> dict[str, Any]:
         summary["results_dir"] = str(path.resolve())
         folder.finish(summary)
         _remember_speed(engine, summary)
-        _tell(events.run_finished, summary=summary)
+        tell(listeners, "run_finished", summary=summary)
     return summary
 
 
@@ -111,12 +112,3 @@ def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
         now = time.perf_counter()
         yield decided, now - last
         last = now
-
-
-def _tell(hook: Callable[..., Any], **event: Any) -> None:
-    """Tell the plugins; one that fails to listen does not end the run."""
-    try:
-        hook(**event)
-    except Exception as error:
-        message = f"A plugin failed to handle a run event: {error!r}"
-        warnings.warn(message, BenchWarning, stacklevel=2)

@@ -9,8 +9,10 @@ from typing import Any
 
 from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
 from bench.contracts.strategy import Strategy
+from bench.discovery.guard import one_line
 from bench.discovery.loading import Plugins, load_plugins
 from bench.discovery.registry import Registry, SpecT
+from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.data import FOLDER, slug
 from bench.running.settings import RunConfig
@@ -162,10 +164,9 @@ def make_strategy(spec: StrategySpec, given: Mapping[str, Any]) -> tuple[dict[st
         UserError: a parameter is unknown, or its value makes no sense.
     """
     parameters = spec.resolve_parameters(given)
-    target = spec.load()
     try:
-        strategy: Strategy = target(**parameters)
+        strategy: Strategy = make(spec, passing=(ValueError,), **parameters)
     except ValueError as error:
-        raise UserError(f"Strategy {spec.name!r}: {error}.") from None
+        raise UserError(f"Strategy {spec.name!r}: {one_line(error)}.") from None
     draws = getattr(strategy, "draws", parameters.get("draws", 500))
     return {**parameters, **getattr(strategy, "settled", {}), "draws": draws}, strategy

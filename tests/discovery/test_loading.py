@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.command import Finished, bench_process
 from helpers.places import ROOT
+from helpers.plugins import install
 
 GOOD = """
 from bench import hookimpl
@@ -15,16 +16,6 @@ from bench import hookimpl
 def register_datasets(register):
     register("mine", target="nowhere:Mine", classes=("a", "b"), splits={"test": 2}, split="test")
 """
-
-
-def install(site: Path, distribution: str, source: str) -> None:
-    """Lay out an installed distribution by hand: a module and its entry point."""
-    module = distribution.replace("-", "_")
-    (site / f"{module}.py").write_text(source)
-    info = site / f"{module}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[bench]\n{distribution} = {module}\n")
 
 
 @pytest.fixture
@@ -52,7 +43,7 @@ BROKEN = {
     "bad name": (GOOD.replace('"mine"', '"My Data"'), "My Data"),
     "bad target": (GOOD.replace("nowhere:Mine", "nowhere"), "package.module:Class"),
     "bad field": (GOOD.replace("split=", "slpit="), "slpit"),
-    "bad version": (GOOD.replace("split=", "version='1', split="), "whole number"),
+    "bad version": (GOOD.replace("split=", "version='1', split="), "version='1'"),
 }
 
 

@@ -1,0 +1,92 @@
+"""Finding plugins: the entry points of what is installed, those that cannot be read included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, PathDistribution, distributions
+from pathlib import Path
+
+from bench.discovery.guard import one_line
+
+GROUP = "bench"
+OWN_DISTRIBUTION = "diffusion-classifier-bench"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One entry point, or one distribution whose entry points cannot be read.
+
+    Attributes:
+        entry_point: None where it cannot be read; `error` says why.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint | None
+    error: str | None = None
+
+
+def find() -> list[Found]:
+    """Return the plugins to load, the toolkit's own first, less those that the user left out.
+
+    `BENCH_LOAD_PLUGINS`: unset loads all, empty only the toolkit's own, a comma-separated list
+    only those besides. `BENCH_BLOCK_PLUGINS` lists plugins to leave out. Both take names of
+    plugins and of distributions.
+    """
+    found: dict[tuple[str, str], Found] = {}
+    for distribution in distributions():
+        for plugin in _plugins_of(distribution):
+            # First on the path wins, as it does for imports.
+            found.setdefault((plugin.distribution, plugin.name), plugin)
+    order = sorted(found, key=lambda key: (key[0] != OWN_DISTRIBUTION, key))
+    return [found[key] for key in order if _wanted(found[key])]
+
+
+def _plugins_of(distribution: Distribution) -> Iterator[Found]:
+    try:
+        entry_points = [point for point in distribution.entry_points if point.group == GROUP]
+    except Exception as error:  # a file of the wrong encoding or form
+        name = _name_of(distribution)
+        if _meant_for_us(distribution):
+            yield Found(name, name, "", None, f"its entry points cannot be read: {one_line(error)}")
+        return
+    for point in entry_points:
+        name = _name_of(distribution)
+        try:
+            yield Found(point.name, name, distribution.version, point)
+        except Exception as error:
+            reason = f"its METADATA cannot be read: {one_line(error)}"
+            yield Found(point.name, name, "", None, reason)
+
+
+def _name_of(distribution: Distribution) -> str:
+    """Return the distribution's name, or its folder's where there is none to be read."""
+    try:
+        if name := distribution.name:
+            return name
+    except Exception:
+        pass
+    return Path(str(distribution._path)).stem if isinstance(distribution, PathDistribution) else "?"
+
+
+def _meant_for_us(distribution: Distribution) -> bool:
+    try:
+        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+    except Exception:
+        return True
+
+
+def _wanted(plugin: Found) -> bool:
+    names = {plugin.name, plugin.distribution}
+    if names & _listed("BENCH_BLOCK_PLUGINS"):
+        return False
+    if plugin.distribution == OWN_DISTRIBUTION or "BENCH_LOAD_PLUGINS" not in os.environ:
+        return True
+    return bool(names & _listed("BENCH_LOAD_PLUGINS"))
+
+
+def _listed(variable: str) -> set[str]:
+    return {item.strip() for item in os.environ.get(variable, "").split(",") if item.strip()}

@@ -1,0 +1,57 @@
+"""The guard around every call into plugin code: what goes wrong there names the plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench import interrupts
+from bench.errors import PluginError, UserError
+
+LONGEST = 300  # characters of a plugin's message that are shown
+
+
+@contextmanager
+def guard(who: str, doing: str, passing: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+    """Run plugin code, and turn whatever it raises into an error that names it.
+
+    That includes SystemExit and a KeyboardInterrupt of its own. The user's interrupts pass, and
+    so does a `UserError`: it says by itself what the user can do.
+
+    Args:
+        who: the plugin, as `Spec.label` or `Plugin.label` have it.
+        doing: what is called, such as `ask()`.
+        passing: further errors that the caller handles.
+
+    Raises:
+        PluginError: the plugin raised something else.
+    """
+    try:
+        yield
+    except (UserError, PluginError):
+        raise
+    except passing:
+        raise
+    except BaseException as error:
+        interrupts.check()  # whatever was made of it
+        if interrupts.is_users(error):
+            raise
+        raise PluginError(who, f"{doing} {_what_happened(error)}") from error
+    interrupts.check()
+
+
+def _what_happened(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"tried to end the program (exit code {one_line(error.code)})"
+    text = one_line(error)
+    return f"raised {type(error).__name__}" + (f": {text}" if text else "")
+
+
+def one_line(value: object) -> str:
+    """Return a plugin's text or object on one line of sane length, whatever it is."""
+    try:
+        text = " ".join(str(value).split())
+    except BaseException:  # even its text may fail
+        interrupts.check()
+        return f"a {type(value).__name__} without a text"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
