@@ -18,7 +18,9 @@ class Denoiser(Protocol):
     Made as `Target(weights, device=…, dtype=…, **parameters)`, with the parameters of its spec, and
     `bench.inputs.weights.Weights`, or None where the spec names no weights.
     A class may also have `token_counts(weights, texts) -> (counts, limit)`, a static method that
-    reads only the tokenizer, so that prompts that are cut are found before weights are read.
+    reads only the tokenizer, so that prompts that are cut are found before weights are read; and
+    `check_weights(weights, *, dtype, **parameters)`, a static method that raises `UserError` where
+    making the model would, as far as configs and the headers of files tell.
 
     It may have `network`, the torch module that `denoise` calls, so that `--compile`, `--layout`
     and `--attention` can change it in place. And it may have

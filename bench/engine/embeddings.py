@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -11,7 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from bench.contracts.backbone import Denoiser
+from bench.errors import UserError
 from bench.machine.cache import cache_dir, keep
+
+FORMAT = 2  # 1 also kept what text encoders gave whose tensors had not been checked
+LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
 
 
 def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.Tensor:
@@ -22,15 +28,23 @@ def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.T
     appears whole, and both write the same.
 
     Args:
-        backbone: encodes what is missing.
-        key: everything that decides an embedding besides its text: weights, dtype, spec version.
+        backbone: encodes what is missing; what it loads for that, it has checked.
+        key: everything that decides an embedding besides its text and the libraries: the
+            fingerprint of the weights (of text encoder and tokenizer at least), dtype, version.
         texts: the prompts.
+
+    Raises:
+        UserError: an embedding is not finite.
     """
     paths = {text: _path(key, text) for text in texts}
     embeddings = {text: _read(path) for text, path in paths.items()}
     missing = [text for text, embedding in embeddings.items() if embedding is None]
     if missing:
         for text, embedding in zip(missing, backbone.encode_prompts(missing), strict=True):
+            if not torch.isfinite(embedding).all():
+                raise UserError(
+                    f"The text encoder's embedding of the prompt {text[:200]!r} is not finite."
+                )
             embeddings[text] = embedding
             data = save({"embedding": embedding.contiguous().cpu()}, metadata={"prompt": text})
             keep(paths[text], data)
@@ -39,7 +53,8 @@ def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.T
 
 
 def _path(key: str, text: str) -> Path:
-    digest = hashlib.sha256(f"{key}\n{text}".encode()).hexdigest()
+    content = f"{FORMAT} {_libraries()} {key}\n{text}"
+    digest = hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
     return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
 
 
@@ -48,3 +63,14 @@ def _read(path: Path) -> torch.Tensor | None:
         return load_file(path)["embedding"]
     except (OSError, SafetensorError, KeyError):  # not there, or damaged: encode it again
         return None
+
+
+@cache
+def _libraries() -> str:
+    found = []
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:  # a backbone need not use it
+            found.append(f"no {name}")
+    return ", ".join(found)

@@ -1,4 +1,4 @@
-"""Where a backbone's weights lie, and a fingerprint of what they are.
+"""Where a backbone's weights lie, a fingerprint of what they are, and their files.
 
 Weights are a folder on this machine, a folder inside an installed package (`package:folder`) or
 a repository on the Hugging Face Hub.
@@ -6,16 +6,13 @@ a repository on the Hugging Face Hub.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from bench.errors import AbsentError, UserError
-from bench.machine.cache import cache_dir, keep
-
-_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}
+from bench.inputs.weight_files import find_file, fingerprint, read_object
 
 
 @dataclass(frozen=True)
@@ -32,55 +29,124 @@ class Weights:
     revision: str | None
     fingerprint: str
 
+    def find(self, name: str) -> Path | None:
+        """Return the file `name`, such as `unet/config.json`; None where there is none.
+
+        A file of the Hub is fetched where it is not on this machine yet.
+
+        Raises:
+            UserError: it is not a regular file inside the folder, or cannot be had.
+        """
+        if self.revision is None:
+            return find_file(Path(self.location), name)
+        return _from_hub(self.location, self.revision, name)
+
+    def folder(self, part: str) -> Path:
+        """Return the folder `part` on this machine, for a library that reads it by itself.
+
+        Of a repository of the Hub it holds what was found before.
+
+        Raises:
+            UserError: something in it is not a regular file inside the folder.
+        """
+        if self.revision is not None:
+            return _hub_snapshot(self.location, self.revision) / part
+        root = Path(self.location)
+        for path in (root / part).iterdir():
+            if path.is_symlink() or not path.is_dir():
+                find_file(root, f"{part}/{path.name}")
+        return root / part
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return the JSON object in the file `name`.
+
+        Raises:
+            UserError: there is no such file, or no such object in it.
+        """
+        path = self.find(name)
+        if path is None:
+            raise self.error(name, "is not there. A copy of the whole model is wanted")
+        return read_object(path, self.describe(name))
+
+    def describe(self, name: str) -> str:
+        """Return how messages call the file or part `name`."""
+        return f"The weights {self.location}: {name}"
+
+    def error(self, name: str, problem: str) -> UserError:
+        """Return the error that says what is wrong with the file or part `name`, in one line."""
+        return UserError(f"{self.describe(name)} {problem}.")
+
 
 def locate(weights: str) -> str:
-    """Return an absolute folder for a path or `package:folder`, a Hub id unchanged."""
+    """Return an absolute folder for a path or `package:folder`, a Hub id unchanged.
+
+    Raises:
+        UserError: there is no such package, or the folder is not inside it.
+    """
     package, colon, folder = weights.partition(":")
-    if colon and package.isidentifier():
-        spec = find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise UserError(f"The package {package!r}, which holds the weights, is not installed.")
-        return str(Path(next(iter(spec.submodule_search_locations)), folder).resolve())
-    path = Path(weights).expanduser()
-    if path.is_dir() or weights.startswith((".", "/", "~")):
-        return str(path.resolve())
+    try:
+        if colon and package.isidentifier():
+            return str(_in_package(package, folder))
+        path = Path(weights).expanduser()
+        if path.exists() or weights.startswith((".", "/", "~")):
+            return str(path.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user after a ~
+        raise UserError(f"The weights {weights[:200]!r} are no folder's name: {error}.") from None
     return weights
 
 
+def _in_package(package: str, folder: str) -> Path:
+    try:
+        spec = find_spec(package)
+    except ValueError:  # what `__main__` raises
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"The package {package!r}, which holds the weights, is not installed.")
+    root = Path(next(iter(spec.submodule_search_locations))).resolve()
+    path = (root / folder).resolve()
+    if path == root or not path.is_relative_to(root):
+        raise UserError(
+            f"The weights {package}:{folder} are not a folder inside the package {package!r}."
+        )
+    return path
+
+
 def resolve(weights: str, revision: str | None = None) -> Weights:
-    """Find the weights without reading them.
+    """Find the weights; of a folder, hash the files.
 
     Raises:
         AbsentError: the Hub cannot be asked and there is no copy.
-        UserError: the folder does not exist, or holds no weights.
+        UserError: the folder does not exist, may not be read, or holds no weights.
     """
     location = locate(weights)
     if not Path(location).is_absolute():
         commit = _hub_commit(location, revision)
         return Weights(location, commit, f"{location}@{commit}")
-    folder = Path(location)
-    if not folder.is_dir():
-        raise UserError(f"The weights folder {folder} does not exist.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
-    if not files:
-        raise UserError(f"The weights folder {folder} holds no safetensors and no configuration.")
-    lines = [f"{path.relative_to(folder)} {_file_hash(path)}" for path in files]
-    return Weights(location, None, hashlib.sha256("\n".join(lines).encode()).hexdigest())
+    if not Path(location).is_dir():
+        problem = "is not a folder" if Path(location).exists() else "does not exist"
+        raise UserError(f"The weights folder {location} {problem}.")
+    return Weights(location, None, fingerprint(Path(location)))
 
 
-def _file_hash(path: Path) -> str:
-    """Hash a file, once: gigabytes of weights are read again only when the file has changed."""
-    stat = path.stat()
-    key = hashlib.sha256(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
-    large = stat.st_size > 50_000_000
-    memo = cache_dir("hashes") / f"{key}.json"
-    if large and memo.is_file():
-        return str(json.loads(memo.read_text()))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if large:
-        keep(memo, json.dumps(digest))
-    return digest
+def _from_hub(repository: str, commit: str, name: str) -> Path | None:
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, name, revision=commit))
+    except EntryNotFoundError:  # not in the repository, or neither here nor to be reached
+        return None
+    except Exception as error:
+        raise UserError(
+            f"The weights {repository}: {name} could not be fetched from the Hub"
+            f" ({type(error).__name__})."
+        ) from error
+
+
+def _hub_snapshot(repository: str, commit: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, revision=commit, allow_patterns=[]))
 
 
 def _hub_commit(repository: str, revision: str | None) -> str:

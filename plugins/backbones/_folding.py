@@ -52,9 +52,7 @@ def fold_prompts(unet: nn.Module, conditioning: torch.Tensor) -> torch.Tensor:
     config = unet.config
     if config.encoder_hid_dim_type or config.cross_attention_norm:
         return conditioning
-    found = [(m, name) for m in unet.modules() for name in _prompt_only(m)]
-    if config.addition_embed_type == "text":
-        found.append((unet, "add_embedding"))
+    found = _prompt_only(unet)
     tokens = conditioning.shape[0] * conditioning.shape[1]
     widths = sum(getattr(getattr(m, name), "out_features", 0) for m, name in found)
     if tokens * widths * conditioning.element_size() > LIMIT:
@@ -72,6 +70,19 @@ def unfold_prompts(unet: nn.Module) -> None:
                 setattr(module, name, child.original)
 
 
-def _prompt_only(module: nn.Module) -> tuple[str, ...]:
-    cross = getattr(module, "is_cross_attention", False) and hasattr(module, "to_k")
-    return ("to_k", "to_v") if cross else ()
+def uses_prompts(unet: nn.Module) -> bool:
+    """Return whether the UNet computes anything of its conditioning."""
+    return bool(_prompt_only(unet))
+
+
+def _prompt_only(unet: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return the modules' children, by name, that compute something of the prompts alone."""
+    found = [
+        (module, name)
+        for module in unet.modules()
+        if getattr(module, "is_cross_attention", False) and hasattr(module, "to_k")
+        for name in ("to_k", "to_v")
+    ]
+    if unet.config.addition_embed_type == "text":
+        found.append((unet, "add_embedding"))
+    return found

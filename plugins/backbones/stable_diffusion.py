@@ -9,15 +9,16 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from bench.engine.images import NORMALIZATIONS, preprocess
 from bench.errors import UserError
 from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import Part, find_tensors, load
 from bench_plugins.backbones._folding import fold_prompts
+from bench_plugins.backbones._pipeline import TEXT_ENCODER, UNET, VAE, read_pipeline, try_unet
+from bench_plugins.backbones._tokenizer import load_tokenizer
 
 diffusers.logging.set_verbosity_error()
 transformers.logging.set_verbosity_error()
@@ -29,20 +30,21 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class StableDiffusion:
     """A latent text-to-image diffusion model in diffusers' folder layout.
 
-    The five parts are loaded separately, from safetensors only, each when it is first needed:
-    the pipeline class would bring a safety checker, and cached embeddings need no text encoder.
+    The parts are loaded separately, from safetensors only: the pipeline class would bring a safety
+    checker, and cached embeddings need no text encoder, which is loaded when it is first needed.
     Everything else is read from the configs.
 
     Args:
         weights: a folder or a Hub repository.
         device: a torch device.
         dtype: float32, bfloat16 or float16, of UNet and text encoder. The VAE stays in float32:
-            it runs once an image, and SD's overflows in float16.
+            it runs once per image, and SD's overflows in float16.
         normalize: `half` or `cifar10`.
         resolution: image side in pixels; None: what the model was made for.
 
     Raises:
-        UserError: a part is missing or of a kind that this class does not know.
+        UserError: a part is missing, damaged, of a kind that this class does not know, or does not
+            fit the others.
     """
 
     can_linearise = True
@@ -56,49 +58,51 @@ class StableDiffusion:
         normalize: str = "half",
         resolution: int | None = None,
     ) -> None:
-        if normalize not in NORMALIZATIONS:
-            raise UserError(f"--normalize {normalize!r}: one of {', '.join(NORMALIZATIONS)}.")
+        self.check_weights(weights, dtype=dtype, normalize=normalize, resolution=resolution)
         self.weights = weights
         self.device = torch.device(device)
         self.dtype = DTYPES[dtype]
         self.normalize = normalize
-        unet, vae = self._config(UNet2DConditionModel, "unet"), self._config(AutoencoderKL, "vae")
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        self.resolution = resolution or unet["sample_size"] * factor
-        if self.resolution % factor:
-            raise UserError(f"--resolution {self.resolution} must be a multiple of {factor}.")
-        side = self.resolution // factor
-        self.latent_shape = (unet["in_channels"], side, side)
-        self.scaling = vae.get("scaling_factor") or 0.18215
-        self.shift = vae.get("shift_factor") or 0.0
-        scheduler = self._load(DDPMScheduler, "scheduler")
-        self.prediction_type: str = scheduler.config.prediction_type
-        self.alphas_cumprod = scheduler.alphas_cumprod.numpy()
-
-    @cached_property
-    def unet(self) -> Any:
-        """The denoiser."""
-        return self._module(UNet2DConditionModel, "unet", self.dtype)
-
-    @cached_property
-    def vae(self) -> Any:
-        """The autoencoder."""
-        return self._module(AutoencoderKL, "vae", torch.float32)
+        self._pipeline = read_pipeline(weights, resolution)
+        self.resolution = self._pipeline.resolution
+        self.latent_shape = self._pipeline.latent_shape
+        self.prediction_type = self._pipeline.noise.prediction_type
+        self.alphas_cumprod = self._pipeline.noise.alphas_cumprod
+        self.tokenizer = load_tokenizer(weights)
+        self.unet = self._load(UNET, self.dtype)
+        self.vae = self._load(VAE, torch.float32)
 
     @cached_property
     def text_encoder(self) -> Any:
         """The text encoder."""
-        return self._module(CLIPTextModel, "text_encoder", self.dtype)
+        return self._load(TEXT_ENCODER, self.dtype)
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The tokenizer."""
-        return self._load(CLIPTokenizer, "tokenizer")
+    def _load(self, part: Part, dtype: torch.dtype) -> Any:
+        return load(self.weights, part, self._pipeline.configs[part], dtype, self.device)
+
+    @staticmethod
+    def check_weights(
+        weights: Weights,
+        *,
+        dtype: str = "float32",
+        normalize: str = "half",
+        resolution: int | None = None,
+    ) -> None:
+        """Refuse what the class would refuse, without reading or making a tensor.
+
+        Raises:
+            UserError: as the class does, except for values that are not finite.
+        """
+        if normalize not in NORMALIZATIONS:
+            raise UserError(f"--normalize {normalize!r}: one of {', '.join(NORMALIZATIONS)}.")
+        pipeline = read_pipeline(weights, resolution)
+        for part, module in pipeline.empty.items():
+            find_tensors(weights, part, module, torch.float32 if part is VAE else DTYPES[dtype])
 
     @staticmethod
     def token_counts(weights: Weights, texts: Sequence[str]) -> tuple[list[int], int]:
         """Return the tokens of each text, start and end included, and the most there may be."""
-        tokenizer = _load_part(CLIPTokenizer, weights, "tokenizer")
+        tokenizer = load_tokenizer(weights)
         return [len(ids) for ids in tokenizer(list(texts)).input_ids], tokenizer.model_max_length
 
     @staticmethod
@@ -107,15 +111,9 @@ class StableDiffusion:
 
         The UNet is built without memory for its weights (torch's meta device) and called once.
         """
-        backbone = StableDiffusion(weights, resolution=resolution)
-        config = backbone._config(UNet2DConditionModel, "unet")
-        with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(config)
-            x_t = torch.empty(1, *backbone.latent_shape)
-            tokens = backbone.tokenizer.model_max_length
-            conditioning = torch.empty(1, tokens, config["cross_attention_dim"])
-            with FlopCounterMode(display=False) as counter:
-                unet(x_t, torch.empty(1), conditioning)
+        pipeline = read_pipeline(weights, resolution)
+        with FlopCounterMode(display=False) as counter:
+            try_unet(weights, pipeline)
         return float(counter.get_total_flops())
 
     @torch.inference_mode()
@@ -123,7 +121,7 @@ class StableDiffusion:
         """Return float32 [n, C, H, W]: the posterior's mean, shifted and scaled as configured."""
         pixels = preprocess(images, self.resolution, self.normalize).to(self.device)
         mean = self.vae.encode(pixels).latent_dist.mean
-        return (mean.float() - self.shift) * self.scaling
+        return (mean.float() - self._pipeline.shift) * self._pipeline.scaling
 
     @torch.inference_mode()
     def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -159,42 +157,3 @@ class StableDiffusion:
     def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
         """Compute once what the UNet computes of these prompts alone, where that pays."""
         return fold_prompts(self.unet, conditioning)
-
-    def _module(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
-        options = {"use_safetensors": True, "torch_dtype": dtype}
-        # Half the download where half precision is all that is asked for.
-        first, second = ("fp16", None) if dtype == torch.float16 else (None, "fp16")
-        # Parts are loaded when first needed, and parameters made in inference mode could not take
-        # part in a backward pass.
-        with torch.inference_mode(False):
-            try:
-                module = self._load(kind, part, variant=first, **options)
-            except UserError as error:
-                try:
-                    module = self._load(kind, part, variant=second, **options)
-                except UserError:
-                    raise error from None
-            return module.to(self.device).eval().requires_grad_(False)
-
-    def _load(self, kind: Any, part: str, **options: Any) -> Any:
-        return _load_part(kind, self.weights, part, **options)
-
-    def _config(self, kind: Any, part: str) -> dict[str, Any]:
-        return dict(_explained(kind.load_config, self.weights, part))
-
-
-def _load_part(kind: Any, weights: Weights, part: str, **options: Any) -> Any:
-    return _explained(kind.from_pretrained, weights, part, **options)
-
-
-def _explained(load: Any, weights: Weights, part: str, **options: Any) -> Any:
-    """Load a part of the pipeline, or say which one cannot be had and from where."""
-    try:
-        return load(weights.location, subfolder=part, revision=weights.revision, **options)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"The pipeline {weights.location} has no {part}/ that can be loaded:"
-            f" {str(error).splitlines()[0]}\n"
-            "A Stable Diffusion pipeline in diffusers' layout is wanted (unet/ vae/ text_encoder/"
-            " tokenizer/ scheduler/), with weights in safetensors."
-        ) from error

@@ -1,0 +1,137 @@
+"""The files of a weights folder: which may be opened, which are counted, and what a JSON holds.
+
+Only regular files inside the folder are opened. One layout of links is allowed: that of the Hugging
+Face Hub's cache, where `snapshots/COMMIT/…` links to `blobs/` beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.machine.cache import cache_dir, keep
+
+COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has one of these endings
+MOST_FILES = 20_000  # a folder with more is not that of one model
+LARGEST_JSON = 100_000_000  # bytes; the largest tokenizers have some ten million
+LARGE = 50_000_000  # bytes from which on a hash is remembered
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """Return the regular file `name` of a weights folder, links resolved; None if it is not there.
+
+    Args:
+        folder: absolute, links resolved.
+        name: relative, such as `unet/config.json`.
+
+    Raises:
+        UserError: it is something else, or leads out of the folder.
+    """
+    path = folder / name
+    try:
+        if path.parent.resolve(strict=True) != path.parent:
+            raise UserError(
+                f"The weights folder {folder}: the folder of {name} is a link or lies outside."
+                " Put a copy in its place."
+            )
+        real = path.resolve(strict=True)
+        mode = real.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise UserError(f"The weights folder {folder}: {name} is a broken link.") from None
+        return None
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links
+        raise UserError(f"The weights folder {folder}: {name} cannot be read: {error}.") from None
+    if not any(real.is_relative_to(place) for place in (folder, *_blobs(folder))):
+        raise UserError(
+            f"The weights folder {folder}: {name} is a link that leads out of the folder."
+            " Put a copy in its place."
+        )
+    if not stat.S_ISREG(mode):
+        raise UserError(f"The weights folder {folder}: {name} is not a regular file.")
+    return real
+
+
+def _blobs(folder: Path) -> Iterator[Path]:
+    """Yield where the links of a snapshot in the Hub's cache lead."""
+    repository = folder.parent.parent
+    if folder.parent.name == "snapshots" and repository.name.startswith("models--"):
+        yield repository / "blobs"
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the hash of a weights folder's files: their names and contents.
+
+    Raises:
+        UserError: there are none, or one of them may not be read.
+    """
+    lines = []
+    for path in sorted(_counted(folder)):
+        name = path.relative_to(folder)
+        real = find_file(folder, str(name))
+        if real is None:
+            raise UserError(f"The weights folder {folder}: {name} disappeared meanwhile.")
+        lines.append(f"{name} {_file_hash(path, real)}")
+    if not lines:
+        raise UserError(f"The weights folder {folder} holds no safetensors and no configuration.")
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _counted(folder: Path) -> Iterator[Path]:
+    seen = 0
+    for parent, _, files in os.walk(folder):
+        seen += len(files)
+        if seen > MOST_FILES:
+            raise UserError(
+                f"The weights folder {folder} holds more than {MOST_FILES:,} files."
+                " Name the folder of one model."
+            )
+        yield from (path for name in files if (path := Path(parent, name)).suffix in COUNTED)
+
+
+def _file_hash(path: Path, real: Path) -> str:
+    """Hash a file; gigabytes of weights are read again only when the file has changed."""
+    try:
+        facts = real.stat()
+        # The time of the last change of any kind: nobody sets it back.
+        stamp = f"{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
+        key = hashlib.sha256(stamp.encode(errors="surrogateescape")).hexdigest()
+        memo = cache_dir("hashes") / f"{key}.txt" if facts.st_size > LARGE else None
+        if memo and memo.is_file() and len(digest := memo.read_text()) == 64:
+            return digest
+        with real.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"The weights file {path} cannot be read: {error.strerror}.") from None
+    if memo:
+        keep(memo, digest)
+    return digest
+
+
+def read_object(path: Path, name: str) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Args:
+        path: a regular file.
+        name: what messages call it.
+
+    Raises:
+        UserError: there is no such object in it.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise UserError(f"{name} is larger than {LARGEST_JSON:,} bytes.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{name} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name} is not valid JSON: {str(error)[:100]}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{name} holds a {type(content).__name__} instead of a JSON object.")
+    return content

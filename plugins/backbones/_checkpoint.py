@@ -1,0 +1,206 @@
+"""One loader for every part of a pipeline: tensors are checked against the module, then read.
+
+The libraries' own loaders differ from version to version in what they rename, and start what they
+do not find at random. Here a module is given every tensor that it has, and none is left over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from bench.errors import UserError
+from bench.inputs.weights import Weights
+
+DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; all are cast to the run's
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a pipeline that holds tensors.
+
+    Attributes:
+        folder: its folder, such as `unet`.
+        stem: the name of its safetensors file, without the ending.
+        build: makes the module from its config.
+        renamed: endings or beginnings of names in older files → what they are called now.
+        unused: names of tensors in the file that the module is known not to need.
+    """
+
+    folder: str
+    stem: str
+    build: Callable[[Mapping[str, Any]], nn.Module]
+    renamed: Callable[[str], str] = str
+    unused: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a tensor lies: the file, what messages call it, its name there, and its shape."""
+
+    path: Path
+    file: str
+    name: str
+    shape: tuple[int, ...]
+
+
+def build_empty(weights: Weights, part: Part, config: Mapping[str, Any]) -> nn.Module:
+    """Make the module on torch's meta device, without memory for its tensors.
+
+    Raises:
+        UserError: there is no such module.
+    """
+    try:
+        with torch.device("meta"):
+            return part.build(config)
+    except Exception as error:  # whatever a library raises when a config makes no sense to it
+        raise weights.error(
+            f"{part.folder}/config.json", f"does not describe a model: {first_line(error)}"
+        ) from error
+
+
+def find_tensors(
+    weights: Weights, part: Part, module: nn.Module, dtype: torch.dtype
+) -> dict[str, Stored]:
+    """Return where each tensor of `module` is stored; reads only the files' headers.
+
+    Args:
+        weights: the pipeline.
+        part: which part of it.
+        module: the part, made from its config.
+        dtype: of two stored precisions, the one that fits it is chosen.
+
+    Raises:
+        UserError: there is no file, a tensor is missing or left over, or has another shape or a
+            dtype that is not floating point.
+    """
+    found: dict[str, Stored] = {}
+    for file in _files(weights, part, dtype):
+        for stored in _header(weights, part, file):
+            name = part.renamed(stored.name)
+            if name in found:
+                raise weights.error(stored.file, f"holds {name!r} a second time")
+            found[name] = stored
+    wanted = {part.renamed(name): name for name in module.state_dict()}
+    shapes = {part.renamed(name): tuple(t.shape) for name, t in module.state_dict().items()}
+    if missing := sorted(wanted.keys() - found.keys()):
+        raise weights.error(f"{part.folder}/", f"lacks {_some(missing)} that its config asks for")
+    if left := sorted(found.keys() - wanted.keys()):
+        raise weights.error(f"{part.folder}/", f"holds {_some(left)} that its config does not name")
+    for name, stored in found.items():
+        if stored.shape != shapes[name]:
+            raise weights.error(
+                stored.file,
+                f"holds {stored.name!r} of shape {list(stored.shape)}; its config asks for"
+                f" {list(shapes[name])}",
+            )
+    return {wanted[name]: stored for name, stored in found.items()}
+
+
+def load(
+    weights: Weights,
+    part: Part,
+    config: Mapping[str, Any],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Any:
+    """Return the part's module with its tensors, checked and cast, for inference.
+
+    Raises:
+        UserError: as `find_tensors`, or a value is not finite.
+    """
+    # Parameters made in inference mode could not take part in a backward pass.
+    with torch.inference_mode(False):
+        with init_empty_weights(include_buffers=False):
+            module = part.build(config)
+        found = find_tensors(weights, part, module, dtype)
+        opened = {s.path: safe_open(s.path, framework="pt") for s in found.values()}
+        tensors = {
+            name: _read(weights, opened[stored.path], stored, dtype).to(device)
+            for name, stored in found.items()
+        }
+        module.load_state_dict(tensors, strict=True, assign=True)
+        return module.to(device).eval().requires_grad_(False)
+
+
+def _files(weights: Weights, part: Part, dtype: torch.dtype) -> list[str]:
+    """Return the names of the part's files: one, or those that an index lists."""
+    variants = ("", "fp16")
+    # Half the download where half precision is all that is asked for.
+    for variant in reversed(variants) if dtype == torch.float16 else variants:
+        dotted = f".{variant}" if variant else ""
+        single = f"{part.folder}/{part.stem}{dotted}.safetensors"
+        index = f"{part.folder}/{part.stem}.safetensors.index{dotted}.json"
+        if weights.find(single):
+            return [single]
+        if weights.find(index):
+            return _listed(weights, part, index)
+    raise weights.error(f"{part.folder}/", f"has no {part.stem}.safetensors")
+
+
+def _listed(weights: Weights, part: Part, index: str) -> list[str]:
+    names = weights.read(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise weights.error(index, "has no weight_map from tensors to files")
+    files = set(names.values()) if all(isinstance(n, str) for n in names.values()) else {""}
+    for file in sorted(files):
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise weights.error(
+                index, f"names {file[:100]!r}; a safetensors file beside it is wanted"
+            )
+    return [f"{part.folder}/{file}" for file in sorted(files)]
+
+
+def _header(weights: Weights, part: Part, file: str) -> list[Stored]:
+    """Read the names, shapes and dtypes in a file, without those that are known to be unused."""
+    path = weights.find(file)
+    if path is None:
+        raise weights.error(file, "is not there, though the index names it")
+    stored = []
+    try:
+        with safe_open(path, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 - it is no mapping
+                if name in part.unused:
+                    continue
+                tensor = opened.get_slice(name)
+                if tensor.get_dtype() not in DTYPES:
+                    raise weights.error(
+                        file,
+                        f"holds {name[:100]!r} as {tensor.get_dtype()};"
+                        f" floating point is wanted ({', '.join(DTYPES)})",
+                    )
+                stored.append(Stored(path, file, name, tuple(tensor.get_shape())))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise weights.error(file, f"is damaged: {first_line(error)}") from None
+    return stored
+
+
+def _read(weights: Weights, opened: Any, stored: Stored, dtype: torch.dtype) -> torch.Tensor:
+    # A copy: what safetensors returns may be the file itself, mapped into memory.
+    tensor: torch.Tensor = opened.get_tensor(stored.name).to(dtype, copy=True)
+    if not torch.isfinite(tensor).all():
+        raise weights.error(
+            stored.file, f"holds values in {stored.name!r} that are not finite in {dtype}"
+        )
+    return tensor
+
+
+def _some(names: list[str]) -> str:
+    """Describe many names by their number and the first two of them."""
+    shown = " and ".join(repr(name[:100]) for name in names[:2])
+    return f"tensor {shown}" if len(names) == 1 else f"{len(names)} tensors, such as {shown},"
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of a library's message, for a message of one line."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200].rstrip(".")

@@ -1,0 +1,183 @@
+"""What the configs of a Stable Diffusion pipeline say, checked before a tensor is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diffusers import DDPMScheduler
+from numpy.typing import NDArray
+
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import first_line
+
+# Schedulers differ in how they sample; the noise table of these comes from the same few values.
+SCHEDULERS = (
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "PNDMScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+)
+BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+LARGEST = 10_000_000  # of any whole number in a config: vocabularies are the largest
+MOST_LAYERS = 1_000
+SCALINGS = (1e-3, 1e3)
+
+
+@dataclass(frozen=True)
+class NoiseTable:
+    """The scheduler's: what the network predicts, and float32 [T] cumulative alphas."""
+
+    prediction_type: str
+    alphas_cumprod: NDArray[np.float32]
+
+
+def read_config(weights: Weights, folder: str, key: str, known: Collection[str]) -> dict[str, Any]:
+    """Return the config of a part that holds tensors.
+
+    Args:
+        weights: the pipeline.
+        folder: the part.
+        key: where the config names its class.
+        known: the classes that are known.
+
+    Raises:
+        UserError: there is none, of another class, or a number that no model has.
+    """
+    name = f"{folder}/config.json"
+    config = weights.read(name)
+    check_class(weights, name, config, key, known)
+    for key, number in _numbers(config):
+        most = MOST_LAYERS if "layers" in key else LARGEST
+        if not abs(number) <= most or (key.endswith("eps") and not 0 < number < 0.1):
+            raise weights.error(name, f"says {key[:100]} = {number!r:.40}, which no model has")
+    return config
+
+
+def read_noise_table(weights: Weights) -> NoiseTable:
+    """Return the noise table that the scheduler's config describes.
+
+    Raises:
+        UserError: the scheduler is of another kind, or the table makes no sense.
+    """
+    name = "scheduler/scheduler_config.json"
+    config = weights.read(name)
+    check_class(weights, name, config, "_class_name", SCHEDULERS)
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in PREDICTION_TYPES or config.get("use_flow_sigmas"):
+        raise weights.error(
+            name,
+            f"says prediction_type {prediction!r:.100}; known are {', '.join(PREDICTION_TYPES)}",
+        )
+    steps, betas = config.get("num_train_timesteps"), config.get("trained_betas")
+    if not is_whole(steps) or not 10 <= steps <= 100_000:
+        raise weights.error(
+            name, f"says num_train_timesteps {steps!r:.100}; 10 to 100,000 are known"
+        )
+    if betas is not None:
+        if not isinstance(betas, list) or len(betas) != steps or not all(map(is_number, betas)):
+            raise weights.error(name, f"holds trained_betas that are not {steps} numbers")
+    elif config.get("beta_schedule") not in BETA_SCHEDULES:
+        raise weights.error(
+            name,
+            f"says beta_schedule {config.get('beta_schedule')!r:.100}; known are"
+            f" {', '.join(BETA_SCHEDULES)}",
+        )
+    elif not (is_number(config.get("beta_start")) and is_number(config.get("beta_end"))):
+        raise weights.error(name, "says no beta_start and beta_end that are numbers")
+    zero_snr = config.get("rescale_betas_zero_snr", False) is True
+    kept = ("num_train_timesteps", "trained_betas", "beta_schedule", "beta_start", "beta_end")
+    values = {key: config[key] for key in kept if key in config}
+    try:
+        scheduler = DDPMScheduler(**values, rescale_betas_zero_snr=zero_snr)
+    except Exception as error:
+        raise weights.error(name, f"describes no scheduler: {first_line(error)}") from error
+    alphas: NDArray[np.float32] = scheduler.alphas_cumprod.numpy()
+    least = 0 if zero_snr else np.finfo(np.float32).tiny
+    if not (alphas[0] <= 1 and alphas[-1] >= least and (np.diff(alphas) < 0).all()):
+        raise weights.error(name, "gives cumulative alphas that do not fall from 1 towards 0")
+    if not alphas[0] > 0.5 > alphas[-1]:
+        raise weights.error(
+            name,
+            f"gives levels from alpha {alphas[0]:.3g} to {alphas[-1]:.3g}; from nearly no noise"
+            " to mostly noise is wanted",
+        )
+    return NoiseTable(prediction, alphas)
+
+
+def read_scaling(weights: Weights, config: Mapping[str, Any]) -> tuple[float, float]:
+    """Return what the VAE's latents are multiplied with, and what is subtracted before.
+
+    Raises:
+        UserError: they are no such numbers.
+    """
+    name = "vae/config.json"
+    # What a config does not say has the default of diffusers' class; Stable Diffusion 1's says not.
+    scaling, shift = config.get("scaling_factor", 0.18215), config.get("shift_factor")
+    if not is_number(scaling) or not SCALINGS[0] <= scaling <= SCALINGS[1]:
+        raise weights.error(
+            name,
+            f"says scaling_factor {scaling!r:.100}; {SCALINGS[0]:g} to {SCALINGS[1]:g} is possible",
+        )
+    if shift is not None and (not is_number(shift) or abs(shift) > SCALINGS[1]):
+        raise weights.error(name, f"says shift_factor {shift!r:.100}; a number is wanted")
+    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
+        raise weights.error(
+            name, "says latents_mean or latents_std, which this kind of pipeline does not apply"
+        )
+    return float(scaling), float(shift or 0.0)
+
+
+def check_class(
+    weights: Weights, name: str, config: Mapping[str, Any], key: str, known: Collection[str]
+) -> None:
+    """Refuse a config that names another class than the known ones, or none."""
+    if config.get(key) not in known:
+        raise weights.error(name, f"says {key} {config.get(key)!r:.100}; known are {_some(known)}")
+
+
+def _some(known: Collection[str]) -> str:
+    """List names, of many only the first five."""
+    names = list(known)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "")
+
+
+def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield every number in a config, with the innermost key that leads to it."""
+    waiting: list[tuple[str, Any]] = list(config.items())
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.items())
+        elif isinstance(value, list):
+            waiting.extend((key, item) for item in value)
+        elif is_whole(value) or isinstance(value, float):
+            yield key, value
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value read from JSON is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value read from JSON is a finite number of sane size."""
+    return (is_whole(value) or isinstance(value, float)) and abs(value) < 1e30

@@ -1,0 +1,97 @@
+"""The CLIP tokenizer of a pipeline: the same under every version of transformers, and whole."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from transformers import CLIPTokenizerFast
+
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import first_line
+from bench_plugins.backbones._configs import check_class, is_whole
+
+# The class that is backed by the tokenizers library in transformers 4 and 5 alike.
+KINDS = ("CLIPTokenizer", "CLIPTokenizerFast")
+FILES = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+CONFIG = "tokenizer/tokenizer_config.json"
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(weights: Weights) -> Any:
+    """Return the tokenizer, which is checked to fit the text encoder.
+
+    Raises:
+        UserError: it is of another kind, cut, or longer or larger than the text encoder.
+    """
+    text = weights.read("text_encoder/config.json")
+    positions, size = text.get("max_position_embeddings"), text.get("vocab_size")
+    config = weights.read(CONFIG)
+    check_class(weights, CONFIG, config, "tokenizer_class", KINDS)
+    length = config.get("model_max_length")
+    if not is_whole(length) or not is_whole(positions) or not 3 <= length <= positions:
+        raise weights.error(
+            CONFIG,
+            f"says model_max_length {length!r:.100}; 3 to the text encoder's {positions!r:.100}"
+            " positions are possible",
+        )
+    # Those would be read from wherever the config says.
+    if named := [key for key in ("vocab_file", "merges_file", "tokenizer_file") if key in config]:
+        raise weights.error(CONFIG, f"names a {named[0]}; the files in tokenizer/ are used")
+    found = {name: weights.find(f"tokenizer/{name}") for name in FILES}
+    if not found["tokenizer.json"] and not (found["vocab.json"] and found["merges.txt"]):
+        raise weights.error("tokenizer/", "has no vocab.json and merges.txt, and no tokenizer.json")
+    folder = weights.folder("tokenizer")
+    try:
+        tokenizer = CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
+        model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+        tokenizer("a", padding="max_length", max_length=length)
+    except Exception as error:  # whatever the libraries raise where the files make no sense
+        raise weights.error("tokenizer/", f"cannot be loaded: {first_line(error)}") from error
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    if sorted(vocabulary.values()) != list(range(size if is_whole(size) else -1)):
+        raise weights.error(
+            "tokenizer/",
+            f"has {len(vocabulary)} tokens; the text encoder knows {size!r:.100}",
+        )
+    _check_pieces(weights, tokenizer, model["merges"])
+    _check_copies(weights, model)
+    return tokenizer
+
+
+def _check_pieces(weights: Weights, tokenizer: Any, merges: list[Any]) -> None:
+    """Refuse a vocabulary whose longer tokens are not what the merges make, or a part of them."""
+    made = {"".join(_pair(merge)) for merge in merges}
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    longer = {t for t in tokenizer.get_vocab() if len(t.removesuffix("</w>")) > 1} - special
+    if made != longer:
+        example = sorted(made ^ longer)[0]
+        raise weights.error(
+            "tokenizer/",
+            f"has merges that do not make its vocabulary: {len(made ^ longer)} tokens differ, such"
+            f" as {example!r:.100}",
+        )
+
+
+def _check_copies(weights: Weights, model: dict[str, Any]) -> None:
+    """Refuse files that contradict each other: versions of transformers read different ones."""
+    name = "tokenizer/vocab.json"
+    if weights.find(name) and weights.read(name) != model["vocab"]:
+        raise weights.error("tokenizer/", "has a vocab.json that is not its tokenizer.json's")
+    if path := weights.find("tokenizer/merges.txt"):
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        pairs = [line for line in lines if line and not line.startswith("#version")]
+        if pairs != [" ".join(_pair(merge)) for merge in model["merges"]]:
+            raise weights.error("tokenizer/", "has a merges.txt that is not its tokenizer.json's")
+
+
+def _pair(merge: Any) -> list[str]:
+    """Return the two pieces of a merge; newer versions write a list, older ones a line."""
+    return merge.split(" ") if isinstance(merge, str) else merge
