@@ -16,13 +16,22 @@ def check(prepared: Prepared) -> None:
     """Refuse a run that could not be scored; imports the backbone's class.
 
     Raises:
-        UserError: weights are absent, a prompt is too long, or there are no gradients where the
-            strategy needs them.
+        UserError: weights are absent or damaged, a prompt is too long, or there are no gradients
+            where the strategy needs them.
     """
     if prepared.absent:
         raise UserError(prepared.absent[0])
+    check_weights(prepared)
     _check_token_lengths(prepared)
     _check_linearisable(prepared.resolved)
+
+
+def check_weights(prepared: Prepared) -> None:
+    """Refuse weights that the backbone would refuse, as far as it knows without their tensors."""
+    resolved = prepared.resolved
+    refuse = getattr(load_target(resolved.backbone), "check_weights", None)
+    if refuse is not None:
+        refuse(prepared.weights, dtype=prepared.config.dtype, **resolved.backbone_parameters)
 
 
 def _check_token_lengths(prepared: Prepared) -> None:

@@ -10,7 +10,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.machine.speed import estimate, likely_device
-from bench.running.checks import linearises
+from bench.running.checks import check_weights, linearises
 from bench.running.prepare import Prepared, prepare
 from bench.running.resolve import Resolved, resolve_dataset
 from bench.running.settings import RunConfig
@@ -30,6 +30,8 @@ def make_plan(config: RunConfig) -> dict[str, Any]:
     declared = spec.splits.get(str(config.split or spec.split)) if spec.classes else None
     prepared = prepare(config, images=declared is None)
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
+    if config.weights is not None and prepared.weights and prepared.weights.revision is None:
+        check_weights(prepared)  # those of the Hub would be fetched for that
     split = prepared.split
     images = len(split.sample_ids) if split else declared or 0
     images = min(images, config.limit or images)

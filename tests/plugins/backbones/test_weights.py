@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from helpers.damage import (
     TEXT,
     UNET,
@@ -31,6 +32,7 @@ from helpers.damage import (
 from helpers.places import ROOT
 from safetensors.torch import load_file, save_file
 
+from bench.cli.main import cli
 from bench.errors import UserError
 from bench.inputs.weights import Weights, resolve
 from bench_plugins.backbones.stable_diffusion import StableDiffusion
@@ -465,6 +467,21 @@ def test_names_that_are_no_weights(weights: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         resolve(weights)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 6000
+
+
+@pytest.mark.parametrize("command", ["run", "classify", "dry-run"])
+def test_the_command_ends_with_2_before_scoring(command: str, tmp_path: Path) -> None:
+    folder = copy_pipeline(TINY, tmp_path / "pipeline")
+    tensors(TEXT, drops_first)(folder)
+    arguments = {
+        "run": ["run", "digits", "--limit", "1", "--results", str(tmp_path / "results")],
+        "classify": ["classify", str(TINY / "samples.png"), "--dataset", "digits"],
+        "dry-run": ["run", "digits", "--dry-run"],
+    }[command]
+    result = CliRunner().invoke(cli, [*arguments, "--backbone", str(folder)])
+    assert isinstance(result.exception, UserError) and result.exception.exit_code == 2
+    assert "text_encoder/ lacks tensor" in str(result.exception)
+    assert not (tmp_path / "results").exists()
 
 
 def test_embeddings_are_kept_only_of_what_was_checked(
