@@ -1,9 +1,10 @@
-"""Draws: the fixed pairs (timestep, noise) that every prompt and every image of a run shares."""
+"""Draws: the fixed pairs (level, noise) that every prompt of an image shares."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,59 +20,140 @@ PLANS = ("grid", "repeated", "antithetic")
 
 @dataclass(frozen=True)
 class DrawPlan:
-    """Which draws a run makes.
+    """Which draws a run makes: on which levels, and how they are paired.
 
     Attributes:
-        name: `grid`: every draw a timestep of its own, N equal strata. `repeated`: two draws a
-            timestep, on a grid of N / 2. `antithetic`: the same, the second with the noise of the
+        name: `grid`: every draw on a level of its own, N equal strata. `repeated`: two draws per
+            level, on a grid of N / 2. `antithetic`: the same, the second with the noise of the
             first negated (Hammersley & Morton, 1956).
-        first, end: the half-open range of timesteps, as if the others were not there: the score is
+        first, end: the half-open range of levels, as if the others were not there: the score is
             then the mean over this range, another estimand than the whole. None: all of them.
+        listed: these levels instead, ascending; the draws are spread over the list as over a range.
     """
 
     name: str = "grid"
     first: int = 0
     end: int | None = None
+    listed: tuple[int, ...] | None = None
 
-    def timesteps(self, n_draws: int, n_timesteps: int) -> Ints:
-        """Return int64 [N], ascending.
+    def __str__(self) -> str:
+        """Return the text that `parse_plan` takes."""
+        if self.listed is not None:
+            return f"{self.name}:{','.join(map(str, self.listed))}"
+        return self.name if self.end is None else f"{self.name}:{self.first}-{self.end}"
+
+    def among(self, n_levels: int) -> Ints:
+        """Return int64 [M], ascending: the levels that draws are made on.
 
         Raises:
-            UserError: the range reaches beyond the model's timesteps.
+            UserError: they reach beyond the model's.
         """
-        end = n_timesteps if self.end is None else self.end
-        if end > n_timesteps:
+        end = n_levels if self.end is None else self.end
+        last = end - 1 if self.listed is None else self.listed[-1]
+        if last >= n_levels:
+            asked = f"the range {self.first}-{end}" if self.listed is None else f"level {last}"
             raise UserError(
-                f"--plan: the range {self.first}-{end} ends beyond the model's {n_timesteps}"
-                " timesteps."
+                f"--levels: {asked} reaches beyond the model's {n_levels} levels,"
+                f" 0 … {n_levels - 1}."
             )
-        if self.name == "grid":
-            return self.first + timestep_grid(n_draws, end - self.first)
-        pairs = timestep_grid((n_draws + 1) // 2, end - self.first)
-        return self.first + np.repeat(pairs, 2)[:n_draws]
+        if self.listed is not None:
+            return np.array(self.listed, dtype=np.int64)
+        return np.arange(self.first, end, dtype=np.int64)
 
-    def noise(self, seed: int, n_draws: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return the noise of all draws, float32 [N, *shape]."""
-        bank = noise_bank(seed, n_draws, shape)
-        if self.name == "antithetic":
-            seconds = n_draws // 2
-            bank[1::2] = -bank[0 : 2 * seconds : 2]
-        return bank
+    def levels(self, n_draws: int, n_levels: int) -> Ints:
+        """Return int64 [N], ascending: the level of each draw.
+
+        Raises:
+            UserError: the levels asked for reach beyond the model's.
+        """
+        among = self.among(n_levels)
+        if self.name == "grid":
+            return among[timestep_grid(n_draws, len(among))]
+        pairs = timestep_grid((n_draws + 1) // 2, len(among))
+        return among[np.repeat(pairs, 2)[:n_draws]]
+
+    def noise(
+        self, seed: int, n_draws: int, shape: tuple[int, ...], sample_id: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return the noise of all draws, float32 [N, *shape]; see `noise`."""
+        return np.stack([self.noise_of(seed, k, shape, sample_id) for k in range(n_draws)])
+
+    def noise_of(
+        self,
+        seed: int,
+        draw: int,
+        shape: tuple[int, ...],
+        sample_id: str | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the noise of one draw, float32 `shape`; see `noise`."""
+        if self.name == "antithetic" and draw % 2:
+            return -noise(seed, draw - 1, shape, sample_id)
+        return noise(seed, draw, shape, sample_id)
 
 
 def parse_plan(text: str) -> DrawPlan:
-    """Return the plan of `NAME` or `NAME:FIRST-END`, such as `grid`, `grid:100-700`, `antithetic`.
+    """Return the plan of `NAME` or `NAME:LEVELS`, such as `grid`, `grid:100-700`, `antithetic`.
 
     Raises:
         ValueError: the text is not of that form.
     """
-    found = re.fullmatch(r"(\w+)(?::(\d+)-(\d+))?", text)
-    if not found or found[1] not in PLANS or (found[2] and int(found[2]) >= int(found[3])):
+    name, colon, levels = text.partition(":")
+    ranged = re.fullmatch(r"(\d+)-(\d+)", levels)
+    listed = re.fullmatch(r"\d+(,\d+)*", levels)
+    if name in PLANS and not colon:
+        return DrawPlan(name)
+    if name in PLANS and ranged and int(ranged[1]) < int(ranged[2]):
+        return DrawPlan(name, int(ranged[1]), int(ranged[2]))
+    if name in PLANS and listed:
+        wanted = tuple(int(level) for level in levels.split(","))
+        if wanted == tuple(sorted(set(wanted))):
+            return DrawPlan(name, listed=wanted)
+    raise ValueError(
+        f"{text} is no draw plan: one of {', '.join(PLANS)}, and perhaps levels: a half-open range,"
+        " as in grid:100-700, or a rising list, as in grid:32,65,98"
+    )
+
+
+def parse_levels(text: str) -> DrawPlan:
+    """Return the levels of `grid` (all), `grid:100-700` (a half-open range) or `32,65,98` (these).
+
+    Raises:
+        ValueError: the text is not of that form.
+    """
+    try:
+        if text == "grid" or text.startswith("grid:"):
+            return parse_plan(text)
+        return parse_plan(f"grid:{text}")
+    except ValueError:
         raise ValueError(
-            f"{text} is no draw plan: one of {', '.join(PLANS)}, and perhaps a half-open range"
-            " of timesteps, as in grid:100-700"
-        )
-    return DrawPlan(found[1], int(found[2] or 0), int(found[3]) if found[3] else None)
+            f"{text} says no levels: grid (all of them), a half-open range, as in grid:100-700, or"
+            " a rising list of indices, as in 32,65,98"
+        ) from None
+
+
+def draw_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
+    """Return a run's plan.
+
+    Pairing and levels are two settings. A pairing without levels keeps the backbone's levels;
+    `grid` alone is every level, as it always was.
+
+    Args:
+        plan: what `--plan` said: the pairing, and perhaps the levels.
+        levels: what `--levels` said.
+        usual: the backbone's own plan.
+
+    Raises:
+        UserError: both name levels.
+    """
+    given, own = parse_plan(plan or usual), parse_plan(usual)
+    names_levels = plan is not None and ":" in plan
+    if levels is not None:
+        if names_levels:
+            raise UserError(f"--plan {plan} and --levels {levels} both say on which levels.")
+        return replace(parse_levels(levels), name=given.name)
+    if plan in (None, "grid") or names_levels:
+        return given
+    return replace(own, name=given.name)
 
 
 def timestep_grid(n_draws: int, n_timesteps: int) -> Ints:
@@ -89,14 +171,22 @@ def sub_grid(n: int, n_draws: int) -> Ints:
     return timestep_grid(min(n, n_draws), n_draws)
 
 
-def noise(seed: int, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def noise(
+    seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
+) -> NDArray[np.float32]:
     """Return the noise of one draw, float32 `shape`, standard normal.
 
-    It depends on (seed, draw) alone: a counter-based generator (Philox) keyed by both, on the
-    CPU, so that order, batch size, device, workers, resume and limits change nothing.
+    It depends on (seed, draw), and on the image where one is named, alone: a counter-based
+    generator (Philox) keyed by both, on the CPU, so that order, batch size, device, workers,
+    resumption and limits change nothing. An image's id chooses the upper half of the counter,
+    which no stream reaches by counting.
     """
     key = np.array([seed, draw], dtype=np.uint64)
-    generator = np.random.Generator(np.random.Philox(key=key))
+    counter = np.zeros(4, dtype=np.uint64)
+    if sample_id is not None:
+        digest = hashlib.sha256(sample_id.encode("utf-8", "surrogatepass")).digest()
+        counter[2:] = np.frombuffer(digest[:16], dtype="<u8")
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
     return generator.standard_normal(shape, dtype=np.float32)
 
 

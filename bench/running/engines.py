@@ -38,7 +38,7 @@ def open_engine(prepared: Prepared, backbone: Any = None) -> Engine:
 
     n_draws = resolved.strategy_parameters["draws"]
     plan = parse_plan(resolved.draw_plan)
-    timesteps = plan.timesteps(n_draws, len(backbone.alphas_cumprod))
+    timesteps = plan.levels(n_draws, len(backbone.alphas_cumprod))
     shape = tuple(backbone.latent_shape)
     noise = (
         read_noise(Path(config.noise), n_draws, shape)

@@ -34,7 +34,7 @@ def draw_errors(
     from bench.inputs.draws import parse_plan
 
     total = len(model.alphas_cumprod)
-    timesteps = parse_plan(plan).timesteps(draws, total).tolist()
+    timesteps = parse_plan(plan).levels(draws, total).tolist()
     noise = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed))
     errors = np.empty((len(latents), draws, len(prompts)), np.float32)
     images = max(1, CELLS // len(prompts))

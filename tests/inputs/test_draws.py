@@ -9,7 +9,7 @@ import pytest
 from helpers.command import bench
 
 from bench.errors import UserError
-from bench.inputs.draws import noise_bank, parse_plan
+from bench.inputs.draws import draw_plan, noise, noise_bank, parse_levels, parse_plan
 from bench.running.resolve import resolve
 from bench.running.settings import RunConfig, make_config
 
@@ -17,26 +17,78 @@ SHAPE = (4, 8, 8)
 
 
 def test_the_grid_is_the_references() -> None:
-    timesteps = parse_plan("grid").timesteps(500, 1000)
+    timesteps = parse_plan("grid").levels(500, 1000)
     assert timesteps[0] == 1
     assert timesteps[-1] == 999
     assert (np.diff(timesteps) == 2).all()
 
 
 def test_a_range_is_a_grid_of_its_own() -> None:
-    timesteps = parse_plan("grid:100-700").timesteps(6, 1000)
+    timesteps = parse_plan("grid:100-700").levels(6, 1000)
     assert timesteps.tolist() == [150, 250, 350, 450, 550, 650]
 
 
 def test_pairs_share_a_timestep_and_antithetic_ones_their_noise() -> None:
     repeated, antithetic = parse_plan("repeated"), parse_plan("antithetic:0-500")
-    assert repeated.timesteps(5, 1000).tolist() == [166, 166, 500, 500, 833]
-    assert antithetic.timesteps(4, 1000).tolist() == [125, 125, 375, 375]
+    assert repeated.levels(5, 1000).tolist() == [166, 166, 500, 500, 833]
+    assert antithetic.levels(4, 1000).tolist() == [125, 125, 375, 375]
     plain = noise_bank(3, 5, SHAPE)
     assert np.array_equal(repeated.noise(3, 5, SHAPE), plain)
     bank = antithetic.noise(3, 5, SHAPE)
     assert np.array_equal(bank[0::2], plain[0::2])
     assert np.array_equal(bank[1::2], -plain[0:4:2])
+
+
+def test_a_list_of_levels_is_a_grid_of_its_own() -> None:
+    published = ",".join(str(32 + 33 * i) for i in range(30))  # SELF-BENCH's, 32 … 989
+    plan = parse_levels(published)
+    assert plan.levels(30, 1000).tolist() == list(range(32, 990, 33))
+    assert plan.levels(60, 1000).tolist() == [t for t in range(32, 990, 33) for _ in range(2)]
+    assert parse_levels("1,5,9,13").levels(2, 20).tolist() == [5, 13]
+    assert parse_plan(str(plan)) == plan
+
+
+@pytest.mark.parametrize(
+    ("plan", "levels", "usual", "wanted"),
+    [
+        (None, None, "grid:0-200", "grid:0-200"),
+        ("grid", None, "grid:0-200", "grid"),
+        ("antithetic", None, "grid:0-200", "antithetic:0-200"),  # pairing keeps the levels
+        ("antithetic", "grid", "grid:0-200", "antithetic"),
+        (None, "grid:100-700", "grid", "grid:100-700"),
+        (None, "grid", "grid:0-200", "grid"),
+        ("repeated", "3,9", "grid:0-200", "repeated:3,9"),
+        ("antithetic:0-500", None, "grid:0-200", "antithetic:0-500"),
+    ],
+)
+def test_levels_and_pairing_are_two_settings(
+    plan: str | None, levels: str | None, usual: str, wanted: str
+) -> None:
+    assert str(draw_plan(plan, levels, usual)) == wanted
+
+
+def test_levels_are_said_once() -> None:
+    with pytest.raises(UserError, match="both say on which levels"):
+        draw_plan("grid:0-5", "grid:0-9", "grid")
+    for text in ("gird", "5-3", "grid:a", "", "7,3"):
+        with pytest.raises(ValueError, match="says no levels"):
+            parse_levels(text)
+
+
+def test_noise_of_an_image_depends_on_seed_draw_and_id_alone() -> None:
+    one = noise(3, 5, SHAPE, "cat/1.png")
+    assert np.array_equal(one, noise(3, 5, SHAPE, "cat/1.png"))
+    others = [noise(3, 5, SHAPE), noise(3, 5, SHAPE, "cat/2.png"), noise(3, 6, SHAPE, "cat/1.png")]
+    others += [noise(4, 5, SHAPE, "cat/1.png"), noise(3, 5, SHAPE, "")]
+    for other in others:
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.2
+    many = noise(3, 5, (100, *SHAPE), "cat/1.png")
+    assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.02
+    antithetic = parse_plan("antithetic")
+    pair = antithetic.noise(3, 4, SHAPE, "cat/1.png")
+    assert np.array_equal(pair[3], -pair[2]) and np.array_equal(
+        pair[2], noise(3, 2, SHAPE, "cat/1.png")
+    )
 
 
 def test_a_backbone_has_a_plan_of_its_own() -> None:
@@ -47,15 +99,20 @@ def test_a_backbone_has_a_plan_of_its_own() -> None:
     assert resolve(RunConfig(dataset="digits", backbone="tiny-digits")).draw_plan == "grid"
 
 
-@pytest.mark.parametrize("text", ["", "gird", "grid:5", "grid:700-100", "grid:1-1", "grid 1-2"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "gird", "grid:-5", "grid:700-100", "grid:1-1", "grid 1-2", "grid:3,2", "grid:2,2"],
+)
 def test_what_is_no_plan(text: str) -> None:
     with pytest.raises(ValueError, match="draw plan"):
         parse_plan(text)
 
 
 def test_a_range_must_fit_the_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="1000 timesteps"):
-        parse_plan("grid:0-1001").timesteps(10, 1000)
+    with pytest.raises(UserError, match="1000 levels"):
+        parse_plan("grid:0-1001").levels(10, 1000)
+    with pytest.raises(UserError, match="level 1000"):
+        parse_levels("3,1000").levels(10, 1000)
     done = bench("run", "digits", "--limit", "2", "--plan", "grid:0-2000", "--results", tmp_path)
     assert done.code == 2
     assert "0-2000" in done.err

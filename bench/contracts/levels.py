@@ -1,0 +1,237 @@
+"""Noise levels: what a denoiser is shown, what it is told, and what it should answer.
+
+One table, a row per level:
+
+    x_t = alpha · x_0 + sigma · eps        the noised latent that the model is shown
+    time                                   the number that tells the model how noisy it is
+    p · x_0 + q · eps                      what a perfect model answers
+
+Noise, x_0, velocity and flow models are four pairs (p, q); so are models whose output is negated or
+divided. EDM's preconditioning is one more. Nothing else in the toolkit knows of a kind of model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import exp
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = NDArray[np.float64]
+SAME = 1e-6  # how far alpha² + sigma², or alpha + sigma, may be from 1
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A denoiser's noise levels, in the order of their noise: T rows.
+
+    Attributes:
+        alpha: float64 [T], the factor of the clean latent x_0.
+        sigma: float64 [T], the factor of the noise eps.
+        time: [T], what the model is told: int64 or float64, on any scale, rising or falling.
+        p: float64 [T], x_0's share in the model's answer.
+        q: float64 [T], eps's share in it.
+        progress: float64 [T] in [0, 1], the model's own time as a fraction, for weights that are a
+            function of it; None: it has no such time.
+
+    Raises:
+        ValueError: columns of unlike length, values that are not finite, a signal-to-noise ratio
+            that is not monotone, or an answer that is a multiple of what the model is shown.
+    """
+
+    alpha: Column
+    sigma: Column
+    time: NDArray[Any]
+    p: Column
+    q: Column
+    progress: Column | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "sigma", "p", "q", "progress"):
+            column = getattr(self, name)
+            if column is not None:
+                object.__setattr__(self, name, np.asarray(column, np.float64))
+        time = np.asarray(self.time)
+        whole = np.issubdtype(time.dtype, np.integer)
+        object.__setattr__(self, "time", time.astype(np.int64 if whole else np.float64))
+        self._check()
+
+    def _check(self) -> None:
+        columns = {
+            name: column
+            for name in ("alpha", "sigma", "time", "p", "q", "progress")
+            if (column := getattr(self, name)) is not None
+        }
+        for name, column in columns.items():
+            if column.ndim != 1 or len(column) != len(self) or not len(self):
+                raise ValueError(
+                    f"level table: {name} has shape {column.shape}, and alpha {self.alpha.shape};"
+                    " every column is one number per level"
+                )
+            if not np.isfinite(column).all():
+                row = int(np.flatnonzero(~np.isfinite(column))[0])
+                raise ValueError(f"level table: {name} of level {row} is {column[row]}")
+        if (self.alpha < 0).any() or (self.sigma < 0).any():
+            raise ValueError("level table: alpha and sigma must not be negative")
+        # The angle of (alpha, sigma) rises where the ratio falls, also at 0 and infinity.
+        steps = np.diff(np.arctan2(self.sigma, self.alpha))
+        turned = np.flatnonzero(steps * (steps.sum() or 1.0) < 0)
+        if turned.size:
+            raise ValueError(
+                f"level table: the signal-to-noise ratio is not monotone: it turns between levels"
+                f" {turned[0]} and {turned[0] + 1}"
+            )
+        if (empty := np.flatnonzero(self.determinant == 0)).size:
+            raise ValueError(
+                f"level table: at level {empty[0]} the answer p·x_0 + q·eps is a multiple of x_t,"
+                " so that it says nothing of the image"
+            )
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    @property
+    def determinant(self) -> Column:
+        """float64 [T], p·sigma − q·alpha: differences of answers over those of x_0, times sigma.
+
+        At a fixed x_t, d eps = −(alpha / sigma) d x_0. So an answer p·x_0 + q·eps changes by
+        (p·sigma − q·alpha) / sigma · d x_0.
+        """
+        return self.p * self.sigma - self.q * self.alpha
+
+    @property
+    def snr(self) -> Column:
+        """float64 [T], alpha² / sigma²; inf without noise."""
+        with np.errstate(divide="ignore"):
+            return np.square(self.alpha / self.sigma)
+
+    def velocity(self) -> tuple[Column, Column]:
+        """Return the pair (p, q) of `v`: eps − x_0 on a straight path (alpha + sigma = 1), else
+        the rotation (alpha · eps − sigma · x_0) / sqrt(alpha² + sigma²) of Salimans & Ho (2022)."""
+        if np.abs(self.alpha + self.sigma - 1).max() < SAME:
+            return -np.ones(len(self)), np.ones(len(self))
+        square = np.square(self.alpha) + np.square(self.sigma)
+        size = np.where(np.abs(square - 1) < SAME, 1.0, np.sqrt(square))
+        return -self.sigma / size, self.alpha / size
+
+    def answering(self, p: Column, q: Column) -> Levels:
+        """Return the same levels of a model that answers p·x_0 + q·eps."""
+        return Levels(self.alpha, self.sigma, self.time, p, q, self.progress)
+
+
+ANSWERS = ("epsilon", "sample", "v_prediction", "flow")
+
+
+def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
+    """Return (p, q) of a kind of answer in diffusers' words.
+
+    Args:
+        kind: `epsilon`, `sample` (x_0), `v_prediction` (alpha · eps − sigma · x_0) or `flow`
+            (eps − x_0).
+        alpha: float64 [T].
+        sigma: float64 [T].
+
+    Raises:
+        ValueError: another kind.
+    """
+    zero, one = np.zeros_like(alpha), np.ones_like(alpha)
+    kinds = {
+        "epsilon": (zero, one),
+        "sample": (one, zero),
+        "v_prediction": (-sigma, alpha),
+        "flow": (-one, one),
+    }
+    if kind not in kinds:
+        raise ValueError(f"prediction type {kind!r} is none of {', '.join(ANSWERS)}")
+    return kinds[kind]
+
+
+def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
+    """Return the levels of a DDPM-like schedule, fed its integer timesteps 0 … T − 1.
+
+    Computed in float64. The reference implementation computes them in float16, which is wrong by
+    7 % at t = 0 and 1.
+
+    Args:
+        alphas_cumprod: float [T], alpha², falling. A scheduler has it as an attribute.
+        prediction_type: `epsilon`, `sample` or `v_prediction`.
+    """
+    abar = np.asarray(alphas_cumprod, np.float64)
+    alpha, sigma = np.sqrt(abar), np.sqrt(1.0 - abar)
+    steps = np.arange(len(abar))
+    return Levels(alpha, sigma, steps, *answer_of(prediction_type, alpha, sigma), steps / len(abar))
+
+
+def flow_levels(
+    config: Mapping[str, Any],
+    mu: float | None = None,
+    scale: float = 1000.0,
+    reverse: bool = False,
+) -> Levels:
+    """Return the levels of a rectified flow, as dense as its scheduler's config has them.
+
+    x_t = (1 − sigma) x_0 + sigma eps, and the model answers eps − x_0. The table is the scheduler's
+    *initial* one: `set_timesteps` would shift a table that its constructor has shifted already.
+
+    Args:
+        config: of diffusers' `FlowMatchEulerDiscreteScheduler`.
+        mu: the resolution's shift, for a config with `use_dynamic_shifting`, as the pipeline's
+            `calculate_shift` gives it (`dynamic_mu`).
+        scale: the model is fed scale · sigma: 1000 for SD 3, 1 for FLUX.
+        reverse: the model is fed scale · (1 − sigma), as Lumina's are.
+
+    Raises:
+        ValueError: `mu` is missing or too much, or the config warps the table in another way.
+    """
+    warps = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas")
+    if warped := [name for name in warps if config.get(name)]:
+        raise ValueError(f"flow schedule: {warped[0]} is a sampler's table, not the model's")
+    dynamic = bool(config.get("use_dynamic_shifting"))
+    if dynamic != (mu is not None):
+        wanted = "wants mu, the resolution's shift" if dynamic else "has a fixed shift and no mu"
+        raise ValueError(f"flow schedule: this config {wanted}")
+    count = int(config["num_train_timesteps"])
+    if mu is None:
+        shift = float(config["shift"])
+    else:  # diffusers' `time_shift`: the fixed shift's formula with e^mu, or mu, in its place
+        shift = mu if config.get("time_shift_type") == "linear" else exp(mu)
+    even = np.arange(1, count + 1) / count
+    alpha, sigma = (share / (1 + (shift - 1) * even) for share in (1 - even, shift * even))
+    time = scale * (alpha if reverse else sigma)
+    return Levels(alpha, sigma, time, *answer_of("flow", alpha, sigma), sigma)
+
+
+def dynamic_mu(config: Mapping[str, Any], tokens: int) -> float:
+    """Return the shift `mu` of an image of so many tokens: linear between the config's two sizes.
+
+    Args:
+        config: of diffusers' `FlowMatchEulerDiscreteScheduler`.
+        tokens: the packed latent's length, (side / 16)² for FLUX.1.
+    """
+    base, most = config["base_image_seq_len"], config["max_image_seq_len"]
+    slope = (config["max_shift"] - config["base_shift"]) / (most - base)
+    return float(config["base_shift"] + slope * (tokens - base))
+
+
+def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
+    """Return the levels of a network F with EDM's preconditioning (Karras et al., 2022, table 1).
+
+    D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4) with x = x_0 + s eps. F itself is shown c_in x
+    and answers (x_0 − c_skip x) / c_out.
+
+    Args:
+        sigmas: float [T], s, rising.
+        sigma_data: the standard deviation of the clean data.
+    """
+    s = np.asarray(sigmas, np.float64)
+    size = np.sqrt(s**2 + sigma_data**2)
+    return Levels(1 / size, s / size, np.log(s) / 4, s / (sigma_data * size), -sigma_data / size)
+
+
+def karras_sigmas(count: int, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> Column:
+    """Return float64 [count], EDM's levels from `low` to `high` (Karras et al., 2022, eq. 5)."""
+    steps = np.linspace(low ** (1 / rho), high ** (1 / rho), count)
+    return np.asarray(steps**rho)
