@@ -1,0 +1,221 @@
+"""The estimand: which error is averaged, in which space, with which weights over the levels.
+
+    --loss       how far answer and truth are apart: l2, l1, huber, norm
+    --space      of what: the model's own answer, eps, x_0 or v
+    --weighting  how much a level counts
+
+At a fixed x_t, differences of eps, x_0, v and of the model's answer are multiples of each other, so
+a space is one factor per level. Named weights are weights of the squared x_0 error, as papers state
+them. For `l2` they are converted to the space in use: a weight w of the x_0 error is w / SNR of the
+eps error. For another loss there is no such conversion, and they need the space `sample`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.levels import Column, Levels, answer_of
+from bench.errors import UserError
+
+LOSSES = ("l2", "l1", "huber", "norm")
+SPACES = ("prediction", "epsilon", "sample", "v")
+FORMULAS = ("snr", "exp", "min-snr")
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Weights over the levels.
+
+    Attributes:
+        name: `uniform`; `snr` (uniform in eps), `exp` (e^(number · t), t the model's own time from
+            0 to 1) or `min-snr` (at most `number`), weights of the x_0 error; `learned`, by a run;
+            `file`, as read.
+        number: of `exp` and `min-snr`.
+        weights: of a file or learned: level → weight of the error in the space in use.
+        source: the file, or the run.
+    """
+
+    name: str = "uniform"
+    number: float = 0.0
+    weights: Mapping[int, float] | None = None
+    source: str = ""
+
+    def __str__(self) -> str:
+        """Return what `--weighting` said."""
+        if self.name in ("exp", "min-snr"):
+            return f"{self.name}:{self.number:g}"
+        if self.name == "learned":
+            return f"learned:{self.source}"
+        return self.source or self.name
+
+
+def parse_weighting(text: str) -> Weighting:
+    """Return the weighting of `uniform`, `snr`, `exp:-7`, `min-snr:5`, `learned:RUN` or a file.
+
+    What a run has learned is not read here, and has no weights yet.
+
+    Raises:
+        ValueError: none of these, or a number that makes no sense.
+        UserError: a file that is no list of weights, with its line.
+    """
+    name, colon, rest = text.partition(":")
+    if text in ("uniform", "snr"):
+        return Weighting(text)
+    if name in ("exp", "min-snr") and colon:
+        try:
+            number = float(rest)
+        except ValueError:
+            number = float("nan")
+        if not isfinite(number) or (name == "min-snr" and number <= 0):
+            raise ValueError(
+                f"{text}: a number is wanted, as in exp:-7, or above 0, as in min-snr:5"
+            )
+        return Weighting(name, number)
+    if name == "learned" and rest:
+        return Weighting(name, source=rest)
+    if Path(text).is_file():
+        return Weighting("file", weights=read_weights(Path(text)), source=text)
+    raise ValueError(
+        f"{text} is no weighting: uniform, snr, exp:-7, min-snr:5, learned:RUN, or a CSV file with"
+        " the columns level,weight"
+    )
+
+
+def read_weights(path: Path) -> dict[int, float]:
+    """Read a CSV file of `level,weight`.
+
+    Raises:
+        UserError: it is not one, a level is named twice, or a weight is not above 0; with the line.
+    """
+    weights: dict[int, float] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if set(reader.fieldnames or ()) != {"level", "weight"}:
+                raise UserError(f"{path}:1: the first line must be level,weight.")
+            for row in reader:
+                where = f"{path}:{reader.line_num}"
+                level, weight = row["level"] or "", row["weight"] or ""
+                if not level.strip().isdecimal() or int(level) in weights:
+                    raise UserError(f"{where}: level {level!r} is no index, or was there before.")
+                weights[int(level)] = _weight(weight, where)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--weighting: {path} is not a UTF-8 CSV file: {error}.") from error
+    if not weights:
+        raise UserError(f"--weighting: {path} holds no weights.")
+    return weights
+
+
+def _weight(text: str, where: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = float("nan")
+    if not (isfinite(weight) and weight > 0):
+        raise UserError(
+            f"{where}: the weight {text!r} is not a number above 0. To leave a level out, use"
+            " --levels."
+        )
+    return weight
+
+
+def check_estimand(loss: str, space: str, weighting: Weighting) -> None:
+    """Refuse a combination that has no meaning.
+
+    Raises:
+        ValueError: named weights of the squared x_0 error with another loss in another space.
+    """
+    if weighting.name in FORMULAS and loss != "l2" and space != "sample":
+        raise ValueError(
+            f"{weighting} weights the x_0 error; for --loss {loss} that has no equivalent in"
+            f" another space: use --space sample (or --loss l2)"
+        )
+
+
+def space_answer(levels: Levels, space: str) -> tuple[Column, Column]:
+    """Return the pair (p, q) of what the error is measured of, float64 [T] each."""
+    if space == "prediction":
+        return levels.p, levels.q
+    if space == "v":
+        return levels.velocity()
+    return answer_of(space, levels.alpha, levels.sigma)
+
+
+def space_factor(levels: Levels, space: str) -> Column:
+    """Return float64 [T], what a difference of answers is multiplied with to be one in `space`.
+
+    With D = p·sigma − q·alpha of each answer, d space = D_space / D_model · d model. For `v` of a
+    noise model: d eps = alpha d v.
+    """
+    if space == "prediction":
+        return np.ones(len(levels))
+    p, q = space_answer(levels, space)
+    return (p * levels.sigma - q * levels.alpha) / levels.determinant
+
+
+def draw_weights(
+    weighting: Weighting, levels: Levels, space: str, rows: NDArray[np.int64]
+) -> Column:
+    """Return float64 [N], the weights of draws on these levels; their mean is 1.
+
+    Args:
+        weighting: with its weights, where it is learned.
+        levels: the model's.
+        space: in which the error is measured.
+        rows: int64 [N], the level of each draw.
+
+    Raises:
+        UserError: a level without a weight, or whose weight is not finite and above 0.
+    """
+    if weighting.name == "uniform":
+        return np.ones(len(rows))
+    if weighting.weights is not None:
+        weights = _listed(weighting, len(levels), rows)
+    else:
+        p, q = space_answer(levels, space)
+        share = p * levels.sigma - q * levels.alpha
+        # w of the squared x_0 error, and d x_0 = sigma / D d space: w sigma² / D².
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weights = (_times_variance(weighting, levels) / np.square(share))[rows]
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
+    if wrong.size:
+        raise UserError(
+            f"--weighting {weighting}: the weight of level {rows[wrong[0]]} is"
+            f" {weights[wrong[0]]:g}. Leave such levels out with --levels."
+        )
+    return np.asarray(weights / weights.mean())
+
+
+def _times_variance(weighting: Weighting, levels: Levels) -> Column:
+    """Return float64 [T], a named weight of the x_0 error times sigma²."""
+    signal, noise = np.square(levels.alpha), np.square(levels.sigma)
+    if weighting.name == "snr":
+        return signal
+    if weighting.name == "min-snr":
+        return np.minimum(signal, weighting.number * noise)
+    if levels.progress is None:
+        raise UserError(
+            f"--weighting {weighting}: this model's levels have no time from 0 to 1; use snr,"
+            " min-snr or a file."
+        )
+    return np.exp(weighting.number * levels.progress) * noise
+
+
+def _listed(weighting: Weighting, n_levels: int, rows: NDArray[np.int64]) -> Column:
+    weights = weighting.weights or {}
+    if beyond := [level for level in weights if level >= n_levels]:
+        raise UserError(
+            f"--weighting {weighting}: it names level {beyond[0]}, and the model's levels are"
+            f" 0 … {n_levels - 1}: it was made for another model."
+        )
+    missing = [int(level) for level in rows if int(level) not in weights]
+    if missing:
+        raise UserError(f"--weighting {weighting}: level {missing[0]} has no weight.")
+    return np.array([weights[int(level)] for level in rows])

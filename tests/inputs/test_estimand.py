@@ -1,0 +1,175 @@
+"""Weights and spaces against their definitions; what has no meaning is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.contracts.levels import (
+    Levels,
+    answer_of,
+    diffusion_levels,
+    edm_levels,
+    flow_levels,
+    karras_sigmas,
+)
+from bench.errors import UserError
+from bench.inputs.estimand import (
+    Weighting,
+    check_estimand,
+    draw_weights,
+    parse_weighting,
+    read_weights,
+    space_factor,
+)
+
+ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+FLOW = {"num_train_timesteps": 1000, "shift": 3.0}
+TABLES = {
+    "epsilon": diffusion_levels(ABAR, "epsilon"),
+    "sample": diffusion_levels(ABAR, "sample"),
+    "v_prediction": diffusion_levels(ABAR, "v_prediction"),
+    "flow": flow_levels(FLOW),
+    "negated": flow_levels(FLOW).answering(np.full(1000, 2.0), np.full(1000, -2.0)),
+    "edm": edm_levels(karras_sigmas(1000)),
+}
+ROWS = np.array([3, 200, 500, 997])
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("space", ["prediction", "epsilon", "sample", "v"])
+def test_a_space_is_a_factor(name: str, space: str) -> None:
+    """From the definition: solve for x_0 and eps of an answer, and compare in the space."""
+    levels, rng = TABLES[name], np.random.default_rng(0)
+    factor = space_factor(levels, space)
+    for row in ROWS:
+        alpha, sigma, p, q = (
+            float(c[row]) for c in (levels.alpha, levels.sigma, levels.p, levels.q)
+        )
+        x_0, eps = rng.standard_normal((2, 20))
+        x_t, answer = alpha * x_0 + sigma * eps, p * x_0 + q * eps
+        wrong = answer + rng.standard_normal(20)
+        solved = np.linalg.solve([[alpha, sigma], [p, q]], np.stack([x_t, wrong]))
+        straight = abs(alpha + sigma - 1) < 1e-9
+        size = np.hypot(alpha, sigma)
+        pairs = {
+            "prediction": (p, q),
+            "epsilon": (0, 1),
+            "sample": (1, 0),
+            "v": (-1, 1) if straight else (-sigma / size, alpha / size),
+        }
+        wanted = np.dot(pairs[space], solved - np.stack([x_0, eps]))
+        np.testing.assert_allclose(factor[row] * (wrong - answer), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("space", ["prediction", "epsilon", "sample", "v"])
+@pytest.mark.parametrize("text", ["snr", "exp:-7", "min-snr:5"])
+def test_named_weights_weigh_the_squared_x_0_error(name: str, space: str, text: str) -> None:
+    levels = TABLES[name]
+    if text.startswith("exp") and levels.progress is None:
+        with pytest.raises(UserError, match="no time from 0 to 1"):
+            draw_weights(parse_weighting(text), levels, space, ROWS)
+        return
+    snr = levels.snr[ROWS]
+    t = ROWS / 1000 if name in ("epsilon", "sample", "v_prediction") else levels.sigma[ROWS]
+    of_x_0 = {"snr": snr, "exp:-7": np.exp(-7 * t), "min-snr:5": np.minimum(snr, 5)}[text]
+    error = np.array([0.3, 1.0, 2.0, 0.1])  # squared, of the model's answer
+    x_0_error = error * space_factor(levels, "sample")[ROWS] ** 2
+    space_error = error * space_factor(levels, space)[ROWS] ** 2
+    weights = draw_weights(parse_weighting(text), levels, space, ROWS)
+    assert weights.mean() == pytest.approx(1)
+    ratio = (weights * space_error) / (of_x_0 * x_0_error)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+    if (space, text) == ("epsilon", "snr"):
+        np.testing.assert_allclose(weights, 1)
+
+
+def test_uniform_changes_no_number() -> None:
+    assert draw_weights(Weighting(), TABLES["flow"], "v", ROWS).tolist() == [1.0] * 4
+
+
+def test_factors_of_before_are_the_same_float32() -> None:
+    """What `--space` multiplied with before level tables, bit for bit."""
+    alpha, sigma = np.sqrt(ABAR), np.sqrt(1 - ABAR)
+    per_v = {"epsilon": alpha, "sample": -sigma, "v": np.ones(1000)}
+    for own, of in (("epsilon", "epsilon"), ("sample", "sample"), ("v_prediction", "v")):
+        levels = diffusion_levels(ABAR, own)
+        for space, change in per_v.items():
+            wanted = (change / per_v[of]).astype(np.float32)
+            found = space_factor(levels, space).astype(np.float32)
+            np.testing.assert_array_equal(found, wanted)
+
+
+def write(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(["level,weight", *rows]) + "\n")
+    return path
+
+
+def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
+    file = write(tmp_path / "w.csv", "3,1", "200,2", "500,4", "997,1")
+    weighting = parse_weighting(str(file))
+    assert str(weighting) == str(file)
+    weights = draw_weights(weighting, TABLES["flow"], "v", ROWS)
+    np.testing.assert_allclose(weights, [0.5, 1, 2, 0.5])
+    with pytest.raises(UserError, match="level 4 has no weight"):
+        draw_weights(weighting, TABLES["flow"], "v", np.array([3, 4]))
+    other = parse_weighting(str(write(tmp_path / "other.csv", "3,1", "1000,1")))
+    with pytest.raises(UserError, match=r"names level 1000.*0 … 999"):
+        draw_weights(other, TABLES["flow"], "v", ROWS[:1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["1,nan"], r"w.csv:2: the weight 'nan' is not"),
+        (["1,1", "2,-3"], r"w.csv:3: the weight '-3'"),
+        (["1,0"], r"--levels"),
+        (["1,inf"], r"w.csv:2"),
+        (["1,1", "1,2"], r"w.csv:3: level '1'.*before"),
+        (["one,1"], r"w.csv:2: level 'one'"),
+        (["1"], r"w.csv:2: the weight ''"),
+        ([], r"holds no weights"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, rows: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_weights(write(tmp_path / "w.csv", *rows))
+
+
+def test_another_header_and_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "w.csv"
+    file.write_text("timestep,weight\n1,1\n")
+    with pytest.raises(UserError, match=r"w.csv:1: .*level,weight"):
+        read_weights(file)
+    file.write_bytes(b"level,weight\n\xff,1\n")
+    with pytest.raises(UserError, match="UTF-8"):
+        read_weights(file)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "exp", "exp:", "exp:x", "exp:nan", "min-snr:0", "learned:", "./no"]
+)
+def test_what_is_no_weighting(text: str) -> None:
+    with pytest.raises(ValueError, match=r"weighting|number is wanted"):
+        parse_weighting(text)
+
+
+def test_losses_and_named_weights() -> None:
+    for loss in ("l1", "huber", "norm"):
+        check_estimand(loss, "sample", parse_weighting("exp:-7"))
+        check_estimand(loss, "epsilon", Weighting())
+        with pytest.raises(ValueError, match="--space sample"):
+            check_estimand(loss, "prediction", parse_weighting("snr"))
+    check_estimand("l2", "prediction", parse_weighting("min-snr:5"))
+
+
+def test_a_level_whose_weight_is_not_finite_is_named() -> None:
+    alpha = np.array([1.0, 0.5, 0.0])
+    sigma = 1 - alpha
+    levels = Levels(alpha, sigma, alpha, *answer_of("flow", alpha, sigma), sigma)
+    for text, space, rows in (("snr", "sample", [0, 1]), ("exp:-7", "epsilon", [2, 1])):
+        with pytest.raises(UserError, match=f"the weight of level {rows[0]} is"):
+            draw_weights(parse_weighting(text), levels, space, np.array(rows))
