@@ -1,0 +1,129 @@
+"""Conditioning as a tree: a tensor, or nested mappings of tensors, each with the prompt axis first.
+
+    {"embeddings": [P, L, D], "pooled": [P, D], "mask": [P, L]}
+
+A model family names its own leaves; the engine only picks rows. A single tensor is a tree too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from bench.errors import UserError
+
+Tree = torch.Tensor | Mapping[str, Any]
+SEPARATOR = "/"  # between the names of a leaf's path
+
+
+def leaves(tree: Tree) -> dict[str, torch.Tensor]:
+    """Return every leaf by its path, in order; of a single tensor, the tensor by `""`.
+
+    Raises:
+        UserError: something in the tree is no tensor, or a name cannot be part of a path.
+    """
+    return dict(_walk(tree, ""))
+
+
+def _walk(tree: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(tree, torch.Tensor):
+        yield path, tree
+        return
+    if not isinstance(tree, Mapping) or not tree:
+        raise UserError(
+            f"The conditioning{f' at {path!r}' if path else ''} is {type(tree).__name__}; it must"
+            " be a tensor, or a mapping of names to tensors or mappings, and not empty."
+        )
+    for name, child in tree.items():
+        if not isinstance(name, str) or not name or SEPARATOR in name:
+            raise UserError(f"The conditioning has the name {name!r}; a word is wanted.")
+        yield from _walk(child, f"{path}{SEPARATOR}{name}" if path else name)
+
+
+def grown(found: Mapping[str, torch.Tensor]) -> Tree:
+    """Return the tree of leaves by path: the inverse of `leaves`."""
+    if set(found) == {""}:
+        return found[""]
+    tree: dict[str, Any] = {}
+    for path, leaf in found.items():
+        *branch, name = path.split(SEPARATOR)
+        at = tree
+        for part in branch:
+            at = at.setdefault(part, {})
+        at[name] = leaf
+    return tree
+
+
+def mapped(change: Callable[[torch.Tensor], torch.Tensor], tree: Tree) -> Tree:
+    """Return the tree with each leaf changed."""
+    if isinstance(tree, torch.Tensor):
+        return change(tree)
+    return {name: mapped(change, child) for name, child in tree.items()}
+
+
+def rows(tree: Tree, chosen: torch.Tensor | slice) -> Tree:
+    """Return the tree of the chosen prompts, which may repeat."""
+    if isinstance(tree, torch.Tensor):
+        return tree[chosen]
+    return {name: rows(child, chosen) for name, child in tree.items()}
+
+
+def count(tree: Tree) -> int:
+    """Return how many prompts a tree holds."""
+    return len(next(iter(leaves(tree).values())))
+
+
+def size(tree: Tree) -> int:
+    """Return the bytes of all leaves."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves(tree).values())
+
+
+def joined(trees: Sequence[Tree]) -> Tree:
+    """Return one tree of all the prompts, in order.
+
+    Raises:
+        UserError: the trees have other leaves, dtypes or lengths.
+    """
+    found = [leaves(tree) for tree in trees]
+    for other in found[1:]:
+        check_alike(found[0], other)
+    return grown({path: torch.cat([each[path] for each in found]) for path in found[0]})
+
+
+def check_alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
+    """Refuse leaves that prompts do not share.
+
+    Raises:
+        UserError: other names, dtypes, or lengths behind the prompt axis.
+    """
+
+    def kinds(found: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        return {path: (leaf.dtype, tuple(leaf.shape[1:])) for path, leaf in found.items()}
+
+    if kinds(one) != kinds(other):
+        raise UserError(
+            f"The conditioning of some prompts is {kinds(one)} and of others {kinds(other)};"
+            " every prompt must be padded to the same lengths."
+        )
+
+
+def check_conditioning(tree: Tree, texts: Sequence[str]) -> None:
+    """Refuse a conditioning that is no tree with a row for each text, or not finite.
+
+    Raises:
+        UserError: naming the leaf, and the prompt.
+    """
+    for path, leaf in leaves(tree).items():
+        where = f"The conditioning{f' {path!r}' if path else ''}"
+        if leaf.ndim == 0 or len(leaf) != len(texts):
+            raise UserError(
+                f"{where} has shape {tuple(leaf.shape)}; its first axis must be the"
+                f" {len(texts)} prompts."
+            )
+        if leaf.is_floating_point():
+            finite = torch.isfinite(leaf).view(len(leaf), -1).all(dim=1)
+            if not finite.all():
+                text = texts[int((~finite).nonzero()[0])]
+                raise UserError(f"{where} of the prompt {text[:200]!r} is not finite.")
