@@ -171,6 +171,21 @@ def sub_grid(n: int, n_draws: int) -> Ints:
     return timestep_grid(min(n, n_draws), n_draws)
 
 
+def even_order(n_draws: int) -> Ints:
+    """Return int64 [N], a permutation of the draws whose every prefix is spread over all of them.
+
+    The van der Corput sequence in base 2 (1935): 1/2, 1/4, 3/4, 1/8, … of the next power of two,
+    leaving out what lies beyond N, and draw 0 last. The prefixes of 1, 3, 7, … draws are even
+    grids, and every longer prefix contains the shorter ones.
+    """
+    bits = max(1, (n_draws - 1).bit_length())
+    count = np.arange(1, 2**bits + 1, dtype=np.int64) % 2**bits
+    reversed_bits = np.zeros_like(count)
+    for bit in range(bits):
+        reversed_bits |= ((count >> bit) & 1) << (bits - 1 - bit)
+    return np.asarray(reversed_bits[reversed_bits < n_draws])
+
+
 def noise(
     seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
 ) -> NDArray[np.float32]:

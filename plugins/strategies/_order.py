@@ -7,21 +7,7 @@ import re
 import numpy as np
 
 from bench.contracts.strategy import Floats, Ints
-
-
-def even(n_draws: int) -> Ints:
-    """Return int64 [N], a permutation of the draws whose every prefix is spread over all of them.
-
-    The van der Corput sequence in base 2 (1935): 1/2, 1/4, 3/4, 1/8, … of the next power of two,
-    leaving out what lies beyond N, and draw 0 last. The prefixes of 1, 3, 7, … draws are even
-    grids, and every longer prefix contains the shorter ones.
-    """
-    bits = max(1, (n_draws - 1).bit_length())
-    count = np.arange(1, 2**bits + 1, dtype=np.int64) % 2**bits
-    reversed_bits = np.zeros_like(count)
-    for bit in range(bits):
-        reversed_bits |= ((count >> bit) & 1) << (bits - 1 - bit)
-    return np.asarray(reversed_bits[reversed_bits < n_draws])
+from bench.inputs.draws import even_order
 
 
 def shuffled(n_draws: int, seed: int) -> Ints:
@@ -43,7 +29,7 @@ def by_bands(bands: str, timesteps: Ints) -> Ints:
         ValueError: the text is not of that form.
     """
     distinct, unit_of_draw = np.unique(timesteps, return_inverse=True)
-    order = even(len(distinct))
+    order = even_order(len(distinct))
     part = np.full(len(distinct), np.iinfo(np.int64).max)
     for number, (low, high) in enumerate(parse_bands(bands)):
         inside = (distinct >= low) & (distinct <= high)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Problem
+from bench.inputs.draws import even_order
 from bench_plugins.strategies._elimination import Elimination
-from bench_plugins.strategies._order import even
 
 
 class Halving:
@@ -49,7 +49,7 @@ class HalvingSession(Elimination):
     """One image in one of the rounds."""
 
     def __init__(self, budget: int, problem: Problem) -> None:
-        super().__init__(problem, even(len(problem.timesteps)))
+        super().__init__(problem, even_order(len(problem.timesteps)))
         self.budget = budget
         self.prompts = len(self.alive)
 

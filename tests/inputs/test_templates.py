@@ -1,0 +1,109 @@
+"""Several templates: read from anywhere, put together by rule, balanced on the draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.errors import UserError
+from bench.inputs.draws import even_order, sub_grid
+from bench.inputs.templates import from_templates, in_turn, make_columns, read_templates
+
+
+def test_templates_are_texts_or_a_file_of_them(tmp_path: Path) -> None:
+    file = tmp_path / "templates.txt"
+    file.write_text("a photo of a {class}\n\n  a drawing of a {class}  \n")
+    given = read_templates(["a {class}", str(file)])
+    assert given == ("a {class}", "a photo of a {class}", "a drawing of a {class}")
+    prompts = from_templates(given, ("cat", "owl"), {})
+    assert prompts.texts[:4] == ("a cat", "an owl", "a photo of a cat", "a photo of an owl")
+    assert prompts.class_of_prompt == (0, 1) * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a {class}\na photo\n", r"templates.txt:2: .*'a photo' has no \{class\}"),
+        ("a {class}\n\na {class}\n", r"templates.txt:3: .*was there before"),
+        ("\n \n", "holds no templates"),
+    ],
+)
+def test_a_file_without_use(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "templates.txt"
+    file.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_templates([str(file)])
+    file.write_bytes(b"\xff{class}")
+    with pytest.raises(UserError, match="UTF-8"):
+        read_templates([str(file)])
+    with pytest.raises(UserError, match=r"--template: .*no \{class\}"):
+        read_templates(["a photo"])
+
+
+DRAWS, CLASSES, EACH = 12, 4, 3
+PROMPTS = np.tile(np.arange(CLASSES), EACH)
+ERRORS = np.random.default_rng(0).standard_normal((CLASSES * EACH, DRAWS)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rule", ["best", "mean", "spread"])
+def test_a_rule_is_its_definition(rule: str) -> None:
+    columns = make_columns(PROMPTS, rule, DRAWS)
+    turns = in_turn(DRAWS, EACH)
+    wanted = {
+        "best": ERRORS,
+        "mean": np.stack([ERRORS[c == PROMPTS].mean(axis=0) for c in range(CLASSES)]),
+        "spread": np.stack(
+            [[ERRORS[turns[k] * CLASSES + c, k] for k in range(DRAWS)] for c in range(CLASSES)]
+        ),
+    }[rule]
+    for asked, draws in (
+        (np.array([2, 0]), np.array([7, 1, 11])),
+        (np.arange(len(wanted)), np.arange(DRAWS)),
+    ):
+        prompts, of_draw = columns.cells(asked, draws)
+        assert len(prompts) == len(asked) * len(draws) * (EACH if rule == "mean" else 1)
+        assert (np.diff(of_draw.reshape(len(draws), -1)) == 0).all()  # draw by draw
+        found = columns.errors(ERRORS[prompts, of_draw], len(asked))
+        np.testing.assert_allclose(found, wanted[np.ix_(asked, draws)], rtol=1e-5, atol=1e-7)
+    for k in range(DRAWS):
+        np.testing.assert_allclose(
+            columns.first_order(ERRORS[:, k], k), wanted[:, k], rtol=1e-5, atol=1e-7
+        )
+        # An error that is linear in the prompts' weights has the same mixture either way.
+        mixture = np.random.default_rng(k).dirichlet(np.ones(len(wanted)))
+        assert columns.mixture(mixture, k) @ ERRORS[:, k] == pytest.approx(mixture @ wanted[:, k])
+
+
+def test_rules_need_as_many_prompts_for_each_class() -> None:
+    uneven = np.array([0, 0, 1])
+    assert make_columns(uneven, "best", 5).each == 1
+    for rule in ("mean", "spread"):
+        with pytest.raises(UserError, match="1 to 2"):
+            make_columns(uneven, rule, 5)
+
+
+@pytest.mark.parametrize("n_draws", [1, 40, 100, 500, 1000])
+@pytest.mark.parametrize("n_templates", [2, 5, 7, 16])
+def test_every_stage_sees_every_template(n_draws: int, n_templates: int) -> None:
+    turns = in_turn(n_draws, n_templates)
+    assert np.array_equal(turns, in_turn(n_draws, n_templates))
+    order = even_order(n_draws)
+    for size in range(1, n_draws + 1):
+        for draws in (np.arange(size), order[:size], sub_grid(size, n_draws)):
+            counts = np.bincount(turns[draws], minlength=n_templates)
+            even = size / n_templates
+            assert np.abs(counts - even).max() <= 5 + even / 4
+            if size >= 3 * n_templates:
+                assert counts.min() > 0
+    # What k mod n would have given to a stage of 50 of 500 draws.
+    if (n_draws, n_templates) == (500, 5):
+        assert len(set(sub_grid(50, 500) % 5)) == 1
+        assert np.bincount(turns[sub_grid(50, 500)]).tolist() == pytest.approx([10] * 5, abs=2)
+
+
+def test_draws_of_one_level_use_one_template() -> None:
+    columns = make_columns(PROMPTS, "spread", 11, per_level=2)
+    shown = columns.shown[:, 0]
+    assert np.array_equal(shown[0:10:2], shown[1:11:2]) and len(shown) == 11
