@@ -98,8 +98,5 @@ def _header(found: dict[str, torch.Tensor], prompts: int) -> tuple[bytes, dict[s
         offset += length
     text = json.dumps(entries).encode()
     text += b" " * (-(len(text) + 8) % 8)
-    starts = {
-        name: 8 + len(text) + entries[name or ROOT]["data_offsets"][0]  # type: ignore[index]
-        for name in found
-    }
+    starts = {name: 8 + len(text) + entries[name or ROOT]["data_offsets"][0] for name in found}
     return len(text).to_bytes(8, "little") + text, starts

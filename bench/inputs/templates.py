@@ -105,7 +105,7 @@ class Columns:
         by_cell = values.reshape(-1, columns, self.each)
         if self.each == 1:
             return by_cell[:, :, 0].T
-        return by_cell.mean(axis=2, dtype=np.float64).T.astype(np.float32)
+        return np.asarray(by_cell.mean(axis=2, dtype=np.float64).T, np.float32)
 
     def mixture(self, mixture: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
         """Return the weights over the prompts, float64 [P], that a mixture of columns means."""
@@ -116,7 +116,7 @@ class Columns:
     def first_order(self, values: NDArray[np.float32], draw: int) -> NDArray[np.float32]:
         """Return the columns' first-order errors on a draw, float32 [C], from the prompts' [P]."""
         shown = values[self.members[:, self.shown[draw]]]
-        return shown.mean(axis=1, dtype=np.float64).astype(np.float32)
+        return np.asarray(shown.mean(axis=1, dtype=np.float64), np.float32)
 
 
 def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int = 1) -> Columns:
