@@ -21,7 +21,7 @@ from bench.inputs.draws import Ints, even_order, sub_grid
 from bench.inputs.prompts import PLACEHOLDER, Prompts, from_template
 
 RULES = ("best", "mean", "spread")
-SETS = 64  # prefixes and sub-grids up to this size are all balanced; beyond, so many a doubling
+SETS = 128  # prefixes and sub-grids up to this size are all balanced; beyond, so many a doubling
 SWEEPS = 3
 
 
