@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from math import isfinite, isnan
+from math import isfinite
 from types import UnionType
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -21,35 +21,71 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a strategy or backbone: its default, its type and a line of help."""
+    """One parameter of a strategy or backbone.
+
+    Attributes:
+        default: its value where nobody gives one.
+        help: a line for listings.
+        type: what it must be, such as `int` or `tuple[int, ...]`; None: what the default is.
+    """
 
     default: Any
     help: str = ""
-    type: type | None = None
+    type: Any = None
+
+    @property
+    def kind(self) -> Any:
+        """The type of its values, the default's included."""
+        if self.type is not None:
+            return self.type
+        if isinstance(self.default, tuple):
+            element: Any = type(self.default[0]) if self.default else str
+            return tuple[element, ...]
+        return str if self.default is None else type(self.default)
+
+    @property
+    def wanted(self) -> str:
+        """What fits, in words."""
+        if self.default is not None:
+            return f"a value like {_as_text(self.default)}"
+        several = get_origin(self.kind) is tuple
+        name = (get_args(self.kind)[0] if several else self.kind).__name__
+        words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        one = words.get(name, "text" if name == "str" else name)
+        return f"a list, each {one}," if several else one
 
     def parse(self, value: Any) -> Any:
-        """Convert `value` (text from a command line, or a Python value) to the parameter's type.
+        """Convert text from a command line to the parameter's type, or check a Python value.
 
         Raises:
             ValueError: `value` does not fit.
         """
-        if value is None or value == self.default:
+        import numpy as np  # here: listings do without
+        from pydantic import TypeAdapter
+
+        if value is None:
             return self.default
-        if isinstance(self.default, tuple):
-            items = value.split(",") if isinstance(value, str) else list(value)
-            element = type(self.default[0]) if self.default else str
-            return tuple(element(item.strip() if isinstance(item, str) else item) for item in items)
-        wanted = self.type or (str if self.default is None else type(self.default))
-        if wanted is bool and isinstance(value, str):
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-                value.lower()
-            ]
-        if wanted is int and isinstance(value, float) and not value.is_integer():
-            raise ValueError(f"{value} is not a whole number")
-        converted = wanted(value)
-        if isinstance(converted, float) and isnan(converted):
-            raise ValueError("nan is no number")
-        return converted
+        value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+        several, kind = get_origin(self.kind) is tuple, self.kind
+        if several and isinstance(value, str):
+            value = [item.strip() for item in value.split(",")]
+        if several and not isinstance(value, list | tuple):
+            raise ValueError(f"{value!r} is no list")
+        one = TypeAdapter(get_args(kind)[0] if several else kind)
+        converted = tuple(_converted(one, item) for item in (value if several else [value]))
+        return converted if several else converted[0]
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    if isinstance(value, str):
+        found = kind.validate_strings(value)
+    else:
+        found = kind.validate_python(value, strict=True)
+    if isinstance(found, float) and not isfinite(found):
+        raise ValueError(f"{found} is no finite number")
+    if isinstance(found, str):
+        found.encode()  # a UnicodeEncodeError is a ValueError
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +160,9 @@ class Spec:
             try:
                 values[key] = self.parameters[key].parse(value)
             except (ValueError, TypeError, KeyError, OverflowError):
-                default = self.parameters[key].default
                 raise UserError(
                     f"{self.kind} {self.name!r}: {key}={value!r} does not fit;"
-                    f" a value like {_as_text(default)} is wanted."
+                    f" {self.parameters[key].wanted} is wanted."
                 ) from None
         return values
 
@@ -173,6 +208,8 @@ class BackboneSpec(Spec):
         trained_on: `dataset/split` that the weights were trained on; None: zero-shot.
         strategy: the default strategy's name; None: the toolkit's.
         strategy_parameters: its parameters.
+        draws: the draws of a plan that decide as well as more of them do; every strategy takes so
+            many unless the user says otherwise. None: the strategy's own number.
         plan: its draw plan: the noise levels at which it tells prompts apart.
         flops: floating-point operations of one evaluation, for the plan.
         default: used where neither the user nor the dataset names a backbone.
@@ -186,6 +223,7 @@ class BackboneSpec(Spec):
     trained_on: str | None = None
     strategy: str | None = None
     strategy_parameters: Mapping[str, Any] = field(default_factory=dict)
+    draws: int | None = None
     plan: str = "grid"
     flops: float | None = None
     default: bool = False

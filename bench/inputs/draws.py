@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ Ints = NDArray[np.int64]
 
 
 PLANS = ("grid", "repeated", "antithetic")
+MOST_DRAWS = 100_000  # a hundred for each level of a usual schedule
+MOST_NOISE = 4 * 2**30  # bytes of the noise of all draws, which is held in memory
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,22 @@ class DrawPlan:
     def noise(
         self, seed: int, n_draws: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
-        """Return the noise of all draws, float32 [N, *shape]; see `noise`."""
-        return np.stack([self.noise_of(seed, k, shape, sample_id) for k in range(n_draws)])
+        """Return the noise of all draws, float32 [N, *shape]; see `noise`.
+
+        Raises:
+            UserError: it would not fit into memory.
+        """
+        size = 4 * n_draws * math.prod(shape)
+        if size > MOST_NOISE:
+            raise UserError(
+                f"draws={n_draws}: the noise of so many draws of shape {shape} takes"
+                f" {size / 2**30:,.1f} GiB; {MOST_NOISE // 2**30} GiB is the most. Take fewer"
+                " draws, or a lower --resolution."
+            )
+        bank = np.empty((n_draws, *shape), np.float32)
+        for draw in range(n_draws):
+            bank[draw] = self.noise_of(seed, draw, shape, sample_id)
+        return bank
 
     def noise_of(
         self,
@@ -255,4 +272,11 @@ def read_noise(
         )
     if not np.isfinite(bank).all():
         raise UserError(f"--noise: {path} holds values that are not finite.")
+    flat = bank.reshape(n_draws, -1)
+    constant = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
+    if len(constant):
+        raise UserError(
+            f"--noise: {path} holds no noise for draw {constant[0]}: all its values are"
+            f" {flat[constant[0], 0]:g}. Standard normal values are wanted."
+        )
     return np.asarray(bank)

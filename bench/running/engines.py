@@ -10,7 +10,7 @@ import numpy as np
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Problem
 from bench.discovery.targets import make
-from bench.inputs.draws import parse_plan, read_noise
+from bench.inputs.draws import read_noise
 from bench.machine.environment import pick_device
 from bench.running.checks import can_linearise, linearises
 from bench.running.settings import RunConfig
@@ -37,7 +37,7 @@ def open_engine(prepared: Prepared, backbone: Any = None) -> Engine:
     from bench.engine.scoring import coefficients
 
     n_draws = resolved.strategy_parameters["draws"]
-    plan = parse_plan(resolved.draw_plan)
+    plan = resolved.plan
     timesteps = plan.levels(n_draws, len(backbone.alphas_cumprod))
     shape = tuple(backbone.latent_shape)
     noise = (

@@ -29,7 +29,7 @@ def make_manifest(
         scoring = {
             "loss": config.loss,
             "space": config.space,
-            "draw_plan": resolved.draw_plan,
+            "draw_plan": str(resolved.plan),
             "noise": f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
         }
     strategy = {

@@ -15,6 +15,7 @@ from bench.discovery.registry import Registry, SpecT
 from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.data import FOLDER, slug
+from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
 from bench.running.settings import RunConfig
 
 UNKNOWN = "unknown"  # what weights of the user's own were trained on
@@ -29,7 +30,7 @@ class Resolved:
         backbone_name: how the run calls the backbone: the spec's name, or its folder's.
         trained_on: `dataset/split`, None for zero-shot, `unknown` for weights of the user's own.
         strategy: made from its parameters.
-        draw_plan: the user's, or the backbone's.
+        plan: how draws are paired, and on which levels: the user's, or the backbone's.
     """
 
     config: RunConfig
@@ -41,7 +42,7 @@ class Resolved:
     strategy_spec: StrategySpec
     strategy_parameters: Mapping[str, Any]
     strategy: Strategy
-    draw_plan: str
+    plan: DrawPlan
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
@@ -74,7 +75,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
         strategy_spec=strategy_spec,
         strategy_parameters=parameters,
         strategy=strategy,
-        draw_plan=config.plan or backbone.plan,
+        plan=draw_plan(config.plan, config.levels, backbone.plan),
     )
 
 
@@ -146,15 +147,17 @@ def _backbone_parameters(config: RunConfig, spec: BackboneSpec) -> dict[str, Any
 def _strategy(
     config: RunConfig, backbone: BackboneSpec, plugins: Plugins
 ) -> tuple[StrategySpec, dict[str, Any], Strategy]:
-    given = dict(config.params)
+    usual: dict[str, Any] = {}
     if config.strategy is not None:
         spec = plugins.strategies.get(config.strategy)
     elif backbone.strategy is not None:
         spec = plugins.strategies.get(backbone.strategy)
-        given = {**backbone.strategy_parameters, **given}
+        usual = dict(backbone.strategy_parameters)
     else:
         spec = _default(plugins.strategies)
-    return spec, *make_strategy(spec, given)
+    if backbone.draws is not None and "draws" in spec.parameters:
+        usual.setdefault("draws", backbone.draws)
+    return spec, *make_strategy(spec, {**usual, **config.params})
 
 
 def make_strategy(spec: StrategySpec, given: Mapping[str, Any]) -> tuple[dict[str, Any], Strategy]:
@@ -169,4 +172,9 @@ def make_strategy(spec: StrategySpec, given: Mapping[str, Any]) -> tuple[dict[st
     except ValueError as error:
         raise UserError(f"Strategy {spec.name!r}: {one_line(error)}.") from None
     draws = getattr(strategy, "draws", parameters.get("draws", 500))
+    if not 1 <= draws <= MOST_DRAWS:
+        raise UserError(
+            f"Strategy {spec.name!r}: draws={draws} is not between 1 and {MOST_DRAWS:,}; their"
+            " noise and errors are held in memory."
+        )
     return {**parameters, **getattr(strategy, "settled", {}), "draws": draws}, strategy

@@ -6,23 +6,26 @@ are all made from `RunConfig`. Precedence: option > variable > file > default.
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    PositiveInt,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 
 from bench.errors import UserError, did_you_mean
-from bench.inputs.draws import parse_plan
+from bench.inputs.draws import parse_levels, parse_plan
 
 Loss = Literal["l2", "l1", "huber"]
 Space = Literal["prediction", "epsilon", "sample", "v"]
@@ -30,60 +33,94 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
 
+MOST_PIXELS = 8192  # a side; the latents of larger images do not fit into a GPU
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
+SHOWN = 60  # characters of a wrong value in a message
+
+
+def _of_path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _is_text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if "\0" in value:
+        raise ValueError("must not contain the character NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not text: it contains half of a surrogate pair") from None
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_of_path), AfterValidator(_is_text)]
+
 
 class RunConfig(BaseModel):
     """The settings of a run, each with its help."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    dataset: str = Field(description="A registered dataset, or a folder of images or parquet.")
-    backbone: str | None = Field(
+    dataset: Text = Field(description="A registered dataset, or a folder of images or parquet.")
+    backbone: Text | None = Field(
         None, description="A registered backbone, or a pipeline folder (default: the dataset's)."
     )
-    strategy: str | None = Field(
+    strategy: Text | None = Field(
         None, description="A registered strategy (default: the backbone's)."
     )
     params: dict[str, Any] = Field(
         default_factory=dict, description="A strategy's parameter, KEY=VALUE; repeat for more."
     )
-    split: str | None = Field(None, description="The split to evaluate (default: the dataset's).")
-    data_dir: str | None = Field(None, description="A local copy of the dataset.")
-    weights: str | None = Field(
+    split: Text | None = Field(None, description="The split to evaluate (default: the dataset's).")
+    data_dir: Text | None = Field(None, description="A local copy of the dataset.")
+    weights: Text | None = Field(
         None, description="A Hub id or folder instead of the backbone's own."
     )
-    revision: str | None = Field(None, description="The Hub revision of the weights.")
-    template: str | None = Field(None, description="A prompt template with {class}.")
-    prompts: str | None = Field(
+    revision: Text | None = Field(None, description="The Hub revision of the weights.")
+    template: Text | None = Field(None, description="A prompt template with {class}.")
+    prompts: Text | None = Field(
         None,
         description="A CSV file of prompts: prompt,classname,classidx; several a class allowed.",
     )
-    normalize: str | None = Field(
+    normalize: Text | None = Field(
         None, description="Pixel normalisation where a backbone offers a choice: half or cifar10."
     )
     resolution: int | None = Field(
-        None, gt=0, description="Image side in pixels (default: the model's own)."
+        None,
+        gt=0,
+        le=MOST_PIXELS,
+        description="Image side in pixels (default: the model's own).",
     )
     loss: Loss = Field("l2", description="How a cell's error is measured.")
     space: Space = Field(
         "prediction", description="The space the error is measured in; prediction: the model's own."
     )
     limit: int | None = Field(
-        None, gt=0, description="Score only N images: stratified, and the same ones every time."
+        None,
+        gt=0,
+        lt=2**63,
+        description="Score only N images: stratified, and the same ones every time.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the draws' noise.")
-    noise: str | None = Field(
+    noise: Text | None = Field(
         None, description="A file with the draws' noise, float32 (N, C, H, W), instead of the seed."
     )
-    plan: str | None = Field(
+    plan: Text | None = Field(
         None,
-        description="The draw plan: grid, repeated or antithetic, perhaps on some timesteps only,"
-        " as in grid:100-700 (default: the backbone's, or grid).",
+        description="How draws are paired: grid (not at all), repeated or antithetic (default: the"
+        " backbone's, or grid).",
     )
-    batch_size: PositiveInt | Literal["auto"] = Field(
+    levels: Text | None = Field(
+        None,
+        description="The noise levels that draws are made on: a half-open range such as 100-700, a"
+        " list such as 32,65,98, or grid for all of them (default: the backbone's, or all).",
+    )
+    batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = Field(
         "auto", description="Cells a batch; auto: measured once on this machine, and remembered."
     )
     dtype: Dtype = Field("float32", description="The model's dtype; errors are float32 always.")
-    device: str | None = Field(
+    device: Text | None = Field(
         None, description="cpu, cuda, cuda:1, mps (default: the best there)."
     )
     tf32: bool = Field(False, description="Let a GPU round float32 products to TF32.")
@@ -97,24 +134,37 @@ class RunConfig(BaseModel):
         "auto", description="The attention kernel (auto: what torch chooses)."
     )
     save_errors: bool = Field(False, description="Keep the error of every cell evaluated.")
-    results: str = Field("results", description="The folder that runs are stored in.")
+    results: Text = Field("results", description="The folder that runs are stored in.")
     fresh: bool = Field(False, description="Start over instead of going on with a stored run.")
     min_accuracy: float | None = Field(
         None, ge=0, le=1, description="Exit with 4 when the accuracy is lower."
     )
 
-    @field_validator("dataset", "backbone", "strategy")
+    @field_validator("batch_size", mode="before")
     @classmethod
-    def _not_empty(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("must not be empty")
+    def _is_number(cls, value: Any) -> Any:
+        """A command line and a variable give text, since `auto` is one."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", value):
+            raise ValueError(f"is no device: one of {', '.join(DEVICES)}, perhaps with a number")
         return value
 
     @field_validator("plan")
     @classmethod
     def _is_plan(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value and parse_plan(value).name == "antithetic" and info.data.get("noise"):
+        if value is not None and parse_plan(value).name == "antithetic" and info.data.get("noise"):
             raise ValueError("antithetic noise is made from the seed, and --noise gives it")
+        return value
+
+    @field_validator("levels")
+    @classmethod
+    def _are_levels(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_levels(value)
         return value
 
 
@@ -135,8 +185,10 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")
-        said = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{name}: {said} (given: {first['input']!r}).") from None
+        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        given = repr(first["input"])
+        given = given if len(given) <= SHOWN else f"{given[:SHOWN]} …"
+        raise UserError(f"{name}: {said} (given: {given}).") from None
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

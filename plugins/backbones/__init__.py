@@ -40,7 +40,8 @@ def register_backbones(register: Callable[..., None]) -> None:
         trained_on="digits/train",
         # `order` was learned from 40 images of digits/train; see design/racing.md.
         strategy="race",
-        strategy_parameters={"draws": 250, "order": "570-614"},
+        strategy_parameters={"order": "570-614"},
+        draws=250,
         flops=67.9e6,
         parameters=_PARAMETERS,
         default=True,
@@ -53,7 +54,8 @@ def register_backbones(register: Callable[..., None]) -> None:
         trained_on="ucmerced/train",
         # Chosen on ucmerced/validation, which it was not trained on: see design/racing.md.
         strategy="race",
-        strategy_parameters={"draws": 40, "first": 2},
+        strategy_parameters={"first": 2},
+        draws=40,
         plan="grid:0-200",  # above, its errors tell less
         flops=355e6,
         parameters=_PARAMETERS,

@@ -30,7 +30,11 @@ def register_strategies(register: Callable[..., None]) -> None:
         target="bench_plugins.strategies.adaptive:Adaptive",
         summary="the published elimination: more draws in each stage for fewer prompts",
         parameters={
-            "samples": Parameter((50, 500), "draws of each stage"),
+            "samples": Parameter(
+                None,
+                "draws of each stage, such as 50,500 (default: a tenth of the draws, then all)",
+                type=tuple[int, ...],
+            ),
             "keep": Parameter((5, 1), "prompts kept after each stage; ends with 1"),
             "draws": Parameter(
                 None, "N, the draws of the plan (default: the largest of samples)", type=int
@@ -45,14 +49,24 @@ def register_strategies(register: Callable[..., None]) -> None:
         "uniform",
         target="bench_plugins.strategies.uniform:Uniform",
         summary="every prompt on a few evenly spread draws",
-        parameters={"samples": Parameter(50, "draws per prompt"), "draws": _DRAWS},
+        parameters={
+            "samples": Parameter(
+                None, "draws per prompt (default: 50, or all where there are fewer)", type=int
+            ),
+            "draws": _DRAWS,
+        },
     )
     register(
         "halving",
         target="bench_plugins.strategies.halving:Halving",
         summary="sequential halving: keep the better half in each round, on a fixed budget",
         parameters={
-            "budget": Parameter(40, "evaluations per image divided by the number of prompts"),
+            "budget": Parameter(
+                None,
+                "evaluations per image divided by the number of prompts"
+                " (default: 40, or the draws where there are fewer)",
+                type=int,
+            ),
             "draws": _DRAWS,
         },
     )

@@ -33,15 +33,16 @@ class Adaptive:
     scores survive. Ties go to the lower prompt index.
 
     Args:
-        samples: draws of each stage's sub-grid.
+        samples: draws of each stage's sub-grid; None: a tenth of the plan's draws and all of them,
+            as 50 and 500 of the published 500.
         keep: prompts kept after each stage; must not grow, and ends with 1.
-        draws: N, the draws of the plan; None: the largest of `samples`.
+        draws: N, the draws of the plan; None: the largest of `samples`, or 500.
         schedule: the name of a published schedule, instead of `samples` and `keep`.
     """
 
     def __init__(
         self,
-        samples: Sequence[int] = (50, 500),
+        samples: Sequence[int] | None = None,
         keep: Sequence[int] = (5, 1),
         draws: int | None = None,
         schedule: str | None = None,
@@ -50,6 +51,9 @@ class Adaptive:
             if schedule not in SCHEDULES:
                 raise ValueError(f"schedule={schedule} is none of {', '.join(SCHEDULES)}")
             samples, keep = SCHEDULES[schedule]
+        if samples is None:
+            most = 500 if draws is None else draws
+            samples = (max(1, most // 10), most)
         self.samples, self.keep = tuple(samples), tuple(keep)
         self.draws = max(self.samples, default=0) if draws is None else draws
         self.settled = {"samples": self.samples, "keep": self.keep}

@@ -21,14 +21,16 @@ class Halving:
 
     Args:
         budget: evaluations per image, divided by the number of prompts: the number of draws
-            that `uniform` takes at the same cost.
+            that `uniform` takes at the same cost; None: 40, or the draws where there are fewer.
         draws: N, the draws of the plan.
     """
 
-    def __init__(self, budget: int = 40, draws: int = 500) -> None:
+    def __init__(self, budget: int | None = None, draws: int = 500) -> None:
+        budget = min(40, draws) if budget is None else budget
         if not 1 <= budget <= draws:
             raise ValueError(f"budget={budget} must lie between 1 and draws={draws}")
         self.budget, self.draws = budget, draws
+        self.settled = {"budget": budget}
 
     def start(self, problem: Problem) -> HalvingSession:
         """Start one image."""

@@ -12,14 +12,16 @@ class Uniform:
     """Every prompt on the same few draws, spread evenly over all of them.
 
     Args:
-        samples: draws per prompt.
+        samples: draws per prompt; None: 50, or all where there are fewer.
         draws: N, the draws of the plan; the samples are a sub-grid of them.
     """
 
-    def __init__(self, samples: int = 50, draws: int = 500) -> None:
+    def __init__(self, samples: int | None = None, draws: int = 500) -> None:
+        samples = min(50, draws) if samples is None else samples
         if not 1 <= samples <= draws:
             raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
         self.samples, self.draws = samples, draws
+        self.settled = {"samples": samples}
 
     def start(self, problem: Problem) -> UniformSession:
         """Start one image."""

@@ -172,7 +172,7 @@ def test_the_main_job_shows_a_table_and_goes_on(tmp_path: Path) -> None:
         summary["strategy"]["name"] == "race"
     )  # its backbone's own; asked for, it is as published:
     plan = bench("run", "digits", "--strategy", "adaptive", "--dry-run", "--json").json
-    assert plan["evaluations_per_image"] == 10 * 50 + 5 * 450
+    assert plan["evaluations_per_image"] == 10 * 25 + 5 * 225
     assert 10 * 4 <= summary["cost"]["evaluations_per_image"] < 10 * 250
     low, high = summary["metrics"]["accuracy_ci95"]
     assert 0 < low < summary["metrics"]["accuracy"] <= high <= 1

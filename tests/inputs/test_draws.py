@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import bench
+from safetensors.numpy import save_file
 
 from bench.errors import UserError
-from bench.inputs.draws import draw_plan, noise, noise_bank, parse_levels, parse_plan
+from bench.inputs.draws import draw_plan, noise, noise_bank, parse_levels, parse_plan, read_noise
 from bench.running.resolve import resolve
 from bench.running.settings import RunConfig, make_config
 
@@ -93,10 +94,12 @@ def test_noise_of_an_image_depends_on_seed_draw_and_id_alone() -> None:
 
 def test_a_backbone_has_a_plan_of_its_own() -> None:
     own = resolve(RunConfig(dataset="ucmerced", backbone="tiny-landuse"))
-    assert own.draw_plan == own.backbone.plan != "grid"
-    other = RunConfig(dataset="ucmerced", backbone="tiny-landuse", plan="grid:0-700")
-    assert resolve(other).draw_plan == "grid:0-700"
-    assert resolve(RunConfig(dataset="digits", backbone="tiny-digits")).draw_plan == "grid"
+    assert str(own.plan) == own.backbone.plan == "grid:0-200"
+    other = RunConfig(dataset="ucmerced", backbone="tiny-landuse", plan="antithetic")
+    assert str(resolve(other).plan) == "antithetic:0-200"
+    other = RunConfig(dataset="ucmerced", backbone="tiny-landuse", levels="0-700")
+    assert str(resolve(other).plan) == "grid:0-700"
+    assert str(resolve(RunConfig(dataset="digits", backbone="tiny-digits")).plan) == "grid"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,19 @@ def test_a_range_must_fit_the_model(tmp_path: Path) -> None:
 def test_a_run_on_some_timesteps(tmp_path: Path) -> None:
     done = bench("run", "digits", "--limit", "10", "--plan", "grid:500-700", "--results", tmp_path)
     assert done.code == 0
+
+
+def test_noise_that_would_not_fit_is_not_made() -> None:
+    with pytest.raises(UserError, match=r"draws=100000: .* 6,250.0 GiB"):
+        parse_plan("grid").noise(0, 100_000, (16, 1024, 1024))
+
+
+def test_a_bank_without_noise_is_refused(tmp_path: Path) -> None:
+    bank = parse_plan("grid").noise(0, 3, SHAPE)
+    bank[1] = 0.0
+    save_file({"noise": bank}, tmp_path / "noise.safetensors")
+    with pytest.raises(UserError, match="no noise for draw 1: all its values are 0"):
+        read_noise(tmp_path / "noise.safetensors", 3)
 
 
 def test_a_noise_file_cannot_be_antithetic() -> None:

@@ -26,6 +26,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
     "loss": ("l1", True),
     "space": ("epsilon", True),
     "plan": ("grid:0-700", True),
+    "levels": ("0-700", True),
     "dtype": ("bfloat16", True),
     "template": ("the digit {class}", True),
     "split": ("train", True),
