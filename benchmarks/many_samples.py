@@ -33,9 +33,9 @@ def write_run(results: Path, seed: int, samples: int, classes: int) -> Path:
     """Write a complete run quickly: the same bytes as the store writes, without its flushes."""
     ids = [f"image-{i:07d}" for i in range(samples)]
     manifest = a_manifest(ids, n_classes=classes, seed=seed)
-    path = results / manifest["run_id"]
+    path = results / manifest.run_id
     path.mkdir(parents=True)
-    (path / "manifest.json").write_text(to_json(manifest))
+    (path / "manifest.json").write_text(to_json(manifest.plain()))
     rng = np.random.default_rng(seed)
     right = rng.random(samples) < 0.7
     with (path / "samples.jsonl").open("w") as file:
@@ -58,7 +58,7 @@ def write_run(results: Path, seed: int, samples: int, classes: int) -> Path:
             }
             file.write(json.dumps(record) + "\n")
     decided = read_decisions(path, manifest, top=True)
-    (path / "summary.json").write_text(to_json(summarize(manifest, decided, 1.0, None)))
+    (path / "summary.json").write_text(to_json(summarize(manifest, decided, 1.0, None).plain()))
     return path
 
 

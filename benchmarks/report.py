@@ -21,10 +21,13 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from helpers.runs import a_manifest
+
 from bench.contracts.strategy import Evaluate
 from bench.stats.metrics import summarize
 from bench.store.cells import write_cells
-from bench.store.folder import MANIFEST_FORMAT, to_json
+from bench.store.folder import to_json
 
 DRAWS = 50
 
@@ -55,26 +58,13 @@ def make_run(run: Path, n_images: int, n_classes: int, n_errors: int) -> None:
                 "error": None,
             }
         )
-    strategy = {"name": "uniform", "version": 1, "params": {"draws": DRAWS}}
-    manifest = {
-        "format": MANIFEST_FORMAT,
-        "run_id": run.name,
-        "identity": {"scoring": {"loss": "l2"}, "seed": 0},
-        "created": "2026-01-02T03:04:05+00:00",
-        "config": {"dataset": "folder", "data_dir": "nowhere", "backbone": "made-up"},
-        "dataset": {"name": "large", "version": 1, "split": "test", "n_total": n_images},
-        "backbone": {"name": "made-up", "trained_on": None, "dtype": "float32"},
-        "strategy": strategy,
-        "classes": [f"class {c}" for c in range(n_classes)],
-        "prompts": [[f"a photo of class {c}", c] for c in range(n_classes)],
-        "samples": [r["sample_id"] for r in records],
-        "environment": {},
-    }
+    ids = [record["sample_id"] for record in records]
+    manifest = a_manifest(ids, n_classes, "large", "made-up", "uniform")
     run.mkdir(parents=True)
-    (run / "manifest.json").write_text(to_json(manifest))
+    (run / "manifest.json").write_text(to_json(manifest.plain()))
     with (run / "samples.jsonl").open("w") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
-    (run / "summary.json").write_text(to_json(summarize(manifest, records, 1.0, None)))
+    (run / "summary.json").write_text(to_json(summarize(manifest, records, 1.0, None).plain()))
     everything = Evaluate(np.arange(n_classes), np.arange(DRAWS))
     for record in records[:n_errors]:
         values = rng.random((n_classes, DRAWS), dtype=np.float32)

@@ -132,7 +132,7 @@ def main() -> None:
     order = str(learn_order(train)["order"])
     recording = open_recording(test)
     n = measured["n_samples"]
-    print(f"\n{recording.manifest['run_id']}: {n} images, {recording.n_draws} draws;")
+    print(f"\n{recording.manifest.run_id}: {n} images, {recording.n_draws} draws;")
     print(f"calibrated on {learned['n_samples']} images of {learned['run_id']};")
     print(f"a linearised draw cost {measured['linearisation_cost']:.2f} evaluations.")
     head("draws", "winner among the first 1", "2", "3", "5", "8, %")

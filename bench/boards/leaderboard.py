@@ -13,7 +13,8 @@ from bench.boards.reported import REPORTED, read_reported
 from bench.errors import BenchWarning, UserError
 from bench.stats.comparison import ALPHA, paired_test, shared_rows
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.folder import draw_plan, list_runs, read_manifest, read_summary
+from bench.store.documents import Manifest, Summary
+from bench.store.folder import list_runs, read_manifest, read_summary
 
 Row = dict[str, Any]
 
@@ -70,15 +71,13 @@ def _board(row: Row) -> tuple[str, int, str, str]:
 def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
     seen = set()
     for path in (path for folder in folders for path in list_runs(folder)):
-        summary = read_summary(path)
-        if summary is None or dataset not in (None, summary["dataset"]["name"]):
-            continue
         try:
-            manifest = read_manifest(path)
-            row = _row(path, manifest, summary)
-        except (UserError, KeyError, TypeError) as error:
-            said = error if isinstance(error, UserError) else f"{path}: damaged, no {error}."
-            warnings.warn(f"Left out: {said}", BenchWarning, stacklevel=2)
+            summary = read_summary(path)
+            if summary is None or dataset not in (None, summary.dataset.name):
+                continue
+            row = _row(path, read_manifest(path), summary)
+        except UserError as error:
+            warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
             continue
         key = (row["run_id"], row["n_samples"])
         if key not in seen:
@@ -86,31 +85,37 @@ def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
             yield row
 
 
-def _row(path: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> Row:
-    data, cost = summary["dataset"], summary["cost"]
-    kind = "replayed" if "replayed_from" in summary else "measured"
+def _row(path: Path, manifest: Manifest, summary: Summary) -> Row:
+    data, values = summary.dataset, summary.metrics
+    kind = "replayed" if summary.replayed_from else "measured"
     return {
         "rank": None,
-        "kind": kind if data["n_samples"] == data["n_total"] else "subset",
-        "dataset": data["name"],
-        "version": data["version"],
-        "split": data["split"],
-        "fingerprint": manifest["identity"].get("dataset", {}).get("fingerprint"),
-        "backbone": summary["backbone"]["name"],
-        "trained_on": summary["backbone"]["trained_on"],
-        "strategy": summary["strategy"]["name"],
-        "params": summary["strategy"]["params"],
-        "draw_plan": draw_plan(manifest),
-        **{name: summary["metrics"].get(name) for name in METRICS},
-        "n_samples": data["n_samples"],
-        "n_total": data["n_total"],
-        "failed_samples": summary.get("failed_samples", 0),
-        "evaluations_per_image": cost["evaluations_per_image"],
-        "evaluation_equivalents_per_image": cost.get(EQUIVALENTS, cost["evaluations_per_image"]),
-        "seconds": cost["seconds"],
-        "replayed_from": summary.get("replayed_from"),
-        "run_id": manifest["run_id"],
-        "source": f"run {manifest['run_id']}",
+        "kind": kind if data.n_samples == data.n_total else "subset",
+        "dataset": data.name,
+        "version": data.version,
+        "split": data.split,
+        "fingerprint": manifest.identity.dataset.fingerprint,
+        "backbone": summary.backbone.name,
+        "trained_on": summary.backbone.trained_on,
+        "strategy": summary.strategy.name,
+        "params": summary.strategy.params,
+        "draw_plan": manifest.identity.scoring.draw_plan,
+        "accuracy": values.accuracy,
+        "accuracy_ci95": list(values.accuracy_ci95),
+        "balanced_accuracy": values.balanced_accuracy,
+        "precision_weighted": values.precision_weighted,
+        "recall_weighted": values.recall_weighted,
+        "f1_weighted": values.f1_weighted,
+        "top5_accuracy": values.top5_accuracy,
+        "n_samples": data.n_samples,
+        "n_total": data.n_total,
+        "failed_samples": summary.failed_samples,
+        "evaluations_per_image": summary.cost.evaluations_per_image,
+        "evaluation_equivalents_per_image": summary.cost.equivalents_per_image,
+        "seconds": summary.cost.seconds,
+        "replayed_from": summary.replayed_from,
+        "run_id": manifest.run_id,
+        "source": f"run {manifest.run_id}",
         "path": str(path),
     }
 

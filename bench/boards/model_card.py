@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,32 +39,32 @@ def model_index(run: Path) -> str:
     manifest, summary = read_manifest(run), read_summary(run)
     if summary is None:
         raise UserError(f"{run} is not complete; the same `bench run` finishes it.")
-    data, strategy, backbone = summary["dataset"], summary["strategy"], summary["backbone"]
-    method = f"{strategy['name']} {assignments(strategy['params'])}".strip()
+    data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
+    method = f"{strategy.name} {assignments(strategy.params)}".strip()
     described: dict[str, Any] = {
-        "version": data["version"],
-        "fingerprint": manifest["identity"]["dataset"]["fingerprint"],
-        "n_samples": data["n_samples"],
-        "n_total": data["n_total"],
+        "version": data.version,
+        "fingerprint": manifest.identity.dataset.fingerprint,
+        "n_samples": data.n_samples,
+        "n_total": data.n_total,
     }
     how: dict[str, Any] = {
         "strategy": method,
-        "evaluations_per_image": round(summary["cost"]["evaluations_per_image"], 2),
-        "run_id": manifest["run_id"],
+        "evaluations_per_image": round(summary.cost.evaluations_per_image, 2),
+        "run_id": manifest.run_id,
     }
-    if "replayed_from" in summary:
-        how["replayed_from"] = summary["replayed_from"]
-    zero_shot = backbone["trained_on"] is None
-    values: Mapping[str, Any] = summary["metrics"]
+    if summary.replayed_from:
+        how["replayed_from"] = summary.replayed_from
+    zero_shot = backbone.trained_on is None
+    values = summary.metrics.plain()
     results = [
         EvalResult(
             task_type="zero-shot-image-classification" if zero_shot else "image-classification",
             **yaml_value(
                 {
                     "task_name": f"Diffusion classifier ({method})",
-                    "dataset_type": data["name"],
-                    "dataset_name": f"{data['name']}/{data['split']}",
-                    "dataset_split": data["split"],
+                    "dataset_type": data.name,
+                    "dataset_name": f"{data.name}/{data.split}",
+                    "dataset_split": data.split,
                     "dataset_args": described,
                 }
             ),
@@ -77,7 +76,7 @@ def model_index(run: Path) -> str:
             | ({"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}),
         )
         for key, (kind, name, arguments) in METRICS.items()
-        if key in values
+        if values.get(key) is not None
     ]
-    card = ModelCardData(model_name=visible(backbone["name"]), eval_results=results)
+    card = ModelCardData(model_name=visible(backbone.name), eval_results=results)
     return str(card.to_yaml())

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
-
 from bench.boards.reported import REPORTED, ReportedResult, read_reported
 from bench.errors import UserError
 from bench.machine.cache import write_atomically
@@ -25,59 +23,6 @@ DIGITS = 6  # significant ones a float32 score keeps
 TOP = 5  # classes kept a record, as many as top5_accuracy needs
 
 
-class _Data(BaseModel):
-    name: str
-    version: int = Field(ge=1)
-    split: str
-    n_total: int = Field(ge=1)
-
-
-class _Backbone(BaseModel):
-    name: str
-    version: int
-    trained_on: str | None
-
-
-class _Strategy(BaseModel):
-    name: str
-    version: int
-    params: dict[str, Any]
-
-
-class _Manifest(BaseModel):
-    run_id: str
-    identity: dict[str, Any] = Field(min_length=1)
-    created: str
-    dataset: _Data
-    backbone: _Backbone
-    strategy: _Strategy
-    classes: list[str] = Field(min_length=1)
-    prompts: list[tuple[str, int]]
-    samples: list[str] = Field(min_length=1)
-    environment: dict[str, Any]
-
-
-class _Cost(BaseModel):
-    evaluations: int = Field(ge=0)
-    evaluations_per_image: float = Field(ge=0)
-    seconds: float | None
-
-
-class _Counted(_Data):
-    n_samples: int = Field(ge=1)
-
-
-class _Summary(BaseModel):
-    run_id: str
-    status: str
-    dataset: _Counted
-    backbone: _Backbone
-    strategy: _Strategy
-    metrics: dict[str, Any]
-    cost: _Cost
-    failed_samples: int = Field(ge=0)
-
-
 def publish_run(run: Path, published: Path) -> Path:
     """Copy a complete run into `published/<run_id>/`, small and free of this machine's paths.
 
@@ -90,19 +35,20 @@ def publish_run(run: Path, published: Path) -> Path:
     if summary is None:
         raise UserError(f"{run} is not complete; the same `bench run` finishes it.")
     records = [_compact(record) for record in asked_records(run, manifest)]
-    if len(records) != summary["dataset"]["n_samples"]:
+    if len(records) != summary.dataset.n_samples:
         raise UserError(
-            f"{run}: the summary is of {summary['dataset']['n_samples']} images, {len(records)} are"
+            f"{run}: the summary is of {summary.dataset.n_samples} images, {len(records)} are"
             " decided. The same `bench run` brings it up to date."
         )
     # What the records say today: a summary written by an older version may lack a metric.
-    summary["metrics"] = metrics(as_decisions(records), len(manifest["classes"]))
-    target = Path(published, manifest["run_id"])
+    found_today = metrics(as_decisions(records), len(manifest.classes))
+    summary = summary.model_copy(update={"metrics": found_today})
+    target = Path(published, manifest.run_id)
     target.mkdir(parents=True, exist_ok=True)
-    write_atomically(target / "manifest.json", to_json(_without_paths(manifest)))
+    write_atomically(target / "manifest.json", to_json(_without_paths(manifest.plain())))
     lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
     write_atomically(target / "samples.jsonl", lines)
-    write_atomically(target / "summary.json", to_json(_without_paths(summary)))
+    write_atomically(target / "summary.json", to_json(_without_paths(summary.plain())))
     if found := list(problems(target)):
         raise UserError(f"{run} cannot be published as it is: {'; '.join(found)}.")
     return target
@@ -142,28 +88,31 @@ def validate(published: Path) -> list[str]:
 def problems(run: Path) -> Iterator[str]:
     """Yield what is wrong with a published run: its schema, its name, its figures, its files."""
     try:
-        manifest, summary = read_manifest(run), read_summary(run) or {}
-        _Manifest.model_validate(manifest)
-        _Summary.model_validate(summary)
-    except (UserError, ValidationError) as error:
-        yield _first(error)
+        manifest, summary = read_manifest(run), read_summary(run)
+    except UserError as error:
+        yield str(error)
         return
-    data, backbone, strategy = (manifest[k]["name"] for k in ("dataset", "backbone", "strategy"))
-    wanted = run_id(data, backbone, strategy, manifest["identity"])
-    if not wanted == manifest["run_id"] == summary["run_id"] == run.name:
-        yield f"its identity makes it {wanted}, not {manifest['run_id']} in {run.name}"
+    if summary is None:
+        yield "it has no summary.json"
+        return
+    wanted = run_id(
+        manifest.dataset.name, manifest.backbone.name, manifest.strategy.name, manifest.identity
+    )
+    if not wanted == manifest.run_id == summary.run_id == run.name:
+        yield f"its identity makes it {wanted}, not {manifest.run_id} in {run.name}"
     for key in ("dataset", "backbone", "strategy"):
-        if {**summary[key], **manifest[key]} != summary[key]:
+        said, known = (document.plain()[key] for document in (summary, manifest))
+        if {**said, **known} != said:
             yield f"manifest and summary do not say the same of the {key}"
     records = asked_records(run, manifest)
-    if len(records) != len(manifest["samples"]) or len(records) != summary["dataset"]["n_samples"]:
-        yield f"{len(records)} records for {len(manifest['samples'])} samples"
+    if len(records) != len(manifest.samples) or len(records) != summary.dataset.n_samples:
+        yield f"{len(records)} records for {len(manifest.samples)} samples"
         return
-    found = metrics(as_decisions(records), len(manifest["classes"]))
-    for name, value in summary["metrics"].items():
+    found = metrics(as_decisions(records), len(manifest.classes)).plain()
+    for name, value in summary.metrics.plain().items():
         if name not in found or not _close(value, found[name]):
             yield f"{name} is {found.get(name)} by its records, {value} by its summary"
-    if summary["cost"]["evaluations"] != sum(r["evaluations"] for r in records):
+    if summary.cost.evaluations != sum(r["evaluations"] for r in records):
         yield "its evaluations are not the sum over its records"
     yield from _odd_files(run)
 
@@ -182,13 +131,6 @@ def _close(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return len(value) == len(wanted) and all(map(_close, value, wanted))
     return math.isclose(value, wanted, abs_tol=1e-9)
-
-
-def _first(error: UserError | ValidationError) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    first = error.errors(include_url=False)[0]
-    return f"{error.title.strip('_').lower()}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _compact(record: Record) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from bench.cli.output import print_json
 from bench.errors import UserError
+from bench.store.documents import Manifest
 from bench.store.folder import find_run, read_manifest, read_summary
 
 
@@ -34,9 +34,10 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     manifest = read_manifest(path)
     found = _statistics(path, manifest) if more else None
     if as_json:
-        summary = read_summary(path) or {"run_id": manifest["run_id"], "status": "incomplete"}
+        summary = read_summary(path)
+        said = summary.plain() if summary else {"run_id": manifest.run_id, "status": "incomplete"}
         extra = {"statistics": found} if found else {}
-        print_json({**summary, **extra, "results_dir": str(path.resolve())})
+        print_json({**said, **extra, "results_dir": str(path.resolve())})
         return
     from bench.render.tables import print_run, print_statistics
 
@@ -45,11 +46,11 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
         print_statistics(found)
 
 
-def _statistics(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _statistics(path: Path, manifest: Manifest) -> dict[str, Any]:
     from bench.stats.intervals import statistics
     from bench.store.decisions import read_decisions
 
     decided = read_decisions(path, manifest, top=True)
     if not len(decided):
-        raise UserError(f"{manifest['run_id']} has no decided image yet: nothing to count.")
-    return statistics(decided, manifest["classes"])
+        raise UserError(f"{manifest.run_id} has no decided image yet: nothing to count.")
+    return statistics(decided, manifest.classes)

@@ -67,7 +67,7 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
         "cost_even": float(costs[bands.index((0, len(parts) - 1))]),
         "span": span,
         "n_samples": len(samples),
-        "run_id": recording.manifest["run_id"],
+        "run_id": recording.manifest.run_id,
         "parts": [
             {"timesteps": text(part, part), "cost": float(costs[bands.index((part, part))])}
             for part in range(len(parts))

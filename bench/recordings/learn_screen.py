@@ -44,7 +44,7 @@ def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
     if not recording.problem.can_linearise:
         raise UserError(
             f"{path} holds no first-order errors. Record them once with:"
-            f" bench run {recording.manifest['dataset']['name']} --strategy full-linearised"
+            f" bench run {recording.manifest.dataset.name} --strategy full-linearised"
             " --save-errors"
         )
     counts = [n for n in SAMPLES if n <= recording.n_draws]
@@ -58,7 +58,7 @@ def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
             drawn = first_order[:, sub_grid(n, recording.n_draws)]
             scores[n].append(drawn.astype(np.float64).mean(axis=1))
     return {
-        "run_id": recording.manifest["run_id"],
+        "run_id": recording.manifest.run_id,
         "n_samples": len(winners),
         "linearisation_cost": recording.linearisation_cost,
         "screens": [_screen(n, np.stack(scores[n]), np.array(winners)) for n in counts],

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.errors import UserError
 from bench.store.cells import part_path, read_cells, read_timesteps
+from bench.store.documents import Manifest
 from bench.store.first_order import FirstOrder, read_first_order
 from bench.store.folder import asked_records, read_manifest
 from bench.store.records import Record
@@ -65,7 +65,7 @@ class Recording:
     """
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     records: tuple[Record, ...]
     problem: Problem
 
@@ -138,13 +138,13 @@ def open_recording(path: Path) -> Recording:
     if not records:
         raise UserError(
             f"{path} holds no recorded errors. Record them once with:"
-            f" bench run {manifest['dataset']['name']} --strategy full --save-errors"
+            f" bench run {manifest.dataset.name} --strategy full --save-errors"
         )
     # A classifier backbone has one draw, whatever its strategy's parameter says.
-    draws = manifest["strategy"]["params"]["draws"] if manifest["identity"]["scoring"] else 1
+    draws = manifest.strategy.params["draws"] if manifest.identity.scoring.plain() else 1
     timesteps = read_timesteps(folder, records[0]["sample_id"], draws)
-    classes = np.array([index for _, index in manifest["prompts"]], dtype=np.int64)
-    seed = manifest["identity"]["seed"]
+    classes = np.array([index for _, index in manifest.prompts], dtype=np.int64)
+    seed = manifest.identity.seed
     problem = Problem(classes, timesteps, np.ones(len(timesteps)), seed)
     if part_path(path / "first_order", records[0]["sample_id"]).is_file():
         problem = replace(problem, can_linearise=True)

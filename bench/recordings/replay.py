@@ -23,6 +23,8 @@ from bench.recordings.recording import Recording, Tables, open_recording
 from bench.running.execute import execute
 from bench.running.resolve import make_strategy
 from bench.store import identity as ids
+from bench.store.documents import Manifest, Source
+from bench.store.documents import Strategy as StrategyRecord
 
 
 class ReplayEngine:
@@ -70,13 +72,13 @@ def strategy_for(
     parameters, strategy = make_strategy(spec, {**own, **given})
     if parameters["draws"] != n_draws:
         raise UserError(
-            f"{recording.manifest['run_id']} recorded {n_draws} draws; a replay cannot use"
+            f"{recording.manifest.run_id} recorded {n_draws} draws; a replay cannot use"
             f" draws={parameters['draws']}, since other draws have other noise. Leave draws out, or"
             " record a run with that number."
         )
     if getattr(strategy, "linearises", False) and not recording.problem.can_linearise:
         raise UserError(
-            f"Strategy {name!r} linearises, and {recording.manifest['run_id']} recorded errors"
+            f"Strategy {name!r} linearises, and {recording.manifest.run_id} recorded errors"
             " alone. Record both once with: --strategy full-linearised --save-errors"
         )
     return spec.version, parameters, strategy
@@ -87,7 +89,7 @@ class PreparedReplay:
     """A replay, checked and ready for `execute`: a recording in the place of a model."""
 
     recording: Recording
-    manifest: dict[str, Any]
+    manifest: Manifest
     strategy: Strategy
     folder: Path
     fresh: bool
@@ -120,10 +122,10 @@ def prepare_replay(
     started = time.perf_counter()
     recording = open_recording(path)
     version, parameters, made = strategy_for(recording, strategy, params)
-    described = {"name": strategy, "version": version, "params": parameters}
+    described = StrategyRecord(name=strategy, version=version, params=parameters)
     asked = {"strategy": strategy, "params": {**params}, "limit": limit, "results": str(results)}
     manifest = _manifest(recording, described, asked)
-    folder = results / manifest["run_id"]
+    folder = results / manifest.run_id
     return PreparedReplay(recording, manifest, made, folder, fresh, started)
 
 
@@ -154,28 +156,24 @@ def replay(
     return execute(prepare_replay(path, strategy, params, results, limit, fresh))
 
 
-def _manifest(
-    recording: Recording, strategy: dict[str, Any], asked: Mapping[str, Any]
-) -> dict[str, Any]:
+def _manifest(recording: Recording, strategy: StrategyRecord, asked: Mapping[str, Any]) -> Manifest:
     """Return the recorded run's manifest with another strategy, and where it comes from."""
     source = recording.manifest
-    identity = {
-        **source["identity"],
-        "strategy": strategy,
-        "replayed": {"run_id": source["run_id"], "identity": ids.digest(source["identity"])},
-    }
+    replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
+    identity = source.identity.model_copy(update={"strategy": strategy, "replayed": replayed})
     sample_ids = [record["sample_id"] for record in recording.records]
     labels = [record["label"] for record in recording.records]
-    return {
-        **source,
-        "run_id": ids.run_id(
-            source["dataset"]["name"], source["backbone"]["name"], strategy["name"], identity
-        ),
-        "identity": identity,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": {**source["config"], **asked, "save_errors": False},
-        "strategy": strategy,
-        "samples": limited(sample_ids, labels, asked["limit"]),
-        "environment": environment(load_plugins().versions()),
-        "replayed_from": source["run_id"],
-    }
+    return source.model_copy(
+        update={
+            "run_id": ids.run_id(
+                source.dataset.name, source.backbone.name, strategy.name, identity
+            ),
+            "identity": identity,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config": source.config.model_copy(update={**asked, "save_errors": False}),
+            "strategy": strategy,
+            "samples": limited(sample_ids, labels, asked["limit"]),
+            "environment": environment(load_plugins().versions()),
+            "replayed_from": source.run_id,
+        }
+    )

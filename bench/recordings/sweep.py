@@ -14,6 +14,7 @@ from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
 from bench.stats.calibration import confidence_error, effort_error, softmax_error
 from bench.stats.metrics import accuracy_interval, predictions, summarize
+from bench.store.documents import Identity, Strategy
 from bench.store.folder import asked_records, read_manifest
 from bench.store.records import Record, make_record
 
@@ -87,7 +88,7 @@ def sweep(
         for records, (*_, strategy) in zip(decided, prepared, strict=True):
             records.append(make_record(decide(sample, tables, strategy, recording.problem), 0.0))
     rows = [
-        _row(recording, {"name": name, "version": version, "params": parameters}, records)
+        _row(recording, Strategy(name=name, version=version, params=parameters), records)
         | agreement(predictions(records), np.array(exhaustive))
         for (name, version, parameters, _), records in zip(prepared, decided, strict=True)
     ]
@@ -96,15 +97,13 @@ def sweep(
     return rows
 
 
-def _row(
-    recording: Recording, strategy: Mapping[str, Any], records: Sequence[Record]
-) -> dict[str, Any]:
+def _row(recording: Recording, strategy: Strategy, records: Sequence[Record]) -> dict[str, Any]:
     source = recording.manifest
-    manifest = {**source, "run_id": None, "strategy": strategy, "replayed_from": source["run_id"]}
-    summary = summarize(manifest, records, total_seconds=0.0, peak_memory=None)
-    summary["cost"].update(total_seconds=None)
+    manifest = source.model_copy(update={"strategy": strategy, "replayed_from": source.run_id})
+    summary = summarize(manifest, records, total_seconds=None, peak_memory=None)
     return {
-        **summary,
+        **summary.plain(),
+        "run_id": None,  # nothing is stored
         "results_dir": None,
         "ece": confidence_error(records),
         "ece_evaluations": effort_error(records),
@@ -143,11 +142,11 @@ def self_agreement(path: Path, against: Path) -> dict[str, Any]:
             did not evaluate as many cells an image.
     """
     manifests = read_manifest(path), read_manifest(against)
-    kinds = [_without_noise(manifest["identity"]) for manifest in manifests]
+    kinds = [_without_noise(manifest.identity) for manifest in manifests]
     if kinds[0] != kinds[1]:
         differing = sorted(k for k in kinds[0] if kinds[0][k] != kinds[1].get(k))
         raise UserError(f"--against {against}: it differs in {', '.join(differing)}, not the seed.")
-    if manifests[0]["identity"] == manifests[1]["identity"]:
+    if manifests[0].identity == manifests[1].identity:
         raise UserError(f"--against {against}: it has the same noise; run it with another --seed.")
     one, other = (
         {r["sample_id"]: r for r in asked_records(where, manifest)}
@@ -160,13 +159,18 @@ def self_agreement(path: Path, against: Path) -> dict[str, Any]:
     if not shared:
         raise UserError(f"--against {against}: the two runs share no image.")
     pairs = [predictions([run[i] for i in shared]) for run in (one, other)]
-    return {**agreement(*pairs), "n_samples": len(shared), "against": manifests[1]["run_id"]}
+    return {**agreement(*pairs), "n_samples": len(shared), "against": manifests[1].run_id}
 
 
-def _without_noise(identity: Mapping[str, Any]) -> dict[str, Any]:
-    scoring = {key: value for key, value in identity["scoring"].items() if key != "noise"}
-    draws = identity["strategy"]["params"]["draws"]
-    return {**identity, "seed": None, "scoring": scoring, "strategy": f"{draws} draws"}
+def _without_noise(identity: Identity) -> dict[str, Any]:
+    """Return what decides a run's decisions, but for the noise; of the strategy, its draws."""
+    scoring = identity.scoring.model_copy(update={"noise": None})
+    return {
+        **identity.plain(),
+        "seed": None,
+        "scoring": scoring.plain(),
+        "strategy": identity.strategy.params.get("draws"),
+    }
 
 
 def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, file: Path) -> None:

@@ -126,24 +126,23 @@ def letters(position: int) -> str:
 def row_of(run: RunData, anchor: str) -> Row:
     """Return a run's row."""
     summary = run.summary
-    data, metrics, cost = summary["dataset"], summary["metrics"], summary["cost"]
-    rate = cost["images_per_second"]
-    low, high = metrics["accuracy_ci95"]
+    data, metrics = summary.dataset, summary.metrics
+    rate = summary.cost.images_per_second
     return Row(
         kind=run.kind,
-        dataset=data["name"],
-        version=data["version"],
-        split=data["split"],
-        backbone=summary["backbone"]["name"],
-        trained_on=summary["backbone"]["trained_on"],
-        strategy=summary["strategy"]["name"],
-        params=assignments(summary["strategy"]["params"]),
-        accuracy=metrics["accuracy"],
-        interval=(low, high),
-        f1=metrics["f1_weighted"],
+        dataset=data.name,
+        version=data.version,
+        split=data.split,
+        backbone=summary.backbone.name,
+        trained_on=summary.backbone.trained_on,
+        strategy=summary.strategy.name,
+        params=assignments(summary.strategy.params),
+        accuracy=metrics.accuracy,
+        interval=metrics.accuracy_ci95,
+        f1=metrics.f1_weighted,
         evaluations=run.evaluations,
         seconds=1 / rate if rate else None,
-        n=data["n_samples"],
+        n=data.n_samples,
         marks=run.marks,
         source=f"run {run.run_id}",
         anchor=anchor,

@@ -128,7 +128,7 @@ def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
         return None
     records = {r["sample_id"]: r for r in run.records if r["error"] is None}
     chosen = limited(list(records), [r["label"] for r in records.values()], most)
-    classes = np.array([index for _, index in run.manifest["prompts"]], dtype=np.int64)
+    classes = np.array([index for _, index in run.manifest.prompts], dtype=np.int64)
     pairs, steps = [], []
     for sample_id in chosen:
         try:

@@ -96,13 +96,13 @@ class Images:
         return {i: Sample(i, rows[row_of[i]]["label"], rows[row_of[i]]["image"]) for i in found}
 
     def _split(self, run: RunData) -> tuple[Any, dict[str, int]]:
-        config, data = run.manifest["config"], run.manifest["dataset"]
-        folder = self._data_dirs.get(data["name"], self._data_dirs.get(""))
-        key = (config["dataset"], config.get("split") or data["split"], folder)
+        config, data = run.manifest.config, run.manifest.dataset
+        folder = self._data_dirs.get(data.name, self._data_dirs.get(""))
+        key = (config.dataset, config.split or data.split, folder)
         if folder is None:
-            key = (*key[:2], config.get("data_dir"))
+            key = (*key[:2], config.data_dir)
         if key not in self._loaded:
-            self._loaded[key] = self._load(key[0], config.get("split"), key[2])
+            self._loaded[key] = self._load(key[0], config.split, key[2])
         loaded = self._loaded[key]
         if isinstance(loaded, UserError):
             raise loaded

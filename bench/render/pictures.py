@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,6 +19,7 @@ from bench.render.confusion import ALL, MOST, most_confused
 from bench.running.resolve import resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
+from bench.store.documents import Manifest, Summary
 from bench.store.folder import asked_records, read_manifest, read_summary
 from bench.store.records import Record
 
@@ -68,16 +68,16 @@ def _one_of_each(records: Sequence[Record], most: int) -> list[Record]:
 
 def draw_confusion(
     records: Sequence[Record],
-    manifest: Mapping[str, Any],
-    summary: Mapping[str, Any] | None,
+    manifest: Manifest,
+    summary: Summary | None,
     path: Path,
 ) -> Path:
     """Draw the confusion matrix: rows are the true classes; of many, the most confused ones."""
-    whole = confusion(records, len(manifest["classes"]))
+    whole = confusion(records, len(manifest.classes))
     shown = np.arange(len(whole)) if len(whole) <= ALL else most_confused(whole)
     matrix = whole[np.ix_(shown, shown)]
     shares = matrix / whole[shown].sum(axis=1, keepdims=True).clip(min=1)
-    names = [short(manifest["classes"][index]) for index in shown]
+    names = [short(manifest.classes[index]) for index in shown]
     cell, size = (0.42, 10) if len(shown) <= MOST else (0.2, 6)  # inches, points
     side = max(5.0, cell * len(shown) + 2.5)
     with _plain_text():
@@ -103,16 +103,15 @@ def draw_confusion(
     return path
 
 
-def _title(
-    n: int, shown: int, manifest: Mapping[str, Any], summary: Mapping[str, Any] | None, width: int
-) -> str:
+def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, width: int) -> str:
     """Return a picture's title, in lines of about `width` characters that break between words."""
-    names = " · ".join(manifest[key]["name"] for key in ("dataset", "backbone", "strategy"))
+    parts = manifest.dataset, manifest.backbone, manifest.strategy
+    names = " · ".join(part.name for part in parts)
     facts = f"{n:,} images"
     if summary:
-        facts += f", accuracy {summary['metrics']['accuracy']:.3f}"
-    if shown < len(manifest["classes"]):
-        facts += f"; the {shown} most confused of {len(manifest['classes']):,} classes"
+        facts += f", accuracy {summary.metrics.accuracy:.3f}"
+    if shown < len(manifest.classes):
+        facts += f"; the {shown} most confused of {len(manifest.classes):,} classes"
     lines = (wrap(visible(line), width, break_long_words=False) for line in (names, facts))
     return "\n".join(line for part in lines for line in part)
 
@@ -133,13 +132,13 @@ def _plain_text() -> Iterator[None]:
         yield
 
 
-def draw_examples(records: Sequence[Record], manifest: Mapping[str, Any], path: Path) -> Path:
+def draw_examples(records: Sequence[Record], manifest: Manifest, path: Path) -> Path:
     """Draw images with their true and predicted class.
 
     Raises:
         UserError: the data cannot be had.
     """
-    config = RunConfig(**manifest["config"])
+    config = RunConfig(**manifest.config.plain())
     config, spec = resolve_dataset(config, load_plugins())
     split = load_split(spec, config.split, config.data_dir)
     columns = 4
@@ -155,7 +154,7 @@ def draw_examples(records: Sequence[Record], manifest: Mapping[str, Any], path: 
             axes.imshow(image, cmap="gray" if image.mode == "L" else None)
             true, said = record["label"], record["prediction"]
             axes.set_title(
-                f"{short(manifest['classes'][true])}\n→ {short(manifest['classes'][said])}",
+                f"{short(manifest.classes[true])}\n→ {short(manifest.classes[said or 0])}",
                 fontsize=9,
                 color="tab:green" if true == said else "tab:red",
             )

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.formats import drawn
-from bench.boards.leaderboard import EQUIVALENTS
 from bench.boards.text import visible
 from bench.errors import UserError
 from bench.running.resolve import UNKNOWN
 from bench.stats.metrics import labels, predictions, summarize
-from bench.store.folder import asked_records, draw_plan, read_manifest, read_summary
+from bench.store.documents import Manifest, Summary
+from bench.store.folder import asked_records, read_manifest, read_summary
 from bench.store.records import Record
 
 
@@ -34,20 +34,20 @@ class RunData:
     """
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     records: list[Record]
-    summary: dict[str, Any]
+    summary: Summary
     complete: bool
 
     @property
     def run_id(self) -> str:
         """The run's id."""
-        return str(self.manifest["run_id"])
+        return self.manifest.run_id
 
     @property
     def classes(self) -> list[str]:
         """The class names, in label order, as they can be written into a figure."""
-        return [visible(name) for name in self.manifest["classes"]]
+        return [visible(name) for name in self.manifest.classes]
 
     @cached_property
     def true(self) -> NDArray[np.int64]:
@@ -62,24 +62,24 @@ class RunData:
     @property
     def evaluations(self) -> float:
         """Evaluation equivalents an image: a gradient counts as what it cost."""
-        cost = self.summary["cost"]
-        return float(cost.get(EQUIVALENTS, cost["evaluations_per_image"]))
+        return self.summary.cost.equivalents_per_image
 
     @property
     def marks(self) -> list[tuple[str, str]]:
         """What tells the result apart; see `marks`."""
-        trained_on = self.summary["backbone"]["trained_on"]
-        return marks(self.kind, trained_on, self.summary["dataset"], draw_plan(self.manifest))
+        data, plan = self.summary.dataset, self.manifest.identity.scoring.draw_plan
+        counts = {"n_samples": data.n_samples, "n_total": data.n_total}
+        return marks(self.kind, self.summary.backbone.trained_on, counts, plan)
 
     @property
     def kind(self) -> str:
         """measured, subset, replayed or incomplete: what may be ranked beside what."""
         if not self.complete:
             return "incomplete"
-        if "replayed_from" in self.summary:
+        if self.summary.replayed_from:
             return "replayed"
-        data = self.summary["dataset"]
-        return "measured" if data["n_samples"] == data["n_total"] else "subset"
+        data = self.summary.dataset
+        return "measured" if data.n_samples == data.n_total else "subset"
 
 
 def read_run(path: Path) -> RunData:

@@ -13,7 +13,8 @@ from bench.boards.formats import assignments, drawn, provenance
 from bench.render.console import console
 from bench.stats.metrics import worst_confusions
 from bench.store.decisions import read_decisions
-from bench.store.folder import draw_plan, read_manifest, read_records, read_summary
+from bench.store.documents import Cost, Manifest
+from bench.store.folder import read_manifest, read_records, read_summary
 
 
 def table(
@@ -50,38 +51,38 @@ def print_run(path: str | Path, resumed: str | None = None) -> None:
     decided = read_decisions(path, manifest)
     if resumed == "complete":
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
-    terminal.print(manifest["run_id"], style="bold")
+    terminal.print(manifest.run_id, style="bold")
     terminal.print(_description(manifest, len(decided)))
     if summary is None:
         terminal.print(
-            f"Not complete: {len(decided)} of {len(manifest['samples'])} images are decided; the"
+            f"Not complete: {len(decided)} of {len(manifest.samples)} images are decided; the"
             " same `bench run` goes on.",
             style="yellow",
         )
         return
-    if len(decided) != summary["dataset"]["n_samples"]:
+    if len(decided) != summary.dataset.n_samples:
         terminal.print(
-            f"A larger run is under way: {len(decided)} of {len(manifest['samples'])} images are"
-            f" decided. The metrics are of the {summary['dataset']['n_samples']} before.",
+            f"A larger run is under way: {len(decided)} of {len(manifest.samples)} images are"
+            f" decided. The metrics are of the {summary.dataset.n_samples} before.",
             style="yellow",
         )
-    values = summary["metrics"]
-    low, high = values["accuracy_ci95"]
-    rows = [["accuracy", f"{values['accuracy']:.4f}  (95 % interval {low:.4f} – {high:.4f})"]]
+    low, high = summary.metrics.accuracy_ci95
+    accuracy = f"{summary.metrics.accuracy:.4f}  (95 % interval {low:.4f} – {high:.4f})"
+    rows = [["accuracy", accuracy]]
     rows += [
-        [name.replace("_", " "), f"{values[name]:.4f}"]
-        for name in values
-        if not name.startswith("accuracy")
+        [name.replace("_", " "), f"{value:.4f}"]
+        for name, value in summary.metrics
+        if isinstance(value, float) and name != "accuracy"
     ]
     table(["metric", "value"], rows)
-    confusions = worst_confusions(decided, manifest["classes"])
+    confusions = worst_confusions(decided, manifest.classes)
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
-    _print_cost(summary["cost"])
-    if summary["failed_samples"]:
+    _print_cost(summary.cost)
+    if summary.failed_samples:
         sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()
         terminal.print(
-            f"{summary['failed_samples']} images failed and count as wrong, such as"
+            f"{summary.failed_samples} images failed and count as wrong, such as"
             f" {sample_id}: {read_records(path)[sample_id]['error']}",
             style="yellow",
         )
@@ -90,15 +91,16 @@ def print_run(path: str | Path, resumed: str | None = None) -> None:
         terminal.print(f"Picture: {picture}", soft_wrap=True)
 
 
-def _description(manifest: Mapping[str, Any], decided: int) -> str:
-    dataset, backbone, strategy = (manifest[k] for k in ("dataset", "backbone", "strategy"))
+def _description(manifest: Manifest, decided: int) -> str:
+    dataset, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
+    source = manifest.replayed_from
     return (
-        f"{dataset['name']}/{dataset['split']}: {decided} of {dataset['n_total']} images,"
-        f" {len(manifest['classes'])} classes · {backbone['name']}"
-        f" ({provenance(backbone['trained_on'])}, {backbone['dtype']})"
-        f" · {strategy['name']} {assignments(strategy['params'])}"
-        + "".join(f" · {note}" for note in drawn(draw_plan(manifest)))
-        + (f" · replayed from {manifest['replayed_from']}" if "replayed_from" in manifest else "")
+        f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} images,"
+        f" {len(manifest.classes)} classes · {backbone.name}"
+        f" ({provenance(backbone.trained_on)}, {backbone.dtype})"
+        f" · {strategy.name} {assignments(strategy.params)}"
+        + "".join(f" · {note}" for note in drawn(manifest.identity.scoring.draw_plan))
+        + (f" · replayed from {source}" if source else "")
     )
 
 
@@ -133,17 +135,18 @@ def print_statistics(found: Mapping[str, Any]) -> None:
         )
 
 
-def _print_cost(cost: Mapping[str, Any]) -> None:
-    rate = cost["images_per_second"]
-    text = f"Cost: {cost['evaluations_per_image']:,.1f} evaluations an image"
-    if cost.get("linearisations"):
+def _print_cost(cost: Cost) -> None:
+    text = f"Cost: {cost.evaluations_per_image:,.1f} evaluations per image"
+    if cost.linearisations:
         text = (
-            f"Cost: {cost['evaluation_equivalents_per_image']:,.1f} evaluation equivalents an image"
-            f" ({cost['evaluations']:,} evaluations, {cost['linearisations']:,} linearisations)"
+            f"Cost: {cost.equivalents_per_image:,.1f} evaluation equivalents per image"
+            f" ({cost.evaluations:,} evaluations, {cost.linearisations:,} linearisations)"
         )
-    if rate:
-        text += f", {cost['seconds']:,.1f} s scoring ({rate:.2f} images/s)"
-    console().print(f"{text}, {cost['total_seconds']:,.1f} s in all")
+    if cost.seconds is not None and cost.images_per_second:
+        text += f", {cost.seconds:,.1f} s scoring ({cost.images_per_second:.2f} images/s)"
+    if cost.total_seconds is not None:
+        text += f", {cost.total_seconds:,.1f} s in all"
+    console().print(text)
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from bench.machine.environment import peak_memory
 from bench.machine.speed import remember_speed
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
+from bench.store.documents import Manifest, Summary
 from bench.store.folder import RunFolder, completed
 from bench.store.records import make_record
 
@@ -24,7 +25,7 @@ class Executable(Protocol):
     """What `execute` needs of a run, whether a model or a recording answers."""
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What the run is."""
 
     @property
@@ -71,16 +72,15 @@ def execute(run: Executable) -> dict[str, Any]:
     """
     manifest, path = run.manifest, run.folder
     if not run.fresh and (earlier := completed(path, manifest, run.save_errors)):
-        return {**earlier, "results_dir": str(path.resolve()), "resumed": "complete"}
+        return {**earlier.plain(), "results_dir": str(path.resolve()), "resumed": "complete"}
     run.check()
     with RunFolder(path, manifest, run.fresh) as folder:
         outstanding = folder.outstanding(run.save_errors)
         engine = run.open_engine()
         listeners = load_plugins().manager
-        total = len(folder.manifest["samples"])
-        tell(
-            listeners, "run_started", manifest=manifest, done=total - len(outstanding), total=total
-        )
+        total = len(folder.manifest.samples)
+        done = total - len(outstanding)
+        tell(listeners, "run_started", manifest=manifest.plain(), done=done, total=total)
         for decided, seconds in _timed(engine.score(run.samples(outstanding), run.strategy)):
             record = make_record(decided, seconds if run.timed else 0.0)
             folder.append(record, decided if run.save_errors else None, engine.problem.timesteps)
@@ -91,18 +91,18 @@ def execute(run: Executable) -> dict[str, Any]:
             total_seconds=time.perf_counter() - run.started,
             peak_memory=peak_memory(),
         )
-        summary["results_dir"] = str(path.resolve())
+        summary = summary.model_copy(update={"results_dir": str(path.resolve())})
         folder.finish(summary)
         _remember_speed(engine, summary)
-        tell(listeners, "run_finished", summary=summary)
-    return summary
+        tell(listeners, "run_finished", summary=summary.plain())
+    return summary.plain()
 
 
-def _remember_speed(engine: Engine, summary: Mapping[str, Any]) -> None:
-    cost, backbone = summary["cost"], summary["backbone"]
-    if engine.device and cost["seconds"] > 1:
-        speed = cost["evaluation_equivalents"] / cost["seconds"]
-        remember_speed(backbone["name"], engine.device, backbone["dtype"], speed)
+def _remember_speed(engine: Engine, summary: Summary) -> None:
+    cost, backbone = summary.cost, summary.backbone
+    if engine.device and cost.seconds and cost.seconds > 1:
+        speed = cost.equivalents_per_image * summary.dataset.n_samples / cost.seconds
+        remember_speed(backbone.name, engine.device, backbone.dtype, speed)
 
 
 def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:

@@ -16,76 +16,87 @@ from bench.machine.environment import environment
 from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.store import identity as ids
-from bench.store.folder import MANIFEST_FORMAT
+from bench.store.documents import (
+    FORMAT,
+    Backbone,
+    BackboneIdentity,
+    Data,
+    DataIdentity,
+    Identity,
+    Manifest,
+    Scoring,
+    Settings,
+    Strategy,
+)
 
 
 def make_manifest(
     resolved: Resolved, split: Split, prompts: Prompts, weights: Weights | None
-) -> dict[str, Any]:
+) -> Manifest:
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
-    scoring: dict[str, Any] = {}
+    scoring = Scoring()
     if resolved.backbone.scorer == "denoiser":
-        scoring = {
-            "loss": config.loss,
-            "space": config.space,
-            "draw_plan": str(resolved.plan),
-            "noise": f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
-        }
-    strategy = {
-        "name": resolved.strategy_spec.name,
-        "version": resolved.strategy_spec.version,
-        "params": dict(resolved.strategy_parameters),
-    }
-    identity = {
-        "version": ids.IDENTITY_VERSION,
-        "dataset": {
-            "name": resolved.dataset.name,
-            "version": split.version,
-            "split": split.split,
-            "fingerprint": split.fingerprint,
-        },
-        "prompts": ids.digest({"texts": prompts.texts, "classes": prompts.class_of_prompt}),
-        "backbone": {
-            "name": resolved.backbone.name,
-            "version": resolved.backbone.version,
-            "weights": weights.fingerprint if weights else None,
-            "dtype": config.dtype,
-            "parameters": dict(resolved.backbone_parameters),
+        scoring = Scoring(
+            loss=config.loss,
+            space=config.space,
+            draw_plan=str(resolved.plan),
+            noise=f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
+        )
+    strategy = Strategy(
+        name=resolved.strategy_spec.name,
+        version=resolved.strategy_spec.version,
+        params=dict(resolved.strategy_parameters),
+    )
+    identity = Identity(
+        version=ids.IDENTITY_VERSION,
+        dataset=DataIdentity(
+            name=resolved.dataset.name,
+            version=split.version,
+            split=split.split,
+            fingerprint=split.fingerprint,
+        ),
+        prompts=ids.digest({"texts": prompts.texts, "classes": prompts.class_of_prompt}),
+        backbone=BackboneIdentity(
+            name=resolved.backbone.name,
+            version=resolved.backbone.version,
+            weights=weights.fingerprint if weights else None,
+            dtype=config.dtype,
+            parameters=dict(resolved.backbone_parameters),
             **_rounding(config),
-        },
-        "scoring": scoring,
-        "strategy": strategy,
-        "seed": config.seed,
-    }
-    return {
-        "format": MANIFEST_FORMAT,
-        "run_id": ids.run_id(
+        ),
+        scoring=scoring,
+        strategy=strategy,
+        seed=config.seed,
+    )
+    return Manifest(
+        format=FORMAT,
+        run_id=ids.run_id(
             split.name, resolved.backbone_name, resolved.strategy_spec.name, identity
         ),
-        "identity": identity,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": config.model_dump(),
-        "dataset": {
-            "name": split.name,
-            "version": split.version,
-            "split": split.split,
-            "n_total": len(split.sample_ids),
-        },
-        "backbone": {
-            "name": resolved.backbone_name,
-            "version": resolved.backbone.version,
-            "weights": weights.location if weights else None,
-            "revision": weights.revision if weights else None,
-            "dtype": config.dtype,
-            "trained_on": resolved.trained_on,
-        },
-        "strategy": strategy,
-        "classes": list(split.classes),
-        "prompts": [list(row) for row in zip(prompts.texts, prompts.class_of_prompt, strict=True)],
-        "samples": limited(split.sample_ids, split.labels, config.limit),
-        "environment": environment(load_plugins().versions()),
-    }
+        identity=identity,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=Settings(**config.model_dump()),
+        dataset=Data(
+            name=split.name,
+            version=split.version,
+            split=split.split,
+            n_total=len(split.sample_ids),
+        ),
+        backbone=Backbone(
+            name=resolved.backbone_name,
+            version=resolved.backbone.version,
+            weights=weights.location if weights else None,
+            revision=weights.revision if weights else None,
+            dtype=config.dtype,
+            trained_on=resolved.trained_on,
+        ),
+        strategy=strategy,
+        classes=list(split.classes),
+        prompts=list(zip(prompts.texts, prompts.class_of_prompt, strict=True)),
+        samples=limited(split.sample_ids, split.labels, config.limit),
+        environment=environment(load_plugins().versions()),
+    )
 
 
 def _rounding(config: RunConfig) -> dict[str, Any]:

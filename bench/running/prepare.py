@@ -12,7 +12,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
 from bench.contracts.specs import DatasetSpec
 from bench.contracts.strategy import Strategy
-from bench.errors import AbsentError
+from bench.errors import AbsentError, UserError
 from bench.inputs.data import Split, load_rows, load_split
 from bench.inputs.prompts import Prompts, from_file, from_template
 from bench.inputs.weights import Weights
@@ -22,6 +22,7 @@ from bench.running.engines import open_engine
 from bench.running.manifest import make_manifest
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig
+from bench.store.documents import Manifest
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Prepared:
         prompts: its prompts.
         weights: where they are; None where the backbone needs none, or they are absent.
         split: the images; None where only classes and prompts were asked for.
-        manifest: what the run is; empty without the images or the weights.
+        described: what the run is; None without the images or the weights.
         absent: why it cannot be executed on this machine as it is; empty where it can.
         started: when preparing began, on `time.perf_counter`'s clock.
     """
@@ -44,7 +45,7 @@ class Prepared:
     prompts: Prompts
     weights: Weights | None
     split: Split | None
-    manifest: dict[str, Any]
+    described: Manifest | None
     absent: tuple[str, ...]
     started: float
 
@@ -71,14 +72,25 @@ class Prepared:
         return self.config.save_errors
 
     @property
+    def manifest(self) -> Manifest:
+        """What the run is.
+
+        Raises:
+            UserError: it was prepared without its images, or its weights are absent.
+        """
+        if self.described is None:
+            raise UserError(self.absent[0] if self.absent else "Prepared without images.")
+        return self.described
+
+    @property
     def folder(self) -> Path:
         """Where the run is stored."""
-        return Path(self.config.results, self.manifest["run_id"])
+        return Path(self.config.results, self.manifest.run_id)
 
     @property
     def sample_ids(self) -> list[str]:
         """The images asked for."""
-        return list(self.manifest["samples"])
+        return self.manifest.samples
 
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the images with these ids, one at a time."""
@@ -117,7 +129,7 @@ def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool 
         weights = find_weights(resolved)
     except AbsentError as error:
         weights, absent = None, (str(error),)
-    manifest: dict[str, Any] = {}
+    manifest = None
     if split and not absent:
         manifest = make_manifest(resolved, split, prompts, weights)
     return Prepared(resolved, classes, prompts, weights, split, manifest, absent, started)

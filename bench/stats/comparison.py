@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bench.errors import UserError
 from bench.stats.metrics import accuracy_interval
 from bench.store.decisions import Decisions, read_decisions
+from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
 
 RESAMPLES = 10_000
@@ -43,7 +44,7 @@ def compare(path_a: Path, path_b: Path, seed: int = 0) -> dict[str, Any]:
     check_comparable(*manifests)
     a, b = (read_decisions(p, m) for p, m in zip((path_a, path_b), manifests, strict=True))
     rows_a, rows_b = shared_rows(a, b)
-    names = [m["run_id"] for m in manifests]
+    names = [m.run_id for m in manifests]
     if not len(rows_a):
         raise UserError(f"{names[0]} and {names[1]} share no decided sample.")
     labels = a.labels[rows_a]
@@ -64,35 +65,38 @@ def compare(path_a: Path, path_b: Path, seed: int = 0) -> dict[str, Any]:
         "regression": significant and outcome["difference"] < 0,
         "agreement": same / n,
         "agreement_ci95": list(accuracy_interval(same, n)),
-        "per_class": class_differences(labels, right_a, right_b, manifests[0]["classes"]),
+        "per_class": class_differences(labels, right_a, right_b, manifests[0].classes),
         "cost_ratio": _ratio(a.evaluations[rows_a], b.evaluations[rows_b]),
         "seconds_ratio": None
-        if any("replayed_from" in m for m in manifests)
+        if any(m.replayed_from for m in manifests)
         else _ratio(a.seconds[rows_a], b.seconds[rows_b]),
         "settings": differing_settings(*manifests),
         "warnings": _warnings(manifests, (a, b), n),
     }
 
 
-def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+def check_comparable(a: Manifest, b: Manifest) -> None:
     """Refuse runs whose samples or classes are not the same things.
 
     Raises:
         UserError: dataset, version, split or classes differ; the message says which.
     """
-    kinds = (("name", "dataset"), ("version", "version of the dataset"), ("split", "split"))
-    for key, words in kinds:
-        if a["dataset"][key] != b["dataset"][key]:
+    kinds = (
+        ("dataset", a.dataset.name, b.dataset.name),
+        ("version of the dataset", a.dataset.version, b.dataset.version),
+        ("split", a.dataset.split, b.dataset.split),
+    )
+    for words, has_a, has_b in kinds:
+        if has_a != has_b:
             raise UserError(
-                f"These runs do not compare, the {words} differs: {a['run_id']} has"
-                f" {a['dataset'][key]!r}, {b['run_id']} has {b['dataset'][key]!r}."
+                f"These runs do not compare, the {words} differs: {a.run_id} has"
+                f" {has_a!r}, {b.run_id} has {has_b!r}."
             )
-    if a["classes"] != b["classes"]:
-        odd = sorted(set(a["classes"]) ^ set(b["classes"]))
+    if a.classes != b.classes:
+        odd = sorted(set(a.classes) ^ set(b.classes))
         what = f"only one has {odd[0]!r}" if odd else "their order differs"
         raise UserError(
-            f"These runs do not compare, the classes of {a['run_id']} and {b['run_id']} differ:"
-            f" {what}."
+            f"These runs do not compare, the classes of {a.run_id} and {b.run_id} differ: {what}."
         )
 
 
@@ -179,9 +183,9 @@ def class_differences(
     ]
 
 
-def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
+def differing_settings(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
     """Return what distinguishes the runs' identities: dotted name → [A's value, B's value]."""
-    flat_a, flat_b = (dict(_flat(m["identity"])) for m in (a, b))
+    flat_a, flat_b = (dict(_flat(m.identity.plain())) for m in (a, b))
     names = dict.fromkeys([*flat_a, *flat_b])
     return {
         name: [flat_a.get(name), flat_b.get(name)]
@@ -204,19 +208,17 @@ def _ratio(a: NDArray[Any], b: NDArray[Any]) -> float | None:
     return float(b.sum() / a.sum()) if a.sum() > 0 and b.sum() > 0 else None
 
 
-def _warnings(
-    manifests: Sequence[Mapping[str, Any]], decided: Sequence[Decisions], n: int
-) -> list[str]:
+def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: int) -> list[str]:
     """Return what a reader must know before believing the comparison."""
     said = []
-    prints = [m["identity"]["dataset"]["fingerprint"] for m in manifests]
+    prints = [m.identity.dataset.fingerprint for m in manifests]
     if prints[0] != prints[1]:
         said.append(
             f"The data differs (fingerprint {prints[0][:8]} in A, {prints[1][:8]} in B): samples"
             " are paired by id, but images were added, left out, changed or encoded anew."
         )
     for manifest, own in zip(manifests, decided, strict=True):
-        name, asked = manifest["run_id"], len(manifest["samples"])
+        name, asked = manifest.run_id, len(manifest.samples)
         if len(own) < asked:
             said.append(f"{name} is not complete: {len(own)} of {asked} images are decided.")
         if len(own) > n:
@@ -225,13 +227,13 @@ def _warnings(
             )
         if failed := int(own.failed.sum()):
             said.append(f"{failed} images failed in {name} and count as wrong.")
-    total = manifests[0]["dataset"]["n_total"]
+    total = manifests[0].dataset.n_total
     if n < total:
         said.append(f"This is a subset: {n} of the split's {total} images.")
-    trained = [m["backbone"]["trained_on"] for m in manifests]
+    trained = [m.backbone.trained_on for m in manifests]
     if trained[0] != trained[1]:
         a, b = (f"trained on {t}" if t else "zero-shot" for t in trained)
         said.append(f"Their backbones have seen different data: A is {a}, B is {b}.")
-    if manifests[0]["identity"]["prompts"] != manifests[1]["identity"]["prompts"]:
+    if manifests[0].identity.prompts != manifests[1].identity.prompts:
         said.append("They ask with different prompts.")
     return said

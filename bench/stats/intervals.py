@@ -24,7 +24,7 @@ def statistics(decided: Decided, classes: Sequence[str]) -> dict[str, Any]:
     """
     decided = as_decisions(decided)
     return {
-        "metrics": metrics(decided, len(classes)),
+        "metrics": metrics(decided, len(classes)).plain(),
         "per_class": per_class(decided, classes),
         "confusion": confusion(decided, len(classes)).tolist(),
         "calibration": calibration(decided),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.store.decisions import FAILED, Decided, as_decisions
+from bench.store.documents import Cost, Counted, Manifest, Metrics, Summary
 
 
 def predictions(decided: Decided) -> NDArray[np.int64]:
@@ -29,7 +30,7 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def metrics(decided: Decided, n_classes: int) -> dict[str, Any]:
+def metrics(decided: Decided, n_classes: int) -> Metrics:
     """Return accuracy with its interval, balanced accuracy, precision, recall, F1 and top-5.
 
     Weighted averages are over the classes by their number of true samples; macro ones are plain
@@ -45,18 +46,18 @@ def metrics(decided: Decided, n_classes: int) -> dict[str, Any]:
     seen = support > 0
     correct = int(decided.correct.sum())
     assert decided.in_top5 is not None, "columns without top were read"
-    return {
-        "accuracy": correct / len(decided),
-        "accuracy_ci95": list(accuracy_interval(correct, len(decided))),
-        "balanced_accuracy": float(recall[seen].mean()),
-        "precision_weighted": float(np.average(precision, weights=support)),
-        "recall_weighted": float(np.average(recall, weights=support)),
-        "f1_weighted": float(np.average(f1, weights=support)),
-        "precision_macro": float(precision[seen].mean()),
-        "recall_macro": float(recall[seen].mean()),
-        "f1_macro": float(f1[seen].mean()),
-        "top5_accuracy": float(decided.in_top5.mean()),
-    }
+    return Metrics(
+        accuracy=correct / len(decided),
+        accuracy_ci95=accuracy_interval(correct, len(decided)),
+        balanced_accuracy=float(recall[seen].mean()),
+        precision_weighted=float(np.average(precision, weights=support)),
+        recall_weighted=float(np.average(recall, weights=support)),
+        f1_weighted=float(np.average(f1, weights=support)),
+        precision_macro=float(precision[seen].mean()),
+        recall_macro=float(recall[seen].mean()),
+        f1_macro=float(f1[seen].mean()),
+        top5_accuracy=float(decided.in_top5.mean()),
+    )
 
 
 def per_class(decided: Decided, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -99,10 +100,14 @@ def _by_class(decided: Decided, n_classes: int) -> tuple[NDArray[Any], ...]:
 
 def confusion(decided: Decided, n_classes: int) -> NDArray[np.int64]:
     """Return int64 [true, predicted]: counts; failed samples are in no column."""
+    from sklearn.metrics import confusion_matrix
+
     decided = as_decisions(decided)
-    matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
-    good = decided.predictions != FAILED
-    np.add.at(matrix, (decided.labels[good], decided.predictions[good]), 1)
+    if not len(decided):
+        return np.zeros((n_classes, n_classes), dtype=np.int64)
+    matrix: NDArray[np.int64] = confusion_matrix(
+        decided.labels, decided.predictions, labels=np.arange(n_classes)
+    )
     return matrix
 
 
@@ -117,50 +122,50 @@ def worst_confusions(
     return [(classes[t], classes[p], int(matrix[t, p])) for t, p in pairs if matrix[t, p]]
 
 
-def cost(decided: Decided, total_seconds: float, peak_memory: int | None) -> dict[str, Any]:
-    """Return what the run cost, summed over its parts.
-
-    An evaluation equivalent is the time of one evaluation: one for each evaluation, and for each
-    linearised draw what forward and backward pass took on the device.
-    """
+def cost(decided: Decided, total_seconds: float | None, peak_memory: int | None) -> Cost:
+    """Return what the run cost, summed over its parts; see `bench.store.documents.Cost`."""
     decided = as_decisions(decided)
-    evaluations, seconds = int(decided.evaluations.sum()), float(decided.seconds.sum())
+    n, evaluations, seconds = (
+        len(decided),
+        int(decided.evaluations.sum()),
+        float(decided.seconds.sum()),
+    )
     equivalents = float(decided.equivalents.sum())
-    return {
-        "evaluations": evaluations,
-        "evaluations_per_image": evaluations / len(decided),
-        "linearisations": int(decided.linearisations.sum()),
-        "evaluation_equivalents": equivalents,
-        "evaluation_equivalents_per_image": equivalents / len(decided),
-        "seconds": round(seconds, 3),
-        "images_per_second": len(decided) / seconds if seconds > 0 else None,
-        "total_seconds": round(total_seconds, 3),
-        "peak_memory_bytes": peak_memory,
-    }
+    return Cost(
+        evaluations=evaluations,
+        evaluations_per_image=evaluations / n,
+        linearisations=int(decided.linearisations.sum()),
+        evaluation_equivalents=equivalents,
+        evaluation_equivalents_per_image=equivalents / n,
+        seconds=round(seconds, 3),
+        images_per_second=n / seconds if seconds > 0 else None,
+        total_seconds=None if total_seconds is None else round(total_seconds, 3),
+        peak_memory_bytes=peak_memory,
+    )
 
 
 def summarize(
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     decided: Decided,
-    total_seconds: float,
+    total_seconds: float | None,
     peak_memory: int | None,
-) -> dict[str, Any]:
-    """Return a run's summary, the object that `bench run --json` prints (but for its folder)."""
+) -> Summary:
+    """Return a run's summary."""
     decided = as_decisions(decided)
     failed = int(decided.failed.sum())
     costs = cost(decided, total_seconds, peak_memory)
     replayed = {}
-    if "replayed_from" in manifest:  # no model ran: its time is not known
-        replayed = {"replayed_from": manifest["replayed_from"]}
-        costs.update(seconds=None, images_per_second=None)
-    return {
-        "run_id": manifest["run_id"],
-        "status": "complete" if not failed else "failed_samples",
-        "dataset": {**manifest["dataset"], "n_samples": len(decided)},
-        "backbone": manifest["backbone"],
-        "strategy": manifest["strategy"],
-        "metrics": metrics(decided, len(manifest["classes"])),
-        "cost": costs,
-        "failed_samples": failed,
+    if manifest.replayed_from is not None:  # no model ran: its time is not known
+        replayed = {"replayed_from": manifest.replayed_from}
+        costs = costs.model_copy(update={"seconds": None, "images_per_second": None})
+    return Summary(
+        run_id=manifest.run_id,
+        status="complete" if not failed else "failed_samples",
+        dataset=Counted(**manifest.dataset.plain(), n_samples=len(decided)),
+        backbone=manifest.backbone,
+        strategy=manifest.strategy,
+        metrics=metrics(decided, len(manifest.classes)),
+        cost=costs,
+        failed_samples=failed,
         **replayed,
-    }
+    )

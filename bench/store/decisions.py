@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.store.documents import Manifest
 from bench.store.journal import read_journal
 from bench.store.records import Record, is_record
 
@@ -63,7 +64,7 @@ class Decisions:
 Decided = Decisions | Sequence[Record]  # what the analysis takes
 
 
-def read_decisions(path: Path, manifest: Mapping[str, Any], top: bool = False) -> Decisions:
+def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisions:
     """Read what became of the samples that a run's manifest asks for, in its order.
 
     Args:
@@ -74,8 +75,8 @@ def read_decisions(path: Path, manifest: Mapping[str, Any], top: bool = False) -
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = read_table(path / "samples.jsonl", len(manifest["classes"]), top)
-    row = pc.index_in(pa.array(manifest["samples"], pa.string()), value_set=table["sample_id"])
+    table = read_table(path / "samples.jsonl", len(manifest.classes), top)
+    row = pc.index_in(pa.array(manifest.samples, pa.string()), value_set=table["sample_id"])
     return _from_table(table.take(row.drop_null()))
 
 

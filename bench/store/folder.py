@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
@@ -18,12 +20,14 @@ from bench.errors import StoreError, UserError
 from bench.machine.cache import write_atomically
 from bench.store.cells import has_cells, write_cells
 from bench.store.decisions import read_table
+from bench.store.documents import FORMAT, Manifest, Summary, first_problem, migrated
+from bench.store.files import read_json, regular_file
 from bench.store.first_order import write_first_order
 from bench.store.identity import digest
 from bench.store.journal import Journal, has_id, read_journal
 from bench.store.records import Record, is_record
 
-MANIFEST_FORMAT = 1
+MANIFEST, SUMMARY, JOURNAL = "manifest.json", "summary.json", "samples.jsonl"
 
 
 class RunFolder:
@@ -38,9 +42,9 @@ class RunFolder:
         UserError: the folder cannot be written, is in use, or holds something else.
     """
 
-    def __init__(self, path: Path, manifest: Mapping[str, Any], fresh: bool = False) -> None:
+    def __init__(self, path: Path, manifest: Manifest, fresh: bool = False) -> None:
         self.path = path
-        self.manifest = json.loads(json.dumps(manifest))  # as it will be read back
+        self.manifest = manifest
         self._lock = FileLock(path / ".lock")
         self._fresh = fresh
 
@@ -51,7 +55,8 @@ class RunFolder:
             if self._fresh:
                 self._empty()
             self._adopt_manifest()
-            self._journal = Journal(self.path / "samples.jsonl")
+            regular_file(self.path, JOURNAL)  # refuses a link that leads out
+            self._journal = Journal(self.path / JOURNAL)
         except Timeout:
             raise UserError(
                 f"Another process is writing {self.path}. Wait for it, or give this run another"
@@ -75,23 +80,24 @@ class RunFolder:
         self._lock.release()
 
     def _empty(self) -> None:
-        for name in ("summary.json", "samples.jsonl", "manifest.json"):
+        for name in (SUMMARY, JOURNAL, MANIFEST):
             (self.path / name).unlink(missing_ok=True)
         for name in ("errors", "first_order"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _adopt_manifest(self) -> None:
         """Go on with the run that is there; its samples and those asked for now are all asked."""
-        if (self.path / "manifest.json").is_file():
+        if os.path.lexists(self.path / MANIFEST):
             earlier = read_manifest(self.path)
-            if earlier["identity"] != self.manifest["identity"]:
+            if digest(earlier.identity) != digest(self.manifest.identity):
                 raise UserError(
                     f"{self.path} holds another run. Move it away, or use --fresh to replace it."
                 )
-            asked = dict.fromkeys([*earlier["samples"], *self.manifest["samples"]])
-            self.manifest["samples"] = list(asked)
-            self.manifest["created"] = earlier["created"]
-        write_atomically(self.path / "manifest.json", to_json(self.manifest))
+            asked = list(dict.fromkeys([*earlier.samples, *self.manifest.samples]))
+            self.manifest = self.manifest.model_copy(
+                update={"samples": asked, "created": earlier.created}
+            )
+        write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
 
     def outstanding(self, save_errors: bool) -> list[str]:
         """Return the samples asked for that lack a good line, or a part of the errors if wanted."""
@@ -112,14 +118,14 @@ class RunFolder:
                 write_cells(self.path / "errors", name, decided.cells, timesteps)
             self._journal.append(record)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Summary) -> None:
         """Write the summary, last and atomically.
 
         Raises:
             StoreError: the disk is full or gone; the decisions are kept.
         """
         with self._writing():
-            write_atomically(self.path / "summary.json", to_json(summary))
+            write_atomically(self.path / SUMMARY, to_json(summary.plain()))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -132,54 +138,65 @@ class RunFolder:
             ) from error
 
 
-def completed(path: Path, manifest: Mapping[str, Any], save_errors: bool) -> dict[str, Any] | None:
-    """Return the summary of the run in `path` if nothing `manifest` asks for is outstanding."""
-    summary = read_summary(path)
-    if summary is None:
+def completed(path: Path, manifest: Manifest, save_errors: bool) -> Summary | None:
+    """Return the summary of the run in `path` if nothing `manifest` asks for is outstanding.
+
+    Raises:
+        UserError: the manifest there is damaged.
+    """
+    if not os.path.lexists(path / MANIFEST):
         return None
     stored = read_manifest(path)
+    try:
+        summary = read_summary(path)
+    except UserError:  # damaged: it is made again from the records
+        return None
     missing = (
-        digest(stored["identity"]) != digest(manifest["identity"])
-        or not set(manifest["samples"]) <= set(stored["samples"])
-        or summary["dataset"]["n_samples"] != len(stored["samples"])
+        summary is None
+        or digest(stored.identity) != digest(manifest.identity)
+        or not set(manifest.samples) <= set(stored.samples)
+        or summary.dataset.n_samples != len(stored.samples)
         or _outstanding(path, stored, save_errors)
     )
     return None if missing else summary
 
 
-def _outstanding(path: Path, manifest: Mapping[str, Any], save_errors: bool) -> list[str]:
-    table = read_table(path / "samples.jsonl", len(manifest["classes"]))
+def _outstanding(path: Path, manifest: Manifest, save_errors: bool) -> list[str]:
+    table = read_table(path / JOURNAL, len(manifest.classes))
     done = set(table.filter(table["error"].is_null())["sample_id"].to_pylist())
     if save_errors:
         done = {i for i in done if has_cells(path / "errors", i)}
-    return [sample_id for sample_id in manifest["samples"] if sample_id not in done]
+    return [sample_id for sample_id in manifest.samples if sample_id not in done]
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a run's manifest.
+def read_manifest(path: Path) -> Manifest:
+    """Read a run's manifest, of this format or an earlier one.
 
     Raises:
         UserError: there is none, it is damaged, or a newer version of the toolkit wrote it.
     """
-    file = path / "manifest.json"
+    file = path / MANIFEST
+    if not os.path.lexists(file):
+        raise UserError(f"{path} is not a run: it has no {MANIFEST}.")
+    advice = (
+        f"Its {JOURNAL} is not touched: delete the manifest, and the `bench run` that made it"
+        " writes it again and keeps what was decided."
+    )
     try:
-        manifest = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not a run: it has no manifest.json.") from None
-    except (ValueError, OSError) as error:
+        raw = read_json(path, MANIFEST)
+    except UserError as error:
+        raise UserError(f"{error} {advice}") from None
+    written = raw.get("format") if isinstance(raw, dict) else None
+    if isinstance(written, int) and written > FORMAT:
         raise UserError(
-            f"{file} cannot be read: {error}.\nIts samples.jsonl is not touched. Delete the"
-            " manifest, and the `bench run` that made it writes it anew and keeps what was decided."
-        ) from None
-    if not isinstance(manifest, dict) or "identity" not in manifest:
-        raise UserError(f"{file} is not a run's manifest.")
-    if manifest.get("format", 0) > MANIFEST_FORMAT:
-        raise UserError(
-            f"{file} was written by a newer version of the toolkit (format {manifest['format']},"
-            f" this one knows {MANIFEST_FORMAT}). Update with: pip install -U"
-            " diffusion-classifier-bench"
+            f"{file} was written by a newer version of the toolkit (format {written}, this one"
+            f" knows {FORMAT}). Update with: pip install -U diffusion-classifier-bench"
         )
-    return manifest
+    try:
+        return Manifest.model_validate(migrated(raw) if isinstance(raw, dict) else raw)
+    except ValidationError as error:
+        said = f"{file} is not a run's manifest: {first_problem(error)}."
+        raise UserError(f"{said} {advice}") from None
 
 
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
@@ -190,28 +207,30 @@ def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
         n_classes: leave out, with a warning, what is no record of a run with so many classes.
     """
     good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
-    return {record["sample_id"]: record for record in read_journal(path / "samples.jsonl", good)}
+    return {record["sample_id"]: record for record in read_journal(path / JOURNAL, good)}
 
 
-def asked_records(path: Path, manifest: Mapping[str, Any]) -> list[Any]:
+def asked_records(path: Path, manifest: Manifest) -> list[Any]:
     """Return the records of the samples asked for, in the order of the manifest."""
-    records = read_records(path, len(manifest["classes"]))
-    return [records[sample_id] for sample_id in manifest["samples"] if sample_id in records]
+    records = read_records(path, len(manifest.classes))
+    return [records[sample_id] for sample_id in manifest.samples if sample_id in records]
 
 
-def draw_plan(manifest: Mapping[str, Any]) -> str | None:
-    """Return the draw plan a run was scored on; None: a classifier, or an older manifest."""
-    plan: str | None = manifest["identity"].get("scoring", {}).get("draw_plan")
-    return plan
+def read_summary(path: Path) -> Summary | None:
+    """Return the summary of a run; None where the run has none yet.
 
-
-def read_summary(path: Path) -> dict[str, Any] | None:
-    """Return the summary of a complete run, or None."""
-    try:
-        summary = json.loads((path / "summary.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    Raises:
+        UserError: it is damaged.
+    """
+    raw = read_json(path, SUMMARY)
+    if raw is None:
         return None
-    return summary if isinstance(summary, dict) else None
+    try:
+        return Summary.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(
+            f"{path / SUMMARY} is not a run's summary: {first_problem(error)}."
+        ) from None
 
 
 def find_run(run: str, results: str) -> Path:

@@ -121,7 +121,7 @@ def test_metrics_by_hand() -> None:
     """Four of class 0 (three right), two of class 1 (one failed, one right)."""
     said = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
     records: Any = [record(str(i), label, p) for i, (label, p) in enumerate(said)]
-    found = metrics(records, 3)
+    found = metrics(records, 3).plain()
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert found["precision_weighted"] == pytest.approx((4 * 1 + 2 * 0.5) / 6)

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers.runs import a_manifest
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Problem, Reply
 from bench.inputs.draws import timestep_grid
 from bench.stats.metrics import summarize
-from bench.store.folder import MANIFEST_FORMAT, RunFolder, read_records, to_json
+from bench.store.folder import RunFolder, read_records, to_json
 from bench.store.records import make_record
 
 N_DRAWS = 20
@@ -47,37 +48,24 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
     n = changes.get("n", len(ids))
     step = len(ids) // n
     draws = np.arange(changes.get("draws", N_DRAWS))
-    strategy = {"name": "full", "version": 1, "params": {"draws": len(draws)}}
-    manifest: dict[str, Any] = {
-        "format": MANIFEST_FORMAT,
-        "run_id": run_id,
-        "identity": {
-            "scoring": {"loss": "l2", "draw_plan": changes.get("draw_plan", "grid")},
-            "seed": 0,
-            "run": run_id,
-        },
-        "created": "2026-01-02T03:04:05+00:00",
-        "config": {
-            "dataset": "folder",
-            "data_dir": str(data),
-            "backbone": "toy",
-            "split": None,
-            "weights": None,
-        },
-        "dataset": {"name": "pictures", "version": 1, "split": "all", "n_total": len(ids)},
-        "backbone": {
-            "name": changes.get("backbone", "toy"),
-            "trained_on": changes.get("trained_on"),
-            "dtype": "float32",
-        },
-        "strategy": strategy,
-        "classes": classes,
-        "prompts": [[f"a photo of {name}", index] for index, name in enumerate(classes)],
-        "samples": ids[::step][:n],
-        "environment": {},
-    }
-    if "replayed_from" in changes:
-        manifest["replayed_from"] = changes["replayed_from"]
+    scoring = {"loss": "l2", "draw_plan": changes.get("draw_plan", "grid")}
+    replayed = {k: v for k, v in changes.items() if k == "replayed_from"}
+    manifest = a_manifest(
+        ids[::step][:n],
+        len(classes),
+        dataset="pictures",
+        split="all",
+        backbone=changes.get("backbone", "toy"),
+        trained_on=changes.get("trained_on"),
+        n_total=len(ids),
+        scoring=scoring,
+        draws=len(draws),
+        run_id=run_id,
+        config={"dataset": "folder", "data_dir": str(data), "backbone": "toy"},
+        classes=classes,
+        prompts=[[f"a photo of {name}", index] for index, name in enumerate(classes)],
+        **replayed,
+    )
     problem = Problem(np.arange(len(classes)), timestep_grid(N_DRAWS, 1000), np.ones(N_DRAWS), 0)
     everything = Evaluate(np.arange(len(classes)), draws)
     run = results / run_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
+from bench.store.documents import Identity, Manifest
 from bench.store.folder import RunFolder
 from bench.store.identity import run_id
 
@@ -46,23 +47,26 @@ def a_manifest(
     trained_on: str | None = None,
     fingerprint: str = "f" * 64,
     seed: int = 0,
+    scoring: Mapping[str, Any] | None = None,
+    draws: int = 5,
     **more: Any,
-) -> dict[str, Any]:
+) -> Manifest:
     data = {"name": dataset, "version": version, "split": split}
-    described = {"name": strategy, "version": 1, "params": {"draws": 5}}
-    identity = {
+    described = {"name": strategy, "version": 1, "params": {"draws": draws}}
+    identity: dict[str, Any] = {
         "version": 1,
         "dataset": {**data, "fingerprint": fingerprint},
         "prompts": "p",
         "backbone": {"name": backbone, "version": 1, "weights": None, "dtype": "float32"},
-        "scoring": {},
+        "scoring": dict(scoring or {}),
         "strategy": described,
         "seed": seed,
-        **({"replayed": more["replayed_from"]} if "replayed_from" in more else {}),
     }
-    return {
+    if "replayed_from" in more:
+        identity["replayed"] = {"run_id": more["replayed_from"], "identity": "e" * 64}
+    content = {
         "format": 1,
-        "run_id": run_id(dataset, backbone, strategy, identity),
+        "run_id": run_id(dataset, backbone, strategy, Identity.model_validate(identity)),
         "identity": identity,
         "created": "2026-01-01T00:00:00+00:00",
         "config": {"dataset": dataset, "limit": None},
@@ -82,6 +86,7 @@ def a_manifest(
         "environment": {"python": "3.11", "packages": {}, "git": None},
         **more,
     }
+    return Manifest.model_validate(content)
 
 
 def store(
@@ -96,7 +101,7 @@ def store(
     """Store a run; returns its folder. `record` changes fields of every record."""
     ids = list(sample_ids or [f"s{i:04d}" for i in range(len(labels))])
     described = a_manifest(ids, **manifest)
-    path = results / described["run_id"]
+    path = results / described.run_id
     with RunFolder(path, described) as folder:
         for sample_id, label, prediction in zip(ids, labels, predictions, strict=True):
             line: Any = a_record(sample_id, label, prediction, **(record or {}))

@@ -32,8 +32,8 @@ def test_a_single_true_class_with_many_mistakes() -> None:
 
 @pytest.mark.parametrize("classes", [1, 2, 40, 41, 100, 101, 1000])
 def test_the_picture_has_an_end(classes: int, tmp_path: Path) -> None:
-    described = a_manifest(["1", "2"], n_classes=classes)
-    described["backbone"]["name"] = "a name that is long " * 5
+    name = "a name that is long " * 5
+    described = a_manifest(["1", "2"], n_classes=classes, backbone=name)
     records = [a_record("1", 0, classes - 1), a_record("2", classes - 1, classes - 1)]
     picture = draw_confusion(records, described, None, tmp_path / "confusion.png")
     with Image.open(picture) as image:

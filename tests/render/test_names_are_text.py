@@ -71,7 +71,7 @@ def renamed(path: Path, name: str) -> Path:
     """A stored run whose classes, backbone, training data and error messages have the name."""
     name = name.replace("\ud800", "\\ud800")  # what UTF-8 lacks is in no stored run
     config = {"dataset": name, "backbone": name, "weights": None, "data_dir": None, "split": None}
-    backbone = {**a_manifest([])["backbone"], "name": name, "trained_on": name}
+    backbone = {**a_manifest(["1"]).backbone.plain(), "name": name, "trained_on": name}
     run = store(path, [0, 1, 2], [1, 1, None], classes=[name, "b", "c"], config=config)
     for file in (run / "manifest.json", run / "summary.json"):
         document = json.loads(file.read_text("utf-8"))
@@ -162,8 +162,9 @@ def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
 def test_a_picture_is_drawn(name: str, tmp_path: Path) -> None:
     names = [name, "b", "c"]
     records: list[Any] = [a_record("1", 0, 1), a_record("2", 1, 1)]
-    described = a_manifest(["1", "2"], classes=names)
-    described["backbone"]["name"] = name
+    described = a_manifest(["1", "2"])
+    backbone = described.backbone.model_copy(update={"name": name})
+    described = described.model_copy(update={"backbone": backbone, "classes": names})
     picture = draw_confusion(records, described, None, tmp_path / "c.png")
     assert picture.stat().st_size > 1000
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -357,7 +358,8 @@ def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
 
 def test_figures_take_the_pages_colours_and_any_name(stored: Path) -> None:
     run = read_run(stored / "results" / "zero")
-    run.manifest["classes"] = ["$a_{b", "<i>&", "猫"]
+    names = ["$a_{b", "<i>&", "猫"]
+    run = replace(run, manifest=run.manifest.model_copy(update={"classes": names}))
     svg = class_bars(by_class(confusion(run.records, 3), run), "x")
     assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
     for name in ("$a_{b", "&lt;i&gt;&amp;", "猫"):

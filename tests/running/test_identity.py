@@ -68,7 +68,7 @@ def base(pipelines: dict[str, Path]) -> dict[str, Any]:
 
 
 def identity(base: dict[str, Any], **settings: Any) -> str:
-    return digest(prepare(make_config({**base, **settings})).manifest["identity"])
+    return digest(prepare(make_config({**base, **settings})).manifest.identity)
 
 
 def test_every_setting_is_accounted_for() -> None:
@@ -126,7 +126,7 @@ def test_the_version_of_the_identity_moves_it(
 
 def test_a_run_id_holds_it_and_no_time(base: dict[str, Any]) -> None:
     one, other = (prepare(make_config(base)).manifest for _ in range(2))
-    assert one["run_id"] == other["run_id"] == f"digits-sd15-full-{digest(one['identity'])[:8]}"
+    assert one.run_id == other.run_id == f"digits-sd15-full-{digest(one.identity)[:8]}"
 
 
 def test_data_counts_by_its_content(

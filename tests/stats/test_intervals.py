@@ -31,7 +31,7 @@ def decided() -> Any:
 
 def test_metrics_equal_sklearn(decided: Any) -> None:
     true, said = ([r[key] for r in decided] for key in ("label", "prediction"))
-    found = metrics(decided, 5)
+    found = metrics(decided, 5).plain()
     for average in ("weighted", "macro"):
         wanted = sk.precision_recall_fscore_support(
             true, said, labels=range(4), average=average, zero_division=0
@@ -45,7 +45,7 @@ def test_metrics_equal_sklearn(decided: Any) -> None:
 def test_a_perfect_run_is_exactly_one() -> None:
     """0.9999999999999999 in a table of results would look like a mistake."""
     records: Any = [a_record(str(i), i % 7, i % 7) for i in range(360)]
-    found = metrics(records, 7)
+    found = metrics(records, 7).plain()
     assert {found[k] for k in found if k.endswith(("weighted", "macro", "accuracy"))} == {1.0}
 
 
@@ -108,8 +108,8 @@ def test_columns_equal_records(tmp_path: Path) -> None:
         read_decisions(path, manifest, top=True),
         as_decisions(asked_records(path, manifest)),
     )
-    assert quick.sample_ids.to_pylist() == patient.sample_ids.to_pylist() == manifest["samples"]
-    assert statistics(quick, manifest["classes"]) == statistics(patient, manifest["classes"])
+    assert quick.sample_ids.to_pylist() == patient.sample_ids.to_pylist() == manifest.samples
+    assert statistics(quick, manifest.classes) == statistics(patient, manifest.classes)
     assert quick.failed.sum() == 6
 
 

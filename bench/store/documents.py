@@ -1,0 +1,263 @@
+"""The documents of a run: one model for every file and every part of one.
+
+They say what a document must hold, and keep what a newer version of the toolkit, or another hand,
+wrote beside it. A sample's line is in `bench.store.records`: a million of them are read as columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+FORMAT = 1
+
+LARGEST = 2**63 - 1  # columns of numbers hold no more
+
+Int = Annotated[int, Field(strict=True, ge=-LARGEST, le=LARGEST)]
+Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the lower end comes first")
+    return ends
+
+
+def _folder_name(name: str) -> str:
+    if name in (".", "..") or set(name) & set("/\\\0"):
+        raise ValueError("a run's id is the name of one folder")
+    return name
+
+
+Interval = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
+RunId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_folder_name)]
+
+
+class Document(BaseModel):
+    """A document, or a part of one; nobody changes it. Fields it does not know are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON holds of it: every field that was given, and no other."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Data(Document):
+    """The images that a run is about."""
+
+    name: Name
+    version: Int
+    split: Name
+    n_total: Positive
+    """Images of the whole split."""
+
+
+class Counted(Data):
+    """The images that a summary is about."""
+
+    n_samples: Positive
+
+
+class Backbone(Document):
+    """What scored."""
+
+    name: Name
+    version: Int
+    weights: str | None = None
+    revision: str | None = None
+    dtype: str
+    trained_on: str | None
+    """`dataset/split`; None: zero-shot."""
+
+
+class Strategy(Document):
+    """What decided, with all its parameters."""
+
+    name: Name
+    version: Int
+    params: dict[str, Any]
+
+
+class DataIdentity(Document):
+    """What decides the images."""
+
+    name: str
+    version: Int
+    split: str
+    fingerprint: str
+
+
+class BackboneIdentity(Document):
+    """What decides the backbone's numbers."""
+
+    name: str
+    version: Int
+    weights: str | None
+    dtype: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Scoring(Document):
+    """How an error is measured, and on which draws; empty for a classifier, which has none."""
+
+    loss: str | None = None
+    space: str | None = None
+    draw_plan: str | None = None
+    noise: str | None = None
+
+
+class Source(Document):
+    """The run that a replay replays."""
+
+    run_id: str
+    identity: str
+
+
+class Identity(Document):
+    """Everything that changes a run's numbers. What is hashed is `plain()`, as it was written."""
+
+    version: Int
+    dataset: DataIdentity
+    prompts: str
+    """The hash of the texts and their classes."""
+    backbone: BackboneIdentity
+    scoring: Scoring
+    strategy: Strategy
+    seed: Int
+    replayed: Source | None = None
+
+
+class Settings(Document):
+    """What the user asked for. Only what readers of a run need is named; all of it is kept."""
+
+    dataset: str
+    backbone: str | None = None
+    split: str | None = None
+    data_dir: str | None = None
+    weights: str | None = None
+    template: str | None = None
+    prompts: str | None = None
+    limit: Int | None = None
+
+
+class Manifest(Document):
+    """`manifest.json`: what a run is, what it was asked for, and where it was made."""
+
+    format: Count
+    run_id: RunId
+    identity: Identity
+    created: str
+    config: Settings
+    dataset: Data
+    backbone: Backbone
+    strategy: Strategy
+    classes: list[str] = Field(min_length=1)
+    prompts: list[tuple[str, Count]]
+    """Each prompt with the index of its class."""
+    samples: list[str] = Field(min_length=1)
+    environment: dict[str, Any]
+    replayed_from: str | None = None
+
+    @model_validator(mode="after")
+    def _prompts_have_classes(self) -> Self:
+        if any(index >= len(self.classes) for _, index in self.prompts):
+            raise ValueError("a prompt's class is none of the classes")
+        return self
+
+
+class Metrics(Document):
+    """How right the decisions were. Versions before the first release wrote no macro averages."""
+
+    accuracy: Share
+    accuracy_ci95: Interval
+    balanced_accuracy: Share
+    precision_weighted: Share
+    recall_weighted: Share
+    f1_weighted: Share
+    precision_macro: Share | None = None
+    recall_macro: Share | None = None
+    f1_macro: Share | None = None
+    top5_accuracy: Share | None = None
+
+
+class Cost(Document):
+    """What the decisions took.
+
+    An evaluation equivalent is the time of one evaluation: one for each evaluation, and for each
+    linearised draw what forward and backward pass took. Before there were linearisations, a
+    summary had none: then an evaluation equivalent was an evaluation.
+    """
+
+    evaluations: Count
+    evaluations_per_image: Amount
+    linearisations: Count = 0
+    evaluation_equivalents: Amount | None = None
+    evaluation_equivalents_per_image: Amount | None = None
+    seconds: Amount | None
+    images_per_second: Amount | None
+    total_seconds: Amount | None
+    peak_memory_bytes: Count | None = None
+
+    @property
+    def equivalents_per_image(self) -> float:
+        """Evaluation equivalents per image."""
+        known = self.evaluation_equivalents_per_image
+        return self.evaluations_per_image if known is None else known
+
+
+class Summary(Document):
+    """`summary.json`: metrics and cost; with its folder, the object that `--json` prints."""
+
+    run_id: RunId
+    status: str
+    dataset: Counted
+    backbone: Backbone
+    strategy: Strategy
+    metrics: Metrics
+    cost: Cost
+    failed_samples: Count
+    replayed_from: str | None = None
+    results_dir: str | None = None
+    """Where it was made."""
+
+
+Raw = Mapping[str, Any]
+
+
+def _numbered(manifest: Raw) -> Raw:
+    """Manifests of before the first release may have no format."""
+    return {"format": 1, **manifest}
+
+
+# Format → what makes the next one of a manifest's content. A step is added, and none is changed.
+MIGRATIONS: dict[int, Callable[[Raw], Raw]] = {0: _numbered}
+
+
+def migrated(manifest: Raw) -> Raw:
+    """Return a manifest of any earlier format as today's."""
+    known = manifest.get("format", 0)
+    while isinstance(known, int) and known in MIGRATIONS:
+        known, manifest = known + 1, {**MIGRATIONS[known](manifest), "format": known + 1}
+    return manifest
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return in one line what does not fit, such as `dataset.n_total: Field required`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
