@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.runs import a_manifest
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
@@ -25,7 +26,7 @@ from bench.stats.calibration import (
     softmax_error,
 )
 from bench.stats.metrics import summarize
-from bench.store.folder import MANIFEST_FORMAT, RunFolder, read_manifest, read_records
+from bench.store.folder import RunFolder, read_manifest, read_records
 from bench.store.records import make_record
 
 N_DRAWS, N_CLASSES, N_IMAGES = 100, 6, 30
@@ -34,28 +35,16 @@ N_DRAWS, N_CLASSES, N_IMAGES = 100, 6, 30
 def record(path, seed=0, informative=(0, N_DRAWS), skip=()):
     """Store a run of `full` as `bench run --save-errors` does; classes differ on some draws."""
     path = path / f"toy-toy-full-{seed:08x}"
-    identity = {
-        "version": 1,
-        "dataset": {"name": "toy"},
-        "scoring": {"loss": "l2", "noise": f"seed {seed}"},
-        "strategy": {"name": "full", "version": 1, "params": {"draws": N_DRAWS}},
-        "seed": seed,
-    }
-    strategy = {"name": "full", "version": 1, "params": {"draws": N_DRAWS}}
-    manifest = {
-        "format": MANIFEST_FORMAT,
-        "run_id": path.name,
-        "identity": identity,
-        "created": "2025-01-01",
-        "config": {"dataset": "toy", "save_errors": True},
-        "dataset": {"name": "toy", "version": 1, "split": "test", "n_total": N_IMAGES},
-        "backbone": {"name": "toy", "trained_on": None, "dtype": "float32"},
-        "strategy": strategy,
-        "classes": [f"class {c}" for c in range(N_CLASSES)],
-        "prompts": [[f"a class {c}", c] for c in range(N_CLASSES)],
-        "samples": [f"image-{i}" for i in range(N_IMAGES)],
-        "environment": {},
-    }
+    manifest = a_manifest(
+        [f"image-{i}" for i in range(N_IMAGES)],
+        N_CLASSES,
+        dataset="toy",
+        backbone="toy",
+        seed=seed,
+        scoring={"loss": "l2", "noise": f"seed {seed}"},
+        draws=N_DRAWS,
+        run_id=path.name,
+    )
     problem = Problem(np.arange(N_CLASSES), timestep_grid(N_DRAWS, 1000), np.ones(N_DRAWS), seed)
     everything = Evaluate(np.arange(N_CLASSES), np.arange(N_DRAWS))
     with RunFolder(path, manifest) as folder:
@@ -99,7 +88,7 @@ def test_a_replay_is_an_ordinary_run_that_says_what_it_is(recording, tmp_path):
     assert summary["cost"]["seconds"] is None and summary["cost"]["images_per_second"] is None
     assert 0 < summary["cost"]["evaluations_per_image"] < N_CLASSES * N_DRAWS / 4
     manifest = read_manifest(tmp_path / summary["run_id"])
-    assert manifest["identity"]["replayed"]["run_id"] == recording.name
+    assert manifest.identity.replayed.run_id == recording.name
     assert summary["strategy"]["params"]["draws"] == N_DRAWS
     again = replay(recording, "race", {"delta": 0.05}, tmp_path, limit=12)
     assert again == {**summary, "resumed": "complete"}
