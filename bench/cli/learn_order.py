@@ -31,12 +31,12 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     from bench.render.tables import table
 
     table(
-        ["timesteps", "evaluations an image on these alone"],
+        ["timesteps", "evaluations per image on these alone, estimated"],
         [[part["timesteps"], part["cost"]] for part in learned["parts"]],
         title=f"{learned['run_id']}, {learned['n_samples']} images",
     )
     say(
-        f"order={learned['order']}  ({learned['cost']:.0f} evaluations an image expected there,"
-        f" {learned['cost_even']:.0f} on all timesteps; largest difference of two errors"
-        f" {learned['span']:.3g})"
+        f"order={learned['order']}: a race takes {learned['cost']:.1f} evaluations per image in"
+        f" this order, {learned['cost_even']:.1f} in the even one, as `bench replay` of these"
+        f" images does. Largest difference of two errors: {learned['span']:.3g}."
     )

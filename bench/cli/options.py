@@ -52,7 +52,9 @@ def learning_options(function: Any) -> Any:
         ),
         click.option("--out", help="Also write the result to this file, as JSON."),
         click.option(
-            "--limit", type=click.IntRange(min=1), help="Only the first N recorded images."
+            "--limit",
+            type=click.IntRange(min=1),
+            help="Only N recorded images: stratified, the same ones every time.",
         ),
         click.argument("run"),
     ):

@@ -18,7 +18,7 @@ from bench.store.folder import find_run
 @click.option("--against", help="The exhaustive run under another seed: the honest ceiling.")
 @click.option("--strategies", help="Only these, such as race,uniform; others with their defaults.")
 @click.option("--order", help="Timesteps for race to ask first, from `bench learn-order`.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N recorded images.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only N images: stratified.")
 @click.option("--plot", "plot_file", help="A file for the plot, such as pareto.png.")
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats
 from bench.recordings.recording import Recording, open_recording
+from bench.recordings.replay import decide, strategy_for
 
 PARTS = 20  # the draws are cut into so many parts, as Clark & Jaini's learned weights are
 Z = 3.0  # standard errors at which a race would drop a rival
@@ -22,21 +24,24 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
     draws needed to tell the rival from the exhaustive winner are (Z s / m)², where m and s are
     mean and standard deviation of their paired differences on the band, s from neighbouring
     draws; all N draws where the band gets the order of the two wrong. A race costs each rival's
-    draws, and the winner the most of them. The band with the lowest mean cost is returned, as
-    `race` takes it (order=650-850). It asks for those draws first and for the others after them,
-    so the score itself is not re-weighted; but a prompt that is dropped on the band has been
-    judged on the band.
+    draws, and the winner the most of them. The band with the lowest mean cost by this reckoning is
+    returned, as `race` takes it (order=650-850). It asks for those draws first and for the others
+    after them, so the score itself is not re-weighted; but a prompt that is dropped on the band has
+    been judged on the band.
+
+    What the race costs in that order, and in the even one, is then measured by running it on the
+    recorded errors: these are the figures that `bench replay` gives for the same images.
 
     Learn from other images than those that the order is then tested on.
 
     Args:
         path: the folder of a run with --strategy full --save-errors.
-        limit: only the first so many recorded images.
+        limit: only so many recorded images, those that a replay with this limit decides.
 
     Returns:
-        order (the bands as text), cost and cost_even (expected evaluations an image, by this
-        reckoning), span (the largest difference of two errors on a draw), n_samples, run_id, and
-        parts: for each of the 20, its timesteps and its cost alone.
+        order (the band as text), cost and cost_even (evaluations per image of `race` in that order
+        and in the even one), span (the largest difference of two errors on a draw), n_samples,
+        run_id, and parts: for each of the 20, its timesteps and its cost alone by the reckoning.
 
     Raises:
         UserError: the run has no errors.
@@ -45,7 +50,7 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
     timesteps = recording.problem.timesteps
     parts = np.array_split(np.arange(len(timesteps)), min(PARTS, len(timesteps)))
     bands = [(a, b) for a in range(len(parts)) for b in range(a, len(parts))]
-    samples = recording.samples()[:limit]
+    samples = recording.some(limit)
     costs = np.zeros(len(bands))
     span = 0.0
     for sample in samples:
@@ -61,10 +66,11 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
     def text(first: int, last: int) -> str:
         return f"{timesteps[parts[first][0]]}-{timesteps[parts[last][-1]]}"
 
+    order = text(*bands[best])
     return {
-        "order": text(*bands[best]),
-        "cost": float(costs[best]),
-        "cost_even": float(costs[bands.index((0, len(parts) - 1))]),
+        "order": order,
+        "cost": _measured(recording, samples, {"order": order}),
+        "cost_even": _measured(recording, samples, {}),
         "span": span,
         "n_samples": len(samples),
         "run_id": recording.manifest.run_id,
@@ -73,6 +79,13 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
             for part in range(len(parts))
         ],
     }
+
+
+def _measured(recording: Recording, samples: list[Sample], params: dict[str, str]) -> float:
+    """Return the evaluations per image that a race takes on these recorded images."""
+    race, problem = strategy_for(recording, "race", params)[2], recording.problem
+    decided = [decide(s, recording.errors(s.sample_id), race, problem) for s in samples]
+    return sum(each.evaluations for each in decided) / len(decided)
 
 
 def _rivals(recording: Recording, sample_id: str) -> tuple[Floats, float]:

@@ -29,7 +29,7 @@ def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
 
     Args:
         path: the folder of a run with --strategy full-linearised --save-errors.
-        limit: only the first so many recorded images.
+        limit: only so many recorded images, those that a replay with this limit decides.
 
     Returns:
         run_id, n_samples, linearisation_cost (of a draw, in evaluations), and screens: for each
@@ -50,7 +50,7 @@ def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
     counts = [n for n in SAMPLES if n <= recording.n_draws]
     scores: dict[int, list[Any]] = {n: [] for n in counts}
     winners = []
-    for sample in recording.samples()[:limit]:
+    for sample in recording.some(limit):
         tables = recording.tables(sample.sample_id)
         winners.append(int(tables.errors.astype(np.float64).mean(axis=1).argmin()))
         first_order = at_the_mean(tables.first_order)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.errors import UserError
+from bench.inputs.data import limited
 from bench.store.cells import part_path, read_cells, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.first_order import FirstOrder, read_first_order
@@ -78,6 +79,11 @@ class Recording:
         """Return samples with id and label, without their images; None: all."""
         labels = {record["sample_id"]: record["label"] for record in self.records}
         return [Sample(i, labels[i], {}) for i in (labels if sample_ids is None else sample_ids)]
+
+    def some(self, limit: int | None) -> list[Sample]:
+        """Return `limit` samples, None: all; stratified, those that a replay with it decides."""
+        ids = [record["sample_id"] for record in self.records]
+        return self.samples(limited(ids, [record["label"] for record in self.records], limit))
 
     @cached_property
     def linearisation_cost(self) -> float:

@@ -63,7 +63,7 @@ def sweep(
     Args:
         path: the folder of the recorded run.
         settings: what to try; None: the default grid.
-        limit: only the first so many recorded images.
+        limit: only so many recorded images, those that a replay with this limit decides.
 
     Returns:
         For each setting, what `bench replay --json` would print, and `agreement` with the
@@ -81,7 +81,7 @@ def sweep(
     decided: list[list[Record]] = [[] for _ in prepared]
     exhaustive: list[int] = []
     full = strategy_for(recording, "full", {})[2]
-    for sample in recording.samples()[:limit]:
+    for sample in recording.some(limit):
         tables = recording.tables(sample.sample_id)
         outcome = decide(sample, tables, full, recording.problem).outcome
         exhaustive.append(int(outcome.ranking[0]) if outcome else -1)

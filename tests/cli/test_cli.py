@@ -99,7 +99,7 @@ USAGE_ERRORS = {
     "split": (["digits", "--split", "dev"], "it has: test, train"),
     "template": (["digits", "--template", "a digit"], "{class}"),
     "schedule end": ([*ADAPTIVE, "keep=3,2"], "must end with 1"),
-    "schedule stages": ([*ADAPTIVE, "keep=1"], "as many stages"),
+    "schedule stages": ([*ADAPTIVE, "keep=1"], "same number of stages"),
     "folder": (["./no-such-folder"], "does not exist"),
     "no dataset": ([], "bench run digits"),
     "config": (["digits", "--config", "none.toml"], "there is no file"),
