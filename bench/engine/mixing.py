@@ -1,0 +1,141 @@
+"""Mixtures of prompts, and how far each prompt is from one: what linearising needs of a tree.
+
+Floating leaves are mixed. Other leaves (masks, ids) are the same for all prompts, or the model says
+what a mixture's are. No second copy of a large conditioning is made: it is read in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from bench.contracts.strategy import Floats
+from bench.engine.pool import Pool
+from bench.engine.trees import Tree, count, grown, leaves
+from bench.errors import UserError
+
+CHUNK = 256 * 2**20  # bytes of offsets, in float32, at a time
+MIXED = 64  # mixtures whose conditioning is kept; a strategy may have some of each image's own
+MixRest = Callable[[Tree, torch.Tensor], Tree]
+
+
+class Mixing:
+    """Mixtures of the prompts' conditioning.
+
+    Args:
+        pool: the conditioning.
+        mix_rest: given the leaves that are not floating and float32 weights [P], returns a
+            mixture's, one row; None: they are the same for all prompts.
+
+    Raises:
+        UserError: there is nothing to mix, or prompts differ in what cannot be mixed.
+    """
+
+    def __init__(self, pool: Pool, mix_rest: MixRest | None = None) -> None:
+        self.pool, self.mix_rest = pool, mix_rest
+        found = leaves(pool.tree)
+        self.floating = [path for path, leaf in found.items() if leaf.is_floating_point()]
+        self.rest = {path: leaf for path, leaf in found.items() if path not in self.floating}
+        if not self.floating:
+            raise UserError("The conditioning has no floating-point leaf: prompts cannot be mixed.")
+        if mix_rest is None:
+            for path, leaf in self.rest.items():
+                if not (leaf == leaf[:1]).all():
+                    raise UserError(
+                        f"The prompts differ in the conditioning's {path!r}, which is not floating"
+                        " and cannot be mixed; the model must say what a mixture's is (mix_rest)."
+                    )
+        self.prompts = count(pool.tree)
+        width = sum(found[path][0].numel() for path in self.floating)
+        self._step = max(1, CHUNK // (4 * width))
+        self._centre: dict[str, torch.Tensor] | None = None
+        self._offsets: dict[str, torch.Tensor] | None = None
+        self._mixed: dict[bytes, dict[str, torch.Tensor]] = {}
+
+    def mix(self, mixture: Floats) -> dict[str, torch.Tensor]:
+        """Return the leaves of sum_p mixture_p c_p, one row each, in the conditioning's dtypes."""
+        weights = torch.from_numpy(np.asarray(mixture, np.float32))
+        key = weights.numpy().tobytes()
+        if key not in self._mixed:
+            if len(self._mixed) >= MIXED:
+                self._mixed.clear()
+            self._mixed[key] = self._mix(weights.to(self.pool.device))
+        return self._mixed[key]
+
+    def _mix(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        found, mixed = leaves(self.pool.tree), dict(self.centre())
+        for start, offsets in self._chunks():
+            for path, offset in offsets.items():
+                mixed[path] = mixed[path] + weights[start : start + len(offset)] @ offset
+        for path in self.floating:
+            mixed[path] = mixed[path].reshape(1, *found[path].shape[1:]).to(found[path].dtype)
+        if not self.rest:
+            return mixed
+        if self.mix_rest is None:
+            first = {path: leaf[:1] for path, leaf in self.rest.items()}
+        else:
+            first = leaves(self.mix_rest(grown(self.rest), weights))
+        return mixed | {path: leaf.to(self.pool.device) for path, leaf in first.items()}
+
+    def first_order(
+        self,
+        errors: torch.Tensor,
+        slopes: dict[str, torch.Tensor],
+        references: dict[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Return e(c_0) + <g, c_p − c_0> for every prompt p, float32 [B, P].
+
+        Args:
+            errors: float32 [B], e(c_0).
+            slopes: the gradient g of each floating leaf, [B, …].
+            references: c_0, the leaves of each draw's mixture, [B, …].
+        """
+        centre = self.centre()
+        flat = {path: slopes[path].float().flatten(1) for path in self.floating}
+        at_centre = errors
+        for path, slope in flat.items():
+            away = references[path].float().flatten(1) - centre[path]
+            at_centre = at_centre - (slope * away).sum(dim=1)
+        parts = [
+            sum(flat[path] @ offset.T for path, offset in offsets.items())
+            for _, offsets in self._chunks()
+        ]
+        return at_centre[:, None] + torch.cat(parts, dim=1)  # type: ignore[arg-type]
+
+    def centre(self) -> dict[str, torch.Tensor]:
+        """Return the prompts' mean of each floating leaf, float32 [its elements].
+
+        Offsets are taken from it: what all prompts share is large (the start token's embedding)
+        and would cost digits.
+        """
+        if self._centre is None:
+            sums: dict[str, torch.Tensor] = {}
+            for part in self._parts():
+                for path, flat in part.items():
+                    one_chunk = len(flat) == self.prompts
+                    share = flat.mean(dim=0) if one_chunk else flat.sum(dim=0) / self.prompts
+                    sums[path] = sums[path] + share if path in sums else share
+            self._centre = sums
+        return self._centre
+
+    def _chunks(self) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+        """Yield runs of prompts, with their start: c_p − centre of each floating leaf."""
+        if self._offsets is not None:
+            yield 0, self._offsets
+            return
+        centre, start = self.centre(), 0
+        for part in self._parts():
+            offsets = {path: flat - centre[path] for path, flat in part.items()}
+            length = len(next(iter(offsets.values())))
+            if length == self.prompts:
+                self._offsets = offsets  # all of it is no more than a chunk
+            yield start, offsets
+            start += length
+
+    def _parts(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield runs of prompts, float32 [n, elements] of each floating leaf."""
+        for start in range(0, self.prompts, self._step):
+            found = leaves(self.pool.part(slice(start, start + self._step)))
+            yield {path: found[path].float().flatten(1) for path in self.floating}

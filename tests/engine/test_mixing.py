@@ -1,0 +1,140 @@
+"""Mixtures of trees, in chunks and at once; a large conditioning is never held twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.engine import mixing, pool
+from bench.engine.mixing import Mixing
+from bench.engine.pool import Pool
+from bench.engine.trees import leaves
+from bench.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def a_tree(prompts: int = 6) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "text": torch.randn(prompts, 5, 3, generator=generator) + 20,
+        "pooled": torch.randn(prompts, 4, generator=generator).bfloat16(),
+        "ids": torch.arange(7).expand(prompts, 7),
+    }
+
+
+@pytest.mark.parametrize("chunk", [1, 200, 10**9])
+def test_a_mixture_is_its_definition(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixing, "CHUNK", chunk)
+    tree = a_tree()
+    mix = Mixing(Pool(tree, CPU))
+    weights = np.random.default_rng(0).dirichlet(np.ones(6))
+    mixed = mix.mix(weights)
+    assert mixed is mix.mix(weights)  # kept
+    for path, tolerance in (("text", 1e-6), ("pooled", 1e-2)):
+        wanted = torch.einsum("p,p...->...", torch.from_numpy(weights), tree[path].double())
+        assert mixed[path].dtype == tree[path].dtype and mixed[path].shape[0] == 1
+        torch.testing.assert_close(mixed[path][0].double(), wanted, rtol=tolerance, atol=1e-2)
+    assert torch.equal(mixed["ids"], tree["ids"][:1])
+
+
+@pytest.mark.parametrize("chunk", [1, 200, 10**9])
+def test_first_order_errors_are_their_definition(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of errors that are linear in the conditioning they are the errors themselves."""
+    monkeypatch.setattr(mixing, "CHUNK", chunk)
+    tree = a_tree()
+    mix = Mixing(Pool(tree, CPU))
+    generator = torch.Generator().manual_seed(1)
+    slopes = {
+        p: torch.randn(2, *tree[p].shape[1:], generator=generator) for p in ("text", "pooled")
+    }
+
+    def error(values: dict[str, torch.Tensor]) -> torch.Tensor:
+        return sum((slopes[p] * values[p].float()).flatten(1).sum(dim=1) for p in slopes)  # type: ignore
+
+    mixtures = np.stack([np.full(6, 1 / 6), np.eye(6)[4]])
+    each = [mix.mix(mixture) for mixture in mixtures]
+    references = {p: torch.cat([one[p] for one in each]) for p in slopes}
+    found = mix.first_order(error(references), slopes, references)
+    wanted = torch.stack([error({p: tree[p][[i]] for p in slopes}) for i in range(6)], dim=1)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_what_is_not_floating_must_be_shared_or_declared() -> None:
+    tree = {**a_tree(), "mask": torch.eye(6).bool()}
+    with pytest.raises(UserError, match="differ in the conditioning's 'mask'"):
+        Mixing(Pool(tree, CPU))
+
+    def any_of(rest: Any, weights: torch.Tensor) -> Any:
+        return {"mask": rest["mask"][weights > 0].any(dim=0, keepdim=True), "ids": rest["ids"][:1]}
+
+    mixed = Mixing(Pool(tree, CPU), any_of).mix(np.array([0.5, 0, 0.5, 0, 0, 0]))
+    assert mixed["mask"].tolist() == [[True, False, True, False, False, False]]
+    with pytest.raises(UserError, match="no floating-point leaf"):
+        Mixing(Pool({"label": torch.arange(3)}, CPU))
+
+
+def test_a_pool_on_the_host_gives_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    tree = a_tree()
+    near, far = Pool(tree, CPU), Pool(tree, CPU)
+    far.near = False
+    chosen = np.array([4, 0, 4, 2])
+    one, other = (leaves(p.take(chosen, torch.from_numpy(chosen))) for p in (near, far))
+    for path, leaf in one.items():
+        assert torch.equal(leaf, tree[path][chosen]) and torch.equal(other[path], leaf)
+    assert pool.SHARE > 1
+
+
+MEMORY = """
+import sys, threading, time, torch, numpy as np
+from pathlib import Path
+from bench.engine.mixing import Mixing
+from bench.engine.pool import Pool
+from bench.engine.tree_files import read_tree, write_tree
+from bench.engine.trees import rows
+
+def anonymous():  # GiB that cannot be given back, as a mapped file's pages can
+    status = dict(l.split(":", 1) for l in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssAnon"].split()[0]) / 2**20
+
+peak = [0.0]
+def watch():
+    while True:
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.02)
+threading.Thread(target=watch, daemon=True).start()
+path, prompts = Path(sys.argv[1]), 1000
+made = ({"t5": torch.full((50, 512, 4096), i / 20, dtype=torch.bfloat16)} for i in range(20))
+write_tree(path, made, prompts)
+tree = read_tree(path)
+mix = Mixing(Pool(tree, torch.device("cpu")))
+at = mix.mix(np.full(prompts, 1 / prompts))
+slopes = {"t5": torch.ones(1, 512, 4096) / 2**21}
+found = mix.first_order(torch.zeros(1), slopes, at)
+wanted = torch.arange(20).repeat_interleave(50) / 20 - 0.475
+torch.testing.assert_close(found[0], wanted, rtol=0.01, atol=0.01)
+rows(tree, torch.arange(16))
+print(peak[0])
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_prompts_of_t5(tmp_path: Path) -> None:
+    """1,000 prompts × 4.2 MB: written, mixed and linearised in a quarter of their size."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path / "set.safetensors")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    print(f"peak {float(done.stdout):.2f} GiB that cannot be given back")
+    assert float(done.stdout) < 2.0
