@@ -64,7 +64,7 @@ def main() -> None:
     recordings = [open_recording(path) for path in parser.parse_args().runs]
     first: np.ndarray | None = None
     for recording in recordings:
-        label = recording.manifest.identity.scoring.draw_plan
+        label = recording.manifest.identity.scoring.draw_plan or "grid"
         variances = pair_variances(recording)
         first = variances if first is None else first
         ratio = np.median(variances / first)

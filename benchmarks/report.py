@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from bench.contracts.strategy import Evaluate
 from bench.stats.metrics import summarize
 from bench.store.cells import write_cells
 from bench.store.folder import to_json
+from bench.store.records import Record
 
 DRAWS = 50
 
@@ -38,7 +38,7 @@ def make_run(run: Path, n_images: int, n_classes: int, n_errors: int) -> None:
     labels = rng.integers(n_classes, size=n_images)
     wrong = rng.random(n_images) < 0.4
     top = np.array([rng.permutation(n_classes)[:10] for _ in range(1000)])
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     for index, label in enumerate(labels.tolist()):
         ranked = [c for c in top[index % len(top)].tolist() if c != label][:9]
         ranked.insert(int(wrong[index]), label)
@@ -53,6 +53,8 @@ def make_run(run: Path, n_images: int, n_classes: int, n_errors: int) -> None:
                 "margin_stderr": 0.01,
                 "confidence": float(rng.beta(3, 2)),
                 "evaluations": 500,
+                "linearisations": 0,
+                "equivalents": 500.0,
                 "top": [[c, s, DRAWS] for c, s in zip(ranked, scores, strict=True)],
                 "seconds": 0.1,
                 "error": None,
@@ -83,7 +85,16 @@ def main() -> None:
         make_run(results / "large", arguments.images, arguments.classes, arguments.errors)
         journal = (results / "large" / "samples.jsonl").stat().st_size
         started = time.perf_counter()
-        command = [sys.executable, "-m", "bench", "report", "--results", results, "--out", page]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "bench",
+            "report",
+            "--results",
+            results,
+            "--out",
+            page,
+        ]
         subprocess.run(command, check=True, env={**os.environ, "BENCH_CACHE_DIR": folder})
         wall = time.perf_counter() - started
         used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -28,8 +28,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from bench.contracts.dataset import Sample
+from bench.contracts.decision import Engine
 from bench.engine.acceleration import compile_network
 from bench.engine.batching import smallest_of_the_best
+from bench.engine.denoising import DenoisingEngine
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, one_at_a_time, scoring
 from bench.running.engines import load_backbone
@@ -51,6 +53,12 @@ def on_digits(backbone: str, strategy: str, params: dict[str, Any] | None = None
     return prepare(make_config({**settings, "strategy": strategy, "params": params}))
 
 
+def denoising(engine: Engine) -> DenoisingEngine:
+    """Return the engine, which is a denoiser's here."""
+    assert isinstance(engine, DenoisingEngine)
+    return engine
+
+
 def engine_against_bare(
     backbone: str, rounds: int, cells: int, compiled: bool, clock: Callable[[], float]
 ) -> dict[str, Any]:
@@ -66,15 +74,15 @@ def engine_against_bare(
     shared = load_backbone(run)
     for name in STRATEGIES:
         one = on_digits(backbone, name)
-        engine = one.open_engine(shared)
+        engine = denoising(one.open_engine(shared))
         engine.batch_size = best
         works[name] = scoring(engine, one.strategy, samples, cells)
         if name == "full":
-            plain = run.open_engine(network)
+            plain = denoising(run.open_engine(network))
             # `network` is folded by now; a conditioning is still taken as the bare one takes it.
             works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
     if compiled:
-        fast = run.open_engine()
+        fast = denoising(run.open_engine())
         compile_network(fast.backbone)
         fast.batch_size, fast.one_shape = best, True
         works["full, compiled"] = scoring(fast, run.strategy, samples, cells)

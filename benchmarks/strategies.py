@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
 from bench.running.resolve import make_strategy
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "full": {},
     "uniform": {"samples": 50},
     "adaptive": {"schedule": "imagenet"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from diffusers import DDPMScheduler
@@ -173,7 +173,7 @@ def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, value
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """Return whether a value read from JSON is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
 

@@ -8,9 +8,14 @@ design/speed.md says what that is worth.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import nn
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 LIMIT = 64_000_000  # bytes of results; beyond, fetching them costs more than computing them
 
@@ -22,6 +27,8 @@ class Folded(nn.Module):
     [B, L, D], it computes, as before.
     """
 
+    results: torch.Tensor
+
     def __init__(self, original: nn.Module, conditioning: torch.Tensor) -> None:
         super().__init__()
         self.original = original
@@ -32,13 +39,14 @@ class Folded(nn.Module):
     def forward(self, conditioning: torch.Tensor) -> torch.Tensor:
         """Return the module's results, [B, …]."""
         if conditioning.is_floating_point():
-            return self.original(conditioning)
-        return F.embedding(conditioning.flatten(), self.results).unflatten(1, self.shape)
+            computed: torch.Tensor = self.original(conditioning)
+            return computed
+        return F.embedding(conditioning.flatten(), self.results).view(-1, *self.shape)
 
 
 @torch.no_grad()
-def fold_prompts(unet: nn.Module, conditioning: torch.Tensor) -> torch.Tensor:
-    """Give `unet`, a `UNet2DConditionModel`, its results for these prompts, in place.
+def fold_prompts(unet: UNet2DConditionModel, conditioning: torch.Tensor) -> torch.Tensor:
+    """Give `unet` its results for these prompts, in place.
 
     Args:
         unet: folded for other prompts before, it is folded anew.
@@ -62,7 +70,7 @@ def fold_prompts(unet: nn.Module, conditioning: torch.Tensor) -> torch.Tensor:
     return torch.arange(len(conditioning), device=conditioning.device)[:, None, None]
 
 
-def unfold_prompts(unet: nn.Module) -> None:
+def unfold_prompts(unet: UNet2DConditionModel) -> None:
     """Undo `fold_prompts`."""
     for module in list(unet.modules()):
         for name, child in list(module.named_children()):
@@ -70,12 +78,12 @@ def unfold_prompts(unet: nn.Module) -> None:
                 setattr(module, name, child.original)
 
 
-def uses_prompts(unet: nn.Module) -> bool:
+def uses_prompts(unet: UNet2DConditionModel) -> bool:
     """Return whether the UNet computes anything of its conditioning."""
     return bool(_prompt_only(unet))
 
 
-def _prompt_only(unet: nn.Module) -> list[tuple[nn.Module, str]]:
+def _prompt_only(unet: UNet2DConditionModel) -> list[tuple[nn.Module, str]]:
     """Return the modules' children, by name, that compute something of the prompts alone."""
     found = [
         (module, name)

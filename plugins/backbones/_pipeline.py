@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bench.errors import UserError
@@ -68,7 +67,7 @@ class Pipeline:
     """
 
     configs: Mapping[Part, Mapping[str, Any]]
-    empty: Mapping[Part, nn.Module]
+    empty: Mapping[Part, Any]
     latent_shape: tuple[int, int, int]
     resolution: int
     tokens: int
@@ -91,7 +90,7 @@ def read_pipeline(weights: Weights, resolution: int | None) -> Pipeline:
     configs = {part: read_config(weights, part.folder, *CLASSES[part]) for part in CLASSES}
     scaling, shift = read_scaling(weights, configs[VAE])
     noise = read_noise_table(weights)
-    empty = {part: build_empty(weights, part, configs[part]) for part in CLASSES}
+    empty: dict[Part, Any] = {part: build_empty(weights, part, configs[part]) for part in CLASSES}
     unet, vae = empty[UNET].config, empty[VAE].config
     if not is_whole(unet.sample_size) or not 1 <= unet.sample_size <= LARGEST_LATENT:
         raise weights.error(

@@ -120,7 +120,7 @@ class StableDiffusion:
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Return float32 [n, C, H, W]: the posterior's mean, shifted and scaled as configured."""
         pixels = preprocess(images, self.resolution, self.normalize).to(self.device)
-        mean = self.vae.encode(pixels).latent_dist.mean
+        mean: torch.Tensor = self.vae.encode(pixels).latent_dist.mean
         return (mean.float() - self._pipeline.shift) * self._pipeline.scaling
 
     @torch.inference_mode()
@@ -137,13 +137,19 @@ class StableDiffusion:
         mask = None
         if getattr(self.text_encoder.config, "use_attention_mask", False):
             mask = tokens.attention_mask.to(self.device)
-        return self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        encoded: torch.Tensor = self.text_encoder(
+            tokens.input_ids.to(self.device), attention_mask=mask
+        )[0]
+        return encoded
 
     def denoise(
         self, x_t: torch.Tensor, t: torch.Tensor, conditioning: torch.Tensor
     ) -> torch.Tensor:
         """Return the UNet's prediction, [B, C, H, W] in the model's dtype."""
-        return self.unet(x_t.to(self.dtype), t, conditioning, return_dict=False)[0]
+        predicted: torch.Tensor = self.unet(x_t.to(self.dtype), t, conditioning, return_dict=False)[
+            0
+        ]
+        return predicted
 
     def save_memory(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""

@@ -58,8 +58,8 @@ class UCMerced:
 
 def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
     """Return each image's split: the list's, or for unknown images a seeded stratified one."""
-    with (files(__package__) / "ucmerced_split.csv").open(newline="", encoding="utf-8") as file:
-        listed = {row["pixel_sha256"]: row["split"] for row in csv.DictReader(file)}
+    text = (files(__package__) / "ucmerced_split.csv").read_text("utf-8")
+    listed = {row["pixel_sha256"]: row["split"] for row in csv.DictReader(text.splitlines())}
     splits = [listed.get(pixels, "") for pixels in hashes]
     unknown = [row for row, split in enumerate(splits) if not split]
     if unknown:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import ErrorTable, Evaluate, Floats, Ints, Outcome, Problem, Reply
+from bench.contracts.strategy import (
+    ErrorTable,
+    Evaluate,
+    Floats,
+    Ints,
+    Linearise,
+    Outcome,
+    Problem,
+    Reply,
+)
 
 
 class Elimination:
@@ -35,7 +44,7 @@ class Elimination:
         """Return bool [A]: which of `alive` survive the draws seen so far."""
         raise NotImplementedError
 
-    def ask(self) -> Evaluate | None:
+    def ask(self) -> Evaluate | Linearise | None:
         """Return the survivors on their next draws."""
         classes = self.problem.class_of_prompt[self.alive]
         if self.seen and (self.seen == len(self.order) or (classes == classes[0]).all()):

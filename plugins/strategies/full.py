@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.contracts.strategy import ErrorTable, Evaluate, Linearise, Outcome, Problem, Reply
+from bench.contracts.strategy import (
+    ErrorTable,
+    Evaluate,
+    Linearise,
+    Outcome,
+    Problem,
+    Reply,
+    Session,
+)
 
 
 class Full:
@@ -15,7 +23,7 @@ class Full:
             raise ValueError(f"draws={draws}: at least one draw is needed")
         self.draws = draws
 
-    def start(self, problem: Problem) -> FullSession:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return FullSession(problem)
 
@@ -61,7 +69,7 @@ class FullLinearised(Full):
 
     linearises = True
 
-    def start(self, problem: Problem) -> FullLinearisedSession:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return FullLinearisedSession(problem)
 
@@ -70,23 +78,27 @@ class FullLinearised(Full):
         return super().at_most(problem) + LINEARISATION * len(problem.timesteps)
 
 
-class FullLinearisedSession(FullSession):
+class FullLinearisedSession:
     """One linearisation of all draws, then the block of all cells."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
+        self.full = FullSession(problem)
         self.linearised = not problem.can_linearise
 
     def ask(self) -> Evaluate | Linearise | None:
         """Return the linearisation, the cells, None."""
         if self.linearised:
-            return super().ask()
-        prompts, draws = self.table.errors.shape
+            return self.full.ask()
+        prompts, draws = self.full.table.errors.shape
         return Linearise(np.arange(draws), np.full(prompts, 1 / prompts))
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
-        """Take the errors."""
+        """Take the errors; what the linearisation says decides nothing."""
         if isinstance(request, Linearise):
             self.linearised = True
         else:
-            super().tell(request, reply)
+            self.full.tell(request, reply)
+
+    def outcome(self) -> Outcome:
+        """Rank the classes by score."""
+        return self.full.outcome()

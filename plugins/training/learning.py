@@ -100,9 +100,10 @@ def discriminative_losses(
     error = output - target[image]
     denoising = error[:denoised].square().mean()
     if not scored:
-        return Losses(denoising, *torch.zeros(2), fit, nearness(text[:-1]))
+        none = torch.zeros(())
+        return Losses(denoising, none, none, fit, nearness(text[:-1]))
 
-    error = error[denoised:].unflatten(0, prompts.shape)
+    error = error[denoised:].view(*prompts.shape, *error.shape[1:])
     against = log_belief.amax(1, keepdim=True) - log_belief.gather(1, prompts)
     miss = (against / contrast.scale).sqrt()
     miss[:, 0] = 0.0

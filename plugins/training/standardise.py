@@ -47,7 +47,7 @@ def shorten(network: nn.Module) -> None:
     """
     for module in network.modules():
         if parametrize.is_parametrized(module, "weight"):
-            kernel = module.parametrizations.weight.original
+            kernel = module.get_parameter("parametrizations.weight.original")
             fan_in = kernel[0].numel()
             kernel.div_(kernel.std() * (3 * fan_in) ** 0.5)
 

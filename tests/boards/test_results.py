@@ -11,7 +11,7 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.runs import store
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from bench.boards.published import add_reported, problems, publish_run, validate
@@ -167,13 +167,15 @@ def test_reported_results_are_added_once(tmp_path: Path) -> None:
 def test_the_hub_reads_what_is_exported(run: Path) -> None:
     done = bench("results", "export", run)
     assert done.code == 0, done.err
-    card = ModelCard(f"---\n{done.out}\n---\n# A card\n")
-    results = {(r.metric_type, r.metric_name): r for r in card.data.eval_results or ()}
+    data = ModelCard(f"---\n{done.out}\n---\n# A card\n").data
+    assert isinstance(data, ModelCardData)  # not only the fields that every card has
+    results = {(r.metric_type, r.metric_name): r for r in data.eval_results or ()}
     accuracy = results["accuracy", "Accuracy"]
     assert accuracy.metric_value == pytest.approx(22 / 30)
     assert accuracy.task_type == "zero-shot-image-classification"
-    assert accuracy.dataset_split == "test" and accuracy.dataset_args["n_samples"] == 30
-    assert card.data.model_name == "b" and accuracy.metric_args["run_id"] == run.name
+    assert accuracy.dataset_split == "test" and data.model_name == "b"
+    assert accuracy.dataset_args is not None and accuracy.dataset_args["n_samples"] == 30
+    assert accuracy.metric_args is not None and accuracy.metric_args["run_id"] == run.name
 
 
 def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> None:

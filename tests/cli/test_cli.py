@@ -149,7 +149,7 @@ def test_pickled_noise_is_never_unpickled(tmp_path: Path) -> None:
     import pickle
 
     class Attack:
-        def __reduce__(self) -> object:
+        def __reduce__(self) -> tuple[object, ...]:
             return os.mkdir, (str(tmp_path / "attacked"),)
 
     (tmp_path / "noise.pt").write_bytes(pickle.dumps(Attack()))

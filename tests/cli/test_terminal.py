@@ -72,7 +72,7 @@ def test_a_terminal_of_few_characters(encoding: str, shown: str, streams: None) 
 
 
 def test_closed_streams(streams: None) -> None:
-    sys.stdout = sys.stderr = None  # type: ignore[assignment]
+    sys.stdout = sys.stderr = None
     prepare()
     assert sys.stdout is not None and sys.stderr is not None
     sys.stdout.write(LINE)
@@ -97,8 +97,9 @@ def test_the_command_says_that_its_output_is_lost() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
         assert done.returncode == 1
         assert done.stderr == "Error: The output cannot be written: No space left on device.\n"
-        done = subprocess.run([*command, "--json"], stderr=full, stdout=subprocess.PIPE, timeout=60)
-        assert done.returncode == 0 and done.stdout.startswith(b"[")
+        command.append("--json")
+        done = subprocess.run(command, stderr=full, stdout=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 0 and done.stdout.startswith("[")
 
 
 def test_json_in_any_encoding() -> None:

@@ -18,17 +18,18 @@ from bench.contracts.levels import (
     flow_levels,
     karras_sigmas,
 )
+from bench.contracts.strategy import Floats
 
 RNG = np.random.default_rng(0)
 X_0, EPS = RNG.standard_normal((2, 50))
 
 
-def shown(levels: Levels, row: int) -> np.ndarray:
-    return levels.alpha[row] * X_0 + levels.sigma[row] * EPS
+def shown(levels: Levels, row: int) -> Floats:
+    return np.asarray(levels.alpha[row] * X_0 + levels.sigma[row] * EPS)
 
 
-def answered(levels: Levels, row: int) -> np.ndarray:
-    return levels.p[row] * X_0 + levels.q[row] * EPS
+def answered(levels: Levels, row: int) -> Floats:
+    return np.asarray(levels.p[row] * X_0 + levels.q[row] * EPS)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])

@@ -59,7 +59,7 @@ def test_what_a_hook_raises_is_the_plugins_failure(error: BaseException, plugins
         plugins.datasets.get("mine")
 
 
-DATASET = {
+DATASET: dict[str, list[object]] = {
     "classes": [5, "ab", ("a", 1), {"a": 1}],
     "phrases": [3, {"a": 1}],
     "template": [None, b"a {class}"],
@@ -73,7 +73,7 @@ DATASET = {
     "homepage": [None],
     "target": [3, "nowhere", "a b:C"],
 }
-BACKBONE = {
+BACKBONE: dict[str, list[object]] = {
     "weights": [7],
     "scorer": ["oracle", None, ["denoiser"]],
     "trained_on": [1],

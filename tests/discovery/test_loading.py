@@ -27,8 +27,8 @@ def site(tmp_path: Path) -> Path:
 def bench_with(site: Path, *arguments: object, **variables: str | None) -> Finished:
     """Run the command with the plugins installed in `site`, and no others."""
     names = ",".join(info.name.removesuffix("-1.0.dist-info") for info in site.glob("*.dist-info"))
-    given = {"PYTHONPATH": str(site), "BENCH_LOAD_PLUGINS": names, **variables}
-    return bench_process(*arguments, **given)
+    given = {"BENCH_LOAD_PLUGINS": names, **variables}
+    return bench_process(*arguments, timeout=300, PYTHONPATH=str(site), **given)
 
 
 def listed(site: Path, **variables: str | None) -> dict[str, dict[str, object]]:

@@ -71,7 +71,7 @@ def test_installed_used_and_uninstalled(python: Path, tmp_path: Path) -> None:
     assert "first-draws" in names(python, "strategies")
 
     # Its dataset with its own backbone; its backbone on ours; its strategy on ours.
-    runs = {
+    runs: dict[str, list[object]] = {
         "dataset": ["shades"],
         "backbone": ["digits", "--backbone", "brightness", "--limit", 20],
         "strategy": ["digits", "--strategy", "first-draws", "--limit", 10, "--set", "draws=10"],

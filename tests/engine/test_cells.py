@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.command import bench
 from helpers.reference import reference_errors
-from PIL import Image
 from safetensors.torch import save_file
 
 import bench as toolkit
 from bench.engine.images import resize_and_crop
 from bench.store.cells import read_cells
-from bench.store.folder import read_manifest, read_records
+from bench.store.folder import read_records
 
 DRAWS = 6
 GRID = [83, 250, 416, 583, 750, 916]  # floor((k + 1/2) · 1000 / 6)
@@ -75,9 +75,8 @@ def test_torch_saved_noise_is_read_too(pipelines: dict[str, Path], tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def records(
-    pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[object, dict[str, dict[str, object]]]:
+def runs(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """One run a batch size."""
     found = {}
     for batch_size in (1, 7, 64):
         summary = toolkit.run(
@@ -89,16 +88,16 @@ def records(
             batch_size=batch_size,
             results=str(tmp_path_factory.mktemp("runs")),
         )
-        found[batch_size] = read_records(Path(summary["results_dir"]))
-        found[batch_size, "run"] = summary["run_id"]
+        found[batch_size] = Path(summary["results_dir"])
     return found
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
-def test_batch_size_changes_nothing(records: dict, batch_size: int) -> None:
-    assert records[batch_size, "run"] == records[64, "run"]
-    for sample_id, record in records[64].items():
-        other = records[batch_size][sample_id]
+def test_batch_size_changes_nothing(runs: dict[int, Path], batch_size: int) -> None:
+    assert runs[batch_size].name == runs[64].name
+    others = read_records(runs[batch_size])
+    for sample_id, record in read_records(runs[64]).items():
+        other = others[sample_id]
         assert other["prediction"] == record["prediction"]
         assert other["score"] == pytest.approx(record["score"], rel=1e-5)
         assert other["evaluations"] == record["evaluations"] == 10 * 2 + 3 * 4
@@ -149,45 +148,12 @@ def test_half_precision_keeps_float32_errors(pipelines: dict[str, Path], tmp_pat
         assert len(np.unique(rounded)) > 25
 
 
-def test_spaces_are_multiples_of_each_other(pipelines: dict[str, Path], tmp_path: Path) -> None:
-    """eps-error = alpha² · v-error, cell by cell (see `bench.engine.scoring`)."""
-    from diffusers import DDPMScheduler
-
-    tables = {}
-    for space in ("prediction", "epsilon", "sample"):
-        summary = toolkit.run(
-            "digits",
-            backbone=str(pipelines["sd21"]),
-            strategy="full",
-            params={"draws": DRAWS},
-            space=space,
-            limit=1,
-            save_errors=True,
-            results=str(tmp_path),
-        )
-        run = Path(summary["results_dir"])
-        tables[space] = read_cells(run / "errors", read_manifest(run)["samples"][0], (10, DRAWS))
-    abar = DDPMScheduler.from_pretrained(pipelines["sd21"] / "scheduler").alphas_cumprod[GRID]
-    np.testing.assert_allclose(tables["epsilon"], tables["prediction"] * abar.numpy(), rtol=1e-4)
-    np.testing.assert_allclose(
-        tables["sample"], tables["prediction"] * (1 - abar.numpy()), rtol=1e-4
-    )
-
-
-def test_pictures_are_fitted_as_torchvision_does() -> None:
-    wide = Image.new("RGB", (101, 50), "red")
-    wide.paste("blue", (0, 0, 20, 50))
-    fitted = resize_and_crop(wide, 25)
-    assert fitted.size == (25, 25)
-    assert fitted.getpixel((0, 12)) == (255, 0, 0)  # the blue edge is cropped away
-
-
 def test_out_of_memory_halves_the_batch_and_loses_nothing(
     pipelines: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
-    settings = {
+    settings: dict[str, Any] = {
         "backbone": str(pipelines["sd15"]),
         "strategy": "full",
         "params": {"draws": 4},
@@ -195,9 +161,11 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         "batch_size": 64,
     }
     roomy = toolkit.run("digits", results=str(tmp_path / "roomy"), **settings)
-    denoise, sizes = StableDiffusion.denoise, []
+    denoise, sizes = StableDiffusion.denoise, list[int]()
 
-    def small(self, x_t, t, conditioning):  # type: ignore[no-untyped-def]
+    def small(
+        self: StableDiffusion, x_t: torch.Tensor, t: torch.Tensor, conditioning: torch.Tensor
+    ) -> torch.Tensor:
         sizes.append(len(x_t))
         if len(x_t) > 10:
             raise torch.OutOfMemoryError("simulated")

@@ -1,20 +1,26 @@
-"""Engines made ready to score the shipped digits, and memory that ends where a test wants it."""
+"""Engines made ready to score the shipped digits, and networks that are watched or run short."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from helpers.tables import concluded
 
+from bench.contracts.backbone import Denoiser
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.engine.denoising import DenoisingEngine
 from bench.running.prepare import Prepared, prepare
 from bench.running.settings import make_config
+from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
 
 def prepared(**settings: Any) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
+    """Return an engine, its prepared run, and the images, six by default."""
     base = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}, "batch_size": 16}
     run = prepare(make_config({**base, "limit": 6, **settings}))
     engine = run.open_engine()
@@ -23,19 +29,55 @@ def prepared(**settings: Any) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
 
 
 def outcomes(engine: DenoisingEngine, run: Prepared, samples: list[Sample]) -> dict[str, Decided]:
+    """Return what becomes of each image; none fails."""
     decided = {d.sample.sample_id: d for d in engine.score(samples, run.strategy)}
     assert len(decided) == len(samples) and all(d.error is None for d in decided.values())
     return decided
 
 
-def limit_memory(monkeypatch: pytest.MonkeyPatch, engine: DenoisingEngine, cells: int) -> list[int]:
-    denoise, sizes = engine.backbone.denoise, []
+def assert_same(found: dict[str, Decided], wanted: dict[str, Decided]) -> None:
+    """The same cells were asked for and the same classes won; errors agree to float32's digits."""
+    assert found.keys() == wanted.keys()
+    for sample_id, decided in wanted.items():
+        other = found[sample_id]
+        assert other.evaluations == decided.evaluations
+        assert list(concluded(other).ranking) == list(concluded(decided).ranking)
+        for (asked, errors), (asked_too, errors_too) in zip(
+            decided.cells, other.cells, strict=True
+        ):
+            assert list(asked.draws) == list(asked_too.draws)
+            np.testing.assert_allclose(errors_too, errors, rtol=2e-5)
 
-    def limited(x_t: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+
+def network_of(backbone: Denoiser) -> StableDiffusion:
+    """Return the backbone, with all that a Stable Diffusion can beside denoising."""
+    assert isinstance(backbone, StableDiffusion)
+    return backbone
+
+
+def before_passes(
+    monkeypatch: pytest.MonkeyPatch,
+    backbone: Denoiser,
+    check: Callable[[torch.Tensor, torch.Tensor], None],
+) -> None:
+    """Call `check(x_t, conditioning)` before every pass through the network."""
+    denoise = backbone.denoise
+
+    def checked(x_t: torch.Tensor, t: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
+        check(x_t, conditioning)
+        return denoise(x_t, t, conditioning)
+
+    monkeypatch.setattr(backbone, "denoise", checked)
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, engine: DenoisingEngine, cells: int) -> list[int]:
+    """Let memory end beyond so many cells a batch; returns the sizes that were tried."""
+    sizes: list[int] = []
+
+    def limited(x_t: torch.Tensor, _: torch.Tensor) -> None:
         sizes.append(len(x_t))
         if len(x_t) > cells:
             raise torch.OutOfMemoryError("simulated")
-        return denoise(x_t, *rest)
 
-    monkeypatch.setattr(engine.backbone, "denoise", limited)
+    before_passes(monkeypatch, engine.backbone, limited)
     return sizes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from bench.store.decisions import read_decisions
 from bench.store.documents import Identity, Manifest
 from bench.store.folder import RunFolder
 from bench.store.identity import run_id
+from bench.store.records import Record
 
 
-def a_record(sample_id: str, label: int, prediction: int | None, **changes: Any) -> dict[str, Any]:
+def a_record(sample_id: str, label: int, prediction: int | None, **changes: Any) -> Record:
+    """Return a record; `prediction` None: of an image that failed."""
     other = 0 if prediction else 1
     top = [] if prediction is None else [[prediction, 0.1, 5], [other, 0.12, 5]]
     known = None if prediction is None else 1.0
-    return {
+    record = {
         "sample_id": sample_id,
         "label": label,
         "prediction": prediction,
@@ -33,6 +35,7 @@ def a_record(sample_id: str, label: int, prediction: int | None, **changes: Any)
         "error": "broken" if prediction is None else None,
         **changes,
     }
+    return cast(Record, record)  # changes may be what no record should have
 
 
 def a_manifest(
@@ -104,7 +107,7 @@ def store(
     path = results / described.run_id
     with RunFolder(path, described) as folder:
         for sample_id, label, prediction in zip(ids, labels, predictions, strict=True):
-            line: Any = a_record(sample_id, label, prediction, **(record or {}))
+            line = a_record(sample_id, label, prediction, **(record or {}))
             folder.append(line, None, np.zeros(0, np.int64))
         if complete:
             decided = read_decisions(path, folder.manifest, top=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.strategy import Problem, Strategy
+from bench.contracts.strategy import Evaluate, Outcome, Problem, Reply, Session, Strategy
 from bench.discovery.loading import load_plugins
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
 from bench.running.resolve import make_strategy
 
+Errors = NDArray[np.float32]
+
 
 def make_table(
     prompts: int, draws: int, seed: int = 0, gap: float = 0.01, noise: float = 0.02
-) -> NDArray[np.float32]:
+) -> Errors:
     """Return errors, float32 [P, N]: a trend and noise that all prompts share, a level and noise
     of each prompt's own; levels are `gap` or more above the best."""
     rng = np.random.default_rng(seed)
@@ -29,26 +31,39 @@ def make_table(
     return (shared + level + noise * rng.standard_normal((prompts, draws))).astype(np.float32)
 
 
-def make_problem(errors: NDArray[np.float32], per_class: int = 1, seed: int = 0) -> Problem:
+def make_problem(errors: Errors, per_class: int = 1, seed: int = 0) -> Problem:
     """Return the problem of a table with `per_class` prompts a class."""
     prompts, draws = errors.shape
     classes = np.arange(prompts) // per_class
     return Problem(classes, timestep_grid(draws, 1000), np.ones(draws), seed)
 
 
-def make(name: str, draws: int, **params: Any) -> Strategy:
+def make(name: str, draws: int | None, **params: Any) -> Strategy:
     """Return a registered strategy."""
     given: Mapping[str, Any] = {"draws": draws, **params}
     return make_strategy(load_plugins().strategies.get(name), given)[1]
 
 
-def run(strategy: Strategy, errors: NDArray[np.float32], per_class: int = 1) -> Decided:
+def run(strategy: Strategy, errors: Errors, per_class: int = 1) -> Decided:
     """Let the strategy decide on a table."""
     return decide(Sample("x", 0, {}), errors, strategy, make_problem(errors, per_class))
 
 
-def prediction(strategy: Strategy, errors: NDArray[np.float32], per_class: int = 1) -> int:
+def prediction(strategy: Strategy, errors: Errors, per_class: int = 1) -> int:
     """Return the class decided."""
-    outcome = run(strategy, errors, per_class).outcome
-    assert outcome is not None
-    return int(outcome.ranking[0])
+    return int(concluded(run(strategy, errors, per_class)).ranking[0])
+
+
+def evaluations(session: Session, errors: Errors) -> Iterator[Evaluate]:
+    """Yield what a session asks for, and answer it from `errors`, until it has decided."""
+    while (request := session.ask()) is not None:
+        assert isinstance(request, Evaluate)
+        yield request
+        values = errors[np.ix_(request.prompts, request.draws)]
+        session.tell(request, Reply(values, float(values.size)))
+
+
+def concluded(decided: Decided) -> Outcome:
+    """Return the outcome, which is there."""
+    assert decided.outcome is not None, decided.error
+    return decided.outcome

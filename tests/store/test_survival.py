@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ class RunFolderHeld:
         self.process.send_signal(signal.SIGCONT)
 
 
-HANDS = {
+HANDS: dict[str, Callable[[str], str]] = {
     "a word missing": lambda line: line.replace('"label"', '"lable"'),
     "a text for a number": lambda line: line.replace('"evaluations": ', '"evaluations": "x'),
     "a class that is none": lambda line: line.replace('"label": ', '"label": 77'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def reshapes_first(content: Tensors) -> None:
     content[name] = torch.zeros(3, *content[name].shape)
 
 
-def adds(name: str) -> object:
+def adds(name: str) -> Callable[[Tensors], object]:
     return lambda content: content.update({name: torch.zeros(2)})
 
 

@@ -23,13 +23,19 @@ real = pytest.mark.skipif(
 )
 
 
+def classes_of(dataset: str) -> tuple[str, ...]:
+    classes = load_plugins().datasets.get(dataset).classes
+    assert classes is not None
+    return tuple(classes)
+
+
 def test_the_list_holds_all_of_it() -> None:
     text = (files("bench_plugins.datasets") / "ucmerced_split.csv").read_text("utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 2099 == len({row["pixel_sha256"] for row in rows})
     tests = Counter(row["label"] for row in rows if row["split"] == "test")
     assert len(tests) == 21 and set(tests.values()) == {20}
-    spellings = [name.replace(" ", "") for name in load_plugins().datasets.get("ucmerced").classes]
+    spellings = [name.replace(" ", "") for name in classes_of("ucmerced")]
     assert sorted(tests) == spellings
 
 
@@ -97,7 +103,7 @@ def test_unknown_images_get_a_seeded_stratified_split(recwarn: pytest.WarningsRe
 
 def test_strange_images_are_warned_of_once(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    for name in load_plugins().datasets.get("ucmerced").classes:
+    for name in classes_of("ucmerced"):
         folder = tmp_path / "data" / name.replace(" ", "")
         folder.mkdir(parents=True)
         for number in range(5):
@@ -181,10 +187,7 @@ def test_classify_pictures_of_ones_own(pipelines: dict[str, Path], tmp_path: Pat
         str(tmp_path / "a.png"),
         str(tmp_path / "b.jpg"),
     ]
-    assert (
-        done.json[0]["prediction"]
-        == load_plugins().datasets.get("digits").classes[digits[0]["label"]]
-    )
+    assert done.json[0]["prediction"] == classes_of("digits")[digits[0]["label"]]
     assert len(done.json[0]["ranking"]) == 10 and done.json[0]["margin"] > 0
     free = bench(
         *("classify", tmp_path / "a.png", "--classes", "beach, harbor,freeway"),

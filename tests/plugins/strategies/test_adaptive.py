@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.tables import make, make_problem, make_table, prediction, run
+from helpers.tables import Errors, concluded, make, make_problem, make_table, prediction, run
 
 from bench.errors import UserError
+from bench_plugins.strategies.adaptive import Adaptive
 
 
-def published(errors, samples, keep):
+def published(errors: Errors, samples: tuple[int, ...], keep: tuple[int, ...]) -> tuple[int, int]:
     """Li et al., algorithm 2, written down again from its description: plain lists, no sharing."""
     n_prompts, n_draws = errors.shape
-    seen = [[] for _ in range(n_prompts)]
+    seen: list[list[float]] = [[] for _ in range(n_prompts)]
     alive = list(range(n_prompts))
     used, evaluations = set(), 0
     for stage, (n, k) in enumerate(zip(samples, keep, strict=True)):
@@ -38,17 +39,19 @@ def published(errors, samples, keep):
     ],
 )
 @pytest.mark.parametrize("per_class", [1, 3])
-def test_equals_the_published_algorithm(samples, keep, per_class):
+def test_equals_the_published_algorithm(
+    samples: tuple[int, ...], keep: tuple[int, ...], per_class: int
+) -> None:
     strategy = make("adaptive", 50, samples=samples, keep=keep)
     for seed in range(30):
         errors = make_table(12, 50, seed=seed, gap=0.002)
         winner, evaluations = published(errors, samples, keep)
         decided = run(strategy, errors, per_class)
-        assert decided.outcome.ranking[0] == winner // per_class
+        assert concluded(decided).ranking[0] == winner // per_class
         assert decided.evaluations == evaluations
 
 
-def test_ties_go_to_the_lower_prompt():
+def test_ties_go_to_the_lower_prompt() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):  # errors of a few values only: many exact ties
         errors = rng.integers(0, 2, size=(9, 20)).astype(np.float32)
@@ -72,13 +75,18 @@ def test_ties_go_to_the_lower_prompt():
         ("imagenet", 1000, 124500),
     ],
 )
-def test_published_schedules_cost_what_was_published(schedule, classes, evaluations):
+def test_published_schedules_cost_what_was_published(
+    schedule: str, classes: int, evaluations: int
+) -> None:
     strategy = make("adaptive", None, schedule=schedule)
-    assert strategy.at_most(make_problem(np.zeros((classes, strategy.draws)))) == evaluations
+    assert isinstance(strategy, Adaptive)
+    problem = make_problem(np.zeros((classes, strategy.draws), np.float32))
+    assert strategy.at_most(problem) == evaluations
 
 
-def test_a_schedule_settles_samples_and_keep():
+def test_a_schedule_settles_samples_and_keep() -> None:
     strategy = make("adaptive", None, schedule="pets")
+    assert isinstance(strategy, Adaptive)
     assert strategy.settled == {"samples": (25, 250), "keep": (5, 1)}
     with pytest.raises(UserError, match="schedule=dogs is none of"):
         make("adaptive", None, schedule="dogs")

@@ -9,13 +9,13 @@ from bench_plugins.strategies._order import by_bands, shuffled, timestep_means
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 250, 500, 1000])
-def test_orders_are_permutations(n):
+def test_orders_are_permutations(n: int) -> None:
     timesteps = timestep_grid(n, 1000)
     for order in (even(n), shuffled(n, 3), by_bands("650-850,100-200", timesteps)):
         assert sorted(order) == list(range(n))
 
 
-def test_even_prefixes_are_even_grids():
+def test_even_prefixes_are_even_grids() -> None:
     order = even(256)
     for k in (1, 2, 3, 4, 5):
         prefix = np.sort(order[: 2**k - 1])
@@ -23,14 +23,14 @@ def test_even_prefixes_are_even_grids():
 
 
 @pytest.mark.parametrize("n", [250, 500, 1000])
-def test_even_prefixes_have_low_discrepancy(n):
+def test_even_prefixes_have_low_discrepancy(n: int) -> None:
     order = even(n)
     for count in (4, 10, 31, 100):
         counts, _ = np.histogram(order[:count], bins=4, range=(0, n))
         assert np.ptp(counts) <= 1 + count // 10
 
 
-def test_bands_come_first_in_their_order():
+def test_bands_come_first_in_their_order() -> None:
     timesteps = timestep_grid(100, 1000)
     order = by_bands("600-699,100-149", timesteps)
     assert all(600 <= t <= 699 for t in timesteps[order[:10]])
@@ -38,7 +38,7 @@ def test_bands_come_first_in_their_order():
 
 
 @pytest.mark.parametrize("bands", ["650", "a-b", "700-600", "", "1-2,", "1-2-3", "-5-10"])
-def test_a_bad_order_is_refused(bands):
+def test_a_bad_order_is_refused(bands: str) -> None:
     with pytest.raises(ValueError, match="bands of timesteps such as"):
         by_bands(bands, timestep_grid(10, 1000))
 

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tables import make, make_problem, make_table
+from helpers.tables import Errors, concluded, evaluations, make, make_problem, make_table
 
 from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Linearise, Reply
 from bench.errors import UserError
 from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
-from bench.recordings.screening import conformal_quantile, distances
+from bench_plugins.strategies.screen_race import ScreenRaceSession
 
 COST = 3.0
 
 
-def screened(errors, per_class=1, noise=0.0, seed=0, **params):
+def screened(
+    errors: Errors, per_class: int = 1, noise: float = 0.0, seed: int = 0, **params: Any
+) -> Decided:
     """Decide with a first-order table that is the exact one, bent and noisy."""
     rng = np.random.default_rng(seed)
     mean = errors.mean(axis=0)
@@ -29,13 +33,13 @@ def screened(errors, per_class=1, noise=0.0, seed=0, **params):
 
 @pytest.mark.parametrize("per_class", [1, 4])
 @pytest.mark.parametrize("prompts", [4, 40, 1000])
-def test_it_decides_alike_at_a_cost_that_hardly_grows(prompts, per_class):
-    equal = cost = 0
+def test_it_decides_alike_at_a_cost_that_hardly_grows(prompts: int, per_class: int) -> None:
+    equal, cost = 0, 0.0
     for seed in range(10):
         errors = make_table(prompts, 100, seed=seed, gap=0.05)
         decided = screened(errors, per_class, noise=0.02, seed=seed)
         winner = errors.astype(float).mean(axis=1).argmin() // per_class
-        equal += decided.outcome.ranking[0] == winner
+        equal += concluded(decided).ranking[0] == winner
         cost += decided.equivalents / 10
         assert decided.linearisations == 4
         assert decided.equivalents == 4 * COST + decided.evaluations
@@ -43,37 +47,37 @@ def test_it_decides_alike_at_a_cost_that_hardly_grows(prompts, per_class):
     assert cost < 4 * COST + 4 * prompts  # what the first look of a race alone costs
 
 
-def test_everything_in_reach_is_a_plain_race():
+def test_everything_in_reach_is_a_plain_race() -> None:
     errors = make_table(12, 60, gap=0.01)
     race = decide(Sample("x", 0, {}), errors, make("race", 60), make_problem(errors))
     screen = screened(errors, reach=1e9)
     assert screen.evaluations == race.evaluations
-    np.testing.assert_array_equal(screen.outcome.ranking, race.outcome.ranking)
-    np.testing.assert_allclose(screen.outcome.scores, race.outcome.scores)
+    np.testing.assert_array_equal(concluded(screen).ranking, concluded(race).ranking)
+    np.testing.assert_allclose(concluded(screen).scores, concluded(race).scores)
 
 
-def test_who_is_out_of_reach_costs_nothing_and_ranks_by_first_order():
+def test_who_is_out_of_reach_costs_nothing_and_ranks_by_first_order() -> None:
     errors = (np.arange(6)[:, None] + make_table(6, 40, gap=1e-9, noise=1e-3)).astype("f4")
-    outcome = screened(errors, reach=0.0).outcome
+    outcome = concluded(screened(errors, reach=0.0))
     np.testing.assert_array_equal(outcome.ranking, np.arange(6))
     np.testing.assert_array_equal(outcome.draws, [4, 0, 0, 0, 0, 0])
     assert np.isfinite(outcome.scores[0]) and np.isinf(outcome.scores[1:]).all()
     assert outcome.margin == pytest.approx(1.5, abs=0.1) and outcome.confidence > 0.99
 
 
-def test_prompts_of_one_class_are_screened_one_by_one():
+def test_prompts_of_one_class_are_screened_one_by_one() -> None:
     """The class of the best prompt wins, though its other prompts are the worst of all."""
     errors = make_table(9, 100, gap=0.05)
     errors[[1, 2]] += 1.0
     errors[0] = errors.min(axis=0) - 0.05
     decided = screened(errors, per_class=3, reach=0.2)
-    assert decided.outcome.ranking[0] == 0
-    assert sorted(decided.outcome.ranking) == [0, 1, 2]
+    assert concluded(decided).ranking[0] == 0
+    assert sorted(concluded(decided).ranking) == [0, 1, 2]
     asked = {p for request, _ in decided.cells for p in request.prompts.tolist()}
     assert 0 in asked and not {1, 2} & asked
 
 
-def test_requests():
+def test_requests() -> None:
     errors = make_table(5, 50)
     problem = replace(make_problem(errors), can_linearise=True)
     session = make("screen-race", 50, samples=5).start(problem)
@@ -85,11 +89,13 @@ def test_requests():
     assert isinstance(without, Evaluate) and len(without.prompts) == 5
 
 
-def test_a_second_screen_is_taken_among_who_is_left():
+def test_a_second_screen_is_taken_among_who_is_left() -> None:
     errors = make_table(40, 60, gap=0.05)
     problem = replace(make_problem(errors), can_linearise=True)
     session = make("screen-race", 60, samples=2, screens=2, reach=1.0, first=2).start(problem)
+    assert isinstance(session, ScreenRaceSession)
     first = session.ask()
+    assert isinstance(first, Linearise)
     session.tell(first, Reply(np.repeat(np.arange(40.0), 2).reshape(40, 2).astype("f4"), 2 * COST))
     left = session.alive.copy()
     assert 3 < len(left) < 40  # more than a first look that costs what a screen does
@@ -100,59 +106,25 @@ def test_a_second_screen_is_taken_among_who_is_left():
     turned = np.where(np.isin(np.arange(40), left), -np.arange(40.0), -99.0)  # out stays out
     session.tell(second, Reply(np.repeat(turned, 2).reshape(40, 2).astype("f4"), 2 * COST))
     assert left[-1] in session.alive and left[0] not in session.alive
-    request = session.ask()
-    assert isinstance(request, Evaluate) and set(request.prompts) <= set(left.tolist())
-    while request is not None:
-        session.tell(request, Reply(errors[np.ix_(request.prompts, request.draws)], 1.0))
-        request = session.ask()
+    requests = list(evaluations(session, errors))
+    assert requests and set(requests[0].prompts) <= set(left.tolist())
     ranking = session.outcome().ranking
     assert set(ranking[: len(left)]) == set(left.tolist())
     np.testing.assert_array_equal(ranking[len(left) :], np.setdiff1d(np.arange(40), left))
 
 
-def test_few_who_are_left_race_at_once():
+def test_few_who_are_left_race_at_once() -> None:
     errors = (np.arange(6)[:, None] + make_table(6, 40, gap=1e-9, noise=1e-3)).astype("f4")
     decided = screened(errors, reach=0.0, screens=3)
     assert decided.linearisations == 4
 
 
-def test_a_recording_has_no_second_screen():
+def test_a_recording_has_no_second_screen() -> None:
     with pytest.raises(UserError, match="linearis"):
         screened(make_table(30, 40, gap=0.05), reach=1.5, screens=2)
 
 
 @pytest.mark.parametrize("params", [{"reach": -1.0}, {"samples": 0}, {"samples": 51}, {"first": 1}])
-def test_impossible_parameters_are_refused(params):
+def test_impossible_parameters_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="screen-race"):
         make("screen-race", 50, **params)
-
-
-def test_full_linearised_decides_as_full():
-    errors = make_table(7, 30, gap=0.001)
-    problem = replace(make_problem(errors), can_linearise=True)
-    known = Tables(errors, [(np.full(7, 1 / 7), errors)], COST)
-    one, other = (
-        decide(Sample("x", 0, {}), known, make(name, 30), problem)
-        for name in ("full", "full-linearised")
-    )
-    np.testing.assert_array_equal(one.outcome.scores, other.outcome.scores)
-    assert other.linearisations == 30 and other.equivalents == one.equivalents + 30 * COST
-
-
-def test_distances_have_the_unit_of_the_scores():
-    scores = np.array([3.0, 1.0, 2.0])
-    np.testing.assert_allclose(distances(5 * scores + 7), distances(scores))
-    np.testing.assert_allclose(distances(scores), np.array([2, 0, 1]) / scores.std())
-    np.testing.assert_array_equal(distances(np.ones(3)), np.zeros(3))
-
-
-def test_conformal_quantile_is_exceeded_as_rarely_as_stated():
-    rng = np.random.default_rng(0)
-    for n, risk in ((19, 0.1), (60, 0.05), (200, 0.02)):
-        exceeded = [
-            rng.exponential() > conformal_quantile(rng.exponential(size=n), risk)
-            for _ in range(4000)
-        ]
-        assert 0.6 * risk < np.mean(exceeded) < 1.25 * risk
-    assert conformal_quantile(np.arange(18.0), 0.05) == np.inf
-    assert conformal_quantile(np.arange(19.0), 0.05) == 18

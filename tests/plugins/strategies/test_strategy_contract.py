@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
-from helpers.tables import make, make_problem, make_table
+from helpers.tables import evaluations, make, make_problem, make_table
 
-from bench.contracts.strategy import Reply
 from bench.discovery.loading import load_plugins
 
 NAMES = [spec.name for spec in load_plugins().strategies]
-VARIANTS = {
+VARIANTS: dict[str, list[dict[str, Any]]] = {
     "adaptive": [{"samples": (1,), "keep": (1,)}, {"samples": (3, 7), "keep": (4, 1)}],
     "uniform": [{"samples": 1}],
     "halving": [{"budget": 1}],
@@ -21,7 +23,7 @@ VARIANTS = {
 SHAPES = [(10, 40, 1), (12, 40, 3), (3, 1, 1), (1, 20, 1), (4, 9, 4), (1000, 12, 1)]
 
 
-def _cases():
+def _cases() -> Iterator[Any]:
     for name in NAMES:
         for params in [{}, *VARIANTS.get(name, [])]:
             for shape in SHAPES:
@@ -29,7 +31,7 @@ def _cases():
 
 
 @pytest.mark.parametrize(("name", "params", "shape"), list(_cases()))
-def test_ask_and_tell(name, params, shape):
+def test_ask_and_tell(name: str, params: dict[str, Any], shape: tuple[int, int, int]) -> None:
     prompts, draws, per_class = shape
     errors = make_table(prompts, draws)
     problem = make_problem(errors, per_class)
@@ -37,12 +39,10 @@ def test_ask_and_tell(name, params, shape):
     strategy = make(name, 500, **params)
     session = strategy.start(problem)
     asked = np.zeros(errors.shape, dtype=int)
-    while (request := session.ask()) is not None:
+    for request in evaluations(session, errors):
         assert len(request.prompts) and len(request.draws), "an empty block"
         asked[np.ix_(request.prompts, request.draws)] += 1
         assert asked.max() == 1, "a cell was asked for twice"
-        values = errors[np.ix_(request.prompts, request.draws)]
-        session.tell(request, Reply(values, float(values.size)))
     assert session.ask() is None
     assert asked.any(axis=1).all(), "every prompt is looked at"
     if at_most := getattr(strategy, "at_most", None):
@@ -62,13 +62,11 @@ def test_ask_and_tell(name, params, shape):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("per_class", [1, 2])
-def test_a_clear_winner_wins(name, per_class):
+def test_a_clear_winner_wins(name: str, per_class: int) -> None:
     for seed in range(20):
         errors = make_table(10, 100, seed=seed, gap=0.05)
         problem = make_problem(errors, per_class)
         strategy = make(name, 100, **({"samples": (10, 100)} if name == "adaptive" else {}))
         session = strategy.start(problem)
-        while (request := session.ask()) is not None:
-            values = errors[np.ix_(request.prompts, request.draws)]
-            session.tell(request, Reply(values, float(values.size)))
+        list(evaluations(session, errors))
         assert session.outcome().ranking[0] == errors.mean(axis=1).argmin() // per_class

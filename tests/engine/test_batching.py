@@ -1,0 +1,73 @@
+"""The size of a batch: measured once, and lowered where memory ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.engines import assert_same, limit_memory, outcomes, prepared
+
+import bench as toolkit
+from bench.contracts.backbone import Denoiser
+from bench.contracts.decision import Decided
+from bench.engine import batching
+from bench.machine.speed import remembered_batch_size
+
+
+def test_a_batch_size_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    measured: list[object] = []
+
+    def measure(engine: object) -> int:
+        measured.append(engine)
+        return 24
+
+    monkeypatch.setattr(batching, "best_batch_size", measure)
+    for _ in range(2):
+        engine = prepared(batch_size="auto", seed=1)[0]
+        assert engine.batch_size == 24
+    assert len(measured) == 1
+
+
+def test_the_best_batch_size_is_the_smallest_of_the_fast_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A device whose time does not grow up to 64 cells and is proportional beyond."""
+    backbone = toolkit.load_backbone("tiny-digits")
+    now = 0.0
+    monkeypatch.setattr("bench.engine.batching.time.perf_counter", lambda: now)
+
+    class Device:
+        def __init__(self) -> None:
+            self.batch_size = 7
+            self.backbone: Denoiser = backbone
+            self.out_of_memory: Callable[[int], None] = lambda fits: None
+
+        def rehearse(self, size: int) -> None:
+            nonlocal now
+            if size > 128:
+                raise torch.OutOfMemoryError("simulated")
+            now += 0.02 * max(1, size / 64)
+
+    assert batching.best_batch_size(Device()) == 64
+
+    class Slow(Device):
+        def rehearse(self, size: int) -> None:
+            nonlocal now
+            now += 0.3
+
+    assert batching.best_batch_size(Slow()) == 7
+
+
+def test_memory_that_ends_is_remembered(
+    wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "best_batch_size", lambda engine: 40)
+    engine, run, samples = prepared(batch_size="auto", seed=0, layout="channels-last")
+    sizes = limit_memory(monkeypatch, engine, cells=12)
+    assert_same(outcomes(engine, run, samples), wanted)
+    assert engine.batch_size == 10 and sizes[:3] == [40, 20, 10] and max(sizes[2:]) == 10
+    assert prepared(batch_size="auto", layout="channels-last")[0].batch_size == 10
+    assert remembered_batch_size("another") is None

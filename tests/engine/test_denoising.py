@@ -1,0 +1,91 @@
+"""The engine's own promises: the same numbers however cells are batched, and memory that ends."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+import torch
+from helpers.engines import assert_same, before_passes, network_of, outcomes, prepared
+from PIL.Image import Image
+
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided
+from bench.engine.queue import Flight
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_cells_do_not_depend_on_batches_or_images_under_way(
+    depth: int, batch_size: int, wanted: dict[str, Decided]
+) -> None:
+    engine, run, samples = prepared(batch_size=batch_size)
+    engine.depth = depth
+    assert_same(outcomes(engine, run, samples[::-1]), wanted)
+
+
+@pytest.mark.parametrize("change", [{"layout": "channels-last"}, {"attention": "math"}])
+def test_switches_move_last_digits_only(change: dict[str, str], wanted: dict[str, Decided]) -> None:
+    assert_same(outcomes(*prepared(**change)), wanted)
+
+
+def test_the_last_batches_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, run, samples = prepared(batch_size=64)
+    sizes: list[int] = []
+    before_passes(monkeypatch, engine.backbone, lambda x_t, _: sizes.append(len(x_t)))
+    outcomes(engine, run, samples)
+    assert sizes[0] == 64 and set(sizes) <= {8, 16, 32, 64} and min(sizes) < 64
+    engine.one_shape = True
+    sizes.clear()
+    outcomes(engine, run, samples)
+    assert set(sizes) == {64}
+
+
+def test_images_under_way_do_not_grow_with_the_dataset() -> None:
+    engine, run, samples = prepared(limit=3)
+    flights = []
+
+    def many(n: int) -> Iterator[Sample]:
+        for position in range(n):
+            if position % 50 == 49:
+                flights.append(sum(type(o) is Flight for o in gc.get_objects()))
+            yield Sample(str(position), 0, samples[position % 3].image)
+
+    assert sum(1 for _ in engine.score(many(200), run.strategy)) == 200
+    assert len(flights) == 4 and max(flights) <= 12 and flights[-1] <= flights[0] + 8
+
+
+def test_images_are_encoded_by_halves_where_memory_ends(
+    wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, run, samples = prepared()
+    encode = engine.backbone.encode_images
+    sizes: list[int] = []
+
+    def limited(images: list[Image]) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("simulated")
+        return encode(images)
+
+    monkeypatch.setattr(engine.backbone, "encode_images", limited)
+    assert_same(outcomes(engine, run, samples), wanted)
+    assert sizes == [8, 4, 2, 2, 2]
+
+
+def test_images_opened_by_a_thread_give_the_same(
+    wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.engine import denoising
+
+    monkeypatch.setattr(denoising, "THREADLESS", ())
+    assert_same(outcomes(*prepared()), wanted)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same(wanted: dict[str, Decided]) -> None:
+    engine, run, samples = prepared(compile=True)
+    network = network_of(engine.backbone).network
+    assert engine.one_shape and network._compiled_call_impl is not None
+    assert_same(outcomes(engine, run, samples), wanted)

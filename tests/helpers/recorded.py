@@ -1,0 +1,57 @@
+"""A recording made up here: what `bench run --save-errors` stores, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from helpers.runs import a_manifest
+
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import ErrorTable, Evaluate, Problem, Reply
+from bench.inputs.draws import timestep_grid
+from bench.stats.metrics import summarize
+from bench.store.folder import RunFolder, read_records
+from bench.store.records import make_record
+
+N_DRAWS, N_CLASSES, N_IMAGES = 100, 6, 30
+
+
+def record(
+    path: Path,
+    seed: int = 0,
+    informative: tuple[int, int] = (0, N_DRAWS),
+    skip: tuple[int, ...] = (),
+) -> Path:
+    """Store a run of `full` as `bench run --save-errors` does; classes differ on some draws."""
+    path = path / f"toy-toy-full-{seed:08x}"
+    manifest = a_manifest(
+        [f"image-{i}" for i in range(N_IMAGES)],
+        N_CLASSES,
+        dataset="toy",
+        backbone="toy",
+        seed=seed,
+        scoring={"loss": "l2", "noise": f"seed {seed}"},
+        draws=N_DRAWS,
+        run_id=path.name,
+    )
+    problem = Problem(np.arange(N_CLASSES), timestep_grid(N_DRAWS, 1000), np.ones(N_DRAWS), seed)
+    everything = Evaluate(np.arange(N_CLASSES), np.arange(N_DRAWS))
+    with RunFolder(path, manifest) as folder:
+        for i in range(N_IMAGES):
+            rng = np.random.default_rng([seed, i])
+            truth = np.random.default_rng(i).integers(N_CLASSES)
+            errors = 0.5 + 0.02 * rng.standard_normal((N_CLASSES, N_DRAWS))
+            gap = 0.02 * (np.arange(N_CLASSES) != truth)
+            errors[:, slice(*informative)] += gap[:, None]
+            values = errors.astype(np.float32)
+            table = ErrorTable(problem)
+            table.tell(everything, Reply(values, values.size))
+            decided = Decided(Sample(f"image-{i}", int(truth), {}))
+            decided.evaluations, decided.equivalents = values.size, float(values.size)
+            decided.outcome = table.outcome()
+            decided.cells = [(everything, values)] if i not in skip else []
+            folder.append(make_record(decided, 1.0), decided, problem.timesteps)
+        folder.finish(summarize(manifest, list(read_records(path).values()), 1.0, None))
+    return path

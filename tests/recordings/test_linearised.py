@@ -1,0 +1,97 @@
+"""First-order errors are stored, replayed and learned from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.command import bench
+
+import bench as toolkit
+from bench.errors import UserError
+from bench.recordings.recording import open_recording
+from bench.recordings.replay import replay
+from bench.store.first_order import read_first_order
+from bench.store.folder import read_records
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    summary = toolkit.run(
+        "digits",
+        strategy="full-linearised",
+        params={"draws": 16},
+        limit=10,
+        save_errors=True,
+        results=str(tmp_path_factory.mktemp("recorded")),
+    )
+    cost = summary["cost"]
+    assert cost["linearisations"] == 160 and cost["evaluations_per_image"] == 160
+    assert cost["evaluation_equivalents_per_image"] > 160 + 16
+    return Path(summary["results_dir"])
+
+
+def test_a_replay_decides_and_costs_what_the_live_run_does(recorded: Path, tmp_path: Path) -> None:
+    params = {"draws": 16, "samples": 4}
+    live = toolkit.run(
+        "digits", strategy="screen-race", params=params, limit=10, results=str(tmp_path)
+    )
+    replayed = replay(recorded, "screen-race", {"samples": 4}, tmp_path)
+    a, b = (read_records(Path(run["results_dir"])) for run in (live, replayed))
+    for sample_id, record in a.items():
+        other = b[sample_id]
+        assert other["prediction"] == record["prediction"]
+        assert other["evaluations"] == record["evaluations"]
+        assert other["linearisations"] == record["linearisations"] == 4
+    price = open_recording(recorded).linearisation_cost
+    cost = replayed["cost"]
+    assert cost["evaluation_equivalents"] == pytest.approx(
+        cost["evaluations"] + 40 * price, abs=0.1
+    )
+
+
+def test_first_order_parts_are_kept_by_mixture(recorded: Path) -> None:
+    for sample_id in read_records(recorded):
+        ((mixture, table),) = read_first_order(recorded / "first_order", sample_id, (10, 16))
+        np.testing.assert_allclose(mixture, 0.1)
+        assert np.isfinite(table).all()
+        # The mean over the prompts is the exact error at the mean: below most prompts' errors.
+        errors = open_recording(recorded).errors(sample_id)
+        assert np.corrcoef(table.mean(axis=0), errors.mean(axis=0))[0, 1] > 0.9
+
+
+def test_what_cannot_be_linearised_is_refused_before_the_work(
+    recorded: Path, tmp_path: Path, pipelines: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench_plugins.backbones.stable_diffusion import StableDiffusion
+
+    monkeypatch.setattr(StableDiffusion, "can_linearise", False)
+    with pytest.raises(UserError, match=r"needs gradients .*'tiny-digits' does not"):
+        toolkit.run("digits", strategy="screen-race", results=str(tmp_path))
+    plain = toolkit.run(
+        "digits",
+        strategy="full",
+        params={"draws": 2},
+        limit=1,
+        save_errors=True,
+        results=str(tmp_path),
+    )
+    with pytest.raises(UserError, match="full-linearised --save-errors"):
+        replay(Path(plain["results_dir"]), "screen-race", {"samples": 2}, tmp_path)
+
+
+def test_learn_screen_and_sweep(recorded: Path, tmp_path: Path) -> None:
+    done = bench("learn-screen", recorded, "--json", "--out", tmp_path / "screen.json")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "screen.json").read_text()) == done.json
+    screens = {screen["samples"]: screen for screen in done.json["screens"]}
+    assert list(screens) == [2, 4, 8, 16]
+    assert screens[8]["recall"]["8"] >= screens[8]["recall"]["1"] > 0.5
+    assert screens[8]["risks"]["0.1"]["reach"] >= 0  # ten images: 0.1 is possible, 0.05 is not
+    assert screens[8]["risks"]["0.05"] == {"reach": None, "kept": 10.0}
+    shown = bench("learn-screen", recorded)
+    assert shown.code == 0 and "A linearised draw cost" in shown.out
+    rows = bench("sweep", recorded, "--json").json
+    assert {"screen-race", "race"} <= {row["strategy"]["name"] for row in rows}

@@ -1,0 +1,44 @@
+"""Many strategies on one recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+from helpers.recorded import N_IMAGES, record
+
+from bench.errors import UserError
+from bench.recordings import sweep as sweeps
+from bench.recordings.replay import replay
+
+
+def test_sweep(recording: Path, tmp_path: Path) -> None:
+    other = record(tmp_path, seed=1)
+    done = bench("sweep", recording, "--against", other, "--plot", tmp_path / "front.png", "--json")
+    assert done.code == 0, done.err
+    rows = done.json
+    assert (tmp_path / "front.png").stat().st_size > 10_000
+    by_name = {row["strategy"]["name"]: row for row in rows}
+    assert by_name["full"]["agreement"] == 1.0
+    assert set(by_name) >= {"adaptive", "uniform", "halving", "paired-ttest", "race"}
+    for row in rows:
+        low, high = row["agreement_ci95"]
+        assert 0 <= low <= row["agreement"] <= high <= 1
+        assert row["run_id"] is None and row["metrics"]["accuracy"] <= 1
+    front = [row for row in rows if row["pareto"]]
+    assert front and all(not sweeps._beats(a, b) for a in rows for b in front)
+    assert rows[0]["self_agreement"]["n_samples"] == N_IMAGES
+    table = bench("sweep", recording, "--strategies", "race,full", "--limit", 10)
+    assert table.code == 0 and "race delta=0.05" in table.out and "uniform" not in table.out
+
+
+def test_self_agreement_wants_the_same_run_with_other_noise(
+    recording: Path, tmp_path: Path
+) -> None:
+    assert sweeps.self_agreement(recording, record(tmp_path, seed=2))["agreement"] > 0.9
+    with pytest.raises(UserError, match="same noise"):
+        sweeps.self_agreement(recording, recording)
+    replayed = replay(recording, "race", {}, tmp_path)
+    with pytest.raises(UserError, match=r"differs in|every cell"):
+        sweeps.self_agreement(recording, tmp_path / replayed["run_id"])
