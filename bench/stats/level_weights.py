@@ -1,0 +1,84 @@
+"""Weights over noise levels, fitted to labelled images: logistic regression on bucketed errors.
+
+Clark & Jaini (2023, section 4.3): the levels are cut into 20 buckets, an image's class errors are
+averaged per bucket, and non-negative weights are fitted so that the softmax of the negative
+weighted errors gives the label.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.contracts.strategy import Floats, Ints
+
+BUCKETS = 20
+RIDGE = 1e-3  # on the logarithms' spread: buckets that tell nothing keep the mean weight
+FLOOR = 1e-3  # of the largest weight: a level's weight is above 0
+FOLDS = 5
+
+
+def bucket_of(levels: Ints, n_levels: int) -> Ints:
+    """Return int64, the bucket of each level: 20 equal parts of all the model's levels."""
+    return np.asarray(levels * BUCKETS // n_levels)
+
+
+def bucket_errors(errors: Floats, buckets: Ints) -> Floats:
+    """Return float64 [..., 20], the sum of the draws' errors in each bucket over all N draws.
+
+    Args:
+        errors: float64 [..., N].
+        buckets: int64 [N].
+    """
+    members = (buckets[:, None] == np.arange(BUCKETS)).astype(np.float64)
+    return np.asarray(errors @ members / len(buckets))
+
+
+def fit_weights(errors: Floats, labels: Ints) -> Floats:
+    """Return float64 [20], the buckets' weights; the largest is 1.
+
+    Args:
+        errors: float64 [images, classes, 20], from `bucket_errors`.
+        labels: int64 [images].
+    """
+    from scipy.optimize import minimize
+
+    # Only differences count; the scale makes the search start near a useful temperature.
+    away = errors - errors.mean(axis=1, keepdims=True)
+    scale = 1 / max(float(away.sum(axis=2).std()), 1e-12)
+    features = away * scale
+    seen = np.abs(away).sum(axis=(0, 1)) > 0
+    right = np.arange(len(labels)), labels
+
+    def loss(log_weights: Floats) -> tuple[float, Floats]:
+        weights = np.exp(log_weights) * seen
+        logits = -(features @ weights)
+        logits -= logits.max(axis=1, keepdims=True)
+        shares = np.exp(logits)
+        shares /= shares.sum(axis=1, keepdims=True)
+        wrong = shares.copy()
+        wrong[right] -= 1
+        slope = -np.einsum("ic,icb->b", wrong, features) / len(labels)
+        spread = log_weights - log_weights.mean()
+        value = -np.log(np.maximum(shares[right], 1e-300)).mean() + RIDGE * spread @ spread
+        return float(value), slope * weights + 2 * RIDGE * spread
+
+    start = np.zeros(BUCKETS)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * BUCKETS)
+    weights = np.exp(found.x - found.x[seen].max())
+    return np.asarray(np.clip(weights, FLOOR, 1.0))
+
+
+def accuracy_of(weights: Floats, errors: Floats, labels: Ints) -> float:
+    """Return the share of images whose lowest weighted error is their label's."""
+    return float(((errors @ weights).argmin(axis=1) == labels).mean())
+
+
+def cross_validated(errors: Floats, labels: Ints, seed: int = 0) -> float:
+    """Return the accuracy on images that the weights were not fitted to, in five parts."""
+    part = np.random.default_rng(seed).permutation(len(labels)) % min(FOLDS, len(labels))
+    right = 0.0
+    for fold in np.unique(part):
+        out = part == fold
+        weights = fit_weights(errors[~out], labels[~out])
+        right += accuracy_of(weights, errors[out], labels[out]) * out.sum()
+    return right / len(labels)
