@@ -14,7 +14,7 @@ def main() -> None:
     _open_descriptors()
     from bench.cli.main import main as run
 
-    code: object = 1
+    code: str | int | None = 1
     try:
         interrupts.begin_work()
         run()
@@ -24,7 +24,7 @@ def main() -> None:
         code = interrupts.exit_code()
     interrupts.end_work()
     _leave_stdout()
-    sys.exit(code)  # type: ignore[arg-type]  # as it came
+    sys.exit(code)
 
 
 def _open_descriptors() -> None:

@@ -12,6 +12,7 @@ from bench.discovery.loading import load_plugins
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
 def command(as_json: bool) -> None:
     """List the installed plugins: what each registered, or why it failed."""
+    plugins = load_plugins().loaded
     rows = [
         {
             "name": plugin.name,
@@ -22,7 +23,7 @@ def command(as_json: bool) -> None:
             "registered": plugin.registered,
             "error": plugin.error,
         }
-        for plugin in load_plugins().loaded
+        for plugin in plugins
     ]
     if as_json:
         print_json(rows)
@@ -33,12 +34,12 @@ def command(as_json: bool) -> None:
         ["plugin", "distribution", "version", "status", "registers"],
         [
             [
-                row["name"],
-                row["distribution"],
-                row["version"],
-                row["status"],
-                row["error"] or ", ".join(row["registered"]),  # type: ignore[arg-type]
+                plugin.name,
+                plugin.distribution,
+                plugin.version,
+                "failed" if plugin.error else "loaded",
+                plugin.error or ", ".join(plugin.registered),
             ]
-            for row in rows
+            for plugin in plugins
         ],
     )

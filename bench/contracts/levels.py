@@ -109,8 +109,11 @@ class Levels:
             return np.square(self.alpha / self.sigma)
 
     def velocity(self) -> tuple[Column, Column]:
-        """Return the pair (p, q) of `v`: eps − x_0 on a straight path (alpha + sigma = 1), else
-        the rotation (alpha · eps − sigma · x_0) / sqrt(alpha² + sigma²) of Salimans & Ho (2022)."""
+        """Return the pair (p, q) of `v`.
+
+        On a straight path (alpha + sigma = 1) that is eps − x_0, else the rotation
+        (alpha · eps − sigma · x_0) / sqrt(alpha² + sigma²) of Salimans & Ho (2022).
+        """
         if np.abs(self.alpha + self.sigma - 1).max() < SAME:
             return -np.ones(len(self)), np.ones(len(self))
         square = np.square(self.alpha) + np.square(self.sigma)

@@ -102,7 +102,7 @@ class Mixing:
             sum(flat[path] @ offset.T for path, offset in offsets.items())
             for _, offsets in self._chunks()
         ]
-        return at_centre[:, None] + torch.cat(parts, dim=1)  # type: ignore[arg-type]
+        return at_centre[:, None] + torch.cat(parts, dim=1)  # type: ignore[arg-type]  # sum() of one or more
 
     def centre(self) -> dict[str, torch.Tensor]:
         """Return the prompts' mean of each floating leaf, float32 [its elements].

@@ -28,7 +28,7 @@ def fetch(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
         return lambda: values.cpu().numpy()
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     host.copy_(values, non_blocking=True)
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch gives it no types
     done.record()
 
     def wait() -> NDArray[np.float32]:
@@ -49,10 +49,11 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
 
     What making one raises is raised here, in its place. The thread ends with the iterator.
     """
-    made: Queue[tuple[T | None, BaseException | None, bool]] = Queue(maxsize=depth)
+    # An item in a tuple of its own, an error to raise, or None at the end.
+    made: Queue[tuple[T] | BaseException | None] = Queue(maxsize=depth)
     stopped = Event()
 
-    def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
+    def put(entry: tuple[T] | BaseException | None) -> None:
         while not stopped.is_set():
             try:
                 made.put(entry, timeout=0.1)
@@ -63,23 +64,23 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     def work() -> None:
         try:
             for item in items:
-                put((item, None, False))
+                put((item,))
                 if stopped.is_set():
                     return
-            put((None, None, True))
+            put(None)
         except BaseException as error:
-            put((None, error, True))
+            put(error)
 
     worker = Thread(target=work, daemon=True)
     worker.start()
     try:
         while True:
-            item, error, last = made.get()
-            if error is not None:
-                raise error
-            if last:
+            entry = made.get()
+            if entry is None:
                 return
-            yield item  # type: ignore[misc]
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
     finally:
         stopped.set()
         while worker.is_alive():

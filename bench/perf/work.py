@@ -73,6 +73,7 @@ def scoring(engine: DenoisingEngine, strategy: Strategy, samples: list[Sample], 
                 raise _EnoughError
             return denoise(*arguments)
 
+        # In this one instance, and only while it is timed.
         engine.backbone.denoise = until  # type: ignore[method-assign, assignment]
         try:
             for _ in engine.score(endless(), strategy):

@@ -114,7 +114,7 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
 
 
 def letters(position: int) -> str:
-    """Return A, B, … Z, AA, AB, … for 0, 1, …"""
+    """Return A, B, … Z, AA, AB, … for the positions 0, 1, … of a list."""
     text = ""
     position += 1
     while position:

@@ -57,7 +57,7 @@ class Decisions:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """bool [n]; a failed sample is wrong."""
+        """Whether each prediction is right, bool [n]; a failed sample is wrong."""
         return np.equal(self.labels, self.predictions)
 
 

@@ -53,7 +53,7 @@ def train_judge(
     """
     torch.manual_seed(seed)
     judge = Judge(classes, recipe.resolution)
-    judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch lacks it
     optimiser = torch.optim.AdamW(judge.parameters(), PEAK, weight_decay=0.02)
     labels = torch.from_numpy(train.labels)
     for step in resumable(

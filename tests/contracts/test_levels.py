@@ -57,7 +57,7 @@ def test_flow_levels_are_the_initial_table(shift: float) -> None:
     levels = flow_levels(dict(scheduler.config))
     np.testing.assert_allclose(levels.sigma, scheduler.sigmas.numpy()[::-1], rtol=1e-5)
     np.testing.assert_allclose(levels.time, scheduler.timesteps.numpy()[::-1], rtol=1e-5)
-    assert np.array_equal(levels.progress, levels.sigma)  # type: ignore[arg-type]
+    assert levels.progress is not None and np.array_equal(levels.progress, levels.sigma)
     reverse = flow_levels(dict(scheduler.config), scale=1.0, reverse=True)
     np.testing.assert_allclose(reverse.time, 1 - levels.sigma)
     # One Euler step to sigma = 0 along a perfect answer finds the clean image.

@@ -156,7 +156,7 @@ def test_a_command_must_be_one_and_leaves_the_toolkits_alone(plugins: Plugins) -
     assert "'run' is the toolkit's own" in str(load_hooks(plugins, "a", register_commands).error)
 
     def not_a_command(cli: click.Group) -> None:
-        cli.commands["mine"] = 5  # type: ignore[assignment]
+        cli.commands["mine"] = 5  # type: ignore[assignment]  # what is refused
 
     not_a_command.__name__ = "register_commands"
     assert "register_commands()" in str(load_hooks(plugins, "b", not_a_command).error)

@@ -58,7 +58,8 @@ def test_first_order_errors_are_their_definition(
     }
 
     def error(values: dict[str, torch.Tensor]) -> torch.Tensor:
-        return sum((slopes[p] * values[p].float()).flatten(1).sum(dim=1) for p in slopes)  # type: ignore
+        terms = [(slopes[p] * values[p].float()).flatten(1).sum(dim=1) for p in slopes]
+        return torch.stack(terms).sum(dim=0)
 
     mixtures = np.stack([np.full(6, 1 / 6), np.eye(6)[4]])
     each = [mix.mix(mixture) for mixture in mixtures]

@@ -22,8 +22,11 @@ Errors = NDArray[np.float32]
 def make_table(
     prompts: int, draws: int, seed: int = 0, gap: float = 0.01, noise: float = 0.02
 ) -> Errors:
-    """Return errors, float32 [P, N]: a trend and noise that all prompts share, a level and noise
-    of each prompt's own; levels are `gap` or more above the best."""
+    """Return errors, float32 [P, N].
+
+    A trend and noise that all prompts share, and a level and noise of each prompt's own; levels
+    are `gap` or more above the best.
+    """
     rng = np.random.default_rng(seed)
     level = gap * rng.uniform(1, 4, size=(prompts, 1))
     level[rng.integers(prompts)] = 0
