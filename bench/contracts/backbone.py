@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+# What a linearised draw counts as, in evaluations, where a class does not say: a forward pass, and
+# a backward pass of twice its operations.
+LINEARISATION_COST = 3.0
+
 
 class Denoiser(Protocol):
     """A text-to-image diffusion model.
@@ -39,7 +43,9 @@ class Denoiser(Protocol):
     With `can_linearise = True`, a class attribute, it says that `denoise` is differentiable with
     respect to its conditioning wherever gradients are enabled; without it that it is not. Its
     parameters should ask for no gradient. It may have `save_memory()`, called once where a single
-    cell's backward pass does not fit: recompute instead of keeping activations.
+    cell's backward pass does not fit: recompute instead of keeping activations. And it may have
+    `linearisation_cost(weights, resolution) -> float`, a static method: what one forward pass with
+    that gradient costs, in evaluations. It is counted, never timed: the same on every machine.
     """
 
     latent_shape: tuple[int, int, int]

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from bench.contracts.backbone import Denoiser
+from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Linearise, Problem, Strategy
@@ -48,6 +48,7 @@ class DenoisingEngine:
         loss: `l2`, `l1` or `huber`.
         batch_size: cells a batch; halved for good when memory runs out.
         out_of_memory: called with the new size when that happens.
+        linearisation_cost: of one draw, in evaluations.
 
     Attributes:
         prompts: the conditioning, or what the backbone's `fold_prompts` made of it.
@@ -69,6 +70,7 @@ class DenoisingEngine:
         loss: str,
         batch_size: int,
         out_of_memory: Callable[[int], None] = lambda size: None,
+        linearisation_cost: float = LINEARISATION_COST,
     ) -> None:
         self.backbone = backbone
         self.device: str | None = backbone.device.type
@@ -83,7 +85,7 @@ class DenoisingEngine:
         self.batch_size = batch_size
         self.out_of_memory = out_of_memory
         self.linear = Lineariser(
-            backbone, self._errors_at, self._rehearse_full, conditioning, batch_size
+            backbone, self._errors_at, conditioning, batch_size, linearisation_cost
         )
         self.evaluated = 0.0
         self.depth = 2 if backbone.device.type == "cuda" else 1
@@ -151,17 +153,6 @@ class DenoisingEngine:
         latents = torch.zeros(1, *self.noise.shape[1:], device=self.backbone.device)
         cells = np.stack([cell % prompts, cell // prompts % draws, np.zeros_like(cell)])
         fetch(self._forward(Batch(cells, latents, [])))()
-
-    def _rehearse_full(self) -> int:
-        """Evaluate a full batch of made-up cells; return how many they are."""
-        try:
-            self.rehearse(self.batch_size)
-            return self.batch_size
-        except torch.OutOfMemoryError:
-            if self.batch_size == 1:
-                raise
-        self._shrink(self.batch_size)
-        return self._rehearse_full()
 
     def _encoded(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, torch.Tensor | str]]:
         """Yield samples with their latent, float32 [C, H, W], or why there is none."""

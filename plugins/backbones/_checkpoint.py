@@ -59,7 +59,7 @@ def build_empty(weights: Weights, part: Part, config: Mapping[str, Any]) -> nn.M
     """
     try:
         with torch.device("meta"):
-            return part.build(config)
+            return part.build(config).eval().requires_grad_(False)
     except Exception as error:  # whatever a library raises when a config makes no sense to it
         raise weights.error(
             f"{part.folder}/config.json", f"does not describe a model: {first_line(error)}"

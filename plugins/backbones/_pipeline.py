@@ -21,6 +21,7 @@ from bench_plugins.backbones._configs import (
     read_noise_table,
     read_scaling,
 )
+from bench_plugins.backbones._flops import call_unet
 from bench_plugins.backbones._folding import uses_prompts
 from bench_plugins.backbones._tokenizer import load_tokenizer
 
@@ -63,14 +64,14 @@ class Pipeline:
         empty: these parts without memory for their tensors.
         latent_shape: (C, H, W).
         resolution: image side in pixels.
-        tokens: length of every prompt, L.
+        prompt_shape: (L, D) of a conditioning.
     """
 
     configs: Mapping[Part, Mapping[str, Any]]
     empty: Mapping[Part, Any]
     latent_shape: tuple[int, int, int]
     resolution: int
-    tokens: int
+    prompt_shape: tuple[int, int]
     scaling: float
     shift: float
     noise: NoiseTable
@@ -110,46 +111,39 @@ def read_pipeline(weights: Weights, resolution: int | None) -> Pipeline:
         empty,
         (unet.in_channels, side, side),
         resolution,
-        load_tokenizer(weights).model_max_length,
+        (load_tokenizer(weights).model_max_length, empty[TEXT_ENCODER].config.hidden_size),
         scaling,
         shift,
         noise,
     )
-    try_unet(weights, pipeline)
-    _try_vae(weights, pipeline)
+    with torch.no_grad():
+        _try_unet(weights, pipeline)
+        _try_vae(weights, pipeline)
     return pipeline
 
 
-def try_unet(weights: Weights, pipeline: Pipeline) -> None:
-    """Call the empty UNet as `denoise` does, with one latent and one prompt.
-
-    Raises:
-        UserError: it takes no prompts, or not these, or predicts something else.
-    """
-    unet, width = pipeline.empty[UNET], pipeline.empty[TEXT_ENCODER].config.hidden_size
-    if not uses_prompts(unet):
+def _try_unet(weights: Weights, pipeline: Pipeline) -> None:
+    """Refuse a UNet that takes no prompts, or not these, or predicts something else."""
+    if not uses_prompts(pipeline.empty[UNET]):
         raise weights.error("unet/config.json", "describes a model that takes no prompts")
     try:
-        with torch.device("meta"), torch.no_grad():
-            x_t = torch.empty(1, *pipeline.latent_shape)
-            conditioning = torch.empty(1, pipeline.tokens, width)
-            found = unet(x_t, torch.empty(1), conditioning, return_dict=False)[0].shape[1:]
+        found = call_unet(pipeline.empty[UNET], pipeline.latent_shape, pipeline.prompt_shape)
     except Exception as error:  # whatever diffusers raises where shapes or arguments do not fit
         raise weights.error(
             "unet/",
             f"does not take latents {list(pipeline.latent_shape)} and the text encoder's prompts"
-            f" [{pipeline.tokens}, {width}]: {first_line(error)}",
+            f" {list(pipeline.prompt_shape)}: {first_line(error)}",
         ) from error
-    if tuple(found) != pipeline.latent_shape:
+    if found.shape[1:] != pipeline.latent_shape:
         raise weights.error(
-            "unet/", f"predicts {list(found)} for latents {list(pipeline.latent_shape)}"
+            "unet/", f"predicts {list(found.shape[1:])} for latents {list(pipeline.latent_shape)}"
         )
 
 
 def _try_vae(weights: Weights, pipeline: Pipeline) -> None:
     """Call the empty VAE as `encode_images` does."""
     try:
-        with torch.device("meta"), torch.no_grad():
+        with torch.device("meta"):
             pixels = torch.empty(1, 3, pipeline.resolution, pipeline.resolution)
             found = pipeline.empty[VAE].encode(pixels).latent_dist.mean.shape[1:]
     except Exception as error:  # as above

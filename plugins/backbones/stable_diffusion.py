@@ -10,14 +10,20 @@ import diffusers
 import torch
 import transformers
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine.images import NORMALIZATIONS, preprocess
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import Part, find_tensors, load
+from bench_plugins.backbones._flops import count_unet
 from bench_plugins.backbones._folding import fold_prompts
-from bench_plugins.backbones._pipeline import TEXT_ENCODER, UNET, VAE, read_pipeline, try_unet
+from bench_plugins.backbones._pipeline import (
+    TEXT_ENCODER,
+    UNET,
+    VAE,
+    Pipeline,
+    read_pipeline,
+)
 from bench_plugins.backbones._tokenizer import load_tokenizer
 
 diffusers.logging.set_verbosity_error()
@@ -107,14 +113,18 @@ class StableDiffusion:
 
     @staticmethod
     def evaluation_flops(weights: Weights, resolution: int | None = None) -> float:
-        """Count the floating-point operations of one evaluation, from the configs alone.
+        """Count the floating-point operations of one evaluation, from the configs alone."""
+        return float(_count(read_pipeline(weights, resolution)))
 
-        The UNet is built without memory for its weights (torch's meta device) and called once.
+    @staticmethod
+    def linearisation_cost(weights: Weights, resolution: int | None = None) -> float:
+        """Return what a linearised draw costs in evaluations, counted from the configs alone.
+
+        That is the operations of a forward pass with the gradient to the conditioning, over those
+        of a forward pass.
         """
         pipeline = read_pipeline(weights, resolution)
-        with FlopCounterMode(display=False) as counter:
-            try_unet(weights, pipeline)
-        return float(counter.get_total_flops())
+        return round(_count(pipeline, gradient=True) / _count(pipeline), 3)
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -163,3 +173,8 @@ class StableDiffusion:
     def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
         """Compute once what the UNet computes of these prompts alone, where that pays."""
         return fold_prompts(self.unet, conditioning)
+
+
+def _count(pipeline: Pipeline, gradient: bool = False) -> int:
+    unet = pipeline.empty[UNET]
+    return count_unet(unet, pipeline.latent_shape, pipeline.prompt_shape, gradient)

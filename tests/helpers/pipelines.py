@@ -89,14 +89,7 @@ def save_pipeline(folder: Path, kind: str, real: bool = False) -> Path:
     """Save a pipeline with seeded random weights, small or of the published shape."""
     shape = REAL[kind] if real else SMALL
     torch.manual_seed(0)
-    unet = {
-        "in_channels": 4,
-        "out_channels": 4,
-        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        **UNETS[kind],
-        **shape["unet"],
-    }
+    unet = unet_config(kind, shape)
     if real:
         torch.set_default_dtype(torch.float16)  # half the disk; values are loaded as float32
     try:
@@ -124,6 +117,18 @@ def save_pipeline(folder: Path, kind: str, real: bool = False) -> Path:
         prediction_type="epsilon" if kind == "sd15" else "v_prediction",
     ).save_pretrained(folder / "scheduler")
     return folder
+
+
+def unet_config(kind: str, shape: dict[str, Any]) -> dict[str, Any]:
+    """Return the UNet's config, small or of the published shape."""
+    return {
+        "in_channels": 4,
+        "out_channels": 4,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        **UNETS[kind],
+        **shape["unet"],
+    }
 
 
 def save_tokenizer(folder: Path) -> CLIPTokenizer:

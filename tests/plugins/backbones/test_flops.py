@@ -1,0 +1,64 @@
+"""Operations are counted, not timed: on the meta device as where tensors are real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from helpers.pipelines import REAL, unet_config
+from helpers.places import ROOT
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.discovery.loading import load_plugins
+from bench.inputs.weights import resolve
+from bench_plugins.backbones._flops import count_unet
+from bench_plugins.backbones.stable_diffusion import StableDiffusion
+
+SHIPPED = ROOT / "plugins/backbones/weights"
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sd21"])
+def test_counts_are_those_of_real_tensors(kind: str, pipelines: dict[str, Path]) -> None:
+    weights = resolve(str(pipelines[kind]))
+    backbone = StableDiffusion(weights)
+    x_t, t = torch.zeros(1, *backbone.latent_shape), torch.zeros(1)
+    conditioning = backbone.encode_prompts(["a"]).clone().requires_grad_()
+    counts = []
+    for gradient in (False, True):
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            prediction = backbone.denoise(x_t, t, conditioning)
+            if gradient:
+                torch.autograd.backward(prediction.sum())
+        counts.append(counter.get_total_flops())
+    assert StableDiffusion.evaluation_flops(weights) == counts[0]
+    assert StableDiffusion.linearisation_cost(weights) == round(counts[1] / counts[0], 3)
+
+
+@pytest.mark.parametrize(("name", "cost"), [("tiny_digits", 1.984), ("tiny_landuse", 1.988)])
+def test_the_price_of_a_linearised_draw_of_the_shipped_weights(name: str, cost: float) -> None:
+    """Published costs rest on these figures: no version of torch or diffusers may move them."""
+    assert StableDiffusion.linearisation_cost(resolve(str(SHIPPED / name))) == cost
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kind", "side"),
+    [("sd15", "sd15", 64), ("sd21", "sd21", 64), ("sd21-768", "sd21", 96)],
+)
+def test_declared_operations_of_stable_diffusion(backbone: str, kind: str, side: int) -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**unet_config(kind, REAL[kind])).eval().requires_grad_(False)
+    width = REAL[kind]["text"]["hidden_size"]
+    counted = count_unet(unet, (4, side, side), (77, width))
+    assert load_plugins().backbones.get(backbone).flops == pytest.approx(counted, rel=1e-3)
+    ratio = count_unet(unet, (4, side, side), (77, width), gradient=True) / counted
+    assert 2 < ratio < 2.2
+
+
+def test_declared_operations_of_the_shipped_weights() -> None:
+    for name in ("tiny_digits", "tiny_landuse"):
+        declared = load_plugins().backbones.get(name.replace("_", "-")).flops
+        counted = StableDiffusion.evaluation_flops(resolve(str(SHIPPED / name)))
+        assert declared == pytest.approx(counted, rel=1e-2)
