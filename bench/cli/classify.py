@@ -61,7 +61,7 @@ def command(
 
 
 def _print(answers: list[dict[str, Any]], top: int) -> None:
-    from bench.render.tables import table
+    from bench.render.console import table
 
     for answer in answers:
         if answer["error"]:

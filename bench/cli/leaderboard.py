@@ -42,7 +42,7 @@ def command(
     elif not rows:
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
-        from bench.render.tables import table
+        from bench.render.console import table
 
         for title, board in boards(rows):
             cells, sources = lines(board)

@@ -28,7 +28,7 @@ def command(kind: str, as_json: bool) -> None:
         print_json(rows)
         return
     from bench.boards.formats import provenance
-    from bench.render.tables import table
+    from bench.render.console import table
 
     for row in rows:
         if kind == "backbones":

@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(rows)
         return
-    from bench.render.tables import table
+    from bench.render.console import table
 
     table(list(rows[0]), [list(row.values()) for row in rows])
     say(note)

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from bench.boards.formats import assignments, drawn, provenance
-from bench.render.console import console
+from bench.render.console import console, shown, table
 from bench.stats.metrics import worst_confusions
 from bench.store.decisions import read_decisions
 from bench.store.documents import Cost, Manifest
 from bench.store.folder import read_manifest, read_records, read_summary
-
-
-def table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    title: str = "",
-    right: Collection[str] = (),
-) -> None:
-    """Print a table on stdout; numbers, and the columns named in `right`, stand right."""
-    grid = Table(title=title or None, title_justify="left", header_style="bold")
-    for position, column in enumerate(columns):
-        numbers = all(isinstance(row[position], int | float) for row in rows) and bool(rows)
-        grid.add_column(
-            column, justify="right" if numbers or column in right else "left", overflow="fold"
-        )
-    for row in rows:
-        grid.add_row(*[_cell(value) for value in row])
-    console().print(grid)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 1 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def print_run(path: str | Path, resumed: str | None = None) -> None:
@@ -166,7 +139,7 @@ def _plan_cell(name: str, value: Any, share: float) -> str:
     if isinstance(value, Mapping):
         return assignments(value)
     if value is None or name not in ("evaluations_per_image", "evaluations", "tflop", "seconds"):
-        return _cell(value)
+        return shown(value)
     written = _duration if name == "seconds" else "{:,.0f}".format
     least, most = written(value * share), written(value)
     return most if share == 1 else f"{least} to {most}"

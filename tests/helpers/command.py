@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 TERMINAL = {"COLUMNS": "200"}
+PATIENCE = 600.0  # seconds after which a process counts as hanging
 AT_THE_START = {
     "PYTHONPATH",
     "OMP_NUM_THREADS",
@@ -65,15 +66,41 @@ def bench(*arguments: object, **variables: str) -> Finished:
     return Finished(code, _text(out), _text(err))
 
 
-def bench_process(*arguments: object, timeout: float = 300, **variables: str | None) -> Finished:
+def bench_process(*arguments: object, **variables: str | None) -> Finished:
     """Run the command in a process of its own; a variable that is None is unset."""
-    wanted = {**os.environ, **TERMINAL, **variables}
+    wanted = {**os.environ, **variables}
+    environment = {name: value for name, value in wanted.items() if value is not None}
+    return _finished([sys.executable, "-m", "bench", *map(str, arguments)], environment)
+
+
+def imported_by(code: str, *arguments: object) -> set[str]:
+    """Return the packages, Python's own aside, that a process imports as it runs `code`."""
+    watched = f"""
+import atexit, sys
+before = set(sys.modules)
+def tell():
+    new = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+    print(*new - sys.stdlib_module_names - {{"bench", "bench_plugins"}}, file=sys.stderr)
+atexit.register(tell)
+{code}
+"""
+    done = python(watched, *arguments)
+    assert done.code == 0, done.err
+    return {name for name in done.err.splitlines()[-1].split() if not name.startswith("_")}
+
+
+def python(code: str, *arguments: object) -> Finished:
+    """Run code in a process of its own, with `arguments` in `sys.argv`."""
+    return _finished([sys.executable, "-c", code, *map(str, arguments)], dict(os.environ))
+
+
+def _finished(command: list[str], environment: dict[str, str]) -> Finished:
     done = subprocess.run(
-        [sys.executable, "-m", "bench", *map(str, arguments)],
+        command,
         capture_output=True,
         text=True,
-        env={name: value for name, value in wanted.items() if value is not None},
-        timeout=timeout,
+        env={**TERMINAL, **environment},
+        timeout=PATIENCE,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 

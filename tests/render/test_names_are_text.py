@@ -21,12 +21,13 @@ from bench.boards.readme import BEGIN, END, render
 from bench.boards.reported import REPORTED
 from bench.cli.output import print_json, say
 from bench.render.board import boards, row_of
+from bench.render.console import table
 from bench.render.gallery import Images
 from bench.render.page import describe
 from bench.render.page import render as render_page
 from bench.render.pictures import draw_confusion
 from bench.render.runs import read_run
-from bench.render.tables import print_run, table
+from bench.render.tables import print_run
 from bench.store.folder import to_json
 
 NAMES = [

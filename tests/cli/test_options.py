@@ -1,0 +1,67 @@
+"""Every setting is an option; a mistake gets one clear message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+
+
+def test_every_setting_is_an_option_and_a_variable() -> None:
+    from bench.running.settings import RunConfig
+
+    text = bench("run", "--help").out
+    for name in RunConfig.model_fields:
+        if name not in ("dataset", "params"):
+            assert "--" + name.replace("_", "-") in text
+
+
+def test_precedence_option_variable_file_default(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('strategy = "full"\nlimit = 5\nseed = 3\n[params]\ndraws = 7\n')
+    plan = bench("run", "digits", "--config", file, "--dry-run", "--json").json
+    assert (plan["images"], plan["params"]["draws"]) == (5, 7)
+    plan = bench("run", "digits", "--config", file, "--dry-run", "--json", BENCH_LIMIT="4").json
+    assert plan["images"] == 4
+    plan = bench(
+        *("run", "digits", "--config", file, "--limit", 3, "--set", "draws=9"),
+        *("--dry-run", "--json"),
+        BENCH_LIMIT="4",
+    ).json
+    assert (plan["images"], plan["params"]["draws"]) == (3, 9)
+    assert bench("run", "digits", "--dry-run", "--json").json["images"] == 360
+
+
+ADAPTIVE = ["digits", "--strategy", "adaptive", "--set", "samples=5,50", "--set"]
+USAGE_ERRORS = {
+    "dataset": (["digit"], "Did you mean 'digits'"),
+    "backbone": (["digits", "--backbone", "tiny-digit"], "Did you mean 'tiny-digits'"),
+    "strategy": (["digits", "--strategy", "adaptve"], "Did you mean 'adaptive'"),
+    "parameter": (["digits", "--strategy", "full", "--set", "draw=3"], "Did you mean 'draws'"),
+    "value": (["digits", "--strategy", "full", "--set", "draws=many"], "a value like 500"),
+    "assignment": (["digits", "--set", "draws"], "KEY=VALUE"),
+    "limit": (["digits", "--limit", "-3"], "greater than 0"),
+    "loss": (["digits", "--loss", "l3"], "l2"),
+    "split": (["digits", "--split", "dev"], "it has: test, train"),
+    "template": (["digits", "--template", "a digit"], "{class}"),
+    "schedule end": ([*ADAPTIVE, "keep=3,2"], "must end with 1"),
+    "schedule stages": ([*ADAPTIVE, "keep=1"], "same number of stages"),
+    "folder": (["./no-such-folder"], "does not exist"),
+    "no dataset": ([], "bench run digits"),
+    "config": (["digits", "--config", "none.toml"], "there is no file"),
+    "noise": (["digits", "--noise", "none.pt"], "there is no file"),
+    "device": (["digits", "--device", "cuda:7"], "cannot be used here"),
+    "backbone folder": (["digits", "--backbone", "./nothing"], "does not exist"),
+    "normalize": (["digits", "--normalize", "imagenet"], "cifar10"),
+    "option": (["digits", "--sed", "3"], "--seed"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE_ERRORS)
+def test_a_mistake_gets_one_clear_message(case: str, tmp_path: Path) -> None:
+    arguments, hint = USAGE_ERRORS[case]
+    done = bench("run", *arguments, BENCH_RESULTS=str(tmp_path / "results"))
+    assert done.code == 2, done.err
+    assert hint in done.err and "Traceback" not in done.err
+    assert not list(tmp_path.rglob("samples.jsonl")) or case in ("noise", "device", "normalize")

@@ -1,0 +1,87 @@
+"""`bench run`, from the plan to the table at its end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.command import bench
+from safetensors.torch import save_file
+
+
+def test_dry_run_knows_the_published_cost() -> None:
+    plan = bench(
+        "run", "ucmerced", "--backbone", "sd2", "--strategy", "adaptive", "--dry-run", "--json"
+    ).json
+    assert plan["evaluations_per_image"] == 21 * 50 + 5 * 450 == 3300
+    assert plan["images"] == 420 and plan["evaluations"] == 420 * 3300
+    assert plan["tflop"] == pytest.approx(420 * 3300 * 0.804)
+    assert plan["params"]["samples"] == [50, 500]
+
+
+def test_dry_run_of_a_race_is_a_range() -> None:
+    arguments = ("run", "ucmerced", "--backbone", "sd2", "--device", "cuda", "--dry-run")
+    plan = bench(*arguments, "--json").json
+    assert plan["strategy"] == "race"  # the toolkit's default
+    assert plan["evaluations_per_image"] == 21 * 500
+    assert plan["evaluations_per_image_at_least"] == 21 * 4
+    assert "84 to 10,500" in bench(*arguments).out
+
+
+def test_noise_of_the_wrong_shape(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    for shape, wanted in (((3, 4, 8, 8), "N = 2"), ((2, 4, 9, 8), "(2, 4, 8, 8)")):
+        save_file({"noise": torch.randn(shape)}, tmp_path / "noise.safetensors")
+        done = bench(
+            *("run", "digits", "--backbone", pipelines["sd15"], "--strategy", "full"),
+            *("--set", "draws=2", "--noise", tmp_path / "noise.safetensors"),
+            *("--results", tmp_path / "results"),
+        )
+        assert done.code == 2 and wanted in done.err and "Traceback" not in done.err
+
+
+def test_an_unwritable_results_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = bench("run", "digits", "--results", tmp_path / "file" / "results")
+    assert done.code == 2 and "cannot be written" in done.err and "Traceback" not in done.err
+
+
+def test_pickled_noise_is_never_unpickled(tmp_path: Path) -> None:
+    import pickle
+
+    class Attack:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "attacked"),)
+
+    (tmp_path / "noise.pt").write_bytes(pickle.dumps(Attack()))
+    done = bench("run", "digits", "--noise", tmp_path / "noise.pt", "--results", tmp_path / "r")
+    assert done.code == 2 and not (tmp_path / "attacked").exists()
+
+
+def test_the_main_job_shows_a_table_and_goes_on(tmp_path: Path) -> None:
+    arguments = ["run", "digits", "--limit", 20, "--results", tmp_path]
+    done = bench(*arguments)
+    assert done.code == 0, done.err
+    for text in ("accuracy", "95 % interval", "evaluations per image", "trained on digits/train"):
+        assert text in done.out
+    assert "20/20 images" in done.err
+    again = bench(*arguments)
+    assert again.code == 0 and "This run is complete" in again.out and "20/20" not in again.err
+    summary = bench(*arguments, "--json").json
+    assert summary["metrics"]["accuracy"] >= 0.9
+    assert (
+        summary["strategy"]["name"] == "race"
+    )  # its backbone's own; asked for, it is as published:
+    plan = bench("run", "digits", "--strategy", "adaptive", "--dry-run", "--json").json
+    assert plan["evaluations_per_image"] == 10 * 25 + 5 * 225
+    assert 10 * 4 <= summary["cost"]["evaluations_per_image"] < 10 * 250
+    low, high = summary["metrics"]["accuracy_ci95"]
+    assert 0 < low < summary["metrics"]["accuracy"] <= high <= 1
+    shown = bench("show", summary["run_id"], "--results", tmp_path, "--json").json
+    assert shown["metrics"] == summary["metrics"]
+    board = bench("leaderboard", "--results", tmp_path, "--json").json
+    assert [(row["kind"], row["n_samples"], row["rank"]) for row in board] == [("subset", 20, None)]
+    assert "tiny-digits" in bench("leaderboard", "--results", tmp_path).out
+    gated = bench("run", "digits", "--limit", 20, "--results", tmp_path, "--min-accuracy", "1.0")
+    assert gated.code == (4 if summary["metrics"]["accuracy"] < 1 else 0)
