@@ -31,6 +31,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
 from bench.engine.acceleration import compile_network
 from bench.engine.batching import smallest_of_the_best
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, one_at_a_time, scoring
@@ -66,6 +67,7 @@ def engine_against_bare(
     run = on_digits(backbone, "full")
     samples = list(run.samples(run.sample_ids))
     network = load_backbone(run)  # not folded, not compiled: the bare one
+    assert isinstance(network, CheckedDenoiser)
     conditioning = network.encode_prompts(run.prompts.texts)
     sizes = {str(s): bare(network, conditioning, s, 256) for s in (16, 32, 64, 128)}
     table = {int(s): median(r) for s, r in in_turns(sizes, max(3, rounds // 2), clock).items()}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Evaluate, Linearise, Outcome, Problem, Reply, Session, Strategy
+from bench.errors import PluginError
 
 
 @dataclass
@@ -37,44 +38,75 @@ class Decided:
     cells: list[tuple[Evaluate, NDArray[np.float32]]] = field(default_factory=list)
     linearised: list[tuple[Linearise, NDArray[np.float32]]] = field(default_factory=list)
 
-    def answer(
+
+class Interview:
+    """One image's way to a decision: what its strategy asks, is told and concludes.
+
+    A strategy that misbehaves fails this image and no other.
+
+    Attributes:
+        decided: what became of the image so far.
+    """
+
+    def __init__(self, sample: Sample, strategy: Strategy, problem: Problem) -> None:
+        self.decided = Decided(sample)
+        self._session: Session | None = None
+        try:
+            self._session = strategy.start(problem)
+        except PluginError as error:
+            self.decided.error = str(error)
+
+    def ask(self) -> Evaluate | Linearise | None:
+        """Return what is wanted next; None when the image is decided, or has failed."""
+        if self._session is None or self.decided.error is not None:
+            return None
+        try:
+            request = self._session.ask()
+            if request is None:
+                self.decided.outcome = self._session.outcome()
+            return request
+        except PluginError as error:
+            self.decided.error = str(error)
+            return None
+
+    def tell(
         self,
-        session: Session,
         request: Evaluate | Linearise,
         values: NDArray[np.float32],
         linearisation_cost: float = 0.0,
-    ) -> bool:
-        """Account for `values` and hand them to the session, unless one is not finite.
+    ) -> None:
+        """Account for `values` and hand them over, unless one is not finite: the image has failed.
 
         Args:
-            session: the one that asked.
-            request: what it asked for.
-            values: float32 [prompts, draws].
+            request: what was asked for last.
+            values: float32 [prompts, draws]; they become read-only.
             linearisation_cost: of one draw, in evaluations.
-
-        Returns:
-            Whether all are finite; else the image has failed, and `error` says why.
         """
+        assert self._session is not None
+        values.setflags(write=False)
+        decided = self.decided
         if isinstance(request, Linearise):
             kind, prompts = "first-order error", np.arange(len(values))
             cost = len(request.draws) * linearisation_cost
-            self.linearisations += len(request.draws)
-            self.linearised.append((request, values))
+            decided.linearisations += len(request.draws)
+            decided.linearised.append((request, values))
         else:
             kind, prompts = "error", request.prompts
             cost = float(values.size)
-            self.evaluations += values.size
-            self.cells.append((request, values))
-        self.equivalents += cost
+            decided.evaluations += values.size
+            decided.cells.append((request, values))
+        decided.equivalents += cost
         if not np.isfinite(values).all():
             row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(values)))
-            self.error = (
+            decided.error = (
                 f"the model's {kind} is {values[row, column]} for prompt {prompts[row]}"
                 f" on draw {request.draws[column]}"
             )
-            return False
-        session.tell(request, Reply(values, cost))
-        return True
+            return
+        try:
+            self._session.tell(request, Reply(values, cost))
+        except PluginError as error:
+            decided.error = str(error)
 
 
 class Engine(Protocol):

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Problem:
-    """One image's question, the same for every image of a run.
+    """One image's question, the same for every image of a run. Its arrays are read-only.
 
     Attributes:
         class_of_prompt: int64 [P], the class index of each prompt.
@@ -40,6 +40,12 @@ class Problem:
     weights: Floats
     seed: int = 0
     can_linearise: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("class_of_prompt", "timesteps", "weights"):
+            view = np.asarray(getattr(self, name)).view()
+            view.setflags(write=False)
+            object.__setattr__(self, name, view)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import UserError
 
 KERNELS = {
@@ -38,14 +39,14 @@ def set_precision(device: torch.device, tf32: bool) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-def accelerate(backbone: Any, layout: str, attention: str, compiled: bool) -> None:
+def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled: bool) -> None:
     """Lay out the backbone's network and pin its attention kernel, in place.
 
     Diffusers' own `set_attention_backend` does nothing to the attention of Stable Diffusion's
     UNets; their processors call torch's `scaled_dot_product_attention`, whose kernel torch chooses.
 
     Args:
-        backbone: a denoiser.
+        backbone: the denoiser.
         layout: `auto`, `contiguous` or `channels-last`.
         attention: `auto` or a key of `KERNELS`.
         compiled: whether `compile_network` will be called.
@@ -53,34 +54,36 @@ def accelerate(backbone: Any, layout: str, attention: str, compiled: bool) -> No
     Raises:
         UserError: the backbone has no `network` attribute, or no such kernel on this device.
     """
-    network = getattr(backbone, "network", None)
+    network = backbone.network
     asked = layout != "auto" or attention != "auto" or compiled
     if network is None:
         if asked:
             raise UserError(
-                f"{type(backbone).__name__} has no `network` attribute, so that --compile,"
-                " --layout and --attention cannot be used with it."
+                f"--compile, --layout and --attention cannot be used with {backbone.who}: it does"
+                " not say which module its network is."
             )
         return
     # On a CPU it is worth nothing (design/speed.md); tensor cores want it.
     if layout == "channels-last" or (layout == "auto" and backbone.device.type == "cuda"):
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
     if attention != "auto":
         kernel = KERNELS[attention]
-        _check_kernel(attention, backbone)
+        _check_kernel(attention, network, backbone.device)
         network.forward = _pinned(kernel, network.forward)
-        network.pinned_kernel = kernel
+        backbone.pinned_kernel = kernel
 
 
-def compile_network(backbone: Any) -> None:
+def compile_network(backbone: CheckedDenoiser) -> None:
     """Compile the backbone's network for static shapes; the first batch takes a minute or more."""
     on_gpu = backbone.device.type == "cuda"
     # CUDA graphs take the launches of small kernels off the host.
-    backbone.network.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
+    network = backbone.network
+    assert network is not None, "`accelerate` asked for one"
+    network.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
 
 
 @contextmanager
-def with_gradients(backbone: Any) -> Iterator[None]:
+def with_gradients(backbone: CheckedDenoiser) -> Iterator[None]:
     """Run the network so that a backward pass can follow, which has to be within this context too.
 
     What is compiled runs as it was written: a backward pass would have to be compiled as well. A
@@ -92,8 +95,8 @@ def with_gradients(backbone: Any) -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         if "torch._dynamo" in sys.modules:  # importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if kernel := getattr(getattr(backbone, "network", None), "pinned_kernel", None):
-            stack.enter_context(sdpa_kernel(kernel))
+        if backbone.pinned_kernel is not None:
+            stack.enter_context(sdpa_kernel(backbone.pinned_kernel))
         yield
 
 
@@ -106,15 +109,15 @@ def _pinned(kernel: SDPBackend, forward: Callable[..., Any]) -> Callable[..., An
     return pinned
 
 
-def _check_kernel(name: str, backbone: Any) -> None:
+def _check_kernel(name: str, network: torch.nn.Module, device: torch.device) -> None:
     """Try the kernel on heads of a usual size."""
-    dtype = next(backbone.network.parameters()).dtype
-    q = torch.zeros(1, 1, 16, 64, dtype=dtype, device=backbone.device)
+    dtype = next((p.dtype for p in network.parameters()), torch.float32)
+    q = torch.zeros(1, 1, 16, 64, dtype=dtype, device=device)
     try:
         with sdpa_kernel(KERNELS[name]):
             torch.nn.functional.scaled_dot_product_attention(q, q, q)
     except RuntimeError as error:
         raise UserError(
-            f"--attention {name} cannot be used on {backbone.device.type} in {dtype}:"
+            f"--attention {name} cannot be used on {device.type} in {dtype}:"
             f" {str(error).splitlines()[0]}"
         ) from None

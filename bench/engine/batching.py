@@ -21,9 +21,12 @@ SMALLEST, LARGEST = 8, 512
 class Batched(Protocol):
     """What works in batches: the engine, and its lineariser."""
 
-    backbone: Denoiser
     batch_size: int
     out_of_memory: Callable[[int], None]
+
+    @property
+    def backbone(self) -> Denoiser:
+        """What it works with."""
 
     def rehearse(self, size: int) -> None:
         """Do one batch of `size` made-up cells and wait for it."""

@@ -6,19 +6,51 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
 
 from bench.contracts.backbone import Classifier
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided
-from bench.contracts.strategy import Linearise, Problem, Strategy
+from bench.contracts.decision import Decided, Interview
+from bench.contracts.strategy import Evaluate, Problem, Strategy
+from bench.discovery.guard import guard
 from bench.engine.encoding import open_images
+from bench.errors import PluginError
+
+
+class CheckedClassifier:
+    """A plugin's classifier behind the guard: one logit per image and text.
+
+    Args:
+        backbone: made by the plugin.
+        who: what a message calls it.
+    """
+
+    def __init__(self, backbone: Classifier, who: str) -> None:
+        self.backbone, self.who = backbone, who
+
+    def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits, float32 [images, texts].
+
+        Raises:
+            PluginError: it raised something, or returned something else.
+        """
+        with guard(self.who, "score()"):
+            given: NDArray[Any] = np.asarray(self.backbone.score(images, texts))
+        if given.shape != (len(images), len(texts)) or given.dtype.kind != "f":
+            raise PluginError(
+                self.who,
+                f"score() returned {given.dtype} {list(given.shape)}; floats"
+                f" [{len(images)}, {len(texts)}], one per image and text, are wanted",
+            )
+        return given.astype(np.float32)
 
 
 class ClassifyingEngine:
     """Scores images with a classifier, `batch_size` images at a time."""
 
     def __init__(
-        self, backbone: Classifier, texts: Sequence[str], problem: Problem, batch_size: int
+        self, backbone: CheckedClassifier, texts: Sequence[str], problem: Problem, batch_size: int
     ) -> None:
         self.backbone = backbone
         self.device: str | None = None
@@ -29,24 +61,20 @@ class ClassifyingEngine:
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each image as it is decided."""
         for group in open_images(samples, self.batch_size):
-            images: list[Any] = [image for _, image in group if not isinstance(image, str)]
-            errors = iter(-np.asarray(self.backbone.score(images, self.texts)) if images else ())
+            images = [image for _, image in group if not isinstance(image, str)]
+            logits = iter(self.backbone.score(images, self.texts) if images else ())
             for sample, image in group:
                 if isinstance(image, str):
                     yield Decided(sample, error=image)
                 else:
-                    yield self._decide(sample, next(errors).astype(np.float32), strategy)
+                    yield self._decide(sample, next(logits), strategy)
 
-    def _decide(self, sample: Sample, errors: Any, strategy: Strategy) -> Decided:
-        decided = Decided(sample)
-        if not np.isfinite(errors).all():
-            decided.error = f"the model's logit is {-errors[~np.isfinite(errors)][0]}"
-            return decided
-        session = strategy.start(self.problem)
-        while (request := session.ask()) is not None:
-            if isinstance(request, Linearise):
-                raise ValueError("the strategy asked a classifier for a linearisation")
-            values = np.tile(errors[request.prompts, None], len(request.draws))
-            decided.answer(session, request, values)
-        decided.outcome = session.outcome()
-        return decided
+    def _decide(self, sample: Sample, logits: NDArray[np.float32], strategy: Strategy) -> Decided:
+        if not np.isfinite(logits).all():
+            strange = logits[~np.isfinite(logits)][0]
+            return Decided(sample, error=f"the model's logit is {strange}")
+        interview = Interview(sample, strategy, self.problem)
+        while (request := interview.ask()) is not None:
+            assert isinstance(request, Evaluate), "there are no gradients to linearise with"
+            interview.tell(request, -logits[request.prompts, None])
+        return interview.decided

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from bench.contracts.backbone import LINEARISATION_COST, Denoiser
+from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided
+from bench.contracts.decision import Decided, Interview
 from bench.contracts.strategy import Linearise, Problem, Strategy
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.encoding import Opened, open_images
 from bench.engine.linearising import Lineariser
 from bench.engine.queue import Batch, Block, Flight, Queue, filled_size
@@ -62,7 +63,7 @@ class DenoisingEngine:
 
     def __init__(
         self,
-        backbone: Denoiser,
+        backbone: CheckedDenoiser,
         conditioning: torch.Tensor,
         problem: Problem,
         draws: Coefficients,
@@ -75,12 +76,11 @@ class DenoisingEngine:
         self.backbone = backbone
         self.device: str | None = backbone.device.type
         self.conditioning = conditioning
-        fold = getattr(backbone, "fold_prompts", None)
-        self.prompts: torch.Tensor = fold(conditioning) if fold else conditioning
+        self.prompts = backbone.fold_prompts(conditioning)
         self.problem = problem
         self.draws = draws
         self.noise = torch.from_numpy(noise).to(backbone.device)
-        self.timesteps = torch.from_numpy(problem.timesteps).to(backbone.device)
+        self.timesteps = torch.from_numpy(problem.timesteps.copy()).to(backbone.device)
         self.loss = loss
         self.batch_size = batch_size
         self.out_of_memory = out_of_memory
@@ -107,9 +107,9 @@ class DenoisingEngine:
                 if isinstance(latent, str):
                     yield Decided(sample, error=latent)
                     continue
-                flight = Flight(Decided(sample), strategy.start(self.problem), latent)
+                flight = Flight(Interview(sample, strategy, self.problem), latent)
                 if self._ask(flight, plain, linear):
-                    yield flight.decided
+                    yield flight.interview.decided
             if (another := self._launch(plain, linear, len(launched))) is not None:
                 launched.append(another)
                 continue
@@ -121,8 +121,10 @@ class DenoisingEngine:
                 flight.errors[offset : offset + count] = values[start : start + count]
                 start += count
                 flight.missing -= count
-                if flight.missing == 0 and (self._tell(flight) or self._ask(flight, plain, linear)):
-                    yield flight.decided
+                if flight.missing == 0:
+                    self._tell(flight)
+                    if self._ask(flight, plain, linear):
+                        yield flight.interview.decided
 
     def _launch(self, plain: Queue, linear: Queue, under_way: int) -> Launched | None:
         """Begin a full batch; where nothing is under way, one that is not full.
@@ -178,15 +180,12 @@ class DenoisingEngine:
         return torch.cat([self._encode(images[:half]), self._encode(images[half:])])
 
     def _ask(self, flight: Flight, plain: Queue, linear: Queue) -> bool:
-        """Queue what the session wants next; return True when the image is decided."""
-        request = flight.session.ask()
+        """Queue what is wanted next; return True when the image is decided, or has failed."""
+        request = flight.interview.ask()
         if request is None:
-            flight.decided.outcome = flight.session.outcome()
             return True
         shape: tuple[int, ...]
         if isinstance(request, Linearise):
-            if not self.problem.can_linearise:
-                raise ValueError("the strategy asked for a linearisation, which there is not")
             queue, draws = linear, request.draws
             prompts = np.full(len(draws), -1)
             shape = len(draws), len(self.conditioning)
@@ -195,20 +194,18 @@ class DenoisingEngine:
             queue, draws = plain, np.repeat(request.draws, len(request.prompts))
             prompts = np.tile(request.prompts, len(request.draws))
             shape = (len(draws),)
-        if len(draws) == 0:
-            raise ValueError("the strategy asked for an empty block of cells")
         flight.request = request
         flight.missing = len(draws)
         flight.errors = np.empty(shape, np.float32)
         queue.append(Block(flight, prompts, draws))
         return False
 
-    def _tell(self, flight: Flight) -> bool:
-        """Hand the errors to the session; return True when the image has failed."""
+    def _tell(self, flight: Flight) -> None:
+        """Hand over the errors that were asked for."""
         request = flight.request
         assert request is not None
         values = flight.errors.reshape(len(request.draws), -1).T
-        return not flight.decided.answer(flight.session, request, values, self.linear.cost)
+        flight.interview.tell(request, values, self.linear.cost)
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
         """Return the batch's errors, float32 [B]; out of memory, do the same cells by halves."""

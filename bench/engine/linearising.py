@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from bench.contracts.backbone import Denoiser
 from bench.contracts.strategy import Floats
 from bench.engine.acceleration import with_gradients
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.queue import filled_size
 from bench.engine.transfer import free_memory
 
@@ -50,7 +50,7 @@ class Lineariser:
 
     def __init__(
         self,
-        backbone: Denoiser,
+        backbone: CheckedDenoiser,
         errors_at: ErrorsAt,
         conditioning: torch.Tensor,
         cells: int,
@@ -136,9 +136,8 @@ class Lineariser:
 
     def _save_memory(self) -> bool:
         """Have the backbone keep less for a backward pass; False if it cannot, or does already."""
-        if self._saving or not hasattr(self.backbone, "save_memory"):
+        if self._saving or not self.backbone.save_memory():
             return False
-        self.backbone.save_memory()
         self._saving = True
         self.cost += 1
         return True
@@ -152,7 +151,8 @@ class Lineariser:
             errors = self.errors_at(draw, latents.clone(), at)
             # Of the sum over the latent: the mean's gradient would vanish in half precision.
             elements = latents[0].numel()
-            (gradient,) = torch.autograd.grad(errors.sum() * elements, at)
+            with self.backbone.guard("the gradient to its conditioning", torch.OutOfMemoryError):
+                (gradient,) = torch.autograd.grad(errors.sum() * elements, at)
         slope = gradient.float().flatten(1) / elements
         centre, offsets = self._centred()
         at_centre = errors.detach() - (slope * (references.float().flatten(1) - centre)).sum(dim=1)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.contracts.decision import Decided
-from bench.contracts.strategy import Evaluate, Linearise, Session
+from bench.contracts.decision import Interview
+from bench.contracts.strategy import Evaluate, Linearise
 
 PARTS = (8, 4, 2, 1)  # a batch is an eighth of a full one, a quarter, a half, or full
 
@@ -20,12 +20,12 @@ class Flight:
     """One image under way.
 
     Attributes:
+        interview: asks for cells, is told errors, and ends in a decision.
         errors: of the request, float32 [cells]; of a linearisation [draws, P].
         missing: how many of them are not there yet.
     """
 
-    decided: Decided
-    session: Session
+    interview: Interview
     latent: torch.Tensor
     request: Evaluate | Linearise | None = None
     errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))

@@ -10,8 +10,10 @@ import torch
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.backbones import can_linearise
 from bench.discovery.loading import load_plugins
 from bench.engine.batching import device_name, settle_batch_size, smallest_of_the_best
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
 from bench.machine.environment import peak_memory
@@ -19,7 +21,7 @@ from bench.machine.hardware import evaluation_flops, matmul_peak
 from bench.machine.speed import remember_batch_size, remember_speed
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, pictures, scoring
-from bench.running.checks import can_linearise, check, linearises
+from bench.running.checks import check
 from bench.running.engines import load_backbone, open_engine, speed_key
 from bench.running.estimate import make_plan
 from bench.running.prepare import prepare
@@ -61,13 +63,14 @@ def measure(
         raise UserError(f"Backbone {resolved.backbone_name!r} is no denoiser: it has no batches.")
     check(prepared)
     backbone = load_backbone(prepared)
+    assert isinstance(backbone, CheckedDenoiser)
     samples = pictures(backbone.resolution)
 
     # Each strategy has draws of its own, so an engine of its own; all share the network.
-    engines = {}
+    engines, gradients = {}, can_linearise(resolved.backbone)
     for name in strategies or [spec.name for spec in load_plugins().strategies]:
         one = prepare(_with_strategy(config, name), made_up, images=False)
-        if not strategies and linearises(one.resolved) and not can_linearise(one.resolved):
+        if not strategies and one.strategy.linearises and not gradients:
             continue
         check(one)
         engine = open_engine(one, backbone)
@@ -95,7 +98,7 @@ def measure(
     works = {"bare": bare(backbone, conditioning, best, cells)}
     for name, (engine, one) in engines.items():
         engine.batch_size = best
-        if linearises(one.resolved) and config.batch_size == "auto":
+        if one.strategy.linearises and config.batch_size == "auto":
             settle_batch_size(engine.linear, f"{speed_key(one)} linearised")
         works[name] = scoring(engine, one.strategy, samples, cells)
     rates = in_turns(works, ROUNDS)

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided
+from bench.contracts.decision import Decided, Interview
 from bench.contracts.strategy import Problem, Strategy
 from bench.discovery.loading import load_plugins
+from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.data import limited
 from bench.machine.environment import environment
@@ -50,17 +51,15 @@ def decide(
 ) -> Decided:
     """Let a strategy decide one image of which all is known: its tables, or errors [P, N] alone."""
     tables = known if isinstance(known, Tables) else Tables(known)
-    decided = Decided(sample)
-    session = strategy.start(problem)
-    while (request := session.ask()) is not None:
-        decided.answer(session, request, tables.reply(request), tables.linearisation_cost)
-    decided.outcome = session.outcome()
-    return decided
+    interview = Interview(sample, strategy, problem)
+    while (request := interview.ask()) is not None:
+        interview.tell(request, tables.reply(request), tables.linearisation_cost)
+    return interview.decided
 
 
 def strategy_for(
     recording: Recording, name: str, given: Mapping[str, Any]
-) -> tuple[int, dict[str, Any], Strategy]:
+) -> tuple[int, dict[str, Any], CheckedStrategy]:
     """Return a strategy's version, parameters and itself, on the recorded draws.
 
     Raises:
@@ -76,7 +75,7 @@ def strategy_for(
             f" draws={parameters['draws']}, since other draws have other noise. Leave draws out, or"
             " record a run with that number."
         )
-    if getattr(strategy, "linearises", False) and not recording.problem.can_linearise:
+    if strategy.linearises and not recording.problem.can_linearise:
         raise UserError(
             f"Strategy {name!r} linearises, and {recording.manifest.run_id} recorded errors"
             " alone. Record both once with: --strategy full-linearised --save-errors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.contracts.backbone import LINEARISATION_COST
-from bench.discovery.targets import load_target
+from bench.discovery import backbones
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,9 +30,12 @@ def check(prepared: Prepared) -> None:
 def check_weights(prepared: Prepared) -> None:
     """Refuse weights that the backbone would refuse, as far as it knows without their tensors."""
     resolved = prepared.resolved
-    refuse = getattr(load_target(resolved.backbone), "check_weights", None)
-    if refuse is not None:
-        refuse(prepared.weights, dtype=prepared.config.dtype, **resolved.backbone_parameters)
+    backbones.check_weights(
+        resolved.backbone,
+        prepared.weights,
+        dtype=prepared.config.dtype,
+        **resolved.backbone_parameters,
+    )
 
 
 def _check_token_lengths(prepared: Prepared) -> None:
@@ -50,13 +53,14 @@ def _check_token_lengths(prepared: Prepared) -> None:
 
 def token_counts(prepared: Prepared) -> tuple[list[int], int] | None:
     """Return each prompt's tokens and the most there may be; None of a backbone without them."""
-    count = getattr(load_target(prepared.resolved.backbone), "token_counts", None)
-    return count(prepared.weights, prepared.prompts.texts) if count else None
+    return backbones.count_tokens(
+        prepared.resolved.backbone, prepared.weights, prepared.prompts.texts
+    )
 
 
 def _check_linearisable(resolved: Resolved) -> None:
     """Refuse a strategy that linearises with a backbone that cannot."""
-    if linearises(resolved) and not can_linearise(resolved):
+    if resolved.strategy.linearises and not backbones.can_linearise(resolved.backbone):
         name = resolved.strategy_spec.name
         raise UserError(
             f"Strategy {name!r} needs gradients to the text conditioning, and backbone"
@@ -64,19 +68,10 @@ def _check_linearisable(resolved: Resolved) -> None:
         )
 
 
-def linearises(resolved: Resolved) -> bool:
-    """Return whether the strategy asks for first-order errors."""
-    return bool(getattr(resolved.strategy, "linearises", False))
-
-
-def can_linearise(resolved: Resolved) -> bool:
-    """Return whether the backbone offers gradients to its conditioning."""
-    return bool(getattr(load_target(resolved.backbone), "can_linearise", False))
-
-
 def linearisation_cost(prepared: Prepared) -> float:
     """Return what a linearised draw counts as, in evaluations: what the backbone's class says."""
-    count = getattr(load_target(prepared.resolved.backbone), "linearisation_cost", None)
-    if count is None:
-        return LINEARISATION_COST
-    return float(count(prepared.weights, prepared.resolved.backbone_parameters.get("resolution")))
+    resolved = prepared.resolved
+    said = backbones.linearisation_cost(
+        resolved.backbone, prepared.weights, resolved.backbone_parameters.get("resolution")
+    )
+    return LINEARISATION_COST if said is None else said

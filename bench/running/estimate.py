@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.strategy import Problem
+from bench.discovery.backbones import count_operations
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import load_target
 from bench.machine.speed import estimate, likely_device
-from bench.running.checks import check_weights, linearises
+from bench.running.checks import check_weights
 from bench.running.prepare import Prepared, prepare
 from bench.running.resolve import Resolved, resolve_dataset
 from bench.running.settings import RunConfig
@@ -65,21 +65,16 @@ def evaluation_flops(prepared: Prepared) -> float | None:
     spec, config = prepared.resolved.backbone, prepared.config
     if config.weights is None and config.resolution is None and spec.flops:
         return spec.flops
-    count = getattr(load_target(spec), "evaluation_flops", None)
-    if count is None or prepared.weights is None:
+    if prepared.weights is None:
         return None
-    return float(count(prepared.weights, config.resolution))
+    return count_operations(spec, prepared.weights, config.resolution)
 
 
 def evaluations_an_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int | None, int]:
     """Return the evaluations an image costs at the least, None where not known, and at the most."""
     draws = 1 if resolved.backbone.scorer == "classifier" else resolved.strategy_parameters["draws"]
+    strategy = resolved.strategy
     problem = Problem(
-        class_of_prompt, np.arange(draws), np.ones(draws), can_linearise=linearises(resolved)
+        class_of_prompt, np.arange(draws), np.ones(draws), can_linearise=strategy.linearises
     )
-    at_least = getattr(resolved.strategy, "at_least", None)
-    at_most = getattr(resolved.strategy, "at_most", None)
-    return (
-        int(at_least(problem)) if at_least else None,
-        int(at_most(problem)) if at_most else len(class_of_prompt) * draws,
-    )
+    return strategy.at_least(problem), strategy.at_most(problem)

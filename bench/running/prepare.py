@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
 from bench.contracts.specs import DatasetSpec
-from bench.contracts.strategy import Strategy
+from bench.engine.asking import CheckedStrategy
 from bench.errors import AbsentError, UserError
 from bench.inputs.data import Split, load_rows, load_split
 from bench.inputs.prompts import Prompts, from_file, from_template
@@ -23,6 +23,10 @@ from bench.running.manifest import make_manifest
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
+
+if TYPE_CHECKING:
+    from bench.engine.classifying import CheckedClassifier
+    from bench.engine.denoiser import CheckedDenoiser
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Prepared:
         return self.resolved.config
 
     @property
-    def strategy(self) -> Strategy:
+    def strategy(self) -> CheckedStrategy:
         """The strategy, made from its parameters."""
         return self.resolved.strategy
 
@@ -101,7 +105,7 @@ class Prepared:
         """Refuse what only the backbone's class can tell; imports it, and reads no weights."""
         check(self)
 
-    def open_engine(self, backbone: Any = None) -> Engine:
+    def open_engine(self, backbone: CheckedDenoiser | CheckedClassifier | None = None) -> Engine:
         """Load the backbone, unless one is given, and return the engine that fits it."""
         return open_engine(self, backbone)
 

@@ -13,6 +13,7 @@ from bench.discovery.guard import one_line
 from bench.discovery.loading import Plugins, load_plugins
 from bench.discovery.registry import Registry, SpecT
 from bench.discovery.targets import make
+from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.data import FOLDER, slug
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
@@ -41,7 +42,7 @@ class Resolved:
     trained_on: str | None
     strategy_spec: StrategySpec
     strategy_parameters: Mapping[str, Any]
-    strategy: Strategy
+    strategy: CheckedStrategy
     plan: DrawPlan
 
 
@@ -146,7 +147,7 @@ def _backbone_parameters(config: RunConfig, spec: BackboneSpec) -> dict[str, Any
 
 def _strategy(
     config: RunConfig, backbone: BackboneSpec, plugins: Plugins
-) -> tuple[StrategySpec, dict[str, Any], Strategy]:
+) -> tuple[StrategySpec, dict[str, Any], CheckedStrategy]:
     usual: dict[str, Any] = {}
     if config.strategy is not None:
         spec = plugins.strategies.get(config.strategy)
@@ -160,7 +161,9 @@ def _strategy(
     return spec, *make_strategy(spec, {**usual, **config.params})
 
 
-def make_strategy(spec: StrategySpec, given: Mapping[str, Any]) -> tuple[dict[str, Any], Strategy]:
+def make_strategy(
+    spec: StrategySpec, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], CheckedStrategy]:
     """Return the strategy made from the parameters given, and all parameters with their values.
 
     Raises:
@@ -168,13 +171,13 @@ def make_strategy(spec: StrategySpec, given: Mapping[str, Any]) -> tuple[dict[st
     """
     parameters = spec.resolve_parameters(given)
     try:
-        strategy: Strategy = make(spec, passing=(ValueError,), **parameters)
+        made: Strategy = make(spec, passing=(ValueError,), **parameters)
     except ValueError as error:
         raise UserError(f"Strategy {spec.name!r}: {one_line(error)}.") from None
-    draws = getattr(strategy, "draws", parameters.get("draws", 500))
-    if not 1 <= draws <= MOST_DRAWS:
+    strategy = CheckedStrategy(made, spec.label)
+    if strategy.draws > MOST_DRAWS:
         raise UserError(
-            f"Strategy {spec.name!r}: draws={draws} is not between 1 and {MOST_DRAWS:,}; their"
+            f"Strategy {spec.name!r}: draws={strategy.draws} is more than {MOST_DRAWS:,}; their"
             " noise and errors are held in memory."
         )
-    return {**parameters, **getattr(strategy, "settled", {}), "draws": draws}, strategy
+    return {**parameters, **strategy.settled, "draws": strategy.draws}, strategy

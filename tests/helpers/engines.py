@@ -13,6 +13,7 @@ from helpers.tables import concluded
 from bench.contracts.backbone import Denoiser
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.running.prepare import Prepared, prepare
 from bench.running.settings import make_config
@@ -49,10 +50,10 @@ def assert_same(found: dict[str, Decided], wanted: dict[str, Decided]) -> None:
             np.testing.assert_allclose(errors_too, errors, rtol=2e-5)
 
 
-def network_of(backbone: Denoiser) -> StableDiffusion:
-    """Return the backbone, with all that a Stable Diffusion can beside denoising."""
-    assert isinstance(backbone, StableDiffusion)
-    return backbone
+def network_of(checked: CheckedDenoiser) -> StableDiffusion:
+    """Return the backbone itself, with all that a Stable Diffusion can beside denoising."""
+    assert isinstance(checked.backbone, StableDiffusion)
+    return checked.backbone
 
 
 def before_passes(

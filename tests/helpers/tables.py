@@ -12,6 +12,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Outcome, Problem, Reply, Session, Strategy
 from bench.discovery.loading import load_plugins
+from bench.engine.asking import CheckedStrategy
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
 from bench.running.resolve import make_strategy
@@ -41,7 +42,7 @@ def make_problem(errors: Errors, per_class: int = 1, seed: int = 0) -> Problem:
     return Problem(classes, timestep_grid(draws, 1000), np.ones(draws), seed)
 
 
-def make(name: str, draws: int | None, **params: Any) -> Strategy:
+def make(name: str, draws: int | None, **params: Any) -> CheckedStrategy:
     """Return a registered strategy."""
     given: Mapping[str, Any] = {"draws": draws, **params}
     return make_strategy(load_plugins().strategies.get(name), given)[1]

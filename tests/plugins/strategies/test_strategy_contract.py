@@ -45,10 +45,7 @@ def test_ask_and_tell(name: str, params: dict[str, Any], shape: tuple[int, int, 
         assert asked.max() == 1, "a cell was asked for twice"
     assert session.ask() is None
     assert asked.any(axis=1).all(), "every prompt is looked at"
-    if at_most := getattr(strategy, "at_most", None):
-        assert asked.sum() <= at_most(problem)
-    if at_least := getattr(strategy, "at_least", None):
-        assert at_least(problem) <= asked.sum()
+    assert (strategy.at_least(problem) or 0) <= asked.sum() <= strategy.at_most(problem)
     outcome = session.outcome()
     classes = len(set(problem.class_of_prompt.tolist()))
     assert sorted(outcome.ranking) == list(range(classes))

@@ -1,0 +1,193 @@
+"""What a backbone or a strategy may offer besides its contract, and whether it does.
+
+Each ability is a protocol with a function that tells who has it. What a class or an instance
+*declares* decides: a property is not evaluated, which may load a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import getattr_static
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+
+from bench.contracts.strategy import Problem
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CountsTokens(Protocol):
+    """A backbone's class that finds prompts that would be cut, before weights are read."""
+
+    @staticmethod
+    def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int]:
+        """Return the tokens of each text and the most there may be; reads only the tokenizer."""
+
+
+class ChecksWeights(Protocol):
+    """A backbone's class that tells from configs and headers whether weights would load."""
+
+    @staticmethod
+    def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
+        """Raise `UserError` where making the backbone would; reads no tensor."""
+
+
+class CountsOperations(Protocol):
+    """A backbone's class that knows what an evaluation costs, from its configuration alone."""
+
+    @staticmethod
+    def evaluation_flops(weights: Any, resolution: int | None = None) -> float:
+        """Return the floating-point operations of one evaluation."""
+
+
+class PricesLinearisations(Protocol):
+    """A backbone's class that knows what a linearised draw costs.
+
+    Without it, a linearised draw counts as `bench.contracts.backbone.LINEARISATION_COST`.
+    """
+
+    @staticmethod
+    def linearisation_cost(weights: Any, resolution: int | None = None) -> float:
+        """Return evaluations per linearised draw."""
+
+
+class Linearises(Protocol):
+    """A denoiser that is differentiable with respect to its conditioning.
+
+    That is wherever gradients are enabled. Its parameters should ask for no gradient.
+
+    Attributes:
+        can_linearise: True, a class attribute.
+    """
+
+    can_linearise: bool
+
+
+class FoldsPrompts(Protocol):
+    """A denoiser that can compute once what depends on the prompts alone."""
+
+    def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
+        """Return [P, …] for a conditioning [P, L, D].
+
+        `denoise` takes rows of it in the conditioning's place, and still takes a conditioning.
+        """
+
+
+class SavesMemory(Protocol):
+    """A denoiser that can recompute activations in a backward pass instead of keeping them."""
+
+    def save_memory(self) -> None:
+        """Do so from now on; called once, where a single cell's backward pass does not fit."""
+
+
+class HasNetwork(Protocol):
+    """A denoiser whose network `--compile`, `--layout` and `--attention` can change in place.
+
+    Attributes:
+        network: the torch module that `denoise` calls; it may be a property.
+    """
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The module that `denoise` calls."""
+
+
+class NeedsLinearisations(Protocol):
+    """A strategy that is of no use without linearisations.
+
+    Attributes:
+        linearises: True, a class attribute.
+    """
+
+    linearises: bool
+
+
+class BoundsItsCost(Protocol):
+    """A strategy that knows what an image costs at the most.
+
+    Without it, the plan assumes every prompt on every draw.
+    """
+
+    def at_most(self, problem: Problem) -> int:
+        """Return evaluations per image."""
+
+
+class KnowsItsLeast(Protocol):
+    """A strategy whose cost depends on the image, and that knows what one costs at the least."""
+
+    def at_least(self, problem: Problem) -> int:
+        """Return evaluations per image."""
+
+
+class SettlesParameters(Protocol):
+    """A strategy some of whose parameters follow from others.
+
+    Attributes:
+        settled: those parameters with their values, as they are to be recorded.
+    """
+
+    settled: Mapping[str, Any]
+
+
+def counts_tokens(backbone: object) -> TypeGuard[CountsTokens]:
+    """Whether it has `token_counts`."""
+    return _declares(backbone, "token_counts")
+
+
+def checks_weights(backbone: object) -> TypeGuard[ChecksWeights]:
+    """Whether it has `check_weights`."""
+    return _declares(backbone, "check_weights")
+
+
+def counts_operations(backbone: object) -> TypeGuard[CountsOperations]:
+    """Whether it has `evaluation_flops`."""
+    return _declares(backbone, "evaluation_flops")
+
+
+def prices_linearisations(backbone: object) -> TypeGuard[PricesLinearisations]:
+    """Whether it has `linearisation_cost`."""
+    return _declares(backbone, "linearisation_cost")
+
+
+def can_linearise(backbone: object) -> TypeGuard[Linearises]:
+    """Whether it says `can_linearise = True`."""
+    return getattr_static(backbone, "can_linearise", False) is True
+
+
+def folds_prompts(backbone: object) -> TypeGuard[FoldsPrompts]:
+    """Whether it has `fold_prompts`."""
+    return _declares(backbone, "fold_prompts")
+
+
+def saves_memory(backbone: object) -> TypeGuard[SavesMemory]:
+    """Whether it has `save_memory`."""
+    return _declares(backbone, "save_memory")
+
+
+def has_network(backbone: object) -> TypeGuard[HasNetwork]:
+    """Whether it has `network`."""
+    return _declares(backbone, "network")
+
+
+def needs_linearisations(strategy: object) -> TypeGuard[NeedsLinearisations]:
+    """Whether it says `linearises = True`."""
+    return getattr_static(strategy, "linearises", False) is True
+
+
+def bounds_its_cost(strategy: object) -> TypeGuard[BoundsItsCost]:
+    """Whether it has `at_most`."""
+    return _declares(strategy, "at_most")
+
+
+def knows_its_least(strategy: object) -> TypeGuard[KnowsItsLeast]:
+    """Whether it has `at_least`."""
+    return _declares(strategy, "at_least")
+
+
+def settles_parameters(strategy: object) -> TypeGuard[SettlesParameters]:
+    """Whether it has `settled`."""
+    return _declares(strategy, "settled")
+
+
+def _declares(thing: object, name: str) -> bool:
+    return getattr_static(thing, name, None) is not None

@@ -1,0 +1,169 @@
+"""A plugin's denoiser behind the guard: what it is and what it returns is checked once, here.
+
+Shapes and dtypes are checked and never values: those would make the host wait for a GPU. That the
+errors are finite is checked where they are read anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch.nn.attention import SDPBackend
+
+from bench.contracts import abilities
+from bench.contracts.backbone import Denoiser
+from bench.discovery.guard import guard, one_line
+from bench.engine.scoring import PREDICTION_TYPES
+from bench.errors import PluginError
+
+
+class CheckedDenoiser:
+    """A denoiser whose every answer is checked, and whose abilities are known.
+
+    Args:
+        backbone: made by the plugin.
+        who: what a message calls it.
+
+    Attributes:
+        latent_shape: (C, H, W) of a latent.
+        resolution: side of the images in pixels.
+        prediction_type: one of `PREDICTION_TYPES`.
+        alphas_cumprod: float [T].
+        device: where its tensors live.
+        pinned_kernel: the attention kernel that it was pinned to, if it was.
+
+    Raises:
+        PluginError: its attributes are not what a denoiser has.
+    """
+
+    def __init__(self, backbone: Denoiser, who: str) -> None:
+        self.backbone, self.who = backbone, who
+        self.pinned_kernel: SDPBackend | None = None
+        with self.guard("reading its latent_shape and resolution"):
+            self.latent_shape = self._latent_shape(backbone.latent_shape)
+            self.resolution = int(backbone.resolution)
+        with self.guard("reading its prediction_type, alphas_cumprod and device"):
+            kind: Any = backbone.prediction_type
+            table: NDArray[Any] = np.array(backbone.alphas_cumprod)
+            device: Any = backbone.device
+        if not isinstance(kind, str) or kind not in PREDICTION_TYPES:
+            raise self._refuse(
+                f"its prediction_type is {one_line(kind)}; one of {', '.join(PREDICTION_TYPES)} is"
+                " wanted"
+            )
+        if table.ndim != 1 or table.dtype.kind != "f" or not len(table):
+            raise self._refuse(
+                f"its alphas_cumprod is {table.dtype} {list(table.shape)}; a float per level is"
+                " wanted"
+            )
+        if not np.isfinite(table).all() or table.min() < 0 or table.max() > 1:
+            raise self._refuse("its alphas_cumprod has values outside of 0 to 1")
+        if not isinstance(device, torch.device):
+            raise self._refuse(f"its device is {one_line(device)}; a torch.device is wanted")
+        self.prediction_type, self.alphas_cumprod, self.device = kind, table, device
+
+    @property
+    def network(self) -> torch.nn.Module | None:
+        """The module that `denoise` calls, where it says which."""
+        backbone: Any = self.backbone
+        with self.guard("reading its network"):
+            if abilities.has_network(backbone):
+                network: Any = backbone.network
+            elif isinstance(backbone, torch.nn.Module):  # which keeps its parts apart
+                network = dict(backbone.named_children()).get("network")
+            else:
+                return None
+        if network is not None and not isinstance(network, torch.nn.Module):
+            raise self._refuse(f"its network is a {type(network).__name__}, not a torch module")
+        return network
+
+    def encode_images(self, images: Sequence[Image]) -> torch.Tensor:
+        """Return latents, floating [n, C, H, W].
+
+        Raises:
+            torch.OutOfMemoryError: they do not fit together.
+        """
+        with self.guard("encode_images()", torch.OutOfMemoryError):
+            latents = self.backbone.encode_images(images)
+        return self._floating("encode_images()", latents, (len(images), *self.latent_shape))
+
+    def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the conditioning, floating [n, …]."""
+        with self.guard("encode_prompts()", torch.OutOfMemoryError):
+            found: Any = self.backbone.encode_prompts(texts)
+        rest = tuple(found.shape[1:]) if isinstance(found, torch.Tensor) else ()
+        return self._floating("encode_prompts()", found, (len(texts), *rest))
+
+    def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
+        """Return what `denoise` takes in the conditioning's place, [P, …]."""
+        backbone: Any = self.backbone
+        if not abilities.folds_prompts(backbone):
+            return conditioning
+        with self.guard("fold_prompts()", torch.OutOfMemoryError):
+            folded: Any = backbone.fold_prompts(conditioning)
+        if not isinstance(folded, torch.Tensor) or folded.shape[:1] != conditioning.shape[:1]:
+            raise self._refuse(
+                f"fold_prompts() returned {_described(folded)}; a tensor of {len(conditioning)}"
+                " rows is wanted"
+            )
+        return folded
+
+    def denoise(
+        self, x_t: torch.Tensor, t: torch.Tensor, conditioning: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the prediction, floating [B, C, H, W].
+
+        Raises:
+            torch.OutOfMemoryError: the batch does not fit.
+        """
+        with self.guard("denoise()", torch.OutOfMemoryError):
+            prediction = self.backbone.denoise(x_t, t, conditioning)
+        return self._floating("denoise()", prediction, (len(x_t), *self.latent_shape))
+
+    def save_memory(self) -> bool:
+        """Have it keep less for a backward pass; False where it cannot."""
+        backbone: Any = self.backbone
+        if not abilities.saves_memory(backbone):
+            return False
+        with self.guard("save_memory()"):
+            backbone.save_memory()
+        return True
+
+    def guard(self, doing: str, *passing: type[BaseException]) -> AbstractContextManager[None]:
+        """Return the guard around a call into the plugin's code."""
+        return guard(self.who, doing, passing)
+
+    def _latent_shape(self, given: Any) -> tuple[int, int, int]:
+        shape = tuple(int(side) for side in given)
+        if len(shape) != 3 or min(shape) < 1:
+            raise self._refuse(f"its latent_shape is {one_line(given)}; (C, H, W) is wanted")
+        return shape
+
+    def _floating(self, doing: str, given: Any, shape: tuple[int, ...]) -> torch.Tensor:
+        if (
+            isinstance(given, torch.Tensor)
+            and given.shape == shape
+            and given.dtype.is_floating_point
+            and given.device.type == self.device.type
+        ):
+            return given
+        raise self._refuse(
+            f"{doing} returned {_described(given)}; a floating-point tensor of shape"
+            f" {list(shape)} on {self.device.type} is wanted"
+        )
+
+    def _refuse(self, said: str) -> PluginError:
+        return PluginError(self.who, said)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"a {dtype} tensor of shape {list(value.shape)} on {value.device.type}"
+    return f"a {type(value).__name__}"
