@@ -1,0 +1,81 @@
+"""Ctrl-C and SIGTERM end a command with 130 and 143 at any moment, and stdout is kept for JSON.
+
+The processes signal themselves, so that no test depends on how fast a machine is.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.command import bench_process
+from helpers.plugins import install
+
+BY_SIGNAL = [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+
+# Signals its own process where it is told to, and swallows what comes of it.
+SWALLOWS = """
+import os
+try:
+    os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+except BaseException:
+    pass
+"""
+
+LISTENER = """
+import os, signal
+from bench import hookimpl
+
+scored = 0
+
+@hookimpl
+def sample_scored(record):
+    global scored
+    scored += 1
+    print("noise")
+    os.system("echo noise from C")
+    if scored == 2 and "SIGNAL" in os.environ:
+        os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code", "word"), BY_SIGNAL)
+def test_before_the_command_is_imported(number: int, code: int, word: str) -> None:
+    started = "from bench import interrupts; interrupts.listen()"
+    program = f"import os; {started}; os.kill(os.getpid(), {int(number)}); print('went on')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"Error: {word} before anything was done.\n"
+
+
+@pytest.mark.parametrize(("number", "code", "word"), BY_SIGNAL)
+def test_an_import_that_swallows_it(number: int, code: int, word: str, tmp_path: Path) -> None:
+    install(tmp_path, "swallows", SWALLOWS)
+    done = bench_process(
+        *("list", "datasets"),
+        PYTHONPATH=str(tmp_path),
+        BENCH_LOAD_PLUGINS="swallows",
+        SIGNAL=str(int(number)),
+    )
+    assert (done.code, done.out) == (code, "") and f"Error: {word}." in done.err
+    assert "Traceback" not in done.err
+
+
+def test_while_images_are_scored_and_again(tmp_path: Path) -> None:
+    install(tmp_path, "listener", LISTENER)
+    arguments = ("run", "digits", "--strategy", "uniform", "--set", "samples=1", "--limit", 5)
+    options = ("--results", tmp_path / "results", "--json")
+    plugins = {"PYTHONPATH": str(tmp_path), "BENCH_LOAD_PLUGINS": "listener"}
+    stopped = bench_process(*arguments, *options, **plugins, SIGNAL=str(int(signal.SIGTERM)))
+    assert (stopped.code, stopped.out) == (143, ""), stopped.err
+    assert "of 5 images are decided and kept" in stopped.err and "Traceback" not in stopped.err
+    assert "Terminated. What was decided is kept; the same command resumes." in stopped.err
+    done = bench_process(*arguments, *options, **plugins)
+    assert done.code == 0 and json.loads(done.out)["dataset"]["n_samples"] == 5
+    assert "noise\n" in done.err and "noise from C\n" in done.err
+    [journal] = (tmp_path / "results").rglob("samples.jsonl")
+    assert len(journal.read_text().splitlines()) == 5
