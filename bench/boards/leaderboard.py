@@ -14,7 +14,7 @@ from bench.errors import BenchWarning, UserError
 from bench.stats.comparison import ALPHA, paired_test, shared_rows
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest, Summary
-from bench.store.folder import list_runs, read_manifest, read_summary
+from bench.store.folder import list_runs, places, read_manifest, read_summary
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ def leaderboard(folders: Path | Sequence[Path], dataset: str | None = None) -> l
         dataset: only this one.
 
     Raises:
-        UserError: no folder exists, or a file of reported results is damaged.
+        UserError: no folder exists.
     """
     folders = [folders] if isinstance(folders, Path) else folders
     there = [folder for folder in folders if folder.is_dir()]
@@ -124,8 +124,14 @@ def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
     empty = dict.fromkeys(
         ("draw_plan", "failed_samples", "seconds", "replayed_from", "run_id", "path")
     )
-    for path in sorted({file.resolve() for f in folders for file in f.rglob(REPORTED)}):
-        for result in read_reported(path):
+    found = {place.resolve() for folder in folders for place in places(folder, REPORTED)}
+    for place in sorted(found):
+        try:
+            results = read_reported(place / REPORTED)
+        except UserError as error:
+            warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
+            continue
+        for result in results:
             if dataset in (None, result.dataset):
                 yield {
                     "rank": None,

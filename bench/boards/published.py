@@ -13,7 +13,14 @@ from bench.errors import UserError
 from bench.machine.cache import write_atomically
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
-from bench.store.folder import asked_records, list_runs, read_manifest, read_summary, to_json
+from bench.store.folder import (
+    asked_records,
+    list_runs,
+    places,
+    read_manifest,
+    read_summary,
+    to_json,
+)
 from bench.store.identity import run_id
 from bench.store.records import Record
 
@@ -77,9 +84,9 @@ def add_reported(file: Path, published: Path) -> list[ReportedResult]:
 def validate(published: Path) -> list[str]:
     """Return what is wrong with the results in a folder, one line each; none: all is well."""
     found = [f"{run.name}: {problem}" for run in list_runs(published) for problem in problems(run)]
-    for file in sorted(published.rglob(REPORTED)):
+    for place in sorted(places(published, REPORTED)):
         try:
-            read_reported(file)
+            read_reported(place / REPORTED)
         except UserError as error:
             found.append(str(error))
     return found

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import unicodedata
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.errors import UserError
+from bench.store.documents import Amount, Interval, Positive, Share, first_problem
+from bench.store.files import read_json
 
 REPORTED = "reported.json"
+
+
+def _one_line(text: str) -> str:
+    if any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in text):
+        raise ValueError("it is one line, without control characters")
+    return text
+
+
+Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 
 
 class ReportedResult(BaseModel):
@@ -17,21 +29,21 @@ class ReportedResult(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: str = Field(min_length=1)
-    split: str = Field(min_length=1)
-    version: int | None = Field(None, ge=1)
-    backbone: str = Field(min_length=1)
-    trained_on: str | None = Field(None, description="dataset/split; null: zero-shot")
-    strategy: str = Field(min_length=1)
-    accuracy: float = Field(ge=0, le=1)
-    accuracy_ci95: tuple[float, float] | None = None
-    precision_weighted: float | None = Field(None, ge=0, le=1)
-    recall_weighted: float | None = Field(None, ge=0, le=1)
-    f1_weighted: float | None = Field(None, ge=0, le=1)
-    n_samples: int | None = Field(None, ge=1)
-    n_total: int | None = Field(None, ge=1, description="images of the split")
-    evaluations_per_image: float | None = Field(None, gt=0)
-    source: str = Field(min_length=10, description="who, where, when: enough to find it")
+    dataset: Line
+    split: Line
+    version: Positive | None = None
+    backbone: Line
+    trained_on: Line | None = Field(None, description="dataset/split; null: zero-shot")
+    strategy: Line
+    accuracy: Share
+    accuracy_ci95: Interval | None = None
+    precision_weighted: Share | None = None
+    recall_weighted: Share | None = None
+    f1_weighted: Share | None = None
+    n_samples: Positive | None = None
+    n_total: Positive | None = Field(None, description="images of the split")
+    evaluations_per_image: Amount | None = Field(None, gt=0)
+    source: Line = Field(min_length=10, description="who, where, when: enough to find it")
 
 
 def read_reported(path: Path) -> list[ReportedResult]:
@@ -40,17 +52,14 @@ def read_reported(path: Path) -> list[ReportedResult]:
     Raises:
         UserError: it cannot be read, or an entry does not fit; the message names entry and field.
     """
+    entries = read_json(path.parent, path.name)
+    if entries is None:
+        raise UserError(f"There is no file {path}.")
     try:
-        entries = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} does not hold reported results: {error}.") from None
-    entries = [entries] if isinstance(entries, dict) else entries
-    try:
-        return TypeAdapter(list[ReportedResult]).validate_python(entries)
+        content = [entries] if isinstance(entries, dict) else entries
+        return TypeAdapter(list[ReportedResult]).validate_python(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
-            f"{path} does not hold reported results: {place}: {first['msg']}."
+            f"{path} does not hold reported results: {first_problem(error)}."
             " results/README.md shows an entry."
         ) from None

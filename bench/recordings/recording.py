@@ -146,9 +146,9 @@ def open_recording(path: Path) -> Recording:
             f"{path} holds no recorded errors. Record them once with:"
             f" bench run {manifest.dataset.name} --strategy full --save-errors"
         )
-    # A classifier backbone has one draw, whatever its strategy's parameter says.
-    draws = manifest.strategy.params["draws"] if manifest.identity.scoring.plain() else 1
-    timesteps = read_timesteps(folder, records[0]["sample_id"], draws)
+    if manifest.draws is None:
+        raise UserError(f"{path}: its manifest does not say how many draws were recorded.")
+    timesteps = read_timesteps(folder, records[0]["sample_id"], manifest.draws)
     classes = np.array([index for _, index in manifest.prompts], dtype=np.int64)
     seed = manifest.identity.seed
     problem = Problem(classes, timesteps, np.ones(len(timesteps)), seed)

@@ -13,6 +13,7 @@ from bench.boards.formats import assignments
 from bench.boards.leaderboard import rank
 from bench.boards.reported import REPORTED, read_reported
 from bench.render.runs import RunData, marks
+from bench.store.folder import places
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def reported_rows(file: Path) -> list[Row]:
 
 def reported_files(results: Path) -> list[Path]:
     """Return the files of reported results below `results`."""
-    return sorted(results.rglob(REPORTED))
+    return sorted(folder / REPORTED for folder in places(results, REPORTED))
 
 
 def pareto_front(rows: Iterable[Row]) -> list[Row]:

@@ -1,10 +1,12 @@
-"""`errors/*.parquet`: the error of every cell evaluated, one part an image."""
+"""`errors/*.parquet`: the error of every cell evaluated, one part per image."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Evaluate, Ints
+from bench.errors import UserError
+from bench.store.documents import MOST_DRAWS
+from bench.store.files import regular_file
+
+TYPES = {
+    "prompt": "int32",
+    "draw": "int32",
+    "timestep": "int32",
+    "mixture": "int32",
+    "error": "float32",
+}  # of the parts' columns; `sample_id` is beside them
 
 Cells = list[tuple[Evaluate, NDArray[np.float32]]]
 
@@ -23,8 +36,11 @@ def part_path(folder: Path, sample_id: str) -> Path:
 
 def has_cells(folder: Path, sample_id: str) -> bool:
     """Tell whether one image's cells are kept, to the last byte (parquet ends with its mark)."""
+    path = part_path(folder, sample_id)
     try:
-        with part_path(folder, sample_id).open("rb") as file:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
+        with path.open("rb") as file:
             file.seek(-4, os.SEEK_END)
             return file.read() == b"PAR1"
     except OSError:  # none, or shorter than the mark
@@ -56,17 +72,16 @@ def write_cells(folder: Path, sample_id: str, cells: Cells, timesteps: Ints) -> 
     temporary.replace(path)
 
 
-def read_cells(folder: Path, sample_id: str, shape: Sequence[int]) -> NDArray[np.float32]:
+def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return one image's errors as float32 [P, N], NaN where a cell was not evaluated.
 
     Raises:
         FileNotFoundError: no cells were kept of this image.
+        UserError: they are damaged, or of another run.
     """
-    import pyarrow.parquet as pq
-
-    table: Any = pq.read_table(part_path(folder, sample_id), columns=["prompt", "draw", "error"])
-    errors = np.full(tuple(shape), np.nan, dtype=np.float32)
-    errors[table["prompt"].to_numpy(), table["draw"].to_numpy()] = table["error"].to_numpy()
+    table = read_part(folder, sample_id, ("prompt", "draw", "error"))
+    errors = np.full(shape, np.nan, dtype=np.float32)
+    errors[indices(table, "prompt", shape[0]), indices(table, "draw", shape[1])] = table["error"]
     return errors
 
 
@@ -75,11 +90,66 @@ def read_timesteps(folder: Path, sample_id: str, n_draws: int) -> Ints:
 
     Raises:
         FileNotFoundError: no cells were kept of this image.
+        UserError: they are damaged.
     """
+    table = read_part(folder, sample_id, ("draw", "timestep"))
+    draw = indices(table, "draw", MOST_DRAWS)
+    timesteps = np.full(max(n_draws, int(draw.max(initial=-1)) + 1), -1, dtype=np.int64)
+    timesteps[draw] = table["timestep"]
+    return timesteps
+
+
+@dataclass(frozen=True)
+class Part:
+    """The columns of one image's part, and the file they are from."""
+
+    file: Path
+    columns: Mapping[str, NDArray[Any]]
+    metadata: Mapping[bytes, bytes]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+
+def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> Part:
+    """Return columns of one image's part, without nulls and of their types.
+
+    Args:
+        folder: `errors/` or `first_order/` of a run.
+        sample_id: the image.
+        columns: names out of `TYPES`.
+
+    Raises:
+        FileNotFoundError: there is no part of this image.
+        UserError: it is damaged.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table: Any = pq.read_table(part_path(folder, sample_id), columns=["draw", "timestep"])
-    draw = table["draw"].to_numpy()
-    timesteps = np.full(max(n_draws, int(draw.max(initial=-1)) + 1), -1, dtype=np.int64)
-    timesteps[draw] = table["timestep"].to_numpy()
-    return timesteps
+    path = part_path(folder, sample_id)
+    file = regular_file(folder.parent, f"{folder.name}/{path.name}")
+    if file is None:
+        raise FileNotFoundError(path)
+    try:
+        table: Any = pq.read_table(file, columns=list(columns))
+        metadata = table.schema.metadata or {}
+        schema = pa.schema([(name, getattr(pa, TYPES[name])()) for name in columns])
+        table = table.select(list(columns)).cast(schema)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise UserError(f"{path} is damaged: {error}.") from None
+    if any(table[name].null_count for name in columns):
+        raise UserError(f"{path} is damaged: a value is missing.")
+    found = {name: table[name].to_numpy() for name in columns}
+    return Part(path, found, metadata)
+
+
+def indices(part: Part, name: str, count: int) -> Ints:
+    """Return a column of indices, int64, all from 0 to below `count`.
+
+    Raises:
+        UserError: one is not.
+    """
+    found = part[name].astype(np.int64)
+    if len(found) and not 0 <= found.min() <= found.max() < count:
+        raise UserError(f"{part.file} is damaged: a {name} is none of the run's {count:,}.")
+    return found

@@ -20,6 +20,7 @@ from pydantic import (
 
 FORMAT = 1
 
+MOST_DRAWS = 10_000_000
 LARGEST = 2**63 - 1  # columns of numbers hold no more
 
 Int = Annotated[int, Field(strict=True, ge=-LARGEST, le=LARGEST)]
@@ -172,6 +173,19 @@ class Manifest(Document):
     samples: list[str] = Field(min_length=1)
     environment: dict[str, Any]
     replayed_from: str | None = None
+
+    @property
+    def classifier(self) -> bool:
+        """Whether a classifier scored: it has no draws, and so no loss and no plan."""
+        return not self.identity.scoring.plain()
+
+    @property
+    def draws(self) -> int | None:
+        """N, the draws of the plan; None where the strategy's parameters do not say."""
+        if self.classifier:
+            return 1
+        given = self.strategy.params.get("draws")
+        return given if isinstance(given, int) and 0 < given <= MOST_DRAWS else None
 
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:

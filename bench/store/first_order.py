@@ -1,17 +1,18 @@
-"""`first_order/*.parquet`: the first-order errors of every linearisation, one part an image."""
+"""`first_order/*.parquet`: the first-order errors of every linearisation, one part per image."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from bench.contracts.strategy import Floats, Ints, Linearise
-from bench.store.cells import part_path
+from bench.errors import UserError
+from bench.store.cells import Part, indices, part_path, read_part
 
 Linearised = list[tuple[Linearise, NDArray[np.float32]]]
 FirstOrder = list[tuple[Floats, NDArray[np.float32]]]  # mixture [P], first-order errors [P, N]
@@ -58,22 +59,33 @@ def write_first_order(
     temporary.replace(path)
 
 
-def read_first_order(folder: Path, sample_id: str, shape: Sequence[int]) -> FirstOrder:
+def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> FirstOrder:
     """Return one image's first-order errors by mixture, float32 [P, N], NaN where there are none.
 
     Raises:
         FileNotFoundError: none were kept of this image.
+        UserError: they are damaged, or of another run.
     """
-    import pyarrow.parquet as pq
-
-    table: Any = pq.read_table(part_path(folder, sample_id))
-    mixture, prompt, draw, error = (
-        table[name].to_numpy() for name in ("mixture", "prompt", "draw", "error")
-    )
+    part = read_part(folder, sample_id, ("mixture", "prompt", "draw", "error"))
+    mixtures = _mixtures(part, shape[0])
+    mixture = indices(part, "mixture", len(mixtures))
+    prompt, draw = indices(part, "prompt", shape[0]), indices(part, "draw", shape[1])
     found: FirstOrder = []
-    for number, weights in enumerate(json.loads(table.schema.metadata[b"mixtures"])):
-        errors = np.full(tuple(shape), np.nan, dtype=np.float32)
+    for number, weights in enumerate(mixtures):
+        errors = np.full(shape, np.nan, dtype=np.float32)
         mine = mixture == number
-        errors[prompt[mine], draw[mine]] = error[mine]
-        found.append((np.array(weights), errors))
+        errors[prompt[mine], draw[mine]] = part["error"][mine]
+        found.append((weights, errors))
+    return found
+
+
+def _mixtures(part: Part, prompts: int) -> list[Floats]:
+    """Return the mixtures that a part names, float64 [P] each."""
+    try:
+        content = from_json(part.metadata[b"mixtures"], allow_inf_nan=False)
+        found = [np.asarray(weights, dtype=np.float64) for weights in content]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{part.file} is damaged: its mixtures cannot be read: {error}.") from None
+    if any(weights.shape != (prompts,) for weights in found):
+        raise UserError(f"{part.file} is damaged: a mixture has not {prompts:,} weights.")
     return found

@@ -24,10 +24,10 @@ from bench.store.documents import FORMAT, Manifest, Summary, first_problem, migr
 from bench.store.files import read_json, regular_file
 from bench.store.first_order import write_first_order
 from bench.store.identity import digest
-from bench.store.journal import Journal, has_id, read_journal
+from bench.store.journal import JOURNAL, Journal, has_id, read_journal
 from bench.store.records import Record, is_record
 
-MANIFEST, SUMMARY, JOURNAL = "manifest.json", "summary.json", "samples.jsonl"
+MANIFEST, SUMMARY, LOCK = "manifest.json", "summary.json", ".lock"
 
 
 class RunFolder:
@@ -45,24 +45,24 @@ class RunFolder:
     def __init__(self, path: Path, manifest: Manifest, fresh: bool = False) -> None:
         self.path = path
         self.manifest = manifest
-        self._lock = FileLock(path / ".lock")
+        self._lock = FileLock(path / LOCK)
         self._fresh = fresh
 
     def __enter__(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse_links()
             self._lock.acquire(timeout=0)
             if self._fresh:
                 self._empty()
             self._adopt_manifest()
-            regular_file(self.path, JOURNAL)  # refuses a link that leads out
             self._journal = Journal(self.path / JOURNAL)
         except Timeout:
             raise UserError(
                 f"Another process is writing {self.path}. Wait for it, or give this run another"
                 " --results folder."
             ) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a path may hold a NUL
             self._lock.release()
             raise UserError(f"The results folder {self.path} cannot be written: {error}.") from None
         except UserError:
@@ -78,6 +78,14 @@ class RunFolder:
     ) -> None:
         self._journal.close()
         self._lock.release()
+
+    def _refuse_links(self) -> None:
+        """Refuse files and folders of the run that lie elsewhere: nothing outside is written."""
+        for name in (LOCK, JOURNAL):
+            regular_file(self.path, name)
+        for name in ("errors", "first_order"):
+            if (self.path / name).is_symlink():
+                raise UserError(f"{self.path / name} is a link. Put the folder in its place.")
 
     def _empty(self) -> None:
         for name in (SUMMARY, JOURNAL, MANIFEST):
@@ -162,7 +170,7 @@ def completed(path: Path, manifest: Manifest, save_errors: bool) -> Summary | No
 
 
 def _outstanding(path: Path, manifest: Manifest, save_errors: bool) -> list[str]:
-    table = read_table(path / JOURNAL, len(manifest.classes))
+    table = read_table(path, len(manifest.classes))
     done = set(table.filter(table["error"].is_null())["sample_id"].to_pylist())
     if save_errors:
         done = {i for i in done if has_cells(path / "errors", i)}
@@ -241,7 +249,7 @@ def find_run(run: str, results: str) -> Path:
     """
     candidates: Iterable[Path] = (Path(run), Path(results, run), Path(results, "published", run))
     for path in candidates:
-        if (path / "manifest.json").is_file():
+        if os.path.lexists(path / MANIFEST):
             return path
     raise UserError(
         f"There is no run {run!r}, neither as a folder nor in {results}."
@@ -251,7 +259,19 @@ def find_run(run: str, results: str) -> Path:
 
 def list_runs(results: Path) -> list[Path]:
     """Return the folders of all runs below `results`, its `published/` included."""
-    return sorted(path.parent for path in results.glob("**/manifest.json"))
+    return sorted(places(results, MANIFEST))
+
+
+def places(results: Path, name: str) -> Iterator[Path]:
+    """Yield the folders below `results` that hold a file of this name.
+
+    A run's own folders are not entered: `errors/` may hold 200,000 files. Links are not followed.
+    """
+    for folder, below, files in os.walk(results):
+        if name in files:
+            yield Path(folder)
+        if MANIFEST in files:
+            below.clear()
 
 
 def to_json(value: Any) -> str:

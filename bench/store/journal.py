@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchWarning
+from bench.store.files import regular_file
+
+JOURNAL = "samples.jsonl"
 
 
 def has_id(value: Any) -> bool:
@@ -23,15 +26,21 @@ def read_journal(path: Path, good: Callable[[Any], bool] = has_id) -> Iterator[d
 
     Warns of damaged lines, except for a last one without its end: a kill, or a run under way,
     leaves that.
+
+    Raises:
+        UserError: it is not a regular file inside its folder.
     """
-    if not path.is_file():
+    from pydantic_core import from_json
+
+    file = regular_file(path.parent, path.name)
+    if file is None:
         return
     damaged = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
             try:
-                record = json.loads(line)
-            except ValueError:  # also where the bytes are not UTF-8
+                record = from_json(line, allow_inf_nan=False)
+            except ValueError:  # also where the bytes are not UTF-8, or nested too deeply
                 record = None
             if good(record):
                 yield record

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypedDict
+from functools import cache
+from typing import (
+    Any,
+    NotRequired,  # pydantic reads no other before Python 3.12
+)
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
+from bench.store.documents import Amount, Count, Number, Share
 
-TOP = 10  # classes kept a record; 200,000 samples × 1,000 classes must stay small
+TOP = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay small
 
 
 class Record(TypedDict):
@@ -19,54 +27,46 @@ class Record(TypedDict):
     """
 
     sample_id: str
-    label: int
-    prediction: int | None
-    score: float | None
-    margin: float | None
-    margin_stderr: float | None
-    confidence: float | None
-    evaluations: int
-    linearisations: int
-    equivalents: float
+    label: Count
+    prediction: Count | None
+    score: Number | None
+    margin: Number | None
+    margin_stderr: Amount | None
+    confidence: Share | None
+    evaluations: Count
+    linearisations: NotRequired[Count]
+    equivalents: NotRequired[Amount]
     top: list[list[Any]]
-    seconds: float
+    seconds: Amount
     error: str | None
+
+
+@cache
+def _record() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+@cache
+def _top_entry() -> TypeAdapter[list[tuple[Count, Number | None, Count]]]:
+    return TypeAdapter(list[tuple[Count, Number | None, Count]])
 
 
 def is_record(value: Any, n_classes: int) -> bool:
     """Tell whether a line of `samples.jsonl` is a record of a run with so many classes.
 
-    Another hand may have edited it: every field must be there and of its type.
+    Another hand may have edited it: every field must be there, of its type and in its range.
     """
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("sample_id"), str)
-        and _is_class(value.get("label"), n_classes)
-        and (value.get("prediction") is None or _is_class(value["prediction"], n_classes))
-        and all(_is_number(value.get(name)) for name in ("evaluations", "seconds"))
-        and isinstance(value["evaluations"], int)
-        and all(
-            name in value and (value[name] is None or _is_number(value[name]))
-            for name in ("score", "margin", "margin_stderr", "confidence")
-        )
-        and isinstance(value.get("error", 0), str | None)
-        and isinstance(value.get("top"), list)
-        and all(
-            isinstance(entry, list)
-            and len(entry) == 3
-            and _is_class(entry[0], n_classes)
-            and (entry[1] is None or _is_number(entry[1]))
-            for entry in value["top"]
-        )
-    )
-
-
-def _is_class(value: Any, n_classes: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < n_classes
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        record = _record().validate_python(value)
+        top = _top_entry().validate_python(record["top"])
+    except ValidationError:
+        return False
+    classes = [record["label"], *(entry[0] for entry in top)]
+    if record["prediction"] is not None:
+        classes.append(record["prediction"])
+    elif record["error"] is None:
+        return False  # neither decided nor failed
+    return max(classes) < n_classes
 
 
 def make_record(decided: Decided, seconds: float) -> Record:
