@@ -90,7 +90,7 @@ def run(
     Raises:
         bench.errors.UserError: something that you can mend; nothing was scored.
     """
-    return run_config(
+    finished = run_config(
         make_config(
             {
                 "dataset": dataset,
@@ -101,3 +101,4 @@ def run(
             }
         )
     )
+    return finished.plain()

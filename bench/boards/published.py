@@ -117,7 +117,8 @@ def problems(run: Path) -> Iterator[str]:
         return
     found = metrics(as_decisions(records), len(manifest.classes)).plain()
     for name, value in summary.metrics.plain().items():
-        if name not in found or not _close(value, found[name]):
+        # Earlier versions gave a top-5 accuracy, of 1, where there are five classes or fewer.
+        if name not in found or (found[name] is not None and not _close(value, found[name])):
             yield f"{name} is {found.get(name)} by its records, {value} by its summary"
     if summary.cost.evaluations != sum(r["evaluations"] for r in records):
         yield "its evaluations are not the sum over its records"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,9 +12,12 @@ from bench.cli.options import config_from_options, config_options
 from bench.cli.output import print_json, say
 from bench.errors import UserError
 
+if TYPE_CHECKING:
+    from bench.running.classify import Answer, Place
+
 _OPTIONS = (
     *("backbone", "strategy", "params", "weights", "revision", "template", "prompts"),
-    *("normalize", "resolution", "loss", "space", "seed", "noise", "plan"),
+    *("normalize", "resolution", "loss", "space", "seed", "noise", "plan", "levels"),
     *("batch_size", "dtype", "device"),
 )
 
@@ -39,7 +43,7 @@ def command(
     """Classify IMAGES of your own, without labels: ranked classes, and by what margin.
 
     Scores are mean denoising errors: lower is better. The margin is to the runner-up, with its
-    standard error; a margin of less than two of those says that the two are hardly told apart.
+    standard error; the two classes are close where the margin is less than two of those.
     """
     if (classes is None) == (dataset is None):
         raise UserError('Say --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')
@@ -54,25 +58,58 @@ def command(
 
     answers = classify(config, images, names)
     if as_json:
-        print_json(answers)
+        print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])
     else:
         _print(answers, top)
-    return 3 if any(answer["error"] for answer in answers) else 0
+    return 3 if any(answer.error for answer in answers) else 0
 
 
-def _print(answers: list[dict[str, Any]], top: int) -> None:
+def _print(answers: Sequence[Answer], top: int) -> None:
     from bench.render.console import table
 
     for answer in answers:
-        if answer["error"]:
-            say(f"{answer['image']}: {answer['error']}")
+        if answer.error:
+            say(f"{answer.image}: {answer.error}")
             continue
-        margin, stderr = answer["margin"], answer["margin_stderr"]
-        note = "" if margin is None else f"  ·  margin {margin:.5f}"
-        if stderr:
-            note += f" ± {stderr:.5f}, confidence {answer['confidence']:.3f}"
-        rows = [
-            [place, entry["class"], f"{entry['score']:.5f}", entry["draws"]]
-            for place, entry in enumerate(answer["ranking"][:top], start=1)
+        shown = answer.ranking[:top]
+        columns = ["", "class", "score", "draws"]
+        rows: list[list[Any]] = [
+            [place, entry.name, None if entry.score is None else f"{entry.score:.5f}", entry.draws]
+            for place, entry in enumerate(shown, start=1)
         ]
-        table(["", "class", "score", "draws"], rows, title=f"{answer['image']}{note}")
+        if any(entry.given_up for entry in shown):
+            columns.append("")
+            for row, entry in zip(rows, shown, strict=True):
+                row.append(_given_up(entry))
+        say(f"{answer.image}: {answer.prediction}{_sureness(answer)}")
+        table(columns, rows, right=["score"])
+    given_up = any(place.given_up for answer in answers for place in answer.ranking[:top])
+    if given_up:
+        say(
+            "A class that was given up has a score of fewer draws than the winner's: the two cannot"
+            " be compared, and it ranks by how long it stayed in the race."
+        )
+    if any(answer.margin_stderr for answer in answers):
+        say(
+            "Stability is the probability that other draws would decide the same way. It is not the"
+            " probability that the decision is right."
+        )
+
+
+def _sureness(answer: Answer) -> str:
+    if answer.margin is None:
+        return ""
+    if not answer.margin_stderr or answer.confidence is None:
+        return f", margin {answer.margin:.5f}"
+    return (
+        f", margin {answer.margin:.5f} ± {answer.margin_stderr:.5f},"
+        f" stability {answer.confidence:.3f}"
+    )
+
+
+def _given_up(entry: Place) -> str:
+    if not entry.given_up:
+        return ""
+    if not entry.draws:
+        return "given up before its first draw"
+    return f"given up after {entry.draws} draw{'s' if entry.draws > 1 else ''}"

@@ -52,12 +52,12 @@ class Progress:
             )
 
     @hookimpl
-    def run_started(self, manifest: Mapping[str, Any], done: int, total: int) -> None:
+    def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         """Show the bar."""
-        self.done, self.total = done, total
+        self.done, self.total, self.correct = done, total, correct
         self.started = self.printed = time.perf_counter()
         if done:
-            self.console.print(f"Going on: {done} of {total} images are decided.")
+            self.console.print(f"Resuming: {done} of {total} images are decided.")
         if self.console.is_terminal:
             self.bar = Bar(
                 TextColumn("{task.description}", markup=False),
@@ -82,7 +82,8 @@ class Progress:
         if record["error"]:
             self.console.print(f"{record['sample_id']}: {record['error']}", style="yellow")
         elapsed = time.perf_counter() - self.started
-        rate, accuracy = self.decided / elapsed, self.correct / self.decided
+        # The accuracy is the run's, earlier starts included; the rate is this start's.
+        rate, accuracy = self.decided / elapsed, self.correct / self.done
         if self.bar is not None:
             self.bar.update(
                 self.task,

@@ -35,13 +35,15 @@ def command(
     RUN was made with `bench run … --strategy full --save-errors`. The replay is stored as a run
     of its own, marked as replayed, and counts the evaluations that the strategy asked for.
     """
-    from bench.recordings.replay import replay
+    from bench.recordings.replay import prepare_replay
+    from bench.running.execute import execute
 
     path = find_run(run, results)
-    summary = replay(path, strategy, parse_assignments(params), Path(results), limit, fresh)
+    given = parse_assignments(params)
+    finished = execute(prepare_replay(path, strategy, given, Path(results), limit, fresh))
     if as_json:
-        print_json(summary)
+        print_json(finished.plain())
         return
     from bench.render.tables import print_run
 
-    print_run(summary["results_dir"], resumed=summary.get("resumed"))
+    print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import click
@@ -48,22 +47,23 @@ def command(
     from bench.running.run import run
 
     with Progress(load_plugins().manager):
-        summary = run(config)
+        finished = run(config)
+    summary = finished.summary
     if as_json:
-        print_json(summary)
+        print_json(finished.plain())
     else:
         from bench.render.tables import print_run
 
-        if summary.get("resumed") != "complete":
+        if not finished.resumed:
             from bench.render.pictures import write_pictures
 
             try:
-                write_pictures(Path(summary["results_dir"]))
+                write_pictures(finished.folder)
             except Exception as error:  # whatever it is, the run is complete all the same
                 message = f"No pictures: {type(error).__name__}: {error}"
                 warnings.warn(message, BenchWarning, stacklevel=1)
-        print_run(summary["results_dir"], resumed=summary.get("resumed"))
-    accuracy = summary["metrics"]["accuracy"]
+        print_run(finished.folder, finished.manifest, summary, finished.resumed)
+    accuracy = summary.metrics.accuracy
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")
-    return 3 if summary["failed_samples"] else 0
+    return 3 if summary.failed_samples else 0

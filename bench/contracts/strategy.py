@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import erf, inf, sqrt
+from math import erf, inf, isinf, nan, sqrt
 from typing import Any, Protocol
 
 import numpy as np
@@ -234,7 +234,12 @@ def paired_mean(difference: Floats, weights: Floats) -> tuple[float, float]:
 
 
 def confidence(margin: float, stderr: float) -> float:
-    """Return the probability that a normal mean of which these were seen is positive."""
+    """Return the probability that a normal mean of which these were seen is positive.
+
+    NaN where one draw was seen, which says nothing of others.
+    """
+    if isinf(stderr):
+        return nan
     if stderr > 0:
         return 0.5 * (1.0 + erf(margin / stderr / sqrt(2.0)))
     return float(margin > 0 or 0.5)

@@ -152,7 +152,7 @@ def replay(
     Raises:
         UserError: the run has no errors, or the strategy does not fit.
     """
-    return execute(prepare_replay(path, strategy, params, results, limit, fresh))
+    return execute(prepare_replay(path, strategy, params, results, limit, fresh)).plain()
 
 
 def _manifest(recording: Recording, strategy: StrategyRecord, asked: Mapping[str, Any]) -> Manifest:

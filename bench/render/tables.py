@@ -12,40 +12,64 @@ from bench.boards.formats import assignments, drawn, provenance
 from bench.render.console import console, shown, table
 from bench.stats.metrics import worst_confusions
 from bench.store.decisions import read_decisions
-from bench.store.documents import Cost, Manifest
+from bench.store.documents import Cost, Manifest, Summary
 from bench.store.folder import read_manifest, read_records, read_summary
 
 
-def print_run(path: str | Path, resumed: str | None = None) -> None:
-    """Print a run: what it is, its metrics with interval, worst confusions, cost and place."""
+def print_run(
+    path: str | Path,
+    manifest: Manifest | None = None,
+    summary: Summary | None = None,
+    resumed: bool = False,
+) -> None:
+    """Print a run: what it is, its metrics with interval, worst confusions, cost and place.
+
+    Args:
+        path: its folder.
+        manifest: with the images to show, where they are not all of the stored run's.
+        summary: of these images.
+        resumed: whether nothing was left to score.
+    """
     path = Path(path)
     terminal = console()
-    manifest, summary = read_manifest(path), read_summary(path)
+    whole = read_manifest(path)
+    if manifest is None or summary is None:
+        manifest, summary = whole, read_summary(path)
     decided = read_decisions(path, manifest)
-    if resumed == "complete":
+    if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     terminal.print(manifest.run_id, style="bold")
     terminal.print(_description(manifest, len(decided)))
     if summary is None:
         terminal.print(
             f"Not complete: {len(decided)} of {len(manifest.samples)} images are decided; the"
-            " same `bench run` goes on.",
+            " same `bench run` resumes it.",
             style="yellow",
         )
         return
-    if len(decided) != summary.dataset.n_samples:
+    if len(manifest.samples) < len(whole.samples):
+        terminal.print(
+            f"These are the {len(manifest.samples)} images asked for; the stored run is about"
+            f" {len(whole.samples)}.",
+            style="dim",
+        )
+    elif len(decided) != summary.dataset.n_samples:
         terminal.print(
             f"A larger run is under way: {len(decided)} of {len(manifest.samples)} images are"
             f" decided. The metrics are of the {summary.dataset.n_samples} before.",
             style="yellow",
         )
     low, high = summary.metrics.accuracy_ci95
-    accuracy = f"{summary.metrics.accuracy:.4f}  (95 % interval {low:.4f} – {high:.4f})"
+    chance = 1 / len(manifest.classes)
+    accuracy = (
+        f"{summary.metrics.accuracy:.4f}  (95 % interval {low:.4f} – {high:.4f};"
+        f" guessing: {chance:.4f})"
+    )
     rows = [["accuracy", accuracy]]
     rows += [
         [name.replace("_", " "), f"{value:.4f}"]
         for name, value in summary.metrics
-        if isinstance(value, float) and name != "accuracy"
+        if isinstance(value, float) and name not in ("accuracy", "chance")
     ]
     table(["metric", "value"], rows)
     confusions = worst_confusions(decided, manifest.classes)

@@ -1,26 +1,64 @@
-"""Pictures of one's own: no labels, no store, an answer for each."""
+"""Images of one's own: no labels, no store, an answer for each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from io import BytesIO
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided
 from bench.contracts.specs import DatasetSpec
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
+from bench.store.documents import Count, Document
 from bench.store.records import finite
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Picture = str | PathLike[str] | Image.Image
+
+
+class Place(Document):
+    """A class in an image's ranking."""
+
+    name: str = Field(serialization_alias="class")
+    score: float | None
+    """Its mean error, lower is better; None where it was never evaluated."""
+    draws: Count
+    """The draws behind the score."""
+    given_up: bool
+    """Whether the class was given up before the winner's last draw: its score rests on fewer draws
+    than the winner's, and the two cannot be compared."""
+
+
+class Answer(Document):
+    """What one image is taken for."""
+
+    image: str
+    prediction: str | None
+    margin: float | None
+    margin_stderr: float | None
+    confidence: float | None
+    """The stability of the decision: the probability that other draws would decide the same way,
+    and not that it is right. None where there is one draw only, as of a classifier."""
+    evaluations: Count
+    ranking: list[Place]
+    error: str | None
 
 
 def classify(
-    config: RunConfig, images: Sequence[str], classes: tuple[str, ...] | None
-) -> list[dict[str, Any]]:
+    config: RunConfig, images: Sequence[Picture], classes: Sequence[str] | None
+) -> list[Answer]:
     """Return what each image is taken for, in the order given.
 
     Args:
         config: the settings; its dataset gives classes and prompts where `classes` is None.
-        images: paths.
+        images: paths, or images in memory.
         classes: class names, for the template.
 
     Raises:
@@ -28,36 +66,58 @@ def classify(
     """
     pictures = None
     if classes is not None:
-        pictures = DatasetSpec(
-            name="pictures", target="bench.running.classify:classify", classes=classes
-        )
+        target = "bench.running.classify:classify"
+        pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     prepared = prepare(config, pictures, images=False)
     prepared.check()
-    names, engine = prepared.classes, prepared.open_engine()
-    samples = [
-        Sample(str(position), 0, {"bytes": None, "path": str(Path(image))})
-        for position, image in enumerate(images)
-    ]
-    answers: dict[int, dict[str, Any]] = {}
-    for decided in engine.score(samples, prepared.strategy):
-        position, outcome = int(decided.sample.sample_id), decided.outcome
-        answers[position] = {
-            "image": images[position],
-            "prediction": names[outcome.ranking[0]] if outcome else None,
-            "margin": finite(outcome.margin) if outcome else None,
-            "margin_stderr": finite(outcome.margin_stderr) if outcome else None,
-            "confidence": finite(outcome.confidence) if outcome else None,
-            "evaluations": decided.evaluations,
-            "ranking": [
-                {
-                    "class": names[c],
-                    "score": finite(outcome.scores[c]),
-                    "draws": int(outcome.draws[c]),
-                }
-                for c in outcome.ranking
-            ]
-            if outcome
-            else [],
-            "error": decided.error,
-        }
-    return [answers[position] for position in sorted(answers)]
+    engine = prepared.open_engine()
+    samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
+    decided = {int(d.sample.sample_id): d for d in engine.score(samples, prepared.strategy)}
+    return [_answer(name_of(images[n], n), decided[n], prepared.classes) for n in sorted(decided)]
+
+
+def name_of(image: Picture, position: int) -> str:
+    """Return what a message calls an image: its path, or its number where it has none."""
+    return str(image) if isinstance(image, str | PathLike) else f"image {position}"
+
+
+def _encoded(image: Picture) -> dict[str, Any]:
+    if isinstance(image, str | PathLike):
+        return {"bytes": None, "path": str(image)}
+    file = BytesIO()
+    image.save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def _answer(image: str, decided: Decided, classes: Sequence[str]) -> Answer:
+    outcome = decided.outcome
+    if outcome is None:
+        return Answer(
+            image=image,
+            prediction=None,
+            margin=None,
+            margin_stderr=None,
+            confidence=None,
+            evaluations=decided.evaluations,
+            ranking=[],
+            error=decided.error,
+        )
+    most = outcome.draws[outcome.ranking[0]]
+    return Answer(
+        image=image,
+        prediction=classes[outcome.ranking[0]],
+        margin=finite(outcome.margin),
+        margin_stderr=finite(outcome.margin_stderr),
+        confidence=finite(outcome.confidence),
+        evaluations=decided.evaluations,
+        ranking=[
+            Place(
+                name=classes[c],
+                score=finite(outcome.scores[c]),
+                draws=int(outcome.draws[c]),
+                given_up=bool(outcome.draws[c] < most),
+            )
+            for c in outcome.ranking
+        ],
+        error=None,
+    )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Engine
 from bench.contracts.strategy import Strategy
 from bench.discovery.events import tell
 from bench.discovery.loading import load_plugins
+from bench.errors import UserError
 from bench.machine.environment import peak_memory
 from bench.machine.speed import remember_speed
 from bench.stats.metrics import summarize
-from bench.store.decisions import read_decisions
+from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest, Summary
-from bench.store.folder import RunFolder, completed
+from bench.store.folder import RunFolder, missing, read_manifest, read_summary
 from bench.store.records import make_record
 
 
@@ -62,47 +66,114 @@ class Executable(Protocol):
         """Load what answers the strategy."""
 
 
-def execute(run: Executable) -> dict[str, Any]:
-    """Score what is not decided yet, and return the summary, the object behind `--json`.
+@dataclass(frozen=True)
+class Finished:
+    """A run whose images are all decided.
+
+    Attributes:
+        manifest: what the run is; its samples are the images that were asked for.
+        summary: metrics and cost of these images.
+        folder: where the run is stored, perhaps with more images than these.
+        resumed: nothing was left to score.
+    """
+
+    manifest: Manifest
+    summary: Summary
+    folder: Path
+    resumed: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """Return the object behind `--json`."""
+        said = {"results_dir": str(self.folder.resolve())}
+        return {**self.summary.plain(), **said, **({"resumed": "complete"} if self.resumed else {})}
+
+
+def execute(run: Executable) -> Finished:
+    """Score the images asked for that are not decided yet.
+
+    The answer is about these images alone, also where the stored run has more of them.
 
     Raises:
         UserError: the user can fix this; nothing was scored.
         StoreError: the disk is full; what was decided is kept.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
-    manifest, path = run.manifest, run.folder
-    if not run.fresh and (earlier := completed(path, manifest, run.save_errors)):
-        return {**earlier.plain(), "results_dir": str(path.resolve()), "resumed": "complete"}
-    run.check()
-    with RunFolder(path, manifest, run.fresh) as folder:
-        outstanding = folder.outstanding(run.save_errors)
-        engine = run.open_engine()
-        listeners = load_plugins().manager
-        total = len(folder.manifest.samples)
-        done = total - len(outstanding)
-        tell(listeners, "run_started", manifest=manifest.plain(), done=done, total=total)
-        for decided, seconds in _timed(engine.score(run.samples(outstanding), run.strategy)):
-            record = make_record(decided, seconds if run.timed else 0.0)
-            folder.append(record, decided if run.save_errors else None, engine.problem.timesteps)
-            tell(listeners, "sample_scored", record=record)
-        summary = summarize(
-            manifest,
-            read_decisions(path, folder.manifest, top=True),
-            total_seconds=time.perf_counter() - run.started,
-            peak_memory=peak_memory(),
-        )
-        summary = summary.model_copy(update={"results_dir": str(path.resolve())})
+    if not run.fresh and missing(run.folder, run.manifest, run.save_errors) == []:
+        if summary := _known(run.folder, run.manifest):
+            return Finished(run.manifest, summary, run.folder, resumed=True)
+    else:
+        run.check()
+    with RunFolder(run.folder, run.manifest, run.fresh) as folder:
+        earlier = read_decisions(folder.path, run.manifest)
+        if outstanding := folder.outstanding(run.manifest.samples, run.save_errors):
+            _score(run, folder, outstanding, earlier)
+        return _finish(run, folder, float(earlier.seconds.sum()))
+
+
+def _known(path: Path, asked: Manifest) -> Summary | None:
+    """Return the summary of decided images, where the stored run needs none to be written.
+
+    That is the stored one where it is about the same images, and else made from their records.
+    """
+    stored = _stored_summary(path)
+    if stored is None:
+        return None
+    if len(asked.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
+        return stored
+    # How long a part of a run took in all, and in how much memory, nobody knows.
+    return summarize(asked, read_decisions(path, asked, top=True), None, None)
+
+
+def _score(run: Executable, folder: RunFolder, outstanding: list[str], earlier: Decisions) -> None:
+    """Score the outstanding images and make each one's record durable before the next."""
+    engine, listeners = run.open_engine(), load_plugins().manager
+    total, known = len(run.manifest.samples), run.manifest.plain()
+    done = total - len(outstanding)
+    again = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or without their errors
+    correct = int(earlier.correct[~again].sum())
+    tell(listeners, "run_started", manifest=known, done=done, total=total, correct=correct)
+    seconds = equivalents = 0.0
+    for decided, took in _timed(engine.score(run.samples(outstanding), run.strategy)):
+        record = make_record(decided, took if run.timed else 0.0)
+        folder.append(record, decided if run.save_errors else None, engine.problem.timesteps)
+        tell(listeners, "sample_scored", record=record)
+        seconds, equivalents = seconds + took, equivalents + decided.equivalents
+    if engine.device and seconds > 1:
+        backbone = run.manifest.backbone
+        remember_speed(backbone.name, engine.device, backbone.dtype, equivalents / seconds)
+
+
+def _finish(run: Executable, folder: RunFolder, earlier: float) -> Finished:
+    """Write the summary of all images that are decided; return that of those asked for.
+
+    Args:
+        run: the run.
+        folder: its open folder.
+        earlier: seconds that earlier starts spent on scoring the images asked for.
+    """
+    here = time.perf_counter() - run.started
+    place = {"results_dir": str(folder.path.resolve())}
+    decided = read_decisions(folder.path, run.manifest, top=True)
+    summary = summarize(run.manifest, decided, earlier + here, peak_memory())
+    summary = summary.model_copy(update=place)
+    stored, whole = _stored_summary(folder.path), folder.manifest
+    if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
-        _remember_speed(engine, summary)
-        tell(listeners, "run_finished", summary=summary.plain())
-    return summary.plain()
+    elif not folder.outstanding(whole.samples, save_errors=False):
+        every = read_decisions(folder.path, whole, top=True)
+        largest = summarize(whole, every, float(every.seconds.sum()) + here, peak_memory())
+        folder.finish(largest.model_copy(update=place))
+    elif stored is None or stored.dataset.n_samples <= len(decided):
+        folder.finish(summary)
+    tell(load_plugins().manager, "run_finished", summary=summary.plain())
+    return Finished(run.manifest, summary, folder.path)
 
 
-def _remember_speed(engine: Engine, summary: Summary) -> None:
-    cost, backbone = summary.cost, summary.backbone
-    if engine.device and cost.seconds and cost.seconds > 1:
-        speed = cost.equivalents_per_image * summary.dataset.n_samples / cost.seconds
-        remember_speed(backbone.name, engine.device, backbone.dtype, speed)
+def _stored_summary(path: Path) -> Summary | None:
+    try:
+        return read_summary(path)
+    except UserError:  # damaged: it is made again from the records
+        return None
 
 
 def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:

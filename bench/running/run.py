@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from bench.running.execute import execute
+from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 
 
-def run(config: RunConfig) -> dict[str, Any]:
+def run(config: RunConfig) -> Finished:
     """Make the run that `config` describes, or resume it.
-
-    Returns:
-        The object behind `--json`.
 
     Raises:
         UserError: something is wrong that the user can fix; nothing was scored.

@@ -35,7 +35,8 @@ def metrics(decided: Decided, n_classes: int) -> Metrics:
 
     Weighted averages are over the classes by their number of true samples; macro ones are plain
     means over the classes that have any. A failed sample counts as wrong. `top5_accuracy` takes
-    the five best classes of each record.
+    the five best classes of each record; it is None where there are no more. `chance` is the
+    accuracy of guessing.
 
     Args:
         decided: the records, or columns that were read with `top`.
@@ -56,7 +57,8 @@ def metrics(decided: Decided, n_classes: int) -> Metrics:
         precision_macro=float(precision[seen].mean()),
         recall_macro=float(recall[seen].mean()),
         f1_macro=float(f1[seen].mean()),
-        top5_accuracy=float(decided.in_top5.mean()),
+        top5_accuracy=float(decided.in_top5.mean()) if n_classes > 5 else None,
+        chance=1 / n_classes,
     )
 
 

@@ -207,6 +207,9 @@ class Metrics(Document):
     recall_macro: Share | None = None
     f1_macro: Share | None = None
     top5_accuracy: Share | None = None
+    """None where there are five classes or fewer."""
+    chance: Share | None = None
+    """The accuracy of guessing: one over the number of classes."""
 
 
 class Cost(Document):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -107,9 +107,9 @@ class RunFolder:
             )
         write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
 
-    def outstanding(self, save_errors: bool) -> list[str]:
-        """Return the samples asked for that lack a good line, or a part of the errors if wanted."""
-        return _outstanding(self.path, self.manifest, save_errors)
+    def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
+        """Return those of the samples without a good line, or without their errors if wanted."""
+        return _outstanding(self.path, self.manifest, sample_ids, save_errors)
 
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
         """Make one image's result durable; its errors, if wanted, are on disk before its line.
@@ -146,8 +146,11 @@ class RunFolder:
             ) from error
 
 
-def completed(path: Path, manifest: Manifest, save_errors: bool) -> Summary | None:
-    """Return the summary of the run in `path` if nothing `manifest` asks for is outstanding.
+def missing(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | None:
+    """Return the samples that `manifest` asks for and the run in `path` has not decided.
+
+    Returns:
+        None where there is no such run.
 
     Raises:
         UserError: the manifest there is damaged.
@@ -155,26 +158,19 @@ def completed(path: Path, manifest: Manifest, save_errors: bool) -> Summary | No
     if not os.path.lexists(path / MANIFEST):
         return None
     stored = read_manifest(path)
-    try:
-        summary = read_summary(path)
-    except UserError:  # damaged: it is made again from the records
+    if digest(stored.identity) != digest(manifest.identity):
         return None
-    missing = (
-        summary is None
-        or digest(stored.identity) != digest(manifest.identity)
-        or not set(manifest.samples) <= set(stored.samples)
-        or summary.dataset.n_samples != len(stored.samples)
-        or _outstanding(path, stored, save_errors)
-    )
-    return None if missing else summary
+    return _outstanding(path, stored, manifest.samples, save_errors)
 
 
-def _outstanding(path: Path, manifest: Manifest, save_errors: bool) -> list[str]:
+def _outstanding(
+    path: Path, manifest: Manifest, sample_ids: Sequence[str], save_errors: bool
+) -> list[str]:
     table = read_table(path, len(manifest.classes))
     done = set(table.filter(table["error"].is_null())["sample_id"].to_pylist())
     if save_errors:
         done = {i for i in done if has_cells(path / "errors", i)}
-    return [sample_id for sample_id in manifest.samples if sample_id not in done]
+    return [sample_id for sample_id in sample_ids if sample_id not in done]
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -165,7 +165,12 @@ def test_a_command_must_be_one_and_leaves_the_toolkits_alone(plugins: Plugins) -
 
 
 EVENTS: dict[str, dict[str, Any]] = {
-    "run_started": {"manifest": {"run_id": "x", "samples": ["a", "b"]}, "done": 0, "total": 2},
+    "run_started": {
+        "manifest": {"run_id": "x", "samples": ["a", "b"]},
+        "done": 0,
+        "total": 2,
+        "correct": 0,
+    },
     "sample_scored": {"record": {"sample_id": "a", "top": [[0, 0.1, 5]]}},
     "run_finished": {"summary": {"metrics": {"accuracy": 0.5}}},
 }

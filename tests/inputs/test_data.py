@@ -102,7 +102,7 @@ def test_a_corrupt_image_counts_as_wrong_and_costs_no_other(
     # The same command tries the failed sample again, and only that one.
     again = bench(*arguments)
     assert again.code == 3 and again.json["run_id"] == done.json["run_id"]
-    assert "Going on: 7 of 8" in again.err
+    assert "Resuming: 7 of 8" in again.err
 
 
 def test_identical_images_get_a_suffix() -> None:

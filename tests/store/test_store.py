@@ -32,7 +32,7 @@ def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) ->
             file.write(b'{"sample_id": "digit-0')  # a kill in the middle of a write
         assert decided <= len(list(read_journal(journal))) < 24
     done = bench(*arguments, "--json")
-    assert done.code == 0 and "Going on" in done.err
+    assert done.code == 0 and "Resuming" in done.err
     run = Path(done.json["results_dir"])
     assert run.name == whole.name and same(timeless(run), timeless(whole))
     lines = (run / "samples.jsonl").read_text().splitlines()

@@ -1,0 +1,108 @@
+"""What `bench classify` says of images that have no label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from PIL import Image
+
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.running.classify import classify
+from bench.running.prepare import Prepared
+from bench.running.settings import make_config
+
+
+class Deciding:
+    """An engine that decides every image in one way."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+    def score(self, samples: Any, strategy: Any) -> Iterator[Decided]:
+        for sample in samples:
+            yield Decided(sample, self.outcome, evaluations=9)
+
+
+def decide_as(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
+    monkeypatch.setattr(Prepared, "check", lambda self: None)
+    monkeypatch.setattr(Prepared, "open_engine", lambda self: Deciding(outcome))
+
+
+RACE = Outcome(  # class 1 was given up after two draws, with a lower score than the winner's
+    ranking=np.array([2, 0, 1]),
+    scores=np.array([0.31, 0.25, 0.30]),
+    draws=np.array([40, 2, 40]),
+    margin=0.01,
+    margin_stderr=0.004,
+    confidence=0.994,
+)
+SCREEN = Outcome(
+    ranking=np.array([0, 1, 2]),
+    scores=np.array([0.31, inf, inf]),
+    draws=np.array([4, 0, 0]),
+    margin=0.0,
+    margin_stderr=inf,
+    confidence=nan,
+)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_a_class_that_was_given_up_says_so(monkeypatch: pytest.MonkeyPatch, picture: Path) -> None:
+    decide_as(monkeypatch, RACE)
+    said = bench("classify", picture, "--classes", "cat,dog,hen", COLUMNS="120").out
+    lines = [line for line in said.splitlines() if line.startswith("│ 1") or "dog" in line]
+    assert "0.30000" in lines[0] and "given up" not in lines[0]
+    assert "0.25000" in lines[1] and "given up after 2 draws" in lines[1]
+    assert "cannot be compared" in said.replace("\n", " ")
+    found = bench("classify", picture, "--classes", "cat,dog,hen", "--json").json[0]
+    assert [place["class"] for place in found["ranking"]] == ["hen", "cat", "dog"]
+    assert [place["given_up"] for place in found["ranking"]] == [False, False, True]
+    assert found["confidence"] == 0.994
+
+
+def test_stability_is_called_so_and_explained(
+    monkeypatch: pytest.MonkeyPatch, picture: Path
+) -> None:
+    decide_as(monkeypatch, RACE)
+    said = bench("classify", picture, "--classes", "cat,dog,hen").out
+    assert "stability 0.994" in said and "not the probability that" in said.replace("\n", " ")
+    assert "confidence" not in said
+
+
+def test_what_was_never_drawn_has_no_score_and_no_stability(
+    monkeypatch: pytest.MonkeyPatch, picture: Path
+) -> None:
+    decide_as(monkeypatch, SCREEN)
+    said = bench("classify", picture, "--classes", "cat,dog,hen").out
+    assert "given up before its first draw" in said and "tability" not in said
+    found = bench("classify", picture, "--classes", "cat,dog,hen", "--json").json[0]
+    assert found["confidence"] is None and found["ranking"][1]["score"] is None
+
+
+def test_one_draw_has_no_stability() -> None:
+    """As of a classifier, which scores once."""
+    table = ErrorTable(Problem(np.arange(3), np.zeros(1, np.int64), np.ones(1)))
+    errors = np.array([[0.1], [0.2], [0.3]], np.float32)
+    table.tell(Evaluate(np.arange(3), np.arange(1)), Reply(errors, 3.0))
+    outcome = table.outcome()
+    assert np.isnan(outcome.confidence) and outcome.margin == pytest.approx(0.1)
+
+
+def test_images_in_memory(monkeypatch: pytest.MonkeyPatch, picture: Path) -> None:
+    decide_as(monkeypatch, RACE)
+    config = make_config({"dataset": "pictures"})
+    answers = classify(config, [picture, Image.new("L", (9, 9))], ["cat", "dog", "hen"])
+    assert [answer.image for answer in answers] == [str(picture), "image 1"]
+    assert answers[0].prediction == "hen"

@@ -1,0 +1,180 @@
+"""`--limit N` means N: its images, their metrics, and nothing scored that is not missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+from helpers.runs import a_record
+
+from bench.contracts.decision import Decided, Engine
+from bench.discovery.loading import load_plugins
+from bench.running.execute import Finished, execute
+from bench.running.prepare import Prepared, prepare
+from bench.running.settings import make_config
+from bench.store.folder import read_manifest, read_records, read_summary
+
+
+class Interrupting:
+    """An engine that is stopped after so many images, and counts them."""
+
+    def __init__(self, engine: Engine, after: int | None) -> None:
+        self.engine, self.after = engine, after
+        self.problem, self.device = engine.problem, None
+        self.scored: list[str] = []
+
+    def score(self, samples: Any, strategy: Any) -> Iterator[Decided]:
+        for sample in samples:
+            if len(self.scored) == self.after:
+                raise KeyboardInterrupt
+            self.scored.append(sample.sample_id)
+            yield from self.engine.score([sample], strategy)
+
+
+class Brightness:
+    """A classifier of the tests: bright digits are ones, whatever they are."""
+
+    def score(self, images: Any, texts: Any) -> Any:
+        import numpy as np
+
+        light = [np.asarray(image.convert("L")).mean() / 255 for image in images]
+        return np.outer(light, np.linspace(-1, 1, len(texts))).astype(np.float32)
+
+
+def score(
+    results: Path, monkeypatch: pytest.MonkeyPatch, after: int | None = None, **settings: Any
+) -> tuple[Finished | None, list[str]]:
+    """Run digits with an engine that costs nothing; return the end and what was scored."""
+    from bench.engine.classifying import ClassifyingEngine
+
+    config = {"dataset": "digits", "strategy": "full", "params": {"draws": 1}}
+    run = prepare(make_config({**config, "results": results, **settings}))
+    texts, engines = run.prompts.texts, []
+
+    def open_engine(self: Prepared, backbone: Any = None) -> Any:
+        import numpy as np
+
+        from bench.contracts.strategy import Problem
+
+        problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
+        engines.append(Interrupting(ClassifyingEngine(Brightness(), texts, problem, 1), after))
+        return engines[-1]
+
+    monkeypatch.setattr(Prepared, "open_engine", open_engine)
+    monkeypatch.setattr(Prepared, "check", lambda self: None)
+    try:
+        finished = execute(run)
+    except KeyboardInterrupt:
+        finished = None
+    return finished, engines[0].scored if engines else []
+
+
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> Finished:
+    finished, scored = score(tmp_path / f"alone{limit}", monkeypatch, limit=limit)
+    assert finished is not None and len(scored) == limit
+    return finished
+
+
+def metrics(finished: Finished | None) -> dict[str, Any]:
+    assert finished is not None
+    return finished.summary.metrics.plain()
+
+
+def test_a_smaller_limit_answers_with_its_own_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = alone(tmp_path, monkeypatch, 20)
+    score(tmp_path, monkeypatch, limit=40)
+    finished, scored = score(tmp_path, monkeypatch, limit=20)
+    assert scored == [] and finished is not None and finished.resumed
+    assert finished.manifest.samples == wanted.manifest.samples
+    assert metrics(finished) == metrics(wanted)
+    assert finished.summary.dataset.n_samples == 20
+    stored = read_summary(finished.folder)
+    assert stored is not None and stored.dataset.n_samples == 40
+    assert len(read_manifest(finished.folder).samples) == 40
+
+
+def test_an_interrupted_run_is_resumed_with_fewer_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = alone(tmp_path, monkeypatch, 20)
+    finished, first = score(tmp_path, monkeypatch, after=11, limit=40)
+    assert finished is None and len(first) == 11
+    finished, scored = score(tmp_path, monkeypatch, limit=20)
+    assert finished is not None
+    assert set(scored) == set(wanted.manifest.samples) - set(first)
+    assert metrics(finished) == metrics(wanted)
+    cost = finished.summary.cost
+    assert cost.seconds is not None and cost.total_seconds is not None
+    assert cost.seconds <= cost.total_seconds
+    # The rest of the larger run is still outstanding, and only it.
+    finished, rest = score(tmp_path, monkeypatch, limit=40)
+    assert finished is not None and len(rest) == 40 - len({*first, *scored})
+    assert metrics(finished) == metrics(alone(tmp_path, monkeypatch, 40))
+    stored = read_summary(finished.folder)
+    assert stored is not None and stored.dataset.n_samples == 40
+
+
+def test_a_larger_run_that_is_complete_gets_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 40 were all decided, one of them had failed, and its retry is asked for with the 20."""
+    finished, _ = score(tmp_path, monkeypatch, limit=40)
+    assert finished is not None
+    before = metrics(finished)
+    again = alone(tmp_path, monkeypatch, 20).manifest.samples[3]
+    label = read_records(finished.folder)[again]["label"]
+    with (finished.folder / "samples.jsonl").open("a") as file:
+        file.write(json.dumps(a_record(again, label, None)) + "\n")
+    (finished.folder / "summary.json").unlink()
+    finished, scored = score(tmp_path, monkeypatch, limit=20)
+    assert finished is not None and scored == [again]
+    stored = read_summary(finished.folder)
+    assert stored is not None and stored.dataset.n_samples == 40
+    assert stored.metrics.plain() == before
+
+
+def test_events_count_what_earlier_starts_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import hookimpl
+
+    heard: list[tuple[int, int, int]] = []
+
+    class Listener:
+        @hookimpl
+        def run_started(self, done: int, total: int, correct: int) -> None:
+            heard.append((done, total, correct))
+
+    listener = Listener()
+    load_plugins().manager.register(listener)
+    try:
+        score(tmp_path, monkeypatch, after=7, limit=30)
+        finished, _ = score(tmp_path, monkeypatch, limit=12)
+    finally:
+        load_plugins().manager.unregister(listener)
+    assert finished is not None
+    records = read_records(finished.folder)
+    first = list(records)[:7]
+    of_the_12 = [i for i in first if i in finished.manifest.samples]
+    right = [i for i in of_the_12 if records[i]["label"] == records[i]["prediction"]]
+    assert heard == [(0, 30, 0), (len(of_the_12), 12, len(right))]
+
+
+def test_the_command_and_python_say_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(tmp_path, monkeypatch, limit=40)
+    wanted = metrics(alone(tmp_path, monkeypatch, 20))
+    arguments = ("run", "digits", "--strategy", "full", "--set", "draws=1", "--limit", 20)
+    done = bench(*arguments, "--results", tmp_path, "--json")
+    assert done.code == 0 and done.json["metrics"] == wanted
+    assert done.json["dataset"]["n_samples"] == 20 and "images," not in done.err
+    shown = bench(*arguments, "--results", tmp_path).out
+    assert f"{wanted['accuracy']:.4f}" in shown and "20 of 360 images" in shown
+    assert "guessing: 0.1000" in shown and "the stored run is about 40" in shown
