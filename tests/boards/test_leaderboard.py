@@ -126,7 +126,9 @@ def test_metrics_by_hand() -> None:
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert found["precision_weighted"] == pytest.approx((4 * 1 + 2 * 0.5) / 6)
-    assert found["top5_accuracy"] == pytest.approx(4 / 6)
+    assert found["top5_accuracy"] is None  # of three classes, five are all
+    assert metrics(records, 6).plain()["top5_accuracy"] == pytest.approx(4 / 6)
+    assert found["chance"] == pytest.approx(1 / 3)
     assert worst_confusions(records, ["a", "b", "c"]) == [("a", "b", 1)]
     # Wilson 1927, checked against the closed form by hand for 4 of 6.
     low, high = accuracy_interval(4, 6)

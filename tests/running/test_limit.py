@@ -49,7 +49,7 @@ def score(
     results: Path, monkeypatch: pytest.MonkeyPatch, after: int | None = None, **settings: Any
 ) -> tuple[Finished | None, list[str]]:
     """Run digits with an engine that costs nothing; return the end and what was scored."""
-    from bench.engine.classifying import ClassifyingEngine
+    from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
 
     config = {"dataset": "digits", "strategy": "full", "params": {"draws": 1}}
     run = prepare(make_config({**config, "results": results, **settings}))
@@ -60,8 +60,9 @@ def score(
 
         from bench.contracts.strategy import Problem
 
+        bright = CheckedClassifier(Brightness(), "brightness")
         problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
-        engines.append(Interrupting(ClassifyingEngine(Brightness(), texts, problem, 1), after))
+        engines.append(Interrupting(ClassifyingEngine(bright, texts, problem, 1), after))
         return engines[-1]
 
     monkeypatch.setattr(Prepared, "open_engine", open_engine)

@@ -192,7 +192,7 @@ def test_a_line_edited_by_hand_is_named_and_asked_again(hand: str, tmp_path: Pat
     with pytest.warns(UserWarning, match=r"line 2 is damaged .* scores those images again"):
         assert read_decisions(path, manifest).sample_ids.to_pylist() == ["s0000", "s0002", "s0003"]
     with pytest.warns(UserWarning), RunFolder(path, manifest) as folder:
-        assert folder.outstanding(save_errors=False) == ["s0001"]
+        assert folder.outstanding(folder.manifest.samples, save_errors=False) == ["s0001"]
     shown = bench("show", path)
     assert shown.code == 0 and "line 2 is damaged" in shown.err
 
@@ -202,8 +202,8 @@ def test_a_part_of_the_errors_that_a_power_cut_tore_is_made_again(copied: Path) 
     content = part.read_bytes()
     part.write_bytes(content[: len(content) // 2])
     with RunFolder(copied, read_manifest(copied)) as folder:
-        assert len(folder.outstanding(save_errors=True)) == 1
-        assert folder.outstanding(save_errors=False) == []
+        assert len(folder.outstanding(folder.manifest.samples, save_errors=True)) == 1
+        assert folder.outstanding(folder.manifest.samples, save_errors=False) == []
 
 
 @pytest.mark.parametrize(
