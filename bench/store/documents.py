@@ -173,6 +173,8 @@ class Manifest(Document):
     samples: list[str] = Field(min_length=1)
     environment: dict[str, Any]
     replayed_from: str | None = None
+    private_data: bool = False
+    """Published although others cannot get its data."""
 
     @property
     def classifier(self) -> bool:
