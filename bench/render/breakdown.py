@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.inputs.data import limited
+from bench.inputs.subsets import limited
 from bench.render.runs import RunData
 from bench.stats.calibration import BINS
 from bench.stats.metrics import accuracy_interval

@@ -16,7 +16,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_split
 from bench.render.confusion import ALL, MOST, most_confused
-from bench.running.resolve import resolve_dataset
+from bench.running.resolve import data_options, resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
 from bench.store.documents import Manifest, Summary
@@ -140,7 +140,7 @@ def draw_examples(records: Sequence[Record], manifest: Manifest, path: Path) -> 
     """
     config = RunConfig(**manifest.config.plain())
     config, spec = resolve_dataset(config, load_plugins())
-    split = load_split(spec, config.split, config.data_dir)
+    split = load_split(spec, config.split, config.data_dir, data_options(config, spec))
     columns = 4
     rows = -(-len(records) // columns)
     samples = split.samples([record["sample_id"] for record in records])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import load_plugins
-from bench.inputs.data import Split, limited
+from bench.inputs.data import Split
 from bench.inputs.draws import read_noise
 from bench.inputs.prompts import Prompts
+from bench.inputs.subsets import limited
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.resolve import Resolved

@@ -14,9 +14,11 @@ import datasets
 
 from bench.contracts.dataset import Sample
 from bench.errors import BenchWarning, UserError
-from bench.inputs.data import image_bytes, unique_ids
+from bench.inputs.encoded import image_bytes
+from bench.inputs.labels import unique_ids
 from bench.machine.cache import cache_dir, write_atomically
-from bench_plugins.datasets.folder import load_images, load_parquet
+from bench_plugins.datasets._parquet import load_parquet
+from bench_plugins.datasets._pictures import load_images
 
 HUB_ID = "blanchon/UC_Merced"
 TEST_SHARE = 0.2  # of each class, also among images that the list does not know
