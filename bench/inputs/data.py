@@ -69,14 +69,29 @@ class Split:
         """The classes in words, in label order."""
         return self.named.names
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Hash of ids, labels and image bytes; independent of the order."""
-        lines = [
-            f"{sample_id} {label} {digest(row['image'])}"
-            for sample_id, label, row in zip(self.sample_ids, self.labels, self.rows, strict=True)
-        ]
-        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+        return self._surveyed[0]
+
+    @property
+    def decoding(self) -> int | None:
+        """How images are decoded that are not ordinary; None: all of these are."""
+        from bench.inputs.pixels import VERSION
+
+        return None if self._surveyed[1] else VERSION
+
+    @cached_property
+    def _surveyed(self) -> tuple[str, bool]:
+        """The fingerprint, and whether all images are ordinary; reads each image once."""
+        from bench.inputs.pixels import is_ordinary
+
+        lines, ordinary = [], True
+        for sample_id, label, row in zip(self.sample_ids, self.labels, self.rows, strict=True):
+            image = row["image"]
+            lines.append(f"{sample_id} {label} {digest(image)}")
+            ordinary = ordinary and is_ordinary(image)
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
 
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, one at a time."""

@@ -28,16 +28,6 @@ def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:
     return open_regular(image["path"])
 
 
-def image_bytes(image: Mapping[str, Any]) -> bytes:
-    """Return an image as it is stored.
-
-    Raises:
-        OSError: as `open_encoded`.
-    """
-    with open_encoded(image) as file:
-        return file.read()
-
-
 def digest(image: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of an image as it is stored; of one that cannot be read, of its name."""
     try:

@@ -12,6 +12,7 @@ from bench.contracts.dataset import Sample
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_rows
+from bench.inputs.pixels import PixelsError, decode
 from bench.render.runs import RunData
 from bench.running.resolve import data_options, resolve_dataset
 from bench.running.settings import DATA_SETTINGS, make_config
@@ -159,8 +160,8 @@ def _picture(record: Record, classes: Sequence[str], sample: Sample | None) -> P
     uri, small = None, False
     if sample is not None:
         try:
-            uri, small = thumbnail(sample.open())
-        except (OSError, ValueError):  # a corrupt image, which the run counted as failed
+            uri, small = thumbnail(decode(sample.image))
+        except PixelsError:  # the run counted it as failed
             uri = None
     return Picture(
         record["sample_id"],

@@ -56,6 +56,7 @@ def make_manifest(
             version=split.version,
             split=split.split,
             fingerprint=split.fingerprint,
+            **({} if split.decoding is None else {"decoding": split.decoding}),
         ),
         prompts=ids.digest({"texts": prompts.texts, "classes": prompts.class_of_prompt}),
         backbone=BackboneIdentity(

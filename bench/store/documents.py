@@ -101,6 +101,8 @@ class DataIdentity(Document):
     version: Int
     split: str
     fingerprint: str
+    decoding: Int | None = None
+    """How images are decoded that are not ordinary, where there are any."""
 
 
 class BackboneIdentity(Document):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 
 from bench.errors import UserError
+from bench.inputs.encoded import settle
 
 SAMPLE_ID = "sample_id"
 
@@ -111,8 +113,12 @@ def _may_be_image(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind))
 
 
-def convert(table: pa.Table, columns: Columns) -> pa.Table:
-    """Return a table of image, label and perhaps sample_id; bytes are copied only to be cast."""
+def convert(table: pa.Table, columns: Columns, root: Path) -> pa.Table:
+    """Return a table of image, label and perhaps sample_id; bytes are copied only to be cast.
+
+    Raises:
+        UserError: an image's file is named that lies outside `root`.
+    """
     features = columns.features
     converted = {}
     for name, source in zip(features, columns.names, strict=True):
@@ -121,6 +127,6 @@ def convert(table: pa.Table, columns: Columns) -> pa.Table:
             column = column.cast(_plain(column.type))
         if name == "image":
             chunks = [features[name].cast_storage(chunk) for chunk in column.chunks]
-            column = pa.chunked_array(chunks, features[name].pa_type)
+            column = settle(pa.chunked_array(chunks, features[name].pa_type), root, str(root))
         converted[name] = column
     return pa.table(converted, metadata=features.arrow_schema.metadata)

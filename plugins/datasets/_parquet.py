@@ -48,7 +48,7 @@ def load_parquet(
     files = [inside(root, str(path)) for path in found[chosen]]
     try:
         columns = _common_columns(files, image_column, label_column)
-        rows = datasets.Dataset.from_file(str(_converted(files, columns)))
+        rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
     except (pa.ArrowException, OSError, ValueError) as error:
         said = str(error).strip().splitlines()[0][:200]
         raise UserError(f"The parquet files in {source} cannot be read: {said}") from None
@@ -85,14 +85,14 @@ def _common_columns(files: Sequence[Path], image: str | None, label: str | None)
     return first
 
 
-def _converted(files: Sequence[Path], columns: Columns) -> Path:
+def _converted(files: Sequence[Path], columns: Columns, root: Path) -> Path:
     """Return an Arrow file with the rows of the files; made anew when one of them has changed.
 
     Arrow is read from disk row by row, which parquet cannot be. A change is noticed by size, file
     number and the time of the last change of any kind, which nobody sets back.
     """
     place = hashlib.sha256(f"{files[0].parent} {files[0].name}".encode()).hexdigest()[:16]
-    state = [f"{columns}"]
+    state = [f"{columns} {root}"]
     for path in files:
         facts = path.stat()
         state.append(
@@ -103,17 +103,17 @@ def _converted(files: Sequence[Path], columns: Columns) -> Path:
     if not target.is_file():
         for old in folder.glob("*.arrow"):
             old.unlink(missing_ok=True)
-        _write(target, files, columns)
+        _write(target, files, columns, root)
     return target
 
 
-def _write(target: Path, files: Sequence[Path], columns: Columns) -> None:
+def _write(target: Path, files: Sequence[Path], columns: Columns, root: Path) -> None:
     temporary = target.with_suffix(f".{os.getpid()}")
     try:
         schema = columns.features.arrow_schema
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
             for batch in _batches(files, columns):
-                stream.write_table(convert(batch, columns).cast(schema))
+                stream.write_table(convert(batch, columns, root).cast(schema))
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

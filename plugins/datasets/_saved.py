@@ -46,7 +46,7 @@ def load_saved(
         tables = [_read(inside(folder, str(place / name))) for name in _files(place)]
         table = pa.concat_tables(tables)
         columns = choose_columns(table.schema, str(place), image_column, label_column)
-        converted = convert(table, columns)
+        converted = convert(table, columns, folder)
     except (pa.ArrowException, OSError, ValueError) as error:
         said = str(error).strip().splitlines()[0][:200]
         raise UserError(f"The saved dataset {place} cannot be read: {said}") from None
