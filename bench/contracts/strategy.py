@@ -126,11 +126,15 @@ class Session(Protocol):
 class Strategy(Protocol):
     """Made from its spec's parameters; raises ValueError on values that do not make sense.
 
-    It may also have `at_most(problem) -> int`, the evaluations an image costs at the most, for
-    the plan; without it the plan assumes every prompt on every draw. Where the cost depends on
-    the image it may have `at_least` likewise. It may have `settled`, a mapping of those of its
-    parameters that follow from others, as they are to be recorded; and `linearises = True` where
-    it is of no use without linearisations.
+    What it may offer besides is in `bench.contracts.abilities`: bounds on its cost, and parameters
+    that follow from others.
+
+    Every request must name cells of the problem, and none that was asked for before; a mixture
+    sums to one. Whatever does not, or raises, fails that image and names the plugin. The arrays
+    that it is handed are read-only.
+
+    Attributes:
+        draws: N, the draws of the plan.
     """
 
     draws: int

@@ -12,23 +12,25 @@ LONGEST = 300  # characters of a plugin's message that are shown
 
 
 @contextmanager
-def guard(who: str, doing: str, passing: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+def guard(
+    who: str, doing: str, passing: tuple[type[BaseException], ...] = (UserError,)
+) -> Iterator[None]:
     """Run plugin code, and turn whatever it raises into an error that names it.
 
-    That includes SystemExit and a KeyboardInterrupt of its own. The user's interrupts pass, and
-    so does a `UserError`: it says by itself what the user can do.
+    That includes SystemExit and a KeyboardInterrupt of its own; the user's interrupts pass.
 
     Args:
         who: the plugin, as `Spec.label` or `Plugin.label` have it.
         doing: what is called, such as `ask()`.
-        passing: further errors that the caller handles.
+        passing: errors that are not the plugin's failure: a `UserError` says by itself what the
+            user can do, unless the caller says otherwise.
 
     Raises:
         PluginError: the plugin raised something else.
     """
     try:
         yield
-    except (UserError, PluginError):
+    except PluginError:
         raise
     except passing:
         raise

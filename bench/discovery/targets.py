@@ -43,5 +43,5 @@ def make(
         PluginError: it raised something else.
     """
     target = load_target(spec)
-    with guard(spec.label, f"{spec.target.partition(':')[2]}(…)", passing):
+    with guard(spec.label, f"{spec.target.partition(':')[2]}(…)", (UserError, *passing)):
         return target(*arguments, **keywords)

@@ -89,7 +89,7 @@ class CheckedStrategy:
         """Begin an image."""
         if self._rules is None or self._rules[0] is not problem:
             self._rules = problem, Rules.of(problem)
-        with guard(self.who, "start()"):
+        with guard(self.who, "start()", passing=()):
             session = self.strategy.start(problem)
         return CheckedSession(session, self._rules[1], self.who)
 
@@ -125,7 +125,7 @@ class CheckedSession:
         Raises:
             PluginError: it is no request, or one that cannot be answered or brings nothing new.
         """
-        with guard(self.who, "ask()"):
+        with guard(self.who, "ask()", passing=()):
             request: Any = self.session.ask()
             if request is None:
                 return None
@@ -140,7 +140,7 @@ class CheckedSession:
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
         """Hand over the reply to the last request."""
-        with guard(self.who, "tell()"):
+        with guard(self.who, "tell()", passing=()):
             self.session.tell(self._request, reply)
 
     def outcome(self) -> Outcome:
@@ -149,7 +149,7 @@ class CheckedSession:
         Raises:
             PluginError: it does not rank and score every class.
         """
-        with guard(self.who, "outcome()"):
+        with guard(self.who, "outcome()", passing=()):
             outcome: Any = self.session.outcome()
             if not isinstance(outcome, Outcome):
                 kind = type(outcome).__name__

@@ -20,7 +20,7 @@ from bench.contracts import abilities
 from bench.contracts.backbone import Denoiser
 from bench.discovery.guard import guard, one_line
 from bench.engine.scoring import PREDICTION_TYPES
-from bench.errors import PluginError
+from bench.errors import PluginError, UserError
 
 
 class CheckedDenoiser:
@@ -137,7 +137,7 @@ class CheckedDenoiser:
 
     def guard(self, doing: str, *passing: type[BaseException]) -> AbstractContextManager[None]:
         """Return the guard around a call into the plugin's code."""
-        return guard(self.who, doing, passing)
+        return guard(self.who, doing, (UserError, *passing))
 
     def _latent_shape(self, given: Any) -> tuple[int, int, int]:
         shape = tuple(int(side) for side in given)

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import ErrorTable, Evaluate, Linearise, Outcome, Problem, Reply
 from bench.engine.asking import MOST_LINEARISATIONS, CheckedStrategy
-from bench.errors import PluginError
+from bench.errors import PluginError, UserError
 from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
 
@@ -68,6 +68,10 @@ def linearise(mixture: Any) -> Linearise:
     return Linearise(np.arange(N), mixture)
 
 
+def blames() -> None:
+    raise UserError("fix it")
+
+
 def exits() -> None:
     raise SystemExit(0)
 
@@ -76,6 +80,7 @@ REQUESTS: dict[str, tuple[Any, str]] = {
     "text": (["all"], "returned a str"),
     "a tuple": ([(np.arange(P), np.arange(N))], "returned a tuple"),
     "exit": ([exits], "ask() tried to end the program (exit code 0)"),
+    "the user's fault": ([blames], "ask() raised UserError: fix it"),
     "negative prompt": ([block([-1], [0])], "prompt -1; there are 6, from 0 on"),
     "prompt too large": ([block([P], [0])], "prompt 6; there are 6"),
     "prompt huge": ([block([2**70], [0])], "prompts as object"),
