@@ -67,22 +67,34 @@ def _line(row: Row, sources: list[str]) -> list[str]:
 
 
 def what(row: Row, sources: list[str]) -> str:
-    """Return what marks a row: zero-shot or trained, subset, replayed, reported by whom."""
-    marks = [provenance(row["trained_on"])]
-    if row["kind"] != "measured":
-        marks.insert(0, row["kind"])
-    if row["kind"] == "subset":
-        marks[0] = f"subset of {row['n_total']:,}"
-        if row["replayed_from"]:
-            marks.insert(1, "replayed")
+    """Return what marks a row, as one text; see `notes`."""
+    return ", ".join(notes(row, sources))
+
+
+def notes(row: Row, sources: list[str]) -> list[str]:
+    """Return what marks a row; a reported one also with the number of its source."""
+    texts = [text for _, text in marks(row)]
     if row["kind"] == "reported":
         if row["source"] not in sources:
             sources.append(row["source"])
-        marks[-1] += f" ({sources.index(row['source']) + 1})"
-    marks += drawn(row["draw_plan"])
+        texts[-1] += f" ({sources.index(row['source']) + 1})"
+    return texts
+
+
+def marks(row: Row) -> list[tuple[str, str]]:
+    """Return what tells a row apart, as (kind of mark, text)."""
+    found = []
+    if row["kind"] == "subset":
+        found.append(("subset", f"subset of {row['n_total']:,}"))
+        if row["replayed_from"]:
+            found.append(("replayed", "replayed"))
+    elif row["kind"] != "measured":
+        found.append((row["kind"], row["kind"]))
+    found.append(("trained" if row["trained_on"] else "zero-shot", provenance(row["trained_on"])))
+    found += [("draws", text) for text in drawn(row["draw_plan"])]
     if row["failed_samples"]:
-        marks.append(f"{row['failed_samples']:,} failed")
-    return ", ".join(marks)
+        found.append(("failed", f"{row['failed_samples']:,} failed"))
+    return found
 
 
 def provenance(trained_on: str | None) -> str:

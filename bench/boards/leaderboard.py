@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from bench.boards.reported import REPORTED, read_reported
+from bench.boards.shipped import not_among
 from bench.errors import BenchWarning, UserError
-from bench.stats.comparison import ALPHA, paired_test, shared_rows
+from bench.stats.comparison import ALPHA, mcnemar, shared_rows
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest, Summary
 from bench.store.folder import list_runs, places, read_manifest, read_summary
@@ -31,7 +32,9 @@ METRICS = (
 EQUIVALENTS = "evaluation_equivalents_per_image"
 
 
-def leaderboard(folders: Path | Sequence[Path], dataset: str | None = None) -> list[Row]:
+def leaderboard(
+    folders: Path | Sequence[Path], dataset: str | None = None, shipped: Sequence[Row] = ()
+) -> list[Row]:
     """Return the rows of every dataset's board, best accuracy first.
 
     Rows of one board share dataset, version, split and data (its fingerprint). A rank is counted
@@ -46,22 +49,45 @@ def leaderboard(folders: Path | Sequence[Path], dataset: str | None = None) -> l
         folders: a folder of runs, or several; runs and `reported.json` files at any depth below
             are included. A run that lies in several of them counts once.
         dataset: only this one.
+        shipped: rows of runs that are not here. They keep their rank where no run that is here
+            has one, and have none beside runs that are.
 
     Raises:
-        UserError: no folder exists.
+        UserError: no folder exists and no row is shipped.
     """
     folders = [folders] if isinstance(folders, Path) else folders
     there = [folder for folder in folders if folder.is_dir()]
-    if not there:
+    if not there and not shipped:
         raise UserError(
             f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
         )
     rows = [*_stored(there, dataset), *_reported(there, dataset)]
+    return arrange(rows, shipped)
+
+
+def arrange(
+    rows: Iterable[Row],
+    shipped: Sequence[Row] = (),
+    decided: Callable[[str], Decisions] | None = None,
+) -> list[Row]:
+    """Return the rows board by board, best accuracy first, with their ranks; see `leaderboard`.
+
+    Args:
+        rows: runs and reported results.
+        shipped: rows of runs that are not here.
+        decided: gives the decisions of the run in a folder; None: they are read there.
+    """
+    rows = list(rows)
     _place_reported(rows)
+    rows += not_among(shipped, rows)
     rows.sort(key=lambda r: (*_board(r), -r["accuracy"], r[EQUIVALENTS] or 0))
     for _, board in groupby(rows, key=_board):
-        rank(list(board))
+        rank(list(board), decided or _read)
     return rows
+
+
+def _read(path: str) -> Decisions:
+    return read_decisions(Path(path), read_manifest(Path(path)))
 
 
 def _board(row: Row) -> tuple[str, int, str, str]:
@@ -75,7 +101,7 @@ def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
             summary = read_summary(path)
             if summary is None or dataset not in (None, summary.dataset.name):
                 continue
-            row = _row(path, read_manifest(path), summary)
+            row = run_row(path, read_manifest(path), summary)
         except UserError as error:
             warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
             continue
@@ -85,7 +111,8 @@ def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
             yield row
 
 
-def _row(path: Path, manifest: Manifest, summary: Summary) -> Row:
+def run_row(path: Path, manifest: Manifest, summary: Summary) -> Row:
+    """Return the row of a run, without its rank."""
     data, values = summary.dataset, summary.metrics
     kind = "replayed" if summary.replayed_from else "measured"
     return {
@@ -121,28 +148,40 @@ def _row(path: Path, manifest: Manifest, summary: Summary) -> Row:
 
 
 def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
+    for file in sorted({file.resolve() for folder in folders for file in reported_files(folder)}):
+        try:
+            yield from (row for row in reported_rows(file) if dataset in (None, row["dataset"]))
+        except UserError as error:
+            warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
+
+
+def reported_files(folder: Path) -> list[Path]:
+    """Return the files of reported results at any depth below a folder."""
+    return sorted(place / REPORTED for place in places(folder, REPORTED))
+
+
+def reported_rows(file: Path) -> list[Row]:
+    """Return the rows of a file of reported results.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     empty = dict.fromkeys(
         ("draw_plan", "failed_samples", "seconds", "replayed_from", "run_id", "path")
     )
-    found = {place.resolve() for folder in folders for place in places(folder, REPORTED)}
-    for place in sorted(found):
-        try:
-            results = read_reported(place / REPORTED)
-        except UserError as error:
-            warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
-            continue
-        for result in results:
-            if dataset in (None, result.dataset):
-                yield {
-                    "rank": None,
-                    "kind": "reported",
-                    "fingerprint": None,
-                    **dict.fromkeys(METRICS),
-                    **result.model_dump(),
-                    **empty,
-                    EQUIVALENTS: result.evaluations_per_image,
-                    "params": {},
-                }
+    return [
+        {
+            "rank": None,
+            "kind": "reported",
+            "fingerprint": None,
+            **dict.fromkeys(METRICS),
+            **result.model_dump(),
+            **empty,
+            EQUIVALENTS: result.evaluations_per_image,
+            "params": {},
+        }
+        for result in read_reported(file)
+    ]
 
 
 def _place_reported(rows: Iterable[Row]) -> None:
@@ -159,16 +198,15 @@ def _place_reported(rows: Iterable[Row]) -> None:
             _, row["version"], _, row["fingerprint"] = max(boards)
 
 
-def rank(board: Sequence[Row]) -> None:
+def rank(board: Sequence[Row], decided: Callable[[str], Decisions] = _read) -> None:
     """Set the rank of a board's rows, as `leaderboard` explains it.
 
     Args:
-        board: rows with kind, trained_on, accuracy, accuracy_ci95 and path (the run's folder).
+        board: rows with kind, trained_on, accuracy, accuracy_ci95 and path (the run's folder; None:
+            it is not here).
+        decided: gives the decisions of the run in a folder.
     """
-
-    @cache
-    def decisions(path: str) -> Decisions:
-        return read_decisions(Path(path), read_manifest(Path(path)))
+    decisions = cache(decided)
 
     def better(row: Row, than: Row) -> bool:
         if row["accuracy"] <= than["accuracy"]:
@@ -179,10 +217,14 @@ def rank(board: Sequence[Row]) -> None:
         mine, its = shared_rows(one, other)
         if not len(mine):
             return False
-        test = paired_test(other.correct[its], one.correct[mine])
-        return bool(test["mcnemar_p"] < ALPHA)
+        mine_right, its_right = one.correct[mine], other.correct[its]
+        wins, losses = (mine_right & ~its_right).sum(), (its_right & ~mine_right).sum()
+        return bool(mcnemar(wins, losses) < ALPHA)
 
-    measured = [row for row in board if row["kind"] == "measured"]
+    measured = [row for row in board if row["kind"] == "measured" and row["path"] is not None]
+    if measured:
+        for row in board:
+            row["rank"] = None
     for row in measured:
         rivals = [r for r in measured if r["trained_on"] == row["trained_on"] and r is not row]
         row["rank"] = 1 + sum(better(rival, row) for rival in rivals)

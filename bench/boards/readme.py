@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.boards.formats import HEAD, Row, boards, lines, to_markdown
 from bench.boards.leaderboard import EQUIVALENTS, leaderboard
+from bench.boards.shipped import as_shipped
 from bench.errors import UserError
 from bench.machine.cache import write_atomically
 
@@ -16,29 +17,51 @@ BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderbo
 PICTURE = "leaderboard.png"
 
 
-def render(published: Path, readme: Path) -> list[Path]:
-    """Write the leaderboard into the README, and its picture beside the results; return the files.
+def render(published: Path, readme: Path, shipped: Path | None = None) -> list[Path]:
+    """Write the leaderboard into the README, its picture and the package's rows; return the files.
+
+    Args:
+        published: the folder of published results.
+        readme: the page that shows the leaderboard.
+        shipped: the file of rows that comes with the package; None: it is not written.
 
     Raises:
-        UserError: the README has no place for it.
+        UserError: the README has no place for it, or a file cannot be read or written.
     """
     rows = own_boards(published)
-    write_atomically(readme, _with_table(readme, rows))
-    if not rows:
-        return [readme]
-    draw(rows, published / PICTURE)
-    return [readme, published / PICTURE]
+    text = _with_table(readme, rows)
+    written = [readme, *([published / PICTURE] if rows else []), *([shipped] if shipped else [])]
+    try:
+        write_atomically(readme, text)
+        if rows:
+            draw(rows, published / PICTURE)
+        if shipped:
+            write_atomically(shipped, as_shipped(leaderboard(published)))
+    except OSError as error:
+        raise UserError(f"The leaderboard cannot be written: {error}.") from None
+    return written
 
 
-def stale(published: Path, readme: Path) -> list[str]:
+def stale(published: Path, readme: Path, shipped: Path | None = None) -> list[str]:
     """Return what `render` would change, one line each."""
     rows = own_boards(published)
     found = []
-    if readme.read_text("utf-8") != _with_table(readme, rows):
+    if _read(readme) != _with_table(readme, rows):
         found.append(f"{readme}: its leaderboard is not that of {published}")
     if rows and _drawn_from(published / PICTURE) != _digest(rows):
         found.append(f"{published / PICTURE} was not drawn from these results")
+    if shipped and _read(shipped) != as_shipped(leaderboard(published)):
+        found.append(f"{shipped}: its rows are not those of {published}")
     return found
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file} cannot be read: {error}. This command works in a clone of the repository."
+        ) from None
 
 
 def own_boards(published: Path) -> list[Row]:
@@ -49,7 +72,7 @@ def own_boards(published: Path) -> list[Row]:
 
 
 def _with_table(readme: Path, rows: Sequence[Row]) -> str:
-    before, begin, rest = readme.read_text("utf-8").partition(BEGIN)
+    before, begin, rest = _read(readme).partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UserError(f"{readme} needs the lines {BEGIN!r} and {END!r} around the table.")

@@ -65,7 +65,7 @@ def command(
 
 
 def _print(answers: Sequence[Answer], top: int) -> None:
-    from bench.render.console import table
+    from bench.render.tables import table
 
     for answer in answers:
         if answer.error:

@@ -42,7 +42,7 @@ def command(run_a: str, run_b: str, results: str, gate: bool, seed: int, as_json
 
 def _print(found: Mapping[str, Any]) -> None:
     from bench.boards.formats import assignments
-    from bench.render.console import table
+    from bench.render.tables import table
 
     low, high = found["difference_ci95"]
     verdict = "not significant"

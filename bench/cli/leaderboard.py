@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from bench.boards.formats import HEAD, RIGHT, boards, lines, to_csv, to_html, to_markdown
+from bench.boards.formats import to_csv, to_html, to_markdown
 from bench.boards.leaderboard import leaderboard
+from bench.boards.shipped import shipped_rows
 from bench.cli.output import print_json, say
 
 TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
@@ -24,9 +26,18 @@ TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
     default="table",
     help="How to print it.  [default: table]",
 )
+@click.option("--wide", is_flag=True, help="Every column, on a wide terminal.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout: --format json.")
+@click.pass_context
 def command(
-    folders: tuple[str, ...], results: str, dataset: str | None, wanted: str, as_json: bool
+    ctx: click.Context,
+    /,
+    folders: tuple[str, ...],
+    results: str,
+    dataset: str | None,
+    wanted: str,
+    wide: bool,
+    as_json: bool,
 ) -> None:
     """Rank the stored runs of each dataset, with what others reported beside them.
 
@@ -34,7 +45,9 @@ def command(
     the same data) are ranked; those that the same images cannot tell apart (McNemar's exact test,
     5 %) share a rank. Subsets, replays and reported results have none.
     """
-    rows = leaderboard([Path(results), *map(Path, folders)], dataset)
+    usual = ctx.get_parameter_source("results") in (ParameterSource.DEFAULT, None)
+    shipped = shipped_rows(dataset) if usual else []
+    rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped)
     if as_json or wanted == "json":
         print_json(rows)
     elif wanted in TEXT:
@@ -42,10 +55,6 @@ def command(
     elif not rows:
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
-        from bench.render.console import table
+        from bench.render.leaderboard import print_boards
 
-        for title, board in boards(rows):
-            cells, sources = lines(board)
-            table(HEAD, cells, title=title, right=RIGHT)
-            for number, source in enumerate(sources, start=1):
-                say(f"({number}) {source}")
+        print_boards(rows, wide)

@@ -28,7 +28,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     if as_json:
         print_json(learned)
         return
-    from bench.render.console import table
+    from bench.render.tables import table
 
     screens = learned["screens"]
     table(

@@ -1,90 +1,162 @@
-"""`bench list`."""
+"""`bench list`: what is registered, and which runs are stored."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
-from bench.cli.output import print_json
+from bench.boards.formats import assignments, provenance
+from bench.cli.output import print_json, say
+from bench.cli.runs import command as runs
+from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec
 from bench.discovery.loading import load_plugins
+from bench.discovery.registry import Registry
 from bench.inputs.weights import locate
 
-# What a person sees of each listing; --json has everything.
-SHOWN = {
-    "datasets": ("name", "classes", "splits", "summary"),
-    "backbones": ("name", "trained_on", "summary"),
-    "strategies": ("name", "parameters", "summary"),
-}
+_NAME = click.argument("name", required=False)
+_JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 
 
-@click.command()
-@click.argument("kind", type=click.Choice(["datasets", "backbones", "strategies"]))
-@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
-def command(kind: str, as_json: bool) -> None:
-    """List what is registered: datasets, backbones or strategies."""
-    rows = {"datasets": _datasets, "backbones": _backbones, "strategies": _strategies}[kind]()
+@click.group()
+def command() -> None:
+    """List datasets, backbones, strategies or runs."""
+
+
+@command.command()
+@_NAME
+@_JSON
+def datasets(name: str | None, as_json: bool) -> None:
+    """List the datasets; with NAME, show one with its classes and parameters."""
+    _list(load_plugins().datasets, _dataset, name, as_json, ("name", "classes", "splits"))
+
+
+@command.command()
+@_NAME
+@_JSON
+def backbones(name: str | None, as_json: bool) -> None:
+    """List the backbones; with NAME, show one with its parameters."""
+    _list(load_plugins().backbones, _backbone, name, as_json, ("name", "trained_on"))
+
+
+@command.command()
+@_NAME
+@_JSON
+def strategies(name: str | None, as_json: bool) -> None:
+    """List the strategies; with NAME, show one with its parameters, as --set takes them."""
+    _list(load_plugins().strategies, _strategy, name, as_json, ("name",))
+
+
+command.add_command(runs, "runs")
+
+
+def _list(
+    registry: Registry[Any],
+    describe: Callable[[Any], dict[str, Any]],
+    name: str | None,
+    as_json: bool,
+    columns: tuple[str, ...],
+) -> None:
+    """List the specs of a registry, or show one of them.
+
+    Args:
+        registry: the specs.
+        describe: gives what `--json` prints of a spec.
+        name: only this one, in full.
+        as_json: print JSON.
+        columns: what the table shows, and the summary.
+    """
+    if name is not None:
+        spec = registry.get(name)
+        if as_json:
+            print_json(describe(spec))
+        else:
+            _show(spec, describe(spec))
+        return
+    rows = [describe(spec) for spec in registry]
     if as_json:
         print_json(rows)
         return
-    from bench.boards.formats import provenance
-    from bench.render.console import table
+    from bench.render.tables import table
 
-    for row in rows:
-        if kind == "backbones":
-            row["trained_on"] = provenance(row["trained_on"])
+    shown = (*columns, "summary")
     table(
-        [column.replace("_", " ") for column in SHOWN[kind]],
-        [[_text(row[column]) for column in SHOWN[kind]] for row in rows],
+        [column.replace("_", " ") for column in shown],
+        [[_text(column, row[column]) for column in shown] for row in rows],
     )
 
 
-def _datasets() -> list[dict[str, Any]]:
-    return [
-        {
-            "name": spec.name,
-            "classes": len(spec.classes) if spec.classes else None,
-            "splits": dict(spec.splits),
-            "evaluated": spec.split,
-            "template": spec.template,
-            "version": spec.version,
-            "summary": spec.summary,
-        }
-        for spec in load_plugins().datasets
+def _show(spec: Spec, described: Mapping[str, Any]) -> None:
+    """Print one spec: what it is, and each parameter with its default and its meaning."""
+    from bench.render.tables import table
+
+    say(f"{spec.label}: {spec.summary}")
+    left_out = ("name", "summary", "parameters", "help")
+    facts = [
+        [key.replace("_", " "), _text(key, value)]
+        for key, value in described.items()
+        if key not in left_out and value not in (None, {}, "")
     ]
+    if isinstance(spec, DatasetSpec) and spec.classes:
+        facts.append(["class names", ", ".join(spec.classes)])
+    table(["", ""], facts)
+    if spec.parameters:
+        say("")
+        rows = [
+            [key, _value(parameter.default), parameter.help]
+            for key, parameter in spec.parameters.items()
+        ]
+        table(["parameter", "default", "meaning"], rows)
 
 
-def _backbones() -> list[dict[str, Any]]:
-    return [
-        {
-            "name": spec.name,
-            "kind": spec.scorer,
-            "weights": locate(spec.weights) if spec.weights else None,
-            "trained_on": spec.trained_on,
-            "version": spec.version,
-            "summary": spec.summary,
-        }
-        for spec in load_plugins().backbones
-    ]
+def _dataset(spec: DatasetSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "classes": len(spec.classes) if spec.classes else None,
+        "splits": dict(spec.splits),
+        "evaluated": spec.split,
+        "template": spec.template,
+        "backbone": spec.backbone,
+        "homepage": spec.homepage,
+        **_common(spec),
+    }
 
 
-def _strategies() -> list[dict[str, Any]]:
-    return [
-        {
-            "name": spec.name,
-            "parameters": {key: value.default for key, value in spec.parameters.items()},
-            "version": spec.version,
-            "summary": spec.summary,
-        }
-        for spec in load_plugins().strategies
-    ]
+def _backbone(spec: BackboneSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "kind": spec.scorer,
+        "weights": locate(spec.weights) if spec.weights else None,
+        "revision": spec.revision,
+        "trained_on": spec.trained_on,
+        "plan": spec.plan,
+        "strategy": spec.strategy,
+        "strategy_parameters": dict(spec.strategy_parameters),
+        **_common(spec),
+    }
 
 
-def _text(value: Any) -> str:
+def _strategy(spec: StrategySpec) -> dict[str, Any]:
+    return {"name": spec.name, **_common(spec)}
+
+
+def _common(spec: Spec) -> dict[str, Any]:
+    return {
+        "parameters": {key: value.default for key, value in spec.parameters.items()},
+        "help": {key: value.help for key, value in spec.parameters.items()},
+        "version": spec.version,
+        "summary": spec.summary,
+    }
+
+
+def _text(column: str, value: Any) -> str:
+    if column == "trained_on":
+        return provenance(value)
+    return assignments(value) if isinstance(value, Mapping) else _value(value)
+
+
+def _value(value: Any) -> str:
     if value is None:
         return "–"
-    if isinstance(value, dict):
-        return " ".join(f"{key}={_text(item)}" for key, item in value.items())
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value)
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -63,7 +63,7 @@ def _numbers(sizes: str | None) -> tuple[int, ...]:
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    from bench.render.console import table
+    from bench.render.tables import table
 
     flops, peak = report["flops_per_evaluation"], report["peak_flops"]
 

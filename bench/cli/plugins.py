@@ -28,7 +28,7 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    from bench.render.console import table
+    from bench.render.tables import table
 
     table(
         ["plugin", "distribution", "version", "status", "registers"],

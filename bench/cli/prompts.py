@@ -9,14 +9,11 @@ import click
 
 from bench.cli.options import config_from_options, config_options
 from bench.cli.output import print_json, say
-from bench.running.settings import DATA_SETTINGS
 
 
 @click.command()
 @click.argument("dataset")
-@config_options(
-    ["template", "prompts", "data_dir", *DATA_SETTINGS, "backbone", "weights", "revision"]
-)
+@config_options(["template", "prompts", "data_dir", "backbone", "weights", "revision"])
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -41,7 +38,7 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(rows)
         return
-    from bench.render.console import table
+    from bench.render.tables import table
 
     table(list(rows[0]), [list(row.values()) for row in rows])
     say(note)

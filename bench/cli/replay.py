@@ -44,6 +44,6 @@ def command(
     if as_json:
         print_json(finished.plain())
         return
-    from bench.render.tables import print_run
+    from bench.render.run import print_run
 
     print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.output import say
-from bench.errors import BenchError
+from bench.errors import BenchError, UserError
 from bench.store.folder import find_run
 
 _INTO = click.option(
@@ -23,29 +23,37 @@ def command() -> None:
     """Publish, submit, check and export results."""
 
 
+def _there(published: str) -> Path:
+    """Return the folder of published results.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = Path(published)
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no folder {published}. Work in a clone of the repository, or name the"
+            " folder with --into."
+        )
+    return folder
+
+
 @command.command()
 @click.argument("source")
 @_INTO
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-@click.option("--subset", is_flag=True, help="Accept a part of the split; it is marked.")
-@click.option("--private", is_flag=True, help="Accept data that others cannot get; it is marked.")
-@click.option("--replace", is_flag=True, help="Replace a run of this id that is there already.")
-def add(
-    source: str, published: str, results: str, subset: bool, private: bool, replace: bool
-) -> None:
+def add(source: str, published: str, results: str) -> None:
     """Add SOURCE: a complete run (id or folder), or a JSON file of reported results.
 
-    It is checked first: a run is on the whole split of a registered dataset; a replay is marked as
-    one. Of a run, manifest, summary and one line per image are copied; never an image.
+    It is checked first. Of a run, manifest, summary and a line a sample are copied; never an image.
     """
-    from bench.boards.adding import add_reported, publish_run
+    from bench.boards.published import add_reported, publish_run
 
     if Path(source).is_file():
         new = add_reported(Path(source), Path(published))
         say(f"Added {len(new)} reported result{'s' * (len(new) != 1)} to {published}.")
     else:
-        run = find_run(source, results)
-        say(f"Added {publish_run(run, Path(published), subset, private, replace)}")
+        say(f"Added {publish_run(find_run(source, results), Path(published))}")
     say("Now: bench results validate && bench results render")
 
 
@@ -66,9 +74,10 @@ def validate(published: str) -> None:
     from bench.boards.published import validate as problems
     from bench.store.folder import list_runs
 
-    if found := problems(Path(published)):
+    folder = _there(published)
+    if found := problems(folder):
         raise BenchError("\n".join(found))
-    say(f"{len(list_runs(Path(published)))} published runs are well.")
+    say(f"{len(list_runs(folder))} published runs are valid.")
 
 
 @command.command()
@@ -93,7 +102,6 @@ def publish(
     from bench.boards.publishing import publish, read_table
     from bench.cli.progress import Progress
     from bench.discovery.loading import load_plugins
-    from bench.errors import UserError
 
     wanted = [b for b in read_table(Path(table)) if dataset in (None, b.dataset)]
     if not wanted:
@@ -109,12 +117,17 @@ def publish(
 @click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
 @click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
 def render(published: str, readme: str, check: bool) -> None:
-    """Write the leaderboard of the published results into a page, and draw its picture."""
+    """Write the leaderboard of the published results into a page, and draw its picture.
+
+    In a clone of the repository, also the rows that come with the package.
+    """
     from bench.boards.readme import render as write
     from bench.boards.readme import stale
+    from bench.boards.shipped import FILE
 
+    folder, shipped = _there(published), FILE if FILE.parent.is_dir() else None
     if not check:
-        for path in write(Path(published), Path(readme)):
+        for path in write(folder, Path(readme), shipped):
             say(f"Wrote {path}")
-    elif found := stale(Path(published), Path(readme)):
+    elif found := stale(folder, Path(readme), shipped):
         raise BenchError("\n".join([*found, "`bench results render` writes them anew."]))

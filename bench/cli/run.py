@@ -37,7 +37,7 @@ def command(
         if as_json:
             print_json(plan)
         else:
-            from bench.render.tables import print_plan
+            from bench.render.plan import print_plan
 
             print_plan(plan)
         return 0
@@ -52,7 +52,7 @@ def command(
     if as_json:
         print_json(finished.plain())
     else:
-        from bench.render.tables import print_run
+        from bench.render.run import print_run
 
         if not finished.resumed:
             from bench.render.pictures import write_pictures

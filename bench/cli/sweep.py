@@ -59,7 +59,7 @@ def command(
     if as_json:
         print_json(rows if ceiling is None else [{**r, "self_agreement": ceiling} for r in rows])
         return
-    from bench.render.console import table
+    from bench.render.tables import table
 
     head = ["", "strategy", "evaluations", "agreement, %", "accuracy, %"]
     head += ["ECE", "by evaluations", "softmax"]

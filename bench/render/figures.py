@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from bench.render.board import Row, comparable, pareto_front
-from bench.render.breakdown import Bin, ClassShare, Curves
-from bench.render.svg import INK, LINE, MUTED, RIGHT, WRONG, draw
+from bench.render.board import Entry, comparable, pareto_front
+from bench.render.curves import Curves
+from bench.render.svg import INK, MUTED, RIGHT, WRONG, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH = 4.6  # inches
-PIXELS = 150  # on a side of a confusion matrix
-BARS = 40  # classes in one figure; of more, the worst are shown
+SHARED = 5  # keys written beside points that lie together
 
 
-def tradeoff(rows: Sequence[Row], name: str) -> Markup | None:
-    """Draw accuracy against evaluations an image, with the Pareto front of what compares.
+def tradeoff(entries: Sequence[Entry], name: str) -> Markup | None:
+    """Draw accuracy against cost, with the Pareto front of what compares.
 
     None where there is nothing to compare.
     """
-    placed = [row for row in rows if row.evaluations is not None]
-    if len(rows) < 2 or not placed:
+    placed = [entry for entry in entries if entry.cost is not None]
+    if len(entries) < 2 or not placed:
         return None
 
     def plot(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for group in comparable(rows):
+        for group in comparable(entries):
             front = pareto_front(group)
             if len(front) > 1:
-                cost = [row.evaluations or 0 for row in front]
-                accuracy = [row.accuracy for row in front]
+                cost = [entry.cost or 0 for entry in front]
+                accuracy = [entry.row["accuracy"] for entry in front]
                 axes.step(cost, accuracy, where="post", color=_colour(front[0]), linewidth=1)
-        for row in placed:
-            _point(axes, row)
+        _points(axes, placed)
         axes.set_xscale("log")
         axes.margins(x=0.12, y=0.12)
         _keys(axes, placed)
-        for row in rows:  # reported without a cost: a level
-            if row.evaluations is None:
-                axes.axhline(row.accuracy, color=MUTED, linestyle=":", linewidth=1.2)
+        for entry in entries:  # reported without a cost: a level
+            if entry.cost is None:
+                axes.axhline(entry.row["accuracy"], color=MUTED, linestyle=":", linewidth=1.2)
                 axes.annotate(
-                    row.key,
-                    (1, row.accuracy),
+                    entry.key,
+                    (1, entry.row["accuracy"]),
                     xycoords=("axes fraction", "data"),
                     xytext=(4, 0),
                     textcoords="offset points",
@@ -58,15 +55,12 @@ def tradeoff(rows: Sequence[Row], name: str) -> Markup | None:
                     color=MUTED,
                     fontweight="bold",
                 )
-        axes.set_xlabel("evaluations an image")
+        axes.set_xlabel("cost, evaluations per image")
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
 
     return draw(
-        plot,
-        (WIDTH, 3.3),
-        name,
-        "Accuracy against evaluations an image; the values are in the leaderboard.",
+        plot, (WIDTH, 3.3), name, "Accuracy against cost; the values are in the leaderboard."
     )
 
 
@@ -81,115 +75,60 @@ def _plain_ticks(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _colour(row: Row) -> str:
-    return RIGHT if row.trained_on is None else WRONG
+def _colour(entry: Entry) -> str:
+    return RIGHT if entry.row["trained_on"] is None else WRONG
 
 
-def _point(axes: Axes, row: Row) -> None:
-    low, high = row.interval or (row.accuracy, row.accuracy)
-    colour = MUTED if row.kind == "reported" else _colour(row)
-    axes.errorbar(
-        [row.evaluations or 0],
-        [row.accuracy],
-        [[max(0.0, row.accuracy - low)], [max(0.0, high - row.accuracy)]],
-        fmt={"replayed": "^", "reported": "s"}.get(row.kind, "o"),
-        color=colour,
-        markerfacecolor="none" if row.partial else colour,
-        markersize=6,
-        elinewidth=1,
-        capsize=2.5,
-    )
+def _points(axes: Axes, entries: Sequence[Entry]) -> None:
+    """Draw the entries' points with their intervals; those that look alike in one go."""
+    alike: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries:
+        kind = entry.row["kind"]
+        colour = MUTED if kind == "reported" else _colour(entry)
+        shape = {"replayed": "^", "reported": "s"}.get(kind, "o")
+        alike.setdefault((shape, colour, "none" if entry.partial else colour), []).append(entry)
+    for (shape, colour, filling), members in alike.items():
+        accuracy = np.array([entry.row["accuracy"] for entry in members])
+        ends = [e.row["accuracy_ci95"] or (e.row["accuracy"],) * 2 for e in members]
+        low, high = np.array(ends).T
+        axes.errorbar(
+            [entry.cost or 0 for entry in members],
+            accuracy,
+            np.clip([accuracy - low, high - accuracy], 0, None),
+            fmt=shape,
+            color=colour,
+            markerfacecolor=filling,
+            markersize=6,
+            elinewidth=1,
+            capsize=2.5,
+        )
 
 
-def _keys(axes: Axes, rows: Sequence[Row]) -> None:
-    """Write the rows' keys beside their points; points that lie together share a text."""
-    spots: list[tuple[NDArray[np.float64], list[Row]]] = []
-    for row in sorted(rows, key=lambda row: row.evaluations or 0):
+def _keys(axes: Axes, entries: Sequence[Entry]) -> None:
+    """Write the entries' keys beside their points; points that lie together share a text."""
+    spots: list[tuple[NDArray[np.float64], list[Entry]]] = []
+    for entry in sorted(entries, key=lambda entry: entry.cost or 0):
         place = axes.transLimits.transform(
-            axes.transScale.transform((row.evaluations or 0, row.accuracy))
+            axes.transScale.transform((entry.cost or 0, entry.row["accuracy"]))
         )
         for other, members in spots:
             if (np.abs(place - other) < (0.1, 0.08)).all():
-                members.append(row)
+                members.append(entry)
                 break
         else:
-            spots.append((place, [row]))
+            spots.append((place, [entry]))
     for _, members in spots:
         last = members[-1]
+        keys = sorted((entry.key for entry in members), key=lambda key: (len(key), key))
+        text = " ".join(keys[:SHARED]) + (f" +{len(keys) - SHARED}" if len(keys) > SHARED else "")
         axes.annotate(
-            " ".join(sorted(row.key for row in members)),
-            (last.evaluations or 0, last.accuracy),
+            text,
+            (last.cost or 0, last.row["accuracy"]),
             xytext=(7, 5),
             textcoords="offset points",
             color=INK,
             fontweight="bold",
         )
-
-
-def class_bars(shares: Sequence[ClassShare], name: str) -> Markup:
-    """Draw the recall of each class with its interval, worst first, and the precision."""
-    shown = sorted((s for s in shares if s.recall is not None), key=lambda s: s.recall or 0)[:BARS]
-
-    def plot(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        places = np.arange(len(shown))
-        recall = np.array([s.recall for s in shown], dtype=float)
-        ends = np.array([s.interval for s in shown], dtype=float).T
-        reach = np.clip([recall - ends[0], ends[1] - recall], 0, None)
-        axes.barh(places, recall, height=0.62, color=RIGHT, alpha=0.45)
-        axes.errorbar(recall, places, xerr=reach, fmt="none", ecolor=INK, elinewidth=1)
-        said = [(s.precision, p) for p, s in enumerate(shown) if s.precision is not None]
-        if said:
-            axes.plot(*zip(*said, strict=True), "D", color=WRONG, markersize=4, clip_on=False)
-        axes.set_yticks(places, [textwrap.shorten(s.name, 24, placeholder="…") for s in shown])
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.grid(axis="y", visible=False)
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.02)
-        axes.set_xlabel("recall (bar), precision (diamond)")
-
-    return draw(
-        plot,
-        (WIDTH, 0.75 + 0.23 * max(len(shown), 3)),
-        name,
-        "Recall and precision of each class; the values are in the table below.",
-    )
-
-
-def reliability(bins: Sequence[Bin], name: str) -> Markup:
-    """Draw accuracy against confidence, and how many images have which confidence."""
-    filled = [b for b in bins if b.n]
-
-    def plot(figure: Figure) -> None:
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot((0, 1), (0, 1), color=MUTED, linestyle="--", linewidth=1)
-        accuracy = np.array([b.accuracy for b in filled], dtype=float)
-        ends = np.array([b.interval for b in filled], dtype=float).T
-        above.errorbar(
-            [b.confidence or 0 for b in filled],
-            accuracy,
-            np.clip([accuracy - ends[0], ends[1] - accuracy], 0, None),
-            fmt="o",
-            color=RIGHT,
-            markersize=5,
-            elinewidth=1,
-            capsize=2.5,
-        )
-        above.set_ylim(-0.03, 1.03)
-        above.set_ylabel("accuracy")
-        middle = [(b.low + b.high) / 2 for b in bins]
-        below.bar(middle, [b.n for b in bins], width=0.9 / len(bins), color=RIGHT, alpha=0.45)
-        below.set_ylabel("images")
-        below.set_xlabel("confidence")
-        below.set_xlim(-0.02, 1.02)
-        below.locator_params(axis="y", nbins=3)
-
-    return draw(
-        plot,
-        (WIDTH, 3.6),
-        name,
-        "Accuracy against confidence; the values are in the table below.",
-    )
 
 
 def error_curves(curves: Curves, name: str) -> Markup:
@@ -219,33 +158,3 @@ def error_curves(curves: Curves, name: str) -> Markup:
         name,
         "Error against timestep for the true and the best wrong class, and the difference.",
     )
-
-
-def confusion_image(matrix: NDArray[np.int64], name: str) -> Markup:
-    """Draw the confusion matrix of many classes as an image; rows are the true classes."""
-
-    def plot(figure: Figure) -> None:
-        from matplotlib.colors import LinearSegmentedColormap, PowerNorm
-
-        axes = figure.add_subplot()
-        # A pixel for a block of classes, or a thin diagonal would vanish on the screen.
-        starts = np.arange(0, len(matrix), -(-len(matrix) // PIXELS))
-        blocks = np.add.reduceat(np.add.reduceat(matrix, starts, axis=0), starts, axis=1)
-        shares: Any = blocks / blocks.sum(axis=1, keepdims=True).clip(min=1)
-        ends = (-0.5, len(matrix) - 0.5)
-        # Clear where nothing is: the page's background shows through in light and in dark.
-        paint = LinearSegmentedColormap.from_list("", [(0.3, 0.5, 0.9, 0), (0.3, 0.5, 0.9, 1)])
-        axes.imshow(
-            shares,
-            cmap=paint,
-            norm=PowerNorm(0.4, 0, 1),
-            interpolation="nearest",
-            extent=(*ends, *ends[::-1]),
-        )
-        axes.grid(visible=False)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
-        for spine in axes.spines.values():
-            spine.set(visible=True, color=LINE)
-
-    return draw(plot, (WIDTH, WIDTH), name, "Confusion matrix; the worst are in the table below.")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_rows
-from bench.inputs.pixels import PixelsError, decode
 from bench.render.runs import RunData
-from bench.running.resolve import data_options, resolve_dataset
-from bench.running.settings import DATA_SETTINGS, make_config
-from bench.store.records import Record
+from bench.running.resolve import resolve_dataset
+from bench.running.settings import RunConfig
+from bench.store.decisions import Decisions
+from bench.store.folder import read_records
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 SIDE = 128  # pixels of a thumbnail's longer side
 QUALITY = 75  # WebP
 WRONG_SHARE = 0.7  # of the pictures, where there are that many mistakes
-RIGHT_A_CLASS = 3
+RIGHT_PER_CLASS = 3
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Picture:
         return self.true == self.predicted
 
 
-def choose(records: Sequence[Record], most: int) -> list[Record]:
+def choose(decided: Decisions, most: int) -> NDArray[np.int64]:
     """Choose the images that tell most: mistakes, then close calls, then a few of each class.
 
     Mistakes take up to 70 % of the places (all that the others leave), those decided with the
@@ -58,20 +61,26 @@ def choose(records: Sequence[Record], most: int) -> list[Record]:
     of each class with the smallest margins in rounds over the classes, then the closest of all.
 
     Returns:
-        The mistakes, then the right ones, each with the smallest margin last or first as above.
+        int64 [≤ most], rows of `decided`: the mistakes, then the right ones, each with the smallest
+        margin last or first as above.
     """
-    wrong = [r for r in records if r["prediction"] != r["label"]]
-    right = [r for r in records if r["prediction"] == r["label"]]
-    wrong.sort(key=lambda r: (r["prediction"] is not None, -(r["margin"] or 0.0)))
-    right.sort(key=lambda r: r["margin"] or 0.0)
-    seen: dict[int, int] = {}
-    rounds = []
-    for place, record in enumerate(right):
-        turn = seen[record["label"]] = seen.get(record["label"], 0) + 1
-        rounds.append((min(turn, RIGHT_A_CLASS + 1), place))
+    margins = np.nan_to_num(decided.margins)
+    wrong, right = np.flatnonzero(~decided.correct), np.flatnonzero(decided.correct)
+    wrong = wrong[np.lexsort((-margins[wrong], ~decided.failed[wrong]))]
+    right = right[np.argsort(margins[right], kind="stable")]
     n_right = min(len(right), max(most - len(wrong), round(most * (1 - WRONG_SHARE))))
-    places = sorted(place for _, place in sorted(rounds)[:n_right])
-    return [*wrong[: most - n_right], *(right[place] for place in places)]
+    rounds = np.minimum(_occurrence(decided.labels[right]), RIGHT_PER_CLASS)
+    places = np.sort(np.argsort(rounds, kind="stable")[:n_right])
+    return np.concatenate([wrong[: most - n_right], right[places]])
+
+
+def _occurrence(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return of each label how often it stood before: [7, 7, 2, 7] → [0, 1, 0, 2]."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    seen = np.empty(len(labels), np.int64)
+    seen[order] = np.arange(len(labels)) - np.repeat(starts, counts)
+    return seen
 
 
 class Images:
@@ -84,7 +93,7 @@ class Images:
 
     def __init__(self, data_dirs: Mapping[str, str]) -> None:
         self._data_dirs = data_dirs
-        self._loaded: dict[tuple[Any, ...], Any] = {}
+        self._loaded: dict[tuple[str, str, str | None], Any] = {}
 
     def of(self, run: RunData, sample_ids: Iterable[str]) -> dict[str, Sample]:
         """Return the samples that are found, by id.
@@ -97,17 +106,13 @@ class Images:
         return {i: Sample(i, rows[row_of[i]]["label"], rows[row_of[i]]["image"]) for i in found}
 
     def _split(self, run: RunData) -> tuple[Any, dict[str, int]]:
-        manifest = run.manifest
-        own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
-        stored = manifest.config.plain()
-        settings = {
-            "dataset": stored["dataset"],
-            "data_dir": own or stored.get("data_dir"),
-            **{name: stored[name] for name in DATA_SETTINGS if stored.get(name)},
-        }
-        key = tuple(settings.items())
+        config, data = run.manifest.config, run.manifest.dataset
+        folder = self._data_dirs.get(data.name, self._data_dirs.get(""))
+        key = (config.dataset, config.split or data.split, folder)
+        if folder is None:
+            key = (*key[:2], config.data_dir)
         if key not in self._loaded:
-            self._loaded[key] = self._load(settings)
+            self._loaded[key] = self._load(key[0], config.split, key[2])
         loaded = self._loaded[key]
         if isinstance(loaded, UserError):
             raise loaded
@@ -115,10 +120,11 @@ class Images:
         return rows, row_of
 
     @staticmethod
-    def _load(settings: dict[str, Any]) -> Any:
+    def _load(name: str, split: str | None, folder: str | None) -> Any:
         try:
-            config, spec = resolve_dataset(make_config(settings), load_plugins())
-            rows = load_rows(spec, config.split, config.data_dir, data_options(config, spec))
+            config = RunConfig(dataset=name, data_dir=folder)
+            config, spec = resolve_dataset(config, load_plugins())
+            rows = load_rows(spec, split, config.data_dir)
             return rows, {sample_id: row for row, sample_id in enumerate(rows["sample_id"])}
         except UserError as error:
             return error
@@ -137,13 +143,14 @@ def pictures(run: RunData, images: Images, most: int, warn: Callable[[str], None
     """
     if most <= 0:
         return []
-    chosen = choose(run.records, most)
+    chosen = choose(run.decided, most)
+    ids: list[str] = run.decided.sample_ids.take(chosen).to_pylist()
+    labels = run.decided.labels[chosen].tolist()
     samples: dict[str, Sample] = {}
     try:
-        samples = images.of(run, [record["sample_id"] for record in chosen])
-        if any(
-            samples[r["sample_id"]].label != r["label"] for r in chosen if r["sample_id"] in samples
-        ):
+        samples = images.of(run, ids)
+        known = zip(ids, labels, strict=True)
+        if any(samples[name].label != label for name, label in known if name in samples):
             samples = {}
             warn("The data there is not what the run scored: labels differ.")
         elif len(samples) < len(chosen):
@@ -151,29 +158,39 @@ def pictures(run: RunData, images: Images, most: int, warn: Callable[[str], None
             warn(f"{missing} of {len(chosen)} images are not in the data.")
     except UserError as error:
         warn(str(error))
-    return [_picture(record, run.classes, samples.get(record["sample_id"])) for record in chosen]
+    failed = run.decided.failed[chosen].any()
+    records = read_records(run.path) if failed else {}  # columns have no error messages
+    return [
+        _picture(run, row, name, samples.get(name), records.get(name, {}).get("error") or "")
+        for row, name in zip(chosen.tolist(), ids, strict=True)
+    ]
 
 
-def _picture(record: Record, classes: Sequence[str], sample: Sample | None) -> Picture:
-    said = record["prediction"]
-    second = next((entry[0] for entry in record["top"][1:]), None)
+def _picture(run: RunData, row: int, name: str, sample: Sample | None, error: str) -> Picture:
+    decided, classes = run.decided, run.classes
+    assert decided.runner_up is not None
     uri, small = None, False
     if sample is not None:
         try:
-            uri, small = thumbnail(decode(sample.image))
-        except PixelsError:  # the run counted it as failed
+            uri, small = thumbnail(sample.open())
+        except (OSError, ValueError):  # a corrupt image, which the run counted as failed
             uri = None
+    said, second = int(decided.predictions[row]), int(decided.runner_up[row])
     return Picture(
-        record["sample_id"],
-        classes[record["label"]],
-        "" if said is None else classes[said],
-        "" if second is None else classes[second],
-        record["margin"],
-        record["margin_stderr"],
-        record["error"] or "",
+        name,
+        classes[decided.labels[row]],
+        "" if said < 0 else classes[said],
+        "" if second < 0 else classes[second],
+        _known(decided.margins[row]),
+        _known(decided.margin_stderr[row]),
+        error,
         uri,
         small,
     )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def thumbnail(image: Image.Image) -> tuple[str, bool]:

@@ -12,28 +12,33 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from bench import __version__
-from bench.boards.formats import assignments
+from bench.boards.formats import assignments, marks
+from bench.boards.leaderboard import Row, reported_files, reported_rows
 from bench.boards.text import visible
 from bench.errors import UserError
 from bench.machine.cache import write_atomically
 from bench.render import figures
-from bench.render.board import Board, Row, boards, reported_files, reported_rows, row_of
-from bench.render.breakdown import by_class, by_confidence, by_timestep
+from bench.render.board import Board, make_boards
+from bench.render.confusion import MOST, most_confused
+from bench.render.curves import by_timestep
 from bench.render.gallery import Images, pictures
 from bench.render.runs import RunData, read_run
-from bench.stats.calibration import calibration_error
-from bench.stats.metrics import confusion, worst_confusions
+from bench.stats.calibration import calibration
+from bench.stats.metrics import confusion, per_class, worst_confusions
 
 IMAGES = 240  # pictures on a page, shared among its runs
 FEWEST = 12  # of one run
-TABLE_CLASSES = 40  # of more classes, the confusion matrix is an image
 DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UndefinedError)
+
+Cell = tuple[int, float, bool]  # of a confusion matrix: images, share of the row, whether right
 
 
 @dataclass(frozen=True)
@@ -87,29 +92,29 @@ def write_report(
     images = Images(data_dirs or {})
     share = max(FEWEST, most_images // max(1, len(paths))) if most_images else 0
     sections: list[Section] = []
-    rows: list[Row] = []
     for path in paths:
         anchor = f"run-{len(sections) + 1}"
         try:
             with _no_collection():
                 run = read_run(path)
-                row, section = row_of(run, anchor), describe(run, anchor, images, share)
+                section = describe(run, anchor, images, share)
         except UserError as error:
             report.notes.append((str(path), str(error)))
         except DAMAGE as error:
             report.notes.append((str(path), f"It is damaged: {type(error).__name__}: {error}"))
         else:
-            rows.append(row)
             sections.append(section)
     if not sections:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in report.notes)
         raise UserError(f"There is no run to report.{reasons}")
+    reported: list[Row] = []
     for file in reported_files(results) if results else ():
         try:
-            rows += reported_rows(file)
+            reported += reported_rows(file)
         except UserError as error:
             report.notes.append((str(file), str(error)))
-    page = render(boards(rows), sections, report.notes)
+    runs = {section.anchor: section.run for section in sections}
+    page = render(make_boards(runs, reported), sections, report.notes)
     try:
         write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
     except OSError as error:
@@ -136,19 +141,14 @@ def _no_collection() -> Iterator[None]:
 
 
 def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Section:
-    """Return what the page says of a run: numbers, figures and pictures.
-
-    Raises:
-        DAMAGE: the run lacks something, or holds something else than runs do.
-    """
+    """Return what the page says of a run: numbers, figures and pictures."""
     notes: list[str] = []
-    matrix = confusion(run.records, len(run.classes))
-    classes = by_class(matrix, run)
-    confidence = np.array([r["confidence"] or 0.0 for r in run.records])
-    correct = run.true == run.predicted
-    bins = by_confidence(confidence, correct)
+    decided = run.decided
+    matrix = confusion(decided, len(run.classes))
+    shown = most_confused(matrix) if len(matrix) > MOST else np.arange(len(matrix))
+    classes = per_class(decided, run.classes)
+    classes.sort(key=lambda row: 2.0 if row["recall"] is None else row["recall"])
     curves = by_timestep(run)
-    many = len(run.classes) > TABLE_CLASSES
     html = (
         _environment()
         .get_template("run.html")
@@ -156,27 +156,39 @@ def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Sec
             run=run,
             summary=run.summary,
             anchor=anchor,
-            marks=run.marks,
+            marks=marks(run.row),
             params=assignments(run.summary.strategy.params),
             classes=classes,
-            most_bars=figures.BARS,
-            matrix=None if many else matrix,
-            confusion_image=figures.confusion_image(matrix, f"{anchor}-confusion")
-            if many
-            else None,
-            worst=worst_confusions(run.records, run.classes, most=10),
-            bars=figures.class_bars(classes, f"{anchor}-classes"),
-            bins=bins,
-            calibration_error=calibration_error(confidence, correct),
-            reliability=figures.reliability(bins, f"{anchor}-reliability"),
+            names=[run.classes[index] for index in shown],
+            matrix=_rows(matrix, shown),
+            worst=worst_confusions(matrix, run.classes, most=10),
+            stability=_stability(run),
             curves=figures.error_curves(curves, f"{anchor}-curves") if curves else None,
             curve_images=curves.n_images if curves else 0,
             pictures=pictures(run, images, most_images, notes.append),
-            mistakes=int((~correct).sum()),
+            mistakes=int((~decided.correct).sum()),
             notes=notes,  # said by `pictures`, above
         )
     )
     return Section(anchor, run, Markup(html))
+
+
+def _rows(matrix: NDArray[np.int64], shown: NDArray[np.int64]) -> list[list[Cell]]:
+    """Return the rows of the classes shown; a share is of all images of the true class."""
+    totals = matrix.sum(axis=1).clip(min=1).tolist()
+    return [
+        [
+            (count, count / totals[true], said == true)
+            for said, count in zip(shown.tolist(), matrix[true, shown].tolist(), strict=True)
+        ]
+        for true in shown.tolist()
+    ]
+
+
+def _stability(run: RunData) -> list[dict[str, Any]]:
+    """Return the images by stability, in ten bins; nothing where it has no meaning."""
+    found = calibration(run.decided) if run.has_stability else None
+    return [] if found is None else [one for one in found["bins"] if one["n"]]
 
 
 def render(
@@ -187,7 +199,7 @@ def render(
     script, style = (_source(environment, name) for name in ("report.js", "report.css"))
     page: str = environment.get_template("page.html").render(
         boards=[
-            (b, figures.tradeoff(b.rows, f"board-{number}"))
+            (b, figures.tradeoff(b.entries, f"board-{number}"))
             for number, b in enumerate(board, start=1)
         ],
         sections=sections,

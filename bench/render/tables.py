@@ -1,176 +1,130 @@
-"""Tables for people."""
+"""Tables on a terminal of any width."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
 
-import numpy as np
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
 
-from bench.boards.formats import assignments, drawn, provenance
-from bench.render.console import console, shown, table
-from bench.stats.metrics import worst_confusions
-from bench.store.decisions import read_decisions
-from bench.store.documents import Cost, Manifest, Summary
-from bench.store.folder import read_manifest, read_records, read_summary
+from bench.boards.text import message
+from bench.render.console import console
 
 
-def print_run(
-    path: str | Path,
-    manifest: Manifest | None = None,
-    summary: Summary | None = None,
-    resumed: bool = False,
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str = "",
+    right: Collection[str] = (),
+    optional: Sequence[str] = (),
 ) -> None:
-    """Print a run: what it is, its metrics with interval, worst confusions, cost and place.
+    """Print a table on stdout; no word and no number is broken, however narrow the terminal is.
+
+    Where the longest words do not fit side by side, the `optional` columns are left out, the first
+    named first; where that does not help, each row becomes a block of lines, one per column.
 
     Args:
-        path: its folder.
-        manifest: with the images to show, where they are not all of the stored run's.
-        summary: of these images.
-        resumed: whether nothing was left to score.
+        columns: their heads; all empty: a table without heads.
+        rows: values; None is shown as a dash.
+        title: what is printed above, in bold.
+        right: columns that stand right, as columns of numbers do.
+        optional: columns that a narrow terminal does without.
     """
-    path = Path(path)
     terminal = console()
-    whole = read_manifest(path)
-    if manifest is None or summary is None:
-        manifest, summary = whole, read_summary(path)
-    decided = read_decisions(path, manifest)
-    if resumed:
-        terminal.print("This run is complete; --fresh would start it over.", style="dim")
-    terminal.print(manifest.run_id, style="bold")
-    terminal.print(_description(manifest, len(decided)))
-    if summary is None:
-        terminal.print(
-            f"Not complete: {len(decided)} of {len(manifest.samples)} images are decided; the"
-            " same `bench run` resumes it.",
-            style="yellow",
-        )
-        return
-    if len(manifest.samples) < len(whole.samples):
-        terminal.print(
-            f"These are the {len(manifest.samples)} images asked for; the stored run is about"
-            f" {len(whole.samples)}.",
-            style="dim",
-        )
-    elif len(decided) != summary.dataset.n_samples:
-        terminal.print(
-            f"A larger run is under way: {len(decided)} of {len(manifest.samples)} images are"
-            f" decided. The metrics are of the {summary.dataset.n_samples} before.",
-            style="yellow",
-        )
-    low, high = summary.metrics.accuracy_ci95
-    chance = 1 / len(manifest.classes)
-    accuracy = (
-        f"{summary.metrics.accuracy:.4f}  (95 % interval {low:.4f} – {high:.4f};"
-        f" guessing: {chance:.4f})"
-    )
-    rows = [["accuracy", accuracy]]
-    rows += [
-        [name.replace("_", " "), f"{value:.4f}"]
-        for name, value in summary.metrics
-        if isinstance(value, float) and name not in ("accuracy", "chance")
-    ]
-    table(["metric", "value"], rows)
-    confusions = worst_confusions(decided, manifest.classes)
-    if confusions:
-        table(["true", "predicted", "images"], confusions, title="Worst confusions")
-    _print_cost(summary.cost)
-    if summary.failed_samples:
-        sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()
-        terminal.print(
-            f"{summary.failed_samples} images failed and count as wrong, such as"
-            f" {sample_id}: {read_records(path)[sample_id]['error']}",
-            style="yellow",
-        )
-    terminal.print(f"Results: {path}", soft_wrap=True)
-    for picture in sorted(path.glob("*.png")):
-        terminal.print(f"Picture: {picture}", soft_wrap=True)
+    if title:
+        terminal.print(title, style="bold")
+    cells = [[message(cell_text(value)) for value in row] for row in rows]
+    right = {*right, *_numbers(columns, rows)}
+    for left_out in range(len(optional) + 1):
+        places = [p for p, column in enumerate(columns) if column not in optional[:left_out]]
+        widths = _widths(terminal.width, [columns[p] for p in places], _take(cells, places), right)
+        if widths is not None:
+            terminal.print(_grid([columns[p] for p in places], _take(cells, places), widths, right))
+            break
+    else:
+        _print_blocks(terminal, columns, cells)
+    if title:
+        terminal.print()
 
 
-def _description(manifest: Manifest, decided: int) -> str:
-    dataset, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
-    source = manifest.replayed_from
-    return (
-        f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} images,"
-        f" {len(manifest.classes)} classes · {backbone.name}"
-        f" ({provenance(backbone.trained_on)}, {backbone.dtype})"
-        f" · {strategy.name} {assignments(strategy.params)}"
-        + "".join(f" · {note}" for note in drawn(manifest.identity.scoring.draw_plan))
-        + (f" · replayed from {source}" if source else "")
-    )
+def _take(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:
+    return [[row[place] for place in places] for row in cells]
 
 
-def print_statistics(found: Mapping[str, Any]) -> None:
-    """Print what `bench.stats.intervals.statistics` returned, but for the metrics."""
-    rows = [
-        [
-            row["class"],
-            row["n"],
-            row["predicted"],
-            f"{row['precision']:.3f}",
-            None if row["recall"] is None else f"{row['recall']:.3f}",
-            "–".join(f"{end:.3f}" for end in row["recall_ci95"] or ()) or None,
-            f"{row['f1']:.3f}",
+def _numbers(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
+    """Return the columns that hold nothing but numbers."""
+    values = zip(*rows, strict=True) if rows else iter(())
+    return {
+        column
+        for column, held in zip(columns, values, strict=False)
+        if all(isinstance(value, int | float) for value in held)
+    }
+
+
+def _widths(
+    room: int, columns: Sequence[str], cells: Sequence[Sequence[str]], right: set[str]
+) -> list[int] | None:
+    """Return the width of each column, its longest word at least; None: there is no room for them.
+
+    rich itself would narrow the widest column first, whether its words fit then or not.
+    """
+    least, most = [], []
+    for place, column in enumerate(columns):
+        lines = [
+            line for text in [column, *(row[place] for row in cells)] for line in text.split("\n")
         ]
-        for row in found["per_class"]
-    ]
-    table(["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"], rows)
-    if calibration := found["calibration"]:
-        rows = [
-            [f"{b['low']:.1f}–{b['high']:.1f}", b["n"], b["confidence"], b["accuracy"]]
-            for b in calibration["bins"]
-            if b["n"]
-        ]
-        title = f"Calibration: ECE {calibration['ece']:.4f} over {calibration['n']:,} images"
-        table(["confidence", "n", "mean confidence", "accuracy"], rows, title=title)
-    if stability := found["stability"]:
-        console().print(
-            f"Another seed: {stability['expected_flips']:.1f} of {stability['n']:,} decisions"
-            f" would be expected to flip ({stability['doubtful']:,} have a chance above 5 %);"
-            f" the accuracy's standard error over seeds is {stability['accuracy_stderr']:.4f}.",
-        )
+        most.append(max(map(cell_len, lines)))
+        words = [word for line in lines for word in line.split()] if column not in right else lines
+        least.append(max(map(cell_len, words), default=0))
+    spare = room - sum(least) - 2 * len(columns)  # a space on each side of a cell
+    if spare < 0:
+        return None
+    widths = list(least)
+    by_want = sorted(range(len(columns)), key=lambda place: most[place] - least[place])
+    for given, place in enumerate(by_want):
+        extra = min(most[place] - least[place], spare // (len(columns) - given))
+        widths[place] += extra
+        spare -= extra
+    return widths
 
 
-def _print_cost(cost: Cost) -> None:
-    text = f"Cost: {cost.evaluations_per_image:,.1f} evaluations per image"
-    if cost.linearisations:
-        text = (
-            f"Cost: {cost.equivalents_per_image:,.1f} evaluation equivalents per image"
-            f" ({cost.evaluations:,} evaluations, {cost.linearisations:,} linearisations)"
-        )
-    if cost.seconds is not None and cost.images_per_second:
-        text += f", {cost.seconds:,.1f} s scoring ({cost.images_per_second:.2f} images/s)"
-    if cost.total_seconds is not None:
-        text += f", {cost.total_seconds:,.1f} s in all"
-    console().print(text)
+def _grid(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int], right: set[str]
+) -> Table:
+    grid = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        show_header=any(columns),
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+    )
+    for column, width in zip(columns, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        grid.add_column(column, justify=justify, width=width)
+    for row in cells:
+        grid.add_row(*row)
+    return grid
 
 
-def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print what a run would be and cost."""
-    least = plan["evaluations_per_image_at_least"]
-    share = 1.0 if least is None else least / plan["evaluations_per_image"]
-    rows = [
-        ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
-        for name, value in plan.items()
-        if not name.endswith("_at_least")
-    ]
-    table(["plan", ""], rows)
+def _print_blocks(terminal: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    for number, row in enumerate(rows):
+        if number:
+            terminal.print()
+        for position, (column, cell) in enumerate(zip(columns, row, strict=True)):
+            if cell:
+                line = f"{column}: {cell}" if column else cell
+                indented = Padding(line, (0, 0, 0, 2 if position else 0), expand=False)
+                terminal.print(indented, style=None if position else "bold")
 
 
-def _plan_cell(name: str, value: Any, share: float) -> str:
-    """Return a value of a plan; a cost, whose least is `share` of it, as a range."""
-    if isinstance(value, Mapping):
-        return assignments(value)
-    if value is None or name not in ("evaluations_per_image", "evaluations", "tflop", "seconds"):
-        return shown(value)
-    written = _duration if name == "seconds" else "{:,.0f}".format
-    least, most = written(value * share), written(value)
-    return most if share == 1 else f"{least} to {most}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:,.1f} {name}"
-    return f"{seconds:,.0f} seconds"
+def cell_text(value: Any) -> str:
+    """Return a value as a table shows it."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

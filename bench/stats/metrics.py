@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.decisions import FAILED, Decided, as_decisions
+from bench.store.decisions import FAILED, Decided, Decisions, as_decisions
 from bench.store.documents import Cost, Counted, Manifest, Metrics, Summary
+
+INCOMPLETE = "incomplete"  # the status of a run some of whose images are not decided
 
 
 def predictions(decided: Decided) -> NDArray[np.int64]:
@@ -24,10 +26,28 @@ def labels(decided: Decided) -> NDArray[np.int64]:
 
 def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of `correct` out of `n` (Wilson 1927)."""
-    from scipy.stats import binomtest
+    low, high = wilson(np.array([correct]), np.array([n]))
+    return float(low[0]), float(high[0])
 
-    interval = binomtest(correct, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+
+def wilson(
+    correct: NDArray[np.int64], n: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lower and upper ends of the 95 % Wilson score intervals, float64 [C] each.
+
+    As `scipy.stats.binomtest` has it, which takes 0.5 ms for each class of each run.
+
+    Args:
+        correct: int64 [C].
+        n: int64 [C], above 0.
+    """
+    share = correct / n
+    z = 1.959963984540054  # the normal distribution's 97.5 % point
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low = np.where(correct == 0, 0.0, centre - reach)
+    high = np.where(correct == n, 1.0, centre + reach)
+    return low, high
 
 
 def metrics(decided: Decided, n_classes: int) -> Metrics:
@@ -73,6 +93,7 @@ def per_class(decided: Decided, classes: Sequence[str]) -> list[dict[str, Any]]:
         decided.predictions[decided.predictions != FAILED], minlength=len(classes)
     )
     hits = np.bincount(decided.labels[decided.correct], minlength=len(classes))
+    ends = np.stack(wilson(hits, np.maximum(support, 1)), axis=1).tolist()
     return [
         {
             "class": name,
@@ -80,9 +101,7 @@ def per_class(decided: Decided, classes: Sequence[str]) -> list[dict[str, Any]]:
             "predicted": int(predicted[c]),
             "precision": float(precision[c]),
             "recall": float(recall[c]) if support[c] else None,
-            "recall_ci95": list(accuracy_interval(int(hits[c]), int(support[c])))
-            if support[c]
-            else None,
+            "recall_ci95": ends[c] if support[c] else None,
             "f1": float(f1[c]),
         }
         for c, name in enumerate(classes)
@@ -114,11 +133,16 @@ def confusion(decided: Decided, n_classes: int) -> NDArray[np.int64]:
 
 
 def worst_confusions(
-    decided: Decided, classes: Sequence[str], most: int = 5
+    matrix: NDArray[np.int64], classes: Sequence[str], most: int = 5
 ) -> list[tuple[str, str, int]]:
-    """Return (true, predicted, count) of the most frequent mistakes, worst first."""
-    matrix = confusion(decided, len(classes))
-    np.fill_diagonal(matrix, 0)
+    """Return (true, predicted, count) of the most frequent mistakes, worst first.
+
+    Args:
+        matrix: int64 [true, predicted], from `confusion`.
+        classes: the class names in label order.
+        most: at most so many.
+    """
+    matrix = matrix * ~np.eye(len(matrix), dtype=bool)
     worst = np.argsort(-matrix, axis=None, kind="stable")[:most]
     pairs = zip(*np.unravel_index(worst, matrix.shape), strict=True)
     return [(classes[t], classes[p], int(matrix[t, p])) for t, p in pairs if matrix[t, p]]
@@ -171,3 +195,17 @@ def summarize(
         failed_samples=failed,
         **replayed,
     )
+
+
+def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decisions) -> Summary:
+    """Return a run's stored summary, or one of what is decided where images are outstanding.
+
+    Args:
+        manifest: the run's manifest.
+        stored: its summary, of all the images asked for, of fewer, or None.
+        decided: its decisions, at least one, read with `top`.
+    """
+    if stored is not None and stored.dataset.n_samples == len(manifest.samples):
+        return stored
+    partial = summarize(manifest, decided, None, None)
+    return partial.model_copy(update={"status": INCOMPLETE})

@@ -28,7 +28,6 @@ from bench.store.journal import JOURNAL, Journal, has_id, read_journal
 from bench.store.records import Record, is_record
 
 MANIFEST, SUMMARY, LOCK = "manifest.json", "summary.json", ".lock"
-ADDING = ".adding-"  # what a folder is called whose content is not checked yet
 
 
 class RunFolder:
@@ -267,7 +266,8 @@ def places(results: Path, name: str) -> Iterator[Path]:
     for folder, below, files in os.walk(results):
         if name in files:
             yield Path(folder)
-        below[:] = [n for n in below if MANIFEST not in files and not n.startswith(ADDING)]
+        if MANIFEST in files:
+            below.clear()
 
 
 def to_json(value: Any) -> str:

@@ -41,14 +41,14 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
         classes: their names.
         changes: `gap`, how far the true class is ahead (0.02); `n`, images scored (all);
             `draws` evaluated; `errors`, whether they are kept; `trained_on`, `replayed_from`,
-            `backbone`, `complete`, `draw_plan`.
+            `backbone`, `complete`, `draw_plan`, `loss`.
     """
     ids = [f"{name}/{path.name}" for name in classes for path in sorted((data / name).iterdir())]
     labels = [classes.index(i.split("/")[0]) for i in ids]
     n = changes.get("n", len(ids))
     step = len(ids) // n
     draws = np.arange(changes.get("draws", N_DRAWS))
-    scoring = {"loss": "l2", "draw_plan": changes.get("draw_plan", "grid")}
+    scoring = {"loss": changes.get("loss", "l2"), "draw_plan": changes.get("draw_plan", "grid")}
     replayed = {k: v for k, v in changes.items() if k == "replayed_from"}
     manifest = a_manifest(
         ids[::step][:n],

@@ -20,14 +20,14 @@ from bench.boards.model_card import model_index
 from bench.boards.readme import BEGIN, END, render
 from bench.boards.reported import REPORTED
 from bench.cli.output import print_json, say
-from bench.render.board import boards, row_of
-from bench.render.console import table
+from bench.render.board import make_boards
 from bench.render.gallery import Images
 from bench.render.page import describe
 from bench.render.page import render as render_page
 from bench.render.pictures import draw_confusion
+from bench.render.run import print_run
 from bench.render.runs import read_run
-from bench.render.tables import print_run
+from bench.render.tables import table
 from bench.store.folder import to_json
 
 NAMES = [
@@ -152,7 +152,7 @@ def test_a_model_card_is_yaml(name: str, tmp_path: Path) -> None:
 def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
     found = read_run(renamed(tmp_path, name))
     html = render_page(
-        boards([row_of(found, "run-1")]),
+        make_boards({"run-1": found}, []),
         [describe(found, "run-1", Images({}), 12)],
         [(name, name)],
     )

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.reporting import N_DRAWS, save_pictures, store_reported, store_run
+from helpers.runs import a_record
 
-from bench.render.board import boards, letters, pareto_front, reported_rows, row_of
-from bench.render.breakdown import by_class, by_confidence, by_timestep
-from bench.render.figures import class_bars
+from bench.boards.leaderboard import reported_rows
+from bench.render.board import letters, make_boards, pareto_front
+from bench.render.curves import by_timestep
+from bench.render.figures import tradeoff
 from bench.render.gallery import choose, thumbnail
 from bench.render.page import write_report
 from bench.render.runs import read_run
-from bench.stats.calibration import calibration_error
-from bench.stats.metrics import accuracy_interval, confusion
+from bench.store.decisions import Decisions, as_decisions
 from bench.store.folder import list_runs
 
 CLASSES = ["ant", "bee", "cat"]
@@ -107,9 +108,9 @@ def test_every_kind_of_result_has_its_mark(page: Page) -> None:
     for text in (
         "zero-shot",
         "trained on pictures/train",
-        "subset, 15 of 30",
+        "subset of 30",
         "replayed",
-        "reported by others",
+        "reported",
         "draws grid:0-200",
     ):
         assert text in page.text
@@ -174,7 +175,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_reported(tmp_path: Path) -> N
     page = Page(out)
     for name in left_out:
         assert name in page.text and name in done.err
-    assert "not complete" in page.text
+    assert "incomplete" in page.text
     misspelt = bench("report", "goood", "good", "--results", results, "--out", out)
     assert misspelt.code == 0 and "goood" in misspelt.err and "goood" in Page(out).text
 
@@ -196,14 +197,15 @@ def test_without_the_data_the_page_says_so(tmp_path: Path) -> None:
     assert "labels differ" in report(tmp_path, data_dirs={"": str(other)}).text
 
 
-def test_the_matrix_of_many_classes_is_a_picture(tmp_path: Path) -> None:
+def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
     many = [f"class {index:03d}" for index in range(160)]
     data = save_pictures(tmp_path / "data", many, 1)
     store_run(tmp_path / "results", "many", data, many, draws=4, gap=0.0)
     page = report(tmp_path)
-    assert not [t for t in page.tags("table") if t.get("class") == "matrix"]
-    assert len(page.tags("image")) == 1 and "The worst confusions" in page.text
-    assert "The 40 worst of 160" in page.text
+    assert "The 40 most confused of 160 classes" in page.text
+    assert "The worst confusions" in page.text
+    heads = [t for t in page.tags("th") if t.get("scope") == "row"]
+    assert len(heads) >= 40 + 160  # every class has its line of recall and precision
 
 
 @pytest.mark.parametrize(
@@ -241,31 +243,33 @@ def test_torch_is_not_imported(stored: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p.html").is_file()
 
 
-def record(index: int, label: int, prediction: int | None, margin: float | None) -> Any:
-    return {
-        "sample_id": str(index),
-        "label": label,
-        "prediction": prediction,
-        "margin": margin,
-    }
+def decisions(rows: Iterable[tuple[int, int, int | None, float | None]]) -> Decisions:
+    """Decided images: id, label, prediction (None: failed) and margin."""
+    return as_decisions(
+        [a_record(str(i), label, said, margin=margin) for i, label, said, margin in rows]
+    )
 
 
 def test_the_gallery_takes_what_tells_most() -> None:
-    wrong = [record(i, 0, 1, 0.1 * i) for i in range(20)]
-    right = [record(100 + i, i % 4, i % 4, 0.01 * i) for i in range(40)]
-    failed = [record(200, 2, None, None)]
-    chosen = choose([*right, *wrong, *failed], 20)
-    ids = [int(r["sample_id"]) for r in chosen]
+    wrong = [(i, 0, 1, 0.1 * i) for i in range(20)]
+    right = [(100 + i, i % 4, i % 4, 0.01 * i) for i in range(40)]
+    failed = [(200, 2, None, None)]
+
+    def chosen(rows: Sequence[Any], most: int) -> list[int]:
+        taken = choose(decisions(rows), most).tolist()
+        return [rows[place][0] for place in taken]
+
+    ids = chosen([*right, *wrong, *failed], 20)
     assert len(ids) == len(set(ids)) == 20
     assert ids[:3] == [200, 19, 18]  # what failed, then the mistakes of which it was surest
     assert ids[14:] == [100, 101, 102, 103, 104, 105]  # the closest calls, every class among them
-    few = choose([*right, *wrong[:2]], 20)
-    assert [r["prediction"] != r["label"] for r in few] == [True] * 2 + [False] * 18
-    assert choose([*right, *wrong], 200) == [*wrong[::-1], *right]
+    few = chosen([*right, *wrong[:2]], 20)
+    assert [i < 100 for i in few] == [True] * 2 + [False] * 18
+    everything = [i for i, *_ in [*wrong[::-1], *right]]
+    assert chosen([*right, *wrong], 200) == everything
     # A class whose images are all clear still shows three.
-    clear = [record(300 + i, 9, 9, 5.0) for i in range(8)]
-    nines = [r for r in choose([*right, *clear], 20) if r["label"] == 9]
-    assert len(nines) == 3
+    clear = [(300 + i, 9, 9, 5.0) for i in range(8)]
+    assert len([i for i in chosen([*right, *clear], 20) if i >= 300]) == 3
 
 
 def test_thumbnails_are_small_and_tiny_images_keep_their_pixels() -> None:
@@ -285,26 +289,13 @@ def test_thumbnails_are_small_and_tiny_images_keep_their_pixels() -> None:
     assert small and np.array_equal(np.asarray(shown), noise[:8, :8, 0])
 
 
-def test_bins_of_confidence_are_those_of_the_calibration_error() -> None:
-    rng = np.random.default_rng(1)
-    confidence = np.append(rng.uniform(0.2, 1, 500), [0.0, 1.0])
-    correct = rng.uniform(size=502) < confidence
-    bins = by_confidence(confidence, correct)
-    gaps = [b.n * abs((b.confidence or 0) - (b.accuracy or 0)) for b in bins]
-    assert sum(b.n for b in bins) == 502 and bins[1].accuracy is None
-    assert sum(gaps) / 502 == pytest.approx(calibration_error(confidence, correct))
-
-
-def test_classes_by_hand(stored: Path) -> None:
+def test_stability_is_shown_where_it_means_something(stored: Path, tmp_path: Path) -> None:
     run = read_run(stored / "results" / "zero")
-    matrix = confusion(run.records, 3)
-    for index, share in enumerate(by_class(matrix, run)):
-        mine = [r for r in run.records if r["label"] == index]
-        right = sum(r["prediction"] == index for r in mine)
-        said = sum(r["prediction"] == index for r in run.records)
-        assert (share.n, share.right, share.recall) == (len(mine), right, right / len(mine))
-        assert share.interval == accuracy_interval(right, len(mine))
-        assert share.precision == right / said
+    assert run.has_stability
+    data = save_pictures(tmp_path / "data", CLASSES, 2)
+    store_run(tmp_path / "results", "classifier", data, CLASSES, loss=None)
+    page = report(tmp_path)
+    assert "Stability" not in page.text and "onfidence" not in page.text
 
 
 def test_errors_by_timestep_by_hand(stored: Path) -> None:
@@ -314,10 +305,11 @@ def test_errors_by_timestep_by_hand(stored: Path) -> None:
     assert curves.timestep == pytest.approx(25 + 50 * np.arange(N_DRAWS), abs=1)
     # The errors that `store_run` made up, made up again.
     gaps = []
+    labels = run.decided.labels.tolist()
     for position in range(30):
         rng = np.random.default_rng(position)
         errors = (0.5 + 0.05 * rng.standard_normal((3, N_DRAWS))).astype(np.float64)
-        label = run.records[position]["label"]
+        label = labels[position]
         errors[label] -= 0.02
         wrong = min((c for c in range(3) if c != label), key=lambda c: errors[c].mean())
         gaps.append(errors[wrong] - errors[label])
@@ -328,41 +320,31 @@ def test_errors_by_timestep_by_hand(stored: Path) -> None:
 
 def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
     results = stored / "results"
-    runs = [read_run(results / name) for name in ("zero", "trained", "subset", "replayed")]
-    rows = [row_of(run, f"run-{i}") for i, run in enumerate(runs)]
-    rows += reported_rows(results / "reported.json")
-    [board] = boards(rows)
-    ranks = {row.source.removeprefix("run "): row.rank for row in board.rows}
-    assert ranks == {
-        "zero": 1,
-        "trained": 1,
-        "subset": None,
-        "replayed": None,
-        "a paper, table 1": None,
-    }
-    accuracies = [row.accuracy for row in board.rows]
+    runs = {name: read_run(results / name) for name in ("zero", "trained", "subset", "replayed")}
+    [board] = make_boards(runs, reported_rows(results / "reported.json"))
+    ranks = {entry.anchor: entry.row["rank"] for entry in board.entries}
+    assert ranks == {"zero": 1, "trained": 1, "subset": None, "replayed": None, "": None}
+    accuracies = [entry.row["accuracy"] for entry in board.entries]
     assert accuracies == sorted(accuracies, reverse=True)
-    assert [row.key for row in board.rows] == list("ABCDE")
-    front = pareto_front(rows)
-    for row in front:
+    assert [entry.key for entry in board.entries] == list("ABCDE")
+    known = [entry for entry in board.entries if entry.cost is not None]
+    for best in pareto_front(board.entries):
         assert not [
-            r
-            for r in rows
-            if r.evaluations is not None
-            and r.evaluations <= (row.evaluations or 0)
-            and r.accuracy > row.accuracy
+            entry
+            for entry in known
+            if (entry.cost or 0) <= (best.cost or 0)
+            and entry.row["accuracy"] > best.row["accuracy"]
         ]
-    assert boards(reported_rows(results / "reported.json")) == []
+    assert make_boards({}, reported_rows(results / "reported.json")) == []
     assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
 
 
-def test_figures_take_the_pages_colours_and_any_name(stored: Path) -> None:
-    run = read_run(stored / "results" / "zero")
-    names = ["$a_{b", "<i>&", "猫"]
-    run = replace(run, manifest=run.manifest.model_copy(update={"classes": names}))
-    svg = class_bars(by_class(confusion(run.records, 3), run), "x")
+def test_figures_take_the_pages_colours(stored: Path) -> None:
+    results = stored / "results"
+    runs = {name: read_run(results / name) for name in ("zero", "trained", "replayed")}
+    [board] = make_boards(runs, reported_rows(results / "reported.json"))
+    svg = tradeoff(board.entries, "x")
+    assert svg is not None
     assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
-    for name in ("$a_{b", "&lt;i&gt;&amp;", "猫"):
-        assert f">{name}</" in svg
     assert "<style" not in svg and "<metadata" not in svg
     assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))

@@ -1,4 +1,4 @@
-"""What the figures show, as numbers: by class, by confidence, by timestep."""
+"""The errors of the true class and of the best wrong one, by timestep."""
 
 from __future__ import annotations
 
@@ -9,92 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.inputs.subsets import limited
+from bench.inputs.data import limited
 from bench.render.runs import RunData
-from bench.stats.calibration import BINS
-from bench.stats.metrics import accuracy_interval
 from bench.store.cells import read_cells, read_timesteps
-from bench.store.records import Record
+from bench.store.decisions import NOBODY
 
 CURVE_BINS = 40  # of timesteps
 CURVE_IMAGES = 300  # a fair subset of them is enough for a mean, and 200,000 files are not read
-
-
-@dataclass(frozen=True)
-class ClassShare:
-    """One class: its images, and how many of them are predicted right.
-
-    `recall` is None where the class has no image, `precision` where it was never predicted.
-    """
-
-    name: str
-    n: int
-    right: int
-    recall: float | None
-    interval: tuple[float, float] | None
-    precision: float | None
-
-
-def by_class(matrix: NDArray[np.int64], run: RunData) -> list[ClassShare]:
-    """Return each class's recall with its 95 % Wilson interval, and its precision.
-
-    Args:
-        matrix: int64 [true, predicted], the confusion counts.
-        run: the run; its failed images count in a class's `n`.
-    """
-    counts = np.bincount(run.true, minlength=len(run.classes))
-    said = matrix.sum(axis=0)
-    shares = []
-    for index, name in enumerate(run.classes):
-        n, right = int(counts[index]), int(matrix[index, index])
-        shares.append(
-            ClassShare(
-                name,
-                n,
-                right,
-                right / n if n else None,
-                accuracy_interval(right, n) if n else None,
-                right / int(said[index]) if said[index] else None,
-            )
-        )
-    return shares
-
-
-@dataclass(frozen=True)
-class Bin:
-    """The images with a confidence from `low` to `high`; means are None where there are none."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float | None
-    accuracy: float | None
-    interval: tuple[float, float] | None
-
-
-def by_confidence(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
-    """Return equally wide bins of confidence, as in `calibration_error`.
-
-    Args:
-        confidence: float64 [n], from 0 to 1.
-        correct: bool [n].
-    """
-    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    bins = []
-    for index in range(BINS):
-        inside = bin_of == index
-        n, right = int(inside.sum()), int(correct[inside].sum())
-        bins.append(
-            Bin(
-                index / BINS,
-                (index + 1) / BINS,
-                n,
-                float(confidence[inside].mean()) if n else None,
-                right / n if n else None,
-                accuracy_interval(right, n) if n else None,
-            )
-        )
-    return bins
 
 
 @dataclass(frozen=True)
@@ -126,8 +47,14 @@ def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
     folder = run.path / "errors"
     if not folder.is_dir():
         return None
-    records = {r["sample_id"]: r for r in run.records if r["error"] is None}
-    chosen = limited(list(records), [r["label"] for r in records.values()], most)
+    decided = run.decided
+    assert decided.runner_up is not None
+    wrong = np.where(decided.correct, decided.runner_up, decided.predictions)
+    usable = np.flatnonzero(~decided.failed & (wrong != NOBODY))
+    ids = decided.sample_ids.take(usable).to_pylist()
+    labels = decided.labels[usable].tolist()
+    pair_of = dict(zip(ids, zip(labels, wrong[usable].tolist(), strict=True), strict=True))
+    chosen = limited(ids, labels, most)
     classes = np.array([index for _, index in run.manifest.prompts], dtype=np.int64)
     pairs, steps = [], []
     for sample_id in chosen:
@@ -136,21 +63,9 @@ def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
             errors = read_cells(folder, sample_id, (len(classes), len(timesteps)))
         except FileNotFoundError:
             continue
-        pair = _true_and_wrong(records[sample_id], errors, classes)
-        if pair is not None:
-            pairs.append(pair)
-            steps.append(timesteps)
+        pairs.append(np.stack([_best_prompt(errors[classes == c]) for c in pair_of[sample_id]]))
+        steps.append(timesteps)
     return _curves(pairs, steps) if pairs else None
-
-
-def _true_and_wrong(
-    record: Record, errors: NDArray[np.float32], classes: NDArray[np.int64]
-) -> NDArray[np.float32] | None:
-    """Return float32 [2, N]: the errors of the true class and of the best wrong one."""
-    wrong = next((entry[0] for entry in record["top"] if entry[0] != record["label"]), None)
-    if wrong is None:
-        return None
-    return np.stack([_best_prompt(errors[classes == c]) for c in (record["label"], wrong)])
 
 
 def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:

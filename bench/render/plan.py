@@ -1,0 +1,45 @@
+"""The plan of a run: what it would be and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.boards.formats import assignments
+from bench.render.tables import cell_text, table
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what a run would be and cost."""
+    least = plan["evaluations_per_image_at_least"]
+    share = 1.0 if least is None else least / plan["evaluations_per_image"]
+    rows = [
+        ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
+        for name, value in plan.items()
+        if not name.endswith("_at_least")
+    ]
+    table(["", ""], rows)
+
+
+def _plan_cell(name: str, value: Any, share: float) -> str:
+    """Return a value of a plan; a cost, whose least is `share` of it, as a range."""
+    if isinstance(value, Mapping):
+        return assignments(value)
+    if value is None or name not in ("evaluations_per_image", "evaluations", "tflop", "seconds"):
+        return cell_text(value)
+    written = _duration if name == "seconds" else _amount
+    least, most = written(value * share), written(value)
+    return most if least == most else f"{least} to {most}"
+
+
+def _amount(value: float) -> str:
+    """Return a number without decimals; a small one with its first digit that is not 0."""
+    return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:.1g}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.1f} {name}"
+    whole = max(1, round(seconds))
+    return f"{whole} second{'s' * (whole > 1)}"

@@ -1,0 +1,159 @@
+"""One run on a terminal: what it is, its metrics, its statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.boards.formats import assignments, drawn, provenance
+from bench.render.console import console
+from bench.render.tables import table
+from bench.stats.metrics import confusion, summary_so_far, worst_confusions
+from bench.store.decisions import read_decisions
+from bench.store.documents import Cost, Manifest, Metrics, Summary
+from bench.store.folder import read_manifest, read_records, read_summary
+
+
+def print_run(
+    path: str | Path,
+    manifest: Manifest | None = None,
+    summary: Summary | None = None,
+    resumed: bool = False,
+) -> None:
+    """Print a run: what it is, its metrics with interval, worst confusions, cost and place.
+
+    Of a run that is not complete, the metrics are those of what is decided, and marked so.
+
+    Args:
+        path: its folder.
+        manifest: with the images to show, where they are not all of the stored run's.
+        summary: of these images.
+        resumed: whether nothing was left to score.
+    """
+    path = Path(path)
+    terminal = console()
+    whole = read_manifest(path)
+    if manifest is None or summary is None:
+        manifest, summary = whole, read_summary(path)
+    decided = read_decisions(path, manifest, top=True)
+    if resumed:
+        terminal.print("This run is complete; --fresh would start it over.", style="dim")
+    terminal.print(manifest.run_id, style="bold")
+    terminal.print(_description(manifest, len(decided)))
+    if len(manifest.samples) < len(whole.samples):
+        terminal.print(
+            f"These are the {len(manifest.samples):,} images asked for; the stored run is about"
+            f" {len(whole.samples):,}.",
+            style="dim",
+        )
+    if summary is None or summary.dataset.n_samples != len(manifest.samples):
+        terminal.print(
+            f"Partial: {len(decided):,} of {len(manifest.samples):,} images are decided; the same"
+            " `bench run` resumes it.",
+            style="yellow",
+        )
+    if not len(decided):
+        return
+    summary = summary_so_far(manifest, summary, decided)
+    table(["metric", "value"], _metric_lines(summary.metrics, len(manifest.classes)))
+    terminal.print()
+    confusions = worst_confusions(confusion(decided, len(manifest.classes)), manifest.classes)
+    if confusions:
+        table(["true", "predicted", "images"], confusions, title="Worst confusions")
+    _print_cost(summary.cost)
+    if summary.failed_samples:
+        sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()
+        terminal.print(
+            f"{summary.failed_samples} images failed and count as wrong, such as"
+            f" {sample_id}: {read_records(path)[sample_id]['error']}",
+            style="yellow",
+        )
+    terminal.print(f"Results: {path}", soft_wrap=True)
+    for picture in sorted(path.glob("*.png")):
+        terminal.print(f"Picture: {picture}", soft_wrap=True)
+
+
+def _metric_lines(metrics: Metrics, n_classes: int) -> list[list[str]]:
+    low, high = metrics.accuracy_ci95
+    ends = f"95 % interval {low:.4f} – {high:.4f}; guessing: {1 / n_classes:.4f}"
+    return [
+        ["accuracy", f"{metrics.accuracy:.4f}  ({ends})"],
+        *(
+            [name.replace("_", " "), f"{value:.4f}"]
+            for name, value in metrics
+            if isinstance(value, float) and name not in ("accuracy", "chance")
+        ),
+    ]
+
+
+def _description(manifest: Manifest, decided: int) -> str:
+    dataset, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
+    source = manifest.replayed_from
+    return (
+        f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} images,"
+        f" {len(manifest.classes)} classes · {backbone.name}"
+        f" ({provenance(backbone.trained_on)}, {backbone.dtype})"
+        f" · {strategy.name} {assignments(strategy.params)}"
+        + "".join(f" · {note}" for note in drawn(manifest.identity.scoring.draw_plan))
+        + (f" · replayed from {source}" if source else "")
+    )
+
+
+def print_statistics(found: Mapping[str, Any], on_draws: bool = True) -> None:
+    """Print what `bench.stats.intervals.statistics` returned, but for the metrics.
+
+    Args:
+        found: the statistics.
+        on_draws: whether decisions rest on noise draws; if not, stability has no meaning.
+    """
+    rows = [
+        [
+            row["class"],
+            row["n"],
+            row["predicted"],
+            f"{row['precision']:.3f}",
+            None if row["recall"] is None else f"{row['recall']:.3f}",
+            "–".join(f"{end:.3f}" for end in row["recall_ci95"] or ()) or None,
+            f"{row['f1']:.3f}",
+        ]
+        for row in found["per_class"]
+    ]
+    head = ["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"]
+    optional = ["predicted", "95 % interval", "F1"]
+    table(head, rows, "Classes", optional=optional)
+    if not on_draws:
+        return
+    if calibration := found["calibration"]:
+        rows = [
+            [f"{b['low']:.1f}–{b['high']:.1f}", b["n"], b["confidence"], b["accuracy"]]
+            for b in calibration["bins"]
+            if b["n"]
+        ]
+        title = (
+            "Stability: how likely other noise draws would give the same decision (not the"
+            " probability that it is right)"
+        )
+        table(["stability", "n", "mean", "accuracy"], rows, title=title)
+    if stability := found["stability"]:
+        console().print(
+            f"Another seed: {stability['expected_flips']:.1f} of {stability['n']:,} decisions"
+            f" would be expected to flip ({stability['doubtful']:,} have a chance above 5 %);"
+            f" the accuracy's standard error over seeds is {stability['accuracy_stderr']:.4f}.",
+        )
+
+
+def _print_cost(cost: Cost) -> None:
+    text = f"Cost: {cost.evaluations_per_image:,.1f} evaluations per image"
+    if cost.linearisations:
+        text = (
+            f"Cost: {cost.equivalents_per_image:,.1f} evaluation equivalents per image"
+            f" ({cost.evaluations:,} evaluations, {cost.linearisations:,} linearisations)"
+        )
+    if cost.seconds is not None and cost.images_per_second:
+        text += f", {cost.seconds:,.1f} s scoring ({cost.images_per_second:.2f} images/s)"
+    if cost.total_seconds is not None:
+        text += f", {cost.total_seconds:,.1f} s in all"
+    console().print(text)

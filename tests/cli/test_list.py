@@ -1,0 +1,78 @@
+"""What is registered, and which runs are stored: `bench list`, `bench runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+from helpers.runs import store
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["strategies", "race"], ["delta", "0.02", "lower is safer and costs more"]),
+        (["backbones", "tiny-digits"], ["resolution", "image side in pixels", "digits/train"]),
+        (["datasets", "ucmerced"], ["baseball diamond", "test=420", "tiny-landuse"]),
+    ],
+)
+def test_one_spec_with_its_parameters(arguments: list[str], texts: list[str]) -> None:
+    shown = bench("list", *arguments)
+    assert shown.code == 0
+    for text in texts:
+        assert text in shown.out
+    described = bench("list", *arguments, "--json").json
+    assert described["name"] == arguments[1]
+    assert set(described["help"]) == set(described["parameters"])
+
+
+def test_an_unknown_name_is_refused() -> None:
+    done = bench("list", "strategies", "rase")
+    assert done.code == 2 and "Did you mean 'race'" in done.err
+    done = bench("list", "strategie")
+    assert done.code == 2 and "strategie" in done.err
+
+
+def test_stored_runs_of_every_state(tmp_path: Path) -> None:
+    complete = store(tmp_path, [0, 1, 2, 0], [0, 1, 1, 0])
+    other = store(tmp_path, [0, 1], [0, 1], seed=7)
+    failed = store(tmp_path, [0, 1], [0, None], backbone="c")
+    manifest_of = store(tmp_path / "deeper", [0, 1, 2], [0, 1, 2], complete=False, strategy="race")
+    lines = (manifest_of / "samples.jsonl").read_text().splitlines(keepends=True)
+    (manifest_of / "samples.jsonl").write_text("".join(lines[:2]))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{")
+    rows = {row["run_id"]: row for row in bench("runs", "--results", tmp_path, "--json").json}
+    assert {row["status"] for row in rows.values()} == {
+        "complete",
+        "failed_samples",
+        "incomplete",
+        "unreadable",
+    }
+    assert rows[complete.name]["differs"]["seed"] == 0
+    assert rows[other.name]["differs"]["seed"] == 7
+    assert rows[failed.name]["differs"] == {} and rows[failed.name]["failed"] == 1
+    partial = rows[manifest_of.name]
+    assert (partial["done"], partial["total"], partial["accuracy"]) == (2, 3, 1.0)
+    assert "manifest.json" in rows["broken"]["error"]
+    for arguments in (["list", "runs"], ["runs"], ["runs", "--wide"]):
+        shown = bench(*arguments, "--results", tmp_path)
+        assert shown.code == 0
+        for text in (*rows, "2 of 3", "seed=7", "1 failed", "unreadable"):
+            assert text in shown.out
+    assert "no run in" in bench("runs", "--results", tmp_path / "nowhere").out
+
+
+def test_an_interrupted_run_shows_the_metrics_of_what_was_decided(tmp_path: Path) -> None:
+    run = store(tmp_path, [0, 1, 2, 0], [0, 1, 1, 0], complete=False)
+    lines = (run / "samples.jsonl").read_text().splitlines(keepends=True)
+    (run / "samples.jsonl").write_text("".join(lines[:3]))
+    shown = bench("show", run)
+    assert shown.code == 0
+    assert "Partial: 3 of 4 images" in shown.out and "0.6667" in shown.out
+    summary = bench("show", run, "--json").json
+    assert summary["status"] == "incomplete" and summary["dataset"]["n_samples"] == 3
+    assert summary["metrics"]["accuracy"] == pytest.approx(2 / 3)
+    (run / "samples.jsonl").write_text("")
+    assert "Partial: 0 of 4" in bench("show", run).out

@@ -1,0 +1,35 @@
+"""Tables on terminals of any width: fewer columns, then blocks; no word is ever broken."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.render.tables import table
+
+HEAD = ["name", "count", "share", "what it is"]
+ROWS = [["a-name-without-a-space", 1200, 0.5, "some words that may wrap"], ["b", 3, None, "x"]]
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 200])
+def test_no_line_is_too_long_and_no_word_is_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    table(HEAD, ROWS, title="A title of several words", optional=["share"])
+    out = capsys.readouterr().out
+    assert all(len(line.rstrip()) <= width for line in out.splitlines())
+    for word in ["A", "title", "several", "words", "1,200", "some", "that", "may", "wrap"]:
+        assert word in out.split()
+    assert (width < 22) or "a-name-without-a-space" in out
+
+
+def test_a_narrow_terminal_does_without_optional_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    table(HEAD, ROWS, optional=["share", "count"])
+    out = capsys.readouterr().out
+    assert "share" not in out and "0.5" not in out and "1,200" in out
+    monkeypatch.setenv("COLUMNS", "25")
+    table(HEAD, ROWS, optional=["share", "count"])
+    assert "share: 0.5000" in capsys.readouterr().out  # as blocks, all of it
