@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
-from bench.inputs.data import load_rows
+from bench.inputs.data import load_classes, load_rows
 from bench.inputs.prompts import from_template
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
@@ -43,7 +43,7 @@ def prompts(name: str, template: str | None = None) -> list[str]:
         template: a text with `{class}` instead of the dataset's.
     """
     config, spec = resolve_dataset(RunConfig(dataset=name), load_plugins())
-    classes = spec.classes or tuple(load_rows(spec, None, config.data_dir).features["label"].names)
+    classes = load_classes(spec, config.data_dir).names
     return list(from_template(template or spec.template, classes, spec.phrases).texts)
 
 

@@ -58,3 +58,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'x' or 'y'?"` for the names closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+
+
+def quoted(value: object, most: int = 80) -> str:
+    """Return `repr(value)` for a message, cut to `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 2]}…{text[-1]}"

@@ -25,8 +25,8 @@ import numpy as np
 
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
-from bench.inputs.data import limited
 from bench.inputs.prompts import Prompts
+from bench.inputs.subsets import limited
 from bench.recordings.screening import distances
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig

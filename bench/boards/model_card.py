@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.boards.formats import assignments
+from bench.boards.formats import assignments, provenance
 from bench.boards.text import visible, yaml_value
 from bench.errors import UserError
 from bench.store.folder import read_manifest, read_summary
@@ -49,19 +49,22 @@ def model_index(run: Path) -> str:
     }
     how: dict[str, Any] = {
         "strategy": method,
+        "trained_on": provenance(backbone.trained_on),
         "evaluations_per_image": round(summary.cost.evaluations_per_image, 2),
+        "evaluation_equivalents_per_image": round(summary.cost.equivalents_per_image, 2),
         "run_id": manifest.run_id,
     }
     if summary.replayed_from:
         how["replayed_from"] = summary.replayed_from
     zero_shot = backbone.trained_on is None
+    model = "Classifier" if manifest.classifier else "Diffusion classifier"
     values = summary.metrics.plain()
     results = [
         EvalResult(
             task_type="zero-shot-image-classification" if zero_shot else "image-classification",
             **yaml_value(
                 {
-                    "task_name": f"Diffusion classifier ({method})",
+                    "task_name": f"{model} ({method})",
                     "dataset_type": data.name,
                     "dataset_name": f"{data.name}/{data.split}",
                     "dataset_split": data.split,

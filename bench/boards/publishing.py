@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.boards.published import publish_run
+from bench.boards.adding import publish_run
 from bench.errors import UserError
 
 
@@ -72,16 +73,17 @@ def publish(
     from bench.api import run
     from bench.recordings.replay import replay
 
+    add = partial(publish_run, published=published, subset=limit is not None, replace=True)
     settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
     names = board.dataset, board.backbone
     full = run(*names, board.record, {"draws": board.draws}, save_errors=True, **settings)
     recorded = Path(full["results_dir"])
-    yield publish_run(recorded, published)
+    yield add(recorded)
     for choice in board.live:
         done = run(*names, choice.strategy, choice.params, **settings)
-        yield publish_run(Path(done["results_dir"]), published)
+        yield add(Path(done["results_dir"]))
     for choice in board.replay:
         if choice.strategy is None:
             raise UserError(f"A replay on {board.dataset} needs a strategy.")
         done = replay(recorded, choice.strategy, choice.params, work, limit)
-        yield publish_run(Path(done["results_dir"]), published)
+        yield add(Path(done["results_dir"]))

@@ -9,11 +9,14 @@ import click
 
 from bench.cli.options import config_from_options, config_options
 from bench.cli.output import print_json, say
+from bench.running.settings import DATA_SETTINGS
 
 
 @click.command()
 @click.argument("dataset")
-@config_options(["template", "prompts", "data_dir", "backbone", "weights", "revision"])
+@config_options(
+    ["template", "prompts", "data_dir", *DATA_SETTINGS, "backbone", "weights", "revision"]
+)
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:

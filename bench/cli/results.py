@@ -42,18 +42,25 @@ def _there(published: str) -> Path:
 @click.argument("source")
 @_INTO
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-def add(source: str, published: str, results: str) -> None:
+@click.option("--subset", is_flag=True, help="Accept a part of the split; it is marked.")
+@click.option("--private", is_flag=True, help="Accept data that others cannot get; it is marked.")
+@click.option("--replace", is_flag=True, help="Replace a run of this id that is there already.")
+def add(
+    source: str, published: str, results: str, subset: bool, private: bool, replace: bool
+) -> None:
     """Add SOURCE: a complete run (id or folder), or a JSON file of reported results.
 
-    It is checked first. Of a run, manifest, summary and a line a sample are copied; never an image.
+    It is checked first: a run is on the whole split of a registered dataset; a replay is marked as
+    one. Of a run, manifest, summary and one line per image are copied; never an image.
     """
-    from bench.boards.published import add_reported, publish_run
+    from bench.boards.adding import add_reported, publish_run
 
     if Path(source).is_file():
         new = add_reported(Path(source), Path(published))
         say(f"Added {len(new)} reported result{'s' * (len(new) != 1)} to {published}.")
     else:
-        say(f"Added {publish_run(find_run(source, results), Path(published))}")
+        run = find_run(source, results)
+        say(f"Added {publish_run(run, Path(published), subset, private, replace)}")
     say("Now: bench results validate && bench results render")
 
 

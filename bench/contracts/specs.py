@@ -179,6 +179,7 @@ class DatasetSpec(Spec):
         split: the split that is evaluated unless the user names another.
         backbone: the default backbone's name.
         homepage: where the data comes from.
+        takes_data_dir: whether it can use a local copy that the user names with `--data-dir`.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -190,6 +191,7 @@ class DatasetSpec(Spec):
     split: str | None = None
     backbone: str | None = None
     homepage: str = ""
+    takes_data_dir: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.classes, list):

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+MOST_PIXELS = 2**27  # of a resized image before its middle is cut out; 400 MB
 # `half` is what Stable Diffusion's VAE was trained on. `cifar10` repeats the published UC Merced
 # notebook, which normalised with CIFAR-10's statistics and so left the VAE's range.
 NORMALIZATIONS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
@@ -20,11 +21,16 @@ NORMALIZATIONS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
 def resize_and_crop(image: Image.Image, resolution: int) -> Image.Image:
     """Return RGB [resolution, resolution]: shorter side by PIL's bicubic on uint8, centre crop.
 
-    Rounds as torchvision's Resize and CenterCrop do, which the reference implementation uses.
+    Rounds as torchvision's Resize and CenterCrop do, which the reference implementation uses. Of
+    an image so long that its resized whole would be large, only the middle is resized.
     """
     image = image.convert("RGB")
     short = min(image.size)
     width, height = (resolution * side // short for side in image.size)
+    if width * height > MOST_PIXELS:
+        left, top = ((side - short) / 2 for side in image.size)
+        box = (left, top, left + short, top + short)
+        return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - resolution) / 2), round((height - resolution) / 2)

@@ -1,12 +1,13 @@
-"""Datasets as the toolkit uses them: labelled images with stable ids, and fair subsets of them."""
+"""Datasets as the toolkit uses them: labelled images with stable ids, checked before scoring."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,31 @@ from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.targets import make
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError, quoted
+from bench.inputs.class_names import ClassNames, listed, name_classes
+from bench.inputs.encoded import digest, settle
+from bench.inputs.labels import check_ids, is_utf8, read_labels, unique_ids
 
 if TYPE_CHECKING:
     import datasets
 
 FOLDER = "folder"  # the registered name that a path stands for, among datasets and backbones
+COLUMNS = ("image", "label")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How a dataset is read, where the user says.
+
+    Attributes:
+        parameters: of the dataset, as its spec declares them.
+        class_names: a file that says the classes in words.
+        skip_unlabelled: leave images without a label out instead of refusing them.
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    class_names: str | None = None
+    skip_unlabelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,20 +50,48 @@ class Split:
         name: the dataset's name.
         version: its spec's version.
         split: the split's name.
-        classes: readable class names in label order.
+        named: the classes in label order.
         sample_ids: [n], unique, in the dataset's order.
         labels: [n], class indices.
-        fingerprint: hash of ids, labels and image bytes; independent of the order.
+        rows: [n], with the columns image (not decoded), label and sample_id.
     """
 
     name: str
     version: int
     split: str
-    classes: tuple[str, ...]
+    named: ClassNames
     sample_ids: tuple[str, ...]
     labels: tuple[int, ...]
-    fingerprint: str
     rows: datasets.Dataset
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in words, in label order."""
+        return self.named.names
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of ids, labels and image bytes; independent of the order."""
+        return self._surveyed[0]
+
+    @property
+    def decoding(self) -> int | None:
+        """How images are decoded that are not ordinary; None: all of these are."""
+        from bench.inputs.pixels import VERSION
+
+        return None if self._surveyed[1] else VERSION
+
+    @cached_property
+    def _surveyed(self) -> tuple[str, bool]:
+        """The fingerprint, and whether all images are ordinary; reads each image once."""
+        from bench.inputs.pixels import is_ordinary
+
+        lines, ordinary = [], True
+        for sample_id, label, row in zip(self.sample_ids, self.labels, self.rows, strict=True):
+            image = row["image"]
+            lines.append(f"{sample_id} {label} {digest(image)}")
+            ordinary = ordinary and is_ordinary(image)
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
 
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, one at a time."""
@@ -53,167 +101,242 @@ class Split:
             yield Sample(sample_id, self.labels[row], self.rows[row]["image"])
 
 
-def load_split(spec: DatasetSpec, split: str | None = None, data_dir: str | None = None) -> Split:
-    """Load one split and check it.
+def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
+    """Refuse a data folder that is not there, or that the dataset would not look at.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    if data_dir is None:
+        return
+    if not is_utf8(data_dir) or "\0" in data_dir or not Path(data_dir).exists():
+        raise UserError(f"The data folder {quoted(data_dir)} does not exist.")
+    if not spec.takes_data_dir:
+        raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")
+
+
+def load_split(
+    spec: DatasetSpec,
+    split: str | None = None,
+    data_dir: str | None = None,
+    options: DataOptions = DataOptions(),
+) -> Split:
+    """Load one split and check it: columns, labels, classes, ids, and where its files lie.
 
     Args:
         spec: the dataset.
         split: its name; None: the one that is evaluated.
         data_dir: a local copy, where the dataset can use one.
+        options: how it is read.
 
     Raises:
-        UserError: unknown split, missing data, or columns that do not fit.
+        UserError: unknown split, missing data, or anything in it that does not fit.
     """
-    rows = load_rows(spec, split, data_dir)
-    classes = tuple(spec.classes or rows.features["label"].names)
-    sample_ids = tuple(rows["sample_id"])
-    labels = tuple(rows["label"])
+    rows, classes = _load(spec, split, data_dir, options)
     return Split(
         name=slug(data_dir) if spec.name == FOLDER and data_dir else spec.name,
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
-        classes=classes,
-        sample_ids=sample_ids,
-        labels=labels,
-        fingerprint=_fingerprint(rows, sample_ids, labels),
+        named=classes,
+        sample_ids=tuple(rows["sample_id"]),
+        labels=tuple(rows["label"]),
         rows=rows,
     )
 
 
 def load_rows(
-    spec: DatasetSpec, split: str | None = None, data_dir: str | None = None
+    spec: DatasetSpec,
+    split: str | None = None,
+    data_dir: str | None = None,
+    options: DataOptions = DataOptions(),
 ) -> datasets.Dataset:
-    """Return the split as `datasets.Dataset` with image (not decoded), label and sample_id."""
+    """Return the split as `datasets.Dataset` with image (not decoded), label and sample_id.
+
+    Raises:
+        UserError: as `load_split`.
+    """
+    return _load(spec, split, data_dir, options)[0]
+
+
+def load_classes(
+    spec: DatasetSpec,
+    data_dir: str | None = None,
+    options: DataOptions = DataOptions(),
+) -> ClassNames:
+    """Return a dataset's classes; its data is read only where the spec does not say them.
+
+    Raises:
+        UserError: as `load_split`.
+    """
+    if spec.classes is None:
+        return _load(spec, None, data_dir, options)[1]
+    return name_classes(spec.classes, _called(spec, data_dir), True, _path(options.class_names))
+
+
+def _load(
+    spec: DatasetSpec, split: str | None, data_dir: str | None, options: DataOptions
+) -> tuple[datasets.Dataset, ClassNames]:
+    """Return the rows and the classes, all checked."""
+    where = _called(spec, data_dir)
+    rows = _ask_plugin(spec, split, data_dir, options)
+    _check_columns(rows, where, split or spec.split)
+    declared = spec.classes
+    file = _path(options.class_names)
+    if declared is None and file is not None and _holds_numbers(rows.features["label"]):
+        declared = tuple(map(str, range(listed(file) or 0))) or None
+    labels = read_labels(list(rows["label"]), rows.features["label"], declared, where)
+    rows, indices = _labelled(rows, labels.indices, where, options.skip_unlabelled)
+    classes = name_classes(labels.classes, where, spec.classes is not None, file)
+    return _settled(rows, indices, classes, where, Path(data_dir) if data_dir else None), classes
+
+
+def _called(spec: DatasetSpec, data_dir: str | None) -> str:
+    """Return what messages call the dataset."""
+    return f"The data in {data_dir}" if spec.name == FOLDER else f"Dataset {spec.name!r}"
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def _ask_plugin(
+    spec: DatasetSpec, split: str | None, data_dir: str | None, options: DataOptions
+) -> Any:
     import datasets
 
     split = split or spec.split
     if spec.splits and split not in spec.splits:
         raise UserError(
-            f"Dataset {spec.name!r} has no split {split!r}; it has: {', '.join(spec.splits)}."
+            f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
         )
-    if data_dir is not None and not Path(data_dir).exists():
-        raise UserError(f"The data folder {data_dir} does not exist.")
+    check_data_dir(spec, data_dir)
     datasets.disable_progress_bars()  # they would stand between the run's own lines
     datasets.logging.set_verbosity_error()
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # its retries; we say what is wrong
-    dataset = make(spec, **spec.resolve_parameters({}))
+    # Its retries; we say what is wrong.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    # Absolute, so that the files it names are found from anywhere.
+    folder = str(Path(data_dir).absolute()) if data_dir else None
+    dataset = make(spec, **spec.resolve_parameters(options.parameters))
     with guard(spec.label, "load()"):
-        rows = dataset.load(split=split, data_dir=data_dir)
-    _check(rows, spec)
-    if not isinstance(rows.features["image"], datasets.Image):
-        raise UserError(
-            f"Dataset {spec.name!r}: its column 'image' holds {rows.features['image']}, not"
-            " images; cast it with datasets.Image()."
-        )
-    if isinstance(rows.features["label"], datasets.Value):
-        rows = _encode_labels(rows, spec)
-    rows = rows.cast_column("image", datasets.Image(decode=False))
-    if "sample_id" not in rows.column_names:
-        rows = rows.add_column(
-            "sample_id", unique_ids(_hash_bytes(image_bytes(r["image"]))[:16] for r in rows)
-        )
-    duplicates = [name for name, count in Counter(rows["sample_id"]).items() if count > 1]
-    if duplicates:
-        raise UserError(
-            f"Dataset {spec.name!r}: sample_id {duplicates[0]!r} stands for several images;"
-            " ids must be unique."
-        )
-    return rows
+        return dataset.load(split=split, data_dir=folder)
 
 
-def limited(sample_ids: Sequence[str], labels: Sequence[int], limit: int | None) -> list[str]:
-    """Choose `limit` samples: stratified over the classes, nested, independent of the order.
-
-    Samples are ranked within their class by a hash of their id and dealt out class by class in
-    rounds, the classes of each round again by a hash, so that no class is always short.
-    """
-    if limit is None or limit >= len(sample_ids):
-        return list(sample_ids)
-    by_class: dict[int, list[str]] = {}
-    for sample_id, label in zip(sample_ids, labels, strict=True):
-        by_class.setdefault(label, []).append(sample_id)
-    dealt: list[tuple[int, str, str]] = []
-    for label, members in by_class.items():
-        for position, sample_id in enumerate(sorted(members, key=_hash)):
-            dealt.append((position, _hash(f"{position}:{label}"), sample_id))
-    chosen = {sample_id for _, _, sample_id in sorted(dealt)[:limit]}
-    return [sample_id for sample_id in sample_ids if sample_id in chosen]
-
-
-def _check(rows: Any, spec: DatasetSpec) -> None:
+def _check_columns(rows: Any, where: str, split: str | None) -> None:
     import datasets
 
     if not isinstance(rows, datasets.Dataset):
         raise UserError(
-            f"Dataset {spec.name!r}: load() returned {type(rows).__name__}; a datasets.Dataset"
-            " with the columns 'image' and 'label' is wanted."
+            f"{where}: load() returned {type(rows).__name__}; a datasets.Dataset with the columns"
+            " 'image' and 'label' is wanted."
         )
-    for column in ("image", "label"):
+    for column in COLUMNS:
         if column not in rows.column_names:
             raise UserError(
-                f"Dataset {spec.name!r} has no column {column!r}; its columns:"
-                f" {', '.join(rows.column_names)}."
+                f"{where} has no column {column!r}; its columns: {', '.join(rows.column_names)}."
             )
     if len(rows) == 0:
-        raise UserError(f"Dataset {spec.name!r} holds no images in split {spec.split!r}.")
+        raise UserError(f"{where} holds no images in split {split!r}.")
+    if not isinstance(rows.features["image"], datasets.Image):
+        raise UserError(
+            f"{where}: its column 'image' holds {rows.features['image']}, not images; cast it with"
+            " datasets.Image()."
+        )
 
 
-def _encode_labels(rows: datasets.Dataset, spec: DatasetSpec) -> datasets.Dataset:
+def _holds_numbers(feature: Any) -> bool:
     import datasets
 
-    values = set(rows["label"])
-    if spec.classes is None:
-        if any(isinstance(value, str) for value in values):
-            return rows.class_encode_column("label")
+    return isinstance(feature, datasets.Value) and "int" in feature.dtype
+
+
+def _labelled(
+    rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
+) -> tuple[datasets.Dataset, list[int]]:
+    """Return the rows that have a label, with their labels; all of them must, unless `skip`."""
+    chosen = [row for row, index in enumerate(indices) if index is not None]
+    missing = len(indices) - len(chosen)
+    if missing and not skip:
         raise UserError(
-            f"Dataset {spec.name!r}: labels are bare numbers. Say the class names in the spec"
-            " (classes=…), or make 'label' a datasets.ClassLabel."
+            f"{where}: {missing} of {len(indices)} images have no label (none, or -1)."
+            " --skip-unlabelled leaves them out."
         )
-    names = list(spec.classes)
-    strange = [
-        v for v in values if v not in names and not (isinstance(v, int) and 0 <= v < len(names))
-    ]
-    if strange:
-        raise UserError(f"Dataset {spec.name!r}: label {strange[0]!r} is not one of its classes.")
-    return rows.cast_column("label", datasets.ClassLabel(names=names))
+    if missing:
+        if not chosen:
+            raise UserError(f"{where}: none of the {missing} images has a label.")
+        warnings.warn(
+            f"{where}: {missing} of {len(indices)} images have no label and are left out.",
+            BenchWarning,
+            stacklevel=2,
+        )
+        rows = rows.select(chosen)
+    return rows, [index for index in indices if index is not None]
 
 
-def unique_ids(ids: Iterable[str]) -> list[str]:
-    """Return the ids; identical ones, as of identical images, get a suffix: x, x-2, x-3."""
-    seen: Counter[str] = Counter()
-    unique = []
-    for sample_id in ids:
-        seen[sample_id] += 1
-        count = seen[sample_id]
-        unique.append(sample_id if count == 1 else f"{sample_id}-{count}")
-    return unique
+def _settled(
+    rows: datasets.Dataset,
+    indices: Sequence[int],
+    classes: ClassNames,
+    where: str,
+    data_dir: Path | None,
+) -> datasets.Dataset:
+    """Return the rows with checked ids, class indices as labels, and files inside the folder."""
+    import datasets
+    import pyarrow as pa
+
+    ids: Sequence[object]
+    if "sample_id" in rows.column_names:
+        ids = list(rows["sample_id"])
+    else:
+        stored = rows.cast_column("image", datasets.Image(decode=False))
+        ids = unique_ids(digest(row["image"])[:16] for row in stored)
+    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
+    table, places = _table(rows)
+    columns = {
+        **{name: table.column(name) for name in table.column_names},
+        "image": settle(table.column("image"), root, where),
+        "label": pa.array(_spread(indices, places, len(table)), pa.int64()),
+        "sample_id": pa.array(_spread(check_ids(ids, where), places, len(table)), pa.string()),
+    }
+    features = datasets.Features(
+        {
+            **{name: rows.features[name] for name in table.column_names},
+            "image": datasets.Image(decode=False),
+            "label": datasets.ClassLabel(names=list(classes.names)),
+            "sample_id": datasets.Value("string"),
+        }
+    )
+    settled = datasets.Dataset(
+        pa.table(columns, metadata=features.arrow_schema.metadata),
+        info=datasets.DatasetInfo(features=features),
+        split=rows.split,
+    )
+    return settled if places == range(len(table)) else settled.select(places)
 
 
-def _fingerprint(rows: datasets.Dataset, ids: Sequence[str], labels: Sequence[int]) -> str:
-    lines = [
-        f"{sample_id} {label} {_hash_bytes(image_bytes(row['image']))}"
-        for sample_id, label, row in zip(ids, labels, rows, strict=True)
-    ]
-    return _hash("\n".join(sorted(lines)))
+def _table(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
+    """Return the Arrow table of all rows, and where the selected ones stand in it.
+
+    `flatten_indices` would copy all images, and find the copy again by the time of its source.
+    """
+    table, selected = rows.data.table, rows._indices
+    if selected is None:
+        return table, range(len(table))
+    places: list[int] = selected.column(0).to_pylist()
+    if len(set(places)) < len(places):  # an image that is there twice has two ids
+        return table.take(places), range(len(places))
+    return table, places
 
 
-def image_bytes(image: dict[str, Any]) -> bytes:
-    """Return an image as it is encoded, from memory or from its file."""
-    data = image.get("bytes")
-    return bytes(data) if data is not None else Path(image["path"]).read_bytes()
-
-
-def _hash(text: str) -> str:
-    return _hash_bytes(text.encode())
-
-
-def _hash_bytes(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[Any]:
+    """Return a list with the values at their places, and None elsewhere."""
+    spread: list[Any] = [None] * length
+    for place, value in zip(places, values, strict=True):
+        spread[place] = value
+    return spread
 
 
 def slug(path: str) -> str:
-    """Return a folder's name as it stands in a run id."""
-    name = Path(path).resolve().name.lower()
+    """Return the name of a folder or file as it stands in a run id."""
+    real = Path(path).resolve()
+    name = (real.stem if real.is_file() else real.name).lower()
     return "".join(c if c.isalnum() else "-" for c in name).strip("-") or FOLDER

@@ -15,6 +15,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Strategy
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import add_noise, cell_errors, target
+from bench.inputs.pixels import decode
 from bench.machine.hardware import synchronize
 from bench.perf.timing import Work
 
@@ -107,7 +108,9 @@ def one_at_a_time(
     def work() -> int:
         done = position = 0
         while done < cells:
-            latent = backbone.encode_images([samples[position % len(samples)].open()]).float()
+            latent = backbone.encode_images(
+                [decode(samples[position % len(samples)].image)]
+            ).float()
             latents = latent.expand(len(conditioning), *latent.shape[1:])
             for k in range(len(engine.timesteps)):
                 draw = torch.full((len(conditioning),), k, device=backbone.device)

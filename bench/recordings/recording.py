@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.errors import UserError
-from bench.inputs.data import limited
+from bench.inputs.subsets import limited
 from bench.store.cells import part_path, read_cells, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.first_order import FirstOrder, read_first_order

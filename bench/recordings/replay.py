@@ -18,7 +18,7 @@ from bench.contracts.strategy import Problem, Strategy
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.inputs.data import limited
+from bench.inputs.subsets import limited
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.running.execute import execute

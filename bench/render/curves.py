@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.inputs.data import limited
+from bench.inputs.subsets import limited
 from bench.render.runs import RunData
 from bench.store.cells import read_cells, read_timesteps
 from bench.store.decisions import NOBODY

@@ -15,9 +15,10 @@ from bench.contracts.dataset import Sample
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_rows
+from bench.inputs.pixels import PixelsError, decode
 from bench.render.runs import RunData
-from bench.running.resolve import resolve_dataset
-from bench.running.settings import RunConfig
+from bench.running.resolve import data_options, resolve_dataset
+from bench.running.settings import DATA_SETTINGS, make_config
 from bench.store.decisions import Decisions
 from bench.store.folder import read_records
 
@@ -93,7 +94,7 @@ class Images:
 
     def __init__(self, data_dirs: Mapping[str, str]) -> None:
         self._data_dirs = data_dirs
-        self._loaded: dict[tuple[str, str, str | None], Any] = {}
+        self._loaded: dict[tuple[Any, ...], Any] = {}
 
     def of(self, run: RunData, sample_ids: Iterable[str]) -> dict[str, Sample]:
         """Return the samples that are found, by id.
@@ -106,13 +107,17 @@ class Images:
         return {i: Sample(i, rows[row_of[i]]["label"], rows[row_of[i]]["image"]) for i in found}
 
     def _split(self, run: RunData) -> tuple[Any, dict[str, int]]:
-        config, data = run.manifest.config, run.manifest.dataset
-        folder = self._data_dirs.get(data.name, self._data_dirs.get(""))
-        key = (config.dataset, config.split or data.split, folder)
-        if folder is None:
-            key = (*key[:2], config.data_dir)
+        manifest = run.manifest
+        own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
+        stored = manifest.config.plain()
+        settings = {
+            "dataset": stored["dataset"],
+            "data_dir": own or stored.get("data_dir"),
+            **{name: stored[name] for name in DATA_SETTINGS if stored.get(name)},
+        }
+        key = tuple(settings.items())
         if key not in self._loaded:
-            self._loaded[key] = self._load(key[0], config.split, key[2])
+            self._loaded[key] = self._load(settings)
         loaded = self._loaded[key]
         if isinstance(loaded, UserError):
             raise loaded
@@ -120,11 +125,10 @@ class Images:
         return rows, row_of
 
     @staticmethod
-    def _load(name: str, split: str | None, folder: str | None) -> Any:
+    def _load(settings: dict[str, Any]) -> Any:
         try:
-            config = RunConfig(dataset=name, data_dir=folder)
-            config, spec = resolve_dataset(config, load_plugins())
-            rows = load_rows(spec, split, config.data_dir)
+            config, spec = resolve_dataset(make_config(settings), load_plugins())
+            rows = load_rows(spec, config.split, config.data_dir, data_options(config, spec))
             return rows, {sample_id: row for row, sample_id in enumerate(rows["sample_id"])}
         except UserError as error:
             return error
@@ -172,8 +176,8 @@ def _picture(run: RunData, row: int, name: str, sample: Sample | None, error: st
     uri, small = None, False
     if sample is not None:
         try:
-            uri, small = thumbnail(sample.open())
-        except (OSError, ValueError):  # a corrupt image, which the run counted as failed
+            uri, small = thumbnail(decode(sample.image))
+        except PixelsError:  # the run counted it as failed
             uri = None
     said, second = int(decided.predictions[row]), int(decided.runner_up[row])
     return Picture(

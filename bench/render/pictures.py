@@ -15,8 +15,9 @@ from bench.boards.text import visible
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_split
+from bench.inputs.pixels import decode
 from bench.render.confusion import ALL, MOST, most_confused
-from bench.running.resolve import resolve_dataset
+from bench.running.resolve import data_options, resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
 from bench.store.documents import Manifest, Summary
@@ -140,7 +141,7 @@ def draw_examples(records: Sequence[Record], manifest: Manifest, path: Path) -> 
     """
     config = RunConfig(**manifest.config.plain())
     config, spec = resolve_dataset(config, load_plugins())
-    split = load_split(spec, config.split, config.data_dir)
+    split = load_split(spec, config.split, config.data_dir, data_options(config, spec))
     columns = 4
     rows = -(-len(records) // columns)
     samples = split.samples([record["sample_id"] for record in records])
@@ -150,7 +151,7 @@ def draw_examples(records: Sequence[Record], manifest: Manifest, path: Path) -> 
         for axes in cells:
             axes.set_axis_off()
         for axes, record, sample in zip(cells, records, samples, strict=False):
-            image = sample.open()
+            image = decode(sample.image)
             axes.imshow(image, cmap="gray" if image.mode == "L" else None)
             true, said = record["label"], record["prediction"]
             axes.set_title(

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import load_plugins
-from bench.inputs.data import Split, limited
+from bench.inputs.data import Split
 from bench.inputs.draws import read_noise
 from bench.inputs.prompts import Prompts
+from bench.inputs.subsets import limited
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.resolve import Resolved
@@ -55,6 +56,7 @@ def make_manifest(
             version=split.version,
             split=split.split,
             fingerprint=split.fingerprint,
+            **({} if split.decoding is None else {"decoding": split.decoding}),
         ),
         prompts=ids.digest({"texts": prompts.texts, "classes": prompts.class_of_prompt}),
         backbone=BackboneIdentity(

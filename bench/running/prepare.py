@@ -13,7 +13,8 @@ from bench.contracts.decision import Engine
 from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
 from bench.errors import AbsentError, UserError
-from bench.inputs.data import Split, load_rows, load_split
+from bench.inputs.class_names import ClassNames
+from bench.inputs.data import Split, load_classes, load_split
 from bench.inputs.prompts import Prompts, from_file, from_template
 from bench.inputs.weights import Weights
 from bench.inputs.weights import resolve as resolve_weights
@@ -35,7 +36,7 @@ class Prepared:
 
     Attributes:
         resolved: its names and settings.
-        classes: readable class names in label order.
+        named: the classes in label order, in words and as the data spells them.
         prompts: its prompts.
         weights: where they are; None where the backbone needs none, or they are absent.
         split: the images; None where only classes and prompts were asked for.
@@ -45,7 +46,7 @@ class Prepared:
     """
 
     resolved: Resolved
-    classes: tuple[str, ...]
+    named: ClassNames
     prompts: Prompts
     weights: Weights | None
     split: Split | None
@@ -59,6 +60,11 @@ class Prepared:
     def config(self) -> RunConfig:
         """The settings."""
         return self.resolved.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in words, in label order."""
+        return self.named.names
 
     @property
     def strategy(self) -> CheckedStrategy:
@@ -125,9 +131,9 @@ def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool 
     started = time.perf_counter()
     resolved = resolve(config, dataset)
     config, spec = resolved.config, resolved.dataset
-    split = load_split(spec, config.split, config.data_dir) if images else None
-    classes = split.classes if split else declared_classes(spec, config.data_dir)
-    prompts = make_prompts(resolved, classes)
+    split = load_split(spec, config.split, config.data_dir, resolved.data) if images else None
+    named = split.named if split else load_classes(spec, config.data_dir, resolved.data)
+    prompts = make_prompts(resolved, named.names)
     absent: tuple[str, ...] = ()
     try:
         weights = find_weights(resolved)
@@ -136,12 +142,7 @@ def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool 
     manifest = None
     if split and not absent:
         manifest = make_manifest(resolved, split, prompts, weights)
-    return Prepared(resolved, classes, prompts, weights, split, manifest, absent, started)
-
-
-def declared_classes(spec: DatasetSpec, data_dir: str | None) -> tuple[str, ...]:
-    """Return the classes that the spec declares, or those of the data where it declares none."""
-    return spec.classes or tuple(load_rows(spec, None, data_dir).features["label"].names)
+    return Prepared(resolved, named, prompts, weights, split, manifest, absent, started)
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:

@@ -15,9 +15,9 @@ from bench.discovery.registry import Registry, SpecT
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.inputs.data import FOLDER, slug
+from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
-from bench.running.settings import RunConfig
+from bench.running.settings import DATA_PARAMETERS, RunConfig
 
 UNKNOWN = "unknown"  # what weights of the user's own were trained on
 
@@ -28,6 +28,7 @@ class Resolved:
 
     Attributes:
         config: the settings; `data_dir` and `weights` filled in where a path was the name.
+        data: how the dataset is read.
         backbone_name: how the run calls the backbone: the spec's name, or its folder's.
         trained_on: `dataset/split`, None for zero-shot, `unknown` for weights of the user's own.
         strategy: made from its parameters.
@@ -36,6 +37,7 @@ class Resolved:
 
     config: RunConfig
     dataset: DatasetSpec
+    data: DataOptions
     backbone: BackboneSpec
     backbone_name: str
     backbone_parameters: Mapping[str, Any]
@@ -69,6 +71,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
     return Resolved(
         config=config,
         dataset=dataset,
+        data=data_options(config, dataset),
         backbone=backbone,
         backbone_name=slug(str(config.weights)) if backbone.name == FOLDER else backbone.name,
         backbone_parameters=_backbone_parameters(config, backbone),
@@ -87,9 +90,24 @@ def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, Dat
     spec = _get(plugins.datasets, config.dataset)
     if spec.name == FOLDER and not config.data_dir:
         raise UserError("Dataset 'folder' needs --data-dir FOLDER; or name the folder itself.")
-    if config.data_dir is not None and not Path(config.data_dir).exists():
-        raise UserError(f"The data folder {config.data_dir} does not exist.")
+    check_data_dir(spec, config.data_dir)
     return config, spec
+
+
+def data_options(config: RunConfig, spec: DatasetSpec) -> DataOptions:
+    """Return how the settings say that the dataset is read.
+
+    Raises:
+        UserError: the dataset has no such choice.
+    """
+    given = {
+        name: value for name in DATA_PARAMETERS if (value := getattr(config, name)) is not None
+    }
+    for name in given:
+        if name not in spec.parameters:
+            option = name.replace("_", "-")
+            raise UserError(f"Dataset {spec.name!r} has no choice of --{option}.")
+    return DataOptions(given, config.class_names, config.skip_unlabelled)
 
 
 def resolve_backbone(

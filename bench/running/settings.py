@@ -57,6 +57,11 @@ def _is_text(value: str) -> str:
 Text = Annotated[str, BeforeValidator(_of_path), AfterValidator(_is_text)]
 
 
+# Settings that are parameters of the dataset, where it has them.
+DATA_PARAMETERS = ("labels", "image_column", "label_column")
+DATA_SETTINGS = ("split", *DATA_PARAMETERS, "class_names", "skip_unlabelled")
+
+
 class RunConfig(BaseModel):
     """The settings of a run, each with its help."""
 
@@ -74,6 +79,22 @@ class RunConfig(BaseModel):
     )
     split: Text | None = Field(None, description="The split to evaluate (default: the dataset's).")
     data_dir: Text | None = Field(None, description="A local copy of the dataset.")
+    labels: Text | None = Field(
+        None, description="A CSV file of image files and their labels, for a folder of images."
+    )
+    image_column: Text | None = Field(
+        None, description="The column of the images, where a file has several (default: image)."
+    )
+    label_column: Text | None = Field(
+        None, description="The column of the labels, where a file has several (default: label)."
+    )
+    class_names: Text | None = Field(
+        None,
+        description="A file that says the classes in words: JSON or CSV (name, words), or a list.",
+    )
+    skip_unlabelled: bool = Field(
+        False, description="Leave images without a label out instead of refusing them."
+    )
     weights: Text | None = Field(
         None, description="A Hub id or folder instead of the backbone's own."
     )

@@ -101,6 +101,8 @@ class DataIdentity(Document):
     version: Int
     split: str
     fingerprint: str
+    decoding: Int | None = None
+    """How images are decoded that are not ordinary, where there are any."""
 
 
 class BackboneIdentity(Document):
@@ -173,6 +175,8 @@ class Manifest(Document):
     samples: list[str] = Field(min_length=1)
     environment: dict[str, Any]
     replayed_from: str | None = None
+    private_data: bool = False
+    """Published although others cannot get its data."""
 
     @property
     def classifier(self) -> bool:

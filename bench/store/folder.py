@@ -28,6 +28,7 @@ from bench.store.journal import JOURNAL, Journal, has_id, read_journal
 from bench.store.records import Record, is_record
 
 MANIFEST, SUMMARY, LOCK = "manifest.json", "summary.json", ".lock"
+ADDING = ".adding-"  # what a folder is called whose content is not checked yet
 
 
 class RunFolder:
@@ -266,8 +267,7 @@ def places(results: Path, name: str) -> Iterator[Path]:
     for folder, below, files in os.walk(results):
         if name in files:
             yield Path(folder)
-        if MANIFEST in files:
-            below.clear()
+        below[:] = [n for n in below if MANIFEST not in files and not n.startswith(ADDING)]
 
 
 def to_json(value: Any) -> str:

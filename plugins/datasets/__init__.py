@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench import hookimpl
+from bench.contracts.specs import Parameter
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -48,12 +49,21 @@ def register_datasets(register: Callable[..., None]) -> None:
         split="test",
         backbone="tiny-digits",
         homepage="https://archive.ics.uci.edu/dataset/80",
+        takes_data_dir=False,
     )
     register(
         "folder",
         target="bench_plugins.datasets.folder:Folder",
         summary="any folder of images (a folder a class) or parquet files: bench run ./my-images",
         template="a photo of a {class}",
+        parameters={
+            name: Parameter(None, help=text)
+            for name, text in {
+                "labels": "a CSV file of image files and their labels",
+                "image_column": "the column of the images",
+                "label_column": "the column of the labels",
+            }.items()
+        },
     )
     register(
         "ucmerced",

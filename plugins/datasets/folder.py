@@ -1,98 +1,85 @@
-"""Any folder: images in a folder a class, or parquet files with the columns image and label."""
+"""Any folder or file of one's own: what kind of data it is, and which split is meant."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import datasets
 
-from bench.errors import UserError
-
-IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-SPLITS = ("test", "validation", "val", "valid", "train")  # in order of preference
+from bench.errors import UserError, quoted
+from bench_plugins.datasets._listing import LeftOut, find_files, subfolders
+from bench_plugins.datasets._parquet import load_parquet
+from bench_plugins.datasets._pictures import load_images
+from bench_plugins.datasets._saved import is_saved, load_saved
+from bench_plugins.datasets._splits import SPLITS
+from bench_plugins.datasets._table import METADATA, has_labels, load_table
 
 
 class Folder:
-    """Labels are the names of the folders that the images lie in, in alphabetical order."""
+    """Images in a folder per class, images with a table of labels, parquet, or a saved dataset.
+
+    Args:
+        labels: a CSV file with a line per image, instead of the folder's `metadata.csv`.
+        image_column: the column of the images, or of their files' names.
+        label_column: the column of the labels.
+    """
+
+    def __init__(
+        self,
+        labels: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+    ) -> None:
+        self.labels = None if labels is None else Path(labels)
+        self.columns = image_column, label_column
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split: the one named, else test, validation, train, or all there is."""
-        folder = Path(str(data_dir))
-        if any(folder.rglob("*.parquet")):
-            return load_parquet(folder, split)
-        splits = [name for name in SPLITS if (folder / name).is_dir()]
-        if split is not None and split != "all" and not (folder / split).is_dir():
+        source = Path(str(data_dir))
+        if self.labels is not None:
+            if source.is_file():
+                raise UserError(f"--labels goes with a folder of images, and {source} is a file.")
+            return load_table(source, self.labels, split or "all", *self.columns)
+        if source.is_file():
+            if source.suffix.lower() != ".parquet":
+                raise UserError(f"{source} is neither a folder nor a .parquet file.")
+            return load_parquet(source, split, *self.columns)
+        if is_saved(source):
+            return load_saved(source, split, *self.columns)
+        if any(path.suffix == ".parquet" for path in find_files(source, LeftOut())):
+            return load_parquet(source, split, *self.columns)
+        whole, parts = choose_split(source, split)
+        name = split or whole.name if parts else "all"
+        if has_labels(whole / METADATA, *self.columns):
+            return load_table(whole, whole / METADATA, name, *self.columns)
+        if any(self.columns):
             raise UserError(
-                f"The folder {folder} has no split {split!r}; it has: {', '.join(splits) or 'all'}."
+                f"--image-column and --label-column name columns of a table, and {whole} holds"
+                f" none: neither {METADATA} nor parquet."
             )
-        chosen = split or (splits[0] if splits else "all")
-        return load_images(folder if chosen == "all" else folder / chosen, chosen)
+        return load_images(whole, name, parts)
 
 
-def load_images(folder: Path, split: str) -> datasets.Dataset:
-    """Return the images below `folder`, labelled by the folder each lies in.
+def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
+    """Return the folder of the split that is meant, and those of all splits; none: it is whole.
 
-    Images are named, not opened, so that a corrupt one is found when its turn comes, and counts
-    as wrong without costing the others.
+    A folder called `train` that holds neither folders nor a table is a class of that name.
 
     Raises:
-        UserError: no images, or images outside a class folder.
+        UserError: there is no such split.
     """
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
-    if not files:
-        raise UserError(
-            f"The folder {folder} holds no images. Put each class's images into a folder of its"
-            f" own, such as {folder / 'cat' / '1.png'}."
-        )
-    loose = [path for path in files if path.parent == folder]
-    if loose:
-        raise UserError(
-            f"{loose[0]} lies in no class folder. Put each class's images into a folder of its"
-            f" own, such as {folder / 'cat' / loose[0].name}; for pictures without a label there is"
-            " `bench classify`."
-        )
-    names = sorted({path.relative_to(folder).parts[0] for path in files})
-    label = {name: index for index, name in enumerate(names)}
-    ids = [path.relative_to(folder).as_posix() for path in files]
-    return datasets.Dataset.from_dict(
-        {
-            "image": [str(path) for path in files],
-            "label": [label[sample_id.split("/")[0]] for sample_id in ids],
-            "sample_id": ids,
-        },
-        features=datasets.Features(
-            {
-                "image": datasets.Image(),
-                "label": datasets.ClassLabel(names=[_readable(name) for name in names]),
-                "sample_id": datasets.Value("string"),
-            }
-        ),
-        split=split,
-    )
-
-
-def load_parquet(folder: Path, split: str | None) -> datasets.Dataset:
-    """Return a split of parquet files in the Hub's layout, such as data/train-….parquet.
-
-    Raises:
-        UserError: unreadable files, or an unknown split.
-    """
-    found: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        named = re.match("|".join(SPLITS), path.stem) or re.match(
-            "|".join(SPLITS), path.parent.name
-        )
-        found.setdefault(named.group() if named else "all", []).append(str(path))
-    chosen = split or next(name for name in (*SPLITS, "all") if name in found)
-    if chosen not in found:
-        raise UserError(f"{folder} has no split {split!r}; it has: {', '.join(found)}.")
-    try:
-        return datasets.load_dataset("parquet", data_files={chosen: found[chosen]}, split=chosen)
-    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-        reason = error.__cause__ or error
-        raise UserError(f"The parquet files in {folder} cannot be read: {reason}") from error
-
-
-def _readable(name: str) -> str:
-    return name.replace("_", " ").strip()
+    visible = subfolders(folder)
+    parts = [
+        path
+        for path in visible
+        if path.name in SPLITS and (subfolders(path) or (path / METADATA).is_file())
+    ]
+    named = [path for path in visible if path.name == split]
+    if split is not None and split != "all" and not named:
+        has = ", ".join(path.name for path in parts) or "all"
+        raise UserError(f"The folder {folder} has no split {quoted(split)}; it has: {has}.")
+    if split == "all" or not (parts or named):
+        return folder, []
+    ranked = sorted(parts, key=lambda path: SPLITS.index(path.name))
+    chosen = (named or ranked)[0]
+    return chosen, [*parts, *(path for path in named if path not in parts)]

@@ -12,11 +12,13 @@ from typing import Any
 
 import datasets
 
-from bench.contracts.dataset import Sample
 from bench.errors import BenchWarning, UserError
-from bench.inputs.data import image_bytes, unique_ids
+from bench.inputs.encoded import digest
+from bench.inputs.labels import unique_ids
+from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.machine.cache import cache_dir, write_atomically
-from bench_plugins.datasets.folder import load_images, load_parquet
+from bench_plugins.datasets._parquet import load_parquet
+from bench_plugins.datasets._pictures import load_images
 
 HUB_ID = "blanchon/UC_Merced"
 TEST_SHARE = 0.2  # of each class, also among images that the list does not know
@@ -107,7 +109,10 @@ def _check_classes(rows: datasets.Dataset, source: str) -> None:
     from bench.discovery.loading import load_plugins
 
     known = [_key(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
-    found = [_key(name) for name in rows.features["label"].names]
+    feature = rows.features["label"]
+    if not isinstance(feature, datasets.ClassLabel):
+        raise UserError(f"{source}: the column 'label' must be a ClassLabel of 21 classes.")
+    found = [_key(name) for name in feature.names]
     if found != known:
         missing = sorted(set(known) - set(found)) or sorted(set(found) - set(known))
         raise UserError(
@@ -124,8 +129,8 @@ def _pixel_hashes(rows: datasets.Dataset) -> list[str]:
     """Return each image's pixel hash; computed once for the same files, then read back."""
     encoded = hashlib.sha256()
     for row in rows:
-        encoded.update(hashlib.sha256(image_bytes(row["image"])).digest())
-    memo = cache_dir("pixel-hashes") / f"{encoded.hexdigest()}.json"
+        encoded.update(bytes.fromhex(digest(row["image"])))
+    memo = cache_dir("pixel-hashes", str(VERSION)) / f"{encoded.hexdigest()}.json"
     try:
         hashes: list[str] = json.loads(memo.read_text())
     except (OSError, ValueError):
@@ -136,7 +141,7 @@ def _pixel_hashes(rows: datasets.Dataset) -> list[str]:
 
 def _pixel_hash(image: dict[str, Any]) -> str:
     try:
-        pixels = Sample("", 0, image).open().convert("RGB").tobytes()
-    except Exception:  # corrupt: it fails when it is scored; here it only needs an id
-        pixels = image_bytes(image)
+        pixels = decode(image).convert("RGB").tobytes()
+    except PixelsError:  # corrupt: it fails when it is scored; here it only needs an id
+        return digest(image)[:16]
     return hashlib.sha256(pixels).hexdigest()[:16]

@@ -14,7 +14,8 @@ from helpers.runs import store
 from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
-from bench.boards.published import add_reported, problems, publish_run, validate
+from bench.boards.adding import add_reported, publish_run
+from bench.boards.published import problems, validate
 from bench.boards.publishing import read_table
 from bench.boards.readme import BEGIN, END, render, stale
 from bench.errors import UserError
@@ -78,7 +79,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_run_is_published_small_and_without_paths_or_pixels(run: Path, tmp_path: Path) -> None:
-    done = bench("results", "add", run, "--into", tmp_path / "published")
+    done = bench("results", "add", run, "--into", tmp_path / "published", "--private")
     assert done.code == 0, done.err
     copy = tmp_path / "published" / run.name
     assert {p.name for p in copy.iterdir()} == {"manifest.json", "samples.jsonl", "summary.json"}
@@ -86,7 +87,9 @@ def test_a_run_is_published_small_and_without_paths_or_pixels(run: Path, tmp_pat
     assert '"score": 0.333333,' in (copy / "samples.jsonl").read_text()
     one, other = (json.loads((p / "summary.json").read_text()) for p in (run, copy))
     assert one["metrics"] == other["metrics"]
-    assert publish_run(copy, tmp_path / "again").is_dir()  # what is published can be published
+    assert publish_run(
+        copy, tmp_path / "again", private=True
+    ).is_dir()  # what is published can be published
 
 
 def edit(file: Path, **changes: Any) -> None:
@@ -116,7 +119,7 @@ def edit(file: Path, **changes: Any) -> None:
 def test_what_is_wrong_is_found(
     run: Path, tmp_path: Path, file: str, changes: dict[str, Any], words: str
 ) -> None:
-    copy = publish_run(run, tmp_path / "published")
+    copy = publish_run(run, tmp_path / "published", private=True)
     assert list(problems(copy)) == []
     edit(copy / file, **changes)
     done = bench("results", "validate", "--into", tmp_path / "published")
@@ -126,7 +129,7 @@ def test_what_is_wrong_is_found(
 
 
 def test_a_picture_and_a_changed_line_are_found(run: Path, tmp_path: Path) -> None:
-    copy = publish_run(run, tmp_path / "published")
+    copy = publish_run(run, tmp_path / "published", private=True)
     (copy / "examples.png").write_bytes(b"pixels")
     journal = copy / "samples.jsonl"
     journal.write_text(journal.read_text().replace('"prediction": 1', '"prediction": 0', 1))
@@ -181,7 +184,7 @@ def test_the_hub_reads_what_is_exported(run: Path) -> None:
 def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> None:
     published, readme = tmp_path / "published", tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    copy = publish_run(run, published)
+    copy = publish_run(run, published, private=True)
     assert len(stale(published, readme)) == 2
     render(published, readme)
     assert stale(published, readme) == []
@@ -190,7 +193,9 @@ def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> Non
     with Image.open(published / "leaderboard.png") as picture:
         assert min(picture.size) > 200
     shutil.rmtree(copy)
-    store_again = publish_run(store(tmp_path / "r", LABELS, LABELS, seed=3), published)
+    store_again = publish_run(
+        store(tmp_path / "r", LABELS, LABELS, seed=3), published, private=True
+    )
     assert store_again.is_dir() and len(stale(published, readme)) == 2
     readme.write_text("no place")
     with pytest.raises(UserError, match="needs the lines"):

@@ -11,13 +11,14 @@ import datasets
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.given import spec_of
 from PIL import Image
 
 import bench as toolkit
-from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import limited, load_split
+from bench.inputs.data import load_split
+from bench.inputs.subsets import limited
 
 
 def test_digits_have_a_fixed_stratified_split() -> None:
@@ -67,7 +68,17 @@ def test_splits_of_a_folder(image_folder: Path) -> None:
 def test_a_folder_of_parquet(image_folder: Path, tmp_path: Path) -> None:
     rows = toolkit.load_dataset(str(image_folder)).remove_columns("sample_id")
     (tmp_path / "parquet" / "data").mkdir(parents=True)
-    embedded = datasets.Dataset.from_list([dict(row) for row in rows], features=rows.features)
+    stored = rows.cast_column("image", datasets.Image(decode=False))
+    embedded = datasets.Dataset.from_list(
+        [
+            {
+                "image": {"bytes": Path(row["image"]["path"]).read_bytes(), "path": None},
+                "label": row["label"],
+            }
+            for row in stored
+        ],
+        features=rows.features,
+    )
     embedded.to_parquet(tmp_path / "parquet" / "data" / "train-00000-of-00001.parquet")
     (tmp_path / "parquet" / "notes.csv").write_text("not,data\n")
     found = toolkit.load_dataset(str(tmp_path / "parquet"))
@@ -107,14 +118,8 @@ def test_a_corrupt_image_counts_as_wrong_and_costs_no_other(
 
 def test_identical_images_get_a_suffix() -> None:
     square = Image.fromarray(np.zeros((4, 4), np.uint8))
-
-    class Twice:
-        def load(self, split: object, data_dir: object) -> datasets.Dataset:
-            return datasets.Dataset.from_dict({"image": [square, square], "label": [0, 1]})
-
-    spec = DatasetSpec(name="twice", target="nowhere:Twice", classes=("a", "b"))
-    object.__setattr__(spec, "load", lambda: Twice)
-    split = load_split(spec)
+    rows = datasets.Dataset.from_dict({"image": [square, square], "label": [0, 1]})
+    split = load_split(spec_of(rows, ("a", "b")))
     assert split.sample_ids[1] == f"{split.sample_ids[0]}-2" and split.split == "all"
 
 

@@ -16,6 +16,7 @@ from helpers.places import ROOT
 
 import bench as toolkit
 from bench.errors import UserError
+from bench.inputs.pixels import decode
 from bench.machine.hardware import evaluation_flops, matmul_peak
 from bench.perf.measure import _fitting, measure
 from bench.perf.timing import in_turns, ratio
@@ -61,7 +62,7 @@ def test_work_stops_the_engine_and_leaves_it_as_it_was() -> None:
     assert "denoise" not in vars(engine.backbone)
     conditioning = engine.backbone.encode_prompts(["one", "two"])
     assert one_at_a_time(engine, conditioning, samples, 20)() == 20
-    assert {p.open().size for p in pictures(24, 2)} == {(24, 24)}
+    assert {decode(p.image).size for p in pictures(24, 2)} == {(24, 24)}
 
 
 def test_perf_reports_and_remembers(tmp_path: Path) -> None:

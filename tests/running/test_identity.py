@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.given import make_folder
 from safetensors.torch import load_file, save_file
 
 from bench.discovery.loading import load_plugins
@@ -41,6 +42,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
     "layout": ("channels-last", False),
     "attention": ("math", False),
     "save_errors": (True, False),
+    "skip_unlabelled": (True, False),  # every digit has a label
     "device": ("cpu", False),
     "min_accuracy": (0.5, False),
     "results": ("elsewhere", False),
@@ -49,6 +51,10 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
 BY_CONTENT = {  # what these name counts, not how it is called; each has a test of its own below
     "dataset": "test_data_counts_by_its_content",
     "data_dir": "test_data_counts_by_its_content",
+    "labels": "test_labels_and_class_names_count_by_their_content",
+    "image_column": "test_labels_and_class_names_count_by_their_content",
+    "label_column": "test_labels_and_class_names_count_by_their_content",
+    "class_names": "test_labels_and_class_names_count_by_their_content",
     "backbone": "test_weights_count_by_their_content",
     "weights": "test_weights_count_by_their_content",
     "revision": "test_a_hub_revision_counts_by_its_commit",
@@ -140,6 +146,26 @@ def test_data_counts_by_its_content(
     assert identity(base, dataset="folder", data_dir=str(copy)) == before
     (copy / "cat" / "1.png").write_bytes((copy / "cat" / "5.png").read_bytes())
     assert identity(base, dataset=str(copy)) != before
+
+
+def test_labels_and_class_names_count_by_their_content(
+    base: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path / "flat", "1.png", "2.png")
+    own = {**base, "dataset": str(folder)}
+    tables = {"a.csv": "file,label\n1.png,x\n2.png,y\n", "b.csv": "at,is\n1.png,x\n2.png,y\n"}
+    tables["c.csv"] = "file,label\n1.png,y\n2.png,x\n"
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text)
+    names = {"image_column": "at", "label_column": "is"}
+    first = identity(own, labels=str(tmp_path / "a.csv"))
+    assert identity(own, labels=str(tmp_path / "b.csv"), **names) == first
+    assert identity(own, labels=str(tmp_path / "c.csv")) != first
+    (tmp_path / "same.json").write_text('["x", "y"]')
+    (tmp_path / "words.json").write_text('["ox", "yak"]')
+    for file, moves in (("same.json", False), ("words.json", True)):
+        settings = {"labels": str(tmp_path / "a.csv"), "class_names": str(tmp_path / file)}
+        assert (identity(own, **settings) != first) == moves
 
 
 def test_weights_count_by_their_content(

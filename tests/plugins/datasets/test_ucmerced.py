@@ -172,7 +172,7 @@ def test_pickled_weights_are_never_read(pipelines: dict[str, Path], tmp_path: Pa
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({}, folder / "unet" / "diffusion_pytorch_model.bin")
     done = bench("run", "digits", "--backbone", folder, "--results", tmp_path / "results")
-    assert done.code == 2 and "no unet/ that can be loaded" in done.err
+    assert done.code == 2 and "unet/ has no diffusion_pytorch_model.safetensors" in done.err
 
 
 def test_classify_pictures_of_ones_own(pipelines: dict[str, Path], tmp_path: Path) -> None:

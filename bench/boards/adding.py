@@ -1,0 +1,196 @@
+"""Adding to `results/published/`: a new run is written beside, checked, and only then moved in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.boards.published import FILES, problems
+from bench.boards.reported import REPORTED, ReportedResult, read_reported
+from bench.discovery.loading import load_plugins
+from bench.errors import UserError
+from bench.inputs.data import FOLDER
+from bench.machine.cache import write_atomically
+from bench.stats.metrics import metrics
+from bench.store.decisions import as_decisions
+from bench.store.documents import Manifest, Summary
+from bench.store.folder import ADDING, asked_records, read_manifest, read_summary, to_json
+from bench.store.records import Record
+
+DIGITS = 6  # significant ones a float32 score keeps
+TOP = 5  # classes kept per record, as many as top5_accuracy needs
+
+
+def publish_run(
+    run: Path,
+    published: Path,
+    subset: bool = False,
+    private: bool = False,
+    replace: bool = False,
+) -> Path:
+    """Copy a complete run into `published/<run_id>/`, small and free of this machine's paths.
+
+    Per sample the five best classes are kept, and six significant digits. No image is copied.
+
+    Args:
+        run: the run's folder.
+        published: the folder of published results.
+        subset: accept a part of the split; boards mark it.
+        private: accept data that is not a registered dataset; boards mark it.
+        replace: put it in the place of a run that is there with other content.
+
+    Raises:
+        UserError: the run is not complete, not on the whole split of a registered dataset, does
+            not pass `problems`, or is there already. Nothing is changed then.
+    """
+    manifest, summary = read_manifest(run), read_summary(run)
+    if summary is None:
+        raise UserError(f"{run} is not complete; the same `bench run` finishes it.")
+    _refuse_a_part(summary, subset)
+    if reason := _not_public(manifest):
+        if not private:
+            raise UserError(
+                f"{reason} Others cannot make its results again: --private adds it with that mark."
+            )
+        manifest = manifest.model_copy(update={"private_data": True})
+    records = [_compact(record) for record in asked_records(run, manifest)]
+    if len(records) != summary.dataset.n_samples:
+        raise UserError(
+            f"{run}: the summary is of {summary.dataset.n_samples} images, {len(records)} are"
+            " decided. The same `bench run` brings it up to date."
+        )
+    # What the records say today: a summary written by an older version may lack a metric.
+    today = metrics(as_decisions(records), len(manifest.classes))
+    summary = summary.model_copy(update={"metrics": today})
+    contents = dict(
+        zip(
+            FILES,
+            (
+                to_json(_without_paths(manifest.plain())),
+                "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records),
+                to_json(_without_paths(summary.plain())),
+            ),
+            strict=True,
+        )
+    )
+    target = Path(published, manifest.run_id)
+    with _writing(published):
+        published.mkdir(parents=True, exist_ok=True)
+        if _holds(target, contents):
+            return target
+        if os.path.lexists(target) and not replace:
+            raise UserError(f"{target} is there already, with other content. --replace changes it.")
+        with _beside(target) as new:
+            for name, content in contents.items():
+                write_atomically(new / name, content)
+            if found := list(problems(new, target.name)):
+                raise UserError(f"{run} cannot be published as it is: {'; '.join(found)}.")
+            _move_in(new, target)
+    return target
+
+
+def add_reported(file: Path, published: Path) -> list[ReportedResult]:
+    """Add the reported results of a file to `published/reported.json`.
+
+    Raises:
+        UserError: an entry does not fit, or stands there already.
+    """
+    new, target = read_reported(file.resolve()), published / REPORTED
+    known = read_reported(target) if os.path.lexists(target) else []
+    for place, result in enumerate(new):
+        if result in known or result in new[:place]:
+            raise UserError(
+                f"{target} has this result already: {result.dataset}/{result.split},"
+                f" {result.backbone}, {result.strategy}."
+            )
+    rows = [result.model_dump(exclude_unset=True) for result in (*known, *new)]
+    with _writing(published):
+        published.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, to_json(rows))
+    return new
+
+
+def _refuse_a_part(summary: Summary, subset: bool) -> None:
+    data = summary.dataset
+    if data.n_samples < data.n_total and not subset:
+        raise UserError(
+            f"{summary.run_id} is of {data.n_samples:,} of the split's {data.n_total:,} images."
+            " Run the whole split, or add it as a part of it with --subset: it gets no rank."
+        )
+
+
+def _not_public(manifest: Manifest) -> str | None:
+    """Return why others cannot get the run's data; None where they can."""
+    data, registered = manifest.dataset, load_plugins().datasets
+    if manifest.identity.dataset.name == FOLDER:
+        return f"{manifest.run_id} is on a folder of images, {data.name!r}."
+    if manifest.identity.dataset.name not in registered:
+        return f"{manifest.run_id} is on {data.name!r}, which is not a registered dataset."
+    size = registered.get(manifest.identity.dataset.name).splits.get(data.split)
+    if size is not None and size != data.n_total:
+        return (
+            f"{manifest.run_id} is on {data.n_total:,} images, and {data.name}/{data.split} has"
+            f" {size:,}."
+        )
+    return None
+
+
+@contextmanager
+def _writing(published: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{published} cannot be written: {error}.") from None
+
+
+def _holds(target: Path, contents: Mapping[str, str]) -> bool:
+    """Tell whether a folder holds these files, with this content, and no other."""
+    try:
+        return {path.name: path.read_text("utf-8") for path in target.iterdir()} == contents
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Make a folder beside `target` for its new content; it is gone afterwards, moved or not."""
+    new = target.with_name(f"{ADDING}{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        yield new
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _move_in(new: Path, target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UserError(f"{target} is not a folder of its own. Move it away first.")
+    old = new.with_name(f"{new.name}-old")
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _compact(record: Record) -> Any:
+    top = [[index, _rounded(score), draws] for index, score, draws in record["top"][:TOP]]
+    return {**{key: _rounded(value) for key, value in record.items()}, "top": top}
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _without_paths(value: Any) -> Any:
+    """Return the value with absolute paths cut to their last part, and no results_dir."""
+    if isinstance(value, Mapping):
+        return {k: _without_paths(v) for k, v in value.items() if k != "results_dir"}
+    if isinstance(value, list):
+        return [_without_paths(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

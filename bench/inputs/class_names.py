@@ -1,0 +1,237 @@
+"""Class names: the words that stand for a class in prompts and tables.
+
+Folder names, string labels and `ClassLabel` names become words in the same way; names that a
+dataset's author declares are used as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import unicodedata
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchWarning, UserError, did_you_mean, quoted
+
+MOST_CHARACTERS = 1000
+_NUMBERED = re.compile(r"\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
+_WORDNET_ID = re.compile(r"n\d{8}")
+_REMEDY = "Say the classes in words with --class-names FILE."
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """A dataset's classes in label order.
+
+    Attributes:
+        names: in words, distinct.
+        found: as the data or the dataset's author spells them.
+    """
+
+    names: tuple[str, ...]
+    found: tuple[str, ...]
+
+    @property
+    def changed(self) -> list[tuple[str, str]]:
+        """The names that were put into other words: (found, name)."""
+        return [pair for pair in zip(self.found, self.names, strict=True) if pair[0] != pair[1]]
+
+
+def comparable(text: str) -> str:
+    """Return what is left of a name or prompt without case, extra spaces and Unicode's variants."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def readable(found: Sequence[str]) -> tuple[str, ...]:
+    """Return names as found in data, in words: `grand_piano` → `grand piano`.
+
+    A number in front, as in `001.Black_footed_Albatross`, is dropped where every name has one and
+    the names stay distinct without it.
+    """
+    bare = [_NUMBERED.sub("", name, count=1) for name in found]
+    if any(name == short for name, short in zip(found, bare, strict=True)) or (
+        len(set(map(_words, bare))) < len(set(found))
+    ):
+        bare = list(found)
+    return tuple(map(_words, bare))
+
+
+def _words(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
+
+
+def name_classes(
+    found: Sequence[str], where: str, declared: bool, file: Path | None = None
+) -> ClassNames:
+    """Put a dataset's classes into words and check them.
+
+    Args:
+        found: the names in label order.
+        where: what messages call the dataset.
+        declared: whether its author chose them as words.
+        file: the user's own words.
+
+    Raises:
+        UserError: fewer than two classes; names that are empty, too long or not distinct; or a
+            file that does not fit.
+    """
+    names = tuple(found) if declared else readable(found)
+    if file is not None:
+        names = read_class_names(file, found)
+    check_names(names, where, found)
+    if file is None and not declared:
+        _warn_of_codes(names, where)
+    return ClassNames(names, tuple(found))
+
+
+def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = None) -> None:
+    """Refuse class names that no prompt could tell apart.
+
+    Args:
+        names: in words.
+        where: what messages call their source.
+        found: as the source spells them, for messages.
+
+    Raises:
+        UserError: fewer than two; or names that are empty, too long or not distinct.
+    """
+    if len(names) < 2:
+        only = f" ({quoted(names[0])})" if names else ""
+        raise UserError(
+            f"{where} has {len(names)} class{'' if len(names) == 1 else 'es'}{only}; to tell"
+            " images apart takes at least two."
+        )
+    seen: dict[str, str] = {}
+    for name, spelt in zip(names, found or names, strict=True):
+        if not isinstance(name, str) or not comparable(name):
+            raise UserError(f"{where}: the class {quoted(spelt)} has no name in words.")
+        if len(name) > MOST_CHARACTERS or any(map(_is_control, name)):
+            raise UserError(
+                f"{where}: the class {quoted(spelt)} is not a name: at most {MOST_CHARACTERS}"
+                " characters without control characters are wanted."
+            )
+        key = comparable(name)
+        if key in seen:
+            raise UserError(
+                f"{where}: the classes {quoted(seen[key])} and {quoted(spelt)} have the same name"
+                f" in words, {quoted(name)}. Rename one, or name both with --class-names FILE."
+            )
+        seen[key] = spelt
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs")  # Cs: a name that was not UTF-8
+
+
+def _warn_of_codes(names: Sequence[str], where: str) -> None:
+    """Warn of names that a text encoder makes nothing of."""
+    if any(_WORDNET_ID.fullmatch(name) for name in names):
+        kind = f"WordNet ids such as {names[0]}"
+    elif all(name.isdecimal() for name in names):
+        kind = f"bare numbers ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    else:
+        return
+    warnings.warn(
+        f"{where}: the classes are {kind}, which say nothing to a text encoder. {_REMEDY}",
+        BenchWarning,
+        stacklevel=2,
+    )
+
+
+def read_class_names(file: Path, found: Sequence[str]) -> tuple[str, ...]:
+    """Return the words that a file gives for the classes, in label order.
+
+    The file is a JSON object (name → words) or list, a CSV file of two columns (name, words), or
+    a text file with a class per line: its words alone, or its name, a space and its words. A list
+    is in label order; where the classes are numbers from 0 or 1 on, in the order of the numbers.
+
+    Args:
+        file: the user's file.
+        found: the classes as the data spells them.
+
+    Raises:
+        UserError: the file cannot be read, or does not go with the classes.
+    """
+    content = _read(file, found)
+    if isinstance(content, Mapping):
+        missing = [name for name in found if name not in content]
+        if missing:
+            raise UserError(
+                f"{file}: no words for the class {quoted(missing[0])}"
+                f" ({len(missing)} of {len(found)} are missing)."
+                f"{did_you_mean(missing[0], content)}"
+            )
+        return tuple(content[name] for name in found)
+    if len(content) != len(found):
+        raise UserError(
+            f"{file} lists {len(content)} classes, and the data has {len(found)}. Give a list in"
+            " label order, or say the words of each class by its name (a JSON object, or CSV)."
+        )
+    return tuple(content[position] for position in _positions(found))
+
+
+def listed(file: Path) -> int | None:
+    """Return how many classes a file lists; None where it says the words of each by its name."""
+    content = _read(file, ())
+    return None if isinstance(content, Mapping) else len(content)
+
+
+def _positions(found: Sequence[str]) -> list[int]:
+    """Return where in a list each class stands: numbers count, whatever their order as text."""
+    if not all(name.isdecimal() for name in found):
+        return list(range(len(found)))
+    numbers = [int(name) for name in found]
+    first = min(numbers)
+    if first > 1 or sorted(numbers) != list(range(first, first + len(found))):
+        raise UserError(
+            "--class-names: the classes are numbers with gaps, so a list may mean other classes."
+            " Say the words of each class by its number (a JSON object, or CSV)."
+        )
+    return [number - first for number in numbers]
+
+
+def _read(file: Path, found: Sequence[str]) -> Mapping[str, str] | list[str]:
+    if not file.is_file():
+        raise UserError(f"--class-names: there is no file {file}.")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix.lower() == ".json":
+            return _strings(json.loads(text), file)
+        if file.suffix.lower() == ".csv":
+            return _pairs(list(csv.reader(text.splitlines())), file)
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        raise UserError(f"--class-names: {file} cannot be read: {str(error)[:200]}.") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    known = set(found)
+    if lines and all(line.split(maxsplit=1)[0] in known and " " in line for line in lines):
+        return _pairs([line.split(maxsplit=1) for line in lines], file)
+    return lines
+
+
+def _pairs(rows: Sequence[Sequence[str]], file: Path) -> dict[str, str]:
+    """Return name → words; a name may stand there once."""
+    words: dict[str, str] = {}
+    for number, row in enumerate(rows, start=1):
+        if not row:
+            continue
+        if len(row) != 2:
+            raise UserError(f"{file}:{number}: two columns are wanted, a class and its words.")
+        name = row[0].strip()
+        if name in words:
+            raise UserError(f"{file}:{number}: the class {quoted(name)} stands there twice.")
+        words[name] = row[1].strip()
+    return words
+
+
+def _strings(content: Any, file: Path) -> Mapping[str, str] | list[str]:
+    values = content.values() if isinstance(content, dict) else content
+    if not isinstance(content, dict | list) or not all(isinstance(v, str) for v in values):
+        raise UserError(
+            f'{file}: an object {{"name": "words", …}} or a list ["words", …] is wanted.'
+        )
+    return content

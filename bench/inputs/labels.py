@@ -1,0 +1,175 @@
+"""Labels and sample ids: checked once, completely, before anything is scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import UserError, quoted
+from bench.inputs.class_names import comparable
+
+UNLABELLED = -1  # what `datasets` writes for a label that is not known
+MOST_CHARACTERS = 4096  # of a sample id; the longest path there is
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a dataset.
+
+    Attributes:
+        classes: names in label order, as the data or the dataset's author spells them.
+        indices: [n], the class of each image; None where it has no label.
+    """
+
+    classes: tuple[str, ...]
+    indices: tuple[int | None, ...]
+
+
+def read_labels(
+    values: Sequence[object], feature: Any, declared: Sequence[str] | None, where: str
+) -> Labels:
+    """Return the labels of a column as class indices.
+
+    Args:
+        values: the column.
+        feature: its type: a `datasets.ClassLabel`, or a `datasets.Value` of text or whole numbers.
+        declared: the classes that the dataset's author or the user lists; None: those found.
+        where: what messages call the dataset.
+
+    Raises:
+        UserError: a column of another type, a label that is no class, or classes that differ from
+            the declared ones.
+    """
+    import datasets
+
+    if isinstance(feature, datasets.ClassLabel):
+        names = tuple(feature.names)
+        if declared is not None:
+            check_order(names, declared, where)
+            names = tuple(declared)
+        return Labels(names, _indices(values, names, where))
+    dtype = str(getattr(feature, "dtype", feature))
+    if isinstance(feature, datasets.Value) and dtype in ("string", "large_string"):
+        return _from_text(values, declared, where)
+    if isinstance(feature, datasets.Value) and dtype.lstrip("u").startswith("int"):
+        return _from_numbers(values, declared, where)
+    if isinstance(feature, datasets.Value) and dtype == "null":
+        return Labels(tuple(declared or ()), (None,) * len(values))
+    raise UserError(
+        f"{where}: the column 'label' holds {quoted(dtype)}; class names or whole numbers are"
+        " wanted."
+    )
+
+
+def check_order(found: Sequence[str], declared: Sequence[str], where: str) -> None:
+    """Refuse a `ClassLabel` that numbers the classes in another way than the declared list.
+
+    The spelling may differ ("3" and "three"), but a declared name must not have another number.
+
+    Raises:
+        UserError: the numbers differ, or a name has another place.
+    """
+    if len(found) != len(declared):
+        raise UserError(
+            f"{where}: the data has {len(found)} classes, and {len(declared)} are declared."
+        )
+    places = {_letters(name) for name in declared}
+    for index, name in enumerate(found):
+        if _letters(name) in places - {_letters(declared[index])}:
+            raise UserError(
+                f"{where}: label {index} is {quoted(name)} in the data and"
+                f" {quoted(declared[index])} in the declared classes; the order differs."
+            )
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in comparable(name) if c.isalnum())
+
+
+def _indices(values: Sequence[object], names: Sequence[str], where: str) -> tuple[int | None, ...]:
+    """Check numbers that are class indices already."""
+    for row, value in enumerate(values):
+        if value is None or value == UNLABELLED:
+            continue
+        if not isinstance(value, int) or not 0 <= value < len(names):
+            raise UserError(
+                f"{where}: image {row + 1} of {len(values)} has the label {quoted(value)}; the"
+                f" {len(names)} classes are numbered 0 to {len(names) - 1}."
+            )
+    return tuple(
+        value if isinstance(value, int) and value != UNLABELLED else None for value in values
+    )
+
+
+def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
+    given = [value if isinstance(value, str) and value.strip() else None for value in values]
+    names = tuple(declared) if declared else tuple(sorted({v for v in given if v is not None}))
+    index = {name: position for position, name in enumerate(names)}
+    if declared:  # its author's spelling, or one that reads the same
+        spelt = {_letters(name): position for position, name in enumerate(names)}
+        index = {v: index.get(v, spelt.get(_letters(v), -1)) for v in given if v is not None}
+        strange = next((v for v, position in index.items() if position < 0), None)
+        if strange is not None:
+            raise UserError(f"{where}: the label {quoted(strange)} is none of its classes.")
+    return Labels(names, tuple(None if v is None else index[v] for v in given))
+
+
+def _from_numbers(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
+    if declared is not None:
+        return Labels(tuple(declared), _indices(values, declared, where))
+    numbers = {v for v in values if isinstance(v, int) and v != UNLABELLED}
+    if any(number < 0 for number in numbers):
+        raise UserError(f"{where}: the label {min(numbers)} is negative.")
+    order = {number: position for position, number in enumerate(sorted(numbers))}
+    return Labels(
+        tuple(map(str, order)), tuple(order.get(v) if isinstance(v, int) else None for v in values)
+    )
+
+
+def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
+    """Return the sample ids, checked.
+
+    Raises:
+        UserError: one is not text, is empty, longer than 4,096 characters, not UTF-8, or stands
+            for several images.
+    """
+    for row, sample_id in enumerate(ids):
+        if not isinstance(sample_id, str):
+            raise UserError(
+                f"{where}: the sample_id of image {row + 1} is {quoted(sample_id)}; text is wanted."
+            )
+        if not sample_id.strip() or len(sample_id) > MOST_CHARACTERS or not is_utf8(sample_id):
+            raise UserError(
+                f"{where}: the sample_id {quoted(sample_id)} of image {row + 1} is not an id: 1 to"
+                f" {MOST_CHARACTERS} characters of UTF-8 are wanted."
+            )
+    names = [str(sample_id) for sample_id in ids]
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise UserError(
+            f"{where}: the sample_id {quoted(repeated)} stands for several images; ids must be"
+            " unique."
+        )
+    return tuple(names)
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be stored; the name of a file need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unique_ids(ids: Iterable[str]) -> list[str]:
+    """Return the ids; identical ones, as of identical images, get a suffix: x, x-2, x-3."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for sample_id in ids:
+        seen[sample_id] += 1
+        count = seen[sample_id]
+        unique.append(sample_id if count == 1 else f"{sample_id}-{count}")
+    return unique

@@ -1,0 +1,220 @@
+"""Images decoded as a person sees them, in bounded memory.
+
+Ordinary images (8 bits per channel, upright, opaque, not too large) come out bit for bit as PIL
+opens them. The others are turned upright, laid on white, scaled to 8 bits or reduced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from io import BufferedReader, BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+
+from bench.inputs.encoded import open_encoded
+
+VERSION = 1  # of what is done to images that are not ordinary; raise it when that changes
+LARGE = 2**26  # pixels, 8192 × 8192: larger images are decoded at a reduced size
+LARGEST = 178_956_970  # pixels: PIL's own limit, above which a file may be made to fill memory
+LONGEST = 200  # characters of a reason
+STRIP = 2**22  # pixels that are converted at a time while a large image is reduced
+# No EPS, PS or PDF: PIL hands them to other programs.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PixelsError(ValueError):
+    """An image that cannot be decoded; the message says why in a line."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image's header says, before its pixels are read.
+
+    Attributes:
+        pixels: width × height.
+        mode: PIL's.
+        turn: what turns it upright; None: it is.
+        transparent: whether pixels may be transparent.
+        white: the value of white, where the pixels are whole numbers of more than 8 bits; None
+            where nothing says it.
+        inverted: whether such numbers grow towards black.
+    """
+
+    pixels: int
+    mode: str
+    turn: Image.Transpose | None
+    transparent: bool
+    white: int | None
+    inverted: bool
+
+    @cached_property
+    def ordinary(self) -> bool:
+        """Whether the image comes out bit for bit as PIL opens it."""
+        return not (
+            self.turn is not None or self.transparent or _is_deep(self.mode) or self.pixels > LARGE
+        )
+
+
+def _is_deep(mode: str) -> bool:
+    return mode == "F" or mode.startswith("I")
+
+
+def is_ordinary(image: Mapping[str, Any] | None) -> bool:
+    """Tell from its header whether a stored image is ordinary; True where it cannot be read."""
+    try:
+        with open_encoded(image) as file:
+            return _look(_open(file)).ordinary
+    except Exception:  # PIL raises many kinds; the image fails when its turn comes
+        return True
+
+
+def decode(image: Mapping[str, Any] | None) -> Image.Image:
+    """Decode a stored image.
+
+    Args:
+        image: `{"bytes", "path"}`.
+
+    Returns:
+        An ordinary image in the mode of its file; else L or RGB.
+
+    Raises:
+        PixelsError: the image is missing, damaged, of an unknown format, too large, or its values
+            have no known range.
+    """
+    try:
+        return _decode(image)
+    except PixelsError:
+        raise
+    except Exception as error:  # PIL raises many kinds, MemoryError among them
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PixelsError(reason[:LONGEST]) from error
+
+
+def _decode(image: Mapping[str, Any] | None) -> Image.Image:
+    with open_encoded(image) as file:
+        opened = _open(file)
+        header = _look(opened)
+        if header.pixels > LARGEST:
+            raise PixelsError(f"it has {header.pixels:,} pixels; at most {LARGEST:,} are read")
+        if header.ordinary:
+            opened.load()
+            return opened
+        if header.pixels > LARGE:
+            factor = _factor(opened)
+            opened.draft(None, (opened.width // factor, opened.height // factor))  # JPEG only
+        opened.load()
+        shown = _reduced(opened, header, _factor(opened))
+        return shown.transpose(header.turn) if header.turn is not None else shown
+
+
+def _open(file: BytesIO | BufferedReader) -> Image.Image:
+    Image.init()
+    try:
+        return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        raise PixelsError(f"it is in no known format ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise PixelsError(f"it has more than {LARGEST:,} pixels") from None
+
+
+def _look(image: Image.Image) -> Header:
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    white = None
+    if image.mode.startswith("I;16"):
+        bits = tags.get(_BITS, (16,))
+        white = 2 ** min(int(bits[0]), 16) - 1
+    elif image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits there, under older PIL
+        white = 2**16 - 1
+    return Header(
+        pixels=image.width * image.height,
+        mode=image.mode,
+        turn=_turn(image),
+        transparent=image.mode[-1] in "Aa" or "transparency" in image.info,
+        white=white,
+        inverted=tags.get(_PHOTOMETRIC) == 0,
+    )
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what the header says of the orientation; of TIFF, PIL does it by itself."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return None
+    try:
+        # Not PNG's own method: it would decode the image, to see what comes after the pixels.
+        return _UPRIGHT.get(Image.Image.getexif(image).get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF is no reason to lose the image
+        return None
+
+
+def _factor(image: Image.Image) -> int:
+    """Return by how much the sides are divided so that the image is not large."""
+    return math.ceil(math.sqrt(image.width * image.height / LARGE))
+
+
+def _reduced(image: Image.Image, header: Header, factor: int) -> Image.Image:
+    """Return the image converted to L or RGB, its sides divided by `factor`.
+
+    It is converted strip by strip, so that a large image is in memory once, as it was decoded.
+    """
+    if factor <= 1:
+        return _plain(image, header)
+    rows = max(1, STRIP // (image.width * factor)) * factor
+    strips = []
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        strip.info = image.info
+        strips.append(_plain(strip, header).reduce(factor))
+    whole = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
+    top = 0
+    for strip in strips:
+        whole.paste(strip, (0, top))
+        top += strip.height
+    return whole
+
+
+def _plain(image: Image.Image, header: Header) -> Image.Image:
+    """Return the image as L or RGB of 8 bits, on white."""
+    if _is_deep(header.mode):
+        return _to_8_bits(image, header)
+    if header.transparent:
+        full = image.convert("RGBA")
+        shown = Image.new("RGB", full.size, "white")
+        shown.paste(full, mask=full.getchannel("A"))
+        return shown
+    return image if image.mode == "L" else image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
+    values = np.asarray(image)
+    if header.mode == "F":
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise PixelsError(
+                "its values are floating point and not all within 0 to 1; save it with 8 or 16 bits"
+            )
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    if header.white is None:
+        raise PixelsError(
+            "its values are whole numbers of 32 bits, or signed, and nothing says which is white;"
+            " save it with 8 or 16 bits"
+        )
+    scaled = (values.astype(np.uint32) * 255 + header.white // 2) // header.white
+    shown = scaled.clip(0, 255).astype(np.uint8)
+    if isinstance(hidden := image.info.get("transparency"), int):
+        shown[values == hidden] = 0 if header.inverted else 255
+    return Image.fromarray(255 - shown if header.inverted else shown)

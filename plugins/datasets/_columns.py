@@ -1,0 +1,132 @@
+"""Tables of images: which columns hold the image and the label, whatever they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from bench.errors import UserError
+from bench.inputs.encoded import settle
+
+SAMPLE_ID = "sample_id"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table's columns are called, and what they hold.
+
+    Attributes:
+        image: the name of the images' column.
+        label: the name of the labels' column.
+        label_feature: what it holds.
+        has_ids: whether there is a column of sample ids.
+    """
+
+    image: str
+    label: str
+    label_feature: Any
+    has_ids: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        return [self.image, self.label, *([SAMPLE_ID] if self.has_ids else [])]
+
+    @property
+    def features(self) -> datasets.Features:
+        """What the converted table holds."""
+        ids = {SAMPLE_ID: datasets.Value("string")} if self.has_ids else {}
+        return datasets.Features({"image": datasets.Image(), "label": self.label_feature, **ids})
+
+
+def choose_columns(
+    schema: pa.Schema, where: str, image: str | None = None, label: str | None = None
+) -> Columns:
+    """Find the columns of the image and the label in an Arrow schema.
+
+    Args:
+        schema: with the metadata of `datasets` or without.
+        where: what messages call the file.
+        image: the user's name for the column; None: `image`, or the only one that holds images.
+        label: likewise; None: `label`, or the only `ClassLabel`.
+
+    Raises:
+        UserError: a column is not there, or there are several that it may be.
+    """
+    types = {name: _plain(schema.field(name).type) for name in schema.names}
+    known = _features(schema)
+    images = [name for name in types if _may_be_image(types[name])]
+    labels = [name for name in known if isinstance(known[name], datasets.ClassLabel)]
+    image = _choose("image", image, images, schema.names, where)
+    label = _choose("label", label, labels, schema.names, where)
+    if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
+        raise UserError(
+            f"{where}: the column {image!r} holds {types[image]}; images are wanted: a struct of"
+            " bytes and path, bytes, or names of files. Name another with --image-column."
+        )
+    feature = known.get(label) or datasets.Value(str(types[label]))
+    return Columns(image, label, feature, SAMPLE_ID in schema.names)
+
+
+def _choose(
+    kind: str, given: str | None, likely: Sequence[str], there: Sequence[str], where: str
+) -> str:
+    if given is not None and given not in there:
+        raise UserError(f"{where} has no column {given!r}; its columns: {', '.join(there)}.")
+    if given is not None or kind in there:
+        return given or kind
+    if len(likely) == 1:
+        return likely[0]
+    raise UserError(
+        f"{where} has no column {kind!r}; its columns: {', '.join(there)}. Name the right one with"
+        f" --{kind}-column."
+    )
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """Return what `datasets` wrote down of the columns."""
+    if schema.metadata is None or b"huggingface" not in schema.metadata:
+        return {}
+    try:
+        return dict(datasets.Features.from_arrow_schema(schema))
+    except (ValueError, TypeError, KeyError, NotImplementedError):
+        return {}  # what somebody else wrote there; the columns speak for themselves
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type without encodings that change nothing: dictionaries, large offsets."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_large_binary(kind) else kind
+
+
+def _may_be_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return bool({"bytes", "path"} & {kind.field(i).name for i in range(kind.num_fields)})
+    return bool(pa.types.is_binary(kind))
+
+
+def convert(table: pa.Table, columns: Columns, root: Path) -> pa.Table:
+    """Return a table of image, label and perhaps sample_id; bytes are copied only to be cast.
+
+    Raises:
+        UserError: an image's file is named that lies outside `root`.
+    """
+    features = columns.features
+    converted = {}
+    for name, source in zip(features, columns.names, strict=True):
+        column = table.column(source)
+        if pa.types.is_dictionary(column.type) or column.type != _plain(column.type):
+            column = column.cast(_plain(column.type))
+        if name == "image":
+            chunks = [features[name].cast_storage(chunk) for chunk in column.chunks]
+            column = settle(pa.chunked_array(chunks, features[name].pa_type), root, str(root))
+        converted[name] = column
+    return pa.table(converted, metadata=features.arrow_schema.metadata)

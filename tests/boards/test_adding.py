@@ -1,0 +1,150 @@
+"""Results are added whole and checked, or not at all; nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+from helpers.places import ROOT
+from helpers.runs import store
+
+from bench.boards.adding import add_reported, publish_run
+from bench.boards.model_card import model_index
+from bench.boards.published import problems, validate
+from bench.errors import UserError
+from bench.store.folder import read_manifest
+
+LABELS = [i % 3 for i in range(30)]
+DIGITS = ROOT / "results" / "published" / "digits-tiny-digits-race-6a72ea9d"
+REPORTED: dict[str, Any] = {
+    "dataset": "ucmerced",
+    "split": "test",
+    "backbone": "clip",
+    "strategy": "none",
+    "accuracy": 0.6,
+    "source": "A. Author, a paper, table 2",
+}
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "accepted"),
+    [
+        ({}, "'d', which is not a registered dataset", {"private": True}),
+        ({"n_total": 60}, "30 of the split's 60 images", {"private": True, "subset": True}),
+        ({"dataset": "digits"}, "30 images, and digits/test has 360", {"private": True}),
+    ],
+)
+def test_what_others_cannot_make_again_needs_a_word(
+    tmp_path: Path, changes: dict[str, Any], words: str, accepted: dict[str, bool]
+) -> None:
+    run = store(tmp_path / "results", LABELS, LABELS, **changes)
+    with pytest.raises(UserError, match=words):
+        publish_run(run, tmp_path / "published")
+    assert not (tmp_path / "published").exists()
+    copy = publish_run(run, tmp_path / "published", **accepted)
+    assert read_manifest(copy).private_data and validate(tmp_path / "published") == []
+
+
+def test_a_registered_dataset_s_whole_split_needs_none(tmp_path: Path) -> None:
+    copy = publish_run(DIGITS, tmp_path)
+    assert list(problems(copy)) == [] and not read_manifest(copy).private_data
+
+
+@pytest.mark.parametrize("run_id", ["../../x", "/tmp/x", "", ".", "..", "a/b", "x\0y"])
+def test_a_run_s_id_leads_nowhere_else(tmp_path: Path, run_id: str) -> None:
+    run = store(tmp_path / "results", LABELS, LABELS)
+    for name in ("manifest.json", "summary.json"):
+        content = {**json.loads((run / name).read_text()), "run_id": run_id}
+        (run / name).write_text(json.dumps(content))
+    before = everything(tmp_path)
+    done = bench("results", "add", run, "--into", tmp_path / "published", "--private")
+    assert done.code == 2 and str(run) in done.err
+    assert everything(tmp_path) == before
+
+
+def test_a_published_run_is_not_overwritten(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    run = store(tmp_path / "mine", LABELS, LABELS)
+    publish_run(run, published, private=True)
+    before = everything(published)
+    publish_run(run, published, private=True)  # the same again
+    other = store(tmp_path / "theirs", LABELS, LABELS[1:] + LABELS[:1])
+    with pytest.raises(UserError, match="other content"):
+        publish_run(other, published, private=True)
+    assert everything(published) == before
+    publish_run(other, published, private=True, replace=True)
+    assert everything(published) != before and validate(published) == []
+
+
+def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    run = store(tmp_path / "results", LABELS, LABELS)
+    content = json.loads((run / "summary.json").read_text())
+    content["cost"]["evaluations"] += 1
+    (run / "summary.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="not the sum over its records"):
+        publish_run(run, tmp_path / "published", private=True)
+    assert list((tmp_path / "published").iterdir()) == []
+
+
+def test_a_link_in_the_place_of_a_run_stays(tmp_path: Path) -> None:
+    run, elsewhere = store(tmp_path / "results", LABELS, LABELS), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / run.name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match="not a folder of its own"):
+        publish_run(run, tmp_path / "published", private=True, replace=True)
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: str) -> None:
+    copy = publish_run(store(tmp_path / "results", LABELS, LABELS), tmp_path / "p", private=True)
+    if kind == "fifo":
+        os.mkfifo(copy / "odd")
+    elif kind == "folder":
+        (copy / "odd").mkdir()
+    else:
+        (copy / "odd").symlink_to("/etc/passwd")
+    assert any("odd does not belong there" in problem for problem in problems(copy))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"accuracy": 7}, "accuracy"),
+        ({"accuracy": float("nan")}, "cannot be read"),
+        ({"accuracy": True}, "accuracy"),
+        ({"accuracy_ci95": [5, -3]}, "accuracy_ci95"),
+        ({"accuracy_ci95": [0.9, 0.1]}, "lower end comes first"),
+        ({"source": "a paper, table 1\n<!-- end of leaderboard -->"}, "one line"),
+        ({"backbone": "\x1b[31mred"}, "one line"),
+        ({"evaluations_per_image": 1e999}, "evaluations_per_image|cannot be read"),
+        ({"n_samples": 0}, "n_samples"),
+        ({"version": "1"}, "version"),
+    ],
+)
+def test_a_reported_result_out_of_range_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({**REPORTED, **change}))
+    with pytest.raises(UserError, match=f"mine.json.*({words})"):
+        add_reported(file, tmp_path / "published")
+    assert not (tmp_path / "published").exists()
+
+
+def test_a_model_card_says_what_the_backbone_is(tmp_path: Path) -> None:
+    """A run without a draw plan is a classifier's."""
+    trained = store(tmp_path, LABELS, LABELS, trained_on="d/train", scoring={"loss": "l2"})
+    classifier = store(tmp_path, LABELS, LABELS, seed=1)
+    assert "trained on d/train" in model_index(trained)
+    assert "Diffusion classifier" in model_index(trained)
+    assert "iffusion" not in model_index(classifier) and "zero-shot" in model_index(classifier)

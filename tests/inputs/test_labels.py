@@ -1,0 +1,201 @@
+"""Labels, classes and ids: checked completely, before anything is scored."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import ClassLabel, Sequence, Value
+from helpers.command import bench
+from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
+
+from bench.errors import BenchWarning, UserError
+from bench.inputs.class_names import name_classes, readable
+from bench.inputs.data import DataOptions, Split, load_split
+
+TWO = ClassLabel(names=["cat", "dog"])
+INT, TEXT = Value("int64"), Value("string")
+
+
+def load(labels: list[Any], feature: Any, classes: Any = None, **columns: Any) -> Split:
+    return load_split(spec_of(rows_of(labels, feature, **columns), classes))
+
+
+GOOD: dict[str, tuple[list[Any], Any, Any, tuple[str, ...], list[int]]] = {
+    "class labels": ([1, 0, 1], TWO, None, ("cat", "dog"), [1, 0, 1]),
+    "class labels in words": (
+        [0, 1],
+        ClassLabel(names=["grand_piano", "x"]),
+        None,
+        ("grand piano", "x"),
+        [0, 1],
+    ),
+    "another spelling": (
+        [0, 1],
+        ClassLabel(names=["0", "1"]),
+        ("zero", "one"),
+        ("zero", "one"),
+        [0, 1],
+    ),
+    "text": (["grand_piano", "cat"], TEXT, None, ("cat", "grand piano"), [1, 0]),
+    "text that is declared": (["Dog", "cat"], TEXT, ("cat", "dog"), ("cat", "dog"), [1, 0]),
+    "numbers that are declared": ([1, 0], INT, ("cat", "dog"), ("cat", "dog"), [1, 0]),
+    "small numbers": ([1, 0], Value("uint8"), ("cat", "dog"), ("cat", "dog"), [1, 0]),
+    "bare numbers": ([10, 9], INT, None, ("9", "10"), [1, 0]),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+@pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
+def test_labels_become_class_indices(case: str) -> None:
+    labels, feature, declared, classes, indices = GOOD[case]
+    split = load(labels, feature, declared)
+    assert (split.classes, list(split.labels)) == (classes, indices)
+
+
+BAD: dict[str, tuple[list[Any], Any, Any, str]] = {
+    "above the range": ([0, 2], TWO, None, "image 2 of 2 has the label 2; the 2 classes are"),
+    "far above the range": ([2**40, 1], TWO, None, "has the label 1099511627776"),
+    "below -1": ([0, -2], TWO, None, "has the label -2"),
+    "-1": ([0, -1], TWO, None, "1 of 2 images have no label"),
+    "None": ([0, None], TWO, None, "1 of 2 images have no label"),
+    "empty text": (["cat", " "], TEXT, None, "1 of 2 images have no label"),
+    "none at all": ([None, None], Value("null"), None, "2 of 2 images have no label"),
+    "a negative number": ([-5, 1], INT, None, "the label -5 is negative"),
+    "floats": ([0.0, 1.0], Value("float64"), None, "holds 'float64'"),
+    "bools": ([True, False], Value("bool"), None, "holds 'bool'"),
+    "lists": ([[0], [1]], Sequence(INT), None, "class names or whole numbers are wanted"),
+    "a number above the declared": ([0, 2], INT, ("cat", "dog"), "has the label 2"),
+    "fewer declared than found": (
+        [0, 1, 9],
+        ClassLabel(num_classes=10),
+        ("a", "b", "c"),
+        "the data has 10 classes, and 3 are declared",
+    ),
+    "another order": ([0, 1], TWO, ("dog", "cat"), "label 0 is 'cat' in the data and 'dog' in"),
+    "a word that is no class": (["cat", "bird"], TEXT, ("cat", "dog"), "label 'bird' is none of"),
+    "one class": (["cat", "cat"], TEXT, None, "has 1 class ('cat'); to tell images apart"),
+    "one declared class": ([0], INT, ("cat",), "has 1 class ('cat')"),
+    "case": (["cat", "Cat"], TEXT, None, "the classes 'Cat' and 'cat' have the same name"),
+    "spaces": (["a_b", "a b"], TEXT, None, "have the same name in words, 'a b'"),
+    "Unicode's variants": (["caf\u00e9", "cafe\u0301"], TEXT, None, "have the same name in words"),
+    "an empty class": ([0, 1], INT, ("cat", " "), "the class ' ' has no name in words"),
+    "an underscore": (["_", "cat"], TEXT, None, "the class '_' has no name in words"),
+    "a control character": (["a\x1b[31m", "cat"], TEXT, None, "is not a name"),
+    "a page of text": (["x" * 2000, "cat"], TEXT, None, "is not a name"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_labels_and_classes_that_are_refused(case: str) -> None:
+    labels, feature, declared, message = BAD[case]
+    with pytest.raises(UserError) as error:
+        load(labels, feature, declared)
+    said = str(error.value)
+    assert message in said and "given" in said and "\n" not in said and len(said) < 400
+
+
+BAD_IDS: dict[str, tuple[list[Any], Any, str]] = {
+    "numbers": ([1, 2], INT, "the sample_id of image 1 is 1; text is wanted"),
+    "bools": ([True, False], Value("bool"), "of image 1 is True"),
+    "bytes": ([b"a", b"b"], Value("binary"), "of image 1 is b'a'"),
+    "NaN": ([float("nan"), 1.0], Value("float64"), "of image 1 is nan"),
+    "None": (["a", None], TEXT, "of image 2 is None"),
+    "empty": (["a", ""], TEXT, "of image 2 is not an id"),
+    "long": (["a", "x" * 10_000], TEXT, "of image 2 is not an id"),
+    "repeated": (["a", "a"], TEXT, "'a' stands for several images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_IDS)
+def test_ids_that_are_refused(case: str) -> None:
+    ids, feature, message = BAD_IDS[case]
+    with pytest.raises(UserError) as error:
+        load([0, 1], TWO, sample_id=(ids, feature))
+    assert message in str(error.value) and len(str(error.value)) < 300
+
+
+def test_images_without_a_label_are_left_out_on_request() -> None:
+    spec = spec_of(rows_of([0, -1, 1, None], TWO, sample_id=(["a", "b", "c", "d"], TEXT)))
+    skip = DataOptions(skip_unlabelled=True)
+    with pytest.warns(BenchWarning, match="2 of 4 images have no label and are left out"):
+        split = load_split(spec, options=skip)
+    assert split.sample_ids == ("a", "c") and split.labels == (0, 1)
+    assert [sample.sample_id for sample in split.samples(["c"])] == ["c"]
+    whole = spec_of(rows_of([0, 1], TWO, sample_id=(["a", "c"], TEXT)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_split(whole, options=skip).labels == (0, 1)
+    with pytest.raises(UserError, match="none of the 2 images has a label"):
+        load_split(spec_of(rows_of([-1, None], TWO)), options=skip)
+
+
+def test_a_selection_of_rows_keeps_its_labels_and_ids() -> None:
+    rows = rows_of([0, 1, 1, 0], TWO, sample_id=(list("abcd"), TEXT))
+    split = load_split(spec_of(rows.select([3, 1])))
+    assert split.sample_ids == ("d", "b") and split.labels == (0, 1)
+    assert split.rows[0]["image"]["bytes"] == picture(3)["bytes"]
+    twice = load_split(spec_of(rows.remove_columns("sample_id").select([1, 3, 1])))
+    assert twice.labels == (1, 0, 1) and twice.sample_ids[2] == f"{twice.sample_ids[0]}-2"
+
+
+def test_names_become_words_alike() -> None:
+    birds = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
+    assert readable(birds) == ("Black footed Albatross", "Laysan Albatross")
+    assert readable(["1_cat", "dog"]) == ("1 cat", "dog")  # not all are numbered
+    assert readable(["1_cat", "2_cat"]) == ("1 cat", "2 cat")  # they would be the same
+    assert readable(["737-200", "747-100"]) == ("737-200", "747-100")  # aeroplanes
+    names = name_classes(["grand__piano", "cat"], "It", declared=False)
+    assert names.names == ("grand piano", "cat") and names.changed == [
+        ("grand__piano", "grand piano")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"), [(["n01440764", "n01443537"], "WordNet ids"), (["0", "1"], "bare numbers")]
+)
+def test_codes_are_warned_of_with_the_remedy(found: list[str], kind: str) -> None:
+    with pytest.warns(BenchWarning, match=f"{kind}.*--class-names FILE"):
+        name_classes(found, "It", declared=False)
+
+
+def test_what_a_folder_holds_besides_its_images_is_said(tmp_path: Path) -> None:
+    folder = make_folder(
+        tmp_path / "pets",
+        *("cat/1.png", "dog/a/2.png", ".git/3.png", "__MACOSX/cat/4.png", "cat/._1.png"),
+    )
+    (folder / "bird").mkdir()
+    (folder / "bird" / "1.heic").write_bytes(b"")
+    (folder / "link").symlink_to(folder / "cat")
+    done = bench("prompts", folder, "--json")
+    assert done.code == 0, done.err
+    (line,) = [line for line in done.err.splitlines() if "Left out" in line]
+    assert [row["class"] for row in done.json] == ["cat", "dog"]
+    for part in (
+        "2 hidden folders (.git, __MACOSX)",
+        "1 hidden file",
+        "1 file of other types (.heic)",
+        "1 linked folder (link)",
+        "1 class folder without images (bird)",
+    ):
+        assert part in line
+
+
+def test_a_class_of_another_split_is_a_class(tmp_path: Path) -> None:
+    folder = make_folder(
+        tmp_path, "train/a/1.png", "train/b/1.png", "test/b/2.png", "notes/x/3.png"
+    )
+    done = bench("run", folder, "--dry-run", "--json")
+    assert done.json["prompts"] == 2 and done.json["images"] == 1
+    assert "1 folder beside the splits (notes)" in done.err
+    assert "no images of 1 class that other splits have (a); it counts" in done.err
+
+
+def test_shards_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    columns = {"image": [picture()], "label": [0]}
+    write_parquet(tmp_path / "test-0.parquet", columns, ["cat", "dog"])
+    write_parquet(tmp_path / "test-1.parquet", columns, ["dog", "cat"])
+    done = bench("run", tmp_path, "--dry-run")
+    assert done.code == 2 and "test-1.parquet differs from test-0.parquet" in done.err

@@ -1,0 +1,311 @@
+"""Images decoded as a person sees them, in bounded memory; a bad one fails alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.given import rows_of, spec_of
+from PIL import Image, PngImagePlugin
+
+from bench.contracts.dataset import Sample
+from bench.engine.encoding import open_images
+from bench.engine.images import resize_and_crop
+from bench.inputs import pixels
+from bench.inputs.data import load_split
+from bench.inputs.pixels import PixelsError, decode, is_ordinary
+
+RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
+COLOURS = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+
+
+def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> dict[str, Any]:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def grey(values: Any, mode: str | None = None, kind: str = "TIFF") -> dict[str, Any]:
+    return stored(Image.fromarray(np.asarray(values), mode), kind)
+
+
+ORDINARY: dict[str, Callable[[], dict[str, Any]]] = {
+    "grey": lambda: stored(Image.fromarray(RAMP)),
+    "colour": lambda: stored(Image.fromarray(COLOURS)),
+    "black and white": lambda: stored(Image.fromarray(RAMP).convert("1")),
+    "a palette": lambda: stored(Image.fromarray(COLOURS).quantize(16)),
+    "JPEG": lambda: stored(Image.fromarray(COLOURS), "JPEG"),
+    "CMYK": lambda: stored(Image.fromarray(COLOURS).convert("CMYK"), "JPEG"),
+    "TIFF": lambda: stored(Image.fromarray(COLOURS), "TIFF"),
+    "WebP": lambda: stored(Image.fromarray(COLOURS), "WEBP", lossless=True),
+    "upright by EXIF": lambda: stored(Image.fromarray(COLOURS), "JPEG", exif=turned(1)),
+    "damaged EXIF": lambda: stored(Image.fromarray(COLOURS), "JPEG", exif=b"Exif\0\0nonsense"),
+}
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("case", ORDINARY)
+def test_ordinary_images_come_out_as_pil_opens_them(case: str) -> None:
+    image = ORDINARY[case]()
+    opened, decoded = Image.open(BytesIO(image["bytes"])), decode(image)
+    assert is_ordinary(image)
+    assert (decoded.mode, decoded.tobytes()) == (opened.mode, opened.tobytes())
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_images_are_turned_upright(kind: str, orientation: int) -> None:
+    upright = np.zeros((16, 32), np.uint8)
+    upright[:8, :8] = 255  # a white corner, top left
+    back = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}[orientation]
+    lying = Image.fromarray(upright).transpose(pixels._UPRIGHT[back])
+    image = stored(lying, kind, exif=turned(orientation))
+    seen = np.asarray(decode(image).convert("L"))
+    assert seen.shape == (16, 32)
+    assert abs(seen.astype(int) - upright).max() < 40  # JPEG and WebP round
+    assert is_ordinary(image) == (kind == "TIFF")  # of TIFF, PIL has always turned it
+
+
+def test_orientation_in_xmp_counts() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    assert decode(stored(Image.new("L", (4, 8)), pnginfo=text)).size == (8, 4)
+
+
+def hidden(mode: str) -> Image.Image:
+    """A black square, its right half transparent."""
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 255))
+    image.paste((0, 0, 0, 0), (4, 0, 8, 8))
+    return image.convert(mode)
+
+
+TRANSPARENT: dict[str, Callable[[], dict[str, Any]]] = {
+    "RGBA": lambda: stored(hidden("RGBA")),
+    "LA": lambda: stored(hidden("LA")),
+    "WebP": lambda: stored(hidden("RGBA"), "WEBP", lossless=True, exact=True),
+    "TIFF": lambda: stored(hidden("RGBA"), "TIFF"),
+    "grey, one shade hidden": lambda: stored(shades(), transparency=9),
+    "colour, one shade hidden": lambda: stored(shades().convert("RGB"), transparency=(9, 9, 9)),
+    "a palette": lambda: stored(palette(), transparency=9),
+    "a palette with shares": lambda: stored(palette(), transparency=bytes([255] * 9 + [0])),
+    "GIF": lambda: stored(palette(), "GIF", transparency=9),
+    "16 bits, one shade hidden": lambda: stored(deep(), transparency=9),
+}
+
+
+def shades() -> Image.Image:
+    image = Image.new("L", (8, 8), 0)
+    image.paste(9, (4, 0, 8, 8))
+    return image
+
+
+def palette() -> Image.Image:
+    image = Image.fromarray(np.asarray(shades()), "P")
+    image.putpalette([0, 0, 0] * 256)
+    return image
+
+
+def deep() -> Image.Image:
+    return Image.fromarray(np.asarray(shades()).astype(np.uint16))
+
+
+@pytest.mark.parametrize("case", TRANSPARENT)
+def test_transparent_pixels_are_white(case: str) -> None:
+    image = TRANSPARENT[case]()
+    seen = np.asarray(decode(image).convert("L"))
+    assert (seen[:, :4] == 0).all() and (seen[:, 4:] == 255).all()
+    assert not is_ordinary(image)
+
+
+def test_half_transparent_pixels_are_mixed_with_white_and_opaque_ones_kept() -> None:
+    half = decode(stored(Image.new("RGBA", (2, 2), (200, 0, 100, 127))))
+    assert np.abs(np.asarray(half)[0, 0].astype(int) - [228, 128, 178]).max() <= 1
+    opaque = Image.fromarray(COLOURS).convert("RGBA")
+    assert decode(stored(opaque)).tobytes() == Image.fromarray(COLOURS).tobytes()
+
+
+DEEP = np.array([[0, 257, 32768, 65535]], np.uint16)
+FLOATS = np.array([[0, 0.25, 0.5, 1]], np.float32)
+SCALED: dict[str, tuple[Callable[[], dict[str, Any]], list[int]]] = {
+    "16 bits, PNG": (lambda: grey(DEEP, kind="PNG"), [0, 1, 128, 255]),
+    "16 bits, TIFF": (lambda: grey(DEEP), [0, 1, 128, 255]),
+    "16 bits, big-endian": (lambda: grey(DEEP.astype(">u2")), [0, 1, 128, 255]),
+    "16 bits, white is 0": (
+        lambda: stored(Image.fromarray(DEEP), "TIFF", tiffinfo={262: 0}),
+        [255, 254, 127, 0],
+    ),
+    "12 bits": (lambda: {"bytes": twelve_bits(), "path": None}, [0, 255, 128, 1]),
+    "16 bits, JPEG 2000": (
+        lambda: stored(Image.fromarray(np.tile(DEEP, (8, 2))), "JPEG2000", irreversible=False),
+        [0, 1, 128, 255],
+    ),
+    "floats": (lambda: grey(FLOATS), [0, 64, 128, 255]),
+}
+
+
+def twelve_bits() -> bytes:
+    """A TIFF file of 4 × 1 pixels of 12 bits: 0, 4095, 2056, 16."""
+    data = bytes([0x00, 0x0F, 0xFF, 0x80, 0x80, 0x10])
+    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1)]
+    tags.append((279, len(data)))
+    entries = b"".join(
+        number.to_bytes(2, "little") + b"\3\0" + b"\1\0\0\0" + value.to_bytes(4, "little")
+        for number, value in tags
+    )
+    directory = len(tags).to_bytes(2, "little") + entries + bytes(4)
+    start = 8 + len(data)
+    return b"II*\0" + start.to_bytes(4, "little") + data + directory
+
+
+@pytest.mark.parametrize("case", SCALED)
+def test_values_of_more_than_8_bits_are_scaled(case: str) -> None:
+    make, expected = SCALED[case]
+    image = make()
+    decoded = decode(image)
+    assert decoded.mode == "L" and np.asarray(decoded)[0, :4].tolist() == expected
+    assert not is_ordinary(image)
+
+
+BAD: dict[str, tuple[Callable[[], dict[str, Any] | None], str]] = {
+    "no image": (lambda: None, "the dataset holds no image here"),
+    "nothing in it": (lambda: {"bytes": None, "path": None}, "the dataset holds no image here"),
+    "no bytes": (lambda: {"bytes": b"", "path": None}, "it is in no known format"),
+    "text": (lambda: {"bytes": b"hello", "path": None}, "it is in no known format"),
+    "a missing file": (lambda: {"bytes": None, "path": "/none.png"}, "there is no file /none.png"),
+    "a device": (lambda: {"bytes": None, "path": os.devnull}, "is not a regular file"),
+    "EPS": (lambda: stored(Image.new("RGB", (4, 4)), "EPS"), "it is in no known format"),
+    "PDF": (lambda: stored(Image.new("RGB", (4, 4)), "PDF"), "it is in no known format"),
+    "a torn file": (
+        lambda: {"bytes": stored(noise(), "JPEG")["bytes"][:2000], "path": None},
+        "truncated",
+    ),
+    "32 bits": (lambda: grey(np.array([[0, 70000]], np.int32)), "nothing says which is white"),
+    "signed": (lambda: grey(np.array([[-1, 5]], np.int32)), "nothing says which is white"),
+    "floats above 1": (lambda: grey(FLOATS * 255), "not all within 0 to 1"),
+    "floats below 0": (lambda: grey(FLOATS - 0.1), "not all within 0 to 1"),
+    "NaN": (lambda: grey(FLOATS * np.nan), "not all within 0 to 1"),
+    "a bomb": (lambda: {"bytes": promise(50_000, 50_000), "path": None}, "pixels"),
+}
+
+
+def noise() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), dtype=np.uint8))
+
+
+def promise(width: int, height: int) -> bytes:
+    """A PNG file whose header says that it is large, and nothing more."""
+    data = bytearray(stored(Image.new("L", (1, 1)))["bytes"])
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    data[29:33] = crc(bytes(data[12:29]))
+    return bytes(data)
+
+
+def crc(data: bytes) -> bytes:
+    import zlib
+
+    return zlib.crc32(data).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_image_fails_alone(case: str) -> None:
+    make, message = BAD[case]
+    bad, good = make(), ORDINARY["colour"]()
+    with pytest.raises(PixelsError, match=message) as error:
+        decode(bad)
+    assert "BytesIO" not in str(error.value) and "\n" not in str(error.value)
+    images: list[Any] = [good, bad, good]
+    samples = [Sample(str(i), 0, image) for i, image in enumerate(images)]
+    (group,) = open_images(samples, 8)
+    assert [isinstance(image, str) for _, image in group] == [False, True, False]
+
+
+def test_whatever_the_decoder_raises_is_one_image_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (MemoryError(), RecursionError("deep"), SyntaxError("x\ny"), OverflowError("z")):
+
+        def fail(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(pixels, "_open", fail)
+        with pytest.raises(PixelsError) as raised:
+            decode(ORDINARY["grey"]())
+        assert str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "LARGE", 100)
+    monkeypatch.setattr(pixels, "STRIP", 64)
+
+
+REDUCED = ("L", "RGB", "P", "1", "RGBA", "LA", "CMYK", "I;16", "F")
+
+
+@pytest.mark.parametrize("mode", REDUCED)
+@pytest.mark.usefixtures("small_limits")
+def test_large_images_are_reduced_strip_by_strip(mode: str) -> None:
+    ramp = np.linspace(0, 255, 48, dtype=np.uint8)[:, None].repeat(30, 1)  # dark at the top
+    if mode == "I;16":
+        image = stored(Image.fromarray(ramp.astype(np.uint16) * 257), "TIFF")
+    elif mode == "F":
+        image = stored(Image.fromarray(ramp.astype(np.float32) / 255), "TIFF")
+    else:
+        image = stored(Image.fromarray(ramp).convert(mode), "TIFF")
+    seen = decode(image)
+    assert seen.width * seen.height <= 100 and not is_ordinary(image)
+    values = np.asarray(seen.convert("L")).astype(int)
+    expected = np.asarray(Image.fromarray(ramp).reduce(4).convert("L")).astype(int)
+    assert values.shape == expected.shape
+    assert abs(values - expected).max() <= (140 if mode == "1" else 12)
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_a_large_jpeg_is_decoded_at_a_reduced_size_and_turned() -> None:
+    image = stored(Image.new("RGB", (64, 32), (10, 20, 30)), "JPEG", exif=turned(6))
+    seen = decode(image)
+    assert seen.size == (4, 8) and np.abs(np.asarray(seen)[0, 0] - [10, 20, 30]).max() <= 3
+
+
+def test_long_images_are_cut_before_they_are_resized() -> None:
+    strip = Image.new("L", (3_000_000, 1), 7)
+    assert np.asarray(resize_and_crop(strip, 64)).tolist() == [[[7, 7, 7]] * 64] * 64
+    ramp = Image.fromarray(np.arange(200, dtype=np.uint8)[None].repeat(2, 0))
+    cut = np.asarray(resize_and_crop(ramp, 4))
+    assert cut.min() >= 98 and cut.max() <= 102
+
+
+def test_few_large_images_are_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.engine import encoding
+
+    monkeypatch.setattr(encoding, "MOST_PIXELS", 3 * 64)
+    samples = [Sample(str(i), 0, ORDINARY["colour"]()) for i in range(8)]
+    assert [len(group) for group in open_images(samples, 8)] == [3, 3, 2]
+
+
+def test_only_images_that_are_not_ordinary_enter_the_identity() -> None:
+    from datasets import ClassLabel, Dataset
+
+    rows = rows_of([0, 1], ClassLabel(names=["a", "b"]))
+    plain = load_split(spec_of(rows))
+    assert plain.decoding is None
+    images = [plain.rows[0]["image"], TRANSPARENT["RGBA"]()]
+    mixed = Dataset.from_list(
+        [{"image": image, "label": i} for i, image in enumerate(images)], features=rows.features
+    )
+    assert load_split(spec_of(mixed)).decoding == pixels.VERSION
+
+
+def test_a_file_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:
+    image = TRANSPARENT["RGBA"]()
+    (tmp_path / "x.png").write_bytes(image["bytes"])
+    file = {"bytes": None, "path": str(tmp_path / "x.png")}
+    assert decode(file).tobytes() == decode(image).tobytes()
