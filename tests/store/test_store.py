@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from helpers.command import bench
+from helpers.command import PATIENCE, bench
+from helpers.interrupted import killed
 from helpers.scoring import command, same, timeless
 
 from bench.store.journal import Journal, read_journal
@@ -17,20 +20,12 @@ from bench.store.journal import Journal, read_journal
 
 def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 24, "--save-errors")
-    for decided in (1, 9, 15):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        journal = tmp_path / whole.name / "samples.jsonl"
-        while process.poll() is None and len(list(read_journal(journal))) < decided:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    journal = tmp_path / whole.name / "samples.jsonl"
+    for images, decided in ((1, 1), (8, 9), (6, 15)):
+        assert killed(arguments, images).code == -signal.SIGKILL
         with journal.open("ab") as file:
             file.write(b'{"sample_id": "digit-0')  # a kill in the middle of a write
-        assert decided <= len(list(read_journal(journal))) < 24
+        assert len(list(read_journal(journal))) == decided
     done = bench(*arguments, "--json")
     assert done.code == 0 and "Resuming" in done.err
     run = Path(done.json["results_dir"])
@@ -41,6 +36,10 @@ def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) ->
     assert done.json["metrics"] == json.loads((whole / "summary.json").read_text())["metrics"]
 
 
+def journals(results: Path) -> list[Iterator[Any]]:
+    return [read_journal(path) for path in results.rglob("samples.jsonl")]
+
+
 def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", *command("tiny-digits", tmp_path)],
@@ -48,11 +47,10 @@ def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not list(tmp_path.rglob("samples.jsonl")):
+    while process.poll() is None and not any(map(list, journals(tmp_path))):
         time.sleep(0.05)
-    time.sleep(1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "the same command resumes" in err and "Traceback" not in err
 

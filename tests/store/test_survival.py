@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.interrupted import limited
 from helpers.runs import store
 from helpers.scoring import command, same, timeless
 
@@ -26,43 +26,6 @@ from bench.store.folder import RunFolder, read_manifest
 from bench.store.journal import read_journal
 
 LIMIT = 24
-
-# Run the command with a file-size limit that strikes in the middle of the n-th image's write:
-# beyond it the kernel takes a part of the bytes, then sends SIGXFSZ, which kills the process, or
-# where it is ignored, as Python does, refuses the rest as a full disk does.
-LIMITED = """
-import resource, signal, sys
-from pathlib import Path
-from bench import hookimpl
-from bench.cli.main import main
-from bench.discovery.loading import load_plugins
-
-images, beyond, kill = int(sys.argv.pop(1)), int(sys.argv.pop(1)), sys.argv.pop(1) == "kill"
-
-class Limit:
-    decided = 0
-    @hookimpl
-    def sample_scored(self, record):
-        self.decided += 1
-        if self.decided == images:
-            [journal] = Path(sys.argv[sys.argv.index("--results") + 1]).rglob("samples.jsonl")
-            size = journal.stat().st_size + beyond
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-if kill:
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-load_plugins().manager.register(Limit())
-main()
-"""
-
-
-def limited(arguments: list[str], images: int, beyond: int, how: str) -> Any:
-    return subprocess.run(
-        [sys.executable, "-c", LIMITED, str(images), str(beyond), how, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def check_resumed(arguments: list[str], whole: Path, results: Path) -> Path:
@@ -78,8 +41,8 @@ def check_resumed(arguments: list[str], whole: Path, results: Path) -> Path:
 def test_a_kill_in_the_middle_of_a_line(whole: Path, tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
     for images in (3, 4):
-        killed = limited(arguments, images, 200, "kill")
-        assert killed.returncode == -signal.SIGXFSZ, killed.stderr
+        killed = limited(arguments, images, 200, "SIGXFSZ")
+        assert killed.code == -signal.SIGXFSZ, killed.err
         journal = tmp_path / whole.name / "samples.jsonl"
         assert not journal.read_bytes().endswith(b"\n")  # half a line is there
     check_resumed(arguments, whole, tmp_path)
@@ -89,14 +52,14 @@ def test_a_full_disk(whole: Path, tmp_path: Path) -> None:
     """First in the middle of a line, then in that of an image's recorded errors."""
     arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
     full = limited(arguments, 3, 200, "refuse")
-    assert full.returncode == 1 and "Traceback" not in full.stderr
-    assert "cannot be written any more: File too large" in full.stderr
-    assert "make room, and the same command goes on" in full.stderr
+    assert full.code == 1 and "Traceback" not in full.err
+    assert "cannot be written any more: File too large" in full.err
+    assert "make room, and the same command goes on" in full.err
     journal = tmp_path / whole.name / "samples.jsonl"
     assert journal.read_bytes().endswith(b"\n") and len(list(read_journal(journal))) == 3
     arguments.append("--save-errors")
     full = limited(arguments, 1, -100, "refuse")
-    assert full.returncode == 1 and "cannot be written any more" in full.stderr
+    assert full.code == 1 and "cannot be written any more" in full.err
     assert len(list(read_journal(journal))) == 4  # one of the three again, with its errors
     done = bench(*arguments, "--json")
     run = Path(done.json["results_dir"])
