@@ -1,0 +1,118 @@
+"""Runs with plugins that misbehave: the exit code, the message, and what is kept."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import Finished, bench
+
+from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
+from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.discovery.loading import load_plugins
+
+OWNER = "plugin 'hostile' of hostile-things"
+
+
+class Direct:
+    """A classifier that scores digits at random, and exits where it is told to."""
+
+    batches = 0
+    exits_at = 0
+
+    def __init__(self, weights: Any, *, device: str, dtype: str) -> None:
+        Direct.batches = 0
+
+    def score(self, images: Any, texts: Any) -> Any:
+        Direct.batches += 1
+        if Direct.batches == Direct.exits_at:
+            sys.exit(0)
+        return np.random.default_rng(0).standard_normal((len(images), len(texts)), np.float32)
+
+
+class Sometimes:
+    """A strategy that concludes nothing of every third image."""
+
+    images = 0
+
+    def __init__(self, draws: int = 5) -> None:
+        self.draws = draws
+
+    def start(self, problem: Problem) -> Sometimes:
+        Sometimes.images += 1
+        self.table, self.asked = ErrorTable(problem), False
+        return self
+
+    def ask(self) -> Evaluate | None:
+        if self.asked:
+            return None
+        self.asked = True
+        return Evaluate(np.arange(10), np.arange(1))
+
+    def tell(self, request: Evaluate, reply: Reply) -> None:
+        self.table.tell(request, reply)
+
+    def outcome(self) -> Outcome:
+        outcome = self.table.outcome()
+        return replace(outcome, confidence=7) if Sometimes.images % 3 == 0 else outcome
+
+
+class Leaves:
+    """A dataset that ends the program."""
+
+    def load(self, split: str | None, data_dir: str | None = None) -> Any:
+        sys.exit(0)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the plugins above, for one test."""
+
+    def fields(name: str, target: type) -> dict[str, Any]:
+        return {"name": name, "target": f"{__name__}:{target.__name__}", "owner": OWNER}
+
+    direct = BackboneSpec(scorer="classifier", **fields("direct", Direct))
+    sometimes = StrategySpec(parameters={"draws": 5}, **fields("sometimes", Sometimes))
+    leaves = DatasetSpec(**fields("leaves", Leaves))
+    plugins = load_plugins()
+    monkeypatch.setitem(plugins.backbones._specs, direct.name, direct)
+    monkeypatch.setitem(plugins.strategies._specs, sometimes.name, sometimes)
+    monkeypatch.setitem(plugins.datasets._specs, leaves.name, leaves)
+    monkeypatch.setattr(Direct, "exits_at", 0)
+
+
+def run(results: Path, *options: object) -> Finished:
+    arguments = ("run", "digits", "--backbone", "direct", "--batch-size", 4, "--limit", 12)
+    return bench(*arguments, "--results", results, "--json", *options)
+
+
+def test_a_strategy_that_fails_on_some_images_fails_those_alone(tmp_path: Path) -> None:
+    done = run(tmp_path, "--strategy", "sometimes")
+    assert done.code == 3 and done.json["failed_samples"] == 4
+    assert f"strategy 'sometimes' ({OWNER}): outcome(): " in done.err
+    assert "Traceback" not in done.err and "Unexpected" not in done.err
+
+
+def test_a_backbone_that_ends_the_program_ends_the_run_and_keeps_what_was_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Direct, "exits_at", 3)
+    done = run(tmp_path, "--strategy", "full")
+    assert (done.code, done.out) == (2, "")
+    assert f"Error: backbone 'direct' ({OWNER}): score() tried to end the program" in done.err
+    assert "What was decided is kept." in done.err and "Traceback" not in done.err
+    [journal] = tmp_path.rglob("samples.jsonl")
+    assert len(journal.read_text().splitlines()) == 8
+    monkeypatch.setattr(Direct, "exits_at", 0)
+    assert run(tmp_path, "--strategy", "full").code == 0
+    assert len(journal.read_text().splitlines()) == 12
+
+
+def test_a_dataset_that_ends_the_program_is_named(tmp_path: Path) -> None:
+    done = bench("run", "leaves", "--backbone", "direct", "--results", tmp_path)
+    assert done.code == 2 and "Traceback" not in done.err
+    assert f"dataset 'leaves' ({OWNER}): load() tried to end the program" in done.err
