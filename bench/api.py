@@ -44,7 +44,8 @@ def prompts(name: str, template: str | None = None) -> list[str]:
     """
     config, spec = resolve_dataset(RunConfig(dataset=name), load_plugins())
     classes = load_classes(spec, config.data_dir).names
-    return list(from_template(template or spec.template, classes, spec.phrases).texts)
+    text, own = (spec.template, False) if template is None else (template, True)
+    return list(from_template(text, classes, spec.phrases, as_written=own).texts)
 
 
 def load_backbone(

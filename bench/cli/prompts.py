@@ -20,12 +20,15 @@ from bench.running.settings import DATA_SETTINGS
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Show the prompts of DATASET, and their tokens for the backbone."""
+    """Show the prompts of DATASET, and their tokens for the backbone.
+
+    Where class names were put into words, the name in the data stands beside them.
+    """
     from bench.running.checks import token_counts
     from bench.running.prepare import prepare
 
     prepared = prepare(config_from_options(ctx, None, **options), images=False)
-    classes, prompts, name = prepared.classes, prepared.prompts, prepared.resolved.backbone_name
+    named, prompts, name = prepared.named, prepared.prompts, prepared.resolved.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
     if prepared.absent:
         note = f"No token counts: {prepared.absent[0]}"
@@ -35,7 +38,12 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         counts, most = counted
         note = f"Tokens of {name}, start and end included; at most {most}."
     rows = [
-        {"class": classes[index], "prompt": text, "tokens": tokens}
+        {
+            "class": named.names[index],
+            "found": named.found[index],
+            "prompt": text,
+            "tokens": tokens,
+        }
         for text, index, tokens in zip(prompts.texts, prompts.class_of_prompt, counts, strict=True)
     ]
     if as_json:
@@ -43,5 +51,7 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         return
     from bench.render.tables import table
 
-    table(list(rows[0]), [list(row.values()) for row in rows])
+    heads = {"class": "class", "found": "in the data", "prompt": "prompt", "tokens": "tokens"}
+    shown = [key for key in heads if key != "found" or named.changed]
+    table([heads[key] for key in shown], [[row[key] for key in shown] for row in rows])
     say(note)

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.articles import fill, fill_as_written
+from bench.inputs.class_names import comparable
 
 PLACEHOLDER = "{class}"
 COLUMNS = ("prompt", "classname", "classidx")
+REST = "\0"  # where the reader puts values without a column
 
 
 @dataclass(frozen=True)
@@ -30,34 +33,54 @@ class Prompts:
 
 
 def from_template(
-    template: str, classes: Sequence[str], phrases: Mapping[str, str] | None = None
+    template: str,
+    classes: Sequence[str],
+    phrases: Mapping[str, str] | None = None,
+    as_written: bool = False,
 ) -> Prompts:
-    """Make one prompt a class.
+    """Make one prompt per class.
 
     Args:
         template: a text with `{class}`.
-        classes: readable class names.
+        classes: class names in words.
         phrases: class name → what stands for `{class}`; missing ones stand for themselves.
+        as_written: whether the template is the user's, of which nothing is changed; in the
+            toolkit's own, the article before `{class}` is put right.
 
     Raises:
-        UserError: the template lacks `{class}`.
+        UserError: the template lacks `{class}` or has another placeholder, or two prompts are the
+            same.
     """
     if PLACEHOLDER not in template:
         raise UserError(
-            f"The template {template!r} has no {PLACEHOLDER}, so that every class would get the"
-            f" same prompt. Write it like 'a photo of a {PLACEHOLDER}'."
+            f"The template {quoted(template)} has no {PLACEHOLDER}, so that every class would get"
+            f" the same prompt. Write it like 'a photo of a {PLACEHOLDER}'."
+        )
+    if strange := re.search(r"[{}][^{}]*\}?", template.replace(PLACEHOLDER, "")):
+        raise UserError(
+            f"The template {quoted(template)} has {quoted(strange.group())}, and {PLACEHOLDER} is"
+            " all that is filled in."
         )
     phrases = phrases or {}
-    texts = [_fill(template, phrases.get(name, name)) for name in classes]
-    return Prompts(tuple(texts), tuple(range(len(classes))), tuple(classes))
+    insert = fill_as_written if as_written else fill
+    texts = [insert(template, phrases.get(name, name)) for name in classes]
+    return _distinct(Prompts(tuple(texts), tuple(range(len(classes))), tuple(classes)))
 
 
-def _fill(template: str, phrase: str) -> str:
-    if re.match(r"[aeiou]", phrase, re.IGNORECASE):  # "a photo of a {class}" → "an airplane"
-        template = re.sub(r"\b([Aa])(?=\s+\{class\})", r"\1n", template)
-    if re.match(r"(an?|the)\s", phrase):  # a phrase that brings its own article
-        template = re.sub(r"\b[Aa]n?\s+(?=\{class\})", "", template)
-    return template.replace(PLACEHOLDER, phrase)
+def _distinct(prompts: Prompts) -> Prompts:
+    """Refuse prompts that are the same but for case, spaces and Unicode's variants.
+
+    Of two classes with one prompt, the first would always win.
+    """
+    first: dict[str, str] = {}
+    for source, text in zip(prompts.sources, prompts.texts, strict=True):
+        other = first.setdefault(comparable(text), source)
+        if other is not source:
+            raise UserError(
+                f"{source}: the prompt {quoted(text)} is that of {other} already; prompts must"
+                " differ in more than case and spaces."
+            )
+    return prompts
 
 
 def from_file(path: Path, classes: Sequence[str]) -> Prompts:
@@ -66,8 +89,9 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     A class may have several prompts. `classname` is compared without case, spaces and signs.
 
     Raises:
-        UserError: no such file, a missing column, an unknown class, a name that does not go with
-            its index, an empty prompt, or a class without a prompt; with the line.
+        UserError: no such file, a missing or repeated column, an unknown class, a name that does
+            not go with its index, a prompt that is empty or stands there twice, or a class without
+            a prompt; with the line.
     """
     if not path.is_file():
         raise UserError(f"--prompts: there is no file {path}.")
@@ -77,19 +101,16 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     sources: list[str] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="")
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-            if missing:
-                raise UserError(
-                    f"{path}:1: the column {missing[0]!r} is missing; the first line must name"
-                    f" {','.join(COLUMNS)} (found: {','.join(reader.fieldnames or ['nothing'])})."
-                )
+            reader = csv.DictReader(file, restkey=REST)
+            _check_head(list(reader.fieldnames or []), path)
             for row in reader:
                 where = f"{path}:{reader.line_num}"
+                if REST in row:
+                    raise UserError(f"{where}: more columns than the first line names.")
                 texts.append(_text_of(row["prompt"], where))
                 class_of_prompt.append(_class_of(row, classes, index, where))
                 sources.append(where)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"--prompts: {path} is not a UTF-8 CSV file: {error}.") from error
     without = [name for number, name in enumerate(classes) if number not in set(class_of_prompt)]
     if without:
@@ -97,7 +118,19 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
             f"{path}: no prompt for {len(without)} of {len(classes)} classes:"
             f" {', '.join(map(repr, without[:5]))}{' …' if len(without) > 5 else ''}."
         )
-    return Prompts(tuple(texts), tuple(class_of_prompt), tuple(sources))
+    return _distinct(Prompts(tuple(texts), tuple(class_of_prompt), tuple(sources)))
+
+
+def _check_head(head: Sequence[str], path: Path) -> None:
+    """Refuse a first line that lacks a column or names one twice."""
+    for column in COLUMNS:
+        if head.count(column) != 1:
+            what = "stands there twice" if column in head else "is missing"
+            found = quoted(",".join(head))[1:-1] or "nothing"
+            raise UserError(
+                f"{path}:1: the column {column!r} {what}; the first line must name"
+                f" {','.join(COLUMNS)} (found: {found})."
+            )
 
 
 def _text_of(prompt: str | None, where: str) -> str:
@@ -110,13 +143,13 @@ def _class_of(
     row: Mapping[str, str | None], classes: Sequence[str], index: Mapping[str, int], where: str
 ) -> int:
     name, number = row["classname"] or "", (row["classidx"] or "").strip()
-    if not number.isdecimal() or int(number) >= len(classes):
+    if not number.isdecimal() or len(number) > 9 or int(number) >= len(classes):
         raise UserError(
-            f"{where}: classidx {number!r} is not one of 0 … {len(classes) - 1},"
+            f"{where}: classidx {quoted(number)} is not one of 0 … {len(classes) - 1},"
             f" the indices of the {len(classes)} classes."
         )
     if _key(name) not in index:
-        raise UserError(f"{where}: unknown class {name!r}.{did_you_mean(name, classes)}")
+        raise UserError(f"{where}: unknown class {quoted(name)}.{did_you_mean(name, classes)}")
     if index[_key(name)] != int(number):
         raise UserError(
             f"{where}: class {name!r} has index {index[_key(name)]} in this dataset, not {number}."

@@ -150,7 +150,8 @@ def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
     config, spec = resolved.config, resolved.dataset
     if config.prompts:
         return from_file(Path(config.prompts), classes)
-    return from_template(config.template or spec.template, classes, spec.phrases)
+    own = config.template is not None
+    return from_template(config.template or spec.template, classes, spec.phrases, as_written=own)
 
 
 def find_weights(resolved: Resolved) -> Weights | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,69 @@ def test_articles() -> None:
     assert texts == ("a photo of an airplane", "a photo of a river")
     texts = from_template("A {class}", ["house"], {"house": "an old house"}).texts
     assert texts == ("an old house",)
+
+
+ARTICLES = {
+    "an": "airplane hour honest_man umbrella X-ray MRI_scan SUV 8 18-wheeler 11 heirloom urn",
+    "a": "one unicorn European_bee ewer ukulele university used_car UFO house river 70 bus lens",
+    "": "airplanes Leopards storage_tanks pairs_of_scissors cameras",
+}
+
+
+@pytest.mark.parametrize("article", ARTICLES)
+def test_the_article_of_a_class(article: str) -> None:
+    for word in ARTICLES[article].split():
+        phrase = word.replace("_", " ")
+        wanted = f"a photo of {article} {phrase}".replace("  ", " ")
+        assert from_template("a photo of a {class}", [phrase]).texts == (wanted,)
+        assert from_template("a photo of an {class}", [phrase]).texts == (wanted,)
+
+
+def test_a_class_before_a_noun_keeps_the_article_of_the_noun() -> None:
+    assert from_template("a {class} square", ["stripes"]).texts == ("a stripes square",)
+
+
+def test_a_template_of_the_user_is_filled_in_as_written() -> None:
+    phrases = {"airplane": "an airplane"}
+    for template, text in (
+        ("a photo of a {class}", "a photo of a airplane"),
+        ("the {class}, from above", "the airplane, from above"),
+        ("{class} from above", "an airplane from above"),
+    ):
+        assert from_template(template, ["airplane"], phrases, as_written=True).texts == (text,)
+    plain = from_template("a photo of an {class}", ["dogs", "one"], as_written=True)
+    assert plain.texts == ("a photo of an dogs", "a photo of an one")
+    assert toolkit.prompts("digits", template="a photo of an {class}")[1] == "a photo of an one"
+
+
+BAD_TEMPLATES = {
+    "no class": ("a photo", "has no {class}"),
+    "empty": ("", "has no {class}"),
+    "another placeholder": ("a {kind} of {class}", "has '{kind}'"),
+    "an open brace": ("a {class} {", "has '{'"),
+    "case": ("a {Class} of {class}", "has '{Class}'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEMPLATES)
+def test_templates_that_are_refused(case: str) -> None:
+    template, message = BAD_TEMPLATES[case]
+    with pytest.raises(UserError, match=re.escape(message)):
+        from_template(template, ["cat", "dog"])
+
+
+@pytest.mark.parametrize("names", [("Cat", "cat"), ("caf\u00e9", "cafe\u0301"), ("a  b", "a b")])
+def test_prompts_that_are_the_same_are_refused(names: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=r"is that of .* already"):
+        from_template("a photo of a {class}", names)
+
+
+def test_the_same_prompt_of_two_classes_is_refused_with_its_line(tmp_path: Path) -> None:
+    for line in ("A  Photo,harbor,1", "a photo,denseresidential,0"):
+        file = tmp_path / "prompts.csv"
+        file.write_text(f"{HEAD}a photo,denseresidential,0\n{line}\nboats,harbor,1\n")
+        with pytest.raises(UserError, match=r"csv:3: the prompt .* is that of .*csv:2 already"):
+            from_file(file, CLASSES)
 
 
 def test_ucmerced_reads_as_english() -> None:
@@ -47,6 +111,9 @@ MISTAKES = {
     "unknown class": (f"{HEAD}a,harbour,1\n", ":2: unknown class 'harbour'. Did you mean 'harbor'"),
     "wrong index": (f"{HEAD}a,harbor,0\n", ":2: class 'harbor' has index 1"),
     "index out of range": (f"{HEAD}a,harbor,9\n", ":2: classidx '9'"),
+    "a repeated column": ("prompt,prompt,classname,classidx\n", ":1: the column 'prompt' stands"),
+    "too many columns": (f"{HEAD}a,harbor,1,x\n", ":2: more columns than the first line names"),
+    "a long index": (f"{HEAD}a,harbor,{'1' * 5000}\n", ":2: classidx '111"),
     "no index": (f"{HEAD}a,harbor\n", ":2: classidx ''"),
     "empty prompt": (f"{HEAD}a,harbor,1\n ,harbor,1\n", ":3: the prompt is empty"),
     "class without prompt": (f"{HEAD}a,harbor,1\n", "no prompt for 1 of 2 classes: 'dense"),
@@ -65,23 +132,17 @@ def test_mistakes_in_a_prompts_file(case: str, tmp_path: Path) -> None:
     assert message in str(error.value)
 
 
-def test_a_prompt_that_would_be_cut_is_found_before_weights_are_read(
+def test_a_prompt_that_would_be_cut_is_found_before_the_run_begins(
     pipelines: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The weights are made unreadable: they are never reached."""
-    import shutil
-
-    folder = tmp_path / "pipeline"
-    shutil.copytree(pipelines["sd15"], folder)
-    for weights in folder.rglob("*.safetensors"):
-        weights.write_bytes(b"")
-    rows = [f"{'x' * 90 if d == 4 else 'a digit'},{name},{d}" for d, name in enumerate(NAMES)]
+    rows = [f"{'x' * 90 if d == 4 else name},{name},{d}" for d, name in enumerate(NAMES)]
     (tmp_path / "prompts.csv").write_text(HEAD + "\n".join(rows) + "\n")
     done = bench(
-        *("run", "digits", "--backbone", folder, "--prompts", tmp_path / "prompts.csv"),
+        *("run", "digits", "--backbone", pipelines["sd15"], "--prompts", tmp_path / "prompts.csv"),
         *("--results", tmp_path / "results"),
     )
     assert done.code == 2 and "prompts.csv:6" in done.err and "cut at 77" in done.err
+    assert not (tmp_path / "results").exists()
 
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
