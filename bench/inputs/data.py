@@ -15,7 +15,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.targets import make
-from bench.errors import BenchWarning, UserError, quoted
+from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.encoded import digest, settle
 from bench.inputs.labels import check_ids, is_utf8, read_labels, unique_ids
@@ -179,7 +179,7 @@ def _load(
     """Return the rows and the classes, all checked."""
     where = _called(spec, data_dir)
     rows = _ask_plugin(spec, split, data_dir, options)
-    _check_columns(rows, where, split or spec.split)
+    _check_columns(rows, spec, where, split or spec.split)
     declared = spec.classes
     file = _path(options.class_names)
     if declared is None and file is not None and _holds_numbers(rows.features["label"]):
@@ -221,13 +221,14 @@ def _ask_plugin(
         return dataset.load(split=split, data_dir=folder)
 
 
-def _check_columns(rows: Any, where: str, split: str | None) -> None:
+def _check_columns(rows: Any, spec: DatasetSpec, where: str, split: str | None) -> None:
     import datasets
 
     if not isinstance(rows, datasets.Dataset):
-        raise UserError(
-            f"{where}: load() returned {type(rows).__name__}; a datasets.Dataset with the columns"
-            " 'image' and 'label' is wanted."
+        raise PluginError(
+            spec.label,
+            f"load() returned a {type(rows).__name__}; a datasets.Dataset with the columns 'image'"
+            " and 'label' is wanted",
         )
     for column in COLUMNS:
         if column not in rows.column_names:
@@ -237,10 +238,10 @@ def _check_columns(rows: Any, where: str, split: str | None) -> None:
     if len(rows) == 0:
         raise UserError(f"{where} holds no images in split {split!r}.")
     if not isinstance(rows.features["image"], datasets.Image):
-        raise UserError(
-            f"{where}: its column 'image' holds {rows.features['image']}, not images; cast it with"
-            " datasets.Image()."
-        )
+        holds = f"its column 'image' holds {rows.features['image']}, not images"
+        if spec.name == FOLDER:
+            raise UserError(f"{where}: {holds}.")
+        raise PluginError(spec.label, f"{holds}; it must be cast with datasets.Image()")
 
 
 def _holds_numbers(feature: Any) -> bool:

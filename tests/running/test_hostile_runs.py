@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,13 @@ class Sometimes:
         return replace(outcome, confidence=7) if Sometimes.images % 3 == 0 else outcome
 
 
-class Leaves:
-    """A dataset that ends the program."""
+class Loads:
+    """A dataset that loads what it is told to."""
+
+    act: Callable[[], Any]
 
     def load(self, split: str | None, data_dir: str | None = None) -> Any:
-        sys.exit(0)
+        return self.act()
 
 
 @pytest.fixture(autouse=True)
@@ -77,11 +80,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
     direct = BackboneSpec(scorer="classifier", **fields("direct", Direct))
     sometimes = StrategySpec(parameters={"draws": 5}, **fields("sometimes", Sometimes))
-    leaves = DatasetSpec(**fields("leaves", Leaves))
+    loads = DatasetSpec(**fields("loads", Loads))
     plugins = load_plugins()
     monkeypatch.setitem(plugins.backbones._specs, direct.name, direct)
     monkeypatch.setitem(plugins.strategies._specs, sometimes.name, sometimes)
-    monkeypatch.setitem(plugins.datasets._specs, leaves.name, leaves)
+    monkeypatch.setitem(plugins.datasets._specs, loads.name, loads)
     monkeypatch.setattr(Direct, "exits_at", 0)
 
 
@@ -112,7 +115,24 @@ def test_a_backbone_that_ends_the_program_ends_the_run_and_keeps_what_was_decide
     assert len(journal.read_text().splitlines()) == 12
 
 
-def test_a_dataset_that_ends_the_program_is_named(tmp_path: Path) -> None:
-    done = bench("run", "leaves", "--backbone", "direct", "--results", tmp_path)
+def images_in_words() -> Any:
+    import datasets
+
+    return datasets.Dataset.from_dict({"image": ["a", "b"], "label": [0, 1]})
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (sys.exit, "load() tried to end the program"),
+        (lambda: 5, "load() returned a int; a datasets.Dataset"),
+        (images_in_words, "its column 'image' holds Value"),
+    ],
+)
+def test_a_dataset_that_misbehaves_is_named(
+    act: Callable[[], Any], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Loads, "act", staticmethod(act), raising=False)
+    done = bench("run", "loads", "--backbone", "direct", "--results", tmp_path)
     assert done.code == 2 and "Traceback" not in done.err
-    assert f"dataset 'leaves' ({OWNER}): load() tried to end the program" in done.err
+    assert f"dataset 'loads' ({OWNER}): {reason}" in done.err
