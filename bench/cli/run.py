@@ -16,7 +16,7 @@ from bench.errors import BenchWarning, GateError
 @click.argument("dataset", required=False, envvar="BENCH_DATASET")
 @config_options()
 @click.option("--config", "config_file", envvar="BENCH_CONFIG", help="A TOML file of settings.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and its cost; load nothing heavy.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the plan and its cost.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on stdout, all else on stderr."
 )
@@ -35,11 +35,11 @@ def command(
 
         plan = make_plan(config)
         if as_json:
-            print_json(plan)
+            print_json(plan.plain())
         else:
             from bench.render.plan import print_plan
 
-            print_plan(plan)
+            print_plan(plan.plain())
         return 0
 
     from bench.cli.progress import Progress

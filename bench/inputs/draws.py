@@ -257,7 +257,7 @@ def read_noise(
     except Exception as error:
         raise UserError(
             f"--noise: {path} is neither a safetensors file with a tensor named 'noise' nor a"
-            f" torch.save'd tensor ({type(error).__name__}: {error})."
+            f" torch.save'd tensor ({type(error).__name__})."
         ) from error
     wanted = "(N, C, H, W)" if shape is None else str((n_draws, *shape))
     if (

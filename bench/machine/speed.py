@@ -51,7 +51,7 @@ def estimate(
     """Return evaluations a second, None where nothing is known, and what that rests on."""
     measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:
-        return measured, f"measured on this machine: {measured:,.0f} evaluations a second"
+        return measured, f"measured on this machine: {measured:,.0f} evaluations per second"
     if flops and device in ASSUMED:
         return ASSUMED[device] / flops, f"assumed: {ASSUMED[device] / 1e12:g} TFLOP/s on {device}"
     return None, "unknown: this backbone has not run on this machine yet"

@@ -121,7 +121,7 @@ def measure(
         "peak_flops": peak,
         "utilisation": 100 * max(speeds.values()) * flops / peak,
         "peak_memory_bytes": peak_memory(),
-        "plan": None if made_up else make_plan(config),
+        "plan": None if made_up else make_plan(config).plain(),
     }
 
 

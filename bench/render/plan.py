@@ -6,26 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.boards.formats import assignments
+from bench.render.console import console
 from bench.render.tables import cell_text, table
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print what a run would be and cost."""
+    """Print what a run would be and cost; what does not apply to it is left out."""
     least = plan["evaluations_per_image_at_least"]
-    share = 1.0 if least is None else least / plan["evaluations_per_image"]
+    share = 1.0 if least is None else least / max(1, plan["evaluations_per_image"])
     rows = [
         ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
         for name, value in plan.items()
-        if not name.endswith("_at_least")
+        if value is not None and name != "warnings" and not name.endswith("_at_least")
     ]
     table(["", ""], rows)
+    for said in plan["warnings"]:
+        console().print(said, style="yellow")
 
 
 def _plan_cell(name: str, value: Any, share: float) -> str:
     """Return a value of a plan; a cost, whose least is `share` of it, as a range."""
     if isinstance(value, Mapping):
         return assignments(value)
-    if value is None or name not in ("evaluations_per_image", "evaluations", "tflop", "seconds"):
+    if name == "seed":  # a name rather than an amount
+        return str(value)
+    if name not in ("evaluations_per_image", "evaluations", "tflop", "seconds"):
         return cell_text(value)
     written = _duration if name == "seconds" else _amount
     least, most = written(value * share), written(value)

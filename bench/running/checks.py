@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.discovery import backbones
+from bench.discovery.targets import make
 from bench.errors import UserError
+from bench.inputs.draws import read_noise
 
 if TYPE_CHECKING:
+    from bench.contracts.backbone import Denoiser
     from bench.running.prepare import Prepared
     from bench.running.resolve import Resolved
 
@@ -36,6 +40,29 @@ def check_weights(prepared: Prepared) -> None:
         dtype=prepared.config.dtype,
         **resolved.backbone_parameters,
     )
+
+
+def check_draws(prepared: Prepared) -> None:
+    """Refuse levels and noise that the user named and that do not fit the backbone.
+
+    The backbone is made for that where the user named any, on the processor.
+    """
+    config, resolved = prepared.config, prepared.resolved
+    if resolved.backbone.scorer == "classifier" or not (
+        config.noise or config.levels or config.plan
+    ):
+        return
+    backbone: Denoiser = make(
+        resolved.backbone,
+        prepared.weights,
+        device="cpu",
+        dtype=config.dtype,
+        **resolved.backbone_parameters,
+    )
+    n_draws = resolved.strategy_parameters["draws"]
+    resolved.plan.levels(n_draws, len(backbone.alphas_cumprod))
+    if config.noise:
+        read_noise(Path(config.noise), n_draws, tuple(backbone.latent_shape))
 
 
 def _check_token_lengths(prepared: Prepared) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from os import PathLike
@@ -12,6 +13,7 @@ from pydantic import Field
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.specs import DatasetSpec
+from bench.errors import BenchWarning
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench.store.documents import Count, Document
@@ -69,6 +71,8 @@ def classify(
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     prepared = prepare(config, pictures, images=False)
+    for said in prepared.warnings:
+        warnings.warn(said, BenchWarning, stacklevel=2)
     prepared.check()
     engine = prepared.open_engine()
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,55 +11,147 @@ import numpy as np
 from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations
 from bench.discovery.loading import load_plugins
+from bench.errors import UserError
+from bench.machine.environment import pick_device
 from bench.machine.speed import estimate, likely_device
-from bench.running.checks import check_weights
+from bench.running.checks import check, check_draws
 from bench.running.prepare import Prepared, prepare
 from bench.running.resolve import Resolved, resolve_dataset
 from bench.running.settings import RunConfig
+from bench.store.documents import Count, Document
+from bench.store.folder import missing
 
 
-def make_plan(config: RunConfig) -> dict[str, Any]:
-    """Return images, prompts, evaluations, TFLOP and an estimate of the time.
+class Plan(Document):
+    """What a run would be and cost; evaluations, TFLOP and seconds are at the most."""
 
-    A dataset whose spec says its classes and sizes is not loaded; of a folder, the listing is.
-    Evaluations, TFLOP and seconds are at the most; of a strategy whose cost depends on the image,
-    `evaluations_per_image_at_least` says what an image costs at the least (None: not known).
+    run_id: str | None
+    """None where the data or the weights were not read."""
+    dataset: str
+    images: Count
+    """Asked for."""
+    images_to_score: Count
+    """Without those that a stored run has decided: what the cost is for."""
+    prompts: Count
+    first_prompt: str
+    template: str | None
+    """None where the prompts are from a file."""
+    backbone: str
+    trained_on: str | None
+    strategy: str
+    params: dict[str, Any]
+    draws: Count
+    plan: str | None
+    """How draws are paired, and on which levels; None of a classifier, as what follows."""
+    seed: int | None
+    noise: str | None
+    loss: str | None
+    space: str | None
+    device: str
+    dtype: str
+    evaluations_per_image: Count
+    evaluations_per_image_at_least: Count | None
+    """Of a strategy whose cost depends on the image; None where it is not known."""
+    evaluations: Count
+    tflop: float | None
+    seconds: float | None
+    estimate: str
+    """What the seconds rest on."""
+    warnings: list[str]
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Return what a run would be and cost, after all checks that need no weights.
 
     Raises:
         UserError: what would stop the run before it loads anything.
     """
-    _, spec = resolve_dataset(config, load_plugins())
-    declared = spec.splits.get(str(config.split or spec.split)) if spec.classes else None
-    prepared = prepare(config, images=declared is None)
+    prepared = _prepare(config)
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
-    if config.weights is not None and prepared.weights and prepared.weights.revision is None:
-        check_weights(prepared)  # those of the Hub would be fetched for that
-    split = prepared.split
-    images = len(split.sample_ids) if split else declared or 0
-    images = min(images, config.limit or images)
-    least, most = evaluations_an_image(resolved, np.array(prompts.class_of_prompt))
-    device = likely_device(config.device)
-    flops = evaluation_flops(prepared)
+    noted = [*prepared.warnings, *prepared.absent, *_checked(prepared)]
+    images, left = _images(prepared)
+    least, most = evaluations_per_image(resolved, np.array(prompts.class_of_prompt))
+    device, flops = likely_device(config.device), evaluation_flops(prepared)
     speed, source = estimate(resolved.backbone_name, device, config.dtype, flops)
-    evaluations = most * images
-    return {
-        "dataset": f"{spec.name}/{split.split if split else config.split or spec.split}",
-        "images": images,
-        "prompts": len(prompts.texts),
-        "first_prompt": prompts.texts[0],
-        "backbone": resolved.backbone_name,
-        "trained_on": resolved.trained_on,
-        "strategy": resolved.strategy_spec.name,
-        "params": dict(resolved.strategy_parameters),
-        "device": device,
-        "dtype": config.dtype,
-        "evaluations_per_image": most,
-        "evaluations_per_image_at_least": least,
-        "evaluations": evaluations,
-        "tflop": evaluations * flops / 1e12 if flops else None,
-        "seconds": round(evaluations / speed, 1) if speed else None,
-        "estimate": source,
-    }
+    draws = resolved.backbone.scorer == "denoiser"
+    return Plan(
+        run_id=prepared.described.run_id if prepared.described else None,
+        dataset=f"{resolved.dataset.name}/{_split(prepared)}",
+        images=images,
+        images_to_score=left,
+        prompts=len(prompts.texts),
+        first_prompt=prompts.texts[0],
+        template=None if config.prompts else config.template or resolved.dataset.template,
+        backbone=resolved.backbone_name,
+        trained_on=resolved.trained_on,
+        strategy=resolved.strategy_spec.name,
+        params=dict(resolved.strategy_parameters),
+        draws=resolved.strategy_parameters["draws"] if draws else 1,
+        plan=str(resolved.plan) if draws else None,
+        seed=None if config.noise or not draws else config.seed,
+        noise=config.noise,
+        loss=config.loss if draws else None,
+        space=config.space if draws else None,
+        device=device,
+        dtype=config.dtype,
+        evaluations_per_image=most,
+        evaluations_per_image_at_least=least,
+        evaluations=most * left,
+        tflop=most * left * flops / 1e12 if flops else None,
+        seconds=round(most * left / speed, 1) if speed else None,
+        estimate=source,
+        warnings=noted,
+    )
+
+
+def _prepare(config: RunConfig) -> Prepared:
+    """Prepare; a dataset that declares its classes and sizes is not loaded without need.
+
+    It is where it lies in a folder of the user's, and where a stored run may have decided some of
+    its images already.
+    """
+    _, spec = resolve_dataset(config, load_plugins())
+    declared = spec.classes and spec.splits.get(str(config.split or spec.split))
+    if not declared or config.data_dir:
+        return prepare(config)
+    if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
+        with suppress(UserError):  # the data is not on this machine; a plan does without
+            return prepare(config)
+    return prepare(config, images=False)
+
+
+def _split(prepared: Prepared) -> str:
+    split = prepared.split.split if prepared.split else None
+    return str(split or prepared.config.split or prepared.resolved.dataset.split)
+
+
+def _images(prepared: Prepared) -> tuple[int, int]:
+    """Return the images asked for, and those of them that would be scored."""
+    config, spec = prepared.config, prepared.resolved.dataset
+    if (manifest := prepared.described) is not None:
+        left = None if config.fresh else missing(prepared.folder, manifest, config.save_errors)
+        return len(manifest.samples), len(manifest.samples if left is None else left)
+    declared = spec.splits.get(_split(prepared)) or 0
+    images = len(prepared.split.sample_ids) if prepared.split else declared
+    images = min(images, config.limit or images)
+    return images, images
+
+
+def _checked(prepared: Prepared) -> list[str]:
+    """Refuse what the run would refuse; return what is not on this machine.
+
+    Weights of the Hub are not looked into: they would be fetched for that.
+    """
+    config, weights, noted = prepared.config, prepared.weights, []
+    if not prepared.absent and (weights is None or weights.revision is None):
+        check(prepared)
+        check_draws(prepared)
+    if config.device:
+        try:
+            pick_device(config.device)
+        except UserError as error:
+            noted.append(str(error))
+    return noted
 
 
 def evaluation_flops(prepared: Prepared) -> float | None:
@@ -70,8 +164,8 @@ def evaluation_flops(prepared: Prepared) -> float | None:
     return count_operations(spec, prepared.weights, config.resolution)
 
 
-def evaluations_an_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int | None, int]:
-    """Return the evaluations an image costs at the least, None where not known, and at the most."""
+def evaluations_per_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int | None, int]:
+    """Return the evaluations per image at the least, None where not known, and at the most."""
     draws = 1 if resolved.backbone.scorer == "classifier" else resolved.strategy_parameters["draws"]
     strategy = resolved.strategy
     problem = Problem(

@@ -43,6 +43,7 @@ class Prepared:
         described: what the run is; None without the images or the weights.
         absent: why it cannot be executed on this machine as it is; empty where it can.
         started: when preparing began, on `time.perf_counter`'s clock.
+        warnings: what the user should know before believing the result.
     """
 
     resolved: Resolved
@@ -53,6 +54,7 @@ class Prepared:
     described: Manifest | None
     absent: tuple[str, ...]
     started: float
+    warnings: tuple[str, ...] = ()
 
     timed = True  # its records say how long the model took
 
@@ -129,7 +131,7 @@ def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool 
         UserError: something does not work or fit.
     """
     started = time.perf_counter()
-    resolved = resolve(config, dataset)
+    resolved, chosen = resolve(config, dataset), config.backbone is not None
     config, spec = resolved.config, resolved.dataset
     split = load_split(spec, config.split, config.data_dir, resolved.data) if images else None
     named = split.named if split else load_classes(spec, config.data_dir, resolved.data)
@@ -142,7 +144,22 @@ def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool 
     manifest = None
     if split and not absent:
         manifest = make_manifest(resolved, split, prompts, weights)
-    return Prepared(resolved, named, prompts, weights, split, manifest, absent, started)
+    warnings = _far_from_training(resolved, chosen, len(named.names))
+    return Prepared(resolved, named, prompts, weights, split, manifest, absent, started, warnings)
+
+
+def _far_from_training(resolved: Resolved, chosen: bool, n_classes: int) -> tuple[str, ...]:
+    """Say so where a backbone that was trained on one dataset is used on another."""
+    trained, _, split = (resolved.trained_on or "").partition("/")
+    if not split or trained == resolved.dataset.name:
+        return ()
+    why = "" if chosen else ", and is used since no other was named"
+    return (
+        f"Backbone {resolved.backbone_name!r} was trained on {resolved.trained_on} alone{why}."
+        f" On other images it may do no better than guessing, which is right for"
+        f" {1 / n_classes:.1%} of {n_classes} classes. --backbone names another one;"
+        " `bench list backbones` shows all.",
+    )
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+from bench.errors import BenchWarning
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
@@ -14,4 +17,7 @@ def run(config: RunConfig) -> Finished:
         UserError: something is wrong that the user can fix; nothing was scored.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
-    return execute(prepare(config))
+    prepared = prepare(config)
+    for said in prepared.warnings:
+        warnings.warn(said, BenchWarning, stacklevel=2)
+    return execute(prepared)

@@ -1,0 +1,96 @@
+"""`bench run --dry-run`: everything is checked, and the plan says what will really run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.command import bench
+from helpers.runs import a_record
+from safetensors.torch import save_file
+
+from bench.errors import UserError
+from bench.running.estimate import make_plan
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.store.folder import RunFolder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "banana"], "--device: is no device"),
+        (["--backbone", "./nothing"], "does not exist"),
+        (["--levels", "0-2000"], "reaches beyond the model's 1000 levels"),
+        (["--set", "draws=1e22"], "draws='1e22' does not fit"),
+        (["--set", "draws=100000000"], "more than 100,000"),
+        (["--set", "span=nan"], "span='nan' does not fit"),
+        (["--resolution", 1000000], "less than or equal to 8192"),
+        (["--template", ""], "must not be empty"),
+        (["--template", "word " * 90 + "{class}"], "tokens and would be cut"),
+    ],
+)
+def test_what_would_stop_the_run_stops_the_plan(
+    arguments: list[object], said: str, tmp_path: Path
+) -> None:
+    done = bench("run", "digits", *arguments, "--dry-run", "--results", tmp_path / "r")
+    assert done.code == 2 and said in done.err, done.err
+    assert not (tmp_path / "r").exists()
+
+
+def test_noise_of_a_wrong_shape_is_found_by_the_plan(tmp_path: Path) -> None:
+    save_file({"noise": torch.randn(3, 4, 9, 8)}, tmp_path / "noise.safetensors")
+    settings = {"dataset": "digits", "params": {"draws": 3}, "strategy": "full"}
+    config = make_config({**settings, "noise": tmp_path / "noise.safetensors"})
+    with pytest.raises(UserError, match=r"holds float32 \(3, 4, 9, 8\)"):
+        make_plan(config)
+
+
+def test_what_is_not_here_is_said_and_planned_for() -> None:
+    settings = {"dataset": "ucmerced", "backbone": "sd2", "device": "cuda:97"}
+    plan = make_plan(make_config(settings))
+    assert plan.images == 420 and plan.device == "cuda"
+    assert "stable-diffusion-2-1-base' are not on this machine" in plan.warnings[0]
+    assert "cuda:97" in plan.warnings[1]
+
+
+def test_the_plan_is_of_the_images_that_are_left(tmp_path: Path) -> None:
+    settings = {"dataset": "digits", "strategy": "uniform", "params": {"samples": 4}, "limit": 9}
+    config = make_config({**settings, "results": tmp_path})
+    plan = make_plan(config)
+    assert (plan.images, plan.images_to_score, plan.run_id) == (9, 9, None)
+    manifest = prepare(config).manifest
+    with RunFolder(tmp_path / manifest.run_id, manifest) as folder:
+        for sample_id in manifest.samples[:5]:
+            line: Any = a_record(sample_id, 0, 0)
+            folder.append(line, None, np.zeros(0, np.int64))
+    plan = make_plan(config)
+    assert (plan.images, plan.images_to_score, plan.run_id) == (9, 4, manifest.run_id)
+    assert plan.evaluations == 4 * 4 * 10
+    assert make_plan(config.model_copy(update={"fresh": True})).images_to_score == 9
+
+
+def test_the_plan_shows_what_decides_the_result() -> None:
+    said = bench("run", "digits", "--limit", 1, "--dry-run", "--seed", 7, "--strategy", "full").out
+    for row in ("seed", "template", "loss", "plan", "draws", "images to score"):
+        assert row in said
+    assert "a handwritten digit {class}" in said and " 7 " in said
+    assert " 0.17 " in said  # TFLOP of one image on 250 draws
+
+
+@pytest.mark.parametrize("backbone", [None, "tiny-digits"])
+def test_a_backbone_far_from_its_training_says_so(backbone: str | None, image_folder: Path) -> None:
+    config = make_config({"dataset": image_folder, "backbone": backbone})
+    [warning] = prepare(config).warnings
+    assert "trained on digits/train alone" in warning and "50.0% of 2 classes" in warning
+    assert ("no other was named" in warning) == (backbone is None)
+    assert not prepare(make_config({"dataset": "digits", "backbone": backbone})).warnings
+
+
+def test_the_run_warns_of_it_too(image_folder: Path, tmp_path: Path) -> None:
+    done = bench("run", image_folder, "--limit", 2, "--results", tmp_path / "results")
+    assert "Warning: Backbone 'tiny-digits' was trained on digits/train alone" in done.err
+    assert "guessing: 0.5000" in done.out
