@@ -92,6 +92,8 @@ def marks(row: Row) -> list[tuple[str, str]]:
         found.append((row["kind"], row["kind"]))
     found.append(("trained" if row["trained_on"] else "zero-shot", provenance(row["trained_on"])))
     found += [("draws", text) for text in drawn(row["draw_plan"])]
+    if row["cost_timed"]:
+        found.append(("timed", "cost timed"))
     if row["failed_samples"]:
         found.append(("failed", f"{row['failed_samples']:,} failed"))
     return found

@@ -139,6 +139,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> Row:
         "failed_samples": summary.failed_samples,
         "evaluations_per_image": summary.cost.evaluations_per_image,
         "evaluation_equivalents_per_image": summary.cost.equivalents_per_image,
+        "cost_timed": summary.cost.timed,
         "seconds": summary.cost.seconds,
         "replayed_from": summary.replayed_from,
         "run_id": manifest.run_id,
@@ -167,7 +168,15 @@ def reported_rows(file: Path) -> list[Row]:
         UserError: the file is damaged.
     """
     empty = dict.fromkeys(
-        ("draw_plan", "failed_samples", "seconds", "replayed_from", "run_id", "path")
+        (
+            "draw_plan",
+            "failed_samples",
+            "cost_timed",
+            "seconds",
+            "replayed_from",
+            "run_id",
+            "path",
+        )
     )
     return [
         {

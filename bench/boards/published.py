@@ -78,6 +78,11 @@ def problems(run: Path, name: str | None = None) -> Iterator[str]:
     per_image = summary.cost.equivalents_per_image, costs.equivalents_per_image
     if not math.isclose(*per_image, rel_tol=1e-3):
         yield "its cost per image is {}, by its records {}".format(*per_image)
+    price = summary.cost.linearisation_cost
+    if price is not None:
+        priced = (costs.evaluations + costs.linearisations * price) / len(records)
+        if not math.isclose(priced, costs.equivalents_per_image, rel_tol=1e-3):
+            yield f"its cost per image is {costs.equivalents_per_image}, by its price {priced}"
     yield from _odd_files(run)
 
 

@@ -87,7 +87,9 @@ class Recording:
 
     @cached_property
     def linearisation_cost(self) -> float:
-        """What one linearised draw cost where it was recorded, in evaluations."""
+        """What one linearised draw counts as, in evaluations; of old recordings, what it took."""
+        if self.manifest.linearisation_cost is not None:
+            return self.manifest.linearisation_cost
         draws = sum(record.get("linearisations", 0) for record in self.records)
         extra = sum(r.get("equivalents", r["evaluations"]) - r["evaluations"] for r in self.records)
         return extra / draws if draws else 0.0

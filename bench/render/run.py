@@ -150,7 +150,8 @@ def _print_cost(cost: Cost) -> None:
     if cost.linearisations:
         text = (
             f"Cost: {cost.equivalents_per_image:,.1f} evaluation equivalents per image"
-            f" ({cost.evaluations:,} evaluations, {cost.linearisations:,} linearisations)"
+            f" ({cost.evaluations:,} evaluations, {cost.linearisations:,} linearisations"
+            f"{' at a price that was timed' if cost.timed else ''})"
         )
     if cost.seconds is not None and cost.images_per_second:
         text += f", {cost.seconds:,.1f} s scoring ({cost.images_per_second:.2f} images/s)"

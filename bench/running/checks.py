@@ -13,6 +13,7 @@ from bench.inputs.draws import read_noise
 
 if TYPE_CHECKING:
     from bench.contracts.backbone import Denoiser
+    from bench.inputs.weights import Weights
     from bench.running.prepare import Prepared
     from bench.running.resolve import Resolved
 
@@ -95,10 +96,9 @@ def _check_linearisable(resolved: Resolved) -> None:
         )
 
 
-def linearisation_cost(prepared: Prepared) -> float:
+def linearisation_cost(resolved: Resolved, weights: Weights | None) -> float:
     """Return what a linearised draw counts as, in evaluations: what the backbone's class says."""
-    resolved = prepared.resolved
     said = backbones.linearisation_cost(
-        resolved.backbone, prepared.weights, resolved.backbone_parameters.get("resolution")
+        resolved.backbone, weights, resolved.backbone_parameters.get("resolution")
     )
     return LINEARISATION_COST if said is None else said

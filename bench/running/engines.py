@@ -71,7 +71,9 @@ def open_engine(
         config.loss,
         _chosen(config) or default_batch_size(backbone.device.type, shape),
         linearisation_cost=(
-            linearisation_cost(prepared) if resolved.strategy.linearises else LINEARISATION_COST
+            linearisation_cost(resolved, prepared.weights)
+            if resolved.strategy.linearises
+            else LINEARISATION_COST
         ),
     )
     if config.batch_size == "auto":

@@ -121,7 +121,13 @@ def _known(path: Path, asked: Manifest) -> Summary | None:
     if len(asked.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
         return stored
     # How long a part of a run took in all, and in how much memory, nobody knows.
+    asked = _priced(asked, read_manifest(path))
     return summarize(asked, read_decisions(path, asked, top=True), None, None)
+
+
+def _priced(asked: Manifest, stored: Manifest) -> Manifest:
+    """Return `asked` with the stored run's price: where a part was timed, there is none."""
+    return asked.model_copy(update={"linearisation_cost": stored.linearisation_cost})
 
 
 def _score(run: Executable, folder: RunFolder, outstanding: list[str], earlier: Decisions) -> None:
@@ -154,7 +160,8 @@ def _finish(run: Executable, folder: RunFolder, earlier: float) -> Finished:
     here = time.perf_counter() - run.started
     place = {"results_dir": str(folder.path.resolve())}
     decided = read_decisions(folder.path, run.manifest, top=True)
-    summary = summarize(run.manifest, decided, earlier + here, peak_memory())
+    priced = _priced(run.manifest, folder.manifest)
+    summary = summarize(priced, decided, earlier + here, peak_memory())
     summary = summary.model_copy(update=place)
     stored, whole = _stored_summary(folder.path), folder.manifest
     if len(whole.samples) == len(run.manifest.samples):

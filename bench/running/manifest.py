@@ -14,6 +14,7 @@ from bench.inputs.prompts import Prompts
 from bench.inputs.subsets import limited
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
+from bench.running.checks import linearisation_cost
 from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.store import identity as ids
@@ -98,7 +99,15 @@ def make_manifest(
         prompts=list(zip(prompts.texts, prompts.class_of_prompt, strict=True)),
         samples=limited(split.sample_ids, split.labels, config.limit),
         environment=environment(load_plugins().versions()),
+        **_price(resolved, weights),
     )
+
+
+def _price(resolved: Resolved, weights: Weights | None) -> dict[str, Any]:
+    """Return what a linearised draw counts as, where the strategy asks for some."""
+    if not resolved.strategy.linearises:
+        return {}
+    return {"linearisation_cost": linearisation_cost(resolved, weights)}
 
 
 def _rounding(config: RunConfig) -> dict[str, Any]:

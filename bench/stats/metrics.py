@@ -180,6 +180,9 @@ def summarize(
     decided = as_decisions(decided)
     failed = int(decided.failed.sum())
     costs = cost(decided, total_seconds, peak_memory)
+    if costs.linearisations and manifest.linearisation_cost is not None:
+        price = {"linearisation_cost": manifest.linearisation_cost}
+        costs = costs.model_copy(update=price)
     replayed = {}
     if manifest.replayed_from is not None:  # no model ran: its time is not known
         replayed = {"replayed_from": manifest.replayed_from}

@@ -177,6 +177,9 @@ class Manifest(Document):
     replayed_from: str | None = None
     private_data: bool = False
     """Published although others cannot get its data."""
+    linearisation_cost: Amount | None = None
+    """What a linearised draw counts as, in evaluations, where the strategy asks for some. Runs of
+    versions that timed it do not say."""
 
     @property
     def classifier(self) -> bool:
@@ -219,9 +222,9 @@ class Metrics(Document):
 class Cost(Document):
     """What the decisions took.
 
-    An evaluation equivalent is the time of one evaluation: one for each evaluation, and for each
-    linearised draw what forward and backward pass took. Before there were linearisations, a
-    summary had none: then an evaluation equivalent was an evaluation.
+    Evaluation equivalents are one for each evaluation, and for each linearised draw what forward
+    and backward pass cost in evaluations. Before there were linearisations, a summary had none:
+    then an evaluation equivalent was an evaluation.
     """
 
     evaluations: Count
@@ -229,10 +232,17 @@ class Cost(Document):
     linearisations: Count = 0
     evaluation_equivalents: Amount | None = None
     evaluation_equivalents_per_image: Amount | None = None
+    linearisation_cost: Amount | None = None
+    """What a linearised draw counted as; None where it was timed."""
     seconds: Amount | None
     images_per_second: Amount | None
     total_seconds: Amount | None
     peak_memory_bytes: Count | None = None
+
+    @property
+    def timed(self) -> bool:
+        """Whether the equivalents rest on a clock, so on one machine and one day."""
+        return self.linearisations > 0 and self.linearisation_cost is None
 
     @property
     def equivalents_per_image(self) -> float:

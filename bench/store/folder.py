@@ -102,10 +102,13 @@ class RunFolder:
                 raise UserError(
                     f"{self.path} holds another run. Move it away, or use --fresh to replace it."
                 )
-            asked = list(dict.fromkeys([*earlier.samples, *self.manifest.samples]))
-            self.manifest = self.manifest.model_copy(
-                update={"samples": asked, "created": earlier.created}
-            )
+            kept: dict[str, Any] = {
+                "samples": list(dict.fromkeys([*earlier.samples, *self.manifest.samples])),
+                "created": earlier.created,
+            }
+            if earlier.linearisation_cost is None and self.manifest.linearisation_cost is not None:
+                kept["linearisation_cost"] = None  # a part of its cost was timed
+            self.manifest = self.manifest.model_copy(update=kept)
         write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import diffusers
@@ -117,6 +117,7 @@ class StableDiffusion:
         return float(_count(read_pipeline(weights, resolution)))
 
     @staticmethod
+    @lru_cache(maxsize=8)
     def linearisation_cost(weights: Weights, resolution: int | None = None) -> float:
         """Return what a linearised draw costs in evaluations, counted from the configs alone.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ import pytest
 from helpers.command import bench
 
 import bench as toolkit
+from bench.boards.formats import what
+from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
 from bench.recordings.replay import replay
 from bench.store.first_order import read_first_order
-from bench.store.folder import read_records
+from bench.store.folder import read_manifest, read_records, read_summary
+
+PRICE = 1.984  # of a linearised draw of tiny-digits, counted
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     cost = summary["cost"]
     assert cost["linearisations"] == 160 and cost["evaluations_per_image"] == 160
-    assert cost["evaluation_equivalents_per_image"] > 160 + 16
+    assert cost["linearisation_cost"] == PRICE
+    assert cost["evaluation_equivalents_per_image"] == pytest.approx(160 + 16 * PRICE, abs=0.01)
     return Path(summary["results_dir"])
 
 
@@ -45,11 +51,41 @@ def test_a_replay_decides_and_costs_what_the_live_run_does(recorded: Path, tmp_p
         assert other["prediction"] == record["prediction"]
         assert other["evaluations"] == record["evaluations"]
         assert other["linearisations"] == record["linearisations"] == 4
-    price = open_recording(recorded).linearisation_cost
+        assert other["equivalents"] == record["equivalents"]
     cost = replayed["cost"]
+    assert cost["linearisation_cost"] == live["cost"]["linearisation_cost"] == PRICE
     assert cost["evaluation_equivalents"] == pytest.approx(
-        cost["evaluations"] + 40 * price, abs=0.1
+        cost["evaluations"] + 40 * PRICE, abs=0.1
     )
+
+
+def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> None:
+    """A run of an earlier version: replayed and resumed, its cost is still one of its machine."""
+    old = tmp_path / recorded.name
+    shutil.copytree(recorded, old)
+    manifest = read_manifest(old).plain()
+    del manifest["linearisation_cost"]
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    lines = [json.loads(line) for line in (old / "samples.jsonl").read_text().splitlines()]
+    timed = [{**line, "equivalents": 160 + 16 * 3.5} for line in lines]
+    (old / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in timed))
+    (old / "summary.json").unlink()
+    assert open_recording(old).linearisation_cost == pytest.approx(3.5)
+    replayed = replay(old, "screen-race", {"samples": 4}, tmp_path / "replayed")
+    resumed = toolkit.run(
+        "digits",
+        strategy="full-linearised",
+        params={"draws": 16},
+        limit=11,
+        save_errors=True,
+        results=str(tmp_path),
+    )
+    assert resumed["dataset"]["n_samples"] == 11
+    for summary in (replayed, resumed):
+        found = read_summary(Path(summary["results_dir"]))
+        assert found is not None and found.cost.timed
+    rows = leaderboard([tmp_path])
+    assert len(rows) == 2 and all("cost timed" in what(row, []) for row in rows)
 
 
 def test_first_order_parts_are_kept_by_mixture(recorded: Path) -> None:
