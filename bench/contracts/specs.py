@@ -197,6 +197,10 @@ class DatasetSpec(Spec):
         if isinstance(self.classes, list):
             object.__setattr__(self, "classes", tuple(self.classes))
         super().__post_init__()
+        if self.splits and self.split not in (None, *self.splits):
+            raise ValueError(f"{self.kind} {self.name!r}: split={self.split!r} is none of splits")
+        if any(count is not None and count < 1 for count in self.splits.values()):
+            raise ValueError(f"{self.kind} {self.name!r}: splits={self.splits!r} has an empty one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from bench.discovery.loading import Plugins, load_plugins
 from bench.discovery.registry import Registry, SpecT
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
-from bench.errors import UserError
+from bench.errors import PluginError, UserError
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
 from bench.running.settings import DATA_PARAMETERS, RunConfig
@@ -79,7 +79,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
         strategy_spec=strategy_spec,
         strategy_parameters=parameters,
         strategy=strategy,
-        plan=draw_plan(config.plan, config.levels, backbone.plan),
+        plan=_plan(config, backbone),
     )
 
 
@@ -142,10 +142,16 @@ def _get(registry: Registry[SpecT], name: str) -> SpecT:
         raise
 
 
-def _default(registry: Registry[Any]) -> Any:
-    for spec in registry:
-        if spec.default:
-            return spec
+def _plan(config: RunConfig, backbone: BackboneSpec) -> DrawPlan:
+    try:
+        return draw_plan(config.plan, config.levels, backbone.plan)
+    except ValueError as error:  # the user's own were checked with the settings
+        raise PluginError(backbone.label, f"its plan: {error}") from None
+
+
+def _default(registry: Registry[SpecT]) -> SpecT:
+    if (spec := registry.default()) is not None:
+        return spec
     kind = registry.kind.kind
     raise UserError(f"No {kind} is marked as the default; name one with --{kind}.")
 

@@ -63,7 +63,7 @@ DATASET: dict[str, list[object]] = {
     "classes": [5, "ab", ("a", 1), {"a": 1}],
     "phrases": [3, {"a": 1}],
     "template": [None, b"a {class}"],
-    "splits": [3, {"test": "many"}, {"test": True}],
+    "splits": [3, {"test": "many"}, {"test": True}, {"test": -5}],
     "split": [0],
     "backbone": [0],
     "summary": [None, 3],

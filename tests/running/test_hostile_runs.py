@@ -136,3 +136,10 @@ def test_a_dataset_that_misbehaves_is_named(
     done = bench("run", "loads", "--backbone", "direct", "--results", tmp_path)
     assert done.code == 2 and "Traceback" not in done.err
     assert f"dataset 'loads' ({OWNER}): {reason}" in done.err
+
+
+def test_a_plan_that_is_none_is_the_backbones_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = load_plugins().backbones._specs
+    monkeypatch.setitem(specs, "direct", replace(specs["direct"], plan="every other one"))
+    done = bench("run", "digits", "--backbone", "direct")
+    assert done.code == 2 and f"Error: backbone 'direct' ({OWNER}): its plan: " in done.err
