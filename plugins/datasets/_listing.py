@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class LeftOut:
         parts = [
             _count(self.folders, "hidden folder"),
             _count(self.links, "linked folder"),
-            _plural(self.hidden, "hidden file") if self.hidden else "",
-            f"{_plural(self.types.total(), 'file')} of other types ({_some(types)})"
+            plural(self.hidden, "hidden file") if self.hidden else "",
+            f"{plural(self.types.total(), 'file')} of other types ({_some(types)})"
             if types
             else "",
             _count(self.classes, "class folder", "without images "),
@@ -60,10 +61,11 @@ class LeftOut:
 
 
 def _count(names: list[str], what: str, which: str = "") -> str:
-    return f"{_plural(len(names), what)} {which}({_some(names)})" if names else ""
+    return f"{plural(len(names), what)} {which}({_some(names)})" if names else ""
 
 
-def _plural(count: int, what: str) -> str:
+def plural(count: int, what: str) -> str:
+    """Return a number with its noun."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
@@ -121,3 +123,16 @@ def find_images(folder: Path, left_out: LeftOut) -> list[Path]:
     images = [path for path in files if path.suffix.lower() in IMAGES]
     left_out.types.update(ending for path in files if (ending := path.suffix.lower()) not in IMAGES)
     return images
+
+
+def tell_missing(names: Sequence[str], source: Path) -> None:
+    """Warn of classes that only other splits have images of."""
+    if names:
+        shown = f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+        what, count = ("class", "it counts") if len(names) == 1 else ("classes", "they count")
+        warnings.warn(
+            f"{source} has no images of {len(names)} {what} that other splits have ({shown});"
+            f" {count} as a possible answer all the same.",
+            BenchWarning,
+            stacklevel=3,
+        )

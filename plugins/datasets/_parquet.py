@@ -16,7 +16,7 @@ from bench.errors import UserError, quoted
 from bench.inputs.files import inside, open_regular
 from bench.machine.cache import cache_dir
 from bench_plugins.datasets._columns import Columns, choose_columns, convert
-from bench_plugins.datasets._listing import LeftOut, find_files
+from bench_plugins.datasets._listing import LeftOut, find_files, tell_missing
 from bench_plugins.datasets._splits import SPLITS
 
 ROWS = 100  # read at a time; the Hub's own files are written by as many
@@ -49,10 +49,37 @@ def load_parquet(
     try:
         columns = _common_columns(files, image_column, label_column)
         rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
+        others = [
+            inside(root, str(path)) for name in found if name != chosen for path in found[name]
+        ]
+        rows = _with_classes_of(rows, others, columns, source)
     except (pa.ArrowException, OSError, ValueError) as error:
         said = str(error).strip().splitlines()[0][:200]
         raise UserError(f"The parquet files in {source} cannot be read: {said}") from None
     return datasets.Dataset(rows.data, info=rows.info, split=datasets.NamedSplit(chosen))
+
+
+def _with_classes_of(
+    rows: datasets.Dataset, others: Sequence[Path], columns: Columns, source: Path
+) -> datasets.Dataset:
+    """Number labels that are text by the classes of all splits, not of this one alone."""
+    table = rows.data.table
+    if not others or rows.features["label"] != datasets.Value("string"):
+        return rows
+    here, everywhere = set(table["label"].unique().to_pylist()), set()
+    for path in others:
+        with open_regular(path) as file, pq.ParquetFile(file) as parquet:
+            if columns.label in parquet.schema_arrow.names:
+                everywhere |= set(parquet.read([columns.label])[columns.label].to_pylist())
+    names = sorted(name for name in here | everywhere if isinstance(name, str) and name.strip())
+    tell_missing([name for name in names if name not in here], source)
+    index = {name: position for position, name in enumerate(names)}
+    features = rows.features.copy()
+    features["label"] = datasets.ClassLabel(names=names)
+    labels = pa.array([index.get(name) for name in table["label"].to_pylist()], pa.int64())
+    table = table.set_column(table.column_names.index("label"), "label", labels)
+    table = table.replace_schema_metadata(features.arrow_schema.metadata)
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
 
 
 def _splits(source: Path) -> dict[str, list[Path]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
 
-from bench.errors import BenchWarning, UserError
-from bench_plugins.datasets._listing import LeftOut, find_images, subfolders
+from bench.errors import UserError
+from bench_plugins.datasets._listing import LeftOut, find_images, subfolders, tell_missing
 
 
 def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> datasets.Dataset:
@@ -54,7 +53,7 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> dataset
     if parts:
         left_out.beside = [p.name for p in subfolders(folder.parent) if p not in parts]
     left_out.tell(folder)
-    _tell_missing(sorted(elsewhere - names), folder)
+    tell_missing(sorted(elsewhere - names), folder)
     classes = sorted(names | elsewhere)
     label = {name: index for index, name in enumerate(classes)}
     ids = [path.relative_to(folder).as_posix() for path in files]
@@ -73,15 +72,3 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> dataset
         ),
         split=split,
     )
-
-
-def _tell_missing(names: Sequence[str], folder: Path) -> None:
-    if names:
-        shown = f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
-        what, count = ("class", "it counts") if len(names) == 1 else ("classes", "they count")
-        warnings.warn(
-            f"{folder} has no images of {len(names)} {what} that other splits have ({shown});"
-            f" {count} as a possible answer all the same.",
-            BenchWarning,
-            stacklevel=3,
-        )

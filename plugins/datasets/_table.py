@@ -11,7 +11,7 @@ import datasets
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable, readable
 from bench.inputs.files import inside, open_regular
-from bench_plugins.datasets._listing import LeftOut, find_images
+from bench_plugins.datasets._listing import LeftOut, find_images, plural
 
 METADATA = "metadata.csv"
 IMAGE_COLUMNS = ("file_name", "filename", "image", "file", "path")  # in order of preference
@@ -65,7 +65,7 @@ def load_table(
     left_out.types.pop(table.suffix.lower(), None)
     unnamed = sum(path.relative_to(folder).as_posix() not in first for path in images)
     if unnamed:
-        left_out.others.append(f"{unnamed} images that {table.name} does not name")
+        left_out.others.append(f"{plural(unnamed, 'image')} that {table.name} does not name")
     left_out.tell(folder)
     labels: Sequence[str | int] = [label for _, _, label in rows]
     kind = "string"

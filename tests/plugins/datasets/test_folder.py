@@ -1,0 +1,240 @@
+"""Data as people have it: tables beside flat folders, parquet of any writer, saved datasets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers.command import bench
+from helpers.given import make_folder, picture, write_parquet
+
+from bench.discovery.loading import load_plugins
+from bench.errors import BenchWarning, UserError
+from bench.inputs.data import DataOptions, Split, load_split
+from bench.inputs.pixels import decode
+
+PICTURES = [picture(10), picture(20), picture(30)]
+
+
+def load(path: Path, split: str | None = None, **parameters: Any) -> Split:
+    own = {
+        name: parameters.pop(name)
+        for name in ("class_names", "skip_unlabelled")
+        if name in parameters
+    }
+    spec = load_plugins().datasets.get("folder")
+    return load_split(spec, split, str(path), DataOptions(parameters, **own))
+
+
+def flat(tmp_path: Path, table: str, name: str = "data/metadata.csv") -> Path:
+    folder = make_folder(tmp_path / "data", "1.png", "2.png", "3.png")
+    (tmp_path / name).write_text(table)
+    return folder
+
+
+def test_a_flat_folder_with_metadata(tmp_path: Path) -> None:
+    table = "\ufefffile_name,label,note\n1.png,grand_piano,x\n./2.png,cat,\n3.png,cat,\n"
+    split = load(flat(tmp_path, table))
+    assert split.classes == ("cat", "grand piano")
+    assert split.sample_ids == ("1.png", "2.png", "3.png") and split.labels == (1, 0, 0)
+    assert decode(split.rows[0]["image"]).size == (8, 8)
+
+
+def test_a_table_of_labels_elsewhere(tmp_path: Path) -> None:
+    folder = flat(tmp_path, "photo,kind\n1.png,cat\n2.png,dog\n", "labels.csv")
+    file = str(tmp_path / "labels.csv")
+    with pytest.warns(BenchWarning, match="1 image that labels.csv does not name"):
+        split = load(folder, labels=file, image_column="photo", label_column="kind")
+    assert split.classes == ("cat", "dog") and len(split.labels) == 2
+    arguments = ["--labels", file, "--image-column", "photo", "--label-column", "kind"]
+    done = bench("prompts", folder, *arguments, "--json")
+    assert [row["class"] for row in done.json] == ["cat", "dog"]
+
+
+def test_numbers_in_a_table_may_be_named_by_a_list(tmp_path: Path) -> None:
+    folder = flat(tmp_path, "file,label\n1.png,2\n2.png,0\n3.png,-1\n")
+    (tmp_path / "names.txt").write_text("airplane\nbird\ncat\n")
+    names = str(tmp_path / "names.txt")
+    with pytest.warns(BenchWarning, match="1 of 3 images have no label"):
+        split = load(folder, class_names=names, skip_unlabelled=True)
+    assert split.classes == ("airplane", "bird", "cat") and split.labels == (2, 0)
+
+
+def test_splits_with_a_table_each(tmp_path: Path) -> None:
+    for part, label in (("train", "a"), ("test", "b")):
+        make_folder(tmp_path / part, "1.png", "2.png")
+        (tmp_path / part / "metadata.csv").write_text(f"file,label\n1.png,{label}\n2.png,c\n")
+    assert load(tmp_path).classes == ("b", "c") and load(tmp_path, "train").classes == ("a", "c")
+
+
+def test_captions_beside_class_folders_are_no_labels(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, "cat/1.png", "dog/1.png")
+    (folder / "metadata.csv").write_text("file_name,caption\ncat/1.png,a cat\n")
+    with pytest.warns(BenchWarning, match=r"1 file of other types \(\.csv\)"):
+        assert load(folder).classes == ("cat", "dog")
+
+
+BAD_TABLES: dict[str, tuple[str, str]] = {
+    "no column of files": ("a,label\n1.png,x\n", r":1: none of the columns \(a,label\)|a, label"),
+    "no column of labels": ("file,b\n1.png,x\n", r"Name the right one with --label-column"),
+    "a repeated column": ("file,label,label\n1.png,x,y\n", "the column 'label' stands there twice"),
+    "a missing file": ("file,label\n9.png,x\n", r":2: there is no file '9.png'"),
+    "a file twice": ("file,label\n1.png,x\n./1.png,y\n", r":3: '1.png' stands in line 2 already"),
+    "a file outside": ("file,label\n../x.png,x\n", "leads out of the folder"),
+    "a file of the system": ("file,label\n/etc/passwd,x\n", "leads out of the folder"),
+    "too few columns": ("file,label\n1.png\n", ":2: 1 columns, and the first line names 2"),
+    "no name": ("file,label\n,x\n", ":2: the column 'file' names no file"),
+    "no lines": ("file,label\n", "names no images"),
+    "nothing": ("", "none of the columns"),
+    "a label missing": ("file,label\n1.png,x\n2.png,\n", "1 of 2 images have no label"),
+    "one class": ("file,label\n1.png,x\n2.png,x\n", "has 1 class"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+@pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
+def test_tables_that_are_refused(case: str, tmp_path: Path) -> None:
+    table, message = BAD_TABLES[case]
+    with pytest.raises(UserError, match=message) as error:
+        load(flat(tmp_path, table))
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_that_contradicts_the_folders_is_refused(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, "cat/1.png", "dog/1.png")
+    table = folder / "metadata.csv"
+    table.write_text("file_name,label\ncat/1.png,cat\ndog/1.png,cat\n")
+    assert_one_class = "has 1 class"
+    with pytest.raises(UserError, match=assert_one_class):
+        load(folder)
+    table.write_text("file_name,label\ncat/1.png,dog\ndog/1.png,dog\n")
+    (folder / "cat" / "2.png").write_bytes((folder / "cat" / "1.png").read_bytes())
+    table.write_text("file_name,label\ncat/1.png,Dog\ncat/2.png,cat\ndog/1.png,Dog\n")
+    with pytest.raises(UserError, match=r"metadata\.csv:2: 'cat/1.png' lies in the folder of anot"):
+        load(folder)
+
+
+def raw(kind: str) -> pa.Array:
+    encoded = [p["bytes"] for p in PICTURES]
+    if kind == "struct":
+        return pa.array(PICTURES, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    if kind == "bytes only":
+        return pa.array([{"bytes": b} for b in encoded])
+    return pa.array(encoded, pa.large_binary() if kind == "large binary" else pa.binary())
+
+
+LABELS: dict[str, pa.Array] = {
+    "text": pa.array(["dog", "cat", "dog"]),
+    "large text": pa.array(["dog", "cat", "dog"], pa.large_string()),
+    "categories": pa.array(["dog", "cat", "dog"]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("kind", ["struct", "bytes only", "binary", "large binary"])
+def test_one_parquet_file_without_metadata(kind: str, label: str, tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "mine.parquet", {"image": raw(kind), "label": LABELS[label]})
+    split = load(file)
+    assert (split.name, split.split, split.classes) == ("mine", "all", ("cat", "dog"))
+    assert split.labels == (1, 0, 1)
+    assert [decode(split.rows[i]["image"]).getpixel((0, 0)) for i in range(3)] == [10, 20, 30]
+    done = bench("run", file, "--dry-run", "--json")
+    assert done.code == 0 and done.json["images"] == 3
+
+
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    columns = {"img": raw("binary"), "fine": LABELS["text"], "coarse": pa.array([0, 1, 0])}
+    file = write_parquet(tmp_path / "x.parquet", columns)
+    with pytest.raises(UserError, match=r"no column 'label'.*img, fine, coarse.*--label-column"):
+        load(file)
+    assert load(file, label_column="fine").classes == ("cat", "dog")
+    with pytest.raises(UserError, match="has no column 'nope'"):
+        load(file, label_column="fine", image_column="nope")
+    with pytest.raises(UserError, match="images are wanted"):
+        load(file, label_column="fine", image_column="coarse")
+
+
+def test_a_class_of_another_split_of_parquet_is_a_class(tmp_path: Path) -> None:
+    for part, labels in (("train", ["a", "b", "c"]), ("test", ["c", "a", "a"])):
+        write_parquet(tmp_path / f"{part}-0.parquet", {"image": PICTURES, "label": labels})
+    split = load(tmp_path)
+    assert split.classes == ("a", "b", "c") and split.labels == (2, 0, 0)
+
+
+def test_damaged_parquet_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    for content in (b"", b"PAR1 nonsense", b"PAR1" + bytes(100) + b"PAR1"):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"x\.parquet cannot be read") as error:
+            load(file)
+        assert "\n" not in str(error.value)
+    other = tmp_path / "x.zip"
+    other.write_bytes(b"")
+    with pytest.raises(UserError, match=r"neither a folder nor a \.parquet file"):
+        load(other)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "grand_piano"])}
+    )
+    rows = datasets.Dataset.from_list(
+        [{"image": image, "label": i % 2} for i, image in enumerate(PICTURES)], features=features
+    )
+    datasets.DatasetDict({"train": rows, "test": rows.select([2, 1])}).save_to_disk(tmp_path / "s")
+    rows.save_to_disk(tmp_path / "one")
+    return tmp_path / "s"
+
+
+def test_a_saved_dataset(saved: Path) -> None:
+    split = load(saved)
+    assert (split.split, split.labels) == ("test", (0, 1))
+    assert split.classes == ("cat", "grand piano")
+    assert decode(split.rows[0]["image"]).getpixel((0, 0)) == 30
+    assert load(saved, "train").labels == (0, 1, 0) == load(saved.parent / "one").labels
+    with pytest.raises(UserError, match="has no split 'val'; it has: test, train"):
+        load(saved, "val")
+
+
+BAD_STATES: dict[str, Callable[[Path], object]] = {
+    "outside": lambda root: {"_data_files": [{"filename": "../../x.arrow"}]},
+    "absolute": lambda root: {"_data_files": [{"filename": "/etc/passwd"}]},
+    "missing": lambda root: {"_data_files": [{"filename": "none.arrow"}]},
+    "no names": lambda root: {"_data_files": [{"filename": 3}]},
+    "no files": lambda root: {"_data_files": []},
+    "a list": lambda root: [],
+    "text": lambda root: {"_data_files": "x"},
+}
+
+
+@pytest.mark.parametrize("case", BAD_STATES)
+def test_a_damaged_saved_dataset_is_refused(case: str, saved: Path) -> None:
+    state = saved / "test" / "state.json"
+    state.write_text(json.dumps(BAD_STATES[case](saved)))
+    with pytest.raises(UserError, match=r"cannot be read|leads out of the folder") as error:
+        load(saved)
+    assert "\n" not in str(error.value)
+
+
+def test_parquet_beside_its_image_files(tmp_path: Path) -> None:
+    make_folder(tmp_path, "images/1.png", "images/2.png")
+    columns = {"image": ["images/1.png", "images/2.png"], "label": ["a", "b"]}
+    pq.write_table(pa.table(columns), tmp_path / "all.parquet")
+    split = load(tmp_path)
+    assert [decode(row["image"]).size for row in split.rows] == [(8, 8), (8, 8)]
+
+
+def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, "cat/1.png", "dog/1.png")
+    for option in ("--labels", "--image-column", "--label-column"):
+        done = bench("run", "digits", option, "x", "--dry-run")
+        assert done.code == 2 and f"Dataset 'digits' has no choice of {option}" in done.err
+    done = bench("run", folder, "--label-column", "x", "--dry-run")
+    assert done.code == 2 and "holds none: neither metadata.csv nor parquet" in done.err
