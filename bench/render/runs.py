@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,19 @@ class RunData:
         """Whether stability means something: draws were compared, and the strategy told."""
         on_draws = self.manifest.identity.scoring.loss is not None
         return on_draws and bool(np.isfinite(self.decided.confidence).any())
+
+    @property
+    def recording_command(self) -> str:
+        """The command that scores the same images and records their errors."""
+        config = self.manifest.config
+        folder = config.dataset == "folder"
+        dataset = config.data_dir if folder else config.dataset
+        backbone = config.weights if config.backbone == "folder" else self.summary.backbone.name
+        words = ["bench", "run", dataset or config.dataset]
+        words += ["--split", config.split] if config.split else []
+        words += [] if folder or config.data_dir is None else ["--data-dir", config.data_dir]
+        words += ["--backbone", backbone or self.summary.backbone.name]
+        return shlex.join([*words, "--strategy", "full", "--save-errors"])
 
 
 def read_run(path: Path) -> RunData:
