@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 from types import FrameType
 
 WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
@@ -19,12 +18,14 @@ class Interrupt(KeyboardInterrupt):
     """The user's Ctrl-C, or a SIGTERM."""
 
 
-@dataclass
 class _State:
-    process: int | None = None  # the one that listens; its forked workers do not
-    received: int | None = None
-    working: bool = False
-    over: bool = False
+    """What is known. No dataclass: that module takes longer to import than all else here."""
+
+    def __init__(self) -> None:
+        self.process: int | None = None  # the one that listens; its forked workers do not
+        self.received: int | None = None
+        self.working = False
+        self.over = False
 
 
 _state = _State()
