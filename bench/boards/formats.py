@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from bench.boards.text import csv_cell, html, markdown
+from bench.contracts.training import provenance
 
 HEAD = (
     "rank",
@@ -97,11 +98,6 @@ def marks(row: Row) -> list[tuple[str, str]]:
     if row["failed_samples"]:
         found.append(("failed", f"{row['failed_samples']:,} failed"))
     return found
-
-
-def provenance(trained_on: str | None) -> str:
-    """Return how a table marks what a backbone has seen."""
-    return f"trained on {trained_on}" if trained_on else "zero-shot"
 
 
 def drawn(draw_plan: str | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.boards.reported import REPORTED, read_reported
 from bench.boards.shipped import not_among
+from bench.contracts.training import training_group
 from bench.errors import BenchWarning, UserError
 from bench.stats.comparison import ALPHA, mcnemar, shared_rows
 from bench.store.decisions import Decisions, read_decisions
@@ -124,6 +125,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> Row:
         "fingerprint": manifest.identity.dataset.fingerprint,
         "backbone": summary.backbone.name,
         "trained_on": summary.backbone.trained_on,
+        "weights": manifest.identity.backbone.weights,
         "strategy": summary.strategy.name,
         "params": summary.strategy.params,
         "draw_plan": manifest.identity.scoring.draw_plan,
@@ -169,6 +171,7 @@ def reported_rows(file: Path) -> list[Row]:
     """
     empty = dict.fromkeys(
         (
+            "weights",
             "draw_plan",
             "failed_samples",
             "cost_timed",
@@ -207,6 +210,10 @@ def _place_reported(rows: Iterable[Row]) -> None:
             _, row["version"], _, row["fingerprint"] = max(boards)
 
 
+def _trained(row: Row) -> tuple[str, str]:
+    return training_group(row["trained_on"], row["weights"] or row["backbone"])
+
+
 def rank(board: Sequence[Row], decided: Callable[[str], Decisions] = _read) -> None:
     """Set the rank of a board's rows, as `leaderboard` explains it.
 
@@ -235,5 +242,5 @@ def rank(board: Sequence[Row], decided: Callable[[str], Decisions] = _read) -> N
         for row in board:
             row["rank"] = None
     for row in measured:
-        rivals = [r for r in measured if r["trained_on"] == row["trained_on"] and r is not row]
+        rivals = [r for r in measured if _trained(r) == _trained(row) and r is not row]
         row["rank"] = 1 + sum(better(rival, row) for rival in rivals)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.boards.formats import assignments, provenance
+from bench.boards.formats import assignments
 from bench.boards.text import visible, yaml_value
+from bench.contracts.training import provenance
 from bench.errors import UserError
 from bench.store.folder import read_manifest, read_summary
 

@@ -17,18 +17,20 @@ from bench.store.folder import find_run
 @click.argument("run_b")
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 @click.option("--gate", is_flag=True, help="Exit with 4 when B is significantly worse than A.")
-@click.option("--seed", default=0, help="Seed of the bootstrap.  [default: 0]")
+@click.option(
+    "--seed", default=0, hidden=True, help="Of no effect: no chance is left in the interval."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(run_a: str, run_b: str, results: str, gate: bool, seed: int, as_json: bool) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
     A win is a sample that B alone has right. p is McNemar's exact test; the interval of the
-    difference is a bootstrap over the pairs. Runs of another dataset, version, split or other
+    difference is Tango's score interval. Runs of another dataset, version, split or other
     classes are refused; other data of the same name, subsets, prompts and training are warned of.
     """
     from bench.stats.comparison import compare
 
-    found = compare(find_run(run_a, results), find_run(run_b, results), seed)
+    found = compare(find_run(run_a, results), find_run(run_b, results)).plain()
     if as_json:
         print_json(found)
     else:
@@ -41,7 +43,6 @@ def command(run_a: str, run_b: str, results: str, gate: bool, seed: int, as_json
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from bench.boards.formats import assignments
     from bench.render.tables import table
 
     low, high = found["difference_ci95"]
@@ -56,7 +57,7 @@ def _print(found: Mapping[str, Any]) -> None:
         ["wins, losses, ties", f"{found['wins']}, {found['losses']}, {found['ties']}"],
         ["McNemar, exact", f"p = {found['mcnemar_p']:.3g}: {verdict}"],
         ["same prediction", f"{100 * found['agreement']:.1f} % of {found['n']:,} images"],
-        ["evaluations, B / A", None if cost is None else f"{cost:.3g}"],
+        ["cost, B / A", None if cost is None else f"{cost:.3g}"],
         ["seconds, B / A", None if seconds is None else f"{seconds:.3g}"],
     ]
     table(["", ""], rows)
@@ -65,15 +66,17 @@ def _print(found: Mapping[str, Any]) -> None:
     if changed:
         head = ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"]
         table(head, [_class_line(row) for row in changed], title="Classes that differ")
-    if found["settings"]:
-        sides = {
-            name: dict(zip("AB", pair, strict=True)) for name, pair in found["settings"].items()
-        }
-        say("Settings that differ:")
-        for name, pair in sides.items():
-            say(f"  {name}: {assignments(pair) or 'unset'}")
+    if found["differences"]:
+        rows = [[name, *map(_value, pair)] for name, pair in found["differences"].items()]
+        table(["setting", "A", "B"], rows, title="Settings that differ")
     for warning in found["warnings"]:
         say(f"Warning: {warning}", err=True)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "unset" if value is None else str(value)
 
 
 def _class_line(row: Mapping[str, Any]) -> list[Any]:

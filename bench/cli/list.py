@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from bench.boards.formats import assignments, provenance
+from bench.boards.formats import assignments
 from bench.cli.output import print_json, say
 from bench.cli.runs import command as runs
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec
+from bench.contracts.training import provenance
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry
 from bench.inputs.weights import locate

@@ -13,6 +13,7 @@ from math import isfinite
 from types import UnionType
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
+from bench.contracts.training import UNDECLARED
 from bench.errors import UserError, did_you_mean
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -211,7 +212,8 @@ class BackboneSpec(Spec):
         scorer: `denoiser` (a diffusion model) or `classifier` (scores directly, as CLIP does).
         weights: a Hub id, `package:folder` inside an installed package, or None: the user's.
         revision: the Hub revision.
-        trained_on: `dataset/split` that the weights were trained on; None: zero-shot.
+        trained_on: `dataset/split` that the weights were trained on; None, said on purpose:
+            zero-shot. One that does not say is `undeclared`, and ranked apart.
         strategy: the default strategy's name; None: the toolkit's.
         strategy_parameters: its parameters.
         draws: the draws of a plan that decide as well as more of them do; every strategy takes so
@@ -226,7 +228,7 @@ class BackboneSpec(Spec):
     scorer: Literal["denoiser", "classifier"] = "denoiser"
     weights: str | None = None
     revision: str | None = None
-    trained_on: str | None = None
+    trained_on: str | None = UNDECLARED
     strategy: str | None = None
     strategy_parameters: Mapping[str, Any] = field(default_factory=dict)
     draws: int | None = None

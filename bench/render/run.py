@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.formats import assignments, drawn, provenance
+from bench.boards.formats import assignments, drawn
+from bench.contracts.training import provenance
 from bench.render.console import console
 from bench.render.tables import table
 from bench.stats.metrics import confusion, summary_so_far, worst_confusions

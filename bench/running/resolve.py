@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
 from bench.contracts.strategy import Strategy
+from bench.contracts.training import UNKNOWN
 from bench.discovery.guard import one_line
 from bench.discovery.loading import Plugins, load_plugins
 from bench.discovery.registry import Registry, SpecT
@@ -18,8 +19,6 @@ from bench.errors import PluginError, UserError
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
 from bench.running.settings import DATA_PARAMETERS, RunConfig
-
-UNKNOWN = "unknown"  # what weights of the user's own were trained on
 
 
 @dataclass(frozen=True)

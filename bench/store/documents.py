@@ -51,11 +51,11 @@ RunId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_fold
 class Document(BaseModel):
     """A document, or a part of one; nobody changes it. Fields it does not know are kept."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
 
     def plain(self) -> dict[str, Any]:
         """Return what JSON holds of it: every field that was given, and no other."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 class Data(Document):

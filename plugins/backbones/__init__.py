@@ -73,6 +73,7 @@ def register_backbones(register: Callable[..., None]) -> None:
             target=_TARGET,
             summary=summary,
             weights=weights,
+            trained_on=None,  # zero-shot: images from the web, none of a dataset's own
             flops=flops,
             parameters=_PARAMETERS,
         )

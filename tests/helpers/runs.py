@@ -52,6 +52,7 @@ def a_manifest(
     seed: int = 0,
     scoring: Mapping[str, Any] | None = None,
     draws: int = 5,
+    prompts_hash: str = "p",
     **more: Any,
 ) -> Manifest:
     data = {"name": dataset, "version": version, "split": split}
@@ -59,7 +60,7 @@ def a_manifest(
     identity: dict[str, Any] = {
         "version": 1,
         "dataset": {**data, "fingerprint": fingerprint},
-        "prompts": "p",
+        "prompts": prompts_hash,
         "backbone": {"name": backbone, "version": 1, "weights": None, "dtype": "float32"},
         "scoring": dict(scoring or {}),
         "strategy": described,

@@ -12,7 +12,7 @@ from helpers.command import bench
 from helpers.runs import store
 
 from bench.errors import UserError
-from bench.stats.comparison import compare, mcnemar, paired_test
+from bench.stats.comparison import Z95, compare, difference_interval, mcnemar, paired_test
 
 LABELS = [i % 3 for i in range(60)]
 
@@ -24,7 +24,7 @@ def wrong(*places: int) -> list[int | None]:
 def test_by_hand(tmp_path: Path) -> None:
     a = store(tmp_path, LABELS, wrong(*range(10)))
     b = store(tmp_path, LABELS, wrong(8, 9, 10), seed=1)
-    found = compare(a, b)
+    found = compare(a, b).plain()
     assert (found["wins"], found["losses"], found["ties"], found["n"]) == (8, 1, 51, 60)
     assert found["difference"] == pytest.approx(7 / 60)
     assert found["mcnemar_p"] == pytest.approx(2 * sum(comb(9, k) for k in (0, 1)) / 2**9)
@@ -36,29 +36,43 @@ def test_by_hand(tmp_path: Path) -> None:
     assert (first["n"], first["wins"], first["losses"]) == (20, 3, 0)
 
 
-def test_the_interval_equals_a_bootstrap_over_the_pairs() -> None:
-    """Drawing counts is resampling pairs: scipy's own bootstrap says the same."""
+def test_the_interval_is_near_a_bootstrap_over_the_pairs() -> None:
     from scipy.stats import bootstrap
 
     rng = np.random.default_rng(5)
     a, b = rng.random(400) < 0.6, rng.random(400) < 0.7
-    found = paired_test(a, b, seed=1)
     slow = bootstrap(
         (b.astype(float) - a,), np.mean, n_resamples=10_000, method="percentile", rng=2
     ).confidence_interval
-    assert found["difference_ci95"] == pytest.approx([slow.low, slow.high], abs=0.005)
-    assert found == paired_test(a, b, seed=1)
+    assert paired_test(a, b)["difference_ci95"] == pytest.approx([slow.low, slow.high], abs=0.005)
 
 
 def test_the_interval_covers_the_truth() -> None:
-    """The true difference is 0.1; of 300 experiments about 95 % must say so."""
+    """The true difference is 0.1; of 1,000 experiments about 95 % must say so."""
     rng = np.random.default_rng(0)
     covered = 0
-    for seed in range(300):
+    for _ in range(1000):
         draw = rng.random(200)
-        low, high = paired_test(draw < 0.6, rng.random(200) < 0.7, seed)["difference_ci95"]
+        low, high = paired_test(draw < 0.6, rng.random(200) < 0.7)["difference_ci95"]
         covered += low <= 0.1 <= high
-    assert 0.91 <= covered / 300 <= 0.985
+    assert 0.935 <= covered / 1000 <= 0.965
+
+
+@pytest.mark.parametrize("n", [1, 20, 360, 200_000])
+def test_the_interval_has_a_width_where_no_pair_differs(n: int) -> None:
+    """Its ends by hand: n d² = z² |d| (1 - |d|)."""
+    low, high = difference_interval(0, 0, n)
+    assert high == pytest.approx(Z95**2 / (n + Z95**2), abs=1e-6) and low == pytest.approx(-high)
+
+
+@pytest.mark.parametrize(("wins", "losses", "n"), [(5, 0, 5), (0, 5, 5), (3, 4, 7), (1, 0, 90)])
+def test_the_interval_holds_the_difference_and_turns_with_the_sides(
+    wins: int, losses: int, n: int
+) -> None:
+    low, high = difference_interval(wins, losses, n)
+    assert -1 <= low <= (wins - losses) / n <= high <= 1 and low < high
+    other_low, other_high = difference_interval(losses, wins, n)
+    assert (other_low, other_high) == pytest.approx((-high, -low))
 
 
 def test_mcnemar_rejects_no_more_often_than_it_says() -> None:
@@ -105,7 +119,7 @@ def test_other_labels_are_refused(tmp_path: Path) -> None:
 def test_what_compares_with_care_is_warned_of(tmp_path: Path) -> None:
     a = store(tmp_path, LABELS[:40], LABELS[:40], n_total=60, trained_on="d/train")
     b = store(tmp_path, LABELS, [None, *LABELS[1:]], seed=1, fingerprint="0" * 64)
-    found = compare(a, b)
+    found = compare(a, b).plain()
     said = " ".join(found["warnings"])
     assert found["n"] == 40
     for words in (
@@ -116,6 +130,34 @@ def test_what_compares_with_care_is_warned_of(tmp_path: Path) -> None:
         "1 images failed",
     ):
         assert words in said
+
+
+def test_what_differs_is_said_in_words(tmp_path: Path) -> None:
+    scoring = {"loss": "l2", "space": "prediction", "noise": "seed 0"}
+    other = {"loss": "l1", "space": "prediction", "noise": "seed 7"}
+    a = store(tmp_path, LABELS, LABELS, scoring=scoring, draws=5)
+    prompts = [[f"a photo of class {c}", c] for c in range(3)]
+    changes: dict[str, Any] = {"scoring": other, "draws": 9, "prompts": prompts}
+    changes["prompts_hash"] = "q" * 64
+    b = store(
+        tmp_path, LABELS, LABELS, {"linearisations": 1, "equivalents": 100.0}, **changes, seed=7
+    )
+    found = compare(a, b)
+    assert found.differences == {
+        "prompt": ["a class 0", "a photo of class 0"],
+        "loss": ["l2", "l1"],
+        "draws": [5, 9],
+        "seed": [0, 7],
+    }
+    assert found.cost_ratio == 2  # 50 evaluations in each, and a linearised draw in B
+    shown = bench("compare", a, b)
+    assert "a photo of class 0" in shown.out and "qqqq" not in shown.out
+
+
+@pytest.mark.parametrize("trained_on", ["unknown", "undeclared"])
+def test_two_that_do_not_say_are_not_alike(tmp_path: Path, trained_on: str) -> None:
+    runs = [store(tmp_path, LABELS, LABELS, backbone=n, trained_on=trained_on) for n in "ab"]
+    assert any("may have seen different data" in w for w in compare(*runs).warnings)
 
 
 def test_the_command_and_its_gate(tmp_path: Path) -> None:
