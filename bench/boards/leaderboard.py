@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -210,7 +210,8 @@ def _place_reported(rows: Iterable[Row]) -> None:
             _, row["version"], _, row["fingerprint"] = max(boards)
 
 
-def _trained(row: Row) -> tuple[str, str]:
+def training(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what rows have in common whose backbones were trained on the same data."""
     return training_group(row["trained_on"], row["weights"] or row["backbone"])
 
 
@@ -242,5 +243,5 @@ def rank(board: Sequence[Row], decided: Callable[[str], Decisions] = _read) -> N
         for row in board:
             row["rank"] = None
     for row in measured:
-        rivals = [r for r in measured if _trained(r) == _trained(row) and r is not row]
+        rivals = [r for r in measured if training(r) == training(row) and r is not row]
         row["rank"] = 1 + sum(better(rival, row) for rival in rivals)

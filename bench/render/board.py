@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from bench.boards.formats import Row, assignments, boards, marks
-from bench.boards.leaderboard import EQUIVALENTS, arrange
+from bench.boards.leaderboard import EQUIVALENTS, arrange, training
 from bench.render.runs import RunData
 
 
@@ -104,9 +104,9 @@ def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
 
 def comparable(entries: Sequence[Entry]) -> list[list[Entry]]:
     """Return the runs in groups of the same training data and the same number of images."""
-    groups: dict[tuple[str | None, int | None], list[Entry]] = {}
+    groups: dict[tuple[tuple[str, str], int | None], list[Entry]] = {}
     for entry in entries:
         if entry.row["kind"] in ("measured", "subset", "replayed"):
-            key = (entry.row["trained_on"], entry.row["n_samples"])
+            key = (training(entry.row), entry.row["n_samples"])
             groups.setdefault(key, []).append(entry)
     return list(groups.values())
