@@ -180,6 +180,7 @@ def _load(
     where = _called(spec, data_dir)
     rows = _ask_plugin(spec, split, data_dir, options)
     _check_columns(rows, spec, where, split or spec.split)
+    rows = rows.with_format(None)  # no transform: a plugin's code would run at every row
     declared = spec.classes
     file = _path(options.class_names)
     if declared is None and file is not None and _holds_numbers(rows.features["label"]):
