@@ -79,7 +79,7 @@ def run(
     params: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Run, or go on with, a run and return the object behind `bench run --json`.
+    """Make or resume a run, and return the object behind `bench run --json`.
 
     Args:
         dataset: a registered name, or a folder.
@@ -89,7 +89,7 @@ def run(
         settings: any other field of `bench.running.settings.RunConfig`.
 
     Raises:
-        bench.errors.UserError: something that you can mend; nothing was scored.
+        bench.errors.UserError: invalid input or configuration; nothing was scored.
     """
     finished = run_config(
         make_config(

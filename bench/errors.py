@@ -51,7 +51,7 @@ class StoreError(BenchError):
 
 
 class BenchWarning(UserWarning):
-    """Something a user should know; the command goes on."""
+    """Something a user should know; the command continues."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -95,7 +95,7 @@ def _plot(curves: dict[str, list[float]], file: str) -> None:
     for label, costs in curves.items():
         axes.loglog(CLASSES, costs, marker="o", label=label)
     axes.set_xlabel("classes")
-    axes.set_ylabel("evaluations an image")
+    axes.set_ylabel("evaluations per image")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(file, dpi=150)

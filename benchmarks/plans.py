@@ -53,7 +53,7 @@ def races(recording: Recording, label: str) -> None:
         low, high = accuracy_interval(equal, len(tables))
         cost = sum(d.evaluations for d in decided) / len(tables)
         print(
-            f"{label:20s} race delta={delta:<5} {cost:8.1f} evaluations an image, agreement"
+            f"{label:20s} race delta={delta:<5} {cost:8.1f} evaluations per image, agreement"
             f" {equal / len(tables):.3f} ({low:.3f}-{high:.3f})"
         )
 

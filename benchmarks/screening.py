@@ -5,8 +5,8 @@
     python benchmarks/screening.py --train-run RUN --test-run RUN --out FOLDER
 
 Records exact and first-order errors of every draw on images of the training split and of the
-evaluated one (stopped, it goes on), or takes two such runs. On the training images it learns the
-reach for each risk and the timesteps that a race asks for first; all else is measured on the
+evaluated one (it resumes when stopped), or takes two such runs. On the training images it learns
+the reach for each risk and the timesteps that a race asks for first; all else is measured on the
 evaluated images, by replay: how often the exhaustive winner is among the first so many, how well
 first-order and exact errors correlate in each fifth of the timesteps, how often a screen lost the
 winner against its stated risk, and evaluation equivalents against agreement. Writes
@@ -157,7 +157,7 @@ def main() -> None:
                 f" | {100 * missed / n:.1f} ({100 * low:.1f}–{100 * high:.1f}) |"
             )
     rows = sweep(test, settings(learned["screens"], order, recording.n_draws))
-    head("", "strategy", "equivalents an image", "agreement, % (95 %)", "accuracy, %")
+    head("", "strategy", "equivalents per image", "agreement, % (95 %)", "accuracy, %")
     for row in sorted(rows, key=lambda r: r["cost"]["evaluation_equivalents_per_image"]):
         params = row["strategy"]["params"]
         dial = " ".join(

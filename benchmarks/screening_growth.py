@@ -189,7 +189,7 @@ def main() -> None:
 
 
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
-    """Plot evaluation equivalents an image against the number of prompts, one line a strategy."""
+    """Plot evaluation equivalents per image against the number of prompts, a line per strategy."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")
@@ -204,7 +204,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
         for k, costs in zip(counts, each, strict=True):
             axes.plot([k] * len(costs), costs, ".", color="0.5")
     axes.set_xlabel("prompts")
-    axes.set_ylabel("evaluation equivalents an image")
+    axes.set_ylabel("evaluation equivalents per image")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(file, dpi=150)

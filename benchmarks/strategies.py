@@ -3,8 +3,8 @@
     python benchmarks/strategies.py
 
 The model it steers is assumed to be Stable Diffusion 2 at 512 pixels on an H100, at 400
-evaluations a second: 804 GFLOP an evaluation, so 320 TFLOP/s, more than anybody has reported. The
-goal is less than 1 % of the model's time, 25 µs an evaluation.
+evaluations per second: 804 GFLOP per evaluation, so 320 TFLOP/s, more than anybody has reported.
+The goal is less than 1 % of the model's time, 25 µs per evaluation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--speed", type=float, default=400.0, help="evaluations a second assumed")
+    parser.add_argument("--speed", type=float, default=400.0, help="evaluations per second assumed")
     arguments = parser.parse_args()
     shape = arguments.prompts, arguments.draws
     problem = Problem(np.arange(shape[0]), timestep_grid(shape[1], 1000), np.ones(shape[1]))

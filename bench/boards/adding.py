@@ -98,7 +98,7 @@ def add_reported(file: Path, published: Path) -> list[ReportedResult]:
     """Add the reported results of a file to `published/reported.json`.
 
     Raises:
-        UserError: an entry does not fit, or stands there already.
+        UserError: an entry does not fit, or is there already.
     """
     new, target = read_reported(file.resolve()), published / REPORTED
     known = read_reported(target) if os.path.lexists(target) else []

@@ -21,7 +21,7 @@ HEAD = (
     "strategy",
     "what",
 )
-RIGHT = {"rank", "n", "evals", "s"}  # evaluation equivalents and seconds an image
+RIGHT = {"rank", "n", "evals", "s"}  # evaluation equivalents and seconds per image
 
 
 Row = Mapping[str, Any]
@@ -172,5 +172,6 @@ table { border-collapse: collapse; width: 100% }
 th, td { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left }
 .right { text-align: right; font-variant-numeric: tabular-nums }
 </style></head><body><h1>Leaderboard</h1>
-<p>Runs of one kind (zero-shot, or trained on the same data) that the same images cannot tell apart
-share a rank (McNemar's exact test, 5 %). Subsets, replays and reported results have none.</p>"""
+<p>Runs of one kind (zero-shot, or trained on the same data) that do not differ significantly on
+the same images (exact McNemar test, 5 %) share a rank. Subsets, replays and reported
+results have none.</p>"""

@@ -40,10 +40,10 @@ def leaderboard(
 
     Rows of one board share dataset, version, split and data (its fingerprint). A rank is counted
     only among rows of a kind: measured on the whole split, and either zero-shot or trained on the
-    same thing. Subsets, replays and reported results stand beside them without a rank.
+    same thing. Subsets, replays and reported results are shown without a rank.
 
     A rank is one more than the number of runs of its kind that are significantly better, by
-    McNemar's exact test on the same images (p < 0.05): runs that the data cannot tell apart share
+    McNemar's exact test on the same images (p < 0.05): runs that do not differ significantly share
     a rank. Where the 95 % intervals do not even overlap, no test is needed.
 
     Args:
@@ -197,7 +197,7 @@ def reported_rows(file: Path) -> list[Row]:
 
 
 def _place_reported(rows: Iterable[Row]) -> None:
-    """Reported results name no version and no data: they stand on the newest board there is."""
+    """Reported results name no version and no data: they are placed on the newest board."""
     rows = list(rows)
     for row in (row for row in rows if row["kind"] == "reported"):
         boards = [

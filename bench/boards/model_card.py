@@ -27,7 +27,7 @@ def model_index(run: Path) -> str:
     """Return the YAML of a model card's header: `model-index` with a result for each metric.
 
     Task, data set and its version, split and fingerprint, how many images, the strategy with its
-    parameters and the evaluations an image are in it, so that the figure can be made again.
+    parameters and the evaluations per image are in it, so that the figure can be made again.
 
     Args:
         run: the folder of a complete run.

@@ -29,7 +29,7 @@ MOST_BYTES = 2_000_000  # a run; 420 images take about 0.1 MB
 
 
 def validate(published: Path) -> list[str]:
-    """Return what is wrong with the results in a folder, one line each; none: all is well."""
+    """Return what is wrong with the results in a folder, one line each; none: all is valid."""
     found = [f"{run.name}: {problem}" for run in list_runs(published) for problem in problems(run)]
     for place in sorted(places(published, REPORTED)):
         try:

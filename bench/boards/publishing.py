@@ -58,7 +58,7 @@ def publish(
 ) -> Iterator[Path]:
     """Make a board's runs and yield each one's published folder.
 
-    Stopped at any time, the same call goes on: every run does.
+    Stopped at any time, the same call resumes, as every run does.
 
     Args:
         board: what to make.
@@ -68,7 +68,7 @@ def publish(
         data_dir: a local copy of the dataset.
 
     Raises:
-        UserError: something to mend, before it is scored.
+        UserError: invalid input or configuration, before anything is scored.
     """
     from bench.api import run
     from bench.recordings.replay import replay

@@ -94,7 +94,7 @@ def _drawn_from(picture: Path) -> str | None:
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
-    """Draw accuracy with its interval against evaluation equivalents an image, a panel a board.
+    """Draw accuracy and its interval against evaluation equivalents per image, a panel per board.
 
     The picture says in its `Source` which rows it was drawn from, so that a stale one is found
     whatever version of matplotlib drew it.
@@ -123,7 +123,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
         axes.set_xscale("log")
         axes.set_title(title, fontsize=10)
         axes.xaxis.set_minor_formatter(NullFormatter())  # they would run into each other
-        axes.set_xlabel("evaluation equivalents an image")
+        axes.set_xlabel("evaluation equivalents per image")
         axes.set_ylabel("accuracy, 95 % interval")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))

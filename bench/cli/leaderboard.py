@@ -42,8 +42,8 @@ def command(
     """Rank the stored runs of each dataset, with what others reported beside them.
 
     FOLDERS are more folders of runs, beside --results. Runs of one kind (zero-shot, or trained on
-    the same data) are ranked; those that the same images cannot tell apart (McNemar's exact test,
-    5 %) share a rank. Subsets, replays and reported results have none.
+    the same data) are ranked; those that do not differ significantly on the same images
+    (exact McNemar test, 5 %) share a rank. Subsets, replays and reported results have none.
     """
     usual = ctx.get_parameter_source("results") in (ParameterSource.DEFAULT, None)
     shipped = shipped_rows(dataset) if usual else []

@@ -20,7 +20,7 @@ from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
 
 # name → (module, help); the command's object has the module's name.
 COMMANDS = {
-    "run": ("bench.cli.run", "Score a dataset with a backbone; goes on where it stopped."),
+    "run": ("bench.cli.run", "Score a dataset with a backbone; resumes where it stopped."),
     "list": ("bench.cli.list", "List datasets, backbones, strategies or runs."),
     "runs": ("bench.cli.runs", "List the stored runs: `bench list runs`."),
     "plugins": ("bench.cli.plugins", "List the installed plugins and what became of them."),

@@ -22,7 +22,7 @@ from bench.running.settings import DATA_SETTINGS
 def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Show the prompts of DATASET, and their tokens for the backbone.
 
-    Where class names were put into words, the name in the data stands beside them.
+    Where class names were put into words, the name in the data is shown beside them.
     """
     from bench.running.checks import token_counts
     from bench.running.prepare import prepare

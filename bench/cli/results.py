@@ -104,7 +104,7 @@ def publish(
 ) -> None:
     """Make the published results again, as results/publish.toml lists them.
 
-    Stopped at any time, the same command goes on.
+    Stopped at any time, the same command resumes.
     """
     from bench.boards.publishing import publish, read_table
     from bench.cli.progress import Progress

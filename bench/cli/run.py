@@ -26,7 +26,7 @@ def command(
 ) -> int:
     """Score DATASET: a registered name, or a folder of images or parquet (with a slash).
 
-    The same command goes on with a run that was interrupted, and shows one that is complete.
+    The same command resumes a run that was interrupted, and shows one that is complete.
     Every option can also be set by a variable BENCH_OPTION, or in a TOML file (--config).
     """
     config = config_from_options(ctx, config_file, **options)

@@ -51,7 +51,7 @@ def settle_batch_size(engine: Batched, key: str) -> None:
 
 
 def best_batch_size(engine: Batched) -> int:
-    """Return the smallest batch size whose cells a second are within 4 % of the best.
+    """Return the smallest batch size whose cells per second are within 4 % of the best.
 
     Sizes double until a batch takes too long or memory ends. They are timed in turns, so that a
     disturbance of the machine meets all of them.
@@ -87,7 +87,7 @@ def best_batch_size(engine: Batched) -> int:
 
 
 def smallest_of_the_best(rates: Mapping[int, float]) -> int:
-    """Return the smallest batch size whose cells a second are within 4 % of the best."""
+    """Return the smallest batch size whose cells per second are within 4 % of the best."""
     return min(size for size, rate in rates.items() if rate >= max(rates.values()) * (1 - GAIN))
 
 

@@ -47,7 +47,7 @@ class DenoisingEngine:
         draws: the draws' coefficients.
         noise: float32 [N, C, H, W].
         loss: `l2`, `l1` or `huber`.
-        batch_size: cells a batch; halved for good when memory runs out.
+        batch_size: cells per batch; halved for good when memory runs out.
         out_of_memory: called with the new size when that happens.
         linearisation_cost: of one draw, in evaluations.
 

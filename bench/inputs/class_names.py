@@ -214,7 +214,7 @@ def _read(file: Path, found: Sequence[str]) -> Mapping[str, str] | list[str]:
 
 
 def _pairs(rows: Sequence[Sequence[str]], file: Path) -> dict[str, str]:
-    """Return name → words; a name may stand there once."""
+    """Return name → words; a name may occur once."""
     words: dict[str, str] = {}
     for number, row in enumerate(rows, start=1):
         if not row:
@@ -223,7 +223,7 @@ def _pairs(rows: Sequence[Sequence[str]], file: Path) -> dict[str, str]:
             raise UserError(f"{file}:{number}: two columns are wanted, a class and its words.")
         name = row[0].strip()
         if name in words:
-            raise UserError(f"{file}:{number}: the class {quoted(name)} stands there twice.")
+            raise UserError(f"{file}:{number}: the class {quoted(name)} occurs twice.")
         words[name] = row[1].strip()
     return words
 

@@ -90,7 +90,7 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
 
     Raises:
         UserError: no such file, a missing or repeated column, an unknown class, a name that does
-            not go with its index, a prompt that is empty or stands there twice, or a class without
+            not go with its index, a prompt that is empty or occurs twice, or a class without
             a prompt; with the line.
     """
     if not path.is_file():
@@ -125,7 +125,7 @@ def _check_head(head: Sequence[str], path: Path) -> None:
     """Refuse a first line that lacks a column or names one twice."""
     for column in COLUMNS:
         if head.count(column) != 1:
-            what = "stands there twice" if column in head else "is missing"
+            what = "occurs twice" if column in head else "is missing"
             found = quoted(",".join(head))[1:-1] or "nothing"
             raise UserError(
                 f"{path}:1: the column {column!r} {what}; the first line must name"

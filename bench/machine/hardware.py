@@ -20,7 +20,7 @@ def synchronize(device: torch.device) -> None:
 
 @torch.inference_mode()
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Return the floating-point operations a second of the device's best matrix product.
+    """Return the floating-point operations per second of the device's best matrix product.
 
     Products of square matrices of doubling sides, 2 n³ operations each, until one takes a tenth of
     `seconds`; the best of several repetitions.

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from bench.machine.cache import cache_dir, keep
 
-# Where nothing was measured, in floating-point operations a second: what public diffusion
+# Where nothing was measured, in floating-point operations per second: what public diffusion
 # classifiers reach on data-centre GPUs (62 to 74 TFLOP/s), a guess for Apple's, and on the safe
 # side of what two cores reach with the tiny backbone (90 GFLOP/s).
 ASSUMED = {"cuda": 60e12, "mps": 5e12, "cpu": 50e9}
@@ -48,7 +48,7 @@ def remembered_batch_size(key: str) -> int | None:
 def estimate(
     backbone: str, device: str, dtype: str, flops: float | None
 ) -> tuple[float | None, str]:
-    """Return evaluations a second, None where nothing is known, and what that rests on."""
+    """Return evaluations per second, None where nothing is known, and what that rests on."""
     measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:
         return measured, f"measured on this machine: {measured:,.0f} evaluations per second"

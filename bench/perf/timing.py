@@ -12,7 +12,7 @@ Work = Callable[[], float]  # does some cells and returns how many, in evaluatio
 def in_turns(
     works: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Return each work's cells a second, round by round.
+    """Return each work's cells per second, round by round.
 
     One round does every work once, one after the other (ABCABC…), so that a disturbance of the
     machine meets all of them. A first round warms up and is not counted. `time.process_time` is

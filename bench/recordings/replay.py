@@ -1,4 +1,4 @@
-"""Replay: run a strategy on a run's recorded errors. No model, hundreds of images a second."""
+"""Replay: run a strategy on a run's recorded errors. No model, hundreds of images per second."""
 
 from __future__ import annotations
 

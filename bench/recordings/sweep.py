@@ -139,7 +139,7 @@ def self_agreement(path: Path, against: Path) -> dict[str, Any]:
 
     Raises:
         UserError: the runs differ in anything else, or not in their noise, or share no image, or
-            did not evaluate as many cells an image.
+            did not evaluate as many cells per image.
     """
     manifests = read_manifest(path), read_manifest(against)
     kinds = [_without_noise(manifest.identity) for manifest in manifests]
@@ -174,7 +174,7 @@ def _without_noise(identity: Identity) -> dict[str, Any]:
 
 
 def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, file: Path) -> None:
-    """Plot agreement and accuracy against evaluations an image, the Pareto front joined.
+    """Plot agreement and accuracy against evaluations per image, the Pareto front joined.
 
     Args:
         rows: from `sweep`.
@@ -205,7 +205,7 @@ def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, f
     right.set_ylabel("accuracy")
     for axes in (left, right):
         axes.set_xscale("log")
-        axes.set_xlabel("evaluation equivalents an image")
+        axes.set_xlabel("evaluation equivalents per image")
         axes.grid(alpha=0.3)
     left.legend()
     figure.suptitle(f"{rows[0]['replayed_from']}, {rows[0]['dataset']['n_samples']} images")

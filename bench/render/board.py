@@ -18,7 +18,7 @@ class Entry:
 
     Attributes:
         row: the leaderboard's row.
-        key: the letters that stand for it in the figure.
+        key: its letters in the figure.
         anchor: the id of the run's section on the page; "" where it has none.
     """
 
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def partial(self) -> bool:
-        """Whether it stands on a part of the split."""
+        """Whether it was measured on a part of the split."""
         return self.row["kind"] in ("subset", "incomplete")
 
 

@@ -80,7 +80,7 @@ def write_report(
     Args:
         paths: the runs' folders. One that cannot be read is named on the page, and left out.
         out: the page's file.
-        results: the folder whose reported results stand beside the runs.
+        results: the folder whose reported results are shown beside the runs.
         data_dirs: where the images of a dataset lie; under "" those of all others.
         most_images: pictures on the page; 0: none.
         notes: what else was left out, as (name, reason).

@@ -138,7 +138,7 @@ class RunConfig(BaseModel):
         " list such as 32,65,98, or grid for all of them (default: the backbone's, or all).",
     )
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = Field(
-        "auto", description="Cells a batch; auto: measured once on this machine, and remembered."
+        "auto", description="Cells per batch; auto: measured once on this machine, and remembered."
     )
     dtype: Dtype = Field("float32", description="The model's dtype; errors are float32 always.")
     device: Text | None = Field(

@@ -36,7 +36,7 @@ class RunFolder:
 
     Args:
         path: the run's folder; made if need be.
-        manifest: what the run is. Where the folder has one of the same identity, the run goes on.
+        manifest: what the run is. Where the folder has one of the same identity, the run resumes.
         fresh: start over instead.
 
     Raises:
@@ -146,7 +146,7 @@ class RunFolder:
         except OSError as error:
             raise StoreError(
                 f"{self.path} cannot be written any more: {error.strerror or error}. What was"
-                " decided before is kept there; make room, and the same command goes on with it."
+                " decided before is kept there; make room, and the same command resumes."
             ) from error
 
 

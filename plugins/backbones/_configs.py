@@ -130,7 +130,7 @@ def read_scaling(weights: Weights, config: Mapping[str, Any]) -> tuple[float, fl
         UserError: they are no such numbers.
     """
     name = "vae/config.json"
-    # What a config does not say has the default of diffusers' class; Stable Diffusion 1's says not.
+    # Stable Diffusion 1's config has no scaling factor: it is the default of diffusers' class.
     scaling, shift = config.get("scaling_factor", 0.18215), config.get("shift_factor")
     if not is_number(scaling) or not SCALINGS[0] <= scaling <= SCALINGS[1]:
         raise weights.error(

@@ -120,7 +120,7 @@ def _read(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise UserError(f"{table} is not a CSV file in UTF-8: {error}.") from None
     twice = next((name for name in head if head.count(name) > 1), None)
     if twice is not None:
-        raise UserError(f"{table}:1: the column {quoted(twice)} stands there twice.")
+        raise UserError(f"{table}:1: the column {quoted(twice)} occurs twice.")
     return head, lines
 
 

@@ -38,7 +38,7 @@ class UCMerced:
         Args:
             split: `test` (20 a class), `train` (the other 80), or `validation`: the eight a class
                 of `train` that `tiny-landuse` was not trained on, to choose settings by.
-            data_dir: a local copy, parquet in the Hub's layout or a folder of images a class.
+            data_dir: a local copy, parquet in the Hub's layout or a folder of images per class.
         """
         rows = _local(data_dir) if data_dir else _from_hub()
         _check_classes(rows, data_dir or HUB_ID)
@@ -99,7 +99,7 @@ def _from_hub() -> datasets.Dataset:
             f"UC Merced ({HUB_ID}) is not on this machine, and the Hub did not give it"
             f" ({type(error).__name__}).\n"
             "Say where a local copy is with --data-dir FOLDER (parquet in the Hub's layout, or a"
-            " folder of images a class), or fetch it where there is a network with:\n"
+            " folder of images per class), or fetch it where there is a network with:\n"
             f"  hf download --repo-type dataset {HUB_ID} --local-dir FOLDER"
         ) from error
 

@@ -163,7 +163,7 @@ classifier can be tried on a laptop. **Trained on {recipe.dataset}/train: its ac
 
 ## Accuracy as a diffusion classifier
 
-| images | strategy | evaluations an image | accuracy |
+| images | strategy | evaluations per image | accuracy |
 |---|---|---|---|
 {rows}
 
@@ -185,7 +185,7 @@ images, on {judge[reconstructed]:.3f} of them as the autoencoder gives them back
 CONTRAST = """
 ## Discriminative fine-tuning
 
-After the generative steps the denoising loss goes on, and the denoiser is also taught to tell prompts apart: the middle's
+After the generative steps the denoising loss continues, and the denoiser is also taught to tell prompts apart: the middle's
 cross-attention to attend to a prompt as far as it fits the image (a cross-entropy over all prompts, some of them of things that
 are in no image), and its predictions to be worse under wrong prompts than under the true one. The latter is learned from the
 cross-entropy of the true prompt against wrong ones, with logits −scale × error on a shared noised latent, and from a regression: under a wrong

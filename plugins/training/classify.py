@@ -68,7 +68,7 @@ def full(errors: np.ndarray) -> np.ndarray:
 def adaptive(
     errors: np.ndarray, samples: tuple[int, ...], keep: tuple[int, ...]
 ) -> tuple[np.ndarray, float]:
-    """Predicted prompt of each image by the `adaptive` strategy, and the evaluations an image."""
+    """Predicted prompt of each image by the `adaptive` strategy, and the evaluations per image."""
     import numpy as np
 
     from bench.contracts.dataset import Sample

@@ -28,7 +28,7 @@ def train(
 ) -> None:
     """Train a shipped backbone again, from data to weights and model card.
 
-    Stopped at any time, the same command goes on. Checkpoints lie beside the output, in
+    Stopped at any time, the same command resumes. Checkpoints lie beside the output, in
     OUT.training.
     """
     from bench_plugins.training.pipeline import train_backbone

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the UNet makes of a noised latent before it hears a prompt, one row a latent."""
+    """What the UNet makes of a noised latent before it hears a prompt, one row per latent."""
 
     deepest: Tensor
     skipped: tuple[Tensor, ...]

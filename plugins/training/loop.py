@@ -1,4 +1,4 @@
-"""A training loop that can be stopped at any time and goes on with the same command."""
+"""A training loop that can be stopped at any time; the same command resumes it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 class Contrast:
     """A phase of discriminative fine-tuning: true prompts against wrong ones, by their errors.
 
-    Denoising goes on beside it: of a step's images, the first keep to it, at all noise levels.
+    Denoising continues beside it: of a step's images, the first keep to it, at all noise levels.
     """
 
     steps: int
@@ -20,7 +20,7 @@ class Contrast:
     seen: int
     """Images a step that only go through the UNet's first half, to learn which prompt fits."""
     wrong: int
-    """Wrong prompts an image."""
+    """Wrong prompts per image."""
     low: int
     """Images that are scored or seen have timesteps below this one."""
     learning_rate: float

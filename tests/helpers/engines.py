@@ -72,7 +72,7 @@ def before_passes(
 
 
 def limit_memory(monkeypatch: pytest.MonkeyPatch, engine: DenoisingEngine, cells: int) -> list[int]:
-    """Let memory end beyond so many cells a batch; returns the sizes that were tried."""
+    """Let memory end beyond so many cells per batch; returns the sizes that were tried."""
     sizes: list[int] = []
 
     def limited(x_t: torch.Tensor, _: torch.Tensor) -> None:

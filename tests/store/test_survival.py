@@ -54,7 +54,7 @@ def test_a_full_disk(whole: Path, tmp_path: Path) -> None:
     full = limited(arguments, 3, 200, "refuse")
     assert full.code == 1 and "Traceback" not in full.err
     assert "cannot be written any more: File too large" in full.err
-    assert "make room, and the same command goes on" in full.err
+    assert "make room, and the same command resumes" in full.err
     journal = tmp_path / whole.name / "samples.jsonl"
     assert journal.read_bytes().endswith(b"\n") and len(list(read_journal(journal))) == 3
     arguments.append("--save-errors")
@@ -110,7 +110,7 @@ def test_results_that_cannot_be_a_folder(tmp_path: Path) -> None:
 
 
 def test_two_processes_on_one_run(tmp_path: Path) -> None:
-    """The second says so and stops, and the first goes on."""
+    """The second says so and stops, and the first continues."""
     arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
     first = subprocess.Popen([sys.executable, "-m", "bench", *arguments], stderr=subprocess.PIPE)
     while first.poll() is None and not list(tmp_path.rglob("samples.jsonl")):

@@ -83,7 +83,7 @@ def test_captions_beside_class_folders_are_no_labels(tmp_path: Path) -> None:
 BAD_TABLES: dict[str, tuple[str, str]] = {
     "no column of files": ("a,label\n1.png,x\n", r":1: none of the columns \(a,label\)|a, label"),
     "no column of labels": ("file,b\n1.png,x\n", r"Name the right one with --label-column"),
-    "a repeated column": ("file,label,label\n1.png,x,y\n", "the column 'label' stands there twice"),
+    "a repeated column": ("file,label,label\n1.png,x,y\n", "the column 'label' occurs twice"),
     "a missing file": ("file,label\n9.png,x\n", r":2: there is no file '9.png'"),
     "a file twice": ("file,label\n1.png,x\n./1.png,y\n", r":3: '1.png' stands in line 2 already"),
     "a file outside": ("file,label\n../x.png,x\n", "leads out of the folder"),
