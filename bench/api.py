@@ -28,11 +28,14 @@ def load_dataset(
         name: a registered name, or a folder (a value with a slash).
         split: None: the one that is evaluated.
         data_dir: a local copy.
+
+    Returns:
+        Its images are decoded as runs see them when they are read.
     """
-    import datasets
+    from bench.inputs.decoded import DecodedImage
 
     config, spec = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
-    return load_rows(spec, split, config.data_dir).cast_column("image", datasets.Image())
+    return load_rows(spec, split, config.data_dir).cast_column("image", DecodedImage())
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:

@@ -136,8 +136,10 @@ def _get(registry: Registry[SpecT], name: str) -> SpecT:
     try:
         return registry.get(name)
     except UserError as error:
-        if Path(name).is_dir():
-            raise UserError(f"{error}\nFor the folder of that name, write ./{name}") from None
+        if Path(name).exists():
+            raise UserError(
+                f"{error}\nFor the folder or file of that name, write ./{name}"
+            ) from None
         raise
 
 

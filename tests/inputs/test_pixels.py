@@ -13,6 +13,7 @@ import pytest
 from helpers.given import rows_of, spec_of
 from PIL import Image, PngImagePlugin
 
+import bench as toolkit
 from bench.contracts.dataset import Sample
 from bench.engine.encoding import open_images
 from bench.engine.images import resize_and_crop
@@ -309,3 +310,14 @@ def test_a_file_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(image["bytes"])
     file = {"bytes": None, "path": str(tmp_path / "x.png")}
     assert decode(file).tobytes() == decode(image).tobytes()
+
+
+def test_the_python_interface_gives_the_same_pixels(tmp_path: Path) -> None:
+    for name, image in (("a", TRANSPARENT["RGBA"]()), ("b", stored(Image.new("L", (4, 4)), "EPS"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(image["bytes"])
+    rows = toolkit.load_dataset(str(tmp_path))
+    assert rows[0]["image"].tobytes() == decode(TRANSPARENT["RGBA"]()).tobytes()
+    assert [image.size for image in rows.select([0])["image"]] == [(8, 8)]
+    with pytest.raises(PixelsError):  # and Ghostscript is not asked
+        rows[1]["image"]
