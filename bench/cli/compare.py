@@ -65,7 +65,9 @@ def _print(found: Mapping[str, Any]) -> None:
     changed.sort(key=lambda r: r["difference"])
     if changed:
         head = ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"]
-        table(head, [_class_line(row) for row in changed], title="Classes that differ")
+        lines = [_class_line(row) for row in changed]
+        optional = ["wins", "losses", "p, adjusted", "n"]
+        table(head, lines, title="Classes that differ", optional=optional)
     if found["differences"]:
         rows = [[name, *map(_value, pair)] for name, pair in found["differences"].items()]
         table(["setting", "A", "B"], rows, title="Settings that differ")

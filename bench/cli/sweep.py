@@ -34,10 +34,9 @@ def command(
 ) -> None:
     """Replay many strategies on the recorded errors of RUN: what does the same answer cost?
 
-    Agreement is with the exhaustive decision, every prompt on every draw; its ceiling is how far
-    that decision agrees with itself under another seed (--against). Intervals are 95 % (Wilson),
-    and a star marks the Pareto front. ECE is the calibration error of the strategy's confidence,
-    beside that of a softmax of the scores at its best temperature. Nothing is stored.
+    Agreement is with the full sweep, every prompt on every draw; its ceiling is how far that
+    decision agrees with itself under another seed (--against). Intervals are 95 % (Wilson), and a
+    star marks the Pareto front. Nothing is stored.
     """
     from bench.recordings.recording import open_recording
     from bench.recordings.sweep import default_grid, plot, self_agreement, sweep
@@ -61,10 +60,12 @@ def command(
         return
     from bench.render.tables import table
 
-    head = ["", "strategy", "evaluations", "agreement, %", "accuracy, %"]
-    head += ["ECE", "by evaluations", "softmax"]
+    head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
     rows.sort(key=lambda row: row["cost"]["evaluation_equivalents_per_image"])
-    table(head, [_line(row) for row in rows], title=f"{path.name}, replayed")
+    lines = [_line(row) for row in rows]
+    table(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
+    say("Cost: evaluation equivalents per image. Agreement: with the full sweep, every prompt on")
+    say("every draw. A star: no other row costs less and agrees as much.")
     if ceiling:
         say(
             f"The exhaustive decision under another seed ({ceiling['against']}) agrees on"
@@ -75,25 +76,16 @@ def command(
 
 def _line(row: Mapping[str, Any]) -> list[Any]:
     from bench.boards.formats import assignments
-    from bench.discovery.loading import load_plugins
+    from bench.boards.settings import chosen
 
     strategy, metrics = row["strategy"], row["metrics"]
-    defaults = load_plugins().strategies.get(strategy["name"]).parameters
-    chosen = {
-        key: value
-        for key, value in strategy["params"].items()
-        if key != "draws" and (key not in defaults or value != defaults[key].default)
-    }
+    given = {key: value for key, value in strategy["params"].items() if key != "draws"}
     return [
         "*" if row["pareto"] else "",
-        f"{strategy['name']} {assignments(chosen)}".strip(),
+        f"{strategy['name']} {assignments(chosen(strategy['name'], given))}".strip(),
         row["cost"]["evaluation_equivalents_per_image"],
         _share(row["agreement"], row["agreement_ci95"]),
         _share(metrics["accuracy"], metrics["accuracy_ci95"]),
-        *(
-            None if row[name] is None else f"{row[name]:.3f}"
-            for name in ("ece", "ece_evaluations", "ece_softmax")
-        ),
     ]
 
 

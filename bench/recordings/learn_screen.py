@@ -11,7 +11,9 @@ from bench.errors import UserError
 from bench.inputs.draws import sub_grid
 from bench.recordings.recording import open_recording
 from bench.recordings.screening import conformal_quantile, distances
+from bench.running.command import recording_command
 
+LINEARISED = "full-linearised"  # the strategy whose recordings a screen is learned from
 SAMPLES = (2, 4, 8, 16, 32)  # draws of a screen that are tried
 RISKS = (0.1, 0.05, 0.02, 0.01)
 RECALL = (1, 2, 3, 5, 8)  # how often the winner is among the first so many
@@ -40,12 +42,11 @@ def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
     Raises:
         UserError: the run has no first-order errors.
     """
-    recording = open_recording(path)
+    recording = open_recording(path, LINEARISED)
     if not recording.problem.can_linearise:
         raise UserError(
             f"{path} holds no first-order errors. Record them once with:"
-            f" bench run {recording.manifest.dataset.name} --strategy full-linearised"
-            " --save-errors"
+            f" {recording_command(recording.manifest, LINEARISED)}"
         )
     counts = [n for n in SAMPLES if n <= recording.n_draws]
     scores: dict[int, list[Any]] = {n: [] for n in counts}

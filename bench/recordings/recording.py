@@ -14,6 +14,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.errors import UserError
 from bench.inputs.subsets import limited
+from bench.running.command import recording_command
 from bench.store.cells import part_path, read_cells, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.first_order import FirstOrder, read_first_order
@@ -124,14 +125,18 @@ class Recording:
             raise UserError(f"{self.path} holds no errors of sample {sample_id!r}.") from None
         if np.isnan(errors).any():
             raise UserError(
-                f"{self.path} does not hold every cell of sample {sample_id!r}; a replay needs a"
-                " run with --strategy full --save-errors."
+                f"{self.path} does not hold every cell of sample {sample_id!r}; a replay needs:"
+                f" {recording_command(self.manifest)}"
             )
         return errors
 
 
-def open_recording(path: Path) -> Recording:
+def open_recording(path: Path, strategy: str = "full") -> Recording:
     """Open a run to be replayed.
+
+    Args:
+        path: the run's folder.
+        strategy: the one that records what is needed, for the message where it is missing.
 
     Raises:
         UserError: it kept no errors, or is no run.
@@ -146,7 +151,7 @@ def open_recording(path: Path) -> Recording:
     if not records:
         raise UserError(
             f"{path} holds no recorded errors. Record them once with:"
-            f" bench run {manifest.dataset.name} --strategy full --save-errors"
+            f" {recording_command(manifest, strategy)}"
         )
     if manifest.draws is None:
         raise UserError(f"{path}: its manifest does not say how many draws were recorded.")

@@ -21,6 +21,7 @@ from bench.errors import UserError
 from bench.inputs.subsets import limited
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
+from bench.running.command import recording_command
 from bench.running.execute import execute
 from bench.running.resolve import make_strategy
 from bench.store import identity as ids
@@ -78,7 +79,8 @@ def strategy_for(
     if strategy.linearises and not recording.problem.can_linearise:
         raise UserError(
             f"Strategy {name!r} linearises, and {recording.manifest.run_id} recorded errors"
-            " alone. Record both once with: --strategy full-linearised --save-errors"
+            " alone. Record both once with:"
+            f" {recording_command(recording.manifest, 'full-linearised')}"
         )
     return spec.version, parameters, strategy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from bench.boards.leaderboard import Row, run_row
 from bench.boards.text import visible
 from bench.errors import UserError
+from bench.running.command import recording_command
 from bench.stats.metrics import INCOMPLETE, summary_so_far
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest, Summary
@@ -58,15 +58,7 @@ class RunData:
     @property
     def recording_command(self) -> str:
         """The command that scores the same images and records their errors."""
-        config = self.manifest.config
-        folder = config.dataset == "folder"
-        dataset = config.data_dir if folder else config.dataset
-        backbone = config.weights if config.backbone == "folder" else self.summary.backbone.name
-        words = ["bench", "run", dataset or config.dataset]
-        words += ["--split", config.split] if config.split else []
-        words += [] if folder or config.data_dir is None else ["--data-dir", config.data_dir]
-        words += ["--backbone", backbone or self.summary.backbone.name]
-        return shlex.join([*words, "--strategy", "full", "--save-errors"])
+        return recording_command(self.manifest)
 
 
 def read_run(path: Path) -> RunData:

@@ -84,9 +84,8 @@ def _widths(
     if spare < 0:
         return None
     widths = list(least)
-    by_want = sorted(range(len(columns)), key=lambda place: most[place] - least[place])
-    for given, place in enumerate(by_want):
-        extra = min(most[place] - least[place], spare // (len(columns) - given))
+    for place in sorted(range(len(columns)), key=lambda place: most[place] - least[place]):
+        extra = min(most[place] - least[place], spare)  # those that want least get it all
         widths[place] += extra
         spare -= extra
     return widths

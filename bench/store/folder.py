@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -251,9 +252,11 @@ def find_run(run: str, results: str) -> Path:
     for path in candidates:
         if os.path.lexists(path / MANIFEST):
             return path
+    listing = "bench list runs"
+    if results != "results":
+        listing += f" --results {shlex.quote(results)}"
     raise UserError(
-        f"There is no run {run!r}, neither as a folder nor in {results}."
-        " `bench leaderboard` lists the runs there are."
+        f"There is no run {run!r}, neither as a folder nor in {results}. `{listing}` shows all."
     )
 
 
