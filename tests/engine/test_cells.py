@@ -18,8 +18,8 @@ from bench.engine.images import resize_and_crop
 from bench.store.cells import read_cells
 from bench.store.folder import read_records
 
-DRAWS = 6
-GRID = [83, 250, 416, 583, 750, 916]  # floor((k + 1/2) · 1000 / 6)
+DRAWS = 3
+GRID = [166, 500, 833]  # floor((k + 1/2) · 1000 / 3)
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sd21"])

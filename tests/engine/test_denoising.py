@@ -43,16 +43,16 @@ def test_the_last_batches_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_images_under_way_do_not_grow_with_the_dataset() -> None:
-    engine, run, samples = prepared(limit=3)
+    engine, run, samples = prepared(limit=3, params={"draws": 4})
     flights = []
 
     def many(n: int) -> Iterator[Sample]:
         for position in range(n):
-            if position % 50 == 49:
+            if position % 20 == 19:
                 flights.append(sum(type(o) is Flight for o in gc.get_objects()))
             yield Sample(str(position), 0, samples[position % 3].image)
 
-    assert sum(1 for _ in engine.score(many(200), run.strategy)) == 200
+    assert sum(1 for _ in engine.score(many(80), run.strategy)) == 80
     assert len(flights) == 4 and max(flights) <= 12 and flights[-1] <= flights[0] + 8
 
 

@@ -66,15 +66,15 @@ def test_first_order_errors_agree_with_finite_differences(
 ) -> None:
     """`tiny-digits` has pooled text in its time embedding: the gradient must cover both ways in."""
     engine, _, samples = engine_of(str(pipelines.get(backbone, backbone)), loss=loss)
-    everything = np.arange(DRAWS)
-    strategy = Asks([Linearise(everything, mixture) for mixture in mixtures()])
+    some = np.array([0, 2, 5])
+    strategy = Asks([Linearise(some, mixture) for mixture in mixtures()])
     (decided,) = engine.score(samples, strategy)
-    assert decided.linearisations == 3 * DRAWS and decided.evaluations == 0
+    assert decided.linearisations == 3 * len(some) and decided.evaluations == 0
     assert decided.equivalents == pytest.approx(sum(strategy.costs))
-    assert sum(strategy.costs) > 3 * DRAWS  # a backward pass is not free
+    assert sum(strategy.costs) > 3 * len(some)  # a backward pass is not free
     (latent,) = (latent for _, latent in engine._encoded(samples))
     assert isinstance(latent, torch.Tensor)
-    latents = latent.expand(DRAWS, *latent.shape)
+    latents = latent.expand(len(some), *latent.shape)
     c = engine.conditioning
     for mixture, found in zip(mixtures(), strategy.replies, strict=True):
         at = torch.einsum("p,pld->ld", torch.from_numpy(mixture).float(), c)
@@ -82,7 +82,7 @@ def test_first_order_errors_agree_with_finite_differences(
         def error(where: torch.Tensor) -> Floats:
             with torch.no_grad():
                 errors = engine._errors_at(
-                    torch.from_numpy(everything), latents, where.expand(DRAWS, *where.shape).clone()
+                    torch.from_numpy(some), latents, where.expand(len(some), *where.shape).clone()
                 )
             return np.asarray(errors.double())
 
@@ -111,7 +111,7 @@ def test_only_the_conditioning_gets_a_gradient(pipelines: dict[str, Path]) -> No
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision(dtype: str, pipelines: dict[str, Path]) -> None:
-    request = Linearise(np.arange(DRAWS), np.full(10, 0.1))
+    request = Linearise(np.arange(3), np.full(10, 0.1))
     tables = {}
     for kind in ("float32", dtype):
         engine, _, samples = engine_of(str(pipelines["sd15"]), dtype=kind)
