@@ -78,7 +78,7 @@ def test_the_plan_shows_what_decides_the_result() -> None:
     for row in ("seed", "template", "loss", "plan", "draws", "images to score"):
         assert row in said
     assert "a handwritten digit {class}" in said and " 7 " in said
-    assert " 0.17 " in said  # TFLOP of one image on 250 draws
+    assert "tflop                  0.2 " in said  # of one image on 250 draws
 
 
 @pytest.mark.parametrize("backbone", [None, "tiny-digits"])
