@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from threading import Event, Thread
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,7 @@ from bench.contracts.hooks import hookimpl
 from bench.render.console import console
 
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
+FIRST = 1.0  # seconds until the first of them
 
 
 class Progress:
@@ -29,13 +31,33 @@ class Progress:
         self.console = console(stderr=True)
         self.bar: Bar | None = None
         self.correct = self.decided = self.done = self.total = 0
-        self.started = self.printed = time.perf_counter()
+        self.entered = self.started = self.printed = time.perf_counter()
+        self.status = self.console.status("Checking and loading …")
+        self.left = Event()
+        self.watch = Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Progress:
         self.manager.register(self, name="the progress display")
         if self.console.is_terminal:
-            self.console.print("Checking and loading …", style="dim")
+            self.status.start()
+        else:
+            self.watch.start()
         return self
+
+    def _watch(self) -> None:
+        """Where there is no terminal: say that work goes on while no image is decided."""
+        wait = FIRST
+        while not self.left.wait(wait):
+            wait = 1.0
+            now = time.perf_counter()
+            if self.printed > self.entered and now - self.printed < PLAIN_INTERVAL:
+                continue
+            self.printed = now
+            spent = f"{now - self.entered:.0f} s"
+            if self.total:
+                self.console.print(f"{self.done}/{self.total} images, {spent}")
+            else:
+                self.console.print(f"Checking and loading, {spent}")
 
     def __exit__(
         self,
@@ -44,6 +66,10 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self.manager.unregister(self)
+        self.left.set()
+        if self.watch.is_alive():
+            self.watch.join()
+        self.status.stop()
         if self.bar is not None:
             self.bar.stop()
         if kind is not None and issubclass(kind, KeyboardInterrupt) and self.total:
@@ -59,6 +85,7 @@ class Progress:
         if done:
             self.console.print(f"Resuming: {done} of {total} images are decided.")
         if self.console.is_terminal:
+            self.status.stop()
             self.bar = Bar(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),

@@ -17,6 +17,7 @@ from bench.errors import UserError
 from bench.machine.cache import cache_dir, keep
 
 FORMAT = 2  # 1 also kept what text encoders gave whose tensors had not been checked
+ENCODED = 64  # prompts encoded at a time: memory does not grow with their number
 LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
 
 
@@ -39,13 +40,14 @@ def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.T
     paths = {text: _path(key, text) for text in texts}
     embeddings = {text: _read(path) for text, path in paths.items()}
     missing = [text for text, embedding in embeddings.items() if embedding is None]
-    if missing:
-        for text, embedding in zip(missing, backbone.encode_prompts(missing), strict=True):
+    for start in range(0, len(missing), ENCODED):
+        some = missing[start : start + ENCODED]
+        for text, embedding in zip(some, backbone.encode_prompts(some), strict=True):
             if not torch.isfinite(embedding).all():
                 raise UserError(
                     f"The text encoder's embedding of the prompt {text[:200]!r} is not finite."
                 )
-            embeddings[text] = embedding
+            embeddings[text] = embedding.clone()  # a part of a batch would keep all of it
             data = save({"embedding": embedding.contiguous().cpu()}, metadata={"prompt": text})
             keep(paths[text], data)
     found = [embeddings[text] for text in texts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,3 +34,20 @@ def test_embeddings_are_shared_by_runs_that_begin_together(
 
     monkeypatch.setattr(backbone, "encode_prompts", never)
     torch.testing.assert_close(embed_prompts(backbone, "key", texts[::-1]), found[0].flip(0))
+
+
+def test_many_prompts_are_encoded_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    asked: list[int] = []
+
+    class Encoder:
+        device = torch.device("cpu")
+
+        def encode_prompts(self, texts: Any) -> torch.Tensor:
+            asked.append(len(texts))
+            return torch.tensor([[[float(text)]] for text in texts])
+
+    encoder: Any = Encoder()
+    found = embed_prompts(encoder, "key", [str(n) for n in range(150)])
+    assert asked == [64, 64, 22] and found.flatten().tolist() == list(range(150))
+    assert embed_prompts(encoder, "key", ["149"]).item() == 149 and len(asked) == 3

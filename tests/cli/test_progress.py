@@ -1,0 +1,53 @@
+"""What a person sees while a run is under way, where there is no terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pluggy
+import pytest
+
+from bench.cli import progress
+from bench.cli.progress import Progress
+
+
+class Waits:
+    """An event that lets so many waits pass."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def wait(self, seconds: float) -> bool:
+        self.times -= 1
+        return self.times < 0
+
+
+def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
+    said: list[str] = []
+    display = Progress(pluggy.PluginManager("bench"))
+    monkeypatch.setattr(display.console, "print", lambda text, **_: said.append(text))
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
+    return display, said
+
+
+def record(label: int, prediction: int) -> dict[str, Any]:
+    return {"sample_id": "x", "label": label, "prediction": prediction, "error": None}
+
+
+def test_it_says_so_while_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    display, said = shown(monkeypatch)
+    monkeypatch.setattr(display, "left", Waits(1))
+    display._watch()
+    display.run_started({"run_id": "r"}, done=0, total=2, correct=0)
+    monkeypatch.setattr(display, "left", Waits(1))
+    display._watch()
+    assert said == ["Checking and loading, 0 s", "0/2 images, 0 s"]
+
+
+def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    display, said = shown(monkeypatch)
+    display.run_started({"run_id": "r"}, done=2, total=4, correct=2)
+    display.sample_scored(record(1, 0))
+    display.sample_scored(record(1, 1))
+    assert said[0] == "Resuming: 2 of 4 images are decided."
+    assert "accuracy 0.667" in said[1] and "accuracy 0.750" in said[2]
