@@ -83,7 +83,7 @@ def name_classes(
     names = tuple(found) if declared else readable(found)
     if file is not None:
         names = read_class_names(file, found)
-    check_names(names, where, found)
+    check_names(names, where, None if declared else found)
     if file is None and not declared:
         _warn_of_codes(names, where)
     return ClassNames(names, tuple(found))
@@ -95,7 +95,7 @@ def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = 
     Args:
         names: in words.
         where: what messages call their source.
-        found: as the source spells them, for messages.
+        found: as data spells them; None: they are the author's or the user's own.
 
     Raises:
         UserError: fewer than two; or names that are empty, too long or not distinct.
@@ -106,6 +106,7 @@ def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = 
             f"{where} has {len(names)} class{'' if len(names) == 1 else 'es'}{only}; to tell"
             " images apart takes at least two."
         )
+    remedy = "" if found is None else ", or name both with --class-names FILE"
     seen: dict[str, str] = {}
     for name, spelt in zip(names, found or names, strict=True):
         if not isinstance(name, str) or not comparable(name):
@@ -119,7 +120,7 @@ def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = 
         if key in seen:
             raise UserError(
                 f"{where}: the classes {quoted(seen[key])} and {quoted(spelt)} have the same name"
-                f" in words, {quoted(name)}. Rename one, or name both with --class-names FILE."
+                f" in words, {quoted(name)}; rename one{remedy}."
             )
         seen[key] = spelt
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,16 +14,17 @@ from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.targets import make
-from bench.errors import BenchWarning, PluginError, UserError, quoted
+from bench.errors import PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
-from bench.inputs.encoded import digest, settle
-from bench.inputs.labels import check_ids, is_utf8, read_labels, unique_ids
+from bench.inputs.encoded import digest
+from bench.inputs.labels import is_utf8, read_labels
+from bench.inputs.rows import labelled, settled
 
 if TYPE_CHECKING:
     import datasets
 
-FOLDER = "folder"  # the registered name that a path stands for, among datasets and backbones
 COLUMNS = ("image", "label")
+FOLDER = "folder"  # the registered name that a path stands for, among datasets and backbones
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,9 @@ def _load(
     if declared is None and file is not None and _holds_numbers(rows.features["label"]):
         declared = tuple(map(str, range(listed(file) or 0))) or None
     labels = read_labels(list(rows["label"]), rows.features["label"], declared, where)
-    rows, indices = _labelled(rows, labels.indices, where, options.skip_unlabelled)
+    rows, indices = labelled(rows, labels.indices, where, options.skip_unlabelled)
     classes = name_classes(labels.classes, where, spec.classes is not None, file)
-    return _settled(rows, indices, classes, where, Path(data_dir) if data_dir else None), classes
+    return settled(rows, indices, classes, where, Path(data_dir) if data_dir else None), classes
 
 
 def _called(spec: DatasetSpec, data_dir: str | None) -> str:
@@ -249,92 +249,6 @@ def _holds_numbers(feature: Any) -> bool:
     import datasets
 
     return isinstance(feature, datasets.Value) and "int" in feature.dtype
-
-
-def _labelled(
-    rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
-) -> tuple[datasets.Dataset, list[int]]:
-    """Return the rows that have a label, with their labels; all of them must, unless `skip`."""
-    chosen = [row for row, index in enumerate(indices) if index is not None]
-    missing = len(indices) - len(chosen)
-    if missing and not skip:
-        raise UserError(
-            f"{where}: {missing} of {len(indices)} images have no label (none, or -1)."
-            " --skip-unlabelled leaves them out."
-        )
-    if missing:
-        if not chosen:
-            raise UserError(f"{where}: none of the {missing} images has a label.")
-        warnings.warn(
-            f"{where}: {missing} of {len(indices)} images have no label and are left out.",
-            BenchWarning,
-            stacklevel=2,
-        )
-        rows = rows.select(chosen)
-    return rows, [index for index in indices if index is not None]
-
-
-def _settled(
-    rows: datasets.Dataset,
-    indices: Sequence[int],
-    classes: ClassNames,
-    where: str,
-    data_dir: Path | None,
-) -> datasets.Dataset:
-    """Return the rows with checked ids, class indices as labels, and files inside the folder."""
-    import datasets
-    import pyarrow as pa
-
-    ids: Sequence[object]
-    if "sample_id" in rows.column_names:
-        ids = list(rows["sample_id"])
-    else:
-        stored = rows.cast_column("image", datasets.Image(decode=False))
-        ids = unique_ids(digest(row["image"])[:16] for row in stored)
-    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
-    table, places = _table(rows)
-    columns = {
-        **{name: table.column(name) for name in table.column_names},
-        "image": settle(table.column("image"), root, where),
-        "label": pa.array(_spread(indices, places, len(table)), pa.int64()),
-        "sample_id": pa.array(_spread(check_ids(ids, where), places, len(table)), pa.string()),
-    }
-    features = datasets.Features(
-        {
-            **{name: rows.features[name] for name in table.column_names},
-            "image": datasets.Image(decode=False),
-            "label": datasets.ClassLabel(names=list(classes.names)),
-            "sample_id": datasets.Value("string"),
-        }
-    )
-    settled = datasets.Dataset(
-        pa.table(columns, metadata=features.arrow_schema.metadata),
-        info=datasets.DatasetInfo(features=features),
-        split=rows.split,
-    )
-    return settled if places == range(len(table)) else settled.select(places)
-
-
-def _table(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
-    """Return the Arrow table of all rows, and where the selected ones stand in it.
-
-    `flatten_indices` would copy all images, and find the copy again by the time of its source.
-    """
-    table, selected = rows.data.table, rows._indices
-    if selected is None:
-        return table, range(len(table))
-    places: list[int] = selected.column(0).to_pylist()
-    if len(set(places)) < len(places):  # an image that is there twice has two ids
-        return table.take(places), range(len(places))
-    return table, places
-
-
-def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[Any]:
-    """Return a list with the values at their places, and None elsewhere."""
-    spread: list[Any] = [None] * length
-    for place, value in zip(places, values, strict=True):
-        spread[place] = value
-    return spread
 
 
 def slug(path: str) -> str:

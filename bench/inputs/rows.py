@@ -1,0 +1,110 @@
+"""From the rows that a dataset plugin returns to rows that a run can rely on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchWarning, UserError
+from bench.inputs.class_names import ClassNames
+from bench.inputs.encoded import digest, settle
+from bench.inputs.labels import check_ids, unique_ids
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def labelled(
+    rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
+) -> tuple[datasets.Dataset, list[int]]:
+    """Return the rows that have a label, with their labels.
+
+    Raises:
+        UserError: some have none and `skip` is false, or none has one.
+    """
+    chosen = [row for row, index in enumerate(indices) if index is not None]
+    missing = len(indices) - len(chosen)
+    if missing and not skip:
+        raise UserError(
+            f"{where}: {missing} of {len(indices)} images have no label (none, or -1)."
+            " --skip-unlabelled leaves them out."
+        )
+    if missing:
+        if not chosen:
+            raise UserError(f"{where}: none of the {missing} images has a label.")
+        warnings.warn(
+            f"{where}: {missing} of {len(indices)} images have no label and are left out.",
+            BenchWarning,
+            stacklevel=2,
+        )
+        rows = rows.select(chosen)
+    return rows, [index for index in indices if index is not None]
+
+
+def settled(
+    rows: datasets.Dataset,
+    indices: Sequence[int],
+    classes: ClassNames,
+    where: str,
+    data_dir: Path | None,
+) -> datasets.Dataset:
+    """Return the rows with checked ids, class indices as labels, and files inside the folder.
+
+    Raises:
+        UserError: an id is none, or a file lies outside the folder.
+    """
+    import datasets
+    import pyarrow as pa
+
+    ids: Sequence[object]
+    if "sample_id" in rows.column_names:
+        ids = list(rows["sample_id"])
+    else:
+        stored = rows.cast_column("image", datasets.Image(decode=False))
+        ids = unique_ids(digest(row["image"])[:16] for row in stored)
+    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
+    table, places = _table(rows)
+    columns = {
+        **{name: table.column(name) for name in table.column_names},
+        "image": settle(table.column("image"), root, where),
+        "label": pa.array(_spread(indices, places, len(table)), pa.int64()),
+        "sample_id": pa.array(_spread(check_ids(ids, where), places, len(table)), pa.string()),
+    }
+    features = datasets.Features(
+        {
+            **{name: rows.features[name] for name in table.column_names},
+            "image": datasets.Image(decode=False),
+            "label": datasets.ClassLabel(names=list(classes.names)),
+            "sample_id": datasets.Value("string"),
+        }
+    )
+    settled = datasets.Dataset(
+        pa.table(columns, metadata=features.arrow_schema.metadata),
+        info=datasets.DatasetInfo(features=features),
+        split=rows.split,
+    )
+    return settled if places == range(len(table)) else settled.select(places)
+
+
+def _table(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
+    """Return the Arrow table of all rows, and where the selected ones stand in it.
+
+    `flatten_indices` would copy all images, and find the copy again by the time of its source.
+    """
+    table, selected = rows.data.table, rows._indices
+    if selected is None:
+        return table, range(len(table))
+    places: list[int] = selected.column(0).to_pylist()
+    if len(set(places)) < len(places):  # an image that is there twice has two ids
+        return table.take(places), range(len(places))
+    return table, places
+
+
+def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[Any]:
+    """Return a list with the values at their places, and None elsewhere."""
+    spread: list[Any] = [None] * length
+    for place, value in zip(places, values, strict=True):
+        spread[place] = value
+    return spread

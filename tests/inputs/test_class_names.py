@@ -1,0 +1,82 @@
+"""A file that says the classes in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+from helpers.given import make_folder
+
+from bench.errors import UserError
+from bench.inputs.class_names import name_classes, read_class_names
+
+FOUND = ("n01440764", "n01443537")
+WORDS = ("tench", "gold fish")
+FILES = {
+    "object.json": json.dumps(dict(zip(FOUND, WORDS, strict=True))),
+    "list.json": json.dumps(WORDS),
+    "pairs.csv": "n01443537,gold fish\nn01440764,tench\n",
+    "list.txt": "tench\n\ngold fish\n",
+    "synsets.txt": "n01443537 gold fish\nn01440764 tench\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_forms_of_a_file(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(FILES[name])
+    assert read_class_names(file, FOUND) == WORDS
+    assert name_classes(FOUND, "It", declared=False, file=file).changed[0] == (FOUND[0], "tench")
+
+
+def test_a_list_follows_numbers_and_not_their_order_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    words = [f"word {i}" for i in range(11)]
+    file.write_text("\n".join(words))
+    for first in (0, 1):
+        numbers = sorted(str(i + first) for i in range(11))  # 0, 1, 10, 2 …
+        named = read_class_names(file, numbers)
+        assert [named[numbers.index(str(i + first))] for i in range(11)] == words
+    with pytest.raises(UserError, match="numbers with gaps"):
+        read_class_names(file, [str(i) for i in (*range(10), 12)])
+
+
+BAD = {
+    "missing.json": (None, "there is no file"),
+    "text.json": ("not json", "cannot be read"),
+    "deep.json": ("[" * 100_000, "cannot be read"),
+    "number.json": ("[1, 2]", 'a list \\["words"'),
+    "short.json": ('["tench"]', "lists 1 classes, and the data has 2"),
+    "other.json": ('{"n01440765": "x"}', "no words for the class 'n01440764' .* Did you mean"),
+    "three.csv": ("a,b,c\n", ":1: two columns are wanted"),
+    "twice.csv": ("a,b\na,c\n", ":2: the class 'a' occurs twice"),
+    "same.txt": ("fish\nFish\n", "have the same name in words"),
+    "empty.csv": ("n01440764,\nn01443537,x\n", "has no name in words"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_files_that_are_refused(name: str, tmp_path: Path) -> None:
+    content, message = BAD[name]
+    file = tmp_path / name
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        name_classes(FOUND, "It", declared=False, file=file)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_bench_prompts_shows_what_was_changed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "d", "001.Black_bird/1.png", "002.Crow/1.png")
+    shown = bench("prompts", folder)
+    assert "in the data" in shown.out and "001.Black_bird" in shown.out
+    assert "a photo of a Black bird" in shown.out
+    (tmp_path / "names.csv").write_text("001.Black_bird,owl\n002.Crow,crow\n")
+    rows = bench("prompts", folder, "--class-names", tmp_path / "names.csv", "--json").json
+    assert [(row["found"], row["prompt"]) for row in rows] == [
+        ("001.Black_bird", "a photo of an owl"),
+        ("002.Crow", "a photo of a crow"),
+    ]
+    assert "in the data" not in bench("prompts", "digits").out
