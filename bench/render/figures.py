@@ -31,7 +31,7 @@ def tradeoff(entries: Sequence[Entry], name: str) -> Markup | None:
         return None
 
     def plot(figure: Figure) -> None:
-        axes = figure.add_subplot()
+        axes = figure.add_axes((0.14, 0.15, 0.8, 0.82))
         for group in comparable(entries):
             front = pareto_front(group)
             if len(front) > 1:
@@ -59,9 +59,8 @@ def tradeoff(entries: Sequence[Entry], name: str) -> Markup | None:
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
 
-    return draw(
-        plot, (WIDTH, 3.3), name, "Accuracy against cost; the values are in the leaderboard."
-    )
+    label = "Accuracy against cost; the values are in the leaderboard."
+    return draw(plot, (WIDTH, 3.3), name, label, place=False)
 
 
 def _plain_ticks(axes: Axes) -> None:

@@ -58,7 +58,11 @@ XLINK = "http://www.w3.org/1999/xlink"
 
 
 def draw(
-    plot: Callable[[Figure], None], size: tuple[float, float], name: str, label: str
+    plot: Callable[[Figure], None],
+    size: tuple[float, float],
+    name: str,
+    label: str,
+    place: bool = True,
 ) -> Markup:
     """Return a figure as an inline SVG element.
 
@@ -67,6 +71,8 @@ def draw(
         size: inches; 4.6 wide stays readable on a phone.
         name: unique on the page; every id inside begins with it.
         label: what a screen reader says of the figure.
+        place: whether matplotlib places the axes, which takes as long as drawing; if not, `plot`
+            says where they are.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -74,7 +80,7 @@ def draw(
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # Text stays text: the reader's fonts draw it, and need not be ours.
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained" if place else None)
         plot(figure)
         out = BytesIO()
         figure.savefig(out, format="svg")

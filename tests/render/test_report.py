@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from helpers.reporting import N_DRAWS, save_pictures, store_reported, store_run
 from helpers.runs import a_record
 
 from bench.boards.leaderboard import reported_rows
+from bench.machine.cache import write_atomically
 from bench.render.board import letters, make_boards, pareto_front
 from bench.render.curves import by_timestep
 from bench.render.figures import tradeoff
@@ -226,6 +228,21 @@ def test_what_cannot_work_is_said(
     done = bench("report", *given)
     assert done.code == 2 and message in done.err and "Traceback" not in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_regular_file_is_replaced(stored: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for special in (Path("/dev/null"), tmp_path / "pipe"):
+        done = bench("report", "--results", stored / "results", "--out", special)
+        assert done.code == 2 and "stays as it is" in done.err
+        with pytest.raises(OSError, match="not a regular file"):
+            write_atomically(special, "text")
+    assert Path("/dev/null").is_char_device() and (tmp_path / "pipe").is_fifo()
+    (tmp_path / "page.html").write_text("earlier")
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+    done = bench("report", "zero", "--results", stored / "results", "--out", tmp_path / "link.html")
+    assert done.code == 0 and (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
 def test_torch_is_not_imported(stored: Path, tmp_path: Path) -> None:
