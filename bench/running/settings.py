@@ -102,7 +102,7 @@ class RunConfig(BaseModel):
     template: Text | None = Field(None, description="A prompt template with {class}.")
     prompts: Text | None = Field(
         None,
-        description="A CSV file of prompts: prompt,classname,classidx; several a class allowed.",
+        description="A CSV file of prompts: prompt,classname,classidx; several per class allowed.",
     )
     normalize: Text | None = Field(
         None, description="Pixel normalisation where a backbone offers a choice: half or cifar10."
@@ -156,7 +156,7 @@ class RunConfig(BaseModel):
     )
     save_errors: bool = Field(False, description="Keep the error of every cell evaluated.")
     results: Text = Field("results", description="The folder that runs are stored in.")
-    fresh: bool = Field(False, description="Start over instead of going on with a stored run.")
+    fresh: bool = Field(False, description="Start over instead of resuming a stored run.")
     min_accuracy: float | None = Field(
         None, ge=0, le=1, description="Exit with 4 when the accuracy is lower."
     )
