@@ -2,8 +2,9 @@
 
 import bench
 
-summary = bench.run("digits", strategy="full", params={"draws": 50}, limit=60)
-print(summary["metrics"]["accuracy"])
+run = bench.run("digits", strategy="full", params={"draws": 50}, limit=60)
+print(run.metrics.accuracy)
+run.samples  # one row per image
 """
 
 from __future__ import annotations
@@ -12,11 +13,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.api import load_backbone, load_dataset, prompts, run
+    from bench.api import (
+        classify,
+        compare,
+        leaderboard,
+        load_backbone,
+        load_dataset,
+        load_run,
+        prompts,
+        run,
+    )
     from bench.contracts.hooks import hookimpl
 
 __version__ = "0.1.0"
-__all__ = ["hookimpl", "load_backbone", "load_dataset", "prompts", "run"]
+__all__ = [
+    "classify",
+    "compare",
+    "hookimpl",
+    "leaderboard",
+    "load_backbone",
+    "load_dataset",
+    "load_run",
+    "prompts",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

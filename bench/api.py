@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from bench.contracts.hooks import hookimpl
+from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
-from bench.inputs.data import load_classes, load_rows
+from bench.errors import UserError
+from bench.inputs.data import load_classes, load_rows, slug
 from bench.inputs.prompts import from_template
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
+from bench.render.result import RunResult
+from bench.running.classify import Answer
+from bench.running.classify import classify as classify_images
+from bench.running.execute import Finished
 from bench.running.resolve import resolve_backbone, resolve_dataset
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
+from bench.stats.comparison import Comparison
+from bench.stats.comparison import compare as compare_runs
+from bench.stats.metrics import summary_so_far
+from bench.store.decisions import read_decisions
+from bench.store.folder import find_run, read_manifest, read_summary
 
 if TYPE_CHECKING:
     import datasets
+    from pandas import DataFrame
+
+    from bench.running.classify import Picture
 
 
 def load_dataset(
@@ -66,43 +86,212 @@ def load_backbone(
         RunConfig(dataset="-", backbone=name, weights=weights), None, load_plugins()
     )
     source = config.weights or spec.weights
-    return make(
+    device, dtype = pick_device(device), dtype or "float32"
+    backbone = make(
         spec,
         resolve_weights(source, spec.revision) if source else None,
-        device=pick_device(device),
-        dtype=dtype or "float32",
+        device=device,
+        dtype=dtype,
         **spec.resolve_parameters({}),
     )
+    _LOADED[backbone] = {"backbone": name, "weights": weights, "device": device, "dtype": dtype}
+    return backbone
 
 
 def run(
-    dataset: str,
-    backbone: str | None = None,
+    dataset: str | PathLike[str] | datasets.Dataset,
+    backbone: Any = None,
     strategy: str | None = None,
     params: Mapping[str, Any] | None = None,
+    progress: bool | Callable[[int, int, float], None] | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> RunResult:
     """Make or resume a run, and return the object behind `bench run --json`.
 
     Args:
-        dataset: a registered name, or a folder.
-        backbone: None: the dataset's.
+        dataset: a registered name, a folder, or a `datasets.Dataset` with the columns image and
+            label, and perhaps sample_id.
+        backbone: a name, a folder, or what `load_backbone` returned. None: the dataset's.
         strategy: None: the backbone's.
         params: the strategy's parameters.
+        progress: True: a bar; a function: called with the images decided, their total and the
+            accuracy so far after each image. None: a bar in a notebook, nothing elsewhere.
         settings: any other field of `bench.running.settings.RunConfig`.
+
+    Returns:
+        A mapping, `run["metrics"]["accuracy"]`, whose items are attributes too; its images as the
+        table `run.samples`; its figures.
 
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
     """
-    finished = run_config(
-        make_config(
-            {
-                "dataset": dataset,
-                "backbone": backbone,
-                "strategy": strategy,
-                "params": dict(params or {}),
-                **settings,
-            }
+    spec, rows, loaded = None, None, None
+    if not isinstance(dataset, str | PathLike):
+        spec, rows = _in_memory(dataset), dataset
+        dataset = spec.name
+    if backbone is not None and not isinstance(backbone, str | PathLike):
+        loaded, (backbone, settings) = backbone, _as_loaded(backbone, settings)
+    given = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
+    config = make_config({**given, "params": dict(params or {}), **settings})
+    with _shown(progress):
+        return RunResult(run_config(config, spec, rows, loaded))
+
+
+def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
+    """Return a stored run, by its id or folder; of one that is not complete, what is decided.
+
+    Raises:
+        bench.errors.UserError: there is no such run, or nothing of it is decided yet.
+    """
+    path = find_run(str(run), results)
+    manifest = read_manifest(path)
+    decided = read_decisions(path, manifest, top=True)
+    if not len(decided):
+        raise UserError(f"{manifest.run_id} has no decided image yet.")
+    summary = summary_so_far(manifest, read_summary(path), decided)
+    return RunResult(Finished(manifest, summary, path))
+
+
+def classify(
+    images: Sequence[Picture] | Picture,
+    classes: Sequence[str] | None = None,
+    dataset: str | None = None,
+    **settings: Any,
+) -> list[Answer]:
+    """Return what each image is taken for, as `bench classify` does.
+
+    Args:
+        images: paths or PIL images.
+        classes: class names, for the template; or
+        dataset: a dataset whose classes and prompts to use.
+        settings: any other field of `bench.running.settings.RunConfig`.
+
+    Returns:
+        For each image its prediction, margin, stability (`confidence`) and ranking.
+
+    Raises:
+        bench.errors.UserError: invalid input or configuration; nothing was scored.
+    """
+    if (classes is None) == (dataset is None):
+        raise UserError("Give classes=[…], or dataset=… for a dataset's own.")
+    several: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
+    config = make_config({"dataset": dataset or "pictures", **settings})
+    return classify_images(config, several, classes)
+
+
+def compare(
+    one: RunResult | str | PathLike[str],
+    other: RunResult | str | PathLike[str],
+    results: str = "results",
+) -> Comparison:
+    """Compare two runs on the images that both have, as `bench compare` does.
+
+    Args:
+        one: a run, its id or its folder.
+        other: likewise; differences are those of this one from the first.
+        results: where runs are stored.
+
+    Raises:
+        bench.errors.UserError: there is no such run, or the two share no image.
+    """
+    return compare_runs(_folder(one, results), _folder(other, results))
+
+
+def leaderboard(results: str | PathLike[str] = "results", dataset: str | None = None) -> DataFrame:
+    """Return the stored runs of each dataset, best first, as `bench leaderboard` ranks them.
+
+    Args:
+        results: where runs are stored.
+        dataset: only this one.
+
+    Raises:
+        bench.errors.UserError: there is no such folder.
+    """
+    import pandas as pd
+
+    from bench.boards.leaderboard import leaderboard as rank_runs
+
+    return pd.DataFrame(rank_runs(Path(results), dataset))
+
+
+def _folder(run: RunResult | str | PathLike[str], results: str) -> Path:
+    return run.folder if isinstance(run, RunResult) else find_run(str(run), results)
+
+
+# Backbone → the settings that `load_backbone` made it from: they are part of a run's identity.
+_LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+
+def _as_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a loaded backbone's name, and the settings with those it was loaded with."""
+    try:
+        known = _LOADED[backbone]
+    except (KeyError, TypeError):
+        raise UserError(
+            f"backbone={type(backbone).__name__}(…): load it with bench.load_backbone(NAME), so"
+            " that the run can say which weights it used."
+        ) from None
+    for name in ("normalize", "resolution", "revision", "layout", "attention", "compile"):
+        if settings.get(name):
+            raise UserError(f"{name}= goes with a backbone's name, not with one that is loaded.")
+    for name in ("weights", "device", "dtype"):
+        if settings.get(name) not in (None, known[name]):
+            raise UserError(f"The backbone was loaded with {name}={known[name]!r}.")
+    own = {name: known[name] for name in ("weights", "device", "dtype")}
+    return known["backbone"], {**settings, **own}
+
+
+def _in_memory(rows: Any) -> DatasetSpec:
+    """Return the spec of a dataset in memory, called as it calls itself."""
+    import datasets
+
+    if not isinstance(rows, datasets.Dataset):
+        raise UserError(
+            f"dataset={type(rows).__name__}(…): a name, a folder, or a datasets.Dataset with the"
+            " columns image and label is wanted."
         )
-    )
-    return finished.plain()
+    name = slug(rows.info.dataset_name or "data")
+    return DatasetSpec(name=name if name.isascii() else "data", target="bench.api:run")
+
+
+class _Calls:
+    """Tells a function of the images as they are decided."""
+
+    def __init__(self, call: Callable[[int, int, float], None]) -> None:
+        self.call = call
+        self.done = self.total = self.correct = 0
+
+    @hookimpl
+    def run_started(self, done: int, total: int, correct: int) -> None:
+        """Begin to count."""
+        self.done, self.total, self.correct = done, total, correct
+
+    @hookimpl
+    def sample_scored(self, record: Mapping[str, Any]) -> None:
+        """Count an image."""
+        self.done += 1
+        self.correct += record["prediction"] == record["label"]
+        self.call(self.done, self.total, self.correct / self.done)
+
+
+@contextmanager
+def _shown(progress: bool | Callable[[int, int, float], None] | None) -> Iterator[None]:
+    manager = load_plugins().manager
+    if callable(progress):
+        listener = _Calls(progress)
+        manager.register(listener, name="the progress function")
+        try:
+            yield
+        finally:
+            manager.unregister(listener)
+    elif progress or (progress is None and _in_notebook()):
+        from bench.cli.progress import Progress
+
+        with Progress(manager):
+            yield
+    else:
+        yield
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules

@@ -70,18 +70,19 @@ def publish(
     Raises:
         UserError: invalid input or configuration, before anything is scored.
     """
-    from bench.api import run
     from bench.recordings.replay import replay
+    from bench.running.run import run
+    from bench.running.settings import make_config
 
     add = partial(publish_run, published=published, subset=limit is not None, replace=True)
     settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
-    names = board.dataset, board.backbone
-    full = run(*names, board.record, {"draws": board.draws}, save_errors=True, **settings)
-    recorded = Path(full["results_dir"])
+    settings |= {"dataset": board.dataset, "backbone": board.backbone}
+    recording = {"strategy": board.record, "params": {"draws": board.draws}, "save_errors": True}
+    recorded = run(make_config({**settings, **recording})).folder
     yield add(recorded)
     for choice in board.live:
-        done = run(*names, choice.strategy, choice.params, **settings)
-        yield add(Path(done["results_dir"]))
+        chosen = {"strategy": choice.strategy, "params": dict(choice.params)}
+        yield add(run(make_config({**settings, **chosen})).folder)
     for choice in board.replay:
         if choice.strategy is None:
             raise UserError(f"A replay on {board.dataset} needs a strategy.")

@@ -120,6 +120,7 @@ def load_split(
     split: str | None = None,
     data_dir: str | None = None,
     options: DataOptions = DataOptions(),
+    given: datasets.Dataset | None = None,
 ) -> Split:
     """Load one split and check it: columns, labels, classes, ids, and where its files lie.
 
@@ -128,11 +129,12 @@ def load_split(
         split: its name; None: the one that is evaluated.
         data_dir: a local copy, where the dataset can use one.
         options: how it is read.
+        given: its rows, where they are in memory already.
 
     Raises:
         UserError: unknown split, missing data, or anything in it that does not fit.
     """
-    rows, classes = _load(spec, split, data_dir, options)
+    rows, classes = _load(spec, split, data_dir, options, given)
     return Split(
         name=slug(data_dir) if spec.name == FOLDER and data_dir else spec.name,
         version=spec.version,
@@ -174,11 +176,15 @@ def load_classes(
 
 
 def _load(
-    spec: DatasetSpec, split: str | None, data_dir: str | None, options: DataOptions
+    spec: DatasetSpec,
+    split: str | None,
+    data_dir: str | None,
+    options: DataOptions,
+    given: datasets.Dataset | None = None,
 ) -> tuple[datasets.Dataset, ClassNames]:
     """Return the rows and the classes, all checked."""
     where = _called(spec, data_dir)
-    rows = _ask_plugin(spec, split, data_dir, options)
+    rows = _ask_plugin(spec, split, data_dir, options) if given is None else given
     _check_columns(rows, spec, where, split or spec.split)
     rows = rows.with_format(None)  # no transform: a plugin's code would run at every row
     declared = spec.classes

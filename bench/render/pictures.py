@@ -73,7 +73,16 @@ def draw_confusion(
     summary: Summary | None,
     path: Path,
 ) -> Path:
-    """Draw the confusion matrix: rows are the true classes; of many, the most confused ones."""
+    """Draw the confusion matrix into a file."""
+    with _plain_text():
+        confusion_figure(records, manifest, summary).savefig(path, dpi=DPI)
+    return path
+
+
+def confusion_figure(
+    records: Sequence[Record], manifest: Manifest, summary: Summary | None
+) -> Figure:
+    """Return the confusion matrix: rows are the true classes; of many, the most confused ones."""
     whole = confusion(records, len(manifest.classes))
     shown = np.arange(len(whole)) if len(whole) <= ALL else most_confused(whole)
     matrix = whole[np.ix_(shown, shown)]
@@ -100,8 +109,7 @@ def draw_confusion(
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         axes.set_title(_title(len(records), len(shown), manifest, summary, round(8 * side)))
-        figure.savefig(path, dpi=DPI)
-    return path
+    return figure
 
 
 def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, width: int) -> str:
@@ -134,7 +142,14 @@ def _plain_text() -> Iterator[None]:
 
 
 def draw_examples(records: Sequence[Record], manifest: Manifest, path: Path) -> Path:
-    """Draw images with their true and predicted class.
+    """Draw images with their true and predicted class into a file; see `examples_figure`."""
+    with _plain_text():
+        examples_figure(records, manifest).savefig(path, dpi=DPI)
+    return path
+
+
+def examples_figure(records: Sequence[Record], manifest: Manifest) -> Figure:
+    """Return images with their true and predicted class.
 
     Raises:
         UserError: the data cannot be had.
@@ -160,5 +175,4 @@ def draw_examples(records: Sequence[Record], manifest: Manifest, path: Path) -> 
                 color="tab:green" if true == said else "tab:red",
             )
         figure.suptitle("true → predicted", fontsize=10)
-        figure.savefig(path, dpi=DPI)
-    return path
+    return figure

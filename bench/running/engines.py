@@ -88,15 +88,16 @@ def open_engine(
 
 
 def load_backbone(prepared: Prepared) -> CheckedDenoiser | CheckedClassifier:
-    """Load the backbone and have its network run as the settings say."""
-    config, spec = prepared.config, prepared.resolved.backbone
-    backbone = make(
-        spec,
-        prepared.weights,
-        device=pick_device(config.device),
-        dtype=config.dtype,
-        **prepared.resolved.backbone_parameters,
-    )
+    """Load the backbone, unless the caller has, and have its network run as the settings say."""
+    config, spec, backbone = prepared.config, prepared.resolved.backbone, prepared.loaded
+    if backbone is None:
+        backbone = make(
+            spec,
+            prepared.weights,
+            device=pick_device(config.device),
+            dtype=config.dtype,
+            **prepared.resolved.backbone_parameters,
+        )
     if spec.scorer == "classifier":
         from bench.engine.classifying import CheckedClassifier
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
@@ -26,6 +26,8 @@ from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
 
 if TYPE_CHECKING:
+    import datasets
+
     from bench.engine.classifying import CheckedClassifier
     from bench.engine.denoiser import CheckedDenoiser
 
@@ -44,6 +46,7 @@ class Prepared:
         absent: why it cannot be executed on this machine as it is; empty where it can.
         started: when preparing began, on `time.perf_counter`'s clock.
         warnings: what the user should know before believing the result.
+        loaded: the backbone itself, where the caller has loaded it.
     """
 
     resolved: Resolved
@@ -55,6 +58,7 @@ class Prepared:
     absent: tuple[str, ...]
     started: float
     warnings: tuple[str, ...] = ()
+    loaded: Any = None
 
     timed = True  # its records say how long the model took
 
@@ -118,7 +122,13 @@ class Prepared:
         return open_engine(self, backbone)
 
 
-def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool = True) -> Prepared:
+def prepare(
+    config: RunConfig,
+    dataset: DatasetSpec | None = None,
+    images: bool = True,
+    rows: datasets.Dataset | None = None,
+    loaded: Any = None,
+) -> Prepared:
     """Resolve and check everything that `config` says.
 
     Args:
@@ -126,6 +136,8 @@ def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool 
         dataset: instead of the registered one that `config` names.
         images: whether the images are wanted; without them, a dataset that declares its classes
             is not loaded.
+        rows: the images, where they are in memory already.
+        loaded: the backbone that `config` names, where the caller has loaded it.
 
     Raises:
         UserError: something does not work or fit.
@@ -133,7 +145,9 @@ def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool 
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
     config, spec = resolved.config, resolved.dataset
-    split = load_split(spec, config.split, config.data_dir, resolved.data) if images else None
+    split = None
+    if images:
+        split = load_split(spec, config.split, config.data_dir, resolved.data, rows)
     named = split.named if split else load_classes(spec, config.data_dir, resolved.data)
     prompts = make_prompts(resolved, named.names)
     absent: tuple[str, ...] = ()
@@ -145,7 +159,9 @@ def prepare(config: RunConfig, dataset: DatasetSpec | None = None, images: bool 
     if split and not absent:
         manifest = make_manifest(resolved, split, prompts, weights)
     warnings = _far_from_training(resolved, chosen, len(named.names))
-    return Prepared(resolved, named, prompts, weights, split, manifest, absent, started, warnings)
+    return Prepared(
+        *(resolved, named, prompts, weights, split, manifest, absent, started, warnings, loaded)
+    )
 
 
 def _far_from_training(resolved: Resolved, chosen: bool, n_classes: int) -> tuple[str, ...]:

@@ -1,0 +1,111 @@
+"""A run as an object: what Python and notebooks get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.boards.text import html
+from bench.running.execute import Finished
+from bench.store.folder import asked_records
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+
+class Fields(dict[str, Any]):
+    """A mapping whose items are attributes, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(f"there is no {name!r}; there are: {', '.join(self)}") from None
+        return Fields(value) if isinstance(value, Mapping) else value
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self]
+
+
+class RunResult(Fields):
+    """The object behind `--json`: `run["metrics"]["accuracy"]`, or `run.metrics.accuracy`.
+
+    Attributes:
+        folder: where the run is stored.
+    """
+
+    def __init__(self, finished: Finished) -> None:
+        super().__init__(finished.plain())
+        self.__dict__.update(folder=finished.folder, _finished=finished)
+
+    folder: Path
+    _finished: Finished
+
+    @property
+    def samples(self) -> DataFrame:
+        """One row per image: sample_id, label, prediction (class names), correct, margin, …."""
+        import pandas as pd
+
+        classes = self._finished.manifest.classes
+        rows = []
+        for record in asked_records(self.folder, self._finished.manifest):
+            said = record["prediction"]
+            rows.append(
+                {
+                    "sample_id": record["sample_id"],
+                    "label": classes[record["label"]],
+                    "prediction": None if said is None else classes[said],
+                    "correct": said == record["label"],
+                    "score": record["score"],
+                    "margin": record["margin"],
+                    "margin_stderr": record["margin_stderr"],
+                    "stability": record["confidence"],
+                    "evaluations": record["evaluations"],
+                    "seconds": record["seconds"],
+                    "error": record["error"],
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def confusion_figure(self) -> Figure:
+        """Return the confusion matrix."""
+        from bench.render.pictures import confusion_figure
+
+        manifest, summary = self._finished.manifest, self._finished.summary
+        return confusion_figure(asked_records(self.folder, manifest), manifest, summary)
+
+    def examples_figure(self) -> Figure:
+        """Return images with their true and predicted class, mistakes first.
+
+        Raises:
+            bench.errors.UserError: the dataset is not on this machine under its name.
+        """
+        from bench.render.pictures import choose_examples, examples_figure
+
+        manifest = self._finished.manifest
+        return examples_figure(choose_examples(asked_records(self.folder, manifest)), manifest)
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        summary, classes = self._finished.summary, self._finished.manifest.classes
+        (low, high), cost = summary.metrics.accuracy_ci95, summary.cost
+        lines = {
+            "run": summary.run_id,
+            "dataset": f"{summary.dataset.name}/{summary.dataset.split}",
+            "images": f"{summary.dataset.n_samples:,} of {summary.dataset.n_total:,}",
+            "backbone": summary.backbone.name,
+            "strategy": summary.strategy.name,
+            "accuracy": f"{summary.metrics.accuracy:.4f}"
+            f" (95 % interval {low:.4f} – {high:.4f}; guessing: {1 / len(classes):.4f})",
+            "cost": f"{cost.equivalents_per_image:,.1f} evaluation equivalents per image",
+        }
+        if summary.failed_samples:
+            lines["failed"] = f"{summary.failed_samples} images, counted as wrong"
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th>"
+            f"<td style='text-align:left'>{html(value)}</td></tr>"
+            for name, value in lines.items()
+        )
+        return f"<table>{cells}</table>"

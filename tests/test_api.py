@@ -1,0 +1,99 @@
+"""Python and notebooks: what `bench.run` and its neighbours take and give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import bench
+from bench.errors import UserError
+
+FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 4}, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def run(results: Path) -> Any:
+    return bench.run("digits", limit=12, results=results, **FULL)
+
+
+def test_a_run_is_the_json_object_with_attributes(run: Any, results: Path) -> None:
+    stored = json.loads((results / run["run_id"] / "summary.json").read_text())
+    assert json.loads(json.dumps(run))["metrics"] == stored["metrics"]
+    assert run.metrics.accuracy == run["metrics"]["accuracy"]
+    assert run.dataset.n_samples == 12 and run.folder == results / run.run_id
+    assert "metrics" in dir(run)
+    with pytest.raises(AttributeError, match=r"there are: .*metrics"):
+        _ = run.metric
+
+
+def test_its_samples_are_a_table(run: Any) -> None:
+    table = run.samples
+    assert len(table) == 12 and table["correct"].mean() == run.metrics.accuracy
+    assert set(table["label"]) <= {
+        *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    }
+    assert table["stability"].between(0, 1).all()
+
+
+def test_a_notebook_shows_it(run: Any) -> None:
+    shown = run._repr_html_()
+    assert run.run_id in shown and "guessing: 0.1000" in shown and "12 of 360" in shown
+    assert run.confusion_figure().axes and run.examples_figure().axes
+
+
+def test_a_stored_run_is_loaded(run: Any, results: Path) -> None:
+    again = bench.load_run(run.run_id, results=str(results))
+    assert again["metrics"] == run["metrics"] and again.samples.equals(run.samples)
+    assert bench.load_run(run.folder)["metrics"] == run["metrics"]
+    with pytest.raises(UserError, match="no run"):
+        bench.load_run("nothing", results=str(results))
+
+
+def test_a_function_hears_of_the_progress(results: Path) -> None:
+    heard: list[tuple[int, int, float]] = []
+
+    def listen(done: int, total: int, accuracy: float) -> None:
+        heard.append((done, total, accuracy))
+
+    run = bench.run("digits", limit=5, results=results, progress=listen, seed=1, **FULL)
+    assert [said[:2] for said in heard] == [(n, 5) for n in range(1, 6)]
+    assert heard[-1][2] == run.metrics.accuracy
+
+
+def test_a_dataset_and_a_backbone_in_memory(run: Any, results: Path) -> None:
+    rows, backbone = bench.load_dataset("digits"), bench.load_backbone("tiny-digits", device="cpu")
+    own: dict[str, Any] = {"results": results, "template": "a handwritten digit {class}", **FULL}
+    mine = bench.run(rows.select(range(30)), backbone, limit=3, **own)
+    assert mine.run_id.startswith("data-tiny-digits-full-") and mine.dataset.n_total == 30
+    by_name = bench.run("digits", backbone, results=results, limit=12, **FULL)
+    assert by_name.run_id == run.run_id and by_name["resumed"] == "complete"
+    with pytest.raises(UserError, match=r"bench\.load_backbone"):
+        bench.run("digits", object(), results=results)
+    with pytest.raises(UserError, match="dtype='float32'"):
+        bench.run("digits", backbone, dtype="bfloat16", results=results)
+    with pytest.raises(UserError, match=r"datasets\.Dataset"):
+        bench.run([1, 2], results=results)
+
+
+def test_images_of_ones_own() -> None:
+    picture = Image.fromarray(np.full((9, 9), 200, np.uint8))
+    [answer] = bench.classify(picture, dataset="digits", **FULL)
+    assert answer.image == "image 0" and len(answer.ranking) == 10
+    with pytest.raises(UserError, match="classes="):
+        bench.classify(picture)
+
+
+def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
+    other = bench.run("digits", limit=12, results=results, loss="l1", **FULL)
+    assert "difference" in bench.compare(run, other).plain()
+    assert run.run_id in set(bench.leaderboard(results)["run_id"])
