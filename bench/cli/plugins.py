@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from bench.cli.output import print_json
@@ -38,8 +40,18 @@ def command(as_json: bool) -> None:
                 plugin.distribution,
                 plugin.version,
                 "failed" if plugin.error else "loaded",
-                plugin.error or ", ".join(plugin.registered),
+                plugin.error or _by_kind(plugin.registered),
             ]
             for plugin in plugins
         ],
+        optional=["version", "distribution"],
     )
+
+
+def _by_kind(registered: Sequence[str]) -> str:
+    """Return `backbone sd15`, `backbone sd21` as `backbone: sd15, sd21`."""
+    kinds: dict[str, list[str]] = {}
+    for entry in registered:
+        kind, _, name = entry.partition(" ")
+        kinds.setdefault(kind, []).append(name)
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
