@@ -38,7 +38,7 @@ SCHEDULERS = (
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 LARGEST = 10_000_000  # of any whole number in a config: vocabularies are the largest
-MOST_LAYERS = 1_000
+MOST = {"per_block": 20, "layers": 200}  # by a part of the name; making them takes time
 SCALINGS = (1e-3, 1e3)
 
 
@@ -66,7 +66,7 @@ def read_config(weights: Weights, folder: str, key: str, known: Collection[str])
     config = weights.read(name)
     check_class(weights, name, config, key, known)
     for key, number in _numbers(config):
-        most = MOST_LAYERS if "layers" in key else LARGEST
+        most = next((most for part, most in MOST.items() if part in key), LARGEST)
         if not abs(number) <= most or (key.endswith("eps") and not 0 < number < 0.1):
             raise weights.error(name, f"says {key[:100]} = {number!r:.40}, which no model has")
     return config
@@ -103,7 +103,11 @@ def read_noise_table(weights: Weights) -> NoiseTable:
         )
     elif not (is_number(config.get("beta_start")) and is_number(config.get("beta_end"))):
         raise weights.error(name, "says no beta_start and beta_end that are numbers")
-    zero_snr = config.get("rescale_betas_zero_snr", False) is True
+    zero_snr = config.get("rescale_betas_zero_snr") or False
+    if not isinstance(zero_snr, bool):
+        raise weights.error(
+            name, f"says rescale_betas_zero_snr {zero_snr!r:.100}, not true or false"
+        )
     kept = ("num_train_timesteps", "trained_betas", "beta_schedule", "beta_start", "beta_end")
     values = {key: config[key] for key in kept if key in config}
     try:

@@ -202,6 +202,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     ),
     "an inpainting network": (says("unet/config.json", in_channels=9), "unet/ predicts|vae/ enc"),
     "a million layers": (says("unet/config.json", layers_per_block=10**6), "says layers_per_block"),
+    "very many layers": (says("unet/config.json", layers_per_block=64), "says layers_per_block"),
     "a huge width": (says("unet/config.json", block_out_channels=[10**12]), "block_out_channels"),
     "epsilon of nothing": (says("unet/config.json", norm_eps=0), "norm_eps"),
     # VAE.
@@ -253,6 +254,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
             {"prediction_type": "nonsense"},
             {"prediction_type": None},
             {"use_flow_sigmas": True},
+            {"rescale_betas_zero_snr": 7},
             {"beta_schedule": "nonsense"},
             {"beta_schedule": ...},
             {"beta_start": ...},
