@@ -5,7 +5,7 @@
 On Stable Diffusion's published shapes with random weights (about 3 GB of disk each): errors of
 float32, bfloat16 and float16 on the device against float32 on the CPU, cell by cell; evaluations a
 second of the bare network and of the engine; utilisation of the measured peak; memory at the batch
-size that `auto` takes. `--small --device cpu` runs all of it on small shapes.
+size that `auto` takes. `--small --device cpu` runs all of it on small shapes in small batches.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def check(
                 "same_decisions": bool(
                     (found.mean(axis=2).argmin(1) == exact.mean(axis=2).argmin(1)).all()
                 ),
-                **measure(config, names, seconds=seconds),
+                **measure(config, names, sizes=(8, 16) if small else (), seconds=seconds),
             }
             report["correct"] = report["correct"] and bool(difference.max() <= most)
     return report
