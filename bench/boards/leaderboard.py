@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bench.boards.reported import REPORTED, read_reported
 from bench.boards.shipped import not_among
 from bench.contracts.training import training_group
 from bench.errors import BenchWarning, UserError
-from bench.stats.comparison import ALPHA, mcnemar, shared_rows
+from bench.stats.comparison import ALPHA, mcnemar, paired_wins
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest, Summary
+from bench.store.files import regular_file
 from bench.store.folder import list_runs, places, read_manifest, read_summary
+from bench.store.journal import JOURNAL
 
 Row = dict[str, Any]
 
@@ -102,6 +106,7 @@ def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[Row]:
             summary = read_summary(path)
             if summary is None or dataset not in (None, summary.dataset.name):
                 continue
+            regular_file(path, JOURNAL)  # what ranking reads
             row = run_row(path, read_manifest(path), summary)
         except UserError as error:
             warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
@@ -219,29 +224,34 @@ def rank(board: Sequence[Row], decided: Callable[[str], Decisions] = _read) -> N
     """Set the rank of a board's rows, as `leaderboard` explains it.
 
     Args:
-        board: rows with kind, trained_on, accuracy, accuracy_ci95 and path (the run's folder; None:
-            it is not here).
-        decided: gives the decisions of the run in a folder.
+        board: rows with kind, trained_on, weights, backbone, accuracy, accuracy_ci95 and path (the
+            run's folder; None: it is not here).
+        decided: gives the decisions of the run in a folder. Each is read once, and only where
+            intervals overlap.
     """
-    decisions = cache(decided)
-
-    def better(row: Row, than: Row) -> bool:
-        if row["accuracy"] <= than["accuracy"]:
-            return False
-        if row["accuracy_ci95"][0] > than["accuracy_ci95"][1]:
-            return True
-        one, other = decisions(row["path"]), decisions(than["path"])
-        mine, its = shared_rows(one, other)
-        if not len(mine):
-            return False
-        mine_right, its_right = one.correct[mine], other.correct[its]
-        wins, losses = (mine_right & ~its_right).sum(), (its_right & ~mine_right).sum()
-        return bool(mcnemar(wins, losses) < ALPHA)
-
-    measured = [row for row in board if row["kind"] == "measured" and row["path"] is not None]
-    if measured:
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in board:
+        if row["kind"] == "measured" and row["path"] is not None:
+            groups.setdefault(training(row), []).append(row)
+    if groups:
         for row in board:
             row["rank"] = None
-    for row in measured:
-        rivals = [r for r in measured if training(r) == training(row) and r is not row]
-        row["rank"] = 1 + sum(better(rival, row) for rival in rivals)
+    for group in groups.values():
+        better = _significantly_better(group, decided)
+        for row, ahead in zip(group, better.sum(axis=0).tolist(), strict=True):
+            row["rank"] = 1 + ahead
+
+
+def _significantly_better(
+    rows: Sequence[Row], decided: Callable[[str], Decisions]
+) -> NDArray[np.bool_]:
+    """Return bool [R, R]: whether row i is significantly better than row j."""
+    accuracy = np.array([row["accuracy"] for row in rows])
+    low, high = np.array([row["accuracy_ci95"] for row in rows]).T
+    higher, apart = accuracy[:, None] > accuracy, low[:, None] > high
+    overlap = np.flatnonzero((higher & ~apart).any(axis=0) | (higher & ~apart).any(axis=1))
+    tested = np.zeros_like(higher)
+    if len(overlap):
+        wins = paired_wins(decided(rows[place]["path"]) for place in overlap.tolist())
+        tested[np.ix_(overlap, overlap)] = mcnemar(wins, wins.T) < ALPHA
+    return np.asarray(higher & (apart | tested))

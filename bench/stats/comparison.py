@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from pydantic import Field
 from bench.errors import UserError
 from bench.stats.differences import differences, differing_settings, training_warning
 from bench.stats.metrics import accuracy_interval
+from bench.store.arrow import indices, values
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Document, Manifest
 from bench.store.folder import read_manifest
 
 ALPHA = 0.05
+SAMPLES_AT_ONCE = 8192
 Z95 = 1.959963984540054  # standard errors to either side of a 95 % interval
 
 Bools = NDArray[np.bool_]
@@ -169,6 +171,36 @@ def shared_rows(a: Decisions, b: Decisions) -> tuple[NDArray[np.int64], NDArray[
     where = pc.index_in(a.sample_ids, value_set=b.sample_ids)
     rows_a = np.flatnonzero(where.is_valid().to_numpy(zero_copy_only=False))
     return rows_a, where.drop_null().to_numpy().astype(np.int64)
+
+
+def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int64]:
+    """Return int64 [R, R]: how many samples run i has right that run j has and has wrong.
+
+    One product of matrices instead of R² pairings, over a few thousand samples at a time. Of each
+    run only the bits are kept: the next one is read when it is gone.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known: Any = None  # the ids of all samples so far
+    answers = []  # of each run: the places of its samples in `known`, and whether they are right
+    for run in decided:
+        known = run.sample_ids if known is None else known
+        place = values(pc.index_in(run.sample_ids, value_set=known), -1)
+        if (new := place < 0).any():
+            added = run.sample_ids.take(indices(np.flatnonzero(new)))
+            place = np.where(new, len(known) + np.cumsum(new) - 1, place)
+            known = pa.concat_arrays([known, added])
+        answers.append((place, run.correct))
+    has, right = (np.zeros((len(answers), len(known)), dtype=bool) for _ in range(2))
+    for row, (place, correct) in enumerate(answers):
+        has[row, place], right[row, place] = True, correct
+    wins = np.zeros((len(answers), len(answers)), dtype=np.int64)
+    for start in range(0, len(known), SAMPLES_AT_ONCE):
+        part = np.s_[:, start : start + SAMPLES_AT_ONCE]
+        mine, wrong = right[part].astype(np.float32), (has[part] & ~right[part]).astype(np.float32)
+        wins += (mine @ wrong.T).astype(np.int64)  # exact: float32 counts to 16 million
+    return wins
 
 
 def paired_test(right_a: Bools, right_b: Bools) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.store.arrow import indices, strings, truths, values
 from bench.store.documents import Manifest
 from bench.store.files import regular_file
 from bench.store.journal import JOURNAL, read_journal
@@ -73,12 +74,13 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
         manifest: its manifest.
         top: read `in_top5` and `runner_up` as well, for half as much time again.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     table = read_table(path, len(manifest.classes), top)
-    row = pc.index_in(pa.array(manifest.samples, pa.string()), value_set=table["sample_id"])
-    return _from_table(table.take(row.drop_null()))
+    asked, there = strings(manifest.samples), table["sample_id"].combine_chunks()
+    if not asked.equals(there):
+        table = table.take(pc.index_in(asked, value_set=there).drop_null())
+    return _from_table(table)
 
 
 def as_decisions(decided: Decided) -> Decisions:
@@ -87,7 +89,7 @@ def as_decisions(decided: Decided) -> Decisions:
 
 
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
-    """Return the latest record of each sample as a pyarrow table, the last written one first.
+    """Return the latest record of each sample as a pyarrow table, in the order written.
 
     A file with a damaged line is read line by line, slower; see `read_journal`.
 
@@ -99,7 +101,6 @@ def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
     Raises:
         UserError: the journal is not a regular file inside the folder.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     file = regular_file(path, JOURNAL)
@@ -107,9 +108,8 @@ def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
     if table is None:
         records = read_journal(path / JOURNAL, lambda value: is_record(value, n_classes))
         table = _to_table(list({r["sample_id"]: r for r in records}.values()), top)
-    table = table.take(pa.array(np.arange(len(table))[::-1]))
-    if len(pc.unique(table["sample_id"])) < len(table):  # samples tried again: the latest counts
-        table = table.take(_first_of_each(table["sample_id"]))
+    if pc.count_distinct(table["sample_id"]).as_py() < len(table):  # samples were tried again
+        table = table.take(indices(_last_of_each(table["sample_id"])))
     return table
 
 
@@ -136,15 +136,18 @@ def _sound(table: Any, n_classes: int) -> bool:
     """Tell whether every row is what `is_record` takes, without looking at one at a time."""
     import pyarrow.compute as pc
 
-    neither = pc.and_(table["prediction"].is_null(), table["error"].is_null())
-    if pc.any(neither).as_py() or any(table[name].null_count for name in _REQUIRED):
+    if any(table[name].null_count for name in _REQUIRED):
         return False
+    if table["prediction"].null_count:
+        neither = pc.and_(table["prediction"].is_null(), table["error"].is_null())
+        if pc.any(neither).as_py():
+            return False
     ranges = {"label": n_classes - 1, "prediction": n_classes - 1, "confidence": 1, **_AMOUNTS}
     for name, most in ranges.items():
-        ends = pc.min_max(table[name]).as_py()
-        if ends["min"] is not None and not 0 <= ends["min"] <= ends["max"] <= most:
+        found = values(table[name], 0)
+        if len(found) and not (found.min() >= 0 and found.max() <= most):
             return False
-    if pc.all(pc.is_finite(table["margin"])).as_py() is False:
+    if not np.isfinite(values(table["margin"], 0)).all():
         return False
     return "top" not in table.column_names or _sound_top(table["top"], n_classes)
 
@@ -152,12 +155,11 @@ def _sound(table: Any, n_classes: int) -> bool:
 def _sound_top(column: Any, n_classes: int) -> bool:
     """Tell whether the entries of `top` are all [class, score, draws]."""
     pairs = column.combine_chunks().flatten()
-    values = pairs.flatten()
-    if column.null_count or pairs.null_count or len(values) != 3 * len(pairs):
+    entries = pairs.flatten()
+    if column.null_count or pairs.null_count or len(entries) != 3 * len(pairs):
         return False
-    lengths = pairs.value_lengths().to_numpy()
-    classes = values.to_numpy(zero_copy_only=False)[::3]
-    whole = (lengths == 3).all() and (classes == np.floor(classes)).all()
+    classes = values(entries, np.nan)[::3]
+    whole = (values(pairs.value_lengths()) == 3).all() and (classes == np.floor(classes)).all()
     return bool(whole and (classes >= 0).all() and (classes < n_classes).all())
 
 
@@ -204,9 +206,9 @@ def _whole_lines(data: Any) -> Any:
     raise ValueError("no whole line")
 
 
-def _first_of_each(column: Any) -> NDArray[np.int64]:
-    codes = column.combine_chunks().dictionary_encode().indices.to_numpy()
-    return np.sort(np.unique(codes, return_index=True)[1])
+def _last_of_each(column: Any) -> NDArray[np.int64]:
+    codes = values(column.combine_chunks().dictionary_encode().indices)[::-1]
+    return np.sort(len(codes) - 1 - np.unique(codes, return_index=True)[1])
 
 
 def _to_table(records: Sequence[Any], top: bool = True) -> Any:
@@ -219,20 +221,20 @@ def _to_table(records: Sequence[Any], top: bool = True) -> Any:
 
 
 def _from_table(table: Any) -> Decisions:
-    labels = table["label"].to_numpy()
+    labels = values(table["label"])
     in_top5, runner_up = _from_top(table, labels) if "top" in table.column_names else (None, None)
     return Decisions(
         sample_ids=table["sample_id"].combine_chunks(),
         labels=labels,
-        predictions=table["prediction"].fill_null(FAILED).to_numpy(),
-        margins=_floats(table["margin"]),
-        margin_stderr=_floats(table["margin_stderr"]),
-        confidence=_floats(table["confidence"]),
-        evaluations=table["evaluations"].to_numpy(),
-        linearisations=table["linearisations"].fill_null(0).to_numpy(),
+        predictions=values(table["prediction"], FAILED),
+        margins=values(table["margin"], np.nan),
+        margin_stderr=values(table["margin_stderr"], np.nan),
+        confidence=values(table["confidence"], np.nan),
+        evaluations=values(table["evaluations"]),
+        linearisations=values(table["linearisations"], 0),
         equivalents=_equivalents(table),
-        seconds=_floats(table["seconds"]),
-        failed=table["error"].is_valid().to_numpy(),
+        seconds=values(table["seconds"]),
+        failed=truths(table["error"].is_valid()),
         in_top5=in_top5,
         runner_up=runner_up,
     )
@@ -241,12 +243,11 @@ def _from_table(table: Any) -> Decisions:
 def _from_top(table: Any, labels: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Return whether the label is among the first five of `top`, and the second class of it."""
     entries = table["top"].combine_chunks()  # [n] lists of [class, score, draws]
-    sizes = entries.value_lengths().fill_null(0).to_numpy()
+    sizes = values(entries.value_lengths(), 0)
     start = np.cumsum(sizes) - sizes  # of each image's entries among all of them
     pairs = entries.flatten()
-    classes = pairs.flatten().to_numpy(zero_copy_only=False)[
-        np.cumsum(lengths := pairs.value_lengths().to_numpy()) - lengths
-    ]
+    lengths = values(pairs.value_lengths())
+    classes = values(pairs.flatten(), np.nan)[np.cumsum(lengths) - lengths]
     in_top5 = np.zeros(len(labels), dtype=bool)
     runner_up = np.full(len(labels), NOBODY, dtype=np.int64)
     for place in range(min(5, int(sizes.max(initial=0)))):
@@ -262,8 +263,4 @@ def _equivalents(table: Any) -> NDArray[np.float64]:
     """Without linearisations, an image's equivalents are its evaluations."""
     import pyarrow.compute as pc
 
-    return np.asarray(pc.coalesce(table["equivalents"], table["evaluations"].cast("double")))
-
-
-def _floats(column: Any) -> NDArray[np.float64]:
-    return np.asarray(column.fill_null(np.nan).to_numpy())
+    return values(pc.coalesce(table["equivalents"], table["evaluations"].cast("double")))

@@ -12,7 +12,17 @@ from helpers.command import bench
 from helpers.runs import store
 
 from bench.errors import UserError
-from bench.stats.comparison import Z95, compare, difference_interval, mcnemar, paired_test
+from bench.stats.comparison import (
+    Z95,
+    compare,
+    difference_interval,
+    mcnemar,
+    paired_test,
+    paired_wins,
+    shared_rows,
+)
+from bench.store.decisions import read_decisions
+from bench.store.folder import read_manifest
 
 LABELS = [i % 3 for i in range(60)]
 
@@ -73,6 +83,24 @@ def test_the_interval_holds_the_difference_and_turns_with_the_sides(
     assert -1 <= low <= (wins - losses) / n <= high <= 1 and low < high
     other_low, other_high = difference_interval(losses, wins, n)
     assert (other_low, other_high) == pytest.approx((-high, -low))
+
+
+def test_all_pairs_at_once_equal_one_at_a_time(tmp_path: Path) -> None:
+    """Runs of other images, in another order, and images tried again."""
+    rng = np.random.default_rng(2)
+    runs = []
+    for seed in range(5):
+        ids = [f"s{i}" for i in rng.permutation(40)[: 25 + seed]]
+        said = rng.integers(0, 2, len(ids)).tolist()
+        path = store(tmp_path, [0] * len(ids), said, sample_ids=ids, seed=seed)
+        journal = path / "samples.jsonl"
+        journal.write_text(journal.read_text().splitlines(True)[3] + journal.read_text())
+        runs.append(read_decisions(path, read_manifest(path)))
+    wins = paired_wins(iter(runs))
+    for i, one in enumerate(runs):
+        for j, other in enumerate(runs):
+            mine, its = shared_rows(one, other)
+            assert wins[i, j] == (one.correct[mine] & ~other.correct[its]).sum()
 
 
 def test_mcnemar_rejects_no_more_often_than_it_says() -> None:
