@@ -15,14 +15,14 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.errors import UserError
-from bench.inputs.data import load_classes, load_rows, slug
-from bench.inputs.prompts import from_template
+from bench.inputs.data import load_rows, slug
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.render.result import RunResult
 from bench.running.classify import Answer
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
+from bench.running.prepare import prepare
 from bench.running.resolve import resolve_backbone, resolve_dataset
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
@@ -65,10 +65,8 @@ def prompts(name: str, template: str | None = None) -> list[str]:
         name: a registered name, or a folder.
         template: a text with `{class}` instead of the dataset's.
     """
-    config, spec = resolve_dataset(RunConfig(dataset=name), load_plugins())
-    classes = load_classes(spec, config.data_dir).names
-    text, own = (spec.template, False) if template is None else (template, True)
-    return list(from_template(text, classes, spec.phrases, as_written=own).texts)
+    config = make_config({"dataset": name, "template": template})
+    return list(prepare(config, images=False).prompts.texts)
 
 
 def load_backbone(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
-from bench.stats.calibration import confidence_error, effort_error, softmax_error
+from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import accuracy_interval, predictions, summarize
 from bench.store.documents import Identity, Strategy
 from bench.store.folder import asked_records, read_manifest
@@ -68,8 +68,9 @@ def sweep(
     Returns:
         For each setting, what `bench replay --json` would print, and `agreement` with the
         exhaustive decision, `agreement_ci95` (Wilson), `pareto` (no setting costs less and
-        agrees as much), and calibration errors: `ece` of the strategy's `confidence` and, beside
-        it, `ece_evaluations` of one read off the evaluations and `ece_softmax` of the scores.
+        agrees as much), and calibration errors: `ece_evaluations` of a probability read off the
+        evaluations and `ece_softmax` of one read off the scores. A strategy's own `confidence` is
+        its stability and no such probability.
 
     Raises:
         UserError: the run has no errors, or a setting does not fit.
@@ -105,7 +106,6 @@ def _row(recording: Recording, strategy: Strategy, records: Sequence[Record]) ->
         **summary.plain(),
         "run_id": None,  # nothing is stored
         "results_dir": None,
-        "ece": confidence_error(records),
         "ece_evaluations": effort_error(records),
         "ece_softmax": softmax_error(records),
     }

@@ -73,12 +73,6 @@ def calibration(decided: Decided) -> dict[str, Any] | None:
     }
 
 
-def confidence_error(decided: Decided) -> float:
-    """Return the calibration error of the strategy's own confidence; 0 for a failed image."""
-    decided = as_decisions(decided)
-    return calibration_error(np.nan_to_num(decided.confidence), decided.correct)
-
-
 def effort_error(decided: Decided) -> float | None:
     """Return the calibration error of a confidence read off the evaluations until the decision.
 
