@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
@@ -77,7 +78,9 @@ def spread(engine: DenoisingEngine, n_real: int) -> dict[str, float]:
     `nearest_*` is the mean distance to the nearest other prompt; `collapsed` is the share of
     added prompts that lie within a tenth of a unit of another prompt.
     """
-    flat = engine.conditioning.float().flatten(1).cpu().double().numpy()
+    conditioning = engine.evaluator.pool.tree
+    assert isinstance(conditioning, torch.Tensor)
+    flat = conditioning.float().flatten(1).cpu().double().numpy()
     squares = (flat**2).sum(axis=1)
     far = np.sqrt(np.maximum(squares[:, None] + squares - 2 * flat @ flat.T, 0.0))
     own = far[:n_real, :n_real]

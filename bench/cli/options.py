@@ -15,6 +15,13 @@ from bench.errors import UserError
 from bench.running.settings import RunConfig, make_config, read_config_file
 
 _SPECIAL = {"dataset", "params"}
+_REPEATED = {"template"}
+
+
+class Lines(click.types.StringParamType):
+    """Text, of which a variable of the environment holds one per line."""
+
+    envvar_list_splitter = "\n"
 
 
 def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
@@ -76,6 +83,8 @@ def config_from_options(
         if source not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None):
             if name == "params":
                 value = {**settings.get("params", {}), **parse_assignments(value)}
+            if name in _REPEATED:
+                value = value[0] if len(value) == 1 else list(value)
             settings[name] = value
     if dataset is not None:
         settings["dataset"] = dataset
@@ -110,6 +119,8 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
     }
     if kind is bool:
         return click.option(flag, name, is_flag=True, **{**keywords, "default": False})
+    if name in _REPEATED:
+        return click.option(flag, name, multiple=True, type=Lines(), metavar="TEXT", **keywords)
     if get_origin(kind) is Literal:
         keywords["type"] = click.Choice(get_args(kind))
         keywords["help"] = f"{field.description} [default: {field.default}]"
@@ -118,7 +129,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
         if field.default is not None:
             keywords["help"] = f"{field.description} [default: {field.default}]"
     else:
-        keywords["metavar"] = "TEXT" if name in ("template", "device") else name.upper()
+        keywords["metavar"] = "TEXT" if name == "device" else name.upper()
     return click.option(flag, name, **keywords)
 
 

@@ -17,6 +17,11 @@ from bench.store.folder import find_run
 @click.option(
     "--set", "params", multiple=True, metavar="KEY=VALUE", help="A parameter; repeat for more."
 )
+@click.option(
+    "--weighting", help="How much a noise level counts, as `bench run --weighting` takes it."
+)
+@click.option("--loss", help="What the errors must have been measured with; another is refused.")
+@click.option("--space", help="In which space; another is refused.")
 @click.option("--limit", type=click.IntRange(min=1), help="Replay only N images: stratified.")
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 @click.option("--fresh", is_flag=True, help="Start over instead of showing a stored replay.")
@@ -25,6 +30,9 @@ def command(
     run: str,
     strategy: str,
     params: tuple[str, ...],
+    weighting: str | None,
+    loss: str | None,
+    space: str | None,
     limit: int | None,
     results: str,
     fresh: bool,
@@ -39,8 +47,10 @@ def command(
     from bench.running.execute import execute
 
     path = find_run(run, results)
-    given = parse_assignments(params)
-    finished = execute(prepare_replay(path, strategy, given, Path(results), limit, fresh))
+    given, measured = parse_assignments(params), {"loss": loss, "space": space}
+    finished = execute(
+        prepare_replay(path, strategy, given, Path(results), limit, fresh, weighting, **measured)
+    )
     if as_json:
         print_json(finished.plain())
         return

@@ -14,6 +14,10 @@ from bench.contracts.strategy import Problem
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
+
+    from bench.contracts.backbone import Tree
+    from bench.contracts.levels import Levels
 
 
 class CountsTokens(Protocol):
@@ -63,11 +67,52 @@ class Linearises(Protocol):
     can_linearise: bool
 
 
+class TabulatesLevels(Protocol):
+    """A backbone's class that knows its noise levels before weights are read."""
+
+    @staticmethod
+    def level_table(weights: Any, **parameters: Any) -> Levels:
+        """Return what `levels` will be, for these parameters; reads configs only."""
+
+
+class HasLevels(Protocol):
+    """A denoiser with a level table; those without declare a schedule.
+
+    Attributes:
+        levels: its noise levels.
+    """
+
+    @property
+    def levels(self) -> Levels:
+        """The level table."""
+
+
+class HasNull(Protocol):
+    """A denoiser with a conditioning of no prompt, for `--guidance`."""
+
+    def encode_null(self) -> Tree:
+        """Return it, one row, with the leaves of `encode_prompts`."""
+
+
+class HasPosterior(Protocol):
+    """A denoiser that knows the distribution of an image's latent, for `--latent sample`."""
+
+    def posterior(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and standard deviation, float32 [n, C, H, W] each, scaled as latents."""
+
+
+class MixesRest(Protocol):
+    """A denoiser that knows what a mixture's masks are, or other leaves that are not floating."""
+
+    def mix_rest(self, rest: Any, weights: torch.Tensor) -> Tree:
+        """Return one row of the leaves `rest`, for a mixture with weights, float32 [P]."""
+
+
 class FoldsPrompts(Protocol):
     """A denoiser that can compute once what depends on the prompts alone."""
 
-    def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
-        """Return [P, …] for a conditioning [P, L, D].
+    def fold_prompts(self, conditioning: Any) -> Tree:
+        """Return a tree with a row for each prompt of a conditioning.
 
         `denoise` takes rows of it in the conditioning's place, and still takes a conditioning.
         """
@@ -152,6 +197,31 @@ def prices_linearisations(backbone: object) -> TypeGuard[PricesLinearisations]:
 def can_linearise(backbone: object) -> TypeGuard[Linearises]:
     """Whether it says `can_linearise = True`."""
     return getattr_static(backbone, "can_linearise", False) is True
+
+
+def tabulates_levels(backbone: object) -> TypeGuard[TabulatesLevels]:
+    """Whether it has `level_table`."""
+    return _declares(backbone, "level_table")
+
+
+def has_levels(backbone: object) -> TypeGuard[HasLevels]:
+    """Whether it has `levels`."""
+    return _declares(backbone, "levels")
+
+
+def has_null(backbone: object) -> TypeGuard[HasNull]:
+    """Whether it has `encode_null`."""
+    return _declares(backbone, "encode_null")
+
+
+def has_posterior(backbone: object) -> TypeGuard[HasPosterior]:
+    """Whether it has `posterior`."""
+    return _declares(backbone, "posterior")
+
+
+def mixes_rest(backbone: object) -> TypeGuard[MixesRest]:
+    """Whether it has `mix_rest`."""
+    return _declares(backbone, "mix_rest")
 
 
 def folds_prompts(backbone: object) -> TypeGuard[FoldsPrompts]:

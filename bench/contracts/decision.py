@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
+from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Linearise, Outcome, Problem, Reply, Session, Strategy
 from bench.errors import PluginError
 
@@ -22,7 +23,7 @@ class Decided:
         sample: the image.
         outcome: None where it failed.
         error: a message where it failed.
-        evaluations: cells evaluated.
+        evaluations: forward passes of the network.
         linearisations: draws linearised.
         equivalents: what both cost, in evaluations.
         cells: every block asked for with its errors, float32 [prompts, draws], in order.
@@ -73,29 +74,29 @@ class Interview:
         self,
         request: Evaluate | Linearise,
         values: NDArray[np.float32],
-        linearisation_cost: float = 0.0,
+        cost: float = 1.0,
     ) -> None:
         """Account for `values` and hand them over, unless one is not finite: the image has failed.
 
         Args:
             request: what was asked for last.
             values: float32 [prompts, draws]; they become read-only.
-            linearisation_cost: of one draw, in evaluations.
+            cost: in evaluations, of one cell (a whole number), or of one linearised draw.
         """
         assert self._session is not None
         values.setflags(write=False)
         decided = self.decided
         if isinstance(request, Linearise):
             kind, prompts = "first-order error", np.arange(len(values))
-            cost = len(request.draws) * linearisation_cost
+            total = len(request.draws) * cost
             decided.linearisations += len(request.draws)
             decided.linearised.append((request, values))
         else:
             kind, prompts = "error", request.prompts
-            cost = float(values.size)
-            decided.evaluations += values.size
+            total = values.size * cost
+            decided.evaluations += round(total)
             decided.cells.append((request, values))
-        decided.equivalents += cost
+        decided.equivalents += total
         if not np.isfinite(values).all():
             row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(values)))
             decided.error = (
@@ -104,7 +105,7 @@ class Interview:
             )
             return
         try:
-            self._session.tell(request, Reply(values, cost))
+            self._session.tell(request, Reply(values, total))
         except PluginError as error:
             decided.error = str(error)
 
@@ -114,6 +115,7 @@ class Engine(Protocol):
 
     problem: Problem
     device: str | None  # the kind of device, where speeds are worth remembering
+    levels: Levels | None  # the model's noise levels, where it has any
 
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each image as it is decided."""

@@ -120,6 +120,14 @@ class Levels:
         size = np.where(np.abs(square - 1) < SAME, 1.0, np.sqrt(square))
         return -self.sigma / size, self.alpha / size
 
+    def rows(self, chosen: NDArray[np.int64]) -> Levels:
+        """Return the table of some rows; they may repeat."""
+        alpha, sigma, time, p, q = (
+            column[chosen] for column in (self.alpha, self.sigma, self.time, self.p, self.q)
+        )
+        progress = None if self.progress is None else self.progress[chosen]
+        return Levels(alpha, sigma, time, p, q, progress)
+
     def answering(self, p: Column, q: Column) -> Levels:
         """Return the same levels of a model that answers p·x_0 + q·eps."""
         return Levels(self.alpha, self.sigma, self.time, p, q, self.progress)
@@ -166,6 +174,20 @@ def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Leve
     alpha, sigma = np.sqrt(abar), np.sqrt(1.0 - abar)
     steps = np.arange(len(abar))
     return Levels(alpha, sigma, steps, *answer_of(prediction_type, alpha, sigma), steps / len(abar))
+
+
+def levels_of_schedule(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
+    """Return the levels of a denoiser that declares a schedule, as all did before level tables.
+
+    Args:
+        alphas_cumprod: float [T], of a DDPM-like schedule; for `flow`, 1 − sigma.
+        prediction_type: `epsilon`, `sample`, `v_prediction` or `flow`.
+    """
+    if prediction_type != "flow":
+        return diffusion_levels(alphas_cumprod, prediction_type)
+    alpha = np.asarray(alphas_cumprod, np.float64)
+    sigma = 1.0 - alpha
+    return Levels(alpha, sigma, np.arange(len(alpha)), *answer_of("flow", alpha, sigma), sigma)
 
 
 def flow_levels(

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from bench.contracts import abilities
+from bench.contracts.levels import Levels
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import load_target
@@ -82,6 +83,23 @@ def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None)
     with guard(spec.label, "linearisation_cost()"):
         cost = target.linearisation_cost(weights, resolution)
         return _positive(spec, "linearisation_cost()", cost)
+
+
+def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels | None:
+    """Return its noise levels; None where it knows them only when it is made.
+
+    Raises:
+        UserError: what it says of the weights.
+        PluginError: it failed to tell, or returned something else.
+    """
+    target = load_target(spec)
+    if not abilities.tabulates_levels(target):
+        return None
+    with guard(spec.label, "level_table()"):
+        levels: Any = target.level_table(weights, **parameters)
+    if not isinstance(levels, Levels):
+        raise PluginError(spec.label, f"level_table() returned a {type(levels).__name__}")
+    return levels
 
 
 def _positive(spec: BackboneSpec, call: str, given: Any) -> float:

@@ -12,10 +12,12 @@ from PIL.Image import Image
 from bench.contracts.backbone import Classifier
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
+from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.guard import guard
 from bench.engine.encoding import open_images
 from bench.errors import PluginError
+from bench.inputs.templates import Columns
 
 
 class CheckedClassifier:
@@ -47,15 +49,29 @@ class CheckedClassifier:
 
 
 class ClassifyingEngine:
-    """Scores images with a classifier, `batch_size` images at a time."""
+    """Scores images with a classifier, `batch_size` images at a time.
+
+    Args:
+        backbone: the classifier.
+        texts: the prompts.
+        problem: the question every image asks, about columns.
+        columns: the prompts behind each column.
+        batch_size: images at a time.
+    """
 
     def __init__(
-        self, backbone: CheckedClassifier, texts: Sequence[str], problem: Problem, batch_size: int
+        self,
+        backbone: CheckedClassifier,
+        texts: Sequence[str],
+        problem: Problem,
+        columns: Columns,
+        batch_size: int,
     ) -> None:
         self.backbone = backbone
         self.device: str | None = None
+        self.levels: Levels | None = None
         self.texts = tuple(texts)
-        self.problem = problem
+        self.problem, self.columns = problem, columns
         self.batch_size = batch_size
 
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
@@ -76,5 +92,7 @@ class ClassifyingEngine:
         interview = Interview(sample, strategy, self.problem)
         while (request := interview.ask()) is not None:
             assert isinstance(request, Evaluate), "there are no gradients to linearise with"
-            interview.tell(request, -logits[request.prompts, None])
+            prompts, _ = self.columns.cells(request.prompts, request.draws)
+            values = self.columns.errors(-logits[prompts], len(request.prompts))
+            interview.tell(request, values, float(self.columns.each))
         return interview.decided

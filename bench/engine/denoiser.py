@@ -17,9 +17,10 @@ from PIL.Image import Image
 from torch.nn.attention import SDPBackend
 
 from bench.contracts import abilities
-from bench.contracts.backbone import Denoiser
+from bench.contracts.levels import ANSWERS, Levels, levels_of_schedule
 from bench.discovery.guard import guard, one_line
-from bench.engine.scoring import PREDICTION_TYPES
+from bench.engine import trees
+from bench.engine.trees import Tree
 from bench.errors import PluginError, UserError
 
 
@@ -33,8 +34,7 @@ class CheckedDenoiser:
     Attributes:
         latent_shape: (C, H, W) of a latent.
         resolution: side of the images in pixels.
-        prediction_type: one of `PREDICTION_TYPES`.
-        alphas_cumprod: float [T].
+        levels: its noise levels.
         device: where its tensors live.
         pinned_kernel: the attention kernel that it was pinned to, if it was.
 
@@ -42,36 +42,23 @@ class CheckedDenoiser:
         PluginError: its attributes are not what a denoiser has.
     """
 
-    def __init__(self, backbone: Denoiser, who: str) -> None:
+    def __init__(self, backbone: Any, who: str) -> None:
         self.backbone, self.who = backbone, who
         self.pinned_kernel: SDPBackend | None = None
         with self.guard("reading its latent_shape and resolution"):
             self.latent_shape = self._latent_shape(backbone.latent_shape)
             self.resolution = int(backbone.resolution)
-        with self.guard("reading its prediction_type, alphas_cumprod and device"):
-            kind: Any = backbone.prediction_type
-            table: NDArray[Any] = np.array(backbone.alphas_cumprod)
+        with self.guard("reading its device"):
             device: Any = backbone.device
-        if not isinstance(kind, str) or kind not in PREDICTION_TYPES:
-            raise self._refuse(
-                f"its prediction_type is {one_line(kind)}; one of {', '.join(PREDICTION_TYPES)} is"
-                " wanted"
-            )
-        if table.ndim != 1 or table.dtype.kind != "f" or not len(table):
-            raise self._refuse(
-                f"its alphas_cumprod is {table.dtype} {list(table.shape)}; a float per level is"
-                " wanted"
-            )
-        if not np.isfinite(table).all() or table.min() < 0 or table.max() > 1:
-            raise self._refuse("its alphas_cumprod has values outside of 0 to 1")
         if not isinstance(device, torch.device):
             raise self._refuse(f"its device is {one_line(device)}; a torch.device is wanted")
-        self.prediction_type, self.alphas_cumprod, self.device = kind, table, device
+        self.device = device
+        self.levels = self._levels(backbone)
 
     @property
     def network(self) -> torch.nn.Module | None:
         """The module that `denoise` calls, where it says which."""
-        backbone: Any = self.backbone
+        backbone = self.backbone
         with self.guard("reading its network"):
             if abilities.has_network(backbone):
                 network: Any = backbone.network
@@ -93,30 +80,61 @@ class CheckedDenoiser:
             latents = self.backbone.encode_images(images)
         return self._floating("encode_images()", latents, (len(images), *self.latent_shape))
 
-    def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return the conditioning, floating [n, …]."""
+    def posterior(self, images: Sequence[Image]) -> torch.Tensor:
+        """Return mean and standard deviation of the latents, floating [n, 2, C, H, W].
+
+        Raises:
+            torch.OutOfMemoryError: they do not fit together.
+        """
+        backbone = self.backbone
+        with self.guard("posterior()", torch.OutOfMemoryError):
+            both = backbone.posterior(images)
+        if not isinstance(both, tuple) or len(both) != 2:
+            raise self._refuse(f"posterior() returned {_described(both)}; a pair is wanted")
+        shape = (len(images), *self.latent_shape)
+        return torch.stack([self._floating("posterior()", each, shape) for each in both], dim=1)
+
+    def encode_prompts(self, texts: Sequence[str]) -> Tree:
+        """Return the conditioning, a row for each text in every leaf."""
         with self.guard("encode_prompts()", torch.OutOfMemoryError):
             found: Any = self.backbone.encode_prompts(texts)
-        rest = tuple(found.shape[1:]) if isinstance(found, torch.Tensor) else ()
-        return self._floating("encode_prompts()", found, (len(texts), *rest))
+        self._check_rows("encode_prompts()", found, len(texts))
+        return found  # type: ignore[no-any-return]
 
-    def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
-        """Return what `denoise` takes in the conditioning's place, [P, …]."""
-        backbone: Any = self.backbone
+    def encode_null(self) -> Tree:
+        """Return the conditioning of no prompt, one row."""
+        backbone = self.backbone
+        with self.guard("encode_null()", torch.OutOfMemoryError):
+            found: Any = backbone.encode_null()
+        self._check_rows("encode_null()", found, 1)
+        return found  # type: ignore[no-any-return]
+
+    def fold_prompts(self, conditioning: Tree) -> Tree:
+        """Return what `denoise` takes in the conditioning's place."""
+        backbone = self.backbone
         if not abilities.folds_prompts(backbone):
             return conditioning
         with self.guard("fold_prompts()", torch.OutOfMemoryError):
             folded: Any = backbone.fold_prompts(conditioning)
-        if not isinstance(folded, torch.Tensor) or folded.shape[:1] != conditioning.shape[:1]:
-            raise self._refuse(
-                f"fold_prompts() returned {_described(folded)}; a tensor of {len(conditioning)}"
-                " rows is wanted"
-            )
-        return folded
+        prompts = trees.count(conditioning)
+        self._check_rows("fold_prompts()", folded, prompts)
+        return folded  # type: ignore[no-any-return]
 
-    def denoise(
-        self, x_t: torch.Tensor, t: torch.Tensor, conditioning: torch.Tensor
-    ) -> torch.Tensor:
+    def mixes_rest(self) -> trees.MixRest | None:
+        """Return what makes a mixture's leaves that are not floating; None where it has none."""
+        backbone = self.backbone
+        if not abilities.mixes_rest(backbone):
+            return None
+
+        def mix(rest: Tree, weights: torch.Tensor) -> Tree:
+            with self.guard("mix_rest()"):
+                mixed: Any = backbone.mix_rest(rest, weights)
+            self._check_rows("mix_rest()", mixed, 1)
+            return mixed  # type: ignore[no-any-return]
+
+        return mix
+
+    def denoise(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Tree) -> torch.Tensor:
         """Return the prediction, floating [B, C, H, W].
 
         Raises:
@@ -128,7 +146,7 @@ class CheckedDenoiser:
 
     def save_memory(self) -> bool:
         """Have it keep less for a backward pass; False where it cannot."""
-        backbone: Any = self.backbone
+        backbone = self.backbone
         if not abilities.saves_memory(backbone):
             return False
         with self.guard("save_memory()"):
@@ -144,6 +162,46 @@ class CheckedDenoiser:
         if len(shape) != 3 or min(shape) < 1:
             raise self._refuse(f"its latent_shape is {one_line(given)}; (C, H, W) is wanted")
         return shape
+
+    def _levels(self, backbone: Any) -> Levels:
+        """Return its level table, or the one of the schedule that it declares instead."""
+        with self.guard("reading its levels, or prediction_type and alphas_cumprod"):
+            if abilities.has_levels(backbone):
+                levels: Any = backbone.levels
+                if not isinstance(levels, Levels):
+                    raise self._refuse(f"its levels are {_described(levels)}; Levels are wanted")
+                return levels
+            kind: Any = backbone.prediction_type
+            table: NDArray[Any] = np.array(backbone.alphas_cumprod)
+        if not isinstance(kind, str) or kind not in ANSWERS:
+            raise self._refuse(
+                f"its prediction_type is {one_line(kind)}; one of {', '.join(ANSWERS)} is wanted"
+            )
+        if table.ndim != 1 or table.dtype.kind != "f" or not len(table):
+            raise self._refuse(
+                f"its alphas_cumprod is {table.dtype} {list(table.shape)}; a float per level is"
+                " wanted"
+            )
+        if not np.isfinite(table).all() or table.min() < 0 or table.max() > 1:
+            raise self._refuse("its alphas_cumprod has values outside of 0 to 1")
+        try:
+            return levels_of_schedule(table, kind)
+        except ValueError as error:
+            raise self._refuse(f"its alphas_cumprod: {error}") from None
+
+    def _check_rows(self, doing: str, given: Any, count: int) -> None:
+        try:
+            found = trees.leaves(given)
+        except trees.TreeError as error:
+            raise self._refuse(f"{doing}: {error}") from None
+        for path, leaf in found.items():
+            wrong = leaf.is_complex() or leaf.device.type != self.device.type
+            if wrong or leaf.ndim == 0 or len(leaf) != count:
+                named = f" for {path!r}" if path else ""
+                raise self._refuse(
+                    f"{doing} returned {_described(leaf)}{named}; {count} rows of real numbers on"
+                    f" {self.device.type} are wanted"
+                )
 
     def _floating(self, doing: str, given: Any, shape: tuple[int, ...]) -> torch.Tensor:
         if (

@@ -14,21 +14,22 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
 
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
+from bench.contracts.levels import Levels
 from bench.contracts.strategy import Linearise, Problem, Strategy
+from bench.engine import trees
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.encoding import Opened, open_images
+from bench.engine.evaluating import Evaluator, Scoring
+from bench.engine.latents import Latents
 from bench.engine.linearising import Lineariser
 from bench.engine.queue import Batch, Block, Flight, Queue, filled_size
-from bench.engine.scoring import Coefficients, add_noise, cell_errors, target
-from bench.engine.transfer import ahead, fetch, free_memory, to_device
+from bench.engine.transfer import fetch, free_memory, to_device
+from bench.engine.trees import Tree
+from bench.inputs.templates import Columns
 
-ENCODE_BATCH = 8  # images encoded by the VAE at a time
-THREADLESS = ("cpu",)  # where a thread that opens images only takes time from the model
 # A batch, and its errors when they are waited for.
 Launched = tuple[Batch, Callable[[], NDArray[np.float32]]]
 
@@ -42,51 +43,45 @@ class DenoisingEngine:
 
     Args:
         backbone: the denoiser.
-        conditioning: [P, L, D], the embedded prompts.
-        problem: the question every image asks.
-        draws: the draws' coefficients.
-        noise: float32 [N, C, H, W].
-        loss: `l2`, `l1` or `huber`.
+        conditioning: the embedded prompts, a row for each, on the host.
+        problem: the question every image asks, about columns.
+        columns: the prompts behind each column.
+        scoring: what an error is.
         batch_size: cells per batch; halved for good when memory runs out.
-        out_of_memory: called with the new size when that happens.
-        linearisation_cost: of one draw, in evaluations.
+        latent_seed: of the latents' samples; None: their means.
+        linearisation_cost: what one linearised draw counts as, in evaluations.
 
     Attributes:
-        prompts: the conditioning, or what the backbone's `fold_prompts` made of it.
         linear: makes the linearisations, in batches of its own size.
         evaluated: what was done so far, in evaluations: cells, without those that only fill a
             batch, and linearised draws at what they cost.
         depth: batches launched before the errors of the first are read.
         one_shape: whether a batch that is not full is filled to its full size, for networks that
             are compiled for one shape.
+        out_of_memory: called with the new batch size when memory runs out.
     """
 
     def __init__(
         self,
         backbone: CheckedDenoiser,
-        conditioning: torch.Tensor,
+        conditioning: Tree,
         problem: Problem,
-        draws: Coefficients,
-        noise: NDArray[np.float32],
-        loss: str,
+        columns: Columns,
+        scoring: Scoring,
         batch_size: int,
-        out_of_memory: Callable[[int], None] = lambda size: None,
+        latent_seed: int | None = None,
         linearisation_cost: float = LINEARISATION_COST,
     ) -> None:
         self.backbone = backbone
         self.device: str | None = backbone.device.type
-        self.conditioning = conditioning
-        self.prompts = backbone.fold_prompts(conditioning)
-        self.problem = problem
-        self.draws = draws
-        self.noise = torch.from_numpy(noise).to(backbone.device)
-        self.timesteps = torch.from_numpy(problem.timesteps.copy()).to(backbone.device)
-        self.loss = loss
+        self.levels: Levels | None = backbone.levels
+        self.problem, self.columns = problem, columns
+        self.evaluator = Evaluator(backbone, conditioning, scoring)
+        self.latents = Latents(backbone, latent_seed)
+        self.prompts = trees.count(conditioning)
         self.batch_size = batch_size
-        self.out_of_memory = out_of_memory
-        self.linear = Lineariser(
-            backbone, self._errors_at, conditioning, batch_size, linearisation_cost
-        )
+        self.out_of_memory: Callable[[int], None] = lambda size: None
+        self.linear = Lineariser(self.evaluator, batch_size, linearisation_cost)
         self.evaluated = 0.0
         self.depth = 2 if backbone.device.type == "cuda" else 1
         self.one_shape = False
@@ -94,7 +89,7 @@ class DenoisingEngine:
     @torch.inference_mode()
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each image as it is decided; an image that fails does not stop the others."""
-        arriving = self._encoded(samples)
+        arriving = self.latents.of(samples)
         plain, linear = Queue(), Queue()
         launched: deque[Launched] = deque()
         while True:
@@ -117,7 +112,8 @@ class DenoisingEngine:
                 return
             batch, errors = launched.popleft()
             start, values = 0, errors()
-            for flight, offset, count in batch.parts:
+            for block, offset, count in batch.parts:
+                flight = block.flight
                 flight.errors[offset : offset + count] = values[start : start + count]
                 start += count
                 flight.missing -= count
@@ -151,61 +147,54 @@ class DenoisingEngine:
             torch.OutOfMemoryError: that many do not fit.
         """
         cell = np.arange(size)
-        prompts, draws = len(self.prompts), len(self.timesteps)
-        latents = torch.zeros(1, *self.noise.shape[1:], device=self.backbone.device)
-        cells = np.stack([cell % prompts, cell // prompts % draws, np.zeros_like(cell)])
-        fetch(self._forward(Batch(cells, latents, [])))()
-
-    def _encoded(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, torch.Tensor | str]]:
-        """Yield samples with their latent, float32 [C, H, W], or why there is none."""
-        groups: Iterator[list[Opened]] = open_images(samples, ENCODE_BATCH)
-        if self.backbone.device.type not in THREADLESS:
-            groups = ahead(groups, depth=2)
-        for group in groups:
-            images = [image for _, image in group if not isinstance(image, str)]
-            latents = iter(self._encode(images) if images else ())
-            for sample, image in group:
-                yield sample, image if isinstance(image, str) else next(latents).float()
-
-    def _encode(self, images: list[Image]) -> torch.Tensor:
-        """Return latents, [n, C, H, W]; out of memory, of half the images at a time."""
-        filled = images + images[-1:] * ((1 << (len(images) - 1).bit_length()) - len(images))
-        try:
-            return self.backbone.encode_images(filled)[: len(images)]
-        except torch.OutOfMemoryError:
-            if len(images) == 1:
-                raise
-        free_memory(self.backbone.device)
-        half = len(filled) // 2
-        return torch.cat([self._encode(images[:half]), self._encode(images[half:])])
+        draws = len(self.problem.timesteps)
+        latents = torch.zeros(1, *self.backbone.latent_shape, device=self.backbone.device)
+        cells = [cell % self.prompts, cell // self.prompts % draws, np.zeros_like(cell)]
+        fetch(self.evaluator.errors(Batch(np.stack(cells), latents, [""])))()
 
     def _ask(self, flight: Flight, plain: Queue, linear: Queue) -> bool:
         """Queue what is wanted next; return True when the image is decided, or has failed."""
         request = flight.interview.ask()
         if request is None:
             return True
-        shape: tuple[int, ...]
-        if isinstance(request, Linearise):
-            queue, draws = linear, request.draws
-            prompts = np.full(len(draws), -1)
-            shape = len(draws), len(self.conditioning)
-        else:
-            # Draw by draw: the prompts of one draw share their noised latent.
-            queue, draws = plain, np.repeat(request.draws, len(request.prompts))
-            prompts = np.tile(request.prompts, len(request.draws))
-            shape = (len(draws),)
         flight.request = request
-        flight.missing = len(draws)
-        flight.errors = np.empty(shape, np.float32)
-        queue.append(Block(flight, prompts, draws))
+        if isinstance(request, Linearise):
+            flight.missing = len(request.draws)
+            flight.errors = np.empty((flight.missing, self.prompts), np.float32)
+            for block in self._linear_blocks(flight, request):
+                linear.append(block)
+        else:
+            prompts, draws = self.columns.cells(request.prompts, request.draws)
+            flight.missing = len(draws)
+            flight.errors = np.empty(len(draws), np.float32)
+            plain.append(Block(flight, prompts, draws))
         return False
+
+    def _linear_blocks(self, flight: Flight, request: Linearise) -> Iterator[Block]:
+        """Yield a block for each mixture of prompts that a mixture of columns means."""
+        shown = self.columns.shown[request.draws]
+        _, group = np.unique(shown, axis=0, return_inverse=True)
+        flight.order = np.argsort(group.reshape(-1), kind="stable")
+        start = 0
+        for count in np.bincount(group.reshape(-1)):
+            draws = request.draws[flight.order[start : start + count]]
+            mixture = self.columns.mixture(request.mixture, int(draws[0]))
+            yield Block(flight, np.full(count, -1), draws, start, mixture)
+            start += int(count)
 
     def _tell(self, flight: Flight) -> None:
         """Hand over the errors that were asked for."""
         request = flight.request
         assert request is not None
-        values = flight.errors.reshape(len(request.draws), -1).T
-        flight.interview.tell(request, values, self.linear.cost)
+        if isinstance(request, Linearise):
+            values = np.empty((len(self.columns.members), len(request.draws)), np.float32)
+            for row, position in zip(flight.errors, flight.order, strict=True):
+                values[:, position] = self.columns.first_order(row, int(request.draws[position]))
+            flight.interview.tell(request, values, self.linear.cost)
+        else:
+            values = self.columns.errors(flight.errors, len(request.prompts))
+            passes = self.columns.each * self.evaluator.passes
+            flight.interview.tell(request, values, float(passes))
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
         """Return the batch's errors, float32 [B]; out of memory, do the same cells by halves."""
@@ -214,8 +203,8 @@ class DenoisingEngine:
             return torch.cat([self._evaluate(batch.part(part)) for part in parts])
         size = self.batch_size if self.one_shape else filled_size(len(batch), self.batch_size)
         try:
-            errors = self._forward(batch.filled(size))[: len(batch)]
-            self.evaluated += len(batch)
+            errors = self.evaluator.errors(batch.filled(size))[: len(batch)]
+            self.evaluated += len(batch) * self.evaluator.passes
             return errors
         except torch.OutOfMemoryError:
             if self.batch_size == 1:
@@ -229,27 +218,11 @@ class DenoisingEngine:
         free_memory(self.backbone.device)
         self.out_of_memory(self.batch_size)
 
-    def _forward(self, batch: Batch) -> torch.Tensor:
-        prompt, draw, image = to_device(batch.cells, self.backbone.device)
-        return self._errors_at(draw, batch.latents[image], self.prompts[prompt])
-
     def _linearise(self, batch: Batch) -> torch.Tensor:
         """Return first-order errors, float32 [B, P]."""
-        requests = [flight.request for flight, *_ in batch.parts]
-        centres = torch.stack(
-            [self.linear.mix(r.mixture) for r in requests if isinstance(r, Linearise)]
-        )
+        mixtures = [block.mixture for block, *_ in batch.parts if block.mixture is not None]
         _, draw, image = to_device(batch.cells, self.backbone.device)
-        errors = self.linear.first_order(draw, batch.latents[image], centres[image])
+        eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
+        errors = self.linear.first_order(draw, batch.latents[image], eps, mixtures, image)
         self.evaluated += len(batch) * self.linear.cost
         return errors
-
-    def _errors_at(
-        self, draw: torch.Tensor, latents: torch.Tensor, conditioning: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the errors, float32 [B], of cells whose conditioning is given."""
-        alpha, sigma, eps = self.draws.alpha[draw], self.draws.sigma[draw], self.noise[draw]
-        x_t = add_noise(latents, eps, alpha, sigma)
-        prediction = self.backbone.denoise(x_t, self.timesteps[draw], conditioning)
-        wanted = target(self.backbone.prediction_type, latents, eps, alpha, sigma)
-        return cell_errors(prediction, wanted, self.draws.factor[draw], self.loss)

@@ -1,70 +1,88 @@
-"""Text embeddings, computed once and kept on disk by backbone and prompt."""
+"""The prompts' conditioning, computed once and kept on disk: one file per prompt set."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
-from bench.contracts.backbone import Denoiser
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.tree_files import read_tree, write_tree
+from bench.engine.trees import Tree, TreeError, check_conditioning, count, joined, mapped, size
 from bench.errors import UserError
-from bench.machine.cache import cache_dir, keep
+from bench.machine.cache import cache_dir
 
-FORMAT = 2  # 1 also kept what text encoders gave whose tensors had not been checked
-ENCODED = 64  # prompts encoded at a time: memory does not grow with their number
+FORMAT = 3  # 1 also kept what was not checked; 2 had a file for each prompt
 LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
+BATCH = 64  # prompts encoded at a time
+IN_MEMORY = 256 * 2**20  # bytes up to which a conditioning is read, and not mapped from its file
 
 
-def embed_prompts(backbone: Denoiser, key: str, texts: Sequence[str]) -> torch.Tensor:
-    """Return the conditioning of `texts`, [P, L, D], on the backbone's device.
+def embed_prompts(backbone: CheckedDenoiser, key: str, texts: Sequence[str]) -> Tree:
+    """Return the conditioning of `texts` on the host; a large one is mapped from its file.
 
-    Each is looked up in the cache first; only missing ones are encoded, so a backbone that loads
-    its text encoder on demand may never load it. Two processes may do this at once: a file
-    appears whole, and both write the same.
+    It is looked up in the cache first, so a backbone that loads its text encoder on demand may
+    never load it. Two processes may do this at once: a file appears whole, and both write the same.
 
     Args:
         backbone: encodes what is missing; what it loads for that, it has checked.
-        key: everything that decides an embedding besides its text and the libraries: the
+        key: everything that decides a conditioning besides its text and the libraries: the
             fingerprint of the weights (of text encoder and tokenizer at least), dtype, version.
         texts: the prompts.
 
     Raises:
-        UserError: an embedding is not finite.
+        UserError: one is not finite, or prompts are not padded to the same lengths.
     """
-    paths = {text: _path(key, text) for text in texts}
-    embeddings = {text: _read(path) for text, path in paths.items()}
-    missing = [text for text, embedding in embeddings.items() if embedding is None]
-    for start in range(0, len(missing), ENCODED):
-        some = missing[start : start + ENCODED]
-        for text, embedding in zip(some, backbone.encode_prompts(some), strict=True):
-            if not torch.isfinite(embedding).all():
-                raise UserError(
-                    f"The text encoder's embedding of the prompt {text[:200]!r} is not finite."
-                )
-            embeddings[text] = embedding.clone()  # a part of a batch would keep all of it
-            data = save({"embedding": embedding.contiguous().cpu()}, metadata={"prompt": text})
-            keep(paths[text], data)
-    found = [embeddings[text] for text in texts]
-    return torch.stack([e.to(backbone.device) for e in found if e is not None])
+    return _kept(_path(key, list(texts)), lambda: _encoded(backbone, texts), len(texts))
 
 
-def _path(key: str, text: str) -> Path:
-    content = f"{FORMAT} {_libraries()} {key}\n{text}"
-    digest = hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
-    return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
+def embed_null(backbone: CheckedDenoiser, key: str) -> Tree:
+    """Return the null conditioning, one row, on the host; kept like the prompts'."""
+
+    def encoded() -> Iterator[Tree]:
+        yield _checked(backbone.encode_null(), ["the null"])
+
+    return _kept(_path(key, None), encoded, 1)
 
 
-def _read(path: Path) -> torch.Tensor | None:
+def _kept(path: Path, encode: Callable[[], Iterator[Tree]], prompts: int) -> Tree:
+    found = read_tree(path)
+    if found is None or count(found) != prompts:
+        try:
+            with suppress(OSError):  # a disk that does not take it must not stop a run
+                write_tree(path, encode(), prompts)
+            found = read_tree(path)
+            if found is None:
+                found = mapped(lambda leaf: leaf.cpu(), joined(list(encode())))
+        except TreeError as error:
+            raise UserError(str(error)) from None
+    return mapped(torch.clone, found) if size(found) <= IN_MEMORY else found
+
+
+def _encoded(backbone: CheckedDenoiser, texts: Sequence[str]) -> Iterator[Tree]:
+    for start in range(0, len(texts), BATCH):
+        batch = list(texts[start : start + BATCH])
+        yield _checked(backbone.encode_prompts(batch), batch)
+
+
+def _checked(conditioning: Tree, texts: Sequence[str]) -> Tree:
     try:
-        return load_file(path)["embedding"]
-    except (OSError, SafetensorError, KeyError):  # not there, or damaged: encode it again
-        return None
+        check_conditioning(conditioning, texts)
+    except TreeError as error:
+        raise UserError(str(error)) from None
+    return conditioning
+
+
+def _path(key: str, texts: list[str] | None) -> Path:
+    content = json.dumps([FORMAT, _libraries(), key, texts])
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
 
 
 @cache

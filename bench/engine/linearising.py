@@ -6,38 +6,28 @@ gradient is taken with respect to the conditioning alone, so no gradient of a pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from bench.contracts.strategy import Floats
 from bench.engine.acceleration import with_gradients
-from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.evaluating import Evaluator
+from bench.engine.mixing import Mixing
 from bench.engine.queue import filled_size
 from bench.engine.transfer import free_memory
+from bench.engine.trees import grown
 
 SHARE = 4  # a batch of linearisations is that much smaller: about the time, and less to keep
-MIXED = 64  # mixtures whose conditioning is kept; a strategy may have some of each image's own
-
-
-class ErrorsAt(Protocol):
-    """Errors of cells whose conditioning is given, float32 [B], as the engine evaluates them."""
-
-    def __call__(
-        self, draw: torch.Tensor, latents: torch.Tensor, conditioning: torch.Tensor
-    ) -> torch.Tensor:
-        """Take int64 [B], float32 [B, C, H, W] and [B, L, D]."""
+Leaves = dict[str, torch.Tensor]
 
 
 class Lineariser:
     """First-order errors of all prompts, for batches of (image, draw, mixture).
 
     Args:
-        backbone: one that can linearise.
-        errors_at: evaluates cells.
-        conditioning: [P, L, D], the embedded prompts.
+        evaluator: evaluates cells, with a backbone that can linearise.
         cells: the engine's batch size, of which this one's is a share until it is measured.
         cost: what one linearised draw counts as, in evaluations.
 
@@ -45,50 +35,31 @@ class Lineariser:
         batch_size: draws per batch; halved for good when memory runs out.
         out_of_memory: called with the new size when that happens.
         cost: what one linearised draw counts as now: one evaluation more where activations are
-            computed a second time, since memory did not hold them.
+            computed a second time, since memory did not hold them, and one for guidance.
     """
 
-    def __init__(
-        self,
-        backbone: CheckedDenoiser,
-        errors_at: ErrorsAt,
-        conditioning: torch.Tensor,
-        cells: int,
-        cost: float,
-    ) -> None:
-        self.backbone, self.errors_at, self.cost = backbone, errors_at, cost
-        self.conditioning = conditioning
+    def __init__(self, evaluator: Evaluator, cells: int, cost: float) -> None:
+        self.evaluator, self.backbone = evaluator, evaluator.backbone
+        self.cost = cost + evaluator.passes - 1
         self.batch_size = max(1, cells // SHARE)
         self.out_of_memory: Callable[[int], None] = lambda size: None
         self._saving = False
-        self._offsets: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._mixed: dict[bytes, torch.Tensor] = {}
+        self._made: Mixing | None = None
 
-    def mix(self, mixture: Floats) -> torch.Tensor:
-        """Return c_0 of a mixture, [L, D] in the conditioning's dtype."""
-        key = np.asarray(mixture, np.float32).tobytes()
-        if key not in self._mixed:
-            if len(self._mixed) >= MIXED:
-                self._mixed.clear()
-            weights = torch.from_numpy(np.asarray(mixture, np.float32)).to(self.backbone.device)
-            centre, offsets = self._centred()
-            mixed = (centre + weights @ offsets).reshape(self.conditioning.shape[1:])
-            self._mixed[key] = mixed.to(self.conditioning.dtype)
-        return self._mixed[key]
-
-    def _centred(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the prompts' mean, float32 [L D], and their offsets from it, [P, L D].
-
-        What all prompts share is large (the start token's embedding) and would cost digits.
-        """
-        if self._offsets is None:
-            flat = self.conditioning.float().flatten(1)
-            centre = flat.mean(dim=0)
-            self._offsets = centre, flat - centre
-        return self._offsets
+    @property
+    def mixing(self) -> Mixing:
+        """The mixtures; made when they are first needed, since not every conditioning has any."""
+        if self._made is None:
+            self._made = Mixing(self.evaluator.pool, self.backbone.mixes_rest())
+        return self._made
 
     def first_order(
-        self, draw: torch.Tensor, latents: torch.Tensor, references: torch.Tensor
+        self,
+        draw: torch.Tensor,
+        latents: torch.Tensor,
+        eps: torch.Tensor,
+        mixtures: Sequence[Floats],
+        of_mixture: torch.Tensor,
     ) -> torch.Tensor:
         """Return first-order errors, float32 [B, P].
 
@@ -97,15 +68,32 @@ class Lineariser:
         Args:
             draw: int64 [B], B at most `batch_size` as it was when the batch was cut.
             latents: float32 [B, C, H, W].
-            references: [B, L, D], each draw's c_0.
+            eps: float32 [B, C, H, W], their noise.
+            mixtures: float64 [P] each.
+            of_mixture: int64 [B], which of them each draw is linearised at.
         """
+        each = [self.mixing.mix(mixture) for mixture in mixtures]
+        centres = {path: torch.cat([one[path] for one in each]) for path in each[0]}
+        references = {path: leaf[of_mixture] for path, leaf in centres.items()}
+        return self._fitting(draw, latents, eps, references)
+
+    def _fitting(
+        self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, references: Leaves
+    ) -> torch.Tensor:
         count, size = len(draw), self.batch_size
+
+        def some(
+            part: torch.Tensor | slice,
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Leaves]:
+            chosen = {path: leaf[part] for path, leaf in references.items()}
+            return draw[part], latents[part], eps[part], chosen
+
         if count > size:
             parts = [slice(i, i + size) for i in range(0, count, size)]
-            return torch.cat([self.first_order(draw[p], latents[p], references[p]) for p in parts])
+            return torch.cat([self._fitting(*some(part)) for part in parts])
         filled = torch.arange(filled_size(count, size), device=draw.device).clamp(max=count - 1)
         try:
-            return self._values(draw[filled], latents[filled], references[filled])[:count]
+            return self._values(*some(filled))[:count]
         except torch.OutOfMemoryError:
             if size == 1 and not self._save_memory():
                 raise
@@ -113,7 +101,7 @@ class Lineariser:
         if size > 1:
             self.batch_size = max(1, min(size, count) // 2)
             self.out_of_memory(self.batch_size)
-        return self.first_order(draw, latents, references)
+        return self._fitting(draw, latents, eps, references)
 
     @torch.inference_mode()
     def rehearse(self, size: int) -> None:
@@ -124,7 +112,9 @@ class Lineariser:
         """
         draw = torch.zeros(size, dtype=torch.int64, device=self.backbone.device)
         latents = torch.zeros(size, *self.backbone.latent_shape, device=self.backbone.device)
-        batch = draw, latents, self.conditioning[:1].expand(size, -1, -1)
+        first = self.mixing.mix(np.eye(1, self.mixing.prompts)[0])
+        references = {path: leaf.expand(size, *leaf.shape[1:]) for path, leaf in first.items()}
+        batch = draw, latents, torch.zeros_like(latents), references
         try:
             self._values(*batch).cpu()
             return
@@ -143,17 +133,22 @@ class Lineariser:
         return True
 
     def _values(
-        self, draw: torch.Tensor, latents: torch.Tensor, references: torch.Tensor
+        self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, references: Leaves
     ) -> torch.Tensor:
+        mixing = self.mixing
         # The engine works in inference mode, whose tensors cannot be kept for a backward pass.
         with with_gradients(self.backbone):
-            at = references.clone().requires_grad_()
-            errors = self.errors_at(draw, latents.clone(), at)
+            at = {path: leaf.clone() for path, leaf in references.items()}
+            asked = [at[path].requires_grad_() for path in mixing.floating]
+            errors = self.evaluator.errors_at(draw, latents.clone(), eps.clone(), grown(at))
             # Of the sum over the latent: the mean's gradient would vanish in half precision.
             elements = latents[0].numel()
             with self.backbone.guard("the gradient to its conditioning", torch.OutOfMemoryError):
-                (gradient,) = torch.autograd.grad(errors.sum() * elements, at)
-        slope = gradient.float().flatten(1) / elements
-        centre, offsets = self._centred()
-        at_centre = errors.detach() - (slope * (references.float().flatten(1) - centre)).sum(dim=1)
-        return at_centre[:, None] + slope @ offsets.T
+                gradients = torch.autograd.grad(
+                    errors.sum() * elements, asked, allow_unused=True, materialize_grads=True
+                )
+        slopes = {
+            path: gradient.float() / elements
+            for path, gradient in zip(mixing.floating, gradients, strict=True)
+        }
+        return mixing.first_order(errors.detach(), slopes, references)

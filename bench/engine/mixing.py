@@ -6,19 +6,18 @@ what a mixture's are. No second copy of a large conditioning is made: it is read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from bench.contracts.strategy import Floats
 from bench.engine.pool import Pool
-from bench.engine.trees import Tree, count, grown, leaves
+from bench.engine.trees import MixRest, count, grown, leaves
 from bench.errors import UserError
 
 CHUNK = 256 * 2**20  # bytes of offsets, in float32, at a time
 MIXED = 64  # mixtures whose conditioning is kept; a strategy may have some of each image's own
-MixRest = Callable[[Tree, torch.Tensor], Tree]
 
 
 class Mixing:

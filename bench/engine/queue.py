@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.contracts.decision import Interview
-from bench.contracts.strategy import Evaluate, Linearise
+from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 
 PARTS = (8, 4, 2, 1)  # a batch is an eighth of a full one, a quarter, a half, or full
 
@@ -23,11 +23,13 @@ class Flight:
         interview: asks for cells, is told errors, and ends in a decision.
         errors: of the request, float32 [cells]; of a linearisation [draws, P].
         missing: how many of them are not there yet.
+        order: of a linearisation, which of its draws each row of `errors` is.
     """
 
     interview: Interview
     latent: torch.Tensor
     request: Evaluate | Linearise | None = None
+    order: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     missing: int = 0
 
@@ -37,11 +39,18 @@ class Block:
     """Cells of one request that still wait: its prompts and draws, cell by cell.
 
     A linearised draw is a cell without a prompt (-1); its "error" is a row, one for each prompt.
+
+    Attributes:
+        offset: where the block begins in the flight's errors.
+        mixture: of a linearisation, float64 [P].
+        start: how many cells were cut already.
     """
 
     flight: Flight
-    prompts: NDArray[np.int64]
-    draws: NDArray[np.int64]
+    prompts: Ints
+    draws: Ints
+    offset: int = 0
+    mixture: Floats | None = None
     start: int = 0
 
 
@@ -50,21 +59,23 @@ class Batch:
     """Cells to evaluate together, and where their errors belong.
 
     Attributes:
-        cells: int64 [3, B]: prompt, draw and position in `latents` of each cell.
+        cells: int64 [3, B]: prompt, draw and image of each cell.
         latents: float32 [images, C, H, W].
-        parts: flight, offset in its errors, and number of cells, in the order of the cells.
+        images: their sample ids.
+        parts: block, offset in its flight's errors, and number of cells, in the cells' order.
     """
 
-    cells: NDArray[np.int64]
+    cells: Ints
     latents: torch.Tensor
-    parts: list[tuple[Flight, int, int]]
+    images: list[str]
+    parts: list[tuple[Block, int, int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return int(self.cells.shape[1])
 
-    def part(self, chosen: NDArray[np.int64]) -> Batch:
+    def part(self, chosen: Ints) -> Batch:
         """Return the batch of the chosen cells; they may repeat."""
-        return Batch(self.cells[:, chosen], self.latents, [])
+        return Batch(self.cells[:, chosen], self.latents, self.images)
 
     def filled(self, size: int) -> Batch:
         """Return the batch with its last cell repeated until there are `size`."""
@@ -91,7 +102,7 @@ class Queue:
             stop = min(block.start + size, len(block.draws))
             prompts.append(block.prompts[block.start : stop])
             draws.append(block.draws[block.start : stop])
-            parts.append((block.flight, block.start, stop - block.start))
+            parts.append((block, block.offset + block.start, stop - block.start))
             size -= stop - block.start
             self.cells -= stop - block.start
             block.start = stop
@@ -99,7 +110,9 @@ class Queue:
                 self.blocks.popleft()
         image = np.repeat(np.arange(len(parts)), [count for *_, count in parts])
         cells = np.stack([np.concatenate(prompts), np.concatenate(draws), image])
-        return Batch(cells, torch.stack([flight.latent for flight, *_ in parts]), parts)
+        flights = [block.flight for block, *_ in parts]
+        images = [flight.interview.decided.sample.sample_id for flight in flights]
+        return Batch(cells, torch.stack([flight.latent for flight in flights]), images, parts)
 
 
 def filled_size(cells: int, full: int) -> int:

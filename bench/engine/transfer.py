@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 
-def to_device(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+def to_device(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     """Return the values on the device; a GPU's copy is queued behind its work, not waited for."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":

@@ -12,17 +12,20 @@ from typing import Any
 
 import torch
 
-from bench.errors import UserError
-
 Tree = torch.Tensor | Mapping[str, Any]
+MixRest = Callable[[Tree, torch.Tensor], Tree]
 SEPARATOR = "/"  # between the names of a leaf's path
+
+
+class TreeError(ValueError):
+    """Something that is no conditioning, or does not go with another one."""
 
 
 def leaves(tree: Tree) -> dict[str, torch.Tensor]:
     """Return every leaf by its path, in order; of a single tensor, the tensor by `""`.
 
     Raises:
-        UserError: something in the tree is no tensor, or a name cannot be part of a path.
+        TreeError: something in the tree is no tensor, or a name cannot be part of a path.
     """
     return dict(_walk(tree, ""))
 
@@ -32,13 +35,13 @@ def _walk(tree: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
         yield path, tree
         return
     if not isinstance(tree, Mapping) or not tree:
-        raise UserError(
+        raise TreeError(
             f"The conditioning{f' at {path!r}' if path else ''} is {type(tree).__name__}; it must"
             " be a tensor, or a mapping of names to tensors or mappings, and not empty."
         )
     for name, child in tree.items():
         if not isinstance(name, str) or not name or SEPARATOR in name:
-            raise UserError(f"The conditioning has the name {name!r}; a word is wanted.")
+            raise TreeError(f"The conditioning has the name {name!r}; a word is wanted.")
         yield from _walk(child, f"{path}{SEPARATOR}{name}" if path else name)
 
 
@@ -84,7 +87,7 @@ def joined(trees: Sequence[Tree]) -> Tree:
     """Return one tree of all the prompts, in order.
 
     Raises:
-        UserError: the trees have other leaves, dtypes or lengths.
+        TreeError: the trees have other leaves, dtypes or lengths.
     """
     found = [leaves(tree) for tree in trees]
     for other in found[1:]:
@@ -96,14 +99,14 @@ def check_alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tenso
     """Refuse leaves that prompts do not share.
 
     Raises:
-        UserError: other names, dtypes, or lengths behind the prompt axis.
+        TreeError: other names, dtypes, or lengths behind the prompt axis.
     """
 
     def kinds(found: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         return {path: (leaf.dtype, tuple(leaf.shape[1:])) for path, leaf in found.items()}
 
     if kinds(one) != kinds(other):
-        raise UserError(
+        raise TreeError(
             f"The conditioning of some prompts is {kinds(one)} and of others {kinds(other)};"
             " every prompt must be padded to the same lengths."
         )
@@ -113,12 +116,12 @@ def check_conditioning(tree: Tree, texts: Sequence[str]) -> None:
     """Refuse a conditioning that is no tree with a row for each text, or not finite.
 
     Raises:
-        UserError: naming the leaf, and the prompt.
+        TreeError: naming the leaf, and the prompt.
     """
     for path, leaf in leaves(tree).items():
         where = f"The conditioning{f' {path!r}' if path else ''}"
         if leaf.ndim == 0 or len(leaf) != len(texts):
-            raise UserError(
+            raise TreeError(
                 f"{where} has shape {tuple(leaf.shape)}; its first axis must be the"
                 f" {len(texts)} prompts."
             )
@@ -126,4 +129,4 @@ def check_conditioning(tree: Tree, texts: Sequence[str]) -> None:
             finite = torch.isfinite(leaf).view(len(leaf), -1).all(dim=1)
             if not finite.all():
                 text = texts[int((~finite).nonzero()[0])]
-                raise UserError(f"{where} of the prompt {text[:200]!r} is not finite.")
+                raise TreeError(f"{where} of the prompt {text[:200]!r} is not finite.")

@@ -161,33 +161,38 @@ def space_factor(levels: Levels, space: str) -> Column:
 
 
 def draw_weights(
-    weighting: Weighting, levels: Levels, space: str, rows: NDArray[np.int64]
+    weighting: Weighting,
+    draws: Levels,
+    space: str,
+    levels: NDArray[np.int64],
+    n_levels: int,
 ) -> Column:
-    """Return float64 [N], the weights of draws on these levels; their mean is 1.
+    """Return float64 [N], the weights of draws; their mean is 1.
 
     Args:
         weighting: with its weights, where it is learned.
-        levels: the model's.
+        draws: the rows of the model's table that the draws are on.
         space: in which the error is measured.
-        rows: int64 [N], the level of each draw.
+        levels: int64 [N], which levels of the model they are.
+        n_levels: how many the model has.
 
     Raises:
         UserError: a level without a weight, or whose weight is not finite and above 0.
     """
     if weighting.name == "uniform":
-        return np.ones(len(rows))
+        return np.ones(len(levels))
     if weighting.weights is not None:
-        weights = _listed(weighting, len(levels), rows)
+        weights = _listed(weighting, n_levels, levels)
     else:
-        p, q = space_answer(levels, space)
-        share = p * levels.sigma - q * levels.alpha
+        p, q = space_answer(draws, space)
+        share = p * draws.sigma - q * draws.alpha
         # w of the squared x_0 error, and d x_0 = sigma / D d space: w sigma² / D².
         with np.errstate(divide="ignore", invalid="ignore"):
-            weights = (_times_variance(weighting, levels) / np.square(share))[rows]
+            weights = _times_variance(weighting, draws) / np.square(share)
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
     if wrong.size:
         raise UserError(
-            f"--weighting {weighting}: the weight of level {rows[wrong[0]]} is"
+            f"--weighting {weighting}: the weight of level {levels[wrong[0]]} is"
             f" {weights[wrong[0]]:g}. Leave such levels out with --levels."
         )
     return np.asarray(weights / weights.mean())

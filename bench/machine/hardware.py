@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from bench.contracts.backbone import Denoiser
 
 
 def synchronize(device: torch.device) -> None:
@@ -43,18 +40,3 @@ def _product(a: torch.Tensor, b: torch.Tensor) -> float:
     a @ b
     synchronize(a.device)
     return time.perf_counter() - started
-
-
-@torch.inference_mode()
-def evaluation_flops(backbone: Denoiser, conditioning: torch.Tensor) -> float:
-    """Return the operations of one evaluation, counted while one runs.
-
-    Args:
-        backbone: the denoiser.
-        conditioning: [P, L, D], as `encode_prompts` gives it.
-    """
-    x_t = torch.zeros(1, *backbone.latent_shape, device=backbone.device)
-    t = torch.full((1,), len(backbone.alphas_cumprod) // 2, device=backbone.device)
-    with FlopCounterMode(display=False) as counter:
-        backbone.denoise(x_t, t, conditioning[:1])
-    return float(counter.get_total_flops())

@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from bench.contracts.backbone import Denoiser
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.backbones import can_linearise
 from bench.discovery.loading import load_plugins
 from bench.engine.batching import device_name, settle_batch_size, smallest_of_the_best
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
+from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.machine.environment import peak_memory
-from bench.machine.hardware import evaluation_flops, matmul_peak
+from bench.machine.hardware import matmul_peak
 from bench.machine.speed import remember_batch_size, remember_speed
 from bench.perf.timing import in_turns, ratio
-from bench.perf.work import bare, pictures, scoring
+from bench.perf.work import bare, evaluation_flops, pictures, scoring
 from bench.running.checks import check
 from bench.running.engines import load_backbone, open_engine, speed_key
 from bench.running.estimate import make_plan
@@ -76,7 +76,7 @@ def measure(
         engine = open_engine(one, backbone)
         assert isinstance(engine, DenoisingEngine)
         engines[name] = engine, one
-    conditioning = backbone.encode_prompts(prepared.prompts.texts[:64]).to(backbone.device)
+    conditioning = backbone.encode_prompts(prepared.prompts.texts[:64])
     flops = evaluation_flops(backbone, conditioning)
     peak = matmul_peak(backbone.device, DTYPES[config.dtype])
 
@@ -126,7 +126,7 @@ def measure(
 
 
 def _fitting(
-    backbone: Denoiser, conditioning: torch.Tensor, sizes: Sequence[int]
+    backbone: CheckedDenoiser, conditioning: Tree, sizes: Sequence[int]
 ) -> tuple[int, ...]:
     """Return the batch sizes that fit into memory, the smallest in any case."""
     fitting: list[int] = []

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
-from bench.contracts.backbone import Denoiser
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Strategy
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
-from bench.engine.scoring import add_noise, cell_errors, target
+from bench.engine.scoring import cell_errors, mixed, times
+from bench.engine.trees import Tree, count, rows
 from bench.inputs.pixels import decode
 from bench.machine.hardware import synchronize
 from bench.perf.timing import Work
@@ -36,12 +38,28 @@ def pictures(resolution: int, count: int = 32) -> list[Sample]:
     return samples
 
 
-def bare(backbone: Denoiser, conditioning: torch.Tensor, batch_size: int, cells: int) -> Work:
+@torch.inference_mode()
+def evaluation_flops(backbone: CheckedDenoiser, conditioning: Tree) -> float:
+    """Return the operations of one evaluation, counted while one runs.
+
+    Args:
+        backbone: the denoiser.
+        conditioning: as `encode_prompts` gives it.
+    """
+    x_t = torch.zeros(1, *backbone.latent_shape, device=backbone.device)
+    t = times(backbone.levels, np.array([len(backbone.levels) // 2])).to(backbone.device)
+    with FlopCounterMode(display=False) as counter:
+        backbone.denoise(x_t, t, rows(conditioning, slice(0, 1)))
+    return float(counter.get_total_flops())
+
+
+def bare(backbone: CheckedDenoiser, conditioning: Tree, batch_size: int, cells: int) -> Work:
     """Return work that calls the network on at least `cells` cells, and does nothing else."""
-    prompt = torch.arange(batch_size, device=backbone.device) % len(conditioning)
+    prompt = torch.arange(batch_size, device=backbone.device) % count(conditioning)
     x_t = torch.randn(batch_size, *backbone.latent_shape).to(backbone.device)
-    t = torch.linspace(0, len(backbone.alphas_cumprod) - 1, batch_size).long().to(backbone.device)
-    chosen = conditioning[prompt]
+    even = np.linspace(0, len(backbone.levels) - 1, batch_size).astype(np.int64)
+    t = times(backbone.levels, even).to(backbone.device)
+    chosen = rows(conditioning, prompt)
     batches = max(1, round(cells / batch_size))
 
     @torch.inference_mode()
@@ -89,7 +107,7 @@ def scoring(engine: DenoisingEngine, strategy: Strategy, samples: list[Sample], 
 
 
 def one_at_a_time(
-    engine: DenoisingEngine, conditioning: torch.Tensor, samples: list[Sample], cells: int
+    engine: DenoisingEngine, conditioning: Tree, samples: list[Sample], cells: int
 ) -> Work:
     """Return work that scores as one would first write it: image by image, draw by draw.
 
@@ -97,29 +115,29 @@ def one_at_a_time(
     cells and their errors are those of the engine's full sweep.
 
     Args:
-        engine: gives backbone, draws and noise.
-        conditioning: [P, L, D], as `encode_prompts` gives it.
+        engine: gives backbone, draws and noise, which its images share.
+        conditioning: as `encode_prompts` gives it.
         samples: the images, over and over.
         cells: work ends with the draw in which so many are reached.
     """
-    backbone, draws = engine.backbone, engine.draws
+    backbone, scoring = engine.backbone, engine.evaluator.scoring
+    draws, prompts = scoring.draws, count(conditioning)
 
     @torch.inference_mode()
     def work() -> int:
         done = position = 0
         while done < cells:
-            latent = backbone.encode_images(
-                [decode(samples[position % len(samples)].image)]
-            ).float()
-            latents = latent.expand(len(conditioning), *latent.shape[1:])
-            for k in range(len(engine.timesteps)):
-                draw = torch.full((len(conditioning),), k, device=backbone.device)
-                alpha, sigma, eps = draws.alpha[draw], draws.sigma[draw], engine.noise[draw]
-                x_t = add_noise(latents, eps, alpha, sigma)
-                prediction = backbone.denoise(x_t, engine.timesteps[draw], conditioning)
-                wanted = target(backbone.prediction_type, latents, eps, alpha, sigma)
-                cell_errors(prediction, wanted, draws.factor[draw], engine.loss).tolist()
-                done += len(conditioning)
+            image = decode(samples[position % len(samples)].image)
+            latent = backbone.encode_images([image]).float()
+            latents = latent.expand(prompts, *latent.shape[1:])
+            for k in range(len(draws.alpha)):
+                draw = torch.full((prompts,), k, device=backbone.device)
+                eps = scoring.noise.of([], np.empty((2, 0), np.int64), draw)
+                x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
+                answer = backbone.denoise(x_t, draws.time[draw], conditioning)
+                wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
+                cell_errors(answer, wanted, draws.factor[draw], scoring.loss).tolist()
+                done += prompts
                 if done >= cells:
                     break
             position += 1

@@ -17,6 +17,7 @@ from bench.inputs.subsets import limited
 from bench.running.command import recording_command
 from bench.store.cells import part_path, read_cells, read_timesteps
 from bench.store.documents import Manifest
+from bench.store.draw_table import read_draws
 from bench.store.first_order import FirstOrder, read_first_order
 from bench.store.folder import asked_records, read_manifest
 from bench.store.records import Record
@@ -30,11 +31,13 @@ class Tables:
         errors: float32 [P, N].
         first_order: first-order errors, float32 [P, N], by mixture; NaN where there are none.
         linearisation_cost: of one draw, in evaluations.
+        cell_cost: of one cell, in evaluations.
     """
 
     errors: NDArray[np.float32]
     first_order: FirstOrder = field(default_factory=list)
     linearisation_cost: float = 0.0
+    cell_cost: int = 1
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
         """Return what was asked for, float32 [prompts, draws].
@@ -95,6 +98,15 @@ class Recording:
         extra = sum(r.get("equivalents", r["evaluations"]) - r["evaluations"] for r in self.records)
         return extra / draws if draws else 0.0
 
+    @cached_property
+    def cell_cost(self) -> int:
+        """What one cell cost where it was recorded.
+
+        More than an evaluation under guidance, and where several prompts make one error.
+        """
+        cells = len(self.problem.class_of_prompt) * self.n_draws
+        return max(1, self.records[0]["evaluations"] // cells)
+
     def tables(self, sample_id: str) -> Tables:
         """Return all that was recorded of one image.
 
@@ -103,14 +115,14 @@ class Recording:
         """
         errors = self.errors(sample_id)
         if not self.problem.can_linearise:
-            return Tables(errors)
+            return Tables(errors, cell_cost=self.cell_cost)
         try:
             first_order = read_first_order(self.path / "first_order", sample_id, errors.shape)
         except FileNotFoundError:
             raise UserError(
                 f"{self.path} holds no first-order errors of sample {sample_id!r}."
             ) from None
-        return Tables(errors, first_order, self.linearisation_cost)
+        return Tables(errors, first_order, self.linearisation_cost, self.cell_cost)
 
     def errors(self, sample_id: str) -> NDArray[np.float32]:
         """Return one image's errors, float32 [P, N].
@@ -156,9 +168,9 @@ def open_recording(path: Path, strategy: str = "full") -> Recording:
     if manifest.draws is None:
         raise UserError(f"{path}: its manifest does not say how many draws were recorded.")
     timesteps = read_timesteps(folder, records[0]["sample_id"], manifest.draws)
-    classes = np.array([index for _, index in manifest.prompts], dtype=np.int64)
-    seed = manifest.identity.seed
-    problem = Problem(classes, timesteps, np.ones(len(timesteps)), seed)
+    classes, known = np.array(manifest.class_of_column, dtype=np.int64), read_draws(path)
+    weights = np.ones(len(timesteps)) if known is None else known.weights
+    problem = Problem(classes, timesteps, weights, manifest.identity.seed)
     if part_path(path / "first_order", records[0]["sample_id"]).is_file():
         problem = replace(problem, can_linearise=True)
     recording = Recording(path, manifest, tuple(records), problem)

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
-from bench.contracts.strategy import Problem, Strategy
+from bench.contracts.levels import Levels
+from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.subsets import limited
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
+from bench.recordings.weighing import check_measured, weighed
 from bench.running.command import recording_command
 from bench.running.execute import execute
 from bench.running.resolve import make_strategy
@@ -33,6 +35,7 @@ class ReplayEngine:
     """Answers strategies from recorded errors; the same seam as an engine with a model."""
 
     device: str | None = None
+    levels: Levels | None = None  # nothing is recorded again
 
     def __init__(self, recording: Recording) -> None:
         self.problem = recording.problem
@@ -54,7 +57,8 @@ def decide(
     tables = known if isinstance(known, Tables) else Tables(known)
     interview = Interview(sample, strategy, problem)
     while (request := interview.ask()) is not None:
-        interview.tell(request, tables.reply(request), tables.linearisation_cost)
+        cost = tables.cell_cost if isinstance(request, Evaluate) else tables.linearisation_cost
+        interview.tell(request, tables.reply(request), cost)
     return interview.decided
 
 
@@ -118,10 +122,16 @@ def prepare_replay(
     results: Path,
     limit: int | None = None,
     fresh: bool = False,
+    weighting: str | None = None,
+    loss: str | None = None,
+    space: str | None = None,
 ) -> PreparedReplay:
     """Prepare the replay of a recorded run; see `replay`."""
     started = time.perf_counter()
     recording = open_recording(path)
+    check_measured(recording, loss, space)
+    if weighting is not None:
+        recording = weighed(recording, weighting)
     version, parameters, made = strategy_for(recording, strategy, params)
     described = StrategyRecord(name=strategy, version=version, params=parameters)
     asked = {"strategy": strategy, "params": {**params}, "limit": limit, "results": str(results)}
@@ -137,6 +147,9 @@ def replay(
     results: Path,
     limit: int | None = None,
     fresh: bool = False,
+    weighting: str | None = None,
+    loss: str | None = None,
+    space: str | None = None,
 ) -> dict[str, Any]:
     """Replay a recorded run with another strategy and store it as a run of its own.
 
@@ -147,6 +160,9 @@ def replay(
         results: the folder that the new run is stored in.
         limit: only so many images, stratified, the same ones every time.
         fresh: start over where that replay is stored already.
+        weighting: other weights over the levels, as `bench run --weighting` takes them.
+        loss: what the errors must have been measured with; another one is refused.
+        space: likewise.
 
     Returns:
         The object that `bench run --json` prints; model seconds are null.
@@ -154,7 +170,8 @@ def replay(
     Raises:
         UserError: the run has no errors, or the strategy does not fit.
     """
-    return execute(prepare_replay(path, strategy, params, results, limit, fresh)).plain()
+    prepared = prepare_replay(path, strategy, params, results, limit, fresh, weighting, loss, space)
+    return execute(prepared).plain()
 
 
 def _manifest(recording: Recording, strategy: StrategyRecord, asked: Mapping[str, Any]) -> Manifest:

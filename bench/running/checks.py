@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.contracts import abilities
 from bench.contracts.backbone import LINEARISATION_COST
+from bench.contracts.levels import Column, Levels
 from bench.discovery import backbones
-from bench.discovery.targets import make
+from bench.discovery.targets import load_target, make
 from bench.errors import UserError
 from bench.inputs.draws import read_noise
+from bench.inputs.estimand import draw_weights
 
 if TYPE_CHECKING:
-    from bench.contracts.backbone import Denoiser
     from bench.inputs.weights import Weights
     from bench.running.prepare import Prepared
     from bench.running.resolve import Resolved
@@ -30,6 +32,46 @@ def check(prepared: Prepared) -> None:
     check_weights(prepared)
     _check_token_lengths(prepared)
     _check_linearisable(prepared.resolved)
+    _check_abilities(prepared)
+    if (levels := _level_table(prepared)) is not None:
+        weights_of_draws(prepared, levels)
+
+
+def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
+    """Return float64 [N], the weight of each draw on a model's levels.
+
+    Raises:
+        UserError: the levels or weights asked for are not the model's.
+    """
+    resolved = prepared.resolved
+    rows = resolved.plan.levels(resolved.strategy_parameters["draws"], len(levels))
+    space = prepared.config.space
+    return draw_weights(prepared.weighting, levels.rows(rows), space, rows, len(levels))
+
+
+def _level_table(prepared: Prepared) -> Levels | None:
+    resolved = prepared.resolved
+    if resolved.backbone.scorer == "classifier":
+        return None
+    return backbones.level_table(
+        resolved.backbone, prepared.weights, **resolved.backbone_parameters
+    )
+
+
+def _check_abilities(prepared: Prepared) -> None:
+    """Refuse settings that need what the backbone does not offer."""
+    config, resolved = prepared.config, prepared.resolved
+    target, name = load_target(resolved.backbone), resolved.backbone_name
+    if config.guidance is not None and not abilities.has_null(target):
+        raise UserError(
+            f"--guidance needs a conditioning of no prompt, and backbone {name!r} declares none"
+            " (encode_null)."
+        )
+    if config.latent == "sample" and not abilities.has_posterior(target):
+        raise UserError(
+            f"--latent sample needs the latents' distribution, and backbone {name!r} does not"
+            " offer it (posterior)."
+        )
 
 
 def check_weights(prepared: Prepared) -> None:
@@ -44,26 +86,31 @@ def check_weights(prepared: Prepared) -> None:
 
 
 def check_draws(prepared: Prepared) -> None:
-    """Refuse levels and noise that the user named and that do not fit the backbone.
+    """Refuse levels, weights and noise that the user named and that do not fit the backbone.
 
-    The backbone is made for that where the user named any, on the processor.
+    The backbone is made for that on the processor, where its class does not say enough.
     """
     config, resolved = prepared.config, prepared.resolved
-    if resolved.backbone.scorer == "classifier" or not (
-        config.noise or config.levels or config.plan
-    ):
+    named = config.noise or config.levels or config.plan or prepared.weighting.name != "uniform"
+    if resolved.backbone.scorer == "classifier" or not named:
         return
-    backbone: Denoiser = make(
-        resolved.backbone,
-        prepared.weights,
-        device="cpu",
-        dtype=config.dtype,
-        **resolved.backbone_parameters,
-    )
-    n_draws = resolved.strategy_parameters["draws"]
-    resolved.plan.levels(n_draws, len(backbone.alphas_cumprod))
-    if config.noise:
-        read_noise(Path(config.noise), n_draws, tuple(backbone.latent_shape))
+    levels = _level_table(prepared)
+    if levels is None or config.noise:
+        from bench.engine.denoiser import CheckedDenoiser
+
+        made = make(
+            resolved.backbone,
+            prepared.weights,
+            device="cpu",
+            dtype=config.dtype,
+            **resolved.backbone_parameters,
+        )
+        backbone = CheckedDenoiser(made, resolved.backbone.label)
+        levels = backbone.levels
+        if config.noise:
+            n_draws = resolved.strategy_parameters["draws"]
+            read_noise(Path(config.noise), n_draws, backbone.latent_shape)
+    weights_of_draws(prepared, levels)
 
 
 def _check_token_lengths(prepared: Prepared) -> None:

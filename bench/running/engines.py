@@ -13,13 +13,15 @@ from bench.contracts.strategy import Problem
 from bench.discovery.backbones import can_linearise
 from bench.discovery.targets import make
 from bench.inputs.draws import read_noise
+from bench.inputs.templates import make_columns
 from bench.machine.environment import pick_device
-from bench.running.checks import linearisation_cost
+from bench.running.checks import linearisation_cost, weights_of_draws
 from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
     from bench.engine.classifying import CheckedClassifier
     from bench.engine.denoiser import CheckedDenoiser
+    from bench.engine.noising import Noise
     from bench.running.prepare import Prepared
 
 
@@ -29,47 +31,46 @@ def open_engine(
     """Return the engine that fits the backbone, which is loaded where none is given."""
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
     backbone = backbone or load_backbone(prepared)
-    class_of_prompt = np.array(prompts.class_of_prompt)
+    classes, rule = np.array(prompts.class_of_prompt), config.template_rule
     if resolved.backbone.scorer == "classifier":
         from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
 
         assert isinstance(backbone, CheckedClassifier)
-        one_draw = Problem(class_of_prompt, np.zeros(1, np.int64), np.ones(1), config.seed)
-        return ClassifyingEngine(backbone, prompts.texts, one_draw, _chosen(config) or 16)
+        columns = make_columns(classes, rule, 1)
+        one_draw = Problem(columns.class_of_column, np.zeros(1, np.int64), np.ones(1), config.seed)
+        return ClassifyingEngine(backbone, prompts.texts, one_draw, columns, _chosen(config) or 16)
 
     from bench.engine.acceleration import compile_network
     from bench.engine.batching import settle_batch_size
     from bench.engine.denoiser import CheckedDenoiser
     from bench.engine.denoising import DenoisingEngine
-    from bench.engine.embeddings import embed_prompts
+    from bench.engine.embeddings import embed_null, embed_prompts
+    from bench.engine.evaluating import Scoring
     from bench.engine.scoring import coefficients
 
     assert isinstance(backbone, CheckedDenoiser)
-    n_draws = resolved.strategy_parameters["draws"]
-    plan = resolved.plan
-    timesteps = plan.levels(n_draws, len(backbone.alphas_cumprod))
-    shape = backbone.latent_shape
-    noise = (
-        read_noise(Path(config.noise), n_draws, shape)
-        if config.noise
-        else plan.noise(config.seed, n_draws, shape)
-    )
-    gradients = can_linearise(resolved.backbone)
-    conditioning = embed_prompts(backbone, _backbone_key(prepared), prompts.texts)
+    n_draws, plan = resolved.strategy_parameters["draws"], resolved.plan
+    rows = plan.levels(n_draws, len(backbone.levels))
+    weights = weights_of_draws(prepared, backbone.levels)
+    noise = make_noise(prepared, backbone)
+    columns = make_columns(classes, rule, n_draws, per_level=1 if plan.name == "grid" else 2)
+    key = _conditioning_key(prepared)
     engine = DenoisingEngine(
         backbone,
-        conditioning,
-        Problem(class_of_prompt, timesteps, np.ones(n_draws), config.seed, gradients),
-        coefficients(
-            backbone.alphas_cumprod,
-            timesteps,
-            backbone.prediction_type,
-            config.space,
-            backbone.device,
+        embed_prompts(backbone, key, prompts.texts),
+        Problem(
+            columns.class_of_column, rows, weights, config.seed, can_linearise(resolved.backbone)
         ),
-        noise,
-        config.loss,
-        _chosen(config) or default_batch_size(backbone.device.type, shape),
+        columns,
+        Scoring(
+            coefficients(backbone.levels, rows, config.space, backbone.device),
+            noise,
+            config.loss,
+            config.guidance,
+            embed_null(backbone, key) if config.guidance is not None else None,
+        ),
+        _chosen(config) or default_batch_size(backbone.device.type, backbone.latent_shape),
+        latent_seed=config.seed if config.latent == "sample" else None,
         linearisation_cost=(
             linearisation_cost(resolved, prepared.weights)
             if resolved.strategy.linearises
@@ -85,6 +86,21 @@ def open_engine(
         compile_network(backbone)
         engine.one_shape = True
     return engine
+
+
+def make_noise(prepared: Prepared, backbone: CheckedDenoiser) -> Noise:
+    """Return the noise of the run's draws, from the seed or the file, shared or per image."""
+    from bench.engine.noising import OwnNoise, SharedNoise
+
+    config, plan, shape = prepared.config, prepared.resolved.plan, backbone.latent_shape
+    n_draws = prepared.resolved.strategy_parameters["draws"]
+    if config.noise_per == "image":
+        return OwnNoise(plan, config.seed, shape, backbone.device)
+    if config.noise:
+        bank = read_noise(Path(config.noise), n_draws, shape)
+    else:
+        bank = plan.noise(config.seed, n_draws, shape)
+    return SharedNoise(bank, backbone.device)
 
 
 def load_backbone(prepared: Prepared) -> CheckedDenoiser | CheckedClassifier:
@@ -117,11 +133,19 @@ def _backbone_key(prepared: Prepared) -> str:
     return f"{spec.name} {spec.version} {fingerprint} {config.dtype}{rounding}"
 
 
+def _conditioning_key(prepared: Prepared) -> str:
+    """Return all that decides a conditioning but its text: some models are told the resolution."""
+    spec, chosen = prepared.resolved.backbone, prepared.resolved.backbone_parameters
+    changed = {n: v for n, v in chosen.items() if v != spec.parameters[n].default}
+    return f"{_backbone_key(prepared)} {sorted(changed.items())}"
+
+
 def speed_key(prepared: Prepared) -> str:
     """Return all that decides a speed but the device, to remember the best batch size under."""
     config = prepared.config
     resolution = prepared.resolved.backbone_parameters.get("resolution")
-    return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}"
+    guided = "" if config.guidance is None else " guided"
+    return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}{guided}"
 
 
 def _chosen(config: RunConfig) -> int | None:

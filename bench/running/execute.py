@@ -21,6 +21,7 @@ from bench.machine.speed import remember_speed
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest, Summary
+from bench.store.draw_table import draw_table
 from bench.store.folder import RunFolder, missing, read_manifest, read_summary
 from bench.store.records import make_record
 
@@ -133,6 +134,9 @@ def _priced(asked: Manifest, stored: Manifest) -> Manifest:
 def _score(run: Executable, folder: RunFolder, outstanding: list[str], earlier: Decisions) -> None:
     """Score the outstanding images and make each one's record durable before the next."""
     engine, listeners = run.open_engine(), load_plugins().manager
+    if run.save_errors and engine.levels is not None:
+        asked = engine.problem
+        folder.keep_draws(draw_table(engine.levels, asked.timesteps, asked.weights))
     total, known = len(run.manifest.samples), run.manifest.plain()
     done = total - len(outstanding)
     again = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or without their errors

@@ -10,6 +10,7 @@ from typing import Any
 from bench.discovery.loading import load_plugins
 from bench.inputs.data import Split
 from bench.inputs.draws import read_noise
+from bench.inputs.estimand import Weighting
 from bench.inputs.prompts import Prompts
 from bench.inputs.subsets import limited
 from bench.inputs.weights import Weights
@@ -33,7 +34,11 @@ from bench.store.documents import (
 
 
 def make_manifest(
-    resolved: Resolved, split: Split, prompts: Prompts, weights: Weights | None
+    resolved: Resolved,
+    split: Split,
+    prompts: Prompts,
+    weights: Weights | None,
+    weighting: Weighting,
 ) -> Manifest:
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
@@ -43,7 +48,9 @@ def make_manifest(
             loss=config.loss,
             space=config.space,
             draw_plan=str(resolved.plan),
-            noise=f"seed {config.seed}" if config.noise is None else _noise_hash(resolved),
+            noise=_noise(resolved),
+            **_differing(config, "guidance", "latent"),
+            **weighting_identity(weighting),
         )
     strategy = Strategy(
         name=resolved.strategy_spec.name,
@@ -71,6 +78,7 @@ def make_manifest(
         scoring=scoring,
         strategy=strategy,
         seed=config.seed,
+        **_differing(config, "template_rule"),
     )
     return Manifest(
         format=FORMAT,
@@ -118,12 +126,30 @@ def _rounding(config: RunConfig) -> dict[str, Any]:
     from the default is there, so that a new switch leaves the runs made before it as they are.
     """
     switches = ["tf32"] if config.dtype == "float32" else ["tf32", "compile", "layout", "attention"]
+    return _differing(config, *switches)
+
+
+def _differing(config: RunConfig, *names: str) -> dict[str, Any]:
+    """Return the settings that are not at their default, which an identity leaves out."""
     fields = RunConfig.model_fields
     return {
-        name: value for name in switches if (value := getattr(config, name)) != fields[name].default
+        name: value for name in names if (value := getattr(config, name)) != fields[name].default
     }
 
 
-def _noise_hash(resolved: Resolved) -> str:
-    bank = read_noise(Path(str(resolved.config.noise)), resolved.strategy_parameters["draws"])
+def _noise(resolved: Resolved) -> str:
+    config = resolved.config
+    if config.noise is None:
+        return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
+    bank = read_noise(Path(config.noise), resolved.strategy_parameters["draws"])
     return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
+
+
+def weighting_identity(weighting: Weighting) -> dict[str, Any]:
+    """Return the weighting: a formula as it is said, a list of weights by its content."""
+    if weighting.name == "uniform":
+        return {}
+    if weighting.weights is None:
+        return {"weighting": str(weighting)}
+    listed = sorted(weighting.weights.items())
+    return {"weighting": f"sha256 {ids.digest({'weights': listed})}"}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
@@ -15,11 +18,14 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.data import Split, load_classes, load_split
+from bench.inputs.estimand import Weighting, parse_weighting
 from bench.inputs.prompts import Prompts, from_file, from_template
+from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.inputs.weights import Weights
 from bench.inputs.weights import resolve as resolve_weights
 from bench.running.checks import check
 from bench.running.engines import open_engine
+from bench.running.learned import learn_weighting
 from bench.running.manifest import make_manifest
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig
@@ -45,6 +51,7 @@ class Prepared:
         described: what the run is; None without the images or the weights.
         absent: why it cannot be executed on this machine as it is; empty where it can.
         started: when preparing began, on `time.perf_counter`'s clock.
+        weighting: how much a level counts; what is learned has its weights.
         warnings: what the user should know before believing the result.
         loaded: the backbone itself, where the caller has loaded it.
     """
@@ -57,6 +64,7 @@ class Prepared:
     described: Manifest | None
     absent: tuple[str, ...]
     started: float
+    weighting: Weighting
     warnings: tuple[str, ...] = ()
     loaded: Any = None
 
@@ -155,36 +163,89 @@ def prepare(
         weights = find_weights(resolved)
     except AbsentError as error:
         weights, absent = None, (str(error),)
-    manifest = None
+    manifest, weighting = None, parse_weighting(config.weighting)
+    said = _far_from_training(resolved, chosen, len(named.names)) + _uneven(config, prompts)
     if split and not absent:
-        manifest = make_manifest(resolved, split, prompts, weights)
-    warnings = _far_from_training(resolved, chosen, len(named.names))
+        if weighting.name == "learned":
+            learned = learn_weighting(
+                weighting,
+                config,
+                resolved.backbone.name,
+                weights.fingerprint if weights else None,
+                split.fingerprint,
+            )
+            said.append(learned.said)
+            weighting = learned.weighting
+            resolved = _also_trained_on(resolved, learned.trained_on)
+        manifest = make_manifest(resolved, split, prompts, weights, weighting)
     return Prepared(
-        *(resolved, named, prompts, weights, split, manifest, absent, started, warnings, loaded)
+        resolved,
+        named,
+        prompts,
+        weights,
+        split,
+        manifest,
+        absent,
+        started,
+        weighting,
+        tuple(said),
+        loaded,
     )
 
 
-def _far_from_training(resolved: Resolved, chosen: bool, n_classes: int) -> tuple[str, ...]:
+def _also_trained_on(resolved: Resolved, data: str) -> Resolved:
+    known = resolved.trained_on
+    return replace(resolved, trained_on=data if known in (None, data) else f"{known} + {data}")
+
+
+def _far_from_training(resolved: Resolved, chosen: bool, n_classes: int) -> list[str]:
     """Say so where a backbone that was trained on one dataset is used on another."""
     trained, _, split = (resolved.trained_on or "").partition("/")
     if not split or trained == resolved.dataset.name:
-        return ()
+        return []
     why = "" if chosen else ", and is used since no other was named"
-    return (
+    return [
         f"Backbone {resolved.backbone_name!r} was trained on {resolved.trained_on} alone{why}."
         f" On other images it may do no better than guessing, which is right for"
         f" {1 / n_classes:.1%} of {n_classes} classes. --backbone names another one;"
-        " `bench list backbones` shows all.",
-    )
+        " `bench list backbones` shows all."
+    ]
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
     """Return the run's prompts, from the file, the template or the dataset's template."""
     config, spec = resolved.config, resolved.dataset
     if config.prompts:
-        return from_file(Path(config.prompts), classes)
-    own = config.template is not None
-    return from_template(config.template or spec.template, classes, spec.phrases, as_written=own)
+        prompts = from_file(Path(config.prompts), classes)
+    elif config.template is None:
+        prompts = from_template(spec.template, classes, spec.phrases)
+    else:
+        given = [config.template] if isinstance(config.template, str) else config.template
+        prompts = from_templates(read_templates(given), classes, spec.phrases)
+    _check_rule(resolved, prompts)
+    return prompts
+
+
+def _check_rule(resolved: Resolved, prompts: Prompts) -> None:
+    """Refuse a rule that these prompts do not allow."""
+    rule = resolved.config.template_rule
+    if rule == "spread" and resolved.backbone.scorer == "classifier":
+        raise UserError(
+            f"--template-rule spread: {resolved.backbone_name!r} is a classifier, which has one"
+            " draw; use mean or best."
+        )
+    make_columns(np.array(prompts.class_of_prompt), rule, 1)
+
+
+def _uneven(config: RunConfig, prompts: Prompts) -> list[str]:
+    """Say so where a class has more prompts than another, and the best one counts."""
+    counts = Counter(prompts.class_of_prompt).values()
+    if config.template_rule != "best" or len(set(counts)) == 1:
+        return []
+    return [
+        f"Classes have {min(counts)} to {max(counts)} prompts. A class is as good as its best"
+        " prompt, so those with more have an advantage."
+    ]
 
 
 def find_weights(resolved: Resolved) -> Weights | None:

@@ -26,9 +26,13 @@ from pydantic import (
 
 from bench.errors import UserError, did_you_mean
 from bench.inputs.draws import parse_levels, parse_plan
+from bench.inputs.estimand import check_estimand, parse_weighting
 
-Loss = Literal["l2", "l1", "huber"]
+Loss = Literal["l2", "l1", "huber", "norm"]
 Space = Literal["prediction", "epsilon", "sample", "v"]
+Rule = Literal["best", "mean", "spread"]
+NoisePer = Literal["run", "image"]
+Latent = Literal["mean", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
@@ -99,7 +103,16 @@ class RunConfig(BaseModel):
         None, description="A Hub id or folder instead of the backbone's own."
     )
     revision: Text | None = Field(None, description="The Hub revision of the weights.")
-    template: Text | None = Field(None, description="A prompt template with {class}.")
+    template: Text | list[Text] | None = Field(
+        None,
+        description="A prompt template with {class}, or a file of them, one per line; repeat for"
+        " more (default: the dataset's).",
+    )
+    template_rule: Rule = Field(
+        "best",
+        description="How several prompts of a class make its score: best, mean of their errors, or"
+        " spread, where each draw uses one of them.",
+    )
     prompts: Text | None = Field(
         None,
         description="A CSV file of prompts: prompt,classname,classidx; several per class allowed.",
@@ -117,6 +130,17 @@ class RunConfig(BaseModel):
     space: Space = Field(
         "prediction", description="The space the error is measured in; prediction: the model's own."
     )
+    weighting: Text = Field(
+        "uniform",
+        description="How much a noise level counts: uniform, snr, exp:-7 or min-snr:5 (weights of"
+        " the x_0 error), learned:RUN, or a CSV file level,weight.",
+    )
+    guidance: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Weight of classifier-free guidance, for a backbone with a null conditioning;"
+        " an evaluation more per cell (default: none).",
+    )
     limit: int | None = Field(
         None,
         gt=0,
@@ -126,6 +150,13 @@ class RunConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the draws' noise.")
     noise: Text | None = Field(
         None, description="A file with the draws' noise, float32 (N, C, H, W), instead of the seed."
+    )
+    noise_per: NoisePer = Field(
+        "run", description="Whether all images share the noise of a draw, or each has its own."
+    )
+    latent: Latent = Field(
+        "mean",
+        description="The latent of an image: the mean of the autoencoder's posterior, or a sample.",
     )
     plan: Text | None = Field(
         None,
@@ -180,6 +211,25 @@ class RunConfig(BaseModel):
         if value is not None and parse_plan(value).name == "antithetic" and info.data.get("noise"):
             raise ValueError("antithetic noise is made from the seed, and --noise gives it")
         return value
+
+    @field_validator("noise_per")
+    @classmethod
+    def _is_made_here(cls, value: str, info: ValidationInfo) -> str:
+        if value == "image" and info.data.get("noise"):
+            raise ValueError("noise per image is made from the seed, and --noise gives it")
+        return value
+
+    @field_validator("weighting")
+    @classmethod
+    def _is_weighting(cls, value: str, info: ValidationInfo) -> str:
+        loss, space = info.data.get("loss", "l2"), info.data.get("space", "prediction")
+        check_estimand(loss, space, parse_weighting(value))
+        return value
+
+    @field_validator("guidance")
+    @classmethod
+    def _guides(cls, value: float | None) -> float | None:
+        return None if value == 1 else value  # the prediction itself
 
     @field_validator("levels")
     @classmethod

@@ -26,6 +26,7 @@ TYPES = {
     "error": "float32",
 }  # of the parts' columns; `sample_id` is beside them
 
+Times = NDArray[np.float64] | Ints
 Cells = list[tuple[Evaluate, NDArray[np.float32]]]
 
 
@@ -47,8 +48,18 @@ def has_cells(folder: Path, sample_id: str) -> bool:
         return False
 
 
-def write_cells(folder: Path, sample_id: str, cells: Cells, timesteps: Ints) -> None:
-    """Write one image's cells: sample_id, prompt, draw, timestep, error (float32)."""
+def write_cells(
+    folder: Path, sample_id: str, cells: Cells, timesteps: Ints, times: Times | None = None
+) -> None:
+    """Write one image's cells: sample_id, prompt, draw, timestep, error (float32).
+
+    Args:
+        folder: of all images' parts.
+        sample_id: the image.
+        cells: blocks with their errors.
+        timesteps: int64 [N], the level of each draw.
+        times: [N], what the model was told, kept as a column `time`; None: its level.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -56,15 +67,16 @@ def write_cells(folder: Path, sample_id: str, cells: Cells, timesteps: Ints) -> 
     draws = [np.tile(request.draws, len(request.prompts)) for request, _ in cells]
     draw = np.concatenate(draws) if draws else np.zeros(0, np.int64)
     errors = [values.ravel() for _, values in cells]
-    table = pa.table(
-        {
-            "sample_id": pa.array([sample_id] * len(draw), pa.string()).dictionary_encode(),
-            "prompt": pa.array(np.concatenate(prompts) if prompts else draw, pa.int32()),
-            "draw": pa.array(draw, pa.int32()),
-            "timestep": pa.array(timesteps[draw], pa.int32()),
-            "error": pa.array(np.concatenate(errors) if errors else draw, pa.float32()),
-        }
-    )
+    columns = {
+        "sample_id": pa.array([sample_id] * len(draw), pa.string()).dictionary_encode(),
+        "prompt": pa.array(np.concatenate(prompts) if prompts else draw, pa.int32()),
+        "draw": pa.array(draw, pa.int32()),
+        "timestep": pa.array(timesteps[draw], pa.int32()),
+        "error": pa.array(np.concatenate(errors) if errors else draw, pa.float32()),
+    }
+    if times is not None:
+        columns["time"] = pa.array(times[draw])
+    table = pa.table(columns)
     folder.mkdir(exist_ok=True)
     path = part_path(folder, sample_id)
     temporary = path.with_suffix(".partial")

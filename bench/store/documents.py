@@ -122,6 +122,11 @@ class Scoring(Document):
     space: str | None = None
     draw_plan: str | None = None
     noise: str | None = None
+    weighting: str | None = None
+    """None: uniform."""
+    guidance: float | None = None
+    latent: str | None = None
+    """None: the mean of the autoencoder's posterior."""
 
 
 class Source(Document):
@@ -138,6 +143,8 @@ class Identity(Document):
     dataset: DataIdentity
     prompts: str
     """The hash of the texts and their classes."""
+    template_rule: str | None = None
+    """How several prompts of a class make its score; None: best."""
     backbone: BackboneIdentity
     scoring: Scoring
     strategy: Strategy
@@ -153,7 +160,7 @@ class Settings(Document):
     split: str | None = None
     data_dir: str | None = None
     weights: str | None = None
-    template: str | None = None
+    template: str | list[str] | None = None
     prompts: str | None = None
     limit: Int | None = None
 
@@ -193,6 +200,16 @@ class Manifest(Document):
             return 1
         given = self.strategy.params.get("draws")
         return given if isinstance(given, int) and 0 < given <= MOST_DRAWS else None
+
+    @property
+    def class_of_column(self) -> list[int]:
+        """The class of each column of errors.
+
+        A column is a prompt, or a class where a rule joins its prompts before a strategy sees them.
+        """
+        if self.identity.template_rule in (None, "best"):
+            return [index for _, index in self.prompts]
+        return list(range(len(self.classes)))
 
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
@@ -19,9 +20,11 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import StoreError, UserError
 from bench.machine.cache import write_atomically
-from bench.store.cells import has_cells, write_cells
+from bench.store.cells import Times, has_cells, write_cells
 from bench.store.decisions import read_table
 from bench.store.documents import FORMAT, Manifest, Summary, first_problem, migrated
+from bench.store.draw_table import NAME as DRAWS
+from bench.store.draw_table import DrawTable, write_draws
 from bench.store.files import read_json, regular_file
 from bench.store.first_order import write_first_order
 from bench.store.identity import digest
@@ -49,6 +52,7 @@ class RunFolder:
         self.manifest = manifest
         self._lock = FileLock(path / LOCK)
         self._fresh = fresh
+        self._times: Times | None = None
 
     def __enter__(self) -> RunFolder:
         try:
@@ -90,7 +94,7 @@ class RunFolder:
                 raise UserError(f"{self.path / name} is a link. Put the folder in its place.")
 
     def _empty(self) -> None:
-        for name in (SUMMARY, JOURNAL, MANIFEST):
+        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS):
             (self.path / name).unlink(missing_ok=True)
         for name in ("errors", "first_order"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -116,6 +120,17 @@ class RunFolder:
         """Return those of the samples without a good line, or without their errors if wanted."""
         return _outstanding(self.path, self.manifest, sample_ids, save_errors)
 
+    def keep_draws(self, draws: DrawTable) -> None:
+        """Write what the draws are, beside the errors that will be kept of them.
+
+        Raises:
+            StoreError: the disk is full or gone.
+        """
+        with self._writing():
+            write_draws(self.path, draws)
+        if not np.array_equal(draws.table.time, draws.levels):
+            self._times = draws.table.time
+
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
         """Make one image's result durable; its errors, if wanted, are on disk before its line.
 
@@ -128,7 +143,7 @@ class RunFolder:
                 if decided.linearised:  # first: errors say that the image is complete
                     folder = self.path / "first_order"
                     write_first_order(folder, name, decided.linearised, timesteps)
-                write_cells(self.path / "errors", name, decided.cells, timesteps)
+                write_cells(self.path / "errors", name, decided.cells, timesteps, self._times)
             self._journal.append(record)
 
     def finish(self, summary: Summary) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 
+from bench.contracts.levels import Levels, diffusion_levels
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import first_line
 
@@ -48,6 +49,11 @@ class NoiseTable:
 
     prediction_type: str
     alphas_cumprod: NDArray[np.float32]
+
+    @property
+    def levels(self) -> Levels:
+        """The level table of both."""
+        return diffusion_levels(self.alphas_cumprod, self.prediction_type)
 
 
 def read_config(weights: Weights, folder: str, key: str, known: Collection[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 import transformers
 from PIL import Image
 
+from bench.contracts.levels import Levels
 from bench.engine.images import NORMALIZATIONS, preprocess
 from bench.errors import UserError
 from bench.inputs.weights import Weights
@@ -72,6 +73,7 @@ class StableDiffusion:
         self._pipeline = read_pipeline(weights, resolution)
         self.resolution = self._pipeline.resolution
         self.latent_shape = self._pipeline.latent_shape
+        self.levels = self._pipeline.noise.levels
         self.prediction_type = self._pipeline.noise.prediction_type
         self.alphas_cumprod = self._pipeline.noise.alphas_cumprod
         self.tokenizer = load_tokenizer(weights)
@@ -106,6 +108,11 @@ class StableDiffusion:
             find_tensors(weights, part, module, torch.float32 if part is VAE else DTYPES[dtype])
 
     @staticmethod
+    def level_table(weights: Weights, *, resolution: int | None = None, **other: Any) -> Levels:
+        """Return the noise levels that the scheduler's config describes."""
+        return read_pipeline(weights, resolution).noise.levels
+
+    @staticmethod
     def token_counts(weights: Weights, texts: Sequence[str]) -> tuple[list[int], int]:
         """Return the tokens of each text, start and end included, and the most there may be."""
         tokenizer = load_tokenizer(weights)
@@ -130,9 +137,19 @@ class StableDiffusion:
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Return float32 [n, C, H, W]: the posterior's mean, shifted and scaled as configured."""
+        return self.posterior(images)[0]
+
+    @torch.inference_mode()
+    def posterior(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the latents' mean and standard deviation, shifted and scaled as configured."""
         pixels = preprocess(images, self.resolution, self.normalize).to(self.device)
-        mean: torch.Tensor = self.vae.encode(pixels).latent_dist.mean
-        return (mean.float() - self._pipeline.shift) * self._pipeline.scaling
+        found = self.vae.encode(pixels).latent_dist
+        mean = (found.mean.float() - self._pipeline.shift) * self._pipeline.scaling
+        return mean, found.std.float() * self._pipeline.scaling
+
+    def encode_null(self) -> torch.Tensor:
+        """Return the conditioning of the empty text, as the pipeline's negative prompt is."""
+        return self.encode_prompts([""])
 
     @torch.inference_mode()
     def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:

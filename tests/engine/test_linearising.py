@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.engines import before_passes, network_of, outcomes, prepared
+from helpers.engines import before_passes, errors_at, network_of, outcomes, prepared
 from helpers.tables import Errors, concluded
 
 from bench.contracts.dataset import Sample
@@ -72,17 +72,18 @@ def test_first_order_errors_agree_with_finite_differences(
     assert decided.linearisations == 3 * len(some) and decided.evaluations == 0
     assert decided.equivalents == pytest.approx(sum(strategy.costs))
     assert sum(strategy.costs) > 3 * len(some)  # a backward pass is not free
-    (latent,) = (latent for _, latent in engine._encoded(samples))
+    (latent,) = (latent for _, latent in engine.latents.of(samples))
     assert isinstance(latent, torch.Tensor)
     latents = latent.expand(len(some), *latent.shape)
-    c = engine.conditioning
+    c = engine.evaluator.pool.tree
+    assert isinstance(c, torch.Tensor)
     for mixture, found in zip(mixtures(), strategy.replies, strict=True):
         at = torch.einsum("p,pld->ld", torch.from_numpy(mixture).float(), c)
 
         def error(where: torch.Tensor) -> Floats:
             with torch.no_grad():
-                errors = engine._errors_at(
-                    torch.from_numpy(some), latents, where.expand(len(some), *where.shape).clone()
+                errors = errors_at(
+                    engine, some, latents, where.expand(len(some), *where.shape).clone()
                 )
             return np.asarray(errors.double())
 

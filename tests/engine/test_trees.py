@@ -12,8 +12,17 @@ from safetensors.torch import load_file
 
 from bench.engine import tree_files
 from bench.engine.tree_files import read_tree, write_tree
-from bench.engine.trees import Tree, check_conditioning, count, grown, joined, leaves, rows, size
-from bench.errors import UserError
+from bench.engine.trees import (
+    Tree,
+    TreeError,
+    check_conditioning,
+    count,
+    grown,
+    joined,
+    leaves,
+    rows,
+    size,
+)
 
 
 def a_tree(prompts: int = 5) -> dict[str, Any]:
@@ -76,7 +85,7 @@ def test_a_chunk_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         write_tree(tmp_path / "set.safetensors", chunks(), 5)
     longer = {"pooled": torch.zeros(3, 9)}
-    with pytest.raises(UserError, match="padded to the same lengths"):
+    with pytest.raises(TreeError, match="padded to the same lengths"):
         write_tree(tmp_path / "set.safetensors", [{"pooled": torch.zeros(2, 6)}, longer], 5)
     assert list(tmp_path.iterdir()) == []
 
@@ -104,5 +113,5 @@ def test_every_dtype_is_kept(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_conditioning(tree: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(TreeError, match=message):
         check_conditioning(tree, ["one", "two"])

@@ -10,11 +10,12 @@ import pytest
 import torch
 from helpers.tables import concluded
 
-from bench.contracts.backbone import Denoiser
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.strategy import Ints
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
+from bench.engine.trees import Tree
 from bench.running.prepare import Prepared, prepare
 from bench.running.settings import make_config
 from bench_plugins.backbones.stable_diffusion import StableDiffusion
@@ -58,7 +59,7 @@ def network_of(checked: CheckedDenoiser) -> StableDiffusion:
 
 def before_passes(
     monkeypatch: pytest.MonkeyPatch,
-    backbone: Denoiser,
+    backbone: CheckedDenoiser | StableDiffusion,
     check: Callable[[torch.Tensor, torch.Tensor], None],
 ) -> None:
     """Call `check(x_t, conditioning)` before every pass through the network."""
@@ -82,3 +83,13 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch, engine: DenoisingEngine, cells
 
     before_passes(monkeypatch, engine.backbone, limited)
     return sizes
+
+
+def errors_at(
+    engine: DenoisingEngine, draws: Ints, latents: torch.Tensor, conditioning: Tree
+) -> torch.Tensor:
+    """The errors of cells whose conditioning is given, float32 [B]; images share their noise."""
+    draw = torch.from_numpy(draws)
+    cells = np.stack([draws, np.zeros_like(draws)])
+    eps = engine.evaluator.scoring.noise.of([""], cells, draw)
+    return engine.evaluator.errors_at(draw, latents, eps, conditioning)

@@ -38,6 +38,10 @@ TABLES = {
 ROWS = np.array([3, 200, 500, 997])
 
 
+def weights_of(weighting: Weighting, levels: Levels, space: str, rows: np.ndarray) -> np.ndarray:
+    return draw_weights(weighting, levels.rows(rows), space, rows, len(levels))
+
+
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("space", ["prediction", "epsilon", "sample", "v"])
 def test_a_space_is_a_factor(name: str, space: str) -> None:
@@ -71,7 +75,7 @@ def test_named_weights_weigh_the_squared_x_0_error(name: str, space: str, text: 
     levels = TABLES[name]
     if text.startswith("exp") and levels.progress is None:
         with pytest.raises(UserError, match="no time from 0 to 1"):
-            draw_weights(parse_weighting(text), levels, space, ROWS)
+            weights_of(parse_weighting(text), levels, space, ROWS)
         return
     snr = levels.snr[ROWS]
     t = ROWS / 1000 if name in ("epsilon", "sample", "v_prediction") else levels.sigma[ROWS]
@@ -79,7 +83,7 @@ def test_named_weights_weigh_the_squared_x_0_error(name: str, space: str, text: 
     error = np.array([0.3, 1.0, 2.0, 0.1])  # squared, of the model's answer
     x_0_error = error * space_factor(levels, "sample")[ROWS] ** 2
     space_error = error * space_factor(levels, space)[ROWS] ** 2
-    weights = draw_weights(parse_weighting(text), levels, space, ROWS)
+    weights = weights_of(parse_weighting(text), levels, space, ROWS)
     assert weights.mean() == pytest.approx(1)
     ratio = (weights * space_error) / (of_x_0 * x_0_error)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
@@ -88,7 +92,7 @@ def test_named_weights_weigh_the_squared_x_0_error(name: str, space: str, text: 
 
 
 def test_uniform_changes_no_number() -> None:
-    assert draw_weights(Weighting(), TABLES["flow"], "v", ROWS).tolist() == [1.0] * 4
+    assert weights_of(Weighting(), TABLES["flow"], "v", ROWS).tolist() == [1.0] * 4
 
 
 def test_factors_of_before_are_the_same_float32() -> None:
@@ -112,13 +116,13 @@ def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
     file = write(tmp_path / "w.csv", "3,1", "200,2", "500,4", "997,1")
     weighting = parse_weighting(str(file))
     assert str(weighting) == str(file)
-    weights = draw_weights(weighting, TABLES["flow"], "v", ROWS)
+    weights = weights_of(weighting, TABLES["flow"], "v", ROWS)
     np.testing.assert_allclose(weights, [0.5, 1, 2, 0.5])
     with pytest.raises(UserError, match="level 4 has no weight"):
-        draw_weights(weighting, TABLES["flow"], "v", np.array([3, 4]))
+        weights_of(weighting, TABLES["flow"], "v", np.array([3, 4]))
     other = parse_weighting(str(write(tmp_path / "other.csv", "3,1", "1000,1")))
     with pytest.raises(UserError, match=r"names level 1000.*0 … 999"):
-        draw_weights(other, TABLES["flow"], "v", ROWS[:1])
+        weights_of(other, TABLES["flow"], "v", ROWS[:1])
 
 
 @pytest.mark.parametrize(
@@ -172,4 +176,4 @@ def test_a_level_whose_weight_is_not_finite_is_named() -> None:
     levels = Levels(alpha, sigma, alpha, *answer_of("flow", alpha, sigma), sigma)
     for text, space, rows in (("snr", "sample", [0, 1]), ("exp:-7", "epsilon", [2, 1])):
         with pytest.raises(UserError, match=f"the weight of level {rows[0]} is"):
-            draw_weights(parse_weighting(text), levels, space, np.array(rows))
+            weights_of(parse_weighting(text), levels, space, np.array(rows))

@@ -15,12 +15,13 @@ from helpers.engines import limit_memory, prepared
 from helpers.places import ROOT
 
 import bench as toolkit
+from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import UserError
 from bench.inputs.pixels import decode
-from bench.machine.hardware import evaluation_flops, matmul_peak
+from bench.machine.hardware import matmul_peak
 from bench.perf.measure import _fitting, measure
 from bench.perf.timing import in_turns, ratio
-from bench.perf.work import one_at_a_time, pictures, scoring
+from bench.perf.work import evaluation_flops, one_at_a_time, pictures, scoring
 from bench.running.settings import make_config
 
 
@@ -49,7 +50,7 @@ def test_the_peak_is_a_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flops_are_those_of_the_spec() -> None:
-    backbone = toolkit.load_backbone("tiny-digits")
+    backbone = CheckedDenoiser(toolkit.load_backbone("tiny-digits"), "tiny-digits")
     counted = evaluation_flops(backbone, backbone.encode_prompts(["a digit"]))
     assert counted == pytest.approx(67.9e6, rel=0.02)
 

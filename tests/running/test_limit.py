@@ -59,10 +59,12 @@ def score(
         import numpy as np
 
         from bench.contracts.strategy import Problem
+        from bench.inputs.templates import make_columns
 
         bright = CheckedClassifier(Brightness(), "brightness")
         problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
-        engines.append(Interrupting(ClassifyingEngine(bright, texts, problem, 1), after))
+        columns = make_columns(np.arange(10), "best", 1)
+        engines.append(Interrupting(ClassifyingEngine(bright, texts, problem, columns, 1), after))
         return engines[-1]
 
     monkeypatch.setattr(Prepared, "open_engine", open_engine)

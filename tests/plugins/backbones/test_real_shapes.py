@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.command import bench
-from helpers.engines import network_of
+from helpers.engines import errors_at, network_of
 from helpers.pipelines import save_pipeline
 from helpers.reference import reference_errors
 from PIL import Image
@@ -97,7 +97,8 @@ def test_linearisation_of_a_real_shape(
     assert isinstance(engine, DenoisingEngine)
     size = engine.backbone.latent_shape
     latent = torch.randn(1, *size, generator=torch.Generator().manual_seed(1))
-    draw, c = torch.zeros(1, dtype=torch.int64), engine.conditioning
+    draw, c = np.zeros(1, np.int64), engine.evaluator.pool.tree
+    assert isinstance(c, torch.Tensor)
     at = c.float().mean(dim=0).to(c.dtype)
 
     def timed(label: str, work: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -112,11 +113,14 @@ def test_linearisation_of_a_real_shape(
 
     def exact(where: torch.Tensor) -> float:
         with torch.inference_mode():
-            return float(engine._errors_at(draw, latent, where[None].to(c.dtype)))
+            return float(errors_at(engine, draw, latent, where[None].to(c.dtype)))
 
     def first_order() -> torch.Tensor:
         with torch.inference_mode():
-            return engine.linear.first_order(draw, latent, at[None])[0]
+            eps, first = engine.evaluator.scoring.noise, torch.zeros(1, dtype=torch.int64)
+            noise = eps.of([""], np.zeros((2, 1), np.int64), first)
+            even = [np.full(2, 0.5)]
+            return engine.linear.first_order(first, latent, noise, even, first)[0]
 
     print()
     exact(at)  # loads the UNet

@@ -1,0 +1,70 @@
+"""Recorded errors weighed anew: other weights need no model, another loss or space does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.errors import UserError
+from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
+from bench.recordings.recording import Recording
+from bench.running.manifest import weighting_identity
+from bench.store.documents import Scoring
+from bench.store.draw_table import read_draws
+
+
+def check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
+    """Refuse errors that were not measured as wanted.
+
+    Args:
+        recording: the recorded run.
+        loss: None: any.
+        space: None: any.
+
+    Raises:
+        UserError: they were measured with another loss or space.
+    """
+    scoring = recording.manifest.identity.scoring
+    for name, wanted, found in (("loss", loss, scoring.loss), ("space", space, scoring.space)):
+        if wanted not in (None, found):
+            raise UserError(
+                f"--{name} {wanted}: {recording.manifest.run_id} recorded errors with --{name}"
+                f" {found}, from which others cannot be computed. Record them once with:"
+                f" --strategy full --save-errors --{name} {wanted}"
+            )
+
+
+def weighed(recording: Recording, text: str) -> Recording:
+    """Return the recording with other weights over the levels.
+
+    Args:
+        recording: the recorded run.
+        text: as `bench run --weighting` takes it.
+
+    Raises:
+        UserError: the weights make no sense, or need what was not recorded.
+    """
+    try:
+        weighting = parse_weighting(text)
+        scoring = recording.manifest.identity.scoring
+        check_estimand(str(scoring.loss), str(scoring.space), weighting)
+    except ValueError as error:
+        raise UserError(f"--weighting: {error}.") from None
+    if weighting.name == "learned":
+        raise UserError(
+            "--weighting learned:RUN is for `bench run`, which checks that RUN is of other images."
+        )
+    draws = read_draws(recording.path)
+    if draws is None:
+        raise UserError(
+            f"--weighting: {recording.path} does not say which levels its errors are of. Record"
+            " them with: --strategy full --save-errors"
+        )
+    weights = draw_weights(weighting, draws.table, str(scoring.space), draws.levels, draws.n_levels)
+    kept = {name: value for name, value in scoring.plain().items() if name != "weighting"}
+    scored = Scoring(**kept, **weighting_identity(weighting))
+    identity = recording.manifest.identity.model_copy(update={"scoring": scored})
+    return replace(
+        recording,
+        problem=replace(recording.problem, weights=weights),
+        manifest=recording.manifest.model_copy(update={"identity": identity}),
+    )

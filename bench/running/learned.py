@@ -1,0 +1,139 @@
+"""`--weighting learned:RUN`: weights over the levels, learned from recorded errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.contracts.strategy import Floats, Ints
+from bench.errors import UserError
+from bench.inputs.estimand import Weighting
+from bench.stats.level_weights import (
+    BUCKETS,
+    accuracy_of,
+    bucket_errors,
+    bucket_of,
+    cross_validated,
+    fit_weights,
+)
+from bench.store.cells import has_cells, read_cells
+from bench.store.documents import Manifest
+from bench.store.draw_table import DrawTable, read_draws
+from bench.store.folder import asked_records, find_run, read_manifest
+
+if TYPE_CHECKING:
+    from bench.running.settings import RunConfig
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Weights, and what they were learned from.
+
+    Attributes:
+        weighting: with a weight for each level of the model.
+        trained_on: `dataset/split`.
+        said: what they are expected to gain, for the user.
+    """
+
+    weighting: Weighting
+    trained_on: str
+    said: str
+
+
+def learn_weighting(
+    weighting: Weighting, config: RunConfig, backbone: str, weights: str | None, fingerprint: str
+) -> Learned:
+    """Fit the weights that a recorded run's labelled images ask for.
+
+    Args:
+        weighting: `learned:RUN`.
+        config: the settings of the run that will use them.
+        backbone: the backbone's registered name.
+        weights: the fingerprint of its weights.
+        fingerprint: of the images that will be scored.
+
+    Raises:
+        UserError: the run does not fit, or is of the same images.
+    """
+    path = find_run(weighting.source, config.results)
+    manifest, draws = read_manifest(path), read_draws(path)
+    if draws is None:
+        raise UserError(
+            f"--weighting {weighting}: {path} does not say which levels its errors are of. Record"
+            " it with: --strategy full --save-errors"
+        )
+    _check_alike(weighting, manifest, config, backbone, weights, fingerprint)
+    buckets, labels = _read(path, manifest, draws)
+    if len(labels) < 2:
+        raise UserError(f"--weighting {weighting}: it holds the errors of {len(labels)} images.")
+    found = fit_weights(buckets, labels)
+    data = f"{manifest.dataset.name}/{manifest.dataset.split}"
+    left_out, even = (
+        cross_validated(buckets, labels),
+        accuracy_of(np.ones(BUCKETS), buckets, labels),
+    )
+    of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
+    listed = {level: float(found[bucket]) for level, bucket in enumerate(of_level)}
+    return Learned(
+        replace(weighting, weights=listed),
+        data,
+        f"Weights learned from {len(labels)} images of {data}: accuracy {left_out:.3f} on those"
+        f" left out of the fit, {even:.3f} with equal weights. The run counts as trained on it.",
+    )
+
+
+def _check_alike(
+    weighting: Weighting,
+    manifest: Manifest,
+    config: RunConfig,
+    backbone: str,
+    weights: str | None,
+    fingerprint: str,
+) -> None:
+    identity = manifest.identity
+    if identity.dataset.fingerprint == fingerprint:
+        raise UserError(
+            f"--weighting {weighting}: it recorded the images that are to be scored. Learn from"
+            " another split."
+        )
+    there = {
+        "backbone": (identity.backbone.name, identity.backbone.weights),
+        "--loss": identity.scoring.loss,
+        "--space": identity.scoring.space,
+        "--weighting": identity.scoring.weighting,
+    }
+    here = {
+        "backbone": (backbone, weights),
+        "--loss": config.loss,
+        "--space": config.space,
+        "--weighting": None,
+    }
+    if differing := [name for name in here if here[name] != there[name]]:
+        raise UserError(
+            f"--weighting {weighting}: it was recorded with another {differing[0]}, whose errors"
+            " need other weights."
+        )
+
+
+def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Ints]:
+    """Return float64 [images, classes, 20] and int64 [images]: errors per bucket, and labels."""
+    columns = np.array(manifest.class_of_column)
+    classes, n = len(manifest.classes), len(draws.levels)
+    buckets = bucket_of(draws.levels, draws.n_levels)
+    found, labels = [], []
+    for record in asked_records(path, manifest):
+        if record["error"] is not None or not has_cells(path / "errors", record["sample_id"]):
+            continue
+        errors = read_cells(path / "errors", record["sample_id"], (len(columns), n))
+        if np.isnan(errors).any():
+            raise UserError(f"{path} does not hold every cell of {record['sample_id']!r}.")
+        exact = errors.astype(np.float64)
+        # A class is its best prompt by the mean over all draws.
+        order = np.lexsort((exact.mean(axis=1), columns))
+        best = order[np.unique(columns[order], return_index=True)[1]]
+        found.append(bucket_errors(exact[best], buckets))
+        labels.append(record["label"])
+    return np.array(found).reshape(-1, classes, BUCKETS), np.array(labels, dtype=np.int64)

@@ -1,0 +1,78 @@
+"""`draws.parquet`: what each draw of a recorded run is, so that its errors can be weighed again.
+
+One row per draw: its level (the index into the model's table), the time that the model was told,
+x_t = alpha x_0 + sigma eps, the answer p x_0 + q eps, the model's own time as a fraction, and the
+weight that the run gave it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.levels import Levels
+
+NAME = "draws.parquet"
+COLUMNS = ("alpha", "sigma", "time", "p", "q", "progress")
+
+
+@dataclass(frozen=True)
+class DrawTable:
+    """The draws of a run.
+
+    Attributes:
+        levels: int64 [N], each draw's row in the model's table.
+        table: the N rows themselves.
+        weights: float64 [N].
+        n_levels: rows of the model's whole table.
+    """
+
+    levels: NDArray[np.int64]
+    table: Levels
+    weights: NDArray[np.float64]
+    n_levels: int
+
+
+def draw_table(levels: Levels, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> DrawTable:
+    """Return the table of draws on these levels."""
+    return DrawTable(rows, levels.rows(rows), weights, len(levels))
+
+
+def write_draws(folder: Path, draws: DrawTable) -> None:
+    """Write the table of a run's draws."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {
+        "draw": pa.array(np.arange(len(draws.levels)), pa.int32()),
+        "level": pa.array(draws.levels, pa.int32()),
+        "weight": pa.array(draws.weights, pa.float64()),
+    }
+    for name in COLUMNS:
+        if (column := getattr(draws.table, name)) is not None:
+            columns[name] = pa.array(column)
+    table = pa.table(columns).replace_schema_metadata({"levels": str(draws.n_levels)})
+    temporary = folder / f"{NAME}.partial"
+    pq.write_table(table, temporary)
+    temporary.replace(folder / NAME)
+
+
+def read_draws(folder: Path) -> DrawTable | None:
+    """Return the table of a run's draws; None of a run recorded before there was one."""
+    import pyarrow.parquet as pq
+
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    table: Any = pq.read_table(path)
+    columns = {name: table[name].to_numpy() for name in COLUMNS if name in table.column_names}
+    return DrawTable(
+        table["level"].to_numpy().astype(np.int64),
+        Levels(**columns),
+        table["weight"].to_numpy(),
+        int(table.schema.metadata[b"levels"]),
+    )
