@@ -1,0 +1,35 @@
+"""For plugin authors: what a plugin must keep, as pytest classes to subclass.
+
+    from bench.testing import StrategyContract
+
+    class TestMine(StrategyContract):
+        def make(self, draws):
+            return Mine(draws=draws)
+
+`pytest` then runs every check of the contract. Each class imports only what its kind needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.testing.classifiers import ClassifierContract as ClassifierContract
+    from bench.testing.datasets import DatasetContract as DatasetContract
+    from bench.testing.denoisers import DenoiserContract as DenoiserContract
+    from bench.testing.strategies import StrategyContract as StrategyContract
+
+_MODULES = {
+    "ClassifierContract": "classifiers",
+    "DatasetContract": "datasets",
+    "DenoiserContract": "denoisers",
+    "StrategyContract": "strategies",
+}
+__all__ = ["ClassifierContract", "DatasetContract", "DenoiserContract", "StrategyContract"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,67 @@
+"""What every classifier backbone must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.contracts.backbone import Classifier
+from bench.testing.making import once
+
+TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing of an owl in a tree")
+
+
+def pictures(side: int = 48) -> list[Image.Image]:
+    """Return five images of several sizes and modes."""
+    rng = np.random.default_rng(0)
+    shapes = [(side, side, 3), (side // 2, side, 3), (2 * side, side, 3), (side, side), (7, 9, 3)]
+    return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
+
+
+class ClassifierContract:
+    """Subclass it, and say how your classifier is made.
+
+    Attributes:
+        texts: three prompts of unlike lengths.
+        tolerance: how far logits may move with the batch.
+    """
+
+    texts: Sequence[str] = TEXTS
+    tolerance = 1e-4
+
+    def make(self) -> Classifier:
+        """Return the classifier."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def backbone(self) -> Any:
+        """The classifier, made once for the class."""
+        return once(type(self), self.make)
+
+    def test_logits_are_one_row_per_image(self, backbone: Classifier) -> None:
+        """Float [images, texts], finite, for images of any size and mode; also for one of each."""
+        logits = np.asarray(backbone.score(pictures(), list(self.texts)))
+        assert logits.shape == (5, len(self.texts))
+        assert logits.dtype.kind == "f" and np.isfinite(logits).all()
+        one = np.asarray(backbone.score(pictures()[:1], list(self.texts)[:1]))
+        assert one.shape == (1, 1)
+
+    def test_neighbours_change_nothing(self, backbone: Classifier) -> None:
+        """An image's logits do not depend on the batch, nor a text's on the other texts."""
+        texts = list(self.texts)
+        together = np.asarray(backbone.score(pictures(), texts))
+        alone = np.concatenate([backbone.score([image], texts) for image in pictures()])
+        np.testing.assert_allclose(alone, together, rtol=self.tolerance, atol=self.tolerance)
+        turned = np.asarray(backbone.score(pictures()[::-1], texts[::-1]))
+        np.testing.assert_allclose(
+            turned[::-1, ::-1], together, rtol=self.tolerance, atol=self.tolerance
+        )
+
+    def test_the_same_again(self, backbone: Classifier) -> None:
+        """Nothing is random."""
+        one, other = (backbone.score(pictures(), list(self.texts)) for _ in range(2))
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)

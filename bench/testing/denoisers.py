@@ -1,0 +1,217 @@
+"""What every denoiser must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.contracts import abilities
+from bench.contracts.backbone import Denoiser
+from bench.engine.acceleration import with_gradients
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.trees import Tree, leaves, mapped, rows
+from bench.testing.classifiers import pictures
+from bench.testing.making import once
+
+TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
+STEP = 1e-2  # of the way to another prompt, for finite differences
+
+
+class DenoiserContract:
+    """Subclass it, and say how your denoiser is made.
+
+        class TestMine(DenoiserContract):
+            def make(self):
+                return Mine(None, device="cpu", dtype="float32")
+
+    Attributes:
+        texts: three prompts that the model takes, of unlike lengths.
+        tolerance: how far numbers may move, relative to the largest, with the batch they are in.
+        slope_tolerance: how far the gradient may be from a finite difference, relatively.
+    """
+
+    texts: Sequence[str] = TEXTS
+    tolerance = 1e-5
+    slope_tolerance = 0.05
+
+    def make(self) -> Denoiser:
+        """Return the denoiser, on the CPU, in float32."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def backbone(self) -> CheckedDenoiser:
+        """The denoiser, made once for the class; its shapes and dtypes are checked as in a run."""
+        return once(type(self), lambda: CheckedDenoiser(self.make(), "the denoiser"))
+
+    @pytest.fixture
+    def images(self, backbone: CheckedDenoiser) -> list[Image.Image]:
+        """Images of several sizes and modes, and one as large as the model's."""
+        return [*pictures(backbone.resolution), Image.new("RGB", (backbone.resolution,) * 2)]
+
+    @torch.inference_mode()
+    def test_images_become_latents(
+        self, backbone: CheckedDenoiser, images: list[Image.Image]
+    ) -> None:
+        """Finite, whatever the image's size and mode, and whatever its neighbours."""
+        together = backbone.encode_images(images)
+        assert torch.isfinite(together).all()
+        alone = torch.cat([backbone.encode_images([image]) for image in images])
+        self.close(alone, together)
+
+    @torch.inference_mode()
+    def test_prompts_become_rows(self, backbone: CheckedDenoiser) -> None:
+        """A row for each prompt in order, padded alike: the same alone, beside others, turned."""
+        texts = list(self.texts)
+        together = leaves(backbone.encode_prompts(texts))
+        turned = leaves(backbone.encode_prompts(texts[::-1]))
+        for path, leaf in together.items():
+            self.close(turned[path].flip(0), leaf, path)
+        for number, text in enumerate(texts):
+            alone = leaves(backbone.encode_prompts([text]))
+            assert alone.keys() == together.keys()
+            for path, leaf in together.items():
+                self.close(alone[path], leaf[number : number + 1], path)
+
+    @torch.inference_mode()
+    def test_predictions_do_not_depend_on_the_batch(self, backbone: CheckedDenoiser) -> None:
+        """At the first, middle and last level: finite, the same alone, nothing written into."""
+        x_t, time, conditioning = self.cells(backbone)
+        kept = [x.clone() for x in (x_t, time, *leaves(conditioning).values())]
+        together = backbone.denoise(x_t, time, conditioning)
+        assert torch.isfinite(together.float()).all()
+        for before, after in zip(kept, (x_t, time, *leaves(conditioning).values()), strict=True):
+            assert torch.equal(before, after), "denoise() wrote into what it was given"
+        for cell in range(len(x_t)):
+            one = slice(cell, cell + 1)
+            alone = backbone.denoise(x_t[one], time[one], rows(conditioning, one))
+            self.close(alone, together[one])
+
+    @torch.inference_mode()
+    def test_the_prompt_counts(self, backbone: CheckedDenoiser) -> None:
+        """Prompts give different predictions of one x_t."""
+        x_t, time, _ = self.cells(backbone)
+        conditioning = backbone.encode_prompts(list(self.texts))
+        count = len(self.texts)
+        same = x_t[:1].expand(count, -1, -1, -1), time[:1].expand(count)
+        found = backbone.denoise(*same, conditioning)
+        for other in found[1:]:
+            assert not torch.equal(other, found[0])
+
+    @torch.inference_mode()
+    def test_nan_stays_where_it_is(self, backbone: CheckedDenoiser) -> None:
+        """A latent that is not finite fails its own image, and no other one of the batch."""
+        x_t, time, conditioning = self.cells(backbone)
+        clean = backbone.denoise(x_t, time, conditioning)
+        broken = x_t.clone()
+        broken[0] = float("nan")
+        found = backbone.denoise(broken, time, conditioning)
+        assert not torch.isfinite(found[0].float()).all()
+        self.close(found[1:], clean[1:])
+
+    @torch.inference_mode()
+    def test_the_null_is_a_prompt_like_others(self, backbone: CheckedDenoiser) -> None:
+        """The null conditioning has the prompts' leaves, and `denoise` takes it."""
+        if not abilities.has_null(backbone.backbone):
+            pytest.skip("it declares no null conditioning")
+        null, prompts = (
+            leaves(tree) for tree in (backbone.encode_null(), backbone.encode_prompts(self.texts))
+        )
+        assert {p: (x.dtype, x.shape[1:]) for p, x in null.items()} == {
+            p: (x.dtype, x.shape[1:]) for p, x in prompts.items()
+        }
+        x_t, time, _ = self.cells(backbone)
+        backbone.denoise(x_t[:1], time[:1], backbone.encode_null())
+
+    @torch.inference_mode()
+    def test_folding_changes_nothing(self, backbone: CheckedDenoiser) -> None:
+        """What is computed of the prompts once stands for them."""
+        if not abilities.folds_prompts(backbone.backbone):
+            pytest.skip("it folds no prompts")
+        conditioning = backbone.encode_prompts(list(self.texts))
+        x_t, time, _ = self.cells(backbone)
+        chosen = torch.arange(len(x_t)) % len(self.texts)
+        exact = backbone.denoise(x_t, time, rows(conditioning, chosen))
+        folded = backbone.fold_prompts(conditioning)
+        self.close(backbone.denoise(x_t, time, rows(folded, chosen)), exact)
+        self.close(backbone.denoise(x_t, time, rows(conditioning, chosen)), exact)
+
+    def test_gradients_agree_with_finite_differences(self, backbone: CheckedDenoiser) -> None:
+        """Of one error towards another prompt; only for a model that says it can linearise."""
+        if not abilities.can_linearise(backbone.backbone):
+            pytest.skip("it does not linearise")
+        with torch.inference_mode():
+            x_t, time, _ = self.cells(backbone)
+            eps = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(2))
+            conditioning = backbone.encode_prompts(list(self.texts))
+        middle = len(x_t) // 2
+
+        def error(at: Tree) -> torch.Tensor:
+            one = slice(middle, middle + 1)
+            answer = backbone.denoise(x_t[one].clone(), time[one].clone(), at)
+            return (answer.float() - eps[one].clone()).square().sum()
+
+        found = {p: x.clone() for p, x in leaves(conditioning).items() if x.is_floating_point()}
+        toward = {p: x[1:2] - x[:1] for p, x in found.items()}
+
+        def at(share: float, asking: bool = False) -> tuple[Tree, list[torch.Tensor]]:
+            asked: list[torch.Tensor] = []
+            names = iter(leaves(conditioning))
+
+            def moved(leaf: torch.Tensor) -> torch.Tensor:
+                path = next(names)
+                if path not in found:
+                    return leaf[:1].clone()
+                here = found[path][:1] + share * toward[path]
+                asked.append(here.requires_grad_() if asking else here)
+                return asked[-1]
+
+            return mapped(moved, conditioning), asked
+
+        with with_gradients(backbone):
+            tree, asked = at(0.0, asking=True)
+            gradients = torch.autograd.grad(
+                error(tree), asked, allow_unused=True, materialize_grads=True
+            )
+        slope = sum(
+            float((gradient.double() * way.double()).sum())
+            for gradient, way in zip(gradients, toward.values(), strict=True)
+        )
+        with torch.no_grad():
+            difference = float(error(at(STEP)[0]) - error(at(-STEP)[0])) / (2 * STEP)
+            scale = float(error(at(0.0)[0]))
+        assert slope == pytest.approx(difference, rel=self.slope_tolerance, abs=1e-5 * scale / STEP)
+
+    def cells(self, backbone: CheckedDenoiser) -> tuple[torch.Tensor, torch.Tensor, Tree]:
+        """Return x_t, time and conditioning of six made-up cells on levels from first to last."""
+        levels = backbone.levels
+        chosen = np.linspace(0, len(levels) - 1, 6).astype(int)
+        generator = torch.Generator().manual_seed(1)
+        x_0, eps = torch.randn(2, 6, *backbone.latent_shape, generator=generator)
+        alpha, sigma = (
+            torch.from_numpy(column[chosen]).float()[:, None, None, None]
+            for column in (levels.alpha, levels.sigma)
+        )
+        time = torch.from_numpy(levels.time[chosen])
+        conditioning = backbone.encode_prompts(list(self.texts))
+        picked: Any = torch.arange(6) % len(self.texts)
+        return (
+            alpha * x_0 + sigma * eps,
+            time.float() if time.is_floating_point() else time,
+            rows(conditioning, picked),
+        )
+
+    def close(self, found: torch.Tensor, wanted: torch.Tensor, what: str = "") -> None:
+        """Check that two tensors are equal, but for rounding."""
+        assert found.shape == wanted.shape and found.dtype == wanted.dtype
+        if not wanted.is_floating_point():
+            assert torch.equal(found, wanted), what
+            return
+        largest = float(wanted.float().abs().max())
+        torch.testing.assert_close(
+            found.float(), wanted.float(), rtol=self.tolerance, atol=self.tolerance * largest
+        )
