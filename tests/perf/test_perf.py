@@ -125,7 +125,7 @@ def test_the_gpu_check_runs_on_a_cpu(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, script, "--small", "--device", "cpu", "--shapes", "sd21"),
-            *("--seconds", "0.5", "--out", out),
+            *("--seconds", "0.05", "--out", out),
         ],
         capture_output=True,
         text=True,
