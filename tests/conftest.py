@@ -6,9 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.command import bench as bench
-from helpers.places import ROOT as ROOT
-from helpers.places import UCMERCED as UCMERCED
 
 # No test reads or writes the user's cache, variables or results, and none depends on which
 # plugins of others are installed. At import: tests list what is registered to be parametrised.
