@@ -53,8 +53,6 @@ def read_reported(path: Path) -> list[ReportedResult]:
         UserError: it cannot be read, or an entry does not fit; the message names entry and field.
     """
     entries = read_json(path.parent, path.name)
-    if entries is None:
-        raise UserError(f"There is no file {path}.")
     try:
         content = [entries] if isinstance(entries, dict) else entries
         return TypeAdapter(list[ReportedResult]).validate_python(content)

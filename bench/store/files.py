@@ -37,22 +37,20 @@ def regular_file(root: Path, name: str) -> Path | None:
 
 
 def read_json(root: Path, name: str, most: int = LARGEST_JSON) -> Any:
-    """Return what the JSON file `name` of a folder holds; None if it is not there.
+    """Return what the JSON file `name` of a folder holds.
 
     Raises:
-        UserError: it is not a regular file inside the folder, larger than `most` bytes, or no
-            JSON; NaN and infinity are not.
+        UserError: it is not there, not a regular file inside the folder, larger than `most` bytes,
+            or no JSON; NaN and infinity are not.
     """
     from pydantic_core import from_json
 
     file = regular_file(root, name)
     if file is None:
-        return None
+        raise UserError(f"There is no file {root / name}.")
     try:
-        with file.open("rb") as stream:
-            data = stream.read(most + 1)
-        if len(data) > most:
+        if file.stat().st_size > most:
             raise UserError(f"{root / name} is larger than {most // 1_000_000:,} MB.")
-        return from_json(data, allow_inf_nan=False)
+        return from_json(file.read_bytes(), allow_inf_nan=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{root / name} cannot be read: {error}.") from None

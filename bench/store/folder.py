@@ -246,11 +246,10 @@ def read_summary(path: Path) -> Summary | None:
     Raises:
         UserError: it is damaged.
     """
-    raw = read_json(path, SUMMARY)
-    if raw is None:
+    if not os.path.lexists(path / SUMMARY):
         return None
     try:
-        return Summary.model_validate(raw)
+        return Summary.model_validate(read_json(path, SUMMARY))
     except ValidationError as error:
         raise UserError(
             f"{path / SUMMARY} is not a run's summary: {first_problem(error)}."
@@ -286,9 +285,10 @@ def places(results: Path, name: str) -> Iterator[Path]:
     A run's own folders are not entered: `errors/` may hold 200,000 files. Links are not followed.
     """
     for folder, below, files in os.walk(results):
-        if name in files:
+        if name in files or name in below:  # whatever it is: who reads it says so
             yield Path(folder)
-        below[:] = [n for n in below if MANIFEST not in files and not n.startswith(ADDING)]
+        run = MANIFEST in files or MANIFEST in below
+        below[:] = [n for n in below if not run and not n.startswith(ADDING)]
 
 
 def to_json(value: Any) -> str:
