@@ -1,0 +1,183 @@
+"""Every kind of target and every estimand: a cell's error, from the definition, in a few lines."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.tables import make
+from PIL import Image
+
+from bench.contracts.dataset import Sample
+from bench.contracts.levels import (
+    Levels,
+    diffusion_levels,
+    edm_levels,
+    flow_levels,
+    karras_sigmas,
+)
+from bench.contracts.strategy import Problem
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.denoising import DenoisingEngine
+from bench.engine.evaluating import Scoring
+from bench.engine.noising import OwnNoise, SharedNoise, sampled
+from bench.engine.scoring import coefficients
+from bench.inputs.draws import noise, parse_plan
+from bench.inputs.templates import make_columns
+
+ABAR, FLOW = np.linspace(0.99, 0.01, 20), {"num_train_timesteps": 20, "shift": 3.0}
+TABLES: dict[str, Levels] = {
+    "epsilon": diffusion_levels(ABAR, "epsilon"),
+    "x_0": diffusion_levels(ABAR, "sample"),
+    "v": diffusion_levels(ABAR, "v_prediction"),
+    "flow": flow_levels(FLOW),
+    "reversed and negated": flow_levels(FLOW, scale=1.0, reverse=True).answering(
+        np.ones(20), -np.ones(20)
+    ),
+    "divided": flow_levels(FLOW).answering(np.full(20, -0.5), np.full(20, 0.5)),
+    "edm": edm_levels(karras_sigmas(20)),
+}
+SHAPE, ROWS, SEED = (3, 4, 4), np.array([1, 7, 12, 18]), 5
+TEXTS = ("one", "two", "three")
+
+
+class Pixels:
+    """A model of pixels whose conditioning has text, a pooled part, a mask and a label."""
+
+    latent_shape, resolution, device = SHAPE, 4, torch.device("cpu")
+
+    def __init__(self, levels: Levels) -> None:
+        self.levels = levels
+
+    def encode_images(self, images: Any) -> torch.Tensor:
+        pixels = np.stack([np.asarray(image.convert("RGB").resize((4, 4))) for image in images])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def posterior(self, images: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = self.encode_images(images)
+        return mean, 0.1 + mean.abs()
+
+    def encode_prompts(self, texts: Any) -> dict[str, Any]:
+        n = torch.tensor([float(len(text)) for text in texts])
+        return {
+            "text": {"embeddings": n[:, None, None] * torch.ones(1, 2, 3) / 10, "label": n.long()},
+            "pooled": n[:, None] / 7 + torch.arange(2),
+        }
+
+    def encode_null(self) -> dict[str, Any]:
+        return self.encode_prompts([""])
+
+    def denoise(self, x_t: Any, t: Any, conditioning: Any) -> torch.Tensor:
+        shift = conditioning["text"]["embeddings"].mean(dim=(1, 2)) * conditioning["pooled"][:, 1]
+        shift = shift + 0.01 * conditioning["text"]["label"] + 0.001 * t
+        answer: torch.Tensor = torch.tanh(x_t * 0.7) + shift[:, None, None, None]
+        return answer
+
+
+def png(level: int) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((8, 8), level).save(file, "png")
+    return file.getvalue()
+
+
+SAMPLES = [Sample(f"image-{i}", 0, {"bytes": png(20 + 30 * i), "path": None}) for i in range(3)]
+
+
+def by_definition(
+    levels: Levels, model: Pixels, x_0: Any, eps: Any, row: int, text: str, loss: str, space: str,
+    guidance: float | None,
+) -> float:  # fmt: skip
+    alpha, sigma, p, q = (float(c[row]) for c in (levels.alpha, levels.sigma, levels.p, levels.q))
+    x_t, t = alpha * x_0 + sigma * eps, torch.tensor([levels.time[row]])
+    answer = model.denoise(x_t[None], t, model.encode_prompts([text]))[0]
+    if guidance is not None:
+        null = model.denoise(x_t[None], t, model.encode_null())[0]
+        answer = null + guidance * (answer - null)
+    # Solve for the x_0 and eps that the answer means, and compare them with the true ones.
+    a = torch.linalg.inv(torch.tensor([[alpha, sigma], [p, q]], dtype=torch.float64))
+    meant = torch.einsum("ij,j...->i...", a, torch.stack([x_t, answer]).double())
+    size = np.hypot(alpha, sigma)
+    straight = abs(alpha + sigma - 1) < 1e-6
+    v = (-1, 1) if straight else (-sigma / size, alpha / size)
+    of = {"prediction": (p, q), "epsilon": (0, 1), "sample": (1, 0), "v": v}[space]
+    d = of[0] * (meant[0] - x_0) + of[1] * (meant[1] - eps)
+    if loss == "norm":
+        return float(d.square().sum().sqrt())
+    huber = torch.where(d.abs() < 1, d.square() / 2, d.abs() - 0.5)
+    return float({"l2": d.square(), "l1": d.abs(), "huber": huber}[loss].mean())
+
+
+def engine_of(
+    table: str, loss: str, space: str, batch_size: int = 5, guidance: float | None = None,
+    own: bool = False, sample: bool = False,
+) -> DenoisingEngine:  # fmt: skip
+    backbone = CheckedDenoiser(Pixels(TABLES[table]), "pixels")
+    plan, draws = parse_plan("grid"), len(ROWS)
+    shared = SharedNoise(plan.noise(SEED, draws, SHAPE), backbone.device)
+    return DenoisingEngine(
+        backbone,
+        backbone.encode_prompts(TEXTS),
+        Problem(np.arange(3), ROWS, np.ones(draws)),
+        make_columns(np.arange(3), "best", draws),
+        Scoring(
+            coefficients(backbone.levels, ROWS, space, backbone.device),
+            OwnNoise(plan, SEED, SHAPE, backbone.device) if own else shared,
+            loss,
+            guidance,
+            backbone.encode_null() if guidance is not None else None,
+        ),
+        batch_size,
+        latent_seed=SEED if sample else None,
+    )
+
+
+def check(table: str, loss: str, space: str, **how: Any) -> None:
+    engine, model = engine_of(table, loss, space, **how), Pixels(TABLES[table])
+    for decided in engine.score(SAMPLES, make("full", len(ROWS))):
+        name, image = (
+            decided.sample.sample_id,
+            Image.open(io.BytesIO(decided.sample.image["bytes"])),
+        )
+        x_0 = model.encode_images([image])[0]
+        if how.get("sample"):
+            x_0 = sampled(torch.cat(model.posterior([image])), SEED, name)
+        ((_, found),) = decided.cells
+        wanted = np.empty((3, len(ROWS)))
+        for (prompt, draw), _ in np.ndenumerate(wanted):
+            eps = torch.from_numpy(noise(SEED, draw, SHAPE, name if how.get("own") else None))
+            wanted[prompt, draw] = by_definition(
+                TABLES[table], model, x_0, eps, int(ROWS[draw]), TEXTS[prompt], loss, space,
+                how.get("guidance"),
+            )  # fmt: skip
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-6)
+        assert decided.evaluations == 12 * (2 if how.get("guidance") is not None else 1)
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("space", ["prediction", "epsilon", "sample", "v"])
+def test_every_target_in_every_space(table: str, space: str) -> None:
+    check(table, "l2", space)
+
+
+@pytest.mark.parametrize("table", ["v", "flow", "edm"])
+@pytest.mark.parametrize("loss", ["l1", "huber", "norm"])
+def test_every_loss(table: str, loss: str) -> None:
+    check(table, loss, "sample")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
+def test_every_position_in_a_batch(batch_size: int) -> None:
+    check("flow", "l2", "prediction", batch_size=batch_size, own=True, guidance=3.0)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.5])
+def test_guidance_costs_two_evaluations(guidance: float) -> None:
+    check("epsilon", "l2", "prediction", guidance=guidance)
+
+
+@pytest.mark.parametrize("how", [{"own": True}, {"sample": True}, {"own": True, "sample": True}])
+def test_noise_and_latents_of_each_image_s_own(how: dict[str, bool]) -> None:
+    check("v", "l2", "epsilon", **how)
