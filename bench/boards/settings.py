@@ -17,7 +17,7 @@ def run_settings(manifest: Manifest) -> dict[str, Any]:
         del scoring["noise"]
     return {
         "data": f"{identity.dataset.fingerprint[:8]}, version {identity.dataset.version}",
-        "prompts": config.prompts or config.template or identity.prompts[:8],
+        "prompts": config.prompts or _said(config.template) or identity.prompts[:8],
         "weights": manifest.backbone.weights,
         "dtype": identity.backbone.dtype,
         **identity.backbone.parameters,
@@ -49,3 +49,7 @@ def chosen(strategy: str, params: Mapping[str, Any]) -> dict[str, Any]:
 def _as_given(value: Any) -> Any:
     """Return a value as a plugin writes it: JSON knows no tuples."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def _said(template: str | list[str] | None) -> str | None:
+    return " · ".join(template) if isinstance(template, list) else template

@@ -12,6 +12,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.inputs.templates import make_columns
 from bench.machine.environment import pick_device
 from bench.machine.speed import estimate, likely_device
 from bench.running.checks import check, check_draws
@@ -34,7 +35,7 @@ class Plan(Document):
     """Without those that a stored run has decided: what the cost is for."""
     prompts: Count
     first_prompt: str
-    template: str | None
+    template: str | list[str] | None
     """None where the prompts are from a file."""
     backbone: str
     trained_on: str | None
@@ -165,10 +166,20 @@ def evaluation_flops(prepared: Prepared) -> float | None:
 
 
 def evaluations_per_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int | None, int]:
-    """Return the evaluations per image at the least, None where not known, and at the most."""
-    draws = 1 if resolved.backbone.scorer == "classifier" else resolved.strategy_parameters["draws"]
+    """Return the evaluations per image at the least, None where not known, and at the most.
+
+    A cell takes two under guidance, and one per template where their mean is its error.
+    """
+    config, denoiser = resolved.config, resolved.backbone.scorer == "denoiser"
+    draws = resolved.strategy_parameters["draws"] if denoiser else 1
+    columns = make_columns(class_of_prompt, config.template_rule, draws)
+    each = columns.each * (2 if denoiser and config.guidance is not None else 1)
     strategy = resolved.strategy
     problem = Problem(
-        class_of_prompt, np.arange(draws), np.ones(draws), can_linearise=strategy.linearises
+        columns.class_of_column,
+        np.arange(draws),
+        np.ones(draws),
+        can_linearise=strategy.linearises,
     )
-    return strategy.at_least(problem), strategy.at_most(problem)
+    least = strategy.at_least(problem)
+    return None if least is None else least * each, strategy.at_most(problem) * each
