@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from bench.boards.formats import HEAD, Row, boards, lines, to_markdown
-from bench.boards.leaderboard import EQUIVALENTS, leaderboard
+from bench.boards.columns import tabulate
+from bench.boards.exports import to_markdown
+from bench.boards.formats import boards
+from bench.boards.leaderboard import leaderboard
+from bench.boards.rows import LeaderboardRow
 from bench.boards.shipped import as_shipped
 from bench.errors import UserError
 from bench.machine.cache import write_atomically
@@ -64,14 +68,14 @@ def _read(file: Path) -> str:
         ) from None
 
 
-def own_boards(published: Path) -> list[Row]:
+def own_boards(published: Path) -> list[LeaderboardRow]:
     """Return the rows of the boards on which a run of this toolkit stands."""
     rows = leaderboard(published)
-    own = {(r["dataset"], r["version"], r["split"]) for r in rows if r["kind"] != "reported"}
-    return [r for r in rows if (r["dataset"], r["version"], r["split"]) in own]
+    own = {r.board[:3] for r in rows if r.kind != "reported"}
+    return [r for r in rows if r.board[:3] in own]
 
 
-def _with_table(readme: Path, rows: Sequence[Row]) -> str:
+def _with_table(readme: Path, rows: Sequence[LeaderboardRow]) -> str:
     before, begin, rest = _read(readme).partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -79,9 +83,9 @@ def _with_table(readme: Path, rows: Sequence[Row]) -> str:
     return f"{before}{BEGIN}\n{to_markdown(rows)}{END}{after}"
 
 
-def _digest(rows: Sequence[Row]) -> str:
-    shown = [[title, lines(board)] for title, board in boards(rows)]
-    return hashlib.sha256(json.dumps([HEAD, shown]).encode()).hexdigest()
+def _digest(rows: Sequence[LeaderboardRow]) -> str:
+    shown = [[title, asdict(tabulate(board))] for title, board in boards(rows)]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
 def _drawn_from(picture: Path) -> str | None:
@@ -93,7 +97,7 @@ def _drawn_from(picture: Path) -> str | None:
         return image.info.get("Source")
 
 
-def draw(rows: Sequence[Row], file: Path) -> None:
+def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
     """Draw accuracy and its interval against evaluation equivalents per image, a panel per board.
 
     The picture says in its `Source` which rows it was drawn from, so that a stale one is found
@@ -106,19 +110,19 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     figure = Figure(figsize=(6.5 * len(panels), 5), layout="constrained")
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, board) in zip(places, panels, strict=True):
-        costed = [r for r in board if r[EQUIVALENTS] and r["accuracy_ci95"]]
-        for row in sorted(costed, key=lambda r: r[EQUIVALENTS]):
-            value, (low, high) = row["accuracy"], row["accuracy_ci95"]
-            live = row["kind"] == "measured"
-            mark = "" if live else f" ({row['kind']})"
+        costed = [(r.cost, r.accuracy_ci95, r) for r in board if r.cost and r.accuracy_ci95]
+        for cost, (low, high), row in sorted(costed, key=lambda found: found[0]):
+            value = row.accuracy
+            live = row.kind == "measured"
+            mark = "" if live else f" ({row.kind})"
             axes.errorbar(
-                row[EQUIVALENTS],
+                cost,
                 value,
                 [[max(0, value - low)], [max(0, high - value)]],
                 fmt="o" if live else "s",
                 markerfacecolor=None if live else "white",
                 capsize=3,
-                label=f"{row['backbone']} · {row['strategy']}{mark}",
+                label=f"{row.backbone} · {row.strategy}{mark}",
             )
         axes.set_xscale("log")
         axes.set_title(title, fontsize=10)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.discovery.loading import load_plugins
+from bench.discovery.registry import Registry, SpecT
 from bench.store.documents import Manifest
 
 
@@ -37,8 +38,16 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def chosen(strategy: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters that are not at their default; of an unknown strategy, all."""
-    registry = load_plugins().strategies
-    defaults = registry.get(strategy).parameters if strategy in registry else {}
+    return _chosen(load_plugins().strategies, strategy, params)
+
+
+def chosen_of_backbone(backbone: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a backbone's parameters that are not at their default; of an unknown one, all."""
+    return _chosen(load_plugins().backbones, backbone, params)
+
+
+def _chosen(registry: Registry[SpecT], name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = registry.get(name).parameters if name in registry else {}
     return {
         name: value
         for name, value in params.items()

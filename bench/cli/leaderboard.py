@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from bench.boards.formats import to_csv, to_html, to_markdown
+from bench.boards.exports import to_csv, to_html, to_markdown
 from bench.boards.leaderboard import leaderboard
 from bench.boards.shipped import shipped_rows
 from bench.cli.output import print_json, say
@@ -49,7 +49,7 @@ def command(
     shipped = shipped_rows(dataset) if usual else []
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped)
     if as_json or wanted == "json":
-        print_json(rows)
+        print_json([row.plain() for row in rows])
     elif wanted in TEXT:
         click.echo(TEXT[wanted](rows), nl=False)
     elif not rows:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import Any
 
-from bench.boards.formats import Row, assignments, boards, marks
-from bench.boards.leaderboard import EQUIVALENTS, arrange, training
+from bench.boards.columns import in_words
+from bench.boards.formats import boards, marks
+from bench.boards.leaderboard import arrange
+from bench.boards.rows import LeaderboardRow
 from bench.render.runs import RunData
 
 
@@ -20,11 +21,13 @@ class Entry:
         row: the leaderboard's row.
         key: its letters in the figure.
         anchor: the id of the run's section on the page; "" where it has none.
+        params: its parameters, and the settings in which it differs from others on the board.
     """
 
-    row: Row
+    row: LeaderboardRow
     key: str
     anchor: str
+    params: str
 
     @property
     def marks(self) -> list[tuple[str, str]]:
@@ -32,26 +35,19 @@ class Entry:
         return marks(self.row)
 
     @property
-    def params(self) -> str:
-        """The strategy's parameters as text."""
-        return assignments(self.row["params"])
-
-    @property
     def cost(self) -> float | None:
         """Evaluation equivalents per image; None: not known."""
-        cost: float | None = self.row[EQUIVALENTS]
-        return cost
+        return self.row.cost
 
     @property
     def seconds(self) -> float | None:
         """Seconds per image; None: not known."""
-        seconds, n = self.row["seconds"], self.row["n_samples"]
-        return seconds / n if seconds and n else None
+        return self.row.seconds_per_image
 
     @property
     def partial(self) -> bool:
         """Whether it was measured on a part of the split."""
-        return self.row["kind"] in ("subset", "incomplete")
+        return self.row.kind in ("subset", "incomplete")
 
 
 @dataclass(frozen=True)
@@ -59,10 +55,11 @@ class Board:
     """The results on one split of one dataset, best accuracy first."""
 
     name: str
+    above: str
     entries: list[Entry]
 
 
-def make_boards(runs: Mapping[str, RunData], reported: Iterable[dict[str, Any]]) -> list[Board]:
+def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[Board]:
     """Return the boards on which a run stands, ranked as the leaderboard ranks.
 
     Args:
@@ -73,12 +70,13 @@ def make_boards(runs: Mapping[str, RunData], reported: Iterable[dict[str, Any]])
     anchors = {str(run.path): anchor for anchor, run in runs.items()}
     made = []
     for title, board in boards(arrange(rows, decided=lambda path: runs[anchors[path]].decided)):
-        if any(row["kind"] != "reported" for row in board):
+        if any(row.kind != "reported" for row in board):
+            above, differs = in_words(board)
             entries = [
-                Entry(row, letters(position), anchors.get(row["path"] or "", ""))
-                for position, row in enumerate(board)
+                Entry(row, letters(position), anchors.get(row.path or "", ""), params)
+                for position, (row, params) in enumerate(zip(board, differs, strict=True))
             ]
-            made.append(Board(title, entries))
+            made.append(Board(title, above, entries))
     return made
 
 
@@ -96,8 +94,8 @@ def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries that no other beats in both cost and accuracy, cheapest first."""
     front: list[Entry] = []
     known = [(entry.cost, entry) for entry in entries if entry.cost is not None]
-    for _, entry in sorted(known, key=lambda pair: (pair[0], -pair[1].row["accuracy"])):
-        if not front or entry.row["accuracy"] > front[-1].row["accuracy"]:
+    for _, entry in sorted(known, key=lambda pair: (pair[0], -pair[1].row.accuracy)):
+        if not front or entry.row.accuracy > front[-1].row.accuracy:
             front.append(entry)
     return front
 
@@ -106,7 +104,7 @@ def comparable(entries: Sequence[Entry]) -> list[list[Entry]]:
     """Return the runs in groups of the same training data and the same number of images."""
     groups: dict[tuple[tuple[str, str], int | None], list[Entry]] = {}
     for entry in entries:
-        if entry.row["kind"] in ("measured", "subset", "replayed"):
-            key = (training(entry.row), entry.row["n_samples"])
+        if entry.row.kind in ("measured", "subset", "replayed"):
+            key = (entry.row.training, entry.row.n_samples)
             groups.setdefault(key, []).append(entry)
     return list(groups.values())

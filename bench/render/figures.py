@@ -36,7 +36,7 @@ def tradeoff(entries: Sequence[Entry], name: str) -> Markup | None:
             front = pareto_front(group)
             if len(front) > 1:
                 cost = [entry.cost or 0 for entry in front]
-                accuracy = [entry.row["accuracy"] for entry in front]
+                accuracy = [entry.row.accuracy for entry in front]
                 axes.step(cost, accuracy, where="post", color=_colour(front[0]), linewidth=1)
         _points(axes, placed)
         axes.set_xscale("log")
@@ -44,10 +44,10 @@ def tradeoff(entries: Sequence[Entry], name: str) -> Markup | None:
         _keys(axes, placed)
         for entry in entries:  # reported without a cost: a level
             if entry.cost is None:
-                axes.axhline(entry.row["accuracy"], color=MUTED, linestyle=":", linewidth=1.2)
+                axes.axhline(entry.row.accuracy, color=MUTED, linestyle=":", linewidth=1.2)
                 axes.annotate(
                     entry.key,
-                    (1, entry.row["accuracy"]),
+                    (1, entry.row.accuracy),
                     xycoords=("axes fraction", "data"),
                     xytext=(4, 0),
                     textcoords="offset points",
@@ -75,20 +75,20 @@ def _plain_ticks(axes: Axes) -> None:
 
 
 def _colour(entry: Entry) -> str:
-    return RIGHT if entry.row["trained_on"] is None else WRONG
+    return RIGHT if entry.row.trained_on is None else WRONG
 
 
 def _points(axes: Axes, entries: Sequence[Entry]) -> None:
     """Draw the entries' points with their intervals; those that look alike in one go."""
     alike: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
-        kind = entry.row["kind"]
+        kind = entry.row.kind
         colour = MUTED if kind == "reported" else _colour(entry)
         shape = {"replayed": "^", "reported": "s"}.get(kind, "o")
         alike.setdefault((shape, colour, "none" if entry.partial else colour), []).append(entry)
     for (shape, colour, filling), members in alike.items():
-        accuracy = np.array([entry.row["accuracy"] for entry in members])
-        ends = [e.row["accuracy_ci95"] or (e.row["accuracy"],) * 2 for e in members]
+        accuracy = np.array([entry.row.accuracy for entry in members])
+        ends = [e.row.accuracy_ci95 or (e.row.accuracy,) * 2 for e in members]
         low, high = np.array(ends).T
         axes.errorbar(
             [entry.cost or 0 for entry in members],
@@ -108,7 +108,7 @@ def _keys(axes: Axes, entries: Sequence[Entry]) -> None:
     spots: list[tuple[NDArray[np.float64], list[Entry]]] = []
     for entry in sorted(entries, key=lambda entry: entry.cost or 0):
         place = axes.transLimits.transform(
-            axes.transScale.transform((entry.cost or 0, entry.row["accuracy"]))
+            axes.transScale.transform((entry.cost or 0, entry.row.accuracy))
         )
         for other, members in spots:
             if (np.abs(place - other) < (0.1, 0.08)).all():
@@ -122,7 +122,7 @@ def _keys(axes: Axes, entries: Sequence[Entry]) -> None:
         text = " ".join(keys[:SHARED]) + (f" +{len(keys) - SHARED}" if len(keys) > SHARED else "")
         axes.annotate(
             text,
-            (last.cost or 0, last.row["accuracy"]),
+            (last.cost or 0, last.row.accuracy),
             xytext=(7, 5),
             textcoords="offset points",
             color=INK,

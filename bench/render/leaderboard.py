@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from bench.boards.formats import HEAD, RIGHT, Row, assignments, boards, lines, notes
-from bench.boards.leaderboard import EQUIVALENTS
-from bench.boards.settings import chosen
+from bench.boards.columns import RIGHT, in_words, tabulate
+from bench.boards.formats import boards, notes
+from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.render.console import console
 from bench.render.tables import table
 
@@ -17,14 +17,16 @@ FOOT = (
 )
 
 
-def print_boards(rows: Sequence[Row], wide: bool = False) -> None:
+def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
     """Print a table for each dataset."""
     terminal = console()
     for title, board in boards(rows):
         sources: list[str] = []
         if wide:
-            cells, sources = lines(board)
-            table(HEAD, cells, title=title, right=RIGHT)
+            wide_table = tabulate(board)
+            sources = wide_table.sources
+            above = f"{title}\n{wide_table.above}".strip()
+            table(wide_table.head, wide_table.cells, above, RIGHT)
         else:
             _print_narrow(title, board, sources)
         for number, source in enumerate(sources, start=1):
@@ -35,27 +37,25 @@ def print_boards(rows: Sequence[Row], wide: bool = False) -> None:
         terminal.print(FOOT, style="dim")
 
 
-def _print_narrow(title: str, board: Sequence[Row], sources: list[str]) -> None:
+def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str]) -> None:
     """Print a board; what its own rows share, results of others aside, stands above once."""
-    params = [chosen(row["strategy"], row["params"]) for row in board]
+    settings, params = in_words(board)
     facts = [_facts(row, sources) for row in board]
-    own = [place for place, row in enumerate(board) if row["kind"] != "reported"]
+    own = [place for place, row in enumerate(board) if row.kind != REPORTED]
     own = own or list(range(len(board)))
-    shared = [fact for fact in facts[own[0]] if all(fact in facts[place] for place in own)]
-    constant = _shared([params[place] for place in own])
-    above = " · ".join([*shared, assignments(constant)] if constant else shared)
-    rows = []
+    common = [fact for fact in facts[own[0]] if all(fact in facts[place] for place in own)]
+    above = " · ".join([*common, settings] if settings else common)
+    rows: list[list[Any]] = []
     for row, given, found in zip(board, params, facts, strict=True):
-        interval, cost = row["accuracy_ci95"], row[EQUIVALENTS]
-        differs = {name: value for name, value in given.items() if name not in constant}
+        interval, cost = row.accuracy_ci95, row.cost
         rows.append(
             [
-                row["rank"],
-                f"{row['accuracy']:.3f}",
+                row.rank,
+                f"{row.accuracy:.3f}",
                 f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else None,
                 None if cost is None else f"{cost:,.0f}",
-                f"{row['strategy']} {assignments(differs)}".strip(),
-                ", ".join(fact for fact in found if fact not in shared),
+                f"{row.strategy} {given}".strip(),
+                ", ".join(fact for fact in found if fact not in common),
             ]
         )
     head = ["rank", "accuracy", "95 %", "cost", "strategy", "notes"]
@@ -65,20 +65,10 @@ def _print_narrow(title: str, board: Sequence[Row], sources: list[str]) -> None:
     table(head, rows, f"{title}\n{above}".strip(), numbers, optional=["95 %"])
 
 
-def _facts(row: Row, sources: list[str]) -> list[str]:
-    found, n = [row["backbone"], *notes(row, sources)], row["n_samples"]
-    if n:
-        found.append(f"{n:,} images")
-    if row["path"] is None and row["kind"] != "reported":
+def _facts(row: LeaderboardRow, sources: list[str]) -> list[str]:
+    found = [row.backbone, *notes(row, sources)]
+    if row.n_samples:
+        found.append(f"{row.n_samples:,} images")
+    if row.path is None and row.kind != REPORTED:
         found.append("published")
     return found
-
-
-def _shared(params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the parameters that all have, with the same value."""
-    first, *others = params
-    return {
-        name: value
-        for name, value in first.items()
-        if all(name in other and other[name] == value for other in others)
-    }

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from bench import __version__
 from bench.boards.formats import assignments, marks
-from bench.boards.leaderboard import Row, reported_files, reported_rows
+from bench.boards.leaderboard import reported_files
+from bench.boards.rows import LeaderboardRow, reported_rows
 from bench.boards.text import visible
 from bench.errors import UserError
 from bench.machine.cache import write_atomically
@@ -107,7 +108,7 @@ def write_report(
     if not sections:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in report.notes)
         raise UserError(f"There is no run to report.{reasons}")
-    reported: list[Row] = []
+    reported: list[LeaderboardRow] = []
     for file in reported_files(results) if results else ():
         try:
             reported += reported_rows(file)

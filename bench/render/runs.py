@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.boards.leaderboard import Row, run_row
+from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
 from bench.errors import UserError
 from bench.running.command import recording_command
@@ -44,10 +44,11 @@ class RunData:
         return [visible(name) for name in self.manifest.classes]
 
     @property
-    def row(self) -> Row:
+    def row(self) -> LeaderboardRow:
         """The run's row of a leaderboard; of one that is not complete, of the kind incomplete."""
         row = run_row(self.path, self.manifest, self.summary)
-        return {**row, "kind": INCOMPLETE} if self.summary.status == INCOMPLETE else row
+        incomplete = self.summary.status == INCOMPLETE
+        return row.model_copy(update={"kind": INCOMPLETE}) if incomplete else row
 
     @property
     def has_stability(self) -> bool:

@@ -50,7 +50,7 @@ def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
     store(tmp_path, LABELS, right(1), backbone="incomplete", complete=False)
     reported = [{**REPORTED, "source": "a paper, table 1"}]
     (tmp_path / "reported.json").write_text(json.dumps(reported))
-    assert {(row["run_id"] or "", row["rank"]) for row in leaderboard(tmp_path)} == wanted
+    assert {(row.run_id or "", row.rank) for row in leaderboard(tmp_path)} == wanted
     shown = bench("leaderboard", "--results", tmp_path)
     assert "trained on d/train" in shown.out and "(1) a paper, table 1" in shown.out
     assert "subset of 200" in shown.out and "replayed, zero-shot" in shown.out
@@ -63,7 +63,7 @@ def test_what_the_same_images_cannot_tell_apart_shares_a_rank(tmp_path: Path) ->
     for backbone, share in (("a", 0.9), ("b", 0.89), ("c", 0.84), ("d", 0.5)):
         put(tmp_path, share, backbone=backbone)
     rows = leaderboard(tmp_path)
-    assert [(r["backbone"], r["rank"]) for r in rows] == [("a", 1), ("b", 1), ("c", 2), ("d", 4)]
+    assert [(r.backbone, r.rank) for r in rows] == [("a", 1), ("b", 1), ("c", 2), ("d", 4)]
 
 
 def test_a_run_in_two_folders_counts_once(tmp_path: Path) -> None:
@@ -96,7 +96,30 @@ def test_formats(tmp_path: Path) -> None:
     assert [line["rank"] for line in lines] == ["1", "2"]
     assert "a&lt;b&gt;|c" in shown["html"].out and "<b>" not in shown["html"].out
     rows = [line for line in shown["markdown"].out.splitlines() if line.startswith("|")]
-    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {10}
+    assert len(rows) == 4 and len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_rows_that_differ_look_different(tmp_path: Path) -> None:
+    """What differs is a column; what all share stands above, once; defaults are not there."""
+    scoring = {"loss": "l2", "space": "prediction", "draw_plan": "grid"}
+    for seed, loss in ((0, "l2"), (7, "l2"), (0, "l1")):
+        put(tmp_path, 0.9, seed=seed, scoring={**scoring, "loss": loss})
+    shown = {
+        "table": bench("leaderboard", "--results", tmp_path),
+        "wide": bench("leaderboard", "--results", tmp_path, "--wide"),
+        **{f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS},
+    }
+    for name in ("table", "wide", "markdown", "html"):
+        assert shown[name].out.count("space=prediction") == 1, name
+        assert shown[name].out.count("a class 0") == 1, name
+        assert "draws=5" in shown[name].out, name
+    assert "seed=7" in shown["table"].out and "loss=l1" in shown["table"].out
+    assert re.search(r"\| seed \| loss \|", shown["markdown"].out)
+    rows = json.loads(shown["json"].out)
+    assert {(row["seed"], row["loss"]) for row in rows} == {(0, "l2"), (7, "l2"), (0, "l1")}
+    wanted = {"template", "prompt", "space", "draw_plan", "dtype", "parameters"}
+    columns = shown["csv"].out.splitlines()[0].split(",")
+    assert wanted <= rows[0].keys() <= {*columns, "accuracy_ci95"}
 
 
 FORMATS = ("table", "markdown", "csv", "json", "html")
@@ -111,9 +134,9 @@ def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
 
 def test_the_published_start_stands_on_ours() -> None:
     published = ROOT / "results" / "published"
-    [row] = [r for r in leaderboard(published, "ucmerced") if r["kind"] == "reported"]
-    figures = [row[k] for k in ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")]
-    assert figures == [0.5012, 0.5349, 0.5012, 0.4881] and row["n_samples"] == 421
+    [row] = [r for r in leaderboard(published, "ucmerced") if r.kind == "reported"]
+    figures = [row.accuracy, row.precision_weighted, row.recall_weighted, row.f1_weighted]
+    assert figures == [0.5012, 0.5349, 0.5012, 0.4881] and row.n_samples == 421
 
 
 def record(sample_id: str, label: int, prediction: int | None) -> dict[str, Any]:

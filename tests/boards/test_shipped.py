@@ -32,10 +32,10 @@ def test_the_leaderboard_shows_them_anywhere(
 def test_beside_runs_that_are_here_they_have_no_rank(tmp_path: Path) -> None:
     store(tmp_path, [0, 1, 2], [0, 1, 2])
     [here] = leaderboard(tmp_path)
-    there = {**here, "source": "run elsewhere", "path": None, "rank": 1}
-    ranks = {row["source"]: row["rank"] for row in leaderboard(tmp_path, shipped=[there])}
-    assert ranks == {here["source"]: 1, "run elsewhere": None}
-    again = {**here, "path": None}
+    there = here.model_copy(update={"source": "run elsewhere", "path": None, "rank": 1})
+    ranks = {row.source: row.rank for row in leaderboard(tmp_path, shipped=[there])}
+    assert ranks == {here.source: 1, "run elsewhere": None}
+    again = here.model_copy(update={"path": None})
     assert leaderboard(tmp_path, shipped=[again]) == [here]
 
 

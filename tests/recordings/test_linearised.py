@@ -11,7 +11,7 @@ import pytest
 from helpers.command import bench
 
 import bench as toolkit
-from bench.boards.formats import what
+from bench.boards.formats import notes
 from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
@@ -85,7 +85,7 @@ def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> No
         found = read_summary(Path(summary["results_dir"]))
         assert found is not None and found.cost.timed
     rows = leaderboard([tmp_path])
-    assert len(rows) == 2 and all("cost timed" in what(row, []) for row in rows)
+    assert len(rows) == 2 and all("cost timed" in notes(row, []) for row in rows)
 
 
 def test_first_order_parts_are_kept_by_mixture(recorded: Path) -> None:

@@ -14,11 +14,12 @@ import yaml
 from helpers.runs import a_manifest, a_record, store
 
 from bench.boards import text
-from bench.boards.formats import to_csv, to_html, to_markdown
+from bench.boards.exports import to_csv, to_html, to_markdown
 from bench.boards.leaderboard import leaderboard
 from bench.boards.model_card import model_index
 from bench.boards.readme import BEGIN, END, render
 from bench.boards.reported import REPORTED
+from bench.boards.rows import LeaderboardRow
 from bench.cli.output import print_json, say
 from bench.render.board import make_boards
 from bench.render.gallery import Images
@@ -63,9 +64,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store(tmp_path_factory.mktemp("results"), [0, 1, 2] * 4, [0, 1, 1] * 4)
 
 
-def row(run: Path, name: str) -> dict[str, Any]:
+def row(run: Path, name: str) -> LeaderboardRow:
     [found] = leaderboard(run.parent)
-    return {**found, "dataset": name, "backbone": name, "params": {"order": name}, "source": name}
+    named = {"dataset": name, "backbone": name, "params": {"order": name}, "source": name}
+    return found.model_copy(update=named)
 
 
 def renamed(path: Path, name: str) -> Path:
@@ -107,12 +109,11 @@ def test_json_is_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_markdown_board_stays_a_table(name: str, run: Path) -> None:
     written = to_markdown([row(run, name)])
     assert not UNSAFE.search(written) and "<" not in written
-    lines = written.splitlines()
-    assert len(lines) == 5
-    cells = [len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:5]]
-    assert len(set(cells)) == 1
+    _, _, above, _, *table, last = written.splitlines()
+    assert len(table) == 2 and len(written.splitlines()) == 7
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in (*table, last)}) == 1
     for mark in "*`[":  # none that is not written as text
-        assert not re.search(rf"(?<!\\)\{mark}", lines[4])
+        assert not re.search(rf"(?<!\\)\{mark}", above + last)
 
 
 @pytest.mark.filterwarnings("ignore:Left out")  # control characters in a source are refused

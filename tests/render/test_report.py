@@ -18,7 +18,7 @@ from helpers.command import bench
 from helpers.reporting import N_DRAWS, save_pictures, store_reported, store_run
 from helpers.runs import a_record
 
-from bench.boards.leaderboard import reported_rows
+from bench.boards.rows import reported_rows
 from bench.machine.cache import write_atomically
 from bench.render.board import letters, make_boards, pareto_front
 from bench.render.curves import by_timestep
@@ -339,9 +339,9 @@ def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
     results = stored / "results"
     runs = {name: read_run(results / name) for name in ("zero", "trained", "subset", "replayed")}
     [board] = make_boards(runs, reported_rows(results / "reported.json"))
-    ranks = {entry.anchor: entry.row["rank"] for entry in board.entries}
+    ranks = {entry.anchor: entry.row.rank for entry in board.entries}
     assert ranks == {"zero": 1, "trained": 1, "subset": None, "replayed": None, "": None}
-    accuracies = [entry.row["accuracy"] for entry in board.entries]
+    accuracies = [entry.row.accuracy for entry in board.entries]
     assert accuracies == sorted(accuracies, reverse=True)
     assert [entry.key for entry in board.entries] == list("ABCDE")
     known = [entry for entry in board.entries if entry.cost is not None]
@@ -349,8 +349,7 @@ def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
         assert not [
             entry
             for entry in known
-            if (entry.cost or 0) <= (best.cost or 0)
-            and entry.row["accuracy"] > best.row["accuracy"]
+            if (entry.cost or 0) <= (best.cost or 0) and entry.row.accuracy > best.row.accuracy
         ]
     assert make_boards({}, reported_rows(results / "reported.json")) == []
     assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]

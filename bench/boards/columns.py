@@ -1,0 +1,118 @@
+"""A board as a table: the columns in which its rows differ, and once above what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.boards.formats import assignments, notes
+from bench.boards.rows import REPORTED, LeaderboardRow
+from bench.boards.settings import chosen, chosen_of_backbone
+
+RIGHT = {"rank", "n", "cost", "s"}  # evaluation equivalents and seconds per image
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A board's rows as text.
+
+    Attributes:
+        above: what all own rows share; "" where that is nothing.
+        head: the columns' names.
+        cells: for each row one text per column.
+        sources: of reported results, in the order of their numbers.
+    """
+
+    above: str
+    head: list[str]
+    cells: list[list[str]]
+    sources: list[str]
+
+
+def tabulate(board: Sequence[LeaderboardRow]) -> Table:
+    """Return a board as a table; reported results share nothing, for they do not say it all."""
+    sources: list[str] = []
+    lines = [_line(row) for row in board]
+    settings = [row_settings(row) for row in board]
+    own = [place for place, row in enumerate(board) if row.kind != REPORTED]
+    own = own or list(range(len(board)))
+    constant = shared([settings[place] for place in own])
+    named = dict.fromkeys(n for place in own for n in settings[place] if n not in constant)
+    for line, row, given in zip(lines, board, settings, strict=True):
+        for name in named:
+            line[name] = _text(given[name]) if name in given else UNKNOWN
+        line["what"] = ", ".join(notes(row, sources))
+    facts = [n for n in ("backbone", "n", "what") if len({lines[p][n] for p in own}) == 1]
+    if len(own) < len(board):  # a reported result has a backbone and a source of its own
+        facts = []
+    above = [_fact(name, lines[own[0]][name]) for name in facts]
+    if constant:
+        above.append(assignments(constant))
+    head = [name for name in lines[0] if name not in facts]
+    return Table(" · ".join(above), head, [[line[n] for n in head] for line in lines], sources)
+
+
+def row_settings(row: LeaderboardRow) -> dict[str, Any]:
+    """Return what changes a row's numbers beside its strategy, by the option that sets it.
+
+    Parameters at their default, and what is not set, are left out.
+    """
+    found = {
+        "draws": row.params.get("draws"),
+        "template": f"“{row.template}”" if row.template else None,
+        "prompt": f"“{row.prompt}”" if row.prompt and not row.template else None,
+        "seed": row.seed,
+        "loss": row.loss,
+        "space": row.space,
+        "plan": row.draw_plan,
+        "dtype": row.dtype,
+        **chosen_of_backbone(row.backbone, row.parameters),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
+    """Return what all own rows share, and of each row its parameters with what differs.
+
+    Own rows are those that are not reported by others.
+    """
+    given = [{**chosen(row.strategy, row.params), **row_settings(row)} for row in board]
+    own = [one for one, row in zip(given, board, strict=True) if row.kind != REPORTED]
+    common = shared(own or given)
+    differs = [{k: v for k, v in one.items() if k not in common} for one in given]
+    return assignments(common), [assignments(one) for one in differs]
+
+
+def shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings that all have, with the same value."""
+    first, *others = settings
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in other and other[name] == value for other in others)
+    }
+
+
+def _line(row: LeaderboardRow) -> dict[str, str]:
+    interval, cost, each = row.accuracy_ci95, row.cost, row.seconds_per_image
+    params = {k: v for k, v in chosen(row.strategy, row.params).items() if k != "draws"}
+    return {
+        "rank": UNKNOWN if row.rank is None else str(row.rank),
+        "accuracy (95 %)": f"{row.accuracy:.4f}"
+        + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
+        "cost": UNKNOWN if cost is None else f"{cost:,.0f}",
+        "s": UNKNOWN if each is None else f"{each:.3g}",
+        "n": UNKNOWN if row.n_samples is None else f"{row.n_samples:,}",
+        "backbone": row.backbone,
+        "strategy": f"{row.strategy} {assignments(params)}".strip(),
+    }
+
+
+def _fact(name: str, text: str) -> str:
+    return f"{text} images" if name == "n" else text
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,177 @@
+"""The rows of a leaderboard: of stored runs, and of results that others reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from bench.boards.reported import read_reported
+from bench.contracts.training import training_group
+from bench.store.documents import Document, Identity, Manifest, Summary
+
+MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
+
+
+class LeaderboardRow(Document):
+    """One result, as JSON and CSV give it; what is not known is None.
+
+    Attributes:
+        rank: among results that compare; None: ranked with none.
+        kind: measured, subset, replayed, reported; on a report's page also incomplete.
+        version: of the dataset.
+        fingerprint: of the data.
+        trained_on: `dataset/split`; None: zero-shot; `unknown`, `undeclared`.
+        weights: their fingerprint.
+        parameters: the backbone's own, such as its resolution, and all other settings.
+        template: the user's; None: the dataset's own, or a file of prompts.
+        prompt: the first one.
+        classes: how many there are: one in so many decisions is right by chance.
+        private_data: published although others cannot get its data.
+        source: `run ID`, or where a result was reported.
+        path: the run's folder; None: it is not here.
+    """
+
+    rank: int | None = None
+    kind: str
+    dataset: str
+    version: int | None
+    split: str
+    fingerprint: str | None = None
+    backbone: str
+    trained_on: str | None
+    weights: str | None = None
+    strategy: str
+    params: dict[str, Any]
+    draw_plan: str | None = None
+    seed: int | None = None
+    loss: str | None = None
+    space: str | None = None
+    dtype: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    template: str | None = None
+    prompt: str | None = None
+    classes: int | None = None
+    accuracy: float
+    accuracy_ci95: tuple[float, float] | None
+    balanced_accuracy: float | None = None
+    precision_weighted: float | None = None
+    recall_weighted: float | None = None
+    f1_weighted: float | None = None
+    top5_accuracy: float | None = None
+    n_samples: int | None
+    n_total: int | None
+    failed_samples: int | None = None
+    evaluations_per_image: float | None
+    evaluation_equivalents_per_image: float | None
+    cost_timed: bool | None = None
+    seconds: float | None = None
+    replayed_from: str | None = None
+    private_data: bool = False
+    run_id: str | None = None
+    source: str
+    path: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON holds of it: every field."""
+        return self.model_dump(mode="json")
+
+    @property
+    def cost(self) -> float | None:
+        """Evaluation equivalents per image; None: not known."""
+        return self.evaluation_equivalents_per_image
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Seconds of scoring per image; None: not known."""
+        return self.seconds / self.n_samples if self.seconds and self.n_samples else None
+
+    @property
+    def training(self) -> tuple[str, str]:
+        """What rows have in common whose backbones were trained on the same data."""
+        return training_group(self.trained_on, self.weights or self.backbone)
+
+    @property
+    def board(self) -> tuple[str, int, str, str]:
+        """What the rows of one board have in common, in the order of the boards."""
+        return self.dataset, self.version or 0, self.split, self.fingerprint or ""
+
+
+Rows = Sequence[LeaderboardRow]
+
+
+def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
+    """Return the row of a run, without its rank."""
+    data, values, identity = summary.dataset, summary.metrics, manifest.identity
+    kind = REPLAYED if summary.replayed_from else MEASURED
+    return LeaderboardRow(
+        kind=kind if data.n_samples == data.n_total else SUBSET,
+        dataset=data.name,
+        version=data.version,
+        split=data.split,
+        fingerprint=identity.dataset.fingerprint,
+        backbone=summary.backbone.name,
+        trained_on=summary.backbone.trained_on,
+        weights=identity.backbone.weights,
+        strategy=summary.strategy.name,
+        params=summary.strategy.params,
+        draw_plan=identity.scoring.draw_plan,
+        seed=identity.seed,
+        loss=identity.scoring.loss,
+        space=identity.scoring.space,
+        dtype=identity.backbone.dtype,
+        parameters=_others(identity),
+        template=manifest.config.template,
+        prompt=manifest.prompts[0][0] if manifest.prompts else None,
+        classes=len(manifest.classes),
+        accuracy=values.accuracy,
+        accuracy_ci95=values.accuracy_ci95,
+        balanced_accuracy=values.balanced_accuracy,
+        precision_weighted=values.precision_weighted,
+        recall_weighted=values.recall_weighted,
+        f1_weighted=values.f1_weighted,
+        top5_accuracy=values.top5_accuracy,
+        n_samples=data.n_samples,
+        n_total=data.n_total,
+        failed_samples=summary.failed_samples,
+        evaluations_per_image=summary.cost.evaluations_per_image,
+        evaluation_equivalents_per_image=summary.cost.equivalents_per_image,
+        cost_timed=summary.cost.timed,
+        seconds=summary.cost.seconds,
+        replayed_from=summary.replayed_from,
+        private_data=manifest.private_data,
+        run_id=manifest.run_id,
+        source=f"run {manifest.run_id}",
+        path=str(path),
+    )
+
+
+def _others(identity: Identity) -> dict[str, Any]:
+    """Return what changes a run's numbers and has no column of its own."""
+    noise = identity.scoring.noise
+    return {
+        **identity.backbone.parameters,
+        **(identity.backbone.model_extra or {}),
+        **(identity.scoring.model_extra or {}),
+        **(identity.model_extra or {}),
+        **({} if noise in (None, f"seed {identity.seed}") else {"noise": noise}),
+    }
+
+
+def reported_rows(file: Path) -> list[LeaderboardRow]:
+    """Return the rows of a file of reported results.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return [
+        LeaderboardRow(
+            **result.model_dump(),
+            kind=REPORTED,
+            params={},
+            evaluation_equivalents_per_image=result.evaluations_per_image,
+        )
+        for result in read_reported(file)
+    ]
