@@ -55,7 +55,7 @@ def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
     labels = decided.labels[usable].tolist()
     pair_of = dict(zip(ids, zip(labels, wrong[usable].tolist(), strict=True), strict=True))
     chosen = limited(ids, labels, most)
-    classes = np.array([index for _, index in run.manifest.prompts], dtype=np.int64)
+    classes = np.array(run.manifest.class_of_column, dtype=np.int64)
     pairs, steps = [], []
     for sample_id in chosen:
         try:
