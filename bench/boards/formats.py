@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.boards.rows import LeaderboardRow
 from bench.contracts.training import provenance
+
+if TYPE_CHECKING:  # listings use this module, and need no pydantic
+    from bench.boards.rows import LeaderboardRow
 
 
 def boards(rows: Sequence[LeaderboardRow]) -> Iterator[tuple[str, list[LeaderboardRow]]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.formats import assignments, drawn
+from bench.boards.formats import assignments
+from bench.boards.settings import chosen_of_backbone
 from bench.contracts.training import provenance
 from bench.render.console import console
 from bench.render.tables import table
@@ -92,13 +93,21 @@ def _metric_lines(metrics: Metrics, n_classes: int) -> list[list[str]]:
 
 def _description(manifest: Manifest, decided: int) -> str:
     dataset, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
-    source = manifest.replayed_from
+    source, identity = manifest.replayed_from, manifest.identity
+    settings = {
+        "seed": identity.seed,
+        "loss": identity.scoring.loss,
+        "space": identity.scoring.space,
+        "plan": identity.scoring.draw_plan,
+        **chosen_of_backbone(backbone.name, identity.backbone.parameters),
+    }
+    prompt = manifest.config.template or (manifest.prompts[0][0] if manifest.prompts else "")
     return (
         f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} images,"
         f" {len(manifest.classes)} classes · {backbone.name}"
         f" ({provenance(backbone.trained_on)}, {backbone.dtype})"
-        f" · {strategy.name} {assignments(strategy.params)}"
-        + "".join(f" · {note}" for note in drawn(manifest.identity.scoring.draw_plan))
+        f" · {strategy.name} {assignments(strategy.params)} · {assignments(settings)}"
+        + (f" · “{prompt}”" if prompt else "")
         + (f" · replayed from {source}" if source else "")
     )
 
