@@ -57,9 +57,10 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
 
 
 def calibration(decided: Decided) -> dict[str, Any] | None:
-    """Return ece, n and the reliability bins of the strategy's own confidence.
+    """Return n and the accuracy by stability, in ten bins, over the images that have a stability.
 
-    Over the images that have one; None where none has (a strategy need not claim any).
+    No calibration error is made of it: stability is the probability that other draws would decide
+    the same way, not that the decision is right. None where no image has a stability.
     """
     decided = as_decisions(decided)
     known = np.isfinite(decided.confidence)
@@ -67,7 +68,6 @@ def calibration(decided: Decided) -> dict[str, Any] | None:
         return None
     confidence, correct = decided.confidence[known], decided.correct[known]
     return {
-        "ece": calibration_error(confidence, correct),
         "n": int(known.sum()),
         "bins": reliability(confidence, correct),
     }
@@ -76,9 +76,9 @@ def calibration(decided: Decided) -> dict[str, Any] | None:
 def effort_error(decided: Decided) -> float | None:
     """Return the calibration error of a confidence read off the evaluations until the decision.
 
-    A race that decides soon was sure. How sure, is learned by isotonic regression (accuracy does
-    not rise with the evaluations) from the images of the other nine of ten folds.
-    None where every image cost the same, or there are fewer than two images a fold.
+    A probability is predicted from the number of evaluations by isotonic regression (accuracy does
+    not rise with the evaluations), fitted to the images of the other nine of ten folds.
+    None where every image cost the same, or there are fewer than two images per fold.
     """
     from sklearn.isotonic import IsotonicRegression
     from sklearn.model_selection import KFold, cross_val_predict
