@@ -214,7 +214,7 @@ def test_a_document_with_any_value_anywhere_is_read_or_refused(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for row in leaderboard(folder):
-            json.dumps(row, allow_nan=False)
+            json.dumps(row.plain(), allow_nan=False)
         for use in (print_run, open_recording):
             try:
                 use(run)
