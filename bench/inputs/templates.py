@@ -65,7 +65,7 @@ def from_templates(
     templates: Sequence[str], classes: Sequence[str], phrases: Mapping[str, str]
 ) -> Prompts:
     """Return one prompt per template and class, template by template."""
-    made = [from_template(template, classes, phrases) for template in templates]
+    made = [from_template(template, classes, phrases, as_written=True) for template in templates]
     return Prompts(
         tuple(text for prompts in made for text in prompts.texts),
         tuple(index for prompts in made for index in prompts.class_of_prompt),

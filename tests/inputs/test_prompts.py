@@ -111,7 +111,7 @@ MISTAKES = {
     "unknown class": (f"{HEAD}a,harbour,1\n", ":2: unknown class 'harbour'. Did you mean 'harbor'"),
     "wrong index": (f"{HEAD}a,harbor,0\n", ":2: class 'harbor' has index 1"),
     "index out of range": (f"{HEAD}a,harbor,9\n", ":2: classidx '9'"),
-    "a repeated column": ("prompt,prompt,classname,classidx\n", ":1: the column 'prompt' stands"),
+    "a repeated column": ("prompt,prompt,classname,classidx\n", ":1: the column 'prompt' occurs"),
     "too many columns": (f"{HEAD}a,harbor,1,x\n", ":2: more columns than the first line names"),
     "a long index": (f"{HEAD}a,harbor,{'1' * 5000}\n", ":2: classidx '111"),
     "no index": (f"{HEAD}a,harbor\n", ":2: classidx ''"),
