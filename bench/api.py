@@ -209,7 +209,7 @@ def leaderboard(results: str | PathLike[str] = "results", dataset: str | None = 
 
     from bench.boards.leaderboard import leaderboard as rank_runs
 
-    return pd.DataFrame(rank_runs(Path(results), dataset))
+    return pd.DataFrame([row.plain() for row in rank_runs(Path(results), dataset)])
 
 
 def _folder(run: RunResult | str | PathLike[str], results: str) -> Path:

@@ -144,7 +144,7 @@ def test_images_linked_from_elsewhere_are_refused_and_broken_ones_kept(tmp_path:
     make_folder(tmp_path, "outside.png")
     (folder / "b" / "4.png").symlink_to(tmp_path / "outside.png")
     done = bench("run", folder, "--dry-run")
-    assert done.code == 2 and "4.png' leads out of the folder" in done.err
+    assert done.code == 2 and "leads out of the folder" in done.err
 
 
 def test_a_folder_that_links_are_made_of_is_named_in_the_message(tmp_path: Path) -> None:
