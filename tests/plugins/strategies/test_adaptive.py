@@ -78,15 +78,13 @@ def test_ties_go_to_the_lower_prompt() -> None:
 def test_published_schedules_cost_what_was_published(
     schedule: str, classes: int, evaluations: int
 ) -> None:
-    strategy = make("adaptive", None, schedule=schedule)
-    assert isinstance(strategy, Adaptive)
+    strategy = Adaptive(schedule=schedule)
     problem = make_problem(np.zeros((classes, strategy.draws), np.float32))
     assert strategy.at_most(problem) == evaluations
 
 
 def test_a_schedule_settles_samples_and_keep() -> None:
-    strategy = make("adaptive", None, schedule="pets")
-    assert isinstance(strategy, Adaptive)
+    strategy = Adaptive(schedule="pets")
     assert strategy.settled == {"samples": (25, 250), "keep": (5, 1)}
     with pytest.raises(UserError, match="schedule=dogs is none of"):
         make("adaptive", None, schedule="dogs")
