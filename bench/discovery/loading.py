@@ -25,7 +25,7 @@ from bench.errors import BenchError, PluginError, UserError
 # The toolkit's own commands, which no plugin can replace; `bench.cli.main` has them all.
 OWN_COMMANDS = frozenset(
     (
-        *("run", "list", "plugins", "show", "replay", "sweep", "learn-order", "compare"),
+        *("run", "runs", "list", "plugins", "show", "replay", "sweep", "learn-order", "compare"),
         *("learn-screen", "leaderboard", "results", "report", "prompts", "perf", "classify"),
     )
 )
