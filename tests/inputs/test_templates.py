@@ -18,7 +18,7 @@ def test_templates_are_texts_or_a_file_of_them(tmp_path: Path) -> None:
     given = read_templates(["a {class}", str(file)])
     assert given == ("a {class}", "a photo of a {class}", "a drawing of a {class}")
     prompts = from_templates(given, ("cat", "owl"), {})
-    assert prompts.texts[:4] == ("a cat", "an owl", "a photo of a cat", "a photo of an owl")
+    assert prompts.texts[:4] == ("a cat", "a owl", "a photo of a cat", "a photo of a owl")
     assert prompts.class_of_prompt == (0, 1) * 3
 
 
