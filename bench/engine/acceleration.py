@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -65,7 +65,7 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
         return
     # On a CPU it is worth nothing (design/speed.md); tensor cores want it.
     if layout == "channels-last" or (layout == "auto" and backbone.device.type == "cuda"):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+        cast(Any, network).to(memory_format=torch.channels_last)  # some stubs of torch lack it
     if attention != "auto":
         kernel = KERNELS[attention]
         _check_kernel(attention, network, backbone.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ def train_judge(
     """
     torch.manual_seed(seed)
     judge = Judge(classes, recipe.resolution)
-    judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch lacks it
+    cast(Any, judge).to(memory_format=torch.channels_last)  # some stubs of torch lack it
     optimiser = torch.optim.AdamW(judge.parameters(), PEAK, weight_decay=0.02)
     labels = torch.from_numpy(train.labels)
     for step in resumable(
