@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         run,
     )
     from bench.contracts.hooks import hookimpl
+    from bench.discovery.declared import register_toml
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "load_dataset",
     "load_run",
     "prompts",
+    "register_toml",
     "run",
 ]
 
@@ -43,6 +45,8 @@ def __getattr__(name: str) -> Any:
     """Import the Python interface on first use: plugins import this package at every start."""
     if name == "hookimpl":
         return import_module("bench.contracts.hooks").hookimpl
+    if name == "register_toml":
+        return import_module("bench.discovery.declared").register_toml
     if name in __all__:
         return getattr(import_module("bench.api"), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

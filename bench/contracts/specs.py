@@ -168,6 +168,15 @@ class Spec:
         return values
 
 
+# What reads a dataset that says its source instead of a class.
+DECLARED = "bench.inputs.declared:Declared"
+COLUMN_PARAMETERS = {
+    "image_column": Parameter(None, help="the column of the images"),
+    "label_column": Parameter(None, help="the column of the labels"),
+    "id_column": Parameter(None, help="the column of ids, which become the sample ids"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec(Spec):
     """A dataset: its classes and splits, and how its images are described in words.
@@ -181,10 +190,26 @@ class DatasetSpec(Spec):
         backbone: the default backbone's name.
         homepage: where the data comes from.
         takes_data_dir: whether it can use a local copy that the user names with `--data-dir`.
+        scheme: whether `NAME:SOURCE` on the command line means this dataset, made with `source`.
+        source: where a declared dataset's data lies, as the command line takes it: `hf:owner/name`,
+            another scheme, or an absolute path. It needs no target.
+        found: how the data spells the classes, in the order of `classes`; empty: as they are, or
+            in another case or with other signs.
+        split_names: split → what the source calls it, where that is another name.
+        columns: `image`, `label` and `id` → what the source calls that column.
+        layout: how a copy of the original download is laid out, for `--data-dir`.
+        templates: name → the templates of a set, which `--template @NAME` uses.
+        groups: columns whose values divide the images into groups, such as backgrounds.
+        box: the column of the box that an image is cropped to: x, y, width, height.
+        licence: of the data.
+        citation: the paper to cite.
+        checksums: file of the original download → `md5:…` or `sha256:…`.
+        unverified: whether its author could not load it; said in listings and when it is used.
     """
 
     kind: ClassVar[str] = "dataset"
 
+    target: str = ""
     classes: tuple[str, ...] | None = None
     phrases: Mapping[str, str] = field(default_factory=dict)
     template: str = "a photo of a {class}"
@@ -193,11 +218,32 @@ class DatasetSpec(Spec):
     backbone: str | None = None
     homepage: str = ""
     takes_data_dir: bool = True
+    scheme: bool = False
+    source: str | None = None
+    found: tuple[str, ...] = ()
+    split_names: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    box: str | None = None
+    licence: str = ""
+    citation: str = ""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    unverified: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.classes, list):
             object.__setattr__(self, "classes", tuple(self.classes))
+        if self.source and not self.target:
+            object.__setattr__(self, "target", DECLARED)
+            object.__setattr__(self, "parameters", {**COLUMN_PARAMETERS, **self.parameters})
         super().__post_init__()
+        if self.found and len(self.found) != len(self.classes or ()):
+            raise ValueError(
+                f"{self.kind} {self.name!r}: found has {len(self.found)} names, and there are"
+                f" {len(self.classes or ())} classes"
+            )
         if self.splits and self.split not in (None, *self.splits):
             raise ValueError(f"{self.kind} {self.name!r}: split={self.split!r} is none of splits")
         if any(count is not None and count < 1 for count in self.splits.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.targets import make
-from bench.errors import PluginError, UserError, quoted
+from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.encoded import digest
 from bench.inputs.labels import is_utf8, read_labels
@@ -136,7 +137,7 @@ def load_split(
     """
     rows, classes = _load(spec, split, data_dir, options, given)
     return Split(
-        name=slug(data_dir) if spec.name == FOLDER and data_dir else spec.name,
+        name=_name(spec, data_dir, options),
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
         named=classes,
@@ -197,6 +198,13 @@ def _load(
     return settled(rows, indices, classes, where, Path(data_dir) if data_dir else None), classes
 
 
+def _name(spec: DatasetSpec, data_dir: str | None, options: DataOptions) -> str:
+    """Return the dataset's name in run ids: a folder's own, or what follows a scheme."""
+    if spec.scheme:
+        return slug(str(options.parameters["source"]).partition(":")[0].replace("/", "-"))
+    return slug(data_dir) if spec.name == FOLDER and data_dir else spec.name
+
+
 def _called(spec: DatasetSpec, data_dir: str | None) -> str:
     """Return what messages call the dataset."""
     return f"The data in {data_dir}" if spec.name == FOLDER else f"Dataset {spec.name!r}"
@@ -223,7 +231,15 @@ def _ask_plugin(
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # Absolute, so that the files it names are found from anywhere.
     folder = str(Path(data_dir).absolute()) if data_dir else None
-    dataset = make(spec, **spec.resolve_parameters(options.parameters))
+    parameters = spec.resolve_parameters(options.parameters)
+    if spec.unverified:
+        warnings.warn(
+            f"Dataset {spec.name!r} is declared from documents, and its authors could not load it."
+            f" `bench check-data {spec.name}` reads it once and says what is wrong.",
+            BenchWarning,
+            stacklevel=2,
+        )
+    dataset = make(spec, spec, **parameters) if spec.source else make(spec, **parameters)
     with guard(spec.label, "load()"):
         return dataset.load(split=split, data_dir=folder)
 

@@ -15,7 +15,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
 from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
-from bench.errors import AbsentError, UserError
+from bench.errors import AbsentError, UserError, did_you_mean
 from bench.inputs.class_names import ClassNames
 from bench.inputs.data import Split, load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
@@ -221,9 +221,26 @@ def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
         prompts = from_template(spec.template, classes, spec.phrases)
     else:
         given = [config.template] if isinstance(config.template, str) else config.template
-        prompts = from_templates(read_templates(given), classes, spec.phrases)
+        prompts = from_templates(read_templates(_of_sets(given, spec)), classes, spec.phrases)
     _check_rule(resolved, prompts)
     return prompts
+
+
+def _of_sets(given: Sequence[str], spec: DatasetSpec) -> list[str]:
+    """Return the templates, `@NAME` replaced by those of the dataset's set of that name."""
+    templates: list[str] = []
+    for value in given:
+        if not value.startswith("@"):
+            templates.append(value)
+            continue
+        if value[1:] not in spec.templates:
+            sets = ", ".join(f"@{name}" for name in spec.templates) or "none"
+            raise UserError(
+                f"--template {value}: dataset {spec.name!r} has no such set of templates."
+                f"{did_you_mean(value[1:], spec.templates)} It has: {sets}."
+            )
+        templates += spec.templates[value[1:]]
+    return templates
 
 
 def _check_rule(resolved: Resolved, prompts: Prompts) -> None:

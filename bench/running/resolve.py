@@ -10,6 +10,7 @@ from typing import Any
 from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
 from bench.contracts.strategy import Strategy
 from bench.contracts.training import UNKNOWN
+from bench.discovery.declared import load_spec
 from bench.discovery.guard import one_line
 from bench.discovery.loading import Plugins, load_plugins
 from bench.discovery.registry import Registry, SpecT
@@ -17,8 +18,11 @@ from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
 from bench.errors import PluginError, UserError
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
+from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
 from bench.running.settings import DATA_PARAMETERS, RunConfig
+
+DECLARATION = ".toml"
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,16 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
 
 
 def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, DatasetSpec]:
-    """Find the dataset; a value with a slash is a folder."""
+    """Find the dataset: a name, a scheme such as `hf:`, a TOML file, or with a slash a folder."""
+    scheme = config.dataset.partition(":")[0]
+    if scheme in plugins.datasets and plugins.datasets.get(scheme).scheme:
+        spec = plugins.datasets.get(scheme)
+        check_data_dir(spec, config.data_dir)
+        return config, spec
+    if config.dataset.endswith(DECLARATION):
+        return config, _declared(config, plugins)
+    if is_scheme(config.dataset) and not config.dataset.startswith("."):
+        raise UserError(unknown_scheme(scheme))
     if is_path(config.dataset):
         config = config.model_copy(update={"dataset": FOLDER, "data_dir": config.dataset})
     spec = _get(plugins.datasets, config.dataset)
@@ -91,6 +104,18 @@ def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, Dat
         raise UserError("Dataset 'folder' needs --data-dir FOLDER; or name the folder itself.")
     check_data_dir(spec, config.data_dir)
     return config, spec
+
+
+def _declared(config: RunConfig, plugins: Plugins) -> DatasetSpec:
+    """Return the dataset that the user's TOML file declares."""
+    spec = load_spec(Path(config.dataset))
+    if spec.name in plugins.datasets:
+        raise UserError(
+            f"{config.dataset}: the name {spec.name!r} is that of a registered dataset; give it"
+            " another, so that their results are not mixed up."
+        )
+    check_data_dir(spec, config.data_dir)
+    return spec
 
 
 def data_options(config: RunConfig, spec: DatasetSpec) -> DataOptions:
@@ -106,6 +131,8 @@ def data_options(config: RunConfig, spec: DatasetSpec) -> DataOptions:
         if name not in spec.parameters:
             option = name.replace("_", "-")
             raise UserError(f"Dataset {spec.name!r} has no choice of --{option}.")
+    if spec.scheme:
+        given["source"] = config.dataset.partition(":")[2]
     return DataOptions(given, config.class_names, config.skip_unlabelled)
 
 

@@ -62,7 +62,7 @@ Text = Annotated[str, BeforeValidator(_of_path), AfterValidator(_is_text)]
 
 
 # Settings that are parameters of the dataset, where it has them.
-DATA_PARAMETERS = ("labels", "image_column", "label_column")
+DATA_PARAMETERS = ("labels", "image_column", "label_column", "id_column")
 DATA_SETTINGS = ("split", *DATA_PARAMETERS, "class_names", "skip_unlabelled")
 
 
@@ -71,7 +71,10 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    dataset: Text = Field(description="A registered dataset, or a folder of images or parquet.")
+    dataset: Text = Field(
+        description="A registered dataset, a folder or file of images, a declaration (.toml), or"
+        " hf:owner/name and the like."
+    )
     backbone: Text | None = Field(
         None, description="A registered backbone, or a pipeline folder (default: the dataset's)."
     )
@@ -84,13 +87,17 @@ class RunConfig(BaseModel):
     split: Text | None = Field(None, description="The split to evaluate (default: the dataset's).")
     data_dir: Text | None = Field(None, description="A local copy of the dataset.")
     labels: Text | None = Field(
-        None, description="A CSV file of image files and their labels, for a folder of images."
+        None,
+        description="A CSV or JSONL file of image files and their labels, for a folder of images.",
     )
     image_column: Text | None = Field(
         None, description="The column of the images, where a file has several (default: image)."
     )
     label_column: Text | None = Field(
         None, description="The column of the labels, where a file has several (default: label)."
+    )
+    id_column: Text | None = Field(
+        None, description="The column of ids that become the sample ids (default: sample_id)."
     )
     class_names: Text | None = Field(
         None,

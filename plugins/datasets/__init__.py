@@ -54,16 +54,18 @@ def register_datasets(register: Callable[..., None]) -> None:
     register(
         "folder",
         target="bench_plugins.datasets.folder:Folder",
-        summary="any folder of images (a folder a class) or parquet files: bench run ./my-images",
+        summary="images in folders, in a table, parquet or tars: bench run ./my-images",
         template="a photo of a {class}",
         parameters={
             name: Parameter(None, help=text)
             for name, text in {
-                "labels": "a CSV file of image files and their labels",
+                "labels": "a CSV or JSONL file of image files and their labels",
                 "image_column": "the column of the images",
                 "label_column": "the column of the labels",
+                "id_column": "the column of the sample ids",
             }.items()
-        },
+        }
+        | {"keep": Parameter((), "other columns that are kept", tuple[str, ...])},
     )
     register(
         "ucmerced",

@@ -10,10 +10,30 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from bench.errors import UserError
+from bench.errors import UserError, did_you_mean
 from bench.inputs.encoded import settle
 
 SAMPLE_ID = "sample_id"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The columns that the user or a declaration names.
+
+    Attributes:
+        image: the images'; None: `image`, or the only one that holds images.
+        label: the labels'; None: `label`, the only `ClassLabel`, or the only text or numbers.
+        id: the sample ids'; None: `sample_id`, where there is one.
+        keep: others that the rows keep, such as groups or boxes.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    id: str | None = None
+    keep: tuple[str, ...] = ()
+
+
+ANY = Wanted()
 
 
 @dataclass(frozen=True)
@@ -24,36 +44,37 @@ class Columns:
         image: the name of the images' column.
         label: the name of the labels' column.
         label_feature: what it holds.
-        has_ids: whether there is a column of sample ids.
+        id: the name of the column of sample ids; None: there is none.
+        kept: other columns that are kept, and what they hold.
     """
 
     image: str
     label: str
     label_feature: Any
-    has_ids: bool
+    id: str | None
+    kept: tuple[tuple[str, Any], ...] = ()
 
     @property
     def names(self) -> list[str]:
         """The columns that are read."""
-        return [self.image, self.label, *([SAMPLE_ID] if self.has_ids else [])]
+        ids = [self.id] if self.id else []
+        return [self.image, self.label, *ids, *(name for name, _ in self.kept)]
 
     @property
     def features(self) -> datasets.Features:
         """What the converted table holds."""
-        ids = {SAMPLE_ID: datasets.Value("string")} if self.has_ids else {}
-        return datasets.Features({"image": datasets.Image(), "label": self.label_feature, **ids})
+        ids = {SAMPLE_ID: datasets.Value("string")} if self.id else {}
+        own = {"image": datasets.Image(), "label": self.label_feature, **ids}
+        return datasets.Features({**own, **dict(self.kept)})
 
 
-def choose_columns(
-    schema: pa.Schema, where: str, image: str | None = None, label: str | None = None
-) -> Columns:
+def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Columns:
     """Find the columns of the image and the label in an Arrow schema.
 
     Args:
         schema: with the metadata of `datasets` or without.
         where: what messages call the file.
-        image: the user's name for the column; None: `image`, or the only one that holds images.
-        label: likewise; None: `label`, or the only `ClassLabel`.
+        wanted: those that are named.
 
     Raises:
         UserError: a column is not there, or there are several that it may be.
@@ -61,16 +82,29 @@ def choose_columns(
     types = {name: _plain(schema.field(name).type) for name in schema.names}
     known = _features(schema)
     images = [name for name in types if _may_be_image(types[name])]
-    labels = [name for name in known if isinstance(known[name], datasets.ClassLabel)]
-    image = _choose("image", image, images, schema.names, where)
-    label = _choose("label", label, labels, schema.names, where)
+    image = _choose("image", wanted.image, images, schema.names, where)
+    others = [name for name in types if name not in (image, SAMPLE_ID, wanted.id, *wanted.keep)]
+    labels = [n for n in others if isinstance(known.get(n), datasets.ClassLabel)]
+    labels = labels or [n for n in others if _may_be_label(types[n])]
+    label = _choose("label", wanted.label, labels, schema.names, where)
     if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
         raise UserError(
             f"{where}: the column {image!r} holds {types[image]}; images are wanted: a struct of"
             " bytes and path, bytes, or names of files. Name another with --image-column."
         )
     feature = known.get(label) or datasets.Value(str(types[label]))
-    return Columns(image, label, feature, SAMPLE_ID in schema.names)
+    for name in (wanted.id, *wanted.keep):
+        if name is not None and name not in schema.names:
+            raise UserError(
+                f"{where} has no column {name!r}.{did_you_mean(name, schema.names)} Its columns:"
+                f" {', '.join(schema.names)}."
+            )
+    ids = wanted.id or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
+    kept = tuple(
+        (name, known.get(name) or datasets.features.generate_from_arrow_type(types[name]))
+        for name in wanted.keep
+    )
+    return Columns(image, label, feature, ids, kept)
 
 
 def _choose(
@@ -107,6 +141,10 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return pa.binary() if pa.types.is_large_binary(kind) else kind
 
 
+def _may_be_label(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind))
+
+
 def _may_be_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return bool({"bytes", "path"} & {kind.field(i).name for i in range(kind.num_fields)})
@@ -128,5 +166,7 @@ def convert(table: pa.Table, columns: Columns, root: Path) -> pa.Table:
         if name == "image":
             chunks = [features[name].cast_storage(chunk) for chunk in column.chunks]
             column = settle(pa.chunked_array(chunks, features[name].pa_type), root, str(root))
+        if name == SAMPLE_ID:
+            column = column.cast(pa.string())  # numbers are ids as well
         converted[name] = column
     return pa.table(converted, metadata=features.arrow_schema.metadata)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from bench.errors import UserError, quoted
 from bench.inputs.files import inside, open_regular
 from bench.machine.cache import cache_dir
-from bench_plugins.datasets._columns import Columns, choose_columns, convert
+from bench_plugins.datasets._columns import ANY, Columns, Wanted, choose_columns, convert
 from bench_plugins.datasets._listing import LeftOut, find_files, tell_missing
 from bench_plugins.datasets._splits import SPLITS
 
@@ -25,16 +25,14 @@ ROWS = 100  # read at a time; the Hub's own files are written by as many
 def load_parquet(
     source: Path,
     split: str | None,
-    image_column: str | None = None,
-    label_column: str | None = None,
+    wanted: Wanted = ANY,
 ) -> datasets.Dataset:
     """Return a split of a parquet file, or of a folder of them such as data/train-….parquet.
 
     Args:
         source: the file or folder.
         split: the split's name; None: test, validation, train, or all there is.
-        image_column: the images' column; None: `image`, or the only one that it may be.
-        label_column: the labels' column; None: `label`, or the only `ClassLabel`.
+        wanted: the columns that are named.
 
     Raises:
         UserError: unreadable files, files that differ in their columns or classes, or an unknown
@@ -47,7 +45,7 @@ def load_parquet(
     root = source.parent if source.is_file() else source
     files = [inside(root, str(path)) for path in found[chosen]]
     try:
-        columns = _common_columns(files, image_column, label_column)
+        columns = _common_columns(files, wanted)
         rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
         others = [
             inside(root, str(path)) for name in found if name != chosen for path in found[name]
@@ -95,13 +93,13 @@ def _splits(source: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _common_columns(files: Sequence[Path], image: str | None, label: str | None) -> Columns:
+def _common_columns(files: Sequence[Path], wanted: Wanted) -> Columns:
     """Return the columns of all files, which must have the same and number the classes alike."""
     first: Columns | None = None
     for path in files:
         with open_regular(path) as file:
             schema = pq.read_schema(file)
-        columns = choose_columns(schema, str(path), image, label)
+        columns = choose_columns(schema, str(path), wanted)
         first = first or columns
         if columns != first:
             raise UserError(

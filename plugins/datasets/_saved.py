@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bench.errors import UserError, quoted
 from bench.inputs.files import inside, open_regular
-from bench_plugins.datasets._columns import choose_columns, convert
+from bench_plugins.datasets._columns import ANY, Wanted, choose_columns, convert
 from bench_plugins.datasets._listing import subfolders
 from bench_plugins.datasets._splits import SPLITS
 
@@ -24,9 +24,7 @@ def is_saved(folder: Path) -> bool:
     return (folder / STATE).is_file() or (folder / "dataset_dict.json").is_file()
 
 
-def load_saved(
-    folder: Path, split: str | None, image_column: str | None, label_column: str | None
-) -> datasets.Dataset:
+def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> datasets.Dataset:
     """Return a split of a saved dataset; nothing that it names outside the folder is read.
 
     Raises:
@@ -45,7 +43,7 @@ def load_saved(
     try:
         tables = [_read(inside(folder, str(place / name))) for name in _files(place)]
         table = pa.concat_tables(tables)
-        columns = choose_columns(table.schema, str(place), image_column, label_column)
+        columns = choose_columns(table.schema, str(place), wanted)
         converted = convert(table, columns, folder)
     except (pa.ArrowException, OSError, ValueError) as error:
         said = str(error).strip().splitlines()[0][:200]

@@ -1,62 +1,80 @@
-"""A folder of images and a CSV file that names them with their labels."""
+"""A folder of images and a CSV or JSONL file that names them with their labels."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import datasets
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable, readable
 from bench.inputs.files import inside, open_regular
+from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import LeftOut, find_images, plural
 
-METADATA = "metadata.csv"
+METADATA = ("metadata.csv", "metadata.jsonl")
+JSON_LINES = (".jsonl", ".ndjson")
 IMAGE_COLUMNS = ("file_name", "filename", "image", "file", "path")  # in order of preference
 LABEL_COLUMNS = ("label", "class")
+JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
 
-Rows = list[tuple[int, str, str]]  # line, file, label
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    line: int
+    file: str
+    label: str
+    id: str | None
+    kept: tuple[str, ...]
 
 
-def has_labels(table: Path, image: str | None, label: str | None) -> bool:
+Rows = list[Row]
+
+
+def find_table(folder: Path) -> Path | None:
+    """Return the file beside images that says what they are; None: there is none."""
+    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+
+
+def has_labels(table: Path, wanted: Wanted = ANY) -> bool:
     """Tell whether there is such a file, and it says labels, not only captions or boxes.
 
     Raises:
         UserError: it cannot be read, or lacks a column that the user names.
     """
-    if not table.is_file():
-        return False
     head, _ = _read(table)
     loose = any(path.parent == table.parent for path in find_images(table.parent, LeftOut()))
-    return loose or label is not None or any(name in head for name in LABEL_COLUMNS)
+    return loose or wanted.label is not None or any(name in head for name in LABEL_COLUMNS)
 
 
 def load_table(
     folder: Path,
     table: Path,
     split: str,
-    image_column: str | None = None,
-    label_column: str | None = None,
+    wanted: Wanted = ANY,
 ) -> datasets.Dataset:
     """Return the images that a CSV file names, with the labels that it gives them.
 
     Args:
         folder: where the images lie, and the names lead from.
-        table: the CSV file; its first line names the columns.
+        table: a CSV file whose first line names the columns, or a JSON object per line.
         split: what to call the result.
-        image_column: the column of the files' names; None: the first of `IMAGE_COLUMNS`.
-        label_column: the column of the labels; None: the first of `LABEL_COLUMNS`.
+        wanted: the columns that are named; otherwise the first of `IMAGE_COLUMNS` and of
+            `LABEL_COLUMNS`, and the files' names are the ids.
 
     Raises:
         UserError: the file cannot be read, lacks a column, names an image that is not there or
             one twice, or contradicts the folders that the images lie in.
     """
-    rows = read_rows(table, image_column, label_column)
+    rows = read_rows(table, wanted)
     names = [_name(folder, table, row) for row in rows]
     first: dict[str, int] = {}
-    for name, (line, _, _) in zip(names, rows, strict=True):
+    for name, (line, *_) in zip(names, rows, strict=True):
         if first.setdefault(name, line) != line:
             raise UserError(f"{table}:{line}: {quoted(name)} stands in line {first[name]} already.")
     _check_folders(names, rows, table)
@@ -67,32 +85,43 @@ def load_table(
     if unnamed:
         left_out.others.append(f"{plural(unnamed, 'image')} that {table.name} does not name")
     left_out.tell(folder)
-    labels: Sequence[str | int] = [label for _, _, label in rows]
+    labels: Sequence[str | int] = [row.label for row in rows]
     kind = "string"
-    if all(label == "" or label.removeprefix("-").isdecimal() for _, _, label in rows):
-        labels, kind = [int(label or -1) for _, _, label in rows], "int64"
+    if all(row.label == "" or row.label.removeprefix("-").isdecimal() for row in rows):
+        labels, kind = [int(row.label or -1) for row in rows], "int64"
+    text = datasets.Value("string")
+    kept = {name: [row.kept[i] for row in rows] for i, name in enumerate(wanted.keep)}
     return datasets.Dataset.from_dict(
-        {"image": [str(folder / name) for name in names], "label": labels, "sample_id": names},
+        {
+            "image": [str(folder / name) for name in names],
+            "label": labels,
+            "sample_id": [row.id or name for row, name in zip(rows, names, strict=True)],
+            **kept,
+        },
         features=datasets.Features(
             {
                 "image": datasets.Image(),
                 "label": datasets.Value(kind),
-                "sample_id": datasets.Value("string"),
+                "sample_id": text,
+                **dict.fromkeys(kept, text),
             }
         ),
         split=split,
     )
 
 
-def read_rows(table: Path, image: str | None, label: str | None) -> Rows:
-    """Return line number, file name and label of each line.
+def read_rows(table: Path, wanted: Wanted = ANY) -> Rows:
+    """Return the lines of a table.
 
     Raises:
         UserError: as `load_table`.
     """
     head, lines = _read(table)
-    image = _column(table, head, image, IMAGE_COLUMNS, "--image-column")
-    label = _column(table, head, label, LABEL_COLUMNS, "--label-column")
+    image = _column(table, head, wanted.image, IMAGE_COLUMNS, "--image-column")
+    label = _column(table, head, wanted.label, LABEL_COLUMNS, "--label-column")
+    for name in (wanted.id, *wanted.keep):
+        if name is not None:
+            _column(table, head, name, (), "--id-column")
     rows = []
     for line, values in lines:
         if len(values) != len(head):
@@ -102,7 +131,11 @@ def read_rows(table: Path, image: str | None, label: str | None) -> Rows:
         row = dict(zip(head, values, strict=True))
         if not row[image].strip():
             raise UserError(f"{table}:{line}: the column {image!r} names no file.")
-        rows.append((line, row[image].strip(), row[label].strip()))
+        own_id = row[wanted.id].strip() if wanted.id else None
+        if own_id == "":
+            raise UserError(f"{table}:{line}: the column {wanted.id!r} says no id.")
+        kept = tuple(row[name].strip() for name in wanted.keep)
+        rows.append(Row(line, row[image].strip(), row[label].strip(), own_id, kept))
     if not rows:
         raise UserError(f"{table} names no images.")
     return rows
@@ -110,6 +143,8 @@ def read_rows(table: Path, image: str | None, label: str | None) -> Rows:
 
 def _read(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the names of the columns, and the other lines with their numbers."""
+    if table.suffix.lower() in JSON_LINES:
+        return _read_json(table)
     try:
         with open_regular(table) as file:
             text = file.read().decode("utf-8-sig")
@@ -122,6 +157,34 @@ def _read(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if twice is not None:
         raise UserError(f"{table}:1: the column {quoted(twice)} occurs twice.")
     return head, lines
+
+
+def _read_json(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Do so of a file with a JSON object per line."""
+    objects: list[tuple[int, dict[str, Any]]] = []
+    try:
+        with open_regular(table) as file:
+            text = file.read().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{table} is not a text file in UTF-8: {error}.") from None
+    for line, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{table}:{line}: this is not JSON: {str(error)[:200]}.") from None
+        if not isinstance(value, dict):
+            raise UserError(f"{table}:{line}: a JSON object is wanted, such as {{{JSON_EXAMPLE}}}.")
+        objects.append((line, value))
+    head = list(dict.fromkeys(key for _, value in objects for key in value))
+    return head, [(line, [_text(value.get(key)) for key in head]) for line, value in objects]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _column(
@@ -143,9 +206,9 @@ def _column(
     )
 
 
-def _name(folder: Path, table: Path, row: tuple[int, str, str]) -> str:
+def _name(folder: Path, table: Path, row: Row) -> str:
     """Return a file's name from the folder on; what it leads to is checked when it is loaded."""
-    line, name, _ = row
+    line, name = row.line, row.file
     path = inside(folder, name)
     if not path.exists() and not (folder / name).is_symlink():
         raise UserError(f"{table}:{line}: there is no file {quoted(name)} in {folder}.")
@@ -165,8 +228,8 @@ def _tidy(name: str) -> str:
 
 def _check_folders(names: Sequence[str], rows: Rows, table: Path) -> None:
     """Refuse a table that labels an image as one class where it lies in the folder of another."""
-    classes = {comparable(word) for word in readable(sorted({label for _, _, label in rows}))}
-    for name, (line, _, label) in zip(names, rows, strict=True):
+    classes = {comparable(word) for word in readable(sorted({row.label for row in rows}))}
+    for name, (line, _, label, *_) in zip(names, rows, strict=True):
         if "/" not in name:
             continue
         folder, own = (comparable(readable([word])[0]) for word in (name.split("/")[0], label))

@@ -7,21 +7,30 @@ from pathlib import Path
 import datasets
 
 from bench.errors import UserError, quoted
+from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import LeftOut, find_files, subfolders
 from bench_plugins.datasets._parquet import load_parquet
 from bench_plugins.datasets._pictures import load_images
 from bench_plugins.datasets._saved import is_saved, load_saved
 from bench_plugins.datasets._splits import SPLITS
-from bench_plugins.datasets._table import METADATA, has_labels, load_table
+from bench_plugins.datasets._table import (
+    JSON_LINES,
+    METADATA,
+    find_table,
+    has_labels,
+    load_table,
+)
 
 
 class Folder:
-    """Images in a folder per class, images with a table of labels, parquet, or a saved dataset.
+    """Images in folders or with a table of labels, parquet, tars, or a saved dataset.
 
     Args:
-        labels: a CSV file with a line per image, instead of the folder's `metadata.csv`.
+        labels: a CSV or JSONL file with a line per image, instead of the folder's `metadata.csv`.
         image_column: the column of the images, or of their files' names.
         label_column: the column of the labels.
+        id_column: the column of the sample ids.
+        keep: other columns that are kept.
     """
 
     def __init__(
@@ -29,9 +38,11 @@ class Folder:
         labels: str | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
+        id_column: str | None = None,
+        keep: tuple[str, ...] = (),
     ) -> None:
         self.labels = None if labels is None else Path(labels)
-        self.columns = image_column, label_column
+        self.columns = Wanted(image_column, label_column, id_column, tuple(keep))
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split: the one named, else test, validation, train, or all there is."""
@@ -39,25 +50,36 @@ class Folder:
         if self.labels is not None:
             if source.is_file():
                 raise UserError(f"--labels goes with a folder of images, and {source} is a file.")
-            return load_table(source, self.labels, split or "all", *self.columns)
+            return load_table(source, self.labels, split or "all", self.columns)
         if source.is_file():
-            if source.suffix.lower() != ".parquet":
-                raise UserError(f"{source} is neither a folder nor a .parquet file.")
-            return load_parquet(source, split, *self.columns)
+            return self._load_file(source, split)
         if is_saved(source):
-            return load_saved(source, split, *self.columns)
+            return load_saved(source, split, self.columns)
         if any(path.suffix == ".parquet" for path in find_files(source, LeftOut())):
-            return load_parquet(source, split, *self.columns)
+            return load_parquet(source, split, self.columns)
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
-        if has_labels(whole / METADATA, *self.columns):
-            return load_table(whole, whole / METADATA, name, *self.columns)
-        if any(self.columns):
+        table = find_table(whole)
+        if table is not None and has_labels(table, self.columns):
+            return load_table(whole, table, name, self.columns)
+        if self.columns != ANY:
             raise UserError(
-                f"--image-column and --label-column name columns of a table, and {whole} holds"
-                f" none: neither {METADATA} nor parquet."
+                f"--image-column, --label-column and --id-column name columns of a table, and"
+                f" {whole} holds none: neither {' nor '.join(METADATA)} nor parquet."
             )
         return load_images(whole, name, parts)
+
+    def _load_file(self, source: Path, split: str | None) -> datasets.Dataset:
+        """Return the rows of a single file, or of a table beside its images."""
+        ending = source.suffix.lower()
+        if ending == ".parquet":
+            return load_parquet(source, split, self.columns)
+        if ending in (".csv", *JSON_LINES):
+            return load_table(source.parent, source, split or "all", self.columns)
+        raise UserError(
+            f"{source} is neither a folder nor a .parquet file, nor one that ends in .tar, .csv or"
+            " .jsonl."
+        )
 
 
 def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
@@ -70,9 +92,7 @@ def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     """
     visible = subfolders(folder)
     parts = [
-        path
-        for path in visible
-        if path.name in SPLITS and (subfolders(path) or (path / METADATA).is_file())
+        path for path in visible if path.name in SPLITS and (subfolders(path) or find_table(path))
     ]
     named = [path for path in visible if path.name == split]
     if split is not None and split != "all" and not named:

@@ -57,6 +57,7 @@ BY_CONTENT = {  # what these name counts, not how it is called; each has a test 
     "dataset": "test_data_counts_by_its_content",
     "data_dir": "test_data_counts_by_its_content",
     "labels": "test_labels_and_class_names_count_by_their_content",
+    "id_column": "test_labels_and_class_names_count_by_their_content",
     "image_column": "test_labels_and_class_names_count_by_their_content",
     "label_column": "test_labels_and_class_names_count_by_their_content",
     "class_names": "test_labels_and_class_names_count_by_their_content",
@@ -165,6 +166,8 @@ def test_labels_and_class_names_count_by_their_content(
     names = {"image_column": "at", "label_column": "is"}
     first = identity(own, labels=str(tmp_path / "a.csv"))
     assert identity(own, labels=str(tmp_path / "b.csv"), **names) == first
+    assert identity(own, labels=str(tmp_path / "b.csv"), id_column="at", **names) == first
+    assert identity(own, labels=str(tmp_path / "b.csv"), id_column="is", **names) != first
     assert identity(own, labels=str(tmp_path / "c.csv")) != first
     (tmp_path / "same.json").write_text('["x", "y"]')
     (tmp_path / "words.json").write_text('["ox", "yak"]')

@@ -1,0 +1,84 @@
+"""Images cropped to a box that a column of their dataset gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError, quoted
+from bench.inputs.pixels import PixelsError, decode
+
+if TYPE_CHECKING:
+    import datasets
+
+BATCH = 256  # images cropped at a time
+
+
+def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
+    """Return the rows with each image cropped to its box, as PNG.
+
+    Args:
+        rows: with the columns image and `column`: x, y, width and height in pixels of the image
+            as a person sees it.
+        column: the boxes' column.
+        where: what messages call the dataset.
+
+    Raises:
+        UserError: there is no such column, or a box has no part of its image.
+    """
+    import datasets
+    import pyarrow as pa
+
+    if column not in rows.column_names:
+        raise UserError(
+            f"{where}: there is no column {column!r} of boxes; its columns:"
+            f" {', '.join(rows.column_names)}."
+        )
+    plain = rows.cast_column("image", datasets.Image(decode=False))
+    chunks = []
+    for start in range(0, len(plain), BATCH):
+        part = plain[start : start + BATCH]
+        made = list(_cropped(part["image"], part[column], where, start))
+        chunks.append(pa.array(made, datasets.Image.pa_type))
+    table = (plain.flatten_indices() if plain._indices is not None else plain).data.table
+    images = pa.chunked_array(chunks, datasets.Image.pa_type)
+    table = table.set_column(table.column_names.index("image"), "image", images)
+    features = rows.features.copy()
+    features["image"] = datasets.Image()
+    table = table.replace_schema_metadata(features.arrow_schema.metadata)
+    info = datasets.DatasetInfo(features=features)
+    return datasets.Dataset(table, info=info, split=rows.split)
+
+
+def _cropped(
+    images: list[dict[str, Any]], boxes: list[Any], where: str, start: int
+) -> Iterator[dict[str, Any]]:
+    for row, (image, box) in enumerate(zip(images, boxes, strict=True), start + 1):
+        try:
+            picture = decode(image)
+        except PixelsError:  # it fails when its turn comes, and costs no other
+            yield image
+            continue
+        corners = _corners(box, picture.size)
+        if corners is None:
+            raise UserError(
+                f"{where}: image {row} of {picture.size[0]}×{picture.size[1]} pixels has the box"
+                f" {quoted(box)}; x, y, width, height of a part of it are wanted."
+            )
+        file = BytesIO()
+        picture.crop(corners).save(file, "PNG")
+        yield {"bytes": file.getvalue(), "path": None}
+
+
+def _corners(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return left, top, right, bottom inside the image; None: the box has no part of it."""
+    if not isinstance(box, list) or len(box) != 4:
+        return None
+    try:
+        x, y, width, height = (round(float(value)) for value in box)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(size[0], x + width), min(size[1], y + height)
+    return (left, top, right, bottom) if left < right and top < bottom else None

@@ -1,0 +1,218 @@
+"""Declared datasets: one that says where its data lies, and is read by the dataset of that kind.
+
+The source's classes are numbered as the declaration lists them, by name and never by position, so
+that a copy that orders them in another way gives the same labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.contracts.specs import DatasetSpec
+from bench.discovery.guard import guard
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make
+from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.boxes import crop
+from bench.inputs.class_names import comparable
+from bench.inputs.listed import read_list
+
+if TYPE_CHECKING:
+    import datasets
+
+FOLDER = "folder"  # the registered dataset that reads paths
+
+
+class Declared:
+    """The reader of a declared dataset.
+
+    Args:
+        spec: the declaration.
+        parameters: the user's columns, which go before the declared ones.
+    """
+
+    def __init__(self, spec: DatasetSpec, **parameters: Any) -> None:
+        self.spec = spec
+        declared = {f"{kind}_column": name for kind, name in spec.columns.items()}
+        given = {name: value for name, value in parameters.items() if value is not None}
+        self.parameters = {**declared, **given}
+
+    def load(self, split: str | None, data_dir: str | None) -> Any:
+        """Return a split of the source, or of the local copy, with the declared classes.
+
+        Raises:
+            UserError: it is not there, or its classes are not the declared ones.
+        """
+        spec = self.spec
+        rows = self._read(split, data_dir)
+        rows = numbered(rows, spec, data_dir or str(spec.source))
+        if spec.box:
+            rows = crop(rows, spec.box, f"Dataset {spec.name!r}")
+        return named(rows, split)
+
+    def _read(self, split: str | None, data_dir: str | None) -> Any:
+        spec, layout = self.spec, self.spec.layout
+        its_split = None if split is None else spec.split_names.get(split, split)
+        if data_dir is None:
+            reader, source = find_source(str(spec.source))
+            parameters = self._known(reader)
+            if reader.scheme:
+                return _ask(reader, {**parameters, "source": source}, its_split, None)
+            if not Path(source).exists():
+                raise UserError(
+                    f"Dataset {spec.name!r}: its source {source} is not there. --data-dir names"
+                    " another copy."
+                )
+            return _ask(reader, parameters, its_split, source)
+        folder = Path(data_dir)
+        if split in layout.get("lists", {}) and (folder / layout["lists"][split]).is_file():
+            return read_list(folder, str(split), layout, spec)
+        root = folder / str(layout.get("root", ""))
+        reader = load_plugins().datasets.get(FOLDER)
+        place = root if root.is_dir() else folder
+        return _ask(reader, self._known(reader), self._split_of(place, its_split), str(place))
+
+    def _split_of(self, place: Path, split: str | None) -> str | None:
+        """Return the split to ask a local copy for; a copy of the only split is whole."""
+        only = len(self.spec.splits) <= 1
+        if (
+            only
+            and place.is_dir()
+            and not any(split in path.name for path in place.iterdir() if split)
+        ):
+            return None
+        return split
+
+    def _known(self, reader: DatasetSpec) -> dict[str, Any]:
+        wanted = {**self.parameters, "keep": (*self.spec.groups, *filter(None, [self.spec.box]))}
+        if not wanted["keep"]:
+            del wanted["keep"]
+        return {name: value for name, value in wanted.items() if name in reader.parameters}
+
+
+def find_source(source: str) -> tuple[DatasetSpec, str]:
+    """Return the dataset that reads a source, and what it is given: `hf:x` → that of `hf`, `x`.
+
+    Raises:
+        UserError: no dataset reads this scheme.
+    """
+    registry = load_plugins().datasets
+    scheme, colon, rest = source.partition(":")
+    if colon and scheme in registry and registry.get(scheme).scheme:
+        return registry.get(scheme), rest
+    if is_scheme(source):
+        raise UserError(unknown_scheme(scheme))
+    return registry.get(FOLDER), source
+
+
+def is_scheme(source: str) -> bool:
+    """Tell whether a text begins as a scheme does, such as `hf:`, and is no path that exists."""
+    scheme, colon, _ = source.partition(":")
+    word = scheme.replace("-", "").replace("_", "")
+    return bool(colon) and len(word) > 1 and word.isalnum() and not Path(source).exists()
+
+
+def unknown_scheme(scheme: str) -> str:
+    """Return the message about a scheme that nothing reads."""
+    known = [spec.name for spec in load_plugins().datasets if spec.scheme]
+    return (
+        f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, known)} The schemes:"
+        f" {', '.join(f'{name}:' for name in known)}."
+    )
+
+
+def _ask(spec: DatasetSpec, given: dict[str, Any], split: str | None, place: str | None) -> Any:
+    dataset = make(spec, **spec.resolve_parameters(given))
+    with guard(spec.label, "load()"):
+        return dataset.load(split=split, data_dir=place)
+
+
+def named(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
+    """Return the rows as those of the split that the declaration calls so."""
+    import datasets
+
+    name = split or rows.split or "all"
+    return datasets.Dataset(
+        rows.data, info=rows.info, split=datasets.NamedSplit(str(name)), indices_table=rows._indices
+    )
+
+
+def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
+    """Return the rows with labels that are indices into the declared classes.
+
+    Raises:
+        UserError: a class of the data is none of the declared ones.
+    """
+    import datasets
+    import pyarrow as pa
+
+    feature = rows.features["label"]
+    if spec.classes is None:
+        return rows
+    if isinstance(feature, datasets.ClassLabel):
+        index: Sequence[Any] = indices_of(feature.names, spec, where)
+        values = [None if v is None or v < 0 else index[v] for v in rows["label"]]
+    elif feature == datasets.Value("string"):
+        given = list(rows["label"])
+        names = sorted({v for v in given if v is not None and v.strip()})
+        of = dict(zip(names, indices_of(names, spec, where), strict=True))
+        values = [of.get(v) for v in given]
+    else:
+        return rows  # numbers are indices already; they are checked with the labels
+    plain = rows.flatten_indices() if rows._indices is not None else rows
+    features = plain.features.copy()
+    features["label"] = datasets.ClassLabel(names=list(spec.classes))
+    table = plain.data.table
+    table = table.set_column(
+        table.column_names.index("label"), "label", pa.array(values, pa.int64())
+    )
+    table = table.replace_schema_metadata(features.arrow_schema.metadata)
+    info = datasets.DatasetInfo(features=features)
+    return datasets.Dataset(table, info=info, split=rows.split)
+
+
+def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]:
+    """Return which declared class each name of the data is.
+
+    A name is known as the declaration spells it in `found` or `classes`, or by its letters alone.
+    Bare numbers are indices, from 0 or from 1 on.
+
+    Raises:
+        UserError: a name is none of the classes, or numbers may be counted from 0 or from 1.
+    """
+    classes = spec.classes or ()
+    known: dict[str, int] = {}
+    for listed in (spec.found, classes):
+        for position, name in enumerate(listed):
+            known.setdefault(name, position)
+    for listed in (spec.found, classes):
+        for position, name in enumerate(listed):
+            known.setdefault(_letters(name), position)
+    if all(name.isdecimal() for name in names) and not set(names) <= known.keys():
+        return _from_numbers([int(name) for name in names], len(classes), where)
+    found = [known.get(name, known.get(_letters(name), -1)) for name in names]
+    strange = [name for name, position in zip(names, found, strict=True) if position < 0]
+    if strange:
+        more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
+        raise UserError(
+            f"{where}: the class {quoted(strange[0])}{more} is none of the {len(classes)} classes"
+            f" of dataset {spec.name!r}.{did_you_mean(strange[0], [*spec.found, *classes])}"
+        )
+    return found
+
+
+def _from_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[int]:
+    if 0 in numbers and max(numbers) < n_classes:
+        return list(numbers)
+    if n_classes in numbers and min(numbers) > 0 and max(numbers) == n_classes:
+        return [number - 1 for number in numbers]
+    raise UserError(
+        f"{where}: the classes are the numbers {min(numbers)} to {max(numbers)}, which do not say"
+        f" which of the {n_classes} declared classes they are."
+    )
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in comparable(name) if c.isalnum())

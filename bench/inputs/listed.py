@@ -1,0 +1,96 @@
+"""Original downloads that list their splits in text files, one image per line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.contracts.specs import DatasetSpec
+from bench.errors import UserError, quoted
+from bench.inputs.files import inside, open_regular
+
+if TYPE_CHECKING:
+    import datasets
+
+_FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*?)", "_": r"\S+"}
+
+
+def line_pattern(line: str) -> re.Pattern[str]:
+    """Return the pattern of a declared line: `{file} {label} {_}` or `{label}/{file}`.
+
+    Raises:
+        UserError: it lacks `{file}` or `{label}`, or has another placeholder.
+    """
+    parts = re.split(r"\{(\w+)\}", line)
+    if set(parts[1::2]) - _FIELDS.keys() or not {"file", "label"} <= set(parts[1::2]):
+        raise UserError(f"layout.line = {quoted(line)}: write it with {{file}}, {{label}}, {{_}}.")
+    pattern = "".join(
+        _FIELDS[part] if i % 2 else re.escape(part).replace(r"\ ", r"\s+")
+        for i, part in enumerate(parts)
+    )
+    return re.compile(pattern + r"\s*")
+
+
+def read_list(
+    folder: Path, split: str, layout: Mapping[str, Any], spec: DatasetSpec
+) -> datasets.Dataset:
+    """Return the images of a split that a text file lists.
+
+    Args:
+        folder: the download.
+        split: whose list is read.
+        layout: `lists` (split → file), `line` (its form), `images` (where an image of the line
+            lies), `first_label` (the number of the first class, where labels are numbers).
+        spec: the declaration.
+
+    Raises:
+        UserError: a line of another form, or an image that is not there; with file and line.
+    """
+    import datasets
+
+    table = inside(folder, layout["lists"][split])
+    pattern = line_pattern(str(layout.get("line", "{label}/{file}")))
+    images = str(layout.get("images", "{label}/{file}"))
+    first = layout.get("first_label")
+    with open_regular(table) as file:
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    names, labels = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = pattern.fullmatch(line.strip())
+        if found is None:
+            raise UserError(
+                f"{table}:{number}: {quoted(line)} is not of the form {layout.get('line')!r}."
+            )
+        name = images.replace("{file}", found["file"]).replace("{label}", found["label"])
+        if not inside(folder, name).exists():
+            raise UserError(f"{table}:{number}: there is no file {quoted(name)} in {folder}.")
+        names.append(name)
+        labels.append(_label(found["label"], first, spec, f"{table}:{number}"))
+    if not names:
+        raise UserError(f"{table} lists no images.")
+    return datasets.Dataset.from_dict(
+        {"image": [str(folder / n) for n in names], "label": labels, "sample_id": names},
+        features=datasets.Features(
+            {
+                "image": datasets.Image(),
+                "label": datasets.Value("string"),
+                "sample_id": datasets.Value("string"),
+            }
+        ),
+    )
+
+
+def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
+    """Return a class as the declaration spells it, where the line has its number."""
+    if first is None:
+        return label
+    classes = spec.found or spec.classes or ()
+    if not label.isdecimal() or not 0 <= int(label) - first < len(classes):
+        raise UserError(
+            f"{where}: the label {quoted(label)} is none of {first} to {first + len(classes) - 1}."
+        )
+    return classes[int(label) - first]

@@ -1,0 +1,128 @@
+"""Declared datasets as they are used: sources, classes by name, lists, boxes, the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from helpers.command import bench
+from helpers.given import make_folder, picture, write_parquet
+from PIL import Image
+
+from bench.discovery.declared import load_spec
+from bench.errors import BenchWarning, UserError
+from bench.inputs.boxes import crop
+from bench.inputs.data import Split, load_split
+from bench.inputs.declared import indices_of
+from bench.inputs.pixels import decode
+
+BIRDS = """
+name = "birds"
+source = "pictures"
+classes = ["robin", "house finch"]
+template = "a photo of a {class}"
+"""
+
+
+def declare(folder: Path, text: str = BIRDS, name: str = "birds.toml") -> Path:
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def load(file: Path, split: str | None = None, data_dir: Path | None = None) -> Split:
+    return load_split(load_spec(file), split, str(data_dir) if data_dir else None)
+
+
+def test_classes_are_found_by_name_not_by_place(tmp_path: Path) -> None:
+    make_folder(tmp_path / "pictures", "House_Finch/1.png", "robin/1.png", "robin/2.png")
+    split = load(declare(tmp_path))
+    assert split.name == "birds" and split.classes == ("robin", "house finch")
+    labels = dict(zip(split.sample_ids, split.labels, strict=True))
+    assert labels == {"House_Finch/1.png": 1, "robin/1.png": 0, "robin/2.png": 0}
+
+
+def test_a_copy_elsewhere_has_the_same_fingerprint(tmp_path: Path) -> None:
+    for place in ("pictures", "other/deep/copy"):
+        make_folder(tmp_path / place, "robin/1.png", "house finch/1.png")
+    file = declare(tmp_path)
+    assert load(file).fingerprint == load(file, None, tmp_path / "other/deep/copy").fingerprint
+
+
+def test_a_class_that_is_not_declared_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path / "pictures", "robin/1.png", "house fnch/1.png")
+    with pytest.raises(UserError, match=r"'house fnch' is none of the 2 classes.*'house finch'"):
+        load(declare(tmp_path))
+
+
+def test_numbers_for_names_count_from_0_or_from_1(tmp_path: Path) -> None:
+    spec = load_spec(declare(tmp_path))
+    assert indices_of(["1", "0"], spec, "x") == [1, 0]
+    assert indices_of(["1", "2"], spec, "x") == [0, 1]
+    with pytest.raises(UserError, match="do not say which"):
+        indices_of(["1"], spec, "x")
+
+
+def test_the_original_download_lists_its_splits(tmp_path: Path) -> None:
+    make_folder(tmp_path / "copy/img", "a1.png", "b2.png")
+    (tmp_path / "copy/test.txt").write_text("# file class\na1 2 x\nb2 1 y\n")
+    layout = (
+        '[splits]\ntest = 2\n[layout]\nlists = {test = "test.txt"}\nfirst_label = 1\n'
+        'line = "{file} {label} {_}"\nimages = "img/{file}.png"\n'
+    )
+    file = declare(tmp_path, BIRDS + 'split = "test"\n' + layout)
+    split = load(file, "test", tmp_path / "copy")
+    assert split.labels == (1, 0) and split.sample_ids == ("img/a1.png", "img/b2.png")
+    for line, said in [
+        ("a1 3 x", r"test.txt:1: the label '3' is none of 1 to 2"),
+        ("c1 1 x", r"test.txt:1: there is no file 'img/c1.png'"),
+        ("a", r"test.txt:1: 'a' is not of the form"),
+        ("../../x 1 x", "leads out of the folder"),
+    ]:
+        (tmp_path / "copy/test.txt").write_text(line)
+        with pytest.raises(UserError, match=said):
+            load(file, "test", tmp_path / "copy")
+
+
+def test_columns_and_ids_of_another_name(tmp_path: Path) -> None:
+    images = pa.array([picture(1), picture(2)])
+    columns = {"img": images, "kind": ["robin", "house-finch"], "key": [7, 8]}
+    write_parquet(tmp_path / "pictures/test-0.parquet", {**columns, "other": ["x", "y"]})
+    text = BIRDS + '[columns]\nimage = "img"\nlabel = "kind"\nid = "key"\n'
+    split = load(declare(tmp_path, text))
+    assert split.sample_ids == ("7", "8") and split.labels == (0, 1)
+
+
+def test_images_are_cropped_to_their_box(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pictures", "1.png", "2.png")
+    Image.new("RGB", (8, 8)).save(folder / "2.png")
+    (folder / "metadata.jsonl").write_text(
+        '{"file_name": "1.png", "label": "robin"}\n{"file_name": "2.png", "label": "house finch"}\n'
+    )
+    rows = load(declare(tmp_path)).rows
+    boxed = rows.add_column("where", [[1, 2, 3, 4], [6, 6, 9, 9]])
+    cropped = crop(boxed, "where", "x").cast_column("image", rows.features["image"])
+    assert [decode(row["image"]).size for row in cropped] == [(3, 4), (2, 2)]
+    with pytest.raises(UserError, match="image 1 of 8×8 pixels has the box"):
+        crop(rows.add_column("where", [[9, 9, 1, 1], [0, 0, 1, 1]]), "where", "x")
+
+
+def test_the_command_line_takes_a_file_and_its_template_sets(tmp_path: Path) -> None:
+    make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
+    file = declare(tmp_path, BIRDS + '[templates]\nclip = ["a {class}", "the {class}"]\n')
+    done = bench("prompts", file, "--template", "@clip", "--json")
+    assert [row["prompt"] for row in done.json][:2] == ["a robin", "a house finch"]
+    wrong = bench("prompts", file, "--template", "@clpi")
+    assert wrong.code == 2 and "Did you mean 'clip'" in wrong.err
+    taken = bench("prompts", declare(tmp_path, BIRDS.replace("birds", "digits"), "d.toml"))
+    assert taken.code == 2 and "registered dataset" in taken.err
+    assert "There is no file" in bench("prompts", tmp_path / "x.toml").err
+    assert "Nothing reads 'hff:'" in bench("prompts", "hff:owner/name").err
+
+
+def test_what_nobody_could_load_is_said(tmp_path: Path) -> None:
+    make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
+    file = declare(tmp_path, BIRDS + "unverified = true\n")
+    with pytest.warns(BenchWarning, match="its authors could not load it"):
+        load(file)
