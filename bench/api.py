@@ -78,13 +78,13 @@ def load_backbone(
         name: a registered name, or a pipeline folder.
         weights: a Hub id or a folder instead of the backbone's own.
         device: None: the best there is.
-        dtype: None: float32.
+        dtype: None: the backbone's, mostly float32.
     """
     config, spec = resolve_backbone(
         RunConfig(dataset="-", backbone=name, weights=weights), None, load_plugins()
     )
     source = config.weights or spec.weights
-    device, dtype = pick_device(device), dtype or "float32"
+    device, dtype = pick_device(device), dtype or spec.dtype
     backbone = make(
         spec,
         resolve_weights(source, spec.revision) if source else None,

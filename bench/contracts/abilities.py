@@ -44,6 +44,14 @@ class CountsOperations(Protocol):
         """Return the floating-point operations of one evaluation."""
 
 
+class KnowsItsMemory(Protocol):
+    """A backbone's class that knows how much memory its weights take."""
+
+    @staticmethod
+    def memory(weights: Any, dtype: str, **parameters: Any) -> int:
+        """Return the bytes of the parts that are in memory together, at the most."""
+
+
 class PricesLinearisations(Protocol):
     """A backbone's class that knows what a linearised draw costs.
 
@@ -118,6 +126,16 @@ class FoldsPrompts(Protocol):
         """
 
 
+class EncodesMany(Protocol):
+    """A denoiser that loads its text encoders for every call, one after another.
+
+    Attributes:
+        prompts_at_once: how many prompts it is given at a time, a class attribute.
+    """
+
+    prompts_at_once: int
+
+
 class SavesMemory(Protocol):
     """A denoiser that can recompute activations in a backward pass instead of keeping them."""
 
@@ -189,6 +207,11 @@ def counts_operations(backbone: object) -> TypeGuard[CountsOperations]:
     return _declares(backbone, "evaluation_flops")
 
 
+def knows_its_memory(backbone: object) -> TypeGuard[KnowsItsMemory]:
+    """Whether it has `memory`."""
+    return _declares(backbone, "memory")
+
+
 def prices_linearisations(backbone: object) -> TypeGuard[PricesLinearisations]:
     """Whether it has `linearisation_cost`."""
     return _declares(backbone, "linearisation_cost")
@@ -227,6 +250,11 @@ def mixes_rest(backbone: object) -> TypeGuard[MixesRest]:
 def folds_prompts(backbone: object) -> TypeGuard[FoldsPrompts]:
     """Whether it has `fold_prompts`."""
     return _declares(backbone, "fold_prompts")
+
+
+def encodes_many(backbone: object) -> TypeGuard[EncodesMany]:
+    """Whether it has `prompts_at_once`."""
+    return _declares(backbone, "prompts_at_once")
 
 
 def saves_memory(backbone: object) -> TypeGuard[SavesMemory]:

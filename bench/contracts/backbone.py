@@ -48,6 +48,10 @@ class Denoiser(Protocol):
             `prediction_type`, as `bench.contracts.levels.levels_of_schedule` takes them.
         device: where its tensors live.
 
+    It may have `prompts_at_once`, a class attribute: how many prompts `encode_prompts` is given at
+    a time, where text encoders are loaded and freed in each call. Prompts are encoded before
+    `network` is first read, so that it may be loaded then.
+
     With `can_linearise = True`, a class attribute, it says that `denoise` is differentiable with
     respect to its conditioning wherever gradients are enabled; without it that it is not. Its
     parameters should ask for no gradient. It may have `save_memory()`, called once where a single

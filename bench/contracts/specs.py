@@ -266,6 +266,20 @@ class BackboneSpec(Spec):
             many unless the user says otherwise. None: the strategy's own number.
         plan: its draw plan: the noise levels at which it tells prompts apart.
         flops: floating-point operations of one evaluation, for the plan.
+        family: the kind of model, which its other weights share, such as `sdxl`.
+        pipelines: the pipeline classes of diffusers whose folders it loads: `--backbone FOLDER`
+            picks it by the folder's `model_index.json`.
+        size: parameters of the network.
+        encoder_size: parameters of its largest text encoder, which is freed before the network is
+            loaded.
+        licence: of the weights.
+        gated: whether the Hub gives the weights only to those who accepted the licence there.
+        resolution: side of the images in pixels.
+        dtype: what it runs in unless the user says otherwise, such as what it was trained in.
+        template: the prompt template that it needs, unless the user names one; None: the dataset's.
+        exposure: what is known of the overlap of its training data with datasets, with the source.
+        telling: the noise levels that are known to matter, with the source.
+        requires: the least version of a library that it needs, such as `diffusers>=0.32`.
         default: used where neither the user nor the dataset names a backbone.
     """
 
@@ -280,7 +294,24 @@ class BackboneSpec(Spec):
     draws: int | None = None
     plan: str = "grid"
     flops: float | None = None
+    family: str | None = None
+    pipelines: tuple[str, ...] = ()
+    size: float | None = None
+    encoder_size: float | None = None
+    licence: str | None = None
+    gated: bool = False
+    resolution: int | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    template: str | None = None
+    exposure: str | None = None
+    telling: str | None = None
+    requires: str | None = None
     default: bool = False
+
+    @property
+    def takes_folders(self) -> bool:
+        """Whether it has no weights of its own: a folder stands for it, and names the runs."""
+        return self.weights is None and bool(self.pipelines)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -71,6 +71,21 @@ def count_operations(spec: BackboneSpec, weights: Any, resolution: int | None) -
         return _positive(spec, "evaluation_flops()", target.evaluation_flops(weights, resolution))
 
 
+def memory_of_weights(
+    spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any
+) -> float | None:
+    """Return the bytes of the weights that are in memory together; None where it cannot tell.
+
+    Raises:
+        PluginError: it failed to tell, or returned no positive number.
+    """
+    target = load_target(spec)
+    if not abilities.knows_its_memory(target):
+        return None
+    with guard(spec.label, "memory()"):
+        return _positive(spec, "memory()", target.memory(weights, dtype, **parameters))
+
+
 def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
     """Return the evaluations that a linearised draw counts as; None where it does not say.
 

@@ -23,6 +23,8 @@ from bench.engine import trees
 from bench.engine.trees import Tree
 from bench.errors import PluginError, UserError
 
+PROMPTS_AT_ONCE = 64  # of a denoiser that does not say
+
 
 class CheckedDenoiser:
     """A denoiser whose every answer is checked, and whose abilities are known.
@@ -100,6 +102,15 @@ class CheckedDenoiser:
             found: Any = self.backbone.encode_prompts(texts)
         self._check_rows("encode_prompts()", found, len(texts))
         return found  # type: ignore[no-any-return]
+
+    @property
+    def prompts_at_once(self) -> int:
+        """How many prompts it is given at a time."""
+        backbone = self.backbone
+        if not abilities.encodes_many(backbone):
+            return PROMPTS_AT_ONCE
+        with self.guard("reading its prompts_at_once"):
+            return max(1, int(backbone.prompts_at_once))
 
     def encode_null(self) -> Tree:
         """Return the conditioning of no prompt, one row."""

@@ -20,7 +20,6 @@ from bench.machine.cache import cache_dir
 
 FORMAT = 3  # 1 also kept what was not checked; 2 had a file for each prompt
 LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
-BATCH = 64  # prompts encoded at a time
 IN_MEMORY = 256 * 2**20  # bytes up to which a conditioning is read, and not mapped from its file
 
 
@@ -66,8 +65,9 @@ def _kept(path: Path, encode: Callable[[], Iterator[Tree]], prompts: int) -> Tre
 
 
 def _encoded(backbone: CheckedDenoiser, texts: Sequence[str]) -> Iterator[Tree]:
-    for start in range(0, len(texts), BATCH):
-        batch = list(texts[start : start + BATCH])
+    size = backbone.prompts_at_once
+    for start in range(0, len(texts), size):
+        batch = list(texts[start : start + size])
         yield _checked(backbone.encode_prompts(batch), batch)
 
 

@@ -128,14 +128,27 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     return Weights(location, None, fingerprint(Path(location)))
 
 
+def gate(repository: str, licence: str | None = None) -> str:
+    """Return what to do where the Hub gives weights only to those who accepted their licence."""
+    named = f" ({licence})" if licence else ""
+    return (
+        f"Its licence{named} has to be accepted at https://huggingface.co/{repository}, and this"
+        " machine logged in with `hf auth login`."
+    )
+
+
 def _from_hub(repository: str, commit: str, name: str) -> Path | None:
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
 
     try:
         return Path(huggingface_hub.hf_hub_download(repository, name, revision=commit))
     except EntryNotFoundError:  # not in the repository, or neither here nor to be reached
         return None
+    except GatedRepoError:
+        raise AbsentError(
+            f"The weights {repository}: {name} was refused by the Hub. {gate(repository)}"
+        ) from None
     except Exception as error:
         raise UserError(
             f"The weights {repository}: {name} could not be fetched from the Hub"

@@ -78,7 +78,8 @@ def measure(
         engines[name] = engine, one
     conditioning = backbone.encode_prompts(prepared.prompts.texts[:64])
     flops = evaluation_flops(backbone, conditioning)
-    peak = matmul_peak(backbone.device, DTYPES[config.dtype])
+    dtype = str(prepared.config.dtype)
+    peak = matmul_peak(backbone.device, DTYPES[dtype])
 
     if config.batch_size != "auto":
         sizes = (config.batch_size,)
@@ -107,11 +108,11 @@ def measure(
         name = device_name(backbone.device)
         remember_batch_size(f"{speed_key(prepared)} {name}", best)
     usual = speeds.get(resolved.strategy_spec.name, max(speeds.values()))
-    remember_speed(resolved.backbone_name, backbone.device.type, config.dtype, usual)
+    remember_speed(resolved.backbone_name, backbone.device.type, dtype, usual)
     return {
         "backbone": resolved.backbone_name,
         "device": device_name(backbone.device),
-        "dtype": config.dtype,
+        "dtype": dtype,
         "settings": {n: getattr(config, n) for n in ("layout", "attention", "tf32", "compile")},
         "bare": [{"batch_size": s, "evaluations_per_second": r} for s, r in table.items()],
         "best_batch_size": best,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def open_engine(
 ) -> Engine:
     """Return the engine that fits the backbone, which is loaded where none is given."""
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
-    backbone = backbone or load_backbone(prepared)
+    given, backbone = backbone, backbone or make_backbone(prepared)
     classes, rule = np.array(prompts.class_of_prompt), config.template_rule
     if resolved.backbone.scorer == "classifier":
         from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
@@ -55,9 +55,13 @@ def open_engine(
     noise = make_noise(prepared, backbone)
     columns = make_columns(classes, rule, n_draws, per_level=1 if plan.name == "grid" else 2)
     key = _conditioning_key(prepared)
+    conditioning = embed_prompts(backbone, key, prompts.texts)
+    null = embed_null(backbone, key) if config.guidance is not None else None
+    if given is None:
+        set_up(prepared, backbone)
     engine = DenoisingEngine(
         backbone,
-        embed_prompts(backbone, key, prompts.texts),
+        conditioning,
         Problem(
             columns.class_of_column, rows, weights, config.seed, can_linearise(resolved.backbone)
         ),
@@ -67,7 +71,7 @@ def open_engine(
             noise,
             config.loss,
             config.guidance,
-            embed_null(backbone, key) if config.guidance is not None else None,
+            null,
         ),
         _chosen(config) or default_batch_size(backbone.device.type, backbone.latent_shape),
         latent_seed=config.seed if config.latent == "sample" else None,
@@ -105,6 +109,25 @@ def make_noise(prepared: Prepared, backbone: CheckedDenoiser) -> Noise:
 
 def load_backbone(prepared: Prepared) -> CheckedDenoiser | CheckedClassifier:
     """Load the backbone, unless the caller has, and have its network run as the settings say."""
+    backbone = make_backbone(prepared)
+    if prepared.resolved.backbone.scorer == "denoiser":
+        set_up(prepared, cast("CheckedDenoiser", backbone))
+    return backbone
+
+
+def set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
+    """Have the network run as the settings say, which loads it where it is not loaded yet.
+
+    Prompts are encoded before: text encoders are freed then, and never in memory beside it.
+    """
+    from bench.engine.acceleration import accelerate
+
+    config = prepared.config
+    accelerate(backbone, config.layout, config.attention, config.compile)
+
+
+def make_backbone(prepared: Prepared) -> CheckedDenoiser | CheckedClassifier:
+    """Make the backbone, unless the caller has; it may load its network later."""
     config, spec, backbone = prepared.config, prepared.resolved.backbone, prepared.loaded
     if backbone is None:
         backbone = make(
@@ -118,12 +141,11 @@ def load_backbone(prepared: Prepared) -> CheckedDenoiser | CheckedClassifier:
         from bench.engine.classifying import CheckedClassifier
 
         return CheckedClassifier(backbone, spec.label)
-    from bench.engine.acceleration import accelerate, set_precision
+    from bench.engine.acceleration import set_precision
     from bench.engine.denoiser import CheckedDenoiser
 
     denoiser = CheckedDenoiser(backbone, spec.label)
     set_precision(denoiser.device, config.tf32)
-    accelerate(denoiser, config.layout, config.attention, config.compile)
     return denoiser
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.strategy import Problem
-from bench.discovery.backbones import count_operations
+from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.templates import make_columns
@@ -55,6 +55,8 @@ class Plan(Document):
     """Of a strategy whose cost depends on the image; None where it is not known."""
     evaluations: Count
     tflop: float | None
+    memory: str | None
+    """Of the weights that are in memory together; a batch and the conditioning come on top."""
     seconds: float | None
     estimate: str
     """What the seconds rest on."""
@@ -73,7 +75,8 @@ def make_plan(config: RunConfig) -> Plan:
     images, left = _images(prepared)
     least, most = evaluations_per_image(resolved, np.array(prompts.class_of_prompt))
     device, flops = likely_device(config.device), evaluation_flops(prepared)
-    speed, source = estimate(resolved.backbone_name, device, config.dtype, flops)
+    dtype = str(config.dtype)
+    speed, source = estimate(resolved.backbone_name, device, dtype, flops)
     draws = resolved.backbone.scorer == "denoiser"
     return Plan(
         run_id=prepared.described.run_id if prepared.described else None,
@@ -94,10 +97,11 @@ def make_plan(config: RunConfig) -> Plan:
         loss=config.loss if draws else None,
         space=config.space if draws else None,
         device=device,
-        dtype=config.dtype,
+        dtype=dtype,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
         evaluations=most * left,
+        memory=_memory(prepared, dtype),
         tflop=most * left * flops / 1e12 if flops else None,
         seconds=round(most * left / speed, 1) if speed else None,
         estimate=source,
@@ -163,6 +167,19 @@ def evaluation_flops(prepared: Prepared) -> float | None:
     if prepared.weights is None:
         return None
     return count_operations(spec, prepared.weights, config.resolution)
+
+
+def _memory(prepared: Prepared, dtype: str) -> str | None:
+    """Return what the weights take: counted where they are here, else by their declared size."""
+    spec, weights = prepared.resolved.backbone, prepared.weights
+    found: float | None = None
+    if weights is not None and weights.revision is None:
+        parameters = prepared.resolved.backbone_parameters
+        found = memory_of_weights(spec, weights, dtype, **parameters)
+    elif spec.size and prepared.config.weights is None:
+        largest = max(spec.size, spec.encoder_size or 0)
+        found = largest * (4 if dtype == "float32" else 2)
+    return None if found is None else f"{found / 2**30:.2g} GiB of weights at a time"
 
 
 def evaluations_per_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int | None, int]:

@@ -21,7 +21,7 @@ from bench.inputs.data import Split, load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
 from bench.inputs.prompts import Prompts, from_file, from_template
 from bench.inputs.templates import from_templates, make_columns, read_templates
-from bench.inputs.weights import Weights
+from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.running.checks import check
 from bench.running.engines import open_engine
@@ -275,4 +275,10 @@ def find_weights(resolved: Resolved) -> Weights | None:
     weights = resolved.config.weights or resolved.backbone.weights
     if weights is None:
         return None
-    return resolve_weights(weights, resolved.config.revision or resolved.backbone.revision)
+    revision, spec = resolved.config.revision or resolved.backbone.revision, resolved.backbone
+    try:
+        return resolve_weights(weights, revision)
+    except AbsentError as error:
+        if not spec.gated or resolved.config.weights:
+            raise
+        raise AbsentError(f"{error}\n{gate(weights, spec.licence)}") from None

@@ -20,6 +20,7 @@ from bench.errors import PluginError, UserError
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
+from bench.running.families import family_of
 from bench.running.settings import DATA_PARAMETERS, RunConfig
 
 DECLARATION = ".toml"
@@ -70,14 +71,18 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
             "--template and --prompts exclude each other: the file holds whole prompts."
         )
     own_weights = config.weights is not None
+    needed: dict[str, Any] = {"dtype": config.dtype or backbone.dtype}
+    if backbone.template and not (config.template or config.prompts):
+        needed["template"] = backbone.template
+    config = config.model_copy(update=needed)
     strategy_spec, parameters, strategy = _strategy(config, backbone, plugins)
     return Resolved(
         config=config,
         dataset=dataset,
         data=data_options(config, dataset),
         backbone=backbone,
-        backbone_name=slug(str(config.weights)) if backbone.name == FOLDER else backbone.name,
-        backbone_parameters=_backbone_parameters(config, backbone),
+        backbone_name=slug(str(config.weights)) if backbone.takes_folders else backbone.name,
+        backbone_parameters=_backbone_parameters(config, backbone, strategy_spec),
         trained_on=UNKNOWN if own_weights else backbone.trained_on,
         strategy_spec=strategy_spec,
         strategy_parameters=parameters,
@@ -147,10 +152,10 @@ def resolve_backbone(
         if config.weights:
             raise UserError("--weights goes with a registered backbone, not with a folder.")
         config = config.model_copy(update={"weights": name})
-        name = FOLDER
+        name = family_of(name, config.revision, plugins.backbones) or FOLDER
     spec = _get(plugins.backbones, name)
-    if spec.name == FOLDER and not config.weights:
-        raise UserError("Backbone 'folder' needs --weights FOLDER; or name the folder itself.")
+    if spec.takes_folders and not config.weights:
+        raise UserError(f"Backbone {name!r} needs --weights FOLDER; or name the folder itself.")
     return config.model_copy(update={"backbone": name}), spec
 
 
@@ -184,8 +189,10 @@ def _default(registry: Registry[SpecT]) -> SpecT:
     raise UserError(f"No {kind} is marked as the default; name one with --{kind}.")
 
 
-def _backbone_parameters(config: RunConfig, spec: BackboneSpec) -> dict[str, Any]:
-    """Return the backbone's parameters with the options that set one."""
+def _backbone_parameters(
+    config: RunConfig, spec: BackboneSpec, strategy: StrategySpec
+) -> dict[str, Any]:
+    """Return the backbone's parameters, with the options and the `--set` that set one."""
     given = {
         name: value
         for name in ("normalize", "resolution")
@@ -194,7 +201,16 @@ def _backbone_parameters(config: RunConfig, spec: BackboneSpec) -> dict[str, Any
     for name in given:
         if name not in spec.parameters:
             raise UserError(f"Backbone {spec.name!r} has no choice of --{name}.")
-    return spec.resolve_parameters(given)
+    return spec.resolve_parameters({**_of_backbone(config, spec, strategy), **given})
+
+
+def _of_backbone(config: RunConfig, spec: BackboneSpec, strategy: StrategySpec) -> dict[str, Any]:
+    """Return the parameters of `--set` that are the backbone's and none of the strategy's."""
+    return {
+        name: value
+        for name, value in config.params.items()
+        if name in spec.parameters and name not in strategy.parameters
+    }
 
 
 def _strategy(
@@ -210,7 +226,9 @@ def _strategy(
         spec = _default(plugins.strategies)
     if backbone.draws is not None and "draws" in spec.parameters:
         usual.setdefault("draws", backbone.draws)
-    return spec, *make_strategy(spec, {**usual, **config.params})
+    of_backbone = _of_backbone(config, backbone, spec)
+    own = {name: value for name, value in config.params.items() if name not in of_backbone}
+    return spec, *make_strategy(spec, {**usual, **own})
 
 
 def make_strategy(

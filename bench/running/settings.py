@@ -82,7 +82,8 @@ class RunConfig(BaseModel):
         None, description="A registered strategy (default: the backbone's)."
     )
     params: dict[str, Any] = Field(
-        default_factory=dict, description="A strategy's parameter, KEY=VALUE; repeat for more."
+        default_factory=dict,
+        description="A parameter of the strategy or the backbone, KEY=VALUE; repeat for more.",
     )
     split: Text | None = Field(None, description="The split to evaluate (default: the dataset's).")
     data_dir: Text | None = Field(None, description="A local copy of the dataset.")
@@ -178,7 +179,11 @@ class RunConfig(BaseModel):
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = Field(
         "auto", description="Cells per batch; auto: measured once on this machine, and remembered."
     )
-    dtype: Dtype = Field("float32", description="The model's dtype; errors are float32 always.")
+    dtype: Dtype | None = Field(
+        None,
+        description="The model's dtype; errors are float32 always (default: the backbone's, mostly"
+        " float32).",
+    )
     device: Text | None = Field(
         None, description="cpu, cuda, cuda:1, mps (default: the best there)."
     )

@@ -7,7 +7,7 @@ do not find at random. Here a module is given every tensor that it has, and none
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Part:
         build: makes the module from its config.
         renamed: endings or beginnings of names in older files → what they are called now.
         unused: names of tensors in the file that the module is known not to need.
+        tied: names of tensors that are another one of the same module → that one.
     """
 
     folder: str
@@ -39,6 +40,12 @@ class Part:
     build: Callable[[Mapping[str, Any]], nn.Module]
     renamed: Callable[[str], str] = str
     unused: Collection[str] = ()
+    tied: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+
+    def called(self, name: str) -> str:
+        """Return what a tensor of that name is called: as now, and tied ones as one."""
+        now = self.renamed(name)
+        return self.tied.get(now, now)
 
 
 @dataclass(frozen=True)
@@ -84,15 +91,14 @@ def find_tensors(
     found: dict[str, Stored] = {}
     for file in _files(weights, part, dtype):
         for stored in _header(weights, part, file):
-            name = part.renamed(stored.name)
-            if name in found:
+            name = part.called(stored.name)
+            if name in found and stored.name not in part.tied:
                 raise weights.error(stored.file, f"holds {name!r} a second time")
             found[name] = stored
-    wanted = {part.renamed(name): name for name in module.state_dict()}
-    shapes = {part.renamed(name): tuple(t.shape) for name, t in module.state_dict().items()}
-    if missing := sorted(wanted.keys() - found.keys()):
+    shapes = {part.called(name): tuple(t.shape) for name, t in module.state_dict().items()}
+    if missing := sorted(shapes.keys() - found.keys()):
         raise weights.error(f"{part.folder}/", f"lacks {_some(missing)} that its config asks for")
-    if left := sorted(found.keys() - wanted.keys()):
+    if left := sorted(found.keys() - shapes.keys()):
         raise weights.error(f"{part.folder}/", f"holds {_some(left)} that its config does not name")
     for name, stored in found.items():
         if stored.shape != shapes[name]:
@@ -101,7 +107,7 @@ def find_tensors(
                 f"holds {stored.name!r} of shape {list(stored.shape)}; its config asks for"
                 f" {list(shapes[name])}",
             )
-    return {wanted[name]: stored for name, stored in found.items()}
+    return {name: found[part.called(name)] for name in module.state_dict()}
 
 
 def load(
@@ -122,10 +128,11 @@ def load(
             module = part.build(config)
         found = find_tensors(weights, part, module, dtype)
         opened = {s.path: safe_open(s.path, framework="pt") for s in found.values()}
-        tensors = {
-            name: _read(weights, opened[stored.path], stored, dtype).to(device)
-            for name, stored in found.items()
+        read = {
+            stored: _read(weights, opened[stored.path], stored, dtype).to(device)
+            for stored in dict.fromkeys(found.values())
         }
+        tensors = {name: read[stored] for name, stored in found.items()}
         module.load_state_dict(tensors, strict=True, assign=True)
         return module.to(device).eval().requires_grad_(False)
 

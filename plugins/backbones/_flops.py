@@ -5,10 +5,26 @@ Nothing is computed and no clock is read, so that a count is the same on every m
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from bench_plugins.backbones._folders import Folder, call_network
+
+if TYPE_CHECKING:
+    from bench_plugins.backbones._latent import LatentDenoiser
+
+
+def count(family: type[LatentDenoiser], folder: Folder, gradient: bool = False) -> int:
+    """Count one evaluation of a family; or one with the gradient to the conditioning."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        prediction = call_network(family, folder.empty, folder, gradient)
+        if gradient:
+            torch.autograd.backward(prediction.square().sum())
+    return int(counter.get_total_flops())
 
 
 def call_unet(

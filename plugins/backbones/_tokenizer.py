@@ -21,52 +21,57 @@ FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-CONFIG = "tokenizer/tokenizer_config.json"
 
 
-@lru_cache(maxsize=4)
-def load_tokenizer(weights: Weights) -> Any:
+@lru_cache(maxsize=8)
+def load_tokenizer(weights: Weights, part: str = "tokenizer", encoder: str = "text_encoder") -> Any:
     """Return the tokenizer, which is checked to fit the text encoder.
+
+    Args:
+        weights: the pipeline.
+        part: the tokenizer's folder.
+        encoder: the text encoder's.
 
     Raises:
         UserError: it is of another kind, cut, or longer or larger than the text encoder.
     """
-    text = weights.read("text_encoder/config.json")
+    text = weights.read(f"{encoder}/config.json")
     positions, size = text.get("max_position_embeddings"), text.get("vocab_size")
-    config = weights.read(CONFIG)
-    check_class(weights, CONFIG, config, "tokenizer_class", KINDS)
+    name = f"{part}/tokenizer_config.json"
+    config = weights.read(name)
+    check_class(weights, name, config, "tokenizer_class", KINDS)
     length = config.get("model_max_length")
     if not is_whole(length) or not is_whole(positions) or not 3 <= length <= positions:
         raise weights.error(
-            CONFIG,
+            name,
             f"says model_max_length {length!r:.100}; 3 to the text encoder's {positions!r:.100}"
             " positions are possible",
         )
     # Those would be read from wherever the config says.
     if named := [key for key in ("vocab_file", "merges_file", "tokenizer_file") if key in config]:
-        raise weights.error(CONFIG, f"names a {named[0]}; the files in tokenizer/ are used")
-    found = {name: weights.find(f"tokenizer/{name}") for name in FILES}
+        raise weights.error(name, f"names a {named[0]}; the files in {part}/ are used")
+    found = {file: weights.find(f"{part}/{file}") for file in FILES}
     if not found["tokenizer.json"] and not (found["vocab.json"] and found["merges.txt"]):
-        raise weights.error("tokenizer/", "has no vocab.json and merges.txt, and no tokenizer.json")
-    folder = weights.folder("tokenizer")
+        raise weights.error(f"{part}/", "has no vocab.json and merges.txt, and no tokenizer.json")
+    folder = weights.folder(part)
     try:
         tokenizer = CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
         model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
         tokenizer("a", padding="max_length", max_length=length)
     except Exception as error:  # whatever the libraries raise where the files make no sense
-        raise weights.error("tokenizer/", f"cannot be loaded: {first_line(error)}") from error
+        raise weights.error(f"{part}/", f"cannot be loaded: {first_line(error)}") from error
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     if sorted(vocabulary.values()) != list(range(size if is_whole(size) else -1)):
         raise weights.error(
-            "tokenizer/",
+            f"{part}/",
             f"has {len(vocabulary)} tokens; the text encoder knows {size!r:.100}",
         )
-    _check_pieces(weights, tokenizer, model["merges"])
-    _check_copies(weights, model)
+    _check_pieces(weights, part, tokenizer, model["merges"])
+    _check_copies(weights, part, model)
     return tokenizer
 
 
-def _check_pieces(weights: Weights, tokenizer: Any, merges: list[Any]) -> None:
+def _check_pieces(weights: Weights, part: str, tokenizer: Any, merges: list[Any]) -> None:
     """Refuse a vocabulary whose longer tokens are not what the merges make, or a part of them."""
     made = {"".join(_pair(merge)) for merge in merges}
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
@@ -74,22 +79,22 @@ def _check_pieces(weights: Weights, tokenizer: Any, merges: list[Any]) -> None:
     if made != longer:
         example = sorted(made ^ longer)[0]
         raise weights.error(
-            "tokenizer/",
+            f"{part}/",
             f"has merges that do not make its vocabulary: {len(made ^ longer)} tokens differ, such"
             f" as {example!r:.100}",
         )
 
 
-def _check_copies(weights: Weights, model: dict[str, Any]) -> None:
+def _check_copies(weights: Weights, part: str, model: dict[str, Any]) -> None:
     """Refuse files that contradict each other: versions of transformers read different ones."""
-    name = "tokenizer/vocab.json"
+    name = f"{part}/vocab.json"
     if weights.find(name) and weights.read(name) != model["vocab"]:
-        raise weights.error("tokenizer/", "has a vocab.json that is not its tokenizer.json's")
-    if path := weights.find("tokenizer/merges.txt"):
+        raise weights.error(f"{part}/", "has a vocab.json that is not its tokenizer.json's")
+    if path := weights.find(f"{part}/merges.txt"):
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         pairs = [line for line in lines if line and not line.startswith("#version")]
         if pairs != [" ".join(_pair(merge)) for merge in model["merges"]]:
-            raise weights.error("tokenizer/", "has a merges.txt that is not its tokenizer.json's")
+            raise weights.error(f"{part}/", "has a merges.txt that is not its tokenizer.json's")
 
 
 def _pair(merge: Any) -> list[str]:

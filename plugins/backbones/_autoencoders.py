@@ -1,0 +1,54 @@
+"""Autoencoders of pipelines: what they are made from, and what they make of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderDC, AutoencoderKL
+
+from bench_plugins.backbones._checkpoint import Part
+from bench_plugins.backbones._pipeline import VAE
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """A kind of autoencoder.
+
+    Attributes:
+        part: its module.
+        known: what its config calls its class.
+        factor: of its config, how many pixels a side of a latent's pixel stands for.
+        encode: pixels → mean and standard deviation of the latents, unscaled.
+    """
+
+    part: Part
+    known: str
+    factor: Callable[[Mapping[str, Any]], int]
+    encode: Callable[[Any, torch.Tensor], Pair]
+
+
+def _kl(vae: Any, pixels: torch.Tensor) -> Pair:
+    found = vae.encode(pixels).latent_dist
+    return found.mean, found.std
+
+
+def _deep(vae: Any, pixels: torch.Tensor) -> Pair:
+    """It has no posterior: one latent per image."""
+    latent = vae.encode(pixels).latent
+    return latent, torch.zeros_like(latent)
+
+
+KL = Autoencoder(
+    VAE, AutoencoderKL.__name__, lambda config: 2 ** (len(config["block_out_channels"]) - 1), _kl
+)
+DEEP = Autoencoder(
+    Part("vae", "diffusion_pytorch_model", AutoencoderDC.from_config),
+    AutoencoderDC.__name__,
+    lambda config: 2 ** (len(config["encoder_block_out_channels"]) - 1),
+    _deep,
+)

@@ -1,0 +1,166 @@
+"""Text encoders of a pipeline: CLIP, T5 and Gemma, each loaded, used and freed.
+
+One of them may be larger than the network, so no two are in memory together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from bench.engine.transfer import free_memory
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import Part, first_line, load
+from bench_plugins.backbones._configs import check_class, is_whole
+from bench_plugins.backbones._tokenizer import load_tokenizer
+
+AT_ONCE = 16  # texts that an encoder is given at a time
+SPARE = 127  # rows of an embedding that no token uses: sizes are rounded up to multiples of 128
+POSITIONS = ("text_model.embeddings.position_ids", "embeddings.position_ids")  # 0, 1, 2 …
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A text encoder with its tokenizer.
+
+    Attributes:
+        part: the module.
+        model_type: what its config says it is.
+        tokenizer: its tokenizer's folder.
+        length: tokens that texts are padded to; None: the tokenizer's own limit.
+        kinds: the classes of tokenizer that fit, the first of which reads it; empty: CLIP's.
+        narrow: whether it may run in float16; T5 and Gemma overflow there.
+    """
+
+    part: Part
+    model_type: str
+    tokenizer: str
+    length: int | None = None
+    kinds: tuple[str, ...] = ()
+    narrow: bool = False
+
+    def tokens(self, weights: Weights) -> Any:
+        """Return the tokenizer, checked."""
+        if not self.kinds:
+            return load_tokenizer(weights, self.tokenizer, self.part.folder)
+        return _load_other(weights, self.tokenizer, self.part.folder, self.kinds)
+
+    def limit(self, weights: Weights) -> int:
+        """Return the tokens that a text may have, and is padded to."""
+        return self.length or int(self.tokens(weights).model_max_length)
+
+    def counts(self, weights: Weights, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text, the special ones included."""
+        return [len(ids) for ids in self.tokens(weights)(list(texts)).input_ids]
+
+    def ids(
+        self, weights: Weights, texts: Sequence[str], length: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return token ids and their mask, int64 [n, L] each, padded on the right."""
+        found = self.tokens(weights)(
+            list(texts),
+            padding="max_length",
+            max_length=length or self.limit(weights),
+            truncation=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        return found.input_ids, found.attention_mask
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        weights: Weights,
+        config: Mapping[str, Any],
+        tokens: tuple[torch.Tensor, torch.Tensor],
+        take: Callable[[nn.Module, torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> tuple[torch.Tensor, ...]:
+        """Load the encoder, encode all texts, and free it.
+
+        Args:
+            weights: the pipeline.
+            config: the encoder's.
+            tokens: ids and mask.
+            take: calls the module, and returns what is wanted of its output.
+            dtype: of the result.
+            device: where it runs.
+        """
+        own = torch.float32 if dtype == torch.float16 and not self.narrow else dtype
+        module = load(weights, self.part, config, own, device)
+        found: list[tuple[torch.Tensor, ...]] = []
+        for start in range(0, len(tokens[0]), AT_ONCE):
+            ids, mask = (t[start : start + AT_ONCE].to(device) for t in tokens)
+            found.append(tuple(x.to(dtype) for x in take(module, ids, mask)))
+        del module
+        free_memory(device)
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def clip(folder: str, tokenizer: str, projected: bool) -> Encoder:
+    """Return a CLIP text encoder; `projected`: with the projection of its pooled output."""
+    made = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
+    part = Part(
+        folder,
+        "model",
+        lambda config: made(transformers.CLIPTextConfig.from_dict(dict(config))),
+        lambda name: name.removeprefix("text_model."),
+        unused=POSITIONS,
+    )
+    return Encoder(part, "clip_text_model", tokenizer, narrow=True)
+
+
+def t5(folder: str, tokenizer: str, length: int) -> Encoder:
+    """Return a T5 encoder, whose texts are padded to `length` tokens."""
+    part = Part(
+        folder,
+        "model",
+        lambda config: transformers.T5EncoderModel(transformers.T5Config.from_dict(dict(config))),
+        tied={"encoder.embed_tokens.weight": "shared.weight"},
+    )
+    return Encoder(part, "t5", tokenizer, length, ("T5TokenizerFast", "T5Tokenizer"))
+
+
+def gemma(folder: str, tokenizer: str, length: int) -> Encoder:
+    """Return a Gemma 2 decoder without its head, whose texts are padded to `length` tokens."""
+    part = Part(
+        folder,
+        "model",
+        lambda config: transformers.Gemma2Model(transformers.Gemma2Config.from_dict(dict(config))),
+        lambda name: name.removeprefix("model."),
+        unused=("lm_head.weight",),
+    )
+    return Encoder(part, "gemma2", tokenizer, length, ("GemmaTokenizerFast", "GemmaTokenizer"))
+
+
+@lru_cache(maxsize=4)
+def _load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ...]) -> Any:
+    """Return a tokenizer that is not CLIP's, checked to fit its text encoder."""
+    name = f"{folder}/tokenizer_config.json"
+    config = weights.read(name)
+    check_class(weights, name, config, "tokenizer_class", kinds)
+    if named := [key for key in ("vocab_file", "tokenizer_file") if key in config]:
+        raise weights.error(name, f"names a {named[0]}; the files in {folder}/ are used")
+    files = ("tokenizer.json", "spiece.model", "tokenizer.model", "special_tokens_map.json")
+    if not any([weights.find(f"{folder}/{file}") for file in files][:3]):
+        raise weights.error(f"{folder}/", "has no tokenizer.json")
+    try:
+        tokenizer = getattr(transformers, kinds[0]).from_pretrained(
+            weights.folder(folder), local_files_only=True
+        )
+        tokenizer("a", padding="max_length", max_length=4, truncation=True)
+    except Exception as error:  # whatever the libraries raise where the files make no sense
+        raise weights.error(f"{folder}/", f"cannot be loaded: {first_line(error)}") from error
+    size = weights.read(f"{encoder}/config.json").get("vocab_size")
+    if not is_whole(size) or not 0 <= size - len(tokenizer) <= SPARE:
+        raise weights.error(
+            f"{folder}/", f"has {len(tokenizer)} tokens; {encoder}/ knows {size!r:.100}"
+        )
+    return tokenizer

@@ -1,0 +1,132 @@
+"""Small pipelines of every family: diffusers' own classes, random weights, saved as users do.
+
+Each is as small as its configs allow, and keeps the traits that matter: several text encoders,
+masks, packed latents, a learned variance. `save(kind, folder)` returns the pipeline too, for
+computations that do without the toolkit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from helpers.pipelines import save_tokenizer
+
+CHARACTERS = [chr(code) for code in range(97, 123)] + list("-:.,'()>")
+WIDTH = 16
+DDIM: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+
+def save(kind: str, folder: Path) -> Any:
+    """Save the small pipeline of a family, and return it, in float32."""
+    torch.manual_seed(0)
+    scratch = folder.with_name(f"{folder.name}-tokenizers")
+    pipeline = _MAKERS[kind](scratch)
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            _roughen(part.eval())
+            assert all(p.dtype == torch.float32 for p in part.parameters()), name
+    pipeline.save_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _roughen(module: torch.nn.Module) -> None:
+    """Move every parameter: those that start at zero or one would hide what is left out."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def vae(channels: int = 4, **config: Any) -> Any:
+    """Return an autoencoder that halves the picture's sides once."""
+    return diffusers.AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=channels,
+        sample_size=16,
+        **config,
+    )
+
+
+def clip(folder: Path, projected: bool, width: int = WIDTH) -> tuple[Any, Any]:
+    """Return a CLIP text encoder and its tokenizer, which makes a token of a character."""
+    tokenizer = save_tokenizer(folder)
+    made = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=77,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        hidden_size=width,
+        intermediate_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=width,
+    )
+    return made(config), tokenizer
+
+
+def t5(width: int = WIDTH) -> tuple[Any, Any]:
+    """Return a T5 encoder and its tokenizer."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    pieces += [(character, -3.0) for character in CHARACTERS]
+    tokenizer = transformers.T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512)
+    config = transformers.T5Config(
+        vocab_size=len(tokenizer) + 5,
+        d_model=width,
+        d_kv=8,
+        d_ff=width,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    return transformers.T5EncoderModel(config), tokenizer
+
+
+def _sdxl(scratch: Path) -> Any:
+    one, tokenizer = clip(scratch / "1", projected=False)
+    two, tokenizer_2 = clip(scratch / "2", projected=True, width=24)
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        cross_attention_dim=WIDTH + 24,
+        norm_num_groups=8,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24 + 6 * 8,
+        transformer_layers_per_block=(1, 2),
+    )
+    return diffusers.StableDiffusionXLPipeline(
+        vae(scaling_factor=0.13025),
+        one,
+        two,
+        tokenizer,
+        tokenizer_2,
+        unet,
+        diffusers.DDIMScheduler(**DDIM),
+    )
+
+
+_MAKERS: dict[str, Callable[[Path], Any]] = {"sdxl": _sdxl}
