@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from bench.running.classify import Answer, Place
 
 _OPTIONS = (
-    *("backbone", "strategy", "params", "weights", "revision", "template", "prompts"),
-    *("normalize", "resolution", "loss", "space", "seed", "noise", "plan", "levels"),
-    *("batch_size", "dtype", "device"),
+    *("backbone", "strategy", "params", "weights", "revision", "template", "template_rule"),
+    *("prompts", "normalize", "resolution", "fit", "loss", "space", "weighting", "guidance"),
+    *("seed", "noise", "noise_per", "latent", "plan", "levels", "batch_size", "dtype", "device"),
 )
 
 

@@ -49,6 +49,7 @@ class DenoisingEngine:
         scoring: what an error is.
         batch_size: cells per batch; halved for good when memory runs out.
         latent_seed: of the latents' samples; None: their means.
+        squashed: whether images are squashed to the model's resolution.
         linearisation_cost: what one linearised draw counts as, in evaluations.
 
     Attributes:
@@ -70,6 +71,7 @@ class DenoisingEngine:
         scoring: Scoring,
         batch_size: int,
         latent_seed: int | None = None,
+        squashed: bool = False,
         linearisation_cost: float = LINEARISATION_COST,
     ) -> None:
         self.backbone = backbone
@@ -77,7 +79,7 @@ class DenoisingEngine:
         self.levels: Levels | None = backbone.levels
         self.problem, self.columns = problem, columns
         self.evaluator = Evaluator(backbone, conditioning, scoring)
-        self.latents = Latents(backbone, latent_seed)
+        self.latents = Latents(backbone, latent_seed, squashed)
         self.prompts = trees.count(conditioning)
         self.batch_size = batch_size
         self.out_of_memory: Callable[[int], None] = lambda size: None

@@ -37,6 +37,11 @@ def resize_and_crop(image: Image.Image, resolution: int) -> Image.Image:
     return image.crop((left, top, left + resolution, top + resolution))
 
 
+def squash(image: Image.Image, resolution: int) -> Image.Image:
+    """Return RGB [resolution, resolution]: the whole image by PIL's bicubic, in no proportion."""
+    return image.convert("RGB").resize((resolution, resolution), Image.Resampling.BICUBIC)
+
+
 def preprocess(
     images: Sequence[Image.Image], resolution: int, normalize: str = "half"
 ) -> torch.Tensor:

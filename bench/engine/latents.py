@@ -10,6 +10,7 @@ from PIL.Image import Image
 from bench.contracts.dataset import Sample
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.encoding import Opened, open_images
+from bench.engine.images import squash
 from bench.engine.noising import sampled
 from bench.engine.transfer import ahead, free_memory
 
@@ -23,14 +24,20 @@ class Latents:
     Args:
         backbone: the denoiser.
         seed: of the posterior's sample; None: its mean is the latent.
+        squashed: whether images are squashed to the model's resolution. If not, the backbone cuts
+            out their middle.
     """
 
-    def __init__(self, backbone: CheckedDenoiser, seed: int | None = None) -> None:
-        self.backbone, self.seed = backbone, seed
+    def __init__(
+        self, backbone: CheckedDenoiser, seed: int | None = None, squashed: bool = False
+    ) -> None:
+        self.backbone, self.seed, self.squashed = backbone, seed, squashed
 
     def of(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, torch.Tensor | str]]:
         """Yield samples with their latent, float32 [C, H, W], or why there is none."""
         groups: Iterator[list[Opened]] = open_images(samples, ENCODE_BATCH)
+        if self.squashed:
+            groups = map(self._squash, groups)
         if self.backbone.device.type not in THREADLESS:
             groups = ahead(groups, depth=2)
         encode = self.backbone.encode_images if self.seed is None else self.backbone.posterior
@@ -44,6 +51,13 @@ class Latents:
                     yield sample, next(encoded).float()
                 else:
                     yield sample, sampled(next(encoded).float(), self.seed, sample.sample_id)
+
+    def _squash(self, group: list[Opened]) -> list[Opened]:
+        side = self.backbone.resolution
+        return [
+            (sample, image if isinstance(image, str) else squash(image, side))
+            for sample, image in group
+        ]
 
     def _encode(
         self, encode: Callable[[list[Image]], torch.Tensor], images: list[Image]

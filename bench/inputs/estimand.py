@@ -40,12 +40,14 @@ class Weighting:
         number: of `exp` and `min-snr`.
         weights: of a file or learned: level → weight of the error in the space in use.
         source: the file, or the run.
+        lines: of a file: level → the line that names it.
     """
 
     name: str = "uniform"
     number: float = 0.0
     weights: Mapping[int, float] | None = None
     source: str = ""
+    lines: Mapping[int, int] | None = None
 
     def __str__(self) -> str:
         """Return what `--weighting` said."""
@@ -81,20 +83,22 @@ def parse_weighting(text: str) -> Weighting:
     if name == "learned" and rest:
         return Weighting(name, source=rest)
     if Path(text).is_file():
-        return Weighting("file", weights=read_weights(Path(text)), source=text)
+        weights, lines = read_weights(Path(text))
+        return Weighting("file", weights=weights, source=text, lines=lines)
     raise ValueError(
         f"{text} is no weighting: uniform, snr, exp:-7, min-snr:5, learned:RUN, or a CSV file with"
         " the columns level,weight"
     )
 
 
-def read_weights(path: Path) -> dict[int, float]:
-    """Read a CSV file of `level,weight`.
+def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
+    """Return of a CSV file of `level,weight` each level's weight, and the line that names it.
 
     Raises:
         UserError: it is not one, a level is named twice, or a weight is not above 0; with the line.
     """
     weights: dict[int, float] = {}
+    lines: dict[int, int] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -106,11 +110,12 @@ def read_weights(path: Path) -> dict[int, float]:
                 if not level.strip().isdecimal() or int(level) in weights:
                     raise UserError(f"{where}: level {level!r} is no index, or was there before.")
                 weights[int(level)] = _weight(weight, where)
+                lines[int(level)] = reader.line_num
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"--weighting: {path} is not a UTF-8 CSV file: {error}.") from error
     if not weights:
         raise UserError(f"--weighting: {path} holds no weights.")
-    return weights
+    return weights, lines
 
 
 def _weight(text: str, where: str) -> float:
@@ -216,8 +221,9 @@ def _times_variance(weighting: Weighting, levels: Levels) -> Column:
 def _listed(weighting: Weighting, n_levels: int, rows: NDArray[np.int64]) -> Column:
     weights = weighting.weights or {}
     if beyond := [level for level in weights if level >= n_levels]:
+        line = f":{weighting.lines[beyond[0]]}" if weighting.lines else ""
         raise UserError(
-            f"--weighting {weighting}: it names level {beyond[0]}, and the model's levels are"
+            f"--weighting {weighting}{line}: it names level {beyond[0]}, and the model's levels are"
             f" 0 … {n_levels - 1}: it was made for another model."
         )
     missing = [int(level) for level in rows if int(level) not in weights]

@@ -32,6 +32,7 @@ def check(prepared: Prepared) -> None:
     check_weights(prepared)
     _check_token_lengths(prepared)
     _check_linearisable(prepared.resolved)
+    _check_null_subtracted(prepared)
     _check_abilities(prepared)
     if (levels := _level_table(prepared)) is not None:
         weights_of_draws(prepared, levels)
@@ -58,6 +59,15 @@ def _level_table(prepared: Prepared) -> Levels | None:
     )
 
 
+def _check_null_subtracted(prepared: Prepared) -> None:
+    """Refuse `--subtract-null` where it means nothing: where no images are compared."""
+    if prepared.config.subtract_null:
+        raise UserError(
+            "--subtract-null: subtracting the null's error changes no decision among texts of one"
+            " image; it belongs to comparisons across images."
+        )
+
+
 def _check_abilities(prepared: Prepared) -> None:
     """Refuse settings that need what the backbone does not offer."""
     config, resolved = prepared.config, prepared.resolved
@@ -66,6 +76,11 @@ def _check_abilities(prepared: Prepared) -> None:
         raise UserError(
             f"--guidance needs a conditioning of no prompt, and backbone {name!r} declares none"
             " (encode_null)."
+        )
+    if config.fit == "squash" and resolved.backbone.scorer == "classifier":
+        raise UserError(
+            f"--fit squash needs a denoiser; backbone {name!r} is a classifier, which fits images"
+            " itself."
         )
     if config.latent == "sample" and not abilities.has_posterior(target):
         raise UserError(

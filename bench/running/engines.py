@@ -75,6 +75,7 @@ def open_engine(
         ),
         _chosen(config) or default_batch_size(backbone.device.type, backbone.latent_shape),
         latent_seed=config.seed if config.latent == "sample" else None,
+        squashed=config.fit == "squash",
         linearisation_cost=(
             linearisation_cost(resolved, prepared.weights)
             if resolved.strategy.linearises

@@ -49,7 +49,7 @@ def make_manifest(
             space=config.space,
             draw_plan=str(resolved.plan),
             noise=_noise(resolved),
-            **_differing(config, "guidance", "latent"),
+            **_differing(config, "guidance", "latent", "fit", "subtract_null"),
             **weighting_identity(weighting),
         )
     strategy = Strategy(

@@ -33,6 +33,7 @@ Space = Literal["prediction", "epsilon", "sample", "v"]
 Rule = Literal["best", "mean", "spread"]
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
+Fit = Literal["crop", "squash"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
@@ -134,6 +135,11 @@ class RunConfig(BaseModel):
         le=MOST_PIXELS,
         description="Image side in pixels (default: the model's own).",
     )
+    fit: Fit = Field(
+        "crop",
+        description="How an image that is not square is fitted: crop, its middle, or squash, all of"
+        " it at another aspect ratio.",
+    )
     loss: Loss = Field("l2", description="How a cell's error is measured.")
     space: Space = Field(
         "prediction", description="The space the error is measured in; prediction: the model's own."
@@ -148,6 +154,11 @@ class RunConfig(BaseModel):
         allow_inf_nan=False,
         description="Weight of classifier-free guidance, for a backbone with a null conditioning;"
         " an evaluation more per cell (default: none).",
+    )
+    subtract_null: bool = Field(
+        False,
+        description="Subtract the error without a prompt: only where images are compared, since it"
+        " changes no decision among the texts of one image.",
     )
     limit: int | None = Field(
         None,

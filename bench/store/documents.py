@@ -127,6 +127,9 @@ class Scoring(Document):
     guidance: float | None = None
     latent: str | None = None
     """None: the mean of the autoencoder's posterior."""
+    fit: str | None = None
+    """How an image that is not square is fitted; None: its middle."""
+    subtract_null: bool | None = None
 
 
 class Source(Document):

@@ -122,8 +122,16 @@ def read_noise_table(weights: Weights) -> NoiseTable:
         raise weights.error(name, f"describes no scheduler: {first_line(error)}") from error
     alphas: NDArray[np.float32] = scheduler.alphas_cumprod.numpy()
     least = 0 if zero_snr else np.finfo(np.float32).tiny
-    if not (alphas[0] <= 1 and alphas[-1] >= least and (np.diff(alphas) < 0).all()):
-        raise weights.error(name, "gives cumulative alphas that do not fall from 1 towards 0")
+    if rising := np.flatnonzero(~(np.diff(alphas) < 0)).tolist():
+        raise weights.error(
+            name,
+            "gives cumulative alphas that do not fall from 1 towards 0: not from level"
+            f" {rising[0]} to {rising[0] + 1}",
+        )
+    if not (alphas[0] <= 1 and alphas[-1] >= least):
+        raise weights.error(
+            name, f"gives cumulative alphas from {alphas[0]:.3g} to {alphas[-1]:.3g}, not 1 to 0"
+        )
     if not alphas[0] > 0.5 > alphas[-1]:
         raise weights.error(
             name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 from helpers.command import bench
 
+from bench.contracts.specs import BackboneSpec
+from bench.discovery.loading import load_plugins
 from bench.store.draw_table import read_draws
 
 FULL = ("--strategy", "full", "--set", "draws=8")
@@ -67,13 +71,39 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.csv").write_text("level,weight\n1,1\n2000,1\n")
     (tmp_path / "templates.txt").write_text("a {class}\nnothing\n")
     cases = (
-        (("--weighting", tmp_path / "weights.csv"), "names level 2000"),
+        (("--weighting", tmp_path / "weights.csv"), "weights.csv:3: it names level 2000"),
         (("--template", tmp_path / "templates.txt"), "templates.txt:2"),
         (("--loss", "l1", "--weighting", "snr"), "--space sample"),
         (("--weighting", "exp"), "--weighting"),
         (("--levels", "3,2"), "--levels"),
+        (("--subtract-null",), "it belongs to comparisons across images"),
     )
     for options, said in cases:
         done = bench("run", "digits", "--results", tmp_path / "results", *FULL, *options)
         assert done.code == 2 and said in done.err, done.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_a_model_cannot_do_is_refused_before_it_is_made(
+    tmp_path: Path, pipelines: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, target in (("turning", "Turning"), ("no-null", "SmallFlow")):
+        spec = BackboneSpec(name=name, target=f"helpers.flows:{target}", summary="")
+        monkeypatch.setitem(load_plugins().backbones._specs, name, spec)
+    folder = tmp_path / "pipeline"
+    shutil.copytree(pipelines["sd15"], folder)
+    for file in folder.rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1])  # its tensors are damaged, and not read
+    config = folder / "scheduler" / "scheduler_config.json"
+    betas = [0.01] * 500 + [-0.01] + [0.01] * 499
+    config.write_text(json.dumps({**json.loads(config.read_text()), "trained_betas": betas}))
+    cases = (
+        (("--backbone", "turning"), "not monotone: it turns between levels 1 and 2"),
+        (("--backbone", folder), "scheduler_config.json gives cumulative alphas that do not fall"),
+        (("--backbone", "no-null", "--guidance", 2), "declares none (encode_null)"),
+    )
+    for options, said in cases:
+        done = bench("run", "digits", "--results", tmp_path / "results", *FULL, *options)
+        assert done.code == 2 and said in done.err, done.err
+    assert "from level 499 to 500" in bench("run", "digits", *cases[1][0]).err
     assert not (tmp_path / "results").exists()

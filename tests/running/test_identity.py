@@ -30,6 +30,8 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
     "guidance": (2.0, True),
     "noise_per": ("image", True),
     "latent": ("sample", True),
+    "fit": ("squash", True),
+    "subtract_null": (True, True),
     "template_rule": ("mean", True),
     "plan": ("grid:0-700", True),
     "levels": ("0-700", True),
