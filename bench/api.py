@@ -15,7 +15,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.errors import UserError
-from bench.inputs.data import load_rows, slug
+from bench.inputs.data import load_rows, load_split, slug
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.render.result import RunResult
@@ -23,7 +23,7 @@ from bench.running.classify import Answer
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
 from bench.running.prepare import prepare
-from bench.running.resolve import resolve_backbone, resolve_dataset
+from bench.running.resolve import data_options, resolve_backbone, resolve_dataset
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.stats.comparison import Comparison
@@ -132,7 +132,13 @@ def run(
     given = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
     config = make_config({**given, "params": dict(params or {}), **settings})
     with _shown(progress):
-        return RunResult(run_config(config, spec, rows, loaded))
+        finished = run_config(config, spec, rows, loaded)
+    if spec is None:
+        return RunResult(finished)
+    options = data_options(config, spec)
+    return RunResult(
+        finished, lambda: load_split(spec, config.split, config.data_dir, options, rows)
+    )
 
 
 def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:

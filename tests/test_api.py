@@ -75,6 +75,10 @@ def test_a_dataset_and_a_backbone_in_memory(run: Any, results: Path) -> None:
     own: dict[str, Any] = {"results": results, "template": "a handwritten digit {class}", **FULL}
     mine = bench.run(rows.select(range(30)), backbone, limit=3, **own)
     assert mine.run_id.startswith("data-tiny-digits-full-") and mine.dataset.n_total == 30
+    shown = [axes for axes in mine.examples_figure().axes if axes.images]
+    assert len(shown) == 3
+    with pytest.raises(UserError, match="in memory"):
+        bench.load_run(mine.folder).examples_figure()
     by_name = bench.run("digits", backbone, results=results, limit=12, **FULL)
     assert by_name.run_id == run.run_id and by_name["resumed"] == "complete"
     with pytest.raises(UserError, match=r"bench\.load_backbone"):

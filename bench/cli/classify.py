@@ -54,9 +54,11 @@ def command(
     if missing:
         raise UserError(f"There is no image {missing[0]}.")
     config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)
+    from bench.cli.progress import Counter
     from bench.running.classify import classify
 
-    answers = classify(config, images, names)
+    with Counter(shown=not as_json) as counter:
+        answers = classify(config, images, names, counter)
     if as_json:
         print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])
     else:

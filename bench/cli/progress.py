@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import pluggy
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
@@ -18,6 +19,60 @@ from bench.render.console import console
 
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 FIRST = 1.0  # seconds until the first of them
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[accuracy]}"),
+        console=console,
+    )
+
+
+class Counter:
+    """A bar of images without labels, on stderr; nothing where that is no terminal.
+
+    Args:
+        shown: whether to show it at all.
+    """
+
+    def __init__(self, shown: bool = True) -> None:
+        self.console = console(stderr=True)
+        self.shown = shown and self.console.is_terminal
+        self.status = self.console.status("Checking and loading …")
+        self.bar = _bar(self.console)
+        self.task = self.bar.add_task("classify", total=None, rate="", accuracy="")
+        self.started = time.perf_counter()
+
+    def __enter__(self) -> Counter:
+        if self.shown:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            self.status.stop()
+            self.bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that so many images of the total are decided."""
+        if not self.shown:
+            return
+        if not done:
+            self.status.stop()
+            self.started = time.perf_counter()
+            self.bar.start()
+        rate = done / max(time.perf_counter() - self.started, 1e-9)
+        self.bar.update(
+            self.task,
+            completed=done,
+            total=total,
+            rate=f"{rate:.1f} images/s" if done else "",
+        )
 
 
 class Progress:
@@ -86,15 +141,7 @@ class Progress:
             self.console.print(f"Resuming: {done} of {total} images are decided.")
         if self.console.is_terminal:
             self.status.stop()
-            self.bar = Bar(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[accuracy]}"),
-                console=self.console,
-            )
+            self.bar = _bar(self.console)
             self.task = self.bar.add_task(
                 visible(manifest["run_id"]), total=total, completed=done, rate="", accuracy=""
             )

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from bench.boards.text import visible
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import load_split
+from bench.inputs.data import Split, load_split
 from bench.inputs.pixels import decode
 from bench.render.confusion import ALL, MOST, most_confused
 from bench.running.resolve import data_options, resolve_dataset
@@ -148,15 +148,20 @@ def draw_examples(records: Sequence[Record], manifest: Manifest, path: Path) -> 
     return path
 
 
-def examples_figure(records: Sequence[Record], manifest: Manifest) -> Figure:
+def examples_figure(
+    records: Sequence[Record], manifest: Manifest, split: Split | None = None
+) -> Figure:
     """Return images with their true and predicted class.
+
+    Args:
+        records: of the images to show.
+        manifest: of their run.
+        split: the data; None: what the run's settings name.
 
     Raises:
         UserError: the data cannot be had.
     """
-    config = RunConfig(**manifest.config.plain())
-    config, spec = resolve_dataset(config, load_plugins())
-    split = load_split(spec, config.split, config.data_dir, data_options(config, spec))
+    split = split or _named(manifest)
     columns = 4
     rows = -(-len(records) // columns)
     samples = split.samples([record["sample_id"] for record in records])
@@ -176,3 +181,19 @@ def examples_figure(records: Sequence[Record], manifest: Manifest) -> Figure:
             )
         figure.suptitle("true → predicted", fontsize=10)
     return figure
+
+
+def _named(manifest: Manifest) -> Split:
+    """Return the data that a run's settings name.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    config = RunConfig(**manifest.config.plain())
+    try:
+        config, spec = resolve_dataset(config, load_plugins())
+    except UserError as error:
+        raise UserError(
+            f"{error}\nWhere the data was in memory, what `bench.run` returned has the pictures."
+        ) from None
+    return load_split(spec, config.split, config.data_dir, data_options(config, spec))

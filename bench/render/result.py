@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from bench.store.folder import asked_records
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
+
+    from bench.inputs.data import Split
 
 
 class Fields(dict[str, Any]):
@@ -32,16 +34,21 @@ class Fields(dict[str, Any]):
 class RunResult(Fields):
     """The object behind `--json`: `run["metrics"]["accuracy"]`, or `run.metrics.accuracy`.
 
+    Args:
+        finished: the run.
+        data: returns its data, where that has no name to be loaded by.
+
     Attributes:
         folder: where the run is stored.
     """
 
-    def __init__(self, finished: Finished) -> None:
+    def __init__(self, finished: Finished, data: Callable[[], Split] | None = None) -> None:
         super().__init__(finished.plain())
-        self.__dict__.update(folder=finished.folder, _finished=finished)
+        self.__dict__.update(folder=finished.folder, _finished=finished, _data=data)
 
     folder: Path
     _finished: Finished
+    _data: Callable[[], Split] | None
 
     @property
     def samples(self) -> DataFrame:
@@ -85,7 +92,8 @@ class RunResult(Fields):
         from bench.render.pictures import choose_examples, examples_figure
 
         manifest = self._finished.manifest
-        return examples_figure(choose_examples(asked_records(self.folder, manifest)), manifest)
+        chosen = choose_examples(asked_records(self.folder, manifest))
+        return examples_figure(chosen, manifest, self._data() if self._data else None)
 
     def _repr_html_(self) -> str:
         """Return the table that a notebook shows."""

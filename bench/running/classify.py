@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,10 @@ class Answer(Document):
 
 
 def classify(
-    config: RunConfig, images: Sequence[Picture], classes: Sequence[str] | None
+    config: RunConfig,
+    images: Sequence[Picture],
+    classes: Sequence[str] | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Answer]:
     """Return what each image is taken for, in the order given.
 
@@ -62,6 +65,7 @@ def classify(
         config: the settings; its dataset gives classes and prompts where `classes` is None.
         images: paths, or images in memory.
         classes: class names, for the template.
+        progress: called with the images decided and their total, at first with none.
 
     Raises:
         UserError: anything that is wrong before scoring.
@@ -76,7 +80,11 @@ def classify(
     prepared.check()
     engine = prepared.open_engine()
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
-    decided = {int(d.sample.sample_id): d for d in engine.score(samples, prepared.strategy)}
+    decided: dict[int, Decided] = {}
+    progress(0, len(samples))
+    for one in engine.score(samples, prepared.strategy):
+        decided[int(one.sample.sample_id)] = one
+        progress(len(decided), len(samples))
     return [_answer(name_of(images[n], n), decided[n], prepared.classes) for n in sorted(decided)]
 
 

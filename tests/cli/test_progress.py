@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pluggy
 import pytest
 
 from bench.cli import progress
-from bench.cli.progress import Progress
+from bench.cli.progress import Counter, Progress
 
 
 class Waits:
@@ -51,3 +52,18 @@ def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPa
     display.sample_scored(record(1, 1))
     assert said[0] == "Resuming: 2 of 4 images are decided."
     assert "accuracy 0.667" in said[1] and "accuracy 0.750" in said[2]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_images_without_labels_are_counted_where_there_is_a_terminal(there: bool) -> None:
+    out = io.StringIO()
+    counter = Counter()
+    for part in (counter.console, counter.bar.console):
+        part.file = out
+    counter.shown = there
+    with counter:
+        for done in range(3):
+            counter(done, 2)
+    assert ("2/2" in out.getvalue() and "classify" in out.getvalue()) == there
+    assert there or not out.getvalue()
+    assert "accuracy" not in out.getvalue()
