@@ -16,7 +16,9 @@ BATCH = 256  # images cropped at a time
 
 
 def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
-    """Return the rows with each image cropped to its box, as PNG.
+    """Return the rows with each image cropped to its box.
+
+    The pictures are uncompressed, so that no library's version changes their bytes.
 
     Args:
         rows: with the columns image and `column`: x, y, width and height in pixels of the image
@@ -67,7 +69,7 @@ def _cropped(
                 f" {quoted(box)}; x, y, width, height of a part of it are wanted."
             )
         file = BytesIO()
-        picture.crop(corners).save(file, "PNG")
+        picture.crop(corners).convert("RGB").save(file, "PPM")
         yield {"bytes": file.getvalue(), "path": None}
 
 

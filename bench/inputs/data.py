@@ -18,6 +18,7 @@ from bench.discovery.targets import make
 from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.encoded import digest
+from bench.inputs.files import expand
 from bench.inputs.labels import is_utf8, read_labels
 from bench.inputs.rows import labelled, settled
 
@@ -110,7 +111,10 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
     """
     if data_dir is None:
         return
-    if not is_utf8(data_dir) or "\0" in data_dir or not Path(data_dir).exists():
+    named = is_utf8(data_dir) and "\0" not in data_dir
+    if named and "{" in data_dir and not Path(data_dir).exists():
+        expand(data_dir)
+    elif not named or not Path(data_dir).exists():
         raise UserError(f"The data folder {quoted(data_dir)} does not exist.")
     if not spec.takes_data_dir:
         raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from io import BufferedReader
 from pathlib import Path
 
 from bench.errors import UserError, quoted
+
+MOST_FILES = 1_000_000  # that a pattern may mean
 
 
 class OutsideError(UserError):
@@ -32,6 +35,27 @@ def inside(root: Path, name: str) -> Path:
             " Copy the file into it, or name a folder that holds both."
         )
     return path
+
+
+def expand(pattern: str) -> list[Path]:
+    """Return the files that a pattern means: `shard-{000..031}.tar`, or a name without braces.
+
+    Raises:
+        UserError: the braces hold no range of numbers, or a file of it is not there.
+    """
+    found = re.fullmatch(r"([^{}]*)\{(\d+)\.\.(\d+)\}([^{}]*)", pattern)
+    names = [pattern]
+    if found is not None:
+        before, first, last, after = found.groups()
+        if not int(first) <= int(last) < int(first) + MOST_FILES:
+            raise UserError(f"{quoted(pattern)} is no range of files; write it as {{000..031}}.")
+        width = len(first) if first.startswith("0") else 0
+        names = [f"{before}{n:0{width}}{after}" for n in range(int(first), int(last) + 1)]
+    for name in names:
+        if not Path(name).exists():
+            of = f", of {quoted(pattern)}" if name != pattern else ""
+            raise UserError(f"There is no file {quoted(name)}{of}.")
+    return [Path(name) for name in names]
 
 
 def open_regular(path: str | Path) -> BufferedReader:

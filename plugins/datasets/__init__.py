@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench import hookimpl
-from bench.contracts.specs import Parameter
+from bench.contracts.specs import COLUMN_PARAMETERS, Parameter
 
+_SOURCE = Parameter("", "what follows the colon")
+_KEEP = Parameter((), "other columns that are kept", tuple[str, ...])
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # UC Merced's labels are the folder names in alphabetical order; these are the names in words,
@@ -57,15 +59,29 @@ def register_datasets(register: Callable[..., None]) -> None:
         summary="images in folders, in a table, parquet or tars: bench run ./my-images",
         template="a photo of a {class}",
         parameters={
-            name: Parameter(None, help=text)
-            for name, text in {
-                "labels": "a CSV or JSONL file of image files and their labels",
-                "image_column": "the column of the images",
-                "label_column": "the column of the labels",
-                "id_column": "the column of the sample ids",
-            }.items()
-        }
-        | {"keep": Parameter((), "other columns that are kept", tuple[str, ...])},
+            "labels": Parameter(None, "a CSV or JSONL file of image files and their labels"),
+            **COLUMN_PARAMETERS,
+            "keep": _KEEP,
+        },
+    )
+    register(
+        "hf",
+        target="bench_plugins.datasets.hub:Hub",
+        summary="any dataset of the Hugging Face Hub: bench run hf:owner/name",
+        parameters={**COLUMN_PARAMETERS, "source": _SOURCE, "keep": _KEEP},
+        template="a photo of a {class}",
+        homepage="https://huggingface.co/datasets",
+        scheme=True,
+    )
+    register(
+        "torchvision",
+        target="bench_plugins.datasets.vision:TorchVision",
+        summary="a dataset of torchvision: bench run torchvision:Flowers102",
+        parameters={"source": _SOURCE},
+        template="a photo of a {class}",
+        extra="diffusion-classifier-bench[torchvision]",
+        homepage="https://docs.pytorch.org/vision/stable/datasets.html",
+        scheme=True,
     )
     register(
         "ucmerced",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,10 +11,10 @@ import pyarrow.parquet as pq
 
 from bench.errors import UserError, quoted
 from bench.inputs.files import inside, open_regular
-from bench.machine.cache import cache_dir
+from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, Columns, Wanted, choose_columns, convert
-from bench_plugins.datasets._listing import LeftOut, find_files, tell_missing
-from bench_plugins.datasets._splits import SPLITS
+from bench_plugins.datasets._listing import tell_missing
+from bench_plugins.datasets._splits import SPLITS, splits_of
 
 ROWS = 100  # read at a time; the Hub's own files are written by as many
 
@@ -38,7 +35,7 @@ def load_parquet(
         UserError: unreadable files, files that differ in their columns or classes, or an unknown
             split.
     """
-    found = _splits(source)
+    found = splits_of(source, ".parquet")
     chosen = split or next(name for name in (*SPLITS, "all") if name in found)
     if chosen not in found:
         raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(found)}.")
@@ -80,19 +77,6 @@ def _with_classes_of(
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
 
 
-def _splits(source: Path) -> dict[str, list[Path]]:
-    """Return the files of each split, which a file's or its folder's name begins with."""
-    if source.is_file():
-        return {"all": [source]}
-    found: dict[str, list[Path]] = {}
-    for path in find_files(source, LeftOut()):
-        if path.suffix == ".parquet":
-            begins = re.compile("|".join(SPLITS))
-            named = begins.match(path.stem) or begins.match(path.parent.name)
-            found.setdefault(named.group() if named else "all", []).append(path)
-    return found
-
-
 def _common_columns(files: Sequence[Path], wanted: Wanted) -> Columns:
     """Return the columns of all files, which must have the same and number the classes alike."""
     first: Columns | None = None
@@ -111,38 +95,14 @@ def _common_columns(files: Sequence[Path], wanted: Wanted) -> Columns:
 
 
 def _converted(files: Sequence[Path], columns: Columns, root: Path) -> Path:
-    """Return an Arrow file with the rows of the files; made anew when one of them has changed.
+    """Return an Arrow file with the rows of the files."""
+    schema = columns.features.arrow_schema
 
-    Arrow is read from disk row by row, which parquet cannot be. A change is noticed by size, file
-    number and the time of the last change of any kind, which nobody sets back.
-    """
-    place = hashlib.sha256(f"{files[0].parent} {files[0].name}".encode()).hexdigest()[:16]
-    state = [f"{columns} {root}"]
-    for path in files:
-        facts = path.stat()
-        state.append(
-            f"{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
-        )
-    folder = cache_dir("parquet", place)
-    target = folder / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:16]}.arrow"
-    if not target.is_file():
-        for old in folder.glob("*.arrow"):
-            old.unlink(missing_ok=True)
-        _write(target, files, columns, root)
-    return target
+    def tables() -> Iterator[pa.Table]:
+        for batch in _batches(files, columns):
+            yield convert(batch, columns, root).cast(schema)
 
-
-def _write(target: Path, files: Sequence[Path], columns: Columns, root: Path) -> None:
-    temporary = target.with_suffix(f".{os.getpid()}")
-    try:
-        schema = columns.features.arrow_schema
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
-            for batch in _batches(files, columns):
-                stream.write_table(convert(batch, columns, root).cast(schema))
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    return converted("parquet", files, f"{columns} {root}", schema, tables)
 
 
 def _batches(files: Sequence[Path], columns: Columns) -> Iterator[pa.Table]:

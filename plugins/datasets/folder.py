@@ -8,7 +8,7 @@ import datasets
 
 from bench.errors import UserError, quoted
 from bench_plugins.datasets._columns import ANY, Wanted
-from bench_plugins.datasets._listing import LeftOut, find_files, subfolders
+from bench_plugins.datasets._listing import IMAGES, LeftOut, find_files, subfolders
 from bench_plugins.datasets._parquet import load_parquet
 from bench_plugins.datasets._pictures import load_images
 from bench_plugins.datasets._saved import is_saved, load_saved
@@ -20,6 +20,7 @@ from bench_plugins.datasets._table import (
     has_labels,
     load_table,
 )
+from bench_plugins.datasets._tars import load_tars
 
 
 class Folder:
@@ -51,12 +52,15 @@ class Folder:
             if source.is_file():
                 raise UserError(f"--labels goes with a folder of images, and {source} is a file.")
             return load_table(source, self.labels, split or "all", self.columns)
-        if source.is_file():
+        if not source.is_dir():
             return self._load_file(source, split)
         if is_saved(source):
             return load_saved(source, split, self.columns)
-        if any(path.suffix == ".parquet" for path in find_files(source, LeftOut())):
+        endings = {path.suffix for path in find_files(source, LeftOut())}
+        if ".parquet" in endings:
             return load_parquet(source, split, self.columns)
+        if ".tar" in endings and not endings & IMAGES:
+            return load_tars(source, split, self.columns)
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
         table = find_table(whole)
@@ -65,7 +69,7 @@ class Folder:
         if self.columns != ANY:
             raise UserError(
                 f"--image-column, --label-column and --id-column name columns of a table, and"
-                f" {whole} holds none: neither {' nor '.join(METADATA)} nor parquet."
+                f" {whole} holds none: neither {METADATA[0]} nor parquet."
             )
         return load_images(whole, name, parts)
 
@@ -74,6 +78,8 @@ class Folder:
         ending = source.suffix.lower()
         if ending == ".parquet":
             return load_parquet(source, split, self.columns)
+        if ending == ".tar":
+            return load_tars(source, split, self.columns)
         if ending in (".csv", *JSON_LINES):
             return load_table(source.parent, source, split or "all", self.columns)
         raise UserError(

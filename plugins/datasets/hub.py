@@ -1,0 +1,203 @@
+"""Datasets of the Hugging Face Hub: `hf:owner/name@revision:config/split`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from bench.errors import UserError, did_you_mean, quoted
+from bench_plugins.datasets._columns import Wanted, choose_columns, convert
+from bench_plugins.datasets._splits import SPLITS
+from bench_plugins.datasets.folder import Folder
+
+_SOURCE = re.compile(
+    r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:@]+))?"
+    r"(?::(?P<config>[^/:]*)(?:/(?P<split>[^/\[\]]+)(?:\[:(?P<first>\d+)\])?)?)?"
+)
+FORM = "hf:owner/name, hf:owner/name@revision, hf:owner/name:config/split"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a source says.
+
+    Attributes:
+        repository: `owner/name`.
+        revision: a branch, tag or commit; None: main.
+        config: the configuration; None: the default, or the only one.
+        split: the split; None: the one asked for, test, validation or train.
+        first: only so many images from the beginning, which are streamed.
+    """
+
+    repository: str
+    revision: str | None = None
+    config: str | None = None
+    split: str | None = None
+    first: int | None = None
+
+
+def parse_source(source: str) -> Place:
+    """Return what `owner/name@revision:config/split[:N]` says.
+
+    Raises:
+        UserError: it is of another form.
+    """
+    found = _SOURCE.fullmatch(source)
+    if found is None or ".." in source.partition("[")[0]:
+        raise UserError(
+            f"{quoted('hf:' + source)} is not the name of a dataset; write it as {FORM}."
+        )
+    said = {key: value or None for key, value in found.groupdict().items()}
+    first = said.pop("first")
+    if first is not None and int(first) < 1:
+        raise UserError(f"{quoted('hf:' + source)}: at least one image is wanted.")
+    return Place(
+        repository=str(said["repository"]),
+        revision=said["revision"],
+        config=said["config"],
+        split=said["split"],
+        first=int(first) if first else None,
+    )
+
+
+class Hub:
+    """A dataset of the Hub, read without running any of its code.
+
+    Args:
+        source: what follows `hf:`.
+        image_column: the column of the images; None: `image`, or the only one.
+        label_column: the column of the labels; None: `label`, or the only one it may be.
+        id_column: the column of the sample ids; None: `sample_id`, or the hash of the bytes.
+        keep: other columns that are kept.
+    """
+
+    def __init__(
+        self,
+        source: str = "",
+        image_column: str | None = None,
+        label_column: str | None = None,
+        id_column: str | None = None,
+        keep: tuple[str, ...] = (),
+    ) -> None:
+        self.place = parse_source(source)
+        self.columns = Wanted(image_column, label_column, id_column, tuple(keep))
+
+    def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
+        """Return a split.
+
+        Args:
+            split: its name; None: what the source says, or test, validation, train.
+            data_dir: a copy of the repository, `hf download --repo-type dataset … --local-dir`.
+
+        Raises:
+            UserError: it is not there, or its columns are not those of labelled images.
+        """
+        place = self.place
+        if split and place.split and split != place.split:
+            raise UserError(
+                f"--split {split} contradicts {place.split!r} in hf:{place.repository}."
+            )
+        split = split or place.split
+        if data_dir is not None:
+            own = Path(data_dir, place.config or "")
+            wanted = self.columns
+            folder = Folder(None, wanted.image, wanted.label, wanted.id, wanted.keep)
+            return folder.load(split, str(own if own.is_dir() else data_dir))
+        try:
+            rows, name = self._fetch(split)
+        except UserError:
+            raise
+        except Exception as error:  # the Hub's client raises many kinds
+            raise UserError(_explain(place, error)) from error
+        return as_rows(rows, name, self.columns, f"hf:{place.repository}")
+
+    def _fetch(self, split: str | None) -> tuple[datasets.Dataset, str]:
+        """Download a split, or stream the first images of it."""
+        place = self.place
+        if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
+            datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
+        of: dict[str, Any] = {"revision": place.revision}
+        config = _one_of(
+            "configuration",
+            place.config,
+            datasets.get_dataset_config_names(place.repository, **of),
+            ("default",),
+            place,
+        )
+        name = _one_of(
+            "split",
+            split,
+            datasets.get_dataset_split_names(place.repository, config, **of),
+            SPLITS,
+            place,
+        )
+        if place.first is None:
+            rows = datasets.load_dataset(place.repository, config, split=name, **of)
+            return rows, name
+        stream = datasets.load_dataset(place.repository, config, split=name, streaming=True, **of)
+        features = stream.features or stream._resolve_features().features
+        images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+        for key in images:
+            stream = stream.cast_column(key, datasets.Image(decode=False))
+            features[key] = datasets.Image()
+        taken = list(stream.take(place.first))
+        table = pa.Table.from_pylist(taken, schema=features.arrow_schema)
+        info = datasets.DatasetInfo(features=features)
+        return datasets.Dataset(table, info=info), f"{name}[:{place.first}]"
+
+
+def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> datasets.Dataset:
+    """Return a dataset's rows with the columns image, label and perhaps sample_id."""
+    if rows._indices is not None:
+        rows = rows.flatten_indices()
+    schema = rows.features.arrow_schema
+    columns = choose_columns(schema, where, wanted)
+    # Files that a row names are the cache's own.
+    table = convert(rows.data.table, columns, Path(datasets.config.HF_DATASETS_CACHE).parent)
+    info = datasets.DatasetInfo(features=columns.features)
+    return datasets.Dataset(table, info=info, split=datasets.NamedSplit(split))
+
+
+def _one_of(
+    kind: str, given: str | None, there: list[str], preferred: tuple[str, ...], place: Place
+) -> str:
+    if given is not None:
+        if given not in there:
+            raise UserError(
+                f"hf:{place.repository} has no {kind} {given!r}.{did_you_mean(given, there)} It"
+                f" has: {', '.join(there)}."
+            )
+        return given
+    chosen = next((name for name in preferred if name in there), None)
+    if chosen is None and len(there) != 1:
+        raise UserError(
+            f"hf:{place.repository} has several {kind}s: {', '.join(there)}. Name one:"
+            f" hf:{place.repository}:CONFIG/SPLIT."
+        )
+    return chosen or there[0]
+
+
+def _explain(place: Place, error: Any) -> str:
+    """Return what went wrong and what the user can do."""
+    kind = type(error).__name__
+    said = " ".join(str(error).split())[:200]
+    if "script" in said.lower():
+        return (
+            f"hf:{place.repository} is a loading script, which is never run. Look for a copy of it"
+            " in parquet, or name a revision that has one, such as @refs/convert/parquet."
+        )
+    hint = ""
+    if "Gated" in kind or "gated" in said:
+        hint = " It is gated: accept its terms on its page, then log in with `hf auth login`."
+    revision = f" --revision {place.revision}" if place.revision else ""
+    return (
+        f"hf:{place.repository} is not on this machine, and the Hub did not give it"
+        f" ({kind}: {said}).{hint}\n"
+        "Fetch it where there is a network, and name the copy with --data-dir FOLDER:\n"
+        f"  hf download --repo-type dataset {place.repository}{revision} --local-dir FOLDER"
+    )

@@ -1,0 +1,182 @@
+"""Classification datasets of torchvision: `torchvision:Flowers102`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torchvision
+
+from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.files import inside
+from bench.machine.cache import cache_dir
+from bench_plugins.datasets._splits import SPLITS
+
+Splits = Mapping[str, Mapping[str, Any]]  # split → the arguments that choose it
+
+_TRAIN: Splits = {"test": {"train": False}, "train": {"train": True}}
+_WHOLE: Splits = {"all": {}}
+
+
+def _named(*names: str, **more: Any) -> Splits:
+    return {name: {"split": name, **more} for name in names}
+
+
+# Those that need no account. Left out: ImageNet, CelebA, LSUN and other sets behind a form, and
+# detection, video, flow and pairs. Of FER2013 and StanfordCars torchvision downloads nothing any
+# more: they take a copy (--data-dir).
+NAMES: Mapping[str, Splits] = {
+    "CIFAR10": _TRAIN,
+    "CIFAR100": _TRAIN,
+    "CLEVRClassification": _named("train", "val"),
+    "Caltech101": _WHOLE,
+    "Caltech256": _WHOLE,
+    "Country211": _named("test", "valid", "train"),
+    "DTD": _named("test", "val", "train"),
+    "EMNIST": {
+        f"{split}-{part}": {"split": split, "train": part == "train"}
+        for split in ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
+        for part in ("test", "train")
+    },
+    "EuroSAT": _WHOLE,
+    "FER2013": _named("test", "train"),
+    "FGVCAircraft": _named("test", "val", "train", "trainval"),
+    "FashionMNIST": _TRAIN,
+    "Flowers102": _named("test", "val", "train"),
+    "Food101": _named("test", "train"),
+    "GTSRB": _named("test", "train"),
+    "Imagenette": _named("val", "train"),
+    "KMNIST": _TRAIN,
+    "LFWPeople": _named("10fold", "test", "train"),
+    "MNIST": _TRAIN,
+    "Omniglot": {"evaluation": {"background": False}, "background": {"background": True}},
+    "OxfordIIITPet": _named("test", "trainval"),
+    "PCAM": _named("test", "val", "train"),
+    "Places365": {
+        "val": {"split": "val", "small": True},
+        "train": {"split": "train-standard", "small": True},
+    },
+    "QMNIST": {"test": {"what": "test"}, "train": {"what": "train"}},
+    "RenderedSST2": _named("test", "val", "train"),
+    "SEMEION": _WHOLE,
+    "STL10": _named("test", "train"),
+    "SUN397": _WHOLE,
+    "SVHN": _named("test", "train", "extra"),
+    "StanfordCars": _named("test", "train"),
+    "USPS": _TRAIN,
+}
+_COPIES = ("FER2013", "StanfordCars")
+_DIGITS = ("SEMEION", "SVHN", "USPS")  # whose labels are the digits themselves
+_FILES = ("_image_files", "_images")  # attributes that hold the images' files
+_PAIRS = ("_samples", "samples", "imgs")  # and those that hold (file, label)
+
+
+class TorchVision:
+    """A dataset of torchvision by the name of its class.
+
+    Args:
+        source: what follows `torchvision:`.
+    """
+
+    def __init__(self, source: str = "") -> None:
+        if source not in NAMES:
+            raise UserError(
+                f"torchvision:{source} is none of its classification datasets that need no"
+                f" account.{did_you_mean(source, NAMES)} They are: {', '.join(NAMES)}."
+            )
+        self.name = source
+
+    def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
+        """Return a split.
+
+        Args:
+            split: as torchvision calls it; None: test, validation, train, or all.
+            data_dir: torchvision's `root`, of a copy in its own layout; None: downloaded.
+
+        Raises:
+            UserError: it cannot be had, or the copy is not complete.
+        """
+        splits = NAMES[self.name]
+        chosen = split or next((name for name in SPLITS if name in splits), next(iter(splits)))
+        if chosen not in splits:
+            raise UserError(
+                f"torchvision:{self.name} has no split {quoted(split)}; it has:"
+                f" {', '.join(splits)}."
+            )
+        root = Path(data_dir) if data_dir else cache_dir("torchvision", self.name)
+        arguments: dict[str, Any] = dict(splits[chosen])
+        if self.name not in _COPIES:
+            arguments["download"] = data_dir is None
+        try:
+            made = getattr(torchvision.datasets, self.name)(str(root), **arguments)
+        except Exception as error:  # it raises many kinds
+            where = f"in {data_dir}" if data_dir else "and could not be downloaded"
+            raise UserError(
+                f"torchvision:{self.name} is not complete {where}:"
+                f" {' '.join(str(error).split())[:300]}"
+            ) from error
+        return self._rows(made, chosen, root)
+
+    def _rows(self, made: Any, split: str, root: Path) -> datasets.Dataset:
+        images, labels, ids = [], [], []
+        for image, label, own_id in _items(made, split, root):
+            images.append(image)
+            labels.append(int(label))
+            ids.append(own_id)
+        if not images:
+            raise UserError(f"torchvision:{self.name}: there are no images of {split} in {root}.")
+        names = self._classes(made, labels)
+        kind = datasets.Value("int64") if names is None else datasets.ClassLabel(names=names)
+        features = {"image": datasets.Image(), "label": kind, "sample_id": datasets.Value("string")}
+        return datasets.Dataset.from_dict(
+            {"image": images, "label": labels, "sample_id": ids},
+            features=datasets.Features(features),
+            split=datasets.NamedSplit(split),
+        )
+
+    def _classes(self, made: Any, labels: list[int]) -> list[str] | None:
+        """Return the class names that torchvision knows; None: the labels are mere numbers."""
+        if self.name in _DIGITS:
+            return [str(digit) for digit in range(10)]
+        known = getattr(made, "classes", None) or getattr(made, "categories", None)
+        if not known:
+            return None
+        names = [" or ".join(name) if isinstance(name, tuple) else str(name) for name in known]
+        enough = len(names) > max(labels) and len(set(names)) == len(names)
+        return names if enough else None
+
+
+def _items(made: Any, split: str, root: Path) -> Iterator[tuple[dict[str, Any], int, str]]:
+    """Yield each image as it is stored, its label and its id.
+
+    An image that is a file keeps its bytes, and its id is its name below the root. One that is an
+    array becomes an uncompressed picture, whose bytes no library's version changes; its id is its
+    place in the original file.
+    """
+    files = next((getattr(made, name) for name in _FILES if hasattr(made, name)), None)
+    pairs = next((getattr(made, name) for name in _PAIRS if hasattr(made, name)), None)
+    if files is not None and hasattr(made, "_labels"):
+        pairs = list(zip(files, made._labels, strict=True))
+    if isinstance(getattr(made, "data", None), list) and hasattr(made, "targets"):
+        pairs = list(zip(made.data, made.targets, strict=True))
+    if pairs and all(isinstance(pair[0], str | Path) for pair in pairs):
+        for file, label in pairs:
+            path = inside(root, str(Path(file).absolute()))
+            yield {"bytes": None, "path": str(path)}, label, _below(root, file)
+        return
+    for row in range(len(made)):
+        image, label = made[row]
+        if name := getattr(image, "filename", ""):  # opened, and not changed since
+            path = inside(root, str(Path(name).absolute()))
+            yield {"bytes": None, "path": str(path)}, label, _below(root, name)
+            continue
+        file = BytesIO()
+        image.convert("L" if image.mode in ("L", "1") else "RGB").save(file, "PPM")
+        yield {"bytes": file.getvalue(), "path": None}, label, f"{split}-{row:06d}"
+
+
+def _below(root: Path, file: str | Path) -> str:
+    return Path(file).absolute().relative_to(root.absolute()).as_posix()

@@ -1,0 +1,112 @@
+"""The Hub's datasets, in folders of the same layout: the Hub itself is not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pytest
+from helpers.command import bench
+from helpers.given import picture, write_parquet
+
+from bench.errors import UserError
+from bench_plugins.datasets.hub import Hub, Place, parse_source
+
+IMAGES = pa.array([picture(1), picture(2), picture(3)])
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("a/b", Place("a/b")),
+        ("a/b@v1", Place("a/b", "v1")),
+        ("a/b@refs/convert/parquet:c/test", Place("a/b", "refs/convert/parquet", "c", "test")),
+        ("a/b:/test", Place("a/b", split="test")),
+        ("a/b:c/test[:20]", Place("a/b", None, "c", "test", 20)),
+        ("a.b/c-d_e:c", Place("a.b/c-d_e", config="c")),
+    ],
+)
+def test_a_source_is_read(source: str, place: Place) -> None:
+    assert parse_source(source) == place
+
+
+@pytest.mark.parametrize("source", ["", "a", "a/b/c", "../b", "a/b:c/d/e", "a/b:c/t[1:2]", "a b/c"])
+def test_what_is_no_source_is_refused(source: str) -> None:
+    with pytest.raises(UserError, match="write it as hf:owner/name"):
+        parse_source(source)
+    assert bench("prompts", f"hf:{source}").code == 2
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder laid out as a repository; `datasets` prefers it to the Hub's of that name."""
+    folder = tmp_path / "owner" / "pets"
+    for split, fine in (("test", [0, 1, 1]), ("train", [1, 0, 0])):
+        write_parquet(
+            folder / "data" / f"{split}-00000-of-00001.parquet",
+            {"img": IMAGES, "fine": fine, "coarse": ["x", "y", "y"], "key": [7, 8, 9]},
+        )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    yield folder
+
+
+def load(source: str, split: str | None = None, data_dir: Any = None, **columns: Any) -> Any:
+    return Hub(source, **columns).load(split, data_dir)
+
+
+def test_columns_are_found_or_named(repository: Path) -> None:
+    with pytest.raises(UserError, match=r"no column 'label'.*fine, coarse, key.*--label-column"):
+        load("owner/pets")
+    rows = load("owner/pets", label_column="coarse", id_column="key")
+    assert rows["label"] == ["x", "y", "y"] and rows["sample_id"] == ["7", "8", "9"]
+    assert str(rows.split) == "test" and rows.column_names == ["image", "label", "sample_id"]
+    assert load("owner/pets:/train", label_column="fine")["label"] == [1, 0, 0]
+
+
+def test_wrong_names_are_answered(repository: Path) -> None:
+    with pytest.raises(UserError, match=r"no split 'tset'.*Did you mean 'test'"):
+        load("owner/pets", "tset", label_column="fine")
+    with pytest.raises(UserError, match="no configuration 'other'"):
+        load("owner/pets:other", label_column="fine")
+    with pytest.raises(UserError, match="contradicts 'train'"):
+        load("owner/pets:/train", "test", label_column="fine")
+
+
+def test_the_first_images_are_streamed(repository: Path) -> None:
+    rows = load("owner/pets:/test[:2]", label_column="coarse")
+    assert rows["label"] == ["x", "y"] and str(rows.split) == "test[:2]"
+    whole = load("owner/pets", label_column="coarse").cast_column(
+        "image", datasets.Image(decode=False)
+    )
+    first = rows.cast_column("image", datasets.Image(decode=False))
+    assert [row["image"]["bytes"] for row in first] == [
+        row["image"]["bytes"] for row in whole.select([0, 1])
+    ]
+
+
+def test_a_copy_is_read_without_the_hub(repository: Path) -> None:
+    rows = load("someone/else", data_dir=str(repository), label_column="fine")
+    assert rows["label"] == [0, 1, 1]
+
+
+def test_a_script_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "owner" / "scripted"
+    folder.mkdir(parents=True)
+    (folder / "scripted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(UserError, match=r"hf:owner/scripted"):
+        load("owner/scripted")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_cannot_be_had_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "get_dataset_config_names", gone)
+    with pytest.raises(UserError, match=r"no network.*\n.*--data-dir.*\n.*--revision v1"):
+        load("owner/absent@v1")

@@ -1,0 +1,90 @@
+"""WebDataset tars: whole ones are read without running anything, others are named."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+from helpers.given import picture
+
+from bench.discovery.loading import load_plugins
+from bench.errors import UserError
+from bench.inputs.data import DataOptions, Split, load_split
+
+PICTURES = [picture(shade)["bytes"] for shade in (10, 20, 30, 40)]
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def load(path: Path | str, split: str | None = None, **parameters: Any) -> Split:
+    spec = load_plugins().datasets.get("folder")
+    return load_split(spec, split, str(path), DataOptions(parameters))
+
+
+def test_a_label_is_a_class_file_a_key_or_a_text(tmp_path: Path) -> None:
+    members = {
+        "a/1.png": PICTURES[0],
+        "a/1.cls": b"cat",
+        "a/1.pyd": b"\x80\x04never read",
+        "a/2.jpg.png": PICTURES[1],
+        "a/2.json": b'{"label": "dog", "kind": "x"}',
+        "a/3.txt": b"cat\n",
+        "a/3.webp": PICTURES[2],
+        "captions.txt": b"no image",
+    }
+    split = load(write_tar(tmp_path / "x.tar", members))
+    assert split.classes == ("cat", "dog") and split.labels == (0, 1, 0)
+    assert split.sample_ids == ("a/1", "a/2", "a/3")
+    with pytest.raises(UserError, match=r"x.tar: a/1.json has no key 'kind'"):
+        load(tmp_path / "x.tar", label_column="kind")
+
+
+def test_a_pattern_names_all_its_files(tmp_path: Path) -> None:
+    for shard in range(2):
+        members = {"1.png": PICTURES[shard], "1.cls": str(shard).encode()}
+        write_tar(tmp_path / f"s-{shard:03}.tar", members)
+    split = load(f"{tmp_path}/s-{{000..001}}.tar")
+    assert split.labels == (0, 1) and split.sample_ids == ("s-000.tar:1", "s-001.tar:1")
+    (tmp_path / "classnames.txt").write_text("cat\nsea horse\n")
+    assert load(f"{tmp_path}/s-{{000..001}}.tar").classes == ("cat", "sea horse")
+    done = bench("prompts", f"{tmp_path}/s-{{000..002}}.tar")
+    assert done.code == 2 and "There is no file" in done.err and "s-002.tar" in done.err
+
+
+def test_folders_of_tars_have_splits(tmp_path: Path) -> None:
+    for part, word in (("test", b"0"), ("train", b"1")):
+        two = {"1.png": PICTURES[0], "1.cls": word, "2.png": PICTURES[1], "2.cls": b"0"}
+        write_tar(tmp_path / part / "0.tar", two)
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    assert load(tmp_path).labels == (0, 0) and load(tmp_path, "train").labels == (1, 0)
+    with pytest.raises(UserError, match="no split 'val'; it has: test, train"):
+        load(tmp_path, "val")
+
+
+@pytest.mark.parametrize("kept", [100, 600, 1024, 1600, 2048])
+def test_a_tar_that_is_cut_off_is_named(tmp_path: Path, kept: int) -> None:
+    members = {"1.png": PICTURES[0], "1.cls": b"0", "2.png": PICTURES[1], "2.cls": b"1"}
+    path = write_tar(tmp_path / "cut.tar", members)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"cut\.tar is not a whole tar file, or is cut off"):
+        load(path)
+
+
+def test_an_image_without_a_label_is_named(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", {"1.png": PICTURES[0], "1.json": b'{"size": 4}'})
+    with pytest.raises(UserError, match=r"x.tar: the image '1' has no label"):
+        load(path)
+    with pytest.raises(UserError, match=r"x.tar: 1.json is not JSON"):
+        load(write_tar(path, {"1.png": PICTURES[0], "1.json": b"{"}))
