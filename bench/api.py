@@ -29,8 +29,8 @@ from bench.running.settings import RunConfig, make_config
 from bench.stats.comparison import Comparison
 from bench.stats.comparison import compare as compare_runs
 from bench.stats.metrics import summary_so_far
-from bench.store.decisions import read_decisions
-from bench.store.folder import find_run, read_manifest, read_summary
+from bench.store.folder import find_run
+from bench.store.runs import read_run
 
 if TYPE_CHECKING:
     import datasets
@@ -147,13 +147,9 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
     Raises:
         bench.errors.UserError: there is no such run, or nothing of it is decided yet.
     """
-    path = find_run(str(run), results)
-    manifest = read_manifest(path)
-    decided = read_decisions(path, manifest, top=True)
-    if not len(decided):
-        raise UserError(f"{manifest.run_id} has no decided image yet.")
-    summary = summary_so_far(manifest, read_summary(path), decided)
-    return RunResult(Finished(manifest, summary, path))
+    stored = read_run(find_run(str(run), results))
+    summary = summary_so_far(stored.manifest, stored.summary, stored.some_decided())
+    return RunResult(Finished(stored.manifest, summary, stored.path))
 
 
 def classify(

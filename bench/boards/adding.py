@@ -19,8 +19,9 @@ from bench.machine.cache import write_atomically
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest, Summary
-from bench.store.folder import ADDING, asked_records, read_manifest, read_summary, to_json
+from bench.store.folder import ADDING, asked_records, to_json
 from bench.store.records import Record
+from bench.store.runs import read_run
 
 DIGITS = 6  # significant ones a float32 score keeps
 TOP = 5  # classes kept per record, as many as top5_accuracy needs
@@ -48,9 +49,8 @@ def publish_run(
         UserError: the run is not complete, not on the whole split of a registered dataset, does
             not pass `problems`, or is there already. Nothing is changed then.
     """
-    manifest, summary = read_manifest(run), read_summary(run)
-    if summary is None:
-        raise UserError(f"{run} is not complete; the same `bench run` finishes it.")
+    stored = read_run(run)
+    manifest, summary = stored.manifest, stored.finished()
     _refuse_a_part(summary, subset)
     if reason := _not_public(manifest):
         if not private:

@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from bench.boards.settings import differing, run_settings
 from bench.errors import UserError
-from bench.store.decisions import read_decisions
-from bench.store.documents import Manifest
-from bench.store.folder import list_runs, read_manifest, read_summary
+from bench.stats.differences import differing, run_settings
+from bench.store.folder import list_runs
+from bench.store.runs import StoredRun, read_runs
 
 
-class StoredRun(BaseModel):
+class InventoryRow(BaseModel):
     """One run folder. Of one that cannot be read, only id, status, path and error are known."""
 
     run_id: str
@@ -38,30 +37,31 @@ class StoredRun(BaseModel):
     error: str | None = None
 
 
-def stored_runs(folder: Path) -> list[StoredRun]:
+def stored_runs(folder: Path) -> list[InventoryRow]:
     """Return the runs at any depth below a folder, in the order of their paths."""
-    rows: list[StoredRun] = []
-    settings: list[dict[str, Any]] = []
-    alike: dict[tuple[str | None, ...], list[int]] = {}
-    for path in list_runs(folder):
-        try:
-            manifest = read_manifest(path)
-            row, own = _row(path, manifest), run_settings(manifest)
-        except UserError as error:
-            row, own = _unreadable(path, error), {}
-        kind = (row.dataset, row.split, row.backbone, row.strategy)
-        alike.setdefault(kind, []).append(len(rows))
+    rows: list[InventoryRow] = []
+    alike: dict[tuple[str | None, ...], list[tuple[InventoryRow, dict[str, Any]]]] = {}
+
+    def unreadable(path: Path, error: UserError) -> None:
+        rows.append(
+            InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
+        )
+
+    for run in read_runs(list_runs(folder), unreadable):
+        row = _row(run)
         rows.append(row)
-        settings.append(own)
-    for positions in alike.values():
-        found = differing([settings[position] for position in positions])
-        for position, differs in zip(positions, found, strict=True):
-            rows[position].differs = differs
+        kind = (row.dataset, row.split, row.backbone, row.strategy)
+        alike.setdefault(kind, []).append((row, run_settings(run.manifest)))
+    for group in alike.values():
+        found = differing([settings for _, settings in group])
+        for (row, _), differs in zip(group, found, strict=True):
+            row.differs = differs
     return rows
 
 
-def _row(path: Path, manifest: Manifest) -> StoredRun:
-    summary, total = read_summary(path), len(manifest.samples)
+def _row(run: StoredRun) -> InventoryRow:
+    manifest, summary = run.manifest, run.summary
+    total = len(manifest.samples)
     described: dict[str, Any] = {
         "run_id": manifest.run_id,
         "dataset": manifest.dataset.name,
@@ -70,27 +70,23 @@ def _row(path: Path, manifest: Manifest) -> StoredRun:
         "strategy": manifest.strategy.name,
         "total": total,
         "created": manifest.created,
-        "path": str(path),
+        "path": str(run.path),
     }
-    if summary is not None and summary.dataset.n_samples == total:
+    if summary is not None and run.complete:
         status = "failed_samples" if summary.failed_samples else "complete"
-        return StoredRun(
+        return InventoryRow(
             **described,
             status=status,
             done=total,
             failed=summary.failed_samples,
             accuracy=summary.metrics.accuracy,
         )
-    decided = read_decisions(path, manifest)
+    decided = run.decided()
     accuracy = float(decided.correct.mean()) if len(decided) else None
-    return StoredRun(
+    return InventoryRow(
         **described,
         status="incomplete",
         done=len(decided),
         failed=int(decided.failed.sum()),
         accuracy=accuracy,
     )
-
-
-def _unreadable(path: Path, error: UserError) -> StoredRun:
-    return StoredRun(run_id=path.name, status="unreadable", path=str(path), error=str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,15 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards import reported
-from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, reported_rows, run_row
+from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
 from bench.boards.shipped import not_among
-from bench.errors import BenchWarning, UserError
+from bench.errors import UserError
 from bench.stats.comparison import ALPHA, mcnemar, paired_wins
-from bench.store.decisions import Decisions, read_decisions
-from bench.store.files import regular_file
-from bench.store.folder import list_runs, places, read_manifest, read_summary
-from bench.store.journal import JOURNAL
+from bench.store.decisions import Decisions
+from bench.store.folder import list_runs
+from bench.store.runs import read_run, read_runs
 
 
 def leaderboard(
@@ -52,7 +49,8 @@ def leaderboard(
         raise UserError(
             f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
         )
-    rows = [*_stored(there, dataset), *_reported(there, dataset)]
+    reported = (row for row in all_reported(there) if dataset in (None, row.dataset))
+    rows = [*_stored(there, dataset), *reported]
     return arrange(rows, shipped)
 
 
@@ -76,38 +74,19 @@ def arrange(
 
 
 def _read(path: str) -> Decisions:
-    return read_decisions(Path(path), read_manifest(Path(path)))
+    return read_run(Path(path)).decided()
 
 
 def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[LeaderboardRow]:
     seen = set()
-    for path in (path for folder in folders for path in list_runs(folder)):
-        try:
-            summary = read_summary(path)
-            if summary is None or dataset not in (None, summary.dataset.name):
-                continue
-            regular_file(path, JOURNAL)  # what ranking reads
-            row = run_row(path, read_manifest(path), summary)
-        except UserError as error:
-            warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
+    for run in read_runs(path for folder in folders for path in list_runs(folder)):
+        if run.summary is None or dataset not in (None, run.manifest.dataset.name):
             continue
+        row = run_row(run.path, run.manifest, run.summary)
         key = (row.run_id, row.n_samples)
         if key not in seen:
             seen.add(key)
             yield row
-
-
-def _reported(folders: Sequence[Path], dataset: str | None) -> Iterator[LeaderboardRow]:
-    for file in sorted({file.resolve() for folder in folders for file in reported_files(folder)}):
-        try:
-            yield from (row for row in reported_rows(file) if dataset in (None, row.dataset))
-        except UserError as error:
-            warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
-
-
-def reported_files(folder: Path) -> list[Path]:
-    """Return the files of reported results at any depth below a folder."""
-    return sorted(place / reported.REPORTED for place in places(folder, reported.REPORTED))
 
 
 def _placed(rows: Rows) -> list[LeaderboardRow]:

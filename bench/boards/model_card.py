@@ -8,8 +8,7 @@ from typing import Any
 from bench.boards.formats import assignments
 from bench.boards.text import visible, yaml_value
 from bench.contracts.training import provenance
-from bench.errors import UserError
-from bench.store.folder import read_manifest, read_summary
+from bench.store.runs import read_run
 
 # our name → the Hub's metric, its name for people, its arguments
 METRICS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -37,9 +36,8 @@ def model_index(run: Path) -> str:
     """
     from huggingface_hub import EvalResult, ModelCardData
 
-    manifest, summary = read_manifest(run), read_summary(run)
-    if summary is None:
-        raise UserError(f"{run} is not complete; the same `bench run` finishes it.")
+    stored = read_run(run)
+    manifest, summary = stored.manifest, stored.finished()
     data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
     method = f"{strategy.name} {assignments(strategy.params)}".strip()
     described: dict[str, Any] = {

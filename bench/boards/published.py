@@ -18,11 +18,10 @@ from bench.store.folder import (
     asked_records,
     list_runs,
     places,
-    read_manifest,
-    read_summary,
 )
 from bench.store.identity import run_id
 from bench.store.journal import JOURNAL
+from bench.store.runs import read_run
 
 FILES = (MANIFEST, JOURNAL, SUMMARY)
 MOST_BYTES = 2_000_000  # a run; 420 images take about 0.1 MB
@@ -47,10 +46,11 @@ def problems(run: Path, name: str | None = None) -> Iterator[str]:
         name: the folder's name where it is going to be; None: it is there.
     """
     try:
-        manifest, summary = read_manifest(run), read_summary(run)
+        stored = read_run(run)
     except UserError as error:
         yield str(error)
         return
+    manifest, summary = stored.manifest, stored.summary
     if summary is None:
         yield "it has no summary.json"
         return

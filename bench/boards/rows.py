@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from bench.boards.reported import REPORTED as REPORTED_FILE
 from bench.boards.reported import read_reported
 from bench.contracts.training import training_group
+from bench.errors import UserError
 from bench.store.documents import Document, Identity, Manifest, Summary
+from bench.store.folder import places
+from bench.store.runs import LeftOut, warn
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
 
@@ -158,6 +162,21 @@ def _others(identity: Identity) -> dict[str, Any]:
         **(identity.model_extra or {}),
         **({} if noise in (None, f"seed {identity.seed}") else {"noise": noise}),
     }
+
+
+def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[LeaderboardRow]:
+    """Yield the rows of all reported results at any depth below some folders.
+
+    Args:
+        folders: where `reported.json` files are looked for; one that lies in several counts once.
+        left_out: is told of each file that cannot be read.
+    """
+    found = (place for folder in folders for place in places(folder, REPORTED_FILE))
+    for file in sorted({(place / REPORTED_FILE).resolve() for place in found}):
+        try:
+            yield from reported_rows(file)
+        except UserError as error:
+            left_out(file, error)
 
 
 def reported_rows(file: Path) -> list[LeaderboardRow]:

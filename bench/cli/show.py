@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.output import print_json
-from bench.errors import UserError
-from bench.store.documents import Manifest
-from bench.store.folder import find_run, read_manifest, read_summary
+from bench.store.folder import find_run
+from bench.store.runs import StoredRun, read_run
+
+if TYPE_CHECKING:
+    from bench.stats.intervals import Statistics
+    from bench.store.decisions import Decisions
 
 
 @click.command()
@@ -31,35 +33,30 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
         from bench.render.pictures import write_pictures
 
         write_pictures(path)
-    manifest = read_manifest(path)
-    found = _statistics(path, manifest) if more else None
+    stored = read_run(path)
     if as_json:
-        extra = {"statistics": found} if found else {}
-        print_json({**_summary(path, manifest), **extra, "results_dir": str(path.resolve())})
+        print_json({**_described(stored, more), "results_dir": str(path.resolve())})
         return
     from bench.render.run import print_run, print_statistics
 
+    found = _statistics(stored, stored.some_decided()) if more else None
     print_run(path)
     if found:
-        print_statistics(found, on_draws=manifest.identity.scoring.loss is not None)
+        print_statistics(found, on_draws=stored.manifest.identity.scoring.loss is not None)
 
 
-def _summary(path: Path, manifest: Manifest) -> dict[str, Any]:
+def _described(stored: StoredRun, more: bool) -> dict[str, Any]:
     """Return the summary; of an incomplete run, that of the images decided so far."""
     from bench.stats.metrics import INCOMPLETE, summary_so_far
-    from bench.store.decisions import read_decisions
 
-    decided = read_decisions(path, manifest, top=True)
+    decided = stored.some_decided() if more else stored.decided(top=True)
     if not len(decided):
-        return {"run_id": manifest.run_id, "status": INCOMPLETE}
-    return summary_so_far(manifest, read_summary(path), decided).plain()
+        return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
+    extra = {"statistics": _statistics(stored, decided).plain()} if more else {}
+    return {**summary_so_far(stored.manifest, stored.summary, decided).plain(), **extra}
 
 
-def _statistics(path: Path, manifest: Manifest) -> dict[str, Any]:
+def _statistics(stored: StoredRun, decided: Decisions) -> Statistics:
     from bench.stats.intervals import statistics
-    from bench.store.decisions import read_decisions
 
-    decided = read_decisions(path, manifest, top=True)
-    if not len(decided):
-        raise UserError(f"{manifest.run_id} has no decided image yet: nothing to count.")
-    return statistics(decided, manifest.classes)
+    return statistics(decided, stored.manifest.classes)

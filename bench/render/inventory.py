@@ -8,11 +8,11 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.boards.formats import assignments
-from bench.boards.inventory import StoredRun
+from bench.boards.inventory import InventoryRow
 from bench.render.tables import table
 
 
-def print_runs(rows: Sequence[StoredRun], wide: bool = False) -> None:
+def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
     """Print a table for each folder of runs, or one with a column for each fact."""
     now = datetime.now(UTC)
     if wide:
@@ -25,29 +25,29 @@ def print_runs(rows: Sequence[StoredRun], wide: bool = False) -> None:
         table(head, lines, folder, right={"accuracy"}, optional=["age"])
 
 
-def _narrow(row: StoredRun, now: datetime) -> list[str]:
+def _narrow(row: InventoryRow, now: datetime) -> list[str]:
     note = row.error or assignments(row.differs)
     return [row.run_id + (f"\n  {note}" if note else ""), _done(row), _accuracy(row), age(row, now)]
 
 
-def _wide(row: StoredRun, now: datetime) -> list[str | None]:
+def _wide(row: InventoryRow, now: datetime) -> list[str | None]:
     data = f"{row.dataset}/{row.split}" if row.dataset else None
     facts = [row.run_id, data, row.backbone, row.strategy, row.error or assignments(row.differs)]
     return [*facts, _done(row), _accuracy(row), age(row, now), row.path]
 
 
-def _done(row: StoredRun) -> str:
+def _done(row: InventoryRow) -> str:
     if row.done is None or row.total is None:
         return row.status
     done = f"{row.done:,}" if row.done == row.total else f"{row.done:,} of {row.total:,}"
     return done + (f", {row.failed:,} failed" if row.failed else "")
 
 
-def _accuracy(row: StoredRun) -> str:
+def _accuracy(row: InventoryRow) -> str:
     return "–" if row.accuracy is None else f"{row.accuracy:.3f}"
 
 
-def age(row: StoredRun, now: datetime) -> str:
+def age(row: InventoryRow, now: datetime) -> str:
     """Return how long ago a run was started, in words: `3 days`."""
     try:
         seconds = (now - datetime.fromisoformat(row.created or "")).total_seconds()

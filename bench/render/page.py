@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
@@ -21,8 +20,7 @@ from numpy.typing import NDArray
 
 from bench import __version__
 from bench.boards.formats import assignments, marks
-from bench.boards.leaderboard import reported_files
-from bench.boards.rows import LeaderboardRow, reported_rows
+from bench.boards.rows import all_reported
 from bench.boards.text import visible
 from bench.errors import UserError
 from bench.machine.cache import write_atomically
@@ -31,9 +29,10 @@ from bench.render.board import Board, make_boards
 from bench.render.confusion import MOST, most_confused
 from bench.render.curves import by_timestep
 from bench.render.gallery import Images, pictures
-from bench.render.runs import RunData, read_run
-from bench.stats.calibration import calibration
+from bench.render.runs import RunData, with_decisions
+from bench.stats.calibration import Bin, calibration
 from bench.stats.metrics import confusion, per_class, worst_confusions
+from bench.store.runs import read_runs
 
 IMAGES = 240  # pictures on a page, shared among its runs
 FEWEST = 12  # of one run
@@ -93,27 +92,26 @@ def write_report(
     images = Images(data_dirs or {})
     share = max(FEWEST, most_images // max(1, len(paths))) if most_images else 0
     sections: list[Section] = []
-    for path in paths:
+
+    def left_out(path: Path, error: UserError) -> None:
+        report.notes.append((str(path), str(error)))
+
+    for stored in read_runs(paths, left_out):
         anchor = f"run-{len(sections) + 1}"
         try:
             with _no_collection():
-                run = read_run(path)
-                section = describe(run, anchor, images, share)
+                section = describe(with_decisions(stored), anchor, images, share)
         except UserError as error:
-            report.notes.append((str(path), str(error)))
+            left_out(stored.path, error)
         except DAMAGE as error:
-            report.notes.append((str(path), f"It is damaged: {type(error).__name__}: {error}"))
+            said = f"It is damaged: {type(error).__name__}: {error}"
+            report.notes.append((str(stored.path), said))
         else:
             sections.append(section)
     if not sections:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in report.notes)
         raise UserError(f"There is no run to report.{reasons}")
-    reported: list[LeaderboardRow] = []
-    for file in reported_files(results) if results else ():
-        try:
-            reported += reported_rows(file)
-        except UserError as error:
-            report.notes.append((str(file), str(error)))
+    reported = list(all_reported([results], left_out)) if results else []
     runs = {section.anchor: section.run for section in sections}
     page = render(make_boards(runs, reported), sections, report.notes)
     try:
@@ -148,7 +146,7 @@ def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Sec
     matrix = confusion(decided, len(run.classes))
     shown = most_confused(matrix) if len(matrix) > MOST else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
-    classes.sort(key=lambda row: 2.0 if row["recall"] is None else row["recall"])
+    classes.sort(key=lambda one: 2.0 if one.recall is None else one.recall)
     curves = by_timestep(run)
     html = (
         _environment()
@@ -186,10 +184,10 @@ def _rows(matrix: NDArray[np.int64], shown: NDArray[np.int64]) -> list[list[Cell
     ]
 
 
-def _stability(run: RunData) -> list[dict[str, Any]]:
+def _stability(run: RunData) -> list[Bin]:
     """Return the images by stability, in ten bins; nothing where it has no meaning."""
     found = calibration(run.decided) if run.has_stability else None
-    return [] if found is None else [one for one in found["bins"] if one["n"]]
+    return [] if found is None else [one for one in found.bins if one.n]
 
 
 def render(

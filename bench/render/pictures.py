@@ -21,8 +21,9 @@ from bench.running.resolve import data_options, resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
 from bench.store.documents import Manifest, Summary
-from bench.store.folder import asked_records, read_manifest, read_summary
+from bench.store.folder import asked_records
 from bench.store.records import Record
+from bench.store.runs import read_run
 
 EXAMPLES = 12
 DPI = 110
@@ -33,9 +34,9 @@ def write_pictures(run: Path) -> list[Path]:
 
     The second holds images of the dataset: mind its licence before you pass it on.
     """
-    manifest = read_manifest(run)
-    records = asked_records(run, manifest)
-    written = [draw_confusion(records, manifest, read_summary(run), run / "confusion.png")]
+    stored = read_run(run)
+    manifest, records = stored.manifest, asked_records(run, stored.manifest)
+    written = [draw_confusion(records, manifest, stored.summary, run / "confusion.png")]
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
         written.append(draw_examples(choose_examples(records), manifest, run / "examples.png"))
     return written

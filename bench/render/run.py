@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ from bench.boards.settings import chosen_of_backbone
 from bench.contracts.training import provenance
 from bench.render.console import console
 from bench.render.tables import table
+from bench.stats.intervals import Statistics
 from bench.stats.metrics import confusion, summary_so_far, worst_confusions
 from bench.store.decisions import read_decisions
 from bench.store.documents import Cost, Manifest, Metrics, Summary
-from bench.store.folder import read_manifest, read_records, read_summary
+from bench.store.folder import read_records
+from bench.store.runs import read_run
 
 
 def print_run(
@@ -37,9 +38,10 @@ def print_run(
     """
     path = Path(path)
     terminal = console()
-    whole = read_manifest(path)
+    stored = read_run(path)
+    whole = stored.manifest
     if manifest is None or summary is None:
-        manifest, summary = whole, read_summary(path)
+        manifest, summary = whole, stored.summary
     decided = read_decisions(path, manifest, top=True)
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
@@ -112,46 +114,46 @@ def _description(manifest: Manifest, decided: int) -> str:
     )
 
 
-def print_statistics(found: Mapping[str, Any], on_draws: bool = True) -> None:
-    """Print what `bench.stats.intervals.statistics` returned, but for the metrics.
+def print_statistics(found: Statistics, on_draws: bool = True) -> None:
+    """Print a run's statistics, but for the metrics.
 
     Args:
         found: the statistics.
         on_draws: whether decisions rest on noise draws; if not, stability has no meaning.
     """
-    rows = [
+    rows: list[list[Any]] = [
         [
-            row["class"],
-            row["n"],
-            row["predicted"],
-            f"{row['precision']:.3f}",
-            None if row["recall"] is None else f"{row['recall']:.3f}",
-            "–".join(f"{end:.3f}" for end in row["recall_ci95"] or ()) or None,
-            f"{row['f1']:.3f}",
+            one.name,
+            one.n,
+            one.predicted,
+            f"{one.precision:.3f}",
+            None if one.recall is None else f"{one.recall:.3f}",
+            "–".join(f"{end:.3f}" for end in one.recall_ci95 or ()) or None,
+            f"{one.f1:.3f}",
         ]
-        for row in found["per_class"]
+        for one in found.per_class
     ]
     head = ["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"]
     optional = ["predicted", "95 % interval", "F1"]
     table(head, rows, "Classes", optional=optional)
     if not on_draws:
         return
-    if calibration := found["calibration"]:
+    if found.calibration:
         rows = [
-            [f"{b['low']:.1f}–{b['high']:.1f}", b["n"], b["confidence"], b["accuracy"]]
-            for b in calibration["bins"]
-            if b["n"]
+            [f"{b.low:.1f}–{b.high:.1f}", b.n, b.confidence, b.accuracy]
+            for b in found.calibration.bins
+            if b.n
         ]
         title = (
             "Stability: how likely other noise draws would give the same decision (not the"
             " probability that it is right)"
         )
         table(["stability", "n", "mean", "accuracy"], rows, title=title)
-    if stability := found["stability"]:
+    if stability := found.stability:
         console().print(
-            f"Another seed: {stability['expected_flips']:.1f} of {stability['n']:,} decisions"
-            f" would be expected to flip ({stability['doubtful']:,} have a chance above 5 %);"
-            f" the accuracy's standard error over seeds is {stability['accuracy_stderr']:.4f}.",
+            f"Another seed: {stability.expected_flips:.1f} of {stability.n:,} decisions"
+            f" would be expected to flip ({stability.doubtful:,} have a chance above 5 %);"
+            f" the accuracy's standard error over seeds is {stability.accuracy_stderr:.4f}.",
         )
 
 

@@ -9,12 +9,11 @@ import numpy as np
 
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
-from bench.errors import UserError
 from bench.running.command import recording_command
 from bench.stats.metrics import INCOMPLETE, summary_so_far
-from bench.store.decisions import Decisions, read_decisions
+from bench.store.decisions import Decisions
 from bench.store.documents import Manifest, Summary
-from bench.store.folder import read_manifest, read_summary
+from bench.store.runs import StoredRun
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,12 @@ class RunData:
         return recording_command(self.manifest)
 
 
-def read_run(path: Path) -> RunData:
-    """Read a run, complete or not.
+def with_decisions(run: StoredRun) -> RunData:
+    """Return a run, complete or not, with its decisions.
 
     Raises:
-        UserError: it is no run, it is damaged, or nothing of it is decided yet.
+        UserError: nothing of it is decided yet.
     """
-    manifest = read_manifest(path)
-    decided = read_decisions(path, manifest, top=True)
-    if not len(decided):
-        raise UserError(f"{path} has no decided image yet; the same `bench run` resumes it.")
-    return RunData(path, manifest, decided, summary_so_far(manifest, read_summary(path), decided))
+    decided = run.some_decided()
+    summary = summary_so_far(run.manifest, run.summary, decided)
+    return RunData(run.path, run.manifest, decided, summary)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
 from bench.store.decisions import Decided, as_decisions
+from bench.store.documents import Count, Document, Share
 from bench.store.records import Record
 
 BINS = 10
@@ -17,27 +17,54 @@ FOLDS = 10
 TEMPERATURES = np.logspace(-6, 2, 81)  # in units of the score
 
 
-def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[dict[str, Any]]:
+class Bin(Document):
+    """A bin of a reliability diagram.
+
+    Attributes:
+        low: its lower end.
+        high: its upper end.
+        n: its images.
+        confidence: their mean confidence; None: it is empty.
+        accuracy: their accuracy; None: it is empty.
+    """
+
+    low: Share
+    high: Share
+    n: Count
+    confidence: Share | None
+    accuracy: Share | None
+
+
+class Calibration(Document):
+    """The accuracy by stability, in ten bins.
+
+    Attributes:
+        n: the images that have a stability.
+        bins: from 0 to 1.
+    """
+
+    n: Count
+    bins: list[Bin]
+
+
+def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
     """Return the bins of a reliability diagram, ten equally wide ones from 0 to 1.
 
     Args:
         confidence: float64 [n], from 0 to 1.
         correct: bool [n].
-
-    Returns:
-        low, high, n, and mean confidence and accuracy of the bin's images, None where it is empty.
     """
     bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
     n = np.bincount(bin_of, minlength=BINS)
     said, right = (np.bincount(bin_of, weights=w, minlength=BINS) for w in (confidence, correct))
     return [
-        {
-            "low": i / BINS,
-            "high": (i + 1) / BINS,
-            "n": int(n[i]),
-            "confidence": float(said[i] / n[i]) if n[i] else None,
-            "accuracy": float(right[i] / n[i]) if n[i] else None,
-        }
+        Bin(
+            low=i / BINS,
+            high=(i + 1) / BINS,
+            n=int(n[i]),
+            confidence=min(float(said[i] / n[i]), 1.0) if n[i] else None,
+            accuracy=float(right[i] / n[i]) if n[i] else None,
+        )
         for i in range(BINS)
     ]
 
@@ -51,13 +78,16 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
         confidence: float64 [n], from 0 to 1.
         correct: bool [n].
     """
-    full = [b for b in reliability(confidence, correct) if b["n"]]
-    gaps = [b["n"] * abs(b["confidence"] - b["accuracy"]) for b in full]
+    gaps = [
+        b.n * abs(b.confidence - b.accuracy)
+        for b in reliability(confidence, correct)
+        if b.confidence is not None and b.accuracy is not None
+    ]
     return float(sum(gaps) / len(confidence))
 
 
-def calibration(decided: Decided) -> dict[str, Any] | None:
-    """Return n and the accuracy by stability, in ten bins, over the images that have a stability.
+def calibration(decided: Decided) -> Calibration | None:
+    """Return the accuracy by stability, over the images that have a stability.
 
     No calibration error is made of it: stability is the probability that other draws would decide
     the same way, not that the decision is right. None where no image has a stability.
@@ -67,10 +97,7 @@ def calibration(decided: Decided) -> dict[str, Any] | None:
     if not known.any():
         return None
     confidence, correct = decided.confidence[known], decided.correct[known]
-    return {
-        "n": int(known.sum()),
-        "bins": reliability(confidence, correct),
-    }
+    return Calibration(n=int(known.sum()), bins=reliability(confidence, correct))
 
 
 def effort_error(decided: Decided) -> float | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.errors import UserError
-from bench.stats.differences import differences, differing_settings, training_warning
+from bench.stats.differences import differences, differing_identity, training_warning
 from bench.stats.metrics import accuracy_interval
 from bench.store.arrow import indices, values
 from bench.store.decisions import Decisions, read_decisions
@@ -133,7 +133,7 @@ def compare(path_a: Path, path_b: Path) -> Comparison:
         per_class=class_differences(labels, right_a, right_b, manifests[0].classes),
         cost_ratio=_ratio(a.equivalents[rows_a], b.equivalents[rows_b]),
         seconds_ratio=None if replayed else _ratio(a.seconds[rows_a], b.seconds[rows_b]),
-        settings=differing_settings(*manifests),
+        settings=differing_identity(*manifests),
         differences=differences(*manifests),
         warnings=_warnings(manifests, (a, b), n),
     )

@@ -1,8 +1,8 @@
-"""What distinguishes two runs, in the words of the options that set it."""
+"""What distinguishes runs, in the words of the options that set it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.contracts.training import provenance, training_group
@@ -11,7 +11,45 @@ from bench.store.documents import Manifest
 Pair = list[Any]
 
 
-def differing_settings(a: Manifest, b: Manifest) -> dict[str, Pair]:
+def run_settings(manifest: Manifest) -> dict[str, Any]:
+    """Return everything that changes a run's numbers, by the name of the option that sets it.
+
+    Hashes are replaced by what they stand for, and what another setting says already is left out.
+    """
+    found: dict[str, Any] = {}
+    for name, value in _flat(manifest.identity.plain()):
+        said = next((name.removeprefix(p) for p in _PREFIXES if name.startswith(p)), name)
+        if name in _READERS:
+            said, read = _READERS[name]
+            value = read(manifest)
+        if value is not None:
+            found[said] = value
+    return {**found, "made": found.get("made", "live")}
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return of each run the settings that are not the same in all of them."""
+    names = dict.fromkeys(name for one in settings for name in one)
+    varied = [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]
+    return [{name: one[name] for name in varied if name in one} for one in settings]
+
+
+def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
+    """Return the settings that two runs do not share: name → [A's value, B's value].
+
+    Of prompts, the first that differ are named, and the template where it differs.
+    """
+    of_a, of_b = differing([run_settings(m) for m in (a, b)])
+    found = {name: [of_a.get(name), of_b.get(name)] for name in {**of_a, **of_b}}
+    found.pop("prompts", None)
+    if a.identity.prompts != b.identity.prompts:
+        found = {"prompt": _first_prompts(a, b), **found}
+        if a.config.template != b.config.template:
+            found["template"] = [a.config.template, b.config.template]
+    return found
+
+
+def differing_identity(a: Manifest, b: Manifest) -> dict[str, Pair]:
     """Return what distinguishes the runs' identities: dotted name → [A's value, B's value]."""
     flat_a, flat_b = (dict(_flat(m.identity.plain())) for m in (a, b))
     names = dict.fromkeys([*flat_a, *flat_b])
@@ -22,31 +60,17 @@ def differing_settings(a: Manifest, b: Manifest) -> dict[str, Pair]:
     }
 
 
-def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
-    """Return `differing_settings` as a reader understands them: option → [A's value, B's value].
-
-    Hashes are replaced by what they stand for, and what another one says already is left out.
-    """
-    found: dict[str, Pair] = {}
-    for name, pair in differing_settings(a, b).items():
-        if name in _READERS:
-            said, read = _READERS[name]
-            pair = [read(m) for m in (a, b)]
-        elif name == "prompts":
-            said, pair = "prompt", _first_prompts(a, b)
-        else:
-            said = next((name.removeprefix(p) for p in _PREFIXES if name.startswith(p)), name)
-        if pair[0] != pair[1]:
-            found[said] = pair
-    if a.config.template != b.config.template and "prompt" in found:
-        found["template"] = [a.config.template, b.config.template]
-    return found
-
-
 def _noise(manifest: Manifest) -> str | None:
-    """Return the noise, unless it is the seed's own: then the seed says it."""
-    noise = manifest.identity.scoring.noise
-    return "the seed's" if noise == f"seed {manifest.identity.seed}" else noise
+    """Return the noise; that of the seed is called so, for the seed is a setting of its own."""
+    noise, seed = manifest.identity.scoring.noise, f"seed {manifest.identity.seed}"
+    return f"the seed's{noise.removeprefix(seed)}" if noise and noise.startswith(seed) else noise
+
+
+def _prompts(manifest: Manifest) -> str:
+    """Return where the prompts are from: a file, a template, or else the start of their hash."""
+    template = manifest.config.template
+    said = " · ".join(template) if isinstance(template, list) else template
+    return manifest.config.prompts or said or manifest.identity.prompts[:8]
 
 
 def _weights(manifest: Manifest) -> str | None:
@@ -57,12 +81,15 @@ def _weights(manifest: Manifest) -> str | None:
 
 def _source(manifest: Manifest) -> str:
     """Return the run that a replay replays."""
-    source = manifest.replayed_from
-    return f"replayed from {source}" if source else "live"
+    return f"replayed from {manifest.replayed_from}"
 
 
+# Name in the identity → what a reader calls it, and what it says.
 _READERS: Mapping[str, tuple[str, Callable[[Manifest], Any]]] = {
+    "version": ("identity version", lambda m: m.identity.version),
+    "dataset.name": ("dataset", lambda m: m.identity.dataset.name),
     "dataset.fingerprint": ("data", lambda m: m.identity.dataset.fingerprint[:8]),
+    "prompts": ("prompts", _prompts),
     "backbone.name": ("backbone", lambda m: m.backbone.name),
     "backbone.version": ("backbone version", lambda m: m.backbone.version),
     "backbone.weights": ("weights", _weights),

@@ -7,9 +7,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from bench.store.decisions import FAILED, Decided, Decisions, as_decisions
-from bench.store.documents import Cost, Counted, Manifest, Metrics, Summary
+from bench.store.documents import (
+    Cost,
+    Count,
+    Counted,
+    Document,
+    Interval,
+    Manifest,
+    Metrics,
+    Share,
+    Summary,
+)
 
 INCOMPLETE = "incomplete"  # the status of a run some of whose images are not decided
 
@@ -82,11 +93,30 @@ def metrics(decided: Decided, n_classes: int) -> Metrics:
     )
 
 
-def per_class(decided: Decided, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row a class: class, n, precision, recall with its 95 % interval, F1, predicted.
+class ClassFigures(Document):
+    """How right the decisions about one class were.
 
-    `recall` is the class's accuracy; it and its interval are None where no sample has the class.
+    Attributes:
+        name: the class.
+        n: images of it.
+        predicted: images taken for it.
+        precision: the share of these that are of it; 0 where there are none.
+        recall: the share of its images taken for it, the class's accuracy; None: it has no images.
+        recall_ci95: the recall's 95 % Wilson interval; None likewise.
+        f1: the harmonic mean of precision and recall.
     """
+
+    name: str = Field(alias="class")
+    n: Count
+    predicted: Count
+    precision: Share
+    recall: Share | None
+    recall_ci95: Interval | None
+    f1: Share
+
+
+def per_class(decided: Decided, classes: Sequence[str]) -> list[ClassFigures]:
+    """Return the figures of each class, in label order."""
     decided = as_decisions(decided)
     precision, recall, f1, support = _by_class(decided, len(classes))
     predicted = np.bincount(
@@ -95,15 +125,15 @@ def per_class(decided: Decided, classes: Sequence[str]) -> list[dict[str, Any]]:
     hits = np.bincount(decided.labels[decided.correct], minlength=len(classes))
     ends = np.stack(wilson(hits, np.maximum(support, 1)), axis=1).tolist()
     return [
-        {
-            "class": name,
-            "n": int(support[c]),
-            "predicted": int(predicted[c]),
-            "precision": float(precision[c]),
-            "recall": float(recall[c]) if support[c] else None,
-            "recall_ci95": ends[c] if support[c] else None,
-            "f1": float(f1[c]),
-        }
+        ClassFigures(
+            name=name,
+            n=int(support[c]),
+            predicted=int(predicted[c]),
+            precision=float(precision[c]),
+            recall=float(recall[c]) if support[c] else None,
+            recall_ci95=ends[c] if support[c] else None,
+            f1=float(f1[c]),
+        )
         for c, name in enumerate(classes)
     ]
 

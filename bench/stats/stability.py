@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.store.decisions import Decided, as_decisions
+from bench.store.documents import Amount, Count, Document, Share
 
 DOUBTFUL = 0.05  # a decision that another seed flips with more than this probability
+
+
+class Stability(Document):
+    """How many decisions another seed would flip, and what that does to the accuracy.
+
+    Attributes:
+        n: the decisions whose margin has a standard error.
+        expected_flips: how many of them another seed would flip.
+        flip_share: their share.
+        doubtful: decisions that it flips with a probability above 0.05.
+        accuracy_stderr: the standard deviation of the accuracy over seeds, images and labels held
+            fixed. (The Wilson interval, in contrast, is about other images.)
+    """
+
+    n: Count
+    expected_flips: Amount
+    flip_share: Share
+    doubtful: Count
+    accuracy_stderr: Amount
 
 
 def flip_probability(
@@ -40,16 +58,11 @@ def flip_probability(
     )
 
 
-def stability(decided: Decided) -> dict[str, Any] | None:
-    """Return how many decisions another seed would flip, and what that does to the accuracy.
+def stability(decided: Decided) -> Stability | None:
+    """Return how many decisions another seed would flip; None: no margin has a standard error.
 
-    Returns:
-        n (the decisions whose margin has a standard error), expected_flips, flip_share,
-        doubtful (decisions with a probability above 0.05), and accuracy_stderr: the standard
-        deviation of the accuracy over seeds, images and labels held fixed. The Wilson interval,
-        in contrast, is about other images. A flip changes whether a wrong decision is right only
-        where the runner-up is the label; where that was not read, it is taken to be.
-        None where no decision has a standard error.
+    A flip changes whether a wrong decision is right only where the runner-up is the label; where
+    the runner-up was not read, it is taken to be.
     """
     decided = as_decisions(decided)
     flips = flip_probability(decided.margins, decided.margin_stderr)
@@ -60,10 +73,10 @@ def stability(decided: Decided) -> dict[str, Any] | None:
         True if decided.runner_up is None else decided.runner_up == decided.labels
     )
     n, p = int(known.sum()), flips[known]
-    return {
-        "n": n,
-        "expected_flips": float(p.sum()),
-        "flip_share": float(p.mean()),
-        "doubtful": int((p > DOUBTFUL).sum()),
-        "accuracy_stderr": float(np.sqrt((p * (1 - p))[matters[known]].sum()) / n),
-    }
+    return Stability(
+        n=n,
+        expected_flips=float(p.sum()),
+        flip_share=float(p.mean()),
+        doubtful=int((p > DOUBTFUL).sum()),
+        accuracy_stderr=float(np.sqrt((p * (1 - p))[matters[known]].sum()) / n),
+    )

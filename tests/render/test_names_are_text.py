@@ -27,9 +27,10 @@ from bench.render.page import describe
 from bench.render.page import render as render_page
 from bench.render.pictures import draw_confusion
 from bench.render.run import print_run
-from bench.render.runs import read_run
+from bench.render.runs import with_decisions
 from bench.render.tables import table
 from bench.store.folder import to_json
+from bench.store.runs import read_run
 
 NAMES = [
     "[bold]markup[/]",
@@ -152,7 +153,7 @@ def test_a_model_card_is_yaml(name: str, tmp_path: Path) -> None:
 
 
 def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
-    found = read_run(renamed(tmp_path, name))
+    found = with_decisions(read_run(renamed(tmp_path, name)))
     html = render_page(
         make_boards({"run-1": found}, []),
         [describe(found, "run-1", Images({}), 12)],

@@ -25,9 +25,10 @@ from bench.render.curves import by_timestep
 from bench.render.figures import tradeoff
 from bench.render.gallery import choose, thumbnail
 from bench.render.page import write_report
-from bench.render.runs import read_run
+from bench.render.runs import with_decisions
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.folder import list_runs
+from bench.store.runs import read_run
 
 CLASSES = ["ant", "bee", "cat"]
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -307,7 +308,7 @@ def test_thumbnails_are_small_and_tiny_images_keep_their_pixels() -> None:
 
 
 def test_stability_is_shown_where_it_means_something(stored: Path, tmp_path: Path) -> None:
-    run = read_run(stored / "results" / "zero")
+    run = with_decisions(read_run(stored / "results" / "zero"))
     assert run.has_stability
     data = save_pictures(tmp_path / "data", CLASSES, 2)
     store_run(tmp_path / "results", "classifier", data, CLASSES, loss=None)
@@ -316,7 +317,7 @@ def test_stability_is_shown_where_it_means_something(stored: Path, tmp_path: Pat
 
 
 def test_errors_by_timestep_by_hand(stored: Path) -> None:
-    run = read_run(stored / "results" / "zero")
+    run = with_decisions(read_run(stored / "results" / "zero"))
     curves = by_timestep(run)
     assert curves is not None and curves.n_images == 30
     assert curves.timestep == pytest.approx(25 + 50 * np.arange(N_DRAWS), abs=1)
@@ -332,12 +333,15 @@ def test_errors_by_timestep_by_hand(stored: Path) -> None:
         gaps.append(errors[wrong] - errors[label])
     assert curves.gap == pytest.approx(np.mean(gaps, axis=0), abs=1e-6)
     assert curves.gap_stderr == pytest.approx(np.std(gaps, axis=0, ddof=1) / 30**0.5, abs=1e-6)
-    assert by_timestep(read_run(stored / "results" / "trained")) is None
+    assert by_timestep(with_decisions(read_run(stored / "results" / "trained"))) is None
 
 
 def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
     results = stored / "results"
-    runs = {name: read_run(results / name) for name in ("zero", "trained", "subset", "replayed")}
+    runs = {
+        name: with_decisions(read_run(results / name))
+        for name in ("zero", "trained", "subset", "replayed")
+    }
     [board] = make_boards(runs, reported_rows(results / "reported.json"))
     ranks = {entry.anchor: entry.row.rank for entry in board.entries}
     assert ranks == {"zero": 1, "trained": 1, "subset": None, "replayed": None, "": None}
@@ -357,7 +361,9 @@ def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
 
 def test_figures_take_the_pages_colours(stored: Path) -> None:
     results = stored / "results"
-    runs = {name: read_run(results / name) for name in ("zero", "trained", "replayed")}
+    runs = {
+        name: with_decisions(read_run(results / name)) for name in ("zero", "trained", "replayed")
+    }
     [board] = make_boards(runs, reported_rows(results / "reported.json"))
     svg = tradeoff(board.entries, "x")
     assert svg is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.runs import store
+from helpers.runs import a_manifest, store
 
 from bench.errors import UserError
 from bench.stats.comparison import (
@@ -21,7 +21,9 @@ from bench.stats.comparison import (
     paired_wins,
     shared_rows,
 )
+from bench.stats.differences import differing, run_settings
 from bench.store.decisions import read_decisions
+from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
 
 LABELS = [i % 3 for i in range(60)]
@@ -180,6 +182,26 @@ def test_what_differs_is_said_in_words(tmp_path: Path) -> None:
     assert found.cost_ratio == 2  # 50 evaluations in each, and a linearised draw in B
     shown = bench("compare", a, b)
     assert "a photo of class 0" in shown.out and "qqqq" not in shown.out
+
+
+def test_whatever_enters_an_identity_is_among_the_settings() -> None:
+    """Weights of one place with another content, or a part that this version does not know."""
+    plain = a_manifest(["a"]).plain()
+    changes: list[dict[str, Any]] = [
+        {"backbone": {**plain["identity"]["backbone"], "weights": "1" * 64}},
+        {"backbone": {**plain["identity"]["backbone"], "weights": "2" * 64}},
+        {"template_rule": "mean"},
+        {"of a newer version": 3},
+        {"replayed": {"run_id": "x", "identity": "e" * 64}},
+        {},
+    ]
+    known = [
+        run_settings(
+            Manifest.model_validate({**plain, "identity": {**plain["identity"], **change}})
+        )
+        for change in changes
+    ]
+    assert len({repr(one) for one in differing(known)}) == len(changes)
 
 
 @pytest.mark.parametrize("trained_on", ["unknown", "undeclared"])

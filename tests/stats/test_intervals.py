@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.command import bench
 from helpers.runs import a_record, store
 from sklearn import metrics as sk
 
 from bench.stats.calibration import calibration, calibration_error, reliability
-from bench.stats.intervals import statistics
+from bench.stats.intervals import Statistics, statistics
 from bench.stats.metrics import confusion, metrics, per_class
 from bench.stats.stability import flip_probability, stability
 from bench.store.decisions import as_decisions, read_decisions
@@ -53,18 +55,19 @@ def test_per_class_by_hand() -> None:
     said = [(0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
     records: Any = [a_record(str(i), y, p) for i, (y, p) in enumerate(said)]
     zero, one, two = per_class(records, ["a", "b", "c"])
-    assert (zero["n"], zero["predicted"], zero["recall"], zero["precision"]) == (3, 2, 2 / 3, 1)
-    assert (one["n"], one["predicted"], one["recall"], one["precision"]) == (2, 2, 0.5, 0.5)
-    assert two["n"] == 0 and two["recall"] is None and two["recall_ci95"] is None
+    assert (zero.n, zero.predicted, zero.recall, zero.precision) == (3, 2, 2 / 3, 1)
+    assert (one.n, one.predicted, one.recall, one.precision) == (2, 2, 0.5, 0.5)
+    assert two.n == 0 and two.recall is None and two.recall_ci95 is None
+    assert zero.recall_ci95
     # Wilson 1927 for 2 of 3, from the closed form.
-    assert [round(x, 4) for x in zero["recall_ci95"]] == [0.2077, 0.9385]
+    assert [round(x, 4) for x in zero.recall_ci95] == [0.2077, 0.9385]
 
 
 def test_calibration_by_hand() -> None:
     confidence, correct = np.array([0.95, 0.95, 0.55, 1.0]), np.array([True, False, True, True])
     bins = reliability(confidence, correct)
-    assert [b["n"] for b in bins] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
-    assert bins[9]["accuracy"] == pytest.approx(2 / 3) and bins[0]["confidence"] is None
+    assert [b.n for b in bins] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 3]
+    assert bins[9].accuracy == pytest.approx(2 / 3) and bins[0].confidence is None
     by_hand = (abs(0.55 - 1) * 1 + abs((0.95 + 0.95 + 1) / 3 - 2 / 3) * 3) / 4
     assert calibration_error(confidence, correct) == pytest.approx(by_hand)
 
@@ -92,9 +95,9 @@ def test_stability_by_hand() -> None:
         a_record("failed", 1, None),
     ]
     found = stability(records)
-    assert found is not None and found["n"] == 3 and found["doubtful"] == 2
-    assert found["expected_flips"] == pytest.approx(1.0)
-    assert found["accuracy_stderr"] == pytest.approx(0.5 / 3)  # one decision of three, p = 1/2
+    assert found is not None and found.n == 3 and found.doubtful == 2
+    assert found.expected_flips == pytest.approx(1.0)
+    assert found.accuracy_stderr == pytest.approx(0.5 / 3)  # one decision of three, p = 1/2
 
 
 def test_columns_equal_records(tmp_path: Path) -> None:
@@ -110,6 +113,9 @@ def test_columns_equal_records(tmp_path: Path) -> None:
     )
     assert quick.sample_ids.to_pylist() == patient.sample_ids.to_pylist() == manifest.samples
     assert statistics(quick, manifest.classes) == statistics(patient, manifest.classes)
+    shown = bench("show", path, "--statistics", "--json").json["statistics"]
+    assert Statistics.model_validate_json(json.dumps(shown)) == statistics(quick, manifest.classes)
+    assert shown["per_class"][0]["class"] == manifest.classes[0]
     assert quick.failed.sum() == 6
 
 

@@ -1,0 +1,98 @@
+"""Stored runs: the one way in which boards, tables and pages read them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import BenchWarning, UserError
+from bench.store.decisions import Decisions, read_decisions
+from bench.store.documents import Manifest, Summary
+from bench.store.files import regular_file
+from bench.store.folder import read_manifest, read_summary
+from bench.store.journal import JOURNAL
+
+LeftOut = Callable[[Path, UserError], None]  # told of what cannot be read, and why
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run's folder, with its two documents read and checked.
+
+    Attributes:
+        path: the folder.
+        manifest: its manifest.
+        summary: its summary, which may be of fewer images than are asked for by now; None: it has
+            none yet.
+    """
+
+    path: Path
+    manifest: Manifest
+    summary: Summary | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the summary is of all images asked for."""
+        asked = len(self.manifest.samples)
+        return self.summary is not None and self.summary.dataset.n_samples == asked
+
+    def decided(self, top: bool = False) -> Decisions:
+        """Read the decided images, none or more; see `read_decisions`."""
+        return read_decisions(self.path, self.manifest, top)
+
+    def some_decided(self) -> Decisions:
+        """Read the decided images, with `top`.
+
+        Raises:
+            UserError: there is none yet.
+        """
+        decided = self.decided(top=True)
+        if not len(decided):
+            raise UserError(
+                f"{self.path} has no decided image yet; the same `bench run` resumes it."
+            )
+        return decided
+
+    def finished(self) -> Summary:
+        """Return the summary.
+
+        Raises:
+            UserError: the run has none yet.
+        """
+        if self.summary is None:
+            raise UserError(f"{self.path} is not complete; the same `bench run` finishes it.")
+        return self.summary
+
+
+def read_run(path: Path) -> StoredRun:
+    """Read a run's documents, and check that its decisions can be opened.
+
+    Raises:
+        UserError: it is no run, or a part of it is damaged or is not a regular file.
+    """
+    manifest, summary = read_manifest(path), read_summary(path)
+    regular_file(path, JOURNAL)
+    return StoredRun(path, manifest, summary)
+
+
+def warn(path: Path, error: UserError) -> None:
+    """Warn that a run, or a file of results, is left out."""
+    warnings.warn(f"Left out: {error}", BenchWarning, stacklevel=2)
+
+
+def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[StoredRun]:
+    """Yield the runs in some folders, one at a time.
+
+    Args:
+        paths: the folders.
+        left_out: is told of each run that cannot be read, in its place among the others.
+    """
+    for path in paths:
+        try:
+            run = read_run(path)
+        except UserError as error:
+            left_out(path, error)
+        else:
+            yield run
