@@ -67,7 +67,7 @@ def problems(run: Path, name: str | None = None) -> Iterator[str]:
     if len(records) != len(manifest.samples) or len(records) != summary.dataset.n_samples:
         yield f"{len(records)} records for {len(manifest.samples)} samples"
         return
-    found = metrics(as_decisions(records), len(manifest.classes)).plain()
+    found = metrics(as_decisions(records), len(manifest.classes), manifest.items).plain()
     for name, value in summary.metrics.plain().items():
         # Earlier versions gave a top-5 accuracy, of 1, where there are five classes or fewer.
         if name not in found or (found[name] is not None and not _close(value, found[name])):

@@ -59,4 +59,4 @@ def _described(stored: StoredRun, more: bool) -> dict[str, Any]:
 def _statistics(stored: StoredRun, decided: Decisions) -> Statistics:
     from bench.stats.intervals import statistics
 
-    return statistics(decided, stored.manifest.classes)
+    return statistics(decided, stored.manifest.classes, stored.manifest.items)

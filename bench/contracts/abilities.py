@@ -165,6 +165,19 @@ class NeedsLinearisations(Protocol):
     linearises: bool
 
 
+class UsesSameDraws(Protocol):
+    """A strategy that evaluates every prompt on the same draws, whatever the errors are.
+
+    Its scores compare across the images of an item, too. One that gives prompts up serves the text
+    score of such an item alone.
+
+    Attributes:
+        same_draws: True, a class attribute.
+    """
+
+    same_draws: bool
+
+
 class BoundsItsCost(Protocol):
     """A strategy that knows what an image costs at the most.
 
@@ -270,6 +283,11 @@ def has_network(backbone: object) -> TypeGuard[HasNetwork]:
 def needs_linearisations(strategy: object) -> TypeGuard[NeedsLinearisations]:
     """Whether it says `linearises = True`."""
     return getattr_static(strategy, "linearises", False) is True
+
+
+def uses_same_draws(strategy: object) -> TypeGuard[UsesSameDraws]:
+    """Whether it says `same_draws = True`."""
+    return getattr_static(strategy, "same_draws", False) is True
 
 
 def bounds_its_cost(strategy: object) -> TypeGuard[BoundsItsCost]:

@@ -1,15 +1,32 @@
-"""The dataset contract: what a dataset plugin returns, and one labelled image of it."""
+"""The dataset contract: what a dataset plugin returns, and one sample of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from bench.contracts.items import Item
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image, still encoded."""
+    """One labelled image, still encoded, or one item.
+
+    Attributes:
+        sample_id: unique.
+        label: the class index of an image, or the answer of an item.
+        image: `{"bytes", "path"}`, as `datasets` stores it; of an item, nothing.
+        item: its images and candidates; None: one image and the shared prompts.
+        group: the part of the dataset that it belongs to, if it has such parts.
+    """
 
     sample_id: str
     label: int
-    image: dict[str, Any]  # {"bytes", "path"}, as `datasets` stores it
+    image: dict[str, Any]
+    item: Item | None = None
+    group: str | None = None
+
+    @property
+    def images(self) -> tuple[dict[str, Any] | None, ...]:
+        """Every image."""
+        return (self.image,) if self.item is None else self.item.images

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Linearise, Outcome, Problem, Reply, Session, Strategy
+from bench.contracts.strategy import (
+    Evaluate,
+    Floats,
+    Linearise,
+    Outcome,
+    Problem,
+    Reply,
+    Session,
+    Strategy,
+)
 from bench.errors import PluginError
 
 
@@ -28,6 +37,10 @@ class Decided:
         equivalents: what both cost, in evaluations.
         cells: every block asked for with its errors, float32 [prompts, draws], in order.
         linearised: every linearisation with its first-order errors, float32 [P, draws], in order.
+        pairs: of an item of several images, the score of each image with each text, float64 [I, T];
+            None where not all of them are on the same draws.
+        image_right: whether each text's own image has the lowest score for it; None likewise.
+        group_right: whether the answer and the images are right; None likewise.
     """
 
     sample: Sample
@@ -38,6 +51,9 @@ class Decided:
     equivalents: float = 0.0
     cells: list[tuple[Evaluate, NDArray[np.float32]]] = field(default_factory=list)
     linearised: list[tuple[Linearise, NDArray[np.float32]]] = field(default_factory=list)
+    pairs: Floats | None = None
+    image_right: bool | None = None
+    group_right: bool | None = None
 
 
 class Interview:

@@ -205,6 +205,7 @@ class DatasetSpec(Spec):
         citation: the paper to cite.
         checksums: file of the original download → `md5:…` or `sha256:…`.
         unverified: whether its author could not load it; said in listings and when it is used.
+        items: whether its rows are items, images with texts of their own; then it has no classes.
     """
 
     kind: ClassVar[str] = "dataset"
@@ -231,6 +232,7 @@ class DatasetSpec(Spec):
     citation: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict)
     unverified: bool = False
+    items: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.classes, list):
@@ -244,6 +246,8 @@ class DatasetSpec(Spec):
                 f"{self.kind} {self.name!r}: found has {len(self.found)} names, and there are"
                 f" {len(self.classes or ())} classes"
             )
+        if self.items and (self.classes is not None or self.phrases):
+            raise ValueError(f"{self.kind} {self.name!r}: items have no classes and no phrases")
         if self.splits and self.split not in (None, *self.splits):
             raise ValueError(f"{self.kind} {self.name!r}: split={self.split!r} is none of splits")
         if any(count is not None and count < 1 for count in self.splits.values()):

@@ -67,6 +67,7 @@ class CheckedStrategy:
     Attributes:
         draws: N, the draws of the plan.
         linearises: whether it is of no use without linearisations.
+        same_draws: whether every prompt is evaluated on the same draws, whatever the errors are.
         settled: those of its parameters that follow from others.
 
     Raises:
@@ -76,6 +77,7 @@ class CheckedStrategy:
     def __init__(self, strategy: Strategy, who: str) -> None:
         self.strategy, self.who = strategy, who
         self.linearises = abilities.needs_linearisations(strategy)
+        self.same_draws = abilities.uses_same_draws(strategy)
         self._rules: tuple[Problem, Rules] | None = None
         with guard(who, "reading `draws` and `settled`"):
             draws: Any = strategy.draws

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.guard import guard
 from bench.engine.encoding import open_images
+from bench.engine.items import Joint, Question, Questions
 from bench.errors import PluginError
 from bench.inputs.templates import Columns
 
@@ -71,28 +73,51 @@ class ClassifyingEngine:
         self.device: str | None = None
         self.levels: Levels | None = None
         self.texts = tuple(texts)
-        self.problem, self.columns = problem, columns
+        self.problem, self.questions = problem, Questions(Question(problem, columns))
         self.batch_size = batch_size
 
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
-        """Yield each image as it is decided."""
+        """Yield each sample as it is decided."""
         for group in open_images(samples, self.batch_size):
-            images = [image for _, image in group if not isinstance(image, str)]
-            logits = iter(self.backbone.score(images, self.texts) if images else ())
-            for sample, image in group:
-                if isinstance(image, str):
-                    yield Decided(sample, error=image)
-                else:
-                    yield self._decide(sample, next(logits), strategy)
+            images = [
+                image for _, opened in group if not isinstance(opened, str) for image in opened
+            ]
+            texts, place_of = self._texts(sample for sample, _ in group)
+            logits = iter(self.backbone.score(images, texts) if images else ())
+            for sample, opened in group:
+                if isinstance(opened, str):
+                    yield Decided(sample, error=opened)
+                    continue
+                joint = Joint(sample, strategy, self._question(sample, place_of))
+                for interview in joint.interviews:
+                    self._decide(interview, next(logits), joint.question)
+                    if whole := joint.ended():
+                        yield whole
 
-    def _decide(self, sample: Sample, logits: NDArray[np.float32], strategy: Strategy) -> Decided:
-        if not np.isfinite(logits).all():
-            strange = logits[~np.isfinite(logits)][0]
-            return Decided(sample, error=f"the model's logit is {strange}")
-        interview = Interview(sample, strategy, self.problem)
+    def _texts(self, samples: Iterable[Sample]) -> tuple[Sequence[str], dict[int, int]]:
+        """Return the texts that some samples need, and of items the place of each among them."""
+        asked = {text for sample in samples if sample.item for text in sample.item.texts}
+        if not asked:
+            return self.texts, {}
+        place_of = {text: place for place, text in enumerate(sorted(asked))}
+        return [self.texts[text] for text in place_of], place_of
+
+    def _question(self, sample: Sample, place_of: Mapping[int, int]) -> Question:
+        question = self.questions.of(sample)
+        if question.texts is None:
+            return question
+        places = np.array([place_of[int(text)] for text in question.texts])
+        return replace(question, texts=places)
+
+    @staticmethod
+    def _decide(interview: Interview, logits: NDArray[np.float32], question: Question) -> None:
+        """Let one image be decided by its logits, float32 [texts]."""
+        needed = logits if question.texts is None else logits[question.texts]
+        if not np.isfinite(needed).all():
+            strange = needed[~np.isfinite(needed)][0]
+            interview.decided.error = f"the model's logit is {strange}"
         while (request := interview.ask()) is not None:
             assert isinstance(request, Evaluate), "there are no gradients to linearise with"
-            prompts, _ = self.columns.cells(request.prompts, request.draws)
-            values = self.columns.errors(-logits[prompts], len(request.prompts))
-            interview.tell(request, values, float(self.columns.each))
-        return interview.decided
+            texts, _ = question.cells(request)
+            values = question.columns.errors(-logits[texts], len(request.prompts))
+            interview.tell(request, values, float(question.columns.each))

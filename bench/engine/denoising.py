@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided, Interview
+from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Linearise, Problem, Strategy
 from bench.engine import trees
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.evaluating import Evaluator, Scoring
+from bench.engine.items import Joint, Question, Questions
 from bench.engine.latents import Latents
 from bench.engine.linearising import Lineariser
 from bench.engine.queue import Batch, Block, Flight, Queue, filled_size
@@ -77,7 +78,8 @@ class DenoisingEngine:
         self.backbone = backbone
         self.device: str | None = backbone.device.type
         self.levels: Levels | None = backbone.levels
-        self.problem, self.columns = problem, columns
+        self.problem, self.questions = problem, Questions(Question(problem, columns))
+        self.columns = columns
         self.evaluator = Evaluator(backbone, conditioning, scoring)
         self.latents = Latents(backbone, latent_seed, squashed)
         self.prompts = trees.count(conditioning)
@@ -100,13 +102,15 @@ class DenoisingEngine:
                 and linear.cells < self.linear.batch_size
                 and (arrival := next(arriving, None)) is not None
             ):
-                sample, latent = arrival
-                if isinstance(latent, str):
-                    yield Decided(sample, error=latent)
+                sample, latents = arrival
+                if isinstance(latents, str):
+                    yield Decided(sample, error=latents)
                     continue
-                flight = Flight(Interview(sample, strategy, self.problem), latent)
-                if self._ask(flight, plain, linear):
-                    yield flight.interview.decided
+                joint = Joint(sample, strategy, self.questions.of(sample))
+                for interview, latent in zip(joint.interviews, latents, strict=True):
+                    flight = Flight(interview, joint, latent)
+                    if self._ask(flight, plain, linear) and (whole := joint.ended()):
+                        yield whole
             if (another := self._launch(plain, linear, len(launched))) is not None:
                 launched.append(another)
                 continue
@@ -121,8 +125,8 @@ class DenoisingEngine:
                 flight.missing -= count
                 if flight.missing == 0:
                     self._tell(flight)
-                    if self._ask(flight, plain, linear):
-                        yield flight.interview.decided
+                    if self._ask(flight, plain, linear) and (whole := flight.joint.ended()):
+                        yield whole
 
     def _launch(self, plain: Queue, linear: Queue, under_way: int) -> Launched | None:
         """Begin a full batch; where nothing is under way, one that is not full.
@@ -166,7 +170,7 @@ class DenoisingEngine:
             for block in self._linear_blocks(flight, request):
                 linear.append(block)
         else:
-            prompts, draws = self.columns.cells(request.prompts, request.draws)
+            prompts, draws = flight.joint.question.cells(request)
             flight.missing = len(draws)
             flight.errors = np.empty(len(draws), np.float32)
             plain.append(Block(flight, prompts, draws))
@@ -194,8 +198,9 @@ class DenoisingEngine:
                 values[:, position] = self.columns.first_order(row, int(request.draws[position]))
             flight.interview.tell(request, values, self.linear.cost)
         else:
-            values = self.columns.errors(flight.errors, len(request.prompts))
-            passes = self.columns.each * self.evaluator.passes
+            columns = flight.joint.question.columns
+            values = columns.errors(flight.errors, len(request.prompts))
+            passes = columns.each * self.evaluator.passes
             flight.interview.tell(request, values, float(passes))
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:

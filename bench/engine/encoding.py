@@ -11,30 +11,36 @@ from bench.inputs.pixels import LARGE, PixelsError, decode
 
 MOST_PIXELS = LARGE * 3 // 2  # of a group: eight photographs of 12 megapixels, or two large images
 
-Opened = tuple[Sample, Image.Image | str]
+Opened = tuple[Sample, list[Image.Image] | str]
 
 
 def open_images(samples: Iterable[Sample], size: int) -> Iterator[list[Opened]]:
-    """Yield groups of samples, each with its image, or with the reason why it cannot be read.
+    """Yield groups of samples, each with its images, or with the reason why one cannot be read.
 
-    A group has `size` samples, or fewer where they are large, so that few large images are in
-    memory at a time.
+    A group has `size` images, or fewer where they are large, so that few large images are in
+    memory at a time; those of an item are never parted.
     """
     group: list[Opened] = []
-    pixels = 0
+    count = pixels = 0
     for sample in samples:
-        image = _open(sample)
-        group.append((sample, image))
-        pixels += 0 if isinstance(image, str) else image.width * image.height
-        if len(group) == size or pixels >= MOST_PIXELS:
+        opened = _open(sample)
+        group.append((sample, opened))
+        count += len(sample.images)
+        if not isinstance(opened, str):
+            pixels += sum(image.width * image.height for image in opened)
+        if count >= size or pixels >= MOST_PIXELS:
             yield group
-            group, pixels = [], 0
+            group, count, pixels = [], 0, 0
     if group:
         yield group
 
 
-def _open(sample: Sample) -> Image.Image | str:
-    try:
-        return decode(sample.image)
-    except PixelsError as error:
-        return f"the image cannot be read: {error}"
+def _open(sample: Sample) -> list[Image.Image] | str:
+    opened = []
+    for number, image in enumerate(sample.images, start=1):
+        try:
+            opened.append(decode(image))
+        except PixelsError as error:
+            which = "the image" if len(sample.images) == 1 else f"image {number}"
+            return f"{which} cannot be read: {error}"
+    return opened

@@ -33,8 +33,8 @@ class Latents:
     ) -> None:
         self.backbone, self.seed, self.squashed = backbone, seed, squashed
 
-    def of(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, torch.Tensor | str]]:
-        """Yield samples with their latent, float32 [C, H, W], or why there is none."""
+    def of(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[torch.Tensor] | str]]:
+        """Yield samples with a latent for each image, float32 [C, H, W], or why there is none."""
         groups: Iterator[list[Opened]] = open_images(samples, ENCODE_BATCH)
         if self.squashed:
             groups = map(self._squash, groups)
@@ -42,21 +42,27 @@ class Latents:
             groups = ahead(groups, depth=2)
         encode = self.backbone.encode_images if self.seed is None else self.backbone.posterior
         for group in groups:
-            images = [image for _, image in group if not isinstance(image, str)]
+            images = [
+                image for _, opened in group if not isinstance(opened, str) for image in opened
+            ]
             encoded = iter(self._encode(encode, images) if images else ())
-            for sample, image in group:
-                if isinstance(image, str):
-                    yield sample, image
-                elif self.seed is None:
-                    yield sample, next(encoded).float()
-                else:
-                    yield sample, sampled(next(encoded).float(), self.seed, sample.sample_id)
+            for sample, opened in group:
+                if isinstance(opened, str):
+                    yield sample, opened
+                    continue
+                found = [next(encoded).float() for _ in opened]
+                if self.seed is not None:
+                    found = [
+                        sampled(latent, self.seed, name_of(sample, number))
+                        for number, latent in enumerate(found)
+                    ]
+                yield sample, found
 
     def _squash(self, group: list[Opened]) -> list[Opened]:
         side = self.backbone.resolution
         return [
-            (sample, image if isinstance(image, str) else squash(image, side))
-            for sample, image in group
+            (sample, opened if isinstance(opened, str) else [squash(i, side) for i in opened])
+            for sample, opened in group
         ]
 
     def _encode(
@@ -72,3 +78,8 @@ class Latents:
         free_memory(self.backbone.device)
         half = len(filled) // 2
         return torch.cat([self._encode(encode, images[:half]), self._encode(encode, images[half:])])
+
+
+def name_of(sample: Sample, number: int) -> str:
+    """Return what stands for one image of a sample where something is made for it alone."""
+    return f"{sample.sample_id}\0{number}" if number else sample.sample_id

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.decision import Interview
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
+from bench.engine.items import Joint
 
 PARTS = (8, 4, 2, 1)  # a batch is an eighth of a full one, a quarter, a half, or full
 
@@ -21,12 +22,14 @@ class Flight:
 
     Attributes:
         interview: asks for cells, is told errors, and ends in a decision.
+        joint: the sample that the image is one of.
         errors: of the request, float32 [cells]; of a linearisation [draws, P].
         missing: how many of them are not there yet.
         order: of a linearisation, which of its draws each row of `errors` is.
     """
 
     interview: Interview
+    joint: Joint
     latent: torch.Tensor
     request: Evaluate | Linearise | None = None
     order: Ints = field(default_factory=lambda: np.empty(0, np.int64))

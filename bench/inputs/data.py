@@ -19,7 +19,9 @@ from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.encoded import digest
 from bench.inputs.files import expand
+from bench.inputs.items import ItemRows, as_stored, item_ids, read_items, settled_items
 from bench.inputs.labels import is_utf8, read_labels
+from bench.inputs.prompts import Prompts
 from bench.inputs.rows import labelled, settled
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Split:
         sample_ids: [n], unique, in the dataset's order.
         labels: [n], class indices.
         rows: [n], with the columns image (not decoded), label and sample_id.
+        items: of a dataset whose rows are items, their texts and images.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Split:
     sample_ids: tuple[str, ...]
     labels: tuple[int, ...]
     rows: datasets.Dataset
+    items: ItemRows | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -88,6 +92,8 @@ class Split:
         """The fingerprint, and whether all images are ordinary; reads each image once."""
         from bench.inputs.pixels import is_ordinary
 
+        if self.items is not None:
+            return self.items.surveyed()
         lines, ordinary = [], True
         for sample_id, label, row in zip(self.sample_ids, self.labels, self.rows, strict=True):
             image = row["image"]
@@ -95,12 +101,25 @@ class Split:
             ordinary = ordinary and is_ordinary(image)
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
 
-    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
-        """Yield the samples with these ids, one at a time."""
+    def samples(self, sample_ids: Sequence[str], pool: Prompts | None = None) -> Iterator[Sample]:
+        """Yield the samples with these ids, one at a time.
+
+        Args:
+            sample_ids: which.
+            pool: of items, the texts that their own are among; None: those of these items.
+        """
+        if self.items is not None:
+            pool = pool or self.items.pool(sample_ids)
+            for sample_id in sample_ids:
+                yield self.items.sample(sample_id, pool)
+            return
+        grouped = "group" in self.rows.column_names
         row_of = {sample_id: row for row, sample_id in enumerate(self.sample_ids)}
         for sample_id in sample_ids:
-            row = row_of[sample_id]
-            yield Sample(sample_id, self.labels[row], self.rows[row]["image"])
+            row = self.rows[row_of[sample_id]]
+            group = str(row["group"]) if grouped and row["group"] is not None else None
+            label = self.labels[row_of[sample_id]]
+            yield Sample(sample_id, label, row["image"], group=group)
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
@@ -139,6 +158,8 @@ def load_split(
     Raises:
         UserError: unknown split, missing data, or anything in it that does not fit.
     """
+    if spec.items:
+        return _load_items(spec, split, data_dir, options, given)
     rows, classes = _load(spec, split, data_dir, options, given)
     return Split(
         name=_name(spec, data_dir, options),
@@ -162,6 +183,8 @@ def load_rows(
     Raises:
         UserError: as `load_split`.
     """
+    if spec.items:
+        return _load_items(spec, split, data_dir, options).rows
     return _load(spec, split, data_dir, options)[0]
 
 
@@ -173,8 +196,12 @@ def load_classes(
     """Return a dataset's classes; its data is read only where the spec does not say them.
 
     Raises:
-        UserError: as `load_split`.
+        UserError: as `load_split`; or its items have texts of their own, and no classes.
     """
+    if spec.items:
+        raise UserError(
+            f"{_called(spec, data_dir)} has no classes: every item has texts of its own."
+        )
     if spec.classes is None:
         return _load(spec, None, data_dir, options)[1]
     return name_classes(spec.classes, _called(spec, data_dir), True, _path(options.class_names))
@@ -190,6 +217,7 @@ def _load(
     """Return the rows and the classes, all checked."""
     where = _called(spec, data_dir)
     rows = _ask_plugin(spec, split, data_dir, options) if given is None else given
+    _check_rows(rows, spec, where, split or spec.split, "the columns 'image' and 'label'")
     _check_columns(rows, spec, where, split or spec.split)
     rows = rows.with_format(None)  # no transform: a plugin's code would run at every row
     declared = spec.classes
@@ -207,6 +235,36 @@ def _name(spec: DatasetSpec, data_dir: str | None, options: DataOptions) -> str:
     if spec.scheme:
         return slug(str(options.parameters["source"]).partition(":")[0].replace("/", "-"))
     return slug(data_dir) if spec.name == FOLDER and data_dir else spec.name
+
+
+def _load_items(
+    spec: DatasetSpec,
+    split: str | None,
+    data_dir: str | None,
+    options: DataOptions,
+    given: datasets.Dataset | None = None,
+) -> Split:
+    """Return a split of items, all checked."""
+    where = _called(spec, data_dir)
+    if options.class_names:
+        raise UserError(f"{where} has no classes; leave --class-names out.")
+    rows = _ask_plugin(spec, split, data_dir, options) if given is None else given
+    wanted = "the columns 'image' or 'images', 'texts', and 'label' or 'pairing'"
+    _check_rows(rows, spec, where, split or spec.split, wanted)
+    rows = as_stored(rows.with_format(None), where)
+    ids = item_ids(rows, where)
+    table = read_items(rows, ids, where)
+    rows = settled_items(rows, ids, where, Path(data_dir) if data_dir else None)
+    return Split(
+        name=_name(spec, data_dir, options),
+        version=spec.version,
+        split=str(rows.split or split or spec.split or "all"),
+        named=table.names,
+        sample_ids=ids,
+        labels=table.answers,
+        rows=rows,
+        items=ItemRows(ids, table, rows),
+    )
 
 
 def _called(spec: DatasetSpec, data_dir: str | None) -> str:
@@ -248,22 +306,26 @@ def _ask_plugin(
         return dataset.load(split=split, data_dir=folder)
 
 
-def _check_columns(rows: Any, spec: DatasetSpec, where: str, split: str | None) -> None:
+def _check_rows(rows: Any, spec: DatasetSpec, where: str, split: str | None, columns: str) -> None:
     import datasets
 
     if not isinstance(rows, datasets.Dataset):
         raise PluginError(
             spec.label,
-            f"load() returned a {type(rows).__name__}; a datasets.Dataset with the columns 'image'"
-            " and 'label' is wanted",
+            f"load() returned a {type(rows).__name__}; a datasets.Dataset with {columns} is wanted",
         )
+    if len(rows) == 0:
+        raise UserError(f"{where} holds no images in split {split!r}.")
+
+
+def _check_columns(rows: Any, spec: DatasetSpec, where: str, split: str | None) -> None:
+    import datasets
+
     for column in COLUMNS:
         if column not in rows.column_names:
             raise UserError(
                 f"{where} has no column {column!r}; its columns: {', '.join(rows.column_names)}."
             )
-    if len(rows) == 0:
-        raise UserError(f"{where} holds no images in split {split!r}.")
     if not isinstance(rows.features["image"], datasets.Image):
         holds = f"its column 'image' holds {rows.features['image']}, not images"
         if spec.name == FOLDER:

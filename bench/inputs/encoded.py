@@ -42,7 +42,7 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
     """Return a column of stored images with every file name made absolute, inside the root.
 
     Args:
-        column: Arrow, a chunked struct of bytes and path; bytes are not copied.
+        column: Arrow, a chunked struct of bytes and path, or lists of them; bytes are not copied.
         root: the folder that the data lies in; None: the dataset names absolute files of its own.
         where: what messages call the dataset.
 
@@ -50,6 +50,12 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
         UserError: a name leads out of the root, or is relative without one.
     """
     import pyarrow as pa
+    import pyarrow.types as kinds
+
+    if kinds.is_list(column.type) or kinds.is_large_list(column.type):
+        return pa.chunked_array(
+            [_settled_lists(chunk, root, where) for chunk in column.chunks], column.type
+        )
 
     def settled(chunk: Any) -> Any:
         stored = chunk.field("bytes")
@@ -65,6 +71,17 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
         )
 
     return pa.chunked_array([settled(chunk) for chunk in column.chunks], column.type)
+
+
+def _settled_lists(chunk: Any, root: Path | None, where: str) -> Any:
+    """Return lists of stored images, every one settled."""
+    import pyarrow as pa
+
+    each = settle(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
+    lengths = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    ends = [0, *lengths.cumsum().tolist()]
+    starts = pa.array(ends, pa.int32())
+    return pa.ListArray.from_arrays(starts, each).cast(chunk.type)
 
 
 def _absolute(path: str, root: Path | None, where: str) -> Path:

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bench.errors import UserError, did_you_mean, quoted
@@ -30,6 +31,11 @@ class Prompts:
     texts: tuple[str, ...]
     class_of_prompt: tuple[int, ...]
     sources: tuple[str, ...]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """The index of each text."""
+        return {text: index for index, text in enumerate(self.texts)}
 
 
 def from_template(

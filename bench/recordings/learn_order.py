@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats
+from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
 
@@ -44,9 +45,14 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
         run_id, and parts: for each of the 20, its timesteps and its cost alone by the reckoning.
 
     Raises:
-        UserError: the run has no errors.
+        UserError: the run has no errors, or is about items.
     """
     recording = open_recording(path)
+    if recording.manifest.items is not None:
+        raise UserError(
+            f"{recording.manifest.run_id} is about items with texts of their own; an order is"
+            " learned from classes that all images share."
+        )
     timesteps = recording.problem.timesteps
     parts = np.array_split(np.arange(len(timesteps)), min(PARTS, len(timesteps)))
     bands = [(a, b) for a in range(len(parts)) for b in range(a, len(parts))]

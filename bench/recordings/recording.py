@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
+from bench.contracts.items import Item
 from bench.contracts.strategy import Evaluate, Linearise, Problem
+from bench.engine.items import Questions, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import limited
 from bench.running.command import recording_command
@@ -81,13 +83,28 @@ class Recording:
 
     def samples(self, sample_ids: Iterable[str] | None = None) -> list[Sample]:
         """Return samples with id and label, without their images; None: all."""
-        labels = {record["sample_id"]: record["label"] for record in self.records}
-        return [Sample(i, labels[i], {}) for i in (labels if sample_ids is None else sample_ids)]
+        known = self._by_id
+        return [_sample(known[i]) for i in (known if sample_ids is None else sample_ids)]
 
     def some(self, limit: int | None) -> list[Sample]:
         """Return `limit` samples, None: all; stratified, those that a replay with it decides."""
         ids = [record["sample_id"] for record in self.records]
         return self.samples(limited(ids, [record["label"] for record in self.records], limit))
+
+    @cached_property
+    def _by_id(self) -> dict[str, Record]:
+        return {record["sample_id"]: record for record in self.records}
+
+    @cached_property
+    def questions(self) -> Questions:
+        """The question of each sample."""
+        return Questions(plain_question(self.problem))
+
+    def shape(self, sample_id: str) -> tuple[int, int]:
+        """Return (P, N) of one image's errors; P of an item are its images times its texts."""
+        shape = self._by_id[sample_id].get("shape")
+        prompts = len(self.problem.class_of_prompt) if shape is None else shape[0] * shape[1]
+        return prompts, self.n_draws
 
     @cached_property
     def linearisation_cost(self) -> float:
@@ -104,8 +121,8 @@ class Recording:
 
         More than an evaluation under guidance, and where several prompts make one error.
         """
-        cells = len(self.problem.class_of_prompt) * self.n_draws
-        return max(1, self.records[0]["evaluations"] // cells)
+        prompts, draws = self.shape(self.records[0]["sample_id"])
+        return max(1, self.records[0]["evaluations"] // (prompts * draws))
 
     def tables(self, sample_id: str) -> Tables:
         """Return all that was recorded of one image.
@@ -130,9 +147,8 @@ class Recording:
         Raises:
             UserError: some are missing.
         """
-        shape = (len(self.problem.class_of_prompt), self.n_draws)
         try:
-            errors = read_cells(self.path / "errors", sample_id, shape)
+            errors = read_cells(self.path / "errors", sample_id, self.shape(sample_id))
         except FileNotFoundError:
             raise UserError(f"{self.path} holds no errors of sample {sample_id!r}.") from None
         if np.isnan(errors).any():
@@ -141,6 +157,14 @@ class Recording:
                 f" {recording_command(self.manifest)}"
             )
         return errors
+
+
+def _sample(record: Record) -> Sample:
+    """Return the sample of a record, without its images; an item's texts are its own, from 0 on."""
+    item = None
+    if (shape := record.get("shape")) is not None:
+        item = Item(({},) * shape[0], tuple(range(shape[1])))
+    return Sample(record["sample_id"], record["label"], {}, item, record.get("group"))
 
 
 def open_recording(path: Path, strategy: str = "full") -> Recording:

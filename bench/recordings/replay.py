@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided, Interview
+from bench.contracts.decision import Decided
+from bench.contracts.items import asks_for_images
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
+from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import limited
 from bench.machine.environment import environment
@@ -44,7 +46,9 @@ class ReplayEngine:
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each image as it is decided."""
         for sample in samples:
-            yield decide(sample, self.recording.tables(sample.sample_id), strategy, self.problem)
+            question = self.recording.questions.of(sample)
+            tables = self.recording.tables(sample.sample_id)
+            yield decide(sample, tables, strategy, question.problem)
 
 
 def decide(
@@ -53,13 +57,27 @@ def decide(
     strategy: Strategy,
     problem: Problem,
 ) -> Decided:
-    """Let a strategy decide one image of which all is known: its tables, or errors [P, N] alone."""
+    """Let a strategy decide one sample of which all is known: its tables, or errors [P, N] alone.
+
+    Args:
+        sample: an image, or an item.
+        known: of an item, P are its images times its texts, image by image.
+        strategy: decides each image.
+        problem: what each image asks.
+    """
     tables = known if isinstance(known, Tables) else Tables(known)
-    interview = Interview(sample, strategy, problem)
-    while (request := interview.ask()) is not None:
-        cost = tables.cell_cost if isinstance(request, Evaluate) else tables.linearisation_cost
-        interview.tell(request, tables.reply(request), cost)
-    return interview.decided
+    joint = Joint(sample, strategy, plain_question(problem))
+    prompts = len(problem.class_of_prompt)
+    for number, interview in enumerate(joint.interviews):
+        own = tables
+        if sample.item is not None:
+            own = replace(tables, errors=tables.errors[number * prompts :][:prompts])
+        while (request := interview.ask()) is not None:
+            cost = own.cell_cost if isinstance(request, Evaluate) else own.linearisation_cost
+            interview.tell(request, own.reply(request), cost)
+        if (whole := joint.ended()) is not None:
+            return whole
+    raise AssertionError("a sample has an image")
 
 
 def strategy_for(
@@ -85,6 +103,12 @@ def strategy_for(
             f"Strategy {name!r} linearises, and {recording.manifest.run_id} recorded errors"
             " alone. Record both once with:"
             f" {recording_command(recording.manifest, 'full-linearised')}"
+        )
+    items = recording.manifest.items
+    if items and asks_for_images(items.images, items.texts) and not strategy.same_draws:
+        raise UserError(
+            f"Strategy {name!r} gives up texts of one image, and the items of"
+            f" {recording.manifest.run_id} ask which image fits. Use --strategy full."
         )
     return spec.version, parameters, strategy
 
@@ -135,7 +159,7 @@ def prepare_replay(
     version, parameters, made = strategy_for(recording, strategy, params)
     described = StrategyRecord(name=strategy, version=version, params=parameters)
     asked = {"strategy": strategy, "params": {**params}, "limit": limit, "results": str(results)}
-    manifest = _manifest(recording, described, asked)
+    manifest = _manifest(recording, described, asked, made.same_draws)
     folder = results / manifest.run_id
     return PreparedReplay(recording, manifest, made, folder, fresh, started)
 
@@ -174,8 +198,17 @@ def replay(
     return execute(prepared).plain()
 
 
-def _manifest(recording: Recording, strategy: StrategyRecord, asked: Mapping[str, Any]) -> Manifest:
-    """Return the recorded run's manifest with another strategy, and where it comes from."""
+def _manifest(
+    recording: Recording, strategy: StrategyRecord, asked: Mapping[str, Any], compared: bool
+) -> Manifest:
+    """Return the recorded run's manifest with another strategy, and where it comes from.
+
+    Args:
+        recording: the recorded run.
+        strategy: the other strategy.
+        asked: the settings of the replay.
+        compared: whether the strategy compares the images of an item.
+    """
     source = recording.manifest
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
     identity = source.identity.model_copy(update={"strategy": strategy, "replayed": replayed})
@@ -193,5 +226,13 @@ def _manifest(recording: Recording, strategy: StrategyRecord, asked: Mapping[str
             "samples": limited(sample_ids, labels, asked["limit"]),
             "environment": environment(load_plugins().versions()),
             "replayed_from": source.run_id,
+            **items_of(source, compared),
         }
     )
+
+
+def items_of(source: Manifest, compared: bool) -> dict[str, Any]:
+    """Return what the replay's manifest says of items: another strategy may compare images."""
+    if source.items is None:
+        return {}
+    return {"items": source.items.model_copy(update={"images_compared": compared})}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.replay import decide, strategy_for
+from bench.recordings.replay import decide, items_of, strategy_for
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import accuracy_interval, predictions, summarize
 from bench.store.documents import Identity, Strategy
@@ -84,23 +84,32 @@ def sweep(
     full = strategy_for(recording, "full", {})[2]
     for sample in recording.some(limit):
         tables = recording.tables(sample.sample_id)
-        outcome = decide(sample, tables, full, recording.problem).outcome
+        problem = recording.questions.of(sample).problem
+        outcome = decide(sample, tables, full, problem).outcome
         exhaustive.append(int(outcome.ranking[0]) if outcome else -1)
         for records, (*_, strategy) in zip(decided, prepared, strict=True):
-            records.append(make_record(decide(sample, tables, strategy, recording.problem), 0.0))
+            records.append(make_record(decide(sample, tables, strategy, problem), 0.0))
     rows = [
-        _row(recording, Strategy(name=name, version=version, params=parameters), records)
+        _row(
+            recording,
+            Strategy(name=name, version=version, params=parameters),
+            records,
+            strategy.same_draws,
+        )
         | agreement(predictions(records), np.array(exhaustive))
-        for (name, version, parameters, _), records in zip(prepared, decided, strict=True)
+        for (name, version, parameters, strategy), records in zip(prepared, decided, strict=True)
     ]
     for row in rows:
         row["pareto"] = not any(_beats(other, row) for other in rows)
     return rows
 
 
-def _row(recording: Recording, strategy: Strategy, records: Sequence[Record]) -> dict[str, Any]:
+def _row(
+    recording: Recording, strategy: Strategy, records: Sequence[Record], compared: bool
+) -> dict[str, Any]:
     source = recording.manifest
-    manifest = source.model_copy(update={"strategy": strategy, "replayed_from": source.run_id})
+    changed = {"strategy": strategy, "replayed_from": source.run_id, **items_of(source, compared)}
+    manifest = source.model_copy(update=changed)
     summary = summarize(manifest, records, total_seconds=None, peak_memory=None)
     return {
         **summary.plain(),

@@ -42,10 +42,11 @@ class Curves:
 def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
     """Return the errors by timestep, from the cells in which both classes were evaluated.
 
-    None where the run kept no errors, or where it has a single timestep.
+    None where the run kept no errors, or where it has a single timestep, and of items of several
+    images.
     """
-    folder = run.path / "errors"
-    if not folder.is_dir():
+    folder, items = run.path / "errors", run.manifest.items
+    if not folder.is_dir() or (items is not None and items.images > 1):
         return None
     decided = run.decided
     assert decided.runner_up is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import load_rows
+from bench.inputs.data import Split, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.render.runs import RunData
 from bench.running.resolve import data_options, resolve_dataset
@@ -102,11 +102,11 @@ class Images:
         Raises:
             UserError: the data cannot be had.
         """
-        rows, row_of = self._split(run)
-        found = [sample_id for sample_id in sample_ids if sample_id in row_of]
-        return {i: Sample(i, rows[row_of[i]]["label"], rows[row_of[i]]["image"]) for i in found}
+        split, known = self._split(run)
+        found = [sample_id for sample_id in sample_ids if sample_id in known]
+        return {sample.sample_id: sample for sample in split.samples(found)}
 
-    def _split(self, run: RunData) -> tuple[Any, dict[str, int]]:
+    def _split(self, run: RunData) -> tuple[Split, frozenset[str]]:
         manifest = run.manifest
         own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
         stored = manifest.config.plain()
@@ -121,15 +121,15 @@ class Images:
         loaded = self._loaded[key]
         if isinstance(loaded, UserError):
             raise loaded
-        rows, row_of = loaded
-        return rows, row_of
+        split, known = loaded
+        return split, known
 
     @staticmethod
     def _load(settings: dict[str, Any]) -> Any:
         try:
             config, spec = resolve_dataset(make_config(settings), load_plugins())
-            rows = load_rows(spec, config.split, config.data_dir, data_options(config, spec))
-            return rows, {sample_id: row for row, sample_id in enumerate(rows["sample_id"])}
+            split = load_split(spec, config.split, config.data_dir, data_options(config, spec))
+            return split, frozenset(split.sample_ids)
         except UserError as error:
             return error
         except Exception as error:  # a plugin's; the page is worth having without its pictures
@@ -176,7 +176,7 @@ def _picture(run: RunData, row: int, name: str, sample: Sample | None, error: st
     uri, small = None, False
     if sample is not None:
         try:
-            uri, small = thumbnail(decode(sample.image))
+            uri, small = thumbnail(side_by_side([decode(image) for image in sample.images]))
         except PixelsError:  # the run counted it as failed
             uri = None
     said, second = int(decided.predictions[row]), int(decided.runner_up[row])
@@ -191,6 +191,21 @@ def _picture(run: RunData, row: int, name: str, sample: Sample | None, error: st
         uri,
         small,
     )
+
+
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Return one picture of the images of an item."""
+    if len(images) == 1:
+        return images[0]
+    from PIL import Image
+
+    height = max(image.height for image in images)
+    whole = Image.new("RGB", (sum(image.width for image in images), height))
+    left = 0
+    for image in images:
+        whole.paste(image.convert("RGB"), (left, 0))
+        left += image.width
+    return whole
 
 
 def _known(value: float) -> float | None:

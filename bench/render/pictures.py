@@ -17,6 +17,7 @@ from bench.errors import UserError
 from bench.inputs.data import Split, load_split
 from bench.inputs.pixels import decode
 from bench.render.confusion import ALL, MOST, most_confused
+from bench.render.gallery import side_by_side
 from bench.running.resolve import data_options, resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
@@ -172,7 +173,7 @@ def examples_figure(
         for axes in cells:
             axes.set_axis_off()
         for axes, record, sample in zip(cells, records, samples, strict=False):
-            image = decode(sample.image)
+            image = side_by_side([decode(image) for image in sample.images])
             axes.imshow(image, cmap="gray" if image.mode == "L" else None)
             true, said = record["label"], record["prediction"]
             axes.set_title(

@@ -99,6 +99,7 @@ class RunResult(Fields):
         """Return the table that a notebook shows."""
         summary, classes = self._finished.summary, self._finished.manifest.classes
         (low, high), cost = summary.metrics.accuracy_ci95, summary.cost
+        chance = summary.metrics.chance or 1 / len(classes)
         lines = {
             "run": summary.run_id,
             "dataset": f"{summary.dataset.name}/{summary.dataset.split}",
@@ -106,7 +107,7 @@ class RunResult(Fields):
             "backbone": summary.backbone.name,
             "strategy": summary.strategy.name,
             "accuracy": f"{summary.metrics.accuracy:.4f}"
-            f" (95 % interval {low:.4f} – {high:.4f}; guessing: {1 / len(classes):.4f})",
+            f" (95 % interval {low:.4f} – {high:.4f}; guessing: {chance:.4f})",
             "cost": f"{cost.equivalents_per_image:,.1f} evaluation equivalents per image",
         }
         if summary.failed_samples:

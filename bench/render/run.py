@@ -15,7 +15,7 @@ from bench.render.tables import table
 from bench.stats.intervals import Statistics
 from bench.stats.metrics import confusion, summary_so_far, worst_confusions
 from bench.store.decisions import read_decisions
-from bench.store.documents import Cost, Manifest, Metrics, Summary
+from bench.store.documents import Cost, Items, Manifest, Metrics, Summary
 from bench.store.folder import read_records
 from bench.store.runs import read_run
 
@@ -62,7 +62,9 @@ def print_run(
     if not len(decided):
         return
     summary = summary_so_far(manifest, summary, decided)
-    table(["metric", "value"], _metric_lines(summary.metrics, len(manifest.classes)))
+    table(
+        ["metric", "value"], _metric_lines(summary.metrics, len(manifest.classes), manifest.items)
+    )
     terminal.print()
     confusions = worst_confusions(confusion(decided, len(manifest.classes)), manifest.classes)
     if confusions:
@@ -80,17 +82,34 @@ def print_run(
         terminal.print(f"Picture: {picture}", soft_wrap=True)
 
 
-def _metric_lines(metrics: Metrics, n_classes: int) -> list[list[str]]:
-    low, high = metrics.accuracy_ci95
-    ends = f"95 % interval {low:.4f} – {high:.4f}; guessing: {1 / n_classes:.4f}"
-    return [
-        ["accuracy", f"{metrics.accuracy:.4f}  ({ends})"],
-        *(
+def _metric_lines(metrics: Metrics, n_classes: int, items: Items | None) -> list[list[str]]:
+    guessing = 1 / n_classes if items is None else items.chance
+    lines = [["accuracy", _share(metrics.accuracy, metrics.accuracy_ci95, guessing)]]
+    if items is not None:
+        if metrics.text_score is not None:
+            lines[0][0] = "text score"
+        for name in ("image", "group"):
+            score, ends, expected = (
+                getattr(metrics, f"{name}_{what}") for what in ("score", "score_ci95", "chance")
+            )
+            if score is not None:
+                lines.append([f"{name} score", _share(score, ends, expected)])
+    else:
+        lines += [
             [name.replace("_", " "), f"{value:.4f}"]
             for name, value in metrics
             if isinstance(value, float) and name not in ("accuracy", "chance")
-        ),
-    ]
+        ]
+    if (worst := metrics.worst_group) is not None:
+        said = _share(worst.accuracy, worst.accuracy_ci95, None)
+        lines.append(["worst group", f"{said}: {worst.group} ({worst.n:,})"])
+    return lines
+
+
+def _share(share: float, ends: tuple[float, float] | None, guessing: float | None) -> str:
+    low, high = ends or (share, share)
+    chance = "" if guessing is None else f"; guessing: {guessing:.4f}"
+    return f"{share:.4f}  (95 % interval {low:.4f} – {high:.4f}{chance})"
 
 
 def _description(manifest: Manifest, decided: int) -> str:
@@ -105,13 +124,21 @@ def _description(manifest: Manifest, decided: int) -> str:
     }
     prompt = manifest.config.template or (manifest.prompts[0][0] if manifest.prompts else "")
     return (
-        f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} images,"
-        f" {len(manifest.classes)} classes · {backbone.name}"
+        f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} {_asked(manifest)}"
+        f" · {backbone.name}"
         f" ({provenance(backbone.trained_on)}, {backbone.dtype})"
         f" · {strategy.name} {assignments(strategy.params)} · {assignments(settings)}"
         + (f" · “{prompt}”" if prompt else "")
         + (f" · replayed from {source}" if source else "")
     )
+
+
+def _asked(manifest: Manifest) -> str:
+    """Return what is decided, and among what."""
+    if (items := manifest.items) is None:
+        return f"images, {len(manifest.classes)} classes"
+    images = "one image" if items.images == 1 else f"{items.images} images"
+    return f"items, {images} and up to {items.texts} texts each, {items.pool:,} texts in all"
 
 
 def print_statistics(found: Statistics, on_draws: bool = True) -> None:
@@ -136,6 +163,17 @@ def print_statistics(found: Statistics, on_draws: bool = True) -> None:
     head = ["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"]
     optional = ["predicted", "95 % interval", "F1"]
     table(head, rows, "Classes", optional=optional)
+    if found.per_group:
+        rows = [
+            [
+                one.group,
+                one.n,
+                f"{one.accuracy:.3f}",
+                "–".join(f"{e:.3f}" for e in one.accuracy_ci95),
+            ]
+            for one in found.per_group
+        ]
+        table(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
     if not on_draws:
         return
     if found.calibration:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.contracts.specs import DatasetSpec
 from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
@@ -73,7 +74,7 @@ def make_plan(config: RunConfig) -> Plan:
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
     noted = [*prepared.warnings, *prepared.absent, *_checked(prepared)]
     images, left = _images(prepared)
-    least, most = evaluations_per_image(resolved, np.array(prompts.class_of_prompt))
+    least, most = _evaluations(prepared)
     device, flops = likely_device(config.device), evaluation_flops(prepared)
     dtype = str(config.dtype)
     speed, source = estimate(resolved.backbone_name, device, dtype, flops)
@@ -85,7 +86,7 @@ def make_plan(config: RunConfig) -> Plan:
         images_to_score=left,
         prompts=len(prompts.texts),
         first_prompt=prompts.texts[0],
-        template=None if config.prompts else config.template or resolved.dataset.template,
+        template=_template(config, resolved.dataset),
         backbone=resolved.backbone_name,
         trained_on=resolved.trained_on,
         strategy=resolved.strategy_spec.name,
@@ -107,6 +108,20 @@ def make_plan(config: RunConfig) -> Plan:
         estimate=source,
         warnings=noted,
     )
+
+
+def _evaluations(prepared: Prepared) -> tuple[int | None, int]:
+    """Return the evaluations per image, or per item: of the one with the most texts."""
+    split, resolved = prepared.split, prepared.resolved
+    if split is None or split.items is None:
+        return evaluations_per_image(resolved, np.array(prepared.prompts.class_of_prompt))
+    images, texts = max(split.items.table.shapes, key=lambda shape: shape[1])
+    least, most = evaluations_per_image(resolved, np.arange(texts))
+    return None if least is None else images * least, images * most
+
+
+def _template(config: RunConfig, spec: DatasetSpec) -> str | list[str] | None:
+    return None if config.prompts or spec.items else config.template or spec.template
 
 
 def _prepare(config: RunConfig) -> Prepared:

@@ -94,6 +94,11 @@ def _check_alike(
     fingerprint: str,
 ) -> None:
     identity = manifest.identity
+    if manifest.items is not None:
+        raise UserError(
+            f"--weighting {weighting}: it is about items with texts of their own; weights are"
+            " learned from classes that all images share."
+        )
     if identity.dataset.fingerprint == fingerprint:
         raise UserError(
             f"--weighting {weighting}: it recorded the images that are to be scored. Learn from"

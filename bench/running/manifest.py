@@ -16,6 +16,7 @@ from bench.inputs.subsets import limited
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.checks import linearisation_cost
+from bench.running.items import describe_items
 from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.store import identity as ids
@@ -66,7 +67,12 @@ def make_manifest(
             fingerprint=split.fingerprint,
             **({} if split.decoding is None else {"decoding": split.decoding}),
         ),
-        prompts=ids.digest({"texts": prompts.texts, "classes": prompts.class_of_prompt}),
+        prompts=ids.digest(
+            # The texts of items are part of the data, whose fingerprint has them.
+            {"texts": "of each item"}
+            if split.items
+            else {"texts": prompts.texts, "classes": prompts.class_of_prompt}
+        ),
         backbone=BackboneIdentity(
             name=resolved.backbone.name,
             version=resolved.backbone.version,
@@ -104,10 +110,13 @@ def make_manifest(
         ),
         strategy=strategy,
         classes=list(split.classes),
-        prompts=list(zip(prompts.texts, prompts.class_of_prompt, strict=True)),
+        prompts=[]
+        if split.items
+        else list(zip(prompts.texts, prompts.class_of_prompt, strict=True)),
         samples=limited(split.sample_ids, split.labels, config.limit),
         environment=environment(load_plugins().versions()),
         **_price(resolved, weights),
+        **({"items": describe_items(resolved, split.items, prompts)} if split.items else {}),
     )
 
 

@@ -20,11 +20,14 @@ from bench.inputs.class_names import ClassNames
 from bench.inputs.data import Split, load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
 from bench.inputs.prompts import Prompts, from_file, from_template
+from bench.inputs.subsets import limited
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.running.checks import check
 from bench.running.engines import open_engine
+from bench.running.items import check_items
+from bench.running.items import warn_of_items as _only_texts
 from bench.running.learned import learn_weighting
 from bench.running.manifest import make_manifest
 from bench.running.resolve import Resolved, resolve
@@ -119,7 +122,7 @@ class Prepared:
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the images with these ids, one at a time."""
         assert self.split is not None, "prepared without images"
-        return self.split.samples(sample_ids)
+        return self.split.samples(sample_ids, self.prompts)
 
     def check(self) -> None:
         """Refuse what only the backbone's class can tell; imports it, and reads no weights."""
@@ -157,14 +160,16 @@ def prepare(
     if images:
         split = load_split(spec, config.split, config.data_dir, resolved.data, rows)
     named = split.named if split else load_classes(spec, config.data_dir, resolved.data)
-    prompts = make_prompts(resolved, named.names)
+    prompts = _item_texts(resolved, split) if split and split.items else None
+    prompts = prompts or make_prompts(resolved, named.names)
     absent: tuple[str, ...] = ()
     try:
         weights = find_weights(resolved)
     except AbsentError as error:
         weights, absent = None, (str(error),)
     manifest, weighting = None, parse_weighting(config.weighting)
-    said = _far_from_training(resolved, chosen, len(named.names)) + _uneven(config, prompts)
+    said = _far_from_training(resolved, chosen, len(named.names))
+    said += _only_texts(resolved, split) if split and split.items else _uneven(config, prompts)
     if split and not absent:
         if weighting.name == "learned":
             learned = learn_weighting(
@@ -210,6 +215,18 @@ def _far_from_training(resolved: Resolved, chosen: bool, n_classes: int) -> list
         f" {1 / n_classes:.1%} of {n_classes} classes. --backbone names another one;"
         " `bench list backbones` shows all."
     ]
+
+
+def _item_texts(resolved: Resolved, split: Split) -> Prompts:
+    """Return the texts of the items asked for, each once.
+
+    Raises:
+        UserError: a setting or the strategy cannot serve items.
+    """
+    assert split.items is not None
+    check_items(resolved, split.items.table)
+    asked = limited(split.sample_ids, split.labels, resolved.config.limit)
+    return split.items.pool(asked)
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from bench.stats.items import pair_scores, worst_group
+from bench.stats.shares import accuracy_interval as accuracy_interval
+from bench.stats.shares import wilson as wilson
 from bench.store.decisions import FAILED, Decided, Decisions, as_decisions
 from bench.store.documents import (
     Cost,
@@ -16,6 +19,7 @@ from bench.store.documents import (
     Counted,
     Document,
     Interval,
+    Items,
     Manifest,
     Metrics,
     Share,
@@ -35,43 +39,18 @@ def labels(decided: Decided) -> NDArray[np.int64]:
     return as_decisions(decided).labels
 
 
-def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of `correct` out of `n` (Wilson 1927)."""
-    low, high = wilson(np.array([correct]), np.array([n]))
-    return float(low[0]), float(high[0])
-
-
-def wilson(
-    correct: NDArray[np.int64], n: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lower and upper ends of the 95 % Wilson score intervals, float64 [C] each.
-
-    As `scipy.stats.binomtest` has it, which takes 0.5 ms for each class of each run.
-
-    Args:
-        correct: int64 [C].
-        n: int64 [C], above 0.
-    """
-    share = correct / n
-    z = 1.959963984540054  # the normal distribution's 97.5 % point
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    reach = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low = np.where(correct == 0, 0.0, centre - reach)
-    high = np.where(correct == n, 1.0, centre + reach)
-    return low, high
-
-
-def metrics(decided: Decided, n_classes: int) -> Metrics:
+def metrics(decided: Decided, n_classes: int, items: Items | None = None) -> Metrics:
     """Return accuracy with its interval, balanced accuracy, precision, recall, F1 and top-5.
 
     Weighted averages are over the classes by their number of true samples; macro ones are plain
     means over the classes that have any. A failed sample counts as wrong. `top5_accuracy` takes
     the five best classes of each record; it is None where there are no more. `chance` is the
-    accuracy of guessing.
+    accuracy of guessing. Of items, a class is an answer; see `bench.stats.items`.
 
     Args:
         decided: the records, or columns that were read with `top`.
         n_classes: how many classes there are.
+        items: of a run of items, what they are.
     """
     decided = as_decisions(decided)
     precision, recall, f1, support = _by_class(decided, n_classes)
@@ -88,8 +67,10 @@ def metrics(decided: Decided, n_classes: int) -> Metrics:
         precision_macro=float(precision[seen].mean()),
         recall_macro=float(recall[seen].mean()),
         f1_macro=float(f1[seen].mean()),
-        top5_accuracy=float(decided.in_top5.mean()) if n_classes > 5 else None,
-        chance=1 / n_classes,
+        top5_accuracy=float(decided.in_top5.mean()) if n_classes > 5 and not items else None,
+        chance=items.chance if items else 1 / n_classes,
+        **worst_group(decided),
+        **(pair_scores(decided, items) if items else {}),
     )
 
 
@@ -223,7 +204,7 @@ def summarize(
         dataset=Counted(**manifest.dataset.plain(), n_samples=len(decided)),
         backbone=manifest.backbone,
         strategy=manifest.strategy,
-        metrics=metrics(decided, len(manifest.classes)),
+        metrics=metrics(decided, len(manifest.classes), manifest.items),
         cost=costs,
         failed_samples=failed,
         **replayed,

@@ -38,6 +38,9 @@ class Decisions:
         failed: bool.
         in_top5: bool, whether the true class is among the five best; None where it was not read.
         runner_up: int64, the second best class, -2 where there is none; None likewise.
+        groups: pyarrow strings, null where a sample has no group; None where none has one.
+        image_right: bool, whether an item's images are right; None where none of them compares.
+        group_right: bool, whether all of an item is right; None likewise.
     """
 
     sample_ids: Any
@@ -53,6 +56,9 @@ class Decisions:
     failed: NDArray[np.bool_]
     in_top5: NDArray[np.bool_] | None = None
     runner_up: NDArray[np.int64] | None = None
+    groups: Any = None
+    image_right: NDArray[np.bool_] | None = None
+    group_right: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -186,6 +192,9 @@ def _schema(top: bool) -> Any:
         "equivalents": pa.float64(),
         "seconds": pa.float64(),
         "error": pa.string(),
+        "group": pa.string(),
+        "image_right": pa.bool_(),
+        "group_right": pa.bool_(),
     }
     if top:
         kinds["top"] = pa.list_(pa.list_(pa.float64()))
@@ -237,7 +246,17 @@ def _from_table(table: Any) -> Decisions:
         failed=truths(table["error"].is_valid()),
         in_top5=in_top5,
         runner_up=runner_up,
+        groups=None if table["group"].null_count == len(table) else table["group"],
+        image_right=_answers(table["image_right"]),
+        group_right=_answers(table["group_right"]),
     )
+
+
+def _answers(column: Any) -> NDArray[np.bool_] | None:
+    """Return a column of answers, a failed sample's wrong; None where there is none."""
+    if column.null_count == len(column):
+        return None
+    return truths(column.fill_null(False))
 
 
 def _from_top(table: Any, labels: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -94,6 +94,23 @@ class Strategy(Document):
     params: dict[str, Any]
 
 
+class Items(Document):
+    """What the items of a run are, where they have texts of their own."""
+
+    images: Positive
+    """Of an item; all have as many."""
+    texts: Positive
+    """Of the item that has the most."""
+    pool: Count
+    """Different texts of the items asked for."""
+    chance: Share
+    """How often guessing gives the right answer."""
+    image_chance: Share | None = None
+    group_chance: Share | None = None
+    images_compared: bool = False
+    """Whether the strategy's scores compare across images, so that there are image scores."""
+
+
 class DataIdentity(Document):
     """What decides the images."""
 
@@ -190,6 +207,8 @@ class Manifest(Document):
     linearisation_cost: Amount | None = None
     """What a linearised draw counts as, in evaluations, where the strategy asks for some. Runs of
     versions that timed it do not say."""
+    items: Items | None = None
+    """Of a dataset of items. Then there are no prompts, and the classes are names of answers."""
 
     @property
     def classifier(self) -> bool:
@@ -210,6 +229,8 @@ class Manifest(Document):
 
         A column is a prompt, or a class where a rule joins its prompts before a strategy sees them.
         """
+        if self.items is not None:
+            return list(range(self.items.texts))
         if self.identity.template_rule in (None, "best"):
             return [index for _, index in self.prompts]
         return list(range(len(self.classes)))
@@ -219,6 +240,15 @@ class Manifest(Document):
         if any(index >= len(self.classes) for _, index in self.prompts):
             raise ValueError("a prompt's class is none of the classes")
         return self
+
+
+class Group(Document):
+    """The samples of one group."""
+
+    group: str
+    n: Positive
+    accuracy: Share
+    accuracy_ci95: Interval
 
 
 class Metrics(Document):
@@ -236,7 +266,19 @@ class Metrics(Document):
     top5_accuracy: Share | None = None
     """None where there are five classes or fewer."""
     chance: Share | None = None
-    """The accuracy of guessing: one over the number of classes."""
+    """The accuracy of guessing: one over the number of classes, or of an item's answers."""
+    text_score: Share | None = None
+    """Of items with several images: the share in which every image has its text; the accuracy."""
+    image_score: Share | None = None
+    """The share in which every text has its image; None where images do not compare."""
+    image_score_ci95: Interval | None = None
+    image_chance: Share | None = None
+    group_score: Share | None = None
+    """The share in which both are right; None where images do not compare."""
+    group_score_ci95: Interval | None = None
+    group_chance: Share | None = None
+    worst_group: Group | None = None
+    """Of a dataset with groups, the one with the lowest accuracy."""
 
 
 class Cost(Document):

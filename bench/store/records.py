@@ -24,6 +24,11 @@ class Record(TypedDict):
 
     `linearisations` are draws linearised, and `equivalents` what these and the evaluations cost
     together, in evaluations; records of before there were any lack both.
+
+    `group` is the sample's. An item has its `shape`, [images, texts], and for label and prediction
+    the numbers of answers; see `bench.contracts.items`. An item of several images has the score of
+    each image with each text, `pairs`, and whether its images and all of it are right, where the
+    strategy compares images.
     """
 
     sample_id: str
@@ -39,6 +44,11 @@ class Record(TypedDict):
     top: list[list[Any]]
     seconds: Amount
     error: str | None
+    group: NotRequired[str]
+    shape: NotRequired[list[Count]]
+    pairs: NotRequired[list[list[Number | None]]]
+    image_right: NotRequired[bool]
+    group_right: NotRequired[bool]
 
 
 @cache
@@ -78,7 +88,7 @@ def make_record(decided: Decided, seconds: float) -> Record:
             a run's records sum to its scoring time.
     """
     outcome = decided.outcome
-    return Record(
+    record = Record(
         sample_id=decided.sample.sample_id,
         label=decided.sample.label,
         prediction=int(outcome.ranking[0]) if outcome else None,
@@ -93,6 +103,16 @@ def make_record(decided: Decided, seconds: float) -> Record:
         seconds=round(seconds, 4),
         error=decided.error,
     )
+    sample = decided.sample
+    if sample.group is not None:
+        record["group"] = sample.group
+    if sample.item is not None:
+        record["shape"] = list(sample.item.shape)
+    if decided.pairs is not None:
+        record["pairs"] = [[finite(score) for score in row] for row in decided.pairs]
+        record["image_right"] = bool(decided.image_right)
+        record["group_right"] = bool(decided.group_right)
+    return record
 
 
 def _top(outcome: Outcome) -> list[list[Any]]:

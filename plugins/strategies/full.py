@@ -18,6 +18,8 @@ from bench.contracts.strategy import (
 class Full:
     """Every prompt on every draw: the decision that other strategies approximate for less."""
 
+    same_draws = True
+
     def __init__(self, draws: int = 500) -> None:
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw is needed")

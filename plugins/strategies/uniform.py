@@ -16,6 +16,8 @@ class Uniform:
         draws: N, the draws of the plan; the samples are a sub-grid of them.
     """
 
+    same_draws = True
+
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
         samples = min(50, draws) if samples is None else samples
         if not 1 <= samples <= draws:

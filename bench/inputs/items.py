@@ -1,0 +1,325 @@
+"""Datasets of items: images with texts of their own, checked before scoring.
+
+image or images   one image, or a list of them
+texts             the candidates, a list of texts
+label or pairing  the right text (of several images and one text: the right image), or the right
+                  text of each image
+group             optional: the part of the dataset, of which the accuracy is shown by itself
+sample_id         optional
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.contracts.dataset import Sample
+from bench.contracts.items import (
+    MOST_ANSWERS,
+    Chance,
+    Item,
+    answer_of,
+    asks_for_images,
+    chance,
+    n_answers,
+)
+from bench.errors import UserError, quoted
+from bench.inputs.class_names import ClassNames, comparable
+from bench.inputs.encoded import digest, settle
+from bench.inputs.labels import check_ids, unique_ids
+from bench.inputs.pixels import is_ordinary
+from bench.inputs.prompts import Prompts
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """The texts and answers of all items of a split, in the order of its rows.
+
+    Attributes:
+        shapes: (I, T) of each item.
+        answers: see `bench.contracts.items`.
+        texts: the candidates of each item.
+        groups: of each item; None where the dataset has none.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    answers: tuple[int, ...]
+    texts: tuple[tuple[str, ...], ...]
+    groups: tuple[str | None, ...]
+
+    @property
+    def names(self) -> ClassNames:
+        """What the answers are called, by number: of the item that has the most."""
+        images, texts = max(self.shapes, key=lambda shape: n_answers(*shape))
+        if asks_for_images(images, texts):
+            names = [f"image {number + 1}" for number in range(images)]
+        elif images == 1:
+            names = [f"text {number + 1}" for number in range(texts)]
+        else:
+            names = [
+                "texts " + ", ".join(str(text + 1) for text in pairing)
+                for pairing in product(range(texts), repeat=images)
+            ]
+        return ClassNames(tuple(names), tuple(names))
+
+    @property
+    def chance(self) -> Chance:
+        """How often guessing is right, the mean over the items."""
+        found = [chance(*shape) for shape in self.shapes]
+        compared = [
+            (c.image, c.group) for c in found if c.image is not None and c.group is not None
+        ]
+        answer = sum(c.answer for c in found) / len(found)
+        if not compared:
+            return Chance(answer)
+        image, group = (sum(column) / len(compared) for column in zip(*compared, strict=True))
+        return Chance(answer, image, group)
+
+
+def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> ItemTable:
+    """Return the texts and answers of a dataset's rows.
+
+    Args:
+        rows: with the columns of the contract.
+        names: of each row, what a message calls it: its sample id, or its number.
+        where: what messages call the dataset.
+
+    Raises:
+        UserError: a column is missing, or an item makes no question; with its name.
+    """
+    columns = rows.column_names
+    column = image_column(columns, where)
+    answer = next((name for name in ("pairing", "label") if name in columns), None)
+    for wanted, there in (("texts", "texts" in columns), ("label' or 'pairing", answer)):
+        if not there:
+            raise UserError(f"{where} has no column {wanted!r}; its columns: {', '.join(columns)}.")
+    counts: Iterable[int] = (1 for _ in names) if column == "image" else _lengths(rows, column)
+    shapes: list[tuple[int, int]] = []
+    answers: list[int] = []
+    texts: list[tuple[str, ...]] = []
+    given = zip(names, counts, rows["texts"], rows[str(answer)], strict=True)
+    for name, images, candidates, right in given:
+        said = f"{where}, item {quoted(name)}"
+        texts.append(_candidates(candidates, said))
+        shape = images, len(texts[-1])
+        _check_shape(shape, shapes[0] if shapes else shape, said)
+        shapes.append(shape)
+        answers.append(_answer(right, shape, said))
+    groups: Iterable[Any] = rows["group"] if "group" in columns else (None for _ in names)
+    return ItemTable(
+        tuple(shapes),
+        tuple(answers),
+        tuple(texts),
+        tuple(None if group is None else str(group) for group in groups),
+    )
+
+
+def image_column(columns: Sequence[str], where: str) -> str:
+    """Return the name of the column that has the images.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in ("images", "image"):
+        if name in columns:
+            return name
+    raise UserError(
+        f"{where} has no column 'image' or 'images'; its columns: {', '.join(columns)}."
+    )
+
+
+def as_stored(rows: Any, where: str) -> Any:
+    """Return the rows with images that are not decoded.
+
+    Raises:
+        UserError: there are none.
+    """
+    import datasets
+
+    column = image_column(rows.column_names, where)
+    feature, stored = rows.features[column], datasets.Image(decode=False)
+    if column == "images":
+        each = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+        if not isinstance(each, datasets.Image):
+            raise UserError(f"{where}: its column 'images' holds {feature}, not lists of images.")
+        return rows.cast_column(column, datasets.List(stored))
+    if not isinstance(feature, datasets.Image):
+        raise UserError(f"{where}: its column 'image' holds {feature}, not images.")
+    return rows.cast_column(column, stored)
+
+
+def settled_items(rows: Any, ids: Sequence[str], where: str, data_dir: Path | None) -> Any:
+    """Return the rows with their ids, and with files inside the folder.
+
+    Raises:
+        UserError: a file lies outside the folder.
+    """
+    import datasets
+
+    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
+    column = image_column(rows.column_names, where)
+    table = rows.data.table
+    if rows._indices is not None:
+        table = table.take(rows._indices.column(0))
+    if "sample_id" not in rows.column_names:
+        table = table.append_column("sample_id", [list(ids)])
+    place = table.column_names.index(column)
+    table = table.set_column(place, column, settle(table.column(column), root, where))
+    features = datasets.Features({**rows.features, "sample_id": datasets.Value("string")})
+    return datasets.Dataset(
+        table.cast(features.arrow_schema),
+        info=datasets.DatasetInfo(features=features),
+        split=rows.split,
+    )
+
+
+def _lengths(rows: Any, column: str) -> list[int]:
+    import pyarrow.compute as pc
+
+    table = rows.select_columns([column]).with_format("arrow")
+    return [
+        count or 0
+        for batch in table.iter(batch_size=1000)
+        for count in pc.list_value_length(batch[column]).to_pylist()
+    ]
+
+
+def _candidates(given: Any, said: str) -> tuple[str, ...]:
+    """Return an item's texts."""
+    if not isinstance(given, list) or not given:
+        raise UserError(f"{said}: it has no texts; a list of candidates is wanted.")
+    first: dict[str, str] = {}
+    for text in given:
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{said}: one of its texts is empty.")
+        if comparable(text) in first:
+            raise UserError(
+                f"{said}: the text {quoted(text)} is there twice; candidates must differ in more"
+                " than case and spaces."
+            )
+        first[comparable(text)] = text
+    return tuple(given)
+
+
+def _check_shape(shape: tuple[int, int], first: tuple[int, int], said: str) -> None:
+    """Refuse a shape that makes no question, or not the first item's."""
+    images, texts = shape
+    if images == 0:
+        raise UserError(f"{said}: it has no images.")
+    if images == 1 and texts == 1:
+        raise UserError(f"{said}: it has one image and one text, which leaves nothing to decide.")
+    if images != first[0] or (images > 1 and shape != first):
+        raise UserError(
+            f"{said}: it has {images} images and {texts} texts, and the first item has {first[0]}"
+            f" and {first[1]}. Items of several images must all have the same shape."
+        )
+    if images > 1 and 1 < texts < images:
+        raise UserError(f"{said}: it has {images} images and only {texts} texts, one for each.")
+    if n_answers(images, texts) > MOST_ANSWERS:
+        raise UserError(
+            f"{said}: {images} images and {texts} texts have {n_answers(images, texts):,} answers;"
+            f" {MOST_ANSWERS:,} is the most."
+        )
+
+
+def _answer(given: Any, shape: tuple[int, int], said: str) -> int:
+    """Return the number of the right answer."""
+    images, texts = shape
+    if asks_for_images(images, texts):
+        right, among = [given], images
+    else:
+        right, among = given if isinstance(given, list) else [given], texts
+        if len(right) != images:
+            raise UserError(
+                f"{said}: it has {images} images, and {len(right)} of them have a right text; name"
+                " one for each in a column 'pairing'."
+            )
+    for one in right:
+        if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < among:
+            raise UserError(
+                f"{said}: its right answer {one!r} is not among its {among}"
+                f" {'images' if among == images and texts == 1 else 'texts'}, counted from 0."
+            )
+    if len(set(right)) < len(right):
+        raise UserError(f"{said}: two of its images have the same right text.")
+    return answer_of(right, among)
+
+
+def item_ids(rows: Any, where: str) -> tuple[str, ...]:
+    """Return a unique id for each row: its own, or the hash of its images and texts.
+
+    Args:
+        rows: with images that are not decoded.
+        where: what messages call the dataset.
+    """
+    if "sample_id" in rows.column_names:
+        return check_ids(list(rows["sample_id"]), where)
+
+    def made() -> Iterator[str]:
+        for row in rows:
+            content = [*map(digest, images_of(row)), *(row["texts"] or [])]
+            yield hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    return tuple(unique_ids(made()))
+
+
+def images_of(row: Any) -> tuple[Any, ...]:
+    """Return the encoded images of a row."""
+    return tuple(row["images"] or ()) if "images" in row else (row["image"],)
+
+
+@dataclass(frozen=True)
+class ItemRows:
+    """The items of a split: what a `Split` has of them beside ids and answers.
+
+    Attributes:
+        sample_ids: [n].
+        table: their texts and answers.
+        rows: [n], with their images, not decoded.
+    """
+
+    sample_ids: tuple[str, ...]
+    table: ItemTable
+    rows: datasets.Dataset
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each item."""
+        return {sample_id: row for row, sample_id in enumerate(self.sample_ids)}
+
+    def pool(self, sample_ids: Sequence[str]) -> Prompts:
+        """Return the texts of some items, each once, in the order in which they first occur."""
+        first: dict[str, str] = {}
+        for sample_id in sample_ids:
+            for text in self.table.texts[self.row_of[sample_id]]:
+                first.setdefault(text, f"item {quoted(sample_id)}")
+        return Prompts(tuple(first), (0,) * len(first), tuple(first.values()))
+
+    def sample(self, sample_id: str, pool: Prompts) -> Sample:
+        """Return one item, with the places of its texts in the pool."""
+        row = self.row_of[sample_id]
+        item = Item(
+            images_of(self.rows[row]),
+            tuple(pool.index[text] for text in self.table.texts[row]),
+        )
+        return Sample(sample_id, self.table.answers[row], {}, item, self.table.groups[row])
+
+    def surveyed(self) -> tuple[str, bool]:
+        """Return a hash of the items, whatever their order, and whether all images are ordinary."""
+        lines, ordinary = [], True
+        table = self.table
+        for row, sample_id in enumerate(self.sample_ids):
+            images = images_of(self.rows[row])
+            content = [sample_id, table.answers[row], table.texts[row], table.groups[row]]
+            lines.append(json.dumps([*content, *map(digest, images)]))
+            ordinary = ordinary and all(map(is_ordinary, images))
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary

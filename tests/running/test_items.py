@@ -1,0 +1,202 @@
+"""Runs of items with texts of their own: decisions, store, resumption, replay, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images, with_images
+from helpers.command import Finished, bench
+from helpers.scoring import same, timeless
+
+from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.discovery.loading import load_plugins
+from bench.inputs.pixels import decode
+from bench.store.folder import RunFolder, read_records
+
+DRAWS = 24
+HERE = "helpers.captions"
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the dataset and the denoiser, for one test."""
+    dataset = DatasetSpec(name="captions", target=f"{HERE}:Captions", items=True)
+    backbone = BackboneSpec(name="painter", target=f"{HERE}:Painter", trained_on=None)
+    monkeypatch.setitem(load_plugins().datasets._specs, "captions", dataset)
+    monkeypatch.setitem(load_plugins().backbones._specs, "painter", backbone)
+    monkeypatch.setattr(Captions, "rows", one_image())
+
+
+def run(results: Path, strategy: str, *options: object, draws: int = DRAWS) -> Finished:
+    arguments = ["run", "captions", "--backbone", "painter", "--strategy", strategy]
+    numbers = ("--set", f"draws={draws}") if strategy != "adaptive" else ()
+    arguments += [*numbers, "--results", str(results), "--json", "--batch-size", "16"]
+    done = bench(*arguments, *options)
+    assert done.code in (0, 2, 3), done.err
+    return done
+
+
+def rows_by_id(rows: Any) -> dict[str, Any]:
+    return {row["sample_id"]: row for row in rows}
+
+
+SCHEDULE = ("--set", f"samples=6,{DRAWS}", "--set", "keep=2,1")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"), [("full", ()), ("adaptive", SCHEDULE), ("race", ())]
+)
+def test_scores_are_those_computed_by_hand(
+    tmp_path: Path, strategy: str, options: tuple[str, ...]
+) -> None:
+    done = run(tmp_path, strategy, *options)
+    rows = rows_by_id(one_image())
+    records = read_records(Path(done.json["results_dir"]))
+    assert records.keys() == rows.keys()
+    for name, row in rows.items():
+        errors = errors_by_hand(decode(row["image"]), row["texts"], DRAWS)
+        record = records[name]
+        assert record["prediction"] == errors.mean(axis=1).argmin()
+        assert record["shape"] == [1, len(row["texts"])] and record["group"] == row["group"]
+        for text, score, draws in record["top"]:
+            if draws == DRAWS:
+                assert score == pytest.approx(errors[text].mean(), rel=1e-5)
+        if strategy == "full":
+            assert record["evaluations"] == errors.size
+    metrics = done.json["metrics"]
+    right = [records[name]["prediction"] == row["label"] for name, row in rows.items()]
+    assert metrics["accuracy"] == np.mean(right) > 0.8
+    assert metrics["chance"] == pytest.approx(np.mean([1 / len(r["texts"]) for r in rows.values()]))
+    assert metrics["worst_group"]["n"] == 4
+    # A text is encoded once, however many items use it.
+    assert len(Painter.encoded) == len(set(Painter.encoded)) or not Painter.encoded
+
+
+@pytest.mark.parametrize("kind", ["one", "two"])
+def test_a_run_that_was_stopped_is_resumed_and_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(Captions, "rows", one_image() if kind == "one" else two_images())
+    wanted = Path(run(tmp_path / "whole", "full", "--save-errors").json["results_dir"])
+    append = RunFolder.append
+    written: list[Any] = []
+
+    def stop(self: RunFolder, record: Any, *rest: Any) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        append(self, record, *rest)
+        written.append(record)
+
+    monkeypatch.setattr(RunFolder, "append", stop)
+    arguments = ["run", "captions", "--backbone", "painter", "--strategy", "full", "--set"]
+    arguments += [f"draws={DRAWS}", "--results", str(tmp_path / "stopped"), "--save-errors"]
+    assert bench(*arguments).code == 130
+    monkeypatch.setattr(RunFolder, "append", append)
+    found = Path(run(tmp_path / "stopped", "full", "--save-errors").json["results_dir"])
+    assert same(timeless(found), timeless(wanted))
+    assert len((found / "samples.jsonl").read_text().splitlines()) == len(Captions.rows)
+
+    for strategy in ("full", "race"):
+        live = run(tmp_path / "live", strategy).json
+        again = bench(
+            "replay", wanted, "--strategy", strategy, "--results", tmp_path / "again", "--json"
+        ).json
+        assert same(timeless(Path(again["results_dir"])), timeless(Path(live["results_dir"])))
+        assert same(again["metrics"], live["metrics"])
+
+
+def test_commands_show_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = run(tmp_path, "full", "--save-errors").json["run_id"]
+    b = run(tmp_path, "race").json["run_id"]
+    shown = bench("show", a, "--results", tmp_path, "--statistics")
+    assert "12 items, one image and up to 4 texts each" in shown.out and "Groups" in shown.out
+    compared = bench("compare", a, b, "--results", tmp_path, "--json").json
+    assert compared["n"] == 12 and compared["agreement"] == 1
+    swept = bench("sweep", Path(tmp_path, a), "--results", tmp_path, "--json")
+    assert swept.code == 0, swept.err
+    page = tmp_path / "page.html"
+    reported = bench("report", a, b, "--results", tmp_path, "--out", page, "--json")
+    assert reported.code == 0 and reported.json["left_out"] == [], reported.err
+    assert page.read_text().count("data:image/") >= 12
+
+
+def test_a_plan_counts_the_texts_of_an_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("run", "captions", "--backbone", "painter", "--set", "draws=10", "--dry-run")
+    plan = bench(*arguments, "--strategy", "full", "--json").json
+    assert plan["evaluations_per_image"] == 4 * 10 and plan["template"] is None
+    monkeypatch.setattr(Captions, "rows", two_images())
+    plan = bench(*arguments, "--strategy", "full", "--json").json
+    assert (plan["evaluations_per_image"], plan["images"]) == (2 * 2 * 10, 8)
+    plan = bench(*arguments, "--strategy", "race", "--json").json
+    assert "no image and group score" in plan["warnings"][0]
+
+
+def test_pairs_have_text_image_and_group_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Captions, "rows", two_images())
+    few = 2  # draws: some of the decisions are wrong
+    done = run(tmp_path, "full", draws=few)
+    right: dict[str, list[bool]] = {"text": [], "image": [], "group": []}
+    records = read_records(Path(done.json["results_dir"]))
+    for name, row in rows_by_id(two_images()).items():
+        images = [decode(image) for image in row["images"]]
+        scores = np.array([errors_by_hand(i, row["texts"], few).mean(axis=1) for i in images])
+        np.testing.assert_allclose(records[name]["pairs"], scores, rtol=1e-5)
+        straight = scores if row["pairing"] == [0, 1] else scores[:, ::-1]
+        text = straight[0, 0] < straight[0, 1] and straight[1, 1] < straight[1, 0]
+        image = straight[0, 0] < straight[1, 0] and straight[1, 1] < straight[0, 1]
+        for kind, value in (("text", text), ("image", image), ("group", text and image)):
+            right[kind].append(bool(value))
+    metrics = done.json["metrics"]
+    for kind, values in right.items():
+        assert metrics[f"{kind}_score"] == np.mean(values)
+    assert metrics["accuracy"] == metrics["text_score"]
+    chances = metrics["chance"], metrics["image_chance"], metrics["group_chance"]
+    assert chances == (0.25, 0.25, pytest.approx(1 / 6))
+    shown = bench("show", done.json["run_id"], "--results", tmp_path)
+    assert "guessing: 0.1667" in shown.out
+    raced = run(tmp_path, "race", draws=few)
+    assert "no image and group score" in raced.err and "image_score" not in raced.json["metrics"]
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no texts": ({"texts": []}, "it has no texts"),
+    "an empty text": ({"texts": ["a red 3 left of a blue 5", "  "]}, "one of its texts is empty"),
+    "a text twice": (
+        {"texts": ["a red 3 left of a blue 5", "A red 3  left of a blue 5"]},
+        "is there twice",
+    ),
+    "no such answer": ({"label": 2}, "right answer 2 is not among its 2 texts"),
+    "one text": ({"texts": ["a red 3 left of a blue 5"], "label": 0}, "nothing to decide"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_item_is_refused_with_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    change, message = BAD[case]
+    rows: list[dict[str, Any]] = [dict(row) for row in one_image(4)]
+    rows[2] |= {"texts": rows[0]["texts"][:2], "label": 0, **change}
+    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    done = run(tmp_path, "full")
+    assert done.code == 2 and "item 'item-2'" in done.err and message in done.err
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_an_item_without_an_image_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [dict(row) for row in two_images(4)]
+    rows[1]["images"] = [rows[1]["images"][0], None]
+    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    done = run(tmp_path, "full")
+    assert done.code == 3 and done.json["failed_samples"] == 1
+    error = read_records(Path(done.json["results_dir"]))["pair-1"]["error"]
+    assert error.startswith("image 2 cannot be read")
+    assert json.loads(done.out)["metrics"]["text_score"] <= 0.75
