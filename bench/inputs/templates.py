@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.inputs.draws import Ints, even_order, sub_grid
+from bench.inputs.draws import Ints
 from bench.inputs.prompts import PLACEHOLDER, Prompts, from_template
+from bench.inputs.turns import in_turn
 
 RULES = ("best", "mean", "spread")
-SETS = 128  # prefixes and sub-grids up to this size are all balanced; beyond, so many a doubling
-SWEEPS = 3
 
 
 def read_templates(given: Sequence[str]) -> tuple[str, ...]:
@@ -148,40 +147,3 @@ def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int 
         turns = in_turn(-(-n_draws // per_level), n)
         shown = np.repeat(turns, per_level)[:n_draws, None]
     return Columns(np.arange(len(counts)), members, shown)
-
-
-def in_turn(n_draws: int, n_templates: int) -> Ints:
-    """Return int64 [N]: which template each draw uses, as balanced as can be on all their subsets.
-
-    k mod n would give a stage of 50 of 500 draws one template of five. So each draw in turn gets
-    the template that its sets have seen least, and may change it in later sweeps. The sets are the
-    prefixes of the draws in their own and in the van der Corput order, and the sub-grids; small
-    ones weigh more. No randomness is involved: the same N and n give the same answer.
-    """
-    if n_templates == 1:
-        return np.zeros(n_draws, np.int64)
-    order, member = even_order(n_draws), _sets(n_draws)
-    weights = member / np.square(member.sum(axis=1, keepdims=True))
-    seen = np.zeros((len(member), n_templates))
-    chosen = np.full(n_draws, -1)
-    for _ in range(SWEEPS):
-        for k in order:
-            if chosen[k] >= 0:
-                seen[:, chosen[k]] -= member[:, k]
-            chosen[k] = np.argmin(np.round(weights[:, k] @ seen, 9))
-            seen[:, chosen[k]] += member[:, k]
-    return chosen
-
-
-def _sets(n_draws: int) -> NDArray[np.float64]:
-    """Return 0 or 1, [sets, N]: which draws are in each set."""
-    doublings = max(0, int(np.ceil(np.log2(n_draws / SETS)))) if n_draws > SETS else 0
-    larger = SETS * 2 ** (np.arange(1, 1 + doublings * SETS) / SETS)
-    sizes = np.unique(np.minimum([*range(1, SETS + 1), *larger.astype(int)], n_draws))
-    order = even_order(n_draws)
-    sets = np.zeros((3, len(sizes), n_draws))
-    for row, size in enumerate(sizes):
-        sets[0, row, :size] = 1
-        sets[1, row, order[:size]] = 1
-        sets[2, row, sub_grid(int(size), n_draws)] = 1
-    return sets.reshape(-1, n_draws)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.inputs.draws import even_order, sub_grid
-from bench.inputs.templates import from_templates, in_turn, make_columns, read_templates
+from bench.inputs.templates import from_templates, make_columns, read_templates
+from bench.inputs.turns import in_turn
 
 
 def test_templates_are_texts_or_a_file_of_them(tmp_path: Path) -> None:
@@ -82,25 +82,6 @@ def test_rules_need_as_many_prompts_for_each_class() -> None:
     for rule in ("mean", "spread"):
         with pytest.raises(UserError, match="1 to 2"):
             make_columns(uneven, rule, 5)
-
-
-@pytest.mark.parametrize("n_draws", [1, 40, 100, 500, 1000])
-@pytest.mark.parametrize("n_templates", [2, 5, 7, 16])
-def test_every_stage_sees_every_template(n_draws: int, n_templates: int) -> None:
-    turns = in_turn(n_draws, n_templates)
-    assert np.array_equal(turns, in_turn(n_draws, n_templates))
-    order = even_order(n_draws)
-    for size in range(1, n_draws + 1):
-        for draws in (np.arange(size), order[:size], sub_grid(size, n_draws)):
-            counts = np.bincount(turns[draws], minlength=n_templates)
-            even = size / n_templates
-            assert np.abs(counts - even).max() <= 4 + 2.25 * even**0.5
-            if size >= 4 * n_templates:
-                assert counts.min() > 0
-    # What k mod n would have given to a stage of 50 of 500 draws.
-    if (n_draws, n_templates) == (500, 5):
-        assert len(set(sub_grid(50, 500) % 5)) == 1
-        assert np.bincount(turns[sub_grid(50, 500)]).tolist() == pytest.approx([10] * 5, abs=2)
 
 
 def test_draws_of_one_level_use_one_template() -> None:
