@@ -84,7 +84,7 @@ def _list(
     shown = (*columns, "summary")
     table(
         [column.replace("_", " ") for column in shown],
-        [[_text(column, row[column]) for column in shown] for row in rows],
+        [[_text(column, row[column], row) for column in shown] for row in rows],
     )
 
 
@@ -95,9 +95,9 @@ def _show(spec: Spec, described: Mapping[str, Any]) -> None:
     say(f"{spec.label}: {spec.summary}")
     left_out = ("name", "summary", "parameters", "help")
     facts = [
-        [key.replace("_", " "), _text(key, value)]
+        [key.replace("_", " "), _text(key, value, described)]
         for key, value in described.items()
-        if key not in left_out and value not in (None, {}, "")
+        if key not in left_out and value not in (None, {}, [], "", False)
     ]
     if isinstance(spec, DatasetSpec) and spec.classes:
         facts.append(["class names", ", ".join(spec.classes)])
@@ -120,6 +120,12 @@ def _dataset(spec: DatasetSpec) -> dict[str, Any]:
         "template": spec.template,
         "backbone": spec.backbone,
         "homepage": spec.homepage,
+        "source": spec.source,
+        "unverified": spec.unverified,
+        "templates": {name: len(texts) for name, texts in spec.templates.items()},
+        "groups": list(spec.groups),
+        "licence": spec.licence,
+        "citation": spec.citation,
         **_common(spec),
     }
 
@@ -151,7 +157,9 @@ def _common(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _text(column: str, value: Any) -> str:
+def _text(column: str, value: Any, row: Mapping[str, Any]) -> str:
+    if column == "summary" and row.get("unverified"):
+        return f"{value} (unverified)"
     if column == "trained_on":
         return provenance(value)
     return assignments(value) if isinstance(value, Mapping) else _value(value)

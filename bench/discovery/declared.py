@@ -17,7 +17,7 @@ from typing import Any
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
 
-LAYOUT_KEYS = ("root", "lists", "line", "images", "first_label")
+LAYOUT_KEYS = ("root", "lists", "line", "images", "first_label", "reader", "marker", "splits")
 COLUMN_KEYS = ("image", "label", "id")
 PLACEHOLDER = "{class}"
 UNKNOWN = "unknown"  # the number of images of a split

@@ -294,7 +294,7 @@ def _ask_plugin(
     # Absolute, so that the files it names are found from anywhere.
     folder = str(Path(data_dir).absolute()) if data_dir else None
     parameters = spec.resolve_parameters(options.parameters)
-    if spec.unverified:
+    if spec.unverified and data_dir is None:
         warnings.warn(
             f"Dataset {spec.name!r} is declared from documents, and its authors could not load it."
             f" `bench check-data {spec.name}` reads it once and says what is wrong.",

@@ -69,19 +69,26 @@ class Declared:
         folder = Path(data_dir)
         if split in layout.get("lists", {}) and (folder / layout["lists"][split]).is_file():
             return read_list(folder, str(split), layout, spec)
+        if "reader" in layout and (folder / layout["marker"]).exists():
+            reader, source = find_source(str(layout["reader"]))
+            its_split = None if split is None else layout.get("splits", {}).get(split, split)
+            return _ask(reader, {"source": source}, its_split, data_dir)
         root = folder / str(layout.get("root", ""))
         reader = load_plugins().datasets.get(FOLDER)
         place = root if root.is_dir() else folder
-        return _ask(reader, self._known(reader), self._split_of(place, its_split), str(place))
+        return _ask(
+            reader, self._known(reader), self._split_of(place, split, its_split), str(place)
+        )
 
-    def _split_of(self, place: Path, split: str | None) -> str | None:
-        """Return the split to ask a local copy for; a copy of the only split is whole."""
-        only = len(self.spec.splits) <= 1
-        if (
-            only
-            and place.is_dir()
-            and not any(split in path.name for path in place.iterdir() if split)
-        ):
+    def _split_of(self, place: Path, split: str | None, its_split: str | None) -> str | None:
+        """Return the split to ask a local copy for: its own name, ours, or all that is there."""
+        if split is None or not place.is_dir():
+            return split
+        there = [path.name for folder in (place, place / "data") for path in _in(folder)]
+        for name in filter(None, (its_split, split)):
+            if any(other.startswith(name) for other in there):
+                return name
+        if len(self.spec.splits) <= 1:
             return None
         return split
 
@@ -121,6 +128,10 @@ def unknown_scheme(scheme: str) -> str:
         f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, known)} The schemes:"
         f" {', '.join(f'{name}:' for name in known)}."
     )
+
+
+def _in(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _ask(spec: DatasetSpec, given: dict[str, Any], split: str | None, place: str | None) -> Any:

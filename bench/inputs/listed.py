@@ -14,7 +14,7 @@ from bench.inputs.files import inside, open_regular
 if TYPE_CHECKING:
     import datasets
 
-_FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*?)", "_": r"\S+"}
+_FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S+"}
 
 
 def line_pattern(line: str) -> re.Pattern[str]:

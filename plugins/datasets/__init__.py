@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import hookimpl
+from bench import hookimpl, register_toml
 from bench.contracts.specs import COLUMN_PARAMETERS, Parameter
 
 _SOURCE = Parameter("", "what follows the colon")
@@ -64,6 +64,7 @@ def register_datasets(register: Callable[..., None]) -> None:
             "keep": _KEEP,
         },
     )
+    register_toml(register, __name__, "declared")
     register(
         "hf",
         target="bench_plugins.datasets.hub:Hub",

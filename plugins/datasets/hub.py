@@ -167,7 +167,7 @@ def _one_of(
     kind: str, given: str | None, there: list[str], preferred: tuple[str, ...], place: Place
 ) -> str:
     if given is not None:
-        if given not in there:
+        if not {part.strip() for part in given.split("+")} <= set(there):
             raise UserError(
                 f"hf:{place.repository} has no {kind} {given!r}.{did_you_mean(given, there)} It"
                 f" has: {', '.join(there)}."
