@@ -10,7 +10,7 @@ import numpy as np
 from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 
-from bench.contracts.levels import Levels, diffusion_levels
+from bench.contracts.levels import Levels, diffusion_levels, dynamic_mu, flow_levels
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import first_line
 
@@ -36,6 +36,7 @@ SCHEDULERS = (
     "TCDScheduler",
     "UniPCMultistepScheduler",
 )
+FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 LARGEST = 10_000_000  # of any whole number in a config: vocabularies are the largest
@@ -139,6 +140,39 @@ def read_noise_table(weights: Weights) -> NoiseTable:
             " to mostly noise is wanted",
         )
     return NoiseTable(prediction, alphas)
+
+
+def read_flow(weights: Weights, tokens: int, scale: float = 1000.0) -> Levels:
+    """Return the levels of a rectified flow, as the scheduler's config has them.
+
+    Args:
+        weights: the pipeline.
+        tokens: the length of a latent, for a shift that depends on it.
+        scale: the network is told scale · sigma.
+
+    Raises:
+        UserError: the scheduler is of another kind, or describes no such levels.
+    """
+    name = "scheduler/scheduler_config.json"
+    config = weights.read(name)
+    check_class(weights, name, config, "_class_name", FLOW_SCHEDULERS)
+    if config["_class_name"] != FLOW_SCHEDULERS[0]:  # a solver for both kinds
+        if not config.get("use_flow_sigmas") or config.get("prediction_type") != "flow_prediction":
+            raise weights.error(name, "does not say use_flow_sigmas and flow_prediction")
+        config = {**config, "shift": config.get("flow_shift", 1.0)}
+    steps = config.get("num_train_timesteps", 1000)
+    if not is_whole(steps) or not 10 <= steps <= 100_000:
+        raise weights.error(
+            name, f"says num_train_timesteps {steps!r:.100}; 10 to 100,000 are known"
+        )
+    try:
+        mu = dynamic_mu(config, tokens) if config.get("use_dynamic_shifting") else None
+        values = {"shift": 1.0, **config, "num_train_timesteps": steps}
+        if not (is_number(values["shift"]) and 0 < values["shift"] <= 1000):
+            raise ValueError(f"a shift of {values['shift']!r:.100}")
+        return flow_levels(values, mu, scale)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError) as error:
+        raise weights.error(name, f"describes no levels of a flow: {first_line(error)}") from error
 
 
 def read_scaling(weights: Weights, config: Mapping[str, Any]) -> tuple[float, float]:

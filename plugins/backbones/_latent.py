@@ -86,7 +86,7 @@ class LatentDenoiser:
     # What a family says.
 
     @classmethod
-    def encoders(cls, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
         """Return its text encoders."""
         raise NotImplementedError
 
@@ -152,7 +152,7 @@ class LatentDenoiser:
         if normalize not in NORMALIZATIONS:
             raise UserError(f"--normalize {normalize!r}: one of {', '.join(NORMALIZATIONS)}.")
         check_family(weights, cls.pipelines)
-        encoders = cls.encoders(**parameters)
+        encoders = cls.encoders(weights, **parameters)
         configs = cls._text_configs(weights, encoders)
         folder = read_folder(cls, weights, resolution)
         cls.level_table(weights, resolution=resolution, **parameters)
@@ -174,7 +174,7 @@ class LatentDenoiser:
     @classmethod
     def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int]:
         """Return the tokens of each text for the encoder that takes fewest, and what it takes."""
-        shortest = min(cls.encoders(), key=lambda encoder: encoder.limit(weights))
+        shortest = min(cls.encoders(weights), key=lambda encoder: encoder.limit(weights))
         return shortest.counts(weights, texts), shortest.limit(weights)
 
     @classmethod
@@ -193,7 +193,7 @@ class LatentDenoiser:
         """Return the bytes that the parts take that are in memory together, at the most."""
         folder = read_folder(cls, weights, parameters.pop("resolution", None))
         parameters.pop("normalize", None)
-        encoders = cls.encoders(**parameters)
+        encoders = cls.encoders(weights, **parameters)
         texts = zip(encoders, cls._text_configs(weights, encoders), strict=True)
         width = DTYPES[dtype].itemsize
         return max(

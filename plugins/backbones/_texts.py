@@ -140,6 +140,42 @@ def gemma(folder: str, tokenizer: str, length: int) -> Encoder:
     return Encoder(part, "gemma2", tokenizer, length, ("GemmaTokenizerFast", "GemmaTokenizer"))
 
 
+# What is taken of an encoder's output.
+
+
+def penultimate(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    """Return the hidden states before the last layer."""
+    return (module(ids, output_hidden_states=True).hidden_states[-2],)
+
+
+def penultimate_and_pooled(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    """Return the hidden states before the last layer, and the projected pooled output."""
+    found = module(ids, output_hidden_states=True)
+    return found.hidden_states[-2], found.text_embeds
+
+
+def pooled(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    """Return the pooled output, not projected."""
+    return (module(ids).pooler_output,)
+
+
+def last(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    """Return the last hidden states, of a text that sees its padding."""
+    return (module(ids)[0],)
+
+
+def last_masked(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    """Return the last hidden states, zero where there is only padding."""
+    return (module(ids, attention_mask=mask)[0] * mask[..., None],)
+
+
+def union(rest: Any, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return a mixture's mask, [1, L]: a place counts where it does for one of its prompts."""
+    mask = rest["mask"]
+    used = (weights > 0).to(mask.device)[:, None]
+    return {"mask": (mask.bool() & used).any(dim=0, keepdim=True).to(mask.dtype)}
+
+
 @lru_cache(maxsize=4)
 def _load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ...]) -> Any:
     """Return a tokenizer that is not CLIP's, checked to fit its text encoder."""

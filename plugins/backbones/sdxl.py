@@ -15,7 +15,12 @@ from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import Part
 from bench_plugins.backbones._folders import Folder, same
 from bench_plugins.backbones._latent import LatentDenoiser
-from bench_plugins.backbones._texts import Encoder, clip
+from bench_plugins.backbones._texts import (
+    Encoder,
+    clip,
+    penultimate,
+    penultimate_and_pooled,
+)
 
 SIZES = 6  # original height and width, the crop's top and left, target height and width
 
@@ -32,7 +37,7 @@ class StableDiffusionXL(LatentDenoiser):
     network_classes = ("UNet2DConditionModel",)
 
     @classmethod
-    def encoders(cls, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
         """Return CLIP ViT-L and OpenCLIP ViT-bigG."""
         original_size = parameters.get("original_size")
         if original_size is not None and not 1 <= original_size <= 100_000:
@@ -75,9 +80,9 @@ class StableDiffusionXL(LatentDenoiser):
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return embeddings [n, 77, D], pooled text [n, D'], and sizes, int64 [n, 6]."""
-        first, second = self.encoders(**self.parameters)
-        [one] = self.encoded(first, first.ids(self.weights, texts), _penultimate)
-        two, pooled = self.encoded(second, second.ids(self.weights, texts), _with_pooled)
+        first, second = self.encoders(self.weights, **self.parameters)
+        [one] = self.encoded(first, first.ids(self.weights, texts), penultimate)
+        two, pooled = self.encoded(second, second.ids(self.weights, texts), penultimate_and_pooled)
         side = self.parameters.get("original_size") or self.resolution
         sizes = [side, side, 0, 0, self.resolution, self.resolution]
         return {
@@ -105,12 +110,3 @@ class StableDiffusionXL(LatentDenoiser):
             x_t, t, given["embeddings"], added_cond_kwargs=added, return_dict=False
         )[0]
         return predicted
-
-
-def _penultimate(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
-    return (module(ids, output_hidden_states=True).hidden_states[-2],)
-
-
-def _with_pooled(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
-    found = module(ids, output_hidden_states=True)
-    return found.hidden_states[-2], found.text_embeds

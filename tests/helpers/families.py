@@ -7,6 +7,7 @@ computations that do without the toolkit.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ from helpers.pipelines import save_tokenizer
 
 CHARACTERS = [chr(code) for code in range(97, 123)] + list("-:.,'()>")
 WIDTH = 16
+LABELS = {
+    "3": "cat, house cat",
+    "11": "fir tree",
+    "12": "dog",
+    "13": "crane",
+    "14": "crane, lifter",
+}
 DDIM: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -38,6 +46,9 @@ def save(kind: str, folder: Path) -> Any:
             _roughen(part.eval())
             assert all(p.dtype == torch.float32 for p in part.parameters()), name
     pipeline.save_pretrained(folder)
+    if kind == "dit":  # as its repositories have it
+        index = folder / "model_index.json"
+        index.write_text(json.dumps({**json.loads(index.read_text()), "id2label": LABELS}))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -98,6 +109,25 @@ def t5(width: int = WIDTH) -> tuple[Any, Any]:
     return transformers.T5EncoderModel(config), tokenizer
 
 
+def gemma() -> tuple[Any, Any]:
+    """Return a Gemma 2 decoder and its tokenizer, which makes a token of a character."""
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n", "▁"]
+    words += sorted({*map(chr, range(33, 127))})
+    tokenizer = transformers.GemmaTokenizerFast(
+        vocab={word: number for number, word in enumerate(words)}, merges=[]
+    )
+    config = transformers.Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    return transformers.Gemma2Model(config), tokenizer
+
+
 def _sdxl(scratch: Path) -> Any:
     one, tokenizer = clip(scratch / "1", projected=False)
     two, tokenizer_2 = clip(scratch / "2", projected=True, width=24)
@@ -129,4 +159,144 @@ def _sdxl(scratch: Path) -> Any:
     )
 
 
-_MAKERS: dict[str, Callable[[Path], Any]] = {"sdxl": _sdxl}
+def _dit(scratch: Path) -> Any:
+    transformer = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        sample_size=8,
+        num_embeds_ada_norm=20,
+    )
+    scheduler = diffusers.DDIMScheduler(beta_start=0.0001, beta_end=0.02, clip_sample=False)
+    return diffusers.DiTPipeline(transformer, vae(scaling_factor=0.18215), scheduler)
+
+
+def _sd3(scratch: Path) -> Any:
+    one, tokenizer = clip(scratch / "1", projected=True)
+    two, tokenizer_2 = clip(scratch / "2", projected=True, width=24)
+    three, tokenizer_3 = t5(width=48)
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        caption_projection_dim=16,
+        pooled_projection_dim=WIDTH + 24,
+        pos_embed_max_size=12,
+    )
+    return diffusers.StableDiffusion3Pipeline(
+        transformer,
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae(16, scaling_factor=1.5305, shift_factor=0.0609),
+        one,
+        tokenizer,
+        two,
+        tokenizer_2,
+        three,
+        tokenizer_3,
+    )
+
+
+def _flux(scratch: Path, guided: bool = True) -> Any:
+    one, tokenizer = clip(scratch / "1", projected=False)
+    two, tokenizer_2 = t5(width=32)
+    transformer = diffusers.FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=guided,
+        axes_dims_rope=(2, 2, 4),
+    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=guided, shift=3.0 if guided else 1.0
+    )
+    return diffusers.FluxPipeline(
+        scheduler,
+        vae(4, scaling_factor=0.3611, shift_factor=0.1159),
+        one,
+        tokenizer,
+        two,
+        tokenizer_2,
+        transformer,
+    )
+
+
+def _schnell(scratch: Path) -> Any:
+    return _flux(scratch, guided=False)
+
+
+def _pixart(scratch: Path, sigma: bool = False) -> Any:
+    encoder, tokenizer = t5()
+    transformer = diffusers.PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        cross_attention_dim=24,
+        caption_channels=WIDTH,
+        sample_size=8 if sigma else 128,  # at 128, alpha is told the picture's size
+        use_additional_conditions=not sigma,
+        interpolation_scale=1,
+    )
+    made = diffusers.PixArtSigmaPipeline if sigma else diffusers.PixArtAlphaPipeline
+    scheduler = diffusers.DDIMScheduler(beta_start=0.0001, beta_end=0.02, clip_sample=False)
+    return made(tokenizer, encoder, vae(scaling_factor=0.13025), transformer, scheduler)
+
+
+def _sigma(scratch: Path) -> Any:
+    return _pixart(scratch, sigma=True)
+
+
+def _sana(scratch: Path) -> Any:
+    encoder, tokenizer = gemma()
+    autoencoder = diffusers.AutoencoderDC(
+        latent_channels=4,
+        encoder_block_types="ResBlock",
+        decoder_block_types="ResBlock",
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), ()),
+        decoder_qkv_multiscales=((), ()),
+        scaling_factor=0.41407,
+    )
+    transformer = diffusers.SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=WIDTH,
+        sample_size=16,
+        timestep_scale=0.5,
+    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return diffusers.SanaPipeline(tokenizer, encoder, autoencoder, transformer, scheduler)
+
+
+_MAKERS: dict[str, Callable[[Path], Any]] = {
+    "sdxl": _sdxl,
+    "dit": _dit,
+    "sd3": _sd3,
+    "flux": _flux,
+    "schnell": _schnell,
+    "pixart": _pixart,
+    "sigma": _sigma,
+    "sana": _sana,
+}
+KINDS = tuple(_MAKERS)

@@ -5,70 +5,98 @@ The pipelines are small and random, of the real classes: no weights of the Hub.
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from helpers.by_hand import error
 from helpers.command import bench
-from helpers.families import save
+from helpers.families import KINDS, save
 from PIL import Image
 from safetensors.torch import save_file
 
-import bench as toolkit
+from bench.contracts.levels import Levels
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make
 from bench.engine.denoiser import CheckedDenoiser
+from bench.inputs.weights import resolve
+from bench.running.families import family_of
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 from bench.testing import DenoiserContract
+from bench_plugins.backbones._configs import read_flow
 
-KINDS = ["sdxl"]
+Saved = Callable[[str], tuple[Path, Any]]
 CLASSES = ("cat", "fir tree")
-TEXTS = [f"a photo of a {name}" for name in CLASSES]
 LEVELS = (166, 500, 833)  # of three draws
+SIDES = {"sana": 32}  # of the pictures; 16 of the others
+PACKED = ("flux", "schnell")
+
+
+def texts(kind: str) -> list[str]:
+    return [name if kind == "dit" else f"a photo of a {name}" for name in CLASSES]
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
-    root = tmp_path_factory.mktemp("families")
-    return {kind: (root / kind, save(kind, root / kind)) for kind in KINDS}
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    root, made = tmp_path_factory.mktemp("families"), {}
+
+    def of(kind: str) -> tuple[Path, Any]:
+        if kind not in made:
+            made[kind] = root / kind, save(kind, root / kind)
+        return made[kind]
+
+    return of
 
 
 @pytest.fixture(scope="session")
-def backbones(saved: dict[str, tuple[Path, Any]]) -> dict[str, CheckedDenoiser]:
-    def load(kind: str) -> CheckedDenoiser:
-        made = toolkit.load_backbone(str(saved[kind][0]), device="cpu", dtype="float32")
-        return CheckedDenoiser(made, kind)
+def backbones(saved: Saved) -> Callable[[str], CheckedDenoiser]:
+    """A backbone of each family, made as a run makes it."""
 
-    return {kind: load(kind) for kind in KINDS}
+    @cache
+    def of(kind: str) -> CheckedDenoiser:
+        spec = load_plugins().backbones.get(family_of(str(saved(kind)[0]), None, registry()) or "")
+        side = SIDES.get(kind, 16)
+        return CheckedDenoiser(make(spec, resolve(str(saved(kind)[0])), resolution=side), kind)
+
+    return of
+
+
+def registry() -> Any:
+    return load_plugins().backbones
 
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryFamily(DenoiserContract):
+    texts = ("cat", "dog", "fir tree")
+
     @pytest.fixture
-    def backbone(self, kind: str, backbones: dict[str, CheckedDenoiser]) -> CheckedDenoiser:
-        return backbones[kind]
+    def backbone(self, kind: str, backbones: Callable[[str], CheckedDenoiser]) -> CheckedDenoiser:
+        return backbones(kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_errors_are_those_computed_by_hand(
-    kind: str, saved: dict[str, tuple[Path, Any]], tmp_path: Path
-) -> None:
-    folder, pipe = saved[kind]
-    shape = toolkit_shape(folder)
-    side = 2 * shape[-1]
+def test_errors_are_those_computed_by_hand(kind: str, saved: Saved, tmp_path: Path) -> None:
+    folder, pipe = saved(kind)
+    side = SIDES.get(kind, 16)
     for number, name in enumerate(CLASSES):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "pictures" / name / "1.png")
+    shape = (pipe.vae.config.latent_channels, side // 2, side // 2)
     noise = torch.randn(3, *shape, generator=torch.Generator().manual_seed(3))
     save_file({"noise": noise}, tmp_path / "noise.safetensors")
     done = bench(
         *("run", tmp_path / "pictures", "--backbone", f"{folder}{os.sep}", "--strategy", "full"),
         *("--set", "draws=3", "--noise", tmp_path / "noise.safetensors", "--dtype", "float32"),
-        *("--save-errors", "--results", tmp_path / "results", "--json"),
+        *("--resolution", side, "--save-errors", "--results", tmp_path / "results", "--json"),
     )
     assert done.code == 0, done.err
     assert done.json["backbone"]["name"] == folder.name
@@ -78,7 +106,7 @@ def test_errors_are_those_computed_by_hand(
         image = Image.open(tmp_path / "pictures" / CLASSES[number] / "1.png")
         wanted = [
             [error(kind, pipe, image, text, row, noise[k : k + 1]) for k, row in enumerate(LEVELS)]
-            for text in TEXTS
+            for text in texts(kind)
         ]
         np.testing.assert_allclose(found, wanted, rtol=1e-4)
         assert np.ptp(found, axis=0).max() > 1e-3 * found.max(), "the prompts do not count"
@@ -86,72 +114,93 @@ def test_errors_are_those_computed_by_hand(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sampling_step_is_the_pipeline_s(
-    kind: str, saved: dict[str, tuple[Path, Any]], backbones: dict[str, CheckedDenoiser]
+    kind: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser]
 ) -> None:
     """The plugin's prediction, stepped by the scheduler, is what the pipeline's own loop made."""
-    pipe, backbone = saved[kind][1], backbones[kind]
-    steps: list[tuple[Any, torch.Tensor, torch.Tensor]] = []
-    own = pipe.scheduler.step
+    pipe, backbone = saved(kind)[1], backbones(kind)
+    scheduler = type(pipe.scheduler)
+    steps: list[tuple[Any, Any, torch.Tensor, torch.Tensor]] = []
 
     def recorded(answer: torch.Tensor, t: Any, sample: torch.Tensor, **given: Any) -> Any:
-        made = own(answer, t, sample, **given)
-        steps.append((t, sample.clone(), made[0].clone()))
+        before = copy.deepcopy(pipe.scheduler)
+        made = scheduler.step(pipe.scheduler, answer, t, sample, **given)
+        steps.append((before, t, sample.clone(), made[0].clone()))
         return made
 
     pipe.scheduler.step = recorded
     try:
-        pipe(**asked(kind, TEXTS[1]))
+        pipe(**asked(kind))
     finally:
-        pipe.scheduler.step = own
-    pipe.scheduler.set_timesteps(len(steps), **timesteps(kind, pipe))
-    conditioning = backbone.encode_prompts([TEXTS[1]])
-    for t, sample, wanted in steps:
-        x_t, time = given(kind, backbone, pipe, t, sample)
+        del pipe.scheduler.step
+    assert len(steps) == 2
+    conditioning = backbone.encode_prompts([texts(kind)[1]])
+    for before, t, sample, wanted in steps:
+        side = SIDES.get(kind, 16)
+        packed = kind in PACKED
+        x_t = pipe._unpack_latents(sample, side, side, 2) if packed else sample
         with torch.inference_mode():
-            answer = returned(kind, backbone.denoise(x_t, time, conditioning))
-        made = own(answer, t, sample, return_dict=False)[0]
-        scale = float((wanted - sample).abs().max())
-        torch.testing.assert_close(made, wanted, rtol=0, atol=1e-5 * max(scale, 1e-3))
+            answer = backbone.denoise(x_t, time_of(backbone.levels, before, t), conditioning)
+        if packed:
+            answer = pipe._pack_latents(answer, *answer.shape)
+        made = scheduler.step(before, answer, t, sample, return_dict=False)[0]
+        torch.testing.assert_close(made, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+        assert float((wanted - sample).abs().max()) > 1e-2
 
 
-def toolkit_shape(folder: Path) -> tuple[int, int, int]:
-    made: tuple[int, int, int] = toolkit.load_backbone(str(folder)).latent_shape
-    return made
+def time_of(levels: Levels, scheduler: Any, t: Any) -> torch.Tensor:
+    """Return the level table's time at a scheduler's step: by its noise, not by its name."""
+    if hasattr(scheduler, "alphas_cumprod"):
+        share = float(scheduler.alphas_cumprod[int(t)])
+        row = int(np.abs(levels.alpha**2 - share).argmin())
+        return torch.tensor([int(levels.time[row])])
+    if scheduler.step_index is None:
+        scheduler._init_step_index(t)
+    sigma = float(scheduler.sigmas[scheduler.step_index])
+    return torch.tensor([np.interp(sigma, levels.sigma, levels.time)], dtype=torch.float32)
 
 
-def asked(kind: str, text: str) -> dict[str, Any]:
-    """Return what the pipeline is asked for: two steps, no guidance beside the prompt's own."""
+def asked(kind: str) -> dict[str, Any]:
+    """Return what a pipeline is asked for: two steps, and no guidance beside what it is told."""
+    common = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(5)}
+    if kind == "dit":
+        return {**common, "class_labels": [11], "guidance_scale": 1.0}
+    side = SIDES.get(kind, 16)
+    own: dict[str, Any] = {
+        "flux": {"guidance_scale": 3.5},
+        "schnell": {"max_sequence_length": 256},
+        "pixart": {"use_resolution_binning": False},
+        "sigma": {"use_resolution_binning": False},
+        "sana": {"use_resolution_binning": False},
+    }
     return {
-        "prompt": text,
-        "num_inference_steps": 2,
+        **common,
+        "prompt": texts(kind)[1],
         "guidance_scale": 1.0,
+        "height": side,
+        "width": side,
         "output_type": "latent",
-        "generator": torch.Generator().manual_seed(5),
+        **own.get(kind, {}),
     }
 
 
-def timesteps(kind: str, pipe: Any) -> dict[str, Any]:
-    return {}
-
-
-def given(
-    kind: str, backbone: CheckedDenoiser, pipe: Any, t: Any, sample: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return x_t and the level table's time of a step of the pipeline."""
-    levels = backbone.levels
-    row = int(np.flatnonzero(levels.time == int(t))[0])
-    return sample, torch.tensor([levels.time[row]])
-
-
-def returned(kind: str, answer: torch.Tensor) -> torch.Tensor:
-    return answer
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_text_encoders_are_freed_before_the_network_is_loaded(
-    kind: str, saved: dict[str, tuple[Path, Any]]
-) -> None:
-    made = toolkit.load_backbone(str(saved[kind][0]), device="cpu")
-    made.encode_prompts(TEXTS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dit"])
+def test_text_encoders_are_freed_before_the_network_is_loaded(kind: str, saved: Saved) -> None:
+    folder = str(saved(kind)[0])
+    spec = registry().get(family_of(folder, None, registry()) or "")
+    made = make(spec, resolve(folder), resolution=SIDES.get(kind, 16))
+    made.encode_prompts(texts(kind))
     assert not [name for name, value in vars(made).items() if isinstance(value, torch.nn.Module)]
     assert isinstance(made.network, torch.nn.Module)
+
+
+def test_levels_of_a_solver_s_flow_are_the_solver_s(tmp_path: Path) -> None:
+    """Sana's repositories name a solver with `flow_shift` instead of a flow's own scheduler."""
+    solver = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    solver.save_pretrained(tmp_path / "scheduler")
+    solver.set_timesteps(1000)
+    levels = read_flow(resolve(str(tmp_path)), 64)
+    # It begins at 0.999 instead of 1 before the shift.
+    np.testing.assert_allclose(levels.sigma, solver.sigmas[:-1].numpy()[::-1], atol=1e-3)
+    np.testing.assert_allclose(levels.time, solver.timesteps.numpy()[::-1], atol=1.5)

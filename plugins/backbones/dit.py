@@ -1,0 +1,118 @@
+"""DiT: a transformer that is told one of ImageNet's classes instead of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from diffusers import DiTTransformer2DModel
+from torch import nn
+
+from bench.engine.trees import Tree
+from bench.errors import UserError
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import Part
+from bench_plugins.backbones._folders import Folder
+from bench_plugins.backbones._latent import LatentDenoiser
+from bench_plugins.backbones._texts import Encoder
+
+INDEX = "model_index.json"
+
+
+class DiT(LatentDenoiser):
+    """DiT-XL/2 and its like. A prompt is a class's name, number or WordNet id, and nothing else."""
+
+    can_linearise = False  # there is nothing between two labels
+    linearisation_cost = None  # type: ignore[assignment]
+
+    pipelines = ("DiTPipeline",)
+    network_part = Part("transformer", "diffusion_pytorch_model", DiTTransformer2DModel.from_config)
+    network_classes = ("DiTTransformer2DModel", "Transformer2DModel")  # the second: older files
+
+    @classmethod
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+        """Return none: it reads no text."""
+        return ()
+
+    @classmethod
+    def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int]:
+        """Return one for each text, which stands for one class; refuse what is none of its own."""
+        return [1 for _ in labels_of(weights, texts)], 1
+
+    @classmethod
+    def example(cls, network: nn.Module, folder: Folder) -> dict[str, Any]:
+        """Return a conditioning of one label, to try the network with."""
+        return {"label": torch.zeros(1, dtype=torch.int64)}
+
+    def encode_prompts(self, texts: Sequence[str]) -> Tree:
+        """Return labels, int64 [n]."""
+        return {"label": torch.tensor(labels_of(self.weights, texts), device=self.device)}
+
+    def encode_null(self) -> Tree:
+        """Return the label that stood for no class in training: the one after the last."""
+        classes = int(self._folder.empty.config.num_embeds_ada_norm)
+        return {"label": torch.tensor([classes], device=self.device)}
+
+    @classmethod
+    def call(
+        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
+    ) -> torch.Tensor:
+        """Return the predicted noise, without the variance that is learned beside it."""
+        # Every block has an embedding of its own, of which only the label is an argument.
+        predicted = network(x_t, timestep=t, class_labels=given["label"], return_dict=False)[0]
+        return predicted[:, : folder.latent_shape[0]]  # type: ignore[no-any-return]
+
+
+def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
+    """Return the label of each text.
+
+    Raises:
+        UserError: a text is no class of the model, or of two; it says which.
+    """
+    count, names = _names(weights)
+    found: list[int] = []
+    for text in texts:
+        word = _plain(text)
+        labels = {int(word)} if word.isdecimal() else names.get(word, set())
+        if len(labels) != 1 or not max(labels) < count:
+            which = " and ".join(map(str, sorted(labels))) if len(labels) > 1 else ""
+            problem = (
+                f"is the name of the classes {which}; write the number"
+                if which
+                else f"is none of its {count} classes: it takes their numbers, from 0, and the"
+                f" {len(names)} names of {INDEX}"
+            )
+            raise UserError(
+                f"The weights {weights.location} are a model of class labels: {text!r:.100}"
+                f" {problem}. A dataset with other classes cannot be scored with it."
+            )
+        found += labels
+    return found
+
+
+@lru_cache(maxsize=2)
+def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
+    """Return the number of classes, and the labels of each name in the pipeline's index."""
+    name = "transformer/config.json"
+    count = weights.read(name).get("num_embeds_ada_norm")
+    if not isinstance(count, int) or count < 1:
+        raise weights.error(name, f"says num_embeds_ada_norm {count!r:.100}; classes are wanted")
+    index = weights.read(INDEX) if weights.find(INDEX) else {}
+    said = index.get("id2label") or {}
+    if not isinstance(said, dict):
+        raise weights.error(INDEX, "says id2label, which is no object of names by label")
+    found: dict[str, set[int]] = {}
+    for label, names in said.items():
+        if not str(label).isdecimal() or int(label) >= count or not isinstance(names, str):
+            raise weights.error(INDEX, f"names label {label!r:.100}, which is none of {count}")
+        for one in [names, *names.split(",")]:
+            found.setdefault(_plain(one), set()).add(int(label))
+    return count, found
+
+
+def _plain(text: str) -> str:
+    """Return a name without case, underscores and article."""
+    words = text.replace("_", " ").replace("-", " ").lower().split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words)

@@ -1,0 +1,103 @@
+"""Stable Diffusion 3 and 3.5: two CLIP text encoders, T5, and a rectified flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from diffusers import SD3Transformer2DModel
+from torch import nn
+
+from bench.contracts.levels import Levels
+from bench.engine.trees import Tree
+from bench.errors import UserError
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import Part
+from bench_plugins.backbones._configs import read_flow
+from bench_plugins.backbones._folders import Folder, same
+from bench_plugins.backbones._latent import LatentDenoiser
+from bench_plugins.backbones._texts import Encoder, clip, last, penultimate_and_pooled, t5
+
+T5_TOKENS = 256
+TEXTS = ("all", "clip")
+
+
+class StableDiffusion3(LatentDenoiser):
+    """SD 3 medium, SD 3.5 medium and large, and their fine-tunes.
+
+    With `text=clip`, T5 is not loaded, and its 256 tokens are zeros, as in the pipeline without it.
+    """
+
+    pipelines = ("StableDiffusion3Pipeline",)
+    network_part = Part("transformer", "diffusion_pytorch_model", SD3Transformer2DModel.from_config)
+    network_classes = ("SD3Transformer2DModel",)
+
+    @classmethod
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+        """Return CLIP ViT-L, OpenCLIP ViT-bigG and T5, the last unless `text=clip`."""
+        text = parameters.get("text", "all")
+        if text not in TEXTS:
+            raise UserError(f"text={text!r:.100}: one of {', '.join(TEXTS)}.")
+        both = tuple(clip(f"text_encoder{n}", f"tokenizer{n}", projected=True) for n in ("", "_2"))
+        return both if text == "clip" else (*both, t5("text_encoder_3", "tokenizer_3", T5_TOKENS))
+
+    @classmethod
+    def check_text(
+        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Check the pooled width of CLIP, and the width of T5."""
+        config: Any = network.config
+        first = texts[0].get("projection_dim") or 0
+        wanted = config.pooled_projection_dim - first
+        same(weights, "text_encoder_2", "projection_dim", texts[1].get("projection_dim"), wanted)
+        for text in texts[2:]:
+            width = text.get("d_model")
+            same(weights, "text_encoder_3", "d_model", width, config.joint_attention_dim)
+
+    @classmethod
+    def make_levels(cls, weights: Weights, folder: Folder) -> Levels:
+        """Return the flow's levels; the network is told 1000 sigma."""
+        side = folder.latent_shape[-1] // cls.step(folder.empty.config)
+        return read_flow(weights, side * side)
+
+    @classmethod
+    def example(cls, network: nn.Module, folder: Folder) -> dict[str, Any]:
+        """Return a conditioning of one prompt, to try the network with."""
+        config: Any = network.config
+        return {
+            "embeddings": torch.empty(1, 77 + T5_TOKENS, config.joint_attention_dim),
+            "pooled": torch.empty(1, config.pooled_projection_dim),
+        }
+
+    def encode_prompts(self, texts: Sequence[str]) -> Tree:
+        """Return embeddings [n, 77 + 256, D] and pooled text [n, D']."""
+        first, second, *third = self.encoders(self.weights, **self.parameters)
+        one, pooled = self.encoded(first, first.ids(self.weights, texts), penultimate_and_pooled)
+        two, more = self.encoded(second, second.ids(self.weights, texts), penultimate_and_pooled)
+        width = self._folder.empty.config.joint_attention_dim
+        clips = torch.cat([one, two], dim=-1)
+        clips = F.pad(clips, (0, width - clips.shape[-1]))
+        if third:
+            [long] = self.encoded(third[0], third[0].ids(self.weights, texts), last)
+        else:
+            long = clips.new_zeros(len(texts), T5_TOKENS, width)
+        return {
+            "embeddings": torch.cat([clips, long], dim=1),
+            "pooled": torch.cat([pooled, more], dim=-1),
+        }
+
+    @classmethod
+    def call(
+        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
+    ) -> torch.Tensor:
+        """Return the predicted velocity, eps − x_0."""
+        predicted: torch.Tensor = network(
+            hidden_states=x_t,
+            timestep=t,
+            encoder_hidden_states=given["embeddings"],
+            pooled_projections=given["pooled"],
+            return_dict=False,
+        )[0]
+        return predicted

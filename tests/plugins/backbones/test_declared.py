@@ -1,0 +1,51 @@
+"""What models.toml declares: sizes and operations are counted again from the published configs."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.published import NETWORKS, empty_encoder, empty_network
+
+from bench.contracts.specs import BackboneSpec
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import load_target
+from bench_plugins.backbones._flops import count
+from bench_plugins.backbones._folders import Folder
+
+SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in load_plugins().backbones}
+FAMILIES = {spec.family for spec in SPECS.values() if spec.takes_folders}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_operations_and_sizes(name: str) -> None:
+    network, side = empty_network(name)
+    spec, family = SPECS[name], load_target(SPECS[name])
+    shape = (family.channels(network.config), side, side)
+    folder = Folder({}, network, {}, None, shape, spec.resolution or 0, 1.0, 0.0)
+    assert spec.flops == pytest.approx(count(family, folder), rel=1e-3)
+    size = sum(parameter.numel() for parameter in network.parameters())
+    assert spec.size == pytest.approx(size, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("bigG", ["sdxl"]),
+        ("t5-xxl", ["sd3", "sd35-medium", "sd35-large", "flux-dev", "flux-schnell", "pixart"]),
+        ("gemma-2-2b", ["sana", "sana-600m"]),
+    ],
+)
+def test_sizes_of_text_encoders(kind: str, names: list[str]) -> None:
+    size = sum(parameter.numel() for parameter in empty_encoder(kind).parameters())
+    for name in names:
+        assert SPECS[name].encoder_size == pytest.approx(size, rel=5e-3)
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.family])
+def test_every_model_of_a_family_says_what_a_user_must_know(name: str) -> None:
+    spec = SPECS[name]
+    assert spec.family in FAMILIES and spec.summary
+    if not spec.takes_folders:
+        assert spec.licence and spec.weights
+        assert spec.trained_on != "undeclared"
+        assert spec.exposure or spec.weights.startswith("bench_plugins:")
+    assert {"normalize", "resolution"} <= spec.parameters.keys()
