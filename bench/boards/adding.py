@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bench.machine.cache import write_atomically
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest, Summary
-from bench.store.folder import ADDING, asked_records, to_json
+from bench.store.folder import ADDING, asked_records, list_runs, to_json
 from bench.store.records import Record
 from bench.store.runs import read_run
 
@@ -52,7 +52,7 @@ def publish_run(
     stored = read_run(run)
     manifest, summary = stored.manifest, stored.finished()
     _refuse_a_part(summary, subset)
-    if reason := _not_public(manifest):
+    if reason := _not_public(manifest, published):
         if not private:
             raise UserError(
                 f"{reason} Others cannot make its results again: --private adds it with that mark."
@@ -124,20 +124,34 @@ def _refuse_a_part(summary: Summary, subset: bool) -> None:
         )
 
 
-def _not_public(manifest: Manifest) -> str | None:
-    """Return why others cannot get the run's data; None where they can."""
+def _not_public(manifest: Manifest, published: Path) -> str | None:
+    """Return why others cannot get the run's data; None where they can.
+
+    They can where a run on the same images is published without that mark.
+    """
     data, registered = manifest.dataset, load_plugins().datasets
     if manifest.identity.dataset.name == FOLDER:
         return f"{manifest.run_id} is on a folder of images, {data.name!r}."
     if manifest.identity.dataset.name not in registered:
         return f"{manifest.run_id} is on {data.name!r}, which is not a registered dataset."
     size = registered.get(manifest.identity.dataset.name).splits.get(data.split)
-    if size is not None and size != data.n_total:
+    if size is not None and size != data.n_total and not _is_published(manifest, published):
         return (
             f"{manifest.run_id} is on {data.n_total:,} images, and {data.name}/{data.split} has"
             f" {size:,}."
         )
     return None
+
+
+def _is_published(manifest: Manifest, published: Path) -> bool:
+    """Tell whether a run on the same images is published, and not marked as private."""
+    wanted = manifest.identity.dataset
+    for path in list_runs(published):
+        with suppress(UserError):
+            known = read_run(path).manifest
+            if known.identity.dataset == wanted and not known.private_data:
+                return True
+    return False
 
 
 @contextmanager

@@ -28,7 +28,8 @@ class Board(BaseModel):
 
     dataset: str
     backbone: str
-    draws: int = Field(ge=1)
+    draws: int | None = Field(None, ge=1)
+    """None: nothing is recorded, as for a classifier, and so nothing can be replayed."""
     record: str = "full"
     """The strategy that scores, and records, every prompt on every draw."""
     live: list[_Choice] = []
@@ -77,14 +78,16 @@ def publish(
     add = partial(publish_run, published=published, subset=limit is not None, replace=True)
     settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
     settings |= {"dataset": board.dataset, "backbone": board.backbone}
-    recording = {"strategy": board.record, "params": {"draws": board.draws}, "save_errors": True}
-    recorded = run(make_config({**settings, **recording})).folder
-    yield add(recorded)
+    recorded = None
+    if board.draws is not None:
+        record = {"strategy": board.record, "params": {"draws": board.draws}, "save_errors": True}
+        recorded = run(make_config({**settings, **record})).folder
+        yield add(recorded)
     for choice in board.live:
         chosen = {"strategy": choice.strategy, "params": dict(choice.params)}
         yield add(run(make_config({**settings, **chosen})).folder)
     for choice in board.replay:
-        if choice.strategy is None:
-            raise UserError(f"A replay on {board.dataset} needs a strategy.")
+        if choice.strategy is None or recorded is None:
+            raise UserError(f"A replay on {board.dataset} needs a strategy and draws.")
         done = replay(recorded, choice.strategy, choice.params, work, limit)
         yield add(Path(done["results_dir"]))

@@ -128,7 +128,8 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         dtype=identity.backbone.dtype,
         parameters=_others(identity),
         template=manifest.config.template,
-        prompt=manifest.prompts[0][0] if manifest.prompts else None,
+        # One that learned its classes read no prompt.
+        prompt=manifest.prompts[0][0] if manifest.prompts and not identity.learned_from else None,
         classes=len(manifest.classes),
         accuracy=values.accuracy,
         accuracy_ci95=values.accuracy_ci95,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -92,3 +92,22 @@ class Classifier(Protocol):
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits, float32 [images, texts]; higher is better."""
+
+
+class FittedClassifier(Classifier, Protocol):
+    """A classifier that learns from labelled images of another split; its spec says `learns=True`.
+
+    It reads no prompts: a class's text is its name. `fit` is called once, before `score`.
+    """
+
+    def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
+        """Learn from images, of which each is decoded when it is asked for.
+
+        Args:
+            images: [n], of any size and mode.
+            labels: [n], the text of each one's class, as `score` gets it. Every class has an image.
+
+        Returns:
+            What is worth knowing about the result, such as the regularisation that was chosen, as
+            JSON holds it. It is recorded in the run's summary.
+        """

@@ -13,7 +13,7 @@ from math import isfinite
 from types import UnionType
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-from bench.contracts.training import UNDECLARED
+from bench.contracts.training import FITTED, UNDECLARED
 from bench.errors import UserError, did_you_mean
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -284,6 +284,8 @@ class BackboneSpec(Spec):
         exposure: what is known of the overlap of its training data with datasets, with the source.
         telling: the noise levels that are known to matter, with the source.
         requires: the least version of a library that it needs, such as `diffusers>=0.32`.
+        learns: whether its class learns from labelled images of another split, with `fit`; then
+            `trained_on` says so, and every run says which split it was.
         default: used where neither the user nor the dataset names a backbone.
     """
 
@@ -310,6 +312,7 @@ class BackboneSpec(Spec):
     exposure: str | None = None
     telling: str | None = None
     requires: str | None = None
+    learns: bool = False
     default: bool = False
 
     @property
@@ -319,6 +322,10 @@ class BackboneSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.learns and self.scorer != "classifier":
+            raise ValueError(f"{self.kind} {self.name!r}: learns=True is for classifiers")
+        if self.learns and self.trained_on == UNDECLARED:
+            object.__setattr__(self, "trained_on", FITTED)
         if self.flops is not None and not (self.flops > 0 and isfinite(self.flops)):
             raise ValueError(f"{self.kind} {self.name!r}: flops={self.flops} is not above 0")
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 UNKNOWN = "unknown"  # weights of the user's own
 UNDECLARED = "undeclared"  # a spec that does not say
+FITTED = "fitted"  # a spec whose class learns from a split of each dataset
 
 
 def provenance(trained_on: str | None) -> str:
     """Return in words what a backbone was trained on.
 
     Args:
-        trained_on: `dataset/split`, None for zero-shot, `unknown` or `undeclared`.
+        trained_on: `dataset/split`, None for zero-shot, `unknown`, `undeclared` or `fitted`.
     """
     if trained_on is None:
         return "zero-shot"
+    if trained_on == FITTED:
+        return "fitted on a split of the dataset"
     if trained_on in (UNKNOWN, UNDECLARED):
         return f"training data {trained_on}"
     return f"trained on {trained_on}"

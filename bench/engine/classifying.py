@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,6 +50,18 @@ class CheckedClassifier:
             )
         return given.astype(np.float32)
 
+    def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, Any]:
+        """Have a classifier that learns do so; return what it says of the result.
+
+        Raises:
+            UserError: what it says of the images.
+            PluginError: it raised something else, or returned what JSON does not hold.
+        """
+        with guard(self.who, "fit()"):
+            said = self.backbone.fit(images, labels)  # type: ignore[attr-defined]
+            facts: Any = json.loads(json.dumps(dict(said or {}), allow_nan=False))
+        return dict(facts)
+
 
 class ClassifyingEngine:
     """Scores images with a classifier, `batch_size` images at a time.
@@ -59,6 +72,7 @@ class ClassifyingEngine:
         problem: the question every image asks, about columns.
         columns: the prompts behind each column.
         batch_size: images at a time.
+        fitted: what a classifier that learned says of the result.
     """
 
     def __init__(
@@ -68,6 +82,7 @@ class ClassifyingEngine:
         problem: Problem,
         columns: Columns,
         batch_size: int,
+        fitted: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone = backbone
         self.device: str | None = None
@@ -75,6 +90,7 @@ class ClassifyingEngine:
         self.texts = tuple(texts)
         self.problem, self.questions = problem, Questions(Question(problem, columns))
         self.batch_size = batch_size
+        self.fitted = fitted
 
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each sample as it is decided."""

@@ -16,6 +16,7 @@ from bench.inputs.draws import read_noise
 from bench.inputs.templates import make_columns
 from bench.machine.environment import pick_device
 from bench.running.checks import linearisation_cost, weights_of_draws
+from bench.running.fitting import find_fit_split
 from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ def open_engine(
         assert isinstance(backbone, CheckedClassifier)
         columns = make_columns(classes, rule, 1)
         one_draw = Problem(columns.class_of_column, np.zeros(1, np.int64), np.ones(1), config.seed)
-        return ClassifyingEngine(backbone, prompts.texts, one_draw, columns, _chosen(config) or 16)
+        fit = prepared.learns_from or find_fit_split(resolved, prepared.split)
+        fitted = backbone.fit(fit.images(), fit.texts(prompts.texts)) if fit else None
+        size = _chosen(config) or 16
+        return ClassifyingEngine(backbone, prompts.texts, one_draw, columns, size, fitted)
 
     from bench.engine.acceleration import compile_network
     from bench.engine.batching import settle_batch_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ from bench.store.documents import Manifest, Summary
 from bench.store.draw_table import draw_table
 from bench.store.folder import RunFolder, missing, read_manifest, read_summary
 from bench.store.records import make_record
+
+Fitted = Mapping[str, Any] | None
 
 
 class Executable(Protocol):
@@ -105,10 +107,10 @@ def execute(run: Executable) -> Finished:
     else:
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
-        earlier = read_decisions(folder.path, run.manifest)
+        earlier, fitted = read_decisions(folder.path, run.manifest), None
         if outstanding := folder.outstanding(run.manifest.samples, run.save_errors):
-            _score(run, folder, outstanding, earlier)
-        return _finish(run, folder, float(earlier.seconds.sum()))
+            fitted = _score(run, folder, outstanding, earlier)
+        return _finish(run, folder, float(earlier.seconds.sum()), fitted)
 
 
 def _known(path: Path, asked: Manifest) -> Summary | None:
@@ -131,8 +133,14 @@ def _priced(asked: Manifest, stored: Manifest) -> Manifest:
     return asked.model_copy(update={"linearisation_cost": stored.linearisation_cost})
 
 
-def _score(run: Executable, folder: RunFolder, outstanding: list[str], earlier: Decisions) -> None:
-    """Score the outstanding images and make each one's record durable before the next."""
+def _score(
+    run: Executable, folder: RunFolder, outstanding: list[str], earlier: Decisions
+) -> Fitted:
+    """Score the outstanding images and make each one's record durable before the next.
+
+    Returns:
+        What a backbone that learned says of the result.
+    """
     engine, listeners = run.open_engine(), load_plugins().manager
     if run.save_errors and engine.levels is not None:
         asked = engine.problem
@@ -151,23 +159,28 @@ def _score(run: Executable, folder: RunFolder, outstanding: list[str], earlier: 
     if engine.device and seconds > 1:
         backbone = run.manifest.backbone
         remember_speed(backbone.name, engine.device, backbone.dtype, equivalents / seconds)
+    return getattr(engine, "fitted", None)
 
 
-def _finish(run: Executable, folder: RunFolder, earlier: float) -> Finished:
+def _finish(run: Executable, folder: RunFolder, earlier: float, fitted: Fitted) -> Finished:
     """Write the summary of all images that are decided; return that of those asked for.
 
     Args:
         run: the run.
         folder: its open folder.
         earlier: seconds that earlier starts spent on scoring the images asked for.
+        fitted: what a backbone that learned says of the result; None: nothing, or earlier.
     """
     here = time.perf_counter() - run.started
-    place = {"results_dir": str(folder.path.resolve())}
+    place: dict[str, Any] = {"results_dir": str(folder.path.resolve())}
+    stored, whole = _stored_summary(folder.path), folder.manifest
+    fitted = fitted or (stored.fitted if stored else None)
+    if fitted:
+        place["fitted"] = dict(fitted)
     decided = read_decisions(folder.path, run.manifest, top=True)
     priced = _priced(run.manifest, folder.manifest)
     summary = summarize(priced, decided, earlier + here, peak_memory())
     summary = summary.model_copy(update=place)
-    stored, whole = _stored_summary(folder.path), folder.manifest
     if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
     elif not folder.outstanding(whole.samples, save_errors=False):

@@ -11,6 +11,7 @@ from bench.discovery.loading import load_plugins
 from bench.inputs.data import Split
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting
+from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
 from bench.inputs.subsets import limited
 from bench.inputs.weights import Weights
@@ -27,6 +28,7 @@ from bench.store.documents import (
     Data,
     DataIdentity,
     Identity,
+    LearnedFrom,
     Manifest,
     Scoring,
     Settings,
@@ -40,6 +42,7 @@ def make_manifest(
     prompts: Prompts,
     weights: Weights | None,
     weighting: Weighting,
+    learns_from: FitSplit | None = None,
 ) -> Manifest:
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
@@ -85,6 +88,7 @@ def make_manifest(
         strategy=strategy,
         seed=config.seed,
         **_differing(config, "template_rule"),
+        **_learned_from(learns_from),
     )
     return Manifest(
         format=FORMAT,
@@ -118,6 +122,19 @@ def make_manifest(
         **_price(resolved, weights),
         **({"items": describe_items(resolved, split.items, prompts)} if split.items else {}),
     )
+
+
+def _learned_from(fit: FitSplit | None) -> dict[str, Any]:
+    """Return what a backbone that learns was fitted on."""
+    if fit is None:
+        return {}
+    split = fit.split
+    images = len(split.sample_ids)
+    return {
+        "learned_from": LearnedFrom(
+            split=split.split, fingerprint=split.fingerprint, images=images
+        ),
+    }
 
 
 def _price(resolved: Resolved, weights: Weights | None) -> dict[str, Any]:

@@ -19,13 +19,15 @@ from bench.errors import AbsentError, UserError, did_you_mean
 from bench.inputs.class_names import ClassNames
 from bench.inputs.data import Split, load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
-from bench.inputs.prompts import Prompts, from_file, from_template
+from bench.inputs.fitting import FitSplit
+from bench.inputs.prompts import PLACEHOLDER, Prompts, from_file, from_template
 from bench.inputs.subsets import limited
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.running.checks import check
 from bench.running.engines import open_engine
+from bench.running.fitting import find_fit_split, name_fit_split
 from bench.running.items import check_items
 from bench.running.items import warn_of_items as _only_texts
 from bench.running.learned import learn_weighting
@@ -57,6 +59,7 @@ class Prepared:
         weighting: how much a level counts; what is learned has its weights.
         warnings: what the user should know before believing the result.
         loaded: the backbone itself, where the caller has loaded it.
+        learns_from: the images that the backbone learns from; None: it does not, or there are none.
     """
 
     resolved: Resolved
@@ -70,6 +73,7 @@ class Prepared:
     weighting: Weighting
     warnings: tuple[str, ...] = ()
     loaded: Any = None
+    learns_from: FitSplit | None = None
 
     timed = True  # its records say how long the model took
 
@@ -160,6 +164,8 @@ def prepare(
     if images:
         split = load_split(spec, config.split, config.data_dir, resolved.data, rows)
     named = split.named if split else load_classes(spec, config.data_dir, resolved.data)
+    resolved = name_fit_split(resolved, split)
+    learns_from = find_fit_split(resolved, split) if split else None
     prompts = _item_texts(resolved, split) if split and split.items else None
     prompts = prompts or make_prompts(resolved, named.names)
     absent: tuple[str, ...] = ()
@@ -182,7 +188,7 @@ def prepare(
             said.append(learned.said)
             weighting = learned.weighting
             resolved = _also_trained_on(resolved, learned.trained_on)
-        manifest = make_manifest(resolved, split, prompts, weights, weighting)
+        manifest = make_manifest(resolved, split, prompts, weights, weighting, learns_from)
     return Prepared(
         resolved,
         named,
@@ -195,6 +201,7 @@ def prepare(
         weighting,
         tuple(said),
         loaded,
+        learns_from,
     )
 
 
@@ -206,7 +213,7 @@ def _also_trained_on(resolved: Resolved, data: str) -> Resolved:
 def _far_from_training(resolved: Resolved, chosen: bool, n_classes: int) -> list[str]:
     """Say so where a backbone that was trained on one dataset is used on another."""
     trained, _, split = (resolved.trained_on or "").partition("/")
-    if not split or trained == resolved.dataset.name:
+    if not split or resolved.backbone.learns or trained == resolved.dataset.name:
         return []
     why = "" if chosen else ", and is used since no other was named"
     return [
@@ -232,6 +239,8 @@ def _item_texts(resolved: Resolved, split: Split) -> Prompts:
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
     """Return the run's prompts, from the file, the template or the dataset's template."""
     config, spec = resolved.config, resolved.dataset
+    if resolved.backbone.learns:
+        return from_template(PLACEHOLDER, classes)
     if config.prompts:
         prompts = from_file(Path(config.prompts), classes)
     elif config.template is None:

@@ -87,6 +87,9 @@ class RunConfig(BaseModel):
         description="A parameter of the strategy or the backbone, KEY=VALUE; repeat for more.",
     )
     split: Text | None = Field(None, description="The split to evaluate (default: the dataset's).")
+    fit_split: Text | None = Field(
+        None, description="The split that a backbone which learns is fitted on (default: train)."
+    )
     data_dir: Text | None = Field(None, description="A local copy of the dataset.")
     labels: Text | None = Field(
         None,

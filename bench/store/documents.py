@@ -156,6 +156,15 @@ class Source(Document):
     identity: str
 
 
+class LearnedFrom(Document):
+    """What a backbone that learns was fitted on."""
+
+    split: str
+    fingerprint: str
+    """Of the images that it was given: without those that are to be scored."""
+    images: Positive
+
+
 class Identity(Document):
     """Everything that changes a run's numbers. What is hashed is `plain()`, as it was written."""
 
@@ -169,6 +178,8 @@ class Identity(Document):
     scoring: Scoring
     strategy: Strategy
     seed: Int
+    learned_from: LearnedFrom | None = None
+    """None: nothing was learned for this run."""
     replayed: Source | None = None
 
 
@@ -325,6 +336,8 @@ class Summary(Document):
     cost: Cost
     failed_samples: Count
     replayed_from: str | None = None
+    fitted: dict[str, Any] | None = None
+    """What a backbone that learned says of the result."""
     results_dir: str | None = None
     """Where it was made."""
 

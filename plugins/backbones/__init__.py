@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import hookimpl
 from bench.contracts.specs import Parameter
+from bench_plugins.backbones._classifiers import register_classifiers
 from bench_plugins.backbones._families import register_families
 
 _TARGET = "bench_plugins.backbones.stable_diffusion:StableDiffusion"
@@ -52,3 +53,4 @@ def register_backbones(register: Callable[..., None]) -> None:
         parameters=_PARAMETERS,
     )
     register_families(register, _PARAMETERS)
+    register_classifiers(register)

@@ -66,6 +66,7 @@ BY_CONTENT = {  # what these name counts, not how it is called; each has a test 
     "backbone": "test_weights_count_by_their_content",
     "weights": "test_weights_count_by_their_content",
     "revision": "test_a_hub_revision_counts_by_its_commit",
+    "fit_split": "test_what_is_learned_from_counts_by_its_content",
     "prompts": "test_prompts_count_by_their_text",
     "noise": "test_a_noise_file_counts_by_its_content",
 }
@@ -236,3 +237,19 @@ def test_a_noise_file_counts_by_its_content(base: dict[str, Any], tmp_path: Path
     torch.save(noise + 1, files[2])
     one, same, other = (identity(base, noise=str(file)) for file in files)
     assert one == same and len({one, other, identity(base)}) == 3
+
+
+def test_what_is_learned_from_counts_by_its_content(tmp_path: Path) -> None:
+    names = [f"{s}/{c}/{n}.png" for s in ("test", "train", "same") for c in "ab" for n in "12"]
+    data = make_folder(tmp_path / "data", *names)
+    for path in (data / "same").rglob("*.png"):
+        shutil.copy(data / "train" / path.relative_to(data / "same"), path)
+    learner = {"dataset": str(data), "backbone": "nearest-mean"}
+    first = prepare(make_config(learner)).manifest.identity
+    same = prepare(make_config({**learner, "fit_split": "same"})).manifest.identity
+    assert first.learned_from is not None and same.learned_from is not None
+    assert first.learned_from.fingerprint == same.learned_from.fingerprint
+    assert first.learned_from.split != same.learned_from.split
+    before = digest(first)
+    shutil.copy(data / "same" / "a" / "1.png", data / "train" / "b" / "2.png")
+    assert digest(prepare(make_config(learner)).manifest.identity) != before

@@ -1,0 +1,231 @@
+"""Classifiers that learn from labelled images: nearest class mean, and a linear probe."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._features import Features, check_features, make_features
+
+AT_ONCE = 32  # images
+FOLDS = 5
+# From nearly nothing learned to nearly nothing held back, where features are standardised.
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+ITERATIONS = 1000
+
+Matrix = NDArray[np.float32]
+
+
+class _Learned:
+    """What both have: features of images, and classes by their texts.
+
+    Args:
+        weights: of the model whose image embeddings are the features; None: pixels.
+        device: where that model runs.
+        dtype: of that model.
+        features: where the weights are from, or `pixels`.
+        resolution: side of the square of pixels.
+    """
+
+    features: Features
+    texts: list[str]
+
+    def __init__(
+        self,
+        weights: Weights | None,
+        *,
+        device: str,
+        dtype: str,
+        features: str = "pixels",
+        resolution: int | None = None,
+    ) -> None:
+        self.features = make_features(weights, device, dtype, features, resolution)
+
+    @staticmethod
+    def check_weights(
+        weights: Weights | None,
+        *,
+        dtype: str,
+        features: str = "pixels",
+        resolution: int | None = None,
+        **parameters: Any,
+    ) -> None:
+        """Refuse features that cannot be made; reads no tensor."""
+        check_features(weights, dtype, features, resolution)
+
+    def _read(
+        self, images: Iterable[Image.Image], labels: Sequence[str]
+    ) -> tuple[Matrix, NDArray[np.int64]]:
+        """Return the features of all images, and the index of each one's class."""
+        self.texts = sorted(set(labels))
+        place = {text: n for n, text in enumerate(self.texts)}
+        found = np.concatenate([self.features(group) for group in _groups(images)])
+        return found, np.array([place[label] for label in labels])
+
+    def _columns(self, texts: Sequence[str]) -> list[int]:
+        return [self.texts.index(text) for text in texts]
+
+
+class NearestMean(_Learned):
+    """A class is as likely as its mean features are near, in squared distance."""
+
+    def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
+        """Take the mean of each class's features."""
+        found, index = self._read(images, labels)
+        rows = [found[index == n].mean(axis=0, dtype=np.float64) for n in range(len(self.texts))]
+        self.means = np.stack(rows)
+        return {"images": len(found), "features": int(found.shape[1])}
+
+    def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Matrix:
+        """Return minus the mean squared distance, float32 [images, texts]."""
+        found = self.features(images).astype(np.float64)
+        means = self.means[self._columns(texts)]
+        distances = [((means - one) ** 2).mean(axis=1) for one in found]
+        return -np.stack(distances).astype(np.float32)
+
+
+class LinearProbe(_Learned):
+    """Logistic regression on standardised features; how strong, by cross-validation.
+
+    Args:
+        weights: as for both.
+        device: likewise.
+        dtype: likewise.
+        features: likewise.
+        resolution: likewise.
+        seed: of the folds of the cross-validation.
+    """
+
+    def __init__(
+        self,
+        weights: Weights | None,
+        *,
+        device: str,
+        dtype: str,
+        features: str = "pixels",
+        resolution: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            weights, device=device, dtype=dtype, features=features, resolution=resolution
+        )
+        self.seed = seed
+
+    def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
+        """Choose the inverse regularisation by cross-validated accuracy, and fit on all images.
+
+        Of two that are as accurate, the stronger regularisation is taken. A class with a single
+        image allows no cross-validation; then the middle one is taken.
+        """
+        import sklearn
+
+        found, index = self._read(images, labels)
+        folds = min(FOLDS, int(np.bincount(index).min()))
+        self.model = _Regression(found, index, folds if len(self.texts) > 1 else 0, self.seed)
+        return {
+            "images": len(found),
+            "features": int(found.shape[1]),
+            "scikit-learn": sklearn.__version__,
+            "seed": self.seed,
+            "folds": folds if self.model.accuracy else 0,
+            "C": self.model.chosen,
+            "accuracy_by_C": {f"{c:g}": round(a, 6) for c, a in self.model.accuracy.items()},
+            "converged": self.model.converged,
+        }
+
+    def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Matrix:
+        """Return log-probabilities up to a constant per image, float32 [images, texts]."""
+        logits = self.model(self.features(images))
+        return logits[:, self._columns(texts)].astype(np.float32)
+
+
+class _Regression:
+    """A multinomial logistic regression, its inverse regularisation chosen by cross-validation.
+
+    Features have zero mean and unit deviation over all images that are learned from.
+    """
+
+    def __init__(self, found: Matrix, index: NDArray[np.int64], folds: int, seed: int) -> None:
+        self.mean = found.mean(axis=0, dtype=np.float64)
+        deviation = found.std(axis=0, dtype=np.float64)
+        self.scale = np.where(deviation > 1e-8, deviation, 1.0)
+        values = (found.astype(np.float64) - self.mean) / self.scale
+        axes = _axes(values)
+        values = values @ axes
+        self.accuracy: dict[float, float] = {}
+        if folds > 1:
+            self.accuracy = _cross_validate(values, index, folds, seed)
+        self.chosen = STRENGTHS[len(STRENGTHS) // 2]
+        if self.accuracy:
+            self.chosen = max(self.accuracy, key=lambda c: (self.accuracy[c], -c))
+        weights, self.bias, self.converged = _regress(values, index, self.chosen)
+        self.weights = weights @ axes.T
+
+    def __call__(self, found: Matrix) -> NDArray[np.float64]:
+        values = (found.astype(np.float64) - self.mean) / self.scale
+        # Row by row: one product of all rows would round differently with their number.
+        return np.stack([self.weights @ one + self.bias for one in values])
+
+
+def _axes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return orthonormal axes of the space that images span, float64 [D, R].
+
+    A change of axes changes no regularised logit, and fewer of them take less time: 256 instead of
+    768 for grey pictures, whose three colours are equal.
+    """
+    images, features = values.shape
+    gram = values @ values.T if images < features else values.T @ values
+    sizes, vectors = np.linalg.eigh(gram)
+    kept = sizes > 1e-9 * max(sizes[-1], 1e-9)
+    if not kept.any():
+        return np.zeros((features, 1))
+    vectors = vectors[:, kept]
+    return np.asarray(values.T @ vectors / np.sqrt(sizes[kept]) if images < features else vectors)
+
+
+def _regress(
+    values: NDArray[np.float64], index: NDArray[np.int64], strength: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """Return weights [C, R], bias [C], and whether the fit converged."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    if not index.any():  # a single class
+        return np.zeros((1, values.shape[1])), np.zeros(1), True
+    regression = LogisticRegression(C=strength, max_iter=ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is recorded
+        regression.fit(values, index)
+    weights, bias = regression.coef_, regression.intercept_
+    if len(weights) == 1:  # of two classes scikit-learn keeps the second one's row alone
+        weights, bias = np.concatenate([-weights, weights]) / 2, np.array([-1, 1]) * bias / 2
+    return weights, bias, bool((regression.n_iter_ < ITERATIONS).all())
+
+
+def _cross_validate(
+    values: NDArray[np.float64], index: NDArray[np.int64], folds: int, seed: int
+) -> dict[float, float]:
+    """Return the accuracy on held-out images for each strength."""
+    from sklearn.model_selection import StratifiedKFold
+
+    right = dict.fromkeys(STRENGTHS, 0)
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(values, index)
+    for learn, held_out in splits:
+        for strength in STRENGTHS:
+            weights, bias, _ = _regress(values[learn], index[learn], strength)
+            best = (values[held_out] @ weights.T + bias).argmax(axis=1)
+            right[strength] += int((best == index[held_out]).sum())
+    return {strength: count / len(index) for strength, count in right.items()}
+
+
+def _groups(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
+    source = iter(images)
+    while group := list(islice(source, AT_ONCE)):
+        yield group

@@ -1,0 +1,123 @@
+"""Chance rows and classifiers that learn: by hand, by the contract, and as runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from PIL import Image
+
+from bench.testing import ClassifierContract
+from bench.testing.classifiers import TEXTS, pictures
+from bench_plugins.backbones.chance import Majority, Random
+from bench_plugins.backbones.learned import LinearProbe, NearestMean
+
+MADE: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
+
+
+class TestRandom(ClassifierContract):
+    def make(self) -> Random:
+        return Random(None, **MADE)
+
+
+@pytest.mark.parametrize("kind", [Majority, NearestMean, LinearProbe])
+class TestLearned(ClassifierContract):
+    @pytest.fixture
+    def backbone(self, kind: Any) -> Any:
+        made = kind(None, **MADE)
+        made.fit(iter(pictures() + pictures(40)), [*TEXTS, *TEXTS, *TEXTS, TEXTS[1]])
+        return made
+
+
+def test_guesses_are_uniform_and_move_with_the_seed() -> None:
+    texts = [str(n) for n in range(500)]
+    one, other = (Random(None, **MADE, seed=n).score(pictures(), texts) for n in (0, 1))
+    assert one.min() >= 0 and one.max() < 1 and abs(one.mean() - 0.5) < 0.05
+    assert np.abs(np.corrcoef(np.stack([*one, *other])) - np.eye(10)).max() < 0.2
+
+
+def flat(*shades: int) -> list[Image.Image]:
+    return [Image.new("L", (20, 30), shade) for shade in shades]
+
+
+def test_the_nearest_mean_is_that_of_the_features() -> None:
+    made = NearestMean(None, **MADE)
+    assert made.fit(flat(0, 100, 255), ["dark", "dark", "light"])["images"] == 3
+    distance = (np.array([60, 60]) - np.array([255, 50])) / 127.5
+    np.testing.assert_allclose(made.score(flat(60), ["light", "dark"])[0], -(distance**2), 1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_probe_is_scikit_learn_s_regression_on_standardised_features(classes: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    index = np.arange(60) % classes
+    shown = [Image.fromarray(rng.integers(80 * n, 80 * n + 90, (4, 4), np.uint8)) for n in index]
+    made = LinearProbe(None, **MADE, resolution=4)
+    said = made.fit(iter(shown), [f"class {n}" for n in index])
+    found = made.features(shown).astype(np.float64)
+    values = (found - found.mean(axis=0)) / found.std(axis=0)
+    model = LogisticRegression(C=said["C"], max_iter=1000, tol=1e-8).fit(values, index)
+    ours = made.score(shown, [f"class {n}" for n in range(classes)]).astype(np.float64)
+    ours = np.exp(ours) / np.exp(ours).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(ours, model.predict_proba(values), atol=2e-3)
+    assert said["folds"] == 5 and said["accuracy_by_C"][f"{said['C']:g}"] == max(
+        said["accuracy_by_C"].values()
+    )
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    """A folder with splits: three of the test images are in `more` as well."""
+    for split, shades in {"test": (10, 200), "train": (30, 180), "more": (10, 220)}.items():
+        for shade, name in zip(shades, ("dark", "light"), strict=True):
+            folder = tmp_path / "shades" / split / name
+            folder.mkdir(parents=True)
+            for n in range(4 if split == "more" else 3):
+                Image.new("RGB", (9, 8), (shade + 2 * n, shade, shade)).save(folder / f"{n}.png")
+    return tmp_path / "shades"
+
+
+def learn(data: Path, *options: str, backbone: str = "linear-probe") -> Any:
+    results = str(data.parent / "results")
+    return bench("run", f"{data}/", "--backbone", backbone, *options, "--results", results)
+
+
+def test_a_run_says_what_it_learned_from(splits: Path) -> None:
+    done = learn(splits, "--json")
+    said = json.loads(done.out)
+    assert said["metrics"]["accuracy"] == 1
+    assert said["backbone"]["trained_on"] == "shades/train"
+    assert said["fitted"]["C"] == 1e-4 and said["fitted"]["images"] == 6
+    manifest = json.loads((Path(said["results_dir"]) / "manifest.json").read_text())
+    learned_from = manifest["identity"]["learned_from"]
+    assert learned_from["split"] == "train" and learned_from["images"] == 6
+    other = learn(splits, "--fit-split", "more", "--json")
+    assert "3 of 8 images of split 'more' are scored too" in other.err
+    assert other.json["fitted"]["images"] == 5 and other.json["run_id"] != said["run_id"]
+
+
+@pytest.mark.parametrize(
+    ("options", "backbone", "message"),
+    [
+        (["--fit-split", "test"], "majority", "the split that is scored"),
+        (["--fit-split", "nowhere"], "majority", "has no split 'nowhere'"),
+        (["--template", "a {class}"], "nearest-mean", "reads no prompts"),
+        (["--fit-split", "train"], "random", "learns nothing"),
+        (["--set", "features=clip"], "linear-probe", "pixels"),
+        (["--weights", "WEIGHTS"], "linear-probe", "pixels needs no weights"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(
+    options: list[str], backbone: str, message: str, splits: Path, pipelines: dict[str, Path]
+) -> None:
+    given = [str(pipelines["sd15"]) if o == "WEIGHTS" else o for o in options]
+    done = learn(splits, *given, backbone=backbone)
+    error = done.err.splitlines()[-1]
+    assert done.code == 2 and error.startswith("Error: ") and message in error
+    assert not (splits.parent / "results").exists()
