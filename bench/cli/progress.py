@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 
 from bench.boards.text import visible
 from bench.contracts.hooks import hookimpl
+from bench.inputs.survey import reading
 from bench.render.console import console
 
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
@@ -75,6 +76,13 @@ class Counter:
         )
 
 
+def _doing() -> str:
+    """Return what is done before the first image is scored."""
+    if reading.total:
+        return f"Reading images for the first time: {reading.done:,} of {reading.total:,}"
+    return "Checking and loading"
+
+
 class Progress:
     """A bar on a terminal, plain lines elsewhere; both on stderr.
 
@@ -95,16 +103,18 @@ class Progress:
         self.manager.register(self, name="the progress display")
         if self.console.is_terminal:
             self.status.start()
-        else:
-            self.watch.start()
+        self.watch.start()
         return self
 
     def _watch(self) -> None:
-        """Where there is no terminal: say that work goes on while no image is decided."""
+        """Say that work goes on while no image is decided: on a terminal beside the spinner."""
         wait = FIRST
         while not self.left.wait(wait):
             wait = 1.0
             now = time.perf_counter()
+            if self.console.is_terminal:
+                self.status.update(f"{_doing()} …")
+                continue
             if self.printed > self.entered and now - self.printed < PLAIN_INTERVAL:
                 continue
             self.printed = now
@@ -112,7 +122,7 @@ class Progress:
             if self.total:
                 self.console.print(f"{self.done}/{self.total} images, {spent}")
             else:
-                self.console.print(f"Checking and loading, {spent}")
+                self.console.print(f"{_doing()}, {spent}")
 
     def __exit__(
         self,

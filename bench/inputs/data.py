@@ -17,12 +17,12 @@ from bench.discovery.guard import guard
 from bench.discovery.targets import make
 from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
-from bench.inputs.encoded import digest
 from bench.inputs.files import expand
 from bench.inputs.items import ItemRows, as_stored, item_ids, read_items, settled_items
 from bench.inputs.labels import is_utf8, read_labels
 from bench.inputs.prompts import Prompts
-from bench.inputs.rows import labelled, settled
+from bench.inputs.rows import labelled, settled, stored_rows
+from bench.inputs.survey import Surveyed, files_behind, survey
 
 if TYPE_CHECKING:
     import datasets
@@ -90,16 +90,20 @@ class Split:
     @cached_property
     def _surveyed(self) -> tuple[str, bool]:
         """The fingerprint, and whether all images are ordinary; reads each image once."""
-        from bench.inputs.pixels import is_ordinary
-
         if self.items is not None:
             return self.items.surveyed()
-        lines, ordinary = [], True
-        for sample_id, label, row in zip(self.sample_ids, self.labels, self.rows, strict=True):
-            image = row["image"]
-            lines.append(f"{sample_id} {label} {digest(image)}")
-            ordinary = ordinary and is_ordinary(image)
+        found, places = self._images()
+        lines = [
+            f"{sample_id} {label} {found.digest(row)}"
+            for sample_id, label, row in zip(self.sample_ids, self.labels, places, strict=True)
+        ]
+        ordinary = all(found.ordinary(row) for row in places)
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
+
+    def _images(self) -> tuple[Surveyed, Sequence[int]]:
+        """Return what is known of each stored image, and where this split's are among them."""
+        table, places = stored_rows(self.rows)
+        return survey(table.column("image"), files_behind(self.rows, table)), places
 
     def samples(self, sample_ids: Sequence[str], pool: Prompts | None = None) -> Iterator[Sample]:
         """Yield the samples with these ids, one at a time.

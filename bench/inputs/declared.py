@@ -18,6 +18,7 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.boxes import crop
 from bench.inputs.class_names import comparable
 from bench.inputs.listed import read_list
+from bench.inputs.survey import files_behind
 
 if TYPE_CHECKING:
     import datasets
@@ -180,7 +181,8 @@ def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.
         table.column_names.index("label"), "label", pa.array(values, pa.int64())
     )
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
-    info = datasets.DatasetInfo(features=features)
+    behind: dict[str, Any] = {file: {} for file in files_behind(plain, plain.data.table)}
+    info = datasets.DatasetInfo(features=features, download_checksums=behind or None)
     return datasets.Dataset(table, info=info, split=rows.split)
 
 

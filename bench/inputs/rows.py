@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchWarning, UserError
 from bench.inputs.class_names import ClassNames
-from bench.inputs.encoded import digest, settle
+from bench.inputs.encoded import settle
 from bench.inputs.labels import check_ids, unique_ids
+from bench.inputs.survey import files_behind, survey
 
 if TYPE_CHECKING:
     import datasets
@@ -58,14 +59,15 @@ def settled(
     import datasets
     import pyarrow as pa
 
+    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
+    table, places = stored_rows(rows)
+    files = files_behind(rows, table)
     ids: Sequence[object]
     if "sample_id" in rows.column_names:
-        ids = list(rows["sample_id"])
+        ids = [table.column("sample_id")[row].as_py() for row in places]
     else:
-        stored = rows.cast_column("image", datasets.Image(decode=False))
-        ids = unique_ids(digest(row["image"])[:16] for row in stored)
-    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
-    table, places = _table(rows)
+        found = survey(settle(table.column("image"), root, where), files)
+        ids = unique_ids(found.digest(row)[:16] for row in places)
     columns = {
         **{name: table.column(name) for name in table.column_names},
         "image": settle(table.column("image"), root, where),
@@ -82,13 +84,15 @@ def settled(
     )
     settled = datasets.Dataset(
         pa.table(columns, metadata=features.arrow_schema.metadata),
-        info=datasets.DatasetInfo(features=features),
+        info=datasets.DatasetInfo(
+            features=features, download_checksums={file: {} for file in files} or None
+        ),
         split=rows.split,
     )
     return settled if places == range(len(table)) else settled.select(places)
 
 
-def _table(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
+def stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
     """Return the Arrow table of all rows, and where the selected ones stand in it.
 
     `flatten_indices` would copy all images, and find the copy again by the time of its source.

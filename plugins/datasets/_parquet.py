@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -74,7 +75,9 @@ def _with_classes_of(
     labels = pa.array([index.get(name) for name in table["label"].to_pylist()], pa.int64())
     table = table.set_column(table.column_names.index("label"), "label", labels)
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
-    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
+    behind: dict[str, Any] = {file["filename"]: {} for file in rows.cache_files}
+    info = datasets.DatasetInfo(features=features, download_checksums=behind or None)
+    return datasets.Dataset(table, info=info)
 
 
 def _common_columns(files: Sequence[Path], wanted: Wanted) -> Columns:

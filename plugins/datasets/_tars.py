@@ -62,16 +62,15 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
                     rows = []
         yield pa.Table.from_pylist(rows, schema=schema)
 
-    table = datasets.Dataset.from_file(
-        str(converted("tars", files, repr(wanted), schema, tables))
-    ).data.table
+    arrow = str(converted("tars", files, repr(wanted), schema, tables))
+    table = datasets.Dataset.from_file(arrow).data.table
     labels = table["label"].to_pylist()
     if all(label.removeprefix("-").isdecimal() for label in labels):
         features["label"], values = _numbers([int(label) for label in labels], root, files[0])
         table = table.set_column(1, "label", pa.array(values, pa.int64()))
     table = _with_unique_ids(table, files)
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
-    info = datasets.DatasetInfo(features=features)
+    info = datasets.DatasetInfo(features=features, download_checksums={arrow: {}})
     return datasets.Dataset(table, info=info, split=datasets.NamedSplit(chosen))
 
 

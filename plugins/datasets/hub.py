@@ -159,7 +159,8 @@ def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> d
     columns = choose_columns(schema, where, wanted)
     # Files that a row names are the cache's own.
     table = convert(rows.data.table, columns, Path(datasets.config.HF_DATASETS_CACHE).parent)
-    info = datasets.DatasetInfo(features=columns.features)
+    behind: dict[str, Any] = {file["filename"]: {} for file in rows.cache_files}
+    info = datasets.DatasetInfo(features=columns.features, download_checksums=behind or None)
     return datasets.Dataset(table, info=info, split=datasets.NamedSplit(split))
 
 

@@ -125,4 +125,4 @@ def test_identical_images_get_a_suffix() -> None:
 
 def test_every_registered_dataset_says_its_sizes() -> None:
     for spec in load_plugins().datasets:
-        assert spec.summary and (spec.name == "folder" or spec.splits)
+        assert spec.summary and (spec.name == "folder" or spec.scheme or spec.splits)

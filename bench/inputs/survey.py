@@ -1,0 +1,154 @@
+"""Every image read once: its hash, and whether it is ordinary. What was read is remembered.
+
+Images are read in Arrow's batches, and nothing is kept of them but 32 bytes each. A file counts as
+unchanged while device, number, size, modification and change time are: the last one nobody sets
+back, so a file that was rewritten with its old modification time is read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.inputs.encoded import digest
+from bench.inputs.pixels import VERSION, is_ordinary
+from bench.machine.cache import cache_dir, keep
+
+if TYPE_CHECKING:
+    import datasets
+
+FORMAT = 1
+WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary
+EVERY = 1000  # images between reports of progress
+
+
+@dataclass
+class Reading:
+    """How far the reading of images is, for whoever shows progress; total 0: nothing is read."""
+
+    done: int = 0
+    total: int = 0
+
+
+reading = Reading()
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What was found of each row of a table.
+
+    Attributes:
+        content: [n · 33], the digest of a row's image and whether it is ordinary.
+    """
+
+    content: bytes
+
+    def digest(self, row: int) -> str:
+        """Return the SHA-256 of a row's image as it is stored, in hex digits."""
+        return self.content[row * WIDTH : (row + 1) * WIDTH - 1].hex()
+
+    def ordinary(self, row: int) -> bool:
+        """Return whether a row's image comes out as PIL opens it."""
+        return bool(self.content[(row + 1) * WIDTH - 1])
+
+
+def files_behind(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
+    """Return the files that alone make up a dataset's table; empty: it is, in part, in memory.
+
+    These are the Arrow files that are mapped, or those that a reader of ours names as the checksums
+    of its downloads, which it converted in memory.
+    """
+    if table is not rows.data.table:
+        return ()  # rows of it, in another order
+    named = tuple(rows.info.download_checksums or ())
+    if named:
+        return named
+    if type(rows.data).__name__ != "MemoryMappedTable":
+        return ()
+    return tuple(file["filename"] for file in rows.cache_files)
+
+
+def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
+    """Return what there is of each image of a column.
+
+    Args:
+        images: Arrow, a chunked struct of bytes and path.
+        files: the files that alone make up the column; empty: only its images' own are known.
+    """
+    memo = _memo(images, files)
+    if memo is not None:
+        try:
+            content = memo.read_bytes()
+        except OSError:
+            content = b""
+        if len(content) == len(images) * WIDTH and _holds(content, images):
+            return Surveyed(content)
+    reading.done, reading.total = 0, len(images)
+    try:
+        made = bytearray()
+        for image in stored_images(images):
+            made += bytes.fromhex(digest(image)) + bytes([is_ordinary(image)])
+            if len(made) % (EVERY * WIDTH) == 0:
+                reading.done += EVERY
+    finally:
+        reading.done = reading.total = 0
+    if memo is not None:
+        keep(memo, bytes(made))
+    return Surveyed(bytes(made))
+
+
+def _holds(content: bytes, images: Any) -> bool:
+    """Check some rows of what was remembered: the files may have had another column of images."""
+    found = Surveyed(content)
+    for row in {0, len(images) // 2, len(images) - 1} if len(images) else ():
+        image = next(stored_images(images.slice(row, 1)))
+        if found.digest(row) != digest(image):
+            return False
+    return True
+
+
+def stored_images(images: Any) -> Iterator[Mapping[str, Any] | None]:
+    """Yield the images, their bytes without a copy."""
+    for chunk in images.chunks:
+        stored, paths = chunk.field("bytes"), chunk.field("path")
+        for row in range(len(chunk)):
+            if not chunk[row].is_valid:
+                yield None
+                continue
+            content = stored[row]
+            buffer = content.as_buffer() if content.is_valid else None
+            yield {"bytes": buffer, "path": paths[row].as_py() if buffer is None else None}
+
+
+def _memo(images: Any, files: Sequence[str]) -> Path | None:
+    """Return where the result is remembered; None: nothing says whether the images are the same."""
+    state = hashlib.sha256(f"{FORMAT} {VERSION} {len(images)}".encode())
+    try:
+        for file in files:
+            state.update(_stamp(file))
+        if not files:
+            for chunk in images.chunks:
+                if chunk.field("bytes").null_count < len(chunk):
+                    return None
+                for path in chunk.field("path").to_pylist():
+                    state.update(b"none\n" if path is None else _stamp(path))
+    except OSError:  # a file that is not there: its image fails, and may be there next time
+        return None
+    return cache_dir("survey") / f"{state.hexdigest()[:32]}.bin"
+
+
+def _stamp(path: str) -> bytes:
+    facts = os.stat(path)  # noqa: PTH116  # twice as quick as pathlib's, for 200,000 files
+    name = path.encode(errors="surrogateescape")
+    return b"%s %d %d %d %d %d\n" % (
+        name,
+        facts.st_dev,
+        facts.st_ino,
+        facts.st_size,
+        facts.st_mtime_ns,
+        facts.st_ctime_ns,
+    )

@@ -1,0 +1,106 @@
+"""The fingerprint reads each image once, remembers it, and notices every change."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from helpers.given import make_folder, picture, spec_of, write_parquet
+from PIL import Image
+
+from bench.discovery.loading import load_plugins
+from bench.inputs import survey as module
+from bench.inputs.data import Split, load_split
+from bench.inputs.encoded import digest
+from bench.inputs.pixels import is_ordinary
+
+
+def load(path: Path) -> Split:
+    return load_split(load_plugins().datasets.get("folder"), data_dir=str(path))
+
+
+def by_definition(split: Split) -> str:
+    lines = sorted(
+        f"{sample_id} {label} {digest(row['image'])}"
+        for sample_id, label, row in zip(split.sample_ids, split.labels, split.rows, strict=True)
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+    """The number of images that were read, a number for each survey that read any."""
+    counts: list[int] = []
+
+    def counting(image: Mapping[str, Any] | None) -> bool:
+        counts.append(1)
+        return is_ordinary(image)
+
+    monkeypatch.setattr(module, "is_ordinary", counting)
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    return counts
+
+
+def test_files_are_read_once_and_again_when_they_change(tmp_path: Path, read: list[int]) -> None:
+    folder = make_folder(tmp_path / "data", "cat/1.png", "cat/2.png", "dog/3.png")
+    first = load(folder)
+    assert first.fingerprint == by_definition(first) and len(read) == 3
+    assert load(folder).fingerprint == first.fingerprint and len(read) == 3
+    file = folder / "cat/1.png"
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # the same size, and below the same time
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = load(folder)
+    assert again.fingerprint == by_definition(again) != first.fingerprint and len(read) == 6
+
+
+@pytest.mark.parametrize("ids", [True, False], ids=["own ids", "ids of bytes"])
+def test_parquet_is_read_once(tmp_path: Path, read: list[int], ids: bool) -> None:
+    def write(*shades: int) -> Path:
+        names = {"sample_id": ["a", "b", "c"]} if ids else {}
+        images = pa.array([picture(shade) for shade in shades])
+        columns = {"image": images, "label": ["x", "y", "x"], **names}
+        return write_parquet(tmp_path / "x.parquet", columns)
+
+    first = load(write(1, 2, 3))
+    assert first.fingerprint == by_definition(first) and len(read) == 3
+    assert load(tmp_path / "x.parquet").fingerprint == first.fingerprint and len(read) == 3
+    again = load(write(1, 2, 4))
+    assert again.fingerprint == by_definition(again) != first.fingerprint and len(read) == 6
+
+
+def test_what_is_in_memory_is_never_remembered(read: list[int]) -> None:
+    import datasets
+    from helpers.given import rows_of
+
+    rows = rows_of(["a", "b", "a"], datasets.Value("string"))
+    for _ in range(2):
+        split = load_split(spec_of(rows))
+        assert split.fingerprint == by_definition(split)
+    assert len(read) > 6
+
+
+def test_another_order_of_rows_has_its_own_digests(tmp_path: Path, read: list[int]) -> None:
+    images = pa.array([picture(shade) for shade in (1, 2, 3)])
+    file = write_parquet(tmp_path / "x.parquet", {"image": images, "label": ["x", "y", "z"]})
+    rows = load(file).rows.remove_columns("sample_id")
+    twice = load_split(spec_of(rows.select([2, 0, 2])))
+    assert twice.fingerprint == by_definition(twice)
+    assert twice.sample_ids[2] == f"{twice.sample_ids[0]}-2"
+
+
+def test_unreadable_images_are_surveyed(tmp_path: Path, read: list[int]) -> None:
+    folder = make_folder(tmp_path / "data", "cat/1.png", "dog/2.png")
+    (folder / "cat/1.png").unlink()
+    (folder / "cat/1.png").symlink_to("gone.png")
+    split = load(folder)
+    assert split.fingerprint == by_definition(split)
+    Image.new("RGB", (4, 4)).save(folder / "cat/gone.png")
+    assert load(folder).fingerprint != split.fingerprint
