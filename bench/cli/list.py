@@ -16,6 +16,8 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry
 from bench.inputs.weights import locate
 
+BACKBONE_COLUMNS = ("name", "family", "size", "resolution", "licence", "trained_on")
+_HEADS = {"resolution": "pixels", "trained_on": "trained on"}
 _NAME = click.argument("name", required=False)
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 
@@ -38,7 +40,7 @@ def datasets(name: str | None, as_json: bool) -> None:
 @_JSON
 def backbones(name: str | None, as_json: bool) -> None:
     """List the backbones; with NAME, show one with its parameters."""
-    _list(load_plugins().backbones, _backbone, name, as_json, ("name", "trained_on"))
+    _list(load_plugins().backbones, _backbone, name, as_json, BACKBONE_COLUMNS)
 
 
 @command.command()
@@ -83,8 +85,10 @@ def _list(
 
     shown = (*columns, "summary")
     table(
-        [column.replace("_", " ") for column in shown],
+        [_HEADS.get(column, column) for column in shown],
         [[_text(column, row[column], row) for column in shown] for row in rows],
+        optional=["summary"] if len(columns) > 3 else [],
+        right={"size", "pixels"},
     )
 
 
@@ -137,6 +141,19 @@ def _backbone(spec: BackboneSpec) -> dict[str, Any]:
         "weights": locate(spec.weights) if spec.weights else None,
         "revision": spec.revision,
         "trained_on": spec.trained_on,
+        "family": spec.family,
+        "size": spec.size,
+        "encoder_size": spec.encoder_size,
+        "licence": spec.licence,
+        "gated": spec.gated,
+        "resolution": spec.resolution,
+        "dtype": spec.dtype,
+        "flops": spec.flops,
+        "template": spec.template,
+        "exposure": spec.exposure,
+        "telling": spec.telling,
+        "requires": spec.requires,
+        "pipelines": list(spec.pipelines),
         "plan": spec.plan,
         "strategy": spec.strategy,
         "strategy_parameters": dict(spec.strategy_parameters),
@@ -162,6 +179,12 @@ def _text(column: str, value: Any, row: Mapping[str, Any]) -> str:
         return f"{value} (unverified)"
     if column == "trained_on":
         return provenance(value)
+    if column in ("size", "encoder_size") and value:
+        return f"{value / 1e9:.1f}B" if value >= 1e9 else f"{value / 1e6:.0f}M"
+    if column == "flops" and value:
+        return f"{value / 1e9:,.0f} GFLOP per evaluation"
+    if column == "gated" and value:
+        return "yes: accept the licence on the Hub first"
     return assignments(value) if isinstance(value, Mapping) else _value(value)
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": ("bench.cli.run", "Score a dataset with a backbone; resumes where it stopped."),
     "list": ("bench.cli.list", "List datasets, backbones, strategies or runs."),
     "runs": ("bench.cli.runs", "List the stored runs: `bench list runs`."),
+    "fetch": ("bench.cli.fetch", "Download a backbone's weights, for work without a network."),
     "plugins": ("bench.cli.plugins", "List the installed plugins and what became of them."),
     "show": ("bench.cli.show", "Show a stored run."),
     "replay": ("bench.cli.replay", "Run a strategy on a run's recorded errors, without a model."),

@@ -182,7 +182,7 @@ def _hub_commit(repository: str, revision: str | None) -> str:
         raise AbsentError(
             f"The weights {repository!r}{f' at {revision}' if revision else ''} are not on this"
             f" machine, and the Hub did not give them ({type(error).__name__}).\n"
-            "Put a copy in diffusers' layout (unet/ vae/ text_encoder/ tokenizer/ scheduler/) into"
+            "Put a copy in diffusers' layout (unet/ or transformer/, vae/, text_encoder/ …) into"
             f" a folder and say --weights FOLDER, or fetch it where there is a network with:\n"
             f"  hf download {repository} --local-dir FOLDER"
         ) from error

@@ -25,6 +25,7 @@ from bench.inputs.subsets import limited
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
+from bench.machine.offline import go_offline
 from bench.running.checks import check
 from bench.running.engines import open_engine
 from bench.running.fitting import find_fit_split, name_fit_split
@@ -158,6 +159,8 @@ def prepare(
         UserError: something does not work or fit.
     """
     started = time.perf_counter()
+    if config.offline:
+        go_offline()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
     config, spec = resolved.config, resolved.dataset
     split = None

@@ -212,6 +212,9 @@ class RunConfig(BaseModel):
         "auto", description="The attention kernel (auto: what torch chooses)."
     )
     save_errors: bool = Field(False, description="Keep the error of every cell evaluated.")
+    offline: bool = Field(
+        False, description="Ask the network for nothing: use what is on this machine."
+    )
     results: Text = Field("results", description="The folder that runs are stored in.")
     fresh: bool = Field(False, description="Start over instead of resuming a stored run.")
     min_accuracy: float | None = Field(

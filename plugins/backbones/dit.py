@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from bench_plugins.backbones._latent import LatentDenoiser
 from bench_plugins.backbones._texts import Encoder
 
 INDEX = "model_index.json"
+IMAGENET = 1000  # classes, in the order of their WordNet ids
 
 
 class DiT(LatentDenoiser):
@@ -82,7 +84,7 @@ def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
                 f"is the name of the classes {which}; write the number"
                 if which
                 else f"is none of its {count} classes: it takes their numbers, from 0, and the"
-                f" {len(names)} names of {INDEX}"
+                f" {len(names)} names that are known"
             )
             raise UserError(
                 f"The weights {weights.location} are a model of class labels: {text!r:.100}"
@@ -109,7 +111,19 @@ def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
             raise weights.error(INDEX, f"names label {label!r:.100}, which is none of {count}")
         for one in [names, *names.split(",")]:
             found.setdefault(_plain(one), set()).add(int(label))
+    if count == IMAGENET:
+        found.update({name: {label} for name, label in _imagenet().items()})
     return count, found
+
+
+def _imagenet() -> dict[str, int]:
+    """Return the label of each WordNet id, and of the readable names that datasets here have."""
+    folder = files("bench_plugins.datasets") / "declared"
+    return {
+        _plain(name): label
+        for file in ("imagenet_classes.txt", "imagenet_wnids.txt")
+        for label, name in enumerate((folder / file).read_text("utf-8").split("\n")[:IMAGENET])
+    }
 
 
 def _plain(text: str) -> str:

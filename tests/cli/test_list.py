@@ -27,6 +27,18 @@ def test_one_spec_with_its_parameters(arguments: list[str], texts: list[str]) ->
     assert set(described["help"]) == set(described["parameters"])
 
 
+def test_the_table_of_backbones_fits_80_columns() -> None:
+    shown = bench("list", "backbones", COLUMNS="80")
+    lines = shown.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    head, row = lines[0], next(line for line in lines if line.startswith("sdxl "))
+    assert all(word in head for word in ("family", "size", "pixels", "licence", "trained on"))
+    assert all(word in row for word in ("sdxl", "2.6B", "1024", "CreativeML", "zero-shot"))
+    [described] = [r for r in bench("list", "backbones", "--json").json if r["name"] == "sd3"]
+    assert described["gated"] is True and described["dtype"] == "bfloat16"
+    assert described["exposure"] and described["telling"] and described["requires"]
+
+
 def test_an_unknown_name_is_refused() -> None:
     done = bench("list", "strategies", "rase")
     assert done.code == 2 and "Did you mean 'race'" in done.err

@@ -51,6 +51,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
     "save_errors": (True, False),
     "skip_unlabelled": (True, False),  # every digit has a label
     "device": ("cpu", False),
+    "offline": (True, False),
     "min_accuracy": (0.5, False),
     "results": ("elsewhere", False),
     "fresh": (True, False),

@@ -129,7 +129,16 @@ def test_sd3_without_t5(whole: Callable[[str], Path], image_folder: Path, tmp_pa
     """With text=clip, T5 may be absent, and other errors come of it."""
     folder = tmp_path / "sd3"
     shutil.copytree(whole("sd3"), folder)
-    command = ("run", image_folder, "--backbone", folder, "--limit", 1, "--strategy", "full")
+    command: tuple[object, ...] = (
+        "run",
+        image_folder,
+        "--backbone",
+        folder,
+        "--limit",
+        1,
+        "--strategy",
+        "full",
+    )
     command = (*command, "--set", "draws=1", "--results", tmp_path / "results", "--json")
     both = bench(*command)
     shutil.rmtree(folder / "text_encoder_3")

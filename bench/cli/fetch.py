@@ -1,0 +1,39 @@
+"""`bench fetch`."""
+
+from __future__ import annotations
+
+import click
+
+from bench.cli.output import print_json, say
+
+
+@click.command()
+@click.argument("backbones", nargs=-1, required=True, metavar="BACKBONE…")
+@click.option("--revision", help="The Hub revision, where one backbone is fetched.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of two stored precisions, the one that fits it [default: the backbone's].",
+)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
+def command(
+    backbones: tuple[str, ...], revision: str | None, dtype: str | None, as_json: bool
+) -> None:
+    """Download the weights of each BACKBONE, a name or a Hub id, and check them.
+
+    What a run reads is in the Hub's cache then; `bench run --offline` asks the network for nothing.
+    """
+    from bench.errors import UserError
+    from bench.running.fetch import fetch
+
+    if revision and len(backbones) > 1:
+        raise UserError("--revision goes with one backbone.")
+    fetched = []
+    for name in backbones:
+        found = fetch(name, revision, dtype)
+        fetched.append(found.plain())
+        where = f"{found.weights} is in {found.folder}" if found.weights else "it needs no weights"
+        licence = f" (licence: {found.licence})" if found.licence else ""
+        say(f"{name}: {where}{licence}.", err=as_json)
+    if as_json:
+        print_json(fetched)

@@ -1,0 +1,80 @@
+"""Download a backbone's weights, so that a machine without a network can use them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.contracts import abilities
+from bench.contracts.specs import BackboneSpec
+from bench.discovery import backbones
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import load_target
+from bench.errors import AbsentError
+from bench.inputs.weight_files import COUNTED
+from bench.inputs.weights import Weights, gate, resolve
+from bench.running.families import INDEX
+from bench.running.resolve import resolve_backbone
+from bench.running.settings import RunConfig
+from bench.store.documents import Document
+
+
+class Fetched(Document):
+    """A backbone whose weights are on this machine."""
+
+    name: str
+    weights: str | None
+    """The Hub id, or a folder; None of a backbone without weights."""
+    revision: str | None
+    """The Hub's commit."""
+    licence: str | None
+    folder: str | None
+    """Where they are."""
+
+
+def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Fetched:
+    """Download what a backbone's class reads, and check it as before a run.
+
+    Args:
+        name: a registered backbone, or a Hub id.
+        revision: of the Hub.
+        dtype: of two stored precisions, the one that fits it; None: the backbone's own.
+
+    Raises:
+        AbsentError: the Hub does not give them; it says where a licence is to be accepted.
+        UserError: there is no such backbone, or its weights are damaged.
+    """
+    config = RunConfig(dataset="-", backbone=name, revision=revision)
+    config, spec = resolve_backbone(config, None, load_plugins())
+    source = config.weights or spec.weights
+    if source is None:
+        return Fetched(name=name, weights=None, revision=None, licence=spec.licence, folder=None)
+    try:
+        weights = resolve(source, revision or spec.revision)
+        _read(spec, weights, dtype or spec.dtype)
+    except AbsentError as error:
+        if spec.gated and not config.weights and gate(source) not in str(error):
+            raise AbsentError(f"{error}\n{gate(source, spec.licence)}") from None
+        raise
+    return Fetched(
+        name=name,
+        weights=weights.location,
+        revision=weights.revision,
+        licence=spec.licence,
+        folder=str(weights.folder("")) if weights.revision else weights.location,
+    )
+
+
+def _read(spec: BackboneSpec, weights: Weights, dtype: str) -> None:
+    """Have the class look at every file that it needs, which fetches it."""
+    if abilities.checks_weights(load_target(spec)):
+        weights.find(INDEX)  # it says the family, and that the repository is in the cache
+        backbones.check_weights(spec, weights, dtype=dtype, **spec.resolve_parameters({}))
+    elif weights.revision is not None:
+        import huggingface_hub
+
+        wanted = [f"*{ending}" for ending in sorted(COUNTED)]
+        huggingface_hub.snapshot_download(
+            weights.location, revision=weights.revision, allow_patterns=wanted
+        )
+    else:
+        assert Path(weights.location).is_dir()
