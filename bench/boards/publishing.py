@@ -71,7 +71,8 @@ def publish(
     Raises:
         UserError: invalid input or configuration, before anything is scored.
     """
-    from bench.recordings.replay import replay
+    from bench.recordings.replay import prepare_replay
+    from bench.running.execute import execute
     from bench.running.run import run
     from bench.running.settings import make_config
 
@@ -89,5 +90,5 @@ def publish(
     for choice in board.replay:
         if choice.strategy is None or recorded is None:
             raise UserError(f"A replay on {board.dataset} needs a strategy and draws.")
-        done = replay(recorded, choice.strategy, choice.params, work, limit)
-        yield add(Path(done["results_dir"]))
+        replay = prepare_replay(recorded, choice.strategy, choice.params, work, limit)
+        yield add(execute(replay).folder)

@@ -55,12 +55,13 @@ class KnowsItsMemory(Protocol):
 class PricesLinearisations(Protocol):
     """A backbone's class that knows what a linearised draw costs.
 
-    Without it, a linearised draw counts as `bench.contracts.backbone.LINEARISATION_COST`.
+    It is counted, never timed: the same on every machine. Without it, a linearised draw counts as
+    `bench.contracts.backbone.LINEARISATION_COST`.
     """
 
     @staticmethod
     def linearisation_cost(weights: Any, resolution: int | None = None) -> float:
-        """Return evaluations per linearised draw."""
+        """Return what a forward pass with the gradient costs, in evaluations."""
 
 
 class Linearises(Protocol):
@@ -110,10 +111,13 @@ class HasPosterior(Protocol):
 
 
 class MixesRest(Protocol):
-    """A denoiser that knows what a mixture's masks are, or other leaves that are not floating."""
+    """A denoiser that knows what a mixture's masks are, or other leaves that are not floating.
+
+    Floating leaves of a conditioning are mixed by their weights without its help.
+    """
 
     def mix_rest(self, rest: Any, weights: torch.Tensor) -> Tree:
-        """Return one row of the leaves `rest`, for a mixture with weights, float32 [P]."""
+        """Return one row: what the leaves `rest` of all prompts are for weights, float32 [P]."""
 
 
 class FoldsPrompts(Protocol):

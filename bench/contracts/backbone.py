@@ -24,22 +24,14 @@ class Denoiser(Protocol):
     """A text-to-image diffusion model.
 
     Made as `Target(weights, device=…, dtype=…, **parameters)`, with the parameters of its spec, and
-    `bench.inputs.weights.Weights`, or None where the spec names no weights.
-    A class may also have `token_counts(weights, texts) -> (counts, limit)`, a static method that
-    reads only the tokenizer, so that prompts that are cut are found before weights are read; and
-    `check_weights(weights, *, dtype, **parameters)`, a static method that raises `UserError` where
-    making the model would, as far as configs and the headers of files tell; and
-    `level_table(weights, **parameters)`, a static method that returns its levels from the configs.
+    `bench.inputs.weights.Weights`, or None where the spec names no weights. A model of pixels has
+    them for latents. A model of class labels takes class names for texts.
 
-    A model of pixels has them for latents. A model of class labels takes class names for texts.
+    What it may offer besides is a protocol each in `bench.contracts.abilities`: checks and levels
+    from the configs alone, counting tokens, gradients, `--guidance`, `--latent sample`, `--compile`
+    and others. `bench.testing` checks what a class offers.
 
-    It may have `network`, the torch module that `denoise` calls, so that `--compile`, `--layout`
-    and `--attention` can change it in place. And it may have
-    `fold_prompts(conditioning) -> tree`, which computes once what depends on the prompts alone and
-    returns, with a row for each prompt, what `denoise` takes in the conditioning's place; a
-    conditioning it takes still. It may have `encode_null() -> tree`, one row: the conditioning of
-    no prompt, for `--guidance`; and `posterior(images) -> (mean, deviation)`, the latents'
-    distribution, for `--latent sample`.
+    Prompts are encoded before `network` is first read, so that it may be loaded then.
 
     Attributes:
         latent_shape: (C, H, W) of a latent.
@@ -47,20 +39,6 @@ class Denoiser(Protocol):
         levels: its noise levels. Instead of them it may have `alphas_cumprod`, float [T], and
             `prediction_type`, as `bench.contracts.levels.levels_of_schedule` takes them.
         device: where its tensors live.
-
-    It may have `prompts_at_once`, a class attribute: how many prompts `encode_prompts` is given at
-    a time, where text encoders are loaded and freed in each call. Prompts are encoded before
-    `network` is first read, so that it may be loaded then.
-
-    With `can_linearise = True`, a class attribute, it says that `denoise` is differentiable with
-    respect to its conditioning wherever gradients are enabled; without it that it is not. Its
-    parameters should ask for no gradient. It may have `save_memory()`, called once where a single
-    cell's backward pass does not fit: recompute instead of keeping activations. And it may have
-    `linearisation_cost(weights, resolution) -> float`, a static method: what one forward pass with
-    that gradient costs, in evaluations. It is counted, never timed: the same on every machine.
-    Floating leaves of its conditioning are mixed then. Where prompts differ in another leaf, such
-    as a mask, `mix_rest(rest, weights) -> tree` returns a mixture's: `rest` are those leaves of all
-    prompts, `weights` float32 [P], the result one row.
     """
 
     latent_shape: tuple[int, int, int]

@@ -7,16 +7,15 @@ mapping the file, so that only the rows in use need memory that cannot be given 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from threading import get_ident
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from bench.engine.trees import Tree, check_alike, grown, leaves
+from bench.machine.writing import replacing
 
 ROOT = "conditioning"  # the name of a tree that is a single tensor
 DTYPES = {
@@ -36,37 +35,27 @@ DTYPES = {
 def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
     """Write the conditioning of so many prompts, which comes in chunks, in order.
 
-    A reader, or the next process after a kill, sees all of the file or none.
-
     Raises:
         OSError: the disk does not take it.
         UserError: the chunks do not fit together.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
-    try:
-        with temporary.open("wb") as file:
-            starts: dict[str, int] = {}
-            first: dict[str, torch.Tensor] = {}
-            done = 0
-            for chunk in chunks:
-                found = leaves(chunk)
-                if not first:
-                    # Rows of no prompt keep names, dtypes and lengths, and no memory.
-                    first = {name: leaf[:0].cpu() for name, leaf in found.items()}
-                    header, starts = _header(found, prompts)
-                    file.write(header)
-                check_alike(first, found)
-                for name, leaf in found.items():
-                    data = leaf.detach().contiguous().cpu()
-                    file.seek(starts[name] + done * _row_bytes(leaf))
-                    file.write(data.flatten().view(torch.uint8).numpy().data)
-                done += len(next(iter(found.values())))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        starts: dict[str, int] = {}
+        first: dict[str, torch.Tensor] = {}
+        done = 0
+        for chunk in chunks:
+            found = leaves(chunk)
+            if not first:
+                # Rows of no prompt keep names, dtypes and lengths, and no memory.
+                first = {name: leaf[:0].cpu() for name, leaf in found.items()}
+                header, starts = _header(found, prompts)
+                file.write(header)
+            check_alike(first, found)
+            for name, leaf in found.items():
+                data = leaf.detach().contiguous().cpu()
+                file.seek(starts[name] + done * _row_bytes(leaf))
+                file.write(data.flatten().view(torch.uint8).numpy().data)
+            done += len(next(iter(found.values())))
 
 
 def read_tree(path: Path) -> Tree | None:

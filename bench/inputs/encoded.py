@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, quoted
-from bench.inputs.files import inside, open_regular
+from bench.machine.files import inside, open_regular
 
 
 def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted
-from bench.inputs.files import inside, open_regular
+from bench.machine.files import inside, open_regular
 
 if TYPE_CHECKING:
     import datasets

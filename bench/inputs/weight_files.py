@@ -1,7 +1,7 @@
 """The files of a weights folder: which may be opened, which are counted, and what a JSON holds.
 
-Only regular files inside the folder are opened. One layout of links is allowed: that of the Hugging
-Face Hub's cache, where `snapshots/COMMIT/…` links to `blobs/` beside it.
+Only regular files inside the folder are opened, and no folder in it may be a link: its files would
+not be counted.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, keep
+from bench.machine.files import regular_file
 
 COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has one of these endings
 MOST_FILES = 20_000  # a folder with more is not that of one model
@@ -33,36 +33,16 @@ def find_file(folder: Path, name: str) -> Path | None:
     Raises:
         UserError: it is something else, or leads out of the folder.
     """
-    path = folder / name
-    try:
-        if path.parent.resolve(strict=True) != path.parent:
-            raise UserError(
-                f"The weights folder {folder}: the folder of {name} is a link or lies outside."
-                " Put a copy in its place."
-            )
-        real = path.resolve(strict=True)
-        mode = real.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        if path.is_symlink():
-            raise UserError(f"The weights folder {folder}: {name} is a broken link.") from None
-        return None
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links
-        raise UserError(f"The weights folder {folder}: {name} cannot be read: {error}.") from None
-    if not any(real.is_relative_to(place) for place in (folder, *_blobs(folder))):
+    parent = (folder / name).parent
+    if Path(os.path.realpath(parent)) != parent:
         raise UserError(
-            f"The weights folder {folder}: {name} is a link that leads out of the folder."
+            f"The weights folder {folder}: the folder of {name} is a link or lies outside."
             " Put a copy in its place."
         )
-    if not stat.S_ISREG(mode):
-        raise UserError(f"The weights folder {folder}: {name} is not a regular file.")
-    return real
-
-
-def _blobs(folder: Path) -> Iterator[Path]:
-    """Yield where the links of a snapshot in the Hub's cache lead."""
-    repository = folder.parent.parent
-    if folder.parent.name == "snapshots" and repository.name.startswith("models--"):
-        yield repository / "blobs"
+    try:
+        return regular_file(folder, name)
+    except UserError as error:
+        raise UserError(f"The weights file {error}") from None
 
 
 def fingerprint(folder: Path) -> str:

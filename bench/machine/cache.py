@@ -1,13 +1,13 @@
-"""The toolkit's cache folder, and writes that never leave half a file."""
+"""The toolkit's cache folder."""
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from threading import get_ident
+
+from bench.machine.writing import write_atomically
 
 
 def cache_dir(*parts: str) -> Path:
@@ -30,31 +30,3 @@ def keep(path: Path, content: str | bytes) -> None:
     """
     with suppress(OSError):
         write_atomically(path, content, durable=False)
-
-
-def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
-    """Write a file so that a reader, or the next process after a kill, sees all of it or none.
-
-    Args:
-        path: the file.
-        content: what it holds.
-        durable: whether it survives a power cut as well.
-
-    Raises:
-        OSError: it cannot be written, or a device, a pipe or a folder has its name.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "it is there, and is not a regular file", str(path))
-    data = content.encode() if isinstance(content, str) else content
-    # Not mkstemp: its files are for the user alone, and results are read by others.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

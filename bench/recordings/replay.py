@@ -26,7 +26,6 @@ from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.recordings.weighing import check_measured, weighed
 from bench.running.command import recording_command
-from bench.running.execute import execute
 from bench.running.resolve import make_strategy
 from bench.store import identity as ids
 from bench.store.documents import Manifest, Source
@@ -150,32 +149,7 @@ def prepare_replay(
     loss: str | None = None,
     space: str | None = None,
 ) -> PreparedReplay:
-    """Prepare the replay of a recorded run; see `replay`."""
-    started = time.perf_counter()
-    recording = open_recording(path)
-    check_measured(recording, loss, space)
-    if weighting is not None:
-        recording = weighed(recording, weighting)
-    version, parameters, made = strategy_for(recording, strategy, params)
-    described = StrategyRecord(name=strategy, version=version, params=parameters)
-    asked = {"strategy": strategy, "params": {**params}, "limit": limit, "results": str(results)}
-    manifest = _manifest(recording, described, asked, made.same_draws)
-    folder = results / manifest.run_id
-    return PreparedReplay(recording, manifest, made, folder, fresh, started)
-
-
-def replay(
-    path: Path,
-    strategy: str,
-    params: Mapping[str, Any],
-    results: Path,
-    limit: int | None = None,
-    fresh: bool = False,
-    weighting: str | None = None,
-    loss: str | None = None,
-    space: str | None = None,
-) -> dict[str, Any]:
-    """Replay a recorded run with another strategy and store it as a run of its own.
+    """Prepare to replay a recorded run with another strategy; `execute` makes it a run of its own.
 
     Args:
         path: the folder of the recorded run.
@@ -188,14 +162,20 @@ def replay(
         loss: what the errors must have been measured with; another one is refused.
         space: likewise.
 
-    Returns:
-        The object that `bench run --json` prints; model seconds are null.
-
     Raises:
         UserError: the run has no errors, or the strategy does not fit.
     """
-    prepared = prepare_replay(path, strategy, params, results, limit, fresh, weighting, loss, space)
-    return execute(prepared).plain()
+    started = time.perf_counter()
+    recording = open_recording(path)
+    check_measured(recording, loss, space)
+    if weighting is not None:
+        recording = weighed(recording, weighting)
+    version, parameters, made = strategy_for(recording, strategy, params)
+    described = StrategyRecord(name=strategy, version=version, params=parameters)
+    asked = {"strategy": strategy, "params": {**params}, "limit": limit, "results": str(results)}
+    manifest = _manifest(recording, described, asked, made.same_draws)
+    folder = results / manifest.run_id
+    return PreparedReplay(recording, manifest, made, folder, fresh, started)
 
 
 def _manifest(

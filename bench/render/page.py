@@ -23,7 +23,7 @@ from bench.boards.formats import assignments, marks
 from bench.boards.rows import all_reported
 from bench.boards.text import visible
 from bench.errors import UserError
-from bench.machine.cache import write_atomically
+from bench.machine.writing import write_atomically
 from bench.render import figures
 from bench.render.board import Board, make_boards
 from bench.render.confusion import MOST, most_confused

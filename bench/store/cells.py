@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Evaluate, Ints
 from bench.errors import UserError
+from bench.machine.files import regular_file
 from bench.store.documents import MOST_DRAWS
-from bench.store.files import regular_file
 
 TYPES = {
     "prompt": "int32",

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.machine.files import regular_file
 from bench.store.arrow import indices, strings, truths, values
 from bench.store.documents import Manifest
-from bench.store.files import regular_file
 from bench.store.journal import JOURNAL, read_journal
 from bench.store.records import Record, is_record
 

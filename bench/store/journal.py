@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchWarning
-from bench.store.files import regular_file
+from bench.machine.files import regular_file
 
 JOURNAL = "samples.jsonl"
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchWarning, UserError
+from bench.machine.files import regular_file
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest, Summary
-from bench.store.files import regular_file
 from bench.store.folder import read_manifest, read_summary
 from bench.store.journal import JOURNAL
 

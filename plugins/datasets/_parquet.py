@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.errors import UserError, quoted
-from bench.inputs.files import inside, open_regular
+from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, Columns, Wanted, choose_columns, convert
 from bench_plugins.datasets._listing import tell_missing

@@ -11,7 +11,7 @@ import datasets
 import pyarrow as pa
 
 from bench.errors import UserError, quoted
-from bench.inputs.files import inside, open_regular
+from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._columns import ANY, Wanted, choose_columns, convert
 from bench_plugins.datasets._listing import subfolders
 from bench_plugins.datasets._splits import SPLITS

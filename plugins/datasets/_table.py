@@ -12,7 +12,7 @@ import datasets
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable, readable
-from bench.inputs.files import inside, open_regular
+from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import LeftOut, find_images, plural
 

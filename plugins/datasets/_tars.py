@@ -15,7 +15,8 @@ import datasets
 import pyarrow as pa
 
 from bench.errors import UserError, quoted
-from bench.inputs.files import expand, inside, open_regular
+from bench.inputs.files import expand
+from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
 from bench_plugins.datasets._listing import IMAGES

@@ -16,7 +16,8 @@ from bench.errors import BenchWarning, UserError
 from bench.inputs.encoded import digest
 from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
-from bench.machine.cache import cache_dir, write_atomically
+from bench.machine.cache import cache_dir
+from bench.machine.writing import write_atomically
 from bench_plugins.datasets._parquet import load_parquet
 from bench_plugins.datasets._pictures import load_images
 

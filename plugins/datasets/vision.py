@@ -11,8 +11,8 @@ import datasets
 import torchvision
 
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.files import inside
 from bench.machine.cache import cache_dir
+from bench.machine.files import inside
 from bench_plugins.datasets._splits import SPLITS
 
 Splits = Mapping[str, Mapping[str, Any]]  # split → the arguments that choose it

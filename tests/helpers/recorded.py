@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from helpers.runs import a_manifest
@@ -11,6 +13,8 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Problem, Reply
 from bench.inputs.draws import timestep_grid
+from bench.recordings.replay import prepare_replay
+from bench.running.execute import execute
 from bench.stats.metrics import summarize
 from bench.store.folder import RunFolder, read_records
 from bench.store.records import make_record
@@ -55,3 +59,10 @@ def record(
             folder.append(make_record(decided, 1.0), decided, problem.timesteps)
         folder.finish(summarize(manifest, list(read_records(path).values()), 1.0, None))
     return path
+
+
+def replay(
+    path: Path, strategy: str, params: Mapping[str, Any], results: Path, limit: int | None = None
+) -> dict[str, Any]:
+    """Replay a recorded run; returns the object that `bench replay --json` prints."""
+    return execute(prepare_replay(path, strategy, params, results, limit)).plain()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.recorded import record
+from helpers.recorded import record, replay
 
 from bench.recordings.learn_order import learn_order
-from bench.recordings.replay import replay
 
 
 def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.recorded import replay
 
 import bench as toolkit
 from bench.boards.formats import notes
 from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
-from bench.recordings.replay import replay
 from bench.store.first_order import read_first_order
 from bench.store.folder import read_manifest, read_records, read_summary
 

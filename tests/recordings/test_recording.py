@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.recorded import record
+from helpers.recorded import record, replay
 
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
-from bench.recordings.replay import replay
 
 
 def test_a_run_without_its_errors_is_refused(recording: Path, tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
-from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES
+from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, replay
 
 from bench.errors import UserError
-from bench.recordings.replay import replay
 from bench.store.folder import read_manifest, read_records
 
 
@@ -67,8 +66,9 @@ def test_the_command_prints_one_object_and_the_board_marks_it(
 
 def test_replay_imports_no_torch(recording: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from bench.recordings.replay import replay;"
-        f"replay(Path({str(recording)!r}), 'race', {{}}, Path({str(tmp_path)!r}));"
+        "import sys; from pathlib import Path; from bench.recordings.replay import prepare_replay;"
+        "from bench.running.execute import execute;"
+        f"execute(prepare_replay(Path({str(recording)!r}), 'race', {{}}, Path({str(tmp_path)!r})));"
         "assert not {'torch', 'diffusers', 'transformers', 'datasets'} & set(sys.modules)"
     )
     import subprocess

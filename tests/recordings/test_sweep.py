@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.recorded import N_IMAGES, record
+from helpers.recorded import N_IMAGES, record, replay
 
 from bench.errors import UserError
 from bench.recordings import sweep as sweeps
-from bench.recordings.replay import replay
 
 
 def test_sweep(recording: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from helpers.reporting import N_DRAWS, save_pictures, store_reported, store_run
 from helpers.runs import a_record
 
 from bench.boards.rows import reported_rows
-from bench.machine.cache import write_atomically
+from bench.machine.writing import write_atomically
 from bench.render.board import letters, make_boards, pareto_front
 from bench.render.curves import by_timestep
 from bench.render.figures import tradeoff
