@@ -12,7 +12,7 @@ from bench.boards.reported import REPORTED as REPORTED_FILE
 from bench.boards.reported import read_reported
 from bench.contracts.training import training_group
 from bench.errors import UserError
-from bench.store.documents import Document, Identity, Manifest, Summary
+from bench.store.documents import Document, Manifest, Summary
 from bench.store.folder import places
 from bench.store.runs import LeftOut, warn
 
@@ -106,6 +106,12 @@ class LeaderboardRow(Document):
 Rows = Sequence[LeaderboardRow]
 
 
+def said_template(manifest: Manifest) -> str | None:
+    """Return the user's template; of several, all of them."""
+    template = manifest.config.template
+    return " · ".join(template) if isinstance(template, list) else template
+
+
 def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     """Return the row of a run, without its rank."""
     data, values, identity = summary.dataset, summary.metrics, manifest.identity
@@ -126,8 +132,8 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         loss=identity.scoring.loss,
         space=identity.scoring.space,
         dtype=identity.backbone.dtype,
-        parameters=_others(identity),
-        template=manifest.config.template,
+        parameters=other_settings(manifest),
+        template=said_template(manifest),
         # One that learned its classes read no prompt.
         prompt=manifest.prompts[0][0] if manifest.prompts and not identity.learned_from else None,
         classes=len(manifest.classes),
@@ -153,16 +159,31 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     )
 
 
-def _others(identity: Identity) -> dict[str, Any]:
-    """Return what changes a run's numbers and has no column of its own."""
-    noise = identity.scoring.noise
-    return {
-        **identity.backbone.parameters,
-        **(identity.backbone.model_extra or {}),
-        **(identity.scoring.model_extra or {}),
-        **(identity.model_extra or {}),
-        **({} if noise in (None, f"seed {identity.seed}") else {"noise": noise}),
-    }
+# What has a column of its own, or stands for one.
+_OF_BACKBONE = ("name", "version", "weights", "dtype", "parameters")
+_OF_SCORING = ("loss", "space", "draw_plan")
+_OF_IDENTITY = (
+    *("version", "dataset", "prompts", "backbone", "scoring", "strategy", "seed", "replayed"),
+)
+
+
+def other_settings(manifest: Manifest) -> dict[str, Any]:
+    """Return what changes a run's numbers and has no column of its own: its other settings."""
+    identity, said = manifest.identity, manifest.config.plain()
+    found = dict(identity.backbone.parameters)
+    for part, known in (
+        (identity.backbone, _OF_BACKBONE),
+        (identity.scoring, _OF_SCORING),
+        (identity, _OF_IDENTITY),
+    ):
+        for name, value in part.plain().items():
+            if isinstance(value, str) and value.startswith("sha256 "):  # a file: as it was named
+                value = said.get(name) or value[:15]
+            if name not in known:
+                found[name] = value
+    if found.get("noise") == f"seed {identity.seed}":  # the seed says it already
+        del found["noise"]
+    return found
 
 
 def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[LeaderboardRow]:

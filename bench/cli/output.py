@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -16,8 +18,22 @@ KEPT = "bench.stdout"  # in a command's context: what writes to the stdout that 
 
 
 def say(text: object, err: bool = False) -> None:
-    """Print a message on stdout, or on stderr, with the names in it made visible."""
-    click.echo(message(text), err=err)
+    """Print a message on stdout, or on stderr, with the names in it made visible.
+
+    On a terminal its lines break between words, except where they name a command: that can be
+    copied as it stands.
+    """
+    shown = message(text)
+    if (sys.stderr if err else sys.stdout).isatty():
+        width = shutil.get_terminal_size().columns
+        shown = "\n".join(_broken(line, width) for line in shown.split("\n"))
+    click.echo(shown, err=err)
+
+
+def _broken(line: str, width: int) -> str:
+    if "bench " in line:
+        return line
+    return "\n".join(wrap(line, width, break_long_words=False, break_on_hyphens=False)) or line
 
 
 def print_json(value: Any) -> None:

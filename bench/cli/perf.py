@@ -84,7 +84,7 @@ def _print(report: Mapping[str, Any]) -> None:
         title=f"{report['backbone']} in {report['dtype']} on {report['device']}",
     )
     say(
-        f"{flops / 1e6:,.1f} MFLOP an evaluation; the device's best matrix product:"
+        f"{flops / 1e6:,.1f} MFLOP per evaluation; the device's best matrix product:"
         f" {peak / 1e9:,.1f} GFLOP/s"
     )
     memory = report["peak_memory_bytes"]

@@ -64,8 +64,10 @@ def command(
     rows.sort(key=lambda row: row["cost"]["evaluation_equivalents_per_image"])
     lines = [_line(row) for row in rows]
     table(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
-    say("Cost: evaluation equivalents per image. Agreement: with the full sweep, every prompt on")
-    say("every draw. A star: no other row costs less and agrees as much.")
+    say(
+        "Cost: evaluation equivalents per image. Agreement: with the full sweep, every prompt on"
+        " every draw. A star: no other row costs less and agrees as much."
+    )
     if ceiling:
         say(
             f"The exhaustive decision under another seed ({ceiling['against']}) agrees on"

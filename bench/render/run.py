@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.boards.formats import assignments
+from bench.boards.rows import other_settings, said_template
 from bench.boards.settings import chosen_of_backbone
 from bench.contracts.training import provenance
 from bench.render.console import console
@@ -120,9 +121,9 @@ def _description(manifest: Manifest, decided: int) -> str:
         "loss": identity.scoring.loss,
         "space": identity.scoring.space,
         "plan": identity.scoring.draw_plan,
-        **chosen_of_backbone(backbone.name, identity.backbone.parameters),
+        **chosen_of_backbone(backbone.name, other_settings(manifest)),
     }
-    prompt = manifest.config.template or (manifest.prompts[0][0] if manifest.prompts else "")
+    prompt = said_template(manifest) or (manifest.prompts[0][0] if manifest.prompts else "")
     return (
         f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} {_asked(manifest)}"
         f" · {backbone.name}"

@@ -66,6 +66,15 @@ def _noise(manifest: Manifest) -> str | None:
     return f"the seed's{noise.removeprefix(seed)}" if noise and noise.startswith(seed) else noise
 
 
+def _weighting(manifest: Manifest) -> str | None:
+    """Return the weighting; a file, or what was learned, as it was named, with its hash's start."""
+    weighting = manifest.identity.scoring.weighting
+    name, _, digest = (weighting or "").partition(" ")
+    if name != "sha256":
+        return weighting
+    return f"{manifest.config.plain().get('weighting', 'a file')} ({digest[:8]})"
+
+
 def _prompts(manifest: Manifest) -> str:
     """Return where the prompts are from: a file, a template, or else the start of their hash."""
     template = manifest.config.template
@@ -94,6 +103,7 @@ _READERS: Mapping[str, tuple[str, Callable[[Manifest], Any]]] = {
     "backbone.version": ("backbone version", lambda m: m.backbone.version),
     "backbone.weights": ("weights", _weights),
     "scoring.noise": ("noise", _noise),
+    "scoring.weighting": ("weighting", _weighting),
     "scoring.draw_plan": ("plan", lambda m: m.identity.scoring.draw_plan),
     "strategy.name": ("strategy", lambda m: m.strategy.name),
     "strategy.version": ("strategy version", lambda m: m.strategy.version),

@@ -144,6 +144,33 @@ def record(sample_id: str, label: int, prediction: int | None) -> dict[str, Any]
     return {"sample_id": sample_id, "label": label, "prediction": prediction, "top": top}
 
 
+SETTINGS: list[dict[str, Any]] = [
+    {"weighting": "exp:-7"},
+    {"weighting": f"sha256 {'a' * 64}"},
+    {"guidance": 2.0},
+    {"latent": "sample"},
+    {"fit": "squash"},
+    {"noise": "seed 0 per image"},
+]
+
+
+@pytest.mark.parametrize("changed", SETTINGS, ids=lambda changed: next(iter(changed)))
+def test_runs_that_differ_in_one_setting_look_different(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    usual = {"loss": "l2", "space": "prediction", "draw_plan": "grid", "noise": "seed 0"}
+    store(tmp_path, LABELS, right(0.8), scoring=usual)
+    file = {"dataset": "d", "weighting": "mine.csv", "template": ["a {class}", "the {class}"]}
+    path = store(tmp_path, LABELS, right(0.9), scoring={**usual, **changed}, config=file)
+    [(name, value)] = changed.items()
+    said = "mine.csv" if str(value).startswith("sha256") else str(value)
+    plain, other = sorted(leaderboard(tmp_path), key=lambda row: row.accuracy)
+    assert name not in plain.parameters and str(other.parameters[name]) == said
+    assert other.template == "a {class} · the {class}"
+    for command in (("leaderboard", tmp_path), ("show", path)):
+        assert f"{name}={said}" in bench(*command).out.replace("\n", " "), command
+
+
 def test_metrics_by_hand() -> None:
     """Four of class 0 (three right), two of class 1 (one failed, one right)."""
     said = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, None)]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from helpers.command import bench_process
 
+from bench.cli.output import say
 from bench.cli.streams import Descriptor, prepare
 
 LINE = "a – b → é · 猫\n"
@@ -105,3 +106,18 @@ def test_the_command_says_that_its_output_is_lost() -> None:
 def test_json_in_any_encoding() -> None:
     done = bench_process("list", "strategies", "--json", PYTHONIOENCODING="ascii")
     assert done.code == 0 and isinstance(done.json, list)
+
+
+def test_messages_break_between_words_and_commands_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "20")
+    say("Stability is no probability.\n\nRun bench run digits --limit 20 --fresh.")
+    shown = "Stability is no\nprobability.\n\nRun bench run digits --limit 20 --fresh.\n"
+    assert terminal.getvalue() == shown
