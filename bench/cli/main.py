@@ -14,6 +14,7 @@ import click
 from bench import __version__, interrupts
 from bench.cli import streams
 from bench.cli.output import KEPT, say
+from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
 from bench.discovery.stdout import set_aside
 from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
@@ -59,6 +60,19 @@ class LazyGroup(click.Group):
             command: click.Command = import_module(COMMANDS[name][0]).command
             return command
         return load_plugins().commands.get(name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; an error in a plugin's command is that plugin's."""
+        try:
+            return super().invoke(ctx)
+        except (BenchError, click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception:
+            owner = load_plugins().command_owners.get(ctx.invoked_subcommand or "")
+            if owner is None:
+                raise
+            with guard(owner, f"its command {ctx.invoked_subcommand!r}"):
+                raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""

@@ -63,6 +63,7 @@ class Plugins:
         self.backbones = Registry(BackboneSpec, "backbones")
         self.strategies = Registry(StrategySpec, "strategies")
         self.commands: dict[str, click.Command] = {}
+        self.command_owners: dict[str, str] = {}  # command → the plugin's label
         self.loaded: list[Plugin] = []
 
     def versions(self) -> dict[str, str]:
@@ -87,6 +88,7 @@ class Plugins:
         for registry, spec in staged:
             registry.add(spec, plugin.distribution)
         self.commands.update(cli.commands)
+        self.command_owners.update(dict.fromkeys(cli.commands, plugin.label))
         plugin.registered = [f"{spec.kind} {spec.name}" for _, spec in staged]
         plugin.registered += [f"command {name}" for name in cli.commands]
 

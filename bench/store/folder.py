@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
-from bench.errors import StoreError, UserError
+from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import regular_file
 from bench.machine.writing import write_atomically
 from bench.store.cells import Times, has_cells, write_cells
@@ -39,6 +39,8 @@ ADDING = ".adding-"  # what a folder is called whose content is not checked yet
 class RunFolder:
     """One run on disk, held by this process until the `with` block ends.
 
+    A folder that is new is gone again where the block raises a `BenchError` before the first image.
+
     Args:
         path: the run's folder; made if need be.
         manifest: what the run is. Where the folder has one of the same identity, the run resumes.
@@ -57,6 +59,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         try:
+            self._made = not os.path.lexists(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_links()
             self._lock.acquire(timeout=0)
@@ -84,7 +87,17 @@ class RunFolder:
         traceback: TracebackType | None,
     ) -> None:
         self._journal.close()
+        if self._made and isinstance(error, BenchError):
+            self._remove_if_empty()
         self._lock.release()
+
+    def _remove_if_empty(self) -> None:
+        """Leave no folder of a run that was refused before its first image, as for its weights."""
+        with suppress(OSError):
+            if not (self.path / JOURNAL).stat().st_size:
+                for name in (JOURNAL, MANIFEST, DRAWS, LOCK):
+                    (self.path / name).unlink(missing_ok=True)
+                self.path.rmdir()
 
     def _refuse_links(self) -> None:
         """Refuse files and folders of the run that lie elsewhere: nothing outside is written."""

@@ -105,9 +105,14 @@ from bench import hookimpl
 def greet():
     click.echo("hello there")
 
+def fail():
+    raise ValueError("no such\\nflower")
+
 @hookimpl
 def register_commands(cli):
     cli.add_command(click.Command("hello", callback=greet, help="Greet."))
+    cli.add_command(click.Command("fails", callback=fail))
+    cli.add_command(click.Command("exits", callback=lambda: exit(5)))
 
 @hookimpl
 def sample_scored(record):  # fewer arguments than the hook offers is fine
@@ -121,6 +126,11 @@ def run_finished(summary):
     )
     assert "Greet." in bench_with(site, "--help").out
     assert bench_with(site, "hello").out == "hello there\n"
+    failed = bench_with(site, "fails")
+    assert failed.code == 2 and "Traceback" not in failed.err
+    said = "its command 'fails' raised ValueError: no such flower"
+    assert f"plugin 'listener' of listener: {said}" in failed.err
+    assert bench_with(site, "exits").code == 5
     done = bench_with(
         site,
         *("run", "digits", "--limit", 4, "--results", tmp_path / "results", "--json"),

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from helpers.command import PATIENCE, bench
 from helpers.interrupted import killed
+from helpers.runs import a_manifest
 from helpers.scoring import command, same, timeless
 
+from bench.errors import PluginError, UserError
+from bench.store.folder import RunFolder
 from bench.store.journal import Journal, read_journal
 
 
@@ -34,6 +38,27 @@ def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) ->
     assert len(lines) == 24  # nothing was scored twice
     assert len(list((run / "errors").glob("*.parquet"))) == 24
     assert done.json["metrics"] == json.loads((whole / "summary.json").read_text())["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("error", "before", "kept"),
+    [
+        (UserError("the weights are not finite"), None, False),
+        (PluginError("a plugin", "fails"), None, False),
+        (KeyboardInterrupt(), None, True),
+        (UserError("the weights are not finite"), "samples.jsonl", True),
+    ],
+)
+def test_a_run_refused_before_its_first_image_leaves_no_folder(
+    error: BaseException, before: str | None, kept: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    if before:
+        path.mkdir()
+        (path / before).touch()
+    with pytest.raises(type(error)), RunFolder(path, a_manifest(["a"])):
+        raise error
+    assert path.exists() == kept
 
 
 def journals(results: Path) -> list[Iterator[Any]]:
