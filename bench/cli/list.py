@@ -24,7 +24,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 
 @click.group()
 def command() -> None:
-    """List datasets, backbones, strategies or runs."""
+    """List datasets, backbones, strategies, views or runs."""
 
 
 @command.command()
@@ -49,6 +49,14 @@ def backbones(name: str | None, as_json: bool) -> None:
 def strategies(name: str | None, as_json: bool) -> None:
     """List the strategies; with NAME, show one with its parameters, as --set takes them."""
     _list(load_plugins().strategies, _strategy, name, as_json, ("name",))
+
+
+@command.command()
+@_NAME
+@_JSON
+def views(name: str | None, as_json: bool) -> None:
+    """List the views of an image, as --views takes them; with NAME, show one."""
+    _list(load_plugins().views, _strategy, name, as_json, ("name",))
 
 
 command.add_command(runs, "runs")

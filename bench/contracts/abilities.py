@@ -294,6 +294,11 @@ def uses_same_draws(strategy: object) -> TypeGuard[UsesSameDraws]:
     return getattr_static(strategy, "same_draws", False) is True
 
 
+def samples_latents(views: object) -> bool:
+    """Whether views say `samples_latents = True`: they are samples of the latent's posterior."""
+    return getattr_static(views, "samples_latents", False) is True
+
+
 def bounds_its_cost(strategy: object) -> TypeGuard[BoundsItsCost]:
     """Whether it has `at_most`."""
     return _declares(strategy, "at_most")

@@ -91,6 +91,7 @@ class Interview:
         request: Evaluate | Linearise,
         values: NDArray[np.float32],
         cost: float = 1.0,
+        extra: int = 0,
     ) -> None:
         """Account for `values` and hand them over, unless one is not finite: the image has failed.
 
@@ -98,6 +99,7 @@ class Interview:
             request: what was asked for last.
             values: float32 [prompts, draws]; they become read-only.
             cost: in evaluations, of one cell (a whole number), or of one linearised draw.
+            extra: evaluations that were needed beside the cells.
         """
         assert self._session is not None
         values.setflags(write=False)
@@ -109,7 +111,7 @@ class Interview:
             decided.linearised.append((request, values))
         else:
             kind, prompts = "error", request.prompts
-            total = values.size * cost
+            total = values.size * cost + extra
             decided.evaluations += round(total)
             decided.cells.append((request, values))
         decided.equivalents += total

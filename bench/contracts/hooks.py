@@ -30,6 +30,11 @@ def register_strategies(register: Callable[..., None]) -> None:
 
 
 @hookspec
+def register_views(register: Callable[..., None]) -> None:
+    """Call `register(name, target=…, …)` once per kind of views, with the fields of `ViewsSpec`."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands with `cli.add_command`; import nothing heavy to do so."""
 

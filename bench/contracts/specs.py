@@ -339,6 +339,16 @@ class StrategySpec(Spec):
     default: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class ViewsSpec(Spec):
+    """Views of an image, as `--views NAME` or `--views NAME:VALUE` takes them.
+
+    The value is that of the first parameter.
+    """
+
+    kind: ClassVar[str] = "views"
+
+
 def _fits(value: Any, wanted: Any) -> bool:
     """Tell whether a value is of a field's type, which is one of the few that specs use."""
     origin, inner = get_origin(wanted), get_args(wanted)

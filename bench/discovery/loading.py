@@ -15,7 +15,7 @@ import click
 import pluggy
 
 from bench.contracts import hooks as hookspecs
-from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec
+from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
 from bench.discovery.guard import guard
 from bench.discovery.registry import Registry
@@ -55,13 +55,14 @@ class Plugin:
 
 
 class Plugins:
-    """Everything that is installed: the three registries, the commands and the hooks."""
+    """Everything that is installed: the registries, the commands and the hooks."""
 
     def __init__(self) -> None:
         self.manager = _new_manager()
         self.datasets = Registry(DatasetSpec, "datasets")
         self.backbones = Registry(BackboneSpec, "backbones")
         self.strategies = Registry(StrategySpec, "strategies")
+        self.views = Registry(ViewsSpec, "views")
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}  # command → the plugin's label
         self.loaded: list[Plugin] = []
@@ -113,6 +114,8 @@ class Plugins:
             hook.register_backbones(register=_stage(self.backbones, staged, plugin))
         with guard(who, "register_strategies()"):
             hook.register_strategies(register=_stage(self.strategies, staged, plugin))
+        with guard(who, "register_views()"):
+            hook.register_views(register=_stage(self.views, staged, plugin))
         with guard(who, "register_commands()"):
             hook.register_commands(cli=cli)
             for command in cli.commands.values():
@@ -139,7 +142,7 @@ class Plugins:
     def _fail(self, plugin: Plugin, error: BenchError, staged: Staged) -> None:
         plugin.error = error.said if isinstance(error, PluginError) else str(error)
         message = f"{plugin.label}: {plugin.error}"
-        for registry in (self.datasets, self.backbones, self.strategies):
+        for registry in (self.datasets, self.backbones, self.strategies, self.views):
             registry.failures.append(message)
         for registry, spec in staged:
             if spec.name not in registry:

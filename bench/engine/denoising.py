@@ -19,7 +19,7 @@ from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Linearise, Problem, Strategy
+from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem, Strategy
 from bench.engine import trees
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.evaluating import Evaluator, Scoring
@@ -49,8 +49,10 @@ class DenoisingEngine:
         columns: the prompts behind each column.
         scoring: what an error is.
         batch_size: cells per batch; halved for good when memory runs out.
-        latent_seed: of the latents' samples; None: their means.
-        squashed: whether images are squashed to the model's resolution.
+        latents: encodes images; None: each to the mean of its posterior.
+        view_of_draw: int64 [N], the view of an image that each draw sees; None: there is one.
+        subtracts_null: whether the null's error on the same draw is subtracted from each error;
+            then the conditioning has one row more, the null's.
         linearisation_cost: what one linearised draw counts as, in evaluations.
 
     Attributes:
@@ -71,8 +73,9 @@ class DenoisingEngine:
         columns: Columns,
         scoring: Scoring,
         batch_size: int,
-        latent_seed: int | None = None,
-        squashed: bool = False,
+        latents: Latents | None = None,
+        view_of_draw: Ints | None = None,
+        subtracts_null: bool = False,
         linearisation_cost: float = LINEARISATION_COST,
     ) -> None:
         self.backbone = backbone
@@ -81,7 +84,11 @@ class DenoisingEngine:
         self.problem, self.questions = problem, Questions(Question(problem, columns))
         self.columns = columns
         self.evaluator = Evaluator(backbone, conditioning, scoring)
-        self.latents = Latents(backbone, latent_seed, squashed)
+        self.latents = latents or Latents(backbone)
+        n_draws = len(problem.timesteps)
+        self.view_of_draw = np.zeros(n_draws, np.int64) if view_of_draw is None else view_of_draw
+        self.views = int(self.view_of_draw.max(initial=0)) + 1
+        self.subtracts_null = subtracts_null
         self.prompts = trees.count(conditioning)
         self.batch_size = batch_size
         self.out_of_memory: Callable[[int], None] = lambda size: None
@@ -94,7 +101,7 @@ class DenoisingEngine:
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each image as it is decided; an image that fails does not stop the others."""
         arriving = self.latents.of(samples)
-        plain, linear = Queue(), Queue()
+        plain, linear = Queue(self.view_of_draw), Queue(self.view_of_draw)
         launched: deque[Launched] = deque()
         while True:
             while (
@@ -107,8 +114,8 @@ class DenoisingEngine:
                     yield Decided(sample, error=latents)
                     continue
                 joint = Joint(sample, strategy, self.questions.of(sample))
-                for interview, latent in zip(joint.interviews, latents, strict=True):
-                    flight = Flight(interview, joint, latent)
+                for interview, each in zip(joint.interviews, latents, strict=True):
+                    flight = Flight(interview, joint, each)
                     if self._ask(flight, plain, linear) and (whole := joint.ended()):
                         yield whole
             if (another := self._launch(plain, linear, len(launched))) is not None:
@@ -171,6 +178,8 @@ class DenoisingEngine:
                 linear.append(block)
         else:
             prompts, draws = flight.joint.question.cells(request)
+            if self.subtracts_null:
+                prompts, draws = self._with_null(flight, request, prompts, draws)
             flight.missing = len(draws)
             flight.errors = np.empty(len(draws), np.float32)
             plain.append(Block(flight, prompts, draws))
@@ -198,10 +207,26 @@ class DenoisingEngine:
                 values[:, position] = self.columns.first_order(row, int(request.draws[position]))
             flight.interview.tell(request, values, self.linear.cost)
         else:
-            columns = flight.joint.question.columns
-            values = columns.errors(flight.errors, len(request.prompts))
-            passes = columns.each * self.evaluator.passes
-            flight.interview.tell(request, values, float(passes))
+            columns, errors = flight.joint.question.columns, flight.errors
+            passes, extra = self.evaluator.passes, 0
+            if self.subtracts_null:
+                extra = len(flight.fresh) * passes
+                errors, null = np.split(errors, [len(errors) - len(flight.fresh)])
+                flight.null[flight.fresh] = null
+            values = columns.errors(errors, len(request.prompts))
+            if self.subtracts_null:
+                values = values - flight.null[request.draws]
+            flight.interview.tell(request, values, float(columns.each * passes), extra)
+
+    def _with_null(
+        self, flight: Flight, request: Evaluate, prompts: Ints, draws: Ints
+    ) -> tuple[Ints, Ints]:
+        """Return the cells with the null's behind them, on the draws where it is not known yet."""
+        if not len(flight.null):
+            flight.null = np.full(len(self.problem.timesteps), np.nan, np.float32)
+        flight.fresh = request.draws[np.isnan(flight.null[request.draws])]
+        null = np.full(len(flight.fresh), self.prompts - 1)
+        return np.concatenate([prompts, null]), np.concatenate([draws, flight.fresh])
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
         """Return the batch's errors, float32 [B]; out of memory, do the same cells by halves."""
@@ -230,6 +255,8 @@ class DenoisingEngine:
         mixtures = [block.mixture for block, *_ in batch.parts if block.mixture is not None]
         _, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
-        errors = self.linear.first_order(draw, batch.latents[image], eps, mixtures, image)
+        errors = self.linear.first_order(
+            draw, batch.latents[image], eps, mixtures, image // self.views
+        )
         self.evaluated += len(batch) * self.linear.cost
         return errors

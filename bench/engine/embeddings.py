@@ -23,7 +23,9 @@ LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
 IN_MEMORY = 256 * 2**20  # bytes up to which a conditioning is read, and not mapped from its file
 
 
-def embed_prompts(backbone: CheckedDenoiser, key: str, texts: Sequence[str]) -> Tree:
+def embed_prompts(
+    backbone: CheckedDenoiser, key: str, texts: Sequence[str], with_null: bool = False
+) -> Tree:
     """Return the conditioning of `texts` on the host; a large one is mapped from its file.
 
     It is looked up in the cache first, so a backbone that loads its text encoder on demand may
@@ -34,11 +36,19 @@ def embed_prompts(backbone: CheckedDenoiser, key: str, texts: Sequence[str]) -> 
         key: everything that decides a conditioning besides its text and the libraries: the
             fingerprint of the weights (of text encoder and tokenizer at least), dtype, version.
         texts: the prompts.
+        with_null: whether the null conditioning is the last row.
 
     Raises:
         UserError: one is not finite, or prompts are not padded to the same lengths.
     """
-    return _kept(_path(key, list(texts)), lambda: _encoded(backbone, texts), len(texts))
+
+    def encoded() -> Iterator[Tree]:
+        yield from _encoded(backbone, texts)
+        if with_null:
+            yield _checked(backbone.encode_null(), ["the null"])
+
+    path = _path(f"{key} and the null" if with_null else key, list(texts))
+    return _kept(path, encoded, len(texts) + with_null)
 
 
 def embed_null(backbone: CheckedDenoiser, key: str) -> Tree:

@@ -13,6 +13,7 @@ from bench.engine.encoding import Opened, open_images
 from bench.engine.images import squash
 from bench.engine.noising import sampled
 from bench.engine.transfer import ahead, free_memory
+from bench.engine.viewing import CheckedViews, name_of
 
 ENCODE_BATCH = 8  # images encoded by the VAE at a time
 THREADLESS = ("cpu",)  # where a thread that opens images only takes time from the model
@@ -23,47 +24,90 @@ class Latents:
 
     Args:
         backbone: the denoiser.
-        seed: of the posterior's sample; None: its mean is the latent.
+        seed: of the run.
+        sample: whether the latent is a sample of the posterior. If not, it is its mean.
         squashed: whether images are squashed to the model's resolution. If not, the backbone cuts
             out their middle.
+        views: of each image; None: itself alone.
     """
 
     def __init__(
-        self, backbone: CheckedDenoiser, seed: int | None = None, squashed: bool = False
+        self,
+        backbone: CheckedDenoiser,
+        seed: int = 0,
+        sample: bool = False,
+        squashed: bool = False,
+        views: CheckedViews | None = None,
     ) -> None:
         self.backbone, self.seed, self.squashed = backbone, seed, squashed
+        self.views = views
+        self.sampled = sample or (views is not None and views.of_latents)
 
     def of(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[torch.Tensor] | str]]:
-        """Yield samples with a latent for each image, float32 [C, H, W], or why there is none."""
-        groups: Iterator[list[Opened]] = open_images(samples, ENCODE_BATCH)
-        if self.squashed:
-            groups = map(self._squash, groups)
+        """Yield samples with the latents of each image, or why there are none.
+
+        Those of an image are float32 [V, C, H, W], one for each view.
+        """
+        groups: Iterator[list[Opened]] = map(self._viewed, open_images(samples, ENCODE_BATCH))
         if self.backbone.device.type not in THREADLESS:
             groups = ahead(groups, depth=2)
-        encode = self.backbone.encode_images if self.seed is None else self.backbone.posterior
+        encode = self.backbone.posterior if self.sampled else self.backbone.encode_images
         for group in groups:
-            images = [
-                image for _, opened in group if not isinstance(opened, str) for image in opened
-            ]
-            encoded = iter(self._encode(encode, images) if images else ())
+            pictures = [p for _, opened in group if not isinstance(opened, str) for p in opened]
+            encoded = self._each(encode, pictures)
             for sample, opened in group:
                 if isinstance(opened, str):
                     yield sample, opened
                     continue
-                found = [next(encoded).float() for _ in opened]
-                if self.seed is not None:
-                    found = [
-                        sampled(latent, self.seed, name_of(sample, number))
-                        for number, latent in enumerate(found)
-                    ]
-                yield sample, found
+                images = len(sample.images)
+                each = len(opened) // images
+                yield (
+                    sample,
+                    [
+                        self._latents([next(encoded) for _ in range(each)], name_of(sample, number))
+                        for number in range(images)
+                    ],
+                )
 
-    def _squash(self, group: list[Opened]) -> list[Opened]:
-        side = self.backbone.resolution
-        return [
-            (sample, opened if isinstance(opened, str) else [squash(i, side) for i in opened])
-            for sample, opened in group
-        ]
+    def _viewed(self, group: list[Opened]) -> list[Opened]:
+        """Return the views of every image of a group, squashed where that is wanted."""
+        viewed: list[Opened] = []
+        for sample, opened in group:
+            if isinstance(opened, str):
+                viewed.append((sample, opened))
+                continue
+            pictures = opened
+            if self.views is not None:
+                pictures = [
+                    view
+                    for number, image in enumerate(opened)
+                    for view in self.views.of(image, self.seed, name_of(sample, number))
+                ]
+            if self.squashed:
+                pictures = [squash(picture, self.backbone.resolution) for picture in pictures]
+            viewed.append((sample, pictures))
+        return viewed
+
+    def _latents(self, found: list[torch.Tensor], name: str) -> torch.Tensor:
+        """Return float32 [V, C, H, W] of one image, from what was encoded of its views."""
+        encoded = torch.stack(found).float()
+        if not self.sampled:
+            return encoded
+        if self.views is not None and self.views.of_latents:
+            encoded = encoded.expand(self.views.count, *encoded.shape[1:])
+        return torch.stack(
+            [
+                sampled(each, self.seed, f"{name}\0view {view}" if view else name)
+                for view, each in enumerate(encoded)
+            ]
+        )
+
+    def _each(
+        self, encode: Callable[[list[Image]], torch.Tensor], pictures: list[Image]
+    ) -> Iterator[torch.Tensor]:
+        """Yield what is encoded of each picture, a few of them at a time."""
+        for start in range(0, len(pictures), ENCODE_BATCH):
+            yield from self._encode(encode, pictures[start : start + ENCODE_BATCH])
 
     def _encode(
         self, encode: Callable[[list[Image]], torch.Tensor], images: list[Image]
@@ -78,8 +122,3 @@ class Latents:
         free_memory(self.backbone.device)
         half = len(filled) // 2
         return torch.cat([self._encode(encode, images[:half]), self._encode(encode, images[half:])])
-
-
-def name_of(sample: Sample, number: int) -> str:
-    """Return what stands for one image of a sample where something is made for it alone."""
-    return f"{sample.sample_id}\0{number}" if number else sample.sample_id

@@ -23,6 +23,9 @@ class Flight:
     Attributes:
         interview: asks for cells, is told errors, and ends in a decision.
         joint: the sample that the image is one of.
+        latents: float32 [V, C, H, W], one for each view.
+        null: of a run that subtracts the null's errors, those known so far, float32 [N], else NaN.
+        fresh: int64, the draws whose null is evaluated with the present request.
         errors: of the request, float32 [cells]; of a linearisation [draws, P].
         missing: how many of them are not there yet.
         order: of a linearisation, which of its draws each row of `errors` is.
@@ -30,11 +33,13 @@ class Flight:
 
     interview: Interview
     joint: Joint
-    latent: torch.Tensor
+    latents: torch.Tensor
     request: Evaluate | Linearise | None = None
     order: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     missing: int = 0
+    null: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    fresh: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass
@@ -62,7 +67,7 @@ class Batch:
     """Cells to evaluate together, and where their errors belong.
 
     Attributes:
-        cells: int64 [3, B]: prompt, draw and image of each cell.
+        cells: int64 [3, B]: prompt, draw and image of each cell. An image counts once a view.
         latents: float32 [images, C, H, W].
         images: their sample ids.
         parts: block, offset in its flight's errors, and number of cells, in the cells' order.
@@ -86,9 +91,14 @@ class Batch:
 
 
 class Queue:
-    """Blocks of one kind that wait, and how many cells that are."""
+    """Blocks of one kind that wait, and how many cells that are.
 
-    def __init__(self) -> None:
+    Args:
+        view_of_draw: int64 [N], the view that each draw sees.
+    """
+
+    def __init__(self, view_of_draw: Ints) -> None:
+        self.view_of_draw = view_of_draw
         self.blocks: deque[Block] = deque()
         self.cells = 0
 
@@ -111,11 +121,13 @@ class Queue:
             block.start = stop
             if stop == len(block.draws):
                 self.blocks.popleft()
-        image = np.repeat(np.arange(len(parts)), [count for *_, count in parts])
-        cells = np.stack([np.concatenate(prompts), np.concatenate(draws), image])
         flights = [block.flight for block, *_ in parts]
-        images = [flight.interview.decided.sample.sample_id for flight in flights]
-        return Batch(cells, torch.stack([flight.latent for flight in flights]), images, parts)
+        views, draw = len(flights[0].latents), np.concatenate(draws)
+        part = np.repeat(np.arange(len(parts)), [count for *_, count in parts])
+        cells = np.stack([np.concatenate(prompts), draw, part * views + self.view_of_draw[draw]])
+        names = [flight.interview.decided.sample.sample_id for flight in flights]
+        images = [name for name in names for _ in range(views)]
+        return Batch(cells, torch.cat([flight.latents for flight in flights]), images, parts)
 
 
 def filled_size(cells: int, full: int) -> int:

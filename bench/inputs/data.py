@@ -18,7 +18,7 @@ from bench.discovery.targets import make
 from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.files import expand
-from bench.inputs.items import ItemRows, as_stored, item_ids, read_items, settled_items
+from bench.inputs.items import ItemRows, as_stored, images_of, item_ids, read_items, settled_items
 from bench.inputs.labels import is_utf8, read_labels
 from bench.inputs.prompts import Prompts
 from bench.inputs.rows import labelled, settled, stored_rows
@@ -118,12 +118,22 @@ class Split:
                 yield self.items.sample(sample_id, pool)
             return
         grouped = "group" in self.rows.column_names
-        row_of = {sample_id: row for row, sample_id in enumerate(self.sample_ids)}
+        row_of = self.row_of
         for sample_id in sample_ids:
             row = self.rows[row_of[sample_id]]
             group = str(row["group"]) if grouped and row["group"] is not None else None
             label = self.labels[row_of[sample_id]]
             yield Sample(sample_id, label, row["image"], group=group)
+
+    def images(self, sample_id: str) -> tuple[Any, ...]:
+        """Return the encoded images of one sample."""
+        row = self.rows[self.row_of[sample_id]]
+        return images_of(row)
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each sample."""
+        return {sample_id: row for row, sample_id in enumerate(self.sample_ids)}
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:

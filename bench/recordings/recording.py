@@ -34,12 +34,14 @@ class Tables:
         first_order: first-order errors, float32 [P, N], by mixture; NaN where there are none.
         linearisation_cost: of one draw, in evaluations.
         cell_cost: of one cell, in evaluations.
+        null_cost: of one null that is subtracted from all cells of a draw; 0: there is none.
     """
 
     errors: NDArray[np.float32]
     first_order: FirstOrder = field(default_factory=list)
     linearisation_cost: float = 0.0
     cell_cost: int = 1
+    null_cost: int = 0
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
         """Return what was asked for, float32 [prompts, draws].
@@ -121,8 +123,16 @@ class Recording:
 
         More than an evaluation under guidance, and where several prompts make one error.
         """
-        prompts, draws = self.shape(self.records[0]["sample_id"])
-        return max(1, self.records[0]["evaluations"] // (prompts * draws))
+        first = self.records[0]
+        prompts, draws = self.shape(first["sample_id"])
+        if self.subtracts_null:
+            prompts += first.get("shape", [1])[0]
+        return max(1, first["evaluations"] // (prompts * draws))
+
+    @property
+    def subtracts_null(self) -> bool:
+        """Whether each error is that beyond the null's on the same draw."""
+        return bool(self.manifest.identity.scoring.subtract_null)
 
     def tables(self, sample_id: str) -> Tables:
         """Return all that was recorded of one image.
@@ -132,7 +142,8 @@ class Recording:
         """
         errors = self.errors(sample_id)
         if not self.problem.can_linearise:
-            return Tables(errors, cell_cost=self.cell_cost)
+            null = self.cell_cost if self.subtracts_null else 0
+            return Tables(errors, cell_cost=self.cell_cost, null_cost=null)
         try:
             first_order = read_first_order(self.path / "first_order", sample_id, errors.shape)
         except FileNotFoundError:

@@ -71,9 +71,12 @@ def decide(
         own = tables
         if sample.item is not None:
             own = replace(tables, errors=tables.errors[number * prompts :][:prompts])
+        seen: set[int] = set()  # draws whose null is known
         while (request := interview.ask()) is not None:
             cost = own.cell_cost if isinstance(request, Evaluate) else own.linearisation_cost
-            interview.tell(request, own.reply(request), cost)
+            fresh = set(request.draws.tolist()) - seen if own.null_cost else set()
+            seen |= fresh
+            interview.tell(request, own.reply(request), cost, len(fresh) * own.null_cost)
         if (whole := joint.ended()) is not None:
             return whole
     raise AssertionError("a sample has an image")

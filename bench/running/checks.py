@@ -33,6 +33,7 @@ def check(prepared: Prepared) -> None:
     _check_token_lengths(prepared)
     _check_linearisable(prepared.resolved)
     _check_null_subtracted(prepared)
+    _check_views(prepared)
     _check_abilities(prepared)
     if (levels := _level_table(prepared)) is not None:
         weights_of_draws(prepared, levels)
@@ -61,10 +62,50 @@ def _level_table(prepared: Prepared) -> Levels | None:
 
 def _check_null_subtracted(prepared: Prepared) -> None:
     """Refuse `--subtract-null` where it means nothing: where no images are compared."""
-    if prepared.config.subtract_null:
+    resolved, split = prepared.resolved, prepared.split
+    if not prepared.config.subtract_null:
+        return
+    images = 1 if split is None or split.items is None else split.items.table.shapes[0][0]
+    if images == 1:
         raise UserError(
             "--subtract-null: subtracting the null's error changes no decision among texts of one"
             " image; it belongs to comparisons across images."
+        )
+    if not resolved.strategy.same_draws:
+        raise UserError(
+            f"--subtract-null: strategy {resolved.strategy_spec.name!r} gives no image and group"
+            " score, which are what the null's error changes. Use --strategy full."
+        )
+    if not abilities.has_null(load_target(resolved.backbone)):
+        raise UserError(
+            "--subtract-null needs a conditioning of no prompt, and backbone"
+            f" {resolved.backbone_name!r} declares none (encode_null)."
+        )
+
+
+def _check_views(prepared: Prepared) -> None:
+    """Refuse views that mean nothing with the backbone, or with another setting."""
+    config, resolved = prepared.config, prepared.resolved
+    if resolved.views is None:
+        return
+    if resolved.backbone.scorer == "classifier":
+        raise UserError(
+            f"--views {config.views}: {resolved.backbone_name!r} is a classifier, which has one"
+            " draw; views are spread over draws."
+        )
+    if config.template_rule == "spread":
+        raise UserError(
+            f"--views {config.views} and --template-rule spread both spread over the draws; use"
+            " one of them."
+        )
+    if not resolved.views.views.of_latents:
+        return
+    if config.latent == "sample":
+        raise UserError(f"--views {config.views} are samples of the latent; leave --latent out.")
+    if not abilities.has_posterior(load_target(resolved.backbone)):
+        raise UserError(
+            f"--views {config.views} needs the latents' distribution, and backbone"
+            f" {resolved.backbone_name!r} does not offer it (posterior)."
         )
 
 

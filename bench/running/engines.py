@@ -9,14 +9,16 @@ import numpy as np
 
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.decision import Engine
-from bench.contracts.strategy import Problem
+from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import can_linearise
 from bench.discovery.targets import make
+from bench.engine.viewing import view_of_draw
 from bench.inputs.draws import read_noise
 from bench.inputs.templates import make_columns
 from bench.machine.environment import pick_device
 from bench.running.checks import linearisation_cost, weights_of_draws
 from bench.running.fitting import find_fit_split
+from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def open_engine(
     from bench.engine.denoising import DenoisingEngine
     from bench.engine.embeddings import embed_null, embed_prompts
     from bench.engine.evaluating import Scoring
+    from bench.engine.latents import Latents
     from bench.engine.scoring import coefficients
 
     assert isinstance(backbone, CheckedDenoiser)
@@ -59,7 +62,7 @@ def open_engine(
     noise = make_noise(prepared, backbone)
     columns = make_columns(classes, rule, n_draws, per_level=1 if plan.name == "grid" else 2)
     key = _conditioning_key(prepared)
-    conditioning = embed_prompts(backbone, key, prompts.texts)
+    conditioning = embed_prompts(backbone, key, prompts.texts, config.subtract_null)
     null = embed_null(backbone, key) if config.guidance is not None else None
     if given is None:
         set_up(prepared, backbone)
@@ -78,8 +81,15 @@ def open_engine(
             null,
         ),
         _chosen(config) or default_batch_size(backbone.device.type, backbone.latent_shape),
-        latent_seed=config.seed if config.latent == "sample" else None,
-        squashed=config.fit == "squash",
+        latents=Latents(
+            backbone,
+            config.seed,
+            sample=config.latent == "sample",
+            squashed=config.fit == "squash",
+            views=None if resolved.views is None else resolved.views.views,
+        ),
+        view_of_draw=_view_of_draw(resolved),
+        subtracts_null=config.subtract_null,
         linearisation_cost=(
             linearisation_cost(resolved, prepared.weights)
             if resolved.strategy.linearises
@@ -95,6 +105,15 @@ def open_engine(
         compile_network(backbone)
         engine.one_shape = True
     return engine
+
+
+def _view_of_draw(resolved: Resolved) -> Ints | None:
+    """Return int64 [N], the view that each draw sees; draws of one level see the same one."""
+    if resolved.views is None:
+        return None
+    per_level = 1 if resolved.plan.name == "grid" else 2
+    n_draws = resolved.strategy_parameters["draws"]
+    return view_of_draw(n_draws, resolved.views.views.count, per_level)
 
 
 def make_noise(prepared: Prepared, backbone: CheckedDenoiser) -> Noise:

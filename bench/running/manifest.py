@@ -18,7 +18,7 @@ from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.checks import linearisation_cost
 from bench.running.items import describe_items
-from bench.running.resolve import Resolved
+from bench.running.resolve import Resolved, ResolvedViews
 from bench.running.settings import RunConfig
 from bench.store import identity as ids
 from bench.store.documents import (
@@ -55,6 +55,7 @@ def make_manifest(
             noise=_noise(resolved),
             **_differing(config, "guidance", "latent", "fit", "subtract_null"),
             **weighting_identity(weighting),
+            **views_identity(resolved.views),
         )
     strategy = Strategy(
         name=resolved.strategy_spec.name,
@@ -87,7 +88,7 @@ def make_manifest(
         scoring=scoring,
         strategy=strategy,
         seed=config.seed,
-        **_differing(config, "template_rule"),
+        **_differing(config, "template_rule", "control"),
         **_learned_from(learns_from),
     )
     return Manifest(
@@ -169,6 +170,15 @@ def _noise(resolved: Resolved) -> str:
         return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
     bank = read_noise(Path(config.noise), resolved.strategy_parameters["draws"])
     return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
+
+
+def views_identity(views: ResolvedViews | None) -> dict[str, Any]:
+    """Return the views; {}: the image itself."""
+    if views is None:
+        return {}
+    said = ":".join([views.spec.name, *map(str, views.parameters.values())])
+    version = views.spec.version
+    return {"views": said if version == 1 else f"{said} (version {version})"}
 
 
 def weighting_identity(weighting: Weighting) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
 from bench.errors import AbsentError, UserError, did_you_mean
 from bench.inputs.class_names import ClassNames
+from bench.inputs.controls import blinded
 from bench.inputs.data import Split, load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
 from bench.inputs.fitting import FitSplit
@@ -127,7 +128,10 @@ class Prepared:
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the images with these ids, one at a time."""
         assert self.split is not None, "prepared without images"
-        return self.split.samples(sample_ids, self.prompts)
+        split, control = self.split, self.config.control
+        if control is None:
+            return split.samples(sample_ids, self.prompts)
+        return blinded(split, sample_ids, self.prompts, control)
 
     def check(self) -> None:
         """Refuse what only the backbone's class can tell; imports it, and reads no weights."""

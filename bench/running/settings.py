@@ -34,6 +34,7 @@ Rule = Literal["best", "mean", "spread"]
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
 Fit = Literal["crop", "squash"]
+Control = Literal["grey", "noise", "shuffled-images"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
@@ -162,6 +163,16 @@ class RunConfig(BaseModel):
         False,
         description="Subtract the error without a prompt: only where images are compared, since it"
         " changes no decision among the texts of one image.",
+    )
+    views: Text | None = Field(
+        None,
+        description="Views of an image, over which its draws are spread: flip, turns8, crop:5 or"
+        " posterior; `bench list views` shows all (default: the image itself).",
+    )
+    control: Control | None = Field(
+        None,
+        description="A blind control: the same questions with the image destroyed, grey or noise,"
+        " or with another sample's image, shuffled-images.",
     )
     limit: int | None = Field(
         None,

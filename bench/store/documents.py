@@ -147,6 +147,10 @@ class Scoring(Document):
     fit: str | None = None
     """How an image that is not square is fitted; None: its middle."""
     subtract_null: bool | None = None
+    views: str | None = None
+    """As `--views` takes them; None: the image itself."""
+    reduction: str | None = None
+    """How a likelihood's draws are put together."""
 
 
 class Source(Document):
@@ -174,6 +178,8 @@ class Identity(Document):
     """The hash of the texts and their classes."""
     template_rule: str | None = None
     """How several prompts of a class make its score; None: best."""
+    control: str | None = None
+    """How the images were destroyed, in a blind control."""
     backbone: BackboneIdentity
     scoring: Scoring
     strategy: Strategy

@@ -23,6 +23,7 @@ from bench.contracts.strategy import Problem
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.evaluating import Scoring
+from bench.engine.latents import Latents
 from bench.engine.noising import OwnNoise, SharedNoise, sampled
 from bench.engine.scoring import coefficients
 from bench.inputs.draws import noise, parse_plan
@@ -131,7 +132,7 @@ def engine_of(
             backbone.encode_null() if guidance is not None else None,
         ),
         batch_size,
-        latent_seed=SEED if sample else None,
+        latents=Latents(backbone, SEED, sample),
     )
 
 

@@ -32,6 +32,8 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
     "latent": ("sample", True),
     "fit": ("squash", True),
     "subtract_null": (True, True),
+    "views": ("flip", True),
+    "control": ("grey", True),
     "template_rule": ("mean", True),
     "plan": ("grid:0-700", True),
     "levels": ("0-700", True),

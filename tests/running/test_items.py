@@ -14,8 +14,10 @@ from helpers.scoring import same, timeless
 
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import load_plugins
+from bench.engine.viewing import view_of_draw
 from bench.inputs.pixels import decode
 from bench.store.folder import RunFolder, read_records
+from bench_plugins.views.symmetries import Turns8
 
 DRAWS = 24
 HERE = "helpers.captions"
@@ -162,6 +164,77 @@ def test_pairs_have_text_image_and_group_scores(
     assert "guessing: 0.1667" in shown.out
     raced = run(tmp_path, "race", draws=few)
     assert "no image and group score" in raced.err and "image_score" not in raced.json["metrics"]
+
+
+def test_the_null_s_errors_are_subtracted_across_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Captions, "rows", two_images())
+    done = run(tmp_path, "full", "--subtract-null", "--save-errors", draws=4)
+    folder = Path(done.json["results_dir"])
+    records = read_records(folder)
+    for name, row in rows_by_id(two_images()).items():
+        images = [decode(image) for image in row["images"]]
+        errors = np.array([errors_by_hand(image, [*row["texts"], None], 4) for image in images])
+        wanted = (errors[:, :2] - errors[:, 2:]).mean(axis=2)
+        np.testing.assert_allclose(records[name]["pairs"], wanted, rtol=1e-4, atol=1e-6)
+        assert records[name]["evaluations"] == 2 * 3 * 4
+    again = bench("replay", folder, "--strategy", "full", "--results", tmp_path / "b", "--json")
+    assert same(timeless(Path(again.json["results_dir"])), timeless(folder))
+    refused = run(tmp_path, "race", "--subtract-null")
+    assert refused.code == 2 and "gives no image and group" in refused.err
+    monkeypatch.setattr(Captions, "rows", one_image())
+    refused = run(tmp_path, "full", "--subtract-null")
+    assert refused.code == 2 and "changes no decision among texts of one image" in refused.err
+
+
+def test_a_draw_sees_its_view_and_each_view_is_encoded_once(tmp_path: Path) -> None:
+    done = run(tmp_path, "full", "--views", "turns8", "--limit", 5)
+    records = read_records(Path(done.json["results_dir"]))
+    assert Painter.images == 8 * len(records)
+    chosen = view_of_draw(DRAWS, 8)
+    for name, row in rows_by_id(one_image()).items():
+        if name not in records:
+            continue
+        views = Turns8().of(decode(row["image"]), 0)
+        errors = [errors_by_hand(view, row["texts"], DRAWS) for view in views]
+        wanted = np.mean([errors[chosen[k]][:, k] for k in range(DRAWS)], axis=0)
+        for text, score, _ in records[name]["top"]:
+            assert score == pytest.approx(wanted[text], rel=1e-5)
+    plain = run(tmp_path, "full", "--limit", 5).json
+    assert plain["run_id"] != done.json["run_id"]
+    shown = bench("compare", plain["run_id"], done.json["run_id"], "--results", tmp_path)
+    assert "views" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--views", "spin"), "Unknown views 'spin'"),
+        (("--views", "flip:3"), "the views 'flip' take no value"),
+        (("--views", "crop:0"), "at least one view is needed"),
+        (("--views", "posterior"), "does not offer it (posterior)"),
+        (("--template", "a {class}"), "every item of dataset 'captions' has texts of its own"),
+    ],
+)
+def test_what_means_nothing_is_refused(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    done = run(tmp_path, "full", *options)
+    assert done.code == 2 and message in done.err and not list(tmp_path.rglob("manifest.json"))
+
+
+def test_blind_controls_are_runs_of_their_own(tmp_path: Path) -> None:
+    seen = run(tmp_path, "full").json
+    blind = {
+        control: run(tmp_path, "full", "--control", control).json
+        for control in ("grey", "noise", "shuffled-images")
+    }
+    assert len({seen["run_id"], *(found["run_id"] for found in blind.values())}) == 4
+    assert seen["metrics"]["accuracy"] == 1
+    assert all(found["metrics"]["accuracy"] < 0.8 for found in blind.values())
+    shown = bench("show", blind["grey"]["run_id"], "--results", tmp_path)
+    assert "control=grey" in shown.out
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

@@ -1,0 +1,82 @@
+"""Views: which draw sees which, and the latents of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.captions import SIDE, Painter, stored
+from PIL import Image
+
+from bench.contracts.dataset import Sample
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.images import preprocess
+from bench.engine.latents import Latents
+from bench.engine.noising import LATENT
+from bench.engine.viewing import CheckedViews, view_of_draw, view_seed
+from bench.errors import PluginError
+from bench.inputs.draws import even_order, noise, sub_grid
+from bench_plugins.views.posterior import Posterior
+
+
+@pytest.mark.parametrize(("draws", "views"), [(500, 8), (100, 5), (60, 2)])
+def test_views_are_balanced_on_every_prefix_and_sub_grid(draws: int, views: int) -> None:
+    chosen = view_of_draw(draws, views)
+    order = even_order(draws)
+    for n in range(1, draws + 1):
+        for part in (chosen[:n], chosen[order[:n]], chosen[sub_grid(n, draws)]):
+            counts = np.bincount(part, minlength=views)
+            assert np.abs(counts - n / views).max() <= 4 + 2.25 * (n / views) ** 0.5, n
+            assert n < 4 * views or counts.min() > 0, n
+    assert np.array_equal(chosen, view_of_draw(draws, views))
+    if draws == 500:  # k mod 8 would show four of the views to a stage of 50
+        assert len(set(sub_grid(50, 500) % 8)) == 4
+
+
+def test_draws_of_one_level_see_one_view() -> None:
+    chosen = view_of_draw(41, 4, per_level=2)
+    assert len(chosen) == 41 and (chosen[0:40:2] == chosen[1:40:2]).all()
+    assert set(chosen) == {0, 1, 2, 3}
+
+
+def test_a_seed_is_the_run_s_and_the_image_s() -> None:
+    seeds = {view_seed(seed, name) for seed in (0, 1) for name in ("a", "b", "a\0001")}
+    assert len(seeds) == 6 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+class WithPosterior(Painter):
+    def posterior(self, images: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = self.encode_images(images)
+        return mean, torch.full_like(mean, 0.5)
+
+
+def test_views_of_the_posterior_are_samples_of_it() -> None:
+    backbone = CheckedDenoiser(WithPosterior(None, device="cpu", dtype="float32"), "painter")
+    views = CheckedViews(Posterior(3), "posterior")
+    text = "a red 3 left of a blue 5"
+    latents = Latents(backbone, 7, views=views)
+    [(_, found)] = latents.of([Sample("x", 0, stored(text))])
+    assert not isinstance(found, str) and found[0].shape == (3, 3, SIDE, SIDE)
+    assert Painter.images == 1  # the image is encoded once
+    from bench.inputs.pixels import decode
+
+    mean = preprocess([decode(stored(text))], SIDE)[0]
+    for view, name in enumerate(("x", "x\0view 1", "x\0view 2")):
+        eps = torch.from_numpy(noise(7, LATENT, (3, SIDE, SIDE), name))
+        torch.testing.assert_close(found[0][view], mean + 0.5 * eps)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [([], "did not return 2"), ([1, 2], "did not return 2")]
+)
+def test_views_that_are_not_as_many_images_name_the_plugin(given: Any, message: str) -> None:
+    class Odd:
+        count = 2
+
+        def of(self, image: Image.Image, seed: int) -> Any:
+            return given
+
+    with pytest.raises(PluginError, match=message):
+        CheckedViews(Odd(), "views 'odd'").of(Image.new("L", (4, 4)), 0, "x")
