@@ -163,7 +163,17 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
 _OF_BACKBONE = ("name", "version", "weights", "dtype", "parameters")
 _OF_SCORING = ("loss", "space", "draw_plan")
 _OF_IDENTITY = (
-    *("version", "dataset", "prompts", "backbone", "scoring", "strategy", "seed", "replayed"),
+    *(
+        "version",
+        "dataset",
+        "prompts",
+        "backbone",
+        "scoring",
+        "strategy",
+        "seed",
+        "learned_from",
+        "replayed",
+    ),
 )
 
 
