@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from bench.boards.formats import assignments
 from bench.cli.output import print_json, say
 from bench.cli.runs import command as runs
+from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec
 from bench.contracts.training import provenance
 from bench.discovery.loading import load_plugins
@@ -24,7 +26,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 
 @click.group()
 def command() -> None:
-    """List datasets, backbones, strategies, views or runs."""
+    """List datasets, collections, backbones, strategies, views, protocols or runs."""
 
 
 @command.command()
@@ -57,6 +59,30 @@ def strategies(name: str | None, as_json: bool) -> None:
 def views(name: str | None, as_json: bool) -> None:
     """List the views of an image, as --views takes them; with NAME, show one."""
     _list(load_plugins().views, _strategy, name, as_json, ("name",))
+
+
+@command.command()
+@_NAME
+@_JSON
+def collections(name: str | None, as_json: bool) -> None:
+    """List the collections of datasets; with NAME, show one."""
+    _list(load_plugins().collections, _collection, name, as_json, ("name", "datasets"))
+
+
+@command.command()
+@_NAME
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@_JSON
+def protocols(name: str | None, results: str, as_json: bool) -> None:
+    """List the published experiments that `bench reproduce` repeats; with NAME, show one."""
+    from bench.store.marks import reproduced
+
+    runs = reproduced(Path(results))
+
+    def describe(spec: ProtocolSpec) -> dict[str, Any]:
+        return {**_protocol(spec), "runs": runs.get(spec.name, [])}
+
+    _list(load_plugins().protocols, describe, name, as_json, ("name", "published", "runs"))
 
 
 command.add_command(runs, "runs")
@@ -171,6 +197,23 @@ def _backbone(spec: BackboneSpec) -> dict[str, Any]:
 
 def _strategy(spec: StrategySpec) -> dict[str, Any]:
     return {"name": spec.name, **_common(spec)}
+
+
+def _collection(spec: CollectionSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datasets": list(spec.datasets), **_common(spec)}
+
+
+def _protocol(spec: ProtocolSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "settings": dict(spec.settings),
+        "metric": spec.metric,
+        "published": spec.published,
+        "images": spec.images,
+        "source": spec.source,
+        "differs": list(spec.differs),
+        **_common(spec),
+    }
 
 
 def _common(spec: Spec) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
 # name → (module, help); the command's object has the module's name.
 COMMANDS = {
     "run": ("bench.cli.run", "Score a dataset with a backbone; resumes where it stopped."),
-    "list": ("bench.cli.list", "List datasets, backbones, strategies or runs."),
+    "list": ("bench.cli.list", "List datasets, backbones, strategies, protocols or runs."),
     "runs": ("bench.cli.runs", "List the stored runs: `bench list runs`."),
     "fetch": ("bench.cli.fetch", "Download a backbone's weights, for work without a network."),
     "plugins": ("bench.cli.plugins", "List the installed plugins and what became of them."),
@@ -43,6 +43,8 @@ COMMANDS = {
     "report": ("bench.cli.report", "Write runs on one HTML page, with figures and pictures."),
     "prompts": ("bench.cli.prompts", "Show the prompts of a dataset, with token counts."),
     "perf": ("bench.cli.perf", "Measure a backbone's speed on this machine."),
+    "reproduce": ("bench.cli.reproduce", "Repeat a published experiment, beside its figure."),
+    "check-data": ("bench.cli.check_data", "Read a dataset once and say what is wrong with it."),
     "classify": ("bench.cli.classify", "Classify pictures of your own."),
 }
 

@@ -35,6 +35,16 @@ def register_views(register: Callable[..., None]) -> None:
 
 
 @hookspec
+def register_collections(register: Callable[..., None]) -> None:
+    """Call `register(name, datasets=(…), …)` once per collection of datasets."""
+
+
+@hookspec
+def register_protocols(register: Callable[..., None]) -> None:
+    """Call `register(name, settings={…}, …)` once per protocol, with fields of `ProtocolSpec`."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands with `cli.add_command`; import nothing heavy to do so."""
 

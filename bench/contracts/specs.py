@@ -107,6 +107,7 @@ class Spec:
     """
 
     kind: ClassVar[str]
+    names: ClassVar[re.Pattern[str]] = _NAME
 
     name: str
     target: str
@@ -125,7 +126,7 @@ class Spec:
                     f"{self.kind} {self.name!r}: {declared.name}={value!r} is not of the type"
                     f" {declared.type}"
                 )
-        if not _NAME.fullmatch(self.name):
+        if not self.names.fullmatch(self.name):
             raise ValueError(
                 f"{self.kind} name {self.name!r}: use lower case letters, digits, '.', '_' and '-'"
             )

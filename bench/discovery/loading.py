@@ -15,6 +15,7 @@ import click
 import pluggy
 
 from bench.contracts import hooks as hookspecs
+from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
 from bench.discovery.guard import guard
@@ -27,6 +28,7 @@ OWN_COMMANDS = frozenset(
     (
         *("run", "runs", "list", "plugins", "show", "replay", "sweep", "learn-order", "compare"),
         *("learn-screen", "leaderboard", "results", "report", "prompts", "perf", "classify"),
+        *("fetch", "check-data", "reproduce"),
     )
 )
 Staged = list[tuple[Registry[Any], Spec]]
@@ -63,6 +65,8 @@ class Plugins:
         self.backbones = Registry(BackboneSpec, "backbones")
         self.strategies = Registry(StrategySpec, "strategies")
         self.views = Registry(ViewsSpec, "views")
+        self.collections = Registry(CollectionSpec, "collections")
+        self.protocols = Registry(ProtocolSpec, "protocols")
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}  # command → the plugin's label
         self.loaded: list[Plugin] = []
@@ -116,6 +120,10 @@ class Plugins:
             hook.register_strategies(register=_stage(self.strategies, staged, plugin))
         with guard(who, "register_views()"):
             hook.register_views(register=_stage(self.views, staged, plugin))
+        with guard(who, "register_collections()"):
+            hook.register_collections(register=_stage(self.collections, staged, plugin))
+        with guard(who, "register_protocols()"):
+            hook.register_protocols(register=_stage(self.protocols, staged, plugin))
         with guard(who, "register_commands()"):
             hook.register_commands(cli=cli)
             for command in cli.commands.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,12 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
 
 def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, DatasetSpec]:
     """Find the dataset: a name, a scheme such as `hf:`, a TOML file, or with a slash a folder."""
+    if config.dataset.startswith("@"):
+        names = plugins.collections.get(config.dataset[1:]).datasets
+        raise UserError(
+            f"{config.dataset} is a collection of {len(names)} datasets, and a run has one:"
+            f" {', '.join(names)}."
+        )
     scheme = config.dataset.partition(":")[0]
     if scheme in plugins.datasets and plugins.datasets.get(scheme).scheme:
         spec = plugins.datasets.get(scheme)
@@ -128,6 +134,19 @@ def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, Dat
         raise UserError("Dataset 'folder' needs --data-dir FOLDER; or name the folder itself.")
     check_data_dir(spec, config.data_dir)
     return config, spec
+
+
+def expand_datasets(names: Sequence[str], plugins: Plugins) -> list[str]:
+    """Return dataset names with `@NAME` replaced by the datasets of that collection, each once.
+
+    Raises:
+        UserError: there is no such collection.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        several = plugins.collections.get(name[1:]).datasets if name.startswith("@") else (name,)
+        found.update(dict.fromkeys(several))
+    return list(found)
 
 
 def _declared(config: RunConfig, plugins: Plugins) -> DatasetSpec:

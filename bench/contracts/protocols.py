@@ -1,0 +1,66 @@
+"""Collections and protocols: named lists of datasets, and published experiments to repeat."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from bench.contracts.specs import Spec
+
+REPRODUCE = "bench.running.reproduce:reproduce"  # what runs a protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionSpec(Spec):
+    """A named list of datasets, `@NAME` on the command line.
+
+    Attributes:
+        datasets: their registered names.
+    """
+
+    kind: ClassVar[str] = "collection"
+
+    target: str = REPRODUCE
+    datasets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.datasets or len(set(self.datasets)) < len(self.datasets):
+            raise ValueError(f"{self.kind} {self.name!r}: datasets={self.datasets!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolSpec(Spec):
+    """A published experiment: all settings that move its number, and the number.
+
+    Attributes:
+        settings: of the run, as `bench run` takes them; `params` is a table.
+        metric: which metric of a run the figure is.
+        published: the figure; None: none is known at first hand.
+        images: how many images it is over.
+        source: where it was published.
+        differs: what cannot be repeated, such as an unpublished subset; said with every result.
+    """
+
+    kind: ClassVar[str] = "protocol"
+    names: ClassVar[re.Pattern[str]] = re.compile(r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*")
+
+    target: str = REPRODUCE
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = "accuracy"
+    published: float | None = None
+    images: int | None = None
+    source: str = ""
+    differs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.settings.get("dataset"), str):
+            raise ValueError(f"{self.kind} {self.name!r}: its settings name no dataset")
+        if self.published is not None and not (0 <= self.published <= 1 and self.source):
+            raise ValueError(
+                f"{self.kind} {self.name!r}: published={self.published} must be between 0 and 1,"
+                " with its source"
+            )

@@ -1,0 +1,198 @@
+"""A dataset read once from end to end, and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.contracts.specs import DatasetSpec
+from bench.errors import BenchError, BenchWarning, quoted
+from bench.inputs.data import DataOptions, Split, load_split
+from bench.inputs.pixels import PixelsError, decode
+
+AS_IT_IS = DataOptions()
+NAMED = 5  # images or classes named in a finding
+SPLITS = ("test", "validation", "val", "valid", "train")  # looked for where none are declared
+# n01440764, class_12, c3, 0017, 5f2b9c…: words that say nothing to a text encoder.
+_LIKE_AN_ID = re.compile(r"(n|id|c|cls|class|label)?[ _-]?\d+|[0-9a-f]{8,}|", re.IGNORECASE)
+
+Progress = Callable[[str, int, int], None]  # split, images read, their total
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: `count`, `unreadable`, `duplicates`, `conflict`, `across`, `empty`, `names`,
+            `checksum`, `split` or `warning`.
+        split: of which split; None: of the dataset.
+        said: what it is, in a sentence.
+        images: how many images it is about.
+    """
+
+    kind: str
+    split: str | None
+    said: str
+    images: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON holds of it."""
+        return dict(self.__dict__)
+
+
+@dataclass
+class Checked:
+    """What was read and what is wrong.
+
+    Attributes:
+        splits: split → images.
+        classes: the number of classes.
+        findings: what is wrong.
+    """
+
+    splits: dict[str, int] = field(default_factory=dict)
+    classes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, kind: str, split: str | None, said: str, images: int = 0) -> None:
+        """Note one thing that is wrong."""
+        self.findings.append(Finding(kind, split, said, images))
+
+
+def check_data(
+    spec: DatasetSpec,
+    split: str | None = None,
+    data_dir: str | None = None,
+    options: DataOptions = AS_IT_IS,
+    progress: Progress | None = None,
+) -> Checked:
+    """Read every split, or one, and return what is wrong: nothing is scored.
+
+    Args:
+        spec: the dataset.
+        split: only this one; None: all that are declared, or that are found.
+        data_dir: a local copy.
+        options: how it is read.
+        progress: called after each image.
+    """
+    checked, seen = Checked(), dict[str, tuple[str, str]]()
+    for name, loaded in _splits(spec, split, data_dir, options, checked):
+        checked.splits[name] = len(loaded.sample_ids)
+        checked.classes = len(loaded.classes)
+        expected = spec.splits.get(name)
+        if expected not in (None, len(loaded.sample_ids)):
+            said = f"{len(loaded.sample_ids):,} images, and {expected:,} are declared"
+            checked.add("count", name, said, abs(len(loaded.sample_ids) - int(expected or 0)))
+        _check_classes(loaded, name, checked)
+        if loaded.items is None:
+            _check_images(loaded, name, seen, checked, progress)
+    _check_files(spec, data_dir, checked)
+    return checked
+
+
+def _splits(
+    spec: DatasetSpec,
+    split: str | None,
+    data_dir: str | None,
+    options: DataOptions,
+    checked: Checked,
+) -> Iterator[tuple[str, Split]]:
+    """Yield the splits that load; what is said or wrong meanwhile is a finding."""
+    names: Sequence[str | None] = [split] if split else list(spec.splits) or [None, *SPLITS]
+    done: set[str] = set()
+    for name in names:
+        if name in done:
+            continue
+        looked_for = split is None and not spec.splits and name is not None
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", BenchWarning)
+                loaded = load_split(spec, name, data_dir, options)
+        except BenchError as error:
+            if not (looked_for and "no split" in str(error)):
+                checked.add("split", name, str(error))
+            continue
+        for warning in caught:
+            if issubclass(warning.category, BenchWarning):
+                checked.add("warning", loaded.split, str(warning.message))
+        if loaded.split not in done:
+            done.add(loaded.split)
+            yield loaded.split, loaded
+
+
+def _check_classes(loaded: Split, name: str, checked: Checked) -> None:
+    counts = Counter(loaded.labels)
+    empty = [c for label, c in enumerate(loaded.classes) if not counts[label]]
+    if empty:
+        said = f"{len(empty)} of {len(loaded.classes)} classes have no image: {_some(empty)}"
+        checked.add("empty", name, said)
+    ids = [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]
+    if ids:
+        said = f"{len(ids)} class names look like ids, which say nothing to a text encoder:"
+        checked.add("names", name, f"{said} {_some(ids)}; --class-names FILE says them in words")
+
+
+def _check_images(
+    loaded: Split,
+    name: str,
+    seen: dict[str, tuple[str, str]],
+    checked: Checked,
+    progress: Progress | None,
+) -> None:
+    """Decode every image; the same pixels twice are duplicates."""
+    broken: list[str] = []
+    within: list[str] = []
+    conflicts: list[str] = []
+    across: list[str] = []
+    label_of = dict(zip(loaded.sample_ids, loaded.labels, strict=True))
+    total = len(loaded.sample_ids)
+    for done, sample in enumerate(loaded.samples(loaded.sample_ids), 1):
+        try:
+            picture = decode(sample.image).convert("RGB")
+        except PixelsError as error:
+            broken.append(f"{sample.sample_id} ({error})")
+        else:
+            key = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+            other, where = seen.setdefault(key, (sample.sample_id, name))
+            if where != name:
+                across.append(f"{sample.sample_id} is {other} of {where}")
+            elif other != sample.sample_id:
+                same = label_of[other] == sample.label
+                (within if same else conflicts).append(f"{sample.sample_id} is {other}")
+        if progress is not None:
+            progress(name, done, total)
+    for kind, found, said in (
+        ("unreadable", broken, "images cannot be read"),
+        ("duplicates", within, "images are there twice"),
+        ("conflict", conflicts, "images are there twice, as two classes"),
+        ("across", across, "images are in another split too"),
+    ):
+        if found:
+            checked.add(kind, name, f"{len(found):,} {said}: {_some(found)}", len(found))
+
+
+def _check_files(spec: DatasetSpec, data_dir: str | None, checked: Checked) -> None:
+    """Compare the files of the original download that are there with their checksums."""
+    for name, wanted in spec.checksums.items():
+        file = Path(data_dir or "", name)
+        if data_dir is None or not file.is_file():
+            continue
+        kind, _, digits = wanted.partition(":")
+        with file.open("rb") as opened:
+            found = hashlib.file_digest(opened, kind).hexdigest()
+        if found != digits:
+            checked.add(
+                "checksum", None, f"{name} has the {kind} {found}, and {digits} is declared"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(quoted(name)[1:-1] for name in names[:NAMED])
+    return f"{shown}, …" if len(names) > NAMED else shown

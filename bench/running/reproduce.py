@@ -1,0 +1,143 @@
+"""Repeating a published experiment: its protocol's run, beside the published figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.contracts.protocols import ProtocolSpec
+from bench.discovery.loading import Plugins, load_plugins
+from bench.errors import UserError
+from bench.running.estimate import Plan, make_plan
+from bench.running.execute import Finished
+from bench.running.resolve import resolve_backbone
+from bench.running.run import run
+from bench.running.settings import RunConfig, make_config
+from bench.store.documents import Document
+from bench.store.marks import mark
+
+OF_A_BACKBONE = ("weights", "revision")  # settings that go with the protocol's own backbone
+
+
+class Reproduction(Document):
+    """A protocol's figure and ours; a plan where nothing was run."""
+
+    protocol: str
+    metric: str
+    published: float | None
+    """None: none is known at first hand."""
+    published_images: int | None
+    source: str
+    ours: float | None = None
+    interval: tuple[float, float] | None = None
+    """95 %, where the metric has one."""
+    images: int | None = None
+    difference: float | None = None
+    """Ours less the published figure."""
+    differs: list[str]
+    """What of this run is not what was published, as far as it is known."""
+    run_id: str | None = None
+    results_dir: str | None = None
+    evaluations_per_image: float | None = None
+    seconds: float | None = None
+    plan: Plan | None = None
+
+
+def protocol_config(spec: ProtocolSpec, given: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
+    """Return the settings of a protocol's run, and what of them is not what was published.
+
+    Args:
+        spec: the protocol.
+        given: the user's settings, which go before its own; `params` are merged.
+
+    Raises:
+        UserError: they do not go together.
+    """
+    plugins, own = load_plugins(), dict(spec.settings)
+    given = {key: value for key, value in given.items() if value is not None}
+    differs = list(spec.differs)
+    backbone = given.get("backbone")
+    if backbone is not None and backbone != own.get("backbone"):
+        differs.append(f"backbone: {backbone} instead of {own.get('backbone', 'the default')}")
+        for name in OF_A_BACKBONE:
+            own.pop(name, None)
+        differs += _unfit(own, backbone, plugins)
+    params = {**own.pop("params", {}), **given.pop("params", {})}
+    for name, value in given.items():
+        if name in own and name != "backbone" and own[name] != value:
+            differs.append(f"{name}: {value} instead of {own[name]}")
+    if spec.settings.get("params", {}) != params:
+        differs.append("the strategy's parameters are the user's")
+    config = make_config({**own, **given, "params": params})
+    if config.limit is not None and config.limit != spec.images:
+        differs.append(f"images: {config.limit:,} of the split")
+    return config, differs
+
+
+def _unfit(own: dict[str, Any], backbone: str, plugins: Plugins) -> list[str]:
+    """Drop the settings that another backbone does not have, and say so."""
+    _, spec = resolve_backbone(RunConfig(dataset="-", backbone=backbone), None, plugins)
+    names = [n for n in ("normalize", "resolution") if n in own and n not in spec.parameters]
+    for name in names:
+        del own[name]
+    return [f"{name}: this backbone has no choice of it" for name in names]
+
+
+def reproduce(
+    spec: ProtocolSpec,
+    given: Mapping[str, Any],
+    published: float | None = None,
+    dry_run: bool = False,
+) -> Reproduction:
+    """Repeat a protocol, or say what that would take.
+
+    Args:
+        spec: the protocol.
+        given: the user's settings, which go before its own.
+        published: the published figure, where the protocol has none.
+        dry_run: plan it only.
+
+    Raises:
+        UserError: something is wrong that the user can fix; nothing was scored.
+    """
+    config, differs = protocol_config(spec, given)
+    described: dict[str, Any] = {
+        "protocol": spec.name,
+        "metric": spec.metric,
+        "published": spec.published if published is None else published,
+        "published_images": spec.images,
+        "source": spec.source if published is None else "the user",
+        "differs": differs,
+    }
+    if dry_run:
+        return Reproduction(**described, plan=make_plan(config))
+    finished = run(config)
+    mark(finished.folder, spec.name)
+    return beside(finished, described)
+
+
+def beside(finished: Finished, described: dict[str, Any]) -> Reproduction:
+    """Return our figure beside the published one."""
+    summary = finished.summary
+    metrics = summary.metrics.plain()
+    name = described["metric"]
+    if name not in metrics:
+        raise UserError(f"The run has no metric {name!r}; it has: {', '.join(metrics)}.")
+    ours, published = float(metrics[name]), described["published"]
+    images = summary.dataset.n_samples
+    expected = described["published_images"]
+    if expected is not None and images != expected:
+        described["differs"].append(f"images: {images:,} instead of {expected:,}")
+    interval = metrics.get(f"{name}_ci95")
+    cost = summary.cost.plain()
+    return Reproduction(
+        **described,
+        ours=ours,
+        interval=tuple(interval) if interval else None,
+        images=images,
+        difference=None if published is None else ours - published,
+        run_id=summary.run_id,
+        results_dir=str(finished.folder),
+        evaluations_per_image=cost.get("evaluations_per_image"),
+        seconds=cost.get("total_seconds"),
+    )

@@ -1,0 +1,73 @@
+"""Protocols: complete, runnable settings; rehearsed offline on a small backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+from helpers.given import make_folder
+
+from bench.contracts.protocols import CollectionSpec, ProtocolSpec
+from bench.discovery.loading import load_plugins
+from bench.errors import UserError
+from bench.running.estimate import make_plan
+from bench.running.reproduce import protocol_config
+from bench.running.resolve import expand_datasets
+
+PLUGINS = load_plugins()
+PROTOCOLS = list(PLUGINS.protocols)
+
+
+@pytest.mark.parametrize("spec", PROTOCOLS, ids=lambda spec: spec.name)
+def test_a_protocol_pins_what_moves_its_number(spec: ProtocolSpec) -> None:
+    config, differs = protocol_config(spec, {})
+    pinned = {"dataset", "split", "backbone", "strategy", "loss", "levels", "plan", "latent"}
+    assert pinned | {"noise_per", "params"} <= set(spec.settings)
+    assert config.dataset in PLUGINS.datasets and str(config.backbone) in PLUGINS.backbones
+    assert spec.source and spec.summary and differs == list(spec.differs)
+    if spec.published is None:
+        assert any("second-hand" in said for said in spec.differs)
+    plan = make_plan(config.model_copy(update={"results": "/nonexistent", "weights": None}))
+    assert plan.images and plan.evaluations_per_image
+    assert spec.images == plan.images or spec.name == "ucmerced/seed"
+
+
+def test_names_and_collections_are_those_of_registered_datasets() -> None:
+    for collection in PLUGINS.collections:
+        assert isinstance(collection, CollectionSpec) and collection.summary
+        assert all(name in PLUGINS.datasets for name in collection.datasets)
+    names = expand_datasets(["digits", "@ood-imagenet", "imagenet-v2"], PLUGINS)
+    assert names[:2] == ["digits", "imagenet-v2"] and len(names) == len(set(names)) == 5
+    with pytest.raises(UserError, match=r"Unknown collection 'aerail'.*'aerial'"):
+        expand_datasets(["@aerail"], PLUGINS)
+    assert "is a collection of 8 datasets" in bench("prompts", "@aerial").err
+    rows = bench("list", "collections", "--json").json
+    assert {row["name"] for row in rows} >= {"li2023", "clark2023", "aerial", "ood-imagenet"}
+
+
+def test_a_plan_says_what_it_would_take(tmp_path: Path) -> None:
+    done = bench("reproduce", "clark2023/pets", "--dry-run", "--json", "--results", tmp_path)
+    made = done.json
+    assert made["published"] == 0.725 and made["plan"]["images"] == 3669
+    assert any("at most 4,096" in said for said in made["differs"])
+    assert bench("reproduce", "li2023/petz").code == 2
+
+
+def test_a_protocol_is_rehearsed_and_listed(tmp_path: Path) -> None:
+    options = ["--backbone", "tiny-digits", "--limit", "4", "--results", tmp_path]
+    folder = tmp_path / "mnist"
+    make_folder(folder, *(f"test/{digit}/1.png" for digit in range(10)))
+    done = bench(
+        "reproduce", "clark2023/mnist", *options, "--data-dir", folder, "--json",
+        "--set", "draws=4", "--set", "min_scores=2",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    made = done.json
+    assert made["images"] == 4 and made["difference"] == pytest.approx(made["ours"] - 0.191)
+    assert made["interval"][0] <= made["ours"] <= made["interval"][1]
+    assert any(said.startswith("backbone: tiny-digits") for said in made["differs"])
+    assert "images: 4 instead of 4,096" in made["differs"]
+    rows = bench("list", "protocols", "--json", "--results", tmp_path).json
+    runs = {row["name"]: row["runs"] for row in rows}
+    assert runs["clark2023/mnist"] == [made["run_id"]] and runs["li2023/pets"] == []
