@@ -12,6 +12,7 @@ from bench.boards.settings import chosen, chosen_of_backbone
 
 RIGHT = {"rank", "n", "cost", "s"}  # evaluation equivalents and seconds per image
 UNKNOWN = "–"
+OF_DENOISERS = ("draws", "prompt", "template", "loss", "space", "plan")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def row_settings(row: LeaderboardRow) -> dict[str, Any]:
 
     Parameters at their default, and what is not set, are left out.
     """
+    one_draw = row.loss is None and row.kind != REPORTED  # a classifier's
     found = {
-        "draws": row.params.get("draws"),
+        "draws": None if one_draw else row.params.get("draws"),
         "template": f"“{row.template}”" if row.template else None,
         "prompt": f"“{row.prompt}”" if row.prompt and not row.template else None,
         "seed": row.seed,
@@ -78,7 +80,7 @@ def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
 
     Own rows are those that are not reported by others.
     """
-    given = [{**chosen(row.strategy, row.params), **row_settings(row)} for row in board]
+    given = [{**_params(row), **row_settings(row)} for row in board]
     own = [one for one, row in zip(given, board, strict=True) if row.kind != REPORTED]
     common = shared(own or given)
     differs = [{k: v for k, v in one.items() if k not in common} for one in given]
@@ -86,18 +88,23 @@ def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
 
 
 def shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings that all have, with the same value."""
-    first, *others = settings
-    return {
-        name: value
-        for name, value in first.items()
-        if all(name in other and other[name] == value for other in others)
-    }
+    """Return the settings that all have, with the same value.
+
+    A classifier has no loss, no plan and perhaps no prompt; it does not keep the others from
+    sharing theirs.
+    """
+    found = {}
+    for name in dict.fromkeys(name for one in settings for name in one):
+        values = [one[name] for one in settings if name in one]
+        lacking = [one for one in settings if name not in one]
+        allowed = name in OF_DENOISERS and not any("loss" in one for one in lacking)
+        if all(value == values[0] for value in values) and (allowed or not lacking):
+            found[name] = values[0]
+    return found
 
 
 def _line(row: LeaderboardRow) -> dict[str, str]:
     interval, cost, each = row.accuracy_ci95, row.cost, row.seconds_per_image
-    params = {k: v for k, v in chosen(row.strategy, row.params).items() if k != "draws"}
     return {
         "rank": UNKNOWN if row.rank is None else str(row.rank),
         "accuracy (95 %)": f"{row.accuracy:.4f}"
@@ -106,8 +113,13 @@ def _line(row: LeaderboardRow) -> dict[str, str]:
         "s": UNKNOWN if each is None else f"{each:.3g}",
         "n": UNKNOWN if row.n_samples is None else f"{row.n_samples:,}",
         "backbone": row.backbone,
-        "strategy": f"{row.strategy} {assignments(params)}".strip(),
+        "strategy": f"{row.strategy} {assignments(_params(row))}".strip(),
     }
+
+
+def _params(row: LeaderboardRow) -> dict[str, Any]:
+    """Return the strategy's parameters that are not at their default, but for the draws."""
+    return {k: v for k, v in chosen(row.strategy, row.params).items() if k != "draws"}
 
 
 def _fact(name: str, text: str) -> str:

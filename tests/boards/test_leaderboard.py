@@ -198,3 +198,14 @@ def test_a_run_ends_with_pictures(tmp_path: Path) -> None:
         with Image.open(path) as picture:
             assert min(picture.size) > 300
             assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 8
+
+
+def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path: Path) -> None:
+    usual = {"loss": "l2", "space": "prediction", "draw_plan": "grid"}
+    store(tmp_path, LABELS, right(0.8), scoring=usual)
+    store(tmp_path, LABELS, right(0.7), scoring=usual, strategy="race")
+    store(tmp_path, LABELS, right(0.9), backbone="c", draws=1)
+    above = "draws=5 prompt=“a class 0” seed=0 loss=l2 space=prediction plan=grid dtype=float32"
+    for wide in ((), ("--wide",)):
+        out = bench("leaderboard", tmp_path, *wide).out
+        assert above in out and out.count("loss") == 1 and out.count("draws=") == 1
