@@ -21,9 +21,15 @@ SOURCES = {"bench": "bench", "plugins": "bench_plugins"}  # folder → the packa
 IMPORT_ALL = """
 import sys, warnings
 from importlib import import_module
+from importlib.util import find_spec
 warnings.simplefilter("ignore")  # names that are deprecated say so
 for name in sys.stdin.read().split():
-    print(import_module(name).__file__)
+    try:
+        print(import_module(name).__file__)
+    except ModuleNotFoundError as error:
+        if error.name != "torchvision":  # it is in an extra
+            raise
+        print(find_spec(name).origin)
 """
 
 
