@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
-from bench.errors import BenchError, StoreError, UserError
+from bench.errors import BenchError, StoreError, UserError, quoted
 from bench.machine.files import regular_file
 from bench.machine.writing import write_atomically
 from bench.store.cells import Times, has_cells, write_cells
@@ -284,12 +284,19 @@ def find_run(run: str, results: str) -> Path:
     if results != "results":
         listing += f" --results {shlex.quote(results)}"
     raise UserError(
-        f"There is no run {run!r}, neither as a folder nor in {results}. `{listing}` shows all."
+        f"There is no run {quoted(run)}, neither as a folder nor in {quoted(results)}."
+        f" `{listing}` shows all."
     )
 
 
 def list_runs(results: Path) -> list[Path]:
-    """Return the folders of all runs below `results`, its `published/` included."""
+    """Return the folders of all runs below `results`, its `published/` included.
+
+    Raises:
+        UserError: `results` cannot be the name of a folder.
+    """
+    if "\0" in str(results):
+        raise UserError(f"There is no folder {quoted(str(results))}.")
     return sorted(places(results, MANIFEST))
 
 
