@@ -65,6 +65,30 @@ class Denoiser(Protocol):
         """
 
 
+class Likelihood(Protocol):
+    """A model that gives errors or negative log-likelihoods by itself. Made like a denoiser.
+
+    Attributes:
+        reduction: how the errors of a text's draws make its score, a class attribute: `mean`,
+            `mean-softmax` or `logsumexp`; see `bench.contracts.reductions`. Strategies that give
+            texts up compare means, so only a model of the mean can use them.
+    """
+
+    reduction: str
+
+    def evaluate(
+        self, images: Sequence[Image.Image], texts: Sequence[str], draws: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return each cell's error, float32 [B]; lower is better.
+
+        Args:
+            images: [B], of any size and mode. The cells of one image share one object.
+            texts: [B].
+            draws: int64 [B], a number for each draw, the same for every image and text, and other
+                numbers under another seed of the run. All that is random comes from it alone.
+        """
+
+
 class Classifier(Protocol):
     """A model that scores images against texts directly. Made like a denoiser."""
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.levels import Levels
+from bench.contracts.reductions import MEAN, reduced
 from bench.contracts.strategy import (
     Evaluate,
     Floats,
@@ -67,6 +68,7 @@ class Interview:
 
     def __init__(self, sample: Sample, strategy: Strategy, problem: Problem) -> None:
         self.decided = Decided(sample)
+        self._problem = problem
         self._session: Session | None = None
         try:
             self._session = strategy.start(problem)
@@ -81,7 +83,12 @@ class Interview:
             request = self._session.ask()
             if request is None:
                 self.decided.outcome = self._session.outcome()
+                if self._problem.reduction != MEAN:
+                    self.decided.outcome = reduced(self._problem, self.decided.cells)
             return request
+        except ValueError as error:
+            self.decided.error = f"its strategy cannot be used here: {error}"
+            return None
         except PluginError as error:
             self.decided.error = str(error)
             return None

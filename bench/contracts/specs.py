@@ -260,7 +260,8 @@ class BackboneSpec(Spec):
     """A backbone: what it is, where its weights lie, what it has seen.
 
     Attributes:
-        scorer: `denoiser` (a diffusion model) or `classifier` (scores directly, as CLIP does).
+        scorer: `denoiser` (a diffusion model), `classifier` (scores directly, as CLIP does) or
+            `likelihood` (returns errors itself).
         weights: a Hub id, `package:folder` inside an installed package, or None: the user's.
         revision: the Hub revision.
         trained_on: `dataset/split` that the weights were trained on; None, said on purpose:
@@ -292,7 +293,7 @@ class BackboneSpec(Spec):
 
     kind: ClassVar[str] = "backbone"
 
-    scorer: Literal["denoiser", "classifier"] = "denoiser"
+    scorer: Literal["denoiser", "classifier", "likelihood"] = "denoiser"
     weights: str | None = None
     revision: str | None = None
     trained_on: str | None = UNDECLARED

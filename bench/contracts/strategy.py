@@ -33,6 +33,10 @@ class Problem:
         seed: for strategies that choose at random.
         can_linearise: whether `Linearise` is answered: the backbone offers gradients to its
             conditioning, or they were recorded.
+        reduction: how the errors of a prompt's draws make its score; see
+            `bench.contracts.reductions`. A strategy may take it for the mean: where it is another,
+            only those that evaluate every prompt on the same draws are used, and their scores are
+            replaced.
     """
 
     class_of_prompt: Ints
@@ -40,6 +44,7 @@ class Problem:
     weights: Floats
     seed: int = 0
     can_linearise: bool = False
+    reduction: str = "mean"
 
     def __post_init__(self) -> None:
         for name in ("class_of_prompt", "timesteps", "weights"):

@@ -19,16 +19,8 @@ from bench.contracts import abilities
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
 from bench.contracts.items import asks_for_images, pairing_of
-from bench.contracts.strategy import (
-    ErrorTable,
-    Evaluate,
-    Floats,
-    Ints,
-    Outcome,
-    Problem,
-    Reply,
-    Strategy,
-)
+from bench.contracts.reductions import reduced
+from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem, Strategy
 from bench.inputs.templates import Columns, make_columns
 
 
@@ -134,10 +126,8 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
         if not compare:
             whole.error = "its strategy does not compare images"
             return whole
-        table = ErrorTable(replace(problem, class_of_prompt=np.arange(images)))
-        for request, values in whole.cells:
-            table.tell(request, Reply(values, values.size))
-        whole.outcome = _against_ties(table.outcome(), sample.label)
+        among = replace(problem, class_of_prompt=np.arange(images))
+        whole.outcome = _against_ties(reduced(among, whole.cells), sample.label)
         return whole
     pairing = pairing_of(sample.label, images, texts)
     decisions = [_against_ties(o, right) for o, right in zip(outcomes, pairing, strict=True)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.items import Item
+from bench.contracts.reductions import MEAN
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.engine.items import Questions, plain_question
 from bench.errors import UserError
@@ -205,7 +206,8 @@ def open_recording(path: Path, strategy: str = "full") -> Recording:
     timesteps = read_timesteps(folder, records[0]["sample_id"], manifest.draws)
     classes, known = np.array(manifest.class_of_column, dtype=np.int64), read_draws(path)
     weights = np.ones(len(timesteps)) if known is None else known.weights
-    problem = Problem(classes, timesteps, weights, manifest.identity.seed)
+    reduction = manifest.identity.scoring.reduction or MEAN
+    problem = Problem(classes, timesteps, weights, manifest.identity.seed, reduction=reduction)
     if part_path(path / "first_order", records[0]["sample_id"]).is_file():
         problem = replace(problem, can_linearise=True)
     recording = Recording(path, manifest, tuple(records), problem)

@@ -16,6 +16,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.items import asks_for_images
 from bench.contracts.levels import Levels
+from bench.contracts.reductions import MEAN
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
@@ -105,6 +106,12 @@ def strategy_for(
             f"Strategy {name!r} linearises, and {recording.manifest.run_id} recorded errors"
             " alone. Record both once with:"
             f" {recording_command(recording.manifest, 'full-linearised')}"
+        )
+    reduction = recording.problem.reduction
+    if reduction != MEAN and not strategy.same_draws:
+        raise UserError(
+            f"{recording.manifest.run_id} puts draws together by {reduction}, and strategy {name!r}"
+            " gives prompts up by comparing means. Use --strategy full or uniform."
         )
     items = recording.manifest.items
     if items and asks_for_images(items.images, items.texts) and not strategy.same_draws:

@@ -13,6 +13,7 @@ from bench.discovery.targets import load_target, make
 from bench.errors import UserError
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import draw_weights
+from bench.running.likelihoods import check_likelihood
 
 if TYPE_CHECKING:
     from bench.inputs.weights import Weights
@@ -29,6 +30,7 @@ def check(prepared: Prepared) -> None:
     """
     if prepared.absent:
         raise UserError(prepared.absent[0])
+    check_likelihood(prepared.resolved)
     check_weights(prepared)
     _check_token_lengths(prepared)
     _check_linearisable(prepared.resolved)
@@ -53,7 +55,7 @@ def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
 
 def _level_table(prepared: Prepared) -> Levels | None:
     resolved = prepared.resolved
-    if resolved.backbone.scorer == "classifier":
+    if resolved.backbone.scorer != "denoiser":
         return None
     return backbones.level_table(
         resolved.backbone, prepared.weights, **resolved.backbone_parameters
@@ -100,6 +102,11 @@ def _check_views(prepared: Prepared) -> None:
         )
     if not resolved.views.views.of_latents:
         return
+    if resolved.backbone.scorer == "likelihood":
+        raise UserError(
+            f"--views {config.views} are samples of a latent, and backbone"
+            f" {resolved.backbone_name!r} is a likelihood, which takes images."
+        )
     if config.latent == "sample":
         raise UserError(f"--views {config.views} are samples of the latent; leave --latent out.")
     if not abilities.has_posterior(load_target(resolved.backbone)):
@@ -148,7 +155,7 @@ def check_draws(prepared: Prepared) -> None:
     """
     config, resolved = prepared.config, prepared.resolved
     named = config.noise or config.levels or config.plan or prepared.weighting.name != "uniform"
-    if resolved.backbone.scorer == "classifier" or not named:
+    if resolved.backbone.scorer != "denoiser" or not named:
         return
     levels = _level_table(prepared)
     if levels is None or config.noise:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,13 +24,14 @@ from bench.running.settings import RunConfig
 if TYPE_CHECKING:
     from bench.engine.classifying import CheckedClassifier
     from bench.engine.denoiser import CheckedDenoiser
+    from bench.engine.likelihoods import CheckedLikelihood
     from bench.engine.noising import Noise
     from bench.running.prepare import Prepared
 
+    CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 
-def open_engine(
-    prepared: Prepared, backbone: CheckedDenoiser | CheckedClassifier | None = None
-) -> Engine:
+
+def open_engine(prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
     """Return the engine that fits the backbone, which is loaded where none is given."""
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
     given, backbone = backbone, backbone or make_backbone(prepared)
@@ -45,6 +46,9 @@ def open_engine(
         fitted = backbone.fit(fit.images(), fit.texts(prompts.texts)) if fit else None
         size = _chosen(config) or 16
         return ClassifyingEngine(backbone, prompts.texts, one_draw, columns, size, fitted)
+
+    if resolved.backbone.scorer == "likelihood":
+        return _likelihood_engine(prepared, backbone)
 
     from bench.engine.acceleration import compile_network
     from bench.engine.batching import settle_batch_size
@@ -107,6 +111,32 @@ def open_engine(
     return engine
 
 
+def _likelihood_engine(prepared: Prepared, backbone: Any) -> Engine:
+    """Return the engine of a likelihood, whose draws are counted and have no noise level."""
+    from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
+
+    assert isinstance(backbone, CheckedLikelihood)
+    config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
+    n_draws = resolved.strategy_parameters["draws"]
+    columns = make_columns(np.array(prompts.class_of_prompt), config.template_rule, n_draws)
+    problem = Problem(
+        columns.class_of_column,
+        np.arange(n_draws),
+        np.ones(n_draws),
+        config.seed,
+        reduction=backbone.reduction,
+    )
+    return LikelihoodEngine(
+        backbone,
+        prompts.texts,
+        problem,
+        columns,
+        _chosen(config) or 64,
+        None if resolved.views is None else resolved.views.views,
+        _view_of_draw(resolved),
+    )
+
+
 def _view_of_draw(resolved: Resolved) -> Ints | None:
     """Return int64 [N], the view that each draw sees; draws of one level see the same one."""
     if resolved.views is None:
@@ -131,7 +161,7 @@ def make_noise(prepared: Prepared, backbone: CheckedDenoiser) -> Noise:
     return SharedNoise(bank, backbone.device)
 
 
-def load_backbone(prepared: Prepared) -> CheckedDenoiser | CheckedClassifier:
+def load_backbone(prepared: Prepared) -> CheckedBackbone:
     """Load the backbone, unless the caller has, and have its network run as the settings say."""
     backbone = make_backbone(prepared)
     if prepared.resolved.backbone.scorer == "denoiser":
@@ -150,7 +180,7 @@ def set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
     accelerate(backbone, config.layout, config.attention, config.compile)
 
 
-def make_backbone(prepared: Prepared) -> CheckedDenoiser | CheckedClassifier:
+def make_backbone(prepared: Prepared) -> CheckedBackbone:
     """Make the backbone, unless the caller has; it may load its network later."""
     config, spec, backbone = prepared.config, prepared.resolved.backbone, prepared.loaded
     if backbone is None:
@@ -165,6 +195,10 @@ def make_backbone(prepared: Prepared) -> CheckedDenoiser | CheckedClassifier:
         from bench.engine.classifying import CheckedClassifier
 
         return CheckedClassifier(backbone, spec.label)
+    if spec.scorer == "likelihood":
+        from bench.engine.likelihoods import CheckedLikelihood
+
+        return CheckedLikelihood(backbone, spec.label)
     from bench.engine.acceleration import set_precision
     from bench.engine.denoiser import CheckedDenoiser
 

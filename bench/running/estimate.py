@@ -79,6 +79,7 @@ def make_plan(config: RunConfig) -> Plan:
     dtype = str(config.dtype)
     speed, source = estimate(resolved.backbone_name, device, dtype, flops)
     draws = resolved.backbone.scorer == "denoiser"
+    counted = resolved.backbone.scorer != "classifier"
     return Plan(
         run_id=prepared.described.run_id if prepared.described else None,
         dataset=f"{resolved.dataset.name}/{_split(prepared)}",
@@ -91,9 +92,9 @@ def make_plan(config: RunConfig) -> Plan:
         trained_on=resolved.trained_on,
         strategy=resolved.strategy_spec.name,
         params=dict(resolved.strategy_parameters),
-        draws=resolved.strategy_parameters["draws"] if draws else 1,
+        draws=resolved.strategy_parameters["draws"] if counted else 1,
         plan=str(resolved.plan) if draws else None,
-        seed=None if config.noise or not draws else config.seed,
+        seed=None if config.noise or not counted else config.seed,
         noise=config.noise,
         loss=config.loss if draws else None,
         space=config.space if draws else None,
@@ -203,7 +204,8 @@ def evaluations_per_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int
     A cell takes two under guidance, and one per template where their mean is its error.
     """
     config, denoiser = resolved.config, resolved.backbone.scorer == "denoiser"
-    draws = resolved.strategy_parameters["draws"] if denoiser else 1
+    one = resolved.backbone.scorer == "classifier"
+    draws = 1 if one else resolved.strategy_parameters["draws"]
     columns = make_columns(class_of_prompt, config.template_rule, draws)
     each = columns.each * (2 if denoiser and config.guidance is not None else 1)
     strategy = resolved.strategy

@@ -18,6 +18,7 @@ from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.checks import linearisation_cost
 from bench.running.items import describe_items
+from bench.running.likelihoods import likelihood_reduction
 from bench.running.resolve import Resolved, ResolvedViews
 from bench.running.settings import RunConfig
 from bench.store import identity as ids
@@ -55,6 +56,12 @@ def make_manifest(
             noise=_noise(resolved),
             **_differing(config, "guidance", "latent", "fit", "subtract_null"),
             **weighting_identity(weighting),
+            **views_identity(resolved.views),
+        )
+    elif resolved.backbone.scorer == "likelihood":
+        scoring = Scoring(
+            noise=f"seed {config.seed}",
+            reduction=likelihood_reduction(resolved),
             **views_identity(resolved.views),
         )
     strategy = Strategy(

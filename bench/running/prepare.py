@@ -41,8 +41,7 @@ from bench.store.documents import Manifest
 if TYPE_CHECKING:
     import datasets
 
-    from bench.engine.classifying import CheckedClassifier
-    from bench.engine.denoiser import CheckedDenoiser
+    from bench.running.engines import CheckedBackbone
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class Prepared:
         """Refuse what only the backbone's class can tell; imports it, and reads no weights."""
         check(self)
 
-    def open_engine(self, backbone: CheckedDenoiser | CheckedClassifier | None = None) -> Engine:
+    def open_engine(self, backbone: CheckedBackbone | None = None) -> Engine:
         """Load the backbone, unless one is given, and return the engine that fits it."""
         return open_engine(self, backbone)
 

@@ -18,15 +18,26 @@ if TYPE_CHECKING:
     from bench.testing.classifiers import ClassifierContract as ClassifierContract
     from bench.testing.datasets import DatasetContract as DatasetContract
     from bench.testing.denoisers import DenoiserContract as DenoiserContract
+    from bench.testing.items import ItemsContract as ItemsContract
+    from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
     from bench.testing.strategies import StrategyContract as StrategyContract
 
 _MODULES = {
     "ClassifierContract": "classifiers",
     "DatasetContract": "datasets",
     "DenoiserContract": "denoisers",
+    "ItemsContract": "items",
+    "LikelihoodContract": "likelihoods",
     "StrategyContract": "strategies",
 }
-__all__ = ["ClassifierContract", "DatasetContract", "DenoiserContract", "StrategyContract"]
+__all__ = [
+    "ClassifierContract",
+    "DatasetContract",
+    "DenoiserContract",
+    "ItemsContract",
+    "LikelihoodContract",
+    "StrategyContract",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,233 @@
+"""The engine for likelihoods: cells of many images in full batches, each an error by the model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from bench.contracts.backbone import Likelihood
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided, Interview
+from bench.contracts.levels import Levels
+from bench.contracts.reductions import REDUCTIONS
+from bench.contracts.strategy import Evaluate, Ints, Problem, Strategy
+from bench.discovery.guard import guard, one_line
+from bench.engine.encoding import open_images
+from bench.engine.items import Joint, Question, Questions
+from bench.engine.viewing import CheckedViews, name_of
+from bench.errors import PluginError
+from bench.inputs.draws import MOST_DRAWS
+from bench.inputs.templates import Columns
+
+OPENED = 4  # images opened at a time
+
+
+class CheckedLikelihood:
+    """A plugin's likelihood behind the guard: one error per cell.
+
+    Args:
+        backbone: made by the plugin.
+        who: what a message calls it.
+
+    Attributes:
+        reduction: how the errors of a text's draws make its score.
+
+    Raises:
+        PluginError: its reduction is none.
+    """
+
+    def __init__(self, backbone: Likelihood, who: str) -> None:
+        self.backbone, self.who = backbone, who
+        self.reduction = check_reduction(backbone, who)
+
+    def evaluate(
+        self, images: Sequence[Image], texts: Sequence[str], draws: Ints
+    ) -> NDArray[np.float32]:
+        """Return errors, float32 [B].
+
+        Raises:
+            PluginError: it raised something, or returned something else.
+            torch.OutOfMemoryError: the batch does not fit.
+        """
+        with guard(self.who, "evaluate()", (torch.OutOfMemoryError,)):
+            given: NDArray[Any] = np.asarray(self.backbone.evaluate(images, texts, draws))
+        if given.shape != (len(texts),) or given.dtype.kind != "f":
+            raise PluginError(
+                self.who,
+                f"evaluate() returned {given.dtype} {list(given.shape)}; floats [{len(texts)}], one"
+                " per cell, are wanted",
+            )
+        return given.astype(np.float32)
+
+
+def check_reduction(backbone: Any, who: str) -> str:
+    """Return how a likelihood puts draws together, said by the model or its class.
+
+    Raises:
+        PluginError: it does not say.
+    """
+    with guard(who, "reading its reduction"):
+        found: Any = getattr(backbone, "reduction", None)
+    if found not in REDUCTIONS:
+        raise PluginError(
+            who, f"its reduction is {one_line(found)}; one of {', '.join(REDUCTIONS)} is wanted"
+        )
+    return str(found)
+
+
+@dataclass
+class _Flight:
+    """One image under way.
+
+    Attributes:
+        pictures: one for each view.
+        texts, draws: int64, of the cells that were asked for last.
+        errors: float32, of these.
+        cut: how many of them are evaluated.
+    """
+
+    interview: Interview
+    joint: Joint
+    pictures: list[Image]
+    request: Evaluate | None = None
+    texts: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    draws: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    cut: int = 0
+
+
+class LikelihoodEngine:
+    """Scores images with a likelihood.
+
+    Args:
+        backbone: the likelihood.
+        texts: the prompts, or the pool of the items' texts.
+        problem: the question every image asks, about columns.
+        columns: the prompts behind each column.
+        batch_size: cells at a time; halved for good when memory runs out.
+        views: of each image; None: itself alone.
+        view_of_draw: int64 [N], the view that each draw sees.
+    """
+
+    def __init__(
+        self,
+        backbone: CheckedLikelihood,
+        texts: Sequence[str],
+        problem: Problem,
+        columns: Columns,
+        batch_size: int,
+        views: CheckedViews | None = None,
+        view_of_draw: Ints | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.device: str | None = None
+        self.levels: Levels | None = None
+        self.texts = tuple(texts)
+        self.problem, self.questions = problem, Questions(Question(problem, columns))
+        self.batch_size, self.views = batch_size, views
+        draws = np.arange(len(problem.timesteps))
+        self.view_of_draw = np.zeros_like(draws) if view_of_draw is None else view_of_draw
+        self.numbers = draw_numbers(problem.seed, len(draws))
+
+    def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
+        """Yield each sample as it is decided; one that fails does not stop the others."""
+        arriving = self._opened(samples)
+        waiting: deque[_Flight] = deque()
+        while True:
+            while sum(len(flight.draws) - flight.cut for flight in waiting) < self.batch_size:
+                arrival = next(arriving, None)
+                if arrival is None:
+                    break
+                sample, opened = arrival
+                if isinstance(opened, str):
+                    yield Decided(sample, error=opened)
+                    continue
+                joint = Joint(sample, strategy, self.questions.of(sample))
+                for interview, pictures in zip(joint.interviews, opened, strict=True):
+                    flight = _Flight(interview, joint, pictures)
+                    if self._ask(flight):
+                        waiting.append(flight)
+                    elif whole := joint.ended():
+                        yield whole
+            if not waiting:
+                return
+            self._evaluate(waiting)
+            while waiting and waiting[0].cut == len(waiting[0].draws):
+                flight = waiting.popleft()
+                self._tell(flight)
+                if self._ask(flight):
+                    waiting.append(flight)
+                elif whole := flight.joint.ended():
+                    yield whole
+
+    def _opened(
+        self, samples: Iterable[Sample]
+    ) -> Iterator[tuple[Sample, list[list[Image]] | str]]:
+        """Yield samples with the views of each image, or why there are none."""
+        for group in open_images(samples, OPENED):
+            for sample, opened in group:
+                if isinstance(opened, str) or self.views is None:
+                    yield sample, opened if isinstance(opened, str) else [[i] for i in opened]
+                    continue
+                names = (name_of(sample, number) for number in range(len(opened)))
+                seen = zip(opened, names, strict=True)
+                yield sample, [self.views.of(i, self.problem.seed, name) for i, name in seen]
+
+    def _ask(self, flight: _Flight) -> bool:
+        """Take what is wanted next; False when the image is decided, or has failed."""
+        request = flight.interview.ask()
+        if request is None:
+            return False
+        assert isinstance(request, Evaluate), "there are no gradients to linearise with"
+        flight.request, flight.cut = request, 0
+        flight.texts, flight.draws = flight.joint.question.cells(request)
+        flight.errors = np.empty(len(flight.draws), np.float32)
+        return True
+
+    def _tell(self, flight: _Flight) -> None:
+        assert flight.request is not None
+        columns = flight.joint.question.columns
+        values = columns.errors(flight.errors, len(flight.request.prompts))
+        flight.interview.tell(flight.request, values, float(columns.each))
+
+    def _evaluate(self, waiting: Iterable[_Flight]) -> None:
+        """Evaluate a batch of the cells that wait; out of memory, a smaller one."""
+        images: list[Image] = []
+        texts: list[str] = []
+        draws: list[Ints] = []
+        parts: list[tuple[_Flight, slice]] = []
+        for flight in waiting:
+            part = slice(
+                flight.cut, min(len(flight.draws), flight.cut + self.batch_size - len(texts))
+            )
+            draw = flight.draws[part]
+            images += [flight.pictures[view] for view in self.view_of_draw[draw]]
+            texts += [self.texts[text] for text in flight.texts[part]]
+            draws.append(self.numbers[draw])
+            parts.append((flight, part))
+            if len(texts) == self.batch_size:
+                break
+        try:
+            errors = self.backbone.evaluate(images, texts, np.concatenate(draws))
+        except torch.OutOfMemoryError:
+            if self.batch_size == 1:
+                raise
+            self.batch_size //= 2
+            return
+        start = 0
+        for flight, part in parts:
+            count = part.stop - part.start
+            flight.errors[part] = errors[start : start + count]
+            flight.cut, start = part.stop, start + count
+
+
+def draw_numbers(seed: int, n_draws: int) -> Ints:
+    """Return int64 [N], the number that stands for each draw of a seed: seed · 100,000 + k."""
+    return np.arange(n_draws, dtype=np.int64) + np.int64(seed * MOST_DRAWS)
