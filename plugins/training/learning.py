@@ -220,7 +220,7 @@ def validate(
 
 
 def own_loss(
-    model: Denoiser, captions: Captions, validation: tuple[Tensor, Tensor], draws: int = 25
+    model: Denoiser, captions: Captions, validation: tuple[Tensor, Tensor], draws: int
 ) -> float:
     """Denoising loss of images under their own default prompts, over an even grid of draws."""
     latents, labels = validation

@@ -59,13 +59,13 @@ def train_backbone(
     torch.manual_seed(seed)
     model = denoiser.Denoiser(recipe, tokenizer)
     model = learning.train_denoiser(recipe, model, captions, train, validation, work, seed)
-    losses = {"generative": learning.own_loss(model, captions, validation)}
+    losses = {"generative": learning.own_loss(model, captions, validation, recipe.loss_draws)}
     for number, contrast in enumerate(recipe.contrasts, start=1):
         phase = f"contrast-{number}"
         model = learning.train_denoiser(
             recipe, model, captions, train, validation, work, seed, phase, contrast
         )
-        losses[phase] = learning.own_loss(model, captions, validation)
+        losses[phase] = learning.own_loss(model, captions, validation, recipe.loss_draws)
 
     bake(model.unet)
     save(vae, model, out)

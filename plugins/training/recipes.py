@@ -107,6 +107,8 @@ class Recipe:
     validate_every: int
     validation_draws: int
     validation_images: int
+    loss_draws: int
+    """Noise levels at which the card's denoising loss is measured."""
     plan: str
     """The draw plan; that of the backbone's spec."""
     samples: tuple[int, ...]
@@ -161,6 +163,7 @@ DIGITS = Recipe(
     validate_every=250,
     validation_draws=5,
     validation_images=143,
+    loss_draws=25,
     plan="grid",
     samples=(5, 50),
     keep=(3, 1),
@@ -228,6 +231,7 @@ LANDUSE = Recipe(
     validate_every=500,
     validation_draws=4,
     validation_images=84,
+    loss_draws=25,
     plan="grid:0-200",
     samples=(4, 16),
     keep=(6, 1),

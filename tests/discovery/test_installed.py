@@ -42,7 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / folder, source / folder, ignore=skipped)
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
-    pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", target, source)
+    pip("wheel", "--no-deps", "--wheel-dir", target, source)
     [built] = target.glob("*.whl")
     return built
 
@@ -54,9 +54,9 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     They are on its path rather than installed again: torch alone is gigabytes.
     """
     folder = tmp_path_factory.mktemp("fresh")
-    venv.create(folder, with_pip=True)
+    venv.create(folder)  # this environment's pip is used
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    pip(python, "install", "--no-deps", wheel)
+    pip("--python", python, "install", "--no-deps", wheel)
     site = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         capture_output=True,
@@ -70,9 +70,9 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def pip(python: Path, *arguments: object) -> None:
+def pip(*arguments: object) -> None:
     subprocess.run(
-        [str(python), "-m", "pip", "-q", "--disable-pip-version-check", *map(str, arguments)],
+        [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", *map(str, arguments)],
         check=True,
         capture_output=True,
         text=True,
@@ -121,7 +121,7 @@ def test_the_wheel_is_whole(wheel: Path, python: Path) -> None:
 def test_installed_used_and_uninstalled(python: Path, tmp_path: Path) -> None:
     assert sys.prefix not in str(python)
     assert "shades" not in names_of(python, "datasets")
-    pip(python, "install", "--no-deps", THIRD_PARTY)
+    pip("--python", python, "install", "--no-deps", THIRD_PARTY)
     assert "shades" in names_of(python, "datasets")
     assert "brightness" in names_of(python, "backbones")
     assert "first-draws" in names_of(python, "strategies")
@@ -145,7 +145,7 @@ def test_installed_used_and_uninstalled(python: Path, tmp_path: Path) -> None:
     mistake = bench_there(python, "run", "shades", "--strategy", "first-draws", "--set", "first=0")
     assert mistake.returncode == 2 and "first must be at least 1" in mistake.stderr
 
-    pip(python, "uninstall", "-y", "bench-example")
+    pip("--python", python, "uninstall", "-y", "bench-example")
     assert "shades" not in names_of(python, "datasets")
     gone = bench_there(python, "run", "shades")
     assert gone.returncode == 2 and "Unknown dataset 'shades'" in gone.stderr

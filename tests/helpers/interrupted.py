@@ -1,41 +1,75 @@
-"""Runs in processes of their own that something stops once so many images are decided."""
+"""The command in a process of its own that a signal or a limit of the kernel stops.
+
+A process that imports torch and diffusers takes ten seconds of work to start. These are forked from
+one that has imported them already and done nothing else.
+"""
 
 from __future__ import annotations
 
-from helpers.command import Finished, python
-
-# The n-th image's record is in the journal when its event comes.
-STOPPED = """
-import os, resource, signal, sys
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import tempfile
 from pathlib import Path
-from bench import hookimpl
-from bench.cli.main import main
-from bench.discovery.loading import load_plugins
 
-images, beyond, how = int(sys.argv.pop(1)), int(sys.argv.pop(1)), sys.argv.pop(1)
+from helpers.command import PATIENCE, TERMINAL, Finished
 
-class Stop:
-    decided = 0
-    @hookimpl
-    def sample_scored(self, record):
-        self.decided += 1
-        if self.decided == images:
-            if how in ("SIGKILL", "SIGINT"):
-                os.kill(os.getpid(), getattr(signal, how))
-            [journal] = Path(sys.argv[sys.argv.index("--results") + 1]).rglob("samples.jsonl")
-            size = journal.stat().st_size + beyond
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "bench.cli.main",
+        "bench.cli.run",
+        "bench.render.pictures",
+        "bench.running.run",
+        "bench_plugins.backbones.stable_diffusion",
+        "datasets",
+        "diffusers",
+        "matplotlib.figure",
+        "sklearn.datasets",
+        "torch._dynamo",
+        "transformers",
+    ]
+)
 
-if how == "SIGXFSZ":
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-load_plugins().manager.register(Stop())
-main()
-"""
+
+class Running:
+    """One command that runs."""
+
+    def __init__(
+        self, arguments: list[str], images: int = 0, beyond: int = 0, how: str = ""
+    ) -> None:
+        """Start it. The arguments are those of `limited`; without `how` nothing stops it."""
+        self._output = tempfile.TemporaryDirectory()
+        streams = [str(Path(self._output.name, name)) for name in ("out", "err")]
+        variables = {**TERMINAL, **os.environ}
+        inputs = (arguments, variables, streams, images, beyond, how)
+        self.process = FORKS.Process(target=_command, args=inputs)
+        self.process.start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return not self.process.is_alive()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def end(self) -> Finished:
+        """Wait for its end."""
+        self.process.join(PATIENCE)
+        assert self.process.exitcode is not None, "it hangs"
+        out, err = (Path(self._output.name, name).read_text() for name in ("out", "err"))
+        self._output.cleanup()
+        return Finished(self.process.exitcode, out, err)
 
 
 def killed(arguments: list[str], images: int) -> Finished:
     """Kill the run when so many images are decided."""
-    return python(STOPPED, images, 0, "SIGKILL", *arguments)
+    return Running(arguments, images, 0, "SIGKILL").end()
 
 
 def limited(arguments: list[str], images: int, beyond: int, how: str) -> Finished:
@@ -50,4 +84,50 @@ def limited(arguments: list[str], images: int, beyond: int, how: str) -> Finishe
         beyond: bytes that `samples.jsonl` may still grow by.
         how: "SIGXFSZ" or "refuse".
     """
-    return python(STOPPED, images, beyond, how, *arguments)
+    return Running(arguments, images, beyond, how).end()
+
+
+def _command(
+    arguments: list[str],
+    variables: dict[str, str],
+    streams: list[str],
+    images: int,
+    beyond: int,
+    how: str,
+) -> None:
+    """Be that process: one command, from its first moment to its exit code."""
+    os.environ.clear()
+    os.environ.update(variables)
+    for descriptor, path in enumerate(streams, start=1):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, descriptor)
+    sys.argv = ["bench", *arguments]
+    from bench.__main__ import main
+
+    if how:
+        _stop_after(images, beyond, how)
+    main()
+
+
+def _stop_after(images: int, beyond: int, how: str) -> None:
+    """Stop when the record of the n-th image is in the journal: its event comes then."""
+    from bench import hookimpl
+    from bench.discovery.loading import load_plugins
+
+    class Stop:
+        decided = 0
+
+        @hookimpl
+        def sample_scored(self, record: object) -> None:
+            self.decided += 1
+            if self.decided == images:
+                if how == "SIGKILL":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                results = Path(sys.argv[sys.argv.index("--results") + 1])
+                [journal] = results.rglob("samples.jsonl")
+                size = journal.stat().st_size + beyond
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    if how == "SIGXFSZ":
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    load_plugins().manager.register(Stop())

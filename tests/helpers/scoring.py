@@ -9,7 +9,9 @@ import pytest
 
 from bench.store.folder import read_records
 
-SCHEDULE = ["--strategy", "adaptive", "--set", "samples=5,25", "--set", "keep=3,1"]
+SCHEDULE = ["--strategy", "adaptive", "--set", "samples=2,6", "--set", "keep=3,1"]
+
+LIMIT = 12  # images
 
 
 def command(pipeline: str, results: Path, *more: object) -> list[str]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.scoring import command
+from helpers.scoring import LIMIT, command
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run of 24 images with its errors, which no test changes."""
+    """An uninterrupted run of a few images with its errors, which no test changes."""
     results = tmp_path_factory.mktemp("whole")
-    done = bench(*command("tiny-digits", results, "--limit", 24, "--save-errors", "--json"))
+    done = bench(*command("tiny-digits", results, "--limit", LIMIT, "--save-errors", "--json"))
     assert done.code == 0, done.err
     return Path(done.json["results_dir"])
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import PATIENCE, bench
-from helpers.interrupted import killed
+from helpers.command import bench
+from helpers.interrupted import Running, killed
 from helpers.runs import a_manifest
-from helpers.scoring import command, same, timeless
+from helpers.scoring import LIMIT, command, same, timeless
 
 from bench.errors import PluginError, UserError
 from bench.store.folder import RunFolder
@@ -23,9 +21,9 @@ from bench.store.journal import Journal, read_journal
 
 
 def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) -> None:
-    arguments = command("tiny-digits", tmp_path, "--limit", 24, "--save-errors")
+    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT, "--save-errors")
     journal = tmp_path / whole.name / "samples.jsonl"
-    for images, decided in ((1, 1), (8, 9), (6, 15)):
+    for images, decided in ((1, 1), (4, 5), (3, 8)):
         assert killed(arguments, images).code == -signal.SIGKILL
         with journal.open("ab") as file:
             file.write(b'{"sample_id": "digit-0')  # a kill in the middle of a write
@@ -35,8 +33,8 @@ def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) ->
     run = Path(done.json["results_dir"])
     assert run.name == whole.name and same(timeless(run), timeless(whole))
     lines = (run / "samples.jsonl").read_text().splitlines()
-    assert len(lines) == 24  # nothing was scored twice
-    assert len(list((run / "errors").glob("*.parquet"))) == 24
+    assert len(lines) == LIMIT  # nothing was scored twice
+    assert len(list((run / "errors").glob("*.parquet"))) == LIMIT
     assert done.json["metrics"] == json.loads((whole / "summary.json").read_text())["metrics"]
 
 
@@ -66,26 +64,21 @@ def journals(results: Path) -> list[Iterator[Any]]:
 
 
 def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *command("tiny-digits", tmp_path)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and not any(map(list, journals(tmp_path))):
+    run = Running(command("tiny-digits", tmp_path))
+    while not run.is_over and not any(map(list, journals(tmp_path))):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert "the same command resumes" in err and "Traceback" not in err
+    run.signal(signal.SIGINT)
+    done = run.end()
+    assert done.code == 130
+    assert "the same command resumes" in done.err and "Traceback" not in done.err
 
 
 def test_a_larger_limit_adds_to_a_run(copied: Path) -> None:
     before = timeless(copied)
-    done = bench(*command("tiny-digits", copied.parent, "--limit", 26, "--json"))
-    assert done.json["run_id"] == copied.name and done.json["dataset"]["n_samples"] == 26
+    done = bench(*command("tiny-digits", copied.parent, "--limit", LIMIT + 2, "--json"))
+    assert done.json["run_id"] == copied.name and done.json["dataset"]["n_samples"] == LIMIT + 2
     after = timeless(copied)
-    assert len(after) == 26 and same({k: after[k] for k in before}, before)
+    assert len(after) == LIMIT + 2 and same({k: after[k] for k in before}, before)
 
 
 def test_errors_asked_for_later_are_made(tmp_path: Path) -> None:

@@ -10,22 +10,19 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.interrupted import limited
+from helpers.interrupted import Running, limited
 from helpers.runs import store
-from helpers.scoring import command, same, timeless
+from helpers.scoring import LIMIT, command, same, timeless
 
 from bench.store.decisions import read_decisions
 from bench.store.folder import RunFolder, read_manifest
 from bench.store.journal import read_journal
-
-LIMIT = 24
 
 
 def check_resumed(arguments: list[str], whole: Path, results: Path) -> Path:
@@ -112,28 +109,27 @@ def test_results_that_cannot_be_a_folder(tmp_path: Path) -> None:
 def test_two_processes_on_one_run(tmp_path: Path) -> None:
     """The second says so and stops, and the first continues."""
     arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
-    first = subprocess.Popen([sys.executable, "-m", "bench", *arguments], stderr=subprocess.PIPE)
-    while first.poll() is None and not list(tmp_path.rglob("samples.jsonl")):
+    first = Running(arguments)
+    while not first.is_over and not list(tmp_path.rglob("samples.jsonl")):
         time.sleep(0.02)
     [journal] = tmp_path.rglob("samples.jsonl")
     with RunFolderHeld(first, journal.parent):
         second = bench(*arguments)
     assert second.code == 2 and "Another process is writing" in second.err
-    first.communicate(timeout=300)
-    assert first.returncode == 0 and len(timeless(journal.parent)) == LIMIT
+    assert first.end().code == 0 and len(timeless(journal.parent)) == LIMIT
 
 
 class RunFolderHeld:
     """The first process stands still, holding its lock, while the second one tries."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(self, process: Running, folder: Path) -> None:
         self.process, self.folder = process, folder
 
     def __enter__(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        self.process.signal(signal.SIGSTOP)
 
     def __exit__(self, *error: object) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        self.process.signal(signal.SIGCONT)
 
 
 HANDS: dict[str, Callable[[str], str]] = {
@@ -205,16 +201,12 @@ def test_twenty_kills_at_random_moments(copied: Path, tmp_path: Path) -> None:
     journal = tmp_path / "killed" / copied.name / "samples.jsonl"
     for _ in range(20):
         before = len(list(read_journal(journal)))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None and len(list(read_journal(journal))) <= before:
+        run = Running(arguments)
+        while not run.is_over and len(list(read_journal(journal))) <= before:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        run.signal(signal.SIGKILL)
+        run.end()
         assert before < len(list(read_journal(journal))) < many, "the kill came too late"
     done = bench(*arguments, "--json")
     assert done.code == 0 and done.json["metrics"] == wanted.json["metrics"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,15 +14,17 @@ import torch
 from helpers.places import ROOT
 from safetensors.numpy import load_file
 
-from bench_plugins.training import card, classify, loop, pipeline
+from bench_plugins.training import card, classify, data, learning, loop, pipeline
 from bench_plugins.training.captions import CAPTIONS, train_tokenizer
 from bench_plugins.training.denoiser import Denoiser
 from bench_plugins.training.recipes import RECIPES
 from bench_plugins.training.standardise import bake
 
+IMAGES = 200  # of each split
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture(scope="module", autouse=True)
+def short() -> Iterator[None]:
     """A recipe of minutes, cut to seconds, and taught as the land is."""
     attention, prompts, *_ = RECIPES["landuse"].contrasts
     recipe = dataclasses.replace(
@@ -32,6 +36,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         judge_steps=2,
         validate_every=2,
         validation_images=10,
+        validation_draws=2,
+        loss_draws=2,
+        vae_channels=(8, 8, 16),
+        unet_channels=(16, 32),
+        text_width=16,
+        head_width=8,
         down_attention=(False, False),
         late_text=True,
         standardised=True,
@@ -42,8 +52,26 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         samples=(1, 2),
         keep=(3, 1),
     )
-    monkeypatch.setattr(card, "SAMPLE_STEPS", 2)
-    monkeypatch.setitem(RECIPES, "digits", recipe)
+    read = data.read
+
+    def some(*place: Any) -> data.Part:
+        part = read(*place)
+        return data.Part(part.images[:IMAGES], part.labels[:IMAGES], part.ids[:IMAGES])
+
+    with pytest.MonkeyPatch.context() as shortened:
+        shortened.setattr(card, "SAMPLE_STEPS", 2)
+        shortened.setattr(data, "read", some)
+        shortened.setitem(RECIPES, "digits", recipe)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training writes that nothing stops."""
+    out = tmp_path_factory.mktemp("trained") / "whole"
+    figures = pipeline.train_backbone("digits", None, out, seed=0, test=False)
+    assert "test" not in figures and figures["validation"]["n"] == IMAGES // 10
+    return out
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
@@ -53,13 +81,8 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(
-    short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = pipeline.train_backbone("digits", None, tmp_path / "whole", seed=0, test=False)
-    assert "test" not in whole and whole["validation"]["n"] == 144
-
-    from bench_plugins.training import learning, loop
-
     def stop(*_: object, **values: object) -> None:
         if values.get("phase") == "denoiser":
             raise KeyboardInterrupt
@@ -69,14 +92,14 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
         stopped.setattr(learning, "log", stop)
         pipeline.train_backbone("digits", None, tmp_path / "stopped", seed=0, test=False)
     pipeline.train_backbone("digits", None, tmp_path / "stopped", seed=0, test=False)
-    first, second = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    first, second = weights(trained), weights(tmp_path / "stopped")
     assert first.keys() == second.keys()
     for name, values in first.items():
         np.testing.assert_array_equal(values, second[name], err_msg=name)
 
-    text = (tmp_path / "whole" / "README.md").read_text()
+    text = (trained / "README.md").read_text()
     assert "Trained on digits/train" in text and "Discriminative fine-tuning" in text
-    log = (tmp_path / "whole" / "training.jsonl").read_text().splitlines()
+    log = (trained / "training.jsonl").read_text().splitlines()
     assert {json.loads(line)["phase"] for line in log} >= {"denoiser", "contrast-1", "contrast-2"}
 
 
@@ -114,21 +137,18 @@ def test_baked_kernels_compute_the_same(tiny: Denoiser) -> None:
     torch.testing.assert_close(tiny(*inputs), before)
 
 
-def test_what_it_writes_is_a_backbone(short: None, tmp_path: Path) -> None:
+def test_what_it_writes_is_a_backbone(trained: Path, tmp_path: Path) -> None:
     import bench
 
-    pipeline.train_backbone("digits", None, tmp_path / "model", seed=1, steps=2, test=False)
     summary = bench.run(
         "digits",
-        backbone=str(tmp_path / "model"),
+        backbone=str(trained),
         strategy="full",
         params={"draws": 1},
         limit=10,
         results=str(tmp_path / "results"),
     )
     assert summary["dataset"]["n_samples"] == 10
-    weights_size = sum(p.stat().st_size for p in (tmp_path / "model").rglob("*.safetensors"))
-    assert weights_size < 6_000_000
 
 
 def test_shipped_weights_are_small_and_open() -> None:
