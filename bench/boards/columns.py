@@ -94,7 +94,8 @@ def shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     sharing theirs.
     """
     found = {}
-    for name in dict.fromkeys(name for one in settings for name in one):
+    fullest_first = sorted(settings, key=len, reverse=True)  # so that the order is always the same
+    for name in dict.fromkeys(name for one in fullest_first for name in one):
         values = [one[name] for one in settings if name in one]
         lacking = [one for one in settings if name not in one]
         allowed = name in OF_DENOISERS and not any("loss" in one for one in lacking)
