@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
 from bench.boards.shipped import not_among
 from bench.errors import UserError
-from bench.stats.comparison import ALPHA, mcnemar, paired_wins
+from bench.stats.paired import ALPHA, mcnemar, paired_wins
 from bench.store.decisions import Decisions
 from bench.store.folder import list_runs
 from bench.store.runs import read_run, read_runs

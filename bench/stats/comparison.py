@@ -1,46 +1,26 @@
-"""Two runs on the same images: which decides better, and is it more than chance?"""
+"""Two stored runs compared: what differs between them, and how far the comparison goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from bench.errors import UserError
 from bench.stats.differences import differences, differing_identity, training_warning
 from bench.stats.metrics import accuracy_interval
-from bench.store.arrow import indices, values
-from bench.store.decisions import Decisions, read_decisions
+from bench.stats.paired import (
+    ALPHA,
+    ClassDifference,
+    class_differences,
+    paired_test,
+    shared_rows,
+)
+from bench.store.decisions import Decisions
 from bench.store.documents import Document, Manifest
-from bench.store.folder import read_manifest
-
-ALPHA = 0.05
-SAMPLES_AT_ONCE = 8192
-Z95 = 1.959963984540054  # standard errors to either side of a 95 % interval
-
-Bools = NDArray[np.bool_]
-
-
-class ClassDifference(Document):
-    """One class with samples: how often each side has it right, and the paired test of it.
-
-    `p_adjusted` controls the false discovery rate over the classes (Benjamini & Hochberg 1995):
-    of many classes some differ by chance alone.
-    """
-
-    name: str = Field(alias="class")
-    n: int
-    accuracy_a: float
-    accuracy_b: float
-    difference: float
-    wins: int
-    losses: int
-    mcnemar_p: float
-    p_adjusted: float
+from bench.store.runs import read_run
 
 
 class Comparison(Document):
@@ -104,9 +84,10 @@ def compare(path_a: Path, path_b: Path) -> Comparison:
         UserError: dataset, version, split or classes differ, a sample's label does, or the runs
             share no sample. Anything less is a warning in the result.
     """
-    manifests = read_manifest(path_a), read_manifest(path_b)
+    runs = read_run(path_a), read_run(path_b)
+    manifests = runs[0].manifest, runs[1].manifest
     check_comparable(*manifests)
-    a, b = (read_decisions(p, m) for p, m in zip((path_a, path_b), manifests, strict=True))
+    a, b = (run.decided() for run in runs)
     rows_a, rows_b = shared_rows(a, b)
     names = [m.run_id for m in manifests]
     if not len(rows_a):
@@ -162,136 +143,6 @@ def check_comparable(a: Manifest, b: Manifest) -> None:
         raise UserError(
             f"These runs do not compare, the classes of {a.run_id} and {b.run_id} differ: {what}."
         )
-
-
-def shared_rows(a: Decisions, b: Decisions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows in A and in B of the samples that both have, int64 [n] each."""
-    import pyarrow.compute as pc
-
-    where = pc.index_in(a.sample_ids, value_set=b.sample_ids)
-    rows_a = np.flatnonzero(where.is_valid().to_numpy(zero_copy_only=False))
-    return rows_a, where.drop_null().to_numpy().astype(np.int64)
-
-
-def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int64]:
-    """Return int64 [R, R]: how many samples run i has right that run j has and has wrong.
-
-    One product of matrices instead of R² pairings, over a few thousand samples at a time. Of each
-    run only the bits are kept: the next one is read when it is gone.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    known: Any = None  # the ids of all samples so far
-    answers = []  # of each run: the places of its samples in `known`, and whether they are right
-    for run in decided:
-        known = run.sample_ids if known is None else known
-        place = values(pc.index_in(run.sample_ids, value_set=known), -1)
-        if (new := place < 0).any():
-            added = run.sample_ids.take(indices(np.flatnonzero(new)))
-            place = np.where(new, len(known) + np.cumsum(new) - 1, place)
-            known = pa.concat_arrays([known, added])
-        answers.append((place, run.correct))
-    has, right = (np.zeros((len(answers), len(known)), dtype=bool) for _ in range(2))
-    for row, (place, correct) in enumerate(answers):
-        has[row, place], right[row, place] = True, correct
-    wins = np.zeros((len(answers), len(answers)), dtype=np.int64)
-    for start in range(0, len(known), SAMPLES_AT_ONCE):
-        part = np.s_[:, start : start + SAMPLES_AT_ONCE]
-        mine, wrong = right[part].astype(np.float32), (has[part] & ~right[part]).astype(np.float32)
-        wins += (mine @ wrong.T).astype(np.int64)  # exact: float32 counts to 16 million
-    return wins
-
-
-def paired_test(right_a: Bools, right_b: Bools) -> dict[str, Any]:
-    """Return wins, losses, ties, exact McNemar p, and B's difference with its 95 % interval.
-
-    McNemar's exact test (Psychometrika 1947) is a two-sided sign test on the samples that one
-    side alone has right.
-
-    Args:
-        right_a: bool [n], whether A is right.
-        right_b: bool [n], whether B is right on the same samples.
-    """
-    n = len(right_a)
-    wins, losses = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
-    return {
-        "difference": (wins - losses) / n,
-        "difference_ci95": difference_interval(wins, losses, n),
-        "wins": wins,
-        "losses": losses,
-        "ties": n - wins - losses,
-        "mcnemar_p": float(mcnemar(wins, losses)),
-    }
-
-
-def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
-    """Return the 95 % score interval of the difference of two paired shares.
-
-    Tango, Statistics in Medicine 17 (1998): the differences d that a score test does not reject.
-    It has a width where no pair differs, too: then its ends are ± z² / (n + z²).
-
-    Args:
-        wins: pairs that B alone has right.
-        losses: pairs that A alone has right.
-        n: all pairs.
-    """
-    from scipy.optimize import brentq
-
-    def excess(d: float, side: int) -> float:
-        """How far the observed difference lies beyond the z-th standard error from `d`."""
-        linear = (2 * n - wins + losses) * d - wins - losses
-        constant = -losses * d * (1 - d)
-        root = max(linear**2 - 8 * n * constant, 0.0) ** 0.5
-        share = (root - linear) / (4 * n)  # of losses, the likeliest if the difference is d
-        variance = max(n * (2 * share + d * (1 - d)), 0.0)
-        return float(side * (wins - losses - n * d) - Z95 * variance**0.5)
-
-    observed, near = (wins - losses) / n, 1e-9
-    low = -1.0 if losses == n else brentq(excess, -1.0, observed - near, (1,))
-    high = 1.0 if wins == n else brentq(excess, observed + near, 1.0, (-1,))
-    return float(low), float(high)
-
-
-def mcnemar(wins: Any, losses: Any) -> Any:
-    """Return the two-sided p of the exact McNemar test; 1 where no pair differs.
-
-    Twice the lower tail of Binomial(wins + losses, 1/2) at the smaller of the two. Whole numbers,
-    or arrays of them.
-    """
-    from scipy.special import bdtr
-
-    return np.minimum(1.0, 2 * bdtr(np.minimum(wins, losses), np.add(wins, losses), 0.5))
-
-
-def class_differences(
-    labels: NDArray[np.int64], right_a: Bools, right_b: Bools, classes: Sequence[str]
-) -> list[ClassDifference]:
-    """Return the difference of each class that has samples."""
-    from scipy.stats import false_discovery_control
-
-    def count(chosen: Bools) -> NDArray[np.int64]:
-        return np.bincount(labels[chosen], minlength=len(classes))
-
-    n = np.bincount(labels, minlength=len(classes))
-    hits_a, hits_b = count(right_a), count(right_b)
-    wins, losses = count(right_b & ~right_a), count(right_a & ~right_b)
-    seen = np.flatnonzero(n).tolist()
-    p = mcnemar(wins[seen], losses[seen])
-    return [
-        ClassDifference(
-            name=classes[c],
-            n=int(n[c]),
-            accuracy_a=float(hits_a[c] / n[c]),
-            accuracy_b=float(hits_b[c] / n[c]),
-            difference=float((hits_b[c] - hits_a[c]) / n[c]),
-            wins=int(wins[c]),
-            losses=int(losses[c]),
-            mcnemar_p=float(p_alone),
-            p_adjusted=float(adjusted),
-        )
-        for c, p_alone, adjusted in zip(seen, p, false_discovery_control(p), strict=True)
-    ]
 
 
 def _ratio(a: NDArray[Any], b: NDArray[Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""Two runs compared: the right test on the right pairs, and nothing that does not compare."""
+"""Two runs compared: by hand, in words, and nothing that does not compare."""
 
 from __future__ import annotations
 
@@ -6,25 +6,14 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.runs import a_manifest, store
 
 from bench.errors import UserError
-from bench.stats.comparison import (
-    Z95,
-    compare,
-    difference_interval,
-    mcnemar,
-    paired_test,
-    paired_wins,
-    shared_rows,
-)
+from bench.stats.comparison import compare
 from bench.stats.differences import differing, run_settings
-from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import read_manifest
 
 LABELS = [i % 3 for i in range(60)]
 
@@ -46,78 +35,6 @@ def test_by_hand(tmp_path: Path) -> None:
     assert found["warnings"] == []
     first = found["per_class"][0]
     assert (first["n"], first["wins"], first["losses"]) == (20, 3, 0)
-
-
-def test_the_interval_is_near_a_bootstrap_over_the_pairs() -> None:
-    from scipy.stats import bootstrap
-
-    rng = np.random.default_rng(5)
-    a, b = rng.random(400) < 0.6, rng.random(400) < 0.7
-    slow = bootstrap(
-        (b.astype(float) - a,), np.mean, n_resamples=10_000, method="percentile", rng=2
-    ).confidence_interval
-    assert paired_test(a, b)["difference_ci95"] == pytest.approx([slow.low, slow.high], abs=0.005)
-
-
-def test_the_interval_covers_the_truth() -> None:
-    """The true difference is 0.1; of 1,000 experiments about 95 % must say so."""
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(1000):
-        draw = rng.random(200)
-        low, high = paired_test(draw < 0.6, rng.random(200) < 0.7)["difference_ci95"]
-        covered += low <= 0.1 <= high
-    assert 0.935 <= covered / 1000 <= 0.965
-
-
-@pytest.mark.parametrize("n", [1, 20, 360, 200_000])
-def test_the_interval_has_a_width_where_no_pair_differs(n: int) -> None:
-    """Its ends by hand: n d² = z² |d| (1 - |d|)."""
-    low, high = difference_interval(0, 0, n)
-    assert high == pytest.approx(Z95**2 / (n + Z95**2), abs=1e-6) and low == pytest.approx(-high)
-
-
-@pytest.mark.parametrize(("wins", "losses", "n"), [(5, 0, 5), (0, 5, 5), (3, 4, 7), (1, 0, 90)])
-def test_the_interval_holds_the_difference_and_turns_with_the_sides(
-    wins: int, losses: int, n: int
-) -> None:
-    low, high = difference_interval(wins, losses, n)
-    assert -1 <= low <= (wins - losses) / n <= high <= 1 and low < high
-    other_low, other_high = difference_interval(losses, wins, n)
-    assert (other_low, other_high) == pytest.approx((-high, -low))
-
-
-def test_all_pairs_at_once_equal_one_at_a_time(tmp_path: Path) -> None:
-    """Runs of other images, in another order, and images tried again."""
-    rng = np.random.default_rng(2)
-    runs = []
-    for seed in range(5):
-        ids = [f"s{i}" for i in rng.permutation(40)[: 25 + seed]]
-        said = rng.integers(0, 2, len(ids)).tolist()
-        path = store(tmp_path, [0] * len(ids), said, sample_ids=ids, seed=seed)
-        journal = path / "samples.jsonl"
-        journal.write_text(journal.read_text().splitlines(True)[3] + journal.read_text())
-        runs.append(read_decisions(path, read_manifest(path)))
-    wins = paired_wins(iter(runs))
-    for i, one in enumerate(runs):
-        for j, other in enumerate(runs):
-            mine, its = shared_rows(one, other)
-            assert wins[i, j] == (one.correct[mine] & ~other.correct[its]).sum()
-
-
-def test_mcnemar_rejects_no_more_often_than_it_says() -> None:
-    rng = np.random.default_rng(0)
-    wins = rng.binomial(40, 0.5, 4000)
-    assert np.mean([mcnemar(int(w), 40 - int(w)) < 0.05 for w in wins]) <= 0.05
-    assert mcnemar(0, 0) == 1
-
-
-def test_mcnemar_equals_scipy_s_sign_test() -> None:
-    from scipy.stats import binomtest
-
-    wins, losses = np.array([0, 3, 8, 40, 700]), np.array([1, 3, 1, 61, 800])
-    wanted = [binomtest(int(w), int(w + x)).pvalue for w, x in zip(wins, losses, strict=True)]
-    assert mcnemar(wins, losses) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(
