@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from typing import Any
 
 from bench.contracts.specs import Spec
@@ -14,9 +16,10 @@ def load_target(spec: Spec) -> Any:
     """Import and return the class that the spec names.
 
     Raises:
-        UserError: a package that it needs is not installed.
+        UserError: a package that it needs is not installed, or too old.
         PluginError: it cannot be imported.
     """
+    _check_version(spec)
     module, _, attribute = spec.target.partition(":")
     with guard(spec.label, f"importing {spec.target}"):
         try:
@@ -26,6 +29,26 @@ def load_target(spec: Spec) -> Any:
             raise UserError(
                 f"{spec.label} needs the package {error.name!r}, which is not installed.{hint}"
             ) from error
+
+
+def _check_version(spec: Spec) -> None:
+    """Refuse a library that is older than a backbone says it needs."""
+    package, _, least = (getattr(spec, "requires", None) or "").partition(">=")
+    if not least:
+        return
+    try:
+        found = version(package.strip())
+    except PackageNotFoundError:  # which importing the class says
+        return
+    if _numbers(found) < _numbers(least):
+        raise UserError(
+            f"{spec.label} needs {package.strip()} {least.strip()} or newer; {found} is installed."
+        )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version: (0, 42) of `0.42.dev0`."""
+    return tuple(int(part) for part in takewhile(str.isdecimal, text.strip().split(".")))
 
 
 def make(

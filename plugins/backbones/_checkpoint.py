@@ -6,8 +6,10 @@ do not find at random. Here a module is given every tensor that it has, and none
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from bench.errors import UserError
 from bench.inputs.weights import Weights
 
 DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; all are cast to the run's
+
+MAPPED = 2**30  # bytes of a file that are mapped at a time
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,9 @@ def load(
         with init_empty_weights(include_buffers=False):
             module = part.build(config)
         found = find_tensors(weights, part, module, dtype)
-        opened = {s.path: safe_open(s.path, framework="pt") for s in found.values()}
-        read = {
-            stored: _read(weights, opened[stored.path], stored, dtype).to(device)
-            for stored in dict.fromkeys(found.values())
-        }
-        tensors = {name: read[stored] for name, stored in found.items()}
+        stored = sorted(set(found.values()), key=lambda each: (each.path, each.name))
+        read = dict(_tensors(weights, stored, dtype, device))
+        tensors = {name: read[found[name]] for name in found}
         module.load_state_dict(tensors, strict=True, assign=True)
         return module.to(device).eval().requires_grad_(False)
 
@@ -187,6 +188,23 @@ def _header(weights: Weights, part: Part, file: str) -> list[Stored]:
     except (SafetensorError, OSError, ValueError) as error:
         raise weights.error(file, f"is damaged: {first_line(error)}") from None
     return stored
+
+
+def _tensors(
+    weights: Weights, stored: list[Stored], dtype: torch.dtype, device: torch.device
+) -> Iterator[tuple[Stored, torch.Tensor]]:
+    """Yield tensors, cast and on the device.
+
+    A file is mapped into memory as it is read. It is opened anew after every `MAPPED` bytes, so
+    that not all of it is there beside its copy.
+    """
+    for path, group in groupby(stored, key=lambda each: each.path):
+        mapped = MAPPED
+        for each in group:
+            if mapped >= MAPPED:
+                opened, mapped = safe_open(path, framework="pt"), 0
+            yield each, _read(weights, opened, each, dtype).to(device)
+            mapped += prod(each.shape) * 4  # at the most
 
 
 def _read(weights: Weights, opened: Any, stored: Stored, dtype: torch.dtype) -> torch.Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
+from helpers.pipelines import save_tokenizer
+from safetensors.torch import save_file
 from torch import nn
 
 _PIXART = {
@@ -157,3 +161,88 @@ def empty_encoder(kind: str) -> nn.Module:
             head_dim=256,
         )
         return transformers.Gemma2Model(gemma)  # type: ignore[no-any-return]
+
+
+def save_published(name: str, folder: Path) -> Path:
+    """Save a pipeline of the published shape, with random weights in bfloat16.
+
+    Vocabularies of CLIP are small, since its tokenizer here makes a token of a character.
+    """
+    made, config, _ = NETWORKS[name]
+    pipeline = {"sdxl": "StableDiffusionXLPipeline", "sd3": "StableDiffusion3Pipeline"}[name]
+    _save(made, config, folder / ("unet" if name == "sdxl" else "transformer"))
+    autoencoder = {
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+        "latent_channels": 4 if name == "sdxl" else 16,
+        "scaling_factor": 0.13025 if name == "sdxl" else 1.5305,
+    }
+    _save(diffusers.AutoencoderKL, autoencoder, folder / "vae")
+    for number, width, layers, heads in (("", 768, 12, 12), ("_2", 1280, 32, 20)):
+        tokenizer = save_tokenizer(folder / f"tokenizer{number}")
+        projected = number == "_2" or name == "sd3"
+        clip = transformers.CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            projection_dim=width,
+        )
+        kind = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
+        _save(kind, clip, folder / f"text_encoder{number}")
+    if name == "sd3":
+        pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+        pieces += [(chr(code), -3.0) for code in range(97, 123)]
+        pieces += [(f"▁unused{number}", -20.0) for number in range(32_070)]
+        tokenizer = transformers.T5TokenizerFast(vocab=pieces, extra_ids=0)
+        tokenizer.save_pretrained(folder / "tokenizer_3")
+        t5 = empty_encoder("t5-xxl").config
+        _save(transformers.T5EncoderModel, t5, folder / "text_encoder_3")
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
+    else:
+        diffusers.DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+        ).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    return folder
+
+
+def _save(made: Any, config: Any, folder: Path) -> None:
+    """Save a module in shards, filled with one block of random numbers over and over."""
+    with torch.device("meta"):
+        module = made(**config) if isinstance(config, dict) else made(config)
+    if isinstance(config, dict):  # diffusers'
+        module.save_config(folder)
+    else:
+        config.save_pretrained(folder)
+    stem = "diffusion_pytorch_model" if isinstance(config, dict) else "model"
+    block = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    shard: dict[str, torch.Tensor] = {}
+    names: dict[str, str] = {}
+    number = size = 0
+
+    def write() -> None:
+        nonlocal number, size
+        file = f"{stem}-{number:05}.safetensors"
+        save_file(shard, folder / file, {"format": "pt"})
+        names.update(dict.fromkeys(shard, file))
+        shard.clear()
+        number, size = number + 1, 0
+
+    for name, tensor in module.state_dict().items():
+        if name == "encoder.embed_tokens.weight":  # T5's, which is tied
+            continue
+        fan = tensor[0].numel() if tensor.ndim > 1 else 4
+        values = (block * fan**-0.5).repeat(-(-tensor.numel() // len(block)))
+        shard[name] = values[: tensor.numel()].reshape(tensor.shape).clone()
+        size += tensor.numel()
+        if size > 5e8:
+            write()
+    write()
+    index = {"metadata": {}, "weight_map": names}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))

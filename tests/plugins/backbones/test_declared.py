@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from helpers.published import NETWORKS, empty_encoder, empty_network
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
+from bench.errors import UserError
 from bench_plugins.backbones._flops import count
 from bench_plugins.backbones._folders import Folder
 
@@ -38,6 +41,12 @@ def test_sizes_of_text_encoders(kind: str, names: list[str]) -> None:
     size = sum(parameter.numel() for parameter in empty_encoder(kind).parameters())
     for name in names:
         assert SPECS[name].encoder_size == pytest.approx(size, rel=5e-3)
+
+
+def test_a_library_that_is_too_old_is_named() -> None:
+    assert load_target(SPECS["sana"]).__name__ == "Sana"
+    with pytest.raises(UserError, match=r"needs diffusers 99\.1 or newer"):
+        load_target(replace(SPECS["sana"], requires="diffusers>=99.1"))
 
 
 @pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.family])
