@@ -7,6 +7,7 @@ computations that do without the toolkit.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -111,11 +112,15 @@ def t5(width: int = WIDTH) -> tuple[Any, Any]:
 
 def gemma() -> tuple[Any, Any]:
     """Return a Gemma 2 decoder and its tokenizer, which makes a token of a character."""
-    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n", "▁"]
-    words += sorted({*map(chr, range(33, 127))})
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n", "▁", *map(chr, range(33, 127))]
     tokenizer = transformers.GemmaTokenizerFast(
-        vocab={word: number for number, word in enumerate(words)}, merges=[]
+        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[]
     )
+    lines = inspect.signature(diffusers.SanaPipeline.__call__).parameters[
+        "complex_human_instruction"
+    ]
+    words = {word for line in lines.default for word in line.split() if len(word) > 3}
+    tokenizer.add_tokens(sorted(words))  # its instruction has 1,100 characters
     config = transformers.Gemma2Config(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,

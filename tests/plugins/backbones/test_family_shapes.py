@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.command import bench_process
+from helpers.command import bench
 from helpers.published import save_published
 from PIL import Image
 
@@ -30,11 +30,10 @@ def test_two_prompts_on_two_levels(name: str, tmp_path: Path) -> None:
         pixels = np.random.default_rng(number).integers(0, 256, (300, 256, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "pictures" / label / "1.png")
     started = time.perf_counter()
-    done = bench_process(
+    done = bench(
         *("run", tmp_path / "pictures", "--backbone", name, "--weights", folder, "--limit", 1),
         *("--strategy", "full", "--set", "draws=2", "--batch-size", 1, "--dtype", "bfloat16"),
         *("--save-errors", "--results", tmp_path / "results", "--json"),
-        OMP_NUM_THREADS="2",
     )
     assert done.code == 0, done.err
     cost = done.json["cost"]
