@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from bench.contracts.backbone import Tree
+    from bench.contracts.backbone import Ensemble, Tree
     from bench.contracts.levels import Levels
 
 
@@ -207,6 +207,11 @@ class SettlesParameters(Protocol):
     """
 
     settled: Mapping[str, Any]
+
+
+def makes_ensembles(backbone: object) -> TypeGuard[Ensemble]:
+    """Whether it has `score_sets`."""
+    return _declares(backbone, "score_sets")
 
 
 def counts_tokens(backbone: object) -> TypeGuard[CountsTokens]:

@@ -96,6 +96,18 @@ class Classifier(Protocol):
         """Return logits, float32 [images, texts]; higher is better."""
 
 
+class Ensemble(Classifier, Protocol):
+    """A classifier that knows how several texts of a class make one; used by `mean` of the prompts.
+
+    Without it, `--template-rule mean` takes the mean of the texts' logits.
+    """
+
+    def score_sets(
+        self, images: Sequence[Image.Image], sets: Sequence[Sequence[str]]
+    ) -> NDArray[np.float32]:
+        """Return logits, float32 [images, sets]; a set has one or more texts."""
+
+
 class FittedClassifier(Classifier, Protocol):
     """A classifier that learns from labelled images of another split; its spec says `learns=True`.
 

@@ -264,6 +264,8 @@ class BackboneSpec(Spec):
             `likelihood` (returns errors itself).
         weights: a Hub id, `package:folder` inside an installed package, or None: the user's.
         revision: the Hub revision.
+        weights_by: parameter → its value → the weights that this value means, where the user names
+            no others.
         trained_on: `dataset/split` that the weights were trained on; None, said on purpose:
             zero-shot. One that does not say is `undeclared`, and ranked apart.
         strategy: the default strategy's name; None: the toolkit's.
@@ -296,6 +298,7 @@ class BackboneSpec(Spec):
     scorer: Literal["denoiser", "classifier", "likelihood"] = "denoiser"
     weights: str | None = None
     revision: str | None = None
+    weights_by: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     trained_on: str | None = UNDECLARED
     strategy: str | None = None
     strategy_parameters: Mapping[str, Any] = field(default_factory=dict)

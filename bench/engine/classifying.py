@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from bench.contracts.abilities import makes_ensembles
 from bench.contracts.backbone import Classifier
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
@@ -42,11 +43,16 @@ class CheckedClassifier:
         """
         with guard(self.who, "score()"):
             given: NDArray[Any] = np.asarray(self.backbone.score(images, texts))
-        if given.shape != (len(images), len(texts)) or given.dtype.kind != "f":
+        return self._checked("score()", given, (len(images), len(texts)), "text")
+
+    def _checked(
+        self, call: str, given: NDArray[Any], shape: tuple[int, int], each: str
+    ) -> NDArray[np.float32]:
+        if given.shape != shape or given.dtype.kind != "f":
             raise PluginError(
                 self.who,
-                f"score() returned {given.dtype} {list(given.shape)}; floats"
-                f" [{len(images)}, {len(texts)}], one per image and text, are wanted",
+                f"{call} returned {given.dtype} {list(given.shape)}; floats {list(shape)}, one per"
+                f" image and {each}, are wanted",
             )
         return given.astype(np.float32)
 
@@ -61,6 +67,40 @@ class CheckedClassifier:
             said = self.backbone.fit(images, labels)  # type: ignore[attr-defined]
             facts: Any = json.loads(json.dumps(dict(said or {}), allow_nan=False))
         return dict(facts)
+
+
+class CheckedEnsemble(CheckedClassifier):
+    """A classifier that makes one of the several texts of each class by itself.
+
+    Every text of a class has the class's logit, so that their mean is that logit.
+
+    Args:
+        classifier: it has `score_sets`.
+        texts: the prompts, in order.
+        columns: the prompts of each class.
+    """
+
+    def __init__(
+        self, classifier: CheckedClassifier, texts: Sequence[str], columns: Columns
+    ) -> None:
+        super().__init__(classifier.backbone, classifier.who)
+        self.sets = [[texts[text] for text in members] for members in columns.members.tolist()]
+        self.set_of_text = np.zeros(len(texts), np.int64)
+        for number, members in enumerate(columns.members):
+            self.set_of_text[members] = number
+
+    def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits, float32 [images, texts], of all the texts.
+
+        Raises:
+            PluginError: it raised something, or returned something else.
+        """
+        backbone = self.backbone
+        assert makes_ensembles(backbone)
+        with guard(self.who, "score_sets()"):
+            given: NDArray[Any] = np.asarray(backbone.score_sets(images, self.sets))
+        shape = len(images), len(self.sets)
+        return self._checked("score_sets()", given, shape, "set")[:, self.set_of_text]
 
 
 class ClassifyingEngine:

@@ -37,6 +37,7 @@ class Weights:
         Raises:
             UserError: it is not a regular file inside the folder, or cannot be had.
         """
+        name = name.removeprefix("./")  # of a part that is the whole folder
         if self.revision is None:
             return find_file(Path(self.location), name)
         return _from_hub(self.location, self.revision, name)

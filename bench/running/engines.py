@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from bench.contracts.abilities import makes_ensembles
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Ints, Problem
@@ -37,10 +38,12 @@ def open_engine(prepared: Prepared, backbone: CheckedBackbone | None = None) -> 
     given, backbone = backbone, backbone or make_backbone(prepared)
     classes, rule = np.array(prompts.class_of_prompt), config.template_rule
     if resolved.backbone.scorer == "classifier":
-        from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
+        from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
 
         assert isinstance(backbone, CheckedClassifier)
         columns = make_columns(classes, rule, 1)
+        if columns.each > 1 and makes_ensembles(backbone.backbone):
+            backbone = CheckedEnsemble(backbone, prompts.texts, columns)
         one_draw = Problem(columns.class_of_column, np.zeros(1, np.int64), np.ones(1), config.seed)
         fit = prepared.learns_from or find_fit_split(resolved, prepared.split)
         fitted = backbone.fit(fit.images(), fit.texts(prompts.texts)) if fit else None

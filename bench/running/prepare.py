@@ -305,6 +305,8 @@ def find_weights(resolved: Resolved) -> Weights | None:
         UserError: they cannot be what is meant.
     """
     weights = resolved.config.weights or resolved.backbone.weights
+    for name, known in resolved.backbone.weights_by.items():
+        weights = weights or known.get(str(resolved.backbone_parameters[name]))
     if weights is None:
         return None
     revision, spec = resolved.config.revision or resolved.backbone.revision, resolved.backbone

@@ -1,4 +1,4 @@
-"""Features of images for the classifiers that learn."""
+"""Features of images for the classifiers that learn: pixels, or a model's embeddings."""
 
 from __future__ import annotations
 
@@ -21,22 +21,41 @@ def make_features(
 ) -> Features:
     """Return what makes features, float32 [n, D], of n images.
 
+    Args:
+        weights: of the model whose image embeddings are the features; None: pixels.
+        device: where it runs.
+        dtype: of the model.
+        features: `pixels`, or what the weights are called.
+        resolution: side of the square of pixels.
+
     Raises:
-        UserError: as `check_features`.
+        UserError: they are unknown, or do not go together.
     """
-    check_features(weights, dtype, features, resolution)
-    return Pixels(resolution or SIDE)
+    if features == PIXELS:
+        if weights is not None:
+            raise UserError(
+                "features=pixels needs no weights: leave --weights out, or say --set"
+                " features=embedding for the image embeddings of that model."
+            )
+        return Pixels(resolution or SIDE)
+    if weights is None:
+        raise UserError(
+            f"features={features!r:.100} is no known model, and no --weights are named. `bench list"
+            " backbones linear-probe` shows what is known."
+        )
+    if resolution is not None:
+        raise UserError("--resolution is that of features=pixels; a model has its own.")
+    from bench_plugins.backbones._encoders import Encoder, kind_of
+
+    return Encoder(weights, kind_of(weights), device, dtype).images
 
 
 def check_features(
     weights: Weights | None, dtype: str, features: str, resolution: int | None
 ) -> None:
-    """Refuse features that cannot be made.
+    """Refuse features that cannot be made; reads no tensor.
 
     Raises:
-        UserError: they are unknown, or weights are named that they do not use.
+        UserError: as `make_features`.
     """
-    if features != PIXELS:
-        raise UserError(f"features={features!r:.100}: pixels is what is known.")
-    if weights is not None:
-        raise UserError("features=pixels needs no weights; leave --weights out.")
+    make_features(weights, "cpu", dtype, features, resolution)

@@ -23,7 +23,6 @@ FILES = (
 )
 
 
-@lru_cache(maxsize=8)
 def load_tokenizer(weights: Weights, part: str = "tokenizer", encoder: str = "text_encoder") -> Any:
     """Return the tokenizer, which is checked to fit the text encoder.
 
@@ -36,7 +35,18 @@ def load_tokenizer(weights: Weights, part: str = "tokenizer", encoder: str = "te
         UserError: it is of another kind, cut, or longer or larger than the text encoder.
     """
     text = weights.read(f"{encoder}/config.json")
-    positions, size = text.get("max_position_embeddings"), text.get("vocab_size")
+    return clip_tokenizer(
+        weights, part, text.get("max_position_embeddings"), text.get("vocab_size")
+    )
+
+
+@lru_cache(maxsize=8)
+def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> Any:
+    """Return the tokenizer in the folder `part` for an encoder of `positions` and `size` tokens.
+
+    Raises:
+        UserError: as `load_tokenizer`.
+    """
     name = f"{part}/tokenizer_config.json"
     config = weights.read(name)
     check_class(weights, name, config, "tokenizer_class", KINDS)

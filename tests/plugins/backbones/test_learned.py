@@ -109,7 +109,7 @@ def test_a_run_says_what_it_learned_from(splits: Path) -> None:
         (["--fit-split", "nowhere"], "majority", "has no split 'nowhere'"),
         (["--template", "a {class}"], "nearest-mean", "reads no prompts"),
         (["--fit-split", "train"], "random", "learns nothing"),
-        (["--set", "features=clip"], "linear-probe", "pixels"),
+        (["--set", "features=clip"], "linear-probe", "'clip' is no known model"),
         (["--weights", "WEIGHTS"], "linear-probe", "pixels needs no weights"),
     ],
 )

@@ -1,0 +1,277 @@
+"""Image and text encoders: CLIP, SigLIP and DINOv2, loaded and checked; embeddings are kept."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
+)
+
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import Part, build_empty, find_tensors, first_line, load
+from bench_plugins.backbones._configs import check_class, is_whole, read_config
+from bench_plugins.backbones._kept import Kept, image_key, text_key
+from bench_plugins.backbones._preprocessing import Preprocessing, read_preprocessing
+from bench_plugins.backbones._tokenizer import clip_tokenizer
+
+VERSION = 1  # of what is computed here; raise it when embeddings change
+HERE = "."  # these models are one part, in the folder itself
+AT_ONCE = 64  # texts
+TOKENIZER = "tokenizer.json"
+SETTINGS = "tokenizer_config.json"
+
+Rows = NDArray[np.float32]
+
+# Older files also hold 0, 1, 2 …
+_POSITIONS = tuple(f"{side}_model.embeddings.position_ids" for side in ("text", "vision"))
+# What DINOv2's tensors are called on the Hub, and in transformers 5.
+_DINO = {
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+}
+
+
+def _dino_name(name: str) -> str:
+    for old, new in _DINO.items():
+        name = name.replace(old, new)
+    return name
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of encoder.
+
+    Attributes:
+        model_type: what its config says.
+        part: how it is built and stored.
+        config: its class in transformers.
+        tokens: returns the tokenizer, for a kind that reads texts.
+        written: what happens to a text before.
+    """
+
+    model_type: str
+    part: Part
+    config: Any
+    tokens: Callable[[Weights, Any], Any] | None = None
+    written: Callable[[str], str] = str
+
+
+def _clip_tokens(weights: Weights, text: Any) -> Any:
+    return clip_tokenizer(weights, HERE, text.max_position_embeddings, text.vocab_size)
+
+
+@lru_cache(maxsize=4)
+def _other_tokens(weights: Weights, positions: int, size: int) -> Any:
+    """Return SigLIP's tokenizer, which pads to the length that the model was trained with."""
+    config, path = weights.read(SETTINGS), weights.find(TOKENIZER)
+    known = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
+    check_class(weights, SETTINGS, config, "tokenizer_class", known)
+    if path is None:
+        raise weights.error(TOKENIZER, "is not there")
+    pad = config.get("pad_token")
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    try:
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(path),
+            pad_token=pad,
+            padding_side="right",
+            model_max_length=positions,
+        )
+        largest = max(tokenizer.get_vocab().values())
+        tokenizer("a", padding="max_length", max_length=positions, truncation=True)
+    except Exception as error:  # whatever the libraries raise where the files make no sense
+        raise weights.error(TOKENIZER, f"cannot be loaded: {first_line(error)}") from error
+    if tokenizer.pad_token_id is None or largest >= size:
+        raise weights.error(TOKENIZER, f"has tokens up to {largest}; the model knows {size}")
+    return tokenizer
+
+
+def _siglip_tokens(weights: Weights, text: Any) -> Any:
+    return _other_tokens(weights, text.max_position_embeddings, text.vocab_size)
+
+
+def canonical(text: str) -> str:
+    """Return a text as SigLIP was trained on: lower case, without punctuation, single spaces."""
+    bare = text.translate(str.maketrans("", "", string.punctuation))
+    return re.sub(r"\s+", " ", bare).strip().lower()
+
+
+CLIP = Kind(
+    "clip",
+    Part(
+        HERE,
+        "model",
+        lambda config: CLIPModel(CLIPConfig.from_dict(dict(config))),
+        unused=_POSITIONS,
+    ),
+    CLIPConfig,
+    _clip_tokens,
+)
+_SIGLIP_PART = Part(
+    HERE,
+    "model",
+    lambda config: SiglipModel(SiglipConfig.from_dict(dict(config))),
+    unused=_POSITIONS,
+)
+SIGLIP = Kind("siglip", _SIGLIP_PART, SiglipConfig, _siglip_tokens, canonical)
+# The second generation keeps punctuation (Tschannen et al., 2025).
+SIGLIP2 = Kind("siglip", _SIGLIP_PART, SiglipConfig, _siglip_tokens, str.lower)
+DINOV2 = Kind(
+    "dinov2",
+    Part(
+        HERE,
+        "model",
+        lambda config: Dinov2Model(Dinov2Config.from_dict(dict(config))),
+        _dino_name,
+    ),
+    Dinov2Config,
+)
+KINDS = (CLIP, SIGLIP, DINOV2)
+
+
+def kind_of(weights: Weights) -> Kind:
+    """Return the kind of encoder in a folder, for its image embeddings.
+
+    Raises:
+        UserError: it is none that is known.
+    """
+    config = weights.read("config.json")
+    known = [kind.model_type for kind in KINDS]
+    check_class(weights, "config.json", config, "model_type", known)
+    return KINDS[known.index(config["model_type"])]
+
+
+class Encoder:
+    """A model's image and text embeddings, each computed once for these weights and kept on disk.
+
+    The network is loaded when one of them is missing.
+
+    Args:
+        weights: its folder.
+        kind: what is expected there.
+        device: where it runs.
+        dtype: of the network; embeddings are float32.
+
+    Raises:
+        UserError: the folder holds another kind, or its parts are missing or damaged.
+    """
+
+    def __init__(self, weights: Weights, kind: Kind, device: str, dtype: str) -> None:
+        self.weights, self.kind = weights, kind
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        self.raw = read_config(weights, HERE, "model_type", (kind.model_type,))
+        empty: Any = build_empty(weights, kind.part, self.raw)
+        find_tensors(weights, kind.part, empty, self.dtype)
+        self.config: Any = empty.config
+        self.prepared = self._preprocessing()
+        self.tokens = None if kind.tokens is None else kind.tokens(weights, self.config.text_config)
+        written = getattr(kind.written, "__name__", "")
+        self.kept = Kept(f"{kind.model_type} {written} {VERSION} {weights.fingerprint} {dtype}")
+
+    def _preprocessing(self) -> Preprocessing:
+        if self.kind is DINOV2:  # which interpolates its positions
+            return read_preprocessing(self.weights, None)
+        side = self.config.vision_config.image_size
+        return read_preprocessing(self.weights, side if is_whole(side) else None)
+
+    @property
+    def width(self) -> int:
+        """The numbers of an embedding."""
+        if self.kind is CLIP:
+            return int(self.config.projection_dim)
+        return int((self.config if self.kind is DINOV2 else self.config.vision_config).hidden_size)
+
+    @property
+    def limit(self) -> int:
+        """The most tokens of a text."""
+        return int(self.config.text_config.max_position_embeddings)
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Return each text's tokens, special ones included."""
+        assert self.tokens is not None
+        return [len(self.tokens(self.kind.written(text))["input_ids"]) for text in texts]
+
+    @cached_property
+    def network(self) -> Any:
+        """The network, loaded when it is first needed."""
+        return load(self.weights, self.kind.part, self.raw, self.dtype, self.device)
+
+    def images(self, images: Sequence[Image.Image]) -> Rows:
+        """Return the images' embeddings, float32 [n, D], of length 1."""
+        keys = [image_key(image) for image in images]
+
+        def make(places: Sequence[int]) -> Rows:
+            return self._embed_images([images[place] for place in places])
+
+        return self.kept.rows(keys, self.width, make)
+
+    def texts(self, texts: Sequence[str]) -> Rows:
+        """Return the texts' embeddings, float32 [n, D], of length 1."""
+        keys = [text_key(text) for text in texts]
+
+        def make(places: Sequence[int]) -> Rows:
+            some = [texts[place] for place in places]
+            groups = [some[start : start + AT_ONCE] for start in range(0, len(some), AT_ONCE)]
+            return np.concatenate([self._embed_texts(group) for group in groups])
+
+        return self.kept.rows(keys, self.width, make)
+
+    @cached_property
+    def scale_and_bias(self) -> tuple[float, float]:
+        """What a cosine is multiplied with to make a logit, and what is added."""
+
+        def make(places: Sequence[int]) -> Rows:
+            scale = self.network.logit_scale.float().exp().item()
+            bias = getattr(self.network, "logit_bias", torch.zeros(1)).float().item()
+            return np.array([[scale, bias]], np.float32)
+
+        scale, bias = self.kept.rows([b"scale and bias"], 2, make)[0].tolist()
+        return scale, bias
+
+    @torch.inference_mode()
+    def _embed_images(self, images: Sequence[Image.Image]) -> Rows:
+        pixels = torch.from_numpy(self.prepared(images)).to(self.device, self.dtype)
+        if self.kind is DINOV2:
+            return _unit(self.network(pixel_values=pixels).pooler_output)
+        pooled = self.network.vision_model(pixel_values=pixels).pooler_output
+        return _unit(self.network.visual_projection(pooled) if self.kind is CLIP else pooled)
+
+    @torch.inference_mode()
+    def _embed_texts(self, texts: Sequence[str]) -> Rows:
+        assert self.tokens is not None
+        tokens: Mapping[str, Any] = self.tokens(
+            [self.kind.written(text) for text in texts],
+            padding="max_length",
+            max_length=self.limit,
+            truncation=True,
+            return_tensors="pt",
+        )
+        ids = tokens["input_ids"].to(self.device)
+        if self.kind is CLIP:
+            mask = tokens["attention_mask"].to(self.device)
+            pooled = self.network.text_model(input_ids=ids, attention_mask=mask).pooler_output
+            return _unit(self.network.text_projection(pooled))
+        return _unit(self.network.text_model(input_ids=ids).pooler_output)
+
+
+def _unit(rows: torch.Tensor) -> Rows:
+    values = rows.float()
+    return np.asarray((values / values.norm(dim=-1, keepdim=True)).cpu().numpy(), np.float32)

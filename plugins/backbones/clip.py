@@ -1,0 +1,84 @@
+"""CLIP and SigLIP: pictures against prompts by the cosine of their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from bench.errors import UserError
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._encoders import CLIP, SIGLIP, SIGLIP2, Encoder, Kind, Rows
+
+
+class Clip:
+    """OpenAI's CLIP, and OpenCLIP's weights in transformers' layout.
+
+    Args:
+        weights: a folder with config.json, model.safetensors, a tokenizer and the preprocessing.
+        device: where it runs.
+        dtype: of the network; logits are float32.
+    """
+
+    KIND: ClassVar[Kind] = CLIP
+
+    def __init__(self, weights: Weights | None, *, device: str, dtype: str) -> None:
+        self.encoder = self._read(weights, device, dtype)
+        self._known: tuple[tuple[str, ...], Rows] | None = None
+
+    @classmethod
+    def _read(cls, weights: Weights | None, device: str, dtype: str) -> Encoder:
+        if weights is None:
+            raise UserError("--weights FOLDER or a Hub id is wanted: this backbone has no others.")
+        return Encoder(weights, cls.KIND, device, dtype)
+
+    @classmethod
+    def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
+        """Refuse weights that would not load; reads no tensor."""
+        cls._read(weights, "cpu", dtype)
+
+    @classmethod
+    def token_counts(cls, weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int]:
+        """Return the tokens of each text and the most there may be; reads only the tokenizer."""
+        encoder = cls._read(weights, "cpu", "float32")
+        return encoder.counts(texts), encoder.limit
+
+    def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Rows:
+        """Return logits, float32 [images, texts]: the model's own `logits_per_image`."""
+        return self._logits(images, self._texts(texts))
+
+    def score_sets(self, images: Sequence[Image.Image], sets: Sequence[Sequence[str]]) -> Rows:
+        """Return logits, float32 [images, sets].
+
+        A set's embedding is the mean of its texts' embeddings of length 1, made length 1 again.
+        """
+        rows = self._texts([text for texts in sets for text in texts])
+        ends = np.cumsum([0, *map(len, sets)])
+        means = np.stack([rows[start:end].mean(axis=0) for start, end in pairwise(ends)])
+        return self._logits(images, means / np.linalg.norm(means, axis=1, keepdims=True))
+
+    def _texts(self, texts: Sequence[str]) -> Rows:
+        """Return the texts' embeddings; those of the last call are remembered."""
+        asked = tuple(texts)
+        if self._known is None or self._known[0] != asked:
+            self._known = asked, self.encoder.texts(asked)
+        return self._known[1]
+
+    def _logits(self, images: Sequence[Image.Image], texts: Rows) -> Rows:
+        scale, bias = self.encoder.scale_and_bias
+        return np.asarray(self.encoder.images(images) @ texts.T * scale + bias, np.float32)
+
+
+class Siglip(Clip):
+    """SigLIP: a sigmoid for each pair, and a logit with a bias; texts without punctuation."""
+
+    KIND = SIGLIP
+
+
+class Siglip2(Clip):
+    """SigLIP 2 of a fixed resolution, in SigLIP's classes; texts in lower case."""
+
+    KIND = SIGLIP2

@@ -1,0 +1,213 @@
+"""CLIP and SigLIP against transformers' own logits; what is cached; what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from helpers.command import bench
+from helpers.encoders import save_clip, save_dinov2, save_siglip
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from bench.boards.leaderboard import leaderboard
+from bench.errors import UserError
+from bench.inputs.weights import resolve
+from bench.testing import ClassifierContract
+from bench.testing.classifiers import TEXTS, pictures
+from bench_plugins.backbones._encoders import DINOV2, Encoder
+from bench_plugins.backbones._preprocessing import read_preprocessing
+from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
+
+KINDS: Mapping[str, Any] = {"clip": Clip, "siglip": Siglip, "siglip2": Siglip2}
+MADE: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("encoders")
+    siglip = save_siglip(root / "siglip")
+    made = {"siglip": siglip, "siglip2": siglip, "dinov2": save_dinov2(root / "dinov2")}
+    return {**made, "clip": save_clip(root / "clip")}
+
+
+def own_pixels(folder: Path) -> torch.Tensor:
+    """Prepare the pictures with transformers' class that uses PIL."""
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    name = "CLIP" if settings.get("do_center_crop") else "Siglip"
+    kind = getattr(transformers, f"{name}ImageProcessorPil", None)
+    kind = kind or getattr(transformers, f"{name}ImageProcessor")
+    shown = [image.convert("RGB") for image in pictures()]
+    return torch.as_tensor(np.stack(kind(**settings)(shown)["pixel_values"]))
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "dinov2"])
+def test_pictures_are_prepared_as_transformers_does(name: str, folders: dict[str, Path]) -> None:
+    ours = read_preprocessing(resolve(str(folders[name])), None)(pictures())
+    np.testing.assert_allclose(ours, own_pixels(folders[name]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_logits_are_those_of_transformers(name: str, folders: dict[str, Path]) -> None:
+    folder = folders[name]
+    kind = transformers.CLIPModel if name == "clip" else transformers.SiglipModel
+    model = kind.from_pretrained(folder).eval()
+    if name == "clip":
+        tokens = transformers.CLIPTokenizerFast.from_pretrained(folder)
+        given = dict(tokens(list(TEXTS), padding=True, return_tensors="pt"))
+    else:
+        tokens = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        tokens.pad_token = "</s>"
+        padded = tokens(list(TEXTS), padding="max_length", max_length=16, return_tensors="pt")
+        given = {"input_ids": padded["input_ids"]}
+    with torch.inference_mode():
+        wanted = model(pixel_values=own_pixels(folder), **given).logits_per_image
+    made = KINDS[name](resolve(str(folder)), **MADE)
+    assert wanted.std() > 0.05
+    np.testing.assert_allclose(made.score(pictures(), TEXTS), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+class TestContract(ClassifierContract):
+    @pytest.fixture
+    def backbone(self, name: str, folders: dict[str, Path]) -> Any:
+        return KINDS[name](resolve(str(folders[name])), **MADE)
+
+
+def test_several_texts_of_a_class_are_one_mean_embedding(folders: dict[str, Path]) -> None:
+    made = Clip(resolve(str(folders["clip"])), **MADE)
+    texts, images = made.encoder.texts(TEXTS), made.encoder.images(pictures())
+    mean = texts[:2].mean(axis=0) / np.linalg.norm(texts[:2].mean(axis=0))
+    wanted = images @ np.stack([mean, texts[2]]).T * made.encoder.scale_and_bias[0]
+    sets = [TEXTS[:2], TEXTS[2:]]
+    np.testing.assert_allclose(made.score_sets(pictures(), sets), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_known_is_not_computed_again(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
+    weights = resolve(str(folders["clip"]))
+    first = Clip(weights, **MADE).score(pictures(), TEXTS)
+    again = Clip(weights, **MADE)
+    np.testing.assert_array_equal(again.score(pictures(), TEXTS), first)
+    assert "network" not in vars(again.encoder)  # nothing was loaded
+    embedded: list[int] = []
+    monkeypatch.setattr(again.encoder, "_embed_images", lambda images: embedded.append(1))
+    again.score(pictures(), ["a red square"])
+    assert "network" in vars(again.encoder) and not embedded
+    (file,) = (tmp_path / "features").iterdir()
+    file.write_bytes(b"damaged" * 1000)
+    np.testing.assert_allclose(Clip(weights, **MADE).score(pictures(), TEXTS), first, rtol=1e-5)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(file).execute("SELECT * FROM rows")
+
+
+def test_dinov2_s_features_are_its_pooled_output(folders: dict[str, Path]) -> None:
+    model = transformers.Dinov2Model.from_pretrained(folders["dinov2"]).eval()
+    with torch.inference_mode():
+        pooled = model(pixel_values=own_pixels(folders["dinov2"])).pooler_output
+    found = Encoder(resolve(str(folders["dinov2"])), DINOV2, "cpu", "float32").images(pictures())
+    wanted = pooled / pooled.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def _nan(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["logit_scale"] = torch.full_like(tensors["logit_scale"], float("nan"))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _no_tokenizer(folder: Path) -> None:
+    for name in ("vocab.json", "merges.txt", "tokenizer.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _other_size(folder: Path) -> None:
+    file = folder / "preprocessor_config.json"
+    file.write_text(file.read_text().replace("32", "40"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "backbone", "part"),
+    [
+        (_nan, "clip", "model.safetensors"),
+        (_no_tokenizer, "clip", "tokenizer.json"),
+        (_without("tokenizer_config.json"), "clip", "tokenizer_config.json"),
+        (_without("preprocessor_config.json"), "clip", "preprocessor_config.json"),
+        (_other_size, "clip", "preprocessor_config.json"),
+        (_without("model.safetensors"), "clip", "model.safetensors"),
+        (lambda folder: None, "siglip", "config.json"),
+    ],
+    ids=[
+        "nan",
+        "no vocabulary",
+        "no tokenizer",
+        "no preprocessing",
+        "size",
+        "no tensors",
+        "family",
+    ],
+)
+def test_damage_is_told_by_its_part(
+    damage: Callable[[Path], None],
+    backbone: str,
+    part: str,
+    folders: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(folders["clip"], folder)
+    damage(folder)
+    options = ["--backbone", backbone, "--weights", folder, "--limit", 10, "--results", tmp_path]
+    done = bench("run", "digits", *options)
+    error = done.err.splitlines()[-1]
+    assert done.code == 2 and error.startswith("Error: ") and part in error, done.err
+
+
+def test_rows_of_all_kinds_stand_in_one_table_and_are_ranked_apart(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    for split, shades in (("test", (10, 200)), ("train", (30, 180))):
+        for shade, name in zip(shades, ("dark", "light"), strict=True):
+            (tmp_path / "shades" / split / name).mkdir(parents=True)
+            for n in range(3):
+                file = tmp_path / "shades" / split / name / f"{n}.png"
+                Image.new("RGB", (40, 36), (shade + n, shade, shade)).save(file)
+    weights = ["--weights", folders["clip"]]
+    mean = ["--template", "a {class}", "--template", "the {class}", "--template-rule", "mean"]
+    for options in (
+        ["clip", *weights, *mean],
+        ["nearest-mean", *weights, "--set", "features=embedding"],
+        ["random"],
+    ):
+        place = ["--results", tmp_path / "runs"]
+        done = bench("run", tmp_path / "shades", "--backbone", *options, *place)
+        assert done.code == 0, done.err
+    rows = {row.backbone: row for row in leaderboard(tmp_path / "runs")}
+    said = {name: (row.rank, row.trained_on) for name, row in rows.items()}
+    assert said == {
+        "clip": (1, "unknown"),
+        "nearest-mean": (1, "shades/train"),
+        "random": (1, None),
+    }
+    assert rows["nearest-mean"].accuracy == 1 and rows["clip"].template == "a {class} · the {class}"
+
+
+def test_refusals_of_the_class_itself(folders: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="--weights"):
+        Clip.check_weights(None, dtype="float32")
+    counts, most = Siglip.token_counts(resolve(str(folders["siglip"])), ["A photo, of a cat!"])
+    assert counts == [6] and most == 16  # five words without signs, and the end
