@@ -199,6 +199,7 @@ class DatasetSpec(Spec):
         split_names: split → what the source calls it, where that is another name.
         columns: `image`, `label` and `id` → what the source calls that column.
         layout: how a copy of the original download is laid out, for `--data-dir`.
+        item: of a declared dataset of items, which fields are images, texts and right answers.
         templates: name → the templates of a set, which `--template @NAME` uses.
         groups: columns whose values divide the images into groups, such as backgrounds.
         box: the column of the box that an image is cropped to: x, y, width, height.
@@ -226,6 +227,7 @@ class DatasetSpec(Spec):
     split_names: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     layout: Mapping[str, Any] = field(default_factory=dict)
+    item: Mapping[str, Any] = field(default_factory=dict)
     templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     box: str | None = None

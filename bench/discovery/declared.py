@@ -18,14 +18,26 @@ from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
 
 LAYOUT_KEYS = ("root", "lists", "line", "images", "first_label", "reader", "marker", "splits")
+TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
+ITEM_KEYS = ("file", "files", "folder", "images", "texts", "label", "pairing", "group", "id", "box")
 COLUMN_KEYS = ("image", "label", "id")
 PLACEHOLDER = "{class}"
+DOWNLOAD = "download"  # the source of a dataset that is only read from its original download
 UNKNOWN = "unknown"  # the number of images of a split
 _TEXT = ("name", "summary", "template", "source", "split", "backbone", "homepage")
 _MORE_TEXT = ("licence", "citation", "box")
-_TABLES = ("splits", "split_names", "columns", "layout", "templates", "phrases", "checksums")
+_TABLES = (
+    "item",
+    "splits",
+    "split_names",
+    "columns",
+    "layout",
+    "templates",
+    "phrases",
+    "checksums",
+)
 _LISTS = ("classes", "found", "groups")
-KEYS = (*_TEXT, *_MORE_TEXT, *_TABLES, *_LISTS, "version", "unverified")
+KEYS = (*_TEXT, *_MORE_TEXT, *_TABLES, *_LISTS, "version", "unverified", "items")
 _SCHEME = re.compile(r"[a-z][a-z0-9_-]+:(?!//)")
 
 
@@ -82,13 +94,17 @@ def read_fields(file: Traversable, folder: Traversable) -> dict[str, Any]:
     for keys, kind, word in (
         ((*_TEXT, *_MORE_TEXT), str, "text"),
         (_TABLES, dict, "a table"),
-        (("unverified",), bool, "true or false"),
+        (("unverified", "items"), bool, "true or false"),
         (("version",), int, "a whole number"),
     ):
         for key in keys:
             if key in said and type(said[key]) is not kind:
                 raise UserError(f"{where}: {key} = {quoted(said[key])} is not {word}.")
-    refuse_unknown(said.get("layout", {}), LAYOUT_KEYS, f"{where}, [layout]")
+    refuse_unknown(said.get("layout", {}), (*LAYOUT_KEYS, *TABLE_KEYS), f"{where}, [layout]")
+    refuse_unknown(said.get("item", {}), ITEM_KEYS, f"{where}, [item]")
+    for key in ("images", "texts") if said.get("items") else ():
+        if not isinstance(said.get("item", {}).get(key), list):
+            raise UserError(f"{where}, [item]: {key} must be a list of fields.")
     refuse_unknown(said.get("columns", {}), COLUMN_KEYS, f"{where}, [columns]")
     for key in _LISTS:
         if key in said:
@@ -131,7 +147,7 @@ def _lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, 
 
 def _source(source: str, folder: Traversable) -> str:
     """Return the source; a path, which leads from the file's folder, as an absolute one."""
-    if _SCHEME.match(source) or not isinstance(folder, Path):
+    if source == DOWNLOAD or _SCHEME.match(source) or not isinstance(folder, Path):
         return source
     return str(Path(folder, source).absolute())
 

@@ -57,20 +57,28 @@ def _cropped(
     images: list[dict[str, Any]], boxes: list[Any], where: str, start: int
 ) -> Iterator[dict[str, Any]]:
     for row, (image, box) in enumerate(zip(images, boxes, strict=True), start + 1):
-        try:
-            picture = decode(image)
-        except PixelsError:  # it fails when its turn comes, and costs no other
-            yield image
-            continue
-        corners = _corners(box, picture.size)
-        if corners is None:
-            raise UserError(
-                f"{where}: image {row} of {picture.size[0]}×{picture.size[1]} pixels has the box"
-                f" {quoted(box)}; x, y, width, height of a part of it are wanted."
-            )
-        file = BytesIO()
-        picture.crop(corners).convert("RGB").save(file, "PPM")
-        yield {"bytes": file.getvalue(), "path": None}
+        yield cut(image, box, f"{where}: image {row}")
+
+
+def cut(image: dict[str, Any], box: Any, where: str) -> dict[str, Any]:
+    """Return a stored image cropped to its box; one that cannot be decoded, as it is.
+
+    Raises:
+        UserError: the box has no part of the image.
+    """
+    try:
+        picture = decode(image)
+    except PixelsError:  # it fails when its turn comes, and costs no other
+        return image
+    corners = _corners(box, picture.size)
+    if corners is None:
+        raise UserError(
+            f"{where} of {picture.size[0]}×{picture.size[1]} pixels has the box"
+            f" {quoted(box)}; x, y, width, height of a part of it are wanted."
+        )
+    file = BytesIO()
+    picture.crop(corners).convert("RGB").save(file, "PPM")
+    return {"bytes": file.getvalue(), "path": None}
 
 
 def _corners(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

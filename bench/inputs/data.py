@@ -21,7 +21,7 @@ from bench.inputs.files import expand
 from bench.inputs.items import ItemRows, as_stored, images_of, item_ids, read_items, settled_items
 from bench.inputs.labels import is_utf8, read_labels
 from bench.inputs.prompts import Prompts
-from bench.inputs.rows import labelled, settled, stored_rows
+from bench.inputs.rows import column_values, labelled, settled, stored_rows
 from bench.inputs.survey import Surveyed, files_behind, survey
 
 if TYPE_CHECKING:
@@ -180,8 +180,8 @@ def load_split(
         version=spec.version,
         split=str(rows.split or split or spec.split or "all"),
         named=classes,
-        sample_ids=tuple(rows["sample_id"]),
-        labels=tuple(rows["label"]),
+        sample_ids=tuple(column_values(rows, "sample_id")),
+        labels=tuple(column_values(rows, "label")),
         rows=rows,
     )
 
@@ -238,7 +238,7 @@ def _load(
     file = _path(options.class_names)
     if declared is None and file is not None and _holds_numbers(rows.features["label"]):
         declared = tuple(map(str, range(listed(file) or 0))) or None
-    labels = read_labels(list(rows["label"]), rows.features["label"], declared, where)
+    labels = read_labels(column_values(rows, "label"), rows.features["label"], declared, where)
     rows, indices = labelled(rows, labels.indices, where, options.skip_unlabelled)
     classes = name_classes(labels.classes, where, spec.classes is not None, file)
     return settled(rows, indices, classes, where, Path(data_dir) if data_dir else None), classes

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.declared import DOWNLOAD
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.boxes import crop
 from bench.inputs.class_names import comparable
-from bench.inputs.listed import read_list
+from bench.inputs.declared_items import load_items
+from bench.inputs.listed import read_list, read_table
+from bench.inputs.rows import column_values
 from bench.inputs.survey import files_behind
 
 if TYPE_CHECKING:
@@ -47,11 +50,29 @@ class Declared:
             UserError: it is not there, or its classes are not the declared ones.
         """
         spec = self.spec
+        if data_dir is None and spec.source == DOWNLOAD:
+            raise UserError(
+                f"Dataset {spec.name!r} is read from its original download: fetch it from"
+                f" {spec.homepage or 'its homepage'} and name its folder with --data-dir."
+            )
+        if spec.items:
+            return named(load_items(spec, data_dir, self._table(split, data_dir)), split)
         rows = self._read(split, data_dir)
         rows = numbered(rows, spec, data_dir or str(spec.source))
         if spec.box:
             rows = crop(rows, spec.box, f"Dataset {spec.name!r}")
         return named(rows, split)
+
+    def _table(self, split: str | None, data_dir: str | None) -> Any:
+        """Return the rows of a source of items; None: they are in JSON files of the download."""
+        spec = self.spec
+        if data_dir is not None and {"file", "files"} & set(spec.item):
+            return None
+        reader, source = find_source(str(spec.source))
+        its_split = None if split is None else spec.split_names.get(split, split)
+        dataset = make(reader, **reader.resolve_parameters({"source": source}))
+        with guard(reader.label, "load_table()"):
+            return dataset.load_table(its_split, data_dir)
 
     def _read(self, split: str | None, data_dir: str | None) -> Any:
         spec, layout = self.spec, self.spec.layout
@@ -70,6 +91,8 @@ class Declared:
         folder = Path(data_dir)
         if split in layout.get("lists", {}) and (folder / layout["lists"][split]).is_file():
             return read_list(folder, str(split), layout, spec)
+        if "table" in layout and (folder / layout["table"]).is_file():
+            return read_table(folder, str(split), layout, spec)
         if "reader" in layout and (folder / layout["marker"]).exists():
             reader, source = find_source(str(layout["reader"]))
             its_split = None if split is None else layout.get("splits", {}).get(split, split)
@@ -165,9 +188,9 @@ def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.
         return rows
     if isinstance(feature, datasets.ClassLabel):
         index: Sequence[Any] = indices_of(feature.names, spec, where)
-        values = [None if v is None or v < 0 else index[v] for v in rows["label"]]
+        values = [None if v is None or v < 0 else index[v] for v in column_values(rows, "label")]
     elif feature == datasets.Value("string"):
-        given = list(rows["label"])
+        given = column_values(rows, "label")
         names = sorted({v for v in given if v is not None and v.strip()})
         of = dict(zip(names, indices_of(names, spec, where), strict=True))
         values = [of.get(v) for v in given]

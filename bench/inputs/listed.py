@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,6 +83,50 @@ def read_list(
             }
         ),
     )
+
+
+def read_table(
+    folder: Path, split: str, layout: Mapping[str, Any], spec: DatasetSpec
+) -> datasets.Dataset:
+    """Return the images of a split that a CSV file of the download lists, with their groups.
+
+    Args:
+        folder: the download.
+        split: which rows are read.
+        layout: `table`, `file_column`, `label_column`, and `split_column` with `split_values`
+            (split → what the column says).
+        spec: the declaration; its `groups` are columns too.
+
+    Raises:
+        UserError: a column or an image is missing; with file and line.
+    """
+    import datasets
+
+    table = inside(folder, layout["table"])
+    with open_regular(table) as file:
+        reader = csv.DictReader(file.read().decode("utf-8-sig", "replace").splitlines())
+    wanted = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
+    for column in wanted:
+        if column not in (reader.fieldnames or ()):
+            raise UserError(f"{table}:1: there is no column {column!r}.")
+    rows: dict[str, list[str]] = {"image": [], "label": [], "sample_id": [], "group": []}
+    for row in reader:
+        if row[layout["split_column"]] != layout["split_values"].get(split):
+            continue
+        name, at = row[layout["file_column"]] or "", f"{table}:{reader.line_num}"
+        if not name or not inside(folder, name).exists():
+            raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
+        rows["image"].append(str(folder / name))
+        rows["label"].append(_label(str(row[layout["label_column"]]), 0, spec, at))
+        rows["sample_id"].append(name)
+        rows["group"].append(", ".join(f"{group} {row[group]}" for group in spec.groups))
+    if not rows["image"]:
+        raise UserError(f"{table} lists no images of {split}.")
+    if not spec.groups:
+        del rows["group"]
+    text = datasets.Value("string")
+    features = {name: datasets.Image() if name == "image" else text for name in rows}
+    return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
 
 
 def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:

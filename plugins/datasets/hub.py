@@ -9,10 +9,12 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bench.errors import UserError, did_you_mean, quoted
+from bench.machine.files import inside
 from bench_plugins.datasets._columns import Wanted, choose_columns, convert
-from bench_plugins.datasets._splits import SPLITS
+from bench_plugins.datasets._splits import SPLITS, splits_of
 from bench_plugins.datasets.folder import Folder
 
 _SOURCE = re.compile(
@@ -115,6 +117,32 @@ class Hub:
         except Exception as error:  # the Hub's client raises many kinds
             raise UserError(_explain(place, error)) from error
         return as_rows(rows, name, self.columns, f"hf:{place.repository}")
+
+    def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
+        """Return a split with all its columns, images not decoded: what makes items.
+
+        Raises:
+            UserError: as `load`.
+        """
+        try:
+            if data_dir is None:
+                rows, _ = self._fetch(split or self.place.split)
+            else:
+                found = splits_of(Path(data_dir), ".parquet")
+                files = found.get(str(split)) or found.get("all") or []
+                if not files:
+                    raise UserError(f"{data_dir} holds no parquet files of {split}.")
+                names = [str(inside(Path(data_dir), str(file))) for file in files]
+                tables = [pq.read_table(name) for name in names]
+                rows = datasets.Dataset(pa.concat_tables(tables))
+        except UserError:
+            raise
+        except Exception as error:  # the Hub's client raises many kinds
+            raise UserError(_explain(self.place, error)) from error
+        for name, kind in rows.features.items():
+            if isinstance(kind, datasets.Image):
+                rows = rows.cast_column(name, datasets.Image(decode=False))
+        return rows
 
     def _fetch(self, split: str | None) -> tuple[datasets.Dataset, str]:
         """Download a split, or stream the first images of it."""

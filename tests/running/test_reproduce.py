@@ -27,7 +27,9 @@ def test_a_protocol_pins_what_moves_its_number(spec: ProtocolSpec) -> None:
     assert config.dataset in PLUGINS.datasets and str(config.backbone) in PLUGINS.backbones
     assert spec.source and spec.summary and differs == list(spec.differs)
     if spec.published is None:
-        assert any("second-hand" in said for said in spec.differs)
+        assert any(said.startswith("no figure is shipped") for said in spec.differs)
+    if spec.images is None:  # nobody counted them: a plan reads the data
+        return
     plan = make_plan(config.model_copy(update={"results": "/nonexistent", "weights": None}))
     assert plan.images and plan.evaluations_per_image
     assert spec.images == plan.images or spec.name == "ucmerced/seed"

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from helpers.command import bench
-from helpers.given import make_folder
+from helpers.given import make_folder, picture, write_parquet
 from helpers.places import CALTECH101
 
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.declared import DOWNLOAD
 from bench.discovery.loading import load_plugins
 from bench.inputs.class_names import check_names
 from bench.inputs.data import load_split
 from bench.inputs.declared import find_source, indices_of
 from bench.inputs.listed import line_pattern
+from bench.inputs.pixels import decode
 from bench.inputs.prompts import from_template
 from bench.inputs.templates import from_templates
 from bench_plugins.datasets.hub import parse_source
 
+SUGARCREPE = [
+    "add_att",
+    "add_obj",
+    "replace_att",
+    "replace_obj",
+    "replace_rel",
+    "swap_att",
+    "swap_obj",
+]
 DECLARED = [spec for spec in load_plugins().datasets if spec.source]
 
 
 @pytest.mark.parametrize("spec", DECLARED, ids=lambda spec: spec.name)
 def test_a_declaration_is_complete(spec: DatasetSpec) -> None:
     assert spec.summary and spec.citation and spec.homepage.startswith("http")
-    assert spec.split in spec.splits and spec.classes
+    assert spec.split in spec.splits and spec.unverified
+    if spec.source == DOWNLOAD:
+        assert spec.layout or {"file", "files"} & set(spec.item)
+    else:
+        reader, source = find_source(str(spec.source))
+        assert reader.name == "hf" and parse_source(source).first is None
+    if spec.items:
+        assert spec.item["images"] and spec.item["texts"]
+        return
+    assert spec.classes
     check_names(spec.classes, spec.name)
     assert all(not re.fullmatch(r"n\d{8}|[a-z]+(_[a-z]+)+", name) for name in spec.classes)
     assert not any("  " in name or name != name.strip() for name in spec.classes)
@@ -37,9 +59,6 @@ def test_a_declaration_is_complete(spec: DatasetSpec) -> None:
     assert len(set(prompts.texts)) == len(spec.classes)
     for templates in spec.templates.values():
         from_templates(templates, spec.classes, spec.phrases)
-    reader, source = find_source(str(spec.source))
-    assert reader.name == "hf" and parse_source(source).first is None
-    assert spec.unverified  # the Hub cannot be asked here
     for spelt in filter(None, (spec.found, spec.classes)):
         assert indices_of(spelt, spec, "x") == list(range(len(spec.classes)))
     if "lists" in spec.layout:
@@ -136,6 +155,80 @@ def test_the_original_download_is_read(name: str, make: Any, tmp_path: Path) -> 
         i: split.classes[label] for i, label in zip(split.sample_ids, split.labels, strict=True)
     }
     assert found == wanted and split.split == spec.split and split.name == name
+
+
+def relations(root: Path) -> None:
+    make_folder(root / "images", "1.jpg", "2.jpg")
+    boxes = {"bbox_x": 1, "bbox_y": 2, "bbox_w": 4, "bbox_h": 3}
+    texts = {"true_caption": "the cat on the mat", "false_caption": "the mat on the cat"}
+    records = [{"image_path": f"{n}.jpg", "relation_name": "on", **boxes, **texts} for n in (1, 2)]
+    write(root / "visual_genome_relation.json", json.dumps(records))
+
+
+def crepes(root: Path) -> None:
+    make_folder(root / "val2017", "1.jpg", "2.jpg")
+    record = {"filename": "1.jpg", "caption": "a cat", "negative_caption": "a dog"}
+    for part in SUGARCREPE:
+        write(root / f"data/{part}.json", json.dumps({"0": record}))
+
+
+def prepositions(root: Path) -> None:
+    make_folder(root / "data/controlled_images", "mug_on_table.jpeg")
+    record = {
+        "image_path": "data/controlled_images/mug_on_table.jpeg",
+        "caption_options": ["a mug on a table", "a mug under a table"],
+    }
+    write(root / "data/controlled_images_dataset.json", json.dumps([record]))
+
+
+def pairs(root: Path) -> None:
+    columns = {
+        "id": [7, 8],
+        "image_0": pa.array([picture(1), picture(2)]),
+        "image_1": pa.array([picture(3), picture(4)]),
+        "caption_0": ["a b", "c d"],
+        "caption_1": ["b a", "d c"],
+        "collapsed_tag": ["Object", "Relation"],
+    }
+    write_parquet(root / "data/test-0.parquet", columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "ids", "groups"),
+    [
+        ("aro-relation", relations, ("0", "1"), ("on", "on")),
+        ("sugarcrepe", crepes, ("add_att/0", "add_obj/0"), ("add_att", "add_obj")),
+        ("whatsup", prepositions, ("0",), (None,)),
+        ("winoground", pairs, ("7", "8"), ("Object", "Relation")),
+    ],
+)
+def test_items_are_read_from_the_original(
+    name: str, make: Any, ids: Any, groups: Any, tmp_path: Path
+) -> None:
+    make(tmp_path)
+    split = load_split(load_plugins().datasets.get(name), None, str(tmp_path))
+    assert split.items is not None and split.sample_ids[: len(ids)] == ids
+    assert split.items.table.groups[: len(ids)] == groups
+    sample = next(split.samples(split.sample_ids[:1]))
+    assert sample.item is not None and sample.label == (1 if name == "winoground" else 0)
+    sizes = {decode(image).size for image in sample.item.images}
+    assert sizes == {{"aro-relation": (4, 3), "winoground": (4, 4)}.get(name, (8, 8))}
+
+
+def test_groups_of_waterbirds_are_label_and_place(tmp_path: Path) -> None:
+    make_folder(tmp_path, "001.A/1.jpg", "002.B/2.jpg", "002.B/3.jpg")
+    head = "img_id,img_filename,y,split,place,place_filename\n"
+    lines = "1,001.A/1.jpg,0,2,1,x\n2,002.B/2.jpg,1,2,1,x\n3,002.B/3.jpg,1,0,0,x\n"
+    write(tmp_path / "metadata.csv", head + lines)
+    split = load_split(load_plugins().datasets.get("waterbirds"), None, str(tmp_path))
+    assert split.labels == (0, 1)
+    samples = list(split.samples(split.sample_ids))
+    assert [sample.group for sample in samples] == ["y 0, place 1", "y 1, place 1"]
+    absent = bench("run", "waterbirds")
+    assert absent.code == 2 and "name its folder with --data-dir" in absent.err
+    write(tmp_path / "metadata.csv", head + "1,gone.jpg,0,2,1,x\n")
+    wrong = bench("run", "waterbirds", "--data-dir", tmp_path)
+    assert "metadata.csv:2: there is no file 'gone.jpg'" in wrong.err
 
 
 @pytest.mark.skipif(not CALTECH101.is_dir(), reason=f"no {CALTECH101}")
