@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Download the weights of each BACKBONE, a name or a Hub id, and check them.
 
-    What a run reads is in the Hub's cache then; `bench run --offline` asks the network for nothing.
+    They are kept in the Hub's cache; afterwards `bench run --offline` needs no network.
     """
     from bench.errors import UserError
     from bench.running.fetch import fetch

@@ -17,7 +17,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     """Learn from the recorded errors of RUN which timesteps a race should ask for first.
 
     RUN was made with `bench run … --strategy full --save-errors`, on images that the order will
-    not be tested on: a training split, say. Use the result with
+    not be tested on, such as a training split. Use the result with
     `bench run … --strategy race --set order=…`.
     """
     from bench.recordings.learn_order import learn_order

@@ -17,7 +17,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     """Learn from RUN how far a screen must reach to keep the winner at a stated risk.
 
     RUN was made with `bench run … --strategy full-linearised --save-errors`, on images that the
-    reach will not be tested on: a training split, say. Use the result with
+    reach will not be tested on, such as a training split. Use the result with
     `bench run … --strategy screen-race --set samples=… --set reach=…`.
     """
     from bench.recordings.learn_screen import learn_screen

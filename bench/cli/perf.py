@@ -36,9 +36,10 @@ def command(
 ) -> None:
     """Measure a backbone on this machine: the bare network, the engine, and the device's peak.
 
-    The best batch size and the speed are remembered: `bench run` takes the one, and its --dry-run
-    estimates with the other. Images are made up; with --dataset and --strategy it also says how
-    long that run would take, at the most. A gradient counts as the evaluations that it costs.
+    The best batch size and the speed are remembered. `bench run` uses this batch size, and its
+    --dry-run estimates the time from this speed. Images are made up. With --dataset and --strategy
+    it also says how long that run would take, at the most. A gradient counts as the evaluations
+    that it costs.
     """
     config = config_from_options(ctx, None, dataset, **options)
     chosen = _numbers(sizes)

@@ -50,8 +50,8 @@ def add(
 ) -> None:
     """Add SOURCE: a complete run (id or folder), or a JSON file of reported results.
 
-    It is checked first: a run is on the whole split of a registered dataset; a replay is marked as
-    one. Of a run, manifest, summary and one line per image are copied; never an image.
+    It is checked first. A run must be on the whole split of a registered dataset; a replay is
+    marked as one. Manifest, summary and one line per image are copied, and no image.
     """
     from bench.boards.adding import add_reported, publish_run
 

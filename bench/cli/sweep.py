@@ -15,7 +15,7 @@ from bench.store.folder import find_run
 
 @click.command()
 @click.argument("run")
-@click.option("--against", help="The exhaustive run under another seed: the honest ceiling.")
+@click.option("--against", help="A full sweep with another seed: the ceiling of any agreement.")
 @click.option("--strategies", help="Only these, such as race,uniform; others with their defaults.")
 @click.option("--order", help="Timesteps for race to ask first, from `bench learn-order`.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only N images: stratified.")
@@ -34,9 +34,9 @@ def command(
 ) -> None:
     """Replay many strategies on the recorded errors of RUN: what does the same answer cost?
 
-    Agreement is with the full sweep, every prompt on every draw; its ceiling is how far that
-    decision agrees with itself under another seed (--against). Intervals are 95 % (Wilson), and a
-    star marks the Pareto front. Nothing is stored.
+    Agreement is with the full sweep, which evaluates every prompt on every draw. Its ceiling is
+    the agreement of two full sweeps with different seeds (--against). Intervals are 95 % (Wilson),
+    and a star marks the Pareto front. Nothing is stored.
     """
     from bench.recordings.recording import open_recording
     from bench.recordings.sweep import default_grid, plot, self_agreement, sweep

@@ -113,7 +113,7 @@ class RunConfig(BaseModel):
         False, description="Leave images without a label out instead of refusing them."
     )
     weights: Text | None = Field(
-        None, description="A Hub id or folder instead of the backbone's own."
+        None, description="A Hub id or a folder, instead of the backbone's own weights."
     )
     revision: Text | None = Field(None, description="The Hub revision of the weights.")
     template: Text | list[Text] | None = Field(
@@ -123,8 +123,8 @@ class RunConfig(BaseModel):
     )
     template_rule: Rule = Field(
         "best",
-        description="How several prompts of a class make its score: best, mean of their errors, or"
-        " spread, where each draw uses one of them.",
+        description="How several prompts of a class make its score: best (of their scores), mean"
+        " (of their errors), or spread (each draw uses one of them).",
     )
     prompts: Text | None = Field(
         None,
@@ -141,8 +141,8 @@ class RunConfig(BaseModel):
     )
     fit: Fit = Field(
         "crop",
-        description="How an image that is not square is fitted: crop, its middle, or squash, all of"
-        " it at another aspect ratio.",
+        description="How an image that is not square is fitted: crop (its middle), or squash (all"
+        " of it, at another aspect ratio).",
     )
     loss: Loss = Field("l2", description="How a cell's error is measured.")
     space: Space = Field(
@@ -157,12 +157,12 @@ class RunConfig(BaseModel):
         None,
         allow_inf_nan=False,
         description="Weight of classifier-free guidance, for a backbone with a null conditioning;"
-        " an evaluation more per cell (default: none).",
+        " costs one more evaluation per cell (default: none).",
     )
     subtract_null: bool = Field(
         False,
-        description="Subtract the error without a prompt: only where images are compared, since it"
-        " changes no decision among the texts of one image.",
+        description="Subtract the error of the empty prompt. Only for comparisons between images:"
+        " among the texts of one image it changes no decision.",
     )
     views: Text | None = Field(
         None,
@@ -171,8 +171,8 @@ class RunConfig(BaseModel):
     )
     control: Control | None = Field(
         None,
-        description="A blind control: the same questions with the image destroyed, grey or noise,"
-        " or with another sample's image, shuffled-images.",
+        description="A blind control: the same questions, with the image replaced by grey, by"
+        " noise, or by another sample's image (shuffled-images).",
     )
     limit: int | None = Field(
         None,
@@ -180,7 +180,7 @@ class RunConfig(BaseModel):
         lt=2**63,
         description="Score only N images: stratified, and the same ones every time.",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the draws' noise.")
+    seed: int = Field(0, ge=0, lt=2**63, description="The seed of the noise.")
     noise: Text | None = Field(
         None, description="A file with the draws' noise, float32 (N, C, H, W), instead of the seed."
     )
@@ -210,7 +210,7 @@ class RunConfig(BaseModel):
         " float32).",
     )
     device: Text | None = Field(
-        None, description="cpu, cuda, cuda:1, mps (default: the best there)."
+        None, description="cpu, cuda, cuda:1, mps (default: the best one here)."
     )
     tf32: bool = Field(False, description="Let a GPU round float32 products to TF32.")
     compile: bool = Field(
@@ -223,9 +223,7 @@ class RunConfig(BaseModel):
         "auto", description="The attention kernel (auto: what torch chooses)."
     )
     save_errors: bool = Field(False, description="Keep the error of every cell evaluated.")
-    offline: bool = Field(
-        False, description="Ask the network for nothing: use what is on this machine."
-    )
+    offline: bool = Field(False, description="Use no network: only what is on this machine.")
     results: Text = Field("results", description="The folder that runs are stored in.")
     fresh: bool = Field(False, description="Start over instead of resuming a stored run.")
     min_accuracy: float | None = Field(
