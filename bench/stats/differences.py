@@ -76,10 +76,12 @@ def _weighting(manifest: Manifest) -> str | None:
 
 
 def _prompts(manifest: Manifest) -> str:
-    """Return where the prompts are from: a file, a template, or else the start of their hash."""
+    """Return where the prompts are from: a file, a template, or else the first, with their hash."""
     template = manifest.config.template
     said = " · ".join(template) if isinstance(template, list) else template
-    return manifest.config.prompts or said or manifest.identity.prompts[:8]
+    digest = manifest.identity.prompts[:8]
+    own = f"“{manifest.prompts[0][0]}”… ({digest})" if manifest.prompts else digest
+    return manifest.config.prompts or said or own
 
 
 def _weights(manifest: Manifest) -> str | None:

@@ -34,8 +34,9 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> dataset
     if loose:
         raise UserError(
             f"{loose[0]} lies in no class folder. Put each class's images into a folder of its"
-            f" own, such as {folder / 'cat' / loose[0].name}; for pictures without a label there is"
-            " `bench classify`."
+            f" own, such as {folder / 'cat' / loose[0].name}, or say the labels in a table, by"
+            " --labels FILE.csv or a metadata.csv beside them (file_name,label). For pictures"
+            " without a label there is `bench classify`."
         )
     names = {path.relative_to(folder).parts[0] for path in files}
     elsewhere = {
