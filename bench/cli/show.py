@@ -42,7 +42,7 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     found = _statistics(stored, stored.some_decided()) if more else None
     print_run(path)
     if found:
-        print_statistics(found, on_draws=not stored.manifest.classifier)
+        print_statistics(found, on_draws=stored.manifest.on_draws)
 
 
 def _described(stored: StoredRun, more: bool) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from bench.render.confusion import MOST, most_confused
 from bench.render.curves import by_timestep
 from bench.render.gallery import Images, pictures
 from bench.render.runs import RunData, with_decisions
+from bench.render.scores import blind_controls, scores
 from bench.stats.calibration import Bin, calibration
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.store.runs import read_runs
@@ -155,6 +156,7 @@ def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Sec
             run=run,
             summary=run.summary,
             anchor=anchor,
+            scores=scores(run.summary.metrics, len(run.classes), run.manifest.items),
             marks=marks(run.row),
             params=assignments(run.summary.strategy.params),
             classes=classes,
@@ -202,6 +204,7 @@ def render(
             for number, b in enumerate(board, start=1)
         ],
         sections=sections,
+        blind=blind_controls(section.run for section in sections),
         notes=notes,
         datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
         version=__version__,

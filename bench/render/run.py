@@ -12,6 +12,7 @@ from bench.boards.rows import other_settings, said_template
 from bench.boards.settings import chosen_of_backbone
 from bench.contracts.training import provenance
 from bench.render.console import console
+from bench.render.scores import Score, scores
 from bench.render.tables import table
 from bench.stats.intervals import Statistics
 from bench.stats.metrics import confusion, summary_so_far, worst_confusions
@@ -84,33 +85,23 @@ def print_run(
 
 
 def _metric_lines(metrics: Metrics, n_classes: int, items: Items | None) -> list[list[str]]:
-    guessing = 1 / n_classes if items is None else items.chance
-    lines = [["accuracy", _share(metrics.accuracy, metrics.accuracy_ci95, guessing)]]
+    first, *others = [[score.name, _said(score)] for score in scores(metrics, n_classes, items)]
     if items is not None:
-        if metrics.text_score is not None:
-            lines[0][0] = "text score"
-        for name in ("image", "group"):
-            score, ends, expected = (
-                getattr(metrics, f"{name}_{what}") for what in ("score", "score_ci95", "chance")
-            )
-            if score is not None:
-                lines.append([f"{name} score", _share(score, ends, expected)])
-    else:
-        lines += [
-            [name.replace("_", " "), f"{value:.4f}"]
-            for name, value in metrics
-            if isinstance(value, float) and name not in ("accuracy", "chance")
-        ]
-    if (worst := metrics.worst_group) is not None:
-        said = _share(worst.accuracy, worst.accuracy_ci95, None)
-        lines.append(["worst group", f"{said}: {worst.group} ({worst.n:,})"])
-    return lines
+        return [first, *others]
+    known = {"accuracy", "chance"}
+    averages = [
+        [name.replace("_", " "), f"{value:.4f}"]
+        for name, value in metrics
+        if isinstance(value, float) and name not in known
+    ]
+    return [first, *averages, *others]
 
 
-def _share(share: float, ends: tuple[float, float] | None, guessing: float | None) -> str:
-    low, high = ends or (share, share)
-    chance = "" if guessing is None else f"; guessing: {guessing:.4f}"
-    return f"{share:.4f}  (95 % interval {low:.4f} – {high:.4f}{chance})"
+def _said(score: Score) -> str:
+    low, high = score.ends
+    guessing = "" if score.guessing is None else f"; guessing: {score.guessing:.4f}"
+    note = f": {score.note}" if score.note else ""
+    return f"{score.share:.4f}  (95 % interval {low:.4f} – {high:.4f}{guessing}){note}"
 
 
 def _description(manifest: Manifest, decided: int) -> str:

@@ -52,7 +52,7 @@ class RunData:
     @property
     def has_stability(self) -> bool:
         """Whether stability means something: draws were compared, and the strategy told."""
-        on_draws = not self.manifest.classifier
+        on_draws = self.manifest.on_draws
         return on_draws and bool(np.isfinite(self.decided.confidence).any())
 
     @property

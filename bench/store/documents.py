@@ -233,6 +233,12 @@ class Manifest(Document):
         return not self.identity.scoring.plain()
 
     @property
+    def on_draws(self) -> bool:
+        """Whether its decisions rest on draws, so that others may differ."""
+        scoring = self.identity.scoring
+        return scoring.loss is not None or scoring.reduction is not None
+
+    @property
     def draws(self) -> int | None:
         """N, the draws of the plan; None where the strategy's parameters do not say."""
         if self.classifier:

@@ -162,6 +162,10 @@ def test_pairs_have_text_image_and_group_scores(
     assert chances == (0.25, 0.25, pytest.approx(1 / 6))
     shown = bench("show", done.json["run_id"], "--results", tmp_path)
     assert "guessing: 0.1667" in shown.out
+    page = tmp_path / "page.html"
+    reported = bench("report", done.json["run_id"], "--results", tmp_path, "--out", page, "--json")
+    assert reported.json["left_out"] == [] and "<dt>Group score</dt>" in page.read_text()
+    assert page.read_text().count("data:image/") >= 8
     raced = run(tmp_path, "race", draws=few)
     assert "no image and group score" in raced.err and "image_score" not in raced.json["metrics"]
 
@@ -235,6 +239,10 @@ def test_blind_controls_are_runs_of_their_own(tmp_path: Path) -> None:
     assert all(found["metrics"]["accuracy"] < 0.8 for found in blind.values())
     shown = bench("show", blind["grey"]["run_id"], "--results", tmp_path)
     assert "control=grey" in shown.out
+    page = tmp_path / "page.html"
+    assert bench("report", "--results", tmp_path, "--out", page).code == 0
+    text = page.read_text()
+    assert '<h2 id="blind">' in text and text.count(f"{seen['run_id']}</th>") == 3
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
