@@ -12,7 +12,8 @@ from bench.boards.reported import REPORTED as REPORTED_FILE
 from bench.boards.reported import read_reported
 from bench.contracts.training import training_group
 from bench.errors import UserError
-from bench.store.documents import Document, Manifest, Summary
+from bench.store.documents import Manifest, Summary
+from bench.store.fields import Document
 from bench.store.folder import places
 from bench.store.runs import LeftOut, warn
 

@@ -29,8 +29,9 @@ from bench.recordings.weighing import check_measured, weighed
 from bench.running.command import recording_command
 from bench.running.resolve import make_strategy
 from bench.store import identity as ids
-from bench.store.documents import Manifest, Source
-from bench.store.documents import Strategy as StrategyRecord
+from bench.store.documents import Manifest
+from bench.store.identity import Source
+from bench.store.identity import Strategy as StrategyRecord
 
 
 class ReplayEngine:

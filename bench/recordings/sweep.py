@@ -14,8 +14,8 @@ from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, items_of, strategy_for
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import accuracy_interval, predictions, summarize
-from bench.store.documents import Identity, Strategy
 from bench.store.folder import asked_records, read_manifest
+from bench.store.identity import Identity, Strategy
 from bench.store.records import Record, make_record
 
 if TYPE_CHECKING:

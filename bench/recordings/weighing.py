@@ -8,8 +8,8 @@ from bench.errors import UserError
 from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
 from bench.recordings.recording import Recording
 from bench.running.manifest import weighting_identity
-from bench.store.documents import Scoring
 from bench.store.draw_table import read_draws
+from bench.store.identity import Scoring
 
 
 def check_measured(recording: Recording, loss: str | None, space: str | None) -> None:

@@ -16,7 +16,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
-from bench.store.documents import Count, Document
+from bench.store.fields import Count, Document
 from bench.store.records import finite
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from bench.running.checks import check, check_draws
 from bench.running.prepare import Prepared, prepare
 from bench.running.resolve import Resolved, resolve_dataset
 from bench.running.settings import RunConfig
-from bench.store.documents import Count, Document
+from bench.store.fields import Count, Document
 from bench.store.folder import missing
 
 

@@ -15,7 +15,7 @@ from bench.inputs.weights import Weights, gate, resolve
 from bench.running.families import INDEX
 from bench.running.resolve import resolve_backbone
 from bench.running.settings import RunConfig
-from bench.store.documents import Document
+from bench.store.fields import Document
 
 
 class Fetched(Document):

@@ -22,17 +22,13 @@ from bench.running.likelihoods import likelihood_reduction
 from bench.running.resolve import Resolved, ResolvedViews
 from bench.running.settings import RunConfig
 from bench.store import identity as ids
-from bench.store.documents import (
-    FORMAT,
-    Backbone,
+from bench.store.documents import FORMAT, Backbone, Data, Manifest, Settings
+from bench.store.identity import (
     BackboneIdentity,
-    Data,
     DataIdentity,
     Identity,
     LearnedFrom,
-    Manifest,
     Scoring,
-    Settings,
     Strategy,
 )
 

@@ -13,7 +13,7 @@ from bench.running.execute import Finished
 from bench.running.resolve import resolve_backbone
 from bench.running.run import run
 from bench.running.settings import RunConfig, make_config
-from bench.store.documents import Document
+from bench.store.fields import Document
 from bench.store.marks import mark
 
 OF_A_BACKBONE = ("weights", "revision")  # settings that go with the protocol's own backbone

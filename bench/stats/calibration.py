@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
 from bench.store.decisions import Decided, as_decisions
-from bench.store.documents import Count, Document, Share
+from bench.store.fields import Count, Document, Share
 from bench.store.records import Record
 
 BINS = 10

@@ -19,7 +19,8 @@ from bench.stats.paired import (
     shared_rows,
 )
 from bench.store.decisions import Decisions
-from bench.store.documents import Document, Manifest
+from bench.store.documents import Manifest
+from bench.store.fields import Document
 from bench.store.runs import read_run
 
 

@@ -9,7 +9,8 @@ from bench.stats.items import per_group
 from bench.stats.metrics import ClassFigures, confusion, metrics, per_class
 from bench.stats.stability import Stability, stability
 from bench.store.decisions import Decided, as_decisions
-from bench.store.documents import Count, Document, Group, Items, Metrics
+from bench.store.documents import Group, Items, Metrics
+from bench.store.fields import Count, Document
 
 
 class Statistics(Document):

@@ -13,18 +13,8 @@ from bench.stats.items import pair_scores, worst_group
 from bench.stats.shares import accuracy_interval as accuracy_interval
 from bench.stats.shares import wilson as wilson
 from bench.store.decisions import FAILED, Decided, Decisions, as_decisions
-from bench.store.documents import (
-    Cost,
-    Count,
-    Counted,
-    Document,
-    Interval,
-    Items,
-    Manifest,
-    Metrics,
-    Share,
-    Summary,
-)
+from bench.store.documents import Cost, Counted, Items, Manifest, Metrics, Summary
+from bench.store.fields import Count, Document, Interval, Share
 
 INCOMPLETE = "incomplete"  # the status of a run some of whose images are not decided
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bench.store.arrow import indices, values
 from bench.store.decisions import Decisions
-from bench.store.documents import Document
+from bench.store.fields import Document
 
 ALPHA = 0.05
 SAMPLES_AT_ONCE = 8192

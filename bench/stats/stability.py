@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.store.decisions import Decided, as_decisions
-from bench.store.documents import Amount, Count, Document, Share
+from bench.store.fields import Amount, Count, Document, Share
 
 DOUBTFUL = 0.05  # a decision that another seed flips with more than this probability
 

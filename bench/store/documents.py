@@ -7,55 +7,26 @@ wrote beside it. A sample's line is in `bench.store.records`: a million of them 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
+from pydantic import Field, model_validator
+
+from bench.store.fields import (
+    Amount,
+    Count,
+    Document,
+    Int,
+    Interval,
+    Name,
+    Positive,
+    RunId,
+    Share,
 )
+from bench.store.identity import Identity, Strategy
 
 FORMAT = 1
 
 MOST_DRAWS = 10_000_000
-LARGEST = 2**63 - 1  # columns of numbers hold no more
-
-Int = Annotated[int, Field(strict=True, ge=-LARGEST, le=LARGEST)]
-Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
-Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
-
-
-def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError("the lower end comes first")
-    return ends
-
-
-def _folder_name(name: str) -> str:
-    if name in (".", "..") or set(name) & set("/\\\0"):
-        raise ValueError("a run's id is the name of one folder")
-    return name
-
-
-Interval = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
-RunId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_folder_name)]
-
-
-class Document(BaseModel):
-    """A document, or a part of one; nobody changes it. Fields it does not know are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
-
-    def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it: every field that was given, and no other."""
-        return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 class Data(Document):
@@ -86,14 +57,6 @@ class Backbone(Document):
     """`dataset/split`; None: zero-shot."""
 
 
-class Strategy(Document):
-    """What decided, with all its parameters."""
-
-    name: Name
-    version: Int
-    params: dict[str, Any]
-
-
 class Items(Document):
     """What the items of a run are, where they have texts of their own."""
 
@@ -109,84 +72,6 @@ class Items(Document):
     group_chance: Share | None = None
     images_compared: bool = False
     """Whether the strategy's scores compare across images, so that there are image scores."""
-
-
-class DataIdentity(Document):
-    """What decides the images."""
-
-    name: str
-    version: Int
-    split: str
-    fingerprint: str
-    decoding: Int | None = None
-    """How images are decoded that are not ordinary, where there are any."""
-
-
-class BackboneIdentity(Document):
-    """What decides the backbone's numbers."""
-
-    name: str
-    version: Int
-    weights: str | None
-    dtype: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
-
-
-class Scoring(Document):
-    """How an error is measured, and on which draws; empty for a classifier, which has none."""
-
-    loss: str | None = None
-    space: str | None = None
-    draw_plan: str | None = None
-    noise: str | None = None
-    weighting: str | None = None
-    """None: uniform."""
-    guidance: float | None = None
-    latent: str | None = None
-    """None: the mean of the autoencoder's posterior."""
-    fit: str | None = None
-    """How an image that is not square is fitted; None: its middle."""
-    subtract_null: bool | None = None
-    views: str | None = None
-    """As `--views` takes them; None: the image itself."""
-    reduction: str | None = None
-    """How a likelihood's draws are put together."""
-
-
-class Source(Document):
-    """The run that a replay replays."""
-
-    run_id: str
-    identity: str
-
-
-class LearnedFrom(Document):
-    """What a backbone that learns was fitted on."""
-
-    split: str
-    fingerprint: str
-    """Of the images that it was given: without those that are to be scored."""
-    images: Positive
-
-
-class Identity(Document):
-    """Everything that changes a run's numbers. What is hashed is `plain()`, as it was written."""
-
-    version: Int
-    dataset: DataIdentity
-    prompts: str
-    """The hash of the texts and their classes."""
-    template_rule: str | None = None
-    """How several prompts of a class make its score; None: best."""
-    control: str | None = None
-    """How the images were destroyed, in a blind control."""
-    backbone: BackboneIdentity
-    scoring: Scoring
-    strategy: Strategy
-    seed: Int
-    learned_from: LearnedFrom | None = None
-    """None: nothing was learned for this run."""
-    replayed: Source | None = None
 
 
 class Settings(Document):
@@ -372,10 +257,3 @@ def migrated(manifest: Raw) -> Raw:
     while isinstance(known, int) and known in MIGRATIONS:
         known, manifest = known + 1, {**MIGRATIONS[known](manifest), "format": known + 1}
     return manifest
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return in one line what does not fit, such as `dataset.n_total: Field required`."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else first["msg"]

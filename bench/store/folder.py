@@ -23,9 +23,10 @@ from bench.machine.files import regular_file
 from bench.machine.writing import write_atomically
 from bench.store.cells import Times, has_cells, write_cells
 from bench.store.decisions import read_table
-from bench.store.documents import FORMAT, Manifest, Summary, first_problem, migrated
+from bench.store.documents import FORMAT, Manifest, Summary, migrated
 from bench.store.draw_table import NAME as DRAWS
 from bench.store.draw_table import DrawTable, write_draws
+from bench.store.fields import first_problem
 from bench.store.files import read_json
 from bench.store.first_order import write_first_order
 from bench.store.identity import digest

@@ -7,9 +7,97 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bench.store.documents import Identity
+from pydantic import Field
+
+from bench.store.fields import Document, Int, Name, Positive
 
 IDENTITY_VERSION = 1
+
+
+class Strategy(Document):
+    """What decided, with all its parameters."""
+
+    name: Name
+    version: Int
+    params: dict[str, Any]
+
+
+class DataIdentity(Document):
+    """What decides the images."""
+
+    name: str
+    version: Int
+    split: str
+    fingerprint: str
+    decoding: Int | None = None
+    """How images are decoded that are not ordinary, where there are any."""
+
+
+class BackboneIdentity(Document):
+    """What decides the backbone's numbers."""
+
+    name: str
+    version: Int
+    weights: str | None
+    dtype: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Scoring(Document):
+    """How an error is measured, and on which draws; empty for a classifier, which has none."""
+
+    loss: str | None = None
+    space: str | None = None
+    draw_plan: str | None = None
+    noise: str | None = None
+    weighting: str | None = None
+    """None: uniform."""
+    guidance: float | None = None
+    latent: str | None = None
+    """None: the mean of the autoencoder's posterior."""
+    fit: str | None = None
+    """How an image that is not square is fitted; None: its middle."""
+    subtract_null: bool | None = None
+    views: str | None = None
+    """As `--views` takes them; None: the image itself."""
+    reduction: str | None = None
+    """How a likelihood's draws are put together."""
+
+
+class Source(Document):
+    """The run that a replay replays."""
+
+    run_id: str
+    identity: str
+
+
+class LearnedFrom(Document):
+    """What a backbone that learns was fitted on."""
+
+    split: str
+    fingerprint: str
+    """Of the images that it was given: without those that are to be scored."""
+    images: Positive
+
+
+class Identity(Document):
+    """Everything that changes a run's numbers. What is hashed is `plain()`, as it was written."""
+
+    version: Int
+    dataset: DataIdentity
+    prompts: str
+    """The hash of the texts and their classes."""
+    template_rule: str | None = None
+    """How several prompts of a class make its score; None: best."""
+    control: str | None = None
+    """How the images were destroyed, in a blind control."""
+    backbone: BackboneIdentity
+    scoring: Scoring
+    strategy: Strategy
+    seed: Int
+    learned_from: LearnedFrom | None = None
+    """None: nothing was learned for this run."""
+    replayed: Source | None = None
 
 
 def digest(identity: Identity | Mapping[str, Any]) -> str:

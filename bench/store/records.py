@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
-from bench.store.documents import Amount, Count, Number, Share
+from bench.store.fields import Amount, Count, Number, Share
 
 TOP = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay small
 

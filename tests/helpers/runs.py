@@ -10,9 +10,9 @@ import numpy as np
 
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
-from bench.store.documents import Identity, Manifest
+from bench.store.documents import Manifest
 from bench.store.folder import RunFolder
-from bench.store.identity import run_id
+from bench.store.identity import Identity, run_id
 from bench.store.records import Record
 
 
