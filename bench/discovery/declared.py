@@ -17,8 +17,18 @@ from typing import Any
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
 
-LAYOUT_KEYS = ("root", "lists", "line", "images", "first_label", "reader", "marker", "splits")
 TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
+LAYOUT_KEYS = (
+    *TABLE_KEYS,
+    "root",
+    "lists",
+    "line",
+    "images",
+    "first_label",
+    "reader",
+    "marker",
+    "splits",
+)
 ITEM_KEYS = ("file", "files", "folder", "images", "texts", "label", "pairing", "group", "id", "box")
 COLUMN_KEYS = ("image", "label", "id")
 PLACEHOLDER = "{class}"
@@ -100,12 +110,7 @@ def read_fields(file: Traversable, folder: Traversable) -> dict[str, Any]:
         for key in keys:
             if key in said and type(said[key]) is not kind:
                 raise UserError(f"{where}: {key} = {quoted(said[key])} is not {word}.")
-    refuse_unknown(said.get("layout", {}), (*LAYOUT_KEYS, *TABLE_KEYS), f"{where}, [layout]")
-    refuse_unknown(said.get("item", {}), ITEM_KEYS, f"{where}, [item]")
-    for key in ("images", "texts") if said.get("items") else ():
-        if not isinstance(said.get("item", {}).get(key), list):
-            raise UserError(f"{where}, [item]: {key} must be a list of fields.")
-    refuse_unknown(said.get("columns", {}), COLUMN_KEYS, f"{where}, [columns]")
+    _check_tables(said, where)
     for key in _LISTS:
         if key in said:
             said[key] = _lines(said[key], key, where, folder)
@@ -115,6 +120,58 @@ def read_fields(file: Traversable, folder: Traversable) -> dict[str, Any]:
     said["source"] = _source(said["source"], folder)
     _check(said, where)
     return said
+
+
+def _check_tables(said: Mapping[str, Any], where: str) -> None:
+    """Refuse unknown keys and wrong values of the tables."""
+    for table, known in (("layout", LAYOUT_KEYS), ("item", ITEM_KEYS), ("columns", COLUMN_KEYS)):
+        refuse_unknown(said.get(table, {}), known, f"{where}, [{table}]")
+    for name in ("split_names", "columns", "phrases", "checksums"):
+        _expect_texts(said.get(name, {}), f"{where}, [{name}]")
+    for name, count in said.get("splits", {}).items():
+        if count != UNKNOWN and (type(count) is not int or count < 1):
+            raise UserError(
+                f"{where}: splits.{name} = {quoted(count)}: a number of images is wanted, or"
+                f' "{UNKNOWN}".'
+            )
+    for table, numbers, lists in (
+        ("layout", ("first_label",), ()),
+        ("item", ("label",), ("images", "texts", "box", "pairing")),
+    ):
+        for key, value in said.get(table, {}).items():
+            at = f"{where}, [{table}]"
+            if key in numbers:
+                if type(value) is not int:
+                    raise UserError(f"{at}: {key} = {quoted(value)} is not a whole number.")
+            elif key in lists:
+                of = int if key == "pairing" else str
+                if (
+                    type(value) is not list
+                    or not value
+                    or any(type(one) is not of for one in value)
+                ):
+                    word = "numbers" if of is int else "fields"
+                    raise UserError(f"{at}: {key} must be a list of {word}.")
+            elif key in ("lists", "splits", "split_values", "files"):
+                if type(value) is not dict:
+                    raise UserError(f"{at}: {key} = {quoted(value)} is not a table.")
+                _expect_texts(value, f"{at}, {key}")
+            else:
+                _expect_texts({key: value}, at)
+    item = said.get("item", {})
+    if said.get("items") and not {"images", "texts"} <= item.keys():
+        raise UserError(f"{where}: items = true needs a table [item] with images and texts.")
+    if ("table" in (layout := said.get("layout", {}))) and not set(TABLE_KEYS) <= layout.keys():
+        missing = sorted(set(TABLE_KEYS) - layout.keys())
+        raise UserError(f"{where}, [layout]: a table needs {', '.join(missing)} too.")
+    if ("reader" in layout) != ("marker" in layout):
+        raise UserError(f"{where}, [layout]: reader and marker go together.")
+
+
+def _expect_texts(table: Mapping[str, Any], at: str) -> None:
+    for key, value in table.items():
+        if type(value) is not str:
+            raise UserError(f"{at}: {key} = {quoted(value)} is not text.")
 
 
 def refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
@@ -155,6 +212,17 @@ def _source(source: str, folder: Traversable) -> str:
 def _check(said: Mapping[str, Any], where: str) -> None:
     """Refuse what would be found late: phrases of no class, templates without a class."""
     classes = said.get("classes")
+    if classes is not None:
+        first: dict[str, str] = {}
+        for name in classes:
+            other = first.setdefault(" ".join(name.casefold().split()), name)
+            if other is not name:
+                raise UserError(f"{where}: the classes {other!r} and {name!r} are the same.")
+        if len(classes) < 2:
+            raise UserError(f"{where}: classes has {len(classes)}; at least two are wanted.")
+    for key, texts in said["templates"].items():
+        if not texts:
+            raise UserError(f"{where}: templates.{key} holds no templates.")
     for name in said.get("phrases", {}):
         if classes is None or name not in classes:
             raise UserError(
