@@ -7,26 +7,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.reporting import N_DRAWS, save_pictures, store_reported, store_run
-from helpers.runs import a_record
+from helpers.reporting import save_pictures, store_reported, store_run
 
-from bench.boards.rows import reported_rows
 from bench.machine.writing import write_atomically
-from bench.render.board import letters, make_boards, pareto_front
-from bench.render.curves import by_timestep
-from bench.render.figures import tradeoff
-from bench.render.gallery import choose, thumbnail
 from bench.render.page import write_report
 from bench.render.runs import with_decisions
-from bench.store.decisions import Decisions, as_decisions
 from bench.store.folder import list_runs
 from bench.store.runs import read_run
 
@@ -68,20 +59,6 @@ def report(folder: Path, **changes: Any) -> Page:
     results = folder / "results"
     write_report(list_runs(results), folder / "page.html", results, **changes)
     return Page(folder / "page.html")
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one run of every kind, and a result of others."""
-    folder = tmp_path_factory.mktemp("stored")
-    data = save_pictures(folder / "data", CLASSES, 10)
-    results = folder / "results"
-    store_run(results, "zero", data, CLASSES, errors=True)
-    store_run(results, "trained", data, CLASSES, gap=0.2, trained_on="pictures/train")
-    store_run(results, "subset", data, CLASSES, n=15, draws=5, draw_plan="grid:0-200")
-    store_run(results, "replayed", data, CLASSES, draws=8, replayed_from="zero")
-    store_reported(results)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -261,52 +238,6 @@ def test_torch_is_not_imported(stored: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p.html").is_file()
 
 
-def decisions(rows: Iterable[tuple[int, int, int | None, float | None]]) -> Decisions:
-    """Decided images: id, label, prediction (None: failed) and margin."""
-    return as_decisions(
-        [a_record(str(i), label, said, margin=margin) for i, label, said, margin in rows]
-    )
-
-
-def test_the_gallery_takes_what_tells_most() -> None:
-    wrong = [(i, 0, 1, 0.1 * i) for i in range(20)]
-    right = [(100 + i, i % 4, i % 4, 0.01 * i) for i in range(40)]
-    failed = [(200, 2, None, None)]
-
-    def chosen(rows: Sequence[Any], most: int) -> list[int]:
-        taken = choose(decisions(rows), most).tolist()
-        return [rows[place][0] for place in taken]
-
-    ids = chosen([*right, *wrong, *failed], 20)
-    assert len(ids) == len(set(ids)) == 20
-    assert ids[:3] == [200, 19, 18]  # what failed, then the mistakes of which it was surest
-    assert ids[14:] == [100, 101, 102, 103, 104, 105]  # the closest calls, every class among them
-    few = chosen([*right, *wrong[:2]], 20)
-    assert [i < 100 for i in few] == [True] * 2 + [False] * 18
-    everything = [i for i, *_ in [*wrong[::-1], *right]]
-    assert chosen([*right, *wrong], 200) == everything
-    # A class whose images are all clear still shows three.
-    clear = [(300 + i, 9, 9, 5.0) for i in range(8)]
-    assert len([i for i in chosen([*right, *clear], 20) if i >= 300]) == 3
-
-
-def test_thumbnails_are_small_and_tiny_images_keep_their_pixels() -> None:
-    import base64
-    from io import BytesIO
-
-    from PIL import Image
-
-    noise = np.random.default_rng(0).integers(0, 255, (300, 500, 3), dtype=np.uint8)
-    uri, small = thumbnail(Image.fromarray(noise))
-    assert not small and len(uri) < 20_000
-    shown = Image.open(BytesIO(base64.b64decode(uri.split(",")[1])))
-    assert max(shown.size) == 128
-    tiny = Image.fromarray(noise[:8, :8, 0])
-    uri, small = thumbnail(tiny)
-    shown = Image.open(BytesIO(base64.b64decode(uri.split(",")[1])))
-    assert small and np.array_equal(np.asarray(shown), noise[:8, :8, 0])
-
-
 def test_stability_is_shown_where_it_means_something(stored: Path, tmp_path: Path) -> None:
     run = with_decisions(read_run(stored / "results" / "zero"))
     assert run.has_stability
@@ -314,59 +245,3 @@ def test_stability_is_shown_where_it_means_something(stored: Path, tmp_path: Pat
     store_run(tmp_path / "results", "classifier", data, CLASSES, loss=None)
     page = report(tmp_path)
     assert "Stability" not in page.text and "onfidence" not in page.text
-
-
-def test_errors_by_timestep_by_hand(stored: Path) -> None:
-    run = with_decisions(read_run(stored / "results" / "zero"))
-    curves = by_timestep(run)
-    assert curves is not None and curves.n_images == 30
-    assert curves.timestep == pytest.approx(25 + 50 * np.arange(N_DRAWS), abs=1)
-    # The errors that `store_run` made up, made up again.
-    gaps = []
-    labels = run.decided.labels.tolist()
-    for position in range(30):
-        rng = np.random.default_rng(position)
-        errors = (0.5 + 0.05 * rng.standard_normal((3, N_DRAWS))).astype(np.float64)
-        label = labels[position]
-        errors[label] -= 0.02
-        wrong = min((c for c in range(3) if c != label), key=lambda c: errors[c].mean())
-        gaps.append(errors[wrong] - errors[label])
-    assert curves.gap == pytest.approx(np.mean(gaps, axis=0), abs=1e-6)
-    assert curves.gap_stderr == pytest.approx(np.std(gaps, axis=0, ddof=1) / 30**0.5, abs=1e-6)
-    assert by_timestep(with_decisions(read_run(stored / "results" / "trained"))) is None
-
-
-def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
-    results = stored / "results"
-    runs = {
-        name: with_decisions(read_run(results / name))
-        for name in ("zero", "trained", "subset", "replayed")
-    }
-    [board] = make_boards(runs, reported_rows(results / "reported.json"))
-    ranks = {entry.anchor: entry.row.rank for entry in board.entries}
-    assert ranks == {"zero": 1, "trained": 1, "subset": None, "replayed": None, "": None}
-    accuracies = [entry.row.accuracy for entry in board.entries]
-    assert accuracies == sorted(accuracies, reverse=True)
-    assert [entry.key for entry in board.entries] == list("ABCDE")
-    known = [entry for entry in board.entries if entry.cost is not None]
-    for best in pareto_front(board.entries):
-        assert not [
-            entry
-            for entry in known
-            if (entry.cost or 0) <= (best.cost or 0) and entry.row.accuracy > best.row.accuracy
-        ]
-    assert make_boards({}, reported_rows(results / "reported.json")) == []
-    assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
-
-
-def test_figures_take_the_pages_colours(stored: Path) -> None:
-    results = stored / "results"
-    runs = {
-        name: with_decisions(read_run(results / name)) for name in ("zero", "trained", "replayed")
-    }
-    [board] = make_boards(runs, reported_rows(results / "reported.json"))
-    svg = tradeoff(board.entries, "x")
-    assert svg is not None
-    assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
-    assert "<style" not in svg and "<metadata" not in svg
-    assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))

@@ -1,0 +1,86 @@
+"""Where weights lie, and the fingerprint of all that is read of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers.damage import (
+    TEXT,
+    UNET,
+    both,
+    copy_pipeline,
+    links,
+    sets,
+    shards,
+    tensors,
+)
+from helpers.places import ROOT
+
+from bench.errors import UserError
+from bench.inputs.weights import resolve
+
+TINY = ROOT / "plugins/backbones/weights/tiny_digits"
+
+
+def test_all_that_is_read_is_in_the_fingerprint(tmp_path: Path) -> None:
+    """A link inside the folder counts by what it leads to, a shard like a single file."""
+    folder = copy_pipeline(TINY, tmp_path / "pipeline")
+    assert resolve(str(folder)).fingerprint != resolve(str(TINY)).fingerprint  # no README, …
+    for damage in (
+        both(shards(TEXT)),
+        tensors("text_encoder/one.safetensors", sets(0.5)),
+        both(lambda f: (f / UNET).rename(f / "unet/a.safetensors"), links(UNET, "a.safetensors")),
+        tensors("unet/a.safetensors", sets(0.5)),
+    ):
+        before = resolve(str(folder)).fingerprint
+        damage(folder)
+        assert resolve(str(folder)).fingerprint != before
+
+
+def test_a_file_rewritten_with_the_same_size_and_time_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.inputs.weight_files.LARGE", 10)
+    file = tmp_path / "weights" / "x.safetensors"
+    file.parent.mkdir()
+    found = []
+    for content in ("one " * 10, "two " * 10):
+        file.write_text(content)
+        os.utime(file, ns=(10**18, 10**18))
+        found += [resolve(str(file.parent)).fingerprint for _ in range(2)]
+    assert found[0] == found[1] != found[2] == found[3]
+
+
+def test_a_folder_of_very_many_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.inputs.weight_files.MOST_FILES", 3)
+    for name in "abcd":
+        (tmp_path / f"{name}.png").touch()
+    with pytest.raises(UserError, match="more than 3 files"):
+        resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("bench_plugins:../../..", "not a folder inside the package"),
+        ("bench_plugins:/etc", "not a folder inside the package"),
+        ("bench_plugins:", "not a folder inside the package"),
+        ("bench_plugins:backbones/nothing", "does not exist"),
+        ("no_such_package:x", "not installed"),
+        ("__main__:x", "not installed"),
+        ("~no_such_user/x", "no folder's name"),
+        ("./" + "x" * 5000, "no folder's name|does not exist"),
+        ("./a\0b", "no folder's name"),
+        (str(TINY / "README.md"), "is not a folder"),
+        ("./nothing", "does not exist"),
+        ("a b c", "neither a folder on this machine nor a Hub id"),
+    ],
+)
+def test_names_that_are_no_weights(weights: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        resolve(weights)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 6000

@@ -1,0 +1,73 @@
+"""The report's boards and figures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.reporting import N_DRAWS
+
+from bench.boards.rows import reported_rows
+from bench.render.board import letters, make_boards, pareto_front
+from bench.render.curves import by_timestep
+from bench.render.figures import tradeoff
+from bench.render.runs import with_decisions
+from bench.store.runs import read_run
+
+
+def test_errors_by_timestep_by_hand(stored: Path) -> None:
+    run = with_decisions(read_run(stored / "results" / "zero"))
+    curves = by_timestep(run)
+    assert curves is not None and curves.n_images == 30
+    assert curves.timestep == pytest.approx(25 + 50 * np.arange(N_DRAWS), abs=1)
+    # The errors that `store_run` made up, made up again.
+    gaps = []
+    labels = run.decided.labels.tolist()
+    for position in range(30):
+        rng = np.random.default_rng(position)
+        errors = (0.5 + 0.05 * rng.standard_normal((3, N_DRAWS))).astype(np.float64)
+        label = labels[position]
+        errors[label] -= 0.02
+        wrong = min((c for c in range(3) if c != label), key=lambda c: errors[c].mean())
+        gaps.append(errors[wrong] - errors[label])
+    assert curves.gap == pytest.approx(np.mean(gaps, axis=0), abs=1e-6)
+    assert curves.gap_stderr == pytest.approx(np.std(gaps, axis=0, ddof=1) / 30**0.5, abs=1e-6)
+    assert by_timestep(with_decisions(read_run(stored / "results" / "trained"))) is None
+
+
+def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
+    results = stored / "results"
+    runs = {
+        name: with_decisions(read_run(results / name))
+        for name in ("zero", "trained", "subset", "replayed")
+    }
+    [board] = make_boards(runs, reported_rows(results / "reported.json"))
+    ranks = {entry.anchor: entry.row.rank for entry in board.entries}
+    assert ranks == {"zero": 1, "trained": 1, "subset": None, "replayed": None, "": None}
+    accuracies = [entry.row.accuracy for entry in board.entries]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert [entry.key for entry in board.entries] == list("ABCDE")
+    known = [entry for entry in board.entries if entry.cost is not None]
+    for best in pareto_front(board.entries):
+        assert not [
+            entry
+            for entry in known
+            if (entry.cost or 0) <= (best.cost or 0) and entry.row.accuracy > best.row.accuracy
+        ]
+    assert make_boards({}, reported_rows(results / "reported.json")) == []
+    assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+
+
+def test_figures_take_the_pages_colours(stored: Path) -> None:
+    results = stored / "results"
+    runs = {
+        name: with_decisions(read_run(results / name)) for name in ("zero", "trained", "replayed")
+    }
+    [board] = make_boards(runs, reported_rows(results / "reported.json"))
+    svg = tradeoff(board.entries, "x")
+    assert svg is not None
+    assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
+    assert "<style" not in svg and "<metadata" not in svg
+    assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))
