@@ -55,8 +55,7 @@ def load_dataset(
     from bench.inputs.decoded import DecodedImage
 
     config, spec = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
-    options = data_options(config, spec)
-    return load_rows(spec, split, config.data_dir, options).cast_column("image", DecodedImage())
+    return load_rows(spec, split, config.data_dir).cast_column("image", DecodedImage())
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:

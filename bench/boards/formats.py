@@ -44,8 +44,11 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
         found.append(("subset", f"subset of {row.n_total:,}"))
         if row.replayed_from:
             found.append(("replayed", "replayed"))
-    elif row.kind != "measured":
+    elif row.kind not in ("measured", "candidates"):
         found.append((row.kind, row.kind))
+    if row.candidate_recall is not None:
+        top, recall = row.parameters.get("top"), row.candidate_recall
+        found.append(("candidates", f"among {top} candidates, recall {recall:.4f}"))
     found.append(("trained" if row.trained_on else "zero-shot", provenance(row.trained_on)))
     found += [("draws", text) for text in drawn(row.draw_plan)]
     if row.cost_timed:

@@ -18,6 +18,7 @@ from bench.store.folder import places
 from bench.store.runs import LeftOut, warn
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
+AMONG_CANDIDATES = "candidates"  # a decision among some classes of each image
 
 
 class LeaderboardRow(Document):
@@ -25,7 +26,8 @@ class LeaderboardRow(Document):
 
     Attributes:
         rank: among results that compare; None: ranked with none.
-        kind: measured, subset, replayed, reported; on a report's page also incomplete.
+        kind: measured, subset, candidates (a run among the best classes of another run, which is
+            ranked with none), replayed, reported; on a report's page also incomplete.
         version: of the dataset.
         fingerprint: of the data.
         trained_on: `dataset/split`; None: zero-shot; `unknown`, `undeclared`.
@@ -34,6 +36,7 @@ class LeaderboardRow(Document):
         template: the user's; None: the dataset's own, or a file of prompts.
         prompt: the first one.
         classes: how many there are: one in so many decisions is right by chance.
+        candidate_recall: of a run among candidates, how often the true class was one of them.
         private_data: published although others cannot get its data.
         source: `run ID`, or where a result was reported.
         path: the run's folder; None: it is not here.
@@ -66,6 +69,7 @@ class LeaderboardRow(Document):
     recall_weighted: float | None = None
     f1_weighted: float | None = None
     top5_accuracy: float | None = None
+    candidate_recall: float | None = None
     n_samples: int | None
     n_total: int | None
     failed_samples: int | None = None
@@ -117,6 +121,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     """Return the row of a run, without its rank."""
     data, values, identity = summary.dataset, summary.metrics, manifest.identity
     kind = REPLAYED if summary.replayed_from else MEASURED
+    kind = AMONG_CANDIDATES if identity.candidates else kind
     return LeaderboardRow(
         kind=kind if data.n_samples == data.n_total else SUBSET,
         dataset=data.name,
@@ -145,6 +150,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         recall_weighted=values.recall_weighted,
         f1_weighted=values.f1_weighted,
         top5_accuracy=values.top5_accuracy,
+        candidate_recall=values.candidate_recall,
         n_samples=data.n_samples,
         n_total=data.n_total,
         failed_samples=summary.failed_samples,
@@ -173,6 +179,7 @@ _OF_IDENTITY = (
         "strategy",
         "seed",
         "learned_from",
+        "candidates",
         "replayed",
     ),
 )
@@ -192,6 +199,8 @@ def other_settings(manifest: Manifest) -> dict[str, Any]:
                 value = said.get(name) or value[:15]
             if name not in known:
                 found[name] = value
+    if (source := identity.candidates) is not None:
+        found |= {"candidates_from": source.run_id, "top": source.top}
     if found.get("noise") == f"seed {identity.seed}":  # the seed says it already
         del found["noise"]
     return found

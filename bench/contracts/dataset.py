@@ -18,6 +18,7 @@ class Sample:
         image: `{"bytes", "path"}`, as `datasets` stores it; of an item, nothing.
         item: its images and candidates; None: one image and the shared prompts.
         group: the part of the dataset that it belongs to, if it has such parts.
+        candidates: the classes that are scored, best first of another run; None: all of them.
     """
 
     sample_id: str
@@ -25,6 +26,7 @@ class Sample:
     image: dict[str, Any]
     item: Item | None = None
     group: str | None = None
+    candidates: tuple[int, ...] | None = None
 
     @property
     def images(self) -> tuple[dict[str, Any] | None, ...]:

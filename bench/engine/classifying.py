@@ -144,7 +144,7 @@ class ClassifyingEngine:
                 if isinstance(opened, str):
                     yield Decided(sample, error=opened)
                     continue
-                joint = Joint(sample, strategy, self._question(sample, place_of))
+                joint = Joint(sample, strategy, self._question(sample, place_of), self.problem)
                 for interview in joint.interviews:
                     self._decide(interview, next(logits), joint.question)
                     if whole := joint.ended():

@@ -113,7 +113,7 @@ class DenoisingEngine:
                 if isinstance(latents, str):
                     yield Decided(sample, error=latents)
                     continue
-                joint = Joint(sample, strategy, self.questions.of(sample))
+                joint = Joint(sample, strategy, self.questions.of(sample), self.problem)
                 for interview, each in zip(joint.interviews, latents, strict=True):
                     flight = Flight(interview, joint, each)
                     if self._ask(flight, plain, linear) and (whole := joint.ended()):

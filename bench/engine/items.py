@@ -21,6 +21,7 @@ from bench.contracts.decision import Decided, Interview
 from bench.contracts.items import asks_for_images, pairing_of
 from bench.contracts.reductions import reduced
 from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem, Strategy
+from bench.engine.narrowed import narrowed, widened
 from bench.inputs.templates import Columns, make_columns
 
 
@@ -62,6 +63,9 @@ class Questions:
 
     def of(self, sample: Sample) -> Question:
         """Return a sample's question."""
+        if sample.candidates is not None:
+            shared = self.shared
+            return Question(*narrowed(shared.problem, shared.columns, sample.candidates))
         if sample.item is None:
             return self.shared
         texts = len(sample.item.texts)
@@ -80,10 +84,17 @@ class Joint:
         sample: an image with the shared prompts, or an item.
         strategy: decides each image.
         question: what each asks.
+        problem: of all classes, where the sample has candidates among them.
     """
 
-    def __init__(self, sample: Sample, strategy: Strategy, question: Question) -> None:
-        self.sample, self.question = sample, question
+    def __init__(
+        self,
+        sample: Sample,
+        strategy: Strategy,
+        question: Question,
+        problem: Problem | None = None,
+    ) -> None:
+        self.sample, self.question, self.problem = sample, question, problem
         self.interviews = [Interview(sample, strategy, question.problem) for _ in sample.images]
         self._compare = abilities.uses_same_draws(strategy)
         self._left = len(self.interviews)
@@ -93,7 +104,10 @@ class Joint:
         self._left -= 1
         if self._left:
             return None
-        return join(self.question.problem, [i.decided for i in self.interviews], self._compare)
+        parts, candidates = [i.decided for i in self.interviews], self.sample.candidates
+        if candidates is not None and self.problem is not None:
+            return widened(parts[0], self.problem, candidates)
+        return join(self.question.problem, parts, self._compare)
 
 
 def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:

@@ -149,7 +149,7 @@ class LikelihoodEngine:
                 if isinstance(opened, str):
                     yield Decided(sample, error=opened)
                     continue
-                joint = Joint(sample, strategy, self.questions.of(sample))
+                joint = Joint(sample, strategy, self.questions.of(sample), self.problem)
                 for interview, pictures in zip(joint.interviews, opened, strict=True):
                     flight = _Flight(interview, joint, pictures)
                     if self._ask(flight):

@@ -190,6 +190,11 @@ def open_recording(path: Path, strategy: str = "full") -> Recording:
         UserError: it kept no errors, or is no run.
     """
     manifest = read_manifest(path)
+    if manifest.identity.candidates is not None:
+        raise UserError(
+            f"{path} recorded the candidates of each image, and not all classes, which a replay"
+            " needs. Record a run without --candidates-from."
+        )
     folder = path / "errors"
     records = [
         record

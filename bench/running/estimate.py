@@ -115,7 +115,10 @@ def _evaluations(prepared: Prepared) -> tuple[int | None, int]:
     """Return the evaluations per image, or per item: of the one with the most texts."""
     split, resolved = prepared.split, prepared.resolved
     if split is None or split.items is None:
-        return evaluations_per_image(resolved, np.array(prepared.prompts.class_of_prompt))
+        classes = np.array(prepared.prompts.class_of_prompt)
+        if resolved.config.candidates_from:  # as many classes, whichever they are
+            classes = classes[classes < resolved.config.top]
+        return evaluations_per_image(resolved, classes)
     images, texts = max(split.items.table.shapes, key=lambda shape: shape[1])
     least, most = evaluations_per_image(resolved, np.arange(texts))
     return None if least is None else images * least, images * most

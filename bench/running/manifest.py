@@ -25,6 +25,7 @@ from bench.store import identity as ids
 from bench.store.documents import FORMAT, Backbone, Data, Manifest, Settings
 from bench.store.identity import (
     BackboneIdentity,
+    Candidates,
     DataIdentity,
     Identity,
     LearnedFrom,
@@ -40,6 +41,7 @@ def make_manifest(
     weights: Weights | None,
     weighting: Weighting,
     learns_from: FitSplit | None = None,
+    candidates: Candidates | None = None,
 ) -> Manifest:
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
@@ -93,6 +95,7 @@ def make_manifest(
         seed=config.seed,
         **_differing(config, "template_rule", "control"),
         **_learned_from(learns_from),
+        **({} if candidates is None else {"candidates": candidates}),
     )
     return Manifest(
         format=FORMAT,

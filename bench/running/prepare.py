@@ -27,6 +27,7 @@ from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import go_offline
+from bench.running.candidates import Shortlist, find_candidates
 from bench.running.checks import check
 from bench.running.engines import open_engine
 from bench.running.fitting import find_fit_split, name_fit_split
@@ -60,6 +61,7 @@ class Prepared:
         weighting: how much a level counts; what is learned has its weights.
         warnings: what the user should know before believing the result.
         loaded: the backbone itself, where the caller has loaded it.
+        shortlist: the candidates of each image; None: all classes are scored.
         learns_from: the images that the backbone learns from; None: it does not, or there are none.
     """
 
@@ -75,6 +77,7 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     loaded: Any = None
     learns_from: FitSplit | None = None
+    shortlist: Shortlist | None = None
 
     timed = True  # its records say how long the model took
 
@@ -129,8 +132,12 @@ class Prepared:
         assert self.split is not None, "prepared without images"
         split, control = self.split, self.config.control
         if control is None:
-            return split.samples(sample_ids, self.prompts)
-        return blinded(split, sample_ids, self.prompts, control)
+            samples = split.samples(sample_ids, self.prompts)
+        else:
+            samples = blinded(split, sample_ids, self.prompts, control)
+        if (chosen := self.shortlist) is None:
+            return samples
+        return (replace(s, candidates=chosen.classes[s.sample_id]) for s in samples)
 
     def check(self) -> None:
         """Refuse what only the backbone's class can tell; imports it, and reads no weights."""
@@ -172,6 +179,9 @@ def prepare(
     named = split.named if split else load_classes(spec, config.data_dir, resolved.data)
     resolved = name_fit_split(resolved, split)
     learns_from = find_fit_split(resolved, split) if split else None
+    shortlist = find_candidates(resolved, split)
+    if shortlist is not None and shortlist.trained_on is not None:
+        resolved = _also_trained_on(resolved, shortlist.trained_on)
     prompts = _item_texts(resolved, split) if split and split.items else None
     prompts = prompts or make_prompts(resolved, named.names)
     absent: tuple[str, ...] = ()
@@ -194,7 +204,10 @@ def prepare(
             said.append(learned.said)
             weighting = learned.weighting
             resolved = _also_trained_on(resolved, learned.trained_on)
-        manifest = make_manifest(resolved, split, prompts, weights, weighting, learns_from)
+        candidates = shortlist.source if shortlist else None
+        manifest = make_manifest(
+            resolved, split, prompts, weights, weighting, learns_from, candidates
+        )
     return Prepared(
         resolved,
         named,
@@ -208,6 +221,7 @@ def prepare(
         tuple(said),
         loaded,
         learns_from,
+        shortlist,
     )
 
 

@@ -174,6 +174,14 @@ class RunConfig(BaseModel):
         description="A blind control: the same questions, with the image replaced by grey, by"
         " noise, or by another sample's image (shuffled-images).",
     )
+    candidates_from: Text | None = Field(
+        None,
+        description="A stored run on the same images: only its best classes of each image are"
+        " scored, --top of them.",
+    )
+    top: int = Field(
+        5, gt=1, description="How many classes of --candidates-from are scored for each image."
+    )
     limit: int | None = Field(
         None,
         gt=0,

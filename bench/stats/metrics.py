@@ -59,9 +59,16 @@ def metrics(decided: Decided, n_classes: int, items: Items | None = None) -> Met
         f1_macro=float(f1[seen].mean()),
         top5_accuracy=float(decided.in_top5.mean()) if n_classes > 5 and not items else None,
         chance=items.chance if items else 1 / n_classes,
+        **_candidate_recall(decided),
         **worst_group(decided),
         **(pair_scores(decided, items) if items else {}),
     )
+
+
+def _candidate_recall(decided: Decisions) -> dict[str, float]:
+    if decided.in_candidates is None:
+        return {}
+    return {"candidate_recall": float(decided.in_candidates.mean())}
 
 
 class ClassFigures(Document):

@@ -38,6 +38,8 @@ class Decisions:
         failed: bool.
         in_top5: bool, whether the true class is among the five best; None where it was not read.
         runner_up: int64, the second best class, -2 where there is none; None likewise.
+        in_candidates: bool, whether the true class was among the candidates; None where all classes
+            were.
         groups: pyarrow strings, null where a sample has no group; None where none has one.
         image_right: bool, whether an item's images are right; None where none of them compares.
         group_right: bool, whether all of an item is right; None likewise.
@@ -56,6 +58,7 @@ class Decisions:
     failed: NDArray[np.bool_]
     in_top5: NDArray[np.bool_] | None = None
     runner_up: NDArray[np.int64] | None = None
+    in_candidates: NDArray[np.bool_] | None = None
     groups: Any = None
     image_right: NDArray[np.bool_] | None = None
     group_right: NDArray[np.bool_] | None = None
@@ -192,6 +195,7 @@ def _schema(top: bool) -> Any:
         "equivalents": pa.float64(),
         "seconds": pa.float64(),
         "error": pa.string(),
+        "in_candidates": pa.bool_(),
         "group": pa.string(),
         "image_right": pa.bool_(),
         "group_right": pa.bool_(),
@@ -246,6 +250,7 @@ def _from_table(table: Any) -> Decisions:
         failed=truths(table["error"].is_valid()),
         in_top5=in_top5,
         runner_up=runner_up,
+        in_candidates=_answers(table["in_candidates"]),
         groups=None if table["group"].null_count == len(table) else table["group"],
         image_right=_answers(table["image_right"]),
         group_right=_answers(table["group_right"]),

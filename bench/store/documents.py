@@ -173,6 +173,9 @@ class Metrics(Document):
     f1_macro: Share | None = None
     top5_accuracy: Share | None = None
     """None where there are five classes or fewer."""
+    candidate_recall: Share | None = None
+    """Of a run among candidates, the share of images whose class was one of them: no strategy can
+    be right more often."""
     chance: Share | None = None
     """The accuracy of guessing: one over the number of classes, or of an item's answers."""
     text_score: Share | None = None

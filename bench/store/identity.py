@@ -80,6 +80,12 @@ class LearnedFrom(Document):
     images: Positive
 
 
+class Candidates(Source):
+    """The run whose best classes are the candidates of each image."""
+
+    top: Positive
+
+
 class Identity(Document):
     """Everything that changes a run's numbers. What is hashed is `plain()`, as it was written."""
 
@@ -97,6 +103,8 @@ class Identity(Document):
     seed: Int
     learned_from: LearnedFrom | None = None
     """None: nothing was learned for this run."""
+    candidates: Candidates | None = None
+    """None: all classes are scored."""
     replayed: Source | None = None
 
 

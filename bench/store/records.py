@@ -25,6 +25,8 @@ class Record(TypedDict):
     `linearisations` are draws linearised, and `equivalents` what these and the evaluations cost
     together, in evaluations; records of before there were any lack both.
 
+    `in_candidates` says of a run among candidates whether the true class was one of them.
+
     `group` is the sample's. An item has its `shape`, [images, texts], and for label and prediction
     the numbers of answers; see `bench.contracts.items`. An item of several images has the score of
     each image with each text, `pairs`, and whether its images and all of it are right, where the
@@ -44,6 +46,7 @@ class Record(TypedDict):
     top: list[list[Any]]
     seconds: Amount
     error: str | None
+    in_candidates: NotRequired[bool]
     group: NotRequired[str]
     shape: NotRequired[list[Count]]
     pairs: NotRequired[list[list[Number | None]]]
@@ -104,6 +107,8 @@ def make_record(decided: Decided, seconds: float) -> Record:
         error=decided.error,
     )
     sample = decided.sample
+    if sample.candidates is not None:
+        record["in_candidates"] = sample.label in sample.candidates
     if sample.group is not None:
         record["group"] = sample.group
     if sample.item is not None:

@@ -70,6 +70,8 @@ BY_CONTENT = {  # what these name counts, not how it is called; each has a test 
     "weights": "test_weights_count_by_their_content",
     "revision": "test_a_hub_revision_counts_by_its_commit",
     "fit_split": "test_what_is_learned_from_counts_by_its_content",
+    "candidates_from": "test_candidates_count_by_the_run_they_are_from",
+    "top": "test_candidates_count_by_the_run_they_are_from",
     "prompts": "test_prompts_count_by_their_text",
     "noise": "test_a_noise_file_counts_by_its_content",
 }
@@ -256,3 +258,11 @@ def test_what_is_learned_from_counts_by_its_content(tmp_path: Path) -> None:
     before = digest(first)
     shutil.copy(data / "same" / "a" / "1.png", data / "train" / "b" / "2.png")
     assert digest(prepare(make_config(learner)).manifest.identity) != before
+
+
+def test_candidates_count_by_the_run_they_are_from() -> None:
+    """In tests/running/test_candidates.py, which has runs to choose from."""
+    same = {"dataset": "digits", "backbone": "random"}
+    assert digest(prepare(make_config({**same, "top": 3})).manifest.identity) == digest(
+        prepare(make_config(same)).manifest.identity
+    )

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from bench.boards.leaderboard import leaderboard
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench.testing import ClassifierContract
@@ -211,3 +212,57 @@ def test_refusals_of_the_class_itself(folders: dict[str, Path]) -> None:
         Clip.check_weights(None, dtype="float32")
     counts, most = Siglip.token_counts(resolve(str(folders["siglip"])), ["A photo, of a cat!"])
     assert counts == [6] and most == 16  # five words without signs, and the end
+
+
+# The published shapes; what is not said is the default of transformers' class.
+SHAPES: dict[str, Any] = {
+    "clip-b32": ({}, {}, 512),
+    "clip-b16": ({}, {"patch_size": 16}, 512),
+    "clip-l14": (
+        {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+        {
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+        },
+        768,
+    ),
+    "openclip-h14": (
+        {
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+        },
+        {
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+        },
+        1024,
+    ),
+    "siglip-b16": ({}, {}, None),
+    "siglip2-b16": ({"vocab_size": 256_000}, {}, None),
+}
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_declared_sizes_are_those_of_the_published_shapes(name: str) -> None:
+    text, vision, projection = SHAPES[name]
+    with torch.device("meta"):
+        if projection is None:
+            shape = transformers.SiglipConfig(text_config=text, vision_config=vision)
+            model: Any = transformers.SiglipModel(shape)
+        else:
+            shape = transformers.CLIPConfig(
+                text_config=text, vision_config=vision, projection_dim=projection
+            )
+            model = transformers.CLIPModel(shape)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    spec = load_plugins().backbones.get(name)
+    assert spec.size == pytest.approx(size, rel=5e-3)
+    assert spec.licence and spec.exposure and spec.weights and spec.trained_on is None

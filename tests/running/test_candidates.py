@@ -1,0 +1,118 @@
+"""A race among the best classes of a stored run: the same decision among fewer classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from PIL import Image
+
+from bench.boards.leaderboard import leaderboard
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.store.cells import read_cells
+from bench.store.folder import read_records
+from bench_plugins.backbones.chance import Random
+
+CLASSES = ("ant", "bee", "cow", "dog")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for n in range(24):
+        folder = tmp_path / "animals" / CLASSES[n % 4]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (10 * n, 5, 5)).save(folder / f"{n}.png")
+    return tmp_path / "animals"
+
+
+def run(data: Path, *options: Any) -> Any:
+    given = ["--backbone", "random", "--results", data.parent / "runs", "--json", *options]
+    return bench("run", data, *given)
+
+
+def guesses(seed: int, data: Path, name: str) -> Any:
+    made = Random(None, device="cpu", dtype="float32", seed=seed)
+    texts = [f"a photo of a{'n' * (c == 'ant')} {c}" for c in CLASSES]
+    with Image.open(data / name) as image:
+        return made.score([image.copy()], texts)[0]
+
+
+def test_it_decides_among_the_best_classes_of_the_other_run(data: Path) -> None:
+    first = run(data).json["run_id"]
+    done = run(data, "--set", "seed=1", "--candidates-from", first, "--top", 2)
+    said, records = done.json, read_records(Path(done.json["results_dir"]))
+    inside = 0
+    for name, record in records.items():
+        best = np.argsort(-guesses(0, data, name))[:2]
+        wanted = best[np.argmax(guesses(1, data, name)[best])]
+        assert record["prediction"] == wanted
+        assert [entry[2] for entry in record["top"]] == [1, 1, 0, 0]
+        assert record["in_candidates"] == (record["label"] in best)
+        inside += record["label"] in best
+    assert said["metrics"]["candidate_recall"] == inside / 24
+    assert said["metrics"]["accuracy"] <= inside / 24
+    assert said["cost"]["evaluations_per_image"] == 2
+    rows = {row.kind: row for row in leaderboard(data.parent / "runs")}
+    assert rows["candidates"].rank is None and rows["measured"].rank == 1
+    assert rows["candidates"].parameters["candidates_from"] == first
+    assert rows["candidates"].candidate_recall == inside / 24
+
+
+def test_a_denoiser_s_errors_are_those_of_a_run_on_all_classes(
+    data: Path, pipelines: dict[str, Path]
+) -> None:
+    first = run(data).json["run_id"]
+    denoiser = ["--backbone", pipelines["sd15"], "--strategy", "full", "--set", "draws=3"]
+    kept = [*denoiser, "--save-errors", "--limit", 4]
+    whole = Path(run(data, *kept).json["results_dir"])
+    some = Path(run(data, *kept, "--candidates-from", first, "--top", 3).json["results_dir"])
+    for sample_id, record in read_records(some).items():
+        among = {entry[0] for entry in record["top"] if entry[2]}
+        assert len(among) == 3
+        errors, fewer = (read_cells(p / "errors", sample_id, (4, 3)) for p in (whole, some))
+        chosen = sorted(among)
+        np.testing.assert_allclose(fewer[chosen], errors[chosen], rtol=1e-4)
+        assert np.isnan(np.delete(fewer, chosen, axis=0)).all()
+        assert record["prediction"] == chosen[int(errors[chosen].mean(axis=1).argmin())]
+    refused = bench("replay", some, "--strategy", "race")
+    assert refused.code == 2 and "candidates of each image" in refused.err
+
+
+def test_where_candidates_are_from_is_in_the_identity(data: Path) -> None:
+    one, other = run(data).json["run_id"], run(data, "--set", "seed=1").json["run_id"]
+    given = {"dataset": str(data), "backbone": "random", "results": str(data.parent / "runs")}
+    asked: list[dict[str, Any]] = [
+        {},
+        {"candidates_from": one, "top": 3},
+        {"candidates_from": one, "top": 2},
+        {"candidates_from": other, "top": 2},
+    ]
+    ids = [prepare(make_config({**given, **more})).manifest.run_id for more in asked]
+    assert len(set(ids)) == 4
+    assert prepare(make_config({**given, "top": 3})).manifest.run_id == ids[0]  # without a run
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "message"),
+    [
+        ("more", [], "other images"),
+        ("fewer", [], "has not decided 20 of 24 images"),
+        ("same", ["--top", 4], "all of them would be scored"),
+        ("same", ["--top", 1], "--top"),
+        ("nothing", [], "no run"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused(
+    changed: str, options: list[Any], message: str, data: Path
+) -> None:
+    first = run(data, *(["--limit", 4] if changed == "fewer" else [])).json["run_id"]
+    if changed == "more":
+        Image.new("RGB", (8, 8), "white").save(data / "ant" / "99.png")
+    source = "elsewhere-1234" if changed == "nothing" else first
+    done = run(data, "--set", "seed=1", "--candidates-from", source, "--top", 2, *options)
+    error = done.err.splitlines()[-1]
+    assert done.code == 2 and message.lower() in done.err.lower(), error
