@@ -50,12 +50,13 @@ def load_dataset(
         data_dir: a local copy.
 
     Returns:
-        Its images are decoded as runs see them when they are read.
+        Its images are decoded as runs see them when they are read. A dataset of items has the
+        columns of docs/items.md.
     """
-    from bench.inputs.decoded import DecodedImage
+    from bench.inputs.decoded import decoded
 
     config, spec = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
-    return load_rows(spec, split, config.data_dir).cast_column("image", DecodedImage())
+    return decoded(load_rows(spec, split, config.data_dir))
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:

@@ -59,6 +59,7 @@ class Split:
         labels: [n], class indices.
         rows: [n], with the columns image (not decoded), label and sample_id.
         items: of a dataset whose rows are items, their texts and images.
+        group_columns: of ordinary images, the columns that divide them into groups.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Split:
     labels: tuple[int, ...]
     rows: datasets.Dataset
     items: ItemRows | None = None
+    group_columns: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -117,13 +119,17 @@ class Split:
             for sample_id in sample_ids:
                 yield self.items.sample(sample_id, pool)
             return
-        grouped = "group" in self.rows.column_names
-        row_of = self.row_of
         for sample_id in sample_ids:
-            row = self.rows[row_of[sample_id]]
-            group = str(row["group"]) if grouped and row["group"] is not None else None
-            label = self.labels[row_of[sample_id]]
-            yield Sample(sample_id, label, row["image"], group=group)
+            place = self.row_of[sample_id]
+            row = self.rows[place]
+            yield Sample(sample_id, self.labels[place], row["image"], group=self._group(row))
+
+    def _group(self, row: Mapping[str, Any]) -> str | None:
+        """Return the group of a row, None where it has none: of several columns all of them."""
+        said = [(name, row[name]) for name in self.group_columns if row[name] is not None]
+        if self.group_columns == ("group",):
+            return str(said[0][1]) if said else None
+        return ", ".join(f"{name} {value}" for name, value in said) or None
 
     def images(self, sample_id: str) -> tuple[Any, ...]:
         """Return the encoded images of one sample."""
@@ -183,7 +189,15 @@ def load_split(
         sample_ids=tuple(column_values(rows, "sample_id")),
         labels=tuple(column_values(rows, "label")),
         rows=rows,
+        group_columns=_group_columns(spec, rows.column_names),
     )
+
+
+def _group_columns(spec: DatasetSpec, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that divide the images into groups: `group`, or those of the spec."""
+    if "group" in columns:
+        return ("group",)
+    return tuple(name for name in spec.groups if name in columns)
 
 
 def load_rows(

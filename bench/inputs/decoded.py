@@ -24,3 +24,10 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
         if isinstance(value, Image.Image):
             return value
         return decode({"bytes": None, "path": value} if isinstance(value, str) else value)
+
+
+def decoded(rows: datasets.Dataset) -> datasets.Dataset:
+    """Return the rows with images that are decoded when they are read; of items, all of each."""
+    if "images" in rows.column_names:
+        return rows.cast_column("images", datasets.List(DecodedImage()))
+    return rows.cast_column("image", DecodedImage())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import datasets
 import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.given import spec_of
+from helpers.given import rows_of, spec_of
 from PIL import Image
 
 import bench as toolkit
@@ -126,3 +127,19 @@ def test_identical_images_get_a_suffix() -> None:
 def test_every_registered_dataset_says_its_sizes() -> None:
     for spec in load_plugins().datasets:
         assert spec.summary and (spec.name == "folder" or spec.scheme or spec.splits)
+
+
+def test_images_have_the_groups_of_a_column_or_of_the_spec_s() -> None:
+    from datasets import ClassLabel, Value
+
+    text = Value("string")
+    labels = ClassLabel(names=["a", "b"])
+    rows = rows_of([0, 1, 0], labels, group=(["x", None, "y"], text))
+    split = load_split(spec_of(rows))
+    assert [s.group for s in split.samples(split.sample_ids)] == ["x", None, "y"]
+    rows = rows_of([0, 1], labels, place=(["sea", "land"], text), light=(["day", "day"], text))
+    plain = load_split(spec_of(rows))
+    assert [s.group for s in plain.samples(plain.sample_ids)] == [None, None]
+    split = load_split(replace(spec_of(rows), groups=("place", "light")))
+    groups = [s.group for s in split.samples(split.sample_ids)]
+    assert groups == ["place sea, light day", "place land, light day"]

@@ -12,6 +12,7 @@ from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_i
 from helpers.command import Finished, bench
 from helpers.scoring import same, timeless
 
+from bench import load_dataset
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.engine.viewing import view_of_draw
@@ -124,6 +125,7 @@ def test_commands_show_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     reported = bench("report", a, b, "--results", tmp_path, "--out", page, "--json")
     assert reported.code == 0 and reported.json["left_out"] == [], reported.err
     assert page.read_text().count("data:image/") >= 12
+    assert bench("show", a, "--results", tmp_path, "--pictures").code == 0
 
 
 def test_a_plan_counts_the_texts_of_an_item(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +270,36 @@ def test_a_bad_item_is_refused_with_its_id(
     done = run(tmp_path, "full")
     assert done.code == 2 and "item 'item-2'" in done.err and message in done.err
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+BAD_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
+    "another shape": ({"images": 3, "pairing": [0, 1, 2]}, "has 3 images and 2 texts, and the"),
+    "a pair missing": ({"pairing": [1]}, "it has 2 images, and 1 of them have a right text"),
+    "one text twice": ({"pairing": [1, 1]}, "two of its images have the same right text"),
+    "no images": ({"images": 0, "pairing": []}, "it has no images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PAIRS)
+def test_a_bad_pair_is_refused_with_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    change, message = BAD_PAIRS[case]
+    rows: list[dict[str, Any]] = [dict(row) for row in two_images(3)]
+    rows[2] |= change
+    if isinstance(rows[2]["images"], int):
+        rows[2]["images"] = (rows[0]["images"] * 2)[: rows[2]["images"]]
+    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    done = run(tmp_path, "full")
+    assert done.code == 2 and "item 'pair-2'" in done.err and message in done.err, done.err
+
+
+def test_python_gives_decoded_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rows in (one_image(2), two_images(2)):
+        monkeypatch.setattr(Captions, "rows", rows)
+        row = load_dataset("captions")[0]
+        images = row["images"] if "images" in row else [row["image"]]
+        assert all(image.size == (16, 16) for image in images) and len(row["texts"]) >= 2
 
 
 def test_an_item_without_an_image_fails_alone(
