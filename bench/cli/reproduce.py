@@ -12,7 +12,17 @@ from bench.cli.output import print_json
 from bench.discovery.loading import load_plugins
 
 _OPTIONS = (
-    *("backbone", "params", "data_dir", "limit", "weights", "device", "dtype", "batch_size"),
+    *(
+        "backbone",
+        "strategy",
+        "params",
+        "data_dir",
+        "limit",
+        "weights",
+        "device",
+        "dtype",
+        "batch_size",
+    ),
     *("save_errors", "results", "fresh"),
 )
 
@@ -38,7 +48,8 @@ def command(
     """Repeat PROTOCOL, a published experiment, and show our figure beside the published one.
 
     `bench list protocols` shows all. The options go before the protocol's settings, and what is
-    changed by them is said: `--backbone tiny-landuse --limit 10` rehearses one offline.
+    changed by them is said. A rehearsal, offline and in little time:
+    `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
     """
     from bench.cli.progress import Progress
     from bench.render.reproduction import print_reproduction

@@ -105,7 +105,8 @@ def _splits(
     checked: Checked,
 ) -> Iterator[tuple[str, Split]]:
     """Yield the splits that load; what is said or wrong meanwhile is a finding."""
-    names: Sequence[str | None] = [split] if split else list(spec.splits) or [None, *SPLITS]
+    declared = [name for name in spec.splits if name != "all" or len(spec.splits) == 1]
+    names: Sequence[str | None] = [split] if split else declared or [None, *SPLITS]
     done: set[str] = set()
     for name in names:
         if name in done:
@@ -168,13 +169,14 @@ def _check_images(
                 (within if same else conflicts).append(f"{sample.sample_id} is {other}")
         if progress is not None:
             progress(name, done, total)
-    for kind, found, said in (
-        ("unreadable", broken, "images cannot be read"),
-        ("duplicates", within, "images are there twice"),
-        ("conflict", conflicts, "images are there twice, as two classes"),
-        ("across", across, "images are in another split too"),
+    for kind, found, one, many in (
+        ("unreadable", broken, "image cannot be read", "images cannot be read"),
+        ("duplicates", within, "image is there twice", "images are there twice"),
+        ("conflict", conflicts, "image has two classes", "images have two classes"),
+        ("across", across, "image is in another split too", "images are in another split too"),
     ):
         if found:
+            said = one if len(found) == 1 else many
             checked.add(kind, name, f"{len(found):,} {said}: {_some(found)}", len(found))
 
 

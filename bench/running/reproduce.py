@@ -62,14 +62,17 @@ def protocol_config(spec: ProtocolSpec, given: Mapping[str, Any]) -> tuple[RunCo
         for name in OF_A_BACKBONE:
             own.pop(name, None)
         differs += _unfit(own, backbone, plugins)
-    params = {**own.pop("params", {}), **given.pop("params", {})}
+    theirs = own.pop("params", {})
+    if given.get("strategy") not in (None, own.get("strategy")):
+        theirs = {}  # they are another strategy's
+    params = {**theirs, **given.pop("params", {})}
     for name, value in given.items():
         if name in own and name != "backbone" and own[name] != value:
             differs.append(f"{name}: {value} instead of {own[name]}")
     if spec.settings.get("params", {}) != params:
         differs.append("the strategy's parameters are the user's")
     config = make_config({**own, **given, "params": params})
-    if config.limit is not None and config.limit != spec.images:
+    if config.limit is not None and spec.images is None:
         differs.append(f"images: {config.limit:,} of the split")
     return config, differs
 

@@ -62,13 +62,14 @@ def test_a_protocol_is_rehearsed_and_listed(tmp_path: Path) -> None:
     make_folder(folder, *(f"test/{digit}/1.png" for digit in range(10)))
     done = bench(
         "reproduce", "clark2023/mnist", *options, "--data-dir", folder, "--json",
-        "--set", "draws=4", "--set", "min_scores=2",
+        "--strategy", "uniform", "--set", "draws=4",
     )  # fmt: skip
     assert done.code == 0, done.err
     made = done.json
     assert made["images"] == 4 and made["difference"] == pytest.approx(made["ours"] - 0.191)
     assert made["interval"][0] <= made["ours"] <= made["interval"][1]
     assert any(said.startswith("backbone: tiny-digits") for said in made["differs"])
+    assert "strategy: uniform instead of paired-ttest" in made["differs"]
     assert "images: 4 instead of 4,096" in made["differs"]
     rows = bench("list", "protocols", "--json", "--results", tmp_path).json
     runs = {row["name"]: row["runs"] for row in rows}
