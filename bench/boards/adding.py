@@ -55,7 +55,7 @@ def publish_run(
     if reason := _not_public(manifest, published):
         if not private:
             raise UserError(
-                f"{reason} Others cannot make its results again: --private adds it with that mark."
+                f"{reason} Others cannot repeat it; --private adds it, marked as private data."
             )
         manifest = manifest.model_copy(update={"private_data": True})
     records = [_compact(record) for record in asked_records(run, manifest)]
@@ -119,8 +119,8 @@ def _refuse_a_part(summary: Summary, subset: bool) -> None:
     data = summary.dataset
     if data.n_samples < data.n_total and not subset:
         raise UserError(
-            f"{summary.run_id} is of {data.n_samples:,} of the split's {data.n_total:,} images."
-            " Run the whole split, or add it as a part of it with --subset: it gets no rank."
+            f"{summary.run_id} has {data.n_samples:,} of the split's {data.n_total:,} images. Run"
+            " the whole split, or add it with --subset: it is marked as a subset, without a rank."
         )
 
 
@@ -184,7 +184,7 @@ def _beside(target: Path) -> Iterator[Path]:
 
 def _move_in(new: Path, target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise UserError(f"{target} is not a folder of its own. Move it away first.")
+        raise UserError(f"{target} is a link or a file, not a folder. Move it away first.")
     old = new.with_name(f"{new.name}-old")
     if target.exists():
         target.rename(old)

@@ -46,7 +46,7 @@ def command(
     standard error; the two classes are close where the margin is less than two of those.
     """
     if (classes is None) == (dataset is None):
-        raise UserError('Say --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')
+        raise UserError('Give --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')
     names = tuple(n.strip() for n in classes.split(",") if n.strip()) if classes else None
     if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
         raise UserError(f"--classes {classes!r}: two or more different names are wanted.")
@@ -88,8 +88,8 @@ def _print(answers: Sequence[Answer], top: int) -> None:
     given_up = any(place.given_up for answer in answers for place in answer.ranking[:top])
     if given_up:
         say(
-            "A class that was given up has a score of fewer draws than the winner's: the two cannot"
-            " be compared, and it ranks by how long it stayed in the race."
+            "A class that was given up early has a score from fewer draws than the winner's, so the"
+            " two cannot be compared. Such classes are ranked by when they were given up."
         )
     if any(answer.margin_stderr for answer in answers):
         say(

@@ -65,12 +65,13 @@ def command(
     lines = [_line(row) for row in rows]
     table(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
     say(
-        "Cost: evaluation equivalents per image. Agreement: with the full sweep, every prompt on"
-        " every draw. A star: no other row costs less and agrees as much."
+        "Cost: evaluation equivalents per image. Agreement: with the full sweep, which evaluates"
+        " every prompt on every draw. A star marks the Pareto front: no other row costs"
+        " less and agrees as much."
     )
     if ceiling:
         say(
-            f"The exhaustive decision under another seed ({ceiling['against']}) agrees on"
+            f"A full sweep with another seed ({ceiling['against']}) makes the same decision on"
             f" {_share(ceiling['agreement'], ceiling['agreement_ci95'])} % of"
             f" {ceiling['n_samples']} images."
         )

@@ -59,8 +59,8 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
     if network is None:
         if asked:
             raise UserError(
-                f"--compile, --layout and --attention cannot be used with {backbone.who}: it does"
-                " not say which module its network is."
+                f"--compile, --layout and --attention cannot be used with {backbone.who}: it has"
+                " no `network` attribute."
             )
         return
     # On a CPU it is worth nothing (design/speed.md); tensor cores want it.

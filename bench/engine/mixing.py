@@ -44,7 +44,7 @@ class Mixing:
                 if not (leaf == leaf[:1]).all():
                     raise UserError(
                         f"The prompts differ in the conditioning's {path!r}, which is not floating"
-                        " and cannot be mixed; the model must say what a mixture's is (mix_rest)."
+                        " and cannot be mixed; the model must compute a mixture's (mix_rest)."
                     )
         self.prompts = count(pool.tree)
         width = sum(found[path][0].numel() for path in self.floating)

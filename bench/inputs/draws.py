@@ -166,7 +166,7 @@ def draw_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
     names_levels = plan is not None and ":" in plan
     if levels is not None:
         if names_levels:
-            raise UserError(f"--plan {plan} and --levels {levels} both say on which levels.")
+            raise UserError(f"--plan {plan} and --levels {levels} both choose the levels.")
         return replace(parse_levels(levels), name=given.name)
     if plan in (None, "grid") or names_levels:
         return given

@@ -81,5 +81,5 @@ def _check_alike(resolved: Resolved, manifest: Manifest, split: Split, option: s
     if resolved.strategy.linearises:
         raise UserError(
             f"{option}: strategy {resolved.strategy_spec.name!r} linearises at a mixture of prompts"
-            " that all images share. `race` decides without."
+            " that all images share. `race` needs no gradients."
         )

@@ -202,7 +202,7 @@ def _check_linearisable(resolved: Resolved) -> None:
         name = resolved.strategy_spec.name
         raise UserError(
             f"Strategy {name!r} needs gradients to the text conditioning, and backbone"
-            f" {resolved.backbone_name!r} does not offer them. `race` decides without."
+            f" {resolved.backbone_name!r} does not offer them. `race` needs no gradients."
         )
 
 

@@ -33,7 +33,7 @@ def check_items(resolved: Resolved, table: ItemTable) -> None:
     if resolved.strategy.linearises:
         raise UserError(
             f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, and"
-            f" every item of dataset {name!r} has texts of its own. `race` decides without."
+            f" every item of dataset {name!r} has texts of its own. `race` needs no gradients."
         )
     if asks_for_images(*table.shapes[0]) and not resolved.strategy.same_draws:
         raise UserError(

@@ -87,5 +87,5 @@ def _mixtures(part: Part, prompts: int) -> list[Floats]:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{part.file} is damaged: its mixtures cannot be read: {error}.") from None
     if any(weights.shape != (prompts,) for weights in found):
-        raise UserError(f"{part.file} is damaged: a mixture has not {prompts:,} weights.")
+        raise UserError(f"{part.file} is damaged: a mixture does not have {prompts:,} weights.")
     return found

@@ -32,7 +32,9 @@ class Clip:
     @classmethod
     def _read(cls, weights: Weights | None, device: str, dtype: str) -> Encoder:
         if weights is None:
-            raise UserError("--weights FOLDER or a Hub id is wanted: this backbone has no others.")
+            raise UserError(
+                "Name the weights with --weights: a folder or a Hub id. This backbone has none."
+            )
         return Encoder(weights, cls.KIND, device, dtype)
 
     @classmethod

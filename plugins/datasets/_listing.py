@@ -129,10 +129,10 @@ def tell_missing(names: Sequence[str], source: Path) -> None:
     """Warn of classes that only other splits have images of."""
     if names:
         shown = f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
-        what, count = ("class", "it counts") if len(names) == 1 else ("classes", "they count")
+        what, count = ("class", "it is") if len(names) == 1 else ("classes", "they are")
         warnings.warn(
             f"{source} has no images of {len(names)} {what} that other splits have ({shown});"
-            f" {count} as a possible answer all the same.",
+            f" {count} still among the possible answers.",
             BenchWarning,
             stacklevel=3,
         )

@@ -68,7 +68,7 @@ def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
     if unknown:
         warnings.warn(
             f"{len(unknown)} of {len(hashes)} images are not in UC Merced's list of 2,099 (edited,"
-            " rescaled or others): a fifth of each class of them, by a hash, counts as test.",
+            " rescaled or others). A hash puts a fifth of each class into the test split.",
             BenchWarning,
             stacklevel=2,
         )

@@ -99,7 +99,7 @@ def test_a_link_in_the_place_of_a_run_stays(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / run.name).symlink_to(elsewhere)
-    with pytest.raises(UserError, match="not a folder of its own"):
+    with pytest.raises(UserError, match="is a link or a file, not a folder"):
         publish_run(run, tmp_path / "published", private=True, replace=True)
     assert list(elsewhere.iterdir()) == []
 
