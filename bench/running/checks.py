@@ -14,11 +14,17 @@ from bench.errors import UserError
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import draw_weights
 from bench.running.likelihoods import check_likelihood
+from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
     from bench.inputs.weights import Weights
     from bench.running.prepare import Prepared
     from bench.running.resolve import Resolved
+
+NOT_OF_CLASSIFIERS = (
+    *("loss", "space", "weighting", "guidance", "noise", "noise_per", "latent", "plan", "levels"),
+    "fit",
+)
 
 
 def check(prepared: Prepared) -> None:
@@ -39,6 +45,22 @@ def check(prepared: Prepared) -> None:
     _check_abilities(prepared)
     if (levels := _level_table(prepared)) is not None:
         weights_of_draws(prepared, levels)
+
+
+def check_scorer(resolved: Resolved) -> None:
+    """Refuse settings that a classifier would not look at: it has no levels, draws or latents.
+
+    Raises:
+        UserError: one is not at its default.
+    """
+    if resolved.backbone.scorer != "classifier":
+        return
+    for setting in NOT_OF_CLASSIFIERS:
+        if getattr(resolved.config, setting) != RunConfig.model_fields[setting].default:
+            raise UserError(
+                f"--{setting.replace('_', '-')} is for denoisers. Backbone"
+                f" {resolved.backbone_name!r} is a classifier, which scores images directly."
+            )
 
 
 def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
@@ -124,11 +146,6 @@ def _check_abilities(prepared: Prepared) -> None:
         raise UserError(
             f"--guidance needs a conditioning of no prompt, and backbone {name!r} declares none"
             " (encode_null)."
-        )
-    if config.fit == "squash" and resolved.backbone.scorer == "classifier":
-        raise UserError(
-            f"--fit squash needs a denoiser; backbone {name!r} is a classifier, which fits images"
-            " itself."
         )
     if config.latent == "sample" and not abilities.has_posterior(target):
         raise UserError(

@@ -28,7 +28,7 @@ from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import go_offline
 from bench.running.candidates import Shortlist, find_candidates
-from bench.running.checks import check
+from bench.running.checks import check, check_scorer
 from bench.running.engines import open_engine
 from bench.running.fitting import find_fit_split, name_fit_split
 from bench.running.items import check_items
@@ -172,6 +172,7 @@ def prepare(
     if config.offline:
         go_offline()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
+    check_scorer(resolved)
     config, spec = resolved.config, resolved.dataset
     split = None
     if images:

@@ -107,3 +107,15 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_made(
         assert done.code == 2 and said in done.err, done.err
     assert "from level 499 to 500" in bench("run", "digits", *cases[1][0]).err
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [("--loss", "l1"), ("--levels", "3-7"), ("--fit", "squash"), ("--guidance", 2)]
+)
+def test_a_classifier_has_no_settings_of_denoisers(
+    option: tuple[object, ...], tmp_path: Path
+) -> None:
+    common = ("run", "digits", "--backbone", "random", "--limit", 2, "--results", tmp_path)
+    done = bench(*common, *option)
+    assert done.code == 2 and f"{option[0]} is for denoisers" in done.err
+    assert "classifier" in done.err and not list(tmp_path.iterdir())
