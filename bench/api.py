@@ -56,7 +56,7 @@ def load_dataset(
     from bench.inputs.decoded import decoded
 
     config, spec = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
-    return decoded(load_rows(spec, split, config.data_dir))
+    return decoded(load_rows(spec, split, config.data_dir, data_options(config, spec)))
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:

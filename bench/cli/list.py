@@ -233,7 +233,8 @@ def _text(column: str, value: Any, row: Mapping[str, Any]) -> str:
     if column in ("size", "encoder_size") and value:
         return f"{value / 1e9:.1f}B" if value >= 1e9 else f"{value / 1e6:.0f}M"
     if column == "flops" and value:
-        return f"{value / 1e9:,.0f} GFLOP per evaluation"
+        giga = value / 1e9
+        return f"{giga:{',.0f' if giga >= 100 else '.3g'}} GFLOP per evaluation"
     if column == "gated" and value:
         return "yes: accept the licence on the Hub first"
     return assignments(value) if isinstance(value, Mapping) else _value(value)
@@ -242,4 +243,4 @@ def _text(column: str, value: Any, row: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "–"
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -26,6 +26,7 @@ from bench.inputs.survey import files_behind
 if TYPE_CHECKING:
     import datasets
 
+GROUP = "group"  # the column that the accuracy of the worst group is made from
 FOLDER = "folder"  # the registered dataset that reads paths
 
 
@@ -61,6 +62,8 @@ class Declared:
         rows = numbered(rows, spec, data_dir or str(spec.source))
         if spec.box:
             rows = crop(rows, spec.box, f"Dataset {spec.name!r}")
+        if spec.groups and GROUP not in rows.column_names:
+            rows = grouped(rows, spec.groups)
         return named(rows, split)
 
     def _table(self, split: str | None, data_dir: str | None) -> Any:
@@ -172,6 +175,16 @@ def named(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
     return datasets.Dataset(
         rows.data, info=rows.info, split=datasets.NamedSplit(str(name)), indices_table=rows._indices
     )
+
+
+def grouped(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
+    """Return the rows with a column that says the group: `place water, sex f`."""
+    values = [column_values(rows, name) for name in columns]
+    said = [
+        ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
+        for row in zip(*values, strict=True)
+    ]
+    return rows.add_column(GROUP, said)
 
 
 def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:

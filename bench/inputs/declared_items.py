@@ -49,14 +49,15 @@ def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> da
         raise UserError(f"{where} holds no items.")
     several = len(said["images"]) > 1
     image = datasets.Image()
+    several_of = getattr(datasets, "List", lambda feature: [feature])  # before 4.0 a list of one
     features: dict[str, Any] = {
-        ("images" if several else "image"): datasets.List(image) if several else image,
-        "texts": datasets.List(datasets.Value("string")),
+        ("images" if several else "image"): several_of(image) if several else image,
+        "texts": several_of(datasets.Value("string")),
         "sample_id": datasets.Value("string"),
     }
     right = "pairing" if several else "label"
     number = datasets.Value("int64")
-    features[right] = datasets.List(number) if several else number
+    features[right] = several_of(number) if several else number
     if any(item.get("group") is not None for item in made):
         features["group"] = datasets.Value("string")
     for item in made:

@@ -124,7 +124,10 @@ def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, Dat
         check_data_dir(spec, config.data_dir)
         return config, spec
     if config.dataset.endswith(DECLARATION):
-        return config, _declared(config, plugins)
+        return config, _declared(config, Path(config.dataset), plugins)
+    inside = Path(config.dataset, f"dataset{DECLARATION}")
+    if is_path(config.dataset) and "\0" not in config.dataset and inside.is_file():
+        return config, _declared(config, inside, plugins)
     if is_scheme(config.dataset) and not config.dataset.startswith("."):
         raise UserError(unknown_scheme(scheme))
     if is_path(config.dataset):
@@ -149,12 +152,12 @@ def expand_datasets(names: Sequence[str], plugins: Plugins) -> list[str]:
     return list(found)
 
 
-def _declared(config: RunConfig, plugins: Plugins) -> DatasetSpec:
+def _declared(config: RunConfig, file: Path, plugins: Plugins) -> DatasetSpec:
     """Return the dataset that the user's TOML file declares."""
-    spec = load_spec(Path(config.dataset))
+    spec = load_spec(file)
     if spec.name in plugins.datasets:
         raise UserError(
-            f"{config.dataset}: the name {spec.name!r} is that of a registered dataset; give it"
+            f"{file}: the name {spec.name!r} is that of a registered dataset; give it"
             " another, so that their results are not mixed up."
         )
     check_data_dir(spec, config.data_dir)

@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from datasets.features.features import generate_from_arrow_type
 
 from bench.errors import UserError, did_you_mean
 from bench.inputs.encoded import settle
@@ -101,8 +102,7 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Colum
             )
     ids = wanted.id or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
     kept = tuple(
-        (name, known.get(name) or datasets.features.generate_from_arrow_type(types[name]))
-        for name in wanted.keep
+        (name, known.get(name) or generate_from_arrow_type(types[name])) for name in wanted.keep
     )
     return Columns(image, label, feature, ids, kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from helpers.runs import store
     [
         (["strategies", "race"], ["delta", "0.02", "lower is safer and costs more"]),
         (["backbones", "tiny-digits"], ["resolution", "image side in pixels", "digits/train"]),
+        (["backbones", "tiny-digits"], ["0.0679 GFLOP per evaluation"]),
         (["datasets", "ucmerced"], ["baseball diamond", "test=420", "tiny-landuse"]),
     ],
 )
@@ -88,3 +90,11 @@ def test_an_interrupted_run_shows_the_metrics_of_what_was_decided(tmp_path: Path
     assert summary["metrics"]["accuracy"] == pytest.approx(2 / 3)
     (run / "samples.jsonl").write_text("")
     assert "Partial: 0 of 4" in bench("show", run).out
+
+
+@pytest.mark.parametrize("width", ["60", "80"])
+@pytest.mark.parametrize("what", ["datasets", "backbones", "strategies", "collections"])
+def test_a_listing_fits_and_breaks_no_word(what: str, width: str) -> None:
+    narrow, wide = (bench("list", what, COLUMNS=columns).out for columns in (width, "4000"))
+    assert max(map(len, narrow.splitlines())) <= int(width)
+    assert set(re.findall(r"[\w./-]+", narrow)) <= set(re.findall(r"[\w./-]+", wide))

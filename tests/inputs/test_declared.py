@@ -108,6 +108,45 @@ def test_images_are_cropped_to_their_box(tmp_path: Path) -> None:
         crop(rows.add_column("where", [[9, 9, 1, 1], [0, 0, 1, 1]]), "where", "x")
 
 
+def test_columns_may_say_groups_and_boxes(tmp_path: Path) -> None:
+    columns = {
+        "image": pa.array([picture(1), picture(2)]),
+        "label": ["robin", "house finch"],
+        "place": ["land", "water"],
+        "year": [7, 8],
+        "box": [[0, 0, 2, 3], [1, 1, 1, 1]],
+    }
+    write_parquet(tmp_path / "pictures/test-0.parquet", columns)
+    file = declare(tmp_path, BIRDS + 'groups = ["place", "year"]\nbox = "box"\n')
+    samples = list(load(file).samples(load(file).sample_ids))
+    assert [sample.group for sample in samples] == ["place land, year 7", "place water, year 8"]
+    assert [decode(sample.image).size for sample in samples] == [(2, 3), (1, 1)]
+    file = declare(tmp_path, BIRDS + 'groups = ["plaec"]\n')
+    with pytest.raises(UserError, match=r"no column 'plaec'.*'place'"):
+        load(file)
+
+
+def test_a_folder_may_hold_its_declaration(tmp_path: Path) -> None:
+    make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
+    declare(tmp_path, BIRDS, "dataset.toml")
+    done = bench("prompts", tmp_path, "--json")
+    assert [row["prompt"] for row in done.json] == [
+        "a photo of a robin",
+        "a photo of a house finch",
+    ]
+
+
+def test_python_takes_every_kind_of_name(tmp_path: Path) -> None:
+    import bench as toolkit
+
+    make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
+    rows = toolkit.load_dataset(str(declare(tmp_path)))
+    assert rows.features["label"].names == ["robin", "house finch"] and len(rows) == 2
+    parquet = {"image": pa.array([picture(1), picture(2)]), "label": ["a", "b"]}
+    write_parquet(tmp_path / "copy/data/test-0.parquet", parquet)
+    assert len(toolkit.load_dataset("hf:owner/name", data_dir=str(tmp_path / "copy"))) == 2
+
+
 def test_the_command_line_takes_a_file_and_its_template_sets(tmp_path: Path) -> None:
     make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
     file = declare(tmp_path, BIRDS + '[templates]\nclip = ["a {class}", "the {class}"]\n')
