@@ -14,6 +14,8 @@ from typing import Any
 from bench.errors import AbsentError, UserError
 from bench.inputs.weight_files import find_file, fingerprint, read_object
 
+HEADS = ("model_index.json", "config.json")  # of a pipeline, of a single model
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -175,11 +177,10 @@ def _hub_commit(repository: str, revision: str | None) -> str:
             f"The weights {repository!r} are neither a folder on this machine nor a Hub id."
         ) from None
     except Exception as error:
-        cached = huggingface_hub.try_to_load_from_cache(
-            repository, "model_index.json", revision=revision
-        )
-        if isinstance(cached, str):
-            return Path(cached).parent.name
+        for name in HEADS:
+            cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
+            if isinstance(cached, str):
+                return Path(cached).parent.name
         raise AbsentError(
             f"The weights {repository!r}{f' at {revision}' if revision else ''} are not on this"
             f" machine, and the Hub did not give them ({type(error).__name__}).\n"

@@ -72,6 +72,9 @@ def print_run(
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(summary.cost)
+    if summary.fitted:
+        plain = {k: v for k, v in summary.fitted.items() if not isinstance(v, dict | list)}
+        terminal.print(f"Fitted: {assignments(plain)}", soft_wrap=True)
     if summary.failed_samples:
         sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()
         terminal.print(

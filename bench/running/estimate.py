@@ -87,7 +87,7 @@ def make_plan(config: RunConfig) -> Plan:
         images_to_score=left,
         prompts=len(prompts.texts),
         first_prompt=prompts.texts[0],
-        template=_template(config, resolved.dataset),
+        template=None if resolved.backbone.learns else _template(config, resolved.dataset),
         backbone=resolved.backbone_name,
         trained_on=resolved.trained_on,
         strategy=resolved.strategy_spec.name,

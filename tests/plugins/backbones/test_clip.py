@@ -207,6 +207,20 @@ def test_rows_of_all_kinds_stand_in_one_table_and_are_ranked_apart(
     assert rows["nearest-mean"].accuracy == 1 and rows["clip"].template == "a {class} · the {class}"
 
 
+def test_weights_in_the_hub_s_cache_need_no_network(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, repository = "a" * 40, tmp_path / "models--someone--clip"
+    shutil.copytree(folders["clip"], repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    weights = resolve("someone/clip")
+    assert weights.revision == commit
+    wanted = Clip(resolve(str(folders["clip"])), **MADE).score(pictures(), TEXTS)
+    np.testing.assert_allclose(Clip(weights, **MADE).score(pictures(), TEXTS), wanted, rtol=1e-5)
+
+
 def test_refusals_of_the_class_itself(folders: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="--weights"):
         Clip.check_weights(None, dtype="float32")
