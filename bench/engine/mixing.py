@@ -92,10 +92,10 @@ class Mixing:
             references: c_0, the leaves of each draw's mixture, [B, …].
         """
         centre = self.centre()
-        flat = {path: slopes[path].float().flatten(1) for path in self.floating}
+        flat = {path: _flat(slopes[path]) for path in self.floating}
         at_centre = errors
         for path, slope in flat.items():
-            away = references[path].float().flatten(1) - centre[path]
+            away = _flat(references[path]) - centre[path]
             at_centre = at_centre - (slope * away).sum(dim=1)
         parts = [
             sum(flat[path] @ offset.T for path, offset in offsets.items())
@@ -137,4 +137,9 @@ class Mixing:
         """Yield runs of prompts, float32 [n, elements] of each floating leaf."""
         for start in range(0, self.prompts, self._step):
             found = leaves(self.pool.part(slice(start, start + self._step)))
-            yield {path: found[path].float().flatten(1) for path in self.floating}
+            yield {path: _flat(found[path]) for path in self.floating}
+
+
+def _flat(leaf: torch.Tensor) -> torch.Tensor:
+    """Return float32 [n, elements], of a leaf that may have one number per prompt."""
+    return leaf.float().reshape(len(leaf), -1)

@@ -93,7 +93,7 @@ class Flux(LatentDenoiser):
                 1, TOKENS[config.guidance_embeds], config.joint_attention_dim
             ),
             "pooled": torch.empty(1, config.pooled_projection_dim),
-            **({"guidance": torch.empty(1)} if config.guidance_embeds else {}),
+            **({"guidance": torch.empty(1, 1)} if config.guidance_embeds else {}),
         }
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
@@ -104,7 +104,7 @@ class Flux(LatentDenoiser):
         found = {"embeddings": long, "pooled": short}
         if self._folder.empty.config.guidance_embeds:
             strength = float(self.parameters.get("strength", 3.5))
-            found["guidance"] = torch.full((len(texts),), strength, device=self.device)
+            found["guidance"] = torch.full((len(texts), 1), strength, device=self.device)
         return found
 
     @classmethod
@@ -120,10 +120,11 @@ class Flux(LatentDenoiser):
         places = torch.arange(rows, device=x_t.device, dtype=x_t.dtype)
         row, column = places.repeat_interleave(rows), places.repeat(rows)
         grid = torch.stack([torch.zeros_like(row), row, column], dim=1)
+        strength = given["guidance"][:, 0] if "guidance" in given else None
         predicted = network(
             hidden_states=packed,
             timestep=t.to(x_t.dtype),
-            guidance=given.get("guidance"),
+            guidance=strength,
             pooled_projections=given["pooled"],
             encoder_hidden_states=given["embeddings"],
             txt_ids=torch.zeros(length, 3, device=x_t.device, dtype=x_t.dtype),

@@ -26,6 +26,9 @@ from bench.contracts.levels import Levels
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.mixing import Mixing
+from bench.engine.pool import Pool
+from bench.engine.trees import leaves
 from bench.inputs.weights import resolve
 from bench.running.families import family_of
 from bench.store.cells import read_cells
@@ -73,7 +76,11 @@ def registry() -> Any:
     return load_plugins().backbones
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# `schnell` and `sigma` differ from these in numbers alone.
+FAMILIES = [kind for kind in KINDS if kind not in ("schnell", "sigma")]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
 class TestEveryFamily(DenoiserContract):
     texts = ("fir tree", "cat", "dog")
 
@@ -183,7 +190,7 @@ def asked(kind: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dit"])
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "dit"])
 def test_text_encoders_are_freed_before_the_network_is_loaded(kind: str, saved: Saved) -> None:
     folder = str(saved(kind)[0])
     spec = registry().get(family_of(folder, None, registry()) or "")
@@ -191,6 +198,22 @@ def test_text_encoders_are_freed_before_the_network_is_loaded(kind: str, saved: 
     made.encode_prompts(texts(kind))
     assert not [name for name, value in vars(made).items() if isinstance(value, torch.nn.Module)]
     assert isinstance(made.network, torch.nn.Module)
+
+
+@pytest.mark.parametrize("kind", ["pixart", "flux"])
+def test_a_mixture_of_prompts_that_differ_in_length(
+    kind: str, backbones: Callable[[str], CheckedDenoiser]
+) -> None:
+    """All of one prompt is that prompt; a mixture's mask holds every place that one uses."""
+    backbone = backbones(kind)
+    conditioning = backbone.encode_prompts(["cat", "a fir tree"])
+    mixing = Mixing(Pool(conditioning, torch.device("cpu")), backbone.mixes_rest())
+    wanted = {path: leaf[:1] for path, leaf in leaves(conditioning).items()}
+    for path, leaf in mixing.mix(np.array([1.0, 0.0], np.float32)).items():
+        torch.testing.assert_close(leaf, wanted[path], rtol=1e-5, atol=1e-5)
+    mixed = mixing.mix(np.array([0.5, 0.5], np.float32))
+    if kind == "pixart":
+        assert int(mixed["mask"].sum()) == int(leaves(conditioning)["mask"].sum(dim=1).max())
 
 
 def test_levels_of_a_solver_s_flow_are_the_solver_s(tmp_path: Path) -> None:
@@ -207,7 +230,7 @@ def test_levels_of_a_solver_s_flow_are_the_solver_s(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [*((kind, "bfloat16") for kind in KINDS), ("sd3", "float16")]
+    ("kind", "dtype"), [*((kind, "bfloat16") for kind in FAMILIES), ("sd3", "float16")]
 )
 def test_half_precision_is_close_to_float32(
     kind: str, dtype: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser]
