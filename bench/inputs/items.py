@@ -151,7 +151,8 @@ def as_stored(rows: Any, where: str) -> Any:
         each = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
         if not isinstance(each, datasets.Image):
             raise UserError(f"{where}: its column 'images' holds {feature}, not lists of images.")
-        return rows.cast_column(column, datasets.List(stored))
+        several = datasets.List(stored) if hasattr(datasets, "List") else [stored]  # before 4.0
+        return rows.cast_column(column, several)
     if not isinstance(feature, datasets.Image):
         raise UserError(f"{where}: its column 'image' holds {feature}, not images.")
     return rows.cast_column(column, stored)
