@@ -117,9 +117,11 @@ def test_commands_show_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     b = run(tmp_path, "race").json["run_id"]
     shown = bench("show", a, "--results", tmp_path, "--statistics")
     assert "12 items, one image and up to 4 texts each" in shown.out and "Groups" in shown.out
+    listed = bench("list", "datasets", "captions", "--json").json
+    assert listed["items"] and listed["template"] is None
     compared = bench("compare", a, b, "--results", tmp_path, "--json").json
     assert compared["n"] == 12 and compared["agreement"] == 1
-    swept = bench("sweep", Path(tmp_path, a), "--results", tmp_path, "--json")
+    swept = bench("sweep", Path(tmp_path, a), "--results", tmp_path, "--limit", 3, "--json")
     assert swept.code == 0, swept.err
     page = tmp_path / "page.html"
     reported = bench("report", a, b, "--results", tmp_path, "--out", page, "--json")
