@@ -72,8 +72,9 @@ def test_first_order_errors_agree_with_finite_differences(
     assert decided.linearisations == 3 * len(some) and decided.evaluations == 0
     assert decided.equivalents == pytest.approx(sum(strategy.costs))
     assert sum(strategy.costs) > 3 * len(some)  # a backward pass is not free
-    (latent,) = (latent for _, latent in engine.latents.of(samples))
-    assert isinstance(latent, torch.Tensor)
+    (images,) = (images for _, images in engine.latents.of(samples))
+    assert isinstance(images, list)
+    latent = images[0][0]  # the only view of the only image
     latents = latent.expand(len(some), *latent.shape)
     c = engine.evaluator.pool.tree
     assert isinstance(c, torch.Tensor)
