@@ -61,6 +61,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def quoted(value: object, most: int = 80) -> str:
-    """Return `repr(value)` for a message, cut to `most` characters."""
+    """Return `repr(value)` for a message; a long one loses its middle, and has `most` characters.
+
+    Its end stays, since the end of a path is its file.
+    """
     text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 2]}…{text[-1]}"
+    end = most // 2
+    return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"
