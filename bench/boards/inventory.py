@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from bench.errors import UserError
 from bench.stats.differences import differing, run_settings
-from bench.store.folder import list_runs
+from bench.store.folder import list_runs, list_shards
 from bench.store.runs import StoredRun, read_runs
 
 
@@ -24,6 +24,8 @@ class InventoryRow(BaseModel):
     strategy: str | None = None
     differs: dict[str, Any] = {}
     """The settings that are not the same in all runs of this dataset, backbone and strategy."""
+    shard: str | None = None
+    """Of a part of a run, which one."""
     done: int | None = None
     """Images decided."""
     total: int | None = None
@@ -38,7 +40,10 @@ class InventoryRow(BaseModel):
 
 
 def stored_runs(folder: Path) -> list[InventoryRow]:
-    """Return the runs at any depth below a folder, in the order of their paths."""
+    """Return the runs at any depth below a folder, in the order of their paths.
+
+    Shards are among them until they are merged.
+    """
     rows: list[InventoryRow] = []
     alike: dict[tuple[str | None, ...], list[tuple[InventoryRow, dict[str, Any]]]] = {}
 
@@ -47,7 +52,7 @@ def stored_runs(folder: Path) -> list[InventoryRow]:
             InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
         )
 
-    for run in read_runs(list_runs(folder), unreadable):
+    for run in read_runs(sorted([*list_runs(folder), *list_shards(folder)]), unreadable):
         row = _row(run)
         rows.append(row)
         kind = (row.dataset, row.split, row.backbone, row.strategy)
@@ -61,13 +66,14 @@ def stored_runs(folder: Path) -> list[InventoryRow]:
 
 def _row(run: StoredRun) -> InventoryRow:
     manifest, summary = run.manifest, run.summary
-    total = len(manifest.samples)
+    total = manifest.total
     described: dict[str, Any] = {
         "run_id": manifest.run_id,
         "dataset": manifest.dataset.name,
         "split": manifest.dataset.split,
         "backbone": manifest.backbone.name,
         "strategy": manifest.strategy.name,
+        "shard": str(manifest.part) if manifest.part else None,
         "total": total,
         "created": manifest.created,
         "path": str(run.path),

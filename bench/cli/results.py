@@ -1,4 +1,4 @@
-"""`bench results`: publish, submit, check and export results."""
+"""`bench results`: publish, submit, check, merge and export results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.output import say
+from bench.cli.output import print_json, say
 from bench.errors import BenchError, UserError
 from bench.store.folder import find_run
 
@@ -20,7 +20,7 @@ _INTO = click.option(
 
 @click.group()
 def command() -> None:
-    """Publish, submit, check and export results."""
+    """Publish, submit, check, merge and export results."""
 
 
 def _there(published: str) -> Path:
@@ -72,6 +72,31 @@ def export(run: str, results: str) -> None:
     from bench.boards.model_card import model_index
 
     click.echo(model_index(find_run(run, results)))
+
+
+@command.command()
+@click.argument("runs", nargs=-1)
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@click.option(
+    "--partial", is_flag=True, help="Merge although parts are missing; the run is incomplete."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> int:
+    """Make one run of its shards: RUNS is the run's id, or the folders of its shards.
+
+    The run is written below --results, under its own id. Shards stay as they are. Merging again
+    changes nothing.
+    """
+    from bench.running.merge import merge as merged
+
+    finished = merged(runs, results, partial)
+    if as_json:
+        print_json(finished.plain())
+    else:
+        from bench.render.run import print_run
+
+        print_run(finished.folder)
+    return 3 if finished.summary.failed_samples else 0
 
 
 @command.command()

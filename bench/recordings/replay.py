@@ -32,6 +32,7 @@ from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.identity import Source
 from bench.store.identity import Strategy as StrategyRecord
+from bench.store.shards import whole
 
 
 class ReplayEngine:
@@ -201,6 +202,8 @@ def _manifest(
         compared: whether the strategy compares the images of an item.
     """
     source = recording.manifest
+    if source.part or source.asked:
+        source = whole(source)
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
     identity = source.identity.model_copy(update={"strategy": strategy, "replayed": replayed})
     sample_ids = [record["sample_id"] for record in recording.records]

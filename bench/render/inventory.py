@@ -27,13 +27,17 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
 
 def _narrow(row: InventoryRow, now: datetime) -> list[str]:
     note = row.error or assignments(row.differs)
-    return [row.run_id + (f"\n  {note}" if note else ""), _done(row), _accuracy(row), age(row, now)]
+    return [_name(row) + (f"\n  {note}" if note else ""), _done(row), _accuracy(row), age(row, now)]
 
 
 def _wide(row: InventoryRow, now: datetime) -> list[str | None]:
     data = f"{row.dataset}/{row.split}" if row.dataset else None
-    facts = [row.run_id, data, row.backbone, row.strategy, row.error or assignments(row.differs)]
+    facts = [_name(row), data, row.backbone, row.strategy, row.error or assignments(row.differs)]
     return [*facts, _done(row), _accuracy(row), age(row, now), row.path]
+
+
+def _name(row: InventoryRow) -> str:
+    return row.run_id + (f" shard {row.shard}" if row.shard else "")
 
 
 def _done(row: InventoryRow) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.errors import UserError, quoted
 from bench.inputs.data import Split
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import limited, parse_shard
 from bench.running.resolve import Resolved
 from bench.store.documents import Manifest
 from bench.store.folder import asked_records, find_run, read_manifest
@@ -42,7 +42,8 @@ def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None
     manifest, option = read_manifest(path), f"--candidates-from {config.candidates_from}"
     _check_alike(resolved, manifest, split, option)
     kept = {r["sample_id"]: [entry[0] for entry in r["top"]] for r in asked_records(path, manifest)}
-    asked = limited(split.sample_ids, split.labels, config.limit)
+    shard = parse_shard(config.shard) if config.shard else None
+    asked = limited(split.sample_ids, split.labels, config.limit, shard)
     if missing := [sample_id for sample_id in asked if not kept.get(sample_id)]:
         raise UserError(
             f"{option}: it has not decided {len(missing)} of {len(asked)} images, such as"

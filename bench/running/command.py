@@ -11,6 +11,7 @@ from bench.store.documents import Manifest
 FOLDER = "folder"  # the dataset and the backbone of a path
 _OWN = {"dataset", "backbone", "strategy", "params", "save_errors", "fresh", "min_accuracy"}
 _OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}
+_LEFT_OUT = _OWN | _OF_THE_MACHINE | {"shard"}
 
 
 def recording_command(manifest: Manifest, strategy: str = "full") -> str:
@@ -27,7 +28,7 @@ def recording_command(manifest: Manifest, strategy: str = "full") -> str:
     words += ["--strategy", strategy, "--save-errors"]
     for name, field in RunConfig.model_fields.items():
         value = given.get(name)
-        if name not in _OWN | _OF_THE_MACHINE and value is not None and value != field.default:
+        if name not in _LEFT_OUT and value is not None and value != field.default:
             flag = "--" + name.replace("_", "-")
             words += [flag] if value is True else [flag, str(value)]
     return shlex.join(words)

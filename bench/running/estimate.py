@@ -13,6 +13,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.inputs.subsets import parse_shard
 from bench.inputs.templates import make_columns
 from bench.machine.environment import pick_device
 from bench.machine.speed import estimate, likely_device
@@ -158,6 +159,9 @@ def _images(prepared: Prepared) -> tuple[int, int]:
     declared = spec.splits.get(_split(prepared)) or 0
     images = len(prepared.split.sample_ids) if prepared.split else declared
     images = min(images, config.limit or images)
+    if config.shard:
+        shard = parse_shard(config.shard)
+        images = len(range(shard.index - 1, images, shard.count))
     return images, images
 
 

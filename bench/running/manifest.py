@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import load_plugins
+from bench.errors import UserError
 from bench.inputs.data import Split
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import limited, parse_shard
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.checks import linearisation_cost
@@ -22,7 +23,7 @@ from bench.running.likelihoods import likelihood_reduction
 from bench.running.resolve import Resolved, ResolvedViews
 from bench.running.settings import RunConfig
 from bench.store import identity as ids
-from bench.store.documents import FORMAT, Backbone, Data, Manifest, Settings
+from bench.store.documents import FORMAT, Backbone, Data, Manifest, Part, Settings
 from bench.store.identity import (
     BackboneIdentity,
     Candidates,
@@ -124,11 +125,30 @@ def make_manifest(
         prompts=[]
         if split.items
         else list(zip(prompts.texts, prompts.class_of_prompt, strict=True)),
-        samples=limited(split.sample_ids, split.labels, config.limit),
         environment=environment(load_plugins().versions()),
+        **_samples(config, split),
         **_price(resolved, weights),
         **({"items": describe_items(resolved, split.items, prompts)} if split.items else {}),
     )
+
+
+def _samples(config: RunConfig, split: Split) -> dict[str, Any]:
+    """Return the samples asked for; of a shard, also which part of the run it is.
+
+    Raises:
+        UserError: there are more shards than samples.
+    """
+    if config.shard is None:
+        return {"samples": limited(split.sample_ids, split.labels, config.limit)}
+    shard = parse_shard(config.shard)
+    samples = limited(split.sample_ids, split.labels, config.limit, shard)
+    asked = min(config.limit or len(split.sample_ids), len(split.sample_ids))
+    if not samples:
+        raise UserError(f"--shard {shard}: there are only {asked} images, one for each shard.")
+    mine = set(samples)
+    places = [place for place, name in enumerate(split.sample_ids) if name in mine]
+    part = Part(index=shard.index, count=shard.count, asked=asked, places=places)
+    return {"samples": samples, "part": part}
 
 
 def _learned_from(fit: FitSplit | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from bench.inputs.data import Split, load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import PLACEHOLDER, Prompts, from_file, from_template
-from bench.inputs.subsets import limited
+from bench.inputs.subsets import limited, parse_shard
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
@@ -38,6 +38,7 @@ from bench.running.manifest import make_manifest
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
+from bench.store.shards import shard_folder
 
 if TYPE_CHECKING:
     import datasets
@@ -120,7 +121,11 @@ class Prepared:
     @property
     def folder(self) -> Path:
         """Where the run is stored."""
-        return Path(self.config.results, self.manifest.run_id)
+        whole = Path(self.config.results, self.manifest.run_id)
+        if self.config.shard is None:
+            return whole
+        shard = parse_shard(self.config.shard)
+        return shard_folder(whole, shard.index, shard.count)
 
     @property
     def sample_ids(self) -> list[str]:

@@ -27,6 +27,7 @@ from pydantic import (
 from bench.errors import UserError, did_you_mean
 from bench.inputs.draws import parse_levels, parse_plan
 from bench.inputs.estimand import check_estimand, parse_weighting
+from bench.inputs.subsets import parse_shard
 
 Loss = Literal["l2", "l1", "huber", "norm"]
 Space = Literal["prediction", "epsilon", "sample", "v"]
@@ -188,6 +189,11 @@ class RunConfig(BaseModel):
         lt=2**63,
         description="Score only N images: stratified, and the same ones every time.",
     )
+    shard: Text | None = Field(
+        None,
+        description="Score only the I-th of N parts, such as 3/16, into a folder of its own;"
+        " `bench results merge` makes one run of all parts.",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="The seed of the noise.")
     noise: Text | None = Field(
         None, description="A file with the draws' noise, float32 (N, C, H, W), instead of the seed."
@@ -250,6 +256,11 @@ class RunConfig(BaseModel):
         if value is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", value):
             raise ValueError(f"is no device: one of {', '.join(DEVICES)}, perhaps with a number")
         return value
+
+    @field_validator("shard")
+    @classmethod
+    def _is_shard(cls, value: str | None) -> str | None:
+        return None if value is None else str(parse_shard(value))
 
     @field_validator("plan")
     @classmethod

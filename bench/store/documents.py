@@ -74,6 +74,20 @@ class Items(Document):
     """Whether the strategy's scores compare across images, so that there are image scores."""
 
 
+class Part(Document):
+    """Which part of a run a shard is."""
+
+    index: Positive
+    count: Positive
+    asked: Positive
+    """Images asked for of all shards together."""
+    places: list[Count]
+    """Of each sample, its place in the split."""
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
 class Settings(Document):
     """What the user asked for. Only what readers of a run need is named; all of it is kept."""
 
@@ -109,6 +123,10 @@ class Manifest(Document):
     linearisation_cost: Amount | None = None
     """What a linearised draw counts as, in evaluations, where the strategy asks for some. Runs of
     versions that timed it do not say."""
+    part: Part | None = None
+    """Of a shard, which part of the run it is."""
+    asked: Positive | None = None
+    """Of a run that was merged although shards are missing: the images asked for of all shards."""
     items: Items | None = None
     """Of a dataset of items. Then there are no prompts, and the classes are names of answers."""
 
@@ -143,10 +161,17 @@ class Manifest(Document):
             return [index for _, index in self.prompts]
         return list(range(len(self.classes)))
 
+    @property
+    def total(self) -> int:
+        """Images asked for."""
+        return self.asked or len(self.samples)
+
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:
         if any(index >= len(self.classes) for _, index in self.prompts):
             raise ValueError("a prompt's class is none of the classes")
+        if self.part is not None and len(self.part.places) != len(self.samples):
+            raise ValueError("a shard has one place for each sample")
         return self
 
 

@@ -20,7 +20,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError, quoted
 from bench.machine.files import regular_file
-from bench.machine.writing import write_atomically
+from bench.machine.writing import replacing, write_atomically
 from bench.store.cells import Times, has_cells, write_cells
 from bench.store.decisions import read_table
 from bench.store.documents import FORMAT, Manifest, Summary, migrated
@@ -32,6 +32,7 @@ from bench.store.first_order import write_first_order
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal, has_id, read_journal
 from bench.store.records import Record, is_record
+from bench.store.shards import SHARDS, holds_shards, joined, shards_of
 
 MANIFEST, SUMMARY, LOCK = "manifest.json", "summary.json", ".lock"
 ADDING = ".adding-"  # what a folder is called whose content is not checked yet
@@ -99,6 +100,9 @@ class RunFolder:
                 for name in (JOURNAL, MANIFEST, DRAWS, LOCK):
                     (self.path / name).unlink(missing_ok=True)
                 self.path.rmdir()
+                if self.path.parent.name == SHARDS:
+                    self.path.parent.rmdir()
+                    self.path.parent.parent.rmdir()
 
     def _refuse_links(self) -> None:
         """Refuse files and folders of the run that lie elsewhere: nothing outside is written."""
@@ -122,10 +126,7 @@ class RunFolder:
                 raise UserError(
                     f"{self.path} holds another run. Move it away, or use --fresh to replace it."
                 )
-            kept: dict[str, Any] = {
-                "samples": list(dict.fromkeys([*earlier.samples, *self.manifest.samples])),
-                "created": earlier.created,
-            }
+            kept: dict[str, Any] = {**joined(earlier, self.manifest), "created": earlier.created}
             if earlier.linearisation_cost is None and self.manifest.linearisation_cost is not None:
                 kept["linearisation_cost"] = None  # a part of its cost was timed
             self.manifest = self.manifest.model_copy(update=kept)
@@ -160,6 +161,18 @@ class RunFolder:
                     write_first_order(folder, name, decided.linearised, timesteps)
                 write_cells(self.path / "errors", name, decided.cells, timesteps, self._times)
             self._journal.append(record)
+
+    def replace(self, manifest: Manifest, lines: Iterable[bytes]) -> None:
+        """Take these lines and this manifest in place of the ones there; see `bench.store.merging`.
+
+        Raises:
+            StoreError: the disk is full or gone; the lines there before are kept.
+        """
+        with self._writing():
+            with replacing(self.path / JOURNAL) as file:
+                file.writelines(lines)
+            self.manifest = manifest
+            write_atomically(self.path / MANIFEST, to_json(manifest.plain()))
 
     def finish(self, summary: Summary) -> None:
         """Write the summary, last and atomically.
@@ -301,6 +314,32 @@ def list_runs(results: Path) -> list[Path]:
     return sorted(places(results, MANIFEST))
 
 
+def list_shards(results: Path) -> list[Path]:
+    """Return the folders of the shards below `results` that are not part of a merged run yet."""
+    found: list[Path] = []
+    for folder, below, files in os.walk(results):
+        run = Path(folder)
+        shards = [s for s in shards_of(run) if (s / MANIFEST).exists()] if SHARDS in below else []
+        merged = _whole_run(run) if shards and MANIFEST in files else None
+        found += [s for s in shards if merged is None or not _is_part(s, merged)]
+        below[:] = [n for n in below if not (shards or MANIFEST in files or n.startswith(ADDING))]
+    return sorted(found)
+
+
+def _whole_run(run: Path) -> set[str] | None:
+    """Return the samples of a run that has all its shards; None where it lacks some."""
+    with suppress(UserError):
+        manifest = read_manifest(run)
+        return None if manifest.asked else set(manifest.samples)
+    return None
+
+
+def _is_part(shard: Path, merged: set[str]) -> bool:
+    with suppress(UserError):
+        return merged.issuperset(read_manifest(shard).samples)
+    return False
+
+
 def places(results: Path, name: str) -> Iterator[Path]:
     """Yield the folders below `results` that hold a file of this name.
 
@@ -309,7 +348,7 @@ def places(results: Path, name: str) -> Iterator[Path]:
     for folder, below, files in os.walk(results):
         if name in files or name in below:  # whatever it is: who reads it says so
             yield Path(folder)
-        run = MANIFEST in files or MANIFEST in below
+        run = MANIFEST in files or MANIFEST in below or (SHARDS in below and holds_shards(folder))
         below[:] = [n for n in below if not run and not n.startswith(ADDING)]
 
 

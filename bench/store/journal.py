@@ -22,7 +22,16 @@ def has_id(value: Any) -> bool:
 
 
 def read_journal(path: Path, good: Callable[[Any], bool] = has_id) -> Iterator[dict[str, Any]]:
-    """Yield the lines that are whole and `good`; the others are as if they had not been written.
+    """Yield the records of the lines that are whole and `good`; see `read_lines`."""
+    return (record for _, _, record in read_lines(path, good))
+
+
+def read_lines(
+    path: Path, good: Callable[[Any], bool] = has_id
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield place, length and record of the lines that are whole and `good`.
+
+    The others are as if they had not been written.
 
     Warns of damaged lines, except for a last one without its end: a kill, or a run under way,
     leaves that.
@@ -35,7 +44,7 @@ def read_journal(path: Path, good: Callable[[Any], bool] = has_id) -> Iterator[d
     file = regular_file(path.parent, path.name)
     if file is None:
         return
-    damaged = []
+    damaged, start = [], 0
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -43,9 +52,10 @@ def read_journal(path: Path, good: Callable[[Any], bool] = has_id) -> Iterator[d
             except ValueError:  # also where the bytes are not UTF-8, or nested too deeply
                 record = None
             if good(record):
-                yield record
+                yield start, len(line), record
             elif line.endswith(b"\n") and line.strip():
                 damaged.append(number)
+            start += len(line)
     if damaged:
         several = len(damaged) > 1
         warnings.warn(

@@ -35,7 +35,7 @@ class StoredRun:
     @property
     def complete(self) -> bool:
         """Whether the summary is of all images asked for."""
-        asked = len(self.manifest.samples)
+        asked = self.manifest.total
         return self.summary is not None and self.summary.dataset.n_samples == asked
 
     def decided(self, top: bool = False) -> Decisions:

@@ -45,6 +45,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
     "params": ({"draws": 4}, True),
     "strategy": ("race", True),
     "limit": (3, False),
+    "shard": ("2/3", False),
     "batch_size": (7, False),
     "tf32": (True, True),
     "compile": (True, False),

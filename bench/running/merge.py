@@ -1,0 +1,115 @@
+"""`merge`: one run of its shards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import StoreError, UserError
+from bench.running.execute import Finished
+from bench.stats.differences import differing_identity
+from bench.stats.metrics import summarize, summary_so_far
+from bench.store.decisions import read_decisions
+from bench.store.documents import Summary
+from bench.store.folder import MANIFEST, RunFolder, read_manifest, read_summary
+from bench.store.identity import digest
+from bench.store.journal import JOURNAL
+from bench.store.merging import Merge, Source, find_parts, missing_parts, plan_merge
+
+SHOWN = 5  # missing parts in a message
+
+
+def merge(runs: Sequence[str], results: str = "results", partial: bool = False) -> Finished:
+    """Make one run of its shards, below `results`; again with the same shards, the same one.
+
+    Args:
+        runs: the run, by id or folder, or the folders of its shards.
+        results: where runs are stored, and the merged one will be.
+        partial: accept that shards are missing or not complete. The run is then incomplete.
+
+    Raises:
+        UserError: there is nothing to merge, it does not belong together, or a part is missing.
+        StoreError: the disk is full.
+    """
+    parts = find_parts(runs, results)
+    target = Path(results, parts[0].manifest.run_id)
+    places = {os.path.realpath(part.path) for part in parts}
+    if os.path.realpath(target) not in places and os.path.lexists(target / MANIFEST):
+        parts.append(Source(target, read_manifest(target)))
+    _check_alike(parts)
+    before, planned = _state(target), plan_merge(parts)
+    if not planned.decided:
+        raise UserError(f"{parts[0].name}: no image is decided yet, so there is nothing to merge.")
+    if not (planned.complete or partial):
+        raise UserError(_said_missing(planned))
+    manifest = planned.manifest()
+    with RunFolder(target, manifest) as folder:
+        if before not in (None, _state(target)):
+            raise UserError(f"{target} changed while it was read. Merge again.")
+        try:
+            planned.copy_errors(target)
+        except OSError as error:
+            raise StoreError(
+                f"{target} cannot be written: {error.strerror or error}. The shards are untouched;"
+                " make room, and merge again."
+            ) from error
+        folder.replace(manifest, planned.lines())
+        decided = read_decisions(target, manifest, top=True)
+        if not planned.complete:
+            return Finished(manifest, summary_so_far(manifest, None, decided), target)
+        shards = [_summary(part) for part in parts if part.path != target]
+        summary = summarize(manifest, decided, *_sums(shards or [_summary(parts[0])]))
+        place: dict[str, Any] = {"results_dir": str(target.resolve())}
+        if fitted := next((one.fitted for one in shards if one and one.fitted), None):
+            place["fitted"] = fitted
+        summary = summary.model_copy(update=place)
+        folder.finish(summary)
+    return Finished(manifest, summary, target)
+
+
+def _check_alike(parts: Sequence[Source]) -> None:
+    first = parts[0]
+    for other in parts[1:]:
+        if digest(first.manifest.identity) != digest(other.manifest.identity):
+            differs = differing_identity(first.manifest, other.manifest)
+            said = "; ".join(f"{name}: {a} and {b}" for name, (a, b) in differs.items())
+            raise UserError(
+                f"{first.name} and {other.name} are parts of different runs, {said or 'by version'}"
+                ". Merge the shards of one command."
+            )
+
+
+def _said_missing(planned: Merge) -> str:
+    said = missing_parts(planned)
+    more = f" and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
+    why = f": {', '.join(said[:SHOWN])}{more}" if said else ""
+    return (
+        f"{planned.decided:,} of {planned.asked:,} images are decided{why}. Run what is missing;"
+        " --partial merges without it."
+    )
+
+
+def _summary(part: Source) -> Summary | None:
+    try:
+        return read_summary(part.path)
+    except UserError:  # damaged: its times are not known
+        return None
+
+
+def _sums(summaries: Sequence[Summary | None]) -> tuple[float | None, int | None]:
+    """Return the seconds of all parts together, and the most memory that one took."""
+    seconds = [one.cost.total_seconds if one else None for one in summaries]
+    memory = [one.cost.peak_memory_bytes for one in summaries if one]
+    known = [s for s in seconds if s is not None]
+    total = sum(known) if len(known) == len(seconds) else None
+    return total, max((m for m in memory if m is not None), default=None)
+
+
+def _state(target: Path) -> tuple[int, int] | None:
+    try:
+        found = (target / JOURNAL).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

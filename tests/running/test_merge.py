@@ -1,0 +1,135 @@
+"""A merge takes what belongs together, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.runs import a_manifest, a_record
+
+from bench.contracts.strategy import Linearise
+from bench.running.merge import merge
+from bench.store.cells import has_cells, write_cells
+from bench.store.documents import Part
+from bench.store.first_order import read_first_order, write_first_order
+from bench.store.folder import RunFolder, read_manifest, read_records
+from bench.store.shards import shard_folder
+
+LABELS = [0, 1, 2, 0, 1, 2, 0]
+IDS = [f"s{i}" for i in range(len(LABELS))]
+NONE = np.zeros(0, np.int64)
+
+
+def store_shard(
+    results: Path, index: int, count: int, decided: int | None = None, **changes: Any
+) -> Path:
+    """Store a shard with every `count`-th image, the first `decided` of them with a line."""
+    places = list(range(index - 1, len(IDS), count))
+    part = Part(index=index, count=count, asked=len(IDS), places=places)
+    answers = changes.pop("answers", {})
+    samples = [IDS[i] for i in places]
+    manifest = a_manifest(samples, n_total=len(IDS), part=part.plain(), **changes)
+    path = shard_folder(results / manifest.run_id, index, count)
+    with RunFolder(path, manifest) as folder:
+        for i in places[:decided]:
+            folder.append(a_record(IDS[i], LABELS[i], answers.get(i, LABELS[i])), None, NONE)
+    return path
+
+
+def test_lines_stand_in_the_order_of_the_split(tmp_path: Path) -> None:
+    for index in (3, 1, 2):
+        path = store_shard(tmp_path, index, 3)
+    finished = merge([path.parents[1].name], str(tmp_path))
+    assert finished.folder == path.parents[1]
+    assert list(read_records(finished.folder)) == read_manifest(finished.folder).samples == IDS
+    assert finished.summary.metrics.accuracy == 1 and finished.summary.dataset.n_samples == 7
+
+
+def test_shards_from_several_folders_and_cut_otherwise(tmp_path: Path) -> None:
+    parts = [store_shard(tmp_path / "a", 1, 2)]
+    parts += [store_shard(tmp_path / "b", index, 4) for index in (2, 4)]
+    finished = merge([str(p) for p in parts], str(tmp_path / "all"))
+    assert finished.folder.parent == tmp_path / "all"
+    assert list(read_records(finished.folder)) == IDS
+
+
+def test_first_order_errors_are_merged_too(tmp_path: Path) -> None:
+    parts = [store_shard(tmp_path, index, 2) for index in (1, 2)]
+    mixture = np.full(3, 1 / 3)
+    for number, path in enumerate(parts):
+        values = np.full((3, 2), number, np.float32)
+        asked = Linearise(np.arange(2), mixture)
+        write_cells(path / "errors", IDS[number], [], np.arange(2))
+        write_first_order(path / "first_order", IDS[number], [(asked, values)], np.arange(2))
+    folder = merge([parts[0].parents[1].name], str(tmp_path)).folder
+    for number in (0, 1):
+        assert has_cells(folder / "errors", IDS[number])
+        [(weights, values)] = read_first_order(folder / "first_order", IDS[number], (3, 2))
+        np.testing.assert_array_equal(values, number)
+        np.testing.assert_array_equal(weights, mixture)
+
+
+def test_a_failed_image_gives_way_to_a_decided_one(tmp_path: Path) -> None:
+    failed = store_shard(tmp_path / "a", 1, 1, answers={3: None})
+    good = store_shard(tmp_path / "b", 1, 2)
+    other = store_shard(tmp_path / "b", 2, 2)
+    for order in ([failed, good, other], [good, other, failed]):
+        folder = merge([str(p) for p in order], str(tmp_path / order[0].parents[2].name)).folder
+        assert read_records(folder)[IDS[3]]["error"] is None
+
+
+def test_a_partial_merge_is_marked_and_made_whole_later(tmp_path: Path) -> None:
+    run = store_shard(tmp_path, 1, 3).parents[1]
+    store_shard(tmp_path, 2, 3, decided=1)
+    merging = ("results", "merge", run.name, "--results", tmp_path)
+    refused = bench(*merging)
+    assert refused.code == 2 and "4 of 7 images are decided" in refused.err
+    assert "shard 3/3 is absent" in refused.err and "has decided 1 of 2" in refused.err
+    done = bench(*merging, "--partial", "--json")
+    assert done.code == 0 and done.json["status"] == "incomplete"
+    assert not (run / "summary.json").exists() and read_manifest(run).asked == 7
+    listed = json.loads(bench("list", "runs", "--results", tmp_path, "--json").out)
+    shown = {r["shard"]: (r["status"], r["done"], r["total"]) for r in listed}
+    assert shown[None] == ("incomplete", 4, 7) and shown["2/3"] == ("incomplete", 1, 2)
+    assert "4 of 7" in bench("show", run).out
+    store_shard(tmp_path, 2, 3)
+    store_shard(tmp_path, 3, 3)
+    assert bench(*merging, "--json").json["status"] == "complete"
+    assert read_manifest(run).asked is None and list(read_records(run)) == IDS
+
+
+def refused(tmp_path: Path, *runs: object) -> str:
+    """Return the one line with which a merge is refused; nothing is written."""
+    done = bench("results", "merge", *runs, "--results", tmp_path / "into")
+    assert done.code == 2 and len(done.err.splitlines()) == 1, done.err
+    assert not (tmp_path / "into").exists()
+    return done.err
+
+
+def test_nothing_to_merge(tmp_path: Path) -> None:
+    assert "Nothing to merge" in refused(tmp_path)
+    assert "There is no run or shard 'absent'" in refused(tmp_path, "absent")
+    (tmp_path / "empty" / "shards").mkdir(parents=True)
+    assert "There is no run or shard" in refused(tmp_path, tmp_path / "empty")
+    undecided = [store_shard(tmp_path, index, 2, decided=0) for index in (1, 2)]
+    assert "no image is decided yet" in refused(tmp_path, *undecided)
+
+
+def test_shards_of_two_runs(tmp_path: Path) -> None:
+    parts = store_shard(tmp_path, 1, 2), store_shard(tmp_path, 2, 2, seed=7)
+    said = refused(tmp_path, *parts)
+    assert "parts of different runs" in said and "seed: 0 and 7" in said
+
+
+@pytest.mark.parametrize("answer", [1, 2])
+def test_two_answers_for_one_image(tmp_path: Path, answer: int) -> None:
+    parts = (
+        store_shard(tmp_path / "a", 1, 1),
+        store_shard(tmp_path / "b", 1, 2, answers={6: answer}),
+    )
+    said = refused(tmp_path, *parts)
+    assert "different answers for 's6': 'class 0'" in said and f"'class {answer}'" in said
