@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 from bench.contracts.strategy import Problem
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from PIL import Image
 
     from bench.contracts.backbone import Ensemble, Tree
@@ -108,6 +110,13 @@ class HasPosterior(Protocol):
 
     def posterior(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and standard deviation, float32 [n, C, H, W] each, scaled as latents."""
+
+
+class HasPrior(Protocol):
+    """A likelihood that scores texts without an image, for `--control text-only`."""
+
+    def prior(self, texts: Sequence[str], draws: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the error of each text alone, float32 [B], on the scale of `evaluate`."""
 
 
 class MixesRest(Protocol):
@@ -262,6 +271,11 @@ def has_null(backbone: object) -> TypeGuard[HasNull]:
 def has_posterior(backbone: object) -> TypeGuard[HasPosterior]:
     """Whether it has `posterior`."""
     return _declares(backbone, "posterior")
+
+
+def has_prior(backbone: object) -> TypeGuard[HasPrior]:
+    """Whether it has `prior`."""
+    return _declares(backbone, "prior")
 
 
 def mixes_rest(backbone: object) -> TypeGuard[MixesRest]:

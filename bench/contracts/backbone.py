@@ -72,6 +72,8 @@ class Likelihood(Protocol):
         reduction: how the errors of a text's draws make its score, a class attribute: `mean`,
             `mean-softmax` or `logsumexp`; see `bench.contracts.reductions`. Strategies that give
             texts up compare means, so only a model of the mean can use them.
+
+    Its abilities are in `bench.contracts.abilities`: `prior`, for `--control text-only`.
     """
 
     reduction: str

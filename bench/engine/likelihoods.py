@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from bench.contracts.abilities import has_prior
 from bench.contracts.backbone import Likelihood
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
@@ -38,6 +39,7 @@ class CheckedLikelihood:
 
     Attributes:
         reduction: how the errors of a text's draws make its score.
+        blind: whether the text alone is scored, by the model's `prior`.
 
     Raises:
         PluginError: its reduction is none.
@@ -46,6 +48,7 @@ class CheckedLikelihood:
     def __init__(self, backbone: Likelihood, who: str) -> None:
         self.backbone, self.who = backbone, who
         self.reduction = check_reduction(backbone, who)
+        self.blind = False
 
     def evaluate(
         self, images: Sequence[Image], texts: Sequence[str], draws: Ints
@@ -56,12 +59,17 @@ class CheckedLikelihood:
             PluginError: it raised something, or returned something else.
             torch.OutOfMemoryError: the batch does not fit.
         """
-        with guard(self.who, "evaluate()", (torch.OutOfMemoryError,)):
-            given: NDArray[Any] = np.asarray(self.backbone.evaluate(images, texts, draws))
+        method = "prior()" if self.blind else "evaluate()"
+        with guard(self.who, method, (torch.OutOfMemoryError,)):
+            if self.blind and has_prior(self.backbone):
+                returned = self.backbone.prior(texts, draws)
+            else:
+                returned = self.backbone.evaluate(images, texts, draws)
+            given: NDArray[Any] = np.asarray(returned)
         if given.shape != (len(texts),) or given.dtype.kind != "f":
             raise PluginError(
                 self.who,
-                f"evaluate() returned {given.dtype} {list(given.shape)}; floats [{len(texts)}], one"
+                f"{method} returned {given.dtype} {list(given.shape)}; floats [{len(texts)}], one"
                 " per cell, are wanted",
             )
         return given.astype(np.float32)

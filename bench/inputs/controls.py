@@ -3,6 +3,7 @@
     grey              every image is one grey
     noise             every pixel is random
     shuffled-images   every sample has the images of another one
+    text-only         the images stay, and a likelihood scores the texts without them
 
 They depend on the split and a sample's id alone, whatever the order, the limit and the seed.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bench.inputs.data import Split
 
 GREY = 128
+TEXT_ONLY = "text-only"
 Stored = dict[str, Any] | None
 
 

@@ -11,6 +11,7 @@ from bench.contracts.levels import Column, Levels
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, make
 from bench.errors import UserError
+from bench.inputs.controls import TEXT_ONLY
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import draw_weights
 from bench.running.likelihoods import check_likelihood
@@ -37,6 +38,7 @@ def check(prepared: Prepared) -> None:
     if prepared.absent:
         raise UserError(prepared.absent[0])
     check_likelihood(prepared.resolved)
+    _check_text_alone(prepared.resolved)
     check_weights(prepared)
     _check_token_lengths(prepared)
     _check_linearisable(prepared.resolved)
@@ -45,6 +47,18 @@ def check(prepared: Prepared) -> None:
     _check_abilities(prepared)
     if (levels := _level_table(prepared)) is not None:
         weights_of_draws(prepared, levels)
+
+
+def _check_text_alone(resolved: Resolved) -> None:
+    """Refuse `--control text-only` where the backbone cannot score a text without an image."""
+    spec = resolved.backbone
+    if resolved.config.control == TEXT_ONLY and not (
+        spec.scorer == "likelihood" and abilities.has_prior(load_target(spec))
+    ):
+        raise UserError(
+            f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
+            f" {resolved.backbone_name!r} is not. --control grey works with every backbone."
+        )
 
 
 def check_scorer(resolved: Resolved) -> None:

@@ -14,6 +14,7 @@ from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import can_linearise
 from bench.discovery.targets import make
 from bench.engine.viewing import view_of_draw
+from bench.inputs.controls import TEXT_ONLY
 from bench.inputs.draws import read_noise
 from bench.inputs.templates import make_columns
 from bench.machine.environment import pick_device
@@ -120,6 +121,7 @@ def _likelihood_engine(prepared: Prepared, backbone: Any) -> Engine:
 
     assert isinstance(backbone, CheckedLikelihood)
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
+    backbone.blind = config.control == TEXT_ONLY
     n_draws = resolved.strategy_parameters["draws"]
     columns = make_columns(np.array(prompts.class_of_prompt), config.template_rule, n_draws)
     problem = Problem(

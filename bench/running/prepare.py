@@ -17,7 +17,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
 from bench.errors import AbsentError, UserError, did_you_mean
 from bench.inputs.class_names import ClassNames
-from bench.inputs.controls import blinded
+from bench.inputs.controls import TEXT_ONLY, blinded
 from bench.inputs.data import Split, load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
 from bench.inputs.fitting import FitSplit
@@ -136,7 +136,7 @@ class Prepared:
         """Yield the images with these ids, one at a time."""
         assert self.split is not None, "prepared without images"
         split, control = self.split, self.config.control
-        if control is None:
+        if control is None or control == TEXT_ONLY:
             samples = split.samples(sample_ids, self.prompts)
         else:
             samples = blinded(split, sample_ids, self.prompts, control)

@@ -35,7 +35,7 @@ Rule = Literal["best", "mean", "spread"]
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
 Fit = Literal["crop", "squash"]
-Control = Literal["grey", "noise", "shuffled-images"]
+Control = Literal["grey", "noise", "shuffled-images", "text-only"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
@@ -173,7 +173,8 @@ class RunConfig(BaseModel):
     control: Control | None = Field(
         None,
         description="A blind control: the same questions, with the image replaced by grey, by"
-        " noise, or by another sample's image (shuffled-images).",
+        " noise, or by another sample's image (shuffled-images); or the texts alone (text-only),"
+        " where the backbone can score a text without an image.",
     )
     candidates_from: Text | None = Field(
         None,

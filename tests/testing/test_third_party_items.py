@@ -134,3 +134,18 @@ def test_strategies_views_and_refusals(tmp_path: Path) -> None:
         assert refused.code == 2 and "is a likelihood" in refused.err
     plan = bench("run", "halves", "--strategy", "full", "--dry-run", "--json").json
     assert (plan["draws"], plan["evaluations_per_image"]) == (20, 40)
+
+
+def test_a_text_alone(tmp_path: Path) -> None:
+    """The shortest text wins whatever the image shows; the first of equal ones is no answer."""
+    blind = run(tmp_path, "race", "--control", "text-only")
+    assert blind.code == 0, blind.err
+    split = load_split(load_plugins().datasets.get("halves"))
+    records = read_records(Path(blind.json["results_dir"]))
+    for name, row in zip(split.sample_ids, split.rows, strict=True):
+        lengths = [len(text) for text in row["texts"]]
+        assert lengths[records[name]["prediction"]] == min(lengths)
+        assert records[name]["top"][0][1] == min(lengths)
+    refused = bench("run", "digits", "--control", "text-only", "--results", tmp_path)
+    assert refused.code == 2 and "needs a likelihood with prior(texts, draws)" in refused.err
+    assert "'tiny-digits' is not" in refused.err

@@ -18,6 +18,9 @@ class PixelColours:
         cells = zip(images, texts, draws, strict=True)
         return np.array([self.error(*cell) for cell in cells], np.float32)
 
+    def prior(self, texts, draws):
+        return np.array([len(text) for text in texts], np.float32)  # short texts are likelier
+
     def error(self, image, text, draw):
         pixels = np.asarray(image.convert("RGB"), float)
         height, width, _ = pixels.shape
