@@ -13,8 +13,9 @@ from typing import Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchError, BenchWarning, quoted
-from bench.inputs.data import DataOptions, Split, load_split
+from bench.inputs.data import DataOptions, load_split
 from bench.inputs.pixels import PixelsError, decode
+from bench.inputs.split import Split
 
 AS_IT_IS = DataOptions()
 NAMED = 5  # images or classes named in a finding

@@ -24,7 +24,7 @@ from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import Prompts
 
 if TYPE_CHECKING:
-    from bench.inputs.data import Split
+    from bench.inputs.split import Split
 
 GREY = 128
 TEXT_ONLY = "text-only"

@@ -1,28 +1,24 @@
-"""Datasets as the toolkit uses them: labelled images with stable ids, checked before scoring."""
+"""Asking a dataset for a split of it, and checking all that it gives, before scoring."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.targets import make
 from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.files import expand
-from bench.inputs.items import ItemRows, as_stored, images_of, item_ids, read_items, settled_items
+from bench.inputs.items import ItemRows, as_stored, item_ids, read_items, settled_items
 from bench.inputs.labels import is_utf8, read_labels
-from bench.inputs.prompts import Prompts
-from bench.inputs.rows import column_values, labelled, settled, stored_rows
-from bench.inputs.survey import Surveyed, files_behind, survey
+from bench.inputs.rows import column_values, labelled, settled
+from bench.inputs.split import Split
 
 if TYPE_CHECKING:
     import datasets
@@ -44,102 +40,6 @@ class DataOptions:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     class_names: str | None = None
     skip_unlabelled: bool = False
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split of one dataset, ready to be scored.
-
-    Attributes:
-        name: the dataset's name.
-        version: its spec's version.
-        split: the split's name.
-        named: the classes in label order.
-        sample_ids: [n], unique, in the dataset's order.
-        labels: [n], class indices.
-        rows: [n], with the columns image (not decoded), label and sample_id.
-        items: of a dataset whose rows are items, their texts and images.
-        group_columns: of ordinary images, the columns that divide them into groups.
-    """
-
-    name: str
-    version: int
-    split: str
-    named: ClassNames
-    sample_ids: tuple[str, ...]
-    labels: tuple[int, ...]
-    rows: datasets.Dataset
-    items: ItemRows | None = None
-    group_columns: tuple[str, ...] = ()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes in words, in label order."""
-        return self.named.names
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of ids, labels and image bytes; independent of the order."""
-        return self._surveyed[0]
-
-    @property
-    def decoding(self) -> int | None:
-        """How images are decoded that are not ordinary; None: all of these are."""
-        from bench.inputs.pixels import VERSION
-
-        return None if self._surveyed[1] else VERSION
-
-    @cached_property
-    def _surveyed(self) -> tuple[str, bool]:
-        """The fingerprint, and whether all images are ordinary; reads each image once."""
-        if self.items is not None:
-            return self.items.surveyed()
-        found, places = self._images()
-        lines = [
-            f"{sample_id} {label} {found.digest(row)}"
-            for sample_id, label, row in zip(self.sample_ids, self.labels, places, strict=True)
-        ]
-        ordinary = all(found.ordinary(row) for row in places)
-        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
-
-    def _images(self) -> tuple[Surveyed, Sequence[int]]:
-        """Return what is known of each stored image, and where this split's are among them."""
-        table, places = stored_rows(self.rows)
-        return survey(table.column("image"), files_behind(self.rows, table)), places
-
-    def samples(self, sample_ids: Sequence[str], pool: Prompts | None = None) -> Iterator[Sample]:
-        """Yield the samples with these ids, one at a time.
-
-        Args:
-            sample_ids: which.
-            pool: of items, the texts that their own are among; None: those of these items.
-        """
-        if self.items is not None:
-            pool = pool or self.items.pool(sample_ids)
-            for sample_id in sample_ids:
-                yield self.items.sample(sample_id, pool)
-            return
-        for sample_id in sample_ids:
-            place = self.row_of[sample_id]
-            row = self.rows[place]
-            yield Sample(sample_id, self.labels[place], row["image"], group=self._group(row))
-
-    def _group(self, row: Mapping[str, Any]) -> str | None:
-        """Return the group of a row, None where it has none: of several columns all of them."""
-        said = [(name, row[name]) for name in self.group_columns if row[name] is not None]
-        if self.group_columns == ("group",):
-            return str(said[0][1]) if said else None
-        return ", ".join(f"{name} {value}" for name, value in said) or None
-
-    def images(self, sample_id: str) -> tuple[Any, ...]:
-        """Return the encoded images of one sample."""
-        row = self.rows[self.row_of[sample_id]]
-        return images_of(row)
-
-    @cached_property
-    def row_of(self) -> dict[str, int]:
-        """The row of each sample."""
-        return {sample_id: row for row, sample_id in enumerate(self.sample_ids)}
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:

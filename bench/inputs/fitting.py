@@ -11,9 +11,10 @@ import numpy as np
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError, quoted
-from bench.inputs.data import DataOptions, Split, load_split
+from bench.inputs.data import DataOptions, load_split
 from bench.inputs.encoded import digest
 from bench.inputs.pixels import PixelsError, decode
+from bench.inputs.split import Split
 
 if TYPE_CHECKING:
     from PIL.Image import Image

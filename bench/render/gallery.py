@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import Split, load_split
+from bench.inputs.data import load_split
 from bench.inputs.pixels import PixelsError, decode
+from bench.inputs.split import Split
 from bench.render.runs import RunData
 from bench.running.resolve import data_options, resolve_dataset
 from bench.running.settings import DATA_SETTINGS, make_config

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from bench.boards.text import visible
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import Split, load_split
+from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
+from bench.inputs.split import Split
 from bench.render.confusion import ALL, MOST, most_confused
 from bench.render.gallery import side_by_side
 from bench.running.resolve import data_options, resolve_dataset

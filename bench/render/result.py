@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from bench.inputs.data import Split
+    from bench.inputs.split import Split
 
 
 class Fields(dict[str, Any]):

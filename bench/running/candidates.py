@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.errors import UserError, quoted
-from bench.inputs.data import Split
+from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
 from bench.running.resolve import Resolved
 from bench.store.documents import Manifest

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import FOLDER, Split, slug
+from bench.inputs.data import FOLDER, slug
 from bench.inputs.fitting import USUAL, FitSplit, load_fit_split
+from bench.inputs.split import Split
 from bench.running.resolve import Resolved
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bench.contracts.items import asks_for_images
 from bench.errors import UserError
-from bench.inputs.data import Split
 from bench.inputs.items import ItemRows, ItemTable
 from bench.inputs.prompts import Prompts
+from bench.inputs.split import Split
 from bench.running.resolve import Resolved
 from bench.store.documents import Items
 

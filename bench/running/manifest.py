@@ -9,11 +9,11 @@ from typing import Any
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import Split
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
+from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment

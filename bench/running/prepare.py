@@ -18,10 +18,11 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import AbsentError, UserError, did_you_mean
 from bench.inputs.class_names import ClassNames
 from bench.inputs.controls import TEXT_ONLY, blinded
-from bench.inputs.data import Split, load_classes, load_split
+from bench.inputs.data import load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import PLACEHOLDER, Prompts, from_file, from_template
+from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.inputs.weights import Weights, gate

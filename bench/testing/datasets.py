@@ -9,8 +9,9 @@ import pytest
 
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
-from bench.inputs.data import Split, load_split
+from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
+from bench.inputs.split import Split
 from bench.testing.making import once
 
 OPENED = 20  # images decoded, spread over a split

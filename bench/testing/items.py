@@ -8,8 +8,9 @@ import pytest
 from bench.contracts.items import n_answers
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
-from bench.inputs.data import Split, load_split
+from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
+from bench.inputs.split import Split
 from bench.testing.making import once
 
 OPENED = 20  # items whose images are decoded, spread over a split

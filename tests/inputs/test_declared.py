@@ -13,9 +13,10 @@ from PIL import Image
 from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
 from bench.inputs.boxes import crop
-from bench.inputs.data import Split, load_split
+from bench.inputs.data import load_split
 from bench.inputs.declared import indices_of
 from bench.inputs.pixels import decode
+from bench.inputs.split import Split
 
 BIRDS = """
 name = "birds"

@@ -13,7 +13,8 @@ from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
 
 from bench.errors import BenchWarning, UserError
 from bench.inputs.class_names import name_classes, readable
-from bench.inputs.data import DataOptions, Split, load_split
+from bench.inputs.data import DataOptions, load_split
+from bench.inputs.split import Split
 
 TWO = ClassLabel(names=["cat", "dog"])
 INT, TEXT = Value("int64"), Value("string")

@@ -15,8 +15,9 @@ from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import Split, load_split
+from bench.inputs.data import load_split
 from bench.inputs.encoded import open_encoded
+from bench.inputs.split import Split
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from helpers.given import make_folder, picture, write_parquet
 
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError
-from bench.inputs.data import DataOptions, Split, load_split
+from bench.inputs.data import DataOptions, load_split
 from bench.inputs.pixels import decode
+from bench.inputs.split import Split
 
 PICTURES = [picture(10), picture(20), picture(30)]
 

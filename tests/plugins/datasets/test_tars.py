@@ -13,7 +13,8 @@ from helpers.given import picture
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import DataOptions, Split, load_split
+from bench.inputs.data import DataOptions, load_split
+from bench.inputs.split import Split
 
 PICTURES = [picture(shade)["bytes"] for shade in (10, 20, 30, 40)]
 

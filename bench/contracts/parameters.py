@@ -1,0 +1,81 @@
+"""Parameters of datasets, backbones, strategies and views: their type, default and meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, get_args, get_origin
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a strategy or backbone.
+
+    Attributes:
+        default: its value where nobody gives one.
+        help: a line for listings.
+        type: what it must be, such as `int` or `tuple[int, ...]`; None: what the default is.
+    """
+
+    default: Any
+    help: str = ""
+    type: Any = None
+
+    @property
+    def kind(self) -> Any:
+        """The type of its values, the default's included."""
+        if self.type is not None:
+            return self.type
+        if isinstance(self.default, tuple):
+            element: Any = type(self.default[0]) if self.default else str
+            return tuple[element, ...]
+        return str if self.default is None else type(self.default)
+
+    @property
+    def wanted(self) -> str:
+        """What fits, in words."""
+        if self.default is not None:
+            return f"a value like {as_text(self.default)}"
+        several = get_origin(self.kind) is tuple
+        name = (get_args(self.kind)[0] if several else self.kind).__name__
+        words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+        one = words.get(name, "text" if name == "str" else name)
+        return f"a list, each {one}," if several else one
+
+    def parse(self, value: Any) -> Any:
+        """Convert text from a command line to the parameter's type, or check a Python value.
+
+        Raises:
+            ValueError: `value` does not fit.
+        """
+        import numpy as np  # here: listings do without
+        from pydantic import TypeAdapter
+
+        if value is None:
+            return self.default
+        value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+        several, kind = get_origin(self.kind) is tuple, self.kind
+        if several and isinstance(value, str):
+            value = [item.strip() for item in value.split(",")]
+        if several and not isinstance(value, list | tuple):
+            raise ValueError(f"{value!r} is no list")
+        one = TypeAdapter(get_args(kind)[0] if several else kind)
+        converted = tuple(_converted(one, item) for item in (value if several else [value]))
+        return converted if several else converted[0]
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    if isinstance(value, str):
+        found = kind.validate_strings(value)
+    else:
+        found = kind.validate_python(value, strict=True)
+    if isinstance(found, float) and not isfinite(found):
+        raise ValueError(f"{found} is no finite number")
+    if isinstance(found, str):
+        found.encode()  # a UnicodeEncodeError is a ValueError
+    return found
+
+
+def as_text(value: Any) -> str:
+    """Return a value as `--set` takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
