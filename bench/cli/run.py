@@ -8,21 +8,35 @@ from typing import Any
 import click
 
 from bench.cli.options import config_from_options, config_options
-from bench.cli.output import print_json
-from bench.errors import BenchWarning, GateError
+from bench.cli.output import print_json, say
+from bench.errors import BenchWarning, GateError, UserError
+from bench.running.settings import RunConfig
 
 
 @click.command()
 @click.argument("dataset", required=False, envvar="BENCH_DATASET")
 @config_options()
 @click.option("--config", "config_file", envvar="BENCH_CONFIG", help="A TOML file of settings.")
+@click.option(
+    "--slurm", type=int, metavar="N", help="Write a Slurm script of N shards; run nothing."
+)
+@click.option("--submit", is_flag=True, help="With --slurm: submit the script as well.")
+@click.option("--warm-up", is_flag=True, help="Fetch weights and encode prompts; score nothing.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan and its cost.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on stdout, all else on stderr."
 )
 @click.pass_context
 def command(
-    ctx: click.Context, /, config_file: str | None, dry_run: bool, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    config_file: str | None,
+    slurm: int | None,
+    submit: bool,
+    warm_up: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Score DATASET: a registered name, or a folder of images or parquet (with a slash).
 
@@ -40,6 +54,15 @@ def command(
             from bench.render.plan import print_plan
 
             print_plan(plan.plain())
+        return 0
+
+    if slurm is not None or submit:
+        return _slurm(config, slurm, submit, as_json)
+    if warm_up:
+        from bench.running.run import warm_up as warmed_up
+
+        run_id = warmed_up(config)
+        print_json({"run_id": run_id}) if as_json else say(f"{run_id} can be scored.")
         return 0
 
     from bench.cli.progress import Progress
@@ -67,3 +90,22 @@ def command(
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")
     return 3 if summary.failed_samples else 0
+
+
+def _slurm(config: RunConfig, shards: int | None, submitted: bool, as_json: bool) -> int:
+    """Write the script of a run in shards, and submit it where that is asked for."""
+    from bench.running.slurm import check_slurm, submit, write_script
+
+    if shards is None:
+        raise UserError("--submit is for --slurm N, which says in how many shards.")
+    if submitted:
+        check_slurm()
+    script = write_script(config, shards)
+    jobs = submit(script) if submitted else None
+    if as_json:
+        print_json({"script": str(script), "submitted": jobs})
+    elif jobs is None:
+        say(f"Wrote {script}. Look at it, then: bash {script} submit")
+    else:
+        say(f"Submitted {script}: {jobs}")
+    return 0

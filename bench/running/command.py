@@ -34,6 +34,22 @@ def recording_command(manifest: Manifest, strategy: str = "full") -> str:
     return shlex.join(words)
 
 
+def run_command(config: RunConfig) -> list[str]:
+    """Return the words after `bench` that make a run with these settings, wherever they are from.
+
+    `--shard`, `--fresh` and `--min-accuracy` are left out.
+    """
+    words = ["run", config.dataset]
+    for name, field in RunConfig.model_fields.items():
+        value, flag = getattr(config, name), "--" + name.replace("_", "-")
+        if name == "params":
+            words += [word for key, one in value.items() for word in ("--set", f"{key}={one}")]
+        elif name not in ("dataset", "shard", "fresh", "min_accuracy") and value != field.default:
+            values = value if isinstance(value, list) else [value]
+            words += [flag] if value is True else [w for v in values for w in (flag, str(v))]
+    return words
+
+
 def _name(given: dict[str, Any], kind: str, path: str) -> str:
     """Return a dataset's or backbone's name; of a folder its path, which is then no option."""
     if given[kind] == FOLDER and given.get(path):

@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     import datasets
 
 
+def warm_up(config: RunConfig) -> str:
+    """Do what all shards of a run need, and score nothing: fetch weights, encode the prompts.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        UserError: something is wrong that the user can fix.
+    """
+    prepared = prepare(config)
+    prepared.check()
+    prepared.open_engine()
+    return prepared.manifest.run_id
+
+
 def run(
     config: RunConfig,
     dataset: DatasetSpec | None = None,

@@ -1,0 +1,87 @@
+"""The Slurm script: its jobs, as a fake `sbatch` sees them, and its tasks, run by hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+
+RECORD = """#!/bin/bash
+printf '%s\\n' "$@" > "$RECORDED.$(ls "$RECORDED".* 2>/dev/null | wc -l)"
+"""
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Path:
+    """A program that notes its arguments; as `sbatch` it also says a job's id and the cluster."""
+    (tmp_path / "bin").mkdir()
+    for name, more in (("sbatch", "echo '7;cluster'\n"), ("note", "")):
+        file = tmp_path / "bin" / name
+        file.write_text(RECORD + more)
+        file.chmod(0o755)
+    return tmp_path / "bin" / "note"
+
+
+def noted(tmp_path: Path) -> list[list[str]]:
+    return [f.read_text().splitlines() for f in sorted(tmp_path.glob("noted.*"))]
+
+
+def settings(tmp_path: Path) -> list[object]:
+    words = ["run", "digits", "--backbone", "random", "--limit", 6, "--template", "a {class}"]
+    return [*words, "--template", "the {class}", "--results", tmp_path / "re sults"]
+
+
+def test_the_jobs(tmp_path: Path, recorder: Path) -> None:
+    path = f"{recorder.parent}:{os.environ['PATH']}"
+    variables = {"PATH": path, "RECORDED": str(tmp_path / "noted")}
+    done = bench(*settings(tmp_path), "--slurm", 3, "--submit", "--json", **variables)
+    assert done.code == 0, done.err
+    script = done.json["script"]
+    assert done.json["submitted"] == "prepare 7, shards 7, merge 7"
+    prepare, shards, merge = noted(tmp_path)
+    assert prepare[-2:] == [script, "prepare"] and "--gres=gpu:1" in prepare
+    assert shards[-2:] == [script, "shard"] and {"--array=1-3", "--dependency=afterok:7"} < {
+        *shards
+    }
+    assert merge[-2:] == [script, "merge"] and "--dependency=afterany:7" in merge
+
+
+def test_the_tasks_by_hand_in_an_edited_script(tmp_path: Path, recorder: Path) -> None:
+    done = bench(*settings(tmp_path), "--slurm", 3, "--json", BENCH_SEED="5")
+    script = Path(done.json["script"])
+    assert done.code == 0 and done.json["submitted"] is None
+    lines = script.read_text().splitlines()
+    script.write_text(
+        "\n".join(f"bench=('{recorder}')" if line.startswith("bench=") else line for line in lines)
+    )
+    tasks = [["prepare"], ["shard", "1"], ["shard", "2"], ["shard"], ["merge"]]
+    variables = {**os.environ, "RECORDED": str(tmp_path / "noted"), "SLURM_ARRAY_TASK_ID": "3"}
+    for task in tasks:
+        subprocess.run(["bash", script, *task], check=True, env=variables, cwd="/")
+    commands = noted(tmp_path)
+    assert commands[0][-1] == "--warm-up" and commands[3][-2:] == ["--shard", "3/3"]
+    for command in commands:
+        done = bench(*command)
+        assert done.code == 0, done.err
+    whole = bench(*settings(tmp_path), "--seed", 5, "--json").json
+    assert whole["resumed"] == "complete" and whole["dataset"]["n_samples"] == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--slurm", "0"], "from 1 to 6"),
+        (["--slurm", "7"], "from 1 to 6"),
+        (["--slurm", "2", "--shard", "1/2"], "--slurm and --shard"),
+        (["--slurm", "2", "--fresh"], "--slurm and --fresh"),
+        (["--submit"], "--submit is for --slurm N"),
+        (["--slurm", "2", "--submit"], "no `sbatch`"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, given: list[str], said: str) -> None:
+    done = bench(*settings(tmp_path), *given)
+    assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
