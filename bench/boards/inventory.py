@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from bench.errors import UserError
 from bench.stats.differences import differing, run_settings
-from bench.store.folder import list_runs, list_shards
-from bench.store.runs import StoredRun, read_runs
+from bench.store.folder import list_runs
+from bench.store.runs import StoredRun, list_shards, read_runs
 
 
 class InventoryRow(BaseModel):

@@ -93,9 +93,13 @@ def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> 
     if as_json:
         print_json(finished.plain())
     else:
-        from bench.render.run import print_run
-
-        print_run(finished.folder)
+        summary = finished.summary
+        low, high = summary.metrics.accuracy_ci95
+        say(
+            f"{summary.run_id}: {summary.dataset.n_samples:,} images, {summary.status}, accuracy"
+            f" {summary.metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), in"
+            f" {finished.folder}"
+        )
     return 3 if finished.summary.failed_samples else 0
 
 

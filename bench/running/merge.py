@@ -11,7 +11,6 @@ from bench.errors import StoreError, UserError
 from bench.running.execute import Finished
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
-from bench.store.decisions import read_decisions
 from bench.store.documents import Summary
 from bench.store.folder import MANIFEST, RunFolder, read_manifest, read_summary
 from bench.store.identity import digest
@@ -56,7 +55,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
                 " make room, and merge again."
             ) from error
         folder.replace(manifest, planned.lines())
-        decided = read_decisions(target, manifest, top=True)
+        decided = planned.decisions()
         if not planned.complete:
             return Finished(manifest, summary_so_far(manifest, None, decided), target)
         shards = [_summary(part) for part in parts if part.path != target]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,31 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
     if not asked.equals(there):
         table = table.take(pc.index_in(asked, value_set=there).drop_null())
     return _from_table(table)
+
+
+def join_decisions(parts: Sequence[Decisions], order: NDArray[np.int64]) -> Decisions:
+    """Return the images of several parts as one, reordered: the i-th is `order[i]` of all."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    for field in fields(Decisions):
+        found = [getattr(part, field.name) for part in parts]
+        if all(column is None for column in found):
+            continue
+        if field.name in ("sample_ids", "groups"):
+            whole = [
+                pa.nulls(len(p), pa.string()) if c is None else c
+                for p, c in zip(parts, found, strict=True)
+            ]
+            chunks = [chunk for c in whole for chunk in getattr(c, "chunks", [c])]
+            columns[field.name] = pa.chunked_array(chunks).take(indices(order)).combine_chunks()
+        else:
+            whole = [
+                np.zeros(len(p), bool) if c is None else c
+                for p, c in zip(parts, found, strict=True)
+            ]
+            columns[field.name] = np.concatenate(whole)[order]
+    return Decisions(**columns)
 
 
 def as_decisions(decided: Decided) -> Decisions:

@@ -32,7 +32,7 @@ from bench.store.first_order import write_first_order
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal, has_id, read_journal
 from bench.store.records import Record, is_record
-from bench.store.shards import SHARDS, holds_shards, joined, shards_of
+from bench.store.shards import SHARDS, holds_shards, joined
 
 MANIFEST, SUMMARY, LOCK = "manifest.json", "summary.json", ".lock"
 ADDING = ".adding-"  # what a folder is called whose content is not checked yet
@@ -312,32 +312,6 @@ def list_runs(results: Path) -> list[Path]:
     if "\0" in str(results):
         raise UserError(f"There is no folder {quoted(str(results))}.")
     return sorted(places(results, MANIFEST))
-
-
-def list_shards(results: Path) -> list[Path]:
-    """Return the folders of the shards below `results` that are not part of a merged run yet."""
-    found: list[Path] = []
-    for folder, below, files in os.walk(results):
-        run = Path(folder)
-        shards = [s for s in shards_of(run) if (s / MANIFEST).exists()] if SHARDS in below else []
-        merged = _whole_run(run) if shards and MANIFEST in files else None
-        found += [s for s in shards if merged is None or not _is_part(s, merged)]
-        below[:] = [n for n in below if not (shards or MANIFEST in files or n.startswith(ADDING))]
-    return sorted(found)
-
-
-def _whole_run(run: Path) -> set[str] | None:
-    """Return the samples of a run that has all its shards; None where it lacks some."""
-    with suppress(UserError):
-        manifest = read_manifest(run)
-        return None if manifest.asked else set(manifest.samples)
-    return None
-
-
-def _is_part(shard: Path, merged: set[str]) -> bool:
-    with suppress(UserError):
-        return merged.issuperset(read_manifest(shard).samples)
-    return False
 
 
 def places(results: Path, name: str) -> Iterator[Path]:

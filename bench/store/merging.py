@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from bench.errors import UserError, quoted
 from bench.machine.files import regular_file
 from bench.store.cells import has_cells, part_path
-from bench.store.decisions import FAILED
+from bench.store.decisions import FAILED, Decisions, join_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.draw_table import NAME as DRAWS
 from bench.store.folder import MANIFEST, read_manifest
@@ -91,12 +90,25 @@ class Merge:
         """Yield the line of each decided image, in the order of the samples."""
         with ExitStack() as stack:
             journals = {
-                number: _mapped(self.sources[number].path, stack)
+                number: stack.enter_context((self.sources[number].path / JOURNAL).open("rb"))
                 for number in np.unique(self.source[self.source != NOWHERE]).tolist()
             }
-            for number, start, length in zip(self.source, self.start, self.length, strict=True):
-                if number != NOWHERE:
-                    yield journals[int(number)][start : start + length].rstrip(b"\n") + b"\n"
+            for index in np.flatnonzero(self.source != NOWHERE):
+                journal = journals[int(self.source[index])]
+                journal.seek(self.start[index])
+                yield journal.read(self.length[index]).rstrip(b"\n") + b"\n"
+
+    def decisions(self) -> Decisions:
+        """Read the decided images part by part, so that never all lines are held at once."""
+        found, places = [], []
+        for number, source in enumerate(self.sources):
+            chosen = np.flatnonzero(self.source == number)
+            if len(chosen):
+                samples = [self.samples[index] for index in chosen.tolist()]
+                mine = source.manifest.model_copy(update={"samples": samples})
+                found.append(read_decisions(source.path, mine, top=True))
+                places.append(chosen)
+        return join_decisions(found, np.argsort(np.concatenate(places)))
 
     def copy_errors(self, target: Path) -> None:
         """Put the kept errors of each image into the merged run, with what its draws are.
@@ -228,11 +240,6 @@ def missing_parts(merge: Merge) -> list[str]:
             total = len(source.manifest.samples)
             said.append(f"{source.name} has decided {total - left:,} of {total:,}")
     return said
-
-
-def _mapped(folder: Path, stack: ExitStack) -> Any:
-    file = stack.enter_context((folder / JOURNAL).open("rb"))
-    return stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _place(file: Path, target: Path) -> None:

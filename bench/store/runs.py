@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from bench.errors import BenchWarning, UserError
 from bench.machine.files import regular_file
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest, Summary
-from bench.store.folder import read_manifest, read_summary
+from bench.store.folder import ADDING, MANIFEST, read_manifest, read_summary
 from bench.store.journal import JOURNAL
+from bench.store.shards import SHARDS, shards_of
 
 LeftOut = Callable[[Path, UserError], None]  # told of what cannot be read, and why
 
@@ -96,3 +99,29 @@ def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[Store
             left_out(path, error)
         else:
             yield run
+
+
+def list_shards(results: Path) -> list[Path]:
+    """Return the folders of the shards below `results` that are not part of a merged run yet."""
+    found: list[Path] = []
+    for folder, below, files in os.walk(results):
+        run = Path(folder)
+        shards = [s for s in shards_of(run) if (s / MANIFEST).exists()] if SHARDS in below else []
+        merged = _whole_run(run) if shards and MANIFEST in files else None
+        found += [s for s in shards if merged is None or not _is_part(s, merged)]
+        below[:] = [n for n in below if not (shards or MANIFEST in files or n.startswith(ADDING))]
+    return sorted(found)
+
+
+def _whole_run(run: Path) -> set[str] | None:
+    """Return the samples of a run that has all its shards; None where it lacks some."""
+    with suppress(UserError):
+        manifest = read_manifest(run)
+        return None if manifest.asked else set(manifest.samples)
+    return None
+
+
+def _is_part(shard: Path, merged: set[str]) -> bool:
+    with suppress(UserError):
+        return merged.issuperset(read_manifest(shard).samples)
+    return False

@@ -13,7 +13,9 @@ from helpers.runs import a_manifest, a_record
 
 from bench.contracts.strategy import Linearise
 from bench.running.merge import merge
+from bench.stats.metrics import summarize
 from bench.store.cells import has_cells, write_cells
+from bench.store.decisions import read_decisions
 from bench.store.documents import Part
 from bench.store.first_order import read_first_order, write_first_order
 from bench.store.folder import RunFolder, read_manifest, read_records
@@ -30,13 +32,14 @@ def store_shard(
     """Store a shard with every `count`-th image, the first `decided` of them with a line."""
     places = list(range(index - 1, len(IDS), count))
     part = Part(index=index, count=count, asked=len(IDS), places=places)
-    answers = changes.pop("answers", {})
+    answers, record = changes.pop("answers", {}), changes.pop("record", {})
     samples = [IDS[i] for i in places]
     manifest = a_manifest(samples, n_total=len(IDS), part=part.plain(), **changes)
     path = shard_folder(results / manifest.run_id, index, count)
     with RunFolder(path, manifest) as folder:
         for i in places[:decided]:
-            folder.append(a_record(IDS[i], LABELS[i], answers.get(i, LABELS[i])), None, NONE)
+            answer = answers.get(i, LABELS[i])
+            folder.append(a_record(IDS[i], LABELS[i], answer, **record), None, NONE)
     return path
 
 
@@ -47,6 +50,18 @@ def test_lines_stand_in_the_order_of_the_split(tmp_path: Path) -> None:
     assert finished.folder == path.parents[1]
     assert list(read_records(finished.folder)) == read_manifest(finished.folder).samples == IDS
     assert finished.summary.metrics.accuracy == 1 and finished.summary.dataset.n_samples == 7
+
+
+def test_the_summary_is_that_of_the_merged_lines(tmp_path: Path) -> None:
+    """Also where one shard alone has groups, candidates or failures."""
+    facts = {"group": "a", "in_candidates": True}
+    store_shard(tmp_path, 1, 2, answers={2: None, 4: 0}, record=facts)
+    run = store_shard(tmp_path, 2, 2, answers={3: 2}).parents[1]
+    finished = merge([run.name], str(tmp_path))
+    decided = read_decisions(run, finished.manifest, top=True)
+    wanted = summarize(finished.manifest, decided, None, None)
+    assert finished.summary.metrics == wanted.metrics and finished.summary.failed_samples == 1
+    assert wanted.metrics.worst_group and wanted.metrics.candidate_recall == 4 / 7
 
 
 def test_shards_from_several_folders_and_cut_otherwise(tmp_path: Path) -> None:
