@@ -294,6 +294,11 @@ def find_run(run: str, results: str) -> Path:
     for path in candidates:
         if os.path.lexists(path / MANIFEST):
             return path
+    if holds_shards(Path(results, run)):
+        raise UserError(
+            f"{quoted(run)} is in shards. `bench results merge` makes one run of them; a shard by"
+            " itself is named by its folder."
+        )
     listing = "bench list runs"
     if results != "results":
         listing += f" --results {shlex.quote(results)}"

@@ -114,10 +114,10 @@ def list_shards(results: Path) -> list[Path]:
 
 
 def _whole_run(run: Path) -> set[str] | None:
-    """Return the samples of a run that has all its shards; None where it lacks some."""
+    """Return the samples of a complete run; None where it lacks some."""
     with suppress(UserError):
-        manifest = read_manifest(run)
-        return None if manifest.asked else set(manifest.samples)
+        stored = read_run(run)
+        return set(stored.manifest.samples) if stored.complete else None
     return None
 
 

@@ -29,7 +29,7 @@ def shards_of(run: Path) -> Iterator[Path]:
     """Yield the folders of a run's shards, in the order of their numbers."""
     try:
         names = [path.name for path in (run / SHARDS).iterdir()]
-    except OSError:
+    except (OSError, ValueError):  # a name may hold a NUL
         return
     found = [match for name in names if (match := re.fullmatch(r"([0-9]+)-of-([0-9]+)", name))]
     for match in sorted(found, key=lambda match: (int(match[2]), int(match[1]))):

@@ -101,6 +101,8 @@ def test_a_partial_merge_is_marked_and_made_whole_later(tmp_path: Path) -> None:
     run = store_shard(tmp_path, 1, 3).parents[1]
     store_shard(tmp_path, 2, 3, decided=1)
     merging = ("results", "merge", run.name, "--results", tmp_path)
+    shown = bench("show", run.name, "--results", tmp_path)
+    assert shown.code == 2 and "is in shards" in shown.err
     refused = bench(*merging)
     assert refused.code == 2 and "4 of 7 images are decided" in refused.err
     assert "shard 3/3 is absent" in refused.err and "has decided 1 of 2" in refused.err
@@ -108,8 +110,8 @@ def test_a_partial_merge_is_marked_and_made_whole_later(tmp_path: Path) -> None:
     assert done.code == 0 and done.json["status"] == "incomplete"
     assert not (run / "summary.json").exists() and read_manifest(run).asked == 7
     listed = json.loads(bench("list", "runs", "--results", tmp_path, "--json").out)
-    shown = {r["shard"]: (r["status"], r["done"], r["total"]) for r in listed}
-    assert shown[None] == ("incomplete", 4, 7) and shown["2/3"] == ("incomplete", 1, 2)
+    rows = {r["shard"]: (r["status"], r["done"], r["total"]) for r in listed}
+    assert rows[None] == ("incomplete", 4, 7) and rows["2/3"] == ("incomplete", 1, 2)
     assert "4 of 7" in bench("show", run).out
     store_shard(tmp_path, 2, 3)
     store_shard(tmp_path, 3, 3)
@@ -128,6 +130,7 @@ def refused(tmp_path: Path, *runs: object) -> str:
 def test_nothing_to_merge(tmp_path: Path) -> None:
     assert "Nothing to merge" in refused(tmp_path)
     assert "There is no run or shard 'absent'" in refused(tmp_path, "absent")
+    assert "There is no run or shard" in refused(tmp_path, "a\0b")
     (tmp_path / "empty" / "shards").mkdir(parents=True)
     assert "There is no run or shard" in refused(tmp_path, tmp_path / "empty")
     undecided = [store_shard(tmp_path, index, 2, decided=0) for index in (1, 2)]
