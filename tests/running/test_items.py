@@ -17,7 +17,7 @@ from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.engine.viewing import view_of_draw
 from bench.inputs.pixels import decode
-from bench.store.folder import RunFolder, read_records
+from bench.store.folder import RunFolder, read_manifest, read_records
 from bench_plugins.views.symmetries import Turns8
 
 DRAWS = 24
@@ -315,3 +315,18 @@ def test_an_item_without_an_image_fails_alone(
     error = read_records(Path(done.json["results_dir"]))["pair-1"]["error"]
     assert error.startswith("image 2 cannot be read")
     assert json.loads(done.out)["metrics"]["text_score"] <= 0.75
+
+
+def test_shards_keep_the_images_of_an_item_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Captions, "rows", two_images())
+    whole = run(tmp_path / "whole", "full", draws=2).json
+    for index in (1, 2):
+        run(tmp_path / "parts", "full", "--shard", f"{index}/2", draws=2)
+    merged = bench("results", "merge", whole["run_id"], "--results", tmp_path / "parts", "--json")
+    assert merged.code == 0, merged.err
+    assert merged.json["metrics"] == whole["metrics"] and "group_score" in whole["metrics"]
+    runs = (Path(merged.json["results_dir"]), Path(whole["results_dir"]))
+    assert same(*map(timeless, runs))
+    assert read_manifest(runs[0]).items == read_manifest(runs[1]).items
