@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.interrupted import killed
 from helpers.scoring import LIMIT, same, timeless
 
 from bench.inputs.subsets import Shard, limited
@@ -100,6 +102,24 @@ def test_merged_shards_are_the_run_of_one_process(one_process: Path, tmp_path: P
     whole = bench(*command(tmp_path, "--json"))
     assert whole.json["resumed"] == "complete"  # the same command, without a shard
     assert part_path(run / "errors", mine.samples[0]).is_file()
+    replay = ("replay", run / "shards" / "1-of-3", "--strategy", "race", "--set", "draws=2")
+    done = bench(*replay, "--results", tmp_path / "replays", "--json")
+    assert done.code == 0, done.err
+    replayed = read_manifest(Path(done.json["results_dir"]))
+    assert replayed.part is None and replayed.samples == read_manifest(replay[1]).samples
+
+
+@pytest.mark.slow
+def test_a_killed_shard_resumes(one_process: Path, tmp_path: Path) -> None:
+    """A real kill in a process of its own."""
+    arguments = [str(word) for word in shard(tmp_path, 2)]
+    assert killed(arguments, 2).code == -signal.SIGKILL
+    path = tmp_path / one_process.name / "shards" / "2-of-3"
+    assert len(timeless(path)) == 2
+    assert bench(*arguments).code == 0
+    wanted = timeless(one_process)
+    assert len(timeless(path)) == 4
+    assert same(timeless(path), {name: wanted[name] for name in timeless(path)})
 
 
 @pytest.mark.parametrize("wrong", ["17/16", "0/4", "x", "3", "-1/4", "1/4/2", "1/0", ""])
