@@ -208,6 +208,13 @@ class KnowsItsLeast(Protocol):
         """Return evaluations per image."""
 
 
+class ChecksProblem(Protocol):
+    """A strategy that cannot be used on every problem, such as one with too small a budget."""
+
+    def check(self, problem: Problem) -> None:
+        """Raise ValueError where it cannot be used; called before anything is scored."""
+
+
 class SettlesParameters(Protocol):
     """A strategy some of whose parameters follow from others.
 
@@ -326,6 +333,11 @@ def bounds_its_cost(strategy: object) -> TypeGuard[BoundsItsCost]:
 def knows_its_least(strategy: object) -> TypeGuard[KnowsItsLeast]:
     """Whether it has `at_least`."""
     return _declares(strategy, "at_least")
+
+
+def checks_problem(strategy: object) -> TypeGuard[ChecksProblem]:
+    """Whether it has `check`."""
+    return _declares(strategy, "check")
 
 
 def settles_parameters(strategy: object) -> TypeGuard[SettlesParameters]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,14 @@ class Parameter:
         default: its value where nobody gives one.
         help: a line for listings.
         type: what it must be, such as `int` or `tuple[int, ...]`; None: what the default is.
+        later: whether runs were published before there was this parameter. Then its default means
+            what they did, and it is not recorded at its default, so that their ids stay.
     """
 
     default: Any
     help: str = ""
     type: Any = None
+    later: bool = False
 
     @property
     def kind(self) -> Any:
@@ -36,10 +40,10 @@ class Parameter:
         """What fits, in words."""
         if self.default is not None:
             return f"a value like {as_text(self.default)}"
+        if isinstance(self.kind, UnionType) or get_origin(self.kind) is Union:
+            return " or ".join(_in_words(one) for one in get_args(self.kind))
         several = get_origin(self.kind) is tuple
-        name = (get_args(self.kind)[0] if several else self.kind).__name__
-        words = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-        one = words.get(name, "text" if name == "str" else name)
+        one = _in_words(get_args(self.kind)[0] if several else self.kind)
         return f"a list, each {one}," if several else one
 
     def parse(self, value: Any) -> Any:
@@ -62,6 +66,13 @@ class Parameter:
         one = TypeAdapter(get_args(kind)[0] if several else kind)
         converted = tuple(_converted(one, item) for item in (value if several else [value]))
         return converted if several else converted[0]
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    return words.get(kind.__name__, str(kind.__name__))
 
 
 def _converted(kind: Any, value: Any) -> Any:

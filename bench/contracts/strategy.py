@@ -18,6 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.backbone import LINEARISATION_COST
+
+DECIDED_BY = ("bound", "ceiling", "exhausted")
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -37,6 +41,11 @@ class Problem:
             `bench.contracts.reductions`. A strategy may take it for the mean: where it is another,
             only those that evaluate every prompt on the same draws are used, and their scores are
             replaced.
+        cell_cost: of one cell, in evaluations: more than one under guidance, and where several
+            templates make one error.
+        null_cost: what the first cell on a draw costs besides, in evaluations, where the null's
+            error is subtracted.
+        linearisation_cost: of one linearised draw, in evaluations.
     """
 
     class_of_prompt: Ints
@@ -45,6 +54,9 @@ class Problem:
     seed: int = 0
     can_linearise: bool = False
     reduction: str = "mean"
+    cell_cost: float = 1.0
+    null_cost: float = 0.0
+    linearisation_cost: float = LINEARISATION_COST
 
     def __post_init__(self) -> None:
         for name in ("class_of_prompt", "timesteps", "weights"):
@@ -105,6 +117,9 @@ class Outcome:
         margin: mean difference of the errors of runner-up and winner on the draws they share.
         margin_stderr: its standard error.
         confidence: probability that the winner beats the runner-up, from margin and stderr.
+        decided_by: of a strategy that says so, what ended the image: `bound` (its test left one
+            class), `ceiling` (a limit on the cost left prompts out or ended it, so that no
+            guarantee holds) or `exhausted` (all draws were used up).
     """
 
     ranking: Ints
@@ -113,6 +128,7 @@ class Outcome:
     margin: float
     margin_stderr: float
     confidence: float
+    decided_by: str | None = None
 
 
 class Session(Protocol):

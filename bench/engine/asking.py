@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bench.contracts import abilities
 from bench.contracts.strategy import (
+    DECIDED_BY,
     Evaluate,
     Ints,
     Linearise,
@@ -24,7 +25,7 @@ from bench.contracts.strategy import (
     Strategy,
 )
 from bench.discovery.guard import guard, one_line
-from bench.errors import PluginError
+from bench.errors import PluginError, UserError
 
 MOST_LINEARISATIONS = 10_000  # requests per image; a strategy may have ever new mixtures
 SUMS_TO_ONE = 1e-4  # how far float32 weights of thousands of prompts may be off
@@ -94,6 +95,20 @@ class CheckedStrategy:
         with guard(self.who, "start()", passing=()):
             session = self.strategy.start(problem)
         return CheckedSession(session, self._rules[1], self.who)
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that it cannot be used on.
+
+        Raises:
+            UserError: it says so.
+        """
+        if not abilities.checks_problem(self.strategy):
+            return
+        try:
+            with guard(self.who, "check()", passing=(ValueError, UserError)):
+                self.strategy.check(problem)
+        except ValueError as error:
+            raise UserError(f"{self.who}: {one_line(error)}.") from None
 
     def at_most(self, problem: Problem) -> int:
         """Return the evaluations per image at the most: every cell, unless it says less."""
@@ -238,8 +253,20 @@ def _checked_outcome(outcome: Outcome, rules: Rules, who: str) -> Outcome:
             f"outcome(): margin_stderr {stderr:g} must be 0 or more, confidence {confidence:g}"
             " between 0 and 1",
         )
+    if outcome.decided_by is not None and outcome.decided_by not in DECIDED_BY:
+        raise PluginError(
+            who,
+            f"outcome(): decided_by is {one_line(outcome.decided_by)}; one of"
+            f" {', '.join(DECIDED_BY)}, or None, is wanted",
+        )
     return Outcome(
-        ranking.astype(np.int64), scores, draws.astype(np.int64), margin, stderr, confidence
+        ranking.astype(np.int64),
+        scores,
+        draws.astype(np.int64),
+        margin,
+        stderr,
+        confidence,
+        outcome.decided_by,
     )
 
 

@@ -204,4 +204,13 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
         margin=closest.margin,
         margin_stderr=closest.margin_stderr,
         confidence=prod(outcome.confidence for outcome in outcomes),
+        decided_by=_weakest([outcome.decided_by for outcome in outcomes]),
     )
+
+
+def _weakest(ends: Sequence[str | None]) -> str | None:
+    """Return what ended an item's images: `ceiling` where one of them was cut."""
+    for end in ("ceiling", "bound", "exhausted"):
+        if end in ends and None not in ends:
+            return end
+    return None

@@ -216,5 +216,13 @@ def open_recording(path: Path, strategy: str = "full") -> Recording:
     if part_path(path / "first_order", records[0]["sample_id"]).is_file():
         problem = replace(problem, can_linearise=True)
     recording = Recording(path, manifest, tuple(records), problem)
+    cell = recording.cell_cost
+    problem = replace(
+        problem,
+        cell_cost=cell,
+        null_cost=cell if recording.subtracts_null else 0,
+        linearisation_cost=recording.linearisation_cost,
+    )
+    recording = replace(recording, problem=problem)
     recording.errors(records[0]["sample_id"])  # refuses a run that skipped cells, before the work
     return recording

@@ -103,6 +103,7 @@ def strategy_for(
             f" draws={parameters['draws']}, since other draws have other noise. Leave draws out, or"
             " record a run with that number."
         )
+    strategy.check(_largest(recording))
     if strategy.linearises and not recording.problem.can_linearise:
         raise UserError(
             f"Strategy {name!r} linearises, and {recording.manifest.run_id} recorded errors"
@@ -122,6 +123,14 @@ def strategy_for(
             f" {recording.manifest.run_id} ask which image fits. Use --strategy full."
         )
     return spec.version, parameters, strategy
+
+
+def _largest(recording: Recording) -> Problem:
+    """Return the problem of the recording, or of its item with the most texts."""
+    problem = recording.problem
+    if (items := recording.manifest.items) is None:
+        return problem
+    return replace(problem, class_of_prompt=np.arange(items.texts), can_linearise=False)
 
 
 @dataclass(frozen=True)

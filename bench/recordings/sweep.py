@@ -45,6 +45,7 @@ def default_grid(n_draws: int, order: str | None = None, linearised: bool = Fals
     deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
     grid += [("race", {"delta": delta}) for delta in deltas]
     grid += [("race", {"delta": delta, "first": 2}) for delta in (0.02, 0.005)]
+    grid += [("race", {"delta": delta, "ceiling": "adaptive"}) for delta in (0.02, 1e-4)]
     if linearised:
         reaches = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
         grid += [("screen-race", {"reach": reach, "first": n}) for n in (2, 4) for reach in reaches]

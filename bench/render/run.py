@@ -17,7 +17,7 @@ from bench.render.tables import table
 from bench.stats.intervals import Statistics
 from bench.stats.metrics import confusion, summary_so_far, worst_confusions
 from bench.store.decisions import read_decisions
-from bench.store.documents import Cost, Items, Manifest, Metrics, Summary
+from bench.store.documents import Cost, Ends, Items, Manifest, Metrics, Summary
 from bench.store.folder import read_records
 from bench.store.runs import read_run
 
@@ -72,6 +72,8 @@ def print_run(
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(summary.cost)
+    if summary.decided_by is not None:
+        _print_ends(summary.decided_by)
     if summary.fitted:
         plain = {k: v for k, v in summary.fitted.items() if not isinstance(v, dict | list)}
         terminal.print(f"Fitted: {assignments(plain)}", soft_wrap=True)
@@ -188,6 +190,14 @@ def print_statistics(found: Statistics, on_draws: bool = True) -> None:
             f" would be expected to flip ({stability.doubtful:,} have a chance above 5 %);"
             f" the accuracy's standard error over seeds is {stability.accuracy_stderr:.4f}.",
         )
+
+
+def _print_ends(ends: Ends) -> None:
+    console().print(
+        f"Decided by the bound: {ends.bound:,} images; by using all draws: {ends.exhausted:,}; by"
+        f" the ceiling: {ends.ceiling:,}"
+        + (", for which the bound promises nothing" if ends.ceiling else "")
+    )
 
 
 def _print_cost(cost: Cost) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.contracts import abilities
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.levels import Column, Levels
+from bench.contracts.strategy import Problem
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, make
 from bench.errors import UserError
 from bench.inputs.controls import TEXT_ONLY
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import draw_weights
+from bench.inputs.templates import make_columns
 from bench.running.likelihoods import check_likelihood
 from bench.running.settings import RunConfig
 
@@ -42,6 +46,7 @@ def check(prepared: Prepared) -> None:
     check_weights(prepared)
     _check_token_lengths(prepared)
     _check_linearisable(prepared.resolved)
+    prepared.resolved.strategy.check(largest_problem(prepared)[0])
     _check_null_subtracted(prepared)
     _check_views(prepared)
     _check_abilities(prepared)
@@ -59,6 +64,41 @@ def _check_text_alone(resolved: Resolved) -> None:
             f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
             f" {resolved.backbone_name!r} is not. --control grey works with every backbone."
         )
+
+
+def largest_problem(prepared: Prepared) -> tuple[Problem, int]:
+    """Return what an image asks, of items the one with the most texts, and images per item.
+
+    Its draws have no levels yet, and its costs are those of the run.
+    """
+    split, resolved, config = prepared.split, prepared.resolved, prepared.config
+    images = 1
+    if split is not None and split.items is not None:
+        images, texts = max(split.items.table.shapes, key=lambda shape: shape[1])
+        classes = np.arange(texts)
+    else:
+        classes = np.array(prepared.prompts.class_of_prompt)
+        if config.candidates_from:  # as many classes, whichever they are
+            classes = classes[classes < config.top]
+    denoiser = resolved.backbone.scorer == "denoiser"
+    one = resolved.backbone.scorer == "classifier"
+    draws = 1 if one else resolved.strategy_parameters["draws"]
+    columns = make_columns(classes, config.template_rule, draws)
+    passes = 2 if denoiser and config.guidance is not None else 1
+    strategy = resolved.strategy
+    price = LINEARISATION_COST
+    if strategy.linearises:
+        price = linearisation_cost(resolved, prepared.weights)
+    problem = Problem(
+        columns.class_of_column,
+        np.arange(draws),
+        np.ones(draws),
+        can_linearise=strategy.linearises,
+        cell_cost=columns.each * passes,
+        null_cost=passes if config.subtract_null else 0,
+        linearisation_cost=price,
+    )
+    return problem, images
 
 
 def check_scorer(resolved: Resolved) -> None:

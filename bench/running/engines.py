@@ -45,7 +45,13 @@ def open_engine(prepared: Prepared, backbone: CheckedBackbone | None = None) -> 
         columns = make_columns(classes, rule, 1)
         if columns.each > 1 and makes_ensembles(backbone.backbone):
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
-        one_draw = Problem(columns.class_of_column, np.zeros(1, np.int64), np.ones(1), config.seed)
+        one_draw = Problem(
+            columns.class_of_column,
+            np.zeros(1, np.int64),
+            np.ones(1),
+            config.seed,
+            cell_cost=columns.each,
+        )
         fit = prepared.learns_from or find_fit_split(resolved, prepared.split)
         fitted = backbone.fit(fit.images(), fit.texts(prompts.texts)) if fit else None
         size = _chosen(config) or 16
@@ -74,11 +80,22 @@ def open_engine(prepared: Prepared, backbone: CheckedBackbone | None = None) -> 
     null = embed_null(backbone, key) if config.guidance is not None else None
     if given is None:
         set_up(prepared, backbone)
+    passes = 2 if null is not None else 1
+    price = LINEARISATION_COST
+    if resolved.strategy.linearises:
+        price = linearisation_cost(resolved, prepared.weights)
     engine = DenoisingEngine(
         backbone,
         conditioning,
         Problem(
-            columns.class_of_column, rows, weights, config.seed, can_linearise(resolved.backbone)
+            columns.class_of_column,
+            rows,
+            weights,
+            config.seed,
+            can_linearise(resolved.backbone),
+            cell_cost=columns.each * passes,
+            null_cost=passes if config.subtract_null else 0,
+            linearisation_cost=price,
         ),
         columns,
         Scoring(
@@ -98,11 +115,7 @@ def open_engine(prepared: Prepared, backbone: CheckedBackbone | None = None) -> 
         ),
         view_of_draw=_view_of_draw(resolved),
         subtracts_null=config.subtract_null,
-        linearisation_cost=(
-            linearisation_cost(resolved, prepared.weights)
-            if resolved.strategy.linearises
-            else LINEARISATION_COST
-        ),
+        linearisation_cost=price,
     )
     if config.batch_size == "auto":
         key = speed_key(prepared)
@@ -130,6 +143,7 @@ def _likelihood_engine(prepared: Prepared, backbone: Any) -> Engine:
         np.ones(n_draws),
         config.seed,
         reduction=backbone.reduction,
+        cell_cost=columns.each,
     )
     return LikelihoodEngine(
         backbone,

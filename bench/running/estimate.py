@@ -6,20 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.contracts.specs import DatasetSpec
-from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import parse_shard
-from bench.inputs.templates import make_columns
 from bench.machine.environment import pick_device
 from bench.machine.speed import estimate, likely_device
-from bench.running.checks import check, check_draws
+from bench.running.checks import check, check_draws, largest_problem
 from bench.running.prepare import Prepared, prepare
-from bench.running.resolve import Resolved, resolve_dataset
+from bench.running.resolve import resolve_dataset
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document
 from bench.store.folder import missing
@@ -113,16 +109,14 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def _evaluations(prepared: Prepared) -> tuple[int | None, int]:
-    """Return the evaluations per image, or per item: of the one with the most texts."""
-    split, resolved = prepared.split, prepared.resolved
-    if split is None or split.items is None:
-        classes = np.array(prepared.prompts.class_of_prompt)
-        if resolved.config.candidates_from:  # as many classes, whichever they are
-            classes = classes[classes < resolved.config.top]
-        return evaluations_per_image(resolved, classes)
-    images, texts = max(split.items.table.shapes, key=lambda shape: shape[1])
-    least, most = evaluations_per_image(resolved, np.arange(texts))
-    return None if least is None else images * least, images * most
+    """Return the evaluations per image, or per item, at the least, None: not known, and at most.
+
+    A cell takes two under guidance, and one per template where their mean is its error.
+    """
+    problem, images = largest_problem(prepared)
+    strategy, each = prepared.resolved.strategy, images * int(problem.cell_cost)
+    least = strategy.at_least(problem)
+    return None if least is None else least * each, strategy.at_most(problem) * each
 
 
 def _template(config: RunConfig, spec: DatasetSpec) -> str | list[str] | None:
@@ -203,24 +197,3 @@ def _memory(prepared: Prepared, dtype: str) -> str | None:
         largest = max(spec.size, spec.encoder_size or 0)
         found = largest * (4 if dtype == "float32" else 2)
     return None if found is None else f"{found / 2**30:.2g} GiB of weights at a time"
-
-
-def evaluations_per_image(resolved: Resolved, class_of_prompt: Any) -> tuple[int | None, int]:
-    """Return the evaluations per image at the least, None where not known, and at the most.
-
-    A cell takes two under guidance, and one per template where their mean is its error.
-    """
-    config, denoiser = resolved.config, resolved.backbone.scorer == "denoiser"
-    one = resolved.backbone.scorer == "classifier"
-    draws = 1 if one else resolved.strategy_parameters["draws"]
-    columns = make_columns(class_of_prompt, config.template_rule, draws)
-    each = columns.each * (2 if denoiser and config.guidance is not None else 1)
-    strategy = resolved.strategy
-    problem = Problem(
-        columns.class_of_column,
-        np.arange(draws),
-        np.ones(draws),
-        can_linearise=strategy.linearises,
-    )
-    least = strategy.at_least(problem)
-    return None if least is None else least * each, strategy.at_most(problem) * each

@@ -294,7 +294,9 @@ def _strategy(
 def make_strategy(
     spec: StrategySpec, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], CheckedStrategy]:
-    """Return the strategy made from the parameters given, and all parameters with their values.
+    """Return the strategy made from the parameters given, and the parameters to be recorded.
+
+    These are all of them with their values, but for those that came later and are at their default.
 
     Raises:
         UserError: a parameter is unknown, or its value makes no sense.
@@ -310,4 +312,9 @@ def make_strategy(
             f"Strategy {spec.name!r}: draws={strategy.draws} is more than {MOST_DRAWS:,}; their"
             " noise and errors are held in memory."
         )
-    return {**parameters, **strategy.settled, "draws": strategy.draws}, strategy
+    recorded = {
+        name: value
+        for name, value in parameters.items()
+        if not (spec.parameters[name].later and value == spec.parameters[name].default)
+    }
+    return {**recorded, **strategy.settled, "draws": strategy.draws}, strategy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.stats.items import pair_scores, worst_group
 from bench.stats.shares import accuracy_interval as accuracy_interval
 from bench.stats.shares import wilson as wilson
 from bench.store.decisions import FAILED, Decided, Decisions, as_decisions
-from bench.store.documents import Cost, Counted, Items, Manifest, Metrics, Summary
+from bench.store.documents import Cost, Counted, Ends, Items, Manifest, Metrics, Summary
 from bench.store.fields import Count, Document, Interval, Share
 
 INCOMPLETE = "incomplete"  # the status of a run some of whose images are not decided
@@ -178,6 +179,15 @@ def cost(decided: Decided, total_seconds: float | None, peak_memory: int | None)
     )
 
 
+def ends(decided: Decisions) -> dict[str, Ends]:
+    """Return `decided_by`, how many images each end has; nothing where no record says."""
+    if decided.decided_by is None:
+        return {}
+    counted = Counter(decided.decided_by.to_pylist())
+    counted.pop(None, None)
+    return {"decided_by": Ends(**counted)}
+
+
 def summarize(
     manifest: Manifest,
     decided: Decided,
@@ -204,6 +214,7 @@ def summarize(
         metrics=metrics(decided, len(manifest.classes), manifest.items),
         cost=costs,
         failed_samples=failed,
+        **ends(decided),
         **replayed,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import DECIDED_BY
 from bench.machine.files import regular_file
 from bench.store.arrow import indices, strings, truths, values
 from bench.store.documents import Manifest
@@ -43,6 +44,8 @@ class Decisions:
         groups: pyarrow strings, null where a sample has no group; None where none has one.
         image_right: bool, whether an item's images are right; None where none of them compares.
         group_right: bool, whether all of an item is right; None likewise.
+        decided_by: pyarrow strings, what ended each image, null where nothing says so; None where
+            nothing says so of any.
     """
 
     sample_ids: Any
@@ -62,6 +65,7 @@ class Decisions:
     groups: Any = None
     image_right: NDArray[np.bool_] | None = None
     group_right: NDArray[np.bool_] | None = None
+    decided_by: Any = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -168,6 +172,7 @@ def _quickly(file: Path, n_classes: int, top: bool) -> Any:
 
 def _sound(table: Any, n_classes: int) -> bool:
     """Tell whether every row is what `is_record` takes, without looking at one at a time."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if any(table[name].null_count for name in _REQUIRED):
@@ -182,6 +187,9 @@ def _sound(table: Any, n_classes: int) -> bool:
         if len(found) and not (found.min() >= 0 and found.max() <= most):
             return False
     if not np.isfinite(values(table["margin"], 0)).all():
+        return False
+    ends = pc.is_in(table["decided_by"].drop_null(), value_set=pa.array(DECIDED_BY))
+    if len(ends) and not pc.all(ends).as_py():
         return False
     return "top" not in table.column_names or _sound_top(table["top"], n_classes)
 
@@ -224,6 +232,7 @@ def _schema(top: bool) -> Any:
         "group": pa.string(),
         "image_right": pa.bool_(),
         "group_right": pa.bool_(),
+        "decided_by": pa.string(),
     }
     if top:
         kinds["top"] = pa.list_(pa.list_(pa.float64()))
@@ -279,6 +288,7 @@ def _from_table(table: Any) -> Decisions:
         groups=None if table["group"].null_count == len(table) else table["group"],
         image_right=_answers(table["image_right"]),
         group_right=_answers(table["group_right"]),
+        decided_by=None if table["decided_by"].null_count == len(table) else table["decided_by"],
     )
 
 

@@ -249,6 +249,17 @@ class Cost(Document):
         return self.evaluations_per_image if known is None else known
 
 
+class Ends(Document):
+    """How many images each end has, of a strategy that says what ended them."""
+
+    bound: Count = 0
+    """Its test left one class."""
+    ceiling: Count = 0
+    """A limit on the cost left prompts out or ended the image: no guarantee holds for it."""
+    exhausted: Count = 0
+    """All draws were used up."""
+
+
 class Summary(Document):
     """`summary.json`: metrics and cost; with its folder, the object that `--json` prints."""
 
@@ -260,6 +271,8 @@ class Summary(Document):
     metrics: Metrics
     cost: Cost
     failed_samples: Count
+    decided_by: Ends | None = None
+    """None: the strategy does not say what ended an image."""
     replayed_from: str | None = None
     fitted: dict[str, Any] | None = None
     """What a backbone that learned says of the result."""

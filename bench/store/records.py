@@ -6,6 +6,7 @@ import math
 from functools import cache
 from typing import (
     Any,
+    Literal,
     NotRequired,  # pydantic reads no other before Python 3.12
 )
 
@@ -24,6 +25,9 @@ class Record(TypedDict):
 
     `linearisations` are draws linearised, and `equivalents` what these and the evaluations cost
     together, in evaluations; records of before there were any lack both.
+
+    `decided_by` is what ended the image, of a strategy that says so; see
+    `bench.contracts.strategy.Outcome`.
 
     `in_candidates` says of a run among candidates whether the true class was one of them.
 
@@ -46,6 +50,7 @@ class Record(TypedDict):
     top: list[list[Any]]
     seconds: Amount
     error: str | None
+    decided_by: NotRequired[Literal["bound", "ceiling", "exhausted"]]
     in_candidates: NotRequired[bool]
     group: NotRequired[str]
     shape: NotRequired[list[Count]]
@@ -106,6 +111,8 @@ def make_record(decided: Decided, seconds: float) -> Record:
         seconds=round(seconds, 4),
         error=decided.error,
     )
+    if outcome is not None and outcome.decided_by is not None:
+        record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]
     sample = decided.sample
     if sample.candidates is not None:
         record["in_candidates"] = sample.label in sample.candidates

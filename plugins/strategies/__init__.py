@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from bench import hookimpl
 from bench.contracts.specs import Parameter
 
 _DRAWS = Parameter(500, "N, the draws of the plan")
+_CEILING = Parameter(
+    None,
+    "the most evaluation equivalents per image; adaptive: what adaptive's default takes on these"
+    " draws (default: none)",
+    type=float | Literal["adaptive"],
+    later=True,
+)
 
 
 @hookimpl
@@ -97,6 +105,7 @@ def register_strategies(register: Callable[..., None]) -> None:
                 "guaranteed bounds: the largest possible difference of two errors; 0: unknown",
             ),
             "draws": _DRAWS,
+            "ceiling": _CEILING,
         },
         default=True,
     )
@@ -116,5 +125,6 @@ def register_strategies(register: Callable[..., None]) -> None:
             "growth": Parameter(8, "each round adds 1/growth of the draws seen so far"),
             "order": Parameter("even", "levels that the race asks for first"),
             "draws": _DRAWS,
+            "ceiling": _CEILING,
         },
     )

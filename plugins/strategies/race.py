@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints, Problem
+from bench.contracts.strategy import (
+    Evaluate,
+    Floats,
+    Ints,
+    Linearise,
+    Outcome,
+    Problem,
+    Reply,
+)
 from bench_plugins.strategies._bounds import betting_evidence, serfling_lower, t_lower
+from bench_plugins.strategies._ceiling import (
+    RESERVE,
+    Budget,
+    Ceiling,
+    best,
+    check_ceiling,
+    most_cells,
+    most_equivalents,
+)
 from bench_plugins.strategies._elimination import Elimination
 from bench_plugins.strategies._order import by_bands, parse_bands, shuffled, timestep_means
 
@@ -47,6 +65,13 @@ class Race:
     (`bench learn-order` shows the largest recorded difference). Without it, twice the largest
     difference from a leader so far is used, which is plausible but not guaranteed.
 
+    With a `ceiling`, no image costs more. A race is as it would be without, as long as its next
+    round leaves half of the ceiling; a race of two, or one that could use all draws below the
+    ceiling, as long as it is paid for, and so is the first look. Then what is left is spent as in
+    sequential halving: the better half of the prompts get more draws, in rounds of about the same
+    cost, and the bounds still drop prompts. `decided_by` says `ceiling` for such an image: nothing
+    is promised for it.
+
     Args:
         delta: level of the bounds; lower is safer and costs more.
         bound: `t`, `betting` or `serfling`.
@@ -57,6 +82,9 @@ class Race:
         span: for the guaranteed bounds: the largest possible difference between two errors on
             one draw; 0: not known.
         draws: N, the draws of the plan.
+        ceiling: the most evaluation equivalents per image, those of gradients and nulls among
+            them; `adaptive`: what the default schedule of `adaptive` takes on these draws; None:
+            every prompt on every draw.
     """
 
     def __init__(
@@ -68,6 +96,7 @@ class Race:
         order: str = "even",
         span: float = 0.0,
         draws: int = 500,
+        ceiling: Ceiling = None,
     ) -> None:
         if not 0 < delta < 1:
             raise ValueError(f"delta={delta} must lie between 0 and 1")
@@ -80,6 +109,8 @@ class Race:
         if bound != "t" and order != "even":
             raise ValueError(f"order goes with bound=t: bound={bound} needs a random order")
         parse_bands(order)
+        check_ceiling(ceiling)
+        self.ceiling = ceiling
         self.delta, self.bound, self.first, self.growth = delta, bound, first, growth
         self.order, self.span, self.draws = order, span, draws
 
@@ -87,9 +118,25 @@ class Race:
         """Start one image."""
         return RaceSession(self, problem)
 
+    def check(self, problem: Problem) -> None:
+        """Refuse a ceiling that does not pay for an evaluation of each prompt."""
+        prompts = len(problem.class_of_prompt)
+        least = Budget(None, problem).price(prompts, 1)
+        if most_equivalents(self.ceiling, problem) < least:
+            raise ValueError(
+                f"ceiling={self.ceiling:g} is less than one evaluation for each of {prompts:,}"
+                f" prompts; {least:g} or more is wanted"
+            )
+
     def at_least(self, problem: Problem) -> int:
         """Return the fewest evaluations per image: all prompts, up to the first look."""
-        return len(problem.class_of_prompt) * min(self.first, len(problem.timesteps))
+        look = len(problem.class_of_prompt) * min(self.first, len(problem.timesteps))
+        return most_cells(self.ceiling, problem, look)
+
+    def at_most(self, problem: Problem) -> int:
+        """Return the most evaluations per image: every prompt on every draw, or the ceiling."""
+        cells = len(problem.class_of_prompt) * len(problem.timesteps)
+        return most_cells(self.ceiling, problem, cells)
 
     def draw_order(self, problem: Problem) -> Ints:
         """Return int64 [N], the order in which draws are asked for."""
@@ -119,6 +166,69 @@ class RaceSession(Elimination):
         self.largest = 0.0  # absolute difference from a leader so far
         timesteps = problem.timesteps[self.order]
         self.whole = np.flatnonzero(np.diff(timesteps, append=-1)) + 1  # where a timestep is done
+        self.budget = Budget(strategy.ceiling, problem)
+        self.cut = False  # whether the ceiling left a prompt out, or ended the race
+
+    def ask(self) -> Evaluate | Linearise | None:
+        """Return the survivors on their next draws; near the ceiling, the better half of them."""
+        request = super().ask()
+        if not isinstance(request, Evaluate) or self.goes_on(len(request.draws)):
+            return request
+        step = self.last_draws()
+        if not step:
+            self.cut = True
+            return None
+        return Evaluate(self.alive, self.order[self.seen : self.seen + step])
+
+    def tell(self, request: Evaluate, reply: Reply) -> None:
+        """Take the errors and their cost, and drop prompts that cannot win."""
+        self.budget.left -= reply.cost
+        super().tell(request, reply)
+
+    def goes_on(self, step: int) -> bool:
+        """Return whether the ceiling leaves room for the next round and what may follow it."""
+        budget, prompts = self.budget, len(self.alive)
+        if budget.price(prompts, len(self.order) - self.seen) <= budget.left:
+            return True
+        reserve = RESERVE * budget.most if self.seen and prompts > 2 else 0.0
+        return budget.price(prompts, step) + reserve <= budget.left
+
+    def last_draws(self) -> int:
+        """Return the next draws near the ceiling, 0 where none is paid for; drop the worse half."""
+        budget, prompts = self.budget, len(self.alive)
+        if not self.seen:
+            if not budget.draws(prompts):
+                self.strategy.check(self.problem)
+            step = max(1, budget.draws(prompts, (1 - RESERVE) * budget.most))
+        elif prompts == 2:
+            step = min(budget.draws(2), self.wanted())
+        else:
+            keep, step = budget.halving(prompts, len(self.order) - self.seen)
+            if not keep:
+                return 0
+            self.cut = True
+            scores = self.table.scores()[self.alive]
+            self.alive = self.alive[best(scores, self.problem.class_of_prompt[self.alive], keep)]
+        return self.rounded(min(step, len(self.order) - self.seen))
+
+    def rounded(self, step: int) -> int:
+        """Return a number of draws, rounded down to whole timesteps where that leaves any."""
+        if self.strategy.bound != "t":
+            return step
+        reached = self.whole[self.whole <= self.seen + step]
+        done = int(reached[-1]) - self.seen if len(reached) else 0
+        return done if done > 0 else step
+
+    def outcome(self) -> Outcome:
+        """Rank the classes, and say what ended the race."""
+        return replace(super().outcome(), decided_by=self.ended_by())
+
+    def ended_by(self) -> str:
+        """Return `bound`, `ceiling` or `exhausted`."""
+        if self.cut:
+            return "ceiling"
+        classes = self.problem.class_of_prompt[self.alive]
+        return "bound" if (classes == classes[0]).all() else "exhausted"
 
     def wanted(self) -> int:
         """Return the size of the next round: with the `t` bound, whole timesteps."""

@@ -18,6 +18,14 @@ from bench.contracts.strategy import (
 )
 from bench.inputs.draws import sub_grid
 from bench.recordings.screening import distances
+from bench_plugins.strategies._ceiling import (
+    Budget,
+    Ceiling,
+    best,
+    check_ceiling,
+    most_cells,
+    most_equivalents,
+)
 from bench_plugins.strategies.full import LINEARISATION
 from bench_plugins.strategies.race import Race, RaceSession
 
@@ -54,6 +62,9 @@ class ScreenRace:
         growth: each round of the race adds 1 / `growth` of the draws seen so far.
         order: levels that the race asks for first.
         draws: N, the draws of the plan.
+        ceiling: the most evaluation equivalents per image, as in `race`; a screen that leaves no
+            room for a draw of two prompts is not taken, and of the prompts in reach only so many
+            race as it pays for.
     """
 
     linearises = True
@@ -68,6 +79,7 @@ class ScreenRace:
         growth: int = 8,
         order: str = "even",
         draws: int = 500,
+        ceiling: Ceiling = None,
     ) -> None:
         if not reach >= 0:
             raise ValueError(f"reach={reach} must be 0 or more")
@@ -76,6 +88,8 @@ class ScreenRace:
         if screens < 1:
             raise ValueError(f"screens={screens} must be 1 or more")
         self.race = Race(delta=delta, first=first, growth=growth, order=order, draws=draws)
+        check_ceiling(ceiling)
+        self.race.ceiling = self.ceiling = ceiling
         self.reach, self.samples, self.screens, self.draws = reach, samples, screens, draws
 
     def start(self, problem: Problem) -> RaceSession:
@@ -84,16 +98,31 @@ class ScreenRace:
             ScreenRaceSession(self, problem) if problem.can_linearise else self.race.start(problem)
         )
 
+    def check(self, problem: Problem) -> None:
+        """Refuse a ceiling that pays neither for each prompt once nor for a screen and a draw."""
+        budget = Budget(None, problem)
+        once = budget.price(len(problem.class_of_prompt), 1)
+        screen = self.samples * problem.linearisation_cost + budget.price(2, 1)
+        if not problem.can_linearise or once <= screen:
+            self.race.check(problem)
+        elif most_equivalents(self.ceiling, problem) < screen:
+            raise ValueError(
+                f"ceiling={self.ceiling:g} is less than a screen and one evaluation of two prompts;"
+                f" {screen:g} or more is wanted"
+            )
+
     def at_least(self, problem: Problem) -> int:
         """Return the fewest evaluations per image: a screen and the race of one prompt."""
         if not problem.can_linearise:
             return self.race.at_least(problem)
-        return LINEARISATION * self.samples + min(self.race.first, len(problem.timesteps))
+        least = LINEARISATION * self.samples + min(self.race.first, len(problem.timesteps))
+        return most_cells(self.ceiling, problem, least)
 
     def at_most(self, problem: Problem) -> int:
         """Return the most evaluations per image: the screens and a race of all."""
         cells = len(problem.class_of_prompt) * len(problem.timesteps)
-        return cells + LINEARISATION * self.samples * self.screens
+        most = cells + LINEARISATION * self.samples * self.screens
+        return most_cells(self.ceiling, problem, most)
 
 
 class ScreenRaceSession(RaceSession):
@@ -108,11 +137,29 @@ class ScreenRaceSession(RaceSession):
 
     def ask(self) -> Evaluate | Linearise | None:
         """Return screens while they are worth their cost, then what the race asks for."""
-        if not self.seen and self.screens and self.worth_a_screen():
+        if not self.seen and self.screens and self.worth_a_screen() and self.pays_for_a_screen():
             mixture = np.zeros(len(self.ranked))
             mixture[self.alive] = 1 / len(self.alive)
             return Linearise(self.screened, mixture)
+        if not self.seen:
+            self.keep_what_is_paid_for()
         return super().ask()
+
+    def pays_for_a_screen(self) -> bool:
+        """Return whether a screen leaves room below the ceiling for a draw of two prompts."""
+        screen = len(self.screened) * self.problem.linearisation_cost
+        return screen + self.budget.price(2, 1) <= self.budget.left
+
+    def keep_what_is_paid_for(self) -> None:
+        """Drop the prompts that the screen ranked last, where one draw of all costs too much."""
+        if self.budget.draws(len(self.alive)):
+            return
+        paid = int((self.budget.left - self.budget.null) // self.budget.cell)
+        if self.first_order.size and 2 <= paid < len(self.alive):
+            self.cut = True
+            scores = self.scores()[self.alive]
+            classes = self.problem.class_of_prompt[self.alive]
+            self.alive = self.alive[best(scores, classes, paid)]
 
     def worth_a_screen(self) -> bool:
         """Return True before the first screen, or if the last helped and a race costs more."""
@@ -127,6 +174,7 @@ class ScreenRaceSession(RaceSession):
             super().tell(request, reply)
             return
         self.screens -= 1
+        self.budget.left -= reply.cost
         self.first_order = reply.values.astype(np.float64)
         scores = self.scores()[self.alive]
         out = self.ranked[~np.isin(self.ranked, self.alive)]
@@ -148,6 +196,7 @@ class ScreenRaceSession(RaceSession):
             return super().outcome()
         draws = self.table.draws()
         outcome = self.table.outcome(np.where(draws > 0, draws, -np.argsort(self.ranked)))
+        outcome = replace(outcome, decided_by=self.ended_by())
         if len(outcome.ranking) < 2 or outcome.draws[outcome.ranking[1]]:
             return outcome
         classes = self.problem.class_of_prompt[self.ranked]
