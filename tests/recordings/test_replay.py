@@ -41,6 +41,32 @@ def test_a_replay_is_an_ordinary_run_that_says_what_it_is(recording: Path, tmp_p
     assert more["run_id"] == summary["run_id"] and more["dataset"]["n_samples"] == N_IMAGES
 
 
+def test_what_ended_the_images_is_recorded_counted_and_shown(
+    recording: Path, tmp_path: Path
+) -> None:
+    full = replay(recording, "full", {}, tmp_path)
+    assert "decided_by" not in full
+    assert not any("decided_by" in r for r in read_records(tmp_path / full["run_id"]).values())
+    for ceiling, ended in ((N_CLASSES, "ceiling"), (N_CLASSES * N_DRAWS, "bound")):
+        summary = replay(recording, "race", {"ceiling": ceiling}, tmp_path)
+        assert summary["strategy"]["params"]["ceiling"] == ceiling
+        assert summary["cost"]["evaluation_equivalents_per_image"] <= ceiling
+        records = read_records(tmp_path / summary["run_id"]).values()
+        ends = [record["decided_by"] for record in records]
+        assert summary["decided_by"] == {ended: N_IMAGES} and set(ends) == {ended}
+        shown = bench("show", tmp_path / summary["run_id"], "--results", tmp_path).out
+        cut = ends.count("ceiling")
+        assert f"by the ceiling: {cut}" in " ".join(shown.split())
+        assert ("promises nothing" in " ".join(shown.split())) == (ended == "ceiling")
+
+
+def test_a_ceiling_below_one_evaluation_per_prompt_is_refused(
+    recording: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"{N_CLASSES} prompts; {N_CLASSES} or more"):
+        replay(recording, "race", {"ceiling": N_CLASSES - 1}, tmp_path)
+
+
 def test_the_command_prints_one_object_and_the_board_marks_it(
     recording: Path, tmp_path: Path
 ) -> None:
