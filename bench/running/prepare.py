@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
 from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
-from bench.errors import AbsentError, UserError, did_you_mean
+from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.controls import TEXT_ONLY, blinded
 from bench.inputs.data import load_classes, load_split
 from bench.inputs.estimand import Weighting, parse_weighting
 from bench.inputs.fitting import FitSplit
-from bench.inputs.prompts import PLACEHOLDER, Prompts, from_file, from_template
+from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
-from bench.inputs.subsets import limited, parse_shard
-from bench.inputs.templates import from_templates, make_columns, read_templates
+from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import go_offline
@@ -32,12 +28,12 @@ from bench.running.candidates import Shortlist, find_candidates
 from bench.running.checks import check, check_scorer
 from bench.running.engines import open_engine
 from bench.running.fitting import find_fit_split, name_fit_split
-from bench.running.items import check_items
 from bench.running.items import warn_of_items as _only_texts
 from bench.running.learned import learn_weighting
 from bench.running.manifest import make_manifest
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig
+from bench.running.texts import item_texts, make_prompts, uneven_counts
 from bench.store.documents import Manifest
 from bench.store.shards import shard_folder
 
@@ -189,7 +185,7 @@ def prepare(
     shortlist = find_candidates(resolved, split)
     if shortlist is not None and shortlist.trained_on is not None:
         resolved = _also_trained_on(resolved, shortlist.trained_on)
-    prompts = _item_texts(resolved, split) if split and split.items else None
+    prompts = item_texts(resolved, split) if split and split.items else None
     prompts = prompts or make_prompts(resolved, named.names)
     absent: tuple[str, ...] = ()
     try:
@@ -198,7 +194,9 @@ def prepare(
         weights, absent = None, (str(error),)
     manifest, weighting = None, parse_weighting(config.weighting)
     said = _far_from_training(resolved, chosen, len(named.names))
-    said += _only_texts(resolved, split) if split and split.items else _uneven(config, prompts)
+    said += (
+        _only_texts(resolved, split) if split and split.items else uneven_counts(config, prompts)
+    )
     if split and not absent:
         if weighting.name == "learned":
             learned = learn_weighting(
@@ -248,73 +246,6 @@ def _far_from_training(resolved: Resolved, chosen: bool, n_classes: int) -> list
         f" On other images it may do no better than guessing, which is right for"
         f" {1 / n_classes:.1%} of {n_classes} classes. --backbone names another one;"
         " `bench list backbones` shows all."
-    ]
-
-
-def _item_texts(resolved: Resolved, split: Split) -> Prompts:
-    """Return the texts of the items asked for, each once.
-
-    Raises:
-        UserError: a setting or the strategy cannot serve items.
-    """
-    assert split.items is not None
-    check_items(resolved, split.items.table)
-    asked = limited(split.sample_ids, split.labels, resolved.config.limit)
-    return split.items.pool(asked)
-
-
-def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
-    """Return the run's prompts, from the file, the template or the dataset's template."""
-    config, spec = resolved.config, resolved.dataset
-    if resolved.backbone.learns:
-        return from_template(PLACEHOLDER, classes)
-    if config.prompts:
-        prompts = from_file(Path(config.prompts), classes)
-    elif config.template is None:
-        prompts = from_template(spec.template, classes, spec.phrases)
-    else:
-        given = [config.template] if isinstance(config.template, str) else config.template
-        prompts = from_templates(read_templates(_of_sets(given, spec)), classes, spec.phrases)
-    _check_rule(resolved, prompts)
-    return prompts
-
-
-def _of_sets(given: Sequence[str], spec: DatasetSpec) -> list[str]:
-    """Return the templates, `@NAME` replaced by those of the dataset's set of that name."""
-    templates: list[str] = []
-    for value in given:
-        if not value.startswith("@"):
-            templates.append(value)
-            continue
-        if value[1:] not in spec.templates:
-            sets = ", ".join(f"@{name}" for name in spec.templates) or "none"
-            raise UserError(
-                f"--template {value}: dataset {spec.name!r} has no such set of templates."
-                f"{did_you_mean(value[1:], spec.templates)} It has: {sets}."
-            )
-        templates += spec.templates[value[1:]]
-    return templates
-
-
-def _check_rule(resolved: Resolved, prompts: Prompts) -> None:
-    """Refuse a rule that these prompts do not allow."""
-    rule = resolved.config.template_rule
-    if rule == "spread" and resolved.backbone.scorer == "classifier":
-        raise UserError(
-            f"--template-rule spread: {resolved.backbone_name!r} is a classifier, which has one"
-            " draw; use mean or best."
-        )
-    make_columns(np.array(prompts.class_of_prompt), rule, 1)
-
-
-def _uneven(config: RunConfig, prompts: Prompts) -> list[str]:
-    """Say so where a class has more prompts than another, and the best one counts."""
-    counts = Counter(prompts.class_of_prompt).values()
-    if config.template_rule != "best" or len(set(counts)) == 1:
-        return []
-    return [
-        f"Classes have {min(counts)} to {max(counts)} prompts. A class is as good as its best"
-        " prompt, so those with more have an advantage."
     ]
 
 
