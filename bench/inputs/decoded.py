@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 from PIL import Image
 
+from bench.inputs.items import list_of
 from bench.inputs.pixels import decode
 
 
@@ -29,5 +30,5 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
 def decoded(rows: datasets.Dataset) -> datasets.Dataset:
     """Return the rows with images that are decoded when they are read; of items, all of each."""
     if "images" in rows.column_names:
-        return rows.cast_column("images", datasets.List(DecodedImage()))
+        return rows.cast_column("images", list_of(DecodedImage()))
     return rows.cast_column("image", DecodedImage())

@@ -137,6 +137,13 @@ def image_column(columns: Sequence[str], where: str) -> str:
     )
 
 
+def list_of(feature: Any) -> Any:
+    """Return the feature of lists of this one, under any version of datasets."""
+    import datasets
+
+    return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
+
+
 def as_stored(rows: Any, where: str) -> Any:
     """Return the rows with images that are not decoded.
 
@@ -151,8 +158,7 @@ def as_stored(rows: Any, where: str) -> Any:
         each = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
         if not isinstance(each, datasets.Image):
             raise UserError(f"{where}: its column 'images' holds {feature}, not lists of images.")
-        several = datasets.List(stored) if hasattr(datasets, "List") else [stored]  # before 4.0
-        return rows.cast_column(column, several)
+        return rows.cast_column(column, list_of(stored))
     if not isinstance(feature, datasets.Image):
         raise UserError(f"{where}: its column 'image' holds {feature}, not images.")
     return rows.cast_column(column, stored)

@@ -130,8 +130,8 @@ def _balanced(deal: _Deal, blocks: list[Ints], attempt: int) -> _Deal:
     stream, n = np.random.Philox(key=attempt), deal.seen.shape[1]
     for _ in range(min(SWEEPS, max(1, STEPS // TRIES // len(blocks)))):
         # Raw numbers: what a generator makes of them may differ between versions of numpy.
-        for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)), strict=True):
-            draw, template = int(block[raw[0] % len(block)]), int(raw[1] % n)
+        for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)).tolist(), strict=True):
+            draw, template = int(block[raw[0] % len(block)]), raw[1] % n
             partner = deal.partner(block, template)
             if draw in partner:
                 continue

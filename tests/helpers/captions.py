@@ -20,6 +20,7 @@ from PIL import Image
 
 from bench.engine.images import preprocess
 from bench.inputs.draws import noise, timestep_grid
+from bench.inputs.items import list_of
 
 SIDE = 16
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 230)}
@@ -95,7 +96,7 @@ def with_images(rows: dict[str, list[Any]]) -> datasets.Dataset:
     kind = datasets.Image(decode=False)
     found = datasets.Dataset.from_dict(rows)
     if "images" in rows:
-        return found.cast_column("images", datasets.List(kind))
+        return found.cast_column("images", list_of(kind))
     return found.cast_column("image", kind)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import tokenizers
 import torch
 import transformers
 from helpers.pipelines import save_tokenizer
@@ -97,7 +98,15 @@ def t5(width: int = WIDTH) -> tuple[Any, Any]:
     """Return a T5 encoder and its tokenizer."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     pieces += [(character, -3.0) for character in CHARACTERS]
-    tokenizer = transformers.T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512)
+    spoken = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=2))
+    spoken.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    spoken.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    # Of an object, which every version of transformers takes.
+    tokenizer = transformers.T5TokenizerFast(
+        tokenizer_object=spoken, extra_ids=0, model_max_length=512
+    )
     config = transformers.T5Config(
         vocab_size=len(tokenizer) + 5,
         d_model=width,
@@ -113,9 +122,13 @@ def t5(width: int = WIDTH) -> tuple[Any, Any]:
 def gemma() -> tuple[Any, Any]:
     """Return a Gemma 2 decoder and its tokenizer, which makes a token of a character."""
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n", "▁", *map(chr, range(33, 127))]
-    tokenizer = transformers.GemmaTokenizerFast(
-        vocab={piece: number for number, piece in enumerate(pieces)}, merges=[]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    spoken = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocabulary, [], unk_token="<unk>", fuse_unk=True)
     )
+    spoken.normalizer = tokenizers.normalizers.Replace(" ", "▁")
+    spoken.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer = transformers.GemmaTokenizerFast(tokenizer_object=spoken)
     lines = inspect.signature(diffusers.SanaPipeline.__call__).parameters[
         "complex_human_instruction"
     ]

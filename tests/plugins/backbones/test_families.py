@@ -244,11 +244,13 @@ def test_half_precision_is_close_to_float32(
     # FLUX rounds the time to its dtype, as its pipeline does: two that bfloat16 holds exactly.
     time = torch.tensor([0.25, 0.5]) * (1 if kind in PACKED else 1000)
     time = time.long() if exact.levels.time.dtype == np.int64 else time
+    predictions = []
     with torch.inference_mode():
-        found, wanted = (
-            backbone.denoise(x_t, time, backbone.encode_prompts(texts(kind))).float()
-            for backbone in (half, exact)
-        )
+        for backbone in (half, exact):
+            given = backbone.encode_prompts(texts(kind))
+            if isinstance(given, dict) and "guidance" in given:  # nor does it hold dev's 3,500
+                given = {**given, "guidance": torch.full_like(given["guidance"], 4.0)}
+            predictions.append(backbone.denoise(x_t, time, given).float())
+    found, wanted = predictions
     assert made.network.dtype == getattr(torch, dtype)
-    # It rounds dev's guidance of 3,500 to 3,504 too.
-    assert float((found - wanted).norm() / wanted.norm()) < (0.3 if kind == "flux" else 0.1)
+    assert float((found - wanted).norm() / wanted.norm()) < 0.1
