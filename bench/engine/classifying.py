@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 from bench.contracts.abilities import makes_ensembles
-from bench.contracts.backbone import Classifier
+from bench.contracts.backbone import Classifier, FittedClassifier
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
 from bench.contracts.levels import Levels
@@ -64,7 +64,7 @@ class CheckedClassifier:
             PluginError: it raised something else, or returned what JSON does not hold.
         """
         with guard(self.who, "fit()"):
-            said = self.backbone.fit(images, labels)  # type: ignore[attr-defined]
+            said = cast(FittedClassifier, self.backbone).fit(images, labels)
             facts: Any = json.loads(json.dumps(dict(said or {}), allow_nan=False))
         return dict(facts)
 

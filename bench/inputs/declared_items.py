@@ -129,7 +129,8 @@ def _boxed(
 
     state = hashlib.sha256()
     for item, record in zip(kept, made, strict=True):
-        facts = os.stat(item["image"]) if Path(item["image"]).exists() else None  # noqa: PTH116
+        path = Path(item["image"])
+        facts = path.stat() if path.exists() else None
         stamp = facts and (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         state.update(repr((item, record["box"], stamp)).encode(errors="surrogateescape"))
     target = cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow"

@@ -112,7 +112,7 @@ def make_record(decided: Decided, seconds: float) -> Record:
         error=decided.error,
     )
     if outcome is not None and outcome.decided_by is not None:
-        record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]
+        record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]  # checked to be one of them when the strategy said it
     sample = decided.sample
     if sample.candidates is not None:
         record["in_candidates"] = sample.label in sample.candidates

@@ -27,7 +27,7 @@ class DiT(LatentDenoiser):
     """DiT-XL/2 and its like. A prompt is a class's name, number or WordNet id, and nothing else."""
 
     can_linearise = False  # there is nothing between two labels
-    linearisation_cost = None  # type: ignore[assignment]
+    linearisation_cost = None  # type: ignore[assignment]  # so it has not this ability
 
     pipelines = ("DiTPipeline",)
     network_part = Part("transformer", "diffusion_pytorch_model", DiTTransformer2DModel.from_config)
