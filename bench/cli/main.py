@@ -33,6 +33,8 @@ COMMANDS = {
         "bench.cli.learn_order",
         "Learn from errors which levels to ask first.",
     ),
+    "study": ("bench.cli.study", "Make a grid of runs from one file, and show its table."),
+    "power": ("bench.cli.power", "How many images a difference between runs needs."),
     "compare": ("bench.cli.compare", "Compare two runs on the same images; gate a regression."),
     "learn-screen": (
         "bench.cli.learn_screen",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bench.engine.denoiser import CheckedDenoiser
     from bench.engine.likelihoods import CheckedLikelihood
     from bench.engine.noising import Noise
+    from bench.engine.trees import Tree
     from bench.running.prepare import Prepared
 
     CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
@@ -64,7 +65,6 @@ def open_engine(prepared: Prepared, backbone: CheckedBackbone | None = None) -> 
     from bench.engine.batching import settle_batch_size
     from bench.engine.denoiser import CheckedDenoiser
     from bench.engine.denoising import DenoisingEngine
-    from bench.engine.embeddings import embed_null, embed_prompts
     from bench.engine.evaluating import Scoring
     from bench.engine.latents import Latents
     from bench.engine.scoring import coefficients
@@ -75,9 +75,7 @@ def open_engine(prepared: Prepared, backbone: CheckedBackbone | None = None) -> 
     weights = weights_of_draws(prepared, backbone.levels)
     noise = make_noise(prepared, backbone)
     columns = make_columns(classes, rule, n_draws, per_level=1 if plan.name == "grid" else 2)
-    key = _conditioning_key(prepared)
-    conditioning = embed_prompts(backbone, key, prompts.texts, config.subtract_null)
-    null = embed_null(backbone, key) if config.guidance is not None else None
+    conditioning, null = encode_texts(prepared, backbone)
     if given is None:
         set_up(prepared, backbone)
     passes = 2 if null is not None else 1
@@ -163,6 +161,15 @@ def _view_of_draw(resolved: Resolved) -> Ints | None:
     per_level = 1 if resolved.plan.name == "grid" else 2
     n_draws = resolved.strategy_parameters["draws"]
     return view_of_draw(n_draws, resolved.views.views.count, per_level)
+
+
+def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> tuple[Tree, Tree | None]:
+    """Return the conditioning of a run's prompts, and of the null where it guides."""
+    from bench.engine.embeddings import embed_null, embed_prompts
+
+    config, key = prepared.config, _conditioning_key(prepared)
+    conditioning = embed_prompts(backbone, key, prepared.prompts.texts, config.subtract_null)
+    return conditioning, embed_null(backbone, key) if config.guidance is not None else None
 
 
 def make_noise(prepared: Prepared, backbone: CheckedDenoiser) -> Noise:

@@ -114,17 +114,36 @@ def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
 
     def excess(d: float, side: int) -> float:
         """How far the observed difference lies beyond the z-th standard error from `d`."""
-        linear = (2 * n - wins + losses) * d - wins - losses
-        constant = -losses * d * (1 - d)
-        root = max(linear**2 - 8 * n * constant, 0.0) ** 0.5
-        share = (root - linear) / (4 * n)  # of losses, the likeliest if the difference is d
-        variance = max(n * (2 * share + d * (1 - d)), 0.0)
-        return float(side * (wins - losses - n * d) - Z95 * variance**0.5)
+        return float(side * (wins - losses - n * d) - Z95 * _standard_error(wins, losses, n, d))
 
     observed, near = (wins - losses) / n, 1e-9
     low = -1.0 if losses == n else brentq(excess, -1.0, observed - near, (1,))
     high = 1.0 if wins == n else brentq(excess, observed + near, 1.0, (-1,))
     return float(low), float(high)
+
+
+def score_statistic(wins: int, losses: int, n: int, difference: float) -> float:
+    """Return Tango's z of the hypothesis that the difference of two paired shares is this one.
+
+    Positive where the observed difference is larger.
+
+    Args:
+        wins: pairs that B alone has right.
+        losses: pairs that A alone has right.
+        n: all pairs.
+        difference: of the hypothesis.
+    """
+    error = _standard_error(wins, losses, n, difference)
+    return float((wins - losses - n * difference) / max(error, 1e-12))
+
+
+def _standard_error(wins: int, losses: int, n: int, d: float) -> float:
+    """Return that of wins less losses, if the difference of the shares is `d`."""
+    linear = (2 * n - wins + losses) * d - wins - losses
+    constant = -losses * d * (1 - d)
+    root = max(linear**2 - 8 * n * constant, 0.0) ** 0.5
+    share = (root - linear) / (4 * n)  # of losses, the likeliest if the difference is d
+    return float(max(n * (2 * share + d * (1 - d)), 0.0) ** 0.5)
 
 
 def mcnemar(wins: Any, losses: Any) -> Any:

@@ -1,0 +1,142 @@
+"""The runs of a study as rows: one for each cell, with what is stored of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+from bench.stats.metrics import summary_so_far
+from bench.store.documents import Group, Summary
+from bench.store.fields import Count, Document, Interval, Share
+from bench.store.runs import StoredRun, read_run
+from bench.store.studies import CellStatus, Study, StudyCell, results_of
+
+
+class StudyRow(Document):
+    """One cell of a study; what is not known yet is None.
+
+    Attributes:
+        axes: axis → its value in words.
+        status: waiting, pilot, complete, failed_samples or failed.
+        error: why it failed.
+        run_id: of its run.
+        path: the run's folder.
+        images: asked for.
+        n: images decided; the figures are of these.
+        cost: evaluation equivalents per image.
+        seconds: of scoring.
+        fingerprint: of the data.
+    """
+
+    axes: dict[str, str]
+    status: CellStatus
+    error: str | None = None
+    run_id: str | None = None
+    path: str | None = None
+    images: Count | None = None
+    n: Count | None = None
+    dataset: str | None = None
+    split: str | None = None
+    fingerprint: str | None = None
+    backbone: str | None = None
+    trained_on: str | None = None
+    strategy: str | None = None
+    accuracy: Share | None = None
+    accuracy_ci95: Interval | None = None
+    balanced_accuracy: Share | None = None
+    f1_macro: Share | None = None
+    cost: float | None = None
+    seconds: float | None = None
+    failed_samples: Count | None = None
+    worst_group: Group | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON holds of it: every field."""
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A row, with the run behind it where there is one."""
+
+    row: StudyRow
+    run: StoredRun | None = None
+
+
+def study_runs(folder: Path, study: Study) -> Iterator[StudyRun]:
+    """Yield a row for each cell of a study, with its run.
+
+    Args:
+        folder: the study's.
+        study: its state.
+    """
+    for cell in study.cells:
+        yield _of_cell(cell, results_of(folder))
+
+
+def study_rows(folder: Path, study: Study) -> list[StudyRow]:
+    """Return a row for each cell of a study."""
+    return [one.row for one in study_runs(folder, study)]
+
+
+def _of_cell(cell: StudyCell, results: Path) -> StudyRun:
+    bare = StudyRow(
+        axes=cell.axes,
+        status=cell.status,
+        error=cell.error,
+        run_id=cell.run_id,
+        images=cell.images,
+    )
+    if cell.run_id is None:
+        return StudyRun(bare)
+    for path in (results / cell.run_id, results / "published" / cell.run_id):
+        with suppress(UserError):
+            run = read_run(path)
+            limit = cell.config.limit
+            if run.summary is not None and limit is not None:
+                # the stored run may be of more images than this study asks for
+                run = _limited(run, limit)
+            summary = summary_so_far(run.manifest, run.summary, run.some_decided())
+            return StudyRun(_filled(bare, run, summary), run)
+    return StudyRun(bare.model_copy(update={"status": "waiting"}))
+
+
+def _limited(run: StoredRun, limit: int) -> StoredRun:
+    """Return a run with the images alone that a limit asks for."""
+    from bench.inputs.subsets import limited
+
+    manifest = run.manifest
+    if len(manifest.samples) <= limit:
+        return run
+    decided = run.decided()
+    chosen = limited(decided.sample_ids.to_pylist(), decided.labels.tolist(), limit)
+    part = manifest.model_copy(update={"samples": chosen})
+    return StoredRun(run.path, part, None)
+
+
+def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
+    data, figures = run.manifest.identity.dataset, summary.metrics
+    return row.model_copy(
+        update={
+            "path": str(run.path),
+            "n": summary.dataset.n_samples,
+            "dataset": data.name,
+            "split": data.split,
+            "fingerprint": data.fingerprint,
+            "backbone": summary.backbone.name,
+            "trained_on": summary.backbone.trained_on,
+            "strategy": summary.strategy.name,
+            "accuracy": figures.accuracy,
+            "accuracy_ci95": figures.accuracy_ci95,
+            "balanced_accuracy": figures.balanced_accuracy,
+            "f1_macro": figures.f1_macro,
+            "cost": summary.cost.equivalents_per_image,
+            "seconds": summary.cost.seconds,
+            "failed_samples": summary.failed_samples,
+            "worst_group": figures.worst_group,
+        }
+    )

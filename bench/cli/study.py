@@ -1,0 +1,165 @@
+"""`bench study`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from bench.cli.options import config_options
+from bench.cli.output import print_json, say
+from bench.errors import UserError
+
+FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
+VALUES = ("accuracy", "balanced_accuracy", "f1_macro", "cost", "seconds", "n", "status")
+MACHINE = ("results", "device", "batch_size", "offline")
+
+
+@click.command()
+@click.argument("file")
+@click.option("--dry-run", is_flag=True, help="Every run and its cost; score nothing.")
+@click.option("--pilot", "pilot_only", is_flag=True, help="Make the pilots, and no run whole.")
+@click.option("--show", is_flag=True, help="The table of what is there by now; run nothing.")
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(FORMATS),
+    default="table",
+    help="How to print the table.  [default: table]",
+)
+@click.option("--rows", help="An axis for the lines of the table; with --columns.")
+@click.option("--columns", help="An axis for its columns; with --rows.")
+@click.option(
+    "--value",
+    type=click.Choice(VALUES),
+    default="accuracy",
+    help="What a pivoted table shows.  [default: accuracy]",
+)
+@click.option(
+    "--over",
+    default="seed,template",
+    help="Axes whose runs are taken together as one method's.  [default: seed,template]",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["accuracy", "balanced_accuracy"]),
+    default="accuracy",
+    help="What differences are tested in.  [default: accuracy]",
+)
+@click.option("--margin", type=float, help="Differences below it count as equal, such as 0.02.")
+@click.option("--figure", help="Draw a forest plot into this file: .png, .svg or .pdf.")
+@click.option("--ranks-figure", help="Likewise a critical-difference plot, from ten datasets on.")
+@config_options(MACHINE)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    file: str,
+    dry_run: bool,
+    pilot_only: bool,
+    show: bool,
+    wanted: str,
+    rows: str | None,
+    columns: str | None,
+    value: str,
+    over: str,
+    metric: str,
+    margin: float | None,
+    figure: str | None,
+    ranks_figure: str | None,
+    as_json: bool,
+    **machine: object,
+) -> int:
+    """Make all runs that FILE, a TOML file, declares as a grid; then show their table.
+
+    Every run is an ordinary one in the results folder; what is stored already is not made again.
+    Runs that fail are reported and the rest goes on; then the exit code is 3. The same command
+    resumes. With --show, FILE may also be the name of a study that was started.
+    """
+    if (rows is None) != (columns is None):
+        raise UserError("--rows and --columns go together: name an axis with each.")
+    as_json = as_json or wanted == "json"
+    given = _given(ctx, machine)
+    results = Path(str(given.get("results") or "results"))
+    if show:
+        from bench.running.study_file import find_state
+
+        folder, code = find_state(file, results), 0
+    else:
+        from bench.running.study_file import read_study_file
+        from bench.store.studies import study_folder
+
+        declared = read_study_file(Path(file), given)
+        if dry_run:
+            from bench.running.study_plan import plan_study
+
+            plan = plan_study(declared)
+            if as_json:
+                print_json(plan.plain())
+            else:
+                from bench.render.study import print_study_plan
+
+                print_study_plan(plan)
+            return 0
+        from bench.running.studies import run_study
+
+        study = run_study(declared, results, _teller(), pilot_only)
+        folder, code = study_folder(results, declared.name), 3 if study.failed else 0
+    from bench.boards.study_report import study_report
+
+    names = [name.strip() for name in over.split(",") if name.strip()]
+    report = study_report(folder, names, metric, margin)  # type: ignore[arg-type]  # click checked it
+    if figure or ranks_figure:
+        from bench.render.study_figures import critical_difference_plot, forest_plot, save_figure
+
+        if figure:
+            save_figure(forest_plot(report), Path(figure))
+        if ranks_figure:
+            save_figure(critical_difference_plot(report.ranks), Path(ranks_figure))
+    if as_json:
+        print_json(report.plain())
+        return code
+    from bench.boards.study_tables import pivot, study_tables
+    from bench.boards.text_tables import to_csv, to_html, to_latex, to_markdown
+
+    if rows is not None and columns is not None:
+        tables = [pivot(report, rows, columns, value)]
+    else:
+        tables = study_tables(report)
+    if wanted == "table":
+        from bench.render.study import print_tables
+
+        print_tables(tables)
+        return code
+    text = {
+        "markdown": lambda: to_markdown(tables),
+        "csv": lambda: to_csv(tables),
+        "latex": lambda: to_latex(tables),
+        "html": lambda: to_html(tables, report.name),
+    }[wanted]()
+    click.echo(text, nl=False)
+    return code
+
+
+def _given(ctx: click.Context, machine: dict[str, object]) -> dict[str, object]:
+    """Return the settings of the machine that were given, on the command line or in a variable."""
+    from click.core import ParameterSource
+
+    usual = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)
+    return {n: v for n, v in machine.items() if ctx.get_parameter_source(n) not in usual}
+
+
+def _teller() -> Callable[[object], None]:
+    """Return what is called with each cell that was made: it says so on stderr."""
+    from bench.render.study import step_line
+    from bench.running.studies import Step
+
+    def tell(step: object) -> None:
+        assert isinstance(step, Step)
+        say(step_line(step), err=True)
+        sys.stderr.flush()
+
+    return tell

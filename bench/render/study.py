@@ -1,0 +1,96 @@
+"""A study on a terminal: its tables, its plan, and its cells as they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.boards.text_tables import TextTable
+from bench.render.console import console
+from bench.render.tables import table
+from bench.running.studies import PILOT, Step, in_words
+from bench.running.study_plan import PlannedCell, StudyPlan
+
+
+def print_tables(tables: Sequence[TextTable]) -> None:
+    """Print a study's tables, each with what a reader must know below it."""
+    terminal = console()
+    for one in tables:
+        table(one.head, one.rows, one.title, one.right, one.optional)
+        for said in one.below:
+            terminal.print(said)
+
+
+def print_study_plan(plan: StudyPlan) -> None:
+    """Print every run of a study, and what all of them take."""
+    varied = [
+        name for name in plan.axes if len({cell.axes.get(name) for cell in plan.cells}) > 1
+    ] or plan.axes[:1]
+    lines = [[*(cell.axes.get(name, "–") for name in varied), *_cost(cell)] for cell in plan.cells]
+    head = [*varied, "images", "to score", "equivalents", "TFLOP", "hours"]
+    numbers = set(head[len(varied) :])
+    table(head, lines, f"{plan.name}: {plan.runs} runs", numbers, ("TFLOP", "images"))
+    terminal = console()
+    terminal.print(_total(plan))
+    for cell in plan.cells:
+        if cell.error is not None:
+            terminal.print(f"{in_words(cell.axes)}: {cell.error}")
+    for said in plan.warnings:
+        terminal.print(f"Warning: {said}")
+
+
+def _cost(cell: PlannedCell) -> list[str]:
+    if cell.error is not None:
+        return ["–", "cannot run", "–", "–", "–"]
+    left = "there" if cell.there else f"{cell.images_to_score:,}"
+    return [
+        f"{cell.images:,}",
+        left,
+        f"{cell.evaluation_equivalents:,}",
+        "–" if cell.tflop is None else f"{cell.tflop:,.3g}",
+        "–" if cell.seconds is None else f"{cell.seconds / 3600:,.3f}",
+    ]
+
+
+def _total(plan: StudyPlan) -> str:
+    parts = [f"{plan.runs_there} of {plan.runs} runs are stored already"]
+    if plan.runs_with_errors:
+        parts.append(f"{plan.runs_with_errors} cannot run as they are")
+    parts.append(f"{plan.images_to_score:,} images are left to score")
+    parts.append(f"at the most {plan.evaluation_equivalents:,} evaluation equivalents")
+    if plan.tflop is not None:
+        parts.append(f"{plan.tflop:,.3g} TFLOP")
+    said = ", ".join(parts) + "."
+    if plan.seconds is None:
+        return f"{said} The time is not known: a backbone has not run on this machine yet."
+    return f"{said} {duration(plan.seconds)} at the most."
+
+
+def step_line(step: Step) -> str:
+    """Return what became of a cell, in a line."""
+    place = in_words(step.cell.axes)
+    head = f"{'pilot ' if step.stage == PILOT else ''}{step.number}/{step.of}  {place}"
+    if step.finished is None:
+        return f"{head}: failed: {step.cell.error}"
+    summary = step.finished.summary
+    low, high = summary.metrics.accuracy_ci95
+    said = (
+        f"{100 * summary.metrics.accuracy:.1f} % ({100 * low:.1f}–{100 * high:.1f}) of"
+        f" {summary.dataset.n_samples:,} images"
+    )
+    if step.finished.resumed:
+        said += ", stored already"
+    else:
+        said += f", {duration(step.seconds)}"
+    if summary.failed_samples:
+        said += f", {summary.failed_samples} images failed"
+    left = "" if step.left is None or not step.left else f"; {duration(step.left)} left"
+    return f"{head}: {said}{left}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a reader takes it in: 0.8 s, 12 s, 5 min, 3.4 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,109 @@
+"""One backbone for many runs: loaded once, for all that use it in the same way."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, cast
+
+from bench.errors import UserError
+from bench.machine.environment import pick_device
+from bench.running.engines import encode_texts, make_backbone, set_up
+from bench.running.prepare import Prepared, prepare
+from bench.running.settings import RunConfig
+
+if TYPE_CHECKING:
+    from bench.contracts.decision import Engine
+    from bench.engine.denoiser import CheckedDenoiser
+    from bench.running.engines import CheckedBackbone
+
+
+class SharedBackbone:
+    """The backbone of the last run, kept for the next one.
+
+    Only one is in memory at a time. One that learns is made anew for every run.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._backbone: CheckedBackbone | None = None
+
+    def of(self, prepared: Prepared, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
+        """Return the backbone of a run, loaded; None: the run makes one of its own.
+
+        Args:
+            prepared: the run.
+            others: the settings of runs that will use it too. Their prompts are encoded before its
+                network is loaded, so that text encoders are never in memory beside it.
+        """
+        if prepared.resolved.backbone.learns:
+            self.free()
+            return None
+        key = _key(prepared)
+        if self._backbone is None or key != self._key:
+            self.free()
+            self._backbone, self._key = _loaded(prepared, others), key
+        return self._backbone
+
+    def free(self) -> None:
+        """Give its memory back."""
+        if self._backbone is None:
+            return
+        device = getattr(self._backbone, "device", None)
+        self._backbone, self._key = None, None
+        gc.collect()
+        if device is not None:
+            from bench.engine.transfer import free_memory
+
+            free_memory(device)
+
+
+@dataclass(frozen=True)
+class SharingRun(Prepared):
+    """A prepared run that takes its backbone from others.
+
+    Attributes:
+        shared: where it is kept.
+        others: the settings of the runs that will use it after this one.
+    """
+
+    shared: SharedBackbone = field(default_factory=SharedBackbone)
+    others: tuple[RunConfig, ...] = ()
+
+    def open_engine(self, backbone: CheckedBackbone | None = None) -> Engine:
+        """Return the engine, with the shared backbone unless one is given."""
+        return super().open_engine(backbone or self.shared.of(self, self.others))
+
+
+def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConfig]) -> SharingRun:
+    """Return a prepared run that takes its backbone from `shared`."""
+    content = {one.name: getattr(prepared, one.name) for one in fields(Prepared)}
+    return SharingRun(**content, shared=shared, others=tuple(others))
+
+
+def _key(prepared: Prepared) -> object:
+    """Return all that decides how a backbone is loaded."""
+    config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
+    return (
+        (spec.name, spec.version, pick_device(config.device), config.dtype, config.tf32),
+        (config.compile, config.layout, config.attention),
+        (weights.location, weights.revision, weights.fingerprint) if weights else None,
+        sorted(
+            (name, repr(value)) for name, value in prepared.resolved.backbone_parameters.items()
+        ),
+    )
+
+
+def _loaded(prepared: Prepared, others: Iterable[RunConfig]) -> CheckedBackbone:
+    backbone = make_backbone(prepared)
+    if prepared.resolved.backbone.scorer != "denoiser":
+        return backbone
+    denoiser = cast("CheckedDenoiser", backbone)
+    encode_texts(prepared, denoiser)
+    for config in others:
+        with suppress(UserError):  # that run says so itself
+            encode_texts(prepare(config, images=False), denoiser)
+    set_up(prepared, denoiser)
+    return backbone

@@ -1,0 +1,323 @@
+"""A study: many prepared runs, one after another, each a run like any other.
+
+First every run is made of a few images, then every run whole, so that a study that is stopped is
+still a result. A cell that fails is reported and the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import interrupts
+from bench.discovery.loading import load_plugins
+from bench.errors import BenchError, BenchWarning, StoreError, UserError
+from bench.running.checks import check_scorer
+from bench.running.execute import Finished, execute
+from bench.running.fitting import name_fit_split
+from bench.running.prepare import prepare
+from bench.running.resolve import resolve
+from bench.running.settings import RunConfig
+from bench.running.sharing import SharedBackbone, sharing
+from bench.running.study_file import DeclaredCell, DeclaredStudy
+from bench.store.documents import Settings
+from bench.store.studies import (
+    FORMAT,
+    STUDY,
+    Study,
+    StudyCell,
+    read_study,
+    study_folder,
+    write_study,
+)
+
+WRITE_EVERY = 2.0  # seconds between writes of the state, beside those at the ends of stages
+PILOT, WHOLE = "pilot", "whole"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A cell that was made, or failed.
+
+    Attributes:
+        stage: `pilot` or `whole`.
+        number: of the step within its stage, from 1.
+        of: steps of that stage.
+        cell: what became of it.
+        finished: its result; None: it failed.
+        seconds: it took.
+        left: seconds that the rest of the study will take; None: nothing is known yet.
+    """
+
+    stage: str
+    number: int
+    of: int
+    cell: StudyCell
+    finished: Finished | None
+    seconds: float
+    left: float | None
+
+
+@dataclass
+class _Clock:
+    """What cells took so far, for the time that is left."""
+
+    overhead: list[float] = field(default_factory=list)
+    per_image: dict[int, float] = field(default_factory=dict)  # cell → seconds
+    images: dict[int, int] = field(default_factory=dict)  # cell → images left to score
+
+    def note(self, place: int, seconds: float, scoring: float, scored: int, left: int) -> None:
+        """Take in what a cell took: in all, and for scoring so many images."""
+        self.overhead.append(max(0.0, seconds - scoring))
+        self.images[place] = left
+        if scored:
+            self.per_image[place] = scoring / scored
+
+    def left(self, places: Sequence[int], usual: int) -> float | None:
+        """Return the seconds that the cells in these places will take."""
+        if not self.overhead:
+            return None
+        each = sum(self.overhead) / len(self.overhead)
+        mean = sum(self.per_image.values()) / len(self.per_image) if self.per_image else 0.0
+        return sum(
+            each + self.per_image.get(place, mean) * self.images.get(place, usual)
+            for place in places
+        )
+
+
+def check_cells(declared: DeclaredStudy) -> None:
+    """Refuse a study in which a run has a name, parameter or combination that cannot work.
+
+    Raises:
+        UserError: it says which run, and what is wrong.
+    """
+    for cell in declared.cells:
+        try:
+            resolved = resolve(cell.config)
+            check_scorer(resolved)
+            name_fit_split(resolved, None)
+        except UserError as error:
+            raise UserError(
+                f"{declared.file}: {error}\nThis is of the run {in_words(cell.axes)}; [[exclude]]"
+                " leaves combinations out, and a [[grid]] of its own has other settings."
+            ) from None
+
+
+def in_words(axes: Mapping[str, str]) -> str:
+    """Return a cell's place on each axis: `dataset digits, seed 0`."""
+    return ", ".join(f"{name} {label}" for name, label in axes.items())
+
+
+def start_study(declared: DeclaredStudy, results: Path) -> Study:
+    """Return a study's state: what is known of it already, and its cells as the file has them."""
+    folder, now = study_folder(results, declared.name), _now()
+    known: dict[str, StudyCell] = {}
+    created = now
+    if (folder / STUDY).exists():
+        earlier = read_study(folder)
+        created = earlier.created
+        known = {cell.config.model_dump_json(): cell for cell in earlier.cells}
+    cells = []
+    for cell in declared.cells:
+        config = Settings.model_validate(cell.config.model_dump(mode="json"))
+        before = known.get(config.model_dump_json())
+        fresh = StudyCell(axes=dict(cell.axes), config=config)
+        if before is not None:
+            kept = {"run_id": before.run_id, "images": before.images, "status": before.status}
+            if before.status == "failed":  # it is tried again
+                kept["status"] = "waiting"
+            fresh = fresh.model_copy(update=kept)
+        cells.append(fresh)
+    return Study(
+        format=FORMAT,
+        name=declared.name,
+        file=str(declared.file),
+        created=created,
+        updated=now,
+        axes=list(declared.axes),
+        cells=cells,
+        pilot=declared.pilot,
+        margin=declared.margin,
+        shifts=list(declared.shifts),
+        whole_groups=declared.whole_groups,
+    )
+
+
+def run_study(
+    declared: DeclaredStudy,
+    results: Path,
+    tell: Callable[[Step], None] = lambda step: None,
+    pilot_only: bool = False,
+) -> Study:
+    """Make every run of a study that is not stored yet.
+
+    Args:
+        declared: what its file says.
+        results: where runs are stored.
+        tell: called with each cell that was made, or failed.
+        pilot_only: make the pilots, and no run whole.
+
+    Raises:
+        UserError: a name, a parameter or a combination cannot work; nothing was scored.
+        StoreError: the disk is full; what was decided is kept.
+        KeyboardInterrupt: the same call resumes where this one stopped.
+    """
+    check_cells(declared)
+    return _Course(declared, results, tell).run(pilot_only)
+
+
+class _Course:
+    """The course of a study."""
+
+    def __init__(
+        self, declared: DeclaredStudy, results: Path, tell: Callable[[Step], None]
+    ) -> None:
+        self.declared, self.results, self.tell = declared, results, tell
+        self.study = start_study(declared, results)
+        self.folder = study_folder(results, declared.name)
+        self.cells = list(self.study.cells)
+        self.shared, self.clock = SharedBackbone(), _Clock()
+        self.written = 0.0
+        self.said: set[str] = set()
+
+    def run(self, pilot_only: bool) -> Study:
+        try:
+            write_study(self.folder, self.study, self.declared.text)
+        except OSError as error:
+            raise UserError(
+                f"The study's folder {self.folder} cannot be written: {error}."
+            ) from None
+        stages = [PILOT] if self.declared.pilot else []
+        stages += [] if pilot_only else [WHOLE]
+        try:
+            for position, stage in enumerate(stages):
+                places = [p for p in self._order() if stage == WHOLE or self._wants_pilot(p)]
+                later = len(stages) - position - 1
+                self._stage(stage, places, later)
+        finally:
+            self.shared.free()
+            self._write()
+        return self.study
+
+    def _order(self) -> list[int]:
+        """Return the places of the cells, those of one backbone next to each other."""
+        groups: dict[str, list[int]] = {}
+        for place, cell in enumerate(self.declared.cells):
+            groups.setdefault(_of_backbone(cell), []).append(place)
+        return [place for group in groups.values() for place in group]
+
+    def _wants_pilot(self, place: int) -> bool:
+        limit, known = self.declared.cells[place].config.limit, self.cells[place]
+        if known.status in ("complete", "failed_samples", "pilot"):
+            return False  # of what is stored, the whole run says whether it is still there
+        return limit is None or limit > 2 * self.declared.pilot
+
+    def _stage(self, stage: str, places: Sequence[int], later: int) -> None:
+        for number, place in enumerate(places, start=1):
+            began = time.perf_counter()
+            finished = self._cell(stage, place, places[number:])
+            seconds = time.perf_counter() - began
+            if finished is not None:
+                self._note(place, finished, seconds)
+            rest = list(places[number:]) + (self._order() if later else [])
+            left = self.clock.left(rest, self.declared.pilot)
+            self.tell(Step(stage, number, len(places), self.cells[place], finished, seconds, left))
+            if time.perf_counter() - self.written > WRITE_EVERY:
+                self._write()
+        self._write()
+
+    def _cell(self, stage: str, place: int, rest: Sequence[int]) -> Finished | None:
+        """Make one run, or of a pilot a part of it; None: it failed, and says why."""
+        config = self.declared.cells[place].config
+        if stage == PILOT:
+            config = config.model_copy(update={"limit": self.declared.pilot})
+        try:
+            prepared = prepare(config)
+            self._warn(prepared.warnings)
+            finished = execute(sharing(prepared, self.shared, self._others(place, rest)))
+        except StoreError:
+            raise
+        except Exception as error:
+            interrupts.check()  # some library made another error of it
+            self.shared.free()
+            said = str(error) if isinstance(error, BenchError) else _unexpected(error)
+            self._set(place, status="failed", error=said)
+            return None
+        summary, asked = finished.summary, self.declared.cells[place].config.limit
+        total = summary.dataset.n_total
+        images = min(total, asked or total)
+        whole = summary.dataset.n_samples >= images
+        status = "failed_samples" if summary.failed_samples else "complete"
+        self._set(
+            place,
+            status=status if whole else "pilot",
+            run_id=summary.run_id,
+            images=images,
+            error=f"{summary.failed_samples} images failed" if summary.failed_samples else None,
+        )
+        return finished
+
+    def _others(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
+        """Yield the settings of later runs with the same backbone, one for each set of prompts."""
+        mine = self.declared.cells[place]
+        seen = {_of_prompts(mine.config)}
+        for other in (self.declared.cells[p] for p in rest):
+            if _of_backbone(other) == _of_backbone(mine) and _of_prompts(other.config) not in seen:
+                seen.add(_of_prompts(other.config))
+                yield other.config
+
+    def _note(self, place: int, finished: Finished, seconds: float) -> None:
+        summary, cell = finished.summary, self.cells[place]
+        n, scoring = summary.dataset.n_samples, summary.cost.seconds or 0.0
+        left = max(0, (cell.images or n) - n)
+        if finished.resumed:
+            self.clock.note(place, seconds, 0.0, 0, left)
+        else:
+            self.clock.note(place, seconds, min(scoring, seconds), n, left)
+
+    def _set(self, place: int, **changes: object) -> None:
+        self.cells[place] = self.cells[place].model_copy(update=changes)
+
+    def _warn(self, said: Sequence[str]) -> None:
+        """Say each warning once, however many runs it is about."""
+        for text in said:
+            if text not in self.said:
+                self.said.add(text)
+                warnings.warn(text, BenchWarning, stacklevel=2)
+
+    def _write(self) -> None:
+        changes = {"cells": list(self.cells), "updated": _now()}
+        self.study = self.study.model_copy(update=changes)
+        self.written = time.perf_counter()
+        try:
+            write_study(self.folder, self.study)
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder} cannot be written any more: {error}. The runs are kept."
+            ) from error
+
+
+def _of_backbone(cell: DeclaredCell) -> str:
+    """Return what cells have in common that can share a loaded backbone, as far as names tell."""
+    config = cell.config
+    known, name = load_plugins().backbones, config.backbone
+    own = known.get(name).parameters if name is not None and name in known else {}
+    given = sorted(f"{k}={v}" for k, v in config.params.items() if k in own)
+    named = (config.backbone, config.weights, config.revision, config.resolution, config.normalize)
+    return repr((*named, config.dtype, config.tf32, given))
+
+
+def _of_prompts(config: RunConfig) -> str:
+    return repr((config.dataset, config.data_dir, config.template, config.prompts))
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}: {error}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,335 @@
+"""The file of a study: one TOML file that declares a grid of runs.
+
+A list is an axis: every value of it is combined with every value of the others. A list inside a
+list is one value. Everything else is a setting that all runs share.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from bench.discovery.loading import load_plugins
+from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.data import slug
+from bench.running.resolve import expand_datasets
+from bench.running.settings import RunConfig, make_config
+from bench.store.studies import STUDY, find_study, study_folder
+
+PLURALS = {
+    "datasets": "dataset",
+    "splits": "split",
+    "backbones": "backbone",
+    "strategies": "strategy",
+    "templates": "template",
+    "seeds": "seed",
+}
+NAMED = ("dataset", "backbone", "strategy")  # a value of these may be a table with a `name`
+OF_STUDY = ("name", "pilot", "margin", "shifts", "whole_groups", "grid", "exclude")
+OF_COMMAND = ("results", "fresh", "shard", "min_accuracy")  # not a study's to set
+FIRST, LAST = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
+PILOT = 24  # images of every run that are scored first, unless the file says otherwise
+MOST_CELLS = 10_000
+
+Table = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value of an axis: what tables call it, and the settings and parameters it means."""
+
+    label: str
+    settings: Table
+    params: Table
+
+
+@dataclass(frozen=True)
+class DeclaredCell:
+    """One run of a study: its place on each axis, and its settings."""
+
+    axes: Mapping[str, str]
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class DeclaredStudy:
+    """What a study's file says.
+
+    Attributes:
+        name: of the study: what its folder is called.
+        file: the file.
+        text: what is in it.
+        axes: their names, in the order of tables.
+        cells: every run, each once.
+        pilot: images of every run that are scored before any run is scored whole.
+        margin: accuracies that differ by less count as equal; None: not said.
+        shifts: datasets of which the second is a shift of the first.
+        whole_groups: whether the images of a group are drawn together.
+    """
+
+    name: str
+    file: Path
+    text: str
+    axes: tuple[str, ...]
+    cells: tuple[DeclaredCell, ...]
+    pilot: int = PILOT
+    margin: float | None = None
+    shifts: tuple[tuple[str, str], ...] = ()
+    whole_groups: bool = False
+
+
+def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
+    """Read and check a study's file; loads no data.
+
+    Args:
+        path: the file.
+        machine: settings of this machine, such as `results` and `device`, over those of the file.
+
+    Raises:
+        UserError: it is not there, not TOML, or says something that makes no sense.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {quoted(str(path))}. A study is a TOML file.")
+    try:
+        text = path.read_text("utf-8")
+        said: Table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a TOML file: {error}.") from None
+    try:
+        return _declared(path, text, said, machine)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def find_state(name: str, results: Path) -> Path:
+    """Return the folder of the study that a file declares, or that has this name.
+
+    Raises:
+        UserError: there is no such file and no such study, or it was not started yet.
+    """
+    if name.endswith(".toml") and Path(name).is_file():
+        declared = read_study_file(Path(name), {})
+        folder = study_folder(results, declared.name)
+        if not (folder / STUDY).exists():
+            raise UserError(f"The study {declared.name} was not started yet: bench study {name}")
+        return folder
+    return find_study(name, str(results))
+
+
+def _declared(path: Path, text: str, said: Table, machine: Table) -> DeclaredStudy:
+    common = _settings({k: v for k, v in said.items() if k not in OF_STUDY}, "a study")
+    grids = [_settings(table, "a grid") for table in _tables(said, "grid")] or [{}]
+    found: dict[str, DeclaredCell] = {}
+    labels: dict[str, dict[str, None]] = {}
+    for grid in grids:
+        for axes, config in _cells({**common, **grid, "params": _params(common, grid)}, machine):
+            for name, label in axes.items():
+                labels.setdefault(name, {})[label] = None
+            found.setdefault(config.model_dump_json(), DeclaredCell(axes, config))
+            if len(found) > MOST_CELLS:
+                raise UserError(f"it declares more than {MOST_CELLS:,} runs.")
+    excluded = [_exclusion(table, labels) for table in _tables(said, "exclude")]
+    cells = tuple(cell for cell in found.values() if not _is_excluded(cell, excluded))
+    if not cells:
+        raise UserError("it declares no run: everything is excluded.")
+    return DeclaredStudy(
+        name=_name(said, path),
+        file=path,
+        text=text,
+        axes=_ordered(labels),
+        cells=cells,
+        pilot=_pilot(said),
+        margin=_margin(said),
+        shifts=_shifts(said),
+        whole_groups=said.get("whole_groups") is True,
+    )
+
+
+def _settings(table: Table, what: str) -> dict[str, object]:
+    """Return a table's settings under their singular names, every name checked."""
+    known = [*RunConfig.model_fields, *PLURALS, *OF_STUDY]
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        name = PLURALS.get(key, key)
+        if name in OF_COMMAND:
+            raise UserError(
+                f"{key!r} is not a setting of {what}; `bench study --help` shows the command's."
+            )
+        if name not in RunConfig.model_fields:
+            raise UserError(f"unknown setting {key!r}.{did_you_mean(key, known)}")
+        if name in found:
+            raise UserError(f"{name!r} is said twice, once as {key!r}.")
+        found[name] = value
+    return found
+
+
+def _tables(said: Table, key: str) -> list[Table]:
+    found = said.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UserError(f"{key} is a list of tables: write it as [[{key}]].")
+    return found
+
+
+def _params(common: Table, grid: Table) -> dict[str, object]:
+    params: dict[str, object] = {}
+    for table in (common.get("params", {}), grid.get("params", {})):
+        if not isinstance(table, dict):
+            raise UserError("params is a table of the strategy's and the backbone's parameters.")
+        params.update(table)
+    return params
+
+
+def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunConfig]]:
+    """Yield every combination of a grid's values, with its place on each axis."""
+    if "dataset" not in grid:
+        raise UserError('which datasets? Write datasets = ["digits"], for one.')
+    shared: dict[str, object] = {}
+    shared_params: dict[str, object] = {}
+    axes: dict[str, list[Choice]] = {}
+    params = grid["params"]
+    assert isinstance(params, dict)
+    for name, value in grid.items():
+        if name in NAMED or (isinstance(value, list) and name != "params"):
+            axes[name] = _choices(name, value if isinstance(value, list) else [value])
+        elif name != "params":
+            shared[name] = value
+    for name, value in params.items():
+        if isinstance(value, list):
+            axes[name] = [Choice(_label(one), {}, {name: one}) for one in value]
+        else:
+            shared_params[name] = value
+    for name, choices in axes.items():
+        if not choices:
+            raise UserError(f"{name} is an empty list.")
+    order = _ordered(axes)
+    for chosen in product(*(axes[name] for name in order)):
+        settings = _merged(shared, [choice.settings for choice in chosen])
+        given = _merged(shared_params, [choice.params for choice in chosen])
+        config = make_config({**settings, **machine, "params": given})
+        yield {n: choice.label for n, choice in zip(order, chosen, strict=True)}, config
+
+
+def _choices(name: str, values: Sequence[object]) -> list[Choice]:
+    choices: list[Choice] = []
+    for value in values:
+        if isinstance(value, dict) and name in NAMED:
+            choices += _named(name, value)
+        elif name == "dataset" and isinstance(value, str):
+            choices += [Choice(one, {name: one}, {}) for one in _expanded(value)]
+        else:
+            choices.append(Choice(_label(value), {name: value}, {}))
+    return choices
+
+
+def _named(axis: str, table: Table) -> Iterator[Choice]:
+    """Yield what a table means: `{name = "race", draws = 50, label = "race, 50 draws"}`."""
+    rest = {key: value for key, value in table.items() if key not in ("name", "label")}
+    name, label = table.get("name"), table.get("label")
+    if not isinstance(name, str):
+        raise UserError(f'a table of {axis} has no name: write {{name = "…", …}}.')
+    settings = {k: v for k, v in rest.items() if k in RunConfig.model_fields}
+    params = {k: v for k, v in rest.items() if k not in settings}
+    if axis == "dataset" and params:
+        wrong = next(iter(params))
+        raise UserError(f"unknown setting {wrong!r}.{did_you_mean(wrong, RunConfig.model_fields)}")
+    said = " ".join([name, *(f"{k}={_label(v)}" for k, v in rest.items() if k != "data_dir")])
+    names = _expanded(name) if axis == "dataset" else [name]
+    for one in names:
+        shown = str(label) if label is not None else said if len(names) == 1 else one
+        yield Choice(shown, {axis: one, **settings}, params)
+
+
+def _expanded(name: str) -> list[str]:
+    return expand_datasets([name], load_plugins())
+
+
+def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
+    """Return the shared settings with the chosen ones over them; no two choices set the same."""
+    found: dict[str, object] = {}
+    for table in chosen:
+        for name, value in table.items():
+            if name in found:
+                raise UserError(f"{name!r} is an axis, and a table of another axis sets it too.")
+            found[name] = value
+    return {**shared, **found}
+
+
+def _label(value: object) -> str:
+    if isinstance(value, list):
+        return " · ".join(map(_label, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _ordered(names: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of axes in the order of tables."""
+    middle = [name for name in names if name not in (*FIRST, *LAST)]
+    return tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
+
+
+def _exclusion(table: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, frozenset[str]]:
+    """Return what a cell has on the axes that a table of `[[exclude]]` names."""
+    found = {}
+    for key, value in table.items():
+        name = PLURALS.get(key, key)
+        if name not in labels:
+            raise UserError(f"[[exclude]]: there is no axis {key!r}.{did_you_mean(key, labels)}")
+        wanted = [_label(one) for one in (value if isinstance(value, list) else [value])]
+        for one in wanted:
+            if one not in labels[name]:
+                close = did_you_mean(one, labels[name])
+                raise UserError(f"[[exclude]]: {name} has no value {one!r}.{close}")
+        found[name] = frozenset(wanted)
+    if not found:
+        raise UserError("[[exclude]]: an empty table would exclude everything.")
+    return found
+
+
+def _is_excluded(cell: DeclaredCell, excluded: Sequence[Mapping[str, frozenset[str]]]) -> bool:
+    return any(
+        all(cell.axes.get(name) in values for name, values in one.items()) for one in excluded
+    )
+
+
+def _name(said: Table, path: Path) -> str:
+    name = said.get("name", slug(str(path)))
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
+        raise UserError(
+            f"name = {name!r}: use lower case letters, digits, '.', '_' and '-'; the study's"
+            " folder is called so."
+        )
+    return name
+
+
+def _pilot(said: Table) -> int:
+    pilot = said.get("pilot", PILOT)
+    if not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 0:
+        raise UserError(f"pilot = {pilot!r}: a number of images is wanted; 0: no pilot.")
+    return pilot
+
+
+def _margin(said: Table) -> float | None:
+    margin = said.get("margin")
+    if margin is None:
+        return None
+    if not isinstance(margin, float) or not 0 < margin < 1:
+        raise UserError(
+            f"margin = {margin!r}: a difference of accuracies such as 0.02 is wanted; runs that"
+            " differ by less count as equal, where a test shows it."
+        )
+    return margin
+
+
+def _shifts(said: Table) -> tuple[tuple[str, str], ...]:
+    given = said.get("shifts", [])
+    found: list[tuple[str, str]] = []
+    for pair in given if isinstance(given, list) else [given]:
+        match pair:
+            case [str(usual), str(shifted)]:
+                found.append((usual, shifted))
+            case _:
+                raise UserError('shifts is a list of pairs: [["imagenet", "imagenet-sketch"]].')
+    return tuple(found)
