@@ -71,9 +71,9 @@ def publish_run(
         zip(
             FILES,
             (
-                to_json(_without_paths(manifest.plain())),
+                to_json(without_paths(manifest.plain())),
                 "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records),
-                to_json(_without_paths(summary.plain())),
+                to_json(without_paths(summary.plain())),
             ),
             strict=True,
         )
@@ -201,10 +201,10 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def _without_paths(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
     """Return the value with absolute paths cut to their last part, and no results_dir."""
     if isinstance(value, Mapping):
-        return {k: _without_paths(v) for k, v in value.items() if k != "results_dir"}
+        return {k: without_paths(v) for k, v in value.items() if k != "results_dir"}
     if isinstance(value, list):
-        return [_without_paths(item) for item in value]
+        return [without_paths(item) for item in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from bench.errors import UserError
 from bench.stats.differences import differing, run_settings
 from bench.store.folder import list_runs
 from bench.store.runs import StoredRun, list_shards, read_runs
+
+Settings = Mapping[str, Any]  # from `run_settings`
 
 
 class InventoryRow(BaseModel):
@@ -45,26 +48,43 @@ def stored_runs(folder: Path) -> list[InventoryRow]:
     Shards are among them until they are merged.
     """
     rows: list[InventoryRow] = []
-    alike: dict[tuple[str | None, ...], list[tuple[InventoryRow, dict[str, Any]]]] = {}
+    settings: list[tuple[InventoryRow, Settings]] = []
 
-    def unreadable(path: Path, error: UserError) -> None:
-        rows.append(
-            InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
-        )
+    def left_out(path: Path, error: UserError) -> None:
+        rows.append(unreadable(path, error))
 
-    for run in read_runs(sorted([*list_runs(folder), *list_shards(folder)]), unreadable):
-        row = _row(run)
+    for run in read_runs(run_folders(folder), left_out):
+        row = row_of(run)
         rows.append(row)
+        settings.append((row, run_settings(run.manifest)))
+    tell_apart(settings)
+    return rows
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the folders of runs and of shards at any depth below a folder, by path."""
+    return sorted([*list_runs(folder), *list_shards(folder)])
+
+
+def tell_apart(rows: Iterable[tuple[InventoryRow, Settings]]) -> None:
+    """Say in each row in which settings it differs from those like it."""
+    alike: dict[tuple[str | None, ...], list[tuple[InventoryRow, Settings]]] = {}
+    for row, settings in rows:
         kind = (row.dataset, row.split, row.backbone, row.strategy)
-        alike.setdefault(kind, []).append((row, run_settings(run.manifest)))
+        alike.setdefault(kind, []).append((row, settings))
     for group in alike.values():
         found = differing([settings for _, settings in group])
         for (row, _), differs in zip(group, found, strict=True):
             row.differs = differs
-    return rows
 
 
-def _row(run: StoredRun) -> InventoryRow:
+def unreadable(path: Path, error: UserError) -> InventoryRow:
+    """Return the row of a run that cannot be read."""
+    return InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
+
+
+def row_of(run: StoredRun) -> InventoryRow:
+    """Return the row of a run, without the settings that tell it apart."""
     manifest, summary = run.manifest, run.summary
     total = manifest.total
     described: dict[str, Any] = {

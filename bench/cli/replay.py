@@ -8,7 +8,6 @@ import click
 
 from bench.cli.options import parse_assignments
 from bench.cli.output import print_json
-from bench.store.folder import find_run
 
 
 @click.command()
@@ -40,13 +39,15 @@ def command(
 ) -> None:
     """Run a strategy on the recorded errors of RUN, without its model.
 
-    RUN was made with `bench run … --strategy full --save-errors`. The replay is stored as a run
+    RUN was made with `bench run … --strategy full --save-errors`, or is such a run's error table:
+    a folder, or `hf:owner/name` on the Hugging Face Hub. The replay is stored as a run
     of its own, marked as replayed, and counts the evaluations that the strategy asked for.
     """
+    from bench.recordings.hub import find_recording
     from bench.recordings.replay import prepare_replay
     from bench.running.execute import execute
 
-    path = find_run(run, results)
+    path = find_recording(run, results)
     given, measured = parse_assignments(params), {"loss": loss, "space": space}
     finished = execute(
         prepare_replay(path, strategy, given, Path(results), limit, fresh, weighting, **measured)

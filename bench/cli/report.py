@@ -69,7 +69,7 @@ def command(
     from bench.render.page import write_report
 
     report = write_report(
-        list(dict.fromkeys(paths)), file, Path(results), _folders(data_dirs), most_images, notes
+        list(dict.fromkeys(paths)), file, Path(results), data_folders(data_dirs), most_images, notes
     )
     for name, reason in report.notes:
         say(f"Warning: {name}: {reason}", err=True)
@@ -86,7 +86,7 @@ def command(
         say(f"{file}: {len(report.runs)} runs, {report.size / 1e6:.1f} MB")
 
 
-def _folders(values: tuple[str, ...]) -> dict[str, str]:
+def data_folders(values: tuple[str, ...]) -> dict[str, str]:
     """Return the folder of each dataset named, and under "" that of all others."""
     folders = {}
     for value in values:

@@ -1,4 +1,4 @@
-"""`bench results`: publish, submit, check, merge and export results."""
+"""`bench results`: publish, submit, check, merge, export and push results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.export import export, push
 from bench.cli.output import print_json, say
 from bench.errors import BenchError, UserError
 from bench.store.folder import find_run
@@ -20,7 +21,7 @@ _INTO = click.option(
 
 @click.group()
 def command() -> None:
-    """Publish, submit, check, merge and export results."""
+    """Publish, submit, check, merge, export and push results."""
 
 
 def _there(published: str) -> Path:
@@ -64,14 +65,8 @@ def add(
     say("Now: bench results validate && bench results render")
 
 
-@command.command()
-@click.argument("run")
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-def export(run: str, results: str) -> None:
-    """Print RUN as the `model-index` of a Hugging Face model card (YAML)."""
-    from bench.boards.model_card import model_index
-
-    click.echo(model_index(find_run(run, results)))
+command.add_command(export)
+command.add_command(push)
 
 
 @command.command()

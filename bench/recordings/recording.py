@@ -18,7 +18,7 @@ from bench.engine.items import Questions, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import limited
 from bench.running.command import recording_command
-from bench.store.cells import part_path, read_cells, read_timesteps
+from bench.store.cells import holds_part, read_cells, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws
 from bench.store.first_order import FirstOrder, read_first_order
@@ -199,7 +199,7 @@ def open_recording(path: Path, strategy: str = "full") -> Recording:
     records = [
         record
         for record in asked_records(path, manifest)
-        if record["error"] is None and part_path(folder, record["sample_id"]).is_file()
+        if record["error"] is None and holds_part(folder, record["sample_id"])
     ]
     if not records:
         raise UserError(
@@ -213,7 +213,7 @@ def open_recording(path: Path, strategy: str = "full") -> Recording:
     weights = np.ones(len(timesteps)) if known is None else known.weights
     reduction = manifest.identity.scoring.reduction or MEAN
     problem = Problem(classes, timesteps, weights, manifest.identity.seed, reduction=reduction)
-    if part_path(path / "first_order", records[0]["sample_id"]).is_file():
+    if holds_part(path / "first_order", records[0]["sample_id"]):
         problem = replace(problem, can_linearise=True)
     recording = Recording(path, manifest, tuple(records), problem)
     cell = recording.cell_cost

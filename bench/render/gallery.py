@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -165,21 +166,33 @@ def pictures(run: RunData, images: Images, most: int, warn: Callable[[str], None
         warn(str(error))
     failed = run.decided.failed[chosen].any()
     records = read_records(run.path) if failed else {}  # columns have no error messages
-    return [
-        _picture(run, row, name, samples.get(name), records.get(name, {}).get("error") or "")
-        for row, name in zip(chosen.tolist(), ids, strict=True)
-    ]
+    made = []
+    for row, name in zip(chosen.tolist(), ids, strict=True):
+        uri, small = None, False
+        if (sample := samples.get(name)) is not None:
+            with suppress(PixelsError):  # the run counted it as failed
+                kind, content, small = sample_picture(sample)
+                uri = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        reason = records.get(name, {}).get("error") or ""
+        made.append(picture(run, row, name, reason, uri, small))
+    return made
 
 
-def _picture(run: RunData, row: int, name: str, sample: Sample | None, error: str) -> Picture:
+def picture(
+    run: RunData, row: int, name: str, error: str = "", uri: str | None = None, small: bool = False
+) -> Picture:
+    """Return what is said of an image, given where its picture is.
+
+    Args:
+        run: the run.
+        row: of its decisions.
+        name: the image's id.
+        error: why it failed.
+        uri: of the picture; None: there is none.
+        small: whether the picture has every pixel of the image.
+    """
     decided, classes = run.decided, run.classes
     assert decided.runner_up is not None
-    uri, small = None, False
-    if sample is not None:
-        try:
-            uri, small = thumbnail(side_by_side([decode(image) for image in sample.images]))
-        except PixelsError:  # the run counted it as failed
-            uri = None
     said, second = int(decided.predictions[row]), int(decided.runner_up[row])
     return Picture(
         name,
@@ -213,8 +226,17 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def thumbnail(image: Image.Image) -> tuple[str, bool]:
-    """Return a data URI, and whether the image is so small that it is kept pixel by pixel."""
+def sample_picture(sample: Sample) -> tuple[str, bytes, bool]:
+    """Return a sample's picture, as `thumbnail` does.
+
+    Raises:
+        PixelsError: an image of it cannot be decoded.
+    """
+    return thumbnail(side_by_side([decode(one) for one in sample.images]))
+
+
+def thumbnail(image: Image.Image) -> tuple[str, bytes, bool]:
+    """Return media type and bytes, and whether the image is so small that every pixel is kept."""
     small = max(image.size) <= SIDE // 2
     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     out = BytesIO()
@@ -223,5 +245,4 @@ def thumbnail(image: Image.Image) -> tuple[str, bool]:
     else:
         image.thumbnail((SIDE, SIDE))
         image.save(out, "WEBP", quality=QUALITY, method=4)
-    kind = "png" if small else "webp"
-    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}", small
+    return f"image/{'png' if small else 'webp'}", out.getvalue(), small

@@ -10,18 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from bench import __version__
 from bench.boards.formats import assignments, marks
 from bench.boards.rows import all_reported
-from bench.boards.text import visible
 from bench.errors import UserError
 from bench.machine.writing import write_atomically
 from bench.render import figures
@@ -31,6 +29,7 @@ from bench.render.curves import by_timestep
 from bench.render.gallery import Images, pictures
 from bench.render.runs import RunData, with_decisions
 from bench.render.scores import blind_controls, scores
+from bench.render.templating import environment, source
 from bench.stats.calibration import Bin, calibration
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.store.runs import read_runs
@@ -150,7 +149,7 @@ def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Sec
     classes.sort(key=lambda one: 2.0 if one.recall is None else one.recall)
     curves = by_timestep(run)
     html = (
-        _environment()
+        environment()
         .get_template("run.html")
         .render(
             run=run,
@@ -196,44 +195,25 @@ def render(
     board: Sequence[Board], sections: Sequence[Section], notes: Sequence[tuple[str, str]]
 ) -> str:
     """Return the page."""
-    environment = _environment()
-    script, style = (_source(environment, name) for name in ("report.js", "report.css"))
-    page: str = environment.get_template("page.html").render(
-        boards=[
-            (b, figures.tradeoff(b.entries, f"board-{number}"))
-            for number, b in enumerate(board, start=1)
-        ],
-        sections=sections,
-        blind=blind_controls(section.run for section in sections),
-        notes=notes,
-        datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
-        version=__version__,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        script=Markup(script),
-        # The browser itself refuses any other script, and all network.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=Markup(style),
+    script, style = source("report.js"), source("report.css")
+    page: str = (
+        environment()
+        .get_template("page.html")
+        .render(
+            boards=[
+                (b, figures.tradeoff(b.entries, f"board-{number}"))
+                for number, b in enumerate(board, start=1)
+            ],
+            sections=sections,
+            blind=blind_controls(section.run for section in sections),
+            notes=notes,
+            datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
+            version=__version__,
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            script=Markup(script),
+            # The browser itself refuses any other script, and all network.
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            style=Markup(style),
+        )
     )
     return page
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("bench.render"),
-        autoescape=True,
-        finalize=_shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _shown(value: object) -> object:
-    """Make what a template writes visible; Jinja escapes it for HTML afterwards."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _source(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]

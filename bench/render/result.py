@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.boards.samples import COLUMNS, sample_rows
 from bench.boards.text import html
 from bench.running.execute import Finished
 from bench.store.folder import asked_records
@@ -55,26 +56,13 @@ class RunResult(Fields):
         """One row per image: sample_id, label, prediction (class names), correct, margin, …."""
         import pandas as pd
 
-        classes = self._finished.manifest.classes
-        rows = []
-        for record in asked_records(self.folder, self._finished.manifest):
-            said = record["prediction"]
-            rows.append(
-                {
-                    "sample_id": record["sample_id"],
-                    "label": classes[record["label"]],
-                    "prediction": None if said is None else classes[said],
-                    "correct": said == record["label"],
-                    "score": record["score"],
-                    "margin": record["margin"],
-                    "margin_stderr": record["margin_stderr"],
-                    "stability": record["confidence"],
-                    "evaluations": record["evaluations"],
-                    "seconds": record["seconds"],
-                    "error": record["error"],
-                }
-            )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(
+            list(sample_rows(self.folder, self._finished.manifest)), columns=list(COLUMNS)
+        )
+
+    def to_pandas(self) -> DataFrame:
+        """Return `samples`."""
+        return self.samples
 
     def confusion_figure(self) -> Figure:
         """Return the confusion matrix."""

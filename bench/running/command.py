@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Set
 from typing import Any
 
 from bench.running.settings import RunConfig
@@ -22,16 +23,45 @@ def recording_command(manifest: Manifest, strategy: str = "full") -> str:
         strategy: a strategy that scores every prompt on every draw.
     """
     given = manifest.config.plain()
+    words = [*_subject(given), "--strategy", strategy, "--save-errors"]
+    return shlex.join([*words, *_options(given, _LEFT_OUT)])
+
+
+def reproducing_command(manifest: Manifest) -> str:
+    """Return the command that makes a run again: the same images, decided in the same way."""
+    given = manifest.config.plain()
+    params = given.get("params")
+    params = params if isinstance(params, dict) else {}
+    chosen = ["--strategy", manifest.strategy.name]
+    chosen += [word for key, value in params.items() for word in ("--set", f"{key}={_text(value)}")]
+    if manifest.replayed_from:
+        limit = ["--limit", str(given["limit"])] if given.get("limit") else []
+        return shlex.join(["bench", "replay", manifest.replayed_from, *chosen, *limit])
+    errors = ["--save-errors"] if given.get("save_errors") is True else []
+    return shlex.join([*_subject(given), *chosen, *errors, *_options(given, _LEFT_OUT)])
+
+
+def _subject(given: dict[str, Any]) -> list[str]:
+    """Return the words that name dataset and backbone; takes them from the settings."""
     words = ["bench", "run", _name(given, "dataset", "data_dir")]
     if given.get("backbone"):
         words += ["--backbone", _name(given, "backbone", "weights")]
-    words += ["--strategy", strategy, "--save-errors"]
+    return words
+
+
+def _options(given: Mapping[str, Any], left_out: Set[str]) -> list[str]:
+    """Return the options of settings that are not at their default."""
+    words: list[str] = []
     for name, field in RunConfig.model_fields.items():
-        value = given.get(name)
-        if name not in _LEFT_OUT and value is not None and value != field.default:
-            flag = "--" + name.replace("_", "-")
-            words += [flag] if value is True else [flag, str(value)]
-    return shlex.join(words)
+        value, flag = given.get(name), "--" + name.replace("_", "-")
+        if name not in left_out and value is not None and value != field.default:
+            values = value if isinstance(value, list) else [value]
+            words += [flag] if value is True else [w for v in values for w in (flag, str(v))]
+    return words
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def run_command(config: RunConfig) -> list[str]:
@@ -39,15 +69,10 @@ def run_command(config: RunConfig) -> list[str]:
 
     `--shard`, `--fresh` and `--min-accuracy` are left out.
     """
-    words = ["run", config.dataset]
-    for name, field in RunConfig.model_fields.items():
-        value, flag = getattr(config, name), "--" + name.replace("_", "-")
-        if name == "params":
-            words += [word for key, one in value.items() for word in ("--set", f"{key}={one}")]
-        elif name not in ("dataset", "shard", "fresh", "min_accuracy") and value != field.default:
-            values = value if isinstance(value, list) else [value]
-            words += [flag] if value is True else [w for v in values for w in (flag, str(v))]
-    return words
+    params = [w for key, one in config.params.items() for w in ("--set", f"{key}={one}")]
+    given = {name: getattr(config, name) for name in RunConfig.model_fields}
+    left_out = {"dataset", "params", "shard", "fresh", "min_accuracy"}
+    return ["run", config.dataset, *params, *_options(given, left_out)]
 
 
 def _name(given: dict[str, Any], kind: str, path: str) -> str:

@@ -19,7 +19,7 @@ from bench.stats.level_weights import (
     cross_validated,
     fit_weights,
 )
-from bench.store.cells import has_cells, read_cells
+from bench.store.cells import holds_part, read_cells
 from bench.store.documents import Manifest
 from bench.store.draw_table import DrawTable, read_draws
 from bench.store.folder import asked_records, find_run, read_manifest
@@ -130,7 +130,7 @@ def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Int
     buckets = bucket_of(draws.levels, draws.n_levels)
     found, labels = [], []
     for record in asked_records(path, manifest):
-        if record["error"] is not None or not has_cells(path / "errors", record["sample_id"]):
+        if record["error"] is not None or not holds_part(path / "errors", record["sample_id"]):
             continue
         errors = read_cells(path / "errors", record["sample_id"], (len(columns), n))
         if np.isnan(errors).any():

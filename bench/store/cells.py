@@ -17,6 +17,7 @@ from bench.contracts.strategy import Evaluate, Ints
 from bench.errors import UserError
 from bench.machine.files import regular_file
 from bench.store.documents import MOST_DRAWS
+from bench.store.packed import find_packed, read_packed
 
 TYPES = {
     "prompt": "int32",
@@ -35,8 +36,13 @@ def part_path(folder: Path, sample_id: str) -> Path:
     return folder / f"{hashlib.sha256(sample_id.encode()).hexdigest()[:24]}.parquet"
 
 
+def holds_part(folder: Path, sample_id: str) -> bool:
+    """Tell whether one image's part is in the folder, in a file of its own or packed."""
+    return part_path(folder, sample_id).is_file() or find_packed(folder, sample_id) is not None
+
+
 def has_cells(folder: Path, sample_id: str) -> bool:
-    """Tell whether one image's cells are kept, to the last byte (parquet ends with its mark)."""
+    """Tell whether one image's cells have a file, whole to the last byte (its mark)."""
     path = part_path(folder, sample_id)
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -136,23 +142,39 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> Part:
         UserError: it is damaged.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = part_path(folder, sample_id)
-    file = regular_file(folder.parent, f"{folder.name}/{path.name}")
-    if file is None:
-        raise FileNotFoundError(path)
     try:
-        table: Any = pq.read_table(file, columns=list(columns))
+        table = whole_part(folder, sample_id, columns)
         metadata = table.schema.metadata or {}
         schema = pa.schema([(name, getattr(pa, TYPES[name])()) for name in columns])
         table = table.select(list(columns)).cast(schema)
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(f"{path} is damaged: {error}.") from None
     if any(table[name].null_count for name in columns):
         raise UserError(f"{path} is damaged: a value is missing.")
     found = {name: table[name].to_numpy() for name in columns}
     return Part(path, found, metadata)
+
+
+def whole_part(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
+    """Return one image's part as it was written, a pyarrow table, or some columns of it.
+
+    Raises:
+        FileNotFoundError: there is no part of this image.
+        UserError: its file is not a regular one inside the run's folder.
+    """
+    import pyarrow.parquet as pq
+
+    path = part_path(folder, sample_id)
+    chosen = None if columns is None else list(columns)
+    if file := regular_file(folder.parent, f"{folder.name}/{path.name}"):
+        return pq.read_table(file, columns=chosen)
+    if place := find_packed(folder, sample_id):
+        return read_packed(place, chosen)
+    raise FileNotFoundError(path)
 
 
 def indices(part: Part, name: str, count: int) -> Ints:

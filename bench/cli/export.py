@@ -1,0 +1,146 @@
+"""`bench results export` and `bench results push`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.output import print_json, say
+from bench.errors import UserError
+from bench.store.folder import find_run
+
+_RESULTS = click.option(
+    "--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored."
+)
+_HUB = (
+    click.option(
+        "--hub-dataset",
+        metavar="OWNER/NAME",
+        help="The benchmark on the Hub, for eval-results (default: the dataset's source).",
+    ),
+    click.option("--task", help="The task's id in that benchmark.  [default: default]"),
+)
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["model-index", "eval-results", "csv", "parquet", "latex", "errors"]),
+    default="model-index",
+    show_default=True,
+)
+@click.option("--out", help="A file to write instead of stdout; for errors, the new folder.")
+@_HUB[0]
+@_HUB[1]
+@_RESULTS
+def export(
+    run: str, kind: str, out: str | None, hub_dataset: str | None, task: str | None, results: str
+) -> None:
+    r"""Write RUN for another tool.
+
+    \b
+    model-index   the YAML of a model card on the Hugging Face Hub
+    eval-results  an entry for .eval_results/ in a model's repository on the Hub
+    csv, parquet  one row per image: label, prediction, margin, cost
+    latex         the run's figures as a table for a paper
+    errors        every recorded error as parquet with a dataset card, to be replayed by others
+    """
+    path = find_run(run, results)
+    if kind in ("parquet", "errors") and out is None:
+        what = "folder" if kind == "errors" else "file"
+        raise UserError(f"--format {kind} writes a {what}: name it with --out.")
+    if kind == "errors":
+        from bench.boards.error_dataset import write_error_dataset
+
+        files = write_error_dataset(path, Path(str(out)))
+        say(f"{out}: {len(files)} files, {_megabytes(sum(f.stat().st_size for f in files))}")
+        return
+    content = _content(kind, path, hub_dataset, task)
+    if out is not None:
+        from bench.machine.writing import write_atomically
+
+        try:
+            write_atomically(Path(out), content)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be written: {error}.") from None
+        say(f"Wrote {out}", err=True)
+    else:
+        click.echo(str(content).rstrip("\n"))
+
+
+def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> str | bytes:
+    if kind == "model-index":
+        from bench.boards.model_card import model_index
+
+        return model_index(path)
+    if kind == "eval-results":
+        from bench.boards.eval_results import eval_results
+
+        return eval_results(path, dataset, task)
+    if kind == "latex":
+        from bench.boards.latex import to_latex
+
+        return to_latex(path) + "\n"
+    from bench.boards.samples import to_csv, to_parquet
+    from bench.store.runs import read_run
+
+    stored = read_run(path)
+    stored.some_decided()
+    return (to_csv if kind == "csv" else to_parquet)(path, stored.manifest)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--to", required=True, metavar="OWNER/NAME", help="The repository on the Hub.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["eval-results", "errors"]),
+    default="eval-results",
+    show_default=True,
+    help="A result for a model's repository, or a dataset of the recorded errors.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would go, and send nothing.")
+@click.option("--pull-request", is_flag=True, help="Propose it: open a pull request.")
+@click.option("--create", is_flag=True, help="Make the repository, private, where there is none.")
+@_HUB[0]
+@_HUB[1]
+@_RESULTS
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def push(
+    run: str,
+    to: str,
+    kind: str,
+    dry_run: bool,
+    pull_request: bool,
+    create: bool,
+    hub_dataset: str | None,
+    task: str | None,
+    results: str,
+    as_json: bool,
+) -> None:
+    """Send RUN's result, or its recorded errors, to a repository on the Hugging Face Hub.
+
+    Nothing is sent without this command. Log in first with `hf auth login`.
+    """
+    from bench.boards.pushing import prepared, send
+
+    with prepared(find_run(run, results), kind, to, hub_dataset, task) as what:
+        sizes = {name: what.size(name) for name in what.files}
+        address = None if dry_run else send(what, pull_request, create)
+        if as_json:
+            print_json({"repository": to, "kind": what.kind, "files": sizes, "address": address})
+            return
+        for name, size in sizes.items():
+            content = what.files[name]
+            say(f"{what.kind} {to}: {name} ({_megabytes(size)})")
+            if dry_run and isinstance(content, bytes):
+                say(content.decode().rstrip("\n"))
+        say("Nothing was sent." if address is None else f"Sent: {address}")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:,} bytes"

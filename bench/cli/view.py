@@ -1,0 +1,45 @@
+"""`bench view`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.output import say
+from bench.cli.report import data_folders
+from bench.errors import UserError
+
+
+@click.command()
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@click.option(
+    "--data-dir",
+    "data_dirs",
+    multiple=True,
+    metavar="[DATASET=]FOLDER",
+    help="Where the images lie, of all runs or of a dataset's (default: where the run had them).",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="The port on 127.0.0.1; 0: any (default: the first free one from 8421 on).",
+)
+def command(results: str, data_dirs: tuple[str, ...], port: int | None) -> None:
+    """Show the stored runs in a browser, on pages that keep themselves up to date.
+
+    Progress, accuracy with its interval, run against run, and pictures of mistakes. The pages are
+    served on 127.0.0.1 to this machine alone, only read, and ask no network. Ctrl-C ends it.
+    """
+    if not Path(results).is_dir():
+        raise UserError(
+            f"There is no folder {results}. `bench run digits` makes the first run in ./results."
+        )
+    from bench.machine.offline import go_offline
+    from bench.view.pages import Pages
+    from bench.view.server import Server, serve
+    from bench.view.stored import Stored
+
+    go_offline()
+    server = Server(Pages(Stored(Path(results), data_folders(data_dirs))), port)
+    serve(server, lambda url: say(f"{results} is shown at {url} (Ctrl-C ends it)"))

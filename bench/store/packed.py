@@ -1,0 +1,140 @@
+"""Parts of many images in one file, as an exported error table has them.
+
+`errors/packed-00000.parquet` holds a row group per image; the schema's metadata says which image
+each group is of, and what its part's own metadata was. A run under way writes one file per image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.errors import UserError
+from bench.machine.files import regular_file
+
+MOST_IMAGES = 1_000  # of a file: its footer is read whole
+MOST_ROWS = 50_000_000
+_GROUPS = b"groups"
+Group = tuple[str, dict[str, str]]  # a sample's id, and the metadata of its part
+_content = TypeAdapter(list[Group])
+
+
+def name_of(number: int) -> str:
+    """Return the name of the file with this number, from 0 on."""
+    return f"packed-{number:05d}.parquet"
+
+
+def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
+    """Write parts into packed files.
+
+    Args:
+        folder: `errors/` or `first_order/`; made if need be.
+        parts: sample ids with their tables; all have the same columns.
+
+    Returns:
+        How many images were written.
+    """
+    import pyarrow.parquet as pq
+
+    folder.mkdir(exist_ok=True)
+    written, rows, images = 0, 0, 0
+    groups: list[Group] = []
+    writer: Any = None
+
+    def close() -> None:
+        if writer is not None:
+            writer.add_key_value_metadata({_GROUPS: json.dumps(groups, ensure_ascii=False)})
+            writer.close()
+
+    try:
+        for sample_id, table in parts:
+            if writer is None or len(groups) == MOST_IMAGES or rows > MOST_ROWS:
+                close()
+                plain = table.schema.remove_metadata()
+                writer = pq.ParquetWriter(folder / name_of(written), plain, compression="zstd")
+                written, rows, groups = written + 1, 0, []
+            known = table.schema.metadata or {}
+            groups.append((sample_id, {k.decode(): v.decode() for k, v in known.items()}))
+            writer.write_table(table.replace_schema_metadata(None), row_group_size=len(table) or 1)
+            rows, images = rows + len(table), images + 1
+    finally:
+        close()
+    return images
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an image's part lies."""
+
+    file: Path
+    group: int
+    metadata: Mapping[bytes, bytes]
+
+
+def find_packed(folder: Path, sample_id: str) -> Place | None:
+    """Return where an image's part is packed; None: in no file of the folder.
+
+    Raises:
+        UserError: a packed file is damaged.
+    """
+    for file in _files(folder):
+        status = file.stat()
+        found = _places(file, status.st_mtime_ns, status.st_size).get(sample_id)
+        if found is not None:
+            return found
+    return None
+
+
+def read_packed(place: Place, columns: list[str] | None = None) -> Any:
+    """Return an image's part as a pyarrow table, with the metadata that it had.
+
+    Args:
+        place: from `find_packed`.
+        columns: those to read; None: all of them.
+    """
+    status = place.file.stat()
+    file = _open(place.file, status.st_mtime_ns, status.st_size)
+    table = file.read_row_group(place.group, columns=columns)
+    return table.replace_schema_metadata(dict(place.metadata))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    number = 0
+    while file := regular_file(folder.parent, f"{folder.name}/{name_of(number)}"):
+        yield file
+        number += 1
+
+
+@lru_cache(maxsize=8)
+def _open(file: Path, changed: int, size: int) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(file)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file} is damaged: {error}.") from None
+
+
+@lru_cache(maxsize=64)
+def _places(file: Path, changed: int, size: int) -> dict[str, Place]:
+    opened = _open(file, changed, size)
+    try:
+        groups = _content.validate_json((opened.metadata.metadata or {})[_GROUPS])
+    except (KeyError, ValidationError):
+        raise UserError(f"{file} is damaged: it does not say which images it holds.") from None
+    if len(groups) != opened.metadata.num_row_groups:
+        raise UserError(
+            f"{file} is damaged: it names {len(groups):,} images, and holds another"
+            f" number, {opened.metadata.num_row_groups:,}."
+        )
+    return {
+        name: Place(file, number, {k.encode(): v.encode() for k, v in known.items()})
+        for number, (name, known) in enumerate(groups)
+    }

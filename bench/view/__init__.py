@@ -1,0 +1,1 @@
+"""`bench view`: the stored runs in a browser, from a small server that only reads."""

@@ -1,0 +1,152 @@
+"""A small server of the standard library on 127.0.0.1: it answers GET and HEAD, and nothing else.
+
+Pages of other sites cannot read it: their requests name another host, or come from another origin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
+
+from bench.errors import UserError
+from bench.view.pages import Answer, Pages
+
+ADDRESS = "127.0.0.1"
+PORT, TRIES = 8421, 20  # the first port that is free from here on
+IDLE = 60.0  # seconds after which a silent connection is closed
+MOST_FIELDS = 30  # of a query
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+        " img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the pages.
+
+    Args:
+        pages: what there is.
+        port: None: the first one that is free.
+
+    Raises:
+        UserError: the port is in use, or may not be used.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, pages: Pages, port: int | None = None) -> None:
+        self.pages = pages
+        self.turn = threading.Lock()  # one page at a time
+        wanted = range(PORT, PORT + TRIES) if port is None else [port]
+        for number in wanted:
+            try:
+                super().__init__((ADDRESS, number), Handler)
+            except OSError as error:
+                failure = error
+            else:
+                return
+        which = f"The ports {PORT} to {PORT + TRIES - 1} are" if port is None else f"Port {port} is"
+        raise UserError(
+            f"{which} not free ({failure.strerror}). Name another one with --port, or 0 for any."
+        )
+
+    @property
+    def port(self) -> int:
+        """The port in use."""
+        return int(self.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds the pages."""
+        return f"http://{ADDRESS}:{self.port}/"
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names by which a browser on this machine may call the server."""
+        return frozenset(f"{name}:{self.port}" for name in (ADDRESS, "localhost"))
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "bench", ""
+    timeout = IDLE
+
+    def do_GET(self) -> None:
+        """Answer with a page."""
+        if self.headers.get("Host", "").lower() not in self.server.hosts:
+            # A name that somebody made to mean 127.0.0.1 would let their pages read these.
+            self._send(Answer(b"This server answers to 127.0.0.1 alone.\n", "text/plain", 421))
+            return
+        if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            self._send(Answer(b"Another site asked for this page.\n", "text/plain", 403))
+            return
+        self._send(self._answer())
+
+    def do_HEAD(self) -> None:
+        """Answer without the page itself."""
+        self.do_GET()
+
+    def _answer(self) -> Answer:
+        pages = self.server.pages
+        try:
+            asked = urlsplit(self.path)
+            query = dict(parse_qsl(asked.query, max_num_fields=MOST_FIELDS, errors="strict"))
+        except ValueError:  # also what is not UTF-8
+            return pages.problem(400, "This is not an address of these pages.")
+        try:
+            with self.server.turn:
+                return pages.answer(asked.path, query)
+        except Exception as error:  # of a damaged run, or ours; the other pages work
+            return pages.problem(500, f"Unexpected {type(error).__name__}: {error}")
+
+    def _send(self, answer: Answer) -> None:
+        tag = f'"{hashlib.sha256(answer.content).hexdigest()[:32]}"'
+        code, content = answer.code, answer.content
+        if code == 200 and self.headers.get("If-None-Match") == tag:
+            code, content = 304, b""
+        self.send_response(code)
+        headers = {"Cache-Control": "no-cache", **HEADERS, **answer.headers, "ETag": tag}
+        headers["Content-Type"] = answer.kind
+        headers["Content-Length"] = str(len(content))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing: a page that keeps itself up to date asks every two seconds."""
+
+
+def serve(server: Server, ready: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C.
+
+    Args:
+        server: what serves.
+        ready: told where the pages are.
+    """
+    from bench import interrupts
+
+    interrupts.begin_work()
+    ready(server.url)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        if interrupts.received() is None:  # somebody's else
+            raise
+        interrupts.end_work()
+    finally:
+        server.server_close()

@@ -1,0 +1,183 @@
+"""The results folder as the pages see it: read again where its files changed, and not else."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from bench.boards.inventory import (
+    InventoryRow,
+    Settings,
+    row_of,
+    run_folders,
+    tell_apart,
+    unreadable,
+)
+from bench.errors import UserError
+from bench.render.gallery import Images
+from bench.render.runs import RunData, with_decisions
+from bench.running.command import reproducing_command
+from bench.stats.comparison import Comparison, compare
+from bench.stats.differences import run_settings
+from bench.stats.metrics import accuracy_interval
+from bench.store.folder import MANIFEST, SUMMARY
+from bench.store.journal import JOURNAL
+from bench.store.runs import read_run
+
+LOADED = 4  # runs whose decisions are held; 200,000 images take about 100 MB
+IDLE = 10  # a growing run is read again after so many times as long as reading it took
+
+Stamp = tuple[tuple[int, int], ...]  # when each file changed, and its size
+Kept = TypeVar("Kept")
+
+
+@dataclass
+class Line:
+    """A run in the list.
+
+    Attributes:
+        key: names it in an address: its folder below the results.
+        row: what is known of it.
+        settings: by which it differs from others.
+        ends: of the accuracy's 95 % interval.
+        cost: evaluation equivalents per image; None: not known yet.
+        command: makes the run again.
+        stamp: of the files that this was read from.
+        wait: until when a change is not looked at, on `time.monotonic`'s clock.
+    """
+
+    key: str
+    row: InventoryRow
+    settings: Settings = field(default_factory=dict)
+    ends: tuple[float, float] | None = None
+    cost: float | None = None
+    command: str = ""
+    stamp: Stamp = ()
+    wait: float = 0.0
+
+
+class Stored:
+    """All runs below a folder.
+
+    Only folders that a walk through the results found are ever read: a key is looked up among
+    them, and never made part of a path.
+
+    Args:
+        results: the folder.
+        data_dirs: where the images of a dataset lie; see `Images`.
+    """
+
+    def __init__(self, results: Path, data_dirs: Mapping[str, str]) -> None:
+        self.results = results
+        self.images = Images(data_dirs)
+        self._lines: dict[Path, Line] = {}
+        self._kept: OrderedDict[tuple[object, ...], object] = OrderedDict()
+
+    def lines(self) -> list[Line]:
+        """Return the runs there are now, in the order of their paths."""
+        now = time.monotonic()
+        there = run_folders(self.results)
+        for path in there:
+            known = self._lines.get(path)
+            stamp = stamp_of(path)
+            if known is None or (known.stamp != stamp and now >= known.wait):
+                self._lines[path] = self._read(path, stamp)
+        self._lines = {path: self._lines[path] for path in there}
+        lines = list(self._lines.values())
+        tell_apart((line.row, line.settings) for line in lines)
+        return lines
+
+    def _read(self, path: Path, stamp: Stamp) -> Line:
+        started = time.monotonic()
+        key = path.relative_to(self.results).as_posix()
+        try:
+            run = read_run(path)
+            row = row_of(run)
+        except UserError as error:
+            return Line(key, unreadable(path, error), stamp=stamp)
+        cost = run.summary.cost.equivalents_per_image if run.summary and run.complete else None
+        ends = None
+        if row.accuracy is not None and row.done:
+            ends = accuracy_interval(round(row.accuracy * row.done), row.done)
+        ended = time.monotonic()
+        wait = ended + IDLE * (ended - started)
+        command = reproducing_command(run.manifest)
+        return Line(key, row, run_settings(run.manifest), ends, cost, command, stamp, wait)
+
+    def line(self, key: str) -> Line:
+        """Return a run of the list.
+
+        Raises:
+            UserError: there is none of this key.
+        """
+        for line in self.lines():
+            if line.key == key:
+                return line
+        raise UserError(f"There is no run {key!r} in {self.results}.")
+
+    def run(self, key: str) -> RunData:
+        """Return a run with its decisions.
+
+        Raises:
+            UserError: there is none, it cannot be read, or nothing of it is decided.
+        """
+        path = self.path(key)
+        return self.keep(("run", path), (path,), lambda: with_decisions(read_run(path)))
+
+    def comparison(self, a: str, b: str) -> Comparison:
+        """Return run B against run A.
+
+        Raises:
+            UserError: they do not compare.
+        """
+        one, other = self.path(a), self.path(b)
+        return self.keep(("compare", one, other), (one, other), lambda: compare(one, other))
+
+    def path(self, key: str) -> Path:
+        """Return a run's folder.
+
+        Raises:
+            UserError: there is none of this key.
+        """
+        return Path(self.line(key).row.path)
+
+    def keep(
+        self, name: tuple[object, ...], paths: tuple[Path, ...], make: Callable[[], Kept]
+    ) -> Kept:
+        """Return what `make` gives, the same again until the runs' files change.
+
+        Args:
+            name: what it is.
+            paths: the folders of the runs that it is made of.
+            make: makes it.
+        """
+        key = (*name, *map(stamp_of, paths))
+        if key not in self._kept:
+            for old in [k for k in self._kept if k[: len(name)] == name]:
+                del self._kept[old]
+            self._kept[key] = make()
+            while len(self._kept) > 3 * LOADED or self._runs() > LOADED:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        found: Kept = self._kept[key]  # type: ignore[assignment]  # what `make` gave
+        return found
+
+    def _runs(self) -> int:
+        return sum(isinstance(value, RunData) for value in self._kept.values())
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return what tells whether a run's files changed."""
+    found = []
+    for name in (MANIFEST, JOURNAL, SUMMARY):
+        try:
+            status = (path / name).stat()
+        except (OSError, ValueError):
+            found.append((0, 0))
+        else:
+            found.append((status.st_mtime_ns, status.st_size))
+    return tuple(found)

@@ -1,0 +1,54 @@
+"""Parts of many images in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from bench.errors import UserError
+from bench.store import packed
+from bench.store.cells import holds_part, whole_part
+
+
+def parts(n: int) -> Iterator[tuple[str, Any]]:
+    for i in range(n):
+        table = pa.table({"error": pa.array([float(i)] * i, pa.float32())})
+        yield f"image {i}/é", table.replace_schema_metadata({"mixtures": f"[[{i}]]"})
+
+
+def test_each_image_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "MOST_IMAGES", 3)
+    folder = tmp_path / "errors"
+    assert packed.write_packed(folder, parts(8)) == 8
+    assert len(list(folder.iterdir())) == 3
+    for name, table in parts(8):  # the first has no row at all
+        found = whole_part(folder, name)
+        assert found.equals(table) and found.schema.metadata == table.schema.metadata
+    assert holds_part(folder, "image 7/é") and not holds_part(folder, "image 8/é")
+    with pytest.raises(FileNotFoundError):
+        whole_part(folder, "image 8/é")
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "errors"
+    folder.mkdir()
+    file = folder / packed.name_of(0)
+    file.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"packed-00000\.parquet is damaged"):
+        whole_part(folder, "a")
+    pq.write_table(pa.table({"error": [1.0]}), file)
+    with pytest.raises(UserError, match="does not say which images"):
+        whole_part(folder, "a")
+    file.unlink()
+    outside = tmp_path.parent / f"{tmp_path.name}.parquet"
+    packed.write_packed(tmp_path / "other", parts(2))
+    (tmp_path / "other" / packed.name_of(0)).rename(outside)
+    file.symlink_to(outside)
+    with pytest.raises(UserError, match="leads out of the folder"):
+        whole_part(folder, "image 1/é")

@@ -1,0 +1,211 @@
+"""The pages of `bench view`, asked over HTTP and without a browser."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from threading import Thread
+from urllib.parse import quote
+
+import pytest
+from helpers.command import bench
+from helpers.reporting import save_pictures, store_run
+from helpers.runs import store
+
+from bench.errors import UserError
+from bench.view.pages import Pages
+from bench.view.server import ADDRESS, Server
+from bench.view.stored import Stored
+
+CLASSES = ["<b>ant", "bee", "cat"]
+
+
+@dataclass
+class Reply:
+    """What came back."""
+
+    code: int
+    text: str
+    headers: dict[str, str]
+
+
+@dataclass
+class Site:
+    """A server under way."""
+
+    server: Server
+    results: Path
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> Reply:
+        """Ask for a page."""
+        connection = http.client.HTTPConnection(ADDRESS, self.server.port, timeout=60)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.putrequest(method, path, skip_host="Host" in named)
+        for name, value in named.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        found = Reply(answer.status, answer.read().decode(errors="replace"), dict(answer.headers))
+        connection.close()
+        return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("view")
+    data = save_pictures(folder / "data", CLASSES, 6)
+    results = folder / "results"
+    store_run(results, "zero", data, CLASSES, errors=True)
+    store_run(results, "trained", data, CLASSES, gap=0.2, draws=3, trained_on="pictures/train")
+    store(results / "deep", [0, 1, 2] * 50, [0, 1, 0] * 50, dataset="other")
+    (results / "broken").mkdir()
+    (results / "broken" / "manifest.json").write_text("{")
+    (folder / "secret.txt").write_text("secret")
+    server = Server(Pages(Stored(results, {})), 0)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield Site(server, results)
+    server.shutdown()
+    server.server_close()
+
+
+def runs_on(page: str) -> list[str]:
+    """Return the runs that a page lists, in their order."""
+    return re.findall(r'<a class="path" href="/run\?run=[^"]*">([^<]*)</a>', page)
+
+
+def test_every_run_is_listed_sorted_and_found(site: Site) -> None:
+    page = site.ask("/").text
+    deep = next(path.name for path in (site.results / "deep").iterdir())
+    assert sorted(runs_on(page)) == sorted(["zero", "trained", "broken", deep])
+    up = runs_on(site.ask("/?sort=accuracy&order=up").text)
+    down = runs_on(site.ask("/?sort=accuracy&order=down").text)
+    assert up[:3] == down[2::-1] and up[3] == down[3] == "broken"  # what is not known is last
+    assert runs_on(site.ask("/?find=other+full").text) == [deep]
+    assert runs_on(site.ask("/?status=unreadable").text) == ["broken"]
+    assert "bench run" in page and "--strategy full" in page  # the command that makes it again
+
+
+def test_a_page_shows_a_run(site: Site) -> None:
+    page = site.ask("/run?run=zero").text
+    assert "Confusion matrix" in page and "Error by timestep" in page and "<svg" in page
+    assert "&lt;b&gt;ant" in page and "<b>ant" not in page
+    names = re.findall(r'<img src="(/picture[^"]*)"', page)
+    assert names
+    picture = site.ask(unescape(names[0]))
+    assert picture.headers["Content-Type"] == "image/webp" and picture.text.startswith("RIFF")
+
+
+def test_images_are_filtered_and_come_in_pages(site: Site) -> None:
+    deep = f"deep/{next((site.results / 'deep').iterdir()).name}"
+    where = f"/run?run={quote(deep, safe='')}"
+    assert ">50 of 150 images" in site.ask(where).text  # the mistakes
+    assert ">100 of 150 images" in site.ask(f"{where}&show=right").text
+    assert ">0 of 150 images" in site.ask(f"{where}&show=failed").text
+    assert ">50 of 150 images" in site.ask(f"{where}&show=all&true=class+1").text
+    assert ">0 of 150 images" in site.ask(f"{where}&show=all&true=nothing").text
+    everything = f"{where}&show=all&sort=order"
+    first, last = site.ask(everything).text, site.ask(f"{everything}&page=3").text
+    assert 'title="s0000"' in first and 'title="s0060"' not in first
+    assert last.count('<li class="is-') == 30 and 'title="s0149"' in last
+    assert site.ask(f"{everything}&page=99").text == last
+
+
+def test_run_against_run_shows_the_images_that_changed(site: Site) -> None:
+    page = site.ask("/compare?a=zero&b=trained").text
+    found = bench("compare", site.results / "zero", site.results / "trained", "--json").json
+    assert f"{100 * found['difference']:+.1f} points" in page
+    wins = site.ask("/compare?a=zero&b=trained&show=wins").text
+    assert f"<output>{found['wins']} images</output>" in wins
+    assert wins.count("B: ✓") == wins.count("A: ✗") == found["wins"] > 0
+    deep = f"deep/{next((site.results / 'deep').iterdir()).name}"
+    refused = site.ask(f"/compare?a=zero&b={quote(deep, safe='')}")
+    assert refused.code == 404 and "the dataset differs" in refused.text
+
+
+def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
+    path = store(tmp_path, [0, 1, 2, 0], [0, 1, 2, 1], complete=False)
+    lines = (path / "samples.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "samples.jsonl").write_bytes(b"".join(lines[:2]))
+    stored = Stored(tmp_path, {})
+    pages = Pages(stored)
+    page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
+    assert "2 of 4" in page and "100.0 %" in page
+    same = stored.lines()[0]
+    assert stored.lines()[0] is same
+    with (path / "samples.jsonl").open("ab") as file:
+        file.writelines(lines[2:])
+    stored.lines()[0].wait = 0.0  # a growing run is looked at again after a while
+    page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
+    assert "4 of 4" not in page and "75.0 %" in page
+
+
+def test_an_unchanged_page_is_not_sent_again(site: Site) -> None:
+    first = site.ask("/?live=1")
+    assert "<html" not in first.text and "zero" in first.text
+    again = site.ask("/?live=1", If_None_Match=first.headers["ETag"])
+    assert again.code == 304 and again.text == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "//etc/passwd",
+        "/view.css/../../secret.txt",
+        "/run?run=../secret.txt",
+        "/run?run=..%2F",
+        "/run?run=/etc",
+        "/run?run=%00",
+        "/picture?run=zero&sample=../../secret.txt",
+        "/picture?run=zero&sample=/etc/passwd",
+        "/compare?a=zero&b=../zero",
+        "/run?run=%ff%fe",
+        "/?" + "&".join(f"a{i}=1" for i in range(100)),
+    ],
+)
+def test_nothing_outside_is_read(site: Site, path: str) -> None:
+    reply = site.ask(path)
+    assert reply.code in (400, 404)
+    assert "secret\n" not in reply.text and "root:" not in reply.text
+
+
+def test_only_this_machine_and_these_pages_may_read(site: Site) -> None:
+    port = site.server.port
+    assert site.server.server_address[0] == "127.0.0.1"
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", ""):
+        assert site.ask("/", Host=host).code == 421
+    assert site.ask("/", Host=f"localhost:{port}").code == 200
+    assert site.ask("/", Sec_Fetch_Site="cross-site").code == 403
+    policy = site.ask("/").headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "<script>" not in site.ask("/run?run=zero").text
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_nothing_can_be_written(site: Site, method: str) -> None:
+    assert site.ask("/run?run=zero", method).code == 501
+
+
+def test_head_sends_no_page(site: Site) -> None:
+    reply = site.ask("/", "HEAD")
+    assert reply.code == 200 and reply.text == "" and int(reply.headers["Content-Length"]) > 500
+
+
+def test_a_damaged_run_harms_no_other_page(site: Site) -> None:
+    assert "has no" in site.ask("/run?run=broken").text or site.ask("/run?run=broken").code == 200
+    assert site.ask("/run?run=zero").code == 200
+
+
+def test_a_port_in_use_is_named(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"Port {site.server.port} is not free"):
+        Server(site.server.pages, site.server.port)
+    refused = bench("view", "--results", site.results, "--port", site.server.port)
+    assert refused.code == 2 and "--port" in refused.err
+    absent = bench("view", "--results", tmp_path / "nothing")
+    assert absent.code == 2 and "There is no folder" in absent.err
