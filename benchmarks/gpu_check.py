@@ -23,6 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.pipelines import save_pipeline
+from helpers.published import save_published
 
 from bench.contracts.specs import DatasetSpec
 from bench.engine.denoising import DenoisingEngine
@@ -32,6 +33,7 @@ from bench.running.prepare import prepare
 from bench.running.settings import RunConfig, make_config
 
 DRAWS = 4
+PUBLISHED = {"sd15": "sd15", "sd21": "sd21-768"}  # shape → the backbone that has it
 MOST = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}  # relative difference of an error
 
 
@@ -63,7 +65,11 @@ def check(
 ) -> dict[str, Any]:
     """Return the report on one shape."""
     with tempfile.TemporaryDirectory() as parent:
-        folder = save_pipeline(Path(parent) / kind, kind, real=not small)
+        folder = Path(parent) / kind
+        if small:
+            save_pipeline(folder, kind)
+        else:
+            save_published(PUBLISHED[kind], folder)
         exact = table(settings(folder, "cpu", "float32", batch_size=2), images)
         report: dict[str, Any] = {"correct": True}
         dtypes = MOST if device != "cpu" else {k: MOST[k] for k in ("float32", "bfloat16")}

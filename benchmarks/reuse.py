@@ -19,16 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from helpers.pipelines import REAL, SMALL, UNETS
+from helpers import pipelines, published
 
 import bench
-
-BLOCKS = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-}
 
 
 def shares(config: dict[str, Any], tokens: int = 77) -> tuple[float, float, float]:
@@ -59,9 +52,9 @@ def shares(config: dict[str, Any], tokens: int = 77) -> tuple[float, float, floa
 def main() -> None:
     tiny = dict(bench.load_backbone("tiny-digits").unet.config)
     shapes = {"tiny-digits": (tiny, 32)}
-    for kind in ("sd15", "sd21"):
-        shapes[f"small {kind}"] = ({**BLOCKS, **UNETS[kind], **SMALL["unet"]}, 77)
-        shapes[f"{kind}, published shape"] = ({**BLOCKS, **UNETS[kind], **REAL[kind]["unet"]}, 77)
+    for kind, name in (("sd15", "sd15"), ("sd21", "sd21-768")):
+        shapes[f"small {kind}"] = (pipelines.UNETS[kind], 77)
+        shapes[f"{kind}, published shape"] = (published.UNETS[name], 77)
     for name, (config, tokens) in shapes.items():
         total, keys_and_values, prefix = shares(config, tokens)
         print(

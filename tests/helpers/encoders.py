@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helpers.pipelines import save_tokenizer
+from helpers.parts import save_clip_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPConfig,
@@ -32,7 +32,7 @@ STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_conver
 
 def save_clip(folder: Path) -> Path:
     """Save a CLIP whose preprocessing crops."""
-    tokenizer = save_tokenizer(folder)
+    tokenizer = save_clip_tokenizer(folder)
     text = {
         **TOWER,
         "vocab_size": len(tokenizer),

@@ -17,9 +17,8 @@ import diffusers
 import tokenizers
 import torch
 import transformers
-from helpers.pipelines import save_tokenizer
+from helpers.parts import clip_config, kl_config, save_clip_tokenizer, t5_tokenizer
 
-CHARACTERS = [chr(code) for code in range(97, 123)] + list("-:.,'()>")
 WIDTH = 16
 LABELS = {
     "3": "cat, house cat",
@@ -66,25 +65,16 @@ def _roughen(module: torch.nn.Module) -> None:
 def vae(channels: int = 4, **config: Any) -> Any:
     """Return an autoencoder that halves the picture's sides once."""
     return diffusers.AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=channels,
-        sample_size=16,
-        **config,
+        **kl_config((8, 8), channels, norm_num_groups=4, sample_size=16, **config)
     )
 
 
 def clip(folder: Path, projected: bool, width: int = WIDTH) -> tuple[Any, Any]:
-    """Return a CLIP text encoder and its tokenizer, which makes a token of a character."""
-    tokenizer = save_tokenizer(folder)
+    """Return a CLIP text encoder and its tokenizer."""
+    tokenizer = save_clip_tokenizer(folder)
     made = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
-    config = transformers.CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+    config = clip_config(
+        tokenizer,
         hidden_size=width,
         intermediate_size=width,
         num_hidden_layers=2,
@@ -96,17 +86,7 @@ def clip(folder: Path, projected: bool, width: int = WIDTH) -> tuple[Any, Any]:
 
 def t5(width: int = WIDTH) -> tuple[Any, Any]:
     """Return a T5 encoder and its tokenizer."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    pieces += [(character, -3.0) for character in CHARACTERS]
-    spoken = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=2))
-    spoken.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
-    spoken.post_processor = tokenizers.processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", 1)]
-    )
-    # Of an object, which every version of transformers takes.
-    tokenizer = transformers.T5TokenizerFast(
-        tokenizer_object=spoken, extra_ids=0, model_max_length=512
-    )
+    tokenizer = t5_tokenizer()
     config = transformers.T5Config(
         vocab_size=len(tokenizer) + 5,
         d_model=width,

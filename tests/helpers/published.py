@@ -1,18 +1,27 @@
-"""The networks of the declared models as their published configs have them, for counting."""
+"""The declared models as their published configs have them: counted, or with random weights."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from helpers.pipelines import save_tokenizer
+from helpers.parts import clip_config, kl_config, save_clip_tokenizer, t5_tokenizer
+from helpers.pipelines import ACTIVATIONS, BLOCKS, PREDICTIONS, scheduler
 from safetensors.torch import save_file
 from torch import nn
 
+_SD2 = {
+    **BLOCKS,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),
+    "use_linear_projection": True,
+}
 _PIXART = {
     "sample_size": 128,
     "in_channels": 4,
@@ -46,6 +55,14 @@ _DIT = {
 _SANA = {"interpolation_scale": None, "sample_size": 32, "caption_channels": 2304}
 _MEDIUM = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536}
 
+SHARD = 500_000_000  # numbers in a file, about
+
+# The UNets of Stable Diffusion; what is not said here is the default of diffusers' class.
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {**BLOCKS, "sample_size": 64, "cross_attention_dim": 768},
+    "sd21": {**_SD2, "sample_size": 64},
+    "sd21-768": {**_SD2, "sample_size": 96},
+}
 # name → class, config, side of the latents
 NETWORKS: dict[str, tuple[Any, dict[str, Any], int]] = {
     "sdxl": (
@@ -117,6 +134,35 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], int]] = {
     ),
     "sana": (diffusers.SanaTransformer2DModel, _SANA, 32),
 }
+VIT_L = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "projection_dim": 768,
+}
+VIT_H = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,  # of 24: the pipelines take the output before the last
+    "num_attention_heads": 16,
+}
+BIG_G = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+}
+T5_XXL = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_ff": 10240,
+    "d_kv": 64,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}
 
 
 def empty_network(name: str) -> tuple[nn.Module, int]:
@@ -131,25 +177,10 @@ def empty_encoder(kind: str) -> nn.Module:
     """Return a text encoder of the published shape without memory for its tensors."""
     with torch.device("meta"):
         if kind == "bigG":
-            clip = transformers.CLIPTextConfig(
-                vocab_size=49408,
-                hidden_size=1280,
-                intermediate_size=5120,
-                num_hidden_layers=32,
-                num_attention_heads=20,
-                projection_dim=1280,
-            )
+            clip = transformers.CLIPTextConfig(vocab_size=49408, **BIG_G)
             return transformers.CLIPTextModelWithProjection(clip)  # type: ignore[no-any-return]
         if kind == "t5-xxl":
-            t5 = transformers.T5Config(
-                vocab_size=32128,
-                d_model=4096,
-                d_ff=10240,
-                d_kv=64,
-                num_layers=24,
-                num_heads=64,
-                feed_forward_proj="gated-gelu",
-            )
+            t5 = transformers.T5Config(**T5_XXL)
             return transformers.T5EncoderModel(t5)  # type: ignore[no-any-return]
         gemma = transformers.Gemma2Config(
             vocab_size=256000,
@@ -163,86 +194,124 @@ def empty_encoder(kind: str) -> nn.Module:
         return transformers.Gemma2Model(gemma)  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """The parts of a published pipeline beside its network.
+
+    Attributes:
+        name: diffusers' class.
+        towers: shapes of its CLIP text encoders, and whether their pooled output is projected.
+        autoencoder: its config.
+        scheduler: its scheduler.
+        t5: whether it has a T5 encoder too.
+    """
+
+    name: str
+    towers: tuple[tuple[Mapping[str, Any], bool], ...]
+    autoencoder: Mapping[str, Any]
+    scheduler: Any
+    t5: bool = False
+
+
+def _autoencoder(channels: int = 4, **config: Any) -> Mapping[str, Any]:
+    return kl_config((128, 256, 512, 512), channels, layers_per_block=2, **config)
+
+
+_OF_SD = _autoencoder(scaling_factor=0.18215)
+PIPELINES = {
+    "sd15": Pipeline(
+        "StableDiffusionPipeline",
+        (({**VIT_L, "hidden_act": ACTIVATIONS["sd15"]}, False),),
+        _OF_SD,
+        scheduler(PREDICTIONS["sd15"]),
+    ),
+    "sd21-768": Pipeline(
+        "StableDiffusionPipeline",
+        (({**VIT_H, "hidden_act": ACTIVATIONS["sd21"]}, False),),
+        _OF_SD,
+        scheduler(PREDICTIONS["sd21"]),
+    ),
+    "sdxl": Pipeline(
+        "StableDiffusionXLPipeline",
+        ((VIT_L, False), (BIG_G, True)),
+        _autoencoder(scaling_factor=0.13025),
+        scheduler("epsilon"),
+    ),
+    "sd3": Pipeline(
+        "StableDiffusion3Pipeline",
+        ((VIT_L, True), (BIG_G, True)),
+        _autoencoder(16, scaling_factor=1.5305, shift_factor=0.0609),
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        t5=True,
+    ),
+}
+
+
 def save_published(name: str, folder: Path) -> Path:
     """Save a pipeline of the published shape, with random weights in bfloat16.
 
     Vocabularies of CLIP are small, since its tokenizer here makes a token of a character.
     """
-    made, config, _ = NETWORKS[name]
-    pipeline = {"sdxl": "StableDiffusionXLPipeline", "sd3": "StableDiffusion3Pipeline"}[name]
-    _save(made, config, folder / ("unet" if name == "sdxl" else "transformer"))
-    autoencoder = {
-        "block_out_channels": (128, 256, 512, 512),
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "layers_per_block": 2,
-        "latent_channels": 4 if name == "sdxl" else 16,
-        "scaling_factor": 0.13025 if name == "sdxl" else 1.5305,
-    }
-    _save(diffusers.AutoencoderKL, autoencoder, folder / "vae")
-    for number, width, layers, heads in (("", 768, 12, 12), ("_2", 1280, 32, 20)):
-        tokenizer = save_tokenizer(folder / f"tokenizer{number}")
-        projected = number == "_2" or name == "sd3"
-        clip = transformers.CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            hidden_size=width,
-            intermediate_size=4 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            projection_dim=width,
-        )
-        kind = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
-        _save(kind, clip, folder / f"text_encoder{number}")
-    if name == "sd3":
-        pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-        pieces += [(chr(code), -3.0) for code in range(97, 123)]
-        pieces += [(f"▁unused{number}", -20.0) for number in range(32_070)]
-        tokenizer = transformers.T5TokenizerFast(vocab=pieces, extra_ids=0)
-        tokenizer.save_pretrained(folder / "tokenizer_3")
-        t5 = empty_encoder("t5-xxl").config
-        _save(transformers.T5EncoderModel, t5, folder / "text_encoder_3")
-        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
+    parts = PIPELINES[name]
+    if name in UNETS:
+        _save(diffusers.UNet2DConditionModel, UNETS[name], folder / "unet")
     else:
-        diffusers.DDPMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-        ).save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+        made, config, _ = NETWORKS[name]
+        _save(made, config, folder / ("unet" if name == "sdxl" else "transformer"))
+    _save(diffusers.AutoencoderKL, parts.autoencoder, folder / "vae")
+    for (shape, projected), number in zip(parts.towers, ("", "_2"), strict=False):
+        text = clip_config(save_clip_tokenizer(folder / f"tokenizer{number}"), **shape)
+        kind = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
+        _save(kind, text, folder / f"text_encoder{number}")
+    if parts.t5:
+        t5 = transformers.T5Config(**T5_XXL)
+        _save(transformers.T5EncoderModel, t5, folder / "text_encoder_3")
+        t5_tokenizer(t5.vocab_size).save_pretrained(folder / "tokenizer_3")
+    parts.scheduler.save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": parts.name}))
     return folder
 
 
 def _save(made: Any, config: Any, folder: Path) -> None:
-    """Save a module in shards, filled with one block of random numbers over and over."""
+    """Save a module of diffusers, whose config is a mapping, or of transformers."""
+    of_diffusers = isinstance(config, Mapping)
     with torch.device("meta"):
-        module = made(**config) if isinstance(config, dict) else made(config)
-    if isinstance(config, dict):  # diffusers'
-        module.save_config(folder)
-    else:
-        config.save_pretrained(folder)
-    stem = "diffusion_pytorch_model" if isinstance(config, dict) else "model"
-    block = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
-    shard: dict[str, torch.Tensor] = {}
+        module = made(**config) if of_diffusers else made(config)
+    (module.save_config if of_diffusers else config.save_pretrained)(folder)
+    stem = "diffusion_pytorch_model" if of_diffusers else "model"
     names: dict[str, str] = {}
-    number = size = 0
-
-    def write() -> None:
-        nonlocal number, size
+    for number, shard in enumerate(_shards(module)):
         file = f"{stem}-{number:05}.safetensors"
         save_file(shard, folder / file, {"format": "pt"})
         names.update(dict.fromkeys(shard, file))
-        shard.clear()
-        number, size = number + 1, 0
+    if number == 0:
+        (folder / file).rename(folder / f"{stem}.safetensors")
+    else:
+        index = {"metadata": {}, "weight_map": names}
+        (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
 
+
+def _shards(module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield a module's tensors by name, some at a time, of one block of random numbers.
+
+    They are about as large as torch starts them, and none is exactly zero or one.
+    """
+    block = torch.randn(2**20, generator=torch.Generator().manual_seed(0))
+    shard: dict[str, torch.Tensor] = {}
+    used = 0
     for name, tensor in module.state_dict().items():
         if name == "encoder.embed_tokens.weight":  # T5's, which is tied
             continue
-        fan = tensor[0].numel() if tensor.ndim > 1 else 4
-        values = (block * fan**-0.5).repeat(-(-tensor.numel() // len(block)))
+        if tensor.ndim > 1:
+            values = block * (3 * tensor[0].numel()) ** -0.5
+        else:
+            values = block * 0.02 + name.endswith("weight")
+        # Each tensor starts at another place of the block, so that no two are the same.
+        values = values.roll(-used).to(torch.bfloat16).repeat(-(-tensor.numel() // len(block)))
         shard[name] = values[: tensor.numel()].reshape(tensor.shape).clone()
-        size += tensor.numel()
-        if size > 5e8:
-            write()
-    write()
-    index = {"metadata": {}, "weight_map": names}
-    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+        used += tensor.numel()
+        if sum(each.numel() for each in shard.values()) > SHARD:
+            yield shard
+            shard = {}
+    if shard:
+        yield shard

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from helpers.pipelines import REAL, unet_config
 from helpers.places import ROOT
+from helpers.published import UNETS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -43,16 +43,13 @@ def test_the_price_of_a_linearised_draw_of_the_shipped_weights(name: str, cost: 
     assert StableDiffusion.linearisation_cost(resolve(str(SHIPPED / name))) == cost
 
 
-@pytest.mark.parametrize(
-    ("backbone", "kind", "side"),
-    [("sd15", "sd15", 64), ("sd21", "sd21", 64), ("sd21-768", "sd21", 96)],
-)
-def test_declared_operations_of_stable_diffusion(backbone: str, kind: str, side: int) -> None:
+@pytest.mark.parametrize("name", UNETS)
+def test_declared_operations_of_stable_diffusion(name: str) -> None:
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**unet_config(kind, REAL[kind])).eval().requires_grad_(False)
-    width = REAL[kind]["text"]["hidden_size"]
+        unet = UNet2DConditionModel(**UNETS[name]).eval().requires_grad_(False)
+    side, width = UNETS[name]["sample_size"], UNETS[name]["cross_attention_dim"]
     counted = count_unet(unet, (4, side, side), (77, width))
-    assert load_plugins().backbones.get(backbone).flops == pytest.approx(counted, rel=1e-3)
+    assert load_plugins().backbones.get(name).flops == pytest.approx(counted, rel=1e-3)
     ratio = count_unet(unet, (4, side, side), (77, width), gradient=True) / counted
     assert 2 < ratio < 2.2
 

@@ -1,7 +1,7 @@
-"""Pipelines of the real Stable Diffusion shapes, random weights, through their own specs.
+"""Pipelines of the published shapes, random weights, scored as a user scores them.
 
-`pytest -m slow -s tests/plugins/backbones/test_real_shapes.py` prints time and peak memory. Each
-needs about 3 GB of disk, 10 GB of memory and some minutes.
+`pytest -m slow -s tests/plugins/backbones/test_published_shapes.py` prints time and peak memory.
+Each needs minutes, 2 to 15 GB of disk and up to 16 GiB of memory.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import pytest
 import torch
 from helpers.command import bench
 from helpers.engines import errors_at, network_of
-from helpers.pipelines import save_pipeline
+from helpers.published import save_published
 from helpers.reference import reference_errors
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -30,39 +31,59 @@ from bench.running.settings import RunConfig
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 
+MOST = 16 * 2**30  # bytes in memory
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "backbone", "resolution"), [("sd15", "sd15", 512), ("sd21", "sd21-768", 768)]
-)
-def test_cells_of_a_real_shape(kind: str, backbone: str, resolution: int, tmp_path: Path) -> None:
-    folder = save_pipeline(tmp_path / "pipeline", kind, real=True)
-    picture = Image.effect_mandelbrot((300, 256), (-2, -1.2, 0.8, 1.2), 90)
-    for name in ("beach", "harbor"):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-    picture.save(tmp_path / "pictures" / "beach" / "1.png")
-    picture.save(tmp_path / "pictures" / "harbor" / "1.png")
-    latent = resolution // 8
-    noise = torch.randn(1, 4, latent, latent, generator=torch.Generator().manual_seed(1))
-    save_file({"noise": noise}, tmp_path / "noise.safetensors")
+
+def score(
+    name: str, weights: Path, work: Path, draws: int, *options: object
+) -> NDArray[np.float32]:
+    """Score one picture against two prompts; print what it cost; return [prompts, draws]."""
+    for label in ("beach", "harbor"):
+        (work / "pictures" / label).mkdir(parents=True)
+        picture().save(work / "pictures" / label / "1.png")
     started = time.perf_counter()
     done = bench(
-        *("run", tmp_path / "pictures", "--backbone", backbone, "--weights", folder, "--limit", 1),
-        *("--strategy", "full", "--set", "draws=1", "--noise", tmp_path / "noise.safetensors"),
-        *("--batch-size", 2, "--save-errors", "--results", tmp_path / "results", "--json"),
+        *("run", work / "pictures", "--backbone", name, "--weights", weights, "--limit", 1),
+        *("--strategy", "full", "--set", f"draws={draws}", *options),
+        *("--save-errors", "--results", work / "results", "--json"),
     )
     assert done.code == 0, done.err
     cost = done.json["cost"]
     print(
-        f"\n{backbone} at {resolution} px: {time.perf_counter() - started:.0f} s in all,"
-        f" {cost['seconds'] / cost['evaluations']:.1f} s an evaluation (VAE included),"
+        f"\n{name}: {time.perf_counter() - started:.0f} s in all,"
+        f" {cost['seconds'] / cost['evaluations']:.1f} s per evaluation (VAE included),"
         f" peak {cost['peak_memory_bytes'] / 2**30:.1f} GiB"
     )
+    assert cost["evaluations"] == 2 * draws and cost["peak_memory_bytes"] < MOST
     run = Path(done.json["results_dir"])
-    found = read_cells(run / "errors", read_manifest(run).samples[0], (2, 1))
+    return read_cells(run / "errors", read_manifest(run).samples[0], (2, draws))
+
+
+def picture() -> Image.Image:
+    """Return a picture that is not square."""
+    return Image.effect_mandelbrot((300, 256), (-2, -1.2, 0.8, 1.2), 90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_two_prompts_on_two_levels(name: str, tmp_path: Path) -> None:
+    folder = save_published(name, tmp_path / name)
+    found = score(name, folder, tmp_path, 2, "--batch-size", 1, "--dtype", "bfloat16")
+    print(found)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "resolution"), [("sd15", 512), ("sd21-768", 768)])
+def test_errors_are_those_of_the_reference(name: str, resolution: int, tmp_path: Path) -> None:
+    folder = save_published(name, tmp_path / name)
+    latent = resolution // 8
+    noise = torch.randn(1, 4, latent, latent, generator=torch.Generator().manual_seed(1))
+    save_file({"noise": noise}, bank := tmp_path / "noise.safetensors")
+    found = score(name, folder, tmp_path, 1, "--batch-size", 2, "--noise", bank)
     wanted = reference_errors(
         folder,
-        resize_and_crop(picture, resolution),
+        resize_and_crop(picture(), resolution),
         ["a photo of a beach", "a photo of a harbor"],
         [500],
         noise,
@@ -73,18 +94,15 @@ def test_cells_of_a_real_shape(kind: str, backbone: str, resolution: int, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "backbone", "dtype"),
-    [("sd15", "sd15", "float32"), ("sd21", "sd21-768", "float32"), ("sd15", "sd15", "bfloat16")],
+    ("name", "dtype"), [("sd15", "float32"), ("sd21-768", "float32"), ("sd15", "bfloat16")]
 )
-def test_linearisation_of_a_real_shape(
-    kind: str, backbone: str, dtype: Literal["float32", "bfloat16"], tmp_path: Path
-) -> None:
+def test_linearisation(name: str, dtype: Literal["float32", "bfloat16"], tmp_path: Path) -> None:
     """Agrees with finite differences; prints time and memory beside those of an evaluation."""
-    folder = save_pipeline(tmp_path / "pipeline", kind, real=True)
+    folder = save_published(name, tmp_path / name)
     run = prepare(
         RunConfig(
             dataset="digits",
-            backbone=backbone,
+            backbone=name,
             weights=str(folder),
             strategy="full",
             params={"draws": 1},
@@ -108,7 +126,7 @@ def test_linearisation_of_a_real_shape(
         seconds = time.process_time() - started
         status = Path("/proc/self/status").read_text()
         peak = int(status.split("VmHWM:")[1].split()[0]) / 2**20
-        print(f"{backbone} {dtype} {label}: {seconds:.1f} s, peak {peak:.1f} GiB")
+        print(f"{name} {dtype} {label}: {seconds:.1f} s, peak {peak:.1f} GiB")
         return value
 
     def exact(where: torch.Tensor) -> float:
