@@ -50,11 +50,11 @@ def shares(config: dict[str, Any], tokens: int = 77) -> tuple[float, float, floa
 
 
 def main() -> None:
-    tiny = dict(bench.load_backbone("tiny-digits").unet.config)
+    tiny = dict(bench.load_backbone("tiny-digits").network.config)
     shapes = {"tiny-digits": (tiny, 32)}
     for kind, name in (("sd15", "sd15"), ("sd21", "sd21-768")):
         shapes[f"small {kind}"] = (pipelines.UNETS[kind], 77)
-        shapes[f"{kind}, published shape"] = (published.UNETS[name], 77)
+        shapes[f"{kind}, published shape"] = (published.NETWORKS[name][1], 77)
     for name, (config, tokens) in shapes.items():
         total, keys_and_values, prefix = shares(config, tokens)
         print(

@@ -10,7 +10,6 @@ import torch
 from diffusers import AutoencoderDC, AutoencoderKL
 
 from bench_plugins.backbones._checkpoint import Part
-from bench_plugins.backbones._pipeline import VAE
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -43,8 +42,22 @@ def _deep(vae: Any, pixels: torch.Tensor) -> Pair:
     return latent, torch.zeros_like(latent)
 
 
+# What its attention was called before diffusers 0.13; Stable Diffusion's files still do.
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def _kl_name(name: str) -> str:
+    parts = name.split(".")
+    if "attentions" in parts:
+        parts = [_OLD_ATTENTION.get(part, part) for part in parts]
+    return ".".join(parts)
+
+
 KL = Autoencoder(
-    VAE, AutoencoderKL.__name__, lambda config: 2 ** (len(config["block_out_channels"]) - 1), _kl
+    Part("vae", "diffusion_pytorch_model", AutoencoderKL.from_config, _kl_name),
+    AutoencoderKL.__name__,
+    lambda config: 2 ** (len(config["block_out_channels"]) - 1),
+    _kl,
 )
 DEEP = Autoencoder(
     Part("vae", "diffusion_pytorch_model", AutoencoderDC.from_config),

@@ -1,9 +1,8 @@
-"""What the configs of a Stable Diffusion pipeline say, checked before a tensor is read."""
+"""What the configs of a pipeline say, checked before a tensor is read."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -44,19 +43,6 @@ MOST = {"per_block": 20, "layers": 200}  # by a part of the name; making them ta
 SCALINGS = (1e-3, 1e3)
 
 
-@dataclass(frozen=True)
-class NoiseTable:
-    """The scheduler's: what the network predicts, and float32 [T] cumulative alphas."""
-
-    prediction_type: str
-    alphas_cumprod: NDArray[np.float32]
-
-    @property
-    def levels(self) -> Levels:
-        """The level table of both."""
-        return diffusion_levels(self.alphas_cumprod, self.prediction_type)
-
-
 def read_config(weights: Weights, folder: str, key: str, known: Collection[str]) -> dict[str, Any]:
     """Return the config of a part that holds tensors.
 
@@ -79,8 +65,8 @@ def read_config(weights: Weights, folder: str, key: str, known: Collection[str])
     return config
 
 
-def read_noise_table(weights: Weights) -> NoiseTable:
-    """Return the noise table that the scheduler's config describes.
+def read_diffusion(weights: Weights) -> Levels:
+    """Return the levels of a DDPM-like schedule, as the scheduler's config has it.
 
     Raises:
         UserError: the scheduler is of another kind, or the table makes no sense.
@@ -139,7 +125,7 @@ def read_noise_table(weights: Weights) -> NoiseTable:
             f"gives levels from alpha {alphas[0]:.3g} to {alphas[-1]:.3g}; from nearly no noise"
             " to mostly noise is wanted",
         )
-    return NoiseTable(prediction, alphas)
+    return diffusion_levels(alphas, prediction)
 
 
 def read_flow(weights: Weights, tokens: int, scale: float = 1000.0) -> Levels:

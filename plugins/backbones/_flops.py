@@ -1,18 +1,19 @@
-"""Floating-point operations of a pipeline's UNet, counted on torch's meta device.
+"""Floating-point operations of a family's network, counted on torch's meta device.
 
 Nothing is computed and no clock is read, so that a count is the same on every machine and day.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench_plugins.backbones._folders import Folder, call_network
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._folders import Folder, call_network, read_folder
 
 if TYPE_CHECKING:
     from bench_plugins.backbones._latent import LatentDenoiser
@@ -20,41 +21,22 @@ if TYPE_CHECKING:
 
 def count(family: type[LatentDenoiser], folder: Folder, gradient: bool = False) -> int:
     """Count one evaluation of a family; or one with the gradient to the conditioning."""
+    # Attention written out: some kernels are not counted, those of a CPU among them.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         prediction = call_network(family, folder.empty, folder, gradient)
         if gradient:
-            torch.autograd.backward(prediction.square().sum())
-    return int(counter.get_total_flops())
-
-
-def call_unet(
-    unet: nn.Module, latent: tuple[int, int, int], prompt: tuple[int, int], gradient: bool = False
-) -> torch.Tensor:
-    """Call a UNet on the meta device as `denoise` does, with one latent and one prompt.
-
-    Args:
-        unet: made on the meta device.
-        latent: (C, H, W).
-        prompt: (L, D).
-        gradient: whether the prompt asks for one.
-    """
-    with torch.device("meta"), torch.set_grad_enabled(gradient):
-        x_t, t = torch.empty(1, *latent), torch.empty(1)
-        conditioning = torch.empty(1, *prompt, requires_grad=gradient)
-        prediction: torch.Tensor = unet(x_t, t, conditioning, return_dict=False)[0]
-    return prediction
-
-
-def count_unet(
-    unet: nn.Module, latent: tuple[int, int, int], prompt: tuple[int, int], gradient: bool = False
-) -> int:
-    """Count one evaluation; or one with the gradient to the conditioning, and no other.
-
-    Args: as of `call_unet`; the parameters of `unet` ask for no gradient.
-    """
-    # Attention written out: some kernels are not counted, those of a CPU among them.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        prediction = call_unet(unet, latent, prompt, gradient)
-        if gradient:
             torch.autograd.backward(prediction.square().sum())  # autograd.grad cannot be counted
     return int(counter.get_total_flops())
+
+
+@lru_cache(maxsize=8)
+def gradient_share(family: Any, weights: Weights, resolution: int | None) -> float:
+    """Return the operations of an evaluation with the gradient, over those without.
+
+    Args:
+        family: of denoisers.
+        weights: the pipeline.
+        resolution: image side in pixels; None: what the model was made for.
+    """
+    folder = read_folder(family, weights, resolution)
+    return round(count(family, folder, gradient=True) / count(family, folder), 3)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from bench.engine.trees import leaves
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import build_empty, first_line
@@ -34,6 +35,7 @@ class Folder:
         resolution: image side in pixels.
         scaling: what latents are multiplied with.
         shift: what is subtracted from them before.
+        prompt_shape: (L, D) of a conditioning, where tokenizer and text encoder decide it.
     """
 
     config: Mapping[str, Any]
@@ -44,12 +46,18 @@ class Folder:
     resolution: int
     scaling: float
     shift: float
+    prompt_shape: tuple[int, int] | None = None
 
 
 def check_family(weights: Weights, pipelines: Collection[str]) -> None:
-    """Refuse a folder whose `model_index.json` names another pipeline; it may have none."""
+    """Refuse a folder whose `model_index.json` names another pipeline; it may have none.
+
+    Args:
+        weights: the pipeline.
+        pipelines: those that are known; empty: any.
+    """
     name = "model_index.json"
-    if weights.find(name) is None:
+    if not pipelines or weights.find(name) is None:
         return
     said = weights.read(name).get("_class_name")
     if said not in pipelines:
@@ -97,7 +105,17 @@ def _read_folder(family: Any, weights: Weights, resolution: int | None) -> Folde
         )
     side = resolution // factor
     shape = (family.channels(empty.config), side, side)
-    folder = Folder(config, empty, vae_config, empty_vae, shape, resolution, scaling, shift)
+    folder = Folder(
+        config,
+        empty,
+        vae_config,
+        empty_vae,
+        shape,
+        resolution,
+        scaling,
+        shift,
+        family.prompt_shape(weights),
+    )
     with torch.no_grad():
         _try_network(family, weights, folder)
         _try_autoencoder(family, weights, folder)
@@ -117,7 +135,7 @@ def call_network(
     """
     with torch.device("meta"), torch.set_grad_enabled(gradient):
         given = family.example(network, folder)
-        for leaf in given.values():
+        for leaf in leaves(given).values():
             if gradient and leaf.is_floating_point():
                 leaf.requires_grad_()
         x_t, t = torch.empty(1, *folder.latent_shape), torch.empty(1)

@@ -23,8 +23,8 @@ from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._autoencoders import KL, Autoencoder
 from bench_plugins.backbones._checkpoint import Part, build_empty, find_tensors, load
-from bench_plugins.backbones._configs import read_config, read_noise_table
-from bench_plugins.backbones._flops import count
+from bench_plugins.backbones._configs import read_config, read_diffusion
+from bench_plugins.backbones._flops import count, gradient_share
 from bench_plugins.backbones._folders import Folder, check_family, read_folder
 from bench_plugins.backbones._texts import Encoder
 
@@ -38,8 +38,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class LatentDenoiser:
     """A pipeline in diffusers' folder layout.
 
-    Text encoders are loaded one at a time and freed after use; the network is loaded when it is
-    first needed. Weights are read from safetensors only, each tensor checked against its module.
+    Text encoders are loaded one at a time and freed after use, and the network when it is first
+    needed, unless a family says otherwise. Weights are read from safetensors only, each tensor
+    checked against its module.
 
     Args:
         weights: a folder or a Hub repository.
@@ -56,7 +57,9 @@ class LatentDenoiser:
 
     can_linearise = True
     prompts_at_once = 1024
+    keeps_encoders: ClassVar[bool] = False
 
+    # What `model_index.json` may name; empty: anything.
     pipelines: ClassVar[tuple[str, ...]]
     network_part: ClassVar[Part]
     network_classes: ClassVar[tuple[str, ...]]
@@ -97,6 +100,11 @@ class LatentDenoiser:
         """Refuse text encoders, given by their configs, that the network does not take."""
 
     @classmethod
+    def prompt_shape(cls, weights: Weights) -> tuple[int, int] | None:
+        """Return (L, D) of a conditioning; None where the network's config alone decides it."""
+        return None
+
+    @classmethod
     def native_side(cls, config: Any) -> Any:
         """Return the side of the latents that the network was made for."""
         return config.sample_size
@@ -112,14 +120,14 @@ class LatentDenoiser:
         return int(config.in_channels)
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> dict[str, Any]:
+    def example(cls, network: nn.Module, folder: Folder) -> Tree:
         """Return a conditioning of one prompt, to try the network with; made on the meta device."""
         raise NotImplementedError
 
     @classmethod
     def make_levels(cls, weights: Weights, folder: Folder) -> Levels:
         """Return the noise levels that the scheduler's config describes."""
-        return read_noise_table(weights).levels
+        return read_diffusion(weights)
 
     @classmethod
     def call(
@@ -153,7 +161,7 @@ class LatentDenoiser:
             raise UserError(f"--normalize {normalize!r}: one of {', '.join(NORMALIZATIONS)}.")
         check_family(weights, cls.pipelines)
         encoders = cls.encoders(weights, **parameters)
-        configs = cls._text_configs(weights, encoders)
+        configs = cls.text_configs(weights, encoders)
         folder = read_folder(cls, weights, resolution)
         cls.level_table(weights, resolution=resolution, **parameters)
         cls.check_text(weights, folder.empty, configs)
@@ -185,8 +193,8 @@ class LatentDenoiser:
     @classmethod
     def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float:
         """Return what a linearised draw costs in evaluations, counted from the configs alone."""
-        folder = read_folder(cls, weights, resolution)
-        return round(count(cls, folder, gradient=True) / count(cls, folder), 3)
+        family: Any = cls  # mypy takes a class for no key of a cache
+        return gradient_share(family, weights, resolution)
 
     @classmethod
     def memory(cls, weights: Weights, dtype: str, **parameters: Any) -> int:
@@ -194,13 +202,11 @@ class LatentDenoiser:
         folder = read_folder(cls, weights, parameters.pop("resolution", None))
         parameters.pop("normalize", None)
         encoders = cls.encoders(weights, **parameters)
-        texts = zip(encoders, cls._text_configs(weights, encoders), strict=True)
+        texts = zip(encoders, cls.text_configs(weights, encoders), strict=True)
         width = DTYPES[dtype].itemsize
-        return max(
-            _size(folder.empty) * width + _size(folder.empty_vae) * 4,
-            *(_size(build_empty(weights, e.part, c)) * width for e, c in texts),
-            0,
-        )
+        scoring = _size(folder.empty) * width + _size(folder.empty_vae) * 4
+        encoding = [_size(build_empty(weights, e.part, c)) * width for e, c in texts]
+        return (sum if cls.keeps_encoders else max)([scoring, *encoding])
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -247,7 +253,7 @@ class LatentDenoiser:
         self, encoder: Encoder, tokens: tuple[torch.Tensor, torch.Tensor], take: Any
     ) -> tuple[torch.Tensor, ...]:
         """Return what `take` returns of the encoder's output, in the model's dtype."""
-        [config] = self._text_configs(self.weights, [encoder])
+        [config] = self.text_configs(self.weights, [encoder])
         return encoder.encode(self.weights, config, tokens, take, self.dtype, self.device)
 
     @staticmethod
@@ -256,7 +262,8 @@ class LatentDenoiser:
         return mapped(torch.zeros_like, conditioning)
 
     @staticmethod
-    def _text_configs(weights: Weights, encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
+    def text_configs(weights: Weights, encoders: Sequence[Encoder]) -> list[Mapping[str, Any]]:
+        """Return the configs of text encoders."""
         return [
             read_config(weights, encoder.part.folder, "model_type", (encoder.model_type,))
             for encoder in encoders

@@ -44,7 +44,7 @@ class DiT(LatentDenoiser):
         return [1 for _ in labels_of(weights, texts)], 1
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> dict[str, Any]:
+    def example(cls, network: nn.Module, folder: Folder) -> Tree:
         """Return a conditioning of one label, to try the network with."""
         return {"label": torch.zeros(1, dtype=torch.int64)}
 

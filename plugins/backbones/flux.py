@@ -85,7 +85,7 @@ class Flux(LatentDenoiser):
         return read_flow(weights, side * side, scale=1.0)
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> dict[str, Any]:
+    def example(cls, network: nn.Module, folder: Folder) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
         config: Any = network.config
         return {

@@ -48,7 +48,7 @@ class PixArt(LatentDenoiser):
         same(weights, "text_encoder", "d_model", texts[0].get("d_model"), config.caption_channels)
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> dict[str, Any]:
+    def example(cls, network: nn.Module, folder: Folder) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
         config: Any = network.config
         length = TOKENS[pipeline_of(network)]

@@ -63,7 +63,7 @@ class StableDiffusion3(LatentDenoiser):
         return read_flow(weights, side * side)
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> dict[str, Any]:
+    def example(cls, network: nn.Module, folder: Folder) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
         config: Any = network.config
         return {

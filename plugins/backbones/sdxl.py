@@ -64,7 +64,7 @@ class StableDiffusionXL(LatentDenoiser):
         return int(2 ** (len(config.block_out_channels) - 1))
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> dict[str, Any]:
+    def example(cls, network: nn.Module, folder: Folder) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
         config: Any = network.config
         if config.addition_embed_type != "text_time":

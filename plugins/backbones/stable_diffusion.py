@@ -2,154 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-import diffusers
 import torch
-import transformers
-from PIL import Image
+from diffusers import UNet2DConditionModel
+from torch import nn
 
-from bench.contracts.levels import Levels
-from bench.engine.images import NORMALIZATIONS, preprocess
-from bench.errors import UserError
+from bench.engine.trees import Tree
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Part, find_tensors, load
-from bench_plugins.backbones._flops import count_unet
-from bench_plugins.backbones._folding import fold_prompts
-from bench_plugins.backbones._pipeline import (
-    TEXT_ENCODER,
-    UNET,
-    VAE,
-    Pipeline,
-    read_pipeline,
-)
-from bench_plugins.backbones._tokenizer import load_tokenizer
+from bench_plugins.backbones._checkpoint import Part, build_empty, load
+from bench_plugins.backbones._folders import Folder
+from bench_plugins.backbones._folding import fold_prompts, uses_prompts
+from bench_plugins.backbones._latent import LatentDenoiser
+from bench_plugins.backbones._texts import Encoder, clip
 
-diffusers.logging.set_verbosity_error()
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TEXT = clip("text_encoder", "tokenizer", projected=False)
 
 
-class StableDiffusion:
-    """A latent text-to-image diffusion model in diffusers' folder layout.
+class StableDiffusion(LatentDenoiser):
+    """Stable Diffusion 1 and 2, their fine-tunes, and smaller models of the same parts.
 
-    The parts are loaded separately, from safetensors only: the pipeline class would bring a safety
-    checker, and cached embeddings need no text encoder, which is loaded when it is first needed.
-    Everything else is read from the configs.
-
-    Args:
-        weights: a folder or a Hub repository.
-        device: a torch device.
-        dtype: float32, bfloat16 or float16, of UNet and text encoder. The VAE stays in float32:
-            it runs once per image, and SD's overflows in float16.
-        normalize: `half` or `cifar10`.
-        resolution: image side in pixels; None: what the model was made for.
-
-    Raises:
-        UserError: a part is missing, damaged, of a kind that this class does not know, or does not
-            fit the others.
+    Its text encoder is small: it stays in memory. Network and VAE are read at once, so that a
+    value that is not finite is found before an image is.
     """
 
-    can_linearise = True
+    pipelines = ()  # any that has these parts
+    network_part = Part("unet", "diffusion_pytorch_model", UNet2DConditionModel.from_config)
+    network_classes = ("UNet2DConditionModel",)
+    keeps_encoders = True
+    prompts_at_once = 64
 
-    def __init__(
-        self,
-        weights: Weights,
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        normalize: str = "half",
-        resolution: int | None = None,
+    def __init__(self, weights: Weights, **settings: Any) -> None:
+        super().__init__(weights, **settings)
+        self.tokenizer = TEXT.tokens(weights)
+        _ = self.network
+
+    @classmethod
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+        """Return CLIP's text encoder."""
+        return (TEXT,)
+
+    @classmethod
+    def prompt_shape(cls, weights: Weights) -> tuple[int, int]:
+        """Return the tokens of a prompt and their width, as tokenizer and text encoder have it."""
+        [config] = cls.text_configs(weights, [TEXT])
+        encoder: Any = build_empty(weights, TEXT.part, config)
+        return TEXT.limit(weights), encoder.config.hidden_size
+
+    @classmethod
+    def check_text(
+        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
     ) -> None:
-        self.check_weights(weights, dtype=dtype, normalize=normalize, resolution=resolution)
-        self.weights = weights
-        self.device = torch.device(device)
-        self.dtype = DTYPES[dtype]
-        self.normalize = normalize
-        self._pipeline = read_pipeline(weights, resolution)
-        self.resolution = self._pipeline.resolution
-        self.latent_shape = self._pipeline.latent_shape
-        self.levels = self._pipeline.noise.levels
-        self.prediction_type = self._pipeline.noise.prediction_type
-        self.alphas_cumprod = self._pipeline.noise.alphas_cumprod
-        self.tokenizer = load_tokenizer(weights)
-        self.unet = self._load(UNET, self.dtype)
-        self.vae = self._load(VAE, torch.float32)
+        """Refuse a UNet that takes no prompts."""
+        if not uses_prompts(network):
+            raise weights.error("unet/config.json", "describes a model that takes no prompts")
+
+    @classmethod
+    def step(cls, config: Any) -> int:
+        """Return 1: a UNet takes latents of every side."""
+        return 1
+
+    @classmethod
+    def example(cls, network: nn.Module, folder: Folder) -> Tree:
+        """Return a conditioning of one prompt, to try the network with."""
+        assert folder.prompt_shape is not None
+        return torch.empty(1, *folder.prompt_shape)
+
+    @classmethod
+    def call(
+        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
+    ) -> torch.Tensor:
+        """Return the UNet's prediction."""
+        predicted: torch.Tensor = network(x_t, t, given, return_dict=False)[0]
+        return predicted
 
     @cached_property
     def text_encoder(self) -> Any:
-        """The text encoder."""
-        return self._load(TEXT_ENCODER, self.dtype)
-
-    def _load(self, part: Part, dtype: torch.dtype) -> Any:
-        return load(self.weights, part, self._pipeline.configs[part], dtype, self.device)
-
-    @staticmethod
-    def check_weights(
-        weights: Weights,
-        *,
-        dtype: str = "float32",
-        normalize: str = "half",
-        resolution: int | None = None,
-    ) -> None:
-        """Refuse what the class would refuse, without reading or making a tensor.
-
-        Raises:
-            UserError: as the class does, except for values that are not finite.
-        """
-        if normalize not in NORMALIZATIONS:
-            raise UserError(f"--normalize {normalize!r}: one of {', '.join(NORMALIZATIONS)}.")
-        pipeline = read_pipeline(weights, resolution)
-        for part, module in pipeline.empty.items():
-            find_tensors(weights, part, module, torch.float32 if part is VAE else DTYPES[dtype])
-
-    @staticmethod
-    def level_table(weights: Weights, *, resolution: int | None = None, **other: Any) -> Levels:
-        """Return the noise levels that the scheduler's config describes."""
-        return read_pipeline(weights, resolution).noise.levels
-
-    @staticmethod
-    def token_counts(weights: Weights, texts: Sequence[str]) -> tuple[list[int], int]:
-        """Return the tokens of each text, start and end included, and the most there may be."""
-        tokenizer = load_tokenizer(weights)
-        return [len(ids) for ids in tokenizer(list(texts)).input_ids], tokenizer.model_max_length
-
-    @staticmethod
-    def evaluation_flops(weights: Weights, resolution: int | None = None) -> float:
-        """Count the floating-point operations of one evaluation, from the configs alone."""
-        return float(_count(read_pipeline(weights, resolution)))
-
-    @staticmethod
-    @lru_cache(maxsize=8)
-    def linearisation_cost(weights: Weights, resolution: int | None = None) -> float:
-        """Return what a linearised draw costs in evaluations, counted from the configs alone.
-
-        That is the operations of a forward pass with the gradient to the conditioning, over those
-        of a forward pass.
-        """
-        pipeline = read_pipeline(weights, resolution)
-        return round(_count(pipeline, gradient=True) / _count(pipeline), 3)
-
-    @torch.inference_mode()
-    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Return float32 [n, C, H, W]: the posterior's mean, shifted and scaled as configured."""
-        return self.posterior(images)[0]
-
-    @torch.inference_mode()
-    def posterior(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the latents' mean and standard deviation, shifted and scaled as configured."""
-        pixels = preprocess(images, self.resolution, self.normalize).to(self.device)
-        found = self.vae.encode(pixels).latent_dist
-        mean = (found.mean.float() - self._pipeline.shift) * self._pipeline.scaling
-        return mean, found.std.float() * self._pipeline.scaling
-
-    def encode_null(self) -> torch.Tensor:
-        """Return the conditioning of the empty text, as the pipeline's negative prompt is."""
-        return self.encode_prompts([""])
+        """The text encoder, loaded when it is first needed: embeddings may be in the cache."""
+        [config] = self.text_configs(self.weights, [TEXT])
+        return load(self.weights, TEXT.part, config, self.dtype, self.device)
 
     @torch.inference_mode()
     def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -170,29 +103,6 @@ class StableDiffusion:
         )[0]
         return encoded
 
-    def denoise(
-        self, x_t: torch.Tensor, t: torch.Tensor, conditioning: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the UNet's prediction, [B, C, H, W] in the model's dtype."""
-        predicted: torch.Tensor = self.unet(x_t.to(self.dtype), t, conditioning, return_dict=False)[
-            0
-        ]
-        return predicted
-
-    def save_memory(self) -> None:
-        """Recompute activations in the backward pass instead of keeping them."""
-        self.unet.enable_gradient_checkpointing()
-
-    @property
-    def network(self) -> Any:
-        """The module that `denoise` calls."""
-        return self.unet
-
     def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
         """Compute once what the UNet computes of these prompts alone, where that pays."""
-        return fold_prompts(self.unet, conditioning)
-
-
-def _count(pipeline: Pipeline, gradient: bool = False) -> int:
-    unet = pipeline.empty[UNET]
-    return count_unet(unet, pipeline.latent_shape, pipeline.prompt_shape, gradient)
+        return fold_prompts(self.network, conditioning)

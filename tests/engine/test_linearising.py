@@ -107,7 +107,7 @@ def test_only_the_conditioning_gets_a_gradient(pipelines: dict[str, Path]) -> No
     list(engine.score(samples, Asks([Linearise(np.arange(2), np.full(10, 0.1))])))
     assert all(
         p.grad is None and not p.requires_grad
-        for p in network_of(engine.backbone).unet.parameters()
+        for p in network_of(engine.backbone).network.parameters()
     )
 
 

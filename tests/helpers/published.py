@@ -57,14 +57,15 @@ _MEDIUM = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim"
 
 SHARD = 500_000_000  # numbers in a file, about
 
-# The UNets of Stable Diffusion; what is not said here is the default of diffusers' class.
-UNETS: dict[str, dict[str, Any]] = {
-    "sd15": {**BLOCKS, "sample_size": 64, "cross_attention_dim": 768},
-    "sd21": {**_SD2, "sample_size": 64},
-    "sd21-768": {**_SD2, "sample_size": 96},
-}
 # name → class, config, side of the latents
 NETWORKS: dict[str, tuple[Any, dict[str, Any], int]] = {
+    "sd15": (
+        diffusers.UNet2DConditionModel,
+        {**BLOCKS, "sample_size": 64, "cross_attention_dim": 768},
+        64,
+    ),
+    "sd21": (diffusers.UNet2DConditionModel, {**_SD2, "sample_size": 64}, 64),
+    "sd21-768": (diffusers.UNet2DConditionModel, {**_SD2, "sample_size": 96}, 96),
     "sdxl": (
         diffusers.UNet2DConditionModel,
         {
@@ -253,11 +254,9 @@ def save_published(name: str, folder: Path) -> Path:
     Vocabularies of CLIP are small, since its tokenizer here makes a token of a character.
     """
     parts = PIPELINES[name]
-    if name in UNETS:
-        _save(diffusers.UNet2DConditionModel, UNETS[name], folder / "unet")
-    else:
-        made, config, _ = NETWORKS[name]
-        _save(made, config, folder / ("unet" if name == "sdxl" else "transformer"))
+    made, config, _ = NETWORKS[name]
+    unet = made is diffusers.UNet2DConditionModel
+    _save(made, config, folder / ("unet" if unet else "transformer"))
     _save(diffusers.AutoencoderKL, parts.autoencoder, folder / "vae")
     for (shape, projected), number in zip(parts.towers, ("", "_2"), strict=False):
         text = clip_config(save_clip_tokenizer(folder / f"tokenizer{number}"), **shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from helpers.published import NETWORKS, empty_encoder, empty_network
@@ -13,6 +14,7 @@ from bench.discovery.targets import load_target
 from bench.errors import UserError
 from bench_plugins.backbones._flops import count
 from bench_plugins.backbones._folders import Folder
+from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
 SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in load_plugins().backbones}
 FAMILIES = {spec.family for spec in SPECS.values() if spec.takes_folders}
@@ -23,10 +25,21 @@ def test_operations_and_sizes(name: str) -> None:
     network, side = empty_network(name)
     spec, family = SPECS[name], load_target(SPECS[name])
     shape = (family.channels(network.config), side, side)
-    folder = Folder({}, network, {}, None, shape, spec.resolution or 0, 1.0, 0.0)
+    prompt = (77, getattr(network.config, "cross_attention_dim", 0))
+    folder = Folder({}, network, {}, None, shape, spec.resolution or 0, 1.0, 0.0, prompt)
     assert spec.flops == pytest.approx(count(family, folder), rel=1e-3)
     size = sum(parameter.numel() for parameter in network.parameters())
     assert spec.size == pytest.approx(size, rel=5e-3)
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sd21-768"])
+def test_a_gradient_costs_as_much_again_and_a_little(name: str) -> None:
+    network, side = empty_network(name)
+    config: Any = network.config
+    prompt = (77, config.cross_attention_dim)
+    folder = Folder({}, network, {}, None, (4, side, side), 0, 1.0, 0.0, prompt)
+    once, with_gradient = (count(StableDiffusion, folder, gradient) for gradient in (False, True))
+    assert 2 < with_gradient / once < 2.2
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ def test_folding_changes_no_number(pipelines: dict[str, Path]) -> None:
             torch.testing.assert_close(backbone.denoise(x_t, t, folded[prompt]), exact)
             # A conditioning is still taken as such, for whoever wants its gradient.
             torch.testing.assert_close(backbone.denoise(x_t, t, conditioning[prompt]), exact)
-        assert any(isinstance(m, Folded) for m in backbone.unet.modules())
-        unfold_prompts(backbone.unet)
-        assert not any(isinstance(m, Folded) for m in backbone.unet.modules())
+        assert any(isinstance(m, Folded) for m in backbone.network.modules())
+        unfold_prompts(backbone.network)
+        assert not any(isinstance(m, Folded) for m in backbone.network.modules())
 
 
 def test_folding_is_left_alone_where_it_would_take_too_much_memory(

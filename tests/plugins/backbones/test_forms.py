@@ -95,11 +95,11 @@ def test_the_same_model_in_another_form(name: str, dtype: str, tmp_path: Path) -
     SAME[name](folder)
     found = StableDiffusion(resolve(str(folder)), dtype=dtype)
     wanted = StableDiffusion(resolve(str(TINY)), dtype=dtype)
-    for part in ("unet", "vae", "text_encoder"):
+    for part in ("network", "vae", "text_encoder"):
         tensors = getattr(found, part).state_dict()
         for key, value in getattr(wanted, part).state_dict().items():
             assert torch.equal(tensors[key], value), key
-    np.testing.assert_array_equal(found.alphas_cumprod, wanted.alphas_cumprod)
+    np.testing.assert_array_equal(found.levels.alpha, wanted.levels.alpha)
     text = ["a handwritten digit Zero, naïve"]
     assert torch.equal(found.encode_prompts(text), wanted.encode_prompts(text))
 
@@ -110,17 +110,18 @@ def test_the_loaders_of_the_libraries_give_the_same(pipelines: dict[str, Path]) 
 
     for folder in pipelines.values():
         found = StableDiffusion(resolve(str(folder)))
-        for kind, part in (
-            (UNet2DConditionModel, "unet"),
-            (AutoencoderKL, "vae"),
-            (CLIPTextModel, "text_encoder"),
+        for kind, part, module in (
+            (UNet2DConditionModel, "unet", found.network),
+            (AutoencoderKL, "vae", found.vae),
+            (CLIPTextModel, "text_encoder", found.text_encoder),
         ):
-            wanted, module = kind.from_pretrained(folder / part), getattr(found, part)
+            wanted = kind.from_pretrained(folder / part)
             assert not module.training and not any(p.requires_grad for p in module.parameters())
             for key, value in wanted.state_dict().items():
                 assert torch.equal(module.state_dict()[key], value), key
         scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
-        np.testing.assert_array_equal(found.alphas_cumprod, scheduler.alphas_cumprod.numpy())
+        kept = scheduler.alphas_cumprod.numpy().astype(np.float64)
+        np.testing.assert_array_equal(found.levels.alpha, np.sqrt(kept))
 
 
 def test_a_repository_of_the_hub_in_its_cache(
