@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
 import click
 
 from bench.cli.options import config_from_options, config_options
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, say
 from bench.running.settings import DATA_SETTINGS
 
 INTERVAL = 5.0  # seconds between lines of progress
@@ -55,6 +56,9 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
     say(f"{config.dataset}: {found.classes:,} classes; images read: {read}.")
     if not found.findings:
         say("Nothing is wrong.")
+        next_steps(
+            ("score it, with the same options", f"bench run {shlex.quote(options['dataset'])}")
+        )
         return 0
     rows = [[finding.kind, finding.split, finding.said] for finding in found.findings]
     table(["what", "split", "is wrong"], rows)

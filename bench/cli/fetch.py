@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, say
 
 
 @click.command()
@@ -37,3 +39,5 @@ def command(
         say(f"{name}: {where}{licence}.", err=as_json)
     if as_json:
         print_json(fetched)
+    else:
+        next_steps(("score with it", f"bench run DATASET --backbone {shlex.quote(name)} --offline"))

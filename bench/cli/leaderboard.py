@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from bench.boards.exports import to_csv, to_html, to_markdown
 from bench.boards.leaderboard import leaderboard
 from bench.boards.shipped import shipped_rows
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, say
 
 TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 
@@ -58,3 +58,7 @@ def command(
         from bench.render.leaderboard import print_boards
 
         print_boards(rows, wide)
+        next_steps(
+            ("compare two runs on the same images", "bench compare RUN_A RUN_B"),
+            ("list the runs behind it", "bench list runs"),
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bench.boards.formats import assignments
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, say
 from bench.cli.runs import command as runs
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec
@@ -124,6 +124,9 @@ def _list(
         optional=["summary"] if len(columns) > 3 else [],
         right={"size", "pixels"},
     )
+    if rows:
+        kind = click.get_current_context().info_name
+        next_steps(("see all of one", f"bench list {kind} {rows[0]['name']}"))
 
 
 def _show(spec: Spec, described: Mapping[str, Any]) -> None:

@@ -21,34 +21,39 @@ from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
 
 # name → (module, help); the command's object has the module's name.
 COMMANDS = {
-    "run": ("bench.cli.run", "Score a dataset with a backbone; resumes where it stopped."),
-    "list": ("bench.cli.list", "List datasets, backbones, strategies, protocols or runs."),
-    "runs": ("bench.cli.runs", "List the stored runs: `bench list runs`."),
-    "fetch": ("bench.cli.fetch", "Download a backbone's weights, for work without a network."),
-    "plugins": ("bench.cli.plugins", "List the installed plugins and what became of them."),
-    "show": ("bench.cli.show", "Show a stored run."),
-    "replay": ("bench.cli.replay", "Run a strategy on a run's recorded errors, without a model."),
-    "sweep": ("bench.cli.sweep", "Replay many strategies: cost against agreement."),
-    "learn-order": (
-        "bench.cli.learn_order",
-        "Learn from errors which levels to ask first.",
-    ),
-    "study": ("bench.cli.study", "Make a grid of runs from one file, and show its table."),
-    "power": ("bench.cli.power", "How many images a difference between runs needs."),
-    "compare": ("bench.cli.compare", "Compare two runs on the same images; gate a regression."),
-    "learn-screen": (
-        "bench.cli.learn_screen",
-        "Learn from errors how far a screen must reach.",
-    ),
-    "leaderboard": ("bench.cli.leaderboard", "Rank the stored runs of each dataset."),
-    "results": ("bench.cli.results", "Publish, submit, check, export and push results."),
-    "report": ("bench.cli.report", "Write runs on one HTML page, with figures and pictures."),
-    "view": ("bench.cli.view", "Show the stored runs in a browser, as they are made."),
-    "prompts": ("bench.cli.prompts", "Show the prompts of a dataset, with token counts."),
-    "perf": ("bench.cli.perf", "Measure a backbone's speed on this machine."),
-    "reproduce": ("bench.cli.reproduce", "Repeat a published experiment, beside its figure."),
+    "run": ("bench.cli.run", "Score a dataset; resumes where it stopped."),
+    "classify": ("bench.cli.classify", "Say what pictures of your own show."),
     "check-data": ("bench.cli.check_data", "Read a dataset once and say what is wrong with it."),
-    "classify": ("bench.cli.classify", "Classify pictures of your own."),
+    "prompts": ("bench.cli.prompts", "Show the texts that images are compared with."),
+    "show": ("bench.cli.show", "Show a run again: accuracy, classes, cost."),
+    "report": ("bench.cli.report", "Write runs on one HTML page, with the mistakes."),
+    "view": ("bench.cli.view", "Show the stored runs in a browser, as they are made."),
+    "compare": ("bench.cli.compare", "Compare two runs on the same images."),
+    "power": ("bench.cli.power", "How many images a difference between runs needs."),
+    "leaderboard": ("bench.cli.leaderboard", "Rank all runs of each dataset."),
+    "runs": ("bench.cli.runs", "List the stored runs."),
+    "list": ("bench.cli.list", "List datasets, models (backbones), strategies, ..."),
+    "fetch": ("bench.cli.fetch", "Download a model, for work without a network."),
+    "plugins": ("bench.cli.plugins", "List installed plugins, and what failed to load."),
+    "doctor": ("bench.cli.doctor", "Check this installation; for bug reports."),
+    "perf": ("bench.cli.perf", "Measure a model's speed on this machine."),
+    "replay": ("bench.cli.replay", "Run a strategy on a run's recorded errors."),
+    "sweep": ("bench.cli.sweep", "Replay many strategies: cost against agreement."),
+    "learn-order": ("bench.cli.learn_order", "Learn which noise levels to ask first."),
+    "learn-screen": ("bench.cli.learn_screen", "Learn how far a first look must reach."),
+    "study": ("bench.cli.study", "Make a grid of runs from one file, with its table."),
+    "reproduce": ("bench.cli.reproduce", "Repeat a published experiment."),
+    "results": ("bench.cli.results", "Submit, check, export and push results."),
+    "new": ("bench.cli.new", "Write a plugin package of your own, ready to test."),
+    "completion": ("bench.cli.completion", "Complete commands and names with the Tab key."),
+}
+GROUPS = {
+    "Score images": ("run", "classify", "check-data", "prompts"),
+    "Look at results": ("show", "report", "view", "compare", "power", "leaderboard", "runs"),
+    "See what is there": ("list", "plugins", "doctor", "perf", "fetch"),
+    "Try ways to score, without a model": ("replay", "sweep", "learn-order", "learn-screen"),
+    "Many runs, repeated and published": ("study", "reproduce", "results"),
+    "Make it yours": ("new", "completion"),
 }
 
 
@@ -80,12 +85,15 @@ class LazyGroup(click.Group):
                 raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing any."""
-        plugin_commands = load_plugins().commands
-        rows = [(name, help_text) for name, (_, help_text) in COMMANDS.items()]
-        rows += [(n, plugin_commands[n].get_short_help_str(80)) for n in sorted(plugin_commands)]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        """List the commands by what they are for, without importing any."""
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in names], col_max=14)
+        commands = load_plugins().commands
+        if commands:
+            with formatter.section("From plugins"):
+                rows = [(n, commands[n].get_short_help_str(80)) for n in sorted(commands)]
+                formatter.write_dl(rows, col_max=14)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -100,14 +108,25 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
 @click.version_option(__version__, prog_name="bench")
-def cli() -> None:
-    """Benchmark diffusion classifiers: datasets, backbones and strategies as plugins.
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Ask image generators what a picture shows, and measure how often they are right.
 
-    Start with `bench run digits`: a diffusion classifier reads real handwritten digits in about
-    a minute, on any machine.
+    A text-to-image diffusion model can say which of several texts fits an image, without being
+    trained for it. bench asks it about every image of a dataset, and says how often it was right,
+    how sure that figure is, and what it cost.
+
+    Start with `bench run digits`: it reads handwritten digits in about a minute, without a GPU or
+    a download. `bench COMMAND --help` explains a command.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:

@@ -16,12 +16,26 @@ from bench.running.settings import RunConfig, make_config, read_config_file
 
 _SPECIAL = {"dataset", "params"}
 _REPEATED = {"template"}
+_NAMED = {"backbone": "backbones", "strategy": "strategies"}  # field → whose names it takes
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 class Lines(click.types.StringParamType):
     """Text, of which a variable of the environment holds one per line."""
 
     envvar_list_splitter = "\n"
+
+
+def names_of(kind: str) -> Complete:
+    """Return what completes the registered names of `datasets`, `backbones` or `strategies`."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from bench.discovery.loading import load_plugins
+
+        registry = getattr(load_plugins(), kind)
+        return [spec.name for spec in registry if spec.name.startswith(incomplete)]
+
+    return complete
 
 
 def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
@@ -130,6 +144,8 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
             keywords["help"] = f"{field.description} [default: {field.default}]"
     else:
         keywords["metavar"] = "TEXT" if name == "device" else name.upper()
+    if name in _NAMED:
+        keywords["shell_complete"] = names_of(_NAMED[name])
     return click.option(flag, name, **keywords)
 
 

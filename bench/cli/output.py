@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -34,6 +36,24 @@ def _broken(line: str, width: int) -> str:
     if "bench " in line:
         return line
     return "\n".join(wrap(line, width, break_long_words=False, break_on_hyphens=False)) or line
+
+
+def next_steps(*steps: tuple[str, str]) -> None:
+    """Print what a user may want to do next, as (what, command).
+
+    A command that does not fit beside its words has a line of its own, unbroken: it is copied.
+    """
+    width = shutil.get_terminal_size().columns
+    say("\nNext:")
+    for what, command in steps:
+        line = f"  {what}: {command}"
+        say(line if len(line) <= width else f"  {what}:\n    {command}")
+
+
+def run_name(folder: Path, results: str) -> str:
+    """Return what a command calls a stored run: its id, or its folder where it lies elsewhere."""
+    usual = results == "results" and folder.parent == Path(results)
+    return folder.name if usual else shlex.quote(str(folder))
 
 
 def print_json(value: Any) -> None:

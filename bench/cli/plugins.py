@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from bench.cli.output import print_json
+from bench.cli.output import next_steps, print_json
 from bench.discovery.loading import load_plugins
 
 
@@ -46,6 +46,7 @@ def command(as_json: bool) -> None:
         ],
         optional=["version", "distribution"],
     )
+    next_steps(("write one of your own", "bench new plugin NAME"))
 
 
 def _by_kind(registered: Sequence[str]) -> str:

@@ -22,15 +22,21 @@ PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
 FIRST = 1.0  # seconds until the first of them
 
 
+WIDE = 76  # columns that all of the line takes
+
+
 def _bar(console: Console) -> Bar:
+    """Return a bar on one line: on a narrow terminal without the rate."""
+    rate = [TextColumn("{task.fields[rate]}")] if console.width >= WIDE else []
     return Bar(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        *rate,
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[accuracy]}"),
         console=console,
+        expand=True,
     )
 
 
@@ -46,7 +52,7 @@ class Counter:
         self.shown = shown and self.console.is_terminal
         self.status = self.console.status("Checking and loading …")
         self.bar = _bar(self.console)
-        self.task = self.bar.add_task("classify", total=None, rate="", accuracy="")
+        self.task = self.bar.add_task("Scoring", total=None, rate="", accuracy="")
         self.started = time.perf_counter()
 
     def __enter__(self) -> Counter:
@@ -152,8 +158,9 @@ class Progress:
         if self.console.is_terminal:
             self.status.stop()
             self.bar = _bar(self.console)
+            self.console.print(visible(manifest["run_id"]), style="bold")
             self.task = self.bar.add_task(
-                visible(manifest["run_id"]), total=total, completed=done, rate="", accuracy=""
+                "Scoring", total=total, completed=done, rate="", accuracy=""
             )
             self.bar.start()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from bench.cli.options import config_from_options, config_options
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, say
 from bench.running.settings import DATA_SETTINGS
 
 
@@ -55,3 +56,4 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     shown = [key for key in heads if key != "found" or named.changed]
     table([heads[key] for key in shown], [[row[key] for key in shown] for row in rows])
     say(note)
+    next_steps(("ask them, with the same options", f"bench run {shlex.quote(options['dataset'])}"))

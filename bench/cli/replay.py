@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from bench.cli.options import parse_assignments
-from bench.cli.output import print_json
+from bench.cli.output import next_steps, print_json, run_name
+from bench.store.journal import JOURNAL
 
 
 @click.command()
@@ -58,3 +59,6 @@ def command(
     from bench.render.run import print_run
 
     print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)
+    one, other = run_name(path, results), run_name(finished.folder, results)
+    if (path / JOURNAL).exists():  # not of a table of errors from the Hub
+        next_steps(("compare it with the run it replays", f"bench compare {one} {other}"))

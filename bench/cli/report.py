@@ -83,7 +83,8 @@ def command(
             }
         )
     else:
-        say(f"{file}: {len(report.runs)} runs, {report.size / 1e6:.1f} MB")
+        runs_said = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
+        say(f"{file}: {runs_said}, {report.size / 1e6:.1f} MB. Open it in a browser.")
 
 
 def data_folders(values: tuple[str, ...]) -> dict[str, str]:

@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from bench.cli.options import config_from_options, config_options
-from bench.cli.output import print_json, say
+from bench.cli.options import config_from_options, config_options, names_of
+from bench.cli.output import next_steps, print_json, run_name, say
 from bench.errors import BenchWarning, GateError, UserError
 from bench.running.settings import RunConfig
 
 
 @click.command()
-@click.argument("dataset", required=False, envvar="BENCH_DATASET")
+@click.argument(
+    "dataset", required=False, envvar="BENCH_DATASET", shell_complete=names_of("datasets")
+)
 @config_options()
 @click.option("--config", "config_file", envvar="BENCH_CONFIG", help="A TOML file of settings.")
 @click.option(
@@ -86,6 +88,14 @@ def command(
                 message = f"No pictures: {type(error).__name__}: {error}"
                 warnings.warn(message, BenchWarning, stacklevel=1)
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
+        name = run_name(finished.folder, config.results)
+        if config.shard:
+            next_steps(("when all shards are done", f"bench results merge {summary.run_id}"))
+        else:
+            next_steps(
+                ("see the mistakes", f"bench report {name}"),
+                ("see each class", f"bench show {name} --statistics"),
+            )
     accuracy = summary.metrics.accuracy
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")

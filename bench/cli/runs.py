@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, run_name, say
 
 
 @click.command()
@@ -30,6 +30,8 @@ def command(results: str, dataset: str | None, wide: bool, as_json: bool) -> Non
 
     if rows:
         print_runs(rows, wide)
+        newest = max(rows, key=lambda row: row.created or "")
+        next_steps(("see one of them", f"bench show {run_name(Path(newest.path), results)}"))
     else:
         of = f" of {dataset}" if dataset else ""
         say(f"There is no run{of} in {results}. `bench run digits` makes the first.")

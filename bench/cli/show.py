@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.output import print_json
+from bench.cli.output import next_steps, print_json, run_name
 from bench.store.folder import find_run
 from bench.store.runs import StoredRun, read_run
 
@@ -43,6 +43,11 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     print_run(path)
     if found:
         print_statistics(found, on_draws=stored.manifest.on_draws)
+    name = run_name(path, results)
+    steps = [("see the mistakes", f"bench report {name}")]
+    if not more:
+        steps.append(("see each class", f"bench show {name} --statistics"))
+    next_steps(*steps)
 
 
 def _described(stored: StoredRun, more: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.store.folder import find_run
 
@@ -75,6 +75,8 @@ def command(
             f" {_share(ceiling['agreement'], ceiling['agreement_ci95'])} % of"
             f" {ceiling['n_samples']} images."
         )
+    name = run_name(path, results)
+    next_steps(("keep one as a run of its own", f"bench replay {name} --strategy NAME"))
 
 
 def _line(row: Mapping[str, Any]) -> list[Any]:

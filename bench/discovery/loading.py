@@ -29,6 +29,7 @@ OWN_COMMANDS = frozenset(
         *("run", "runs", "list", "plugins", "show", "replay", "sweep", "learn-order", "compare"),
         *("learn-screen", "leaderboard", "results", "report", "prompts", "perf", "classify"),
         *("fetch", "check-data", "reproduce", "study", "power", "view"),
+        *("doctor", "new", "completion"),
     )
 )
 Staged = list[tuple[Registry[Any], Spec]]

@@ -38,6 +38,19 @@ def pick_device(wanted: str | None) -> str:
     return str(device)
 
 
+def devices() -> list[str]:
+    """Return the devices that a run may use, best first, with their memory where it is known."""
+    import torch
+
+    found = []
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        card = torch.cuda.get_device_properties(number)
+        found.append(f"cuda:{number}: {card.name}, {card.total_memory / 2**30:.0f} GiB")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, f"cpu: {torch.get_num_threads()} threads"]
+
+
 def peak_memory() -> int | None:
     """Return the most memory used so far in bytes: the GPU's where there is one in use."""
     torch = sys.modules.get("torch")

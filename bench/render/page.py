@@ -27,6 +27,7 @@ from bench.render.board import Board, make_boards
 from bench.render.confusion import MOST, most_confused
 from bench.render.curves import by_timestep
 from bench.render.gallery import Images, pictures
+from bench.render.opening import Opening, opening
 from bench.render.runs import RunData, with_decisions
 from bench.render.scores import blind_controls, scores
 from bench.render.templating import environment, source
@@ -43,11 +44,12 @@ Cell = tuple[int, float, bool]  # of a confusion matrix: images, share of the ro
 
 @dataclass(frozen=True)
 class Section:
-    """A run's part of the page: its `html` has the id `anchor`."""
+    """A run's part of the page: its `html` has the id `anchor`, its `opening` heads the page."""
 
     anchor: str
     run: RunData
     html: Markup
+    opening: Opening
 
 
 @dataclass
@@ -100,7 +102,7 @@ def write_report(
         anchor = f"run-{len(sections) + 1}"
         try:
             with _no_collection():
-                section = describe(with_decisions(stored), anchor, images, share)
+                section = describe(with_decisions(stored), anchor, images, share, len(paths) == 1)
         except UserError as error:
             left_out(stored.path, error)
         except DAMAGE as error:
@@ -139,10 +141,21 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Section:
-    """Return what the page says of a run: numbers, figures and pictures."""
+def describe(
+    run: RunData, anchor: str, images: Images, most_images: int, alone: bool = False
+) -> Section:
+    """Return what the page says of a run: numbers, figures and pictures.
+
+    Args:
+        run: itself.
+        anchor: the id of its section.
+        images: where images are found.
+        most_images: pictures of it.
+        alone: whether the page is about it alone, so that its sentences stand at the top.
+    """
     notes: list[str] = []
     decided = run.decided
+    said = opening(run.manifest, run.summary, decided)
     matrix = confusion(decided, len(run.classes))
     shown = most_confused(matrix) if len(matrix) > MOST else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
@@ -155,6 +168,7 @@ def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Sec
             run=run,
             summary=run.summary,
             anchor=anchor,
+            opening=None if alone else said,
             scores=scores(run.summary.metrics, len(run.classes), run.manifest.items),
             marks=marks(run.row),
             params=assignments(run.summary.strategy.params),
@@ -170,7 +184,7 @@ def describe(run: RunData, anchor: str, images: Images, most_images: int) -> Sec
             notes=notes,  # said by `pictures`, above
         )
     )
-    return Section(anchor, run, Markup(html))
+    return Section(anchor, run, Markup(html), said)
 
 
 def _rows(matrix: NDArray[np.int64], shown: NDArray[np.int64]) -> list[list[Cell]]:
@@ -205,6 +219,7 @@ def render(
                 for number, b in enumerate(board, start=1)
             ],
             sections=sections,
+            first=_first(board, sections),
             blind=blind_controls(section.run for section in sections),
             notes=notes,
             datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
@@ -217,3 +232,10 @@ def render(
         )
     )
     return page
+
+
+def _first(board: Sequence[Board], sections: Sequence[Section]) -> list[Section]:
+    """Return of each leaderboard the run of this page that stands highest."""
+    by_anchor = {section.anchor: section for section in sections}
+    found = (next((e.anchor for e in one.entries if e.anchor in by_anchor), None) for one in board)
+    return [by_anchor[anchor] for anchor in found if anchor is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from bench.boards.rows import other_settings, said_template
 from bench.boards.settings import chosen_of_backbone
 from bench.contracts.training import provenance
 from bench.render.console import console
+from bench.render.opening import opening
 from bench.render.scores import Score, scores
 from bench.render.tables import table
 from bench.stats.intervals import Statistics
@@ -47,6 +49,12 @@ def print_run(
     decided = read_decisions(path, manifest, top=True)
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
+    complete = summary is not None and summary.dataset.n_samples == len(manifest.samples)
+    if len(decided):
+        summary = summary_so_far(manifest, summary, decided)
+        for said in astuple(opening(manifest, summary, decided)):
+            terminal.print(said)
+        terminal.print()
     terminal.print(manifest.run_id, style="bold")
     terminal.print(_description(manifest, len(decided)))
     if len(manifest.samples) < len(whole.samples):
@@ -55,15 +63,14 @@ def print_run(
             f" {len(whole.samples):,}.",
             style="dim",
         )
-    if summary is None or summary.dataset.n_samples != len(manifest.samples):
+    if not complete:
         terminal.print(
             f"Partial: {len(decided):,} of {len(manifest.samples):,} images are decided; the same"
             " `bench run` resumes it.",
             style="yellow",
         )
-    if not len(decided):
+    if summary is None or not len(decided):
         return
-    summary = summary_so_far(manifest, summary, decided)
     table(
         ["metric", "value"], _metric_lines(summary.metrics, len(manifest.classes), manifest.items)
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.testing.items import ItemsContract as ItemsContract
     from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
     from bench.testing.strategies import StrategyContract as StrategyContract
+    from bench.testing.views import ViewsContract as ViewsContract
 
 _MODULES = {
     "ClassifierContract": "classifiers",
@@ -29,6 +30,7 @@ _MODULES = {
     "ItemsContract": "items",
     "LikelihoodContract": "likelihoods",
     "StrategyContract": "strategies",
+    "ViewsContract": "views",
 }
 __all__ = [
     "ClassifierContract",
@@ -37,6 +39,7 @@ __all__ = [
     "ItemsContract",
     "LikelihoodContract",
     "StrategyContract",
+    "ViewsContract",
 ]
 
 

@@ -64,6 +64,6 @@ def test_images_without_labels_are_counted_where_there_is_a_terminal(there: bool
     with counter:
         for done in range(3):
             counter(done, 2)
-    assert ("2/2" in out.getvalue() and "classify" in out.getvalue()) == there
+    assert ("2/2" in out.getvalue() and "Scoring" in out.getvalue()) == there
     assert there or not out.getvalue()
     assert "accuracy" not in out.getvalue()

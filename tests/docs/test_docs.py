@@ -16,6 +16,7 @@ PAGES = sorted(
         ROOT / "CONTRIBUTING.md",
         *ROOT.glob("d*/*.md"),
         *ROOT.glob("results/*.md"),
+        *ROOT.glob(".github/*.md"),
     ]
 )
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from bench.contracts.specs import DatasetSpec
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.engine.viewing import CheckedViews
 from bench.inputs.data import load_split
-from bench.testing import ClassifierContract, DatasetContract, StrategyContract
+from bench.testing import ClassifierContract, DatasetContract, StrategyContract, ViewsContract
 
 
 class TestDigits(DatasetContract):
@@ -176,3 +177,40 @@ def test_a_strategy_that_does_one_thing_wrong_is_found(
 
     with pytest.raises(AssertionError):
         check(Contract())
+
+
+class Noisy:
+    """Views whose noise does not come from the seed."""
+
+    count = 1
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng()
+
+    def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
+        pixels = self.rng.integers(0, 256, (8, 8), dtype=np.uint8)
+        return [Image.fromarray(pixels)]
+
+
+class Painted:
+    """Views that draw on the image itself."""
+
+    count = 1
+
+    def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
+        image.paste(0, (0, 0, *image.size))
+        return [image]
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (Noisy, lambda c, views: c.test_the_seed_decides(views)),
+        (Painted, lambda c, views: c.test_the_image_stays_as_it_is(views)),
+    ],
+)
+def test_views_that_do_one_thing_wrong_are_found(
+    kind: Any, check: Callable[[ViewsContract, CheckedViews], None]
+) -> None:
+    with pytest.raises(AssertionError):
+        check(ViewsContract(), CheckedViews(kind(), "the views"))

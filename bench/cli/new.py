@@ -1,0 +1,48 @@
+"""`bench new`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from bench.cli.output import next_steps, print_json, say
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["dataset", "backbone", "strategy", "plugin"]))
+@click.argument("name")
+@click.option("--into", default=".", help="The folder that the package is written in.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(kind: str, name: str, into: str, as_json: bool) -> None:
+    """Write a package with a dataset, a backbone or a strategy of your own, or all (plugin).
+
+    It is complete: it can be installed and passes its tests as it stands. NAME is what `bench run`
+    will call it; the package is bench-NAME, in a folder of that name. Then put your own code where
+    the example's is.
+    """
+    from bench.authoring.package import KINDS, write_package
+    from bench.discovery.loading import load_plugins
+
+    chosen = KINDS[[str(one) for one in KINDS].index(kind)]
+    package = write_package(chosen, name, Path(into), load_plugins())
+    if as_json:
+        print_json(
+            {
+                "folder": str(package.folder.resolve()),
+                "distribution": package.distribution,
+                "module": package.module,
+                "files": list(package.files),
+            }
+        )
+        return
+    say(f"Wrote {package.folder}:")
+    for file in package.files:
+        say(f"  {file}")
+    next_steps(
+        ("go there", f"cd {shlex.quote(str(package.folder))}"),
+        ("install it", "pip install -e '.[test]'"),
+        ("test it", "pytest"),
+        ("read on", "README.md there"),
+    )

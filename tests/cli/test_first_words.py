@@ -1,0 +1,82 @@
+"""What a person reads first: short, in groups, within the terminal, and with a next step."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from click.shell_completion import ShellComplete
+from helpers.command import bench
+from rich.console import Console
+
+from bench.cli.main import COMMANDS, GROUPS, cli
+from bench.cli.output import next_steps
+from bench.cli.progress import _bar
+
+
+def test_bench_alone_says_what_it_is() -> None:
+    alone = bench()
+    assert alone.code == 0 and alone.out == bench("--help").out
+    assert "bench run digits" in alone.out
+
+
+def test_every_command_is_in_one_group() -> None:
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("list", "datasets"),
+        ("list", "backbones"),
+        ("list", "strategies"),
+        ("list", "protocols"),
+        ("plugins",),
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], width: int) -> None:
+    done = bench(*arguments, COLUMNS=str(width))
+    assert done.code == 0, done.err
+    assert "\x1b" not in done.out
+    long = [line for line in done.out.splitlines() if len(line.rstrip()) > width]
+    assert not long
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_progress_is_one_line_with_all_that_matters(width: int) -> None:
+    out = io.StringIO()
+    with _bar(Console(file=out, width=width, force_terminal=True, color_system=None)) as bar:
+        task = bar.add_task("Scoring", total=50_000, rate="123.4 images/s", accuracy="")
+        bar.update(task, completed=12_345, accuracy="accuracy 0.987")
+    shown = out.getvalue().replace("\x1b[?25l", "").replace("\x1b[?25h", "")
+    lines = [line for line in shown.replace("\r", "\n").split("\n") if "Scoring" in line]
+    assert lines and all(len(line.replace("\x1b[2K", "")) <= width for line in lines)
+    assert "12345/50000" in lines[-1] and "accuracy 0.987" in lines[-1]
+    assert ("images/s" in lines[-1]) == (width == 80)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_for(shell: str) -> None:
+    done = bench("completion", shell)
+    assert done.code == 0 and "_BENCH_COMPLETE" in done.out
+
+
+def test_names_are_completed() -> None:
+    complete = ShellComplete(cli, {}, "bench", "_BENCH_COMPLETE").get_completions
+    assert [item.value for item in complete(["run"], "digi")] == ["digits"]
+    assert "race" in [item.value for item in complete(["run", "--strategy"], "ra")]
+    assert {"report", "results"} <= {item.value for item in complete([], "re")}
+
+
+def test_a_command_that_is_too_long_has_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    next_steps(("look", "bench show x"), ("look again", "bench show a-long-name --statistics"))
+    assert capsys.readouterr().out == (
+        "\nNext:\n  look: bench show x\n  look again:\n    bench show a-long-name --statistics\n"
+    )

@@ -1,0 +1,43 @@
+"""A run in three sentences."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bench.render.opening import Opening, opening
+from bench.render.page import write_report
+from bench.render.runs import with_decisions
+from bench.store.folder import list_runs
+from bench.store.runs import read_run
+
+
+def opened(path: Path) -> Opening:
+    run = with_decisions(read_run(path))
+    return opening(run.manifest, run.summary, run.decided)
+
+
+def test_the_sentences_say_what_the_run_holds(stored: Path) -> None:
+    path = next(p for p in list_runs(stored / "results") if "trained" in p.name)
+    run, said = with_decisions(read_run(path)), opened(path)
+    right, n = int(run.decided.correct.sum()), len(run.decided)
+    assert f"{n} images" in said.asked and "3 classes" in said.asked
+    assert "trained on pictures/train" in said.asked
+    assert f"It was right for {right} of {n} " in said.well and "33.3 %" in said.well
+    low, high = run.summary.metrics.accuracy_ci95
+    assert f"between {100 * low:.1f} and {100 * high:.1f} %" in said.sure
+    assert re.search(r"other random noise would change about [\d.]+ of", said.sure)
+
+
+def test_a_report_of_one_run_says_them_once_and_of_several_for_each(
+    stored: Path, tmp_path: Path
+) -> None:
+    paths = list_runs(stored / "results")
+    write_report(paths[:1], tmp_path / "one.html", most_images=0)
+    page = (tmp_path / "one.html").read_text("utf-8")
+    assert page.count(opened(paths[0]).well.replace("'", "&#39;")) == 1
+    write_report(paths, tmp_path / "all.html", most_images=0)
+    page = (tmp_path / "all.html").read_text("utf-8")
+    for path in paths:
+        assert opened(path).well in page
+    assert page.count('class="opening"') == len(paths) + 1
