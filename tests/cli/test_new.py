@@ -44,7 +44,7 @@ def installed(packages: dict[str, Path], site: Path) -> dict[str, str]:
         lines = "".join(f"{name} = {module}\n" for name, module in points)
         (info / "entry_points.txt").write_text(f"[bench]\n{lines}")
     paths = [str(site), *(str(folder / "src") for folder in packages.values())]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
+    kept = {name: value for name, value in os.environ.items() if name != "BENCH_LOAD_PLUGINS"}
     return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
 
 
