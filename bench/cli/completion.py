@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
@@ -31,5 +33,5 @@ def command(ctx: click.Context, shell: str) -> None:
     """
     completion = _SHELLS[shell]
     click.echo(completion(ctx.find_root().command, {}, "bench", "_BENCH_COMPLETE").source())
-    if click.get_text_stream("stdout").isatty():
+    if sys.stdout.isatty():
         say(f"For good: {_ONCE[shell]}, then start a new shell.", err=True)
