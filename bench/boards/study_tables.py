@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from bench.boards.study_report import NONE, StudyMethod, StudyReport
+from bench.boards.study_methods import NONE
+from bench.boards.study_report import StudyMethod, StudyReport
 from bench.boards.study_rows import StudyRow
 from bench.boards.text_tables import TextTable
 from bench.contracts.training import provenance

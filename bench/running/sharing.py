@@ -49,14 +49,12 @@ class SharedBackbone:
 
     def free(self) -> None:
         """Give its memory back."""
-        if self._backbone is None:
-            return
         device = getattr(self._backbone, "device", None)
         self._backbone, self._key = None, None
-        gc.collect()
-        if device is not None:
+        if device is not None:  # a model, whose parts may point at each other
             from bench.engine.transfer import free_memory
 
+            gc.collect()
             free_memory(device)
 
 

@@ -199,7 +199,6 @@ class _Course:
                 later = len(stages) - position - 1
                 self._stage(stage, places, later)
         finally:
-            self.shared.free()
             self._write()
         return self.study
 

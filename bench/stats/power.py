@@ -140,10 +140,9 @@ def most_losses(discordant: Ints) -> Ints:
     from scipy.special import bdtr
     from scipy.stats import binom
 
-    found = np.asarray(binom.ppf(ALPHA / 2, discordant, 0.5)).astype(np.int64)
-    found = np.where(discordant == 0, -1, found)
-    safe = np.maximum(found, 0)
-    return np.where(2 * bdtr(safe, discordant, 0.5) < ALPHA, found, found - 1)
+    found = np.asarray(binom.ppf(ALPHA / 2, np.maximum(discordant, 1), 0.5)).astype(np.int64)
+    significant = 2 * bdtr(found, np.maximum(discordant, 1), 0.5) < ALPHA
+    return np.where(significant, found, found - 1)
 
 
 def images_needed(difference: float, discordance: float, power: float = USUAL) -> int | None:

@@ -1,0 +1,172 @@
+"""The methods of a study: their runs read into arrays, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.boards.study_rows import StudyRow, StudyRun
+from bench.stats.shares import accuracy_interval
+from bench.store.decisions import Decisions
+from bench.store.documents import Group
+from bench.store.studies import Study
+
+DATA = ("dataset", "split")
+OVER = ("seed", "template")  # axes whose runs are taken together as one method's
+NONE = "–"  # the value of an axis that a cell does not have
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class MethodRuns:
+    """The runs of one method on one dataset."""
+
+    name: str
+    axes: dict[str, str]
+    members: list[StudyRun]
+    right: Floats | None = None
+    """[seeds, templates, n], whether each image is right; None: there is nothing yet."""
+    decided: Decisions | None = None
+    """Of its first run, in the order of `right`."""
+
+
+def read_methods(
+    runs: Iterable[StudyRun], study: Study, over: Sequence[str]
+) -> dict[str, list[MethodRuns]]:
+    """Return the methods of each dataset that have a decided image."""
+    boards: dict[str, dict[str, MethodRuns]] = {}
+    apart = [name for name in study.axes if name not in (*DATA, *over)]
+    varied = [n for n in apart if len({r.axes.get(n, NONE) for r in study.cells}) > 1]
+    made = [one for one in runs if one.run is not None and one.row.dataset is not None]
+    called: dict[str, set[str]] = {}  # board → what the study calls its dataset
+    for one in made:
+        called.setdefault(_board(one.row), set()).add(one.row.axes.get("dataset", NONE))
+    for one in made:
+        board = _board(one.row)
+        if len(called[board]) > 1:
+            board = f"{board} ({one.row.axes.get('dataset', NONE)})"
+        axes = {name: one.row.axes[name] for name in apart if name in one.row.axes}
+        shown = " ".join(axes[n] for n in (varied or apart) if n in axes) or "the method"
+        method = boards.setdefault(board, {}).setdefault(shown, MethodRuns(shown, axes, []))
+        method.members.append(one)
+    for methods in boards.values():
+        for method in methods.values():
+            _read(method, over)
+    return {b: [m for m in ms.values() if m.right is not None] for b, ms in boards.items()}
+
+
+def _board(row: StudyRow) -> str:
+    return f"{row.dataset}/{row.split}"
+
+
+def _read(method: MethodRuns, over: Sequence[str]) -> None:
+    """Read a method's decisions into one array: of the runs that are of the most images."""
+    most = max(member.row.n or 0 for member in method.members)
+    grid: dict[tuple[str, str], StudyRun] = {}
+    for member in method.members:
+        if member.row.n == most:
+            seed, template = (
+                member.row.axes.get(name, NONE) if name in over else NONE for name in OVER
+            )
+            grid.setdefault((seed, template), member)
+    seeds, templates = _complete(set(grid))
+    first: Decisions | None = None
+    planes = []
+    for seed in seeds:
+        for template in templates:
+            run = grid[seed, template].run
+            assert run is not None
+            decided = run.decided()
+            first = first or decided
+            planes.append(_aligned(decided, first))
+    if first is None or any(plane is None for plane in planes):
+        return
+    stacked = np.array(planes, dtype=np.float64)
+    method.right = stacked.reshape(len(seeds), len(templates), -1)
+    method.decided = first
+    method.members = [grid[s, t] for s in seeds for t in templates]
+
+
+def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Return seeds and templates all of whose combinations are there, as many as can be had."""
+    seeds, templates = ({key[axis] for key in there} for axis in (0, 1))
+    while missing := [(s, t) for s in seeds for t in templates if (s, t) not in there]:
+        worst_seed = max(sorted(seeds), key=lambda s: sum(key[0] == s for key in missing))
+        worst_template = max(sorted(templates), key=lambda t: sum(key[1] == t for key in missing))
+        share_seed = sum(key[0] == worst_seed for key in missing) / len(templates)
+        share_template = sum(key[1] == worst_template for key in missing) / len(seeds)
+        if share_seed >= share_template:
+            seeds.remove(worst_seed)
+        else:
+            templates.remove(worst_template)
+    return sorted(seeds), sorted(templates)
+
+
+def _aligned(decided: Decisions, first: Decisions) -> NDArray[np.bool_] | None:
+    """Return which of the first run's images are right in another run; None: it lacks some."""
+    if decided.sample_ids.equals(first.sample_ids):
+        return decided.correct
+    import pyarrow.compute as pc
+
+    places = pc.index_in(first.sample_ids, value_set=decided.sample_ids)
+    if places.null_count:
+        return None
+    return np.asarray(decided.correct[places.to_numpy()])
+
+
+def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
+    """Return the methods of the same, most, images, all in the order of the first of them."""
+    most = max((m.right.shape[2] for m in members if m.right is not None), default=0)
+    kept: list[MethodRuns] = []
+    for one in members:
+        if one.right is None or one.decided is None or one.right.shape[2] != most:
+            continue
+        if kept and not one.decided.sample_ids.equals(kept[0].decided.sample_ids):  # type: ignore[union-attr]  # those that are kept were read
+            import pyarrow.compute as pc
+
+            first = kept[0].decided
+            assert first is not None
+            places = pc.index_in(first.sample_ids, value_set=one.decided.sample_ids)
+            if places.null_count:
+                continue
+            one.right = one.right[:, :, places.to_numpy()]
+            one.decided = first
+        kept.append(one)
+    return kept
+
+
+def clusters_of(members: Sequence[MethodRuns]) -> NDArray[np.int64] | None:
+    """Return which images belong together, where they have groups."""
+    groups = members[0].decided.groups if members and members[0].decided else None
+    if groups is None:
+        return None
+    _, codes = np.unique([g or "" for g in groups.to_pylist()], return_inverse=True)
+    return np.asarray(codes, dtype=np.int64)
+
+
+def weights_of(members: Sequence[MethodRuns], metric: str) -> Floats | None:
+    """Return what each image counts in the metric, 1 on average; None: all alike."""
+    if metric == "accuracy" or not members or members[0].decided is None:
+        return None
+    labels = members[0].decided.labels
+    counts = np.bincount(labels)
+    return np.asarray(len(labels) / (np.count_nonzero(counts) * counts[labels]))
+
+
+def worst_group_of(one: MethodRuns) -> Group | None:
+    """Return the group with the lowest mean accuracy over the method's runs."""
+    if one.decided is None or one.decided.groups is None or one.right is None:
+        return None
+    names = np.array([g or "" for g in one.decided.groups.to_pylist()])
+    each = one.right.mean(axis=(0, 1))
+    found = [(float(each[names == g].mean()), str(g)) for g in np.unique(names) if g]
+    if not found:
+        return None
+    share, name = min(found)
+    n = int((names == name).sum())
+    interval = accuracy_interval(round(share * n), n)
+    return Group(group=name, n=n, accuracy=share, accuracy_ci95=interval)

@@ -1,0 +1,74 @@
+"""Power: against the binomial test by hand, and by simulated studies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.runs import store
+from scipy.stats import binomtest
+
+from bench.stats.power import (
+    exact_power,
+    images_needed,
+    most_losses,
+    plan_power,
+    simulated_power,
+    smallest_difference,
+)
+
+
+def test_the_rejected_counts_are_the_binomial_tests() -> None:
+    counts = np.arange(0, 40)
+    for n, most in zip(counts.tolist(), most_losses(counts).tolist(), strict=True):
+        significant = [k for k in range(n // 2 + 1) if n and binomtest(k, n).pvalue < 0.05]
+        assert most == max(significant, default=-1)
+
+
+@pytest.mark.parametrize(
+    ("n", "difference", "discordance"),
+    [(100, 0.1, 0.15), (500, 0.02, 0.1), (2043, 0.02, 0.1), (10_000, 0.01, 0.2), (60, 0.3, 0.5)],
+)
+def test_the_power_is_what_simulated_studies_find(
+    n: int, difference: float, discordance: float
+) -> None:
+    stated = exact_power(n, difference, discordance)
+    assert simulated_power(n, difference, discordance, 2000) == pytest.approx(stated, abs=0.02)
+
+
+def test_the_images_needed_have_the_power_and_fewer_do_not() -> None:
+    needed = images_needed(0.02, 0.1)
+    assert needed is not None
+    assert exact_power(needed, 0.02, 0.1) >= 0.8 > exact_power(int(0.97 * needed), 0.02, 0.1)
+    smallest = smallest_difference(needed, 0.1)
+    assert smallest == pytest.approx(0.02, rel=0.02)
+    assert smallest_difference(20, 0.05) is None
+
+
+def test_pairing_saves_images() -> None:
+    plan = plan_power(0.02, 0.05, accuracy=0.9)
+    usual = next(one for one in plan.needed if one.power == 0.8)
+    assert usual.paired is not None and usual.unpaired is not None
+    assert usual.paired < usual.unpaired / 2
+
+
+def test_the_command(tmp_path: object) -> None:
+    from pathlib import Path
+
+    results = Path(str(tmp_path))
+    labels = [i % 3 for i in range(90)]
+    a = store(results, labels, labels, seed=0)
+    b = store(results, labels, [0] * 6 + labels[6:], seed=1)
+    found = bench("power", a, b, "--json").json
+    assert (found["n"], found["discordance"]) == (90, pytest.approx(4 / 90))
+    assert (
+        "power of"
+        in bench("power", "--difference", 0.02, "--discordance", 0.1, "--images", 500).out
+    )
+    for arguments, said in (
+        (("--difference", 0.2, "--discordance", 0.1), "at most the discordance"),
+        ((), "Give two runs"),
+        ((a, a), "right on the same images"),
+    ):
+        wrong = bench("power", *arguments)
+        assert wrong.code == 2 and said in wrong.err
