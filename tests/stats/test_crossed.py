@@ -43,7 +43,10 @@ def test_each_part_of_the_spread_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(crossed, "RESAMPLES", 10)
     rng = np.random.default_rng(2)
     found = [spread(simulated(rng, 6, 4, 400, (0.02, 0.05, 0.4))) for _ in range(40)]
-    root = lambda values: float(np.sqrt(np.mean(np.square(values))))  # noqa: E731
+
+    def root(values: list[float | None]) -> float:
+        return float(np.sqrt(np.mean(np.square(np.array(values, dtype=float)))))
+
     assert root([one.of_seeds for one in found]) == pytest.approx(0.0206, rel=0.15)
     assert root([one.of_templates for one in found]) == pytest.approx(0.0503, rel=0.2)
     assert root([one.of_images for one in found]) == pytest.approx(0.412 / 20, rel=0.05)

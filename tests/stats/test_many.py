@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from bench.stats import many
+from bench.stats.crossed import Floats
 from bench.stats.many import compare_all, corrected, differ, equality_p, holm, permutation_p
 
 
@@ -35,33 +36,38 @@ def test_the_permutation_test_is_scipys() -> None:
     assert permutation_p(np.zeros(5)) == 1.0
 
 
-def runs(rng: np.random.Generator, gap: float, n: int = 200) -> list[tuple[str, np.ndarray]]:  # type: ignore[type-arg]  # of any shape
-    """Return two methods of three seeds that share most of their mistakes."""
+def runs(
+    rng: np.random.Generator, gap: float, n: int = 200, seeds: int = 3
+) -> tuple[Floats, Floats]:
+    """Return two methods that share most of their mistakes, [seeds, 1, n] each."""
     hard = rng.random(n)
-    a = rng.random((3, 1, n)) < 0.9 - 0.5 * hard
-    b = rng.random((3, 1, n)) < 0.9 - 0.5 * hard - gap
-    return [("a", a.astype(float)), ("b", b.astype(float))]
+    a = rng.random((seeds, 1, n)) < 0.9 - 0.5 * hard
+    b = rng.random((seeds, 1, n)) < 0.9 - 0.5 * hard - gap
+    return a.astype(float), b.astype(float)
 
 
 def test_five_percent_of_equal_methods_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many, "PERMUTATIONS", 999)
     rng = np.random.default_rng(2)
-    p = np.array([differ(*(m for _, m in runs(rng, 0.0)))[1] for _ in range(150)])
+    p = np.array([differ(*runs(rng, 0.0))[1] for _ in range(150)])
     assert 0.01 <= (p < 0.05).mean() <= 0.10
 
 
 def test_equality_is_claimed_rarely_where_the_margin_is_passed() -> None:
     rng, margin = np.random.default_rng(3), 0.05
-    of_one = [equality_p(*(m[:1] for _, m in runs(rng, margin, 900)), margin) for _ in range(200)]
-    of_many = [equality_p(*(m for _, m in runs(rng, margin, 300)), margin) for _ in range(100)]
-    assert np.mean(np.array(of_one) < 0.05) <= 0.10
-    assert np.mean(np.array(of_many) < 0.05) <= 0.12
-    alike = [equality_p(*(m[:1] for _, m in runs(rng, 0.0, 4000)), margin) for _ in range(20)]
-    assert np.mean(np.array(alike) < 0.05) >= 0.8
+
+    def claimed(gap: float, n: int, seeds: int, studies: int) -> float:
+        p = [equality_p(*runs(rng, gap, n, seeds), margin) for _ in range(studies)]
+        return float(np.mean(np.array(p) < 0.05))
+
+    assert claimed(margin, 900, 1, 200) <= 0.10
+    assert claimed(margin, 300, 3, 100) <= 0.12
+    assert claimed(0.0, 4000, 1, 20) >= 0.8
 
 
 def test_what_is_not_different_is_not_equal_for_that() -> None:
-    found = corrected(compare_all(runs(np.random.default_rng(4), 0.0, 30), margin=0.02))[0]
+    a, b = runs(np.random.default_rng(4), 0.0, 30)
+    found = corrected(compare_all([("a", a), ("b", b)], margin=0.02))[0]
     assert not found.different and not found.equal and found.p_equal is not None
 
 
