@@ -1,123 +1,151 @@
-"""The whole check on a GPU, one command, one JSON report.
+"""What a first hour on a GPU should measure, in order of worth, with a budget in seconds.
 
-    python benchmarks/gpu_check.py --out gpu.json [--shapes sd15,sd21] [--compile]
+    python benchmarks/gpu_check.py --out gpu.json --budget 3600
+    python benchmarks/gpu_check.py --out small.json --small --device cpu   # shows that it runs
 
-On Stable Diffusion's published shapes with random weights (about 3 GB of disk each): errors of
-float32, bfloat16 and float16 on the device against float32 on the CPU, cell by cell; evaluations a
-second of the bare network and of the engine; utilisation of the measured peak; memory at the batch
-size that `auto` takes. `--small --device cpu` runs all of it on small shapes in small batches.
+Parts (benchmarks/gpu/parts.py): is the device right (each family's small pipeline, digits, cells
+of a real shape, out of memory), and how fast is it (evaluations per second and TFLOP/s of the
+shapes of SD 2.1-base, SDXL and SD 3 by dtype and batch size; switches; engine over bare;
+linearised draws; a run of UC Merced)? All weights are random: nothing is downloaded.
+
+A part that is expected to take more than what is left of the budget is skipped and named. The JSON
+file, and a Markdown table beside it, are written after every row, and the same command again
+measures what is missing: a session that was cut off is still a result. On a GPU each part has a
+process of its own, which is stopped when it takes three times as long as expected.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import signal
+import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from benchmarks.gpu.parts import PARTS, fitting
+from benchmarks.gpu.report import CUT, DONE, FAILED, RUNNING, SKIPPED, Measured, Report, Row
 
-from helpers.pipelines import save_pipeline
-from helpers.published import save_published
-
-from bench.contracts.specs import DatasetSpec
-from bench.engine.denoising import DenoisingEngine
-from bench.perf.measure import CLASSES, measure
-from bench.perf.work import pictures
-from bench.running.prepare import prepare
-from bench.running.settings import RunConfig, make_config
-
-DRAWS = 4
-PUBLISHED = {"sd15": "sd15", "sd21": "sd21-768"}  # shape → the backbone that has it
-MOST = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}  # relative difference of an error
+PATIENCE = 3  # times the expected seconds after which a part is stopped
+START = 180  # seconds that a process may take to start
+BY_NAME = {part.name: part for part in PARTS}
 
 
-def settings(folder: Path, device: str, dtype: str, **more: Any) -> RunConfig:
-    """Return the settings of a full sweep on made-up pictures."""
-    sweep = {"dataset": "-", "strategy": "full", "params": {"draws": DRAWS}}
-    return make_config({**sweep, "backbone": str(folder), "device": device, "dtype": dtype, **more})
+def measure(names: list[str], report: Report, options: argparse.Namespace) -> None:
+    """Measure parts in this process; each row is on disk before the next is measured."""
+    import torch  # the process that only supervises does without
+
+    from benchmarks.gpu.machine import Machine
+
+    machine = Machine(torch.device(options.device), options.small, options.scratch)
+    for name in names:
+        part = BY_NAME[name]
+        found = report.parts[name] = Measured(RUNNING, _expected(name, machine.small))
+        started = time.perf_counter()
+        try:
+            for row in part.measure(machine):
+                found.rows.append(row)
+                found.seconds = time.perf_counter() - started
+                report.write()
+            found.status = DONE
+        except Exception as error:
+            traceback.print_exc()
+            found.status, found.why = FAILED, f"{type(error).__name__}: {error}"
+        found.seconds = time.perf_counter() - started
+        report.write()
+        print(f"{name}: {found.status}, {found.seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def table(config: RunConfig, images: int) -> np.ndarray:
-    """Return the errors of the first images, float32 [images, prompts, draws]."""
-    spec = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES[:3])
-    run = prepare(config, spec, images=False)
-    engine = run.open_engine()
-    assert isinstance(engine, DenoisingEngine)
-    samples = pictures(engine.backbone.resolution, images)
-    decided = {d.sample.sample_id: d for d in engine.score(samples, run.strategy)}
-    rows = []
-    for sample in samples:
-        whole = np.full((3, DRAWS), np.nan, np.float32)
-        for request, values in decided[sample.sample_id].cells:
-            whole[np.ix_(request.prompts, request.draws)] = values
-        rows.append(whole)
-    return np.stack(rows)
+def supervise(names: list[str], options: argparse.Namespace, settings: Row) -> None:
+    """Measure parts in a process of their own, which ends in time."""
+    limit = START + PATIENCE * sum(_expected(name, options.small) for name in names)
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", ",".join(names)]
+    command = [word for word in command if word != "--fresh"]
+    here = {"BENCH_CACHE_DIR": str(options.scratch / "cache"), "BENCH_LOAD_PLUGINS": ""}
+    here["GOMP_SPINCOUNT"] = "10000"
+    child = subprocess.Popen(command, env={**os.environ, **here}, start_new_session=True)
+    try:
+        code = child.wait(limit)
+        ended = f"its process ended with exit code {code}"
+    except subprocess.TimeoutExpired:
+        ended = f"it was stopped after {limit:.0f} s"
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    report = Report(options.out, settings)
+    for name in names:
+        found = report.parts.setdefault(name, Measured(RUNNING, _expected(name, options.small)))
+        if found.status not in (DONE, FAILED):
+            found.status, found.why = CUT, ended
+    report.write()
 
 
-def check(
-    kind: str, device: str, small: bool, compiled: bool, images: int, seconds: float
-) -> dict[str, Any]:
-    """Return the report on one shape."""
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / kind
-        if small:
-            save_pipeline(folder, kind)
-        else:
-            save_published(PUBLISHED[kind], folder)
-        exact = table(settings(folder, "cpu", "float32", batch_size=2), images)
-        report: dict[str, Any] = {"correct": True}
-        dtypes = MOST if device != "cpu" else {k: MOST[k] for k in ("float32", "bfloat16")}
-        for dtype, most in dtypes.items():
-            found = table(settings(folder, device, dtype, batch_size=2), images)
-            difference = np.abs(found / exact - 1)
-            if device.startswith("cuda"):
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            more = {"batch_size": 16, "compile": True} if compiled else {}
-            config = settings(folder, device, dtype, **more)
-            names = ("full", "adaptive", "race")
-            report[dtype] = {
-                "largest_relative_difference": float(difference.max()),
-                "median_relative_difference": float(np.median(difference)),
-                "same_decisions": bool(
-                    (found.mean(axis=2).argmin(1) == exact.mean(axis=2).argmin(1)).all()
-                ),
-                **measure(config, names, sizes=(8, 16) if small else (), seconds=seconds),
-            }
-            report["correct"] = report["correct"] and bool(difference.max() <= most)
-    return report
+def _expected(name: str, small: bool) -> float:
+    return BY_NAME[name].small if small else BY_NAME[name].seconds
+
+
+def parse() -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file")
+    parser.add_argument("--budget", type=float, default=3600.0, help="seconds for this call")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true", help="small shapes")
+    parser.add_argument("--only", help="parts, separated by commas")
+    parser.add_argument("--fresh", action="store_true", help="measure all of it again")
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        default=Path(tempfile.gettempdir(), "bench-gpu-check"),
+        help="for pipelines with random weights, a few GB; kept for the next call",
+    )
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    for name in options.only.split(",") if options.only else ():
+        if name not in BY_NAME:
+            parser.error(f"--only {name}: there is no such part; {', '.join(BY_NAME)}")
+    return options
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--shapes", default="sd15,sd21")
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--compile", action="store_true", dest="compiled")
-    parser.add_argument("--images", type=int, default=1, help="compared with float32 on the CPU")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of timing, each dtype")
-    arguments = parser.parse_args()
-    report = {
-        kind: check(
-            kind,
-            arguments.device,
-            arguments.small,
-            arguments.compiled,
-            arguments.images,
-            arguments.seconds,
-        )
-        for kind in arguments.shapes.split(",")
-    }
-    arguments.out.write_text(json.dumps(report, indent=1))
-    print(json.dumps(report, indent=1))
-    return 0 if all(shape["correct"] for shape in report.values()) else 1
+    """Return 0 where all that was measured is right."""
+    options, started = parse(), time.perf_counter()
+    settings: Row = {"device": options.device, "small": options.small}
+    if options.fresh and options.child is None:
+        options.out.unlink(missing_ok=True)
+    options.scratch.mkdir(parents=True, exist_ok=True)
+    report = Report(options.out, settings)
+    if options.child:
+        measure(options.child.split(","), report, options)
+        return 0
+    wanted = options.only.split(",") if options.only else list(BY_NAME)
+    wanted = [name for name in wanted if not report.ended(name)]
+    while wanted:
+        left = options.budget - (time.perf_counter() - started)
+        fits, _ = fitting([(n, _expected(n, options.small)) for n in wanted], left)
+        if not fits:
+            break
+        several = fits if options.small else fits[:1]
+        supervise(several, options, settings)
+        wanted = [name for name in wanted if name not in several]
+    report = Report(options.out, settings)
+    for name in wanted:
+        expected = _expected(name, options.small)
+        said = f"It is expected to take {expected:.0f} s, more than was left of the budget."
+        report.parts[name] = Measured(SKIPPED, expected, why=said)
+        print(f"{name}: skipped. {said}", file=sys.stderr)
+    report.write()
+    print(report.markdown())
+    return 0 if report.correct else 1
 
 
 if __name__ == "__main__":

@@ -226,6 +226,12 @@ PIPELINES = {
         _OF_SD,
         scheduler(PREDICTIONS["sd15"]),
     ),
+    "sd21": Pipeline(
+        "StableDiffusionPipeline",
+        (({**VIT_H, "hidden_act": ACTIVATIONS["sd21"]}, False),),
+        _OF_SD,
+        scheduler("epsilon"),
+    ),
     "sd21-768": Pipeline(
         "StableDiffusionPipeline",
         (({**VIT_H, "hidden_act": ACTIVATIONS["sd21"]}, False),),

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.command import bench
 from helpers.engines import limit_memory, prepared
-from helpers.places import ROOT
 
 import bench as toolkit
 from bench.engine.denoiser import CheckedDenoiser
@@ -117,19 +114,6 @@ def test_perf_says_what_it_cannot_do() -> None:
     done = bench("perf", "--compile")
     assert done.code == 2 and "--batch-size" in done.err
     assert "Did you mean" in bench("perf", "--only", "rase").err
-
-
-def test_the_gpu_check_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "gpu.json"
-    options = ["--small", "--device", "cpu", "--shapes", "sd21", "--seconds", "0.05"]
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py", *options, "--out", str(out)])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "benchmarks" / "gpu_check.py"), run_name="__main__")
-    assert ended.value.code == 0
-    report = json.loads(out.read_text())["sd21"]
-    assert report["float32"]["largest_relative_difference"] < 1e-4
-    assert report["bfloat16"]["largest_relative_difference"] > 1e-5  # another dtype did run
-    assert set(report["float32"]["engine"]) == {"full", "adaptive", "race"}
 
 
 def test_batch_sizes_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

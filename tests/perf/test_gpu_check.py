@@ -1,0 +1,67 @@
+"""benchmarks/gpu_check.py: what is measured first, and what a cut leaves."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu.parts import PARTS, fitting
+from benchmarks.gpu.report import CUT, DONE, RUNNING, SKIPPED, Measured, Report, Row
+from benchmarks.gpu_check import main, measure, parse
+
+GPU: Row = {"device": "cuda", "small": False}
+
+
+def test_an_hour_holds_most_parts_and_the_first_come_first() -> None:
+    wanted = [(part.name, part.seconds) for part in PARTS]
+    fits, left_out = fitting(wanted, 3600)
+    assert len(fits) >= len(PARTS) - 1 and fits + left_out == [name for name, _ in wanted]
+    assert fitting([("a", 10), ("b", 50), ("c", 5)], 20) == (["a", "c"], ["b"])
+
+
+def test_a_report_is_continued_after_a_cut(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    report = Report(out, GPU)
+    report.parts["one"] = Measured(DONE, 5, rows=[{"speed": 1234.5, "ok": True}])
+    report.parts["two"] = Measured(RUNNING, 5, rows=[{"said": "a|b"}])
+    report.write()  # and here the machine is taken away
+    again = Report(out, GPU)
+    assert again.ended("one") and not again.ended("two") and not again.correct
+    again.parts["two"].status = CUT
+    assert "## two: cut off" in again.markdown() and "| 1,234 | yes |" in again.markdown()
+    again.parts["two"].status = SKIPPED
+    assert again.correct
+    again.parts["one"].rows[0]["ok"] = False
+    assert not again.correct
+    with pytest.raises(SystemExit, match="another --out"):
+        Report(out, {**GPU, "device": "cpu"})
+
+
+def options(monkeypatch: pytest.MonkeyPatch, out: Path, *more: object) -> argparse.Namespace:
+    given = ["--out", out, "--small", "--device", "cpu", "--scratch", out.parent, *more]
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", *map(str, given)])
+    return parse()
+
+
+def test_a_part_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = Report(tmp_path / "small.json", GPU)
+    measure(["out of memory"], report, options(monkeypatch, report.file))
+    part = json.loads(report.file.read_text())["parts"]["out of memory"]
+    assert part["status"] == DONE, part
+    (row,) = part["rows"]
+    assert row["ok"] and row["times_halved"] == 3 and row["batch_at_the_end"] == 8
+
+
+def test_what_does_not_fit_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "small.json"
+    options(monkeypatch, out, "--budget", 0.5, "--only", "machine,switches of sd21")
+    assert main() == 0
+    assert "switches of sd21: skipped" in capsys.readouterr().err
+    statuses = [part["status"] for part in json.loads(out.read_text())["parts"].values()]
+    assert statuses == [SKIPPED, SKIPPED]
