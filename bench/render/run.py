@@ -82,7 +82,7 @@ def print_run(
     if summary.decided_by is not None:
         _print_ends(summary.decided_by)
     if summary.fitted:
-        plain = {k: v for k, v in summary.fitted.items() if not isinstance(v, dict | list)}
+        plain = {k: v for k, v in summary.fitted.plain().items() if not isinstance(v, dict | list)}
         terminal.print(f"Fitted: {assignments(plain)}", soft_wrap=True)
     if summary.failed_samples:
         sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +20,10 @@ from bench.machine.environment import peak_memory
 from bench.machine.speed import remember_speed
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Fitted, Manifest, Summary
 from bench.store.draw_table import draw_table
 from bench.store.folder import RunFolder, missing, read_manifest, read_summary
 from bench.store.records import make_record
-
-Fitted = Mapping[str, Any] | None
 
 
 class Executable(Protocol):
@@ -107,10 +105,10 @@ def execute(run: Executable) -> Finished:
     else:
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
-        earlier, fitted = read_decisions(folder.path, run.manifest), None
+        earlier = read_decisions(folder.path, run.manifest)
         if outstanding := folder.outstanding(run.manifest.samples, run.save_errors):
-            fitted = _score(run, folder, outstanding, earlier)
-        return _finish(run, folder, float(earlier.seconds.sum()), fitted)
+            _score(run, folder, outstanding, earlier)
+        return _finish(run, folder, float(earlier.seconds.sum()))
 
 
 def _known(path: Path, asked: Manifest) -> Summary | None:
@@ -133,15 +131,11 @@ def _priced(asked: Manifest, stored: Manifest) -> Manifest:
     return asked.model_copy(update={"linearisation_cost": stored.linearisation_cost})
 
 
-def _score(
-    run: Executable, folder: RunFolder, outstanding: list[str], earlier: Decisions
-) -> Fitted:
-    """Score the outstanding images and make each one's record durable before the next.
-
-    Returns:
-        What a backbone that learned says of the result.
-    """
+def _score(run: Executable, folder: RunFolder, outstanding: list[str], earlier: Decisions) -> None:
+    """Score the outstanding images and make each one's record durable before the next."""
     engine, listeners = run.open_engine(), load_plugins().manager
+    if fitted := getattr(engine, "fitted", None):
+        folder.keep_fitted(Fitted.model_validate(fitted))
     if run.save_errors and engine.levels is not None:
         asked = engine.problem
         folder.keep_draws(draw_table(engine.levels, asked.timesteps, asked.weights))
@@ -159,24 +153,22 @@ def _score(
     if engine.device and seconds > 1:
         backbone = run.manifest.backbone
         remember_speed(backbone.name, engine.device, backbone.dtype, equivalents / seconds)
-    return getattr(engine, "fitted", None)
 
 
-def _finish(run: Executable, folder: RunFolder, earlier: float, fitted: Fitted) -> Finished:
+def _finish(run: Executable, folder: RunFolder, earlier: float) -> Finished:
     """Write the summary of all images that are decided; return that of those asked for.
 
     Args:
         run: the run.
         folder: its open folder.
         earlier: seconds that earlier starts spent on scoring the images asked for.
-        fitted: what a backbone that learned says of the result; None: nothing, or earlier.
     """
     here = time.perf_counter() - run.started
     place: dict[str, Any] = {"results_dir": str(folder.path.resolve())}
     stored, whole = _stored_summary(folder.path), folder.manifest
-    fitted = fitted or (stored.fitted if stored else None)
-    if fitted:
-        place["fitted"] = dict(fitted)
+    # Earlier versions of the toolkit wrote it into the summary alone.
+    if fitted := whole.fitted or (stored.fitted if stored else None):
+        place["fitted"] = fitted
     decided = read_decisions(folder.path, run.manifest, top=True)
     priced = _priced(run.manifest, folder.manifest)
     summary = summarize(priced, decided, earlier + here, peak_memory())

@@ -61,7 +61,8 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
         shards = [_summary(part) for part in parts if part.path != target]
         summary = summarize(manifest, decided, *_sums(shards or [_summary(parts[0])]))
         place: dict[str, Any] = {"results_dir": str(target.resolve())}
-        if fitted := next((one.fitted for one in shards if one and one.fitted), None):
+        known = [part.manifest.fitted for part in parts] + [one.fitted for one in shards if one]
+        if fitted := next((one for one in known if one), None):
             place["fitted"] = fitted
         summary = summary.model_copy(update=place)
         folder.finish(summary)

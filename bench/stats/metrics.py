@@ -230,4 +230,5 @@ def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decision
     if stored is not None and stored.dataset.n_samples == len(manifest.samples):
         return stored
     partial = summarize(manifest, decided, None, None)
-    return partial.model_copy(update={"status": INCOMPLETE})
+    fitted = {} if manifest.fitted is None else {"fitted": manifest.fitted}
+    return partial.model_copy(update={"status": INCOMPLETE, **fitted})

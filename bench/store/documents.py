@@ -101,6 +101,10 @@ class Settings(Document):
     limit: Int | None = None
 
 
+class Fitted(Document):
+    """What a backbone that learned says of the result; every one says something else."""
+
+
 class Manifest(Document):
     """`manifest.json`: what a run is, what it was asked for, and where it was made."""
 
@@ -127,6 +131,8 @@ class Manifest(Document):
     """Of a shard, which part of the run it is."""
     asked: Positive | None = None
     """Of a run that was merged although shards are missing: the images asked for of all shards."""
+    fitted: Fitted | None = None
+    """What a backbone that learned says of the result, written before the first image is scored."""
     items: Items | None = None
     """Of a dataset of items. Then there are no prompts, and the classes are names of answers."""
 
@@ -274,7 +280,7 @@ class Summary(Document):
     decided_by: Ends | None = None
     """None: the strategy does not say what ended an image."""
     replayed_from: str | None = None
-    fitted: dict[str, Any] | None = None
+    fitted: Fitted | None = None
     """What a backbone that learned says of the result."""
     results_dir: str | None = None
     """Where it was made."""

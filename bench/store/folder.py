@@ -23,7 +23,7 @@ from bench.machine.files import regular_file
 from bench.machine.writing import replacing, write_atomically
 from bench.store.cells import Times, has_cells, write_cells
 from bench.store.decisions import read_table
-from bench.store.documents import FORMAT, Manifest, Summary, migrated
+from bench.store.documents import FORMAT, Fitted, Manifest, Summary, migrated
 from bench.store.draw_table import NAME as DRAWS
 from bench.store.draw_table import DrawTable, write_draws
 from bench.store.fields import first_problem
@@ -129,6 +129,8 @@ class RunFolder:
             kept: dict[str, Any] = {**joined(earlier, self.manifest), "created": earlier.created}
             if earlier.linearisation_cost is None and self.manifest.linearisation_cost is not None:
                 kept["linearisation_cost"] = None  # a part of its cost was timed
+            if earlier.fitted is not None:
+                kept["fitted"] = earlier.fitted
             self.manifest = self.manifest.model_copy(update=kept)
         write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
 
@@ -146,6 +148,16 @@ class RunFolder:
             write_draws(self.path, draws)
         if not np.array_equal(draws.table.time, draws.levels):
             self._times = draws.table.time
+
+    def keep_fitted(self, fitted: Fitted) -> None:
+        """Write into the manifest what a backbone that learned says of the result.
+
+        Raises:
+            StoreError: the disk is full or gone.
+        """
+        self.manifest = self.manifest.model_copy(update={"fitted": fitted})
+        with self._writing():
+            write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
 
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
         """Make one image's result durable; its errors, if wanted, are on disk before its line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from helpers.command import bench
 from PIL import Image
 
+from bench import load_run
+from bench.store.folder import RunFolder, read_manifest
 from bench.testing import ClassifierContract
 from bench.testing.classifiers import TEXTS, pictures
 from bench_plugins.backbones.chance import Majority, Random
@@ -100,6 +103,28 @@ def test_a_run_says_what_it_learned_from(splits: Path) -> None:
     other = learn(splits, "--fit-split", "more", "--json")
     assert "3 of 8 images of split 'more' are scored too" in other.err
     assert other.json["fitted"]["images"] == 5 and other.json["run_id"] != said["run_id"]
+
+
+def test_what_was_fitted_survives_a_run_that_ends_before_its_summary(
+    splits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = learn(splits, "--json").json
+    folder = Path(wanted["results_dir"])
+    shutil.rmtree(folder)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "finish", stop)
+        assert learn(splits).code == 130
+    assert not (folder / "summary.json").exists()
+    assert load_run(folder)["fitted"] == wanted["fitted"]  # of what is decided so far
+    monkeypatch.setattr(LinearProbe, "fit", stop)  # nothing is left to score, or to fit
+    again = learn(splits, "--json")
+    assert again.code == 0 and again.json["fitted"] == wanted["fitted"]
+    assert read_manifest(folder).fitted is not None
+    assert "Fitted: images=6" in bench("show", folder).out
 
 
 @pytest.mark.parametrize(
