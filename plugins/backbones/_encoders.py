@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import (
@@ -23,10 +24,12 @@ from transformers import (
     SiglipModel,
 )
 
+from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import Part, build_empty, find_tensors, first_line, load
 from bench_plugins.backbones._configs import check_class, is_whole, read_config
 from bench_plugins.backbones._kept import Kept, image_key, text_key
+from bench_plugins.backbones._patches import Patching, read_patching
 from bench_plugins.backbones._preprocessing import Preprocessing, read_preprocessing
 from bench_plugins.backbones._tokenizer import clip_tokenizer
 
@@ -62,14 +65,12 @@ class Kind:
     Attributes:
         model_type: what its config says.
         part: how it is built and stored.
-        config: its class in transformers.
         tokens: returns the tokenizer, for a kind that reads texts.
         written: what happens to a text before.
     """
 
     model_type: str
     part: Part
-    config: Any
     tokens: Callable[[Weights, Any], Any] | None = None
     written: Callable[[str], str] = str
 
@@ -122,7 +123,6 @@ CLIP = Kind(
         lambda config: CLIPModel(CLIPConfig.from_dict(dict(config))),
         unused=_POSITIONS,
     ),
-    CLIPConfig,
     _clip_tokens,
 )
 _SIGLIP_PART = Part(
@@ -131,9 +131,23 @@ _SIGLIP_PART = Part(
     lambda config: SiglipModel(SiglipConfig.from_dict(dict(config))),
     unused=_POSITIONS,
 )
-SIGLIP = Kind("siglip", _SIGLIP_PART, SiglipConfig, _siglip_tokens, canonical)
+SIGLIP = Kind("siglip", _SIGLIP_PART, _siglip_tokens, canonical)
 # The second generation keeps punctuation (Tschannen et al., 2025).
-SIGLIP2 = Kind("siglip", _SIGLIP_PART, SiglipConfig, _siglip_tokens, str.lower)
+SIGLIP2 = Kind("siglip", _SIGLIP_PART, _siglip_tokens, str.lower)
+# Of any aspect ratio and resolution; classes of its own, which transformers has since 4.49.
+NAFLEX = Kind(
+    "siglip2",
+    Part(
+        HERE,
+        "model",
+        lambda config: transformers.Siglip2Model(
+            transformers.Siglip2Config.from_dict(dict(config))
+        ),
+        unused=_POSITIONS,
+    ),
+    _siglip_tokens,
+    str.lower,
+)
 DINOV2 = Kind(
     "dinov2",
     Part(
@@ -142,9 +156,8 @@ DINOV2 = Kind(
         lambda config: Dinov2Model(Dinov2Config.from_dict(dict(config))),
         _dino_name,
     ),
-    Dinov2Config,
 )
-KINDS = (CLIP, SIGLIP, DINOV2)
+KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
 
 def kind_of(weights: Weights) -> Kind:
@@ -157,6 +170,16 @@ def kind_of(weights: Weights) -> Kind:
     known = [kind.model_type for kind in KINDS]
     check_class(weights, "config.json", config, "model_type", known)
     return KINDS[known.index(config["model_type"])]
+
+
+def second_siglip(weights: Weights) -> Kind:
+    """Return the kind of a SigLIP 2: of a fixed resolution, or NaFlex, whichever its config says.
+
+    Raises:
+        UserError: there is no config.
+    """
+    naflex = weights.read("config.json").get("model_type") == NAFLEX.model_type
+    return NAFLEX if naflex else SIGLIP2
 
 
 class Encoder:
@@ -175,18 +198,24 @@ class Encoder:
     """
 
     def __init__(self, weights: Weights, kind: Kind, device: str, dtype: str) -> None:
+        if kind is NAFLEX and not hasattr(transformers, "Siglip2Model"):
+            raise UserError("SigLIP 2 NaFlex needs: pip install 'transformers>=4.49'")
         self.weights, self.kind = weights, kind
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.raw = read_config(weights, HERE, "model_type", (kind.model_type,))
         empty: Any = build_empty(weights, kind.part, self.raw)
         find_tensors(weights, kind.part, empty, self.dtype)
+        width = self.dtype.itemsize
+        self.size: int = sum(tensor.numel() * width for tensor in empty.parameters())  # bytes
         self.config: Any = empty.config
         self.prepared = self._preprocessing()
         self.tokens = None if kind.tokens is None else kind.tokens(weights, self.config.text_config)
         written = getattr(kind.written, "__name__", "")
         self.kept = Kept(f"{kind.model_type} {written} {VERSION} {weights.fingerprint} {dtype}")
 
-    def _preprocessing(self) -> Preprocessing:
+    def _preprocessing(self) -> Preprocessing | Patching:
+        if self.kind is NAFLEX:
+            return read_patching(self.weights, self.config.vision_config.patch_size)
         if self.kind is DINOV2:  # which interpolates its positions
             return read_preprocessing(self.weights, None)
         side = self.config.vision_config.image_size
@@ -207,7 +236,8 @@ class Encoder:
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Return each text's tokens, special ones included."""
         assert self.tokens is not None
-        return [len(self.tokens(self.kind.written(text))["input_ids"]) for text in texts]
+        written = [self.kind.written(text) for text in texts]
+        return [len(ids) for ids in self.tokens(written)["input_ids"]] if written else []
 
     @cached_property
     def network(self) -> Any:
@@ -248,10 +278,11 @@ class Encoder:
 
     @torch.inference_mode()
     def _embed_images(self, images: Sequence[Image.Image]) -> Rows:
-        pixels = torch.from_numpy(self.prepared(images)).to(self.device, self.dtype)
+        given = [torch.from_numpy(array).to(self.device) for array in self.prepared.inputs(images)]
+        given[0] = given[0].to(self.dtype)
         if self.kind is DINOV2:
-            return _unit(self.network(pixel_values=pixels).pooler_output)
-        pooled = self.network.vision_model(pixel_values=pixels).pooler_output
+            return _unit(self.network(*given).pooler_output)
+        pooled = self.network.vision_model(*given).pooler_output
         return _unit(self.network.visual_projection(pooled) if self.kind is CLIP else pooled)
 
     @torch.inference_mode()

@@ -48,6 +48,10 @@ class Preprocessing:
         """Return the input, float32 [n, 3, H, W]."""
         return np.stack([self._of(image) for image in images])
 
+    def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
+        """Return what the vision network is called with."""
+        return (self(images),)
+
     def _of(self, image: Image.Image) -> NDArray[np.float32]:
         picture = image.convert("RGB")
         height, width = self.crop
@@ -77,9 +81,7 @@ def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
     Raises:
         UserError: there is no such file, or it says what is not known here.
     """
-    name, config = _read(weights)
-    if missing := [step for step in STEPS if config.get(step) is not True]:
-        raise weights.error(name, f"does not say {missing[0]}: true, which this kind needs")
+    name, config = read_steps(weights)
     size, crop = config.get("size"), config.get("crop_size")
     shorter, square = _whole(size), None
     if isinstance(size, Mapping):
@@ -98,18 +100,41 @@ def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
         raise weights.error(
             name, f"makes pictures of {result[0]} × {result[1]}; the network takes {wanted}"
         )
+    return Preprocessing(shorter, result, *read_pixels(weights, name, config, 3))
+
+
+def read_pixels(
+    weights: Weights, name: str, config: Mapping[str, Any], usual: int
+) -> tuple[int, float, tuple[float, ...], tuple[float, ...]]:
+    """Return PIL's filter, the factor, and the mean and deviation of the colours.
+
+    Args:
+        weights: the model's folder.
+        name: of the file.
+        config: what it says.
+        usual: the filter of the library's class, for a file that names none.
+
+    Raises:
+        UserError: one of them is not what it should be.
+    """
     filters = [int(one) for one in Image.Resampling]
-    resample, factor = config.get("resample", 3), config.get("rescale_factor", 1 / 255)
+    resample, factor = config.get("resample", usual), config.get("rescale_factor", 1 / 255)
     if not is_whole(resample) or resample not in filters or not is_number(factor):
         raise weights.error(name, f"says resample {resample!r:.20}, rescale_factor {factor!r:.20}")
-    return Preprocessing(
-        shorter,
-        result,
-        resample,
-        float(factor),
-        _three(weights, name, config, "image_mean"),
-        _three(weights, name, config, "image_std"),
-    )
+    mean, deviation = (_three(weights, name, config, f"image_{key}") for key in ("mean", "std"))
+    return resample, float(factor), mean, deviation
+
+
+def read_steps(weights: Weights) -> tuple[str, Mapping[str, Any]]:
+    """Return the name and the content of the file that says how pictures are prepared.
+
+    Raises:
+        UserError: there is none, or it leaves a step out.
+    """
+    name, config = _read(weights)
+    if missing := [step for step in STEPS if config.get(step) is not True]:
+        raise weights.error(name, f"does not say {missing[0]}: true, which this kind needs")
+    return name, config
 
 
 def _read(weights: Weights) -> tuple[str, Mapping[str, Any]]:

@@ -11,7 +11,15 @@ from PIL import Image
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._encoders import CLIP, SIGLIP, SIGLIP2, Encoder, Kind, Rows
+from bench_plugins.backbones._encoders import (
+    CLIP,
+    SIGLIP,
+    SIGLIP2,
+    Encoder,
+    Kind,
+    Rows,
+    second_siglip,
+)
 
 
 class Clip:
@@ -28,6 +36,7 @@ class Clip:
     def __init__(self, weights: Weights | None, *, device: str, dtype: str) -> None:
         self.encoder = self._read(weights, device, dtype)
         self._known: tuple[tuple[str, ...], Rows] | None = None
+        self._known_sets: tuple[tuple[tuple[str, ...], ...], Rows] | None = None
 
     @classmethod
     def _read(cls, weights: Weights | None, device: str, dtype: str) -> Encoder:
@@ -35,12 +44,21 @@ class Clip:
             raise UserError(
                 "Name the weights with --weights: a folder or a Hub id. This backbone has none."
             )
-        return Encoder(weights, cls.KIND, device, dtype)
+        return Encoder(weights, cls._kind(weights), device, dtype)
+
+    @classmethod
+    def _kind(cls, weights: Weights) -> Kind:
+        return cls.KIND
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
         """Refuse weights that would not load; reads no tensor."""
         cls._read(weights, "cpu", dtype)
+
+    @classmethod
+    def memory(cls, weights: Weights, dtype: str, **parameters: Any) -> int:
+        """Return the bytes of the model, both of its towers."""
+        return cls._read(weights, "cpu", dtype).size
 
     @classmethod
     def token_counts(cls, weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int]:
@@ -57,10 +75,18 @@ class Clip:
 
         A set's embedding is the mean of its texts' embeddings of length 1, made length 1 again.
         """
-        rows = self._texts([text for texts in sets for text in texts])
-        ends = np.cumsum([0, *map(len, sets)])
-        means = np.stack([rows[start:end].mean(axis=0) for start, end in pairwise(ends)])
-        return self._logits(images, means / np.linalg.norm(means, axis=1, keepdims=True))
+        return self._logits(images, self._means(sets))
+
+    def _means(self, sets: Sequence[Sequence[str]]) -> Rows:
+        """Return the sets' embeddings; those of the last call are remembered."""
+        asked = tuple(map(tuple, sets))
+        if self._known_sets is None or self._known_sets[0] != asked:
+            rows = self.encoder.texts([text for texts in asked for text in texts])
+            ends = np.cumsum([0, *map(len, asked)])
+            means = np.stack([rows[start:end].mean(axis=0) for start, end in pairwise(ends)])
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            self._known_sets = asked, means
+        return self._known_sets[1]
 
     def _texts(self, texts: Sequence[str]) -> Rows:
         """Return the texts' embeddings; those of the last call are remembered."""
@@ -81,6 +107,14 @@ class Siglip(Clip):
 
 
 class Siglip2(Clip):
-    """SigLIP 2 of a fixed resolution, in SigLIP's classes; texts in lower case."""
+    """SigLIP 2; texts in lower case.
+
+    Of a fixed resolution it is in SigLIP's classes; NaFlex, which keeps a picture's aspect ratio,
+    in classes of its own.
+    """
 
     KIND = SIGLIP2
+
+    @classmethod
+    def _kind(cls, weights: Weights) -> Kind:
+        return second_siglip(weights)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from helpers.parts import save_clip_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
@@ -50,6 +51,28 @@ def save_clip(folder: Path) -> Path:
 
 def save_siglip(folder: Path) -> Path:
     """Save a SigLIP whose preprocessing squeezes, with a tokenizer of a few words."""
+    text = _save_words(folder)
+    _seed()
+    _save(SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)), folder)
+    size = {"size": {"height": 32, "width": 32}, "resample": 2}
+    _write(folder, "preprocessor_config.json", {**STEPS, **size, **HALF})
+    return folder
+
+
+def save_naflex(folder: Path) -> Path:
+    """Save a SigLIP 2 NaFlex, which is fed patches."""
+    text = _save_words(folder)
+    _seed()
+    vision = {**TOWER, "patch_size": 8, "num_patches": 16}
+    config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+    _save(transformers.Siglip2Model(config), folder)
+    size = {"patch_size": 8, "max_num_patches": 20, "resample": 2}
+    _write(folder, "preprocessor_config.json", {**STEPS, **size, **HALF})
+    return folder
+
+
+def _save_words(folder: Path) -> dict[str, Any]:
+    """Save a tokenizer of a few words; return the config of a text tower for it."""
     folder.mkdir(parents=True)
     vocabulary = {word: n for n, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -59,12 +82,7 @@ def save_siglip(folder: Path) -> Path:
     settings = {"tokenizer_class": "SiglipTokenizer", "pad_token": {"content": "</s>"}}
     _write(folder, "tokenizer_config.json", settings)
     text = {**TOWER, "vocab_size": len(vocabulary), "max_position_embeddings": 16}
-    _seed()
-    text |= {"projection_size": 24, "bos_token_id": 0, "eos_token_id": 1}
-    _save(SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)), folder)
-    size = {"size": {"height": 32, "width": 32}, "resample": 2}
-    _write(folder, "preprocessor_config.json", {**STEPS, **size, **HALF})
-    return folder
+    return text | {"projection_size": 24, "bos_token_id": 0, "eos_token_id": 1}
 
 
 def save_dinov2(folder: Path) -> Path:

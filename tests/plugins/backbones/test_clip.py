@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 from helpers.command import bench
-from helpers.encoders import save_clip, save_dinov2, save_siglip
+from helpers.encoders import save_clip, save_dinov2, save_naflex, save_siglip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -25,11 +25,18 @@ from bench.inputs.weights import resolve
 from bench.testing import ClassifierContract
 from bench.testing.classifiers import TEXTS, pictures
 from bench_plugins.backbones._encoders import DINOV2, Encoder
+from bench_plugins.backbones._patches import read_patching
 from bench_plugins.backbones._preprocessing import read_preprocessing
 from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
+from bench_plugins.backbones.learned import NearestMean
 
-KINDS: Mapping[str, Any] = {"clip": Clip, "siglip": Siglip, "siglip2": Siglip2}
+KINDS: Mapping[str, Any] = {"clip": Clip, "siglip": Siglip, "siglip2": Siglip2, "naflex": Siglip2}
 MADE: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
+# Pictures that patches fit in different ways: nearly square, and very wide or high.
+_NOISE = np.random.default_rng(5).integers(0, 255, (300, 300, 3), np.uint8)
+OTHER_SHAPES = [
+    Image.fromarray(_NOISE[:high, :wide]) for high, wide in ((41, 52), (3, 300), (300, 3))
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,30 +44,43 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("encoders")
     siglip = save_siglip(root / "siglip")
     made = {"siglip": siglip, "siglip2": siglip, "dinov2": save_dinov2(root / "dinov2")}
-    return {**made, "clip": save_clip(root / "clip")}
+    return {**made, "clip": save_clip(root / "clip"), "naflex": save_naflex(root / "naflex")}
 
 
-def own_pixels(folder: Path) -> torch.Tensor:
+def own_inputs(folder: Path) -> dict[str, torch.Tensor]:
     """Prepare the pictures with transformers' class that uses PIL."""
     settings = json.loads((folder / "preprocessor_config.json").read_text())
     name = "CLIP" if settings.get("do_center_crop") else "Siglip"
+    name += "2" * ("max_num_patches" in settings)
     kind = getattr(transformers, f"{name}ImageProcessorPil", None)
     kind = kind or getattr(transformers, f"{name}ImageProcessor")
-    shown = [image.convert("RGB") for image in pictures()]
-    return torch.as_tensor(np.stack(kind(**settings)(shown)["pixel_values"]))
+    shown = [image.convert("RGB") for image in (*pictures(), *OTHER_SHAPES)]
+    made = kind(**settings)(shown)
+    return {key: torch.as_tensor(np.stack(values)) for key, values in made.items()}
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "dinov2"])
 def test_pictures_are_prepared_as_transformers_does(name: str, folders: dict[str, Path]) -> None:
-    ours = read_preprocessing(resolve(str(folders[name])), None)(pictures())
-    np.testing.assert_allclose(ours, own_pixels(folders[name]), atol=1e-5)
+    ours = read_preprocessing(resolve(str(folders[name])), None)([*pictures(), *OTHER_SHAPES])
+    np.testing.assert_allclose(ours, own_inputs(folders[name])["pixel_values"], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_patches_are_those_of_transformers(folders: dict[str, Path]) -> None:
+    ours = read_patching(resolve(str(folders["naflex"])), 8).inputs([*pictures(), *OTHER_SHAPES])
+    theirs = own_inputs(folders["naflex"])
+    for key, array in zip(
+        ("pixel_values", "pixel_attention_mask", "spatial_shapes"), ours, strict=True
+    ):
+        np.testing.assert_allclose(array, theirs[key], atol=1e-5)
+    assert {(4, 5), (1, 20), (20, 1)} <= set(map(tuple, ours[2].tolist()))
+    assert not ours[1].all()  # some are padded
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "naflex"])
 def test_logits_are_those_of_transformers(name: str, folders: dict[str, Path]) -> None:
-    folder = folders[name]
-    kind = transformers.CLIPModel if name == "clip" else transformers.SiglipModel
-    model = kind.from_pretrained(folder).eval()
+    folder, shown = folders[name], [*pictures(), *OTHER_SHAPES]
+    models = {"clip": "CLIPModel", "siglip": "SiglipModel", "naflex": "Siglip2Model"}
+    model = getattr(transformers, models[name]).from_pretrained(folder).eval()
     if name == "clip":
         tokens = transformers.CLIPTokenizerFast.from_pretrained(folder)
         given = dict(tokens(list(TEXTS), padding=True, return_tensors="pt"))
@@ -70,10 +90,10 @@ def test_logits_are_those_of_transformers(name: str, folders: dict[str, Path]) -
         padded = tokens(list(TEXTS), padding="max_length", max_length=16, return_tensors="pt")
         given = {"input_ids": padded["input_ids"]}
     with torch.inference_mode():
-        wanted = model(pixel_values=own_pixels(folder), **given).logits_per_image
+        wanted = model(**own_inputs(folder), **given).logits_per_image
     made = KINDS[name](resolve(str(folder)), **MADE)
     assert wanted.std() > 0.05
-    np.testing.assert_allclose(made.score(pictures(), TEXTS), wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(made.score(shown, TEXTS), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(KINDS))
@@ -81,6 +101,13 @@ class TestContract(ClassifierContract):
     @pytest.fixture
     def backbone(self, name: str, folders: dict[str, Path]) -> Any:
         return KINDS[name](resolve(str(folders[name])), **MADE)
+
+
+def test_features_of_a_naflex_are_its_image_embeddings(folders: dict[str, Path]) -> None:
+    weights = resolve(str(folders["naflex"]))
+    wanted = Siglip2(weights, **MADE).encoder.images(pictures())
+    made = NearestMean(weights, **MADE, features="embedding")
+    np.testing.assert_array_equal(made.features(pictures()), wanted)
 
 
 def test_several_texts_of_a_class_are_one_mean_embedding(folders: dict[str, Path]) -> None:
@@ -112,11 +139,35 @@ def test_what_is_known_is_not_computed_again(
         sqlite3.connect(file).execute("SELECT * FROM rows")
 
 
+def test_the_texts_of_a_run_are_encoded_once(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of ten classes with three templates each; another run on more images encodes none."""
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    encoded: list[str] = []
+    embed = Encoder._embed_texts
+
+    def counted(self: Encoder, texts: Sequence[str]) -> Any:
+        encoded.extend(texts)
+        return embed(self, texts)
+
+    monkeypatch.setattr(Encoder, "_embed_texts", counted)
+    templates = ("a {class}", "the {class}", "a photo of a {class}")
+    given = [word for template in templates for word in ("--template", template)]
+    run = ["run", "digits", "--backbone", "clip", "--weights", folders["clip"], *given]
+    run += ["--template-rule", "mean", "--batch-size", 4, "--results", tmp_path]
+    assert bench(*run, "--limit", 10).code == 0
+    assert len(encoded) == len(set(encoded)) == 30
+    assert bench(*run, "--limit", 20).code == 0
+    assert len(encoded) == 30
+
+
 def test_dinov2_s_features_are_its_pooled_output(folders: dict[str, Path]) -> None:
     model = transformers.Dinov2Model.from_pretrained(folders["dinov2"]).eval()
     with torch.inference_mode():
-        pooled = model(pixel_values=own_pixels(folders["dinov2"])).pooler_output
-    found = Encoder(resolve(str(folders["dinov2"])), DINOV2, "cpu", "float32").images(pictures())
+        pooled = model(**own_inputs(folders["dinov2"])).pooler_output
+    made = Encoder(resolve(str(folders["dinov2"])), DINOV2, "cpu", "float32")
+    found = made.images([*pictures(), *OTHER_SHAPES])
     wanted = pooled / pooled.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
@@ -221,6 +272,15 @@ def test_weights_in_the_hub_s_cache_need_no_network(
     np.testing.assert_allclose(Clip(weights, **MADE).score(pictures(), TEXTS), wanted, rtol=1e-5)
 
 
+def test_a_plan_says_what_the_model_takes(folders: dict[str, Path], tmp_path: Path) -> None:
+    options = ("--backbone", "clip", "--weights", folders["clip"], "--results", tmp_path)
+    plan = bench("run", "digits", *options, "--dry-run", "--json").json
+    model = transformers.CLIPModel.from_pretrained(folders["clip"])
+    size = sum(tensor.numel() for tensor in model.parameters()) * 4
+    assert Clip.memory(resolve(str(folders["clip"])), "float32") == size
+    assert plan["memory"] == f"{size / 2**30:.2g} GiB of weights at a time"
+
+
 def test_refusals_of_the_class_itself(folders: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="--weights"):
         Clip.check_weights(None, dtype="float32")
@@ -228,6 +288,12 @@ def test_refusals_of_the_class_itself(folders: dict[str, Path]) -> None:
     assert counts == [6] and most == 16  # five words without signs, and the end
 
 
+_SO400M = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+}
 # The published shapes; what is not said is the default of transformers' class.
 SHAPES: dict[str, Any] = {
     "clip-b32": ({}, {}, 512),
@@ -261,6 +327,12 @@ SHAPES: dict[str, Any] = {
     ),
     "siglip-b16": ({}, {}, None),
     "siglip2-b16": ({"vocab_size": 256_000}, {}, None),
+    "siglip2-b16-naflex": ({"vocab_size": 256_000}, {}, None),
+    "siglip2-so400m-naflex": (
+        {"vocab_size": 256_000, **_SO400M},
+        {**_SO400M},
+        None,
+    ),
 }
 
 
@@ -268,9 +340,12 @@ SHAPES: dict[str, Any] = {
 def test_declared_sizes_are_those_of_the_published_shapes(name: str) -> None:
     text, vision, projection = SHAPES[name]
     with torch.device("meta"):
-        if projection is None:
+        if "naflex" in name:
+            shape = transformers.Siglip2Config(text_config=text, vision_config=vision)
+            model: Any = transformers.Siglip2Model(shape)
+        elif projection is None:
             shape = transformers.SiglipConfig(text_config=text, vision_config=vision)
-            model: Any = transformers.SiglipModel(shape)
+            model = transformers.SiglipModel(shape)
         else:
             shape = transformers.CLIPConfig(
                 text_config=text, vision_config=vision, projection_dim=projection
