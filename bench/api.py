@@ -16,6 +16,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.data import load_rows, load_split, slug
+from bench.inputs.items import holds_items
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.render.result import RunResult
@@ -56,7 +57,8 @@ def load_dataset(
     from bench.inputs.decoded import decoded
 
     config, spec = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
-    return decoded(load_rows(spec, split, config.data_dir, data_options(config, spec)))
+    rows = load_rows(spec, split, config.data_dir, data_options(config, spec))
+    return decoded(rows, spec.border)
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:
@@ -109,7 +111,7 @@ def run(
 
     Args:
         dataset: a registered name, a folder, or a `datasets.Dataset` with the columns image and
-            label, and perhaps sample_id.
+            label, and perhaps sample_id; or of items, with the columns of docs/items.md.
         backbone: a name, a folder, or what `load_backbone` returned. None: the dataset's.
         strategy: None: the backbone's.
         params: the strategy's parameters.
@@ -252,7 +254,9 @@ def _in_memory(rows: Any) -> DatasetSpec:
             " columns image and label is wanted."
         )
     name = slug(rows.info.dataset_name or "data")
-    return DatasetSpec(name=name if name.isascii() else "data", target="bench.api:run")
+    return DatasetSpec(
+        name=name if name.isascii() else "data", target="bench.api:run", items=holds_items(rows)
+    )
 
 
 class _Calls:

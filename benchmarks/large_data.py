@@ -1,8 +1,13 @@
-"""What a large dataset costs before its first image is scored: seconds and memory.
+"""What a large dataset costs: until its first image is scored, and through a whole run.
 
 `python benchmarks/large_data.py --images 50000 200000` writes parquet files of tiny images of 1,000
-classes and prepares a run of each twice, in processes of their own: the first one converts and
-reads everything, the second one finds what was remembered.
+classes. Each of these is a process of its own:
+
+    first    prepares a run: converts and reads everything
+    second   prepares it again: finds what was remembered
+    whole    scores all images with `majority`, which costs nothing per image
+    again    begins a run of another identity, and stops when scoring starts
+    resumed  the whole run's command again, which finds it complete
 """
 
 from __future__ import annotations
@@ -48,6 +53,44 @@ print(json.dumps({
 }))
 """
 
+# Seconds are those from the imports on: to the start of scoring, and to the end.
+RUN = """
+import json, resource, sys, time
+begin = time.perf_counter()
+import bench.running.run, datasets, torch
+from bench import hookimpl
+from bench.discovery.loading import load_plugins
+from bench.running.run import run
+from bench.running.settings import make_config
+imported = time.perf_counter()
+class Watch:
+    started = None
+    @hookimpl
+    def run_started(self):
+        Watch.started = time.perf_counter()
+    @hookimpl
+    def sample_scored(self):
+        if sys.argv[3] == "again":
+            raise KeyboardInterrupt
+watch = Watch()
+load_plugins().manager.register(watch)
+said = {"dataset": sys.argv[1], "backbone": "majority", "results": sys.argv[2]}
+images = 0
+try:
+    finished = run(make_config({**said, "seed": int(sys.argv[3] == "again")}))
+    images = finished.summary.dataset.n_samples
+except KeyboardInterrupt:
+    pass
+end = time.perf_counter()
+print(json.dumps({
+    "import_s": round(imported - begin, 2),
+    "scoring_starts_s": Watch.started and round(Watch.started - imported, 2),
+    "run_s": round(end - imported, 1),
+    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    "images": images,
+}))
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -58,17 +101,27 @@ def main() -> None:
         folder = Path(arguments.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for images in arguments.images:
-            file = folder / f"large-{images}.parquet"
-            if not file.is_file():
-                write(file, images)
+            data = folder / f"large-{images}"
+            data.mkdir(exist_ok=True)
+            for name, count, seed in (("test", images, 0), ("train", CLASSES, 1)):
+                if not (data / f"{name}.parquet").is_file():
+                    write(data / f"{name}.parquet", count, seed)
             environment = {**os.environ, "BENCH_CACHE_DIR": str(Path(temporary, f"{images}"))}
             for phase in ("first", "second"):
-                print(json.dumps({"phase": phase, **measure(file, environment)}), flush=True)
+                tell(phase, measure(PREPARE, [str(data)], environment))
+            results = str(Path(temporary, f"results-{images}"))
+            for phase in ("whole", "again", "resumed"):
+                tell(phase, measure(RUN, [str(data), results, phase], environment))
 
 
-def write(file: Path, images: int) -> None:
+def tell(phase: str, measured: dict[str, Any]) -> None:
+    """Print what a process took."""
+    print(json.dumps({"phase": phase, **measured}), flush=True)
+
+
+def write(file: Path, images: int, seed: int = 0) -> None:
     """Write distinct tiny pictures, their labels and no ids, a thousand rows per group."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     schema = pa.schema(
         [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", "string")]
     )
@@ -92,11 +145,11 @@ def _png(pixels: Any) -> bytes:
     return file.getvalue()
 
 
-def measure(file: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Prepare a run in a process of its own, and return its seconds and its largest memory."""
+def measure(script: str, given: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """Run a script in a process of its own, and return its seconds and its largest memory."""
     begin = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", PREPARE, str(file)],
+        [sys.executable, "-c", script, *given],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,10 @@ def datasets(name: str | None, as_json: bool) -> None:
 @_JSON
 def backbones(name: str | None, as_json: bool) -> None:
     """List the backbones; with NAME, show one with its parameters."""
-    _list(load_plugins().backbones, _backbone, name, as_json, BACKBONE_COLUMNS)
+    known = load_plugins().backbones
+    _list(known, _backbone, name, as_json, BACKBONE_COLUMNS)
+    if name is None and not as_json:
+        _print_exposure(known)
 
 
 @command.command()
@@ -127,6 +130,18 @@ def _list(
     if rows:
         kind = click.get_current_context().info_name
         next_steps(("see all of one", f"bench list {kind} {rows[0]['name']}"))
+
+
+def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
+    """Print what is known of the training data, once for all backbones that share it."""
+    from bench.render.tables import table
+
+    of: dict[str, list[str]] = {}
+    for spec in backbones:
+        if spec.exposure:
+            of.setdefault(spec.exposure, []).append(spec.name)
+    say("")
+    table(["backbones", "exposure"], [[", ".join(names), said] for said, names in of.items()])
 
 
 def _show(spec: Spec, described: Mapping[str, Any]) -> None:

@@ -135,6 +135,11 @@ class DatasetSpec(Spec):
         templates: name → the templates of a set, which `--template @NAME` uses.
         groups: columns whose values divide the images into groups, such as backgrounds.
         box: the column of the box that an image is cropped to: x, y, width, height.
+        border: pixels that are cut from each side of every image.
+        leave_out_others: whether images of classes that are not declared are left out; else they
+            are refused.
+        labels: name of a set of labels → for each class, those that mean it, separated by spaces;
+            what a model that takes labels of this set is asked instead of a text.
         licence: of the data.
         citation: the paper to cite.
         checksums: file of the original download → `md5:…` or `sha256:…`.
@@ -163,6 +168,9 @@ class DatasetSpec(Spec):
     templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     box: str | None = None
+    border: int = 0
+    leave_out_others: bool = False
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     licence: str = ""
     citation: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict)
@@ -181,6 +189,14 @@ class DatasetSpec(Spec):
                 f"{self.kind} {self.name!r}: found has {len(self.found)} names, and there are"
                 f" {len(self.classes or ())} classes"
             )
+        for name, labels in self.labels.items():
+            if len(labels) != len(self.classes or ()) or not all(map(str.split, labels)):
+                raise ValueError(
+                    f"{self.kind} {self.name!r}: labels.{name} needs a label or more for each of"
+                    f" the {len(self.classes or ())} classes"
+                )
+        if self.border < 0 or (self.items and (self.border or self.leave_out_others)):
+            raise ValueError(f"{self.kind} {self.name!r}: border={self.border} cannot be cut")
         if self.items and (self.classes is not None or self.phrases):
             raise ValueError(f"{self.kind} {self.name!r}: items have no classes and no phrases")
         if self.splits and self.split not in (None, *self.splits):
@@ -219,6 +235,8 @@ class BackboneSpec(Spec):
         resolution: side of the images in pixels.
         dtype: what it runs in unless the user says otherwise, such as what it was trained in.
         template: the prompt template that it needs, unless the user names one; None: the dataset's.
+        labels: the set of labels that it takes instead of texts, such as `imagenet`; a dataset may
+            say which of them mean its classes.
         exposure: what is known of the overlap of its training data with datasets, with the source.
         telling: the noise levels that are known to matter, with the source.
         requires: the least version of a library that it needs, such as `diffusers>=0.32`.
@@ -248,6 +266,7 @@ class BackboneSpec(Spec):
     resolution: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     template: str | None = None
+    labels: str | None = None
     exposure: str | None = None
     telling: str | None = None
     requires: str | None = None

@@ -45,9 +45,12 @@ _TABLES = (
     "templates",
     "phrases",
     "checksums",
+    "labels",
 )
 _LISTS = ("classes", "found", "groups")
-KEYS = (*_TEXT, *_MORE_TEXT, *_TABLES, *_LISTS, "version", "unverified", "items")
+_FLAGS = ("unverified", "items", "leave_out_others")
+_NUMBERS = ("version", "border")
+KEYS = (*_TEXT, *_MORE_TEXT, *_TABLES, *_LISTS, *_FLAGS, *_NUMBERS)
 _SCHEME = re.compile(r"[a-z][a-z0-9_-]+:(?!//)")
 
 
@@ -104,8 +107,8 @@ def read_fields(file: Traversable, folder: Traversable) -> dict[str, Any]:
     for keys, kind, word in (
         ((*_TEXT, *_MORE_TEXT), str, "text"),
         (_TABLES, dict, "a table"),
-        (("unverified", "items"), bool, "true or false"),
-        (("version",), int, "a whole number"),
+        (_FLAGS, bool, "true or false"),
+        (_NUMBERS, int, "a whole number"),
     ):
         for key in keys:
             if key in said and type(said[key]) is not kind:
@@ -115,8 +118,9 @@ def read_fields(file: Traversable, folder: Traversable) -> dict[str, Any]:
         if key in said:
             said[key] = _lines(said[key], key, where, folder)
     said["splits"] = {n: None if c == UNKNOWN else c for n, c in said.get("splits", {}).items()}
-    sets = said.get("templates", {})
-    said["templates"] = {n: _lines(v, f"templates.{n}", where, folder) for n, v in sets.items()}
+    for table in ("templates", "labels"):
+        sets = said.get(table, {})
+        said[table] = {n: _lines(v, f"{table}.{n}", where, folder) for n, v in sets.items()}
     said["source"] = _source(said["source"], folder)
     _check(said, where)
     return said

@@ -90,6 +90,7 @@ def load_split(
         labels=tuple(column_values(rows, "label")),
         rows=rows,
         group_columns=_group_columns(spec, rows.column_names),
+        border=spec.border,
     )
 
 

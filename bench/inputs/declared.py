@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 GROUP = "group"  # the column that the accuracy of the worst group is made from
 FOLDER = "folder"  # the registered dataset that reads paths
+OTHER = -2  # a class that is not declared; -1 is an image without a label
 
 
 class Declared:
@@ -213,20 +214,25 @@ def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.
     features = plain.features.copy()
     features["label"] = datasets.ClassLabel(names=list(spec.classes))
     table = plain.data.table
+    chosen = [row for row, value in enumerate(values) if value != OTHER]
+    if not chosen:
+        raise UserError(f"{where}: no image is of a class of dataset {spec.name!r}.")
     table = table.set_column(
         table.column_names.index("label"), "label", pa.array(values, pa.int64())
     )
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
     behind: dict[str, Any] = {file: {} for file in files_behind(plain, plain.data.table)}
     info = datasets.DatasetInfo(features=features, download_checksums=behind or None)
-    return datasets.Dataset(table, info=info, split=rows.split)
+    made = datasets.Dataset(table, info=info, split=rows.split)
+    return made if len(chosen) == len(values) else made.select(chosen)
 
 
 def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]:
     """Return which declared class each name of the data is.
 
     A name is known as the declaration spells it in `found` or `classes`, or by its letters alone.
-    Bare numbers are indices, from 0 or from 1 on.
+    Bare numbers are indices, from 0 or from 1 on. Where other classes are left out, one that is
+    not declared is -2.
 
     Raises:
         UserError: a name is none of the classes, or numbers may be counted from 0 or from 1.
@@ -241,8 +247,10 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
             known.setdefault(_letters(name), position)
     if all(name.isdecimal() for name in names) and not set(names) <= known.keys():
         return _from_numbers([int(name) for name in names], len(classes), where)
-    found = [known.get(name, known.get(_letters(name), -1)) for name in names]
-    strange = [name for name, position in zip(names, found, strict=True) if position < 0]
+    found = [known.get(name, known.get(_letters(name), OTHER)) for name in names]
+    strange = [name for name, position in zip(names, found, strict=True) if position == OTHER]
+    if spec.leave_out_others:
+        return found
     if strange:
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
         raise UserError(

@@ -12,7 +12,13 @@ from bench.inputs.pixels import decode
 
 
 class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typed
-    """`datasets.Image` that decodes as runs do: upright, on white, of known formats only."""
+    """`datasets.Image` that decodes as runs do: upright, on white, of known formats only.
+
+    Args:
+        border: pixels that are cut from each side.
+    """
+
+    border: int = 0
 
     def decode_example(
         self, value: dict[str, Any] | str | Image.Image, token_per_repo_id: Any = None
@@ -24,11 +30,14 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
         """
         if isinstance(value, Image.Image):
             return value
-        return decode({"bytes": None, "path": value} if isinstance(value, str) else value)
+        stored = {"bytes": None, "path": value} if isinstance(value, str) else value
+        return decode({**stored, "border": self.border} if self.border else stored)
 
 
-def decoded(rows: datasets.Dataset) -> datasets.Dataset:
+def decoded(rows: datasets.Dataset, border: int = 0) -> datasets.Dataset:
     """Return the rows with images that are decoded when they are read; of items, all of each."""
     if "images" in rows.column_names:
         return rows.cast_column("images", list_of(DecodedImage()))
-    return rows.cast_column("image", DecodedImage())
+    feature = DecodedImage()
+    feature.border = border
+    return rows.cast_column("image", feature)

@@ -12,7 +12,6 @@ import numpy as np
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError, quoted
 from bench.inputs.data import DataOptions, load_split
-from bench.inputs.encoded import digest
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 
@@ -118,8 +117,8 @@ def load_fit_split(
 
 def _without(split: Split, scored: Split) -> FitSplit:
     """Leave out what is scored, by the bytes of the images."""
-    held_out = {digest(row["image"]) for row in scored.rows}
-    kept = [n for n, row in enumerate(split.rows) if digest(row["image"]) not in held_out]
+    held_out = set(scored.digests())
+    kept = [n for n, digest in enumerate(split.digests()) if digest not in held_out]
     left_out = len(split.sample_ids) - len(kept)
     if not left_out:
         return FitSplit(split)

@@ -101,7 +101,7 @@ def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> Item
     answer = next((name for name in ("pairing", "label") if name in columns), None)
     for wanted, there in (("texts", "texts" in columns), ("label' or 'pairing", answer)):
         if not there:
-            raise UserError(f"{where} has no column {wanted!r}; its columns: {', '.join(columns)}.")
+            raise UserError(f"{where} has no column '{wanted}'; its columns: {', '.join(columns)}.")
     counts: Iterable[int] = (1 for _ in names) if column == "image" else _lengths(rows, column)
     shapes: list[tuple[int, int]] = []
     answers: list[int] = []
@@ -121,6 +121,16 @@ def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> Item
         tuple(texts),
         tuple(None if group is None else str(group) for group in groups),
     )
+
+
+def holds_items(rows: datasets.Dataset) -> bool:
+    """Tell whether a dataset's rows are items: they have several images, or a list of texts."""
+    if "images" in rows.column_names:
+        return True
+    if "texts" not in rows.column_names:
+        return False
+    feature = rows.features["texts"]
+    return isinstance(feature, list) or hasattr(feature, "feature")
 
 
 def image_column(columns: Sequence[str], where: str) -> str:

@@ -88,7 +88,7 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
     """Decode a stored image.
 
     Args:
-        image: `{"bytes", "path"}`.
+        image: `{"bytes", "path"}`; with `border`, so many pixels are cut from each side.
 
     Returns:
         An ordinary image in the mode of its file; else L or RGB.
@@ -98,12 +98,19 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
             have no known range.
     """
     try:
-        return _decode(image)
+        shown = _decode(image)
+        return _without_border(shown, image["border"]) if image and "border" in image else shown
     except PixelsError:
         raise
     except Exception as error:  # PIL raises many kinds, MemoryError among them
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PixelsError(reason[:LONGEST]) from error
+
+
+def _without_border(shown: Image.Image, border: int) -> Image.Image:
+    if min(shown.size) <= 2 * border:
+        raise PixelsError(f"its {shown.width} × {shown.height} pixels are all border")
+    return shown.crop((border, border, shown.width - border, shown.height - border))
 
 
 def _decode(image: Mapping[str, Any] | None) -> Image.Image:

@@ -73,6 +73,21 @@ def from_template(
     return _distinct(Prompts(tuple(texts), tuple(range(len(classes))), tuple(classes)))
 
 
+def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
+    """Make one prompt per label, of which a class has one or more.
+
+    Args:
+        labels: of each class, its labels separated by spaces.
+        classes: class names in words.
+
+    Raises:
+        UserError: two classes share a label.
+    """
+    each = [(text, number) for number, texts in enumerate(labels) for text in texts.split()]
+    texts, numbers = zip(*each, strict=True)
+    return _distinct(Prompts(texts, numbers, tuple(classes[number] for number in numbers)))
+
+
 def _distinct(prompts: Prompts) -> Prompts:
     """Refuse prompts that are the same but for case, spaces and Unicode's variants.
 

@@ -33,6 +33,7 @@ class Split:
         rows: [n], with the columns image (not decoded), label and sample_id.
         items: of a dataset whose rows are items, their texts and images.
         group_columns: of ordinary images, the columns that divide them into groups.
+        border: pixels that are cut from each side of an image.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Split:
     rows: datasets.Dataset
     items: ItemRows | None = None
     group_columns: tuple[str, ...] = ()
+    border: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels and image bytes; independent of the order."""
+        """Hash of ids, labels, image bytes and a border that is cut; independent of the order."""
         return self._surveyed[0]
 
     @property
@@ -67,16 +69,23 @@ class Split:
         """The fingerprint, and whether all images are ordinary; reads each image once."""
         if self.items is not None:
             return self.items.surveyed()
-        found, places = self._images()
+        found, places = self._images
         lines = [
             f"{sample_id} {label} {found.digest(row)}"
             for sample_id, label, row in zip(self.sample_ids, self.labels, places, strict=True)
         ]
+        lines += [f"border {self.border}"] * (self.border > 0)
         ordinary = all(found.ordinary(row) for row in places)
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
 
+    def digests(self) -> list[str]:
+        """Return the SHA-256 of each row's image as it is stored, in hex digits; not of items."""
+        found, places = self._images
+        return [found.digest(row) for row in places]
+
+    @cached_property
     def _images(self) -> tuple[Surveyed, Sequence[int]]:
-        """Return what is known of each stored image, and where this split's are among them."""
+        """What is known of each stored image, and where this split's are among them."""
         table, places = stored_rows(self.rows)
         return survey(table.column("image"), files_behind(self.rows, table)), places
 
@@ -95,7 +104,11 @@ class Split:
         for sample_id in sample_ids:
             place = self.row_of[sample_id]
             row = self.rows[place]
-            yield Sample(sample_id, self.labels[place], row["image"], group=self._group(row))
+            image = self._cut(row["image"])
+            yield Sample(sample_id, self.labels[place], image, group=self._group(row))
+
+    def _cut(self, image: Any) -> Any:
+        return {**image, "border": self.border} if self.border and image else image
 
     def _group(self, row: Mapping[str, Any]) -> str | None:
         """Return the group of a row, None where it has none: of several columns all of them."""
@@ -107,7 +120,7 @@ class Split:
     def images(self, sample_id: str) -> tuple[Any, ...]:
         """Return the encoded images of one sample."""
         row = self.rows[self.row_of[sample_id]]
-        return images_of(row)
+        return tuple(map(self._cut, images_of(row)))
 
     @cached_property
     def row_of(self) -> dict[str, int]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
-from bench.contracts.strategy import Floats
+from bench.contracts.items import asks_for_images
+from bench.contracts.strategy import Floats, Problem
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
@@ -40,18 +40,20 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
         limit: only so many recorded images, those that a replay with this limit decides.
 
     Returns:
-        order (the band as text), cost and cost_even (evaluations per image of `race` in that order
-        and in the even one), span (the largest difference of two errors on a draw), n_samples,
-        run_id, and parts: for each of the 20, its timesteps and its cost alone by the reckoning.
+        order (the band as text), cost and cost_even (evaluations per image or item, of `race` in
+        that order and in the even one), span (the largest difference of two errors on a draw),
+        n_samples, run_id, and parts: for each of the 20, its timesteps and its cost alone by the
+        reckoning.
 
     Raises:
-        UserError: the run has no errors, or is about items.
+        UserError: the run has no errors, or asks which image fits a text.
     """
     recording = open_recording(path)
-    if recording.manifest.items is not None:
+    items = recording.manifest.items
+    if items is not None and asks_for_images(items.images, items.texts):
         raise UserError(
-            f"{recording.manifest.run_id} is about items with texts of their own; an order is"
-            " learned from classes that all images share."
+            f"{recording.manifest.run_id} asks which image fits a text; an order is that of a race"
+            " among the texts of one image."
         )
     timesteps = recording.problem.timesteps
     parts = np.array_split(np.arange(len(timesteps)), min(PARTS, len(timesteps)))
@@ -60,12 +62,14 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
     costs = np.zeros(len(bands))
     span = 0.0
     for sample in samples:
-        differences, largest = _rivals(recording, sample.sample_id)
-        span = max(span, largest)
-        costs += [
-            _race_cost(differences[:, parts[a][0] : parts[b][-1] + 1], len(timesteps))
-            for a, b in bands
-        ]
+        problem = recording.questions.of(sample).problem
+        for errors in _of_images(recording, sample.sample_id, problem):
+            differences, largest = _rivals(errors, problem)
+            span = max(span, largest)
+            costs += [
+                _race_cost(differences[:, parts[a][0] : parts[b][-1] + 1], len(timesteps))
+                for a, b in bands
+            ]
     costs /= len(samples)
     best = int(np.argmin(costs))
 
@@ -89,19 +93,24 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
 
 def _measured(recording: Recording, samples: list[Sample], params: dict[str, str]) -> float:
     """Return the evaluations per image that a race takes on these recorded images."""
-    race, problem = strategy_for(recording, "race", params)[2], recording.problem
-    decided = [decide(s, recording.errors(s.sample_id), race, problem) for s in samples]
+    race, asked = strategy_for(recording, "race", params)[2], recording.questions
+    decided = [decide(s, recording.errors(s.sample_id), race, asked.of(s).problem) for s in samples]
     return sum(each.evaluations for each in decided) / len(decided)
 
 
-def _rivals(recording: Recording, sample_id: str) -> tuple[Floats, float]:
+def _of_images(recording: Recording, sample_id: str, problem: Problem) -> Floats:
+    """Return float64 [I, P, N], the errors of each image of a sample."""
+    errors = recording.errors(sample_id).astype(np.float64)
+    return errors.reshape(-1, len(problem.class_of_prompt), errors.shape[1])
+
+
+def _rivals(errors: Floats, problem: Problem) -> tuple[Floats, float]:
     """Return float64 [C - 1, N], each other class's errors less the winner's, and the span.
 
     A class is its best prompt by the mean over all draws.
     """
-    errors: NDArray[np.float64] = recording.errors(sample_id).astype(np.float64)
     order = np.argsort(errors.mean(axis=1), kind="stable")
-    _, first = np.unique(recording.problem.class_of_prompt[order], return_index=True)
+    _, first = np.unique(problem.class_of_prompt[order], return_index=True)
     best = errors[order[np.sort(first)]]
     span = float((errors.max(axis=0) - errors.min(axis=0)).max())
     return best[1:] - best[0], span

@@ -40,9 +40,14 @@ def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
         number of prompts that it kept here.
 
     Raises:
-        UserError: the run has no first-order errors.
+        UserError: the run has no first-order errors, or is about items.
     """
     recording = open_recording(path, LINEARISED)
+    if recording.manifest.items is not None:
+        raise UserError(
+            f"{recording.manifest.run_id} is about items with texts of their own. A screen"
+            " linearises at a mixture of prompts that all images share."
+        )
     if not recording.problem.can_linearise:
         raise UserError(
             f"{path} holds no first-order errors. Record them once with:"

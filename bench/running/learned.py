@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.contracts.items import asks_for_images, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.inputs.estimand import Weighting
@@ -66,13 +67,13 @@ def learn_weighting(
             " it with: --strategy full --save-errors"
         )
     _check_alike(weighting, manifest, config, backbone, weights, fingerprint)
-    buckets, labels = _read(path, manifest, draws)
-    if len(labels) < 2:
+    buckets, labels, owners = _read(path, manifest, draws)
+    if len(np.unique(owners)) < 2:
         raise UserError(f"--weighting {weighting}: it holds the errors of {len(labels)} images.")
     found = fit_weights(buckets, labels)
     data = f"{manifest.dataset.name}/{manifest.dataset.split}"
     left_out, even = (
-        cross_validated(buckets, labels),
+        cross_validated(buckets, labels, owners=owners),
         accuracy_of(np.ones(BUCKETS), buckets, labels),
     )
     of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
@@ -94,11 +95,6 @@ def _check_alike(
     fingerprint: str,
 ) -> None:
     identity = manifest.identity
-    if manifest.items is not None:
-        raise UserError(
-            f"--weighting {weighting}: it is about items with texts of their own; weights are"
-            " learned from classes that all images share."
-        )
     if identity.dataset.fingerprint == fingerprint:
         raise UserError(
             f"--weighting {weighting}: it recorded the images that are to be scored. Learn from"
@@ -123,22 +119,41 @@ def _check_alike(
         )
 
 
-def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Ints]:
-    """Return float64 [images, classes, 20] and int64 [images]: errors per bucket, and labels."""
-    columns = np.array(manifest.class_of_column)
-    classes, n = len(manifest.classes), len(draws.levels)
+def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Ints, Ints]:
+    """Return the errors per bucket, float64 [images, classes, 20], labels and owners of images.
+
+    Of items, every image is a question with classes of its own: its texts, or where there is one
+    text, the images. One that has fewer of them has NaN in the other places.
+    """
+    columns, n = np.array(manifest.class_of_column), len(draws.levels)
     buckets = bucket_of(draws.levels, draws.n_levels)
-    found, labels = [], []
-    for record in asked_records(path, manifest):
+    found: list[Floats] = []
+    labels: list[int] = []
+    owners: list[int] = []
+    for number, record in enumerate(asked_records(path, manifest)):
         if record["error"] is not None or not holds_part(path / "errors", record["sample_id"]):
             continue
-        errors = read_cells(path / "errors", record["sample_id"], (len(columns), n))
+        images, texts = record.get("shape") or (1, len(columns))
+        errors = read_cells(path / "errors", record["sample_id"], (images * texts, n))
         if np.isnan(errors).any():
             raise UserError(f"{path} does not hold every cell of {record['sample_id']!r}.")
         exact = errors.astype(np.float64)
-        # A class is its best prompt by the mean over all draws.
-        order = np.lexsort((exact.mean(axis=1), columns))
-        best = order[np.unique(columns[order], return_index=True)[1]]
-        found.append(bucket_errors(exact[best], buckets))
-        labels.append(record["label"])
-    return np.array(found).reshape(-1, classes, BUCKETS), np.array(labels, dtype=np.int64)
+        if "shape" not in record:
+            # A class is its best prompt by the mean over all draws.
+            order = np.lexsort((exact.mean(axis=1), columns))
+            best = order[np.unique(columns[order], return_index=True)[1]]
+            found.append(bucket_errors(exact[best], buckets))
+            labels.append(record["label"])
+        elif asks_for_images(images, texts):
+            found.append(bucket_errors(exact, buckets))
+            labels.append(record["label"])
+        else:
+            found += list(bucket_errors(exact.reshape(images, texts, n), buckets))
+            labels += pairing_of(record["label"], images, texts)
+        owners += [number] * (len(labels) - len(owners))
+    most = max((len(each) for each in found), default=1)
+    table = np.full((len(found), most, BUCKETS), np.nan)
+    for each, errors_of_image in zip(table, found, strict=True):
+        each[: len(errors_of_image)] = errors_of_image
+    _, whose = np.unique(owners, return_inverse=True)
+    return table, np.array(labels, dtype=np.int64), whose

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean
-from bench.inputs.prompts import PLACEHOLDER, Prompts, from_file, from_template
+from bench.inputs.prompts import PLACEHOLDER, Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited
 from bench.inputs.templates import from_templates, make_columns, read_templates
@@ -34,10 +34,14 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
     """Return the run's prompts, from the file, the template or the dataset's template."""
     config, spec = resolved.config, resolved.dataset
+    # The backbone's own template is in the settings where the user names none.
+    chosen = config.template not in (None, resolved.backbone.template)
     if resolved.backbone.learns:
         return from_template(PLACEHOLDER, classes)
     if config.prompts:
         prompts = from_file(Path(config.prompts), classes)
+    elif resolved.backbone.labels in spec.labels and not chosen:
+        prompts = from_labels(spec.labels[str(resolved.backbone.labels)], classes)
     elif config.template is None:
         prompts = from_template(spec.template, classes, spec.phrases)
     else:

@@ -8,6 +8,7 @@ weighted errors gives the label.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
 
@@ -37,21 +38,26 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
     """Return float64 [20], the buckets' weights in thousandths; the largest is 1.
 
     Args:
-        errors: float64 [images, classes, 20], from `bucket_errors`.
+        errors: float64 [images, classes, 20], from `bucket_errors`; NaN in the places of an image
+            that has fewer classes.
         labels: int64 [images].
     """
     from scipy.optimize import minimize
 
+    there: NDArray[np.bool_] = ~np.isnan(errors[:, :, 0])
+    known = np.where(there[..., None], errors, 0.0)
     # Only differences count; the scale makes the search start near a useful temperature.
-    away = errors - errors.mean(axis=1, keepdims=True)
-    scale = 1 / max(float(away.sum(axis=2).std()), 1e-12)
+    away = known - known.sum(axis=1, keepdims=True) / there.sum(axis=1)[:, None, None]
+    away[~there] = 0.0
+    sums = away.sum(axis=2)
+    scale = 1 / max(float((sums if there.all() else sums[there]).std()), 1e-12)
     features = away * scale
     seen = np.abs(away).sum(axis=(0, 1)) > 0
     right = np.arange(len(labels)), labels
 
     def loss(log_weights: Floats) -> tuple[float, Floats]:
         weights = np.exp(log_weights) * seen
-        logits = -(features @ weights)
+        logits = np.where(there, -(features @ weights), -np.inf)
         logits -= logits.max(axis=1, keepdims=True)
         shares = np.exp(logits)
         shares /= shares.sum(axis=1, keepdims=True)
@@ -70,12 +76,26 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
 
 def accuracy_of(weights: Floats, errors: Floats, labels: Ints) -> float:
     """Return the share of images whose lowest weighted error is their label's."""
-    return float(((errors @ weights).argmin(axis=1) == labels).mean())
+    scores = errors @ weights
+    lowest = np.where(np.isnan(scores), np.inf, scores).argmin(axis=1)
+    return float((lowest == labels).mean())
 
 
-def cross_validated(errors: Floats, labels: Ints, seed: int = 0) -> float:
-    """Return the accuracy on images that the weights were not fitted to, in five parts."""
-    part = np.random.default_rng(seed).permutation(len(labels)) % min(FOLDS, len(labels))
+def cross_validated(
+    errors: Floats, labels: Ints, seed: int = 0, owners: Ints | None = None
+) -> float:
+    """Return the accuracy on images that the weights were not fitted to, in five parts.
+
+    Args:
+        errors: as for `fit_weights`.
+        labels: likewise.
+        seed: of the parts.
+        owners: int64 [images], which item each image is of, from 0 on; an item is in one part.
+            None: each is of its own.
+    """
+    count = len(labels) if owners is None else int(owners.max()) + 1
+    part = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
+    part = part if owners is None else part[owners]
     right = 0.0
     for fold in np.unique(part):
         out = part == fold

@@ -45,7 +45,7 @@ def _of_family(
         )
         for key, given in family.get("parameters", {}).items()
     }
-    kept = ("dtype", "requires", "telling", "template", "trained_on")
+    kept = ("dtype", "requires", "telling", "template", "labels", "trained_on")
     return {
         "target": f"bench_plugins.backbones.{family['target']}",
         "family": name,

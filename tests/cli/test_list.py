@@ -36,6 +36,9 @@ def test_the_table_of_backbones_fits_80_columns() -> None:
     head, row = lines[0], next(line for line in lines if line.startswith("sdxl "))
     assert all(word in head for word in ("family", "size", "pixels", "licence", "trained on"))
     assert all(word in row for word in ("sdxl", "2.6B", "1024", "CreativeML", "zero-shot"))
+    below = " ".join(shown.out[shown.out.index("exposure") :].split())
+    assert "2.2 % in the median (Radford et al., 2021, section 5)" in below
+    assert below.count("section 5") == 1  # once for the three that share it
     [described] = [r for r in bench("list", "backbones", "--json").json if r["name"] == "sd3"]
     assert described["gated"] is True and described["dtype"] == "bfloat16"
     assert described["exposure"] and described["telling"] and described["requires"]

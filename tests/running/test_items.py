@@ -13,9 +13,11 @@ from helpers.command import Finished, bench
 from helpers.scoring import same, timeless
 
 from bench import load_dataset
+from bench import run as bench_run
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.engine.viewing import view_of_draw
+from bench.errors import UserError
 from bench.inputs.pixels import decode
 from bench.store.folder import RunFolder, read_manifest, read_records
 from bench_plugins.views.symmetries import Turns8
@@ -302,6 +304,63 @@ def test_python_gives_decoded_images(monkeypatch: pytest.MonkeyPatch) -> None:
         row = load_dataset("captions")[0]
         images = row["images"] if "images" in row else [row["image"]]
         assert all(image.size == (16, 16) for image in images) and len(row["texts"]) >= 2
+
+
+@pytest.mark.parametrize("kind", ["one", "two"])
+def test_an_order_and_weights_are_learned_from_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    rows = one_image() if kind == "one" else two_images()
+    monkeypatch.setattr(Captions, "rows", rows.select(range(6)))
+    recorded = run(tmp_path, "full", "--save-errors").json["run_id"]
+    learned = bench("learn-order", tmp_path / recorded, "--json").json
+    params = ("--strategy", "race", "--set", f"order={learned['order']}")
+    again = bench("replay", tmp_path / recorded, *params, "--results", tmp_path / "b", "--json")
+    assert learned["cost"] == again.json["cost"]["evaluations_per_image"] and learned["span"] > 0
+
+    weighting = ("--weighting", f"learned:{recorded}", "--set", f"draws={DRAWS}")
+    refused = run(tmp_path, "full", *weighting)
+    assert refused.code == 2 and "Learn from another split" in refused.err
+    monkeypatch.setattr(Captions, "rows", rows.select(range(4, len(rows))))
+    done = run(tmp_path, "full", *weighting)
+    assert done.code == 0 and "The run counts as trained on it" in done.err
+    assert done.json["backbone"]["trained_on"] == "captions/all"
+
+
+def test_items_in_memory_are_scored_from_python(tmp_path: Path) -> None:
+    named = run(tmp_path, "full", "--limit", 5).json
+    settings: dict[str, Any] = {"backbone": "painter", "strategy": "full", "limit": 5}
+    settings |= {"params": {"draws": DRAWS}, "batch_size": 16, "results": str(tmp_path)}
+    mine = bench_run(one_image(), **settings)
+    assert mine["metrics"] == named["metrics"] and mine.run_id.startswith("data-painter-full-")
+    assert len(mine.samples) == 5 and mine.examples_figure().axes
+    pairs = bench_run(two_images(), **settings)
+    assert "group_score" in pairs["metrics"]
+    with pytest.raises(UserError, match="has no column 'label' or 'pairing'"):
+        bench_run(one_image().remove_columns("label"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--strategy", "screen-race"), "linearises at a mixture of prompts that all images share"),
+        (("--backbone", "majority"), "learns classes, and dataset 'captions' has items"),
+        (("--candidates-from", "RUN"), "items have texts of their own, and no classes to choose"),
+        (("--template-rule", "mean"), "--template-rule is about classes"),
+        (("--skip-unlabelled",), "--skip-unlabelled is about classes"),
+    ],
+)
+def test_what_cannot_serve_items_says_why_before_scoring(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    known = run(tmp_path, "full", "--limit", 2, "--save-errors").json["run_id"]
+    given = [known if word == "RUN" else word for word in options]
+    named = [] if "--backbone" in given else ["--backbone", "painter"]
+    done = bench("run", "captions", *named, *given, "--results", tmp_path)
+    assert done.code == 2 and message in done.err, done.err
+    assert len(list(tmp_path.rglob("manifest.json"))) == 1
+    refused = bench("learn-screen", tmp_path / known)
+    assert refused.code == 2 and "is about items with texts of their own" in refused.err
 
 
 def test_an_item_without_an_image_fails_alone(

@@ -49,6 +49,24 @@ def test_the_levels_that_tell_get_the_weight() -> None:
     assert cross_validated(buckets, labels) == pytest.approx(learned, abs=0.08)
 
 
+def test_images_with_fewer_classes_count_with_those_they_have() -> None:
+    errors, labels = made(200, 0.1)
+    buckets = bucket_errors(errors, bucket_of(LEVELS, 1000))
+    wide = np.concatenate([buckets, np.full((200, 2, BUCKETS), np.nan)], axis=1)
+    np.testing.assert_array_equal(fit_weights(wide, labels), fit_weights(buckets, labels))
+    few = labels < 3  # and of some, only three classes
+    wide[few, 3:] = np.nan
+    weights = fit_weights(wide, labels)
+    assert set(np.argsort(weights)[-2:]) == {10, 11}
+    right = (buckets[few, :3] @ weights).argmin(axis=1) == labels[few]
+    assert accuracy_of(weights, wide[few], labels[few]) == right.mean()
+    whole = cross_validated(wide, labels)
+    assert cross_validated(wide, labels, owners=np.arange(200)) == whole
+    assert cross_validated(wide, labels, owners=np.arange(200) // 2) == pytest.approx(
+        whole, abs=0.1
+    )
+
+
 def test_where_nothing_tells_nothing_is_promised() -> None:
     errors, labels = made(120, 0.0)
     buckets = bucket_errors(errors, bucket_of(LEVELS, 1000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
 from helpers.places import CALTECH101
 
+from bench import load_dataset
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declared import DOWNLOAD
 from bench.discovery.loading import load_plugins
@@ -20,7 +22,7 @@ from bench.inputs.class_names import check_names
 from bench.inputs.data import load_split
 from bench.inputs.declared import find_source, indices_of
 from bench.inputs.listed import line_pattern
-from bench.inputs.pixels import decode
+from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import from_template
 from bench.inputs.templates import from_templates
 from bench_plugins.datasets.hub import parse_source
@@ -133,9 +135,16 @@ def land(root: Path) -> dict[str, str]:
     return {"BareLand/1.jpg": "bare land", "Viaduct/1.jpg": "viaduct"}
 
 
+def household(root: Path) -> dict[str, str]:
+    names = "alarm_clock/1.jpg", "squeegee/2.jpg", "wok/3.jpg"  # the second is not ImageNet's
+    make_folder(root / "objectnet-1.0/images", *names)
+    return {"alarm_clock/1.jpg": "alarm clock", "wok/3.jpg": "wok"}
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
     [
+        ("objectnet", household),
         ("pets", pets),
         ("food", food),
         ("aircraft", aircraft),
@@ -155,6 +164,22 @@ def test_the_original_download_is_read(name: str, make: Any, tmp_path: Path) -> 
         i: split.classes[label] for i, label in zip(split.sample_ids, split.labels, strict=True)
     }
     assert found == wanted and split.split == spec.split and split.name == name
+
+
+def test_a_border_is_cut_and_counts(tmp_path: Path) -> None:
+    household(tmp_path)
+    spec = load_plugins().datasets.get("objectnet")
+    split = load_split(spec, None, str(tmp_path))
+    assert [decode(s.image).size for s in split.samples(split.sample_ids)] == [(4, 4), (4, 4)]
+    assert decode(split.images(split.sample_ids[0])[0]).size == (4, 4)
+    rows = load_dataset("objectnet", data_dir=str(tmp_path))
+    assert len(rows) == 2 and rows[0]["image"].size == (4, 4)
+    whole = load_split(replace(spec, border=0), None, str(tmp_path))
+    assert whole.fingerprint != split.fingerprint
+    assert load_split(replace(spec, border=1), None, str(tmp_path)).fingerprint != split.fingerprint
+    gone = load_split(replace(spec, border=4), None, str(tmp_path))
+    with pytest.raises(PixelsError, match="8 × 8 pixels are all border"):
+        decode(next(gone.samples(gone.sample_ids[:1])).image)
 
 
 def relations(root: Path) -> None:

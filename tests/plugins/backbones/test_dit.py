@@ -1,0 +1,67 @@
+"""How a DiT finds its label: numbers, WordNet ids, ImageNet's names; and ObjectNet's classes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+
+from bench.discovery.loading import load_plugins
+from bench.errors import UserError
+from bench.inputs.weights import Weights, resolve
+from bench_plugins.backbones.dit import labels_of
+
+IMAGENET = load_plugins().datasets.get("imagenet")
+OBJECTNET = load_plugins().datasets.get("objectnet")
+
+
+def made(folder: Path, **names: str) -> Weights:
+    """Return the configs of a model of 1,000 labels; `names` are those of its index."""
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "transformer/config.json").write_text(json.dumps({"num_embeds_ada_norm": 1000}))
+    index = {"_class_name": "DiTPipeline", "id2label": names}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return resolve(str(folder))
+
+
+def test_numbers_wordnet_ids_and_the_dataset_s_names_are_labels(tmp_path: Path) -> None:
+    weights = made(tmp_path)
+    assert IMAGENET.classes is not None and len(IMAGENET.found) == 1000
+    for spelt in (map(str, range(1000)), IMAGENET.found, IMAGENET.classes):
+        assert labels_of(weights, list(spelt)) == list(range(1000))
+
+
+def test_imagenet_s_own_names_are_labels(tmp_path: Path) -> None:
+    """As torchvision lists them; the pipeline's index holds names of this kind."""
+    names = pytest.importorskip("torchvision.models._meta")._IMAGENET_CATEGORIES
+    weights = made(tmp_path, **{str(label): name for label, name in enumerate(names)})
+    count = Counter(name.lower() for name in names)
+    ours = {str(name).lower() for name in IMAGENET.classes or ()}
+    for label, name in enumerate(names):
+        if count[name.lower()] == 1 and name.lower() not in ours:
+            assert labels_of(weights, [name]) == [label]
+    # The dog and the garment share a name, which the datasets' list has for the garment.
+    assert [label for label, name in enumerate(names) if name.lower() == "cardigan"] == [264, 474]
+    assert labels_of(weights, ["cardigan", "Cardigan Welsh Corgi"]) == [474, 264]
+    shared = made(tmp_path / "shared", **{"7": "a thing", "8": "thing"})
+    with pytest.raises(UserError, match="is the name of the classes 7 and 8"):
+        labels_of(shared, ["thing"])
+
+
+def test_objectnet_s_113_classes_are_125_labels(tmp_path: Path) -> None:
+    asked = bench("prompts", "objectnet", "--backbone", "dit-256", "--json").json
+    assert len(asked) == 125 and len({row["class"] for row in asked}) == 113
+    labels = labels_of(made(tmp_path), [row["prompt"] for row in asked])
+    assert len(set(labels)) == 125 and IMAGENET.classes is not None
+    of: dict[str, set[str]] = {}
+    for row, label in zip(asked, labels, strict=True):
+        of.setdefault(row["class"], set()).add(IMAGENET.classes[label])
+    assert of["skirt"] == {"hoop skirt", "miniskirt", "overskirt"} and of["wok"] == {"wok"}
+    # A name that both have means the same label, but for the cup and the clothes iron.
+    both = set(OBJECTNET.classes or ()) & set(IMAGENET.classes)
+    assert len(both) > 50 and all(name in of[name] for name in both)
+    plain = bench("prompts", "objectnet", "--backbone", "sd21", "--json").json
+    assert plain[0]["prompt"] == "a photo of an alarm clock." and len(plain) == 113
