@@ -22,6 +22,7 @@ from bench.machine.environment import pick_device
 from bench.render.result import RunResult
 from bench.running.classify import Answer
 from bench.running.classify import classify as classify_images
+from bench.running.dtypes import resolve_dtype
 from bench.running.execute import Finished
 from bench.running.prepare import prepare
 from bench.running.resolve import data_options, resolve_backbone, resolve_dataset
@@ -81,13 +82,13 @@ def load_backbone(
         name: a registered name, or a pipeline folder.
         weights: a Hub id or a folder instead of the backbone's own.
         device: None: the best there is.
-        dtype: None: the backbone's, mostly float32.
+        dtype: None: the backbone's, mostly float32; `auto` as in a run.
     """
     config, spec = resolve_backbone(
         RunConfig(dataset="-", backbone=name, weights=weights), None, load_plugins()
     )
     source = config.weights or spec.weights
-    device, dtype = pick_device(device), dtype or spec.dtype
+    device, dtype = pick_device(device), resolve_dtype(dtype, spec, device)
     backbone = make(
         spec,
         resolve_weights(source, spec.revision) if source else None,

@@ -51,6 +51,16 @@ def devices() -> list[str]:
     return [*found, f"cpu: {torch.get_num_threads()} threads"]
 
 
+def has_bfloat16(device: str) -> bool:
+    """Return whether a device multiplies in bfloat16 itself: NVIDIA GPUs from Ampere on."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def peak_memory() -> int | None:
     """Return the most memory used so far in bytes: the GPU's where there is one in use."""
     torch = sys.modules.get("torch")

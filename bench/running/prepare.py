@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
 from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
-from bench.errors import AbsentError, UserError
+from bench.errors import AbsentError, BenchWarning, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.controls import TEXT_ONLY, blinded
 from bench.inputs.data import load_classes, load_split
@@ -31,6 +32,7 @@ from bench.running.fitting import find_fit_split, name_fit_split
 from bench.running.items import warn_of_items as _only_texts
 from bench.running.learned import learn_weighting
 from bench.running.manifest import make_manifest
+from bench.running.precision import check_precision
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig
 from bench.running.texts import item_texts, make_prompts, uneven_counts
@@ -147,7 +149,10 @@ class Prepared:
 
     def open_engine(self, backbone: CheckedBackbone | None = None) -> Engine:
         """Load the backbone, unless one is given, and return the engine that fits it."""
-        return open_engine(self, backbone)
+        engine = open_engine(self, backbone)
+        if self.resolved.checks_dtype and (said := check_precision(self, engine)):
+            warnings.warn(said, BenchWarning, stacklevel=2)
+        return engine
 
 
 def prepare(

@@ -21,6 +21,7 @@ from bench.errors import PluginError, UserError
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
+from bench.running.dtypes import AUTO, resolve_dtype
 from bench.running.families import family_of
 from bench.running.settings import DATA_PARAMETERS, RunConfig
 
@@ -54,6 +55,7 @@ class Resolved:
         strategy: made from its parameters.
         plan: how draws are paired, and on which levels: the user's, or the backbone's.
         views: of each image; None: itself alone.
+        checks_dtype: whether the toolkit chose half precision, and so compares it with float32.
     """
 
     config: RunConfig
@@ -68,6 +70,7 @@ class Resolved:
     strategy: CheckedStrategy
     plan: DrawPlan
     views: ResolvedViews | None = None
+    checks_dtype: bool = False
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
@@ -88,8 +91,9 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
         raise UserError(
             "--template and --prompts exclude each other: the file holds whole prompts."
         )
-    own_weights = config.weights is not None
-    needed: dict[str, Any] = {"dtype": config.dtype or backbone.dtype}
+    own_weights, asked = config.weights is not None, config.dtype
+    dtype = resolve_dtype(asked, backbone, config.device)
+    needed: dict[str, Any] = {"dtype": dtype}
     if backbone.template and not (config.template or config.prompts):
         needed["template"] = backbone.template
     config = config.model_copy(update=needed)
@@ -107,6 +111,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
         strategy=strategy,
         plan=_plan(config, backbone),
         views=None if config.views is None else resolve_views(config.views, plugins),
+        checks_dtype=asked == AUTO and dtype != "float32",
     )
 
 

@@ -219,9 +219,10 @@ class RunConfig(BaseModel):
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = Field(
         "auto", description="Cells per batch; auto: measured once on this machine, and remembered."
     )
-    dtype: Dtype | None = Field(
+    dtype: Dtype | Literal["auto"] | None = Field(
         None,
-        description="The model's dtype; errors are float32 always (default: the backbone's, mostly"
+        description="The model's dtype; errors are float32 always. auto: bfloat16 where the model"
+        " was trained in it and the GPU has it, else float32 (default: the backbone's, mostly"
         " float32).",
     )
     device: Text | None = Field(

@@ -1,0 +1,72 @@
+"""`--dtype auto`: chosen before anything is loaded, and compared with float32."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.contracts.specs import BackboneSpec
+from bench.errors import BenchWarning
+from bench.running import dtypes, precision
+from bench.running.prepare import Prepared, prepare
+from bench.running.settings import make_config
+
+DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("asked", "trained_in", "has", "wanted"),
+    [
+        (None, "float32", True, "float32"),
+        (None, "bfloat16", False, "bfloat16"),
+        ("float16", "bfloat16", True, "float16"),
+        ("auto", "bfloat16", True, "bfloat16"),
+        ("auto", "bfloat16", False, "float32"),
+        ("auto", "float16", True, "float32"),
+        ("auto", "float32", True, "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_spec_and_device_allow_it(
+    asked: str | None, trained_in: str, has: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = BackboneSpec(name="mine", target="a:B", dtype=trained_in)  # type: ignore[arg-type]
+    monkeypatch.setattr(dtypes, "has_bfloat16", lambda device: has)
+    assert dtypes.resolve_dtype(asked, spec, "cpu") == wanted
+
+
+def test_a_run_is_known_by_the_dtype_that_auto_resolves_to() -> None:
+    found = [prepare(make_config({**DIGITS, "dtype": dtype})) for dtype in ("auto", None)]
+    assert found[0].manifest.run_id == found[1].manifest.run_id
+    assert found[0].config.dtype == "float32" and not found[0].resolved.checks_dtype
+
+
+@pytest.fixture
+def in_half() -> Prepared:
+    """A run for which `auto` chose bfloat16."""
+    run = prepare(make_config({**DIGITS, "dtype": "bfloat16"}))
+    return replace(run, resolved=replace(run.resolved, checks_dtype=True))
+
+
+def test_sixty_four_cells_are_compared_with_float32(
+    in_half: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BenchWarning)
+        engine = in_half.open_engine()
+    monkeypatch.setattr(precision, "MOST", 1e-5)  # bfloat16 cannot be as good as that
+    said = precision.check_precision(in_half, engine) or ""
+    assert "chose bfloat16" in said and "(56 differences" in said  # 8 prompts on 8 draws
+    whole = replace(in_half, prompts=replace(in_half.prompts, texts=in_half.prompts.texts[:1]))
+    assert precision.check_precision(whole, engine) is None  # nothing to confuse
+
+
+def test_a_check_without_memory_is_said(in_half: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(precision, "open_engine", full)
+    with pytest.warns(BenchWarning, match="was not checked"):
+        in_half.open_engine()
