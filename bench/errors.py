@@ -46,6 +46,12 @@ class GateError(BenchError):
     exit_code = 4
 
 
+class WorkersLostError(BenchError):
+    """No worker is left to score. Exit code 130, as of an interrupted run: the command resumes."""
+
+    exit_code = 130
+
+
 class StoreError(BenchError):
     """A result could not be written: the disk is full or gone. Exit code 1; what was is kept."""
 

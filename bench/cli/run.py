@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -23,6 +24,7 @@ from bench.running.settings import RunConfig
     "--slurm", type=int, metavar="N", help="Write a Slurm script of N shards; run nothing."
 )
 @click.option("--submit", is_flag=True, help="With --slurm: submit the script as well.")
+@click.option("-v", "--verbose", is_flag=True, help="Also say how each worker of Ray gets on.")
 @click.option("--warm-up", is_flag=True, help="Fetch weights and encode prompts; score nothing.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan and its cost.")
 @click.option(
@@ -35,6 +37,7 @@ def command(
     config_file: str | None,
     slurm: int | None,
     submit: bool,
+    verbose: bool,
     warm_up: bool,
     dry_run: bool,
     as_json: bool,
@@ -46,6 +49,8 @@ def command(
     Every option can also be set by a variable BENCH_OPTION, or in a TOML file (--config).
     """
     config = config_from_options(ctx, config_file, **options)
+    if verbose:
+        _say_more()
     if dry_run:
         from bench.running.estimate import make_plan
 
@@ -100,6 +105,20 @@ def command(
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")
     return 3 if summary.failed_samples else 0
+
+
+class _Lines(logging.Handler):
+    """Prints messages as the other lines about a run: on stderr, beside the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), err=True)
+
+
+def _say_more() -> None:
+    """Have the messages about workers printed."""
+    logger = logging.getLogger("bench.workers")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Lines())
 
 
 def _slurm(config: RunConfig, shards: int | None, submitted: bool, as_json: bool) -> int:

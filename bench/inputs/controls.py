@@ -11,7 +11,7 @@ They depend on the split and a sample's id alone, whatever the order, the limit 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ Stored = dict[str, Any] | None
 
 
 def blinded(
-    split: Split, sample_ids: Sequence[str], pool: Prompts, control: str
+    split: Split, sample_ids: Iterable[str], pool: Prompts, control: str
 ) -> Iterator[Sample]:
     """Yield samples whose images say nothing about their answers.
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.dataset import Sample
 from bench.inputs.class_names import ClassNames
+from bench.inputs.encoded import digest
 from bench.inputs.items import ItemRows, images_of
 from bench.inputs.prompts import Prompts
 from bench.inputs.rows import stored_rows
@@ -34,6 +36,8 @@ class Split:
         items: of a dataset whose rows are items, their texts and images.
         group_columns: of ordinary images, the columns that divide them into groups.
         border: pixels that are cut from each side of an image.
+        known: fingerprint, and whether all images are ordinary, where somebody else found them;
+            None: each image is read once to find them.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Split:
     items: ItemRows | None = None
     group_columns: tuple[str, ...] = ()
     border: int = 0
+    known: tuple[str, bool] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -67,6 +72,8 @@ class Split:
     @cached_property
     def _surveyed(self) -> tuple[str, bool]:
         """The fingerprint, and whether all images are ordinary; reads each image once."""
+        if self.known is not None:
+            return self.known
         if self.items is not None:
             return self.items.surveyed()
         found, places = self._images
@@ -89,15 +96,36 @@ class Split:
         table, places = stored_rows(self.rows)
         return survey(table.column("image"), files_behind(self.rows, table)), places
 
-    def samples(self, sample_ids: Sequence[str], pool: Prompts | None = None) -> Iterator[Sample]:
-        """Yield the samples with these ids, one at a time.
+    def content(self, sample_id: str, read: bool = False) -> str:
+        """Return a hash of one sample: its label or texts, and its images.
+
+        Args:
+            sample_id: which.
+            read: read the images; otherwise what was found when all were read is used.
+        """
+        row = self.row_of[sample_id]
+        if self.items is not None:
+            table = self.items.table
+            said = [table.answers[row], table.texts[row], table.groups[row]]
+            said += map(digest, self.images(sample_id))
+        elif read:
+            said = [self.labels[row], digest(self.rows[row]["image"])]
+        else:
+            found, places = self._images
+            said = [self.labels[row], found.digest(places[row])]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+
+    def samples(self, sample_ids: Iterable[str], pool: Prompts | None = None) -> Iterator[Sample]:
+        """Yield the samples with these ids, one at a time; no id is asked for before its turn.
 
         Args:
             sample_ids: which.
             pool: of items, the texts that their own are among; None: those of these items.
         """
         if self.items is not None:
-            pool = pool or self.items.pool(sample_ids)
+            if pool is None:
+                sample_ids = list(sample_ids)
+                pool = self.items.pool(sample_ids)
             for sample_id in sample_ids:
                 yield self.items.sample(sample_id, pool)
             return

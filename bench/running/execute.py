@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.machine.environment import peak_memory
 from bench.machine.speed import remember_speed
+from bench.running.executors.local import Executor, LocalExecutor, OpenExecutor
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest, Summary
@@ -89,10 +91,14 @@ class Finished:
         return {**self.summary.plain(), **said, **({"resumed": "complete"} if self.resumed else {})}
 
 
-def execute(run: Executable) -> Finished:
+def execute(run: Executable, open_executor: OpenExecutor = LocalExecutor) -> Finished:
     """Score the images asked for that are not decided yet.
 
     The answer is about these images alone, also where the stored run has more of them.
+
+    Args:
+        run: what is scored.
+        open_executor: what scores it; opened only where there is something to score.
 
     Raises:
         UserError: the user can fix this; nothing was scored.
@@ -105,10 +111,12 @@ def execute(run: Executable) -> Finished:
     else:
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
-        earlier = read_decisions(folder.path, run.manifest)
+        earlier, memory = read_decisions(folder.path, run.manifest), None
         if outstanding := folder.outstanding(run.manifest.samples, run.save_errors):
-            _score(run, folder, outstanding, earlier)
-        return _finish(run, folder, float(earlier.seconds.sum()))
+            with closing(open_executor(run)) as executor:
+                _score(run, folder, executor, outstanding, earlier)
+                memory = executor.peak_memory
+        return _finish(run, folder, float(earlier.seconds.sum()), memory)
 
 
 def _known(path: Path, asked: Manifest) -> Summary | None:
@@ -131,38 +139,45 @@ def _priced(asked: Manifest, stored: Manifest) -> Manifest:
     return asked.model_copy(update={"linearisation_cost": stored.linearisation_cost})
 
 
-def _score(run: Executable, folder: RunFolder, outstanding: list[str], earlier: Decisions) -> None:
+def _score(
+    run: Executable,
+    folder: RunFolder,
+    executor: Executor,
+    outstanding: list[str],
+    earlier: Decisions,
+) -> None:
     """Score the outstanding images and make each one's record durable before the next."""
-    engine, listeners = run.open_engine(), load_plugins().manager
-    if fitted := getattr(engine, "fitted", None):
-        folder.keep_fitted(Fitted.model_validate(fitted))
-    if run.save_errors and engine.levels is not None:
-        asked = engine.problem
-        folder.keep_draws(draw_table(engine.levels, asked.timesteps, asked.weights))
+    listeners, asked = load_plugins().manager, executor.problem
+    if executor.fitted:
+        folder.keep_fitted(Fitted.model_validate(executor.fitted))
+    if run.save_errors and executor.levels is not None:
+        folder.keep_draws(draw_table(executor.levels, asked.timesteps, asked.weights))
     total, known = len(run.manifest.samples), run.manifest.plain()
     done = total - len(outstanding)
     again = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or without their errors
     correct = int(earlier.correct[~again].sum())
     tell(listeners, "run_started", manifest=known, done=done, total=total, correct=correct)
     seconds = equivalents = 0.0
-    for decided, took in _timed(engine.score(run.samples(outstanding), run.strategy)):
+    for decided, took in _timed(executor.score(outstanding)):
         record = make_record(decided, took if run.timed else 0.0)
-        folder.append(record, decided if run.save_errors else None, engine.problem.timesteps)
+        folder.append(record, decided if run.save_errors else None, asked.timesteps)
         tell(listeners, "sample_scored", record=record)
         seconds, equivalents = seconds + took, equivalents + decided.equivalents
-    if engine.device and seconds > 1:
+    if executor.device and seconds > 1:
         backbone = run.manifest.backbone
-        remember_speed(backbone.name, engine.device, backbone.dtype, equivalents / seconds)
+        remember_speed(backbone.name, executor.device, backbone.dtype, equivalents / seconds)
 
 
-def _finish(run: Executable, folder: RunFolder, earlier: float) -> Finished:
+def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
     """Write the summary of all images that are decided; return that of those asked for.
 
     Args:
         run: the run.
         folder: its open folder.
         earlier: seconds that earlier starts spent on scoring the images asked for.
+        memory: bytes, the most that a process used while scoring; None: not known.
     """
+    memory = max(peak_memory() or 0, memory or 0) or None
     here = time.perf_counter() - run.started
     place: dict[str, Any] = {"results_dir": str(folder.path.resolve())}
     stored, whole = _stored_summary(folder.path), folder.manifest
@@ -171,13 +186,13 @@ def _finish(run: Executable, folder: RunFolder, earlier: float) -> Finished:
         place["fitted"] = fitted
     decided = read_decisions(folder.path, run.manifest, top=True)
     priced = _priced(run.manifest, folder.manifest)
-    summary = summarize(priced, decided, earlier + here, peak_memory())
+    summary = summarize(priced, decided, earlier + here, memory)
     summary = summary.model_copy(update=place)
     if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
     elif not folder.outstanding(whole.samples, save_errors=False):
         every = read_decisions(folder.path, whole, top=True)
-        largest = summarize(whole, every, float(every.seconds.sum()) + here, peak_memory())
+        largest = summarize(whole, every, float(every.seconds.sum()) + here, memory)
         folder.finish(largest.model_copy(update=place))
     elif stored is None or stored.dataset.n_samples <= len(decided):
         folder.finish(summary)

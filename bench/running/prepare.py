@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,8 +131,8 @@ class Prepared:
         """The images asked for."""
         return self.manifest.samples
 
-    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
-        """Yield the images with these ids, one at a time."""
+    def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
+        """Yield the images with these ids, one at a time; no id is asked for before its turn."""
         assert self.split is not None, "prepared without images"
         split, control = self.split, self.config.control
         if control is None or control == TEXT_ONLY:
@@ -161,6 +161,7 @@ def prepare(
     images: bool = True,
     rows: datasets.Dataset | None = None,
     loaded: Any = None,
+    surveyed: tuple[str, bool] | None = None,
 ) -> Prepared:
     """Resolve and check everything that `config` says.
 
@@ -171,6 +172,8 @@ def prepare(
             is not loaded.
         rows: the images, where they are in memory already.
         loaded: the backbone that `config` names, where the caller has loaded it.
+        surveyed: the fingerprint of the images and whether all are ordinary, where another process
+            has read them all; None: this one does.
 
     Raises:
         UserError: something does not work or fit.
@@ -184,6 +187,7 @@ def prepare(
     split = None
     if images:
         split = load_split(spec, config.split, config.data_dir, resolved.data, rows)
+        split = split if surveyed is None else replace(split, known=surveyed)
     named = split.named if split else load_classes(spec, config.data_dir, resolved.data)
     resolved = name_fit_split(resolved, split)
     learns_from = find_fit_split(resolved, split) if split else None

@@ -6,8 +6,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.errors import BenchWarning
+from bench.errors import BenchWarning, UserError
 from bench.running.execute import Finished, execute
+from bench.running.executors.cluster import check_executor
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 
@@ -24,6 +25,7 @@ def warm_up(config: RunConfig) -> str:
     Raises:
         UserError: something is wrong that the user can fix.
     """
+    check_executor(config)
     prepared = prepare(config)
     prepared.check()
     prepared.open_engine()
@@ -48,7 +50,17 @@ def run(
         UserError: something is wrong that the user can fix; nothing was scored.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
+    check_executor(config)
+    if config.executor == "ray" and not (dataset is rows is loaded is None):
+        raise UserError(
+            "--executor ray: workers are told names and prepare by themselves. Name the dataset and"
+            " the backbone instead of handing over objects in memory."
+        )
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
     for said in prepared.warnings:
         warnings.warn(said, BenchWarning, stacklevel=2)
-    return execute(prepared)
+    if config.executor == "local":
+        return execute(prepared)
+    from bench.running.executors.ray import RayExecutor
+
+    return execute(prepared, lambda _: RayExecutor(prepared))

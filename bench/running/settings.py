@@ -38,6 +38,7 @@ Fit = Literal["crop", "squash"]
 Control = Literal["grey", "noise", "shuffled-images", "text-only"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
+Executors = Literal["local", "ray"]
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
 
 MOST_PIXELS = 8192  # a side; the latents of larger images do not fit into a GPU
@@ -238,6 +239,19 @@ class RunConfig(BaseModel):
     attention: Attention = Field(
         "auto", description="The attention kernel (auto: what torch chooses)."
     )
+    executor: Executors = Field(
+        "local", description="Where images are scored: in this process, or by workers of Ray."
+    )
+    workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = Field(
+        None,
+        description="How many workers of Ray; auto: one per GPU, and without any, one per machine"
+        " (default: auto).",
+    )
+    ray_address: Text | None = Field(
+        None,
+        description="The Ray cluster: auto (the one of this machine) or HOST:PORT (default: a Ray"
+        " of its own on this machine).",
+    )
     save_errors: bool = Field(False, description="Keep the error of every cell evaluated.")
     offline: bool = Field(False, description="Use no network: only what is on this machine.")
     results: Text = Field("results", description="The folder that runs are stored in.")
@@ -246,7 +260,7 @@ class RunConfig(BaseModel):
         None, ge=0, le=1, description="Exit with 4 when the accuracy is lower."
     )
 
-    @field_validator("batch_size", mode="before")
+    @field_validator("batch_size", "workers", mode="before")
     @classmethod
     def _is_number(cls, value: Any) -> Any:
         """A command line and a variable give text, since `auto` is one."""

@@ -70,6 +70,11 @@ def write_script(config: RunConfig, shards: int) -> Path:
     if config.shard is not None or config.fresh:
         option = "--fresh" if config.fresh else "--shard"
         raise UserError(f"--slurm and {option} do not go together: --slurm sets the shards itself.")
+    if config.executor != "local":
+        raise UserError(
+            "--slurm and --executor ray do not go together: --slurm makes shards, each of one"
+            " process. docs/machines.md says how Ray is started under Slurm."
+        )
     prepared = prepare(config)
     manifest = prepared.manifest
     prepared.check()

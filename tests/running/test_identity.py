@@ -51,6 +51,9 @@ CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether
     "compile": (True, False),
     "layout": ("channels-last", False),
     "attention": ("math", False),
+    "executor": ("ray", False),
+    "workers": (2, False),
+    "ray_address": ("auto", False),
     "save_errors": (True, False),
     "skip_unlabelled": (True, False),  # every digit has a label
     "device": ("cpu", False),

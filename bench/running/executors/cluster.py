@@ -1,0 +1,230 @@
+"""Finding or starting Ray, and how many workers fit where."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError, UserError
+
+if TYPE_CHECKING:
+    from bench.running.settings import RunConfig
+
+EXTRA = "pip install 'diffusion-classifier-bench[ray]'"
+ANSWERS = 5.0  # seconds in which an address takes a connection
+CONNECTS = 20.0  # seconds in which Ray is there
+STARTS = 120.0  # seconds in which a Ray of our own has started
+OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, and a container's /dev/shm may be
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+PASSED_ON = ("BENCH_LOAD_PLUGINS", "BENCH_BLOCK_PLUGINS", "BENCH_STRICT_PLUGINS")
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a machine of the cluster has."""
+
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many workers there are, and what each takes.
+
+    Attributes:
+        workers: how many.
+        cpus: that each takes.
+        gpus: that each takes, 0 or 1.
+        threads: of each worker's processor, for torch.
+    """
+
+    workers: int
+    cpus: int
+    gpus: int
+    threads: int
+
+
+def check_executor(config: RunConfig) -> None:
+    """Refuse settings of an executor that is not there or not asked for.
+
+    Raises:
+        UserError: it says what would be right.
+    """
+    if config.executor == "local":
+        for name in ("workers", "ray_address"):
+            if getattr(config, name) is not None:
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} is for workers of Ray: add --executor ray.")
+        return
+    if find_spec("ray") is None:
+        raise UserError(f"--executor ray needs the extra `ray`: {EXTRA}")
+    if config.device is not None and ":" in config.device:
+        kind = config.device.partition(":")[0]
+        raise UserError(
+            f"--device {config.device} names one device, and each worker of Ray gets one of its"
+            f" own: write --device {kind}."
+        )
+    if config.ray_address is not None and "://" in config.ray_address:
+        raise UserError(
+            f"--ray-address {config.ray_address}: Ray's client is not supported. Start this command"
+            " on a machine of the cluster, with --ray-address auto or HOST:PORT."
+        )
+
+
+def plan_workers(
+    nodes: Sequence[Node], workers: int | str | None, device: str | None, own: bool
+) -> Layout:
+    """Return how many workers there are, and what each takes: one device each.
+
+    Args:
+        nodes: the machines of the cluster.
+        workers: how many the user wants; `auto` or None: one per GPU, and without any, one per
+            machine.
+        device: the kind of device that the user wants.
+        own: whether the cluster is one of our own on this machine, which will not grow.
+
+    Raises:
+        UserError: there are no such devices, or fewer than workers.
+    """
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    if device not in (None, "cuda") or not gpus:
+        if device == "cuda":
+            raise UserError("--device cuda: no machine of the cluster has a GPU.")
+        if workers in (None, "auto"):
+            each = max(1, min(node.cpus for node in nodes))
+            return Layout(len(nodes), each, 0, each)
+        wanted = int(workers or 1)
+        each = max(1, cpus // wanted)
+        while each > 1 and sum(node.cpus // each for node in nodes) < wanted:
+            each -= 1
+        return Layout(wanted, each, 0, each)
+    wanted = gpus if workers in (None, "auto") else int(workers or 1)
+    if own and wanted > gpus:
+        raise UserError(f"--workers {wanted}: each takes a GPU, and there are {gpus}.")
+    return Layout(wanted, 1, 1, max(1, cpus // gpus))
+
+
+def environment(layout: Layout) -> dict[str, str]:
+    """Return the variables of a worker; they are set before it imports anything."""
+    threads = {name: os.environ.get(name, str(layout.threads)) for name in THREADS}
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    spin = os.environ.get("GOMP_SPINCOUNT", "10000")
+    return {**threads, **passed, "GOMP_SPINCOUNT": spin, "TOKENIZERS_PARALLELISM": "false"}
+
+
+class Connection:
+    """Ray, from `ray.init` to `ray.shutdown`.
+
+    `ray.init` is called in a thread: there it leaves our signal handlers alone, and has a time
+    limit. The thread stays, since the kernel ends what Ray started when the thread that started it
+    ends.
+
+    Args:
+        limit: seconds.
+        said: what a message says where it fails.
+        options: of `ray.init`.
+    """
+
+    def __init__(self, limit: float, said: str, **options: object) -> None:
+        self._tried, self._over = Event(), Event()
+        self._failed: BaseException | None = None
+        self._options = options
+        Thread(target=self._hold, daemon=True).start()
+        if not self._tried.wait(limit):
+            raise UserError(f"{said} within {limit:.0f} s.")
+        error = self._failed
+        if error is not None:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if isinstance(error, ConnectionError):
+                raise UserError(f"{said}: {first}")
+            raise BenchError(f"{said}: {type(error).__name__}: {first}")
+
+    def _hold(self) -> None:
+        import ray
+
+        try:
+            ray.init(**self._options)
+        except BaseException as error:
+            self._failed = error
+        self._tried.set()
+        self._over.wait()
+
+    def close(self) -> None:
+        """Disconnect; a Ray of our own ends."""
+        import ray
+
+        ray.shutdown()
+        self._over.set()
+
+
+def connect(address: str | None, workers: int | str | None) -> Connection | None:
+    """Connect to Ray, or start one on this machine where there is no address.
+
+    Args:
+        address: `auto`, or HOST:PORT of a cluster's head; None: start one.
+        workers: how many are wanted; one of our own has room for them.
+
+    Returns:
+        What is to be closed; None where the caller of the toolkit has connected already.
+
+    Raises:
+        UserError: nobody answers.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return None
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        room = max(_cores(), workers if isinstance(workers, int) else 1)
+        # Its ports are free ones: the fixed ones of two clusters on a machine would clash.
+        return Connection(
+            STARTS,
+            "Ray did not start on this machine",
+            address="local",
+            num_cpus=room,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE,
+            **quiet,
+        )
+    said = f"--ray-address {address}: no Ray cluster answers there"
+    _check_answers(address, said)
+    return Connection(CONNECTS, said, address=address, **quiet)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def _check_answers(address: str, said: str) -> None:
+    """Refuse an address that takes no connection; Ray itself would try for long."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise UserError(f"--ray-address {address}: write auto, or HOST:PORT of the cluster's head.")
+    try:
+        socket.create_connection((host, int(port)), ANSWERS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"{said}: {error}.") from None
+
+
+def nodes() -> list[Node]:
+    """Return the machines of the cluster that are there."""
+    import ray
+
+    return [
+        Node(int(each["Resources"].get("CPU", 0)), int(each["Resources"].get("GPU", 0)))
+        for each in ray.nodes()
+        if each["Alive"]
+    ]

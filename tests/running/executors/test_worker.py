@@ -1,0 +1,117 @@
+"""A worker in this process: the same decisions as without one, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from helpers.engines import assert_same
+
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided
+from bench.running.executors.dispatch import Block, Dispatch
+from bench.running.executors.ray import job_of
+from bench.running.executors.worker import Opened, Place, Refused, Worker
+from bench.running.prepare import Prepared, prepare
+from bench.running.settings import make_config
+
+BASE: dict[str, Any] = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}}
+QUICK = {"dataset": "digits", "backbone": "majority", "limit": 8}
+
+
+def a_run(**settings: Any) -> Prepared:
+    return prepare(make_config({"batch_size": 16, "limit": 6, **settings}))
+
+
+def scored(run: Prepared, worker: Worker) -> dict[str, Decided]:
+    """Have one worker score a run, as the driver does it."""
+    assert run.split is not None
+    assert isinstance(worker.prepare(), Place)
+    assert isinstance(worker.open(), Opened)
+    dispatch, found, now, hungry = Dispatch(run.sample_ids, ["a"]), {}, 0.0, True
+    while dispatch.left:
+        now += 0.01
+        block = dispatch.give("a", now) if hungry else Block()
+        report = worker.exchange(block, tuple(map(run.split.content, block.ids)))
+        assert report.refused is None, report.refused
+        found.update({one.sample.sample_id: one for one in report.decided})
+        dispatch.decided("a", [one.sample.sample_id for one in report.decided], now)
+        hungry = report.hungry
+    return found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**BASE, "save_errors": True},
+        {**BASE, "save_errors": True, "views": "flip"},
+        {**BASE, "save_errors": True, "control": "shuffled-images"},
+        {**QUICK, "backbone": "nearest-mean", "save_errors": True},  # it learns, from another split
+    ],
+    ids=["race", "views", "shuffled", "learns"],
+)
+def test_a_worker_decides_as_the_engine_does(settings: dict[str, Any]) -> None:
+    run = a_run(**settings)
+    found = scored(run, Worker(job_of(run)))
+    local = run.open_engine().score(run.samples(run.sample_ids), run.strategy)
+    assert_same(found, {one.sample.sample_id: one for one in local})
+    assert all(one.sample.image == {} for one in found.values())  # images are not sent back
+
+
+def test_errors_that_nobody_keeps_are_not_sent() -> None:
+    run = a_run(**QUICK)
+    assert all(one.cells == [] for one in scored(run, Worker(job_of(run))).values())
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        ({"bench-absent": "1.0"}, "plugin bench-absent 1.0 is not installed here"),
+        ({"diffusion-classifier-bench": "0.0.0"}, "0.0.0 on the driver"),
+    ],
+)
+def test_a_worker_without_the_plugins_refuses(versions: dict[str, str], said: str) -> None:
+    answer = Worker(replace(job_of(a_run(**QUICK)), versions=versions)).prepare()
+    assert isinstance(answer, Refused)
+    assert said in answer.said and "process" in answer.said  # what, and where
+
+
+def test_a_worker_whose_weights_differ_refuses() -> None:
+    run = a_run(**BASE)
+    job = job_of(run)
+    other = run.manifest.identity.backbone.weights
+    assert other is not None
+    answer = Worker(replace(job, identity=job.identity.replace(other, "0" * 64))).prepare()
+    assert isinstance(answer, Refused)
+    assert f"backbone.weights is {other}" in answer.said
+
+
+def test_a_worker_with_other_images_refuses_the_first_that_differs() -> None:
+    run = a_run(**QUICK)
+    worker = Worker(job_of(run))
+    assert isinstance(worker.prepare(), Place) and isinstance(worker.open(), Opened)
+    name = run.sample_ids[0]
+    report = worker.exchange(Block((name,), last=True), ("another",))
+    assert report.refused is not None
+    assert f"{name!r} is not the driver's" in report.refused.said
+
+
+def test_what_the_engine_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run(**QUICK)
+    worker = Worker(job_of(run))
+    worker.prepare()
+    worker.open()
+    assert run.split is not None and worker._engine is not None
+    monkeypatch.setattr(type(worker._engine), "score", _fails(RuntimeError("no device")))
+    name = run.sample_ids[0]
+    with pytest.raises(RuntimeError, match="no device"):
+        worker.exchange(Block((name,), last=True), (run.split.content(name),))
+
+
+def _fails(error: Exception) -> Callable[..., Sample]:
+    def fail(*_: object) -> Sample:
+        raise error
+
+    return fail
