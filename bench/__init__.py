@@ -20,8 +20,10 @@ if TYPE_CHECKING:
         load_backbone,
         load_dataset,
         load_run,
+        load_study,
         prompts,
         run,
+        tradeoff_figure,
     )
     from bench.contracts.hooks import hookimpl
     from bench.discovery.declared import register_toml
@@ -35,9 +37,11 @@ __all__ = [
     "load_backbone",
     "load_dataset",
     "load_run",
+    "load_study",
     "prompts",
     "register_toml",
     "run",
+    "tradeoff_figure",
 ]
 
 

@@ -31,13 +31,15 @@ from bench.running.settings import RunConfig, make_config
 from bench.stats.comparison import Comparison
 from bench.stats.comparison import compare as compare_runs
 from bench.stats.metrics import summary_so_far
-from bench.store.folder import find_run
+from bench.store.folder import find_run, list_runs
 from bench.store.runs import read_run
 
 if TYPE_CHECKING:
     import datasets
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from bench.render.study_result import StudyResult
     from bench.running.classify import Picture
 
 
@@ -154,6 +156,46 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
     stored = read_run(find_run(str(run), results))
     summary = summary_so_far(stored.manifest, stored.summary, stored.some_decided())
     return RunResult(Finished(stored.manifest, summary, stored.path))
+
+
+def load_study(study: str | PathLike[str], results: str = "results") -> StudyResult:
+    """Return a study that was started, with what is stored of it by now.
+
+    Args:
+        study: the file that declares it, its name, or its folder.
+        results: where its runs are stored.
+
+    Raises:
+        bench.errors.UserError: there is no such study, or it was not started yet.
+    """
+    from bench.boards.study_report import study_report
+    from bench.render.study_result import StudyResult
+    from bench.running.study_file import find_state
+
+    folder = find_state(str(study), Path(results))
+    return StudyResult(folder, study_report(folder))
+
+
+def tradeoff_figure(
+    runs: Sequence[RunResult | str | PathLike[str]] | None = None, results: str = "results"
+) -> list[Figure]:
+    """Return accuracy against cost with the Pareto front, a figure for each dataset.
+
+    Args:
+        runs: their ids, folders, or themselves; None: all that are stored.
+        results: where runs are stored.
+
+    Raises:
+        bench.errors.UserError: there is no such run, or nothing of one is decided.
+    """
+    from bench.render.board import make_boards
+    from bench.render.figures import tradeoff_figure as draw
+    from bench.render.runs import with_decisions
+
+    folders = list_runs(Path(results)) if runs is None else [_folder(one, results) for one in runs]
+    found = {str(path): with_decisions(read_run(path)) for path in folders}
+    figures = [draw(board.entries) for board in make_boards(found, ())]
+    return [figure for figure in figures if figure is not None]
 
 
 def classify(

@@ -1,4 +1,4 @@
-"""200,000 samples: seconds, CPU seconds and memory of listing, comparing and showing runs.
+"""200,000 samples: seconds, CPU seconds and memory of listing, comparing, showing and viewing runs.
 
     python benchmarks/many_samples.py [SAMPLES] [CLASSES] [RUNS]
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 
@@ -73,6 +75,30 @@ def measure(*arguments: str) -> None:
     print(f"{arguments[0]:12} {wall:5.2f} s, {cpu:5.2f} s CPU, {usage.ru_maxrss / 1024:6.0f} MB")
 
 
+def measure_view(results: Path, a: str, b: str) -> None:
+    """Start `bench view`, ask for pages twice each, and print what they took."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "bench", "view", "--results", str(results), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    url = next(word for word in process.stdout.readline().split() if word.startswith("http"))
+    print(f"{'view':12} {time.perf_counter() - started:5.2f} s until it serves")
+    far = f"run?run={a}&show=all&sort=order&page=3000"
+    for page in ("", f"run?run={a}", far, f"compare?a={a}&b={b}"):
+        for time_of in ("first", "again"):
+            asked = time.perf_counter()
+            with urlopen(url + page) as answer:
+                size = len(answer.read())
+            took = time.perf_counter() - asked
+            name = page.replace(a, "A").replace(b, "B") or "all runs"
+            print(f"  {name:45} {time_of} {took:5.2f} s, {size / 1e3:6.0f} kB")
+    process.send_signal(signal.SIGINT)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, status
+    cpu = usage.ru_utime + usage.ru_stime
+    print(f"{'view':12} {cpu:5.2f} s CPU in all, {usage.ru_maxrss / 1024:6.0f} MB")
+
+
 def main(samples: int = 200_000, classes: int = 1_000, runs: int = 3) -> None:
     """Make the runs and measure each command."""
     with tempfile.TemporaryDirectory() as folder:
@@ -85,6 +111,7 @@ def main(samples: int = 200_000, classes: int = 1_000, runs: int = 3) -> None:
         measure("leaderboard", "--results", folder)
         measure("compare", str(paths[0]), str(paths[1]))
         measure("show", str(paths[0]), "--statistics")
+        measure_view(Path(folder), paths[0].name, paths[1].name)
 
 
 if __name__ == "__main__":

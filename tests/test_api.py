@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.command import bench as command
 from PIL import Image
 
 import bench
@@ -101,3 +102,23 @@ def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
     other = bench.run("digits", limit=12, results=results, loss="l1", **FULL)
     assert "difference" in bench.compare(run, other).plain()
     assert run.run_id in set(bench.leaderboard(results)["run_id"])
+
+
+def test_a_study_is_an_object(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    file, results = tmp_path / "small.toml", str(tmp_path / "r")
+    file.write_text('datasets = ["digits"]\nbackbones = ["random", "majority"]\nlimit = 20\n')
+    with pytest.raises(UserError, match="was not started yet"):
+        bench.load_study(file, results)
+    assert command("study", file, "--results", results).code == 0
+    study = bench.load_study(file, results)
+    runs = study.to_pandas()
+    assert list(runs["backbone"]) == ["random", "majority"] and (runs["n"] == 20).all()
+    assert list(study.to_pandas("methods")["images"]) == [20, 20]
+    assert list(study.to_pandas("differences")["board"]) == ["digits/test"]
+    assert "majority" in study._repr_html_() and isinstance(study.forest_figure(), Figure)
+    (figure,) = bench.tradeoff_figure(results=results)
+    assert figure.axes[0].get_ylabel() == "accuracy"
+    again = bench.load_study("small", results)
+    assert again.methods == study.methods

@@ -11,40 +11,53 @@ from numpy.typing import NDArray
 
 from bench.render.board import Entry, comparable, pareto_front
 from bench.render.curves import Curves
-from bench.render.svg import INK, MUTED, RIGHT, WRONG, draw
+from bench.render.svg import Palette, Plot, draw, on_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 4.6  # inches
+TRADEOFF, ERRORS = (4.6, 3.3), (4.6, 3.9)  # inches
 SHARED = 5  # keys written beside points that lie together
 
 
 def tradeoff(entries: Sequence[Entry], name: str) -> Markup | None:
-    """Draw accuracy against cost, with the Pareto front of what compares.
+    """Draw accuracy against cost for a page; see `tradeoff_figure`."""
+    plot = _tradeoff(entries)
+    label = "Accuracy against cost; the values are in the leaderboard."
+    return None if plot is None else draw(plot, TRADEOFF, name, label, place=False)
+
+
+def tradeoff_figure(entries: Sequence[Entry]) -> Figure | None:
+    """Return accuracy against cost, with the Pareto front of what compares.
 
     None where there is nothing to compare.
     """
+    plot = _tradeoff(entries)
+    return None if plot is None else on_paper(plot, TRADEOFF, place=False)
+
+
+def _tradeoff(entries: Sequence[Entry]) -> Plot | None:
     placed = [entry for entry in entries if entry.cost is not None]
     if len(entries) < 2 or not placed:
         return None
 
-    def plot(figure: Figure) -> None:
+    def plot(figure: Figure, colours: Palette) -> None:
         axes = figure.add_axes((0.14, 0.15, 0.8, 0.82))
         for group in comparable(entries):
             front = pareto_front(group)
             if len(front) > 1:
                 cost = [entry.cost or 0 for entry in front]
                 accuracy = [entry.row.accuracy for entry in front]
-                axes.step(cost, accuracy, where="post", color=_colour(front[0]), linewidth=1)
-        _points(axes, placed)
+                colour = _colour(front[0], colours)
+                axes.step(cost, accuracy, where="post", color=colour, linewidth=1)
+        _points(axes, placed, colours)
         axes.set_xscale("log")
         axes.margins(x=0.12, y=0.12)
-        _keys(axes, placed)
+        _keys(axes, placed, colours)
         for entry in entries:  # reported without a cost: a level
             if entry.cost is None:
-                axes.axhline(entry.row.accuracy, color=MUTED, linestyle=":", linewidth=1.2)
+                axes.axhline(entry.row.accuracy, color=colours.muted, linestyle=":", linewidth=1.2)
                 axes.annotate(
                     entry.key,
                     (1, entry.row.accuracy),
@@ -52,15 +65,14 @@ def tradeoff(entries: Sequence[Entry], name: str) -> Markup | None:
                     xytext=(4, 0),
                     textcoords="offset points",
                     va="center",
-                    color=MUTED,
+                    color=colours.muted,
                     fontweight="bold",
                 )
         axes.set_xlabel("cost, evaluations per image")
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
 
-    label = "Accuracy against cost; the values are in the leaderboard."
-    return draw(plot, (WIDTH, 3.3), name, label, place=False)
+    return plot
 
 
 def _plain_ticks(axes: Axes) -> None:
@@ -74,16 +86,16 @@ def _plain_ticks(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _colour(entry: Entry) -> str:
-    return RIGHT if entry.row.trained_on is None else WRONG
+def _colour(entry: Entry, colours: Palette) -> str:
+    return colours.right if entry.row.trained_on is None else colours.wrong
 
 
-def _points(axes: Axes, entries: Sequence[Entry]) -> None:
+def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     """Draw the entries' points with their intervals; those that look alike in one go."""
     alike: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         kind = entry.row.kind
-        colour = MUTED if kind == "reported" else _colour(entry)
+        colour = colours.muted if kind == "reported" else _colour(entry, colours)
         shape = {"replayed": "^", "reported": "s"}.get(kind, "o")
         alike.setdefault((shape, colour, "none" if entry.partial else colour), []).append(entry)
     for (shape, colour, filling), members in alike.items():
@@ -103,7 +115,7 @@ def _points(axes: Axes, entries: Sequence[Entry]) -> None:
         )
 
 
-def _keys(axes: Axes, entries: Sequence[Entry]) -> None:
+def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     """Write the entries' keys beside their points; points that lie together share a text."""
     spots: list[tuple[NDArray[np.float64], list[Entry]]] = []
     for entry in sorted(entries, key=lambda entry: entry.cost or 0):
@@ -125,35 +137,41 @@ def _keys(axes: Axes, entries: Sequence[Entry]) -> None:
             (last.cost or 0, last.row.accuracy),
             xytext=(7, 5),
             textcoords="offset points",
-            color=INK,
+            color=colours.ink,
             fontweight="bold",
         )
 
 
 def error_curves(curves: Curves, name: str) -> Markup:
-    """Draw the errors of the true and the best wrong class by timestep, and their gap."""
+    """Draw the errors by timestep for a page; see `error_figure`."""
+    label = "Error against timestep for the true and the best wrong class, and the difference."
+    return draw(_errors(curves), ERRORS, name, label)
 
-    def plot(figure: Figure) -> None:
+
+def error_figure(curves: Curves) -> Figure:
+    """Return the errors of the true and the best wrong class by timestep, and their gap."""
+    return on_paper(_errors(curves), ERRORS)
+
+
+def _errors(curves: Curves) -> Plot:
+    def plot(figure: Figure, colours: Palette) -> None:
         above, below = figure.subplots(2, 1, sharex=True)
         t = curves.timestep
-        above.plot(t, curves.wrong, color=WRONG, linestyle="--", linewidth=1.4, label="best wrong")
-        above.plot(t, curves.true, color=RIGHT, linewidth=1.4, label="true class")
+        above.plot(
+            t, curves.wrong, color=colours.wrong, linestyle="--", linewidth=1.4, label="best wrong"
+        )
+        above.plot(t, curves.true, color=colours.right, linewidth=1.4, label="true class")
         above.set_ylabel("error")
         above.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderpad=0)
         reach = 1.96 * curves.gap_stderr
-        below.axhline(0, color=MUTED, linewidth=1)
+        below.axhline(0, color=colours.muted, linewidth=1)
         below.fill_between(
-            t, curves.gap - reach, curves.gap + reach, color=RIGHT, alpha=0.25, linewidth=0
+            t, curves.gap - reach, curves.gap + reach, color=colours.right, alpha=0.25, linewidth=0
         )
-        below.plot(t, curves.gap, color=RIGHT, linewidth=1.4)
+        below.plot(t, curves.gap, color=colours.right, linewidth=1.4)
         below.set_ylabel("wrong − true")
         below.set_xlabel("timestep")
         below.locator_params(axis="y", nbins=4)
         figure.align_ylabels()
 
-    return draw(
-        plot,
-        (WIDTH, 3.9),
-        name,
-        "Error against timestep for the true and the best wrong class, and the difference.",
-    )
+    return plot

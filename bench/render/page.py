@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from bench import __version__
 from bench.boards.formats import assignments, marks
-from bench.boards.rows import all_reported
+from bench.boards.rows import all_reported, said_template
 from bench.errors import UserError
 from bench.machine.writing import write_atomically
 from bench.render import figures
+from bench.render.against import MOST_RUNS, Against, against
 from bench.render.board import Board, make_boards
 from bench.render.confusion import MOST, most_confused
 from bench.render.curves import by_timestep
@@ -30,6 +31,7 @@ from bench.render.gallery import Images, pictures
 from bench.render.opening import Opening, opening
 from bench.render.runs import RunData, with_decisions
 from bench.render.scores import blind_controls, scores
+from bench.render.studies import StudyPart, studies_of
 from bench.render.templating import environment, source
 from bench.stats.calibration import Bin, calibration
 from bench.stats.metrics import confusion, per_class, worst_confusions
@@ -37,6 +39,7 @@ from bench.store.runs import read_runs
 
 IMAGES = 240  # pictures on a page, shared among its runs
 FEWEST = 12  # of one run
+PROMPTS = 200  # of one run
 DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UndefinedError)
 
 Cell = tuple[int, float, bool]  # of a confusion matrix: images, share of the row, whether right
@@ -115,7 +118,10 @@ def write_report(
         raise UserError(f"There is no run to report.{reasons}")
     reported = list(all_reported([results], left_out)) if results else []
     runs = {section.anchor: section.run for section in sections}
-    page = render(make_boards(runs, reported), sections, report.notes)
+    boards = make_boards(runs, reported)
+    ids = {run.run_id for run in runs.values()}
+    studies = studies_of(results, ids, left_out) if results else []
+    page = render(boards, sections, report.notes, against(boards, runs), studies)
     try:
         write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
     except OSError as error:
@@ -172,6 +178,8 @@ def describe(
             scores=scores(run.summary.metrics, len(run.classes), run.manifest.items),
             marks=marks(run.row),
             params=assignments(run.summary.strategy.params),
+            template=said_template(run.manifest),
+            most_prompts=PROMPTS,
             classes=classes,
             names=[run.classes[index] for index in shown],
             matrix=_rows(matrix, shown),
@@ -206,7 +214,11 @@ def _stability(run: RunData) -> list[Bin]:
 
 
 def render(
-    board: Sequence[Board], sections: Sequence[Section], notes: Sequence[tuple[str, str]]
+    board: Sequence[Board],
+    sections: Sequence[Section],
+    notes: Sequence[tuple[str, str]],
+    compared: Sequence[Against] = (),
+    studies: Sequence[StudyPart] = (),
 ) -> str:
     """Return the page."""
     script, style = source("report.js"), source("report.css")
@@ -220,6 +232,9 @@ def render(
             ],
             sections=sections,
             first=_first(board, sections),
+            against=compared,
+            most_runs=MOST_RUNS,
+            studies=studies,
             blind=blind_controls(section.run for section in sections),
             notes=notes,
             datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),

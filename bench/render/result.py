@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.boards.samples import COLUMNS, sample_rows
 from bench.boards.text import html
+from bench.errors import UserError
 from bench.running.execute import Finished
+from bench.store.documents import Manifest, Summary
 from bench.store.folder import asked_records
 
 if TYPE_CHECKING:
@@ -63,6 +65,43 @@ class RunResult(Fields):
     def to_pandas(self) -> DataFrame:
         """Return `samples`."""
         return self.samples
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the run is: settings, identity, classes, prompts, versions."""
+        return self._finished.manifest
+
+    @property
+    def summary(self) -> Summary:
+        """What came of it: metrics and cost."""
+        return self._finished.summary
+
+    @property
+    def command(self) -> str:
+        """The command that makes the run again."""
+        from bench.running.command import reproducing_command
+
+        return reproducing_command(self.manifest)
+
+    def error_figure(self) -> Figure:
+        """Return the errors of the true and the best wrong class by noise level.
+
+        Raises:
+            bench.errors.UserError: the run kept no errors.
+        """
+        from bench.render.curves import by_timestep
+        from bench.render.figures import error_figure
+        from bench.render.runs import with_decisions
+        from bench.store.runs import read_run
+
+        run = with_decisions(read_run(self.folder))
+        curves = by_timestep(run)
+        if curves is None:
+            raise UserError(
+                f"{run.run_id} kept no errors by noise level. Record them with:"
+                f" {run.recording_command}"
+            )
+        return error_figure(curves)
 
     def confusion_figure(self) -> Figure:
         """Return the confusion matrix."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
-from bench.running.command import recording_command
+from bench.running.command import recording_command, reproducing_command
 from bench.stats.metrics import INCOMPLETE, summary_so_far
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest, Summary
@@ -54,6 +54,11 @@ class RunData:
         """Whether stability means something: draws were compared, and the strategy told."""
         on_draws = self.manifest.on_draws
         return on_draws and bool(np.isfinite(self.decided.confidence).any())
+
+    @property
+    def reproducing_command(self) -> str:
+        """The command that makes the run again."""
+        return reproducing_command(self.manifest)
 
     @property
     def recording_command(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -14,51 +15,70 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Colours to draw with; each becomes a variable of the page's style sheet, so that dark mode
-# reaches into the figures. As colours they differ in their last bits alone.
-INK = "#000001"
-MUTED = "#000002"
-LINE = "#000003"
-RIGHT = "#000004"
-WRONG = "#000005"
-VARIABLES = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    LINE: "var(--line)",
-    RIGHT: "var(--right)",
-    WRONG: "var(--wrong)",
-}
 
-STYLE: dict[Any, Any] = {
-    "axes.edgecolor": LINE,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 10.5,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": "none",
-    "font.size": 10.5,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 10,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called "$100$"
-    "xtick.color": LINE,
-    "xtick.labelcolor": MUTED,
-    "ytick.color": LINE,
-    "ytick.labelcolor": MUTED,
-}
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a figure."""
+
+    ink: str
+    muted: str
+    line: str
+    right: str
+    wrong: str
+
+
+# In a page each colour becomes a variable of the style sheet, so that dark mode reaches into the
+# figures; to be told apart they differ in their last bits alone.
+PAGE = Palette("#000001", "#000002", "#000003", "#000004", "#000005")
+# On paper and in a notebook: the style sheet's colours on white.
+PAPER = Palette("#1b1f24", "#57606a", "#d5dae0", "#1f5fbf", "#ad3c0e")
+VARIABLES = {colour: f"var(--{name})" for name, colour in asdict(PAGE).items()}
+
+Plot = Callable[["Figure", Palette], None]  # draws on a figure, in these colours
+
+
+def style(colours: Palette) -> dict[Any, Any]:
+    """Return matplotlib's settings for figures in these colours."""
+    ground = "none" if colours == PAGE else "white"
+    return {
+        "axes.edgecolor": colours.line,
+        "axes.facecolor": ground,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.labelcolor": colours.muted,
+        "axes.labelsize": 10.5,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.facecolor": ground,
+        "font.size": 10.5,
+        "grid.color": colours.line,
+        "grid.linewidth": 0.6,
+        "legend.fontsize": 10,
+        "legend.frameon": False,
+        "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
+        "text.color": colours.ink,
+        "text.parse_math": False,  # a class may be called "$100$"
+        "xtick.color": colours.line,
+        "xtick.labelcolor": colours.muted,
+        "ytick.color": colours.line,
+        "ytick.labelcolor": colours.muted,
+    }
+
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 
 
+def on_paper(plot: Plot, size: tuple[float, float], place: bool = True) -> Figure:
+    """Return a figure by itself, for a notebook or a file; see `draw`."""
+    import matplotlib
+
+    with matplotlib.rc_context(style(PAPER)):
+        return _figure(plot, size, PAPER, place)
+
+
 def draw(
-    plot: Callable[[Figure], None],
+    plot: Plot,
     size: tuple[float, float],
     name: str,
     label: str,
@@ -75,16 +95,21 @@ def draw(
             says where they are.
     """
     import matplotlib
-    from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context(style(PAGE)), warnings.catch_warnings():
         # Text stays text: the reader's fonts draw it, and need not be ours.
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure = Figure(figsize=size, layout="constrained" if place else None)
-        plot(figure)
         out = BytesIO()
-        figure.savefig(out, format="svg")
+        _figure(plot, size, PAGE, place).savefig(out, format="svg")
     return inline(out.getvalue(), name, label)
+
+
+def _figure(plot: Plot, size: tuple[float, float], colours: Palette, place: bool) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained" if place else None)
+    plot(figure, colours)
+    return figure
 
 
 def inline(svg: bytes, name: str, label: str) -> Markup:

@@ -85,10 +85,25 @@ def compare(path_a: Path, path_b: Path) -> Comparison:
         UserError: dataset, version, split or classes differ, a sample's label does, or the runs
             share no sample. Anything less is a warning in the result.
     """
-    runs = read_run(path_a), read_run(path_b)
-    manifests = runs[0].manifest, runs[1].manifest
+    one, other = read_run(path_a), read_run(path_b)
+    check_comparable(one.manifest, other.manifest)
+    return compare_decided((one.manifest, other.manifest), (one.decided(), other.decided()))
+
+
+def compare_decided(
+    manifests: tuple[Manifest, Manifest], decided: tuple[Decisions, Decisions]
+) -> Comparison:
+    """Compare run B with run A, the baseline; see `compare`.
+
+    Args:
+        manifests: A's and B's.
+        decided: the images that they decided.
+
+    Raises:
+        UserError: as `compare`.
+    """
     check_comparable(*manifests)
-    a, b = (run.decided() for run in runs)
+    a, b = decided
     rows_a, rows_b = shared_rows(a, b)
     names = [m.run_id for m in manifests]
     if not len(rows_a):

@@ -63,6 +63,7 @@ class Pages:
             "/": self.runs,
             "/run": self.run,
             "/compare": self.compare,
+            "/study": self.study,
             "/picture": self.picture,
             "/view.css": lambda _: _file("report.css", "view.css", kind="text/css"),
             "/view.js": lambda _: _file("view.js", kind="text/javascript"),
@@ -93,6 +94,7 @@ class Pages:
             title="Runs",
             results=self.stored.results,
             all=len(lines),
+            studies=self.stored.studies(),
             part=found,
             columns={name: opposite(name, query) for name in RUN_COLUMNS},
             statuses=STATUSES,
@@ -165,6 +167,12 @@ class Pages:
             shown=shown,
         )
 
+    def study(self, query: Query) -> Answer:
+        """One study: its tables, and the forest plot."""
+        name = query.get("study", "")
+        shown = self.stored.study(name)
+        return self._live("study", query, title=f"Study {name}", study=shown, anchor="study")
+
     def picture(self, query: Query) -> Answer:
         """The picture of an image of a run."""
         run, name = self.stored.run(query.get("run", "")), query.get("sample", "")
@@ -184,7 +192,7 @@ class Pages:
         if live:
             html = self._templates.get_template(f"{name}-live.html").render(**values)
             return Answer(html.encode())
-        return self._page(f"{name}.html", **values)
+        return self._page(f"{name}-page.html", **values)
 
     def _page(self, template: str, *, code: int = 200, **values: Any) -> Answer:
         html = self._templates.get_template(template).render(**values)

@@ -20,6 +20,7 @@ from bench.boards.inventory import (
 from bench.errors import UserError
 from bench.render.gallery import Images
 from bench.render.runs import RunData, with_decisions
+from bench.render.studies import StudyPart, study_part
 from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
 from bench.stats.differences import run_settings
@@ -27,6 +28,7 @@ from bench.stats.metrics import accuracy_interval
 from bench.store.folder import MANIFEST, SUMMARY
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
+from bench.store.studies import STUDY, Study, list_studies, read_study
 
 LOADED = 4  # runs whose decisions are held; 200,000 images take about 100 MB
 IDLE = 10  # a growing run is read again after so many times as long as reading it took
@@ -60,6 +62,30 @@ class Line:
     wait: float = 0.0
 
 
+@dataclass(frozen=True)
+class ListedStudy:
+    """A study in the list.
+
+    Attributes:
+        folder: where it is stored.
+        study: its state; None: it cannot be read.
+        changed: when its file did, in nanoseconds.
+        error: why it cannot be read.
+    """
+
+    folder: Path
+    study: Study | None
+    changed: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class _KeptStudy:
+    part: StudyPart
+    changed: int
+    wait: float
+
+
 class Stored:
     """All runs below a folder.
 
@@ -75,6 +101,7 @@ class Stored:
         self.results = results
         self.images = Images(data_dirs)
         self._lines: dict[Path, Line] = {}
+        self._studies: dict[str, _KeptStudy] = {}
         self._kept: OrderedDict[tuple[object, ...], object] = OrderedDict()
 
     def lines(self) -> list[Line]:
@@ -107,6 +134,35 @@ class Stored:
         wait = ended + IDLE * (ended - started)
         command = reproducing_command(run.manifest)
         return Line(key, row, run_settings(run.manifest), ends, cost, command, stamp, wait)
+
+    def studies(self) -> dict[str, ListedStudy]:
+        """Return the studies there are now, by the name of their folder."""
+        found = {}
+        for folder in list_studies(self.results):
+            try:
+                changed = (folder / STUDY).stat().st_mtime_ns
+                found[folder.name] = ListedStudy(folder, read_study(folder), changed)
+            except (OSError, UserError) as error:
+                found[folder.name] = ListedStudy(folder, None, error=str(error))
+        return found
+
+    def study(self, name: str) -> StudyPart:
+        """Return what a study says; while it is made, again after a while.
+
+        Raises:
+            UserError: there is none of this name, or it cannot be read.
+        """
+        listed = self.studies().get(name)
+        if listed is None:
+            raise UserError(f"There is no study {name!r} in {self.results}.")
+        started = time.monotonic()
+        known = self._studies.get(name)
+        if known is None or (known.changed != listed.changed and started >= known.wait):
+            part = study_part(listed.folder)
+            ended = time.monotonic()
+            known = _KeptStudy(part, listed.changed, ended + IDLE * (ended - started))
+            self._studies[name] = known
+        return known.part
 
     def line(self, key: str) -> Line:
         """Return a run of the list.

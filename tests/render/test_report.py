@@ -112,6 +112,21 @@ def test_errors_are_drawn_or_it_says_how_to_record_them(page: Page) -> None:
     assert "they are with the run it replays" in page.text
 
 
+def test_a_run_says_how_to_make_it_again(page: Page) -> None:
+    assert page.text.count("The command that makes this run again") == 4
+    assert "--strategy full" in page.text and "bench replay zero --strategy full" in page.text
+    assert page.text.count(" Seed 0 ") == 4 and "a photo of bee" in page.text
+
+
+def test_runs_stand_against_each_other(page: Page, stored: Path) -> None:
+    results = stored / "results"
+    found = bench("compare", results / "zero", results / "trained", "--json").json
+    assert f"{100 * found['difference']:+.1f}" in page.text
+    assert f"{-100 * found['difference']:+.1f}" in page.text
+    (best,) = [a for a in page.attributes("id") if a == "against"]
+    assert best and "images decided otherwise" in page.text
+
+
 def test_what_users_wrote_stays_text(tmp_path: Path) -> None:
     bad = ["<img src=x onerror=alert(1)>", "<script>alert(2)<", "\"' onload='x"]
     data = save_pictures(tmp_path / "data", bad, 3)

@@ -17,6 +17,8 @@ from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
 
 from bench.errors import UserError
+from bench.store.documents import Settings
+from bench.store.studies import Study, StudyCell, write_study
 from bench.view.pages import Pages
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
@@ -142,6 +144,46 @@ def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
     stored.lines()[0].wait = 0.0  # a growing run is looked at again after a while
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
     assert "4 of 4" not in page and "75.0 %" in page
+
+
+def test_a_study_is_listed_and_shown(tmp_path: Path) -> None:
+    results = tmp_path / "r"
+    made = [
+        store(results, [0, 1, 2] * 8, [0, 1, said] * 8, backbone=name)
+        for name, said in (("poor", 0), ("good", 2))
+    ]
+    cells = [
+        StudyCell(
+            axes={"backbone": path.name.split("-")[1]},
+            config=Settings(dataset="d"),
+            run_id=path.name,
+            images=24,
+            status="complete",
+        )
+        for path in made
+    ]
+    write_study(
+        results / "studies" / "small",
+        Study(
+            format=1,
+            name="small",
+            file="small.toml",
+            created="2026-01-01T00:00:00",
+            updated="2026-01-01T00:00:00",
+            axes=["backbone"],
+            cells=cells,
+        ),
+    )
+    pages = Pages(Stored(results, {}))
+    listed = pages.answer("/", {}).content.decode()
+    assert '<a href="/study?study=small">small</a>' in listed and "2 of 2" in listed
+    page = pages.answer("/study", {"study": "small"}).content.decode()
+    assert "good" in page and "data:image/svg+xml" in page and "<th scope=" in page
+    part = pages.answer("/study", {"study": "small", "live": "1"}).content.decode()
+    assert "<html" not in part and part.strip() in page
+    (results / "studies" / "small" / "study.json").write_text("{")
+    assert "study.json" in pages.answer("/", {}).content.decode()
+    assert pages.answer("/study", {"study": "../small"}).code == 404
 
 
 def test_an_unchanged_page_is_not_sent_again(site: Site) -> None:
