@@ -24,7 +24,7 @@ class Interrupting:
 
     def __init__(self, engine: Engine, after: int | None) -> None:
         self.engine, self.after = engine, after
-        self.problem, self.device = engine.problem, None
+        self.problem, self.device, self.levels = engine.problem, None, None
         self.scored: list[str] = []
 
     def score(self, samples: Any, strategy: Any) -> Iterator[Decided]:
