@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from bench.cli.options import config_options
-from bench.cli.output import print_json, say
+from bench.cli.output import print_json
 from bench.errors import UserError
 
 FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
@@ -104,9 +102,12 @@ def command(
 
                 print_study_plan(plan)
             return 0
+        from bench.cli.study_progress import StudyProgress
+        from bench.discovery.loading import load_plugins
         from bench.running.studies import run_study
 
-        study = run_study(declared, results, _teller(), pilot_only)
+        with StudyProgress(load_plugins().manager) as progress:
+            study = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
     from bench.boards.study_report import study_report
 
@@ -150,16 +151,3 @@ def _given(ctx: click.Context, machine: dict[str, object]) -> dict[str, object]:
 
     usual = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)
     return {n: v for n, v in machine.items() if ctx.get_parameter_source(n) not in usual}
-
-
-def _teller() -> Callable[[object], None]:
-    """Return what is called with each cell that was made: it says so on stderr."""
-    from bench.render.study import step_line
-    from bench.running.studies import Step
-
-    def tell(step: object) -> None:
-        assert isinstance(step, Step)
-        say(step_line(step), err=True)
-        sys.stderr.flush()
-
-    return tell

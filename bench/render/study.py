@@ -67,8 +67,7 @@ def _total(plan: StudyPlan) -> str:
 
 def step_line(step: Step) -> str:
     """Return what became of a cell, in a line."""
-    place = in_words(step.cell.axes)
-    head = f"{'pilot ' if step.stage == PILOT else ''}{step.number}/{step.of}  {place}"
+    head = f"{'pilot ' if step.stage == PILOT else ''}{step.number}/{step.of}  {step.place}"
     if step.finished is None:
         return f"{head}: failed: {step.cell.error}"
     summary = step.finished.summary

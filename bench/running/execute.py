@@ -25,6 +25,7 @@ from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest, Summary
 from bench.store.draw_table import draw_table
 from bench.store.folder import RunFolder, missing, read_manifest, read_summary
+from bench.store.looks import record_look
 from bench.store.records import make_record
 
 
@@ -196,6 +197,7 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
         folder.finish(largest.model_copy(update=place))
     elif stored is None or stored.dataset.n_samples <= len(decided):
         folder.finish(summary)
+    record_look(folder.path.parent, run.manifest)
     tell(load_plugins().manager, "run_finished", summary=summary.plain())
     return Finished(run.manifest, summary, folder.path)
 

@@ -48,6 +48,7 @@ class Step:
         number: of the step within its stage, from 1.
         of: steps of that stage.
         cell: what became of it.
+        place: where it is in the grid, in words: its values on the axes that have several.
         finished: its result; None: it failed.
         seconds: it took.
         left: seconds that the rest of the study will take; None: nothing is known yet.
@@ -57,6 +58,7 @@ class Step:
     number: int
     of: int
     cell: StudyCell
+    place: str
     finished: Finished | None
     seconds: float
     left: float | None
@@ -183,6 +185,9 @@ class _Course:
         self.shared, self.clock = SharedBackbone(), _Clock()
         self.written = 0.0
         self.said: set[str] = set()
+        axes = [cell.axes for cell in self.cells]
+        several = [n for n in self.study.axes if len({one.get(n) for one in axes}) > 1]
+        self.varied = several or self.study.axes[:1]
 
     def run(self, pilot_only: bool) -> Study:
         try:
@@ -224,7 +229,9 @@ class _Course:
                 self._note(place, finished, seconds)
             rest = list(places[number:]) + (self._order() if later else [])
             left = self.clock.left(rest, self.declared.pilot)
-            self.tell(Step(stage, number, len(places), self.cells[place], finished, seconds, left))
+            cell = self.cells[place]
+            where = in_words({n: v for n, v in cell.axes.items() if n in self.varied})
+            self.tell(Step(stage, number, len(places), cell, where, finished, seconds, left))
             if time.perf_counter() - self.written > WRITE_EVERY:
                 self._write()
         self._write()

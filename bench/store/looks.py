@@ -1,29 +1,58 @@
 """Looks: how often a split was evaluated. A test set that is looked at often wears out.
 
 Whoever tries many settings on one test split, and reports the best, reports some luck. A look is a
-finished run on the split with settings of its own; the same run again is none.
+finished run on the split with settings of its own; the same run again is none. `looks.jsonl` in the
+results folder has a line for each, which stays when the run is deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from bench.errors import UserError
+from bench.machine.files import regular_file
 from bench.store.documents import Manifest
+from bench.store.fields import Document, Name, RunId
 from bench.store.folder import list_runs
 from bench.store.runs import read_runs
 
+LOOKS = "looks.jsonl"
 FOR_CHOICES = ("train", "training", "val", "valid", "validation", "dev", "development")
 
 # The dataset, its split, and the fingerprint of its data.
 SplitKey = tuple[str, str, str]
 
 
-def split_of(manifest: Manifest) -> SplitKey:
-    """Return what looks are counted by."""
+class Look(Document):
+    """One line of `looks.jsonl`."""
+
+    dataset: Name
+    split: Name
+    fingerprint: str
+    run_id: RunId
+    created: str
+
+    @property
+    def key(self) -> SplitKey:
+        """What looks are counted by."""
+        return self.dataset, self.split, self.fingerprint
+
+
+def look_of(manifest: Manifest) -> Look:
+    """Return the look that a finished run is."""
     data = manifest.identity.dataset
-    return data.name, data.split, data.fingerprint
+    return Look(
+        dataset=data.name,
+        split=data.split,
+        fingerprint=data.fingerprint,
+        run_id=manifest.run_id,
+        created=manifest.created,
+    )
 
 
 def is_test(split: str) -> bool:
@@ -31,14 +60,49 @@ def is_test(split: str) -> bool:
     return split.lower() not in FOR_CHOICES
 
 
+def record_look(results: Path, manifest: Manifest) -> None:
+    """Write down that a run on a test split is finished, unless it is written down already.
+
+    A disk that does not take it stops nothing: the run itself is stored.
+    """
+    if not is_test(manifest.dataset.split) or manifest.part is not None:
+        return
+    look = look_of(manifest)
+    if any((known.key, known.run_id) == (look.key, look.run_id) for known in read_looks(results)):
+        return
+    line = look.model_dump_json().encode() + b"\n"
+    with suppress(OSError):
+        descriptor = os.open(results / LOOKS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line)  # at once, so that lines of two processes do not mix
+        finally:
+            os.close(descriptor)
+
+
+def read_looks(results: Path) -> Iterator[Look]:
+    """Yield the looks that are written down in a results folder; damaged lines are left out."""
+    try:
+        file = regular_file(results, LOOKS)
+        lines = file.read_bytes().splitlines() if file else []
+    except (OSError, UserError):
+        return
+    for line in lines:
+        with suppress(ValidationError):
+            yield Look.model_validate_json(line)
+
+
 def count_looks(folders: Iterable[Path]) -> dict[SplitKey, int]:
-    """Return how many different runs are finished on each test split, in some folders of runs."""
+    """Return how many different runs were finished on each test split, in some folders of runs."""
     seen: dict[SplitKey, set[str]] = {}
 
     def left_out(path: Path, error: UserError) -> None:
         """What cannot be read is no look that can be counted."""
 
-    for run in read_runs((p for f in folders if f.is_dir() for p in list_runs(f)), left_out):
+    there = [folder for folder in folders if folder.is_dir()]
+    for look in (look for folder in there for look in read_looks(folder)):
+        seen.setdefault(look.key, set()).add(look.run_id)
+    for run in read_runs((p for f in there for p in list_runs(f)), left_out):
         if run.summary is not None and is_test(run.manifest.dataset.split):
-            seen.setdefault(split_of(run.manifest), set()).add(run.manifest.run_id)
+            look = look_of(run.manifest)
+            seen.setdefault(look.key, set()).add(look.run_id)
     return {key: len(runs) for key, runs in seen.items()}

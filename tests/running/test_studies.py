@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from helpers.command import bench
 
+from bench.contracts.hooks import hookimpl
+from bench.discovery.loading import load_plugins
+from bench.interrupts import Interrupt
 from bench.store.studies import read_study, study_folder
 
 GRID = """
@@ -58,6 +61,31 @@ def test_a_dry_run_says_what_is_there(study: Path, tmp_path: Path) -> None:
     bench("run", "digits", "--backbone", "majority", "--limit", 40, *results)
     plan = bench("study", study, *results, "--dry-run", "--json").json
     assert (plan["runs_there"], plan["images_to_score"]) == (1, 80)
+
+
+class Stops:
+    """Presses Ctrl-C when the second whole run begins."""
+
+    @hookimpl
+    def run_started(self, total: int, done: int) -> None:
+        self.seen = getattr(self, "seen", 0) + (total == 40)
+        if self.seen == 2:
+            raise Interrupt
+
+
+def test_a_study_that_is_stopped_resumes(study: Path, tmp_path: Path) -> None:
+    results = ("--results", tmp_path / "r")
+    manager, stops = load_plugins().manager, Stops()
+    manager.register(stops)
+    try:
+        stopped = bench("study", study, *results)
+    finally:
+        manager.unregister(stops)
+    assert stopped.code == 130 and "the same command resumes" in stopped.err
+    state = read_study(study_folder(tmp_path / "r", "small"))
+    assert [cell.status for cell in state.cells] == ["complete", "pilot", "pilot"]
+    done = bench("study", study, *results, "--json")
+    assert done.code == 0 and done.json["done"] == 3 and "\npilot" not in done.err
 
 
 def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> None:
