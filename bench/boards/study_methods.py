@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bench.boards.study_rows import StudyRow, StudyRun
 from bench.stats.shares import accuracy_interval
+from bench.store.arrow import values
 from bench.store.decisions import Decisions
 from bench.store.documents import Group
 from bench.store.studies import Study
@@ -115,7 +116,7 @@ def _aligned(decided: Decisions, first: Decisions) -> NDArray[np.bool_] | None:
     places = pc.index_in(first.sample_ids, value_set=decided.sample_ids)
     if places.null_count:
         return None
-    return np.asarray(decided.correct[places.to_numpy()])
+    return np.asarray(decided.correct[values(places)])
 
 
 def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
@@ -133,7 +134,7 @@ def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
             places = pc.index_in(first.sample_ids, value_set=one.decided.sample_ids)
             if places.null_count:
                 continue
-            one.right = one.right[:, :, places.to_numpy()]
+            one.right = one.right[:, :, values(places)]
             one.decided = first
         kept.append(one)
     return kept

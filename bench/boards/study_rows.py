@@ -100,7 +100,9 @@ def _of_cell(cell: StudyCell, results: Path) -> StudyRun:
             if run.summary is not None and limit is not None:
                 # the stored run may be of more images than this study asks for
                 run = _limited(run, limit)
-            summary = summary_so_far(run.manifest, run.summary, run.some_decided())
+            summary = run.summary if run.complete else None
+            if summary is None:
+                summary = summary_so_far(run.manifest, run.summary, run.some_decided())
             return StudyRun(_filled(bare, run, summary), run)
     return StudyRun(bare.model_copy(update={"status": "waiting"}))
 

@@ -44,11 +44,11 @@ def mean_ranks(methods: Sequence[str], accuracy: NDArray[np.float64]) -> MeanRan
         methods: their names.
         accuracy: float64 [datasets, methods].
     """
-    from scipy.stats import friedmanchisquare, rankdata, studentized_range
-
     datasets, k = accuracy.shape
     if datasets < FEWEST or k < 3:
         return None
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+
     means = rankdata(-accuracy, axis=1).mean(axis=0)
     order = np.argsort(means, kind="stable")
     q = float(studentized_range.isf(ALPHA, k, np.inf)) / np.sqrt(2)
