@@ -70,4 +70,5 @@ def main(runs: int = 300, samples: int = 360, only: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]), *sys.argv[3:4])
+    given = [*sys.argv[1:], "", "", ""]
+    main(int(given[0] or 300), int(given[1] or 360), given[2])

@@ -50,7 +50,7 @@ def main(cells: int = 100, backbone: str = "tiny-digits") -> None:
         run_study(read_study_file(file, {"results": folder}), Path(folder))
         print(f"again, all stored already: {(time.perf_counter() - began) / cells:.2f} s per run")
     scoring = [step.finished.summary.cost.seconds or 0.0 for *_, step in steps if step.finished]
-    wall, cpu = (steps[-1][part] - steps[0][part] for part in (0, 1))
+    wall, cpu = steps[-1][0] - steps[0][0], steps[-1][1] - steps[0][1]
     each = len(steps) - 1
     print(f"the first run: {steps[0][0] - started:.1f} s")
     print(
