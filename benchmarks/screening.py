@@ -18,14 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import bench
 from bench.inputs.draws import sub_grid
 from bench.recordings.learn_order import learn_order
-from bench.recordings.learn_screen import at_the_mean, learn_screen
+from bench.recordings.learn_screen import Screen, at_the_mean, learn_screen
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.screening import distances
 from bench.recordings.sweep import Setting, plot, sweep
@@ -83,7 +82,7 @@ def lost(recording: Recording, samples: int, reach: float) -> tuple[int, float]:
     return missed, float(np.mean(kept))
 
 
-def settings(screens: list[dict[str, Any]], order: str, n_draws: int) -> list[Setting]:
+def settings(screens: list[Screen], order: str, n_draws: int) -> list[Setting]:
     """Return what is replayed: each strategy over its dial, screens at the risks learned."""
     chosen: list[Setting] = [("full", {})]
     chosen += [("uniform", {"samples": n}) for n in (2, 4, 8, 16, 32) if n < n_draws]
@@ -94,10 +93,10 @@ def settings(screens: list[dict[str, Any]], order: str, n_draws: int) -> list[Se
         for bands in dict.fromkeys(("even", order))
     ]
     for screen in screens:
-        if screen["samples"] in SAMPLES:
+        if screen.samples in SAMPLES:
             chosen += [
-                ("screen-race", {"samples": screen["samples"], "reach": reach, "order": bands})
-                for reach in {found["reach"] for found in screen["risks"].values()} - {None}
+                ("screen-race", {"samples": screen.samples, "reach": reach, "order": bands})
+                for reach in {found.reach for found in screen.risks.values()} - {None}
                 for bands in dict.fromkeys(("even", order))
             ]
     return chosen
@@ -129,57 +128,57 @@ def main() -> None:
     train = arguments.train_run or record(arguments, arguments.train_split, arguments.train)
     test = arguments.test_run or record(arguments, None, arguments.test)
     learned, measured = learn_screen(train), learn_screen(test)
-    order = str(learn_order(train)["order"])
+    order = learn_order(train).order
     recording = open_recording(test)
-    n = measured["n_samples"]
+    n = measured.n_samples
     print(f"\n{recording.manifest.run_id}: {n} images, {recording.n_draws} draws;")
-    print(f"calibrated on {learned['n_samples']} images of {learned['run_id']};")
-    print(f"a linearised draw cost {measured['linearisation_cost']:.2f} evaluations.")
+    print(f"calibrated on {learned.n_samples} images of {learned.run_id};")
+    print(f"a linearised draw cost {measured.linearisation_cost:.2f} evaluations.")
     head("draws", "winner among the first 1", "2", "3", "5", "8, %")
-    for screen in measured["screens"]:
-        shares = " | ".join(f"{100 * share:.0f}" for share in screen["recall"].values())
-        print(f"| {screen['samples']} | {shares} |")
+    for screen in measured.screens:
+        shares = " | ".join(f"{100 * share:.0f}" for share in screen.recall.values())
+        print(f"| {screen.samples} | {shares} |")
     by_fifth = correlations(recording)
     head("timesteps", "correlation of first-order and exact errors")
     for fifth, value in by_fifth.items():
         print(f"| {fifth} | {value:.2f} |")
     head("draws", "risk stated", "reach", "prompts kept", "winner lost, % (95 %)")
     losses = []
-    for screen in learned["screens"]:
-        for risk, found in screen["risks"].items():
-            if screen["samples"] not in SAMPLES or found["reach"] is None:
+    for screen in learned.screens:
+        for risk, found in screen.risks.items():
+            if screen.samples not in SAMPLES or found.reach is None:
                 continue
-            missed, kept = lost(recording, screen["samples"], found["reach"])
+            missed, kept = lost(recording, screen.samples, found.reach)
             low, high = accuracy_interval(missed, n)
-            losses.append({"samples": screen["samples"], "risk": risk, "lost": missed / n})
+            losses.append({"samples": screen.samples, "risk": risk, "lost": missed / n})
             print(
-                f"| {screen['samples']} | {risk} | {found['reach']:.2f} | {kept:.1f}"
+                f"| {screen.samples} | {risk} | {found.reach:.2f} | {kept:.1f}"
                 f" | {100 * missed / n:.1f} ({100 * low:.1f}–{100 * high:.1f}) |"
             )
-    rows = sweep(test, settings(learned["screens"], order, recording.n_draws))
+    rows = sweep(test, settings(learned.screens, order, recording.n_draws))
     head("", "strategy", "equivalents per image", "agreement, % (95 %)", "accuracy, %")
-    for row in sorted(rows, key=lambda r: r["cost"]["evaluation_equivalents_per_image"]):
-        params = row["strategy"]["params"]
+    for row in sorted(rows, key=lambda r: r.cost):
+        params = row.summary.strategy.params
         dial = " ".join(
             f"{k}={params[k] if isinstance(params[k], str) else round(params[k], 3)}"
             for k in ("samples", "reach", "delta", "order")
             if k in params
         )
-        low, high = row["agreement_ci95"]
+        low, high = row.agreement_ci95
         print(
-            f"| {'*' if row['pareto'] else ''} | {row['strategy']['name']} {dial}"
-            f" | {row['cost']['evaluation_equivalents_per_image']:,.1f}"
-            f" | {100 * row['agreement']:.1f} ({100 * low:.1f}–{100 * high:.1f})"
-            f" | {100 * row['metrics']['accuracy']:.1f} |"
+            f"| {'*' if row.pareto else ''} | {row.summary.strategy.name} {dial}"
+            f" | {row.cost:,.1f}"
+            f" | {100 * row.agreement:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+            f" | {100 * row.summary.metrics.accuracy:.1f} |"
         )
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     evidence = {
-        "learned": learned,
-        "measured": measured,
+        "learned": learned.plain(),
+        "measured": measured.plain(),
         "correlation": by_fifth,
         "lost": losses,
-        "rows": rows,
+        "rows": [row.plain() for row in rows],
     }
     (out / "screening.json").write_text(json.dumps(evidence, indent=1), "utf-8")
     plot(rows, None, out / "screening.png")

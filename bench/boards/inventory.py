@@ -86,33 +86,24 @@ def unreadable(path: Path, error: UserError) -> InventoryRow:
 def row_of(run: StoredRun) -> InventoryRow:
     """Return the row of a run, without the settings that tell it apart."""
     manifest, summary = run.manifest, run.summary
-    total = manifest.total
-    described: dict[str, Any] = {
-        "run_id": manifest.run_id,
-        "dataset": manifest.dataset.name,
-        "split": manifest.dataset.split,
-        "backbone": manifest.backbone.name,
-        "strategy": manifest.strategy.name,
-        "shard": str(manifest.part) if manifest.part else None,
-        "total": total,
-        "created": manifest.created,
-        "path": str(run.path),
-    }
-    if summary is not None and run.complete:
-        status = "failed_samples" if summary.failed_samples else "complete"
-        return InventoryRow(
-            **described,
-            status=status,
-            done=total,
-            failed=summary.failed_samples,
-            accuracy=summary.metrics.accuracy,
-        )
-    decided = run.decided()
-    accuracy = float(decided.correct.mean()) if len(decided) else None
-    return InventoryRow(
-        **described,
+    row = InventoryRow(
+        run_id=manifest.run_id,
         status="incomplete",
-        done=len(decided),
-        failed=int(decided.failed.sum()),
-        accuracy=accuracy,
+        dataset=manifest.dataset.name,
+        split=manifest.dataset.split,
+        backbone=manifest.backbone.name,
+        strategy=manifest.strategy.name,
+        shard=str(manifest.part) if manifest.part else None,
+        total=manifest.total,
+        created=manifest.created,
+        path=str(run.path),
     )
+    if summary is not None and run.complete:
+        row.status = "failed_samples" if summary.failed_samples else "complete"
+        row.done, row.failed = manifest.total, summary.failed_samples
+        row.accuracy = summary.metrics.accuracy
+    else:
+        decided = run.decided()
+        row.done, row.failed = len(decided), int(decided.failed.sum())
+        row.accuracy = float(decided.correct.mean()) if len(decided) else None
+    return row

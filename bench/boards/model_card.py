@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from bench.boards.formats import assignments
 from bench.boards.text import visible, yaml_value
@@ -11,7 +10,7 @@ from bench.contracts.training import provenance
 from bench.store.runs import read_run
 
 # our name → the Hub's metric, its name for people, its arguments
-METRICS: dict[str, tuple[str, str, dict[str, Any]]] = {
+METRICS: dict[str, tuple[str, str, dict[str, str | int]]] = {
     "accuracy": ("accuracy", "Accuracy", {}),
     "balanced_accuracy": ("accuracy", "Balanced accuracy", {"balanced": True}),
     "precision_weighted": ("precision", "Precision, weighted", {"average": "weighted"}),
@@ -40,13 +39,13 @@ def model_index(run: Path) -> str:
     manifest, summary = stored.manifest, stored.finished()
     data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
     method = f"{strategy.name} {assignments(strategy.params)}".strip()
-    described: dict[str, Any] = {
+    described = {
         "version": data.version,
         "fingerprint": manifest.identity.dataset.fingerprint,
         "n_samples": data.n_samples,
         "n_total": data.n_total,
     }
-    how: dict[str, Any] = {
+    how: dict[str, str | float] = {
         "strategy": method,
         "trained_on": provenance(backbone.trained_on),
         "evaluations_per_image": round(summary.cost.evaluations_per_image, 2),

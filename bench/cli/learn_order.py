@@ -24,19 +24,19 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
 
     learned = learn_order(find_run(run, results), limit)
     if out:
-        Path(out).write_text(to_json(learned), "utf-8")
+        Path(out).write_text(to_json(learned.plain()), "utf-8")
     if as_json:
-        print_json(learned)
+        print_json(learned.plain())
         return
     from bench.render.tables import table
 
     table(
         ["timesteps", "evaluations per image on these alone, estimated"],
-        [[part["timesteps"], part["cost"]] for part in learned["parts"]],
-        title=f"{learned['run_id']}, {learned['n_samples']} images",
+        [[part.timesteps, part.cost] for part in learned.parts],
+        title=f"{learned.run_id}, {learned.n_samples} images",
     )
     say(
-        f"order={learned['order']}: a race takes {learned['cost']:.1f} evaluations per image in"
-        f" this order, {learned['cost_even']:.1f} in the even one, as `bench replay` of these"
-        f" images does. Largest difference of two errors: {learned['span']:.3g}."
+        f"order={learned.order}: a race takes {learned.cost:.1f} evaluations per image in"
+        f" this order, {learned.cost_even:.1f} in the even one, as `bench replay` of these"
+        f" images does. Largest difference of two errors: {learned.span:.3g}."
     )

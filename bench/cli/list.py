@@ -11,12 +11,19 @@ import click
 from bench.boards.formats import assignments
 from bench.cli.output import next_steps, print_json, say
 from bench.cli.runs import command as runs
-from bench.contracts.protocols import CollectionSpec, ProtocolSpec
-from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec
+from bench.cli.specs import (
+    BackboneRow,
+    CollectionRow,
+    DatasetRow,
+    ProtocolRow,
+    Row,
+    StrategyRow,
+)
+from bench.contracts.protocols import ProtocolSpec
+from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec
 from bench.contracts.training import provenance
 from bench.discovery.loading import load_plugins
-from bench.discovery.registry import Registry
-from bench.inputs.weights import locate
+from bench.discovery.registry import Registry, SpecT
 
 BACKBONE_COLUMNS = ("name", "family", "size", "resolution", "licence", "trained_on")
 _HEADS = {"resolution": "pixels", "trained_on": "trained on"}
@@ -34,7 +41,7 @@ def command() -> None:
 @_JSON
 def datasets(name: str | None, as_json: bool) -> None:
     """List the datasets; with NAME, show one with its classes and parameters."""
-    _list(load_plugins().datasets, _dataset, name, as_json, ("name", "classes", "splits"))
+    _list(load_plugins().datasets, DatasetRow.of, name, as_json, ("name", "classes", "splits"))
 
 
 @command.command()
@@ -43,7 +50,7 @@ def datasets(name: str | None, as_json: bool) -> None:
 def backbones(name: str | None, as_json: bool) -> None:
     """List the backbones; with NAME, show one with its parameters."""
     known = load_plugins().backbones
-    _list(known, _backbone, name, as_json, BACKBONE_COLUMNS)
+    _list(known, BackboneRow.of, name, as_json, BACKBONE_COLUMNS)
     if name is None and not as_json:
         _print_exposure(known)
 
@@ -53,7 +60,7 @@ def backbones(name: str | None, as_json: bool) -> None:
 @_JSON
 def strategies(name: str | None, as_json: bool) -> None:
     """List the strategies; with NAME, show one with its parameters, as --set takes them."""
-    _list(load_plugins().strategies, _strategy, name, as_json, ("name",))
+    _list(load_plugins().strategies, StrategyRow.of, name, as_json, ("name",))
 
 
 @command.command()
@@ -61,7 +68,7 @@ def strategies(name: str | None, as_json: bool) -> None:
 @_JSON
 def views(name: str | None, as_json: bool) -> None:
     """List the views of an image, as --views takes them; with NAME, show one."""
-    _list(load_plugins().views, _strategy, name, as_json, ("name",))
+    _list(load_plugins().views, StrategyRow.of, name, as_json, ("name",))
 
 
 @command.command()
@@ -69,7 +76,7 @@ def views(name: str | None, as_json: bool) -> None:
 @_JSON
 def collections(name: str | None, as_json: bool) -> None:
     """List the collections of datasets; with NAME, show one."""
-    _list(load_plugins().collections, _collection, name, as_json, ("name", "datasets"))
+    _list(load_plugins().collections, CollectionRow.of, name, as_json, ("name", "datasets"))
 
 
 @command.command()
@@ -82,18 +89,18 @@ def protocols(name: str | None, results: str, as_json: bool) -> None:
 
     runs = reproduced(Path(results))
 
-    def describe(spec: ProtocolSpec) -> dict[str, Any]:
-        return {**_protocol(spec), "runs": runs.get(spec.name, [])}
+    def row(spec: ProtocolSpec) -> ProtocolRow:
+        return ProtocolRow.of(spec).model_copy(update={"runs": runs.get(spec.name, [])})
 
-    _list(load_plugins().protocols, describe, name, as_json, ("name", "published", "runs"))
+    _list(load_plugins().protocols, row, name, as_json, ("name", "published", "runs"))
 
 
 command.add_command(runs, "runs")
 
 
 def _list(
-    registry: Registry[Any],
-    describe: Callable[[Any], dict[str, Any]],
+    registry: Registry[SpecT],
+    describe: Callable[[SpecT], Row],
     name: str | None,
     as_json: bool,
     columns: tuple[str, ...],
@@ -102,7 +109,7 @@ def _list(
 
     Args:
         registry: the specs.
-        describe: gives what `--json` prints of a spec.
+        describe: makes the row of a spec, which `--json` prints.
         name: only this one, in full.
         as_json: print JSON.
         columns: what the table shows, and the summary.
@@ -110,11 +117,11 @@ def _list(
     if name is not None:
         spec = registry.get(name)
         if as_json:
-            print_json(describe(spec))
+            print_json(describe(spec).plain())
         else:
-            _show(spec, describe(spec))
+            _show(spec, describe(spec).plain())
         return
-    rows = [describe(spec) for spec in registry]
+    rows = [describe(spec).plain() for spec in registry]
     if as_json:
         print_json(rows)
         return
@@ -165,83 +172,6 @@ def _show(spec: Spec, described: Mapping[str, Any]) -> None:
             for key, parameter in spec.parameters.items()
         ]
         table(["parameter", "default", "meaning"], rows)
-
-
-def _dataset(spec: DatasetSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "classes": len(spec.classes) if spec.classes else None,
-        "splits": dict(spec.splits),
-        "evaluated": spec.split,
-        "items": spec.items,
-        "template": None if spec.items else spec.template,
-        "backbone": spec.backbone,
-        "homepage": spec.homepage,
-        "source": spec.source,
-        "unverified": spec.unverified,
-        "templates": {name: len(texts) for name, texts in spec.templates.items()},
-        "groups": list(spec.groups),
-        "licence": spec.licence,
-        "citation": spec.citation,
-        **_common(spec),
-    }
-
-
-def _backbone(spec: BackboneSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "kind": spec.scorer,
-        "weights": locate(spec.weights) if spec.weights else None,
-        "revision": spec.revision,
-        "trained_on": spec.trained_on,
-        "family": spec.family,
-        "size": spec.size,
-        "encoder_size": spec.encoder_size,
-        "licence": spec.licence,
-        "gated": spec.gated,
-        "resolution": spec.resolution,
-        "dtype": spec.dtype,
-        "flops": spec.flops,
-        "template": spec.template,
-        "exposure": spec.exposure,
-        "telling": spec.telling,
-        "requires": spec.requires,
-        "pipelines": list(spec.pipelines),
-        "plan": spec.plan,
-        "strategy": spec.strategy,
-        "strategy_parameters": dict(spec.strategy_parameters),
-        **_common(spec),
-    }
-
-
-def _strategy(spec: StrategySpec) -> dict[str, Any]:
-    return {"name": spec.name, **_common(spec)}
-
-
-def _collection(spec: CollectionSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datasets": list(spec.datasets), **_common(spec)}
-
-
-def _protocol(spec: ProtocolSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "settings": dict(spec.settings),
-        "metric": spec.metric,
-        "published": spec.published,
-        "images": spec.images,
-        "source": spec.source,
-        "differs": list(spec.differs),
-        **_common(spec),
-    }
-
-
-def _common(spec: Spec) -> dict[str, Any]:
-    return {
-        "parameters": {key: value.default for key, value in spec.parameters.items()},
-        "help": {key: value.help for key, value in spec.parameters.items()},
-        "version": spec.version,
-        "summary": spec.summary,
-    }
 
 
 def _text(column: str, value: Any, row: Mapping[str, Any]) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.output import next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.store.folder import find_run
+
+if TYPE_CHECKING:
+    from bench.recordings.sweep import SweepRow
 
 
 @click.command()
@@ -56,13 +58,14 @@ def command(
     if plot_file:
         plot(rows, ceiling, Path(plot_file))
     if as_json:
-        print_json(rows if ceiling is None else [{**r, "self_agreement": ceiling} for r in rows])
+        if ceiling is not None:
+            rows = [row.model_copy(update={"self_agreement": ceiling}) for row in rows]
+        print_json([row.plain() for row in rows])
         return
     from bench.render.tables import table
 
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
-    rows.sort(key=lambda row: row["cost"]["evaluation_equivalents_per_image"])
-    lines = [_line(row) for row in rows]
+    lines = [_line(row) for row in sorted(rows, key=lambda row: row.cost)]
     table(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
     say(
         "Cost: evaluation equivalents per image. Agreement: with the full sweep, which evaluates"
@@ -71,28 +74,28 @@ def command(
     )
     if ceiling:
         say(
-            f"A full sweep with another seed ({ceiling['against']}) makes the same decision on"
-            f" {_share(ceiling['agreement'], ceiling['agreement_ci95'])} % of"
-            f" {ceiling['n_samples']} images."
+            f"A full sweep with another seed ({ceiling.against}) makes the same decision on"
+            f" {_share(ceiling.agreement, ceiling.agreement_ci95)} % of"
+            f" {ceiling.n_samples} images."
         )
     name = run_name(path, results)
     next_steps(("keep one as a run of its own", f"bench replay {name} --strategy NAME"))
 
 
-def _line(row: Mapping[str, Any]) -> list[Any]:
+def _line(row: SweepRow) -> list[str | float]:
     from bench.boards.formats import assignments
     from bench.boards.settings import chosen
 
-    strategy, metrics = row["strategy"], row["metrics"]
-    given = {key: value for key, value in strategy["params"].items() if key != "draws"}
+    strategy, metrics = row.summary.strategy, row.summary.metrics
+    given = {key: value for key, value in strategy.params.items() if key != "draws"}
     return [
-        "*" if row["pareto"] else "",
-        f"{strategy['name']} {assignments(chosen(strategy['name'], given))}".strip(),
-        row["cost"]["evaluation_equivalents_per_image"],
-        _share(row["agreement"], row["agreement_ci95"]),
-        _share(metrics["accuracy"], metrics["accuracy_ci95"]),
+        "*" if row.pareto else "",
+        f"{strategy.name} {assignments(chosen(strategy.name, given))}".strip(),
+        row.cost,
+        _share(row.agreement, row.agreement_ci95),
+        _share(metrics.accuracy, metrics.accuracy_ci95),
     ]
 
 
-def _share(value: float, ends: list[float]) -> str:
+def _share(value: float, ends: tuple[float, float]) -> str:
     return f"{100 * value:.1f} ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"

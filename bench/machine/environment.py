@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from bench.errors import UserError
 
@@ -74,7 +74,18 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def environment(plugins: Mapping[str, str]) -> dict[str, Any]:
+class Environment(TypedDict):
+    """What a manifest records of where a run was made."""
+
+    python: str
+    platform: str
+    cpus: int | None
+    packages: dict[str, str]
+    plugins: dict[str, str]
+    git: str | None
+
+
+def environment(plugins: Mapping[str, str]) -> Environment:
     """Return versions of packages and plugins, git state and hardware.
 
     Args:

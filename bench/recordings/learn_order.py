@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,12 +12,36 @@ from bench.contracts.strategy import Floats, Problem
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
+from bench.store.fields import Document
 
 PARTS = 20  # the draws are cut into so many parts, as Clark & Jaini's learned weights are
 Z = 3.0  # standard errors at which a race would drop a rival
 
 
-def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
+class PartCost(Document):
+    """What a race costs per image on a part of the draws alone, by the reckoning."""
+
+    timesteps: str
+    cost: float
+
+
+class LearnedOrder(Document):
+    """An order that was learned of a recording."""
+
+    order: str
+    """The band, as `race` takes it."""
+    cost: float
+    """Evaluations per image, or per item, of `race` in that order."""
+    cost_even: float
+    """The same in the even one."""
+    span: float
+    """The largest difference of two errors on a draw."""
+    n_samples: int
+    run_id: str
+    parts: list[PartCost]
+
+
+def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     """Find the band of timesteps on which a race of the recorded images would have been cheapest.
 
     For every band, a run of neighbouring parts out of 20, and every rival class of an image, the
@@ -38,12 +61,6 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
     Args:
         path: the folder of a run with --strategy full --save-errors.
         limit: only so many recorded images, those that a replay with this limit decides.
-
-    Returns:
-        order (the band as text), cost and cost_even (evaluations per image or item, of `race` in
-        that order and in the even one), span (the largest difference of two errors on a draw),
-        n_samples, run_id, and parts: for each of the 20, its timesteps and its cost alone by the
-        reckoning.
 
     Raises:
         UserError: the run has no errors, or asks which image fits a text.
@@ -77,18 +94,18 @@ def learn_order(path: Path, limit: int | None = None) -> dict[str, Any]:
         return f"{timesteps[parts[first][0]]}-{timesteps[parts[last][-1]]}"
 
     order = text(*bands[best])
-    return {
-        "order": order,
-        "cost": _measured(recording, samples, {"order": order}),
-        "cost_even": _measured(recording, samples, {}),
-        "span": span,
-        "n_samples": len(samples),
-        "run_id": recording.manifest.run_id,
-        "parts": [
-            {"timesteps": text(part, part), "cost": float(costs[bands.index((part, part))])}
+    return LearnedOrder(
+        order=order,
+        cost=_measured(recording, samples, {"order": order}),
+        cost_even=_measured(recording, samples, {}),
+        span=span,
+        n_samples=len(samples),
+        run_id=recording.manifest.run_id,
+        parts=[
+            PartCost(timesteps=text(part, part), cost=float(costs[bands.index((part, part))]))
             for part in range(len(parts))
         ],
-    }
+    )
 
 
 def _measured(recording: Recording, samples: list[Sample], params: dict[str, str]) -> float:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
 from bench.recordings.recording import open_recording
 from bench.recordings.screening import conformal_quantile, distances
 from bench.running.command import recording_command
+from bench.store.fields import Document
 
 LINEARISED = "full-linearised"  # the strategy whose recordings a screen is learned from
 SAMPLES = (2, 4, 8, 16, 32)  # draws of a screen that are tried
@@ -19,7 +22,36 @@ RISKS = (0.1, 0.05, 0.02, 0.01)
 RECALL = (1, 2, 3, 5, 8)  # how often the winner is among the first so many
 
 
-def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
+class Risk(Document):
+    """What a screen takes to lose the winner no more often than a risk allows."""
+
+    reach: float | None
+    """None: too few images for that risk."""
+    kept: float
+    """Prompts that it kept of an image, on average."""
+
+
+class Screen(Document):
+    """A screen of so many draws."""
+
+    samples: int
+    recall: dict[str, float]
+    """The share of images whose winner is among the first 1, 2, 3, 5, 8."""
+    risks: dict[str, Risk]
+    """By the risk, as text."""
+
+
+class LearnedScreens(Document):
+    """What was learned of a recording."""
+
+    run_id: str
+    n_samples: int
+    linearisation_cost: float
+    """Of a draw, in evaluations."""
+    screens: list[Screen]
+
+
+def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     """Find the `reach` at which a screen keeps the exhaustive winner, for several risks.
 
     For each recorded image, the *distance* of the exhaustive winner is how far its first-order
@@ -32,12 +64,6 @@ def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
     Args:
         path: the folder of a run with --strategy full-linearised --save-errors.
         limit: only so many recorded images, those that a replay with this limit decides.
-
-    Returns:
-        run_id, n_samples, linearisation_cost (of a draw, in evaluations), and screens: for each
-        number of draws its samples, recall (share of images whose winner is among the first 1, 2,
-        3, 5, 8), and by risk (as text) the reach (None: too few images for that risk) and the mean
-        number of prompts that it kept here.
 
     Raises:
         UserError: the run has no first-order errors, or is about items.
@@ -63,12 +89,12 @@ def learn_screen(path: Path, limit: int | None = None) -> dict[str, Any]:
         for n in counts:
             drawn = first_order[:, sub_grid(n, recording.n_draws)]
             scores[n].append(drawn.astype(np.float64).mean(axis=1))
-    return {
-        "run_id": recording.manifest.run_id,
-        "n_samples": len(winners),
-        "linearisation_cost": recording.linearisation_cost,
-        "screens": [_screen(n, np.stack(scores[n]), np.array(winners)) for n in counts],
-    }
+    return LearnedScreens(
+        run_id=recording.manifest.run_id,
+        n_samples=len(winners),
+        linearisation_cost=recording.linearisation_cost,
+        screens=[_screen(n, np.stack(scores[n]), np.array(winners)) for n in counts],
+    )
 
 
 def at_the_mean(first_order: Any) -> Any:
@@ -83,19 +109,19 @@ def at_the_mean(first_order: Any) -> Any:
     raise UserError("Not every draw was linearised at the mean of the prompts.")
 
 
-def _screen(samples: int, scores: Any, winners: Any) -> dict[str, Any]:
+def _screen(samples: int, scores: Floats, winners: NDArray[np.int64]) -> Screen:
     images = np.arange(len(winners))
     ahead = (scores < scores[images, winners][:, None]).sum(axis=1)
     far = np.stack([distances(row) for row in scores])
     reaches = {risk: conformal_quantile(far[images, winners], risk) for risk in RISKS}
-    return {
-        "samples": samples,
-        "recall": {str(k): float((ahead < k).mean()) for k in RECALL},
-        "risks": {
-            str(risk): {
-                "reach": reach if np.isfinite(reach) else None,
-                "kept": float((far <= reach).sum(axis=1).mean()),
-            }
+    return Screen(
+        samples=samples,
+        recall={str(k): float((ahead < k).mean()) for k in RECALL},
+        risks={
+            str(risk): Risk(
+                reach=reach if np.isfinite(reach) else None,
+                kept=float((far <= reach).sum(axis=1).mean()),
+            )
             for risk, reach in reaches.items()
         },
-    }
+    )

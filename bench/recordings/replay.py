@@ -210,7 +210,7 @@ def _manifest(
         asked: the settings of the replay.
         compared: whether the strategy compares the images of an item.
     """
-    source = recording.manifest
+    source = as_compared(recording.manifest, compared)
     if source.part or source.asked:
         source = whole(source)
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
@@ -229,13 +229,13 @@ def _manifest(
             "samples": limited(sample_ids, labels, asked["limit"]),
             "environment": environment(load_plugins().versions()),
             "replayed_from": source.run_id,
-            **items_of(source, compared),
         }
     )
 
 
-def items_of(source: Manifest, compared: bool) -> dict[str, Any]:
-    """Return what the replay's manifest says of items: another strategy may compare images."""
+def as_compared(source: Manifest, compared: bool) -> Manifest:
+    """Return a manifest under a strategy that compares the images of an item, or does not."""
     if source.items is None:
-        return {}
-    return {"items": source.items.model_copy(update={"images_compared": compared})}
+        return source
+    items = source.items.model_copy(update={"images_compared": compared})
+    return source.model_copy(update={"items": items})

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
-from bench.recordings.recording import Recording, open_recording
-from bench.recordings.replay import decide, items_of, strategy_for
+from bench.recordings.recording import open_recording
+from bench.recordings.replay import as_compared, decide, strategy_for
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import accuracy_interval, predictions, summarize
+from bench.store.documents import Manifest, Summary
+from bench.store.fields import Document
 from bench.store.folder import asked_records, read_manifest
 from bench.store.identity import Identity, Strategy
 from bench.store.records import Record, make_record
@@ -22,6 +24,59 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Setting = tuple[str, dict[str, Any]]  # a strategy's name and parameters
+
+
+class Share(NamedTuple):
+    """A share of decisions, with its 95 % Wilson interval."""
+
+    share: float
+    ci95: tuple[float, float]
+
+
+class SelfAgreement(Document):
+    """How far two exhaustive runs that differ in their noise alone decide alike."""
+
+    agreement: float
+    agreement_ci95: tuple[float, float]
+    n_samples: int
+    against: str
+    """The other run."""
+
+
+class SweepRow(Document):
+    """A setting, replayed; as JSON, what `bench replay --json` would print and more.
+
+    A strategy's own `confidence` is its stability, and none of the probabilities whose calibration
+    errors are here.
+    """
+
+    summary: Summary
+    ece_evaluations: float | None
+    """Calibration error of a probability read off the evaluations."""
+    ece_softmax: float | None
+    """Of one read off the scores."""
+    agreement: float
+    """With the exhaustive decision."""
+    agreement_ci95: tuple[float, float]
+    pareto: bool
+    """No setting costs less and agrees as much."""
+    self_agreement: SelfAgreement | None = None
+    """The ceiling of any agreement, where another run says it."""
+
+    @property
+    def cost(self) -> float:
+        """Evaluation equivalents per image."""
+        return self.summary.cost.equivalents_per_image
+
+    def beats(self, other: SweepRow) -> bool:
+        """Whether it costs no more and agrees as much, and is better in one of the two."""
+        better = self.cost <= other.cost and self.agreement >= other.agreement
+        return better and (self.cost, self.agreement) != (other.cost, other.agreement)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON holds of it; nothing is stored, so it has no id and no folder."""
+        own = super().plain()
+        return {**own.pop("summary"), "run_id": None, "results_dir": None, **own}
 
 
 def default_grid(n_draws: int, order: str | None = None, linearised: bool = False) -> list[Setting]:
@@ -58,20 +113,13 @@ def sweep(
     path: Path,
     settings: Iterable[Setting] | None = None,
     limit: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[SweepRow]:
     """Replay each setting on a recorded run; nothing is stored.
 
     Args:
         path: the folder of the recorded run.
         settings: what to try; None: the default grid.
         limit: only so many recorded images, those that a replay with this limit decides.
-
-    Returns:
-        For each setting, what `bench replay --json` would print, and `agreement` with the
-        exhaustive decision, `agreement_ci95` (Wilson), `pareto` (no setting costs less and
-        agrees as much), and calibration errors: `ece_evaluations` of a probability read off the
-        evaluations and `ece_softmax` of one read off the scores. A strategy's own `confidence` is
-        its stability and no such probability.
 
     Raises:
         UserError: the run has no errors, or a setting does not fit.
@@ -90,53 +138,42 @@ def sweep(
         exhaustive.append(int(outcome.ranking[0]) if outcome else -1)
         for records, (*_, strategy) in zip(decided, prepared, strict=True):
             records.append(make_record(decide(sample, tables, strategy, problem), 0.0))
-    rows = [
-        _row(
-            recording,
-            Strategy(name=name, version=version, params=parameters),
-            records,
-            strategy.same_draws,
+    rows = []
+    for (name, version, parameters, strategy), records in zip(prepared, decided, strict=True):
+        made = Strategy(name=name, version=version, params=parameters)
+        agrees = agreement(predictions(records), np.array(exhaustive))
+        rows.append(
+            SweepRow(
+                summary=_summary(recording.manifest, made, records, strategy.same_draws),
+                ece_evaluations=effort_error(records),
+                ece_softmax=softmax_error(records),
+                agreement=agrees.share,
+                agreement_ci95=agrees.ci95,
+                pareto=True,
+            )
         )
-        | agreement(predictions(records), np.array(exhaustive))
-        for (name, version, parameters, strategy), records in zip(prepared, decided, strict=True)
+    beaten = [any(other.beats(row) for other in rows) for row in rows]
+    return [
+        row.model_copy(update={"pareto": not lost}) for row, lost in zip(rows, beaten, strict=True)
     ]
-    for row in rows:
-        row["pareto"] = not any(_beats(other, row) for other in rows)
-    return rows
 
 
-def _row(
-    recording: Recording, strategy: Strategy, records: Sequence[Record], compared: bool
-) -> dict[str, Any]:
-    source = recording.manifest
-    changed = {"strategy": strategy, "replayed_from": source.run_id, **items_of(source, compared)}
-    manifest = source.model_copy(update=changed)
-    summary = summarize(manifest, records, total_seconds=None, peak_memory=None)
-    return {
-        **summary.plain(),
-        "run_id": None,  # nothing is stored
-        "results_dir": None,
-        "ece_evaluations": effort_error(records),
-        "ece_softmax": softmax_error(records),
-    }
+def _summary(
+    source: Manifest, strategy: Strategy, records: Sequence[Record], compared: bool
+) -> Summary:
+    """Return the summary of the recorded run's images as another strategy decides them."""
+    changed = {"strategy": strategy, "replayed_from": source.run_id}
+    manifest = as_compared(source, compared).model_copy(update=changed)
+    return summarize(manifest, records, total_seconds=None, peak_memory=None)
 
 
-def _beats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    cost, other_cost = (r["cost"]["evaluation_equivalents_per_image"] for r in (one, other))
-    better: bool = cost <= other_cost and one["agreement"] >= other["agreement"]
-    return better and (cost, one["agreement"]) != (other_cost, other["agreement"])
-
-
-def agreement(one: NDArray[np.int64], other: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the share of equal decisions with its 95 % Wilson interval."""
+def agreement(one: NDArray[np.int64], other: NDArray[np.int64]) -> Share:
+    """Return how often two lists of decisions are equal."""
     equal = int((one == other).sum())
-    return {
-        "agreement": equal / len(one),
-        "agreement_ci95": list(accuracy_interval(equal, len(one))),
-    }
+    return Share(equal / len(one), accuracy_interval(equal, len(one)))
 
 
-def self_agreement(path: Path, against: Path) -> dict[str, Any]:
+def self_agreement(path: Path, against: Path) -> SelfAgreement:
     """Return how far two exhaustive runs that differ in their noise alone decide alike.
 
     This is the honest ceiling: a cheaper strategy cannot be expected to agree with the exhaustive
@@ -154,36 +191,43 @@ def self_agreement(path: Path, against: Path) -> dict[str, Any]:
     manifests = read_manifest(path), read_manifest(against)
     kinds = [_without_noise(manifest.identity) for manifest in manifests]
     if kinds[0] != kinds[1]:
-        differing = sorted(k for k in kinds[0] if kinds[0][k] != kinds[1].get(k))
+        one, other = (kind.plain() for kind in kinds)
+        differing = sorted(name for name in one if one[name] != other.get(name))
         raise UserError(f"--against {against}: it differs in {', '.join(differing)}, not the seed.")
     if manifests[0].identity == manifests[1].identity:
         raise UserError(f"--against {against}: it has the same noise; run it with another --seed.")
-    one, other = (
+    of_one, of_other = (
         {r["sample_id"]: r for r in asked_records(where, manifest)}
         for where, manifest in zip((path, against), manifests, strict=True)
     )
-    records = [record for run in (one, other) for record in run.values() if not record["error"]]
+    every = (*of_one.values(), *of_other.values())
+    records = [record for record in every if not record["error"]]
     if len({record["evaluations"] for record in records}) > 1:
         raise UserError(f"--against {against}: its strategy did not evaluate every cell.")
-    shared = [sample_id for sample_id in one if sample_id in other]
+    shared = [sample_id for sample_id in of_one if sample_id in of_other]
     if not shared:
         raise UserError(f"--against {against}: the two runs share no image.")
-    pairs = [predictions([run[i] for i in shared]) for run in (one, other)]
-    return {**agreement(*pairs), "n_samples": len(shared), "against": manifests[1].run_id}
+    agrees = agreement(*(predictions([run[i] for i in shared]) for run in (of_one, of_other)))
+    return SelfAgreement(
+        agreement=agrees.share,
+        agreement_ci95=agrees.ci95,
+        n_samples=len(shared),
+        against=manifests[1].run_id,
+    )
 
 
-def _without_noise(identity: Identity) -> dict[str, Any]:
+def _without_noise(identity: Identity) -> Identity:
     """Return what decides a run's decisions, but for the noise; of the strategy, its draws."""
-    scoring = identity.scoring.model_copy(update={"noise": None})
-    return {
-        **identity.plain(),
-        "seed": None,
-        "scoring": scoring.plain(),
-        "strategy": identity.strategy.params.get("draws"),
+    draws = {"draws": identity.strategy.params.get("draws")}
+    changed = {
+        "seed": 0,
+        "scoring": identity.scoring.model_copy(update={"noise": None}),
+        "strategy": Strategy(name="any", version=0, params=draws),
     }
+    return identity.model_copy(update=changed)
 
 
-def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, file: Path) -> None:
+def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) -> None:
     """Plot agreement and accuracy against evaluations per image, the Pareto front joined.
 
     Args:
@@ -195,22 +239,17 @@ def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, f
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
-    front = sorted(
-        (r["cost"]["evaluation_equivalents_per_image"], r["agreement"]) for r in rows if r["pareto"]
-    )
+    front = sorted((row.cost, row.agreement) for row in rows if row.pareto)
     left.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
     if ceiling is not None:
-        left.axhspan(*ceiling["agreement_ci95"], color="0.93", zorder=-1)
-        left.axhline(ceiling["agreement"], color="0.7", linestyle="--", label="another seed")
-    for name in dict.fromkeys(row["strategy"]["name"] for row in rows):
-        mine = [row for row in rows if row["strategy"]["name"] == name]
-        _points(left, mine, name, lambda row: (row["agreement"], row["agreement_ci95"]))
-        _points(
-            right,
-            mine,
-            name,
-            lambda row: (row["metrics"]["accuracy"], row["metrics"]["accuracy_ci95"]),
-        )
+        left.axhspan(*ceiling.agreement_ci95, color="0.93", zorder=-1)
+        left.axhline(ceiling.agreement, color="0.7", linestyle="--", label="another seed")
+    for name in dict.fromkeys(row.summary.strategy.name for row in rows):
+        mine = [row for row in rows if row.summary.strategy.name == name]
+        metrics = [row.summary.metrics for row in mine]
+        cost = [row.cost for row in mine]
+        _points(left, cost, [Share(r.agreement, r.agreement_ci95) for r in mine], name)
+        _points(right, cost, [Share(m.accuracy, m.accuracy_ci95) for m in metrics], name)
     left.set_ylabel("agreement with the exhaustive decision")
     right.set_ylabel("accuracy")
     for axes in (left, right):
@@ -218,13 +257,13 @@ def plot(rows: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any] | None, f
         axes.set_xlabel("evaluation equivalents per image")
         axes.grid(alpha=0.3)
     left.legend()
-    figure.suptitle(f"{rows[0]['replayed_from']}, {rows[0]['dataset']['n_samples']} images")
+    first = rows[0].summary
+    figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
     figure.savefig(file, dpi=150)
 
 
-def _points(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, value: Any) -> None:
-    cost = [row["cost"]["evaluation_equivalents_per_image"] for row in rows]
-    middle = np.array([value(row)[0] for row in rows])
-    low, high = np.array([value(row)[1] for row in rows]).T
+def _points(axes: Axes, cost: Sequence[float], shares: Sequence[Share], name: str) -> None:
+    middle = np.array([each.share for each in shares])
+    low, high = np.array([each.ci95 for each in shares]).T
     reach = np.clip([middle - low, high - middle], 0, None)
     axes.errorbar(cost, middle, reach, fmt="o", markersize=5, elinewidth=0.7, label=name)

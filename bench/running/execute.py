@@ -180,21 +180,19 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     here = time.perf_counter() - run.started
-    place: dict[str, Any] = {"results_dir": str(folder.path.resolve())}
     stored, whole = _stored_summary(folder.path), folder.manifest
     # Earlier versions of the toolkit wrote it into the summary alone.
-    if fitted := whole.fitted or (stored.fitted if stored else None):
-        place["fitted"] = fitted
+    fitted = whole.fitted or (stored.fitted if stored else None)
     decided = read_decisions(folder.path, run.manifest, top=True)
     priced = _priced(run.manifest, folder.manifest)
     summary = summarize(priced, decided, earlier + here, memory)
-    summary = summary.model_copy(update=place)
+    summary = summary.made_in(folder.path, fitted)
     if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
     elif not folder.outstanding(whole.samples, save_errors=False):
         every = read_decisions(folder.path, whole, top=True)
         largest = summarize(whole, every, float(every.seconds.sum()) + here, memory)
-        folder.finish(largest.model_copy(update=place))
+        folder.finish(largest.made_in(folder.path, fitted))
     elif stored is None or stored.dataset.n_samples <= len(decided):
         folder.finish(summary)
     record_look(folder.path.parent, run.manifest)

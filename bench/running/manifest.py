@@ -24,6 +24,7 @@ from bench.running.resolve import Resolved, ResolvedViews
 from bench.running.settings import RunConfig
 from bench.store import identity as ids
 from bench.store.documents import FORMAT, Backbone, Data, Manifest, Part, Settings
+from bench.store.fields import said
 from bench.store.identity import (
     BackboneIdentity,
     Candidates,
@@ -54,14 +55,13 @@ def make_manifest(
             draw_plan=str(resolved.plan),
             noise=_noise(resolved),
             **_differing(config, "guidance", "latent", "fit", "subtract_null"),
-            **weighting_identity(weighting),
-            **views_identity(resolved.views),
+            **said(weighting=weighting_identity(weighting), views=views_identity(resolved.views)),
         )
     elif resolved.backbone.scorer == "likelihood":
         scoring = Scoring(
             noise=f"seed {config.seed}",
             reduction=likelihood_reduction(resolved),
-            **views_identity(resolved.views),
+            **said(views=views_identity(resolved.views)),
         )
     strategy = Strategy(
         name=resolved.strategy_spec.name,
@@ -75,7 +75,7 @@ def make_manifest(
             version=split.version,
             split=split.split,
             fingerprint=split.fingerprint,
-            **({} if split.decoding is None else {"decoding": split.decoding}),
+            **said(decoding=split.decoding),
         ),
         prompts=ids.digest(
             # The texts of items are part of the data, whose fingerprint has them.
@@ -95,9 +95,12 @@ def make_manifest(
         strategy=strategy,
         seed=config.seed,
         **_differing(config, "template_rule", "control"),
-        **_learned_from(learns_from),
-        **({} if candidates is None else {"candidates": candidates}),
+        **said(
+            learned_from=None if learns_from is None else _learned_from(learns_from),
+            candidates=candidates,
+        ),
     )
+    samples, part = _samples(config, split)
     return Manifest(
         format=FORMAT,
         run_id=ids.run_id(
@@ -126,20 +129,23 @@ def make_manifest(
         if split.items
         else list(zip(prompts.texts, prompts.class_of_prompt, strict=True)),
         environment=environment(load_plugins().versions()),
-        **_samples(config, split),
-        **_price(resolved, weights),
-        **({"items": describe_items(resolved, split.items, prompts)} if split.items else {}),
+        samples=samples,
+        **said(
+            part=part,
+            linearisation_cost=_price(resolved, weights),
+            items=describe_items(resolved, split.items, prompts) if split.items else None,
+        ),
     )
 
 
-def _samples(config: RunConfig, split: Split) -> dict[str, Any]:
-    """Return the samples asked for; of a shard, also which part of the run it is.
+def _samples(config: RunConfig, split: Split) -> tuple[list[str], Part | None]:
+    """Return the samples asked for, and of a shard which part of the run it is.
 
     Raises:
         UserError: there are more shards than samples.
     """
     if config.shard is None:
-        return {"samples": limited(split.sample_ids, split.labels, config.limit)}
+        return limited(split.sample_ids, split.labels, config.limit), None
     shard = parse_shard(config.shard)
     samples = limited(split.sample_ids, split.labels, config.limit, shard)
     asked = min(config.limit or len(split.sample_ids), len(split.sample_ids))
@@ -147,28 +153,20 @@ def _samples(config: RunConfig, split: Split) -> dict[str, Any]:
         raise UserError(f"--shard {shard}: there are only {asked} images, one for each shard.")
     mine = set(samples)
     places = [place for place, name in enumerate(split.sample_ids) if name in mine]
-    part = Part(index=shard.index, count=shard.count, asked=asked, places=places)
-    return {"samples": samples, "part": part}
+    return samples, Part(index=shard.index, count=shard.count, asked=asked, places=places)
 
 
-def _learned_from(fit: FitSplit | None) -> dict[str, Any]:
+def _learned_from(fit: FitSplit) -> LearnedFrom:
     """Return what a backbone that learns was fitted on."""
-    if fit is None:
-        return {}
     split = fit.split
-    images = len(split.sample_ids)
-    return {
-        "learned_from": LearnedFrom(
-            split=split.split, fingerprint=split.fingerprint, images=images
-        ),
-    }
+    return LearnedFrom(
+        split=split.split, fingerprint=split.fingerprint, images=len(split.sample_ids)
+    )
 
 
-def _price(resolved: Resolved, weights: Weights | None) -> dict[str, Any]:
-    """Return what a linearised draw counts as, where the strategy asks for some."""
-    if not resolved.strategy.linearises:
-        return {}
-    return {"linearisation_cost": linearisation_cost(resolved, weights)}
+def _price(resolved: Resolved, weights: Weights | None) -> float | None:
+    """Return what a linearised draw counts as; None: the strategy asks for none."""
+    return linearisation_cost(resolved, weights) if resolved.strategy.linearises else None
 
 
 def _rounding(config: RunConfig) -> dict[str, Any]:
@@ -198,20 +196,19 @@ def _noise(resolved: Resolved) -> str:
     return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
 
 
-def views_identity(views: ResolvedViews | None) -> dict[str, Any]:
-    """Return the views; {}: the image itself."""
+def views_identity(views: ResolvedViews | None) -> str | None:
+    """Return the views as the identity has them; None: the image itself."""
     if views is None:
-        return {}
-    said = ":".join([views.spec.name, *map(str, views.parameters.values())])
+        return None
+    name = ":".join([views.spec.name, *map(str, views.parameters.values())])
     version = views.spec.version
-    return {"views": said if version == 1 else f"{said} (version {version})"}
+    return name if version == 1 else f"{name} (version {version})"
 
 
-def weighting_identity(weighting: Weighting) -> dict[str, Any]:
-    """Return the weighting: a formula as it is said, a list of weights by its content."""
+def weighting_identity(weighting: Weighting) -> str | None:
+    """Return a formula as it is said, listed weights by their content; None: all are the same."""
     if weighting.name == "uniform":
-        return {}
+        return None
     if weighting.weights is None:
-        return {"weighting": str(weighting)}
-    listed = sorted(weighting.weights.items())
-    return {"weighting": f"sha256 {ids.digest({'weights': listed})}"}
+        return str(weighting)
+    return f"sha256 {ids.digest({'weights': sorted(weighting.weights.items())})}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.errors import StoreError, UserError
 from bench.running.execute import Finished
@@ -60,11 +59,8 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
             return Finished(manifest, summary_so_far(manifest, None, decided), target)
         shards = [_summary(part) for part in parts if part.path != target]
         summary = summarize(manifest, decided, *_sums(shards or [_summary(parts[0])]))
-        place: dict[str, Any] = {"results_dir": str(target.resolve())}
         known = [part.manifest.fitted for part in parts] + [one.fitted for one in shards if one]
-        if fitted := next((one for one in known if one), None):
-            place["fitted"] = fitted
-        summary = summary.model_copy(update=place)
+        summary = summary.made_in(target, next((one for one in known if one), None))
         folder.finish(summary)
     return Finished(manifest, summary, target)
 

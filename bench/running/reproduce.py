@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bench.contracts.protocols import ProtocolSpec
@@ -59,9 +59,10 @@ def protocol_config(spec: ProtocolSpec, given: Mapping[str, Any]) -> tuple[RunCo
     backbone = given.get("backbone")
     if backbone is not None and backbone != own.get("backbone"):
         differs.append(f"backbone: {backbone} instead of {own.get('backbone', 'the default')}")
-        for name in OF_A_BACKBONE:
+        unfit = _unfit(own, backbone, plugins)
+        differs += [f"{name}: this backbone has no choice of it" for name in unfit]
+        for name in (*OF_A_BACKBONE, *unfit):
             own.pop(name, None)
-        differs += _unfit(own, backbone, plugins)
     theirs = own.pop("params", {})
     if given.get("strategy") not in (None, own.get("strategy")):
         theirs = {}  # they are another strategy's
@@ -77,13 +78,10 @@ def protocol_config(spec: ProtocolSpec, given: Mapping[str, Any]) -> tuple[RunCo
     return config, differs
 
 
-def _unfit(own: dict[str, Any], backbone: str, plugins: Plugins) -> list[str]:
-    """Drop the settings that another backbone does not have, and say so."""
+def _unfit(own: Collection[str], backbone: str, plugins: Plugins) -> list[str]:
+    """Return which of the protocol's own settings another backbone does not have."""
     _, spec = resolve_backbone(RunConfig(dataset="-", backbone=backbone), None, plugins)
-    names = [n for n in ("normalize", "resolution") if n in own and n not in spec.parameters]
-    for name in names:
-        del own[name]
-    return [f"{name}: this backbone has no choice of it" for name in names]
+    return [n for n in ("normalize", "resolution") if n in own and n not in spec.parameters]
 
 
 def reproduce(
@@ -104,43 +102,44 @@ def reproduce(
         UserError: something is wrong that the user can fix; nothing was scored.
     """
     config, differs = protocol_config(spec, given)
-    described: dict[str, Any] = {
-        "protocol": spec.name,
-        "metric": spec.metric,
-        "published": spec.published if published is None else published,
-        "published_images": spec.images,
-        "source": spec.source if published is None else "the user",
-        "differs": differs,
-    }
+    asked = Reproduction(
+        protocol=spec.name,
+        metric=spec.metric,
+        published=spec.published if published is None else published,
+        published_images=spec.images,
+        source=spec.source if published is None else "the user",
+        differs=differs,
+    )
     if dry_run:
-        return Reproduction(**described, plan=make_plan(config))
+        return asked.model_copy(update={"plan": make_plan(config)})
     finished = run(config)
     mark(finished.folder, spec.name)
-    return beside(finished, described)
+    return beside(finished, asked)
 
 
-def beside(finished: Finished, described: dict[str, Any]) -> Reproduction:
-    """Return our figure beside the published one."""
+def beside(finished: Finished, asked: Reproduction) -> Reproduction:
+    """Return the published figure with ours beside it.
+
+    Raises:
+        UserError: the run has no such metric.
+    """
     summary = finished.summary
     metrics = summary.metrics.plain()
-    name = described["metric"]
-    if name not in metrics:
-        raise UserError(f"The run has no metric {name!r}; it has: {', '.join(metrics)}.")
-    ours, published = float(metrics[name]), described["published"]
-    images = summary.dataset.n_samples
-    expected = described["published_images"]
-    if expected is not None and images != expected:
-        described["differs"].append(f"images: {images:,} instead of {expected:,}")
-    interval = metrics.get(f"{name}_ci95")
-    cost = summary.cost.plain()
-    return Reproduction(
-        **described,
-        ours=ours,
-        interval=tuple(interval) if interval else None,
-        images=images,
-        difference=None if published is None else ours - published,
-        run_id=summary.run_id,
-        results_dir=str(finished.folder),
-        evaluations_per_image=cost.get("evaluations_per_image"),
-        seconds=cost.get("total_seconds"),
-    )
+    if asked.metric not in metrics:
+        raise UserError(f"The run has no metric {asked.metric!r}; it has: {', '.join(metrics)}.")
+    ours, images, differs = float(metrics[asked.metric]), summary.dataset.n_samples, asked.differs
+    if asked.published_images not in (None, images):
+        differs = [*differs, f"images: {images:,} instead of {asked.published_images:,}"]
+    interval = metrics.get(f"{asked.metric}_ci95")
+    found = {
+        "differs": differs,
+        "ours": ours,
+        "interval": tuple(interval) if interval else None,
+        "images": images,
+        "difference": None if asked.published is None else ours - asked.published,
+        "run_id": summary.run_id,
+        "results_dir": str(finished.folder),
+        "evaluations_per_image": summary.cost.evaluations_per_image,
+        "seconds": summary.cost.total_seconds,
+    }
+    return asked.model_copy(update=found)

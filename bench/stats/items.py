@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -11,7 +11,19 @@ from bench.store.decisions import Decided, as_decisions
 from bench.store.documents import Group, Items
 
 
-def pair_scores(decided: Decided, items: Items) -> dict[str, Any]:
+class PairScores(TypedDict, total=False):
+    """The scores of items with several images, as the metrics call them."""
+
+    text_score: float
+    image_score: float
+    image_score_ci95: tuple[float, float]
+    image_chance: float | None
+    group_score: float
+    group_score_ci95: tuple[float, float]
+    group_chance: float | None
+
+
+def pair_scores(decided: Decided, items: Items) -> PairScores:
     """Return the scores of items with several images, each with its interval and chance.
 
     The text score, the share of items in which every image has its text, is the accuracy. Ties are
@@ -21,18 +33,23 @@ def pair_scores(decided: Decided, items: Items) -> dict[str, Any]:
     decided = as_decisions(decided)
     if items.image_chance is None:
         return {}
-    found: dict[str, Any] = {"text_score": float(decided.correct.mean())}
+    text: PairScores = {"text_score": float(decided.correct.mean())}
     if not items.images_compared:
-        return found
-    for name, right, expected in (
-        ("image", decided.image_right, items.image_chance),
-        ("group", decided.group_right, items.group_chance),
-    ):
-        count = 0 if right is None else int(right.sum())
-        found[f"{name}_score"] = count / len(decided)
-        found[f"{name}_score_ci95"] = accuracy_interval(count, len(decided))
-        found[f"{name}_chance"] = expected
-    return found
+        return text
+    image, group = (
+        0 if right is None else int(right.sum())
+        for right in (decided.image_right, decided.group_right)
+    )
+    n = len(decided)
+    return {
+        **text,
+        "image_score": image / n,
+        "image_score_ci95": accuracy_interval(image, n),
+        "image_chance": items.image_chance,
+        "group_score": group / n,
+        "group_score_ci95": accuracy_interval(group, n),
+        "group_chance": items.group_chance,
+    }
 
 
 def per_group(decided: Decided) -> list[Group]:

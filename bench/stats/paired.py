@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,18 @@ def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int64]:
     return wins
 
 
-def paired_test(right_a: Bools, right_b: Bools) -> dict[str, Any]:
+class PairedTest(TypedDict):
+    """McNemar's test of B against A, and the difference of their shares."""
+
+    difference: float
+    difference_ci95: tuple[float, float]
+    wins: int
+    losses: int
+    ties: int
+    mcnemar_p: float
+
+
+def paired_test(right_a: Bools, right_b: Bools) -> PairedTest:
     """Return wins, losses, ties, exact McNemar p, and B's difference with its 95 % interval.
 
     McNemar's exact test (Psychometrika 1947) is a two-sided sign test on the samples that one

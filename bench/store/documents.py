@@ -7,6 +7,7 @@ wrote beside it. A sample's line is in `bench.store.records`: a million of them 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -21,6 +22,7 @@ from bench.store.fields import (
     Positive,
     RunId,
     Share,
+    said,
 )
 from bench.store.identity import Identity, Strategy
 
@@ -120,7 +122,7 @@ class Manifest(Document):
     prompts: list[tuple[str, Count]]
     """Each prompt with the index of its class."""
     samples: list[str] = Field(min_length=1)
-    environment: dict[str, Any]
+    environment: Mapping[str, Any]
     replayed_from: str | None = None
     private_data: bool = False
     """Published although others cannot get its data."""
@@ -171,6 +173,10 @@ class Manifest(Document):
     def total(self) -> int:
         """Images asked for."""
         return self.asked or len(self.samples)
+
+    def unpriced(self) -> Self:
+        """Return it without a price of a linearised draw, since a part of its cost was timed."""
+        return self.model_copy(update={"linearisation_cost": None})
 
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:
@@ -284,6 +290,11 @@ class Summary(Document):
     """What a backbone that learned says of the result."""
     results_dir: str | None = None
     """Where it was made."""
+
+    def made_in(self, folder: Path, fitted: Fitted | None) -> Self:
+        """Return it with where it was made, and what a backbone that learned says of the result."""
+        place = said(results_dir=str(folder.resolve()), fitted=fitted)
+        return self.model_copy(update=place)
 
 
 Raw = Mapping[str, Any]

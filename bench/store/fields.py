@@ -43,6 +43,11 @@ class Document(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
+def said(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are not None: a document holds nothing of what does not apply."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def first_problem(error: ValidationError) -> str:
     """Return in one line what does not fit, such as `dataset.n_total: Field required`."""
     first = error.errors(include_url=False, include_input=False)[0]

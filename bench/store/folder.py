@@ -126,12 +126,12 @@ class RunFolder:
                 raise UserError(
                     f"{self.path} holds another run. Move it away, or use --fresh to replace it."
                 )
-            kept: dict[str, Any] = {**joined(earlier, self.manifest), "created": earlier.created}
-            if earlier.linearisation_cost is None and self.manifest.linearisation_cost is not None:
-                kept["linearisation_cost"] = None  # a part of its cost was timed
+            now = joined(earlier, self.manifest).model_copy(update={"created": earlier.created})
+            if earlier.linearisation_cost is None and now.linearisation_cost is not None:
+                now = now.unpriced()
             if earlier.fitted is not None:
-                kept["fitted"] = earlier.fitted
-            self.manifest = self.manifest.model_copy(update=kept)
+                now = now.model_copy(update={"fitted": earlier.fitted})
+            self.manifest = now
         write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:

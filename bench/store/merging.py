@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from bench.store.cells import has_cells, part_path
 from bench.store.decisions import FAILED, Decisions, join_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.draw_table import NAME as DRAWS
+from bench.store.fields import said
 from bench.store.folder import MANIFEST, read_manifest
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
@@ -78,13 +78,14 @@ class Merge:
         """Return the manifest of the one run; where parts are absent, it says how many images."""
         manifests = [source.manifest for source in self.sources]
         largest = max(manifests, key=asked_of)
-        changes: dict[str, Any] = {"samples": list(self.samples)}
-        changes["created"] = min(manifest.created for manifest in manifests)
         if any(m.linearisation_cost is None for m in manifests) and largest.linearisation_cost:
-            changes["linearisation_cost"] = None  # a part of its cost was timed
-        if len(self.samples) < self.asked:
-            changes["asked"] = self.asked
-        return whole(largest, **changes)
+            largest = largest.unpriced()
+        return whole(
+            largest,
+            samples=list(self.samples),
+            created=min(manifest.created for manifest in manifests),
+            **said(asked=self.asked if len(self.samples) < self.asked else None),
+        )
 
     def lines(self) -> Iterator[bytes]:
         """Yield the line of each decided image, in the order of the samples."""

@@ -36,17 +36,18 @@ def shards_of(run: Path) -> Iterator[Path]:
         yield run / SHARDS / match[0]
 
 
-def joined(earlier: Manifest, now: Manifest) -> dict[str, Any]:
-    """Return the samples that two manifests of one folder ask for, and of a shard their places."""
+def joined(earlier: Manifest, now: Manifest) -> Manifest:
+    """Return `now` with the samples that either of two manifests of one folder asks for."""
     if earlier.part is None or now.part is None:
-        return {"samples": list(dict.fromkeys([*earlier.samples, *now.samples]))}
+        samples = list(dict.fromkeys([*earlier.samples, *now.samples]))
+        return now.model_copy(update={"samples": samples})
     places: dict[str, int] = {}
     for manifest in (earlier, now):
         assert manifest.part is not None
         places.update(zip(manifest.samples, manifest.part.places, strict=True))
     asked = max(earlier.part.asked, now.part.asked)
     part = now.part.model_copy(update={"asked": asked, "places": list(places.values())})
-    return {"samples": list(places), "part": part}
+    return now.model_copy(update={"samples": list(places), "part": part})
 
 
 def whole(manifest: Manifest, **changes: Any) -> Manifest:

@@ -15,19 +15,19 @@ from bench.recordings.learn_order import learn_order
 def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:
     path = record(tmp_path, informative=(60, 75))  # timesteps 605 to 745
     learned = learn_order(path)
-    low, high = map(int, learned["order"].split("-"))
+    low, high = map(int, learned.order.split("-"))
     assert 600 <= low < high <= 750
-    assert learned["cost"] < learned["cost_even"]
-    assert 0.02 < learned["span"] < 0.3
+    assert learned.cost < learned.cost_even
+    assert 0.02 < learned.span < 0.3
     even = replay(path, "race", {}, tmp_path)["cost"]["evaluations_per_image"]
-    banded = replay(path, "race", {"order": learned["order"]}, tmp_path)
+    banded = replay(path, "race", {"order": learned.order}, tmp_path)
     assert banded["cost"]["evaluations_per_image"] < 0.8 * even
     # What is promised is what a replay then takes, of some images as well.
-    assert learned["cost"] == pytest.approx(banded["cost"]["evaluations_per_image"])
-    assert learned["cost_even"] == pytest.approx(even)
+    assert learned.cost == pytest.approx(banded["cost"]["evaluations_per_image"])
+    assert learned.cost_even == pytest.approx(even)
     some = learn_order(path, limit=10)
-    again = replay(path, "race", {"order": some["order"]}, tmp_path / "some", limit=10)
-    assert some["cost"] == pytest.approx(again["cost"]["evaluations_per_image"])
+    again = replay(path, "race", {"order": some.order}, tmp_path / "some", limit=10)
+    assert some.cost == pytest.approx(again["cost"]["evaluations_per_image"])
     done = bench("learn-order", path, "--json", "--out", tmp_path / "order.json")
-    assert done.json["order"] == learned["order"]
+    assert done.json["order"] == learned.order
     assert json.loads((tmp_path / "order.json").read_text()) == done.json

@@ -25,8 +25,10 @@ def test_sweep(recording: Path, tmp_path: Path) -> None:
         low, high = row["agreement_ci95"]
         assert 0 <= low <= row["agreement"] <= high <= 1
         assert row["run_id"] is None and row["metrics"]["accuracy"] <= 1
-    front = [row for row in rows if row["pareto"]]
-    assert front and all(not sweeps._beats(a, b) for a in rows for b in front)
+    costs = [(row["cost"]["evaluation_equivalents_per_image"], -row["agreement"]) for row in rows]
+    for row, (cost, odds) in zip(rows, costs, strict=True):
+        beaten = any(c <= cost and o <= odds and (c, o) != (cost, odds) for c, o in costs)
+        assert row["pareto"] is not beaten
     assert rows[0]["self_agreement"]["n_samples"] == N_IMAGES
     table = bench("sweep", recording, "--strategies", "race,full", "--limit", 10)
     assert table.code == 0 and "race delta=0.05" in table.out and "uniform" not in table.out
@@ -35,7 +37,7 @@ def test_sweep(recording: Path, tmp_path: Path) -> None:
 def test_self_agreement_wants_the_same_run_with_other_noise(
     recording: Path, tmp_path: Path
 ) -> None:
-    assert sweeps.self_agreement(recording, record(tmp_path, seed=2))["agreement"] > 0.9
+    assert sweeps.self_agreement(recording, record(tmp_path, seed=2)).agreement > 0.9
     with pytest.raises(UserError, match="same noise"):
         sweeps.self_agreement(recording, recording)
     replayed = replay(recording, "race", {}, tmp_path)
