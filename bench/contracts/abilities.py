@@ -1,4 +1,4 @@
-"""What a backbone or a strategy may offer besides its contract, and whether it does.
+"""What a backbone may offer besides its contract, and whether it does.
 
 Each ability is a protocol with a function that tells who has it. What a class or an instance
 *declares* decides: a property is not evaluated, which may load a network.
@@ -6,11 +6,9 @@ Each ability is a protocol with a function that tells who has it. What a class o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
-
-from bench.contracts.strategy import Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -168,91 +166,34 @@ class HasNetwork(Protocol):
         """The module that `denoise` calls."""
 
 
-class NeedsLinearisations(Protocol):
-    """A strategy that is of no use without linearisations.
-
-    Attributes:
-        linearises: True, a class attribute.
-    """
-
-    linearises: bool
-
-
-class UsesSameDraws(Protocol):
-    """A strategy that evaluates every prompt on the same draws, whatever the errors are.
-
-    Its scores compare across the images of an item, too. One that gives prompts up serves the text
-    score of such an item alone.
-
-    Attributes:
-        same_draws: True, a class attribute.
-    """
-
-    same_draws: bool
-
-
-class BoundsItsCost(Protocol):
-    """A strategy that knows what an image costs at the most.
-
-    Without it, the plan assumes every prompt on every draw.
-    """
-
-    def at_most(self, problem: Problem) -> int:
-        """Return evaluations per image."""
-
-
-class KnowsItsLeast(Protocol):
-    """A strategy whose cost depends on the image, and that knows what one costs at the least."""
-
-    def at_least(self, problem: Problem) -> int:
-        """Return evaluations per image."""
-
-
-class ChecksProblem(Protocol):
-    """A strategy that cannot be used on every problem, such as one with too small a budget."""
-
-    def check(self, problem: Problem) -> None:
-        """Raise ValueError where it cannot be used; called before anything is scored."""
-
-
-class SettlesParameters(Protocol):
-    """A strategy some of whose parameters follow from others.
-
-    Attributes:
-        settled: those parameters with their values, as they are to be recorded.
-    """
-
-    settled: Mapping[str, Any]
-
-
 def makes_ensembles(backbone: object) -> TypeGuard[Ensemble]:
     """Whether it has `score_sets`."""
-    return _declares(backbone, "score_sets")
+    return declares(backbone, "score_sets")
 
 
 def counts_tokens(backbone: object) -> TypeGuard[CountsTokens]:
     """Whether it has `token_counts`."""
-    return _declares(backbone, "token_counts")
+    return declares(backbone, "token_counts")
 
 
 def checks_weights(backbone: object) -> TypeGuard[ChecksWeights]:
     """Whether it has `check_weights`."""
-    return _declares(backbone, "check_weights")
+    return declares(backbone, "check_weights")
 
 
 def counts_operations(backbone: object) -> TypeGuard[CountsOperations]:
     """Whether it has `evaluation_flops`."""
-    return _declares(backbone, "evaluation_flops")
+    return declares(backbone, "evaluation_flops")
 
 
 def knows_its_memory(backbone: object) -> TypeGuard[KnowsItsMemory]:
     """Whether it has `memory`."""
-    return _declares(backbone, "memory")
+    return declares(backbone, "memory")
 
 
 def prices_linearisations(backbone: object) -> TypeGuard[PricesLinearisations]:
     """Whether it has `linearisation_cost`."""
-    return _declares(backbone, "linearisation_cost")
+    return declares(backbone, "linearisation_cost")
 
 
 def can_linearise(backbone: object) -> TypeGuard[Linearises]:
@@ -262,62 +203,52 @@ def can_linearise(backbone: object) -> TypeGuard[Linearises]:
 
 def tabulates_levels(backbone: object) -> TypeGuard[TabulatesLevels]:
     """Whether it has `level_table`."""
-    return _declares(backbone, "level_table")
+    return declares(backbone, "level_table")
 
 
 def has_levels(backbone: object) -> TypeGuard[HasLevels]:
     """Whether it has `levels`."""
-    return _declares(backbone, "levels")
+    return declares(backbone, "levels")
 
 
 def has_null(backbone: object) -> TypeGuard[HasNull]:
     """Whether it has `encode_null`."""
-    return _declares(backbone, "encode_null")
+    return declares(backbone, "encode_null")
 
 
 def has_posterior(backbone: object) -> TypeGuard[HasPosterior]:
     """Whether it has `posterior`."""
-    return _declares(backbone, "posterior")
+    return declares(backbone, "posterior")
 
 
 def has_prior(backbone: object) -> TypeGuard[HasPrior]:
     """Whether it has `prior`."""
-    return _declares(backbone, "prior")
+    return declares(backbone, "prior")
 
 
 def mixes_rest(backbone: object) -> TypeGuard[MixesRest]:
     """Whether it has `mix_rest`."""
-    return _declares(backbone, "mix_rest")
+    return declares(backbone, "mix_rest")
 
 
 def folds_prompts(backbone: object) -> TypeGuard[FoldsPrompts]:
     """Whether it has `fold_prompts`."""
-    return _declares(backbone, "fold_prompts")
+    return declares(backbone, "fold_prompts")
 
 
 def encodes_many(backbone: object) -> TypeGuard[EncodesMany]:
     """Whether it has `prompts_at_once`."""
-    return _declares(backbone, "prompts_at_once")
+    return declares(backbone, "prompts_at_once")
 
 
 def saves_memory(backbone: object) -> TypeGuard[SavesMemory]:
     """Whether it has `save_memory`."""
-    return _declares(backbone, "save_memory")
+    return declares(backbone, "save_memory")
 
 
 def has_network(backbone: object) -> TypeGuard[HasNetwork]:
     """Whether it has `network`."""
-    return _declares(backbone, "network")
-
-
-def needs_linearisations(strategy: object) -> TypeGuard[NeedsLinearisations]:
-    """Whether it says `linearises = True`."""
-    return getattr_static(strategy, "linearises", False) is True
-
-
-def uses_same_draws(strategy: object) -> TypeGuard[UsesSameDraws]:
-    """Whether it says `same_draws = True`."""
-    return getattr_static(strategy, "same_draws", False) is True
+    return declares(backbone, "network")
 
 
 def samples_latents(views: object) -> bool:
@@ -325,25 +256,6 @@ def samples_latents(views: object) -> bool:
     return getattr_static(views, "samples_latents", False) is True
 
 
-def bounds_its_cost(strategy: object) -> TypeGuard[BoundsItsCost]:
-    """Whether it has `at_most`."""
-    return _declares(strategy, "at_most")
-
-
-def knows_its_least(strategy: object) -> TypeGuard[KnowsItsLeast]:
-    """Whether it has `at_least`."""
-    return _declares(strategy, "at_least")
-
-
-def checks_problem(strategy: object) -> TypeGuard[ChecksProblem]:
-    """Whether it has `check`."""
-    return _declares(strategy, "check")
-
-
-def settles_parameters(strategy: object) -> TypeGuard[SettlesParameters]:
-    """Whether it has `settled`."""
-    return _declares(strategy, "settled")
-
-
-def _declares(thing: object, name: str) -> bool:
+def declares(thing: object, name: str) -> bool:
+    """Whether a class or an instance has an attribute that is not None; none is evaluated."""
     return getattr_static(thing, name, None) is not None

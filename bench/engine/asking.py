@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts import abilities
+from bench.contracts import strategy_abilities
 from bench.contracts.strategy import (
     DECIDED_BY,
     Evaluate,
@@ -77,12 +77,12 @@ class CheckedStrategy:
 
     def __init__(self, strategy: Strategy, who: str) -> None:
         self.strategy, self.who = strategy, who
-        self.linearises = abilities.needs_linearisations(strategy)
-        self.same_draws = abilities.uses_same_draws(strategy)
+        self.linearises = strategy_abilities.needs_linearisations(strategy)
+        self.same_draws = strategy_abilities.uses_same_draws(strategy)
         self._rules: tuple[Problem, Rules] | None = None
         with guard(who, "reading `draws` and `settled`"):
             draws: Any = strategy.draws
-            settled = strategy.settled if abilities.settles_parameters(strategy) else {}
+            settled = strategy.settled if strategy_abilities.settles_parameters(strategy) else {}
             self.settled = {str(key): value for key, value in settled.items()}
         if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
             raise PluginError(who, f"its `draws` is {one_line(draws)}, not a number of 1 or more")
@@ -102,7 +102,7 @@ class CheckedStrategy:
         Raises:
             UserError: it says so.
         """
-        if not abilities.checks_problem(self.strategy):
+        if not strategy_abilities.checks_problem(self.strategy):
             return
         try:
             with guard(self.who, "check()", passing=(ValueError, UserError)):
@@ -112,14 +112,14 @@ class CheckedStrategy:
 
     def at_most(self, problem: Problem) -> int:
         """Return the evaluations per image at the most: every cell, unless it says less."""
-        if not abilities.bounds_its_cost(self.strategy):
+        if not strategy_abilities.bounds_its_cost(self.strategy):
             return len(problem.class_of_prompt) * len(problem.timesteps)
         with guard(self.who, "at_most()"):
             return int(self.strategy.at_most(problem))
 
     def at_least(self, problem: Problem) -> int | None:
         """Return the evaluations per image at the least, None where it does not say."""
-        if not abilities.knows_its_least(self.strategy):
+        if not strategy_abilities.knows_its_least(self.strategy):
             return None
         with guard(self.who, "at_least()"):
             return int(self.strategy.at_least(problem))

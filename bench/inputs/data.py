@@ -15,7 +15,8 @@ from bench.discovery.targets import make
 from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.files import expand
-from bench.inputs.items import ItemRows, as_stored, item_ids, read_items, settled_items
+from bench.inputs.item_images import as_stored, settled_items
+from bench.inputs.items import ItemRows, item_ids, read_items
 from bench.inputs.labels import is_utf8, read_labels
 from bench.inputs.rows import column_values, labelled, settled
 from bench.inputs.split import Split

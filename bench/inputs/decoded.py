@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from bench.inputs.items import list_of
+from bench.inputs.item_images import list_of
 from bench.inputs.pixels import decode
 
 

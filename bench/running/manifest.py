@@ -20,8 +20,9 @@ from bench.machine.environment import environment
 from bench.running.checks import linearisation_cost
 from bench.running.items import describe_items
 from bench.running.likelihoods import likelihood_reduction
-from bench.running.resolve import Resolved, ResolvedViews
+from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
+from bench.running.views import ResolvedViews
 from bench.store import identity as ids
 from bench.store.documents import FORMAT, Backbone, Data, Manifest, Part, Settings
 from bench.store.fields import said

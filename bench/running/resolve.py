@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec, ViewsSpec
+from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
 from bench.contracts.strategy import Strategy
 from bench.contracts.training import UNKNOWN
 from bench.discovery.declared import load_spec
@@ -16,7 +16,6 @@ from bench.discovery.loading import Plugins, load_plugins
 from bench.discovery.registry import Registry, SpecT
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
-from bench.engine.viewing import CheckedViews
 from bench.errors import PluginError, UserError
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
 from bench.inputs.declared import is_scheme, unknown_scheme
@@ -24,23 +23,9 @@ from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
 from bench.running.dtypes import AUTO, resolve_dtype
 from bench.running.families import family_of
 from bench.running.settings import DATA_PARAMETERS, RunConfig
+from bench.running.views import ResolvedViews, resolve_views
 
 DECLARATION = ".toml"
-
-
-@dataclass(frozen=True)
-class ResolvedViews:
-    """Views, made from what `--views` said.
-
-    Attributes:
-        spec: their spec.
-        parameters: with their values.
-        views: themselves.
-    """
-
-    spec: ViewsSpec
-    parameters: Mapping[str, Any]
-    views: CheckedViews
 
 
 @dataclass(frozen=True)
@@ -203,25 +188,6 @@ def resolve_backbone(
     if spec.takes_folders and not config.weights:
         raise UserError(f"Backbone {name!r} needs --weights FOLDER; or name the folder itself.")
     return config.model_copy(update={"backbone": name}), spec
-
-
-def resolve_views(text: str, plugins: Plugins) -> ResolvedViews:
-    """Return the views of `NAME` or `NAME:VALUE`; the value is that of their first parameter.
-
-    Raises:
-        UserError: the name is unknown, or the value makes no sense.
-    """
-    name, colon, value = text.partition(":")
-    spec = plugins.views.get(name)
-    first = next(iter(spec.parameters), None)
-    if colon and first is None:
-        raise UserError(f"--views {text}: the views {name!r} take no value.")
-    parameters = spec.resolve_parameters({first: value} if colon and first else {})
-    try:
-        made = make(spec, passing=(ValueError,), **parameters)
-    except ValueError as error:
-        raise UserError(f"--views {text}: {one_line(error)}.") from None
-    return ResolvedViews(spec, parameters, CheckedViews(made, spec.label))
 
 
 def is_path(name: str) -> bool:

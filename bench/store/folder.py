@@ -22,7 +22,6 @@ from bench.errors import BenchError, StoreError, UserError, quoted
 from bench.machine.files import regular_file
 from bench.machine.writing import replacing, write_atomically
 from bench.store.cells import Times, has_cells, write_cells
-from bench.store.decisions import read_table
 from bench.store.documents import FORMAT, Fitted, Manifest, Summary, migrated
 from bench.store.draw_table import NAME as DRAWS
 from bench.store.draw_table import DrawTable, write_draws
@@ -31,6 +30,7 @@ from bench.store.files import read_json
 from bench.store.first_order import write_first_order
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal, has_id, read_journal
+from bench.store.journal_table import read_table
 from bench.store.records import Record, is_record
 from bench.store.shards import SHARDS, holds_shards, joined
 
