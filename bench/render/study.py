@@ -22,13 +22,15 @@ def print_tables(tables: Sequence[TextTable]) -> None:
 
 def print_study_plan(plan: StudyPlan) -> None:
     """Print every run of a study, and what all of them take."""
-    varied = [
+    several = [
         name for name in plan.axes if len({cell.axes.get(name) for cell in plan.cells}) > 1
     ] or plan.axes[:1]
-    lines = [[*(cell.axes.get(name, "–") for name in varied), *_cost(cell)] for cell in plan.cells]
-    head = [*varied, "images", "to score", "equivalents", "TFLOP", "hours"]
-    numbers = set(head[len(varied) :])
-    table(head, lines, f"{plan.name}: {plan.runs} runs", numbers, ("TFLOP", "images"))
+    lines = [
+        [" · ".join(cell.axes[name] for name in several if name in cell.axes), *_cost(cell)]
+        for cell in plan.cells
+    ]
+    head = ["run", "images", "to score", "equivalents", "TFLOP", "hours"]
+    table(head, lines, f"{plan.name}: {plan.runs} runs", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
     for cell in plan.cells:
@@ -59,10 +61,13 @@ def _total(plan: StudyPlan) -> str:
     parts.append(f"at the most {plan.evaluation_equivalents:,} evaluation equivalents")
     if plan.tflop is not None:
         parts.append(f"{plan.tflop:,.3g} TFLOP")
-    said = ", ".join(parts) + "."
-    if plan.seconds is None:
-        return f"{said} The time is not known: a backbone has not run on this machine yet."
-    return f"{said} {duration(plan.seconds)} at the most."
+    said = f"{', '.join(parts)}. {duration(plan.seconds)} at the most"
+    if plan.runs_without_time:
+        said += (
+            f", and {plan.runs_without_time} runs whose time is not known, since their backbones"
+            " have not run on this machine yet"
+        )
+    return f"{said}."
 
 
 def step_line(step: Step) -> str:

@@ -45,7 +45,10 @@ class StudyPlan(Document):
     evaluation_equivalents: Count
     tflop: float | None
     """None: not known of every run that is left."""
-    seconds: float | None
+    seconds: float
+    """Of the runs whose speed is known."""
+    runs_without_time: Count
+    """Runs that are left and whose speed is not known."""
     warnings: list[str]
 
 
@@ -90,6 +93,7 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         images_to_score=sum(cell.images_to_score or 0 for cell in left),
         evaluation_equivalents=sum(cell.evaluation_equivalents or 0 for cell in left),
         tflop=None if None in tflop else sum(one or 0.0 for one in tflop),
-        seconds=None if None in seconds else sum(one or 0.0 for one in seconds),
+        seconds=sum(one or 0.0 for one in seconds),
+        runs_without_time=seconds.count(None),
         warnings=list(said),
     )
