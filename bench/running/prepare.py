@@ -162,6 +162,7 @@ def prepare(
     rows: datasets.Dataset | None = None,
     loaded: Any = None,
     surveyed: tuple[str, bool] | None = None,
+    split: Split | None = None,
 ) -> Prepared:
     """Resolve and check everything that `config` says.
 
@@ -174,6 +175,7 @@ def prepare(
         loaded: the backbone that `config` names, where the caller has loaded it.
         surveyed: the fingerprint of the images and whether all are ordinary, where another process
             has read them all; None: this one does.
+        split: the images, where the caller has read them with the same settings of the data.
 
     Raises:
         UserError: something does not work or fit.
@@ -184,8 +186,7 @@ def prepare(
     resolved, chosen = resolve(config, dataset), config.backbone is not None
     check_scorer(resolved)
     config, spec = resolved.config, resolved.dataset
-    split = None
-    if images:
+    if images and split is None:
         split = load_split(spec, config.split, config.data_dir, resolved.data, rows)
         split = split if surveyed is None else replace(split, known=surveyed)
     named = split.named if split else load_classes(spec, config.data_dir, resolved.data)

@@ -9,20 +9,22 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import interrupts
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, StoreError, UserError
+from bench.inputs.split import Split
 from bench.running.checks import check_scorer
 from bench.running.execute import Finished, execute
 from bench.running.fitting import name_fit_split
 from bench.running.prepare import prepare
 from bench.running.resolve import resolve
-from bench.running.settings import RunConfig
+from bench.running.settings import DATA_SETTINGS, RunConfig
 from bench.running.sharing import SharedBackbone, sharing
+from bench.running.study_clock import Clock
 from bench.running.study_file import DeclaredCell, DeclaredStudy
 from bench.store.documents import Settings
 from bench.store.studies import (
@@ -62,33 +64,6 @@ class Step:
     finished: Finished | None
     seconds: float
     left: float | None
-
-
-@dataclass
-class _Clock:
-    """What cells took so far, for the time that is left."""
-
-    overhead: list[float] = field(default_factory=list)
-    per_image: dict[int, float] = field(default_factory=dict)  # cell → seconds
-    images: dict[int, int] = field(default_factory=dict)  # cell → images left to score
-
-    def note(self, place: int, seconds: float, scoring: float, scored: int, left: int) -> None:
-        """Take in what a cell took: in all, and for scoring so many images."""
-        self.overhead.append(max(0.0, seconds - scoring))
-        self.images[place] = left
-        if scored:
-            self.per_image[place] = scoring / scored
-
-    def left(self, places: Sequence[int], usual: int) -> float | None:
-        """Return the seconds that the cells in these places will take."""
-        if not self.overhead:
-            return None
-        each = sum(self.overhead) / len(self.overhead)
-        mean = sum(self.per_image.values()) / len(self.per_image) if self.per_image else 0.0
-        return sum(
-            each + self.per_image.get(place, mean) * self.images.get(place, usual)
-            for place in places
-        )
 
 
 def check_cells(declared: DeclaredStudy) -> None:
@@ -182,7 +157,8 @@ class _Course:
         self.study = start_study(declared, results)
         self.folder = study_folder(results, declared.name)
         self.cells = list(self.study.cells)
-        self.shared, self.clock = SharedBackbone(), _Clock()
+        self.shared, self.clock = SharedBackbone(), Clock()
+        self.split: dict[str, Split] = {}  # the images of the last run, read once for the next
         self.written = 0.0
         self.said: set[str] = set()
         axes = [cell.axes for cell in self.cells]
@@ -242,7 +218,8 @@ class _Course:
         if stage == PILOT:
             config = config.model_copy(update={"limit": self.declared.pilot})
         try:
-            prepared = prepare(config)
+            prepared = prepare(config, split=self.split.get(_of_data(config)))
+            self.split = {_of_data(config): prepared.split} if prepared.split else {}
             self._warn(prepared.warnings)
             finished = execute(sharing(prepared, self.shared, self._others(place, rest)))
         except StoreError:
@@ -315,6 +292,10 @@ def _of_backbone(cell: DeclaredCell) -> str:
     given = sorted(f"{k}={v}" for k, v in config.params.items() if k in own)
     named = (config.backbone, config.weights, config.revision, config.resolution, config.normalize)
     return repr((*named, config.dtype, config.tf32, given))
+
+
+def _of_data(config: RunConfig) -> str:
+    return repr([config.dataset, config.data_dir, *(getattr(config, n) for n in DATA_SETTINGS)])
 
 
 def _of_prompts(config: RunConfig) -> str:

@@ -6,7 +6,6 @@ list is one value. Everything else is a setting that all runs share.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,27 +14,27 @@ from pathlib import Path
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.data import slug
 from bench.running.resolve import expand_datasets
 from bench.running.settings import RunConfig, make_config
+from bench.running.study_values import (
+    PILOT,
+    PLURALS,
+    Table,
+    exclusion,
+    in_text,
+    is_excluded,
+    margin_of,
+    pilot_of,
+    shifts_of,
+    study_name,
+)
 from bench.store.studies import STUDY, find_study, study_folder
 
-PLURALS = {
-    "datasets": "dataset",
-    "splits": "split",
-    "backbones": "backbone",
-    "strategies": "strategy",
-    "templates": "template",
-    "seeds": "seed",
-}
 NAMED = ("dataset", "backbone", "strategy")  # a value of these may be a table with a `name`
 OF_STUDY = ("name", "pilot", "margin", "shifts", "whole_groups", "grid", "exclude")
 OF_COMMAND = ("results", "fresh", "shard", "min_accuracy")  # not a study's to set
 FIRST, LAST = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
-PILOT = 24  # images of every run that are scored first, unless the file says otherwise
 MOST_CELLS = 10_000
-
-Table = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -132,19 +131,19 @@ def _declared(path: Path, text: str, said: Table, machine: Table) -> DeclaredStu
             found.setdefault(config.model_dump_json(), DeclaredCell(axes, config))
             if len(found) > MOST_CELLS:
                 raise UserError(f"it declares more than {MOST_CELLS:,} runs.")
-    excluded = [_exclusion(table, labels) for table in _tables(said, "exclude")]
-    cells = tuple(cell for cell in found.values() if not _is_excluded(cell, excluded))
+    excluded = [exclusion(table, labels) for table in _tables(said, "exclude")]
+    cells = tuple(cell for cell in found.values() if not is_excluded(cell.axes, excluded))
     if not cells:
         raise UserError("it declares no run: everything is excluded.")
     return DeclaredStudy(
-        name=_name(said, path),
+        name=study_name(said, path),
         file=path,
         text=text,
         axes=_ordered(labels),
         cells=cells,
-        pilot=_pilot(said),
-        margin=_margin(said),
-        shifts=_shifts(said),
+        pilot=pilot_of(said),
+        margin=margin_of(said),
+        shifts=shifts_of(said),
         whole_groups=said.get("whole_groups") is True,
     )
 
@@ -199,7 +198,7 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
             shared[name] = value
     for name, value in params.items():
         if isinstance(value, list):
-            axes[name] = [Choice(_label(one), {}, {name: one}) for one in value]
+            axes[name] = [Choice(in_text(one), {}, {name: one}) for one in value]
         else:
             shared_params[name] = value
     for name, choices in axes.items():
@@ -221,7 +220,7 @@ def _choices(name: str, values: Sequence[object]) -> list[Choice]:
         elif name == "dataset" and isinstance(value, str):
             choices += [Choice(one, {name: one}, {}) for one in _expanded(value)]
         else:
-            choices.append(Choice(_label(value), {name: value}, {}))
+            choices.append(Choice(in_text(value), {name: value}, {}))
     return choices
 
 
@@ -236,7 +235,7 @@ def _named(axis: str, table: Table) -> Iterator[Choice]:
     if axis == "dataset" and params:
         wrong = next(iter(params))
         raise UserError(f"unknown setting {wrong!r}.{did_you_mean(wrong, RunConfig.model_fields)}")
-    said = " ".join([name, *(f"{k}={_label(v)}" for k, v in rest.items() if k != "data_dir")])
+    said = " ".join([name, *(f"{k}={in_text(v)}" for k, v in rest.items() if k != "data_dir")])
     names = _expanded(name) if axis == "dataset" else [name]
     for one in names:
         shown = str(label) if label is not None else said if len(names) == 1 else one
@@ -258,78 +257,7 @@ def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
     return {**shared, **found}
 
 
-def _label(value: object) -> str:
-    if isinstance(value, list):
-        return " · ".join(map(_label, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _ordered(names: Mapping[str, object]) -> tuple[str, ...]:
     """Return the names of axes in the order of tables."""
     middle = [name for name in names if name not in (*FIRST, *LAST)]
     return tuple(name for name in (*FIRST, *middle, *LAST) if name in names)
-
-
-def _exclusion(table: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, frozenset[str]]:
-    """Return what a cell has on the axes that a table of `[[exclude]]` names."""
-    found = {}
-    for key, value in table.items():
-        name = PLURALS.get(key, key)
-        if name not in labels:
-            raise UserError(f"[[exclude]]: there is no axis {key!r}.{did_you_mean(key, labels)}")
-        wanted = [_label(one) for one in (value if isinstance(value, list) else [value])]
-        for one in wanted:
-            if one not in labels[name]:
-                close = did_you_mean(one, labels[name])
-                raise UserError(f"[[exclude]]: {name} has no value {one!r}.{close}")
-        found[name] = frozenset(wanted)
-    if not found:
-        raise UserError("[[exclude]]: an empty table would exclude everything.")
-    return found
-
-
-def _is_excluded(cell: DeclaredCell, excluded: Sequence[Mapping[str, frozenset[str]]]) -> bool:
-    return any(
-        all(cell.axes.get(name) in values for name, values in one.items()) for one in excluded
-    )
-
-
-def _name(said: Table, path: Path) -> str:
-    name = said.get("name", slug(str(path)))
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
-        raise UserError(
-            f"name = {name!r}: use lower case letters, digits, '.', '_' and '-'; the study's"
-            " folder is called so."
-        )
-    return name
-
-
-def _pilot(said: Table) -> int:
-    pilot = said.get("pilot", PILOT)
-    if not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 0:
-        raise UserError(f"pilot = {pilot!r}: a number of images is wanted; 0: no pilot.")
-    return pilot
-
-
-def _margin(said: Table) -> float | None:
-    margin = said.get("margin")
-    if margin is None:
-        return None
-    if not isinstance(margin, float) or not 0 < margin < 1:
-        raise UserError(
-            f"margin = {margin!r}: a difference of accuracies such as 0.02 is wanted; runs that"
-            " differ by less count as equal, where a test shows it."
-        )
-    return margin
-
-
-def _shifts(said: Table) -> tuple[tuple[str, str], ...]:
-    given = said.get("shifts", [])
-    found: list[tuple[str, str]] = []
-    for pair in given if isinstance(given, list) else [given]:
-        match pair:
-            case [str(usual), str(shifted)]:
-                found.append((usual, shifted))
-            case _:
-                raise UserError('shifts is a list of pairs: [["imagenet", "imagenet-sketch"]].')
-    return tuple(found)

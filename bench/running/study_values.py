@@ -1,0 +1,97 @@
+"""What single entries of a study's file mean, each checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.errors import UserError, did_you_mean
+from bench.inputs.data import slug
+
+PLURALS = {
+    "datasets": "dataset",
+    "splits": "split",
+    "backbones": "backbone",
+    "strategies": "strategy",
+    "templates": "template",
+    "seeds": "seed",
+}
+PILOT = 24  # images of every run that are scored first, unless the file says otherwise
+
+Table = Mapping[str, object]
+
+
+def in_text(value: object) -> str:
+    """Return a value as tables show it."""
+    if isinstance(value, list):
+        return " · ".join(map(in_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def exclusion(table: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, frozenset[str]]:
+    """Return what a cell has on the axes that a table of `[[exclude]]` names."""
+    found = {}
+    for key, value in table.items():
+        name = PLURALS.get(key, key)
+        if name not in labels:
+            raise UserError(f"[[exclude]]: there is no axis {key!r}.{did_you_mean(key, labels)}")
+        wanted = [in_text(one) for one in (value if isinstance(value, list) else [value])]
+        for one in wanted:
+            if one not in labels[name]:
+                close = did_you_mean(one, labels[name])
+                raise UserError(f"[[exclude]]: {name} has no value {one!r}.{close}")
+        found[name] = frozenset(wanted)
+    if not found:
+        raise UserError("[[exclude]]: an empty table would exclude everything.")
+    return found
+
+
+def is_excluded(axes: Mapping[str, str], excluded: Sequence[Mapping[str, frozenset[str]]]) -> bool:
+    """Tell whether a cell with these values is left out."""
+    return any(all(axes.get(name) in values for name, values in one.items()) for one in excluded)
+
+
+def study_name(said: Table, path: Path) -> str:
+    """Return the study's name: what the file says, or the file's own."""
+    name = said.get("name", slug(str(path)))
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
+        raise UserError(
+            f"name = {name!r}: use lower case letters, digits, '.', '_' and '-'; the study's"
+            " folder is called so."
+        )
+    return name
+
+
+def pilot_of(said: Table) -> int:
+    """Return how many images of every run are scored first."""
+    pilot = said.get("pilot", PILOT)
+    if not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 0:
+        raise UserError(f"pilot = {pilot!r}: a number of images is wanted; 0: no pilot.")
+    return pilot
+
+
+def margin_of(said: Table) -> float | None:
+    """Return the difference that counts as none; None: the file does not say."""
+    margin = said.get("margin")
+    if margin is None:
+        return None
+    if not isinstance(margin, float) or not 0 < margin < 1:
+        raise UserError(
+            f"margin = {margin!r}: a difference of accuracies such as 0.02 is wanted; runs that"
+            " differ by less count as equal, where a test shows it."
+        )
+    return margin
+
+
+def shifts_of(said: Table) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of datasets of which the second is a shift of the first."""
+    given = said.get("shifts", [])
+    found: list[tuple[str, str]] = []
+    for pair in given if isinstance(given, list) else [given]:
+        match pair:
+            case [str(usual), str(shifted)]:
+                found.append((usual, shifted))
+            case _:
+                raise UserError('shifts is a list of pairs: [["imagenet", "imagenet-sketch"]].')
+    return tuple(found)
