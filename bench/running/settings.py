@@ -36,7 +36,7 @@ NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
 Fit = Literal["crop", "squash"]
 Control = Literal["grey", "noise", "shuffled-images", "text-only"]
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 Executors = Literal["local", "ray"]
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
@@ -220,7 +220,7 @@ class RunConfig(BaseModel):
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = Field(
         "auto", description="Cells per batch; auto: measured once on this machine, and remembered."
     )
-    dtype: Dtype | Literal["auto"] | None = Field(
+    dtype: Dtype | None = Field(
         None,
         description="The model's dtype; errors are float32 always. auto: bfloat16 where the model"
         " was trained in it and the GPU has it, else float32 (default: the backbone's, mostly"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
 from bench.errors import BenchWarning
@@ -35,6 +36,11 @@ def test_auto_is_bfloat16_where_spec_and_device_allow_it(
     spec = BackboneSpec(name="mine", target="a:B", dtype=trained_in)  # type: ignore[arg-type]
     monkeypatch.setattr(dtypes, "has_bfloat16", lambda device: has)
     assert dtypes.resolve_dtype(asked, spec, "cpu") == wanted
+
+
+def test_the_command_takes_auto() -> None:
+    done = bench("run", "digits", "--dtype", "auto", "--dry-run", "--json")
+    assert done.code == 0 and done.json["dtype"] == "float32"
 
 
 def test_a_run_is_known_by_the_dtype_that_auto_resolves_to() -> None:
