@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 @click.option("--against", help="A full sweep with another seed: the ceiling of any agreement.")
 @click.option("--strategies", help="Only these, such as race,uniform; others with their defaults.")
 @click.option("--order", help="Timesteps for race to ask first, from `bench learn-order`.")
+@click.option(
+    "--points",
+    multiple=True,
+    help="A run on the same images to stand beside the curves, such as one of CLIP; repeatable.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only N images: stratified.")
 @click.option("--plot", "plot_file", help="A file for the plot, such as pareto.png.")
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
@@ -29,6 +34,7 @@ def command(
     against: str | None,
     strategies: str | None,
     order: str | None,
+    points: tuple[str, ...],
     limit: int | None,
     plot_file: str | None,
     results: str,
@@ -41,7 +47,8 @@ def command(
     and a star marks the Pareto front. Nothing is stored.
     """
     from bench.recordings.recording import open_recording
-    from bench.recordings.sweep import default_grid, plot, self_agreement, sweep
+    from bench.recordings.sweep import default_grid, self_agreement, sweep
+    from bench.recordings.sweep_plot import cheapest_proof, plot
 
     path = find_run(run, results)
     ceiling = self_agreement(path, find_run(against, results)) if against else None
@@ -54,7 +61,7 @@ def command(
         known = {name for name, _ in settings}
         settings = [s for s in settings if s[0] in names]
         settings += [(name, {}) for name in names if name not in known]
-    rows = sweep(path, settings, limit)
+    rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
     if plot_file:
         plot(rows, ceiling, Path(plot_file))
     if as_json:
@@ -72,6 +79,13 @@ def command(
         " every prompt on every draw. A star marks the Pareto front: no other row costs"
         " less and agrees as much."
     )
+    if (proof := cheapest_proof(rows)) is not None:
+        say(
+            f"Oracle: knowing the winner, a proof by the bound of the race that agrees most takes"
+            f" {proof:.1f}."
+        )
+    if points:
+        say("Runs given as points cost evaluations of their own network.")
     if ceiling:
         say(
             f"A full sweep with another seed ({ceiling.against}) makes the same decision on"
@@ -88,9 +102,10 @@ def _line(row: SweepRow) -> list[str | float]:
 
     strategy, metrics = row.summary.strategy, row.summary.metrics
     given = {key: value for key, value in strategy.params.items() if key != "draws"}
+    name = f"{row.summary.backbone.name}, {strategy.name}" if row.point else strategy.name
     return [
         "*" if row.pareto else "",
-        f"{strategy.name} {assignments(chosen(strategy.name, given))}".strip(),
+        f"{name} {assignments(chosen(strategy.name, given))}".strip(),
         row.cost,
         _share(row.agreement, row.agreement_ci95),
         _share(metrics.accuracy, metrics.accuracy_ci95),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
-from bench.contracts.strategy import Problem
+from bench.contracts.strategy import Floats, Problem
 
 if TYPE_CHECKING:
     pass
@@ -53,6 +53,18 @@ class KnowsItsLeast(Protocol):
         """Return evaluations per image."""
 
 
+class KnowsItsOracle(Protocol):
+    """A strategy that proves its decisions, and knows what the cheapest proof would have cost."""
+
+    def cheapest(self, problem: Problem, errors: Floats) -> float:
+        """Return the cost of one image, in evaluation equivalents, if its winner were known.
+
+        Args:
+            problem: what the image asks.
+            errors: float64 [P, N], of every prompt on every draw.
+        """
+
+
 class ChecksProblem(Protocol):
     """A strategy that cannot be used on every problem, such as one with too small a budget."""
 
@@ -88,6 +100,11 @@ def bounds_its_cost(strategy: object) -> TypeGuard[BoundsItsCost]:
 def knows_its_least(strategy: object) -> TypeGuard[KnowsItsLeast]:
     """Whether it has `at_least`."""
     return declares(strategy, "at_least")
+
+
+def knows_its_oracle(strategy: object) -> TypeGuard[KnowsItsOracle]:
+    """Whether it has `cheapest`."""
+    return declares(strategy, "cheapest")
 
 
 def checks_problem(strategy: object) -> TypeGuard[ChecksProblem]:

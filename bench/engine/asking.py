@@ -16,6 +16,7 @@ from bench.contracts import strategy_abilities
 from bench.contracts.strategy import (
     DECIDED_BY,
     Evaluate,
+    Floats,
     Ints,
     Linearise,
     Outcome,
@@ -123,6 +124,13 @@ class CheckedStrategy:
             return None
         with guard(self.who, "at_least()"):
             return int(self.strategy.at_least(problem))
+
+    def cheapest(self, problem: Problem, errors: Floats) -> float | None:
+        """Return what the cheapest proof of a decision costs, None where it does not say."""
+        if not strategy_abilities.knows_its_oracle(self.strategy):
+            return None
+        with guard(self.who, "cheapest()"):
+            return float(self.strategy.cheapest(problem, errors))
 
 
 class CheckedSession:

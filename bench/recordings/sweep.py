@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.recordings.recording import open_recording
+from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import as_compared, decide, strategy_for
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import accuracy_interval, predictions, summarize
@@ -19,9 +20,6 @@ from bench.store.fields import Document
 from bench.store.folder import asked_records, read_manifest
 from bench.store.identity import Identity, Strategy
 from bench.store.records import Record, make_record
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Setting = tuple[str, dict[str, Any]]  # a strategy's name and parameters
 
@@ -62,6 +60,10 @@ class SweepRow(Document):
     """No setting costs less and agrees as much."""
     self_agreement: SelfAgreement | None = None
     """The ceiling of any agreement, where another run says it."""
+    oracle_equivalents_per_image: float | None = None
+    """What the cheapest proof costs, in one row: that which agrees most of those that prove."""
+    point: bool = False
+    """Whether it is a run that was given, whose cost is in evaluations of its own network."""
 
     @property
     def cost(self) -> float:
@@ -74,9 +76,10 @@ class SweepRow(Document):
         return better and (self.cost, self.agreement) != (other.cost, other.agreement)
 
     def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it; nothing is stored, so it has no id and no folder."""
+        """Return what JSON holds of it; a replay is not stored, so it has no id and no folder."""
         own = super().plain()
-        return {**own.pop("summary"), "run_id": None, "results_dir": None, **own}
+        stored = {} if self.point else {"run_id": None, "results_dir": None}
+        return {**own.pop("summary"), **stored, **own}
 
 
 def default_grid(n_draws: int, order: str | None = None, linearised: bool = False) -> list[Setting]:
@@ -87,7 +90,7 @@ def default_grid(n_draws: int, order: str | None = None, linearised: bool = Fals
         order: bands for `race` to ask first, beside the even order.
         linearised: whether first-order errors were recorded, too.
     """
-    counts = [n for n in (2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
+    counts = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
     grid: list[Setting] = [("full", {})]
     if n_draws >= 10:
         # As 50,500 is to 500 draws; and the short one that `digits` came with.
@@ -95,7 +98,7 @@ def default_grid(n_draws: int, order: str | None = None, linearised: bool = Fals
     if n_draws >= 50:
         grid.append(("adaptive", {"samples": (5, 50), "keep": (3, 1)}))
     grid += [("uniform", {"samples": n}) for n in counts]
-    grid += [("halving", {"budget": n}) for n in counts]
+    grid += [("halving", {"budget": n}) for n in counts if n > 1]
     grid += [("paired-ttest", {"min_scores": n}) for n in (5, 10, 20)]
     deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
     grid += [("race", {"delta": delta}) for delta in deltas]
@@ -113,6 +116,7 @@ def sweep(
     path: Path,
     settings: Iterable[Setting] | None = None,
     limit: int | None = None,
+    points: Sequence[Path] = (),
 ) -> list[SweepRow]:
     """Replay each setting on a recorded run; nothing is stored.
 
@@ -120,9 +124,10 @@ def sweep(
         path: the folder of the recorded run.
         settings: what to try; None: the default grid.
         limit: only so many recorded images, those that a replay with this limit decides.
+        points: folders of other runs on the same images, to stand beside them.
 
     Raises:
-        UserError: the run has no errors, or a setting does not fit.
+        UserError: the run has no errors, a setting does not fit, or a point has other images.
     """
     recording = open_recording(path)
     if settings is None:
@@ -153,9 +158,64 @@ def sweep(
             )
         )
     beaten = [any(other.beats(row) for other in rows) for row in rows]
-    return [
+    rows = [
         row.model_copy(update={"pareto": not lost}) for row, lost in zip(rows, beaten, strict=True)
     ]
+    rows = _with_oracle(rows, [strategy for *_, strategy in prepared], recording, limit)
+    names = [sample.sample_id for sample in recording.some(limit)]
+    return rows + [_point(recording, names, np.array(exhaustive), other) for other in points]
+
+
+def _with_oracle(
+    rows: list[SweepRow],
+    strategies: Sequence[CheckedStrategy],
+    recording: Recording,
+    limit: int | None,
+) -> list[SweepRow]:
+    """Add what the cheapest proof costs to the row that agrees most of those that prove."""
+    if recording.manifest.items is not None:
+        return rows
+    for row, strategy in sorted(
+        zip(rows, strategies, strict=True), key=lambda pair: (-pair[0].agreement, pair[0].cost)
+    ):
+        proofs = []
+        for sample in recording.some(limit):
+            errors = recording.errors(sample.sample_id).astype(np.float64)
+            proof = strategy.cheapest(recording.questions.of(sample).problem, errors)
+            if proof is None:
+                break
+            proofs.append(proof)
+        else:
+            proved = row.model_copy(update={"oracle_equivalents_per_image": float(np.mean(proofs))})
+            return [proved if other is row else other for other in rows]
+    return rows
+
+
+def _point(
+    recording: Recording, names: Sequence[str], exhaustive: NDArray[np.int64], path: Path
+) -> SweepRow:
+    """Return a given run on the sweep's images, as a row."""
+    source, manifest = recording.manifest, read_manifest(path)
+    data, other = (found.identity.dataset for found in (source, manifest))
+    if (data, source.classes) != (other, manifest.classes):
+        raise UserError(f"--points {path}: it is not about the images and classes of the sweep.")
+    decided = {record["sample_id"]: record for record in asked_records(path, manifest)}
+    if missing := [name for name in names if name not in decided]:
+        raise UserError(
+            f"--points {path}: {len(missing)} of the sweep's {len(names)} images are not decided,"
+            f" such as {missing[0]!r}. --limit leaves images out of the sweep."
+        )
+    records = [decided[name] for name in names]
+    agrees = agreement(predictions(records), exhaustive)
+    return SweepRow(
+        summary=summarize(manifest, records, total_seconds=None, peak_memory=None),
+        ece_evaluations=effort_error(records),
+        ece_softmax=softmax_error(records),
+        agreement=agrees.share,
+        agreement_ci95=agrees.ci95,
+        pareto=False,  # what it costs is of another network
+        point=True,
+    )
 
 
 def _summary(
@@ -225,45 +285,3 @@ def _without_noise(identity: Identity) -> Identity:
         "strategy": Strategy(name="any", version=0, params=draws),
     }
     return identity.model_copy(update=changed)
-
-
-def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) -> None:
-    """Plot agreement and accuracy against evaluations per image, the Pareto front joined.
-
-    Args:
-        rows: from `sweep`.
-        ceiling: from `self_agreement`, drawn as a band.
-        file: where to; the suffix says the format.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True)
-    front = sorted((row.cost, row.agreement) for row in rows if row.pareto)
-    left.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
-    if ceiling is not None:
-        left.axhspan(*ceiling.agreement_ci95, color="0.93", zorder=-1)
-        left.axhline(ceiling.agreement, color="0.7", linestyle="--", label="another seed")
-    for name in dict.fromkeys(row.summary.strategy.name for row in rows):
-        mine = [row for row in rows if row.summary.strategy.name == name]
-        metrics = [row.summary.metrics for row in mine]
-        cost = [row.cost for row in mine]
-        _points(left, cost, [Share(r.agreement, r.agreement_ci95) for r in mine], name)
-        _points(right, cost, [Share(m.accuracy, m.accuracy_ci95) for m in metrics], name)
-    left.set_ylabel("agreement with the exhaustive decision")
-    right.set_ylabel("accuracy")
-    for axes in (left, right):
-        axes.set_xscale("log")
-        axes.set_xlabel("evaluation equivalents per image")
-        axes.grid(alpha=0.3)
-    left.legend()
-    first = rows[0].summary
-    figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
-    figure.savefig(file, dpi=150)
-
-
-def _points(axes: Axes, cost: Sequence[float], shares: Sequence[Share], name: str) -> None:
-    middle = np.array([each.share for each in shares])
-    low, high = np.array([each.ci95 for each in shares]).T
-    reach = np.clip([middle - low, high - middle], 0, None)
-    axes.errorbar(cost, middle, reach, fmt="o", markersize=5, elinewidth=0.7, label=name)

@@ -138,6 +138,35 @@ class Race:
         cells = len(problem.class_of_prompt) * len(problem.timesteps)
         return most_cells(self.ceiling, problem, cells)
 
+    def cheapest(self, problem: Problem, errors: Floats) -> float:
+        """Return the cost of the cheapest proof that an all-knowing race could give.
+
+        It knows the exhaustive winner, and for each rival the fewest draws, two at least, of this
+        race's order after which the bound puts the rival above the winner. It may not choose draws
+        by their errors: then the bound would mean nothing. Variances are pooled over all rivals.
+        The winner has as many draws as the slowest rival; other prompts of its class have none.
+
+        Args:
+            problem: what the image asks.
+            errors: float64 [P, N].
+        """
+        session = self.start(problem)
+        terms = errors * problem.weights
+        winner = int(terms.mean(axis=1).argmin())
+        classes = problem.class_of_prompt
+        differences = terms[classes != classes[winner]] - terms[winner]
+        n_draws = len(problem.timesteps)
+        needed = np.full(len(differences), n_draws)
+        for seen in range(min(2, n_draws), n_draws):
+            session.seen = seen
+            drawn = session.order[:seen]
+            shown = differences[:, drawn if self.bound == "betting" else np.sort(drawn)]
+            needed[session.worse(shown) & (needed == n_draws)] = seen
+            if (needed < n_draws).all():
+                break
+        draws = int(needed.max(initial=1))
+        return float((needed.sum() + draws) * problem.cell_cost + draws * problem.null_cost)
+
     def draw_order(self, problem: Problem) -> Ints:
         """Return int64 [N], the order in which draws are asked for."""
         if self.bound == "t":

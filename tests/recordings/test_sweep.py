@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.recorded import N_IMAGES, record, replay
+from helpers.recorded import N_CLASSES, N_IMAGES, record, replay
 
 from bench.errors import UserError
 from bench.recordings import sweep as sweeps
@@ -14,9 +14,15 @@ from bench.recordings import sweep as sweeps
 
 def test_sweep(recording: Path, tmp_path: Path) -> None:
     other = record(tmp_path, seed=1)
-    done = bench("sweep", recording, "--against", other, "--plot", tmp_path / "front.png", "--json")
+    given = tmp_path / replay(recording, "uniform", {"samples": 3}, tmp_path)["run_id"]
+    done = bench(
+        *("sweep", recording, "--against", other, "--points", given),
+        *("--plot", tmp_path / "front.png", "--json"),
+    )
     assert done.code == 0, done.err
-    rows = done.json
+    *rows, point = done.json
+    assert point["point"] and point["run_id"] == given.name
+    assert 0.5 < point["agreement"] <= 1 and not point["pareto"]
     assert (tmp_path / "front.png").stat().st_size > 10_000
     by_name = {row["strategy"]["name"]: row for row in rows}
     assert by_name["full"]["agreement"] == 1.0
@@ -29,9 +35,22 @@ def test_sweep(recording: Path, tmp_path: Path) -> None:
     for row, (cost, odds) in zip(rows, costs, strict=True):
         beaten = any(c <= cost and o <= odds and (c, o) != (cost, odds) for c, o in costs)
         assert row["pareto"] is not beaten
+    (proved,) = [row for row in rows if "oracle_equivalents_per_image" in row]
+    assert proved["strategy"]["name"] == "race" and proved["agreement"] == 1
+    spent = proved["cost"]["evaluation_equivalents_per_image"]
+    assert 2 * N_CLASSES <= proved["oracle_equivalents_per_image"] <= spent
     assert rows[0]["self_agreement"]["n_samples"] == N_IMAGES
+    table = bench("sweep", recording, "--strategies", "race,full", "--limit", 10, "--points", given)
+    assert "Oracle: " in table.out and "uniform samples=3" in table.out
     table = bench("sweep", recording, "--strategies", "race,full", "--limit", 10)
     assert table.code == 0 and "race delta=0.05" in table.out and "uniform" not in table.out
+
+
+def test_a_point_wants_the_same_images(recording: Path, tmp_path: Path) -> None:
+    few = tmp_path / replay(recording, "full", {}, tmp_path, limit=5)["run_id"]
+    with pytest.raises(UserError, match=r"25 of the sweep's 30 images"):
+        sweeps.sweep(recording, [("full", {})], points=[few])
+    assert len(sweeps.sweep(recording, [("full", {})], limit=5, points=[few])) == 2
 
 
 def test_self_agreement_wants_the_same_run_with_other_noise(

@@ -1,0 +1,87 @@
+"""The plot of a sweep: agreement and accuracy against compute, a curve for each strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.recordings.sweep import SelfAgreement, Share, SweepRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) -> None:
+    """Plot agreement and accuracy against evaluations per image, each with its 95 % interval.
+
+    The settings of a strategy are joined in the order of their cost, and so is the Pareto front of
+    the agreement. A dotted line is the cheapest proof of the strategy that agrees most; runs that
+    were given as points are crosses, at what they cost in evaluations of their own network.
+
+    Args:
+        rows: from `sweep`.
+        ceiling: from `self_agreement`, drawn as a band.
+        file: where to; the suffix says the format.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True)
+    front = sorted((row.cost, row.agreement) for row in rows if row.pareto)
+    left.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
+    if ceiling is not None:
+        left.axhspan(*ceiling.agreement_ci95, color="0.93", zorder=-1)
+        left.axhline(ceiling.agreement, color="0.7", linestyle="--", label="another seed")
+    replayed = [row for row in rows if not row.point]
+    for axes, value in ((left, _agreement), (right, _accuracy)):
+        for name in dict.fromkeys(row.summary.strategy.name for row in replayed):
+            mine = [row for row in replayed if row.summary.strategy.name == name]
+            _curve(axes, sorted(mine, key=lambda row: row.cost), name, value, "o-")
+        for row in rows:
+            if row.point:
+                name = f"{row.summary.backbone.name} (its own network)"
+                _curve(axes, [row], name, value, "X")
+        if (proof := cheapest_proof(rows)) is not None:
+            axes.axvline(proof, color="0.4", linestyle=":", label="oracle")
+        axes.set_xscale("log")
+        axes.set_xlabel("evaluation equivalents per image")
+        axes.grid(alpha=0.3)
+    left.set_ylabel("agreement with the exhaustive decision")
+    right.set_ylabel("accuracy")
+    left.legend(fontsize="small")
+    first = replayed[0].summary
+    figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
+    figure.savefig(file, dpi=150)
+
+
+def cheapest_proof(rows: Sequence[SweepRow]) -> float | None:
+    """Return what the oracle costs; None where no strategy proves its decisions."""
+    known = (row.oracle_equivalents_per_image for row in rows)
+    return next((cost for cost in known if cost is not None), None)
+
+
+def _curve(
+    axes: Axes,
+    rows: Sequence[SweepRow],
+    label: str,
+    value: Callable[[SweepRow], Share],
+    form: str,
+) -> None:
+    middle = np.array([value(row).share for row in rows])
+    low, high = np.array([value(row).ci95 for row in rows]).T
+    reach = np.clip([middle - low, high - middle], 0, None)
+    cost = [row.cost for row in rows]
+    axes.errorbar(
+        cost, middle, reach, fmt=form, markersize=5, linewidth=0.8, elinewidth=0.7, label=label
+    )
+
+
+def _agreement(row: SweepRow) -> Share:
+    return Share(row.agreement, row.agreement_ci95)
+
+
+def _accuracy(row: SweepRow) -> Share:
+    return Share(row.summary.metrics.accuracy, row.summary.metrics.accuracy_ci95)
