@@ -1,10 +1,13 @@
 """What the engine makes of the hardware, on `tiny-digits` and on a small UNet with random weights.
 
     python benchmarks/speed.py [--rounds 9] [--cells 1280] [--cpu-time] [--compile] [--out F]
+    python benchmarks/speed.py --pairs 15 [--evaluations 18000]    # short runs, and nothing else
 
 * full, adaptive and race against the bare network at its best batch size, in its dtype (goal: full
   1.0, never under 0.97; adaptive and race 0.95 of full), and one image at a time beside them;
 * the same cells by the best exact settings and by the plain loop (goal: 1.3 times);
+* with `--pairs`, a full sweep of so many evaluations from its first image to its last decision,
+  against the bare network on as many cells at the same batch size, pair by pair (goal: 1.0);
 * memory and time from 100 to 10,000 images, and the seconds to the first image that is decided.
 
 Medians of rounds in turns (ABCABC…). `--cpu-time` counts the process's CPU time instead of the
@@ -101,6 +104,40 @@ def engine_against_bare(
     }
 
 
+def short_runs(pairs: int, evaluations: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """Time whole runs of digits against the bare network, in turns, and return all ratios.
+
+    Unlike `engine_against_bare`, a run ends: its last batches are not full.
+    """
+    run = on_digits("tiny-digits", "full")
+    network, shared = load_backbone(run), load_backbone(run)
+    assert isinstance(network, CheckedDenoiser)
+    engine = denoising(run.open_engine(shared))
+    engine.batch_size = 64
+    each = len(run.prompts.texts) * STRATEGIES["full"]["draws"]
+    images = list(run.samples(run.sample_ids))[: max(1, round(evaluations / each))]
+
+    def whole() -> float:
+        before = engine.evaluated
+        for _ in engine.score(images, run.strategy):
+            pass
+        return engine.evaluated - before
+
+    cells = len(images) * each
+    conditioning = network.encode_prompts(run.prompts.texts)
+    works = {"bare": bare(network, conditioning, 64, cells), "full": whole}
+    rates = in_turns(works, pairs, clock)
+    ratios = [a / b for a, b in zip(rates["full"], rates["bare"], strict=True)]
+    return {
+        "evaluations": cells,
+        "evaluations_per_second": {name: median(r) for name, r in rates.items()},
+        "full_over_bare": median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+        "pairs": ratios,
+    }
+
+
 GROWTH = """
 import json, sys, time
 from pathlib import Path
@@ -161,10 +198,18 @@ def main() -> None:
         "--images", default="100,1000,10000", help="for memory and time; '' for none"
     )
     parser.add_argument("--skip", default="", help="'engine' leaves only memory and time")
+    parser.add_argument("--pairs", type=int, help="of short runs; nothing else is measured")
+    parser.add_argument("--evaluations", type=int, default=18_000, help="of a short run")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     report: dict[str, Any] = {"cpu_time": arguments.cpu_time, "threads": os.cpu_count()}
+    if arguments.pairs:
+        report["short_runs"] = short_runs(arguments.pairs, arguments.evaluations, clock)
+        print(json.dumps(report["short_runs"], indent=1))
+        if arguments.out:
+            arguments.out.write_text(json.dumps(report, indent=1))
+        return
     with tempfile.TemporaryDirectory() as folder:
         from helpers.pipelines import save_pipeline
 

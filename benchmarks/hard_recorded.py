@@ -1,0 +1,166 @@
+"""Cost and agreement of all strategies where prompts can hardly be told apart, on real models.
+
+    python benchmarks/hard_recorded.py --results DIR [--images 60] [--only untrained,noise]
+
+Each regime is recorded once, every prompt on every draw, and resumed where it was interrupted: tens
+of minutes on a core for all of them. Then every strategy is replayed. A cell is the mean cost in
+evaluations per image, the agreement with the exhaustive decision and, in brackets, how many points
+that is above `adaptive`, paired image by image, with its 95 % interval. UC Merced and Caltech-101
+are looked for beside the checkout (`tests/helpers/places.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import numpy as np
+from helpers.places import CALTECH101, UCMERCED
+
+import bench
+from bench.recordings.recording import Recording, open_recording
+from bench.recordings.replay import decide, strategy_for
+from bench.stats.paired import paired_test
+from benchmarks.hard_regimes import STRATEGIES
+
+DRAWS = 40
+VIEWS = ("a satellite photo of", "an aerial photo of", "a satellite image of", "an aerial image of")
+VIEWS += ("an overhead photo of", "a picture from above of", "a photo from the air of")
+BEACHES = ("a beach", "the beach", "some beach")
+COPIES = 1000
+
+
+def record(results: Path, dataset: Any, backbone: str, images: int, **settings: Any) -> Path:
+    """Record a full sweep, or what is missing of it."""
+    params = {"draws": settings.pop("draws", DRAWS)}
+    more = {"limit": images, "results": str(results), "save_errors": True, "batch_size": 64}
+    found = bench.run(dataset, backbone, "full", params, **{**more, **settings})
+    return Path(found["results_dir"])
+
+
+def untrained(results: Path, images: int) -> Path:
+    """A small network with random weights."""
+    from helpers.pipelines import save_pipeline
+
+    folder = results / "untrained"
+    if not (folder / "scheduler").exists():
+        save_pipeline(folder, "sd21-base")
+    return record(results, "ucmerced", f"{folder}/", images, data_dir=str(UCMERCED))
+
+
+def paraphrases(results: Path, images: int) -> Path:
+    """Every class is asked with another wording of one of them."""
+    texts = [f"{view} {beach}" for view in VIEWS for beach in BEACHES]
+    file = results / "paraphrases.csv"
+    classes = bench.load_dataset("ucmerced", data_dir=str(UCMERCED)).features["label"].names
+    with file.open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("prompt", "classname", "classidx"))
+        rows.writerows((t, c, i) for i, (t, c) in enumerate(zip(texts, classes, strict=True)))
+    given = {"data_dir": str(UCMERCED), "prompts": str(file)}
+    return record(results, "ucmerced", "tiny-landuse", images, **given)
+
+
+def other_pictures(results: Path, images: int) -> Path:
+    """The weights for digits, on landscapes."""
+    return record(results, "ucmerced", "tiny-digits", images, data_dir=str(UCMERCED))
+
+
+def noise(results: Path, images: int) -> Path:
+    """Pure noise in the place of each image."""
+    given = {"data_dir": str(UCMERCED), "control": "noise"}
+    return record(results, "ucmerced", "tiny-landuse", images, **given)
+
+
+def chance(results: Path, images: int) -> Path:
+    """Caltech-101 with weights that were trained on landscapes alone."""
+    return record(results, f"{CALTECH101}/", "tiny-landuse", images, draws=20)
+
+
+def near_duplicates(results: Path, images: int) -> Path:
+    """A thousand classes whose prompts differ in a number; a tenth of the images."""
+    import datasets
+
+    digits, images = bench.load_dataset("digits"), max(1, images // 10)
+    names = datasets.ClassLabel(names=[f"copy {number}" for number in range(COPIES)])
+    rows = digits.select(range(images)).cast_column("label", names)
+    rows.info.dataset_name = "copies"
+    template = "a handwritten digit three, {class}"
+    return record(results, rows, "tiny-digits", images, draws=20, template=template)
+
+
+REGIMES: dict[str, Callable[[Path, int], Path]] = {
+    "untrained": untrained,
+    "paraphrases": paraphrases,
+    "other pictures": other_pictures,
+    "noise": noise,
+    "chance": chance,
+    "near duplicates": near_duplicates,
+}
+
+
+def replayed(recording: Recording) -> dict[str, str]:
+    """Return a cell for each strategy."""
+    samples, problem = recording.samples(), recording.problem
+    prompts, n_draws = len(problem.class_of_prompt), len(problem.timesteps)
+    tables = [recording.tables(sample.sample_id) for sample in samples]
+    truth = [int(t.errors.astype(np.float64).mean(axis=1).argmin()) for t in tables]
+    cells: dict[str, str] = {}
+    schedule = None
+    for name, params in [*STRATEGIES, ("race", {"first": 2, "ceiling": "adaptive"})]:
+        strategy = strategy_for(recording, name, params)[2]
+        decided = [decide(s, t, strategy, problem) for s, t in zip(samples, tables, strict=True)]
+        winners = [d.outcome.ranking[0] if d.outcome else -1 for d in decided]
+        right = np.array([a == b for a, b in zip(winners, truth, strict=True)])
+        costs = np.array([d.equivalents for d in decided])
+        cell = f"{costs.mean():,.0f} (at most {costs.max():,.0f}), {100 * right.mean():.1f} %"
+        if schedule is not None:
+            found = paired_test(schedule, right)
+            low, high = (100 * end for end in found["difference_ci95"])
+            cell += f" ({100 * found['difference']:+.1f}: {low:+.1f} to {high:+.1f})"
+        schedule = right if name == "adaptive" else schedule
+        if "ceiling" in params:
+            most = problem_ceiling(prompts, n_draws)
+            assert costs.max() <= most, f"{name} {params}: {costs.max()} is above {most}"
+        cells[" ".join([name, *(f"{k}={v}" for k, v in params.items())])] = cell
+    return cells
+
+
+def problem_ceiling(prompts: int, draws: int) -> float:
+    """Return what the default schedule of `adaptive` takes on so many prompts and draws."""
+    first = max(1, draws // 10)
+    return min(prompts * draws, prompts * first + min(5, prompts) * (draws - first))
+
+
+def main() -> None:
+    """Record what is missing; print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--only", default=",".join(REGIMES))
+    arguments = parser.parse_args()
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    columns: dict[str, dict[str, str]] = {}
+    for name in arguments.only.split(","):
+        recording = open_recording(REGIMES[name](arguments.results, arguments.images))
+        prompts = len(recording.problem.class_of_prompt)
+        title = (
+            f"{name}: {prompts:,} prompts, {recording.n_draws} draws, n = {len(recording.records)}"
+        )
+        print(title, file=sys.stderr, flush=True)
+        columns[title] = replayed(recording)
+    print("| strategy | " + " | ".join(columns) + " |")
+    print("|---" * (1 + len(columns)) + "|")
+    for label in next(iter(columns.values())):
+        print(f"| {label} | " + " | ".join(cells[label] for cells in columns.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
