@@ -18,7 +18,8 @@ def table(gaps: list[float], noise: float, seed: int = 0) -> Floats:
     """Return errors, float64 [P, N]: gaps from the first prompt, and noise of each cell."""
     rng = np.random.default_rng(seed)
     shared = rng.standard_normal(N)
-    return shared + np.array(gaps)[:, None] + noise * rng.standard_normal((len(gaps), N))
+    own = noise * rng.standard_normal((len(gaps), N))
+    return np.asarray(shared + np.array(gaps)[:, None] + own)
 
 
 def problem(prompts: int, cell_cost: int = 1) -> Problem:
