@@ -38,5 +38,8 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     say(
         f"order={learned.order}: a race takes {learned.cost:.1f} evaluations per image in"
         f" this order, {learned.cost_even:.1f} in the even one, as `bench replay` of these"
-        f" images does. Largest difference of two errors: {learned.span:.3g}."
+        f" images does. With first=1 deviation={learned.deviation:g} it takes"
+        f" {learned.cost_with_deviation:.1f}, in the even order with first=1"
+        f" deviation={learned.deviation_even:g} {learned.cost_even_with_deviation:.1f}; a lower"
+        f" delta is safer. Largest difference of two errors: {learned.span:.3g}."
     )

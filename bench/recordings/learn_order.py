@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,14 @@ class LearnedOrder(Document):
     cost: float
     """Evaluations per image, or per item, of `race` in that order."""
     cost_even: float
+    """The same in the even one."""
+    deviation: float
+    """The standard deviation of a difference on a draw, as `race` takes it with this order."""
+    deviation_even: float
+    """The same for the even one."""
+    cost_with_deviation: float
+    """Evaluations of `race` in the learned order that knows it, and looks after one draw."""
+    cost_even_with_deviation: float
     """The same in the even one."""
     span: float
     """The largest difference of two errors on a draw."""
@@ -94,10 +103,20 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
         return f"{timesteps[parts[first][0]]}-{timesteps[parts[last][-1]]}"
 
     order = text(*bands[best])
+    given = {"order": order}, dict[str, str | float]()
+    deviations = [_deviation(recording, samples, one) for one in given]
+    learned = [
+        {**one, "deviation": deviation, "first": 1} if deviation else one
+        for one, deviation in zip(given, deviations, strict=True)
+    ]
     return LearnedOrder(
         order=order,
-        cost=_measured(recording, samples, {"order": order}),
-        cost_even=_measured(recording, samples, {}),
+        cost=_measured(recording, samples, given[0]),
+        cost_even=_measured(recording, samples, given[1]),
+        deviation=deviations[0],
+        deviation_even=deviations[1],
+        cost_with_deviation=_measured(recording, samples, learned[0]),
+        cost_even_with_deviation=_measured(recording, samples, learned[1]),
         span=span,
         n_samples=len(samples),
         run_id=recording.manifest.run_id,
@@ -108,7 +127,30 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     )
 
 
-def _measured(recording: Recording, samples: list[Sample], params: dict[str, str]) -> float:
+def _deviation(
+    recording: Recording, samples: list[Sample], params: Mapping[str, str | float]
+) -> float:
+    """Return by how much a race's first draw misjudges a rival's mean difference, in one draw.
+
+    The root mean square over images and rivals of a difference on the draw less its mean over all
+    N, as the standard deviation of one draw among infinitely many.
+    """
+    race, squares = strategy_for(recording, "race", params)[2], []
+    for sample in samples:
+        problem = recording.questions.of(sample).problem
+        request = race.start(problem).ask()
+        assert request is not None
+        for errors in _of_images(recording, sample.sample_id, problem):
+            differences, _ = _rivals(errors * problem.weights, problem)
+            off = differences[:, request.draws[0]] - differences.mean(axis=1)
+            squares.append(np.square(off))
+    share = 1 - 1 / recording.n_draws
+    return float(f"{np.sqrt(np.concatenate(squares).mean() / share):.3g}") if share else 0.0
+
+
+def _measured(
+    recording: Recording, samples: list[Sample], params: Mapping[str, str | float]
+) -> float:
     """Return the evaluations per image that a race takes on these recorded images."""
     race, asked = strategy_for(recording, "race", params)[2], recording.questions
     decided = [decide(s, recording.errors(s.sample_id), race, asked.of(s).problem) for s in samples]

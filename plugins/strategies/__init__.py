@@ -106,6 +106,12 @@ def register_strategies(register: Callable[..., None]) -> None:
             ),
             "draws": _DRAWS,
             "ceiling": _CEILING,
+            "deviation": Parameter(
+                0.0,
+                "standard deviation of a difference between prompts on a draw, learned from other"
+                " images (bench learn-order); 0: unknown",
+                later=True,
+            ),
         },
         default=True,
     )

@@ -85,6 +85,8 @@ class Race:
         ceiling: the most evaluation equivalents per image, those of gradients and nulls among
             them; `adaptive`: what the default schedule of `adaptive` takes on these draws; None:
             every prompt on every draw.
+        deviation: for `t`: the standard deviation of the difference between two prompts on a draw,
+            learned from other images (`bench learn-order`), so that `first` may be 1; 0: unknown.
     """
 
     def __init__(
@@ -97,22 +99,32 @@ class Race:
         span: float = 0.0,
         draws: int = 500,
         ceiling: Ceiling = None,
+        deviation: float = 0.0,
     ) -> None:
         if not 0 < delta < 1:
             raise ValueError(f"delta={delta} must lie between 0 and 1")
         if bound not in BOUNDS:
             raise ValueError(f"bound={bound} is none of {', '.join(BOUNDS)}")
-        if first < 2 or growth < 1 or draws < 1:
-            raise ValueError("first must be 2 or more, growth and draws 1 or more")
+        if deviation < 0 or (deviation and bound != "t"):
+            raise ValueError(f"deviation={deviation:g} must not be negative, and goes with bound=t")
+        if first < (1 if deviation else 2) or growth < 1 or draws < 1:
+            raise ValueError(
+                "first must be 2 or more (1 with a deviation), growth and draws 1 or more"
+            )
         if span < 0:
             raise ValueError(f"span={span} must not be negative; 0 says that it is not known")
         if bound != "t" and order != "even":
             raise ValueError(f"order goes with bound=t: bound={bound} needs a random order")
         parse_bands(order)
         check_ceiling(ceiling)
-        self.ceiling = ceiling
+        self.ceiling, self.deviation = ceiling, deviation
         self.delta, self.bound, self.first, self.growth = delta, bound, first, growth
         self.order, self.span, self.draws = order, span, draws
+
+    @property
+    def least(self) -> int:
+        """The fewest draws that a bound needs."""
+        return 1 if self.deviation else 2
 
     def start(self, problem: Problem) -> RaceSession:
         """Start one image."""
@@ -141,10 +153,11 @@ class Race:
     def cheapest(self, problem: Problem, errors: Floats) -> float:
         """Return the cost of the cheapest proof that an all-knowing race could give.
 
-        It knows the exhaustive winner, and for each rival the fewest draws, two at least, of this
-        race's order after which the bound puts the rival above the winner. It may not choose draws
-        by their errors: then the bound would mean nothing. Variances are pooled over all rivals.
-        The winner has as many draws as the slowest rival; other prompts of its class have none.
+        It knows the exhaustive winner, and for each rival the fewest draws of this race's order
+        after which the bound puts the rival above the winner: two at least, one with a deviation.
+        It may not choose draws by their errors: then the bound would mean nothing. Variances are
+        pooled over all rivals. The winner has as many draws as the slowest rival; other prompts of
+        its class have none.
 
         Args:
             problem: what the image asks.
@@ -157,7 +170,7 @@ class Race:
         differences = terms[classes != classes[winner]] - terms[winner]
         n_draws = len(problem.timesteps)
         needed = np.full(len(differences), n_draws)
-        for seen in range(min(2, n_draws), n_draws):
+        for seen in range(min(self.least, n_draws), n_draws):
             session.seen = seen
             drawn = session.order[:seen]
             shown = differences[:, drawn if self.bound == "betting" else np.sort(drawn)]
@@ -269,7 +282,7 @@ class RaceSession(Elimination):
 
     def survivors(self) -> NDArray[np.bool_]:
         """Keep the leader and the prompts that may still be as good."""
-        if self.seen < 2 or self.seen == len(self.order):
+        if self.seen < self.strategy.least or self.seen == len(self.order):
             return np.ones(len(self.alive), dtype=bool)
         terms = self.terms(as_drawn=self.strategy.bound == "betting")
         leader = int(np.argmin(terms.mean(axis=1)))
@@ -283,9 +296,10 @@ class RaceSession(Elimination):
         if strategy.bound == "t":
             seen = np.sort(self.problem.timesteps[self.order[: self.seen]])
             by_timestep = timestep_means(differences, seen)
-            if by_timestep.shape[1] < 2:
+            if by_timestep.shape[1] < strategy.least:
                 return np.zeros(len(differences), dtype=bool)
-            return t_lower(by_timestep, len(self.whole), strategy.delta) > 0
+            low = t_lower(by_timestep, len(self.whole), strategy.delta, strategy.deviation)
+            return low > 0
         self.largest = max(self.largest, float(np.abs(differences).max()))
         span = strategy.span or 2 * self.largest
         if strategy.bound == "betting":

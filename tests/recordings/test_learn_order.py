@@ -25,6 +25,10 @@ def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:
     # What is promised is what a replay then takes, of some images as well.
     assert learned.cost == pytest.approx(banded["cost"]["evaluations_per_image"])
     assert learned.cost_even == pytest.approx(even)
+    params = {"order": learned.order, "deviation": learned.deviation, "first": 1}
+    known = replay(path, "race", params, tmp_path)["cost"]["evaluations_per_image"]
+    assert learned.cost_with_deviation == pytest.approx(known)
+    assert known < learned.cost and 0 < learned.deviation < learned.span
     some = learn_order(path, limit=10)
     again = replay(path, "race", {"order": some.order}, tmp_path / "some", limit=10)
     assert some.cost == pytest.approx(again["cost"]["evaluations_per_image"])

@@ -93,6 +93,26 @@ def test_t_bound_of_independent_differences_has_its_level() -> None:
         assert 0.03 < wrong < 0.07
 
 
+def test_t_bound_of_one_draw_has_its_level_where_the_deviation_is_known() -> None:
+    differences = 0.3 * np.random.default_rng(0).standard_normal((4000, 1))
+    wrong = (t_lower(differences, 10**9, 0.05, deviation=0.3) > 0).mean()
+    assert 0.03 < wrong < 0.07
+
+
+def test_a_learned_deviation_halves_a_race_that_one_draw_decides() -> None:
+    rng = np.random.default_rng(0)
+    cost = {"known": 0, "unknown": 0}
+    for _ in range(30):
+        errors = 0.5 + 0.01 * rng.standard_normal((20, 40)) + np.r_[0.0, np.full(19, 0.1)][:, None]
+        errors = errors.astype(np.float32)
+        known = make("race", 40, first=1, deviation=0.01 * 2**0.5, delta=1e-3)
+        for name, strategy in (("known", known), ("unknown", make("race", 40, first=2))):
+            decided = run(strategy, errors)
+            assert concluded(decided).ranking[0] == 0
+            cost[name] += decided.evaluations
+    assert cost["known"] < 0.6 * cost["unknown"] and cost["known"] >= 30 * 20
+
+
 def test_t_bound_is_certain_of_everything_once_all_is_seen() -> None:
     differences = np.random.default_rng(0).standard_normal((5, 20))
     np.testing.assert_allclose(t_lower(differences, 20, 1e-9), differences.mean(axis=1))
@@ -134,6 +154,9 @@ def test_weights_enter_the_race() -> None:
         ({"delta": 0.0}, "between 0 and 1"),
         ({"bound": "hoeffding"}, "none of t, betting, serfling"),
         ({"first": 1}, "2 or more"),
+        ({"deviation": -0.1}, "must not be negative"),
+        ({"deviation": 0.1, "bound": "betting"}, "goes with bound=t"),
+        ({"deviation": 0.1, "first": 0}, "1 with a deviation"),
         ({"span": -1.0}, "must not be negative"),
         ({"bound": "serfling", "order": "1-2"}, "random order"),
         ({"order": "best"}, "bands of timesteps"),
