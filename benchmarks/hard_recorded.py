@@ -31,8 +31,10 @@ from bench.stats.paired import paired_test
 from benchmarks.hard_regimes import STRATEGIES
 
 DRAWS = 40
-VIEWS = ("a satellite photo of", "an aerial photo of", "a satellite image of", "an aerial image of")
-VIEWS += ("an overhead photo of", "a picture from above of", "a photo from the air of")
+VIEWS = (
+    *("a satellite photo of", "an aerial photo of", "a satellite image of", "an aerial image of"),
+    *("an overhead photo of", "a picture from above of", "a photo from the air of"),
+)
 BEACHES = ("a beach", "the beach", "some beach")
 COPIES = 1000
 

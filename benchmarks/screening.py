@@ -27,7 +27,8 @@ from bench.recordings.learn_order import learn_order
 from bench.recordings.learn_screen import Screen, at_the_mean, learn_screen
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.screening import distances
-from bench.recordings.sweep import Setting, plot, sweep
+from bench.recordings.sweep import Setting, sweep
+from bench.recordings.sweep_plot import plot
 from bench.stats.metrics import accuracy_interval
 
 SAMPLES = (4, 8, 16)

@@ -16,6 +16,7 @@ from bench.recordings.replay import decide, strategy_for
 from bench.store.fields import Document
 
 PARTS = 20  # the draws are cut into so many parts, as Clark & Jaini's learned weights are
+Params = Mapping[str, str | float]  # of a race
 Z = 3.0  # standard errors at which a race would drop a rival
 
 
@@ -103,9 +104,9 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
         return f"{timesteps[parts[first][0]]}-{timesteps[parts[last][-1]]}"
 
     order = text(*bands[best])
-    given = {"order": order}, dict[str, str | float]()
+    given: tuple[Params, Params] = ({"order": order}, {})
     deviations = [_deviation(recording, samples, one) for one in given]
-    learned = [
+    learned: list[Params] = [
         {**one, "deviation": deviation, "first": 1} if deviation else one
         for one, deviation in zip(given, deviations, strict=True)
     ]
@@ -127,9 +128,7 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     )
 
 
-def _deviation(
-    recording: Recording, samples: list[Sample], params: Mapping[str, str | float]
-) -> float:
+def _deviation(recording: Recording, samples: list[Sample], params: Params) -> float:
     """Return by how much a race's first draw misjudges a rival's mean difference, in one draw.
 
     The root mean square over images and rivals of a difference on the draw less its mean over all
@@ -148,9 +147,7 @@ def _deviation(
     return float(f"{np.sqrt(np.concatenate(squares).mean() / share):.3g}") if share else 0.0
 
 
-def _measured(
-    recording: Recording, samples: list[Sample], params: Mapping[str, str | float]
-) -> float:
+def _measured(recording: Recording, samples: list[Sample], params: Params) -> float:
     """Return the evaluations per image that a race takes on these recorded images."""
     race, asked = strategy_for(recording, "race", params)[2], recording.questions
     decided = [decide(s, recording.errors(s.sample_id), race, asked.of(s).problem) for s in samples]
