@@ -56,9 +56,11 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
     say(f"{config.dataset}: {found.classes:,} classes; images read: {read}.")
     if not found.findings:
         say("Nothing is wrong.")
-        next_steps(
-            ("score it, with the same options", f"bench run {shlex.quote(options['dataset'])}")
-        )
+        name = shlex.quote(options["dataset"])
+        score = ("score it, with the same options", f"bench run {name}")
+        choose = ("choose a model (backbone) for it", "bench list backbones")
+        plan = ("see what it costs", f"bench run {name} --backbone NAME --dry-run")
+        next_steps(*([score] if spec.backbone else [choose, plan]))
         return 0
     rows = [[finding.kind, finding.split, finding.said] for finding in found.findings]
     table(["what", "split", "is wrong"], rows)

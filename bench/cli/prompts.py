@@ -56,4 +56,5 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     shown = [key for key in heads if key != "found" or named.changed]
     table([heads[key] for key in shown], [[row[key] for key in shown] for row in rows])
     say(note)
-    next_steps(("ask them, with the same options", f"bench run {shlex.quote(options['dataset'])}"))
+    dataset = shlex.quote(options["dataset"])
+    next_steps(("see what asking them costs", f"bench run {dataset} --backbone NAME --dry-run"))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from bench.stats.intervals import Statistics
     from bench.store.decisions import Decisions
 
+AGAIN = "again"  # the folder in which a run can be made a second time
+
 
 @click.command()
 @click.argument("run")
@@ -38,6 +40,7 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
         print_json({**_described(stored, more), "results_dir": str(path.resolve())})
         return
     from bench.render.run import print_run, print_statistics
+    from bench.running.command import reproducing_command
 
     found = _statistics(stored, stored.some_decided()) if more else None
     print_run(path)
@@ -47,6 +50,11 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     steps = [("see the mistakes", f"bench report {name}")]
     if not more:
         steps.append(("see each class", f"bench show {name} --statistics"))
+    if not stored.manifest.replayed_from:
+        again = f"{reproducing_command(stored.manifest)} --results {AGAIN}"
+        steps.append(("make it again, elsewhere", again))
+        run_id = stored.manifest.run_id
+        steps.append(("compare the two", f"bench compare {name} {AGAIN}/{run_id}"))
     next_steps(*steps)
 
 
