@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ class Answer:
     kind: str = HTML
     code: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tag(self) -> str:
+        """What tells whether the content is another one."""
+        return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
 
 
 class Pages:
@@ -189,10 +195,11 @@ class Pages:
         """Return a page, or where the address says so only its part that changes by itself."""
         live = query.pop("live", "")
         values = {"query": query, "address": address, **values}
+        part = Answer(self._templates.get_template(f"{name}-live.html").render(**values).encode())
         if live:
-            html = self._templates.get_template(f"{name}-live.html").render(**values)
-            return Answer(html.encode())
-        return self._page(f"{name}-page.html", **values)
+            return part
+        shown = {"live": Markup(part.content.decode()), "tag": part.tag}
+        return self._page(f"{name}-page.html", **values, **shown)
 
     def _page(self, template: str, *, code: int = 200, **values: Any) -> Answer:
         html = self._templates.get_template(template).render(**values)

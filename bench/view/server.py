@@ -5,7 +5,7 @@ Pages of other sites cannot read it: their requests name another host, or come f
 
 from __future__ import annotations
 
-import hashlib
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -60,6 +60,11 @@ class Server(ThreadingHTTPServer):
             f"{which} not free ({failure.strerror}). Name another one with --port, or 0 for any."
         )
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a browser that has gone away; of anything else, what happened."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as they came
+
     @property
     def port(self) -> int:
         """The port in use."""
@@ -113,8 +118,7 @@ class Handler(BaseHTTPRequestHandler):
             return pages.problem(500, f"Unexpected {type(error).__name__}: {error}")
 
     def _send(self, answer: Answer) -> None:
-        tag = f'"{hashlib.sha256(answer.content).hexdigest()[:32]}"'
-        code, content = answer.code, answer.content
+        code, content, tag = answer.code, answer.content, answer.tag
         if code == 200 and self.headers.get("If-None-Match") == tag:
             code, content = 304, b""
         self.send_response(code)

@@ -106,20 +106,22 @@ class Stored:
 
     def lines(self) -> list[Line]:
         """Return the runs there are now, in the order of their paths."""
-        now = time.monotonic()
         there = run_folders(self.results)
         for path in there:
             known = self._lines.get(path)
             stamp = stamp_of(path)
-            if known is None or (known.stamp != stamp and now >= known.wait):
-                self._lines[path] = self._read(path, stamp)
+            started = time.monotonic()
+            if known is None or (known.stamp != stamp and started >= known.wait):
+                self._lines[path] = line = self._read(path, stamp)
+                if known is not None:  # the first time takes longer: it imports what it needs
+                    ended = time.monotonic()
+                    line.wait = ended + IDLE * (ended - started)
         self._lines = {path: self._lines[path] for path in there}
         lines = list(self._lines.values())
         tell_apart((line.row, line.settings) for line in lines)
         return lines
 
     def _read(self, path: Path, stamp: Stamp) -> Line:
-        started = time.monotonic()
         key = path.relative_to(self.results).as_posix()
         try:
             run = read_run(path)
@@ -130,10 +132,8 @@ class Stored:
         ends = None
         if row.accuracy is not None and row.done:
             ends = accuracy_interval(round(row.accuracy * row.done), row.done)
-        ended = time.monotonic()
-        wait = ended + IDLE * (ended - started)
         command = reproducing_command(run.manifest)
-        return Line(key, row, run_settings(run.manifest), ends, cost, command, stamp, wait)
+        return Line(key, row, run_settings(run.manifest), ends, cost, command, stamp)
 
     def studies(self) -> dict[str, ListedStudy]:
         """Return the studies there are now, by the name of their folder."""
@@ -160,7 +160,8 @@ class Stored:
         if known is None or (known.changed != listed.changed and started >= known.wait):
             part = study_part(listed.folder)
             ended = time.monotonic()
-            known = _KeptStudy(part, listed.changed, ended + IDLE * (ended - started))
+            wait = 0.0 if known is None else ended + IDLE * (ended - started)
+            known = _KeptStudy(part, listed.changed, wait)
             self._studies[name] = known
         return known.part
 

@@ -4,7 +4,7 @@
 const EVERY = 2000; // milliseconds
 const live = document.querySelector("#live");
 const state = document.querySelector("#state");
-let tag = "";
+let tag = live?.dataset.tag ?? ""; // of what the page shows
 
 /** Put new content in place; what had the focus, or was open, has it again. */
 function replace(html) {
@@ -19,10 +19,9 @@ function replace(html) {
 async function refresh() {
   if (!document.hidden) {
     try {
-      const answer = await fetch(live.dataset.source, { headers: tag ? { "If-None-Match": tag } : {} });
+      const answer = await fetch(live.dataset.source, { headers: { "If-None-Match": tag } });
       if (answer.status === 200) {
-        const html = await answer.text();
-        if (tag) replace(html); // the first answer is what the page shows already
+        replace(await answer.text());
         tag = answer.headers.get("ETag");
       }
       state.textContent = "";

@@ -1,0 +1,144 @@
+"""`bench view` in a real browser: Chromium, where there is one. It is the command that serves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.reporting import save_pictures, store_run
+from helpers.runs import store
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+CLASSES = ["<b onclick=alert(1)>ant", "bee", "cat"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("view")
+    data = save_pictures(folder / "data", CLASSES, 6)
+    store_run(folder / "results", "zero", data, CLASSES, errors=True)
+    store_run(folder / "results", "trained", data, CLASSES, gap=0.2, draws=3)
+    store(folder / "results", [0, 1, 2, 0], [0, 1, 2, 1], dataset="growing", complete=False)
+    return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def address(results: Path) -> Iterator[str]:
+    """The command under way; Ctrl-C ends it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "view", "--results", str(results), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "500"},
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    yield next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The first page; at the end nothing else was asked for anything, and nothing went wrong."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    opened = context.new_page()
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("dialog", lambda dialog: said.append(dialog.message))
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(address)
+    yield opened
+    assert said == []
+    assert {url for url in asked if not url.startswith((address, "data:"))} == set()
+    context.close()
+
+
+def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
+    row = page.locator("tbody tr", has_text="growing")
+    assert "4 of 4" not in row.inner_text() and "75.0" in row.inner_text()
+    journal = next(results.glob("growing-*")) / "samples.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    row.get_by_text("command").click()
+    journal.write_bytes(b"".join(lines[:3]))  # as if one image were not decided yet
+    playwright.expect(row).to_contain_text("3 of 4", timeout=60_000)
+    playwright.expect(row).to_contain_text("100.0")
+    assert row.locator("details").get_attribute("open") is not None
+    assert row.locator("progress").evaluate("bar => bar.value / bar.max") == 0.75
+
+
+def test_runs_are_found_and_sorted(page: Any) -> None:
+    page.get_by_label("Find").fill("pictures")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("link", name="Accuracy").click()
+    names = page.locator("tbody th a").all_inner_texts()
+    assert names == ["trained", "zero"]
+    page.get_by_role("link", name="Accuracy").click()
+    assert page.locator("tbody th a").all_inner_texts() == names[::-1]
+    assert page.get_by_label("Find").input_value() == "pictures"
+
+
+def test_a_run_shows_its_mistakes(page: Any) -> None:
+    page.get_by_role("link", name="zero").click()
+    assert page.locator("h1").inner_text() == "zero"
+    pictures = page.locator(".pictures img")
+    assert pictures.count() > 0
+    playwright.expect(pictures.first).to_have_js_property("naturalWidth", 128, timeout=60_000)
+    assert page.locator("figure > svg").count() == 1  # the errors by noise level
+    page.get_by_role("combobox", name="True").fill("bee")
+    page.get_by_label("Show").select_option("all")
+    page.get_by_role("button", name="Show").click()
+    shown = page.locator(".pictures li").evaluate_all("all => all.map(one => one.dataset.true)")
+    assert shown == ["bee"] * 6
+
+
+def test_two_runs_stand_side_by_side(page: Any) -> None:
+    page.locator("tr", has_text="zero").get_by_role("link", name="compare with…").click()
+    page.locator("tr", has_text="trained").get_by_role("link", name="compare", exact=True).click()
+    assert "McNemar" in page.locator("main").inner_text()
+    pairs = page.locator(".pairs li")
+    assert pairs.count() > 0
+    assert "A: ✗" in pairs.first.inner_text() and "B: ✓" in pairs.first.inner_text()
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("where", ["", "run?run=zero", "compare?a=zero&b=trained"])
+def test_readable_on_any_screen(browser: Any, address: str, where: str, width: int) -> None:
+    """No sideways scrolling, and no violation of WCAG 2.1 AA that axe-core finds."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    scheme = "dark" if width < 500 else "light"
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    page.goto(address + where)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    context.close()
