@@ -198,8 +198,8 @@ class Pages:
         part = Answer(self._templates.get_template(f"{name}-live.html").render(**values).encode())
         if live:
             return part
-        shown = {"live": Markup(part.content.decode()), "tag": part.tag}
-        return self._page(f"{name}-page.html", **values, **shown)
+        values |= {"live": Markup(part.content.decode()), "tag": part.tag}
+        return self._page(f"{name}-page.html", **values)
 
     def _page(self, template: str, *, code: int = 200, **values: Any) -> Answer:
         html = self._templates.get_template(template).render(**values)
