@@ -31,12 +31,14 @@ from bench_plugins.backbones._configs import check_class, is_whole, read_config
 from bench_plugins.backbones._kept import Kept, image_key, text_key
 from bench_plugins.backbones._patches import Patching, read_patching
 from bench_plugins.backbones._preprocessing import Preprocessing, read_preprocessing
+from bench_plugins.backbones._sentencepiece import load_pieces
 from bench_plugins.backbones._tokenizer import clip_tokenizer
 
 VERSION = 1  # of what is computed here; raise it when embeddings change
 HERE = "."  # these models are one part, in the folder itself
 AT_ONCE = 64  # texts
 TOKENIZER = "tokenizer.json"
+PIECES = "spiece.model"  # of SigLIP's first generation
 SETTINGS = "tokenizer_config.json"
 
 Rows = NDArray[np.float32]
@@ -85,10 +87,10 @@ def _other_tokens(weights: Weights, positions: int, size: int) -> Any:
     config, path = weights.read(SETTINGS), weights.find(TOKENIZER)
     known = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
     check_class(weights, SETTINGS, config, "tokenizer_class", known)
-    if path is None:
-        raise weights.error(TOKENIZER, "is not there")
     pad = config.get("pad_token")
     pad = pad.get("content") if isinstance(pad, dict) else pad
+    if path is None:
+        return _pieces(weights, pad, positions, size)
     try:
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_file=str(path),
@@ -102,6 +104,17 @@ def _other_tokens(weights: Weights, positions: int, size: int) -> Any:
         raise weights.error(TOKENIZER, f"cannot be loaded: {first_line(error)}") from error
     if tokenizer.pad_token_id is None or largest >= size:
         raise weights.error(TOKENIZER, f"has tokens up to {largest}; the model knows {size}")
+    return tokenizer
+
+
+def _pieces(weights: Weights, pad: Any, positions: int, size: int) -> Any:
+    """Return SigLIP's tokenizer where it is a SentencePiece model."""
+    path = weights.find(PIECES)
+    if path is None:
+        raise weights.error(TOKENIZER, f"is not there, and no {PIECES} either")
+    tokenizer = load_pieces(weights, PIECES, path, pad, positions)
+    if len(tokenizer) > size:
+        raise weights.error(PIECES, f"has {len(tokenizer)} tokens; the model knows {size}")
     return tokenizer
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from bench.engine.transfer import free_memory
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import Part, first_line, load
 from bench_plugins.backbones._configs import check_class, is_whole
+from bench_plugins.backbones._sentencepiece import load_pieces
 from bench_plugins.backbones._tokenizer import load_tokenizer
 
 AT_ONCE = 16  # texts that an encoder is given at a time
 SPARE = 127  # rows of an embedding that no token uses: sizes are rounded up to multiples of 128
+PIECES = "spiece.model"
 POSITIONS = ("text_model.embeddings.position_ids", "embeddings.position_ids")  # 0, 1, 2 …
 
 
@@ -176,6 +179,27 @@ def union(rest: Any, weights: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"mask": (mask.bool() & used).any(dim=0, keepdim=True).to(mask.dtype)}
 
 
+def _fast(weights: Weights, folder: str, kind: str) -> Any:
+    try:
+        tokenizer = getattr(transformers, kind).from_pretrained(
+            weights.folder(folder), local_files_only=True
+        )
+        tokenizer("a", padding="max_length", max_length=4, truncation=True)
+    except Exception as error:  # whatever the libraries raise where the files make no sense
+        raise weights.error(f"{folder}/", f"cannot be loaded: {first_line(error)}") from error
+    return tokenizer
+
+
+def _pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) -> Any:
+    """Return T5's tokenizer where it is a SentencePiece model."""
+    extra, length = config.get("extra_ids", 100), config.get("model_max_length", 512)
+    if not is_whole(extra) or not 0 <= extra <= 1000 or not is_whole(length) or length < 2:
+        raise weights.error(name, "comes with a config whose extra_ids or model_max_length is odd")
+    pad = config.get("pad_token", "<pad>")
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    return load_pieces(weights, name, path, pad, length, extra)
+
+
 @lru_cache(maxsize=4)
 def _load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ...]) -> Any:
     """Return a tokenizer that is not CLIP's, checked to fit its text encoder."""
@@ -184,16 +208,15 @@ def _load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, .
     check_class(weights, name, config, "tokenizer_class", kinds)
     if named := [key for key in ("vocab_file", "tokenizer_file") if key in config]:
         raise weights.error(name, f"names a {named[0]}; the files in {folder}/ are used")
-    files = ("tokenizer.json", "spiece.model", "tokenizer.model", "special_tokens_map.json")
-    if not any([weights.find(f"{folder}/{file}") for file in files][:3]):
-        raise weights.error(f"{folder}/", "has no tokenizer.json")
-    try:
-        tokenizer = getattr(transformers, kinds[0]).from_pretrained(
-            weights.folder(folder), local_files_only=True
-        )
-        tokenizer("a", padding="max_length", max_length=4, truncation=True)
-    except Exception as error:  # whatever the libraries raise where the files make no sense
-        raise weights.error(f"{folder}/", f"cannot be loaded: {first_line(error)}") from error
+    weights.find(f"{folder}/special_tokens_map.json")  # from the Hub: the library reads it there
+    whole = weights.find(f"{folder}/tokenizer.json")
+    pieces = None if whole else weights.find(f"{folder}/{PIECES}")
+    if pieces is not None:
+        tokenizer: Any = _pieces(weights, f"{folder}/{PIECES}", pieces, config)
+    elif whole is None:
+        raise weights.error(f"{folder}/", f"has no tokenizer.json, and no {PIECES}")
+    else:
+        tokenizer = _fast(weights, folder, kinds[0])
     size = weights.read(f"{encoder}/config.json").get("vocab_size")
     if not is_whole(size) or not 0 <= size - len(tokenizer) <= SPARE:
         raise weights.error(

@@ -49,9 +49,15 @@ def save_clip(folder: Path) -> Path:
     return folder
 
 
-def save_siglip(folder: Path) -> Path:
-    """Save a SigLIP whose preprocessing squeezes, with a tokenizer of a few words."""
+def save_siglip(folder: Path, words: int = 0) -> Path:
+    """Save a SigLIP whose preprocessing squeezes, with a tokenizer of a few words.
+
+    Args:
+        folder: where.
+        words: what the model knows; 0: as many as the tokenizer has.
+    """
     text = _save_words(folder)
+    text["vocab_size"] = words or text["vocab_size"]
     _seed()
     _save(SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)), folder)
     size = {"size": {"height": 32, "width": 32}, "resample": 2}
