@@ -38,6 +38,7 @@ COMMANDS = {
     "doctor": ("bench.cli.doctor", "Check this installation; for bug reports."),
     "perf": ("bench.cli.perf", "Measure a model's speed on this machine."),
     "replay": ("bench.cli.replay", "Run a strategy on a run's recorded errors."),
+    "calibrate": ("bench.cli.calibrate", "Learn from images what decisions are worth."),
     "sweep": ("bench.cli.sweep", "Replay many strategies: cost against agreement."),
     "learn-order": ("bench.cli.learn_order", "Learn which noise levels to ask first."),
     "learn-screen": ("bench.cli.learn_screen", "Learn how far a first look must reach."),
@@ -51,7 +52,13 @@ GROUPS = {
     "Score images": ("run", "classify", "check-data", "prompts"),
     "Look at results": ("show", "report", "view", "compare", "power", "leaderboard", "runs"),
     "See what is there": ("list", "plugins", "doctor", "perf", "fetch"),
-    "Try ways to score, without a model": ("replay", "sweep", "learn-order", "learn-screen"),
+    "Try ways to score, without a model": (
+        "replay",
+        "calibrate",
+        "sweep",
+        "learn-order",
+        "learn-screen",
+    ),
     "Many runs, repeated and published": ("study", "reproduce", "results"),
     "Make it yours": ("new", "completion"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,12 +39,12 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
         write_pictures(path)
     stored = read_run(path)
     if as_json:
-        print_json({**_described(stored, more), "results_dir": str(path.resolve())})
+        print_json({**_described(stored, more, results), "results_dir": str(path.resolve())})
         return
     from bench.render.run import print_run, print_statistics
     from bench.running.command import reproducing_command
 
-    found = _statistics(stored, stored.some_decided()) if more else None
+    found = _statistics(stored, stored.some_decided(), results) if more else None
     print_run(path)
     if found:
         print_statistics(found, on_draws=stored.manifest.on_draws)
@@ -58,18 +60,22 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     next_steps(*steps)
 
 
-def _described(stored: StoredRun, more: bool) -> dict[str, Any]:
+def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
     """Return the summary; of an incomplete run, that of the images decided so far."""
     from bench.stats.metrics import INCOMPLETE, summary_so_far
 
     decided = stored.some_decided() if more else stored.decided(top=True)
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
-    extra = {"statistics": _statistics(stored, decided).plain()} if more else {}
+    extra = {"statistics": _statistics(stored, decided, results).plain()} if more else {}
     return {**summary_so_far(stored.manifest, stored.summary, decided).plain(), **extra}
 
 
-def _statistics(stored: StoredRun, decided: Decisions) -> Statistics:
-    from bench.stats.intervals import statistics
+def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statistics:
+    from bench.stats.intervals import probability, statistics
+    from bench.store.calibrations import find_calibrations
 
-    return statistics(decided, stored.manifest.classes, stored.manifest.items)
+    manifest = stored.manifest
+    known = chain.from_iterable(map(find_calibrations, {Path(results), stored.path.parent}))
+    probable = probability(decided, manifest, known)
+    return statistics(decided, manifest.classes, manifest.items, probable)

@@ -204,11 +204,28 @@ class BackboneSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class StrategySpec(Spec):
-    """A strategy; `default` marks the one that is used where nobody names another."""
+    """A strategy.
+
+    Attributes:
+        default: used where nobody names another.
+        safest_first: parameters among which `--risk` chooses, such as `{"samples": 100}`, from
+            those that keep most decisions of the full sweep to the cheapest. `bench calibrate`
+            tests them in this order up to the first that fails, so it is fixed here, before any
+            image is seen.
+    """
 
     kind: ClassVar[str] = "strategy"
 
     default: bool = False
+    safest_first: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = [sorted(setting) for setting in self.safest_first]
+        if any(found != names[0] or not set(found) <= set(self.parameters) for found in names):
+            raise ValueError(
+                f"{self.kind} {self.name!r}: each of safest_first sets the same of its parameters"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

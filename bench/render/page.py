@@ -33,8 +33,11 @@ from bench.render.runs import RunData, with_decisions
 from bench.render.scores import blind_controls, scores
 from bench.render.studies import StudyPart, studies_of
 from bench.render.templating import environment, source
+from bench.render.worth import said_probability, said_risk, worth
 from bench.stats.calibration import Bin, calibration
+from bench.stats.intervals import probability
 from bench.stats.metrics import confusion, per_class, worst_confusions
+from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
 
 IMAGES = 240  # pictures on a page, shared among its runs
@@ -97,6 +100,7 @@ def write_report(
     images = Images(data_dirs or {})
     share = max(FEWEST, most_images // max(1, len(paths))) if most_images else 0
     sections: list[Section] = []
+    calibrated = list(find_calibrations(results)) if results else []
 
     def left_out(path: Path, error: UserError) -> None:
         report.notes.append((str(path), str(error)))
@@ -105,7 +109,9 @@ def write_report(
         anchor = f"run-{len(sections) + 1}"
         try:
             with _no_collection():
-                section = describe(with_decisions(stored), anchor, images, share, len(paths) == 1)
+                section = describe(
+                    with_decisions(stored), anchor, images, share, len(paths) == 1, calibrated
+                )
         except UserError as error:
             left_out(stored.path, error)
         except DAMAGE as error:
@@ -148,7 +154,12 @@ def _no_collection() -> Iterator[None]:
 
 
 def describe(
-    run: RunData, anchor: str, images: Images, most_images: int, alone: bool = False
+    run: RunData,
+    anchor: str,
+    images: Images,
+    most_images: int,
+    alone: bool = False,
+    calibrated: Sequence[Calibrated] = (),
 ) -> Section:
     """Return what the page says of a run: numbers, figures and pictures.
 
@@ -158,6 +169,7 @@ def describe(
         images: where images are found.
         most_images: pictures of it.
         alone: whether the page is about it alone, so that its sentences stand at the top.
+        calibrated: the calibrations that there are, for the probability of its decisions.
     """
     notes: list[str] = []
     decided = run.decided
@@ -166,7 +178,7 @@ def describe(
     shown = most_confused(matrix) if len(matrix) > MOST else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda one: 2.0 if one.recall is None else one.recall)
-    curves = by_timestep(run)
+    curves, probable = by_timestep(run), probability(decided, run.manifest, calibrated)
     html = (
         environment()
         .get_template("run.html")
@@ -185,6 +197,9 @@ def describe(
             matrix=_rows(matrix, shown),
             worst=worst_confusions(matrix, run.classes, most=10),
             stability=_stability(run),
+            risk=said_risk(run.manifest.identity.calibrated),
+            probability=said_probability(probable) if probable else None,
+            worth=worth(probable, f"{anchor}-worth") if probable else None,
             curves=figures.error_curves(curves, f"{anchor}-curves") if curves else None,
             curve_images=curves.n_images if curves else 0,
             pictures=pictures(run, images, most_images, notes.append),

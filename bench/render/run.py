@@ -16,8 +16,10 @@ from bench.render.console import console
 from bench.render.opening import opening
 from bench.render.scores import Score, scores
 from bench.render.tables import table
+from bench.render.worth import said_probability, said_risk
 from bench.stats.intervals import Statistics
 from bench.stats.metrics import confusion, summary_so_far, worst_confusions
+from bench.stats.skill import Probability
 from bench.store.decisions import read_decisions
 from bench.store.documents import Cost, Ends, Items, Manifest, Metrics, Summary
 from bench.store.folder import read_records
@@ -79,6 +81,8 @@ def print_run(
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(summary.cost)
+    if (stated := manifest.identity.calibrated) is not None:
+        terminal.print(said_risk(stated))
     if summary.decided_by is not None:
         _print_ends(summary.decided_by)
     if summary.fitted:
@@ -178,6 +182,7 @@ def print_statistics(found: Statistics, on_draws: bool = True) -> None:
             for one in found.per_group
         ]
         table(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
+    _print_probability(found.probability)
     if not on_draws:
         return
     if found.calibration:
@@ -197,6 +202,31 @@ def print_statistics(found: Statistics, on_draws: bool = True) -> None:
             f" would be expected to flip ({stability.doubtful:,} have a chance above 5 %);"
             f" the accuracy's standard error over seeds is {stability.accuracy_stderr:.4f}.",
         )
+
+
+def _print_probability(found: Probability | None) -> None:
+    if found is None:
+        console().print(
+            "Probability that a decision is right: not known. `bench calibrate RUN` on other"
+            " images, such as a validation split, makes it known.",
+            style="dim",
+        )
+        return
+    rows = [
+        [b.n, b.probability, b.accuracy, "–".join(f"{end:.3f}" for end in b.accuracy_ci95)]
+        for b in found.bins
+    ]
+    table(
+        ["n", "probability", "accuracy", "95 % interval"],
+        rows,
+        title="Probability that a decision is right, against how often it was",
+    )
+    console().print(said_probability(found))
+    halves = [c for c in found.coverage if c.coverage >= 0.5]
+    console().print(
+        f"The most probable half of the decisions has an accuracy of {halves[0].accuracy:.3f}, all"
+        f" have {found.accuracy:.3f}; the mean over all coverages is {found.coverage_area:.3f}."
+    )
 
 
 def _print_ends(ends: Ends) -> None:

@@ -10,7 +10,7 @@ from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
 
 FOLDER = "folder"  # the dataset and the backbone of a path
-_OWN = {"dataset", "backbone", "strategy", "params", "save_errors", "fresh", "min_accuracy"}
+_OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "fresh", "min_accuracy"}
 _OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}
 _OF_THE_MACHINE |= {"executor", "workers", "ray_address"}
 _LEFT_OUT = _OWN | _OF_THE_MACHINE | {"shard"}

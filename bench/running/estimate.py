@@ -131,7 +131,7 @@ def _prepare(config: RunConfig) -> Prepared:
     """
     _, spec = resolve_dataset(config, load_plugins())
     declared = spec.classes and spec.splits.get(str(config.split or spec.split))
-    if not declared or config.data_dir:
+    if not declared or config.data_dir or config.risk is not None:
         return prepare(config)
     if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
         with suppress(UserError):  # the data is not on this machine; a plan does without

@@ -28,6 +28,7 @@ from bench.store.documents import FORMAT, Backbone, Data, Manifest, Part, Settin
 from bench.store.fields import said
 from bench.store.identity import (
     BackboneIdentity,
+    CalibratedOn,
     Candidates,
     DataIdentity,
     Identity,
@@ -45,6 +46,7 @@ def make_manifest(
     weighting: Weighting,
     learns_from: FitSplit | None = None,
     candidates: Candidates | None = None,
+    calibrated: CalibratedOn | None = None,
 ) -> Manifest:
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
@@ -99,6 +101,7 @@ def make_manifest(
         **said(
             learned_from=None if learns_from is None else _learned_from(learns_from),
             candidates=candidates,
+            calibrated=calibrated,
         ),
     )
     samples, part = _samples(config, split)

@@ -34,9 +34,11 @@ from bench.running.learned import learn_weighting
 from bench.running.manifest import make_manifest
 from bench.running.precision import check_precision
 from bench.running.resolve import Resolved, resolve
+from bench.running.risk import check_risk, with_risk
 from bench.running.settings import RunConfig
 from bench.running.texts import item_texts, make_prompts, uneven_counts
 from bench.store.documents import Manifest
+from bench.store.identity import CalibratedOn
 from bench.store.shards import shard_folder
 
 if TYPE_CHECKING:
@@ -185,6 +187,7 @@ def prepare(
         go_offline()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
     check_scorer(resolved)
+    check_risk(config, resolved)
     config, spec = resolved.config, resolved.dataset
     if images and split is None:
         split = load_split(spec, config.split, config.data_dir, resolved.data, rows)
@@ -220,9 +223,16 @@ def prepare(
             weighting = learned.weighting
             resolved = _also_trained_on(resolved, learned.trained_on)
         candidates = shortlist.source if shortlist else None
-        manifest = make_manifest(
-            resolved, split, prompts, weights, weighting, learns_from, candidates
-        )
+
+        def described(of: Resolved, calibrated: CalibratedOn | None = None) -> Manifest:
+            return make_manifest(
+                of, split, prompts, weights, weighting, learns_from, candidates, calibrated
+            )
+
+        manifest = described(resolved)
+        if config.risk is not None:
+            resolved, calibrated = with_risk(resolved, manifest)
+            manifest = described(resolved, calibrated)
     return Prepared(
         resolved,
         named,

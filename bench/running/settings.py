@@ -89,6 +89,14 @@ class RunConfig(BaseModel):
         default_factory=dict,
         description="A parameter of the strategy or the backbone, KEY=VALUE; repeat for more.",
     )
+    risk: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="The largest share of decisions that may differ from those of the full sweep,"
+        " such as 0.02: chooses the strategy's parameters by a calibration on other images (`bench"
+        " calibrate`).",
+    )
     split: Text | None = Field(None, description="The split to evaluate (default: the dataset's).")
     fit_split: Text | None = Field(
         None, description="The split that a backbone which learns is fitted on (default: train)."

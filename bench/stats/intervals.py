@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from bench.stats.calibration import Calibration, calibration
 from bench.stats.items import per_group
 from bench.stats.metrics import ClassFigures, confusion, metrics, per_class
+from bench.stats.probability import fit_for, probabilities
+from bench.stats.skill import Probability, skill
 from bench.stats.stability import Stability, stability
+from bench.store.calibrations import Calibrated
 from bench.store.decisions import Decided, as_decisions
-from bench.store.documents import Group, Items, Metrics
+from bench.store.documents import Group, Items, Manifest, Metrics
 from bench.store.fields import Count, Document
 
 
@@ -23,6 +28,8 @@ class Statistics(Document):
         calibration: the accuracy by stability; None: the strategy claims none.
         stability: what another seed would change; None: no margin has a standard error.
         per_group: the accuracy of each group, the worst first, where the samples have groups.
+        probability: how good the probabilities of the decisions are, where other images of the
+            same question were calibrated.
     """
 
     metrics: Metrics
@@ -31,15 +38,22 @@ class Statistics(Document):
     calibration: Calibration | None
     stability: Stability | None
     per_group: list[Group] | None = None
+    probability: Probability | None = None
 
 
-def statistics(decided: Decided, classes: Sequence[str], items: Items | None = None) -> Statistics:
+def statistics(
+    decided: Decided,
+    classes: Sequence[str],
+    items: Items | None = None,
+    probable: Probability | None = None,
+) -> Statistics:
     """Return what decided images say.
 
     Args:
         decided: the records, or columns that were read with `top`.
         classes: the class names in label order.
         items: of a run of items, what they are.
+        probable: from `probability`.
     """
     decided = as_decisions(decided)
     groups = per_group(decided)
@@ -50,4 +64,29 @@ def statistics(decided: Decided, classes: Sequence[str], items: Items | None = N
         calibration=calibration(decided),
         stability=stability(decided),
         **({"per_group": groups} if groups else {}),
+        **({"probability": probable} if probable else {}),
     )
+
+
+def probability(
+    decided: Decided, manifest: Manifest, calibrated: Iterable[Calibrated]
+) -> Probability | None:
+    """Return how good the probabilities of a run's decisions are.
+
+    None where no calibration is of the run's question and strategy and of other images, or no
+    decision has a probability.
+
+    Args:
+        decided: the run's decisions.
+        manifest: its manifest.
+        calibrated: the calibrations that there are.
+    """
+    if (found := fit_for(manifest, calibrated)) is None:
+        return None
+    decided = as_decisions(decided)
+    calibration, fit = found
+    values = probabilities(fit, decided)
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    return skill(values[known], decided.correct[known], calibration.manifest.run_id, fit.images)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench.store.fields import Document, Int, Name, Positive
+from bench.store.fields import Count, Document, Int, Name, Positive, Share
 
 IDENTITY_VERSION = 1
 
@@ -86,6 +86,19 @@ class Candidates(Source):
     top: Positive
 
 
+class CalibratedOn(Source):
+    """The run on whose images a strategy's parameters were chosen for a stated risk."""
+
+    split: str
+    images: Positive
+    disagreements: Count
+    """Of these images, those that the parameters decided otherwise than the full sweep."""
+    risk: Share
+    """The largest share of decisions that may differ from those of the full sweep."""
+    level: Share
+    """How surely it is kept, over the choice of these images."""
+
+
 class Identity(Document):
     """Everything that changes a run's numbers. What is hashed is `plain()`, as it was written."""
 
@@ -106,6 +119,8 @@ class Identity(Document):
     candidates: Candidates | None = None
     """None: all classes are scored."""
     replayed: Source | None = None
+    calibrated: CalibratedOn | None = None
+    """None: nobody stated a risk."""
 
 
 def digest(identity: Identity | Mapping[str, Any]) -> str:

@@ -16,6 +16,15 @@ _CEILING = Parameter(
     type=float | Literal["adaptive"],
     later=True,
 )
+# A low level costs little where prompts are far apart, and a first look at few draws saves most. So
+# the first look becomes small while the level is low, and then the level rises.
+_SAFEST_FIRST = tuple(
+    {"first": first, "delta": delta}
+    for first, delta in (
+        *((8, 1e-5), (4, 1e-5), (3, 1e-5)),
+        *((2, delta) for delta in (1e-5, 1e-4, 1e-3, 5e-3, 0.02, 0.05, 0.1, 0.2)),
+    )
+)
 
 
 @hookimpl
@@ -114,6 +123,7 @@ def register_strategies(register: Callable[..., None]) -> None:
             ),
         },
         default=True,
+        safest_first=_SAFEST_FIRST,
     )
     register(
         "screen-race",

@@ -20,6 +20,8 @@ from bench.discovery.loading import load_plugins
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig, make_config
 from bench.store import identity as ids
+from bench.store.calibrations import Calibration, Setting, write_calibration
+from bench.store.folder import MANIFEST, to_json
 from bench.store.identity import digest
 
 CHANGES: dict[str, tuple[Any, bool]] = {  # field → another value, and whether the identity moves
@@ -76,6 +78,7 @@ BY_CONTENT = {  # what these name counts, not how it is called; each has a test 
     "fit_split": "test_what_is_learned_from_counts_by_its_content",
     "candidates_from": "test_candidates_count_by_the_run_they_are_from",
     "top": "test_candidates_count_by_the_run_they_are_from",
+    "risk": "test_a_stated_risk_counts_by_its_calibration",
     "prompts": "test_prompts_count_by_their_text",
     "noise": "test_a_noise_file_counts_by_its_content",
 }
@@ -270,3 +273,31 @@ def test_candidates_count_by_the_run_they_are_from() -> None:
     assert digest(prepare(make_config({**same, "top": 3})).manifest.identity) == digest(
         prepare(make_config(same)).manifest.identity
     )
+
+
+def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path: Path) -> None:
+    settings = {**base, "strategy": "race", "results": str(tmp_path)}
+    race, other = (
+        prepare(make_config({**settings, "split": split})).manifest for split in ("test", "train")
+    )
+    path = tmp_path / other.run_id
+    path.mkdir()
+    (path / MANIFEST).write_text(to_json(other.plain()))
+
+    def calibrated(images: int) -> str:
+        tried = Setting(strategy=race.strategy, cost=1.0, right=1, disagreements=0)
+        made = Calibration(
+            format=1,
+            run_id=other.run_id,
+            identity=digest(other.identity),
+            split="train",
+            images=images,
+            level=0.95,
+            chosen=["delta", "first"],
+            settings=[tried],
+        )
+        write_calibration(path, made)
+        return identity(settings, risk=0.05)
+
+    assert calibrated(80) == calibrated(80)
+    assert len({calibrated(80), calibrated(81), identity(settings)}) == 3

@@ -1,0 +1,124 @@
+"""`bench calibrate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import parse_assignments
+from bench.cli.output import print_json, say
+from bench.store.folder import find_run
+
+if TYPE_CHECKING:
+    from bench.store.calibrations import Calibration
+
+RISKS = (0.1, 0.05, 0.02, 0.01)
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--strategy", help="The strategy whose parameters a risk chooses (default: the backbone's)."
+)
+@click.option(
+    "--set", "params", multiple=True, metavar="KEY=VALUE", help="A parameter that stays as it is."
+)
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(
+    run: str, strategy: str | None, params: tuple[str, ...], results: str, as_json: bool
+) -> None:
+    """Learn from the images of RUN what decisions about other images are worth.
+
+    RUN is of images that will not be scored later, such as a validation split, with the same
+    backbone, dataset, prompts and draws. Two things are learned and kept in its folder, where
+    later runs find them:
+
+    How often each setting of the strategy differs from the full sweep, from which
+    `bench run … --risk 0.02` chooses. RUN must have recorded every error
+    (`bench run … --strategy full --save-errors`).
+
+    How probable it is that a decision is right, which `bench show RUN --statistics` and the report
+    use.
+    """
+    from bench.recordings.calibrate import calibrate
+
+    found = calibrate(find_run(run, results), strategy, parse_assignments(params))
+    if as_json:
+        print_json({**found.plain(), "risks": _risks(found)})
+        return
+    if found.settings:
+        _print_settings(found)
+    else:
+        say(
+            "RUN did not record every error, or its strategy has no settings to choose among, so"
+            " --risk cannot use it."
+        )
+    fitted = [s for s in (*found.settings, *found.others) if s.fit is not None]
+    if fitted:
+        say(
+            f"Probability that a decision is right: fitted for {len(fitted)} settings of a strategy"
+            f" on {found.images} images, {fitted[-1].right} of them right with"
+            f" {fitted[-1].strategy.name}."
+        )
+    else:
+        say(
+            "Probability that a decision is right: not fitted; that takes five right decisions and"
+            " five wrong ones."
+        )
+
+
+def _risks(found: Calibration) -> list[dict[str, Any]]:
+    """Return for some risks the setting that is chosen, or how many images would be needed."""
+    from bench.stats.risk import images_needed, passing
+
+    counts = [setting.disagreements or 0 for setting in found.settings]
+    rows: list[dict[str, Any]] = []
+    for risk in RISKS if counts else ():
+        kept = [found.settings[i] for i in passing(counts, found.images, risk, found.level)]
+        best = min(kept, key=lambda setting: setting.cost, default=None)
+        row: dict[str, Any] = {"risk": risk}
+        if best is None:
+            row["images_needed"] = images_needed(risk, counts[0], found.level)
+        else:
+            row["params"] = {name: best.strategy.params[name] for name in found.chosen}
+            row["evaluation_equivalents_per_image"] = best.cost
+        rows.append(row)
+    return rows
+
+
+def _print_settings(found: Calibration) -> None:
+    from bench.boards.formats import assignments
+    from bench.render.tables import table
+    from bench.stats.risk import upper_limit
+
+    n, sure = found.images, f"{found.level:.0%}"
+    table(
+        ["setting", "cost", "differ", f"at most ({sure}), %"],
+        [
+            [
+                assignments({name: s.strategy.params[name] for name in found.chosen}),
+                s.cost,
+                s.disagreements,
+                f"{100 * upper_limit(s.disagreements or 0, n, found.level):.2f}",
+            ]
+            for s in found.settings
+        ],
+        title=f"{found.settings[0].strategy.name} on {n} images of {found.split}, safest first:"
+        " decisions that differ from the full sweep's",
+    )
+    table(
+        ["--risk", "chooses", "cost"],
+        [
+            [row["risk"], assignments(row["params"]), row["evaluation_equivalents_per_image"]]
+            if "params" in row
+            else [row["risk"], f"nothing: needs {row['images_needed']} images", None]
+            for row in _risks(found)
+        ],
+    )
+    say(
+        f"A setting is chosen if these {n} images show, with probability {sure}, that at most the"
+        " stated share of decisions differs from the full sweep's, on average over images drawn as"
+        " these were. It is no promise about a single image or class."
+    )

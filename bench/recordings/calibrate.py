@@ -1,0 +1,141 @@
+"""Learn from a run's images what later decisions of the same kind are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.discovery.loading import load_plugins
+from bench.engine.asking import CheckedStrategy
+from bench.errors import UserError
+from bench.recordings.recording import Recording, open_recording
+from bench.recordings.replay import decide, strategy_for
+from bench.stats.probability import fit_probability
+from bench.stats.risk import LEVEL
+from bench.store.calibrations import FORMAT, Calibration, Setting, write_calibration
+from bench.store.decisions import Decisions, as_decisions
+from bench.store.documents import Manifest
+from bench.store.folder import asked_records, read_manifest
+from bench.store.identity import Strategy, digest
+from bench.store.records import Record, make_record
+
+FULL = "full"
+
+
+def calibrate(
+    path: Path, strategy: str | None = None, params: Mapping[str, Any] | None = None
+) -> Calibration:
+    """Calibrate on a run's images, and keep what was found in its folder.
+
+    Of a run that recorded every cell, the settings that the strategy's spec lists are replayed,
+    and the disagreements of each with the full sweep are counted: from these `bench run --risk`
+    chooses. The probability that a decision is right is fitted for each of them, for the full
+    sweep, and for the strategy as the backbone uses it. Of any other run it is fitted for the
+    run's own decisions.
+
+    Args:
+        path: the run's folder.
+        strategy: the strategy's name; None: the backbone's.
+        params: its other parameters, over those that the backbone sets.
+
+    Raises:
+        UserError: nothing is decided, or the strategy does not fit.
+    """
+    manifest = read_manifest(path)
+    records = [r for r in asked_records(path, manifest) if r["error"] is None]
+    if not records:
+        raise UserError(f"{path} has no decided image to calibrate on.")
+    own = _setting(manifest.strategy, as_decisions(records))
+    chosen: list[str] = []
+    settings: list[Setting] = []
+    others, images = [own], len(records)
+    try:
+        recording = open_recording(path)
+    except UserError:
+        if strategy is not None or params:
+            raise
+    else:
+        name = strategy or _usual(manifest)[0]
+        chosen, settings, others = _replayed(recording, name, params or {})
+        images = len(recording.records)
+    calibration = Calibration(
+        format=FORMAT,
+        run_id=manifest.run_id,
+        identity=digest(manifest.identity),
+        split=manifest.dataset.split,
+        images=images,
+        level=LEVEL,
+        chosen=chosen,
+        settings=settings,
+        others=others,
+    )
+    write_calibration(path, calibration)
+    return calibration
+
+
+def _usual(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
+    """Return the strategy of a run's backbone, and the parameters that the backbone sets."""
+    plugins, name = load_plugins(), manifest.identity.backbone.name
+    spec = plugins.backbones.get(name) if name in plugins.backbones else None
+    if spec is not None and spec.strategy is not None:
+        return spec.strategy, spec.strategy_parameters
+    default = plugins.strategies.default()
+    return default.name if default else FULL, {}
+
+
+def _replayed(
+    recording: Recording, name: str, params: Mapping[str, Any]
+) -> tuple[list[str], list[Setting], list[Setting]]:
+    """Return the parameters that differ, the settings of a strategy, and other strategies."""
+    usual, given = _usual(recording.manifest)
+    base = {**(given if usual == name else {}), **params}
+    spec = load_plugins().strategies.get(name)
+    chosen = sorted(spec.safest_first[0]) if spec.safest_first else []
+    if both := [key for key in chosen if key in params]:
+        raise UserError(f"--set {both[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
+    if base.get("ceiling") is not None:
+        raise UserError("--set ceiling: an image that a ceiling cut keeps no stated risk.")
+    tried: list[tuple[str, Mapping[str, Any]]] = [(FULL, {})]
+    tried += [(name, {**base, **setting}) for setting in spec.safest_first]
+    tried += [(name, base)]
+    made = []
+    for each, its in tried:
+        version, parameters, strategy = strategy_for(recording, each, its)
+        made.append((Strategy(name=each, version=version, params=parameters), strategy))
+    full, *decided = _decide(recording, [strategy for _, strategy in made])
+    found = [
+        _setting(described, each, full)
+        for (described, _), each in zip(made[1:], decided, strict=True)
+    ]
+    others = [_setting(made[0][0], full)]
+    if found[-1].strategy not in [setting.strategy for setting in (*found[:-1], *others)]:
+        others.append(found[-1])
+    return chosen, found[:-1], others
+
+
+def _decide(recording: Recording, strategies: list[CheckedStrategy]) -> list[Decisions]:
+    """Return what each strategy decides of the recorded images; each table is read once."""
+    records: list[list[Record]] = [[] for _ in strategies]
+    for sample in recording.samples():
+        tables, problem = (
+            recording.tables(sample.sample_id),
+            recording.questions.of(sample).problem,
+        )
+        for rows, strategy in zip(records, strategies, strict=True):
+            rows.append(make_record(decide(sample, tables, strategy, problem), 0.0))
+    return [as_decisions(rows) for rows in records]
+
+
+def _setting(strategy: Strategy, decided: Decisions, full: Decisions | None = None) -> Setting:
+    """Return what became of the images with a strategy; compared with the full sweep if given."""
+    compared: dict[str, int] = {}
+    if full is not None:
+        compared["disagreements"] = int((decided.predictions != full.predictions).sum())
+    return Setting(
+        strategy=strategy,
+        cost=float(decided.equivalents.mean()),
+        right=int(decided.correct.sum()),
+        fit=fit_probability(decided),
+        **compared,
+    )

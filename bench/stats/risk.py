@@ -1,0 +1,69 @@
+"""Which settings keep a stated risk, as far as some images can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, log, log1p
+
+LEVEL = 0.95  # how surely a bound must hold, over the choice of the images
+
+
+def images_needed(risk: float, disagreements: int = 0, level: float = LEVEL) -> int:
+    """Return how many images show a risk, if at most so many of them are decided otherwise.
+
+    Without a disagreement that is log(1 - level) / log(1 - risk): 299 images for 1 % at 95 %.
+    """
+    n = ceil(log(1 - level) / log1p(-risk))
+    while not keeps(disagreements, n, risk, level):
+        n += 1
+    return n
+
+
+def keeps(disagreements: int, n: int, risk: float, level: float = LEVEL) -> bool:
+    """Tell whether images show that at most a share `risk` of all is decided otherwise.
+
+    They do if the one-sided upper limit of Clopper & Pearson (Biometrika 26, 1934) is at most
+    `risk`: if the true share were larger, so few disagreements would have a probability of
+    1 - level at most.
+
+    Args:
+        disagreements: images decided otherwise than by the full sweep.
+        n: all images.
+        risk: a share, between 0 and 1.
+        level: how surely.
+    """
+    from scipy.stats import binom
+
+    return bool(binom.cdf(disagreements, n, risk) <= 1 - level + 1e-12)
+
+
+def upper_limit(disagreements: int, n: int, level: float = LEVEL) -> float:
+    """Return the one-sided upper limit of Clopper & Pearson of the share of disagreements."""
+    from scipy.stats import beta
+
+    if disagreements >= n:
+        return 1.0
+    return float(beta.ppf(level, disagreements + 1, n - disagreements))
+
+
+def passing(disagreements: Sequence[int], n: int, risk: float, level: float = LEVEL) -> list[int]:
+    """Return the settings that keep a risk, of a sequence that was fixed beforehand.
+
+    Fixed-sequence testing, as in "Learn then Test" (Angelopoulos, Bates, Candès, Jordan & Lei,
+    arXiv 2110.01052): the settings are tested in their order, safest first, each at the whole
+    level, up to the first that fails. The probability that any of those before it exceeds the risk
+    is then 1 - level at most. So the cheapest of them may be chosen by what it cost on the same
+    images, and the choice does not weaken the bound. The order must not depend on these images.
+
+    Args:
+        disagreements: of each setting, on the same images.
+        n: the images.
+        risk: a share, between 0 and 1.
+        level: how surely.
+    """
+    found = []
+    for place, count in enumerate(disagreements):
+        if not keeps(count, n, risk, level):
+            break
+        found.append(place)
+    return found

@@ -1,0 +1,223 @@
+"""How good probabilities are: proper scores, calibration, and accuracy against coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.strategy import Floats
+from bench.stats.shares import accuracy_interval
+from bench.store.fields import Amount, Count, Document, Interval, Number, Positive, Share
+
+BINS = 10
+FEWEST = 10  # images per bin; with fewer images there are fewer bins
+RESAMPLES = 1000
+MULTIPLES = np.linspace(0, 4, 41)  # of the observed gaps, which an interval tries
+TAIL = 0.025
+SMALLEST = 1e-12  # a probability's distance from 0 and 1 in a logarithm
+
+Bools = NDArray[np.bool_]
+
+
+class MassBin(Document):
+    """A bin of a reliability diagram; all have about as many images.
+
+    Attributes:
+        n: its images.
+        probability: their mean probability.
+        accuracy: their accuracy.
+        accuracy_ci95: its 95 % Wilson interval.
+    """
+
+    n: Positive
+    probability: Share
+    accuracy: Share
+    accuracy_ci95: Interval
+
+
+class Covered(Document):
+    """The accuracy of the most probable decisions.
+
+    Attributes:
+        coverage: their share.
+        accuracy: their accuracy; where equally probable ones are only partly covered, its mean.
+    """
+
+    coverage: Share
+    accuracy: Share
+
+
+class Probability(Document):
+    """How good the probabilities of a run's decisions are.
+
+    Attributes:
+        n: the decisions that have a probability.
+        calibrated_on: the run on whose images they were fitted.
+        calibrated_images: how many these are.
+        accuracy: of the n decisions, the base rate.
+        mean: their mean probability.
+        brier: the mean squared difference of probability and outcome.
+        brier_skill: by which share it is lower than that of the base rate itself, the best
+            constant; None: all decisions are right, or all wrong.
+        log_loss: the mean of minus the logarithm of the probability of the outcome.
+        log_loss_skill: likewise.
+        ece: the expected calibration error over bins of equal mass; None: all probabilities are
+            equal, so that they say nothing of single images.
+        ece_ci95: its interval; see `calibration_interval`.
+        ece_if_calibrated: what it would be on average if every probability were exact: so many
+            images cannot show less.
+        bins: the reliability diagram.
+        coverage: accuracy against coverage.
+        coverage_area: the area below that curve: the accuracy, if the probabilities rank nothing.
+    """
+
+    n: Count
+    calibrated_on: str
+    calibrated_images: Positive
+    accuracy: Share
+    mean: Share
+    brier: Amount
+    brier_skill: Number | None
+    log_loss: Amount
+    log_loss_skill: Number | None
+    ece: Share | None
+    ece_ci95: Interval | None
+    ece_if_calibrated: Share | None
+    bins: list[MassBin]
+    coverage: list[Covered]
+    coverage_area: Share
+
+
+def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) -> Probability:
+    """Return how good probabilities are.
+
+    Args:
+        probability: float64 [n], that each decision is right.
+        right: bool [n], whether it is.
+        calibrated_on: the run on whose images they were fitted.
+        images: how many these are.
+    """
+    n, base = len(right), float(right.mean())
+    brier = float(np.square(probability - right).mean())
+    constant = np.full(n, base)
+    loss = log_loss(probability, right)
+    groups = equal_mass(probability)
+    ece = interval = expected = None
+    if len(groups) > 1:
+        ece = binned_error(probability, right, groups)
+        expected, interval = calibration_interval(probability, right, groups)
+    return Probability(
+        n=n,
+        calibrated_on=calibrated_on,
+        calibrated_images=images,
+        accuracy=base,
+        mean=min(float(probability.mean()), 1.0),
+        brier=brier,
+        brier_skill=_skill(brier, base * (1 - base)),
+        log_loss=loss,
+        log_loss_skill=_skill(loss, log_loss(constant, right)),
+        ece=ece,
+        ece_ci95=interval,
+        ece_if_calibrated=expected,
+        bins=[_bin(probability[g], right[g]) for g in groups],
+        coverage=coverage(probability, right),
+        coverage_area=coverage_area(probability, right),
+    )
+
+
+def _skill(score: float, reference: float) -> float | None:
+    return 1 - score / reference if reference > 1e-9 else None
+
+
+def log_loss(probability: Floats, right: Bools) -> float:
+    """Return the mean of minus the logarithm of the probability of what happened."""
+    happened = np.where(right, probability, 1 - probability)
+    return float(-np.log(np.maximum(happened, SMALLEST)).mean())
+
+
+def equal_mass(probability: Floats) -> list[NDArray[np.int64]]:
+    """Return the images of each bin, ascending: about equally many, equal values together."""
+    order = np.argsort(probability, kind="stable")
+    count = max(1, min(BINS, len(order) // FEWEST))
+    cuts = np.linspace(0, len(order), count + 1).round().astype(int)[1:-1]
+    ordered = probability[order]
+    # A cut inside a run of equal values moves to the run's start.
+    cuts = np.unique(np.searchsorted(ordered, ordered[cuts], side="left"))
+    return [part for part in np.split(order, cuts[cuts > 0]) if len(part)]
+
+
+def binned_error(probability: Floats, right: Bools, groups: list[NDArray[np.int64]]) -> float:
+    """Return the mean over bins of |mean probability - accuracy|, weighted by their images."""
+    gaps = [abs(float((probability[g] - right[g]).sum())) for g in groups]
+    return min(float(sum(gaps) / len(right)), 1.0)
+
+
+def calibration_interval(
+    probability: Floats, right: Bools, groups: list[NDArray[np.int64]], seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Return the calibration error of exact probabilities, and the 95 % interval of this one.
+
+    The sum of (probability - outcome) over a bin is nearly normal. Of exact probabilities its
+    variance is the sum of p (1 - p), and the mean of its absolute value sqrt(2 / pi) standard
+    deviations. Noise alone makes the error larger, the more the fewer images a bin has, so a
+    bootstrap of it covers too seldom. The interval therefore inverts a test: it holds the errors
+    under which one as large as the observed, or as small, has a probability of at least 2.5 %.
+    Noise adds the less, the more evenly an error lies over the bins: gaps as observed, equal ones,
+    and a single one in the worst bin are tried.
+    """
+    n = len(right)
+    sums = np.array([(probability[g] - right[g]).sum() for g in groups])
+    spread = np.array([np.std(probability[g] - right[g]) * np.sqrt(len(g)) for g in groups])
+    exact = np.array([(probability[g] * (1 - probability[g])).sum() for g in groups])
+    noise = np.random.default_rng(seed).normal(0.0, spread, size=(RESAMPLES, len(groups)))
+    ece, expected = binned_error(probability, right, groups), np.sqrt(2 * exact / np.pi).sum() / n
+    sizes, worst = np.array([len(g) for g in groups]), np.abs(sums).max()
+    tried = [ece]
+    for gaps in (sums, ece * sizes, ece * n * (np.abs(sums) == worst)):
+        drawn = np.stack([np.abs(m * gaps + noise).sum(axis=1) / n for m in MULTIPLES])
+        held = np.minimum((drawn >= ece).mean(axis=1), (drawn <= ece).mean(axis=1)) >= TAIL
+        tried += (ece * MULTIPLES[held]).tolist()
+    return float(expected), (min(tried), min(max(tried), 1.0))
+
+
+def _bin(probability: Floats, right: Bools) -> MassBin:
+    n, hits = len(right), int(right.sum())
+    mean = min(float(probability.mean()), 1.0)
+    return MassBin(
+        n=n, probability=mean, accuracy=hits / n, accuracy_ci95=accuracy_interval(hits, n)
+    )
+
+
+def _tied(probability: Floats, right: Bools) -> tuple[NDArray[np.int64], Floats]:
+    """Return the images, and the right decisions, up to the end of each value, highest first."""
+    values, place = np.unique(-probability, return_inverse=True)
+    counts = np.bincount(place, minlength=len(values))
+    hits = np.bincount(place, weights=right, minlength=len(values))
+    return np.cumsum(counts), np.cumsum(hits)
+
+
+def coverage(probability: Floats, right: Bools, points: int = 20) -> list[Covered]:
+    """Return accuracy against coverage at equal steps, from the most probable decisions on."""
+    hits = expected_hits(probability, right)
+    n = len(right)
+    steps = np.unique(np.ceil(np.arange(1, points + 1) * n / points).astype(int))
+    return [Covered(coverage=k / n, accuracy=min(hits[k - 1] / k, 1.0)) for k in steps.tolist()]
+
+
+def coverage_area(probability: Floats, right: Bools) -> float:
+    """Return the mean over k of the accuracy of the k most probable decisions.
+
+    Equally probable ones are in no order: the mean over all their orders is taken. So a constant
+    has the accuracy itself.
+    """
+    hits = expected_hits(probability, right)
+    return min(float((hits / np.arange(1, len(hits) + 1)).mean()), 1.0)
+
+
+def expected_hits(probability: Floats, right: Bools) -> Floats:
+    """Return float64 [n]: right decisions expected among the first k, k = 1 … n."""
+    ends, hits = _tied(probability, right)
+    found: Floats = np.interp(
+        np.arange(1, len(right) + 1), np.concatenate([[0], ends]), np.concatenate([[0], hits])
+    )
+    return found

@@ -1,0 +1,161 @@
+"""Calibrations: what recorded images say of other decisions of the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from bench.errors import UserError
+from bench.machine.writing import write_atomically
+from bench.store.documents import Manifest
+from bench.store.fields import (
+    Amount,
+    Count,
+    Document,
+    Name,
+    Number,
+    Positive,
+    RunId,
+    Share,
+    first_problem,
+)
+from bench.store.files import read_json
+from bench.store.folder import places, read_manifest, to_json
+from bench.store.identity import Strategy, digest
+from bench.store.runs import LeftOut, warn
+
+CALIBRATION = "calibration.json"
+FORMAT = 1
+
+Feature = Literal["margin", "evaluations"]
+
+
+class Fit(Document):
+    """A fitted logistic regression of "the decision is right"; see `bench.stats.probability`."""
+
+    images: Positive
+    right: Count
+    unit: Amount
+    """Of a margin: the median of those that were fitted."""
+    features: list[Feature] = Field(min_length=1)
+    centre: list[Number]
+    spread: list[Number]
+    weights: list[Number]
+    intercept: Number
+
+
+class Setting(Document):
+    """A strategy with its parameters, and what became of the calibrated images with it."""
+
+    strategy: Strategy
+    cost: Amount
+    """Evaluation equivalents per image."""
+    right: Count
+    disagreements: Count | None = None
+    """Images decided otherwise than by the full sweep; None: not compared."""
+    fit: Fit | None = None
+    """None: too few of the decisions are right, or wrong, to fit a probability."""
+
+
+class Calibration(Document):
+    """`calibration.json`, in the folder of the run whose images it is about."""
+
+    format: Count
+    run_id: RunId
+    identity: str
+    """The hash of the run's identity."""
+    split: Name
+    images: Positive
+    level: Share
+    """How surely a bound on the disagreement holds."""
+    chosen: list[str] = Field(default_factory=list)
+    """The parameters that differ among the settings."""
+    settings: list[Setting] = Field(default_factory=list)
+    """Those among which a risk chooses, the safest first: an order fixed before the images."""
+    others: list[Setting] = Field(default_factory=list)
+    """Those that have a probability alone."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration that was found, with the manifest of its run."""
+
+    path: Path
+    manifest: Manifest
+    calibration: Calibration
+
+    def fits(self, manifest: Manifest) -> bool:
+        """Whether it is about the question that a run asks, of whichever images."""
+        return question(self.manifest) == question(manifest)
+
+    def shared(self, manifest: Manifest) -> int:
+        """Return how many images of a run it was made on; there must be none."""
+        return len(set(self.manifest.samples) & set(manifest.samples))
+
+
+def question(manifest: Manifest) -> str:
+    """Return the hash of what a run asks of each image.
+
+    Runs with the same one differ in their images and in their strategy alone: backbone, dataset,
+    classes, prompts, estimand, draws and their noise are the same.
+    """
+    kept = manifest.identity.plain()
+    for name in ("strategy", "calibrated", "replayed"):
+        kept.pop(name, None)
+    kept["dataset"] = {name: kept["dataset"][name] for name in ("name", "version")}
+    return digest({**kept, "draws": manifest.draws, "classes": manifest.classes})
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a calibration into the folder of its run, in place of an earlier one.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        write_atomically(path / CALIBRATION, to_json(calibration.plain()))
+    except OSError as error:
+        raise UserError(f"{path / CALIBRATION} cannot be written: {error.strerror}.") from None
+
+
+def read_calibration(path: Path) -> Calibrated:
+    """Read the calibration in the folder of a run.
+
+    Raises:
+        UserError: there is none, it is damaged, of another run, or of a newer version.
+    """
+    raw: Any = read_json(path, CALIBRATION)
+    written = raw.get("format") if isinstance(raw, dict) else None
+    advice = f"`bench calibrate {path}` makes it again."
+    if isinstance(written, int) and written > FORMAT:
+        raise UserError(
+            f"{path / CALIBRATION} was written by a newer version of the toolkit (format {written},"
+            f" this one knows {FORMAT}). {advice}"
+        )
+    try:
+        found = Calibration.model_validate(raw)
+    except ValidationError as error:
+        said = f"{path / CALIBRATION} is no calibration: {first_problem(error)}."
+        raise UserError(f"{said} {advice}") from None
+    manifest = read_manifest(path)
+    if found.identity != digest(manifest.identity):
+        raise UserError(f"{path / CALIBRATION} is of another run than its folder. {advice}")
+    return Calibrated(path, manifest, found)
+
+
+def find_calibrations(results: Path, left_out: LeftOut = warn) -> Iterator[Calibrated]:
+    """Yield the calibrations below a folder.
+
+    Args:
+        results: the folder that runs are stored in.
+        left_out: is told of each that cannot be read.
+    """
+    for path in sorted(places(results, CALIBRATION)):
+        try:
+            yield read_calibration(path)
+        except UserError as error:
+            left_out(path, error)

@@ -1,0 +1,72 @@
+"""Calibration on recorded errors: what it counts is what replays decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+from helpers.recorded import N_IMAGES, record, replay
+from helpers.runs import store
+
+from bench.errors import UserError
+from bench.recordings.calibrate import calibrate
+from bench.store.calibrations import CALIBRATION, read_calibration
+from bench.store.folder import read_records
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = record(tmp_path_factory.mktemp("calibrated"))
+    calibrate(path, "race")
+    return path
+
+
+def test_disagreements_and_costs_are_those_of_the_replays(calibrated: Path, tmp_path: Path) -> None:
+    found = read_calibration(calibrated).calibration
+    exhaustive = {name: r["prediction"] for name, r in read_records(calibrated).items()}
+    assert found.images == N_IMAGES and found.chosen == ["delta", "first"]
+    first, last = found.settings[0], found.settings[-1]
+    assert first.disagreements == 0 and first.cost > 2 * last.cost
+    for setting in (first, last):
+        done = replay(calibrated, "race", setting.strategy.params, tmp_path)
+        decided = read_records(Path(done["results_dir"]))
+        differ = sum(decided[name]["prediction"] != exhaustive[name] for name in exhaustive)
+        assert setting.disagreements == differ
+        assert setting.cost == done["cost"]["evaluation_equivalents_per_image"]
+
+
+def test_the_command_says_what_each_risk_chooses(calibrated: Path) -> None:
+    args = ("calibrate", calibrated, "--strategy", "race")
+    risks = {row["risk"]: row for row in bench(*args, "--json").json["risks"]}
+    assert "params" in risks[0.1]  # 29 images are enough
+    assert risks[0.02]["images_needed"] == 149
+    said = bench(*args).out
+    assert "needs 149 images" in said and "onfidence" not in said
+
+
+def test_a_run_without_errors_gives_a_probability_alone(tmp_path: Path) -> None:
+    labels = [n % 2 for n in range(40)]
+    path = store(tmp_path, labels, [0] * 40, strategy="race")
+    assert calibrate(path).settings == []
+    with pytest.raises(UserError, match="no recorded errors"):
+        calibrate(path, "race")
+
+
+@pytest.mark.parametrize(
+    ("param", "said"),
+    [("delta=0.1", "a risk chooses"), ("ceiling=adaptive", "keeps no stated risk")],
+)
+def test_what_a_risk_chooses_cannot_be_set(calibrated: Path, param: str, said: str) -> None:
+    done = bench("calibrate", calibrated, "--strategy", "race", "--set", param)
+    assert done.code == 2 and said in done.err
+
+
+def test_a_damaged_calibration_is_said_to_be_one(calibrated: Path, tmp_path: Path) -> None:
+    path = record(tmp_path)
+    (path / CALIBRATION).write_text("{}")
+    with pytest.raises(UserError, match="is no calibration"):
+        read_calibration(path)
+    (path / CALIBRATION).write_text((calibrated / CALIBRATION).read_text().replace("1,", "9,", 1))
+    with pytest.raises(UserError, match="newer version"):
+        read_calibration(path)

@@ -1,0 +1,83 @@
+"""`bench run --risk`: parameters chosen on other images, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.store.identity import digest
+
+DRAWS = ("--set", "draws=8")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a recording of 60 training digits, calibrated."""
+    folder = tmp_path_factory.mktemp("results")
+    given = ("--split", "train", "--limit", 60, "--strategy", "full", *DRAWS, "--save-errors")
+    made = bench("run", "digits", *given, "--results", folder, "--json").json
+    assert bench("calibrate", made["run_id"], "--results", folder).code == 0
+    return folder
+
+
+def described(results: Path, **settings: Any) -> Any:
+    given = {"dataset": "digits", "params": {"draws": "8"}, "results": str(results)}
+    return prepare(make_config({**given, **settings})).manifest
+
+
+def test_the_run_says_what_was_chosen_and_on_what(results: Path) -> None:
+    done = bench("run", "digits", *DRAWS, "--risk", 0.05, "--limit", 20, "--results", results)
+    assert done.code == 0, done.err
+    assert "at most 5 % of the decisions" in done.out and "60 other images" in done.out
+    path = next(results.glob("digits-tiny-digits-race-*"))
+    manifest = json.loads((path / "manifest.json").read_text())
+    stated = manifest["identity"]["calibrated"]
+    assert (stated["split"], stated["images"], stated["risk"]) == ("train", 60, 0.05)
+    calibration = json.loads((results / stated["run_id"] / "calibration.json").read_text())
+    params = manifest["identity"]["strategy"]["params"]
+    assert params in [setting["strategy"]["params"] for setting in calibration["settings"]]
+    assert manifest["config"]["risk"] == 0.05
+    usual = described(results)
+    assert usual.identity.calibrated is None and usual.run_id != manifest["run_id"]
+
+
+def test_another_calibration_is_another_run(results: Path) -> None:
+    one, other = (described(results, risk=risk).identity for risk in (0.05, 0.06))
+    assert digest(one) != digest(other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"risk": 0.01}, "needs at least 299 without a disagreement"),
+        ({"risk": 0.05, "split": "train"}, "calibrate on another split"),
+        ({"risk": 0.05, "seed": 1}, "no calibration in"),
+        ({"risk": 0.05, "params": {"draws": "9"}}, "no calibration in"),
+        ({"risk": 0.05, "params": {"draws": "8", "ceiling": "adaptive"}}, "exclude each other"),
+        ({"risk": 0.05, "params": {"draws": "8", "delta": "0.1"}}, "leave --set delta"),
+        ({"risk": 0.05, "params": {"draws": "8", "growth": "3"}}, "growth=3 differs from growth=8"),
+        ({"risk": 0.05, "strategy": "full"}, "no settings to choose among; race has"),
+        ({"risk": 1.5}, "--risk"),
+    ],
+)
+def test_what_keeps_no_risk_is_refused(settings: dict[str, Any], said: str, results: Path) -> None:
+    from bench.errors import UserError
+
+    with pytest.raises(UserError) as refused:
+        described(results, **settings)
+    assert said in str(refused.value)
+
+
+def test_a_probability_is_shown_of_other_images(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digits are too easy to fit a probability to: it is said to be unknown."""
+    made = bench("run", "digits", *DRAWS, "--limit", 10, "--results", results, "--json").json
+    said = bench("show", made["run_id"], "--statistics", "--results", results).out
+    assert "not known" in said and "bench calibrate" in said
