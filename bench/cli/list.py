@@ -41,7 +41,9 @@ def command() -> None:
 @_JSON
 def datasets(name: str | None, as_json: bool) -> None:
     """List the datasets; with NAME, show one with its classes and parameters."""
-    _list(load_plugins().datasets, DatasetRow.of, name, as_json, ("name", "classes", "splits"))
+    _list(
+        load_plugins().datasets, DatasetRow.of_dataset, name, as_json, ("name", "classes", "splits")
+    )
 
 
 @command.command()
@@ -50,7 +52,7 @@ def datasets(name: str | None, as_json: bool) -> None:
 def backbones(name: str | None, as_json: bool) -> None:
     """List the backbones; with NAME, show one with its parameters."""
     known = load_plugins().backbones
-    _list(known, BackboneRow.of, name, as_json, BACKBONE_COLUMNS)
+    _list(known, BackboneRow.of_backbone, name, as_json, BACKBONE_COLUMNS)
     if name is None and not as_json:
         _print_exposure(known)
 
@@ -90,7 +92,7 @@ def protocols(name: str | None, results: str, as_json: bool) -> None:
     runs = reproduced(Path(results))
 
     def row(spec: ProtocolSpec) -> ProtocolRow:
-        return ProtocolRow.of(spec).model_copy(update={"runs": runs.get(spec.name, [])})
+        return ProtocolRow.of_protocol(spec, runs.get(spec.name, []))
 
     _list(load_plugins().protocols, row, name, as_json, ("name", "published", "runs"))
 
