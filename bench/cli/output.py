@@ -7,6 +7,7 @@ import math
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
@@ -15,8 +16,11 @@ from typing import Any
 import click
 
 from bench.boards.text import message
+from bench.errors import BenchWarning
 
 KEPT = "bench.stdout"  # in a command's context: what writes to the stdout that is kept for JSON
+
+MOST_IN_PICTURES = 300_000  # images; their records take a gigabyte
 
 
 def say(text: object, err: bool = False) -> None:
@@ -54,6 +58,31 @@ def run_name(folder: Path, results: str) -> str:
     """Return what a command calls a stored run: its id, or its folder where it lies elsewhere."""
     usual = results == "results" and folder.parent == Path(results)
     return folder.name if usual else shlex.quote(str(folder))
+
+
+def draw_pictures(run: Path, images: int) -> None:
+    """Draw the pictures that a run ends with; a warning says which cannot be drawn, and why.
+
+    Args:
+        run: the run's folder.
+        images: how many it has decided.
+    """
+    if images > MOST_IN_PICTURES:
+        _warn(f"No pictures: {images:,} images are too many to hold at once.")
+        return
+    from bench.render.pictures import write_pictures
+
+    try:
+        written = write_pictures(run)
+    except Exception as error:  # whatever it is, the run is complete all the same
+        _warn(f"No pictures: {type(error).__name__}: {error}")
+        return
+    if len(written) < 2:
+        _warn("No picture of examples: the images are not on this machine.")
+
+
+def _warn(said: str) -> None:
+    warnings.warn(said, BenchWarning, stacklevel=3)
 
 
 def print_json(value: Any) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from bench.cli.export import export, push
-from bench.cli.output import print_json, say
+from bench.cli.output import draw_pictures, print_json, say
 from bench.errors import BenchError, UserError
+from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import find_run
 
 _INTO = click.option(
@@ -89,6 +90,8 @@ def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> 
         print_json(finished.plain())
     else:
         summary = finished.summary
+        if summary.status != INCOMPLETE:
+            draw_pictures(finished.folder, summary.dataset.n_samples)
         low, high = summary.metrics.accuracy_ci95
         say(
             f"{summary.run_id}: {summary.dataset.n_samples:,} images, {summary.status}, accuracy"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import Any
 
 import click
 
 from bench.cli.options import config_from_options, config_options, names_of
-from bench.cli.output import next_steps, print_json, run_name, say
-from bench.errors import BenchWarning, GateError, UserError
+from bench.cli.output import draw_pictures, next_steps, print_json, run_name, say
+from bench.errors import GateError, UserError
 from bench.running.settings import RunConfig
 
 
@@ -85,13 +84,7 @@ def command(
         from bench.render.run import print_run
 
         if not finished.resumed:
-            from bench.render.pictures import write_pictures
-
-            try:
-                write_pictures(finished.folder)
-            except Exception as error:  # whatever it is, the run is complete all the same
-                message = f"No pictures: {type(error).__name__}: {error}"
-                warnings.warn(message, BenchWarning, stacklevel=1)
+            draw_pictures(finished.folder, summary.dataset.n_samples)
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
         name = run_name(finished.folder, config.results)
         if config.shard:

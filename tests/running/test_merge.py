@@ -151,3 +151,11 @@ def test_two_answers_for_one_image(tmp_path: Path, answer: int) -> None:
     )
     said = refused(tmp_path, *parts)
     assert "different answers for 's6': 'class 0'" in said and f"'class {answer}'" in said
+
+
+def test_a_merge_draws_the_pictures_that_its_images_allow(tmp_path: Path) -> None:
+    for index in (1, 2):
+        path = store_shard(tmp_path, index, 2)
+    done = bench("results", "merge", path.parents[1].name, "--results", tmp_path)
+    assert (path.parents[1] / "confusion.png").is_file()
+    assert "No picture of examples: the images are not on this machine" in done.err

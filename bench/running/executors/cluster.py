@@ -21,6 +21,11 @@ CONNECTS = 20.0  # seconds in which Ray is there
 STARTS = 120.0  # seconds in which a Ray of our own has started
 OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, and a container's /dev/shm may be
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SETTINGS = {  # of Ray, in the environment alone
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of a change to come
+    "RAY_worker_niceness": "0",  # 15 by default: a worker would starve beside other work
+}
 PASSED_ON = ("BENCH_LOAD_PLUGINS", "BENCH_BLOCK_PLUGINS", "BENCH_STRICT_PLUGINS")
 
 
@@ -175,8 +180,8 @@ def connect(address: str | None, workers: int | str | None) -> Connection | None
     Raises:
         UserError: nobody answers.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():

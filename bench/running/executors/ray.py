@@ -129,6 +129,11 @@ class RayExecutor:
             yield from self._step()
         self._say_speeds()
 
+    def wait_for_all(self) -> None:
+        """Wait until every worker has loaded; scoring begins with the first one otherwise."""
+        while any(actor.stage != "idle" for actor in self.actors.values()):
+            list(self._step())
+
     def close(self) -> None:
         """End the workers, and Ray where it was started for them."""
         import ray
