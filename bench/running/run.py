@@ -9,7 +9,8 @@ from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
-from bench.running.prepare import prepare
+from bench.running.executors.local import LocalExecutor, OpenExecutor
+from bench.running.prepare import Prepared, prepare
 from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
@@ -59,8 +60,18 @@ def run(
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
     for said in prepared.warnings:
         warnings.warn(said, BenchWarning, stacklevel=2)
-    if config.executor == "local":
-        return execute(prepared)
+    return execute(prepared, executor_of(prepared))
+
+
+def executor_of(prepared: Prepared) -> OpenExecutor:
+    """Return what scores a run, as its settings say.
+
+    Raises:
+        UserError: it is not there, or settings do not go with it.
+    """
+    check_executor(prepared.config)
+    if prepared.config.executor == "local":
+        return LocalExecutor
     from bench.running.executors.ray import RayExecutor
 
-    return execute(prepared, lambda _: RayExecutor(prepared))
+    return lambda _: RayExecutor(prepared)

@@ -22,6 +22,7 @@ from bench.running.execute import Finished, execute
 from bench.running.fitting import name_fit_split
 from bench.running.prepare import prepare
 from bench.running.resolve import resolve
+from bench.running.run import executor_of
 from bench.running.settings import DATA_SETTINGS, RunConfig
 from bench.running.sharing import SharedBackbone, sharing
 from bench.running.study_clock import Clock
@@ -221,7 +222,8 @@ class _Course:
             prepared = prepare(config, split=self.split.get(_of_data(config)))
             self.split = {_of_data(config): prepared.split} if prepared.split else {}
             self._warn(prepared.warnings)
-            finished = execute(sharing(prepared, self.shared, self._others(place, rest)))
+            run = sharing(prepared, self.shared, self._others(place, rest))
+            finished = execute(run, executor_of(prepared))
         except StoreError:
             raise
         except Exception as error:

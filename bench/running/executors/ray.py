@@ -174,9 +174,12 @@ class RayExecutor:
         references = list(self._waiting)
         if not references:
             return
-        ready, _ = ray.wait(references, num_returns=1, timeout=1.0)
-        if ready and len(references) > 1:
-            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        try:
+            ready, _ = ray.wait(references, num_returns=1, timeout=1.0)
+            if ready and len(references) > 1:
+                ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        except ray.exceptions.RayError as error:
+            raise WorkersLostError(f"Ray itself ended: {_reason(error)}.") from error
         for reference in ready:
             name = self._waiting.pop(reference)
             try:
