@@ -67,7 +67,7 @@ def score(
             return executor
 
         finished = execute(run, opened)
-    return finished.folder, finished.summary.cost.seconds
+    return finished.folder, finished.summary.cost.seconds or 0.0
 
 
 def apart(arguments: argparse.Namespace, images: int, workers: int | None, threads: int) -> float:
@@ -86,9 +86,9 @@ def images_for(arguments: argparse.Namespace, threads: int) -> int:
     """Return how many images take so many seconds in one process."""
     if arguments.images:
         return int(arguments.images)
-    trial = 100
+    trial, seconds = 100, float(arguments.seconds)
     rate = trial / apart(arguments, trial, None, threads)
-    return max(20, min(MOST, round(rate * arguments.seconds)))
+    return max(20, min(MOST, round(rate * seconds)))
 
 
 def by_turns(
