@@ -59,7 +59,7 @@ def dynamic(costs: NDArray[np.float64], speeds: NDArray[np.float64]) -> tuple[fl
     A worker is asked for news when half of its last block is done, as a real one asks by itself.
     """
     names = [str(number) for number in range(len(speeds))]
-    dispatch = Dispatch(map(str, range(len(costs))), names, Rules())
+    dispatch = Dispatch(map(str, range(len(costs))), names, Rules.of(len(names)))
     queues: dict[str, list[tuple[float, str]]] = {name: [] for name in names}  # (decided at, id)
     busy_until = dict.fromkeys(names, 0.0)
     events = [(0.0, name) for name in names]

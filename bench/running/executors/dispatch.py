@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+PACE = 0.01  # seconds of a block for each worker: some hundred answers per second for the driver
 FORGETS = 0.8  # of what was seen of a worker's speed before, how much counts at the next report
 
 
@@ -37,6 +38,11 @@ class Rules:
     together: int = 2
     alone: int = 2
     deaths: int = 5
+
+    @staticmethod
+    def of(workers: int) -> Rules:
+        """Return the rules for so many workers: of many, each says something less often."""
+        return Rules(block_seconds=max(1.0, PACE * workers))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,6 @@ class RayExecutor:
         self._refusals: list[str] = []
         self._memory: int | None = None
         self._since = self._said = monotonic()
-        self._job = job_of(run)
         self._stdout = ExitStack()  # Ray prints what it has to say, and stdout is the command's
         self._connection: Connection | None = None
         self._stdout.enter_context(set_aside())
@@ -97,6 +96,8 @@ class RayExecutor:
             self._connection = connect(config.ray_address, config.workers)
             own = config.ray_address is None
             self.layout = plan_workers(nodes(), config.workers, config.device, own)
+            self._rules = Rules.of(self.layout.workers)
+            self._job = replace(job_of(run), report_seconds=self._rules.block_seconds)
             for number in range(1, self.layout.workers + 1):
                 self._start(f"worker {number}")
             while self._opened is None:
@@ -120,7 +121,7 @@ class RayExecutor:
         Raises:
             WorkersLostError: no worker is left; the same command resumes.
         """
-        self.dispatch = dispatch = Dispatch(sample_ids, self.actors, Rules())
+        self.dispatch = dispatch = Dispatch(sample_ids, self.actors, self._rules)
         while dispatch.left:
             self._expect_workers()
             for name, actor in self.actors.items():
@@ -254,7 +255,7 @@ class RayExecutor:
         _kill(actor)
         if self.dispatch is None:
             self._deaths[name] = self._deaths.get(name, 0) + 1
-            loss = Loss((), (), self._deaths[name] < Rules().deaths)
+            loss = Loss((), (), self._deaths[name] < self._rules.deaths)
         else:
             loss = self.dispatch.lost(name)
         then = "It is started again." if loss.restart else "It ended too often and is given up."
@@ -263,7 +264,7 @@ class RayExecutor:
         _warn(f"{called} ended: {reason}.{held} {then}")
         if loss.restart:
             self._start(name)
-        rules = Rules()
+        rules = self._rules
         for sample in self._run.samples(loss.failed):
             said = f"the worker that scored it ended {rules.together + rules.alone} times"
             yield Decided(sample, error=f"{said}, {rules.alone} times with this image alone")

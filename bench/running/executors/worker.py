@@ -28,8 +28,6 @@ from bench.running.executors.dispatch import Block
 if TYPE_CHECKING:
     from bench.running.prepare import Prepared
 
-REPORT_SECONDS = 1.0  # how long a decision is kept back at most
-
 
 @dataclass(frozen=True)
 class Job:
@@ -41,6 +39,7 @@ class Job:
         folder: where the driver was started: relative paths begin there.
         versions: distribution → version of the toolkit and of the plugins that the run uses.
         surveyed: the fingerprint of all images, and whether all are ordinary.
+        report_seconds: how long a decision is kept back at most.
     """
 
     settings: str
@@ -48,6 +47,7 @@ class Job:
     folder: str
     versions: Mapping[str, str]
     surveyed: tuple[str, bool]
+    report_seconds: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Worker:
                 self._closed = block.last
             self._changed.notify_all()
             while not self._has_news():
-                self._changed.wait(REPORT_SECONDS / 4)
+                self._changed.wait(self.job.report_seconds / 4)
             self._reported = monotonic()
             decided, self._decided = tuple(self._decided), []
             failed, self._failed = self._failed, None
@@ -213,7 +213,7 @@ class Worker:
         return (
             self._failed is not None
             or self._is_hungry()
-            or (bool(self._decided) and waited >= REPORT_SECONDS)
+            or (bool(self._decided) and waited >= self.job.report_seconds)
         )
 
     def _is_hungry(self) -> bool:
