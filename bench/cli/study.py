@@ -12,7 +12,7 @@ from bench.errors import UserError
 
 FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 VALUES = ("accuracy", "balanced_accuracy", "f1_macro", "cost", "seconds", "n", "status")
-MACHINE = ("results", "device", "batch_size", "offline")
+MACHINE = ("results", "device", "batch_size", "offline", "executor", "workers", "ray_address")
 
 
 @click.command()

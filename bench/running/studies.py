@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import interrupts
@@ -19,6 +18,7 @@ from bench.errors import BenchError, BenchWarning, StoreError, UserError
 from bench.inputs.split import Split
 from bench.running.checks import check_scorer
 from bench.running.execute import Finished, execute
+from bench.running.executors.cluster import check_executor
 from bench.running.fitting import name_fit_split
 from bench.running.prepare import prepare
 from bench.running.resolve import resolve
@@ -27,13 +27,10 @@ from bench.running.settings import DATA_SETTINGS, RunConfig
 from bench.running.sharing import SharedBackbone, sharing
 from bench.running.study_clock import Clock
 from bench.running.study_file import DeclaredCell, DeclaredStudy
-from bench.store.documents import Settings
+from bench.running.study_state import now, start_study
 from bench.store.studies import (
-    FORMAT,
-    STUDY,
     Study,
     StudyCell,
-    read_study,
     study_folder,
     write_study,
 )
@@ -75,6 +72,7 @@ def check_cells(declared: DeclaredStudy) -> None:
     """
     for cell in declared.cells:
         try:
+            check_executor(cell.config)
             resolved = resolve(cell.config)
             check_scorer(resolved)
             name_fit_split(resolved, None)
@@ -88,41 +86,6 @@ def check_cells(declared: DeclaredStudy) -> None:
 def in_words(axes: Mapping[str, str]) -> str:
     """Return a cell's place on each axis: `dataset digits, seed 0`."""
     return ", ".join(f"{name} {label}" for name, label in axes.items())
-
-
-def start_study(declared: DeclaredStudy, results: Path) -> Study:
-    """Return a study's state: what is known of it already, and its cells as the file has them."""
-    folder, now = study_folder(results, declared.name), _now()
-    known: dict[str, StudyCell] = {}
-    created = now
-    if (folder / STUDY).exists():
-        earlier = read_study(folder)
-        created = earlier.created
-        known = {cell.config.model_dump_json(): cell for cell in earlier.cells}
-    cells = []
-    for cell in declared.cells:
-        config = Settings.model_validate(cell.config.model_dump(mode="json"))
-        before = known.get(config.model_dump_json())
-        fresh = StudyCell(axes=dict(cell.axes), config=config)
-        if before is not None:
-            kept = {"run_id": before.run_id, "images": before.images, "status": before.status}
-            if before.status == "failed":  # it is tried again
-                kept["status"] = "waiting"
-            fresh = fresh.model_copy(update=kept)
-        cells.append(fresh)
-    return Study(
-        format=FORMAT,
-        name=declared.name,
-        file=str(declared.file),
-        created=created,
-        updated=now,
-        axes=list(declared.axes),
-        cells=cells,
-        pilot=declared.pilot,
-        margin=declared.margin,
-        shifts=list(declared.shifts),
-        whole_groups=declared.whole_groups,
-    )
 
 
 def run_study(
@@ -275,7 +238,7 @@ class _Course:
                 warnings.warn(text, BenchWarning, stacklevel=2)
 
     def _write(self) -> None:
-        changes = {"cells": list(self.cells), "updated": _now()}
+        changes = {"cells": list(self.cells), "updated": now()}
         self.study = self.study.model_copy(update=changes)
         self.written = time.perf_counter()
         try:
@@ -306,7 +269,3 @@ def _of_prompts(config: RunConfig) -> str:
 
 def _unexpected(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -53,6 +53,16 @@ def test_a_study_makes_its_runs_once(study: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
+def test_another_limit_is_of_the_same_runs(study: Path, tmp_path: Path) -> None:
+    results = ("--results", tmp_path / "r")
+    first = bench("study", study, *results, "--json").json
+    study.write_text(GRID.replace("limit = 40", "limit = 20"))
+    second = bench("study", study, *results, "--json")
+    assert second.err.count("stored already") == len(first["rows"]) == 3
+    assert [r["run_id"] for r in second.json["rows"]] == [r["run_id"] for r in first["rows"]]
+    assert {row["n"] for row in second.json["rows"]} == {20}
+
+
 def test_a_dry_run_says_what_is_there(study: Path, tmp_path: Path) -> None:
     results = ("--results", tmp_path / "r")
     plan = bench("study", study, *results, "--dry-run", "--json").json

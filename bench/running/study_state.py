@@ -1,0 +1,65 @@
+"""A study's state at its start: what its file declares, and what is known of it already."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.running.study_file import DeclaredStudy
+from bench.store.documents import Settings
+from bench.store.studies import FORMAT, STUDY, Study, StudyCell, read_study, study_folder
+
+OF_THE_MACHINE = (
+    *("results", "device", "batch_size", "offline", "executor", "workers", "ray_address"),
+    *("save_errors", "limit"),
+)
+
+
+def start_study(declared: DeclaredStudy, results: Path) -> Study:
+    """Return a study's state: what is known of it already, and its cells as the file has them."""
+    folder, begun = study_folder(results, declared.name), now()
+    known: dict[str, StudyCell] = {}
+    created = begun
+    if (folder / STUDY).exists():
+        earlier = read_study(folder)
+        created = earlier.created
+        known = {_key(cell.config): cell for cell in earlier.cells}
+    cells = []
+    for cell in declared.cells:
+        config = Settings.model_validate(cell.config.model_dump(mode="json"))
+        before = known.get(_key(config))
+        fresh = StudyCell(axes=dict(cell.axes), config=config)
+        if before is not None:
+            kept = {"run_id": before.run_id, "images": before.images, "status": before.status}
+            if before.status == "failed":  # it is tried again
+                kept["status"] = "waiting"
+            elif before.config.limit != config.limit and before.status != "waiting":
+                kept |= {"status": "pilot", "images": None}  # of other images, as far as is known
+            fresh = fresh.model_copy(update=kept)
+        cells.append(fresh)
+    return Study(
+        format=FORMAT,
+        name=declared.name,
+        file=str(declared.file),
+        created=created,
+        updated=begun,
+        axes=list(declared.axes),
+        cells=cells,
+        pilot=declared.pilot,
+        margin=declared.margin,
+        shifts=list(declared.shifts),
+        whole_groups=declared.whole_groups,
+    )
+
+
+def _key(config: Settings) -> str:
+    """Return what tells a cell from others, whatever machine it is made on, and of how many images.
+
+    What is stored of it is the same run.
+    """
+    return config.model_dump_json(exclude=set(OF_THE_MACHINE))
+
+
+def now() -> str:
+    """Return the time, as documents have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

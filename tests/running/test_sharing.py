@@ -1,0 +1,40 @@
+"""One backbone is loaded once for all runs that use it in the same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.running.prepare import Prepared, prepare
+from bench.running.settings import RunConfig
+from bench.running.sharing import SharedBackbone, sharing
+
+
+def prepared(backbone: str, **settings: object) -> Prepared:
+    return prepare(RunConfig(dataset="digits", backbone=backbone, limit=3, **settings))  # type: ignore[arg-type]  # pydantic checks them
+
+
+def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way(
+    pipelines: dict[str, Path],
+) -> None:
+    name, shared = str(pipelines["sd15"]), SharedBackbone()
+    first = shared.of(prepared(name))
+    assert first is shared.of(prepared(name, seed=3, template="{class}", strategy="full"))
+    other = shared.of(prepared(name, dtype="bfloat16"))
+    assert other is not first and other is not None
+    assert shared.of(prepared("nearest-mean")) is None  # it learns anew for every run
+
+
+def test_a_shared_backbone_decides_as_one_of_the_runs_own(pipelines: dict[str, Path]) -> None:
+    shared = SharedBackbone()
+    settings = {"strategy": "full", "params": {"draws": 2}}
+    runs = [
+        prepared(str(pipelines["sd15"]), template=t, **settings) for t in ("{class}", "a {class}")
+    ]
+    for run in runs:
+        ids = run.sample_ids
+        engines = run.open_engine(), sharing(run, shared, [r.config for r in runs]).open_engine()
+        own, taken = (
+            [d.outcome.scores for d in e.score(run.samples(ids), run.strategy) if d.outcome]
+            for e in engines
+        )
+        assert len(own) == 3 and all((a == b).all() for a, b in zip(own, taken, strict=True))
