@@ -16,6 +16,7 @@ from bench.store.decisions import Decisions
 from bench.view.stored import Line
 
 RUNS, PICTURES = 100, 60  # on a page
+ODD_BYTES = "surrogateescape"  # a folder's name need not be UTF-8
 
 Row = TypeVar("Row")
 Query = dict[str, str]
@@ -50,7 +51,7 @@ def address(path: str, query: Query, **changes: str | int | None) -> str:
     """Return an address with some values changed; None and "" leave one out."""
     values = {**query, **{k: "" if v is None else str(v) for k, v in changes.items()}}
     kept = {name: value for name, value in values.items() if value}
-    return f"{path}?{urlencode(kept)}" if kept else path
+    return f"{path}?{urlencode(kept, errors=ODD_BYTES)}" if kept else path
 
 
 # Column → what it sorts by; what is None stands last.

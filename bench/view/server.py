@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from bench.errors import UserError
 from bench.view.pages import Answer, Pages
+from bench.view.queries import ODD_BYTES
 
 ADDRESS = "127.0.0.1"
 PORT, TRIES = 8421, 20  # the first port that is free from here on
@@ -108,8 +109,8 @@ class Handler(BaseHTTPRequestHandler):
         pages = self.server.pages
         try:
             asked = urlsplit(self.path)
-            query = dict(parse_qsl(asked.query, max_num_fields=MOST_FIELDS, errors="strict"))
-        except ValueError:  # also what is not UTF-8
+            query = dict(parse_qsl(asked.query, max_num_fields=MOST_FIELDS, errors=ODD_BYTES))
+        except ValueError:  # as of too many fields
             return pages.problem(400, "This is not an address of these pages.")
         try:
             with self.server.turn:

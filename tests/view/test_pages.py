@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from threading import Thread
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import pytest
 from helpers.command import bench
@@ -237,6 +238,19 @@ def test_nothing_can_be_written(site: Site, method: str) -> None:
 def test_head_sends_no_page(site: Site) -> None:
     reply = site.ask("/", "HEAD")
     assert reply.code == 200 and reply.text == "" and int(reply.headers["Content-Length"]) > 500
+
+
+def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
+    path = store(tmp_path / "r", [0, 1, 2], [0, 1, 1])
+    odd = os.fsdecode(os.fsencode(tmp_path / "r") + b"/\xff <i>&\n?")
+    path.rename(odd)
+    pages = Pages(Stored(tmp_path / "r", {}))
+    page = pages.answer("/", {}).content.decode()
+    (link,) = re.findall(r'<a class="path" href="/run\?([^"]*)">', page)
+    query = dict(parse_qsl(unescape(link), errors="surrogateescape"))
+    assert query["run"] == Path(odd).name
+    shown = pages.answer("/run", query)
+    assert shown.code == 200 and b"<i>&" not in shown.content
 
 
 def test_a_damaged_run_harms_no_other_page(site: Site) -> None:
