@@ -9,6 +9,7 @@ from typing import Any
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
 
+UNIFORM = "uniform"
 FOLDER = "folder"  # the dataset and the backbone of a path
 _OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "fresh", "min_accuracy"}
 _OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}
@@ -36,8 +37,11 @@ def reproducing_command(manifest: Manifest) -> str:
     chosen = ["--strategy", manifest.strategy.name]
     chosen += [word for key, value in params.items() for word in ("--set", f"{key}={_text(value)}")]
     if manifest.replayed_from:
-        limit = ["--limit", str(given["limit"])] if given.get("limit") else []
-        return shlex.join(["bench", "replay", manifest.replayed_from, *chosen, *limit])
+        more = ["--limit", str(given["limit"])] if given.get("limit") else []
+        own = manifest.identity.scoring.weighting or UNIFORM
+        if own != (given.get("weighting") or UNIFORM) and not own.startswith("sha256 "):
+            more += ["--weighting", own]  # another one than the recording's
+        return shlex.join(["bench", "replay", manifest.replayed_from, *chosen, *more])
     errors = ["--save-errors"] if given.get("save_errors") is True else []
     return shlex.join([*_subject(given), *chosen, *errors, *_options(given, _LEFT_OUT)])
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.recorded import record, replay
 from helpers.runs import a_manifest, store
 
-from bench.running.command import recording_command
+from bench.running.command import recording_command, reproducing_command
+from bench.store.folder import read_manifest
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,27 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     done = bench("show", "nothing", "--results", tmp_path / "my results")
     _, listing, _ = done.err.split("`")
     assert done.code == 2 and bench(*shlex.split(listing)[1:]).code == 0
+
+
+def test_a_replay_names_its_own_weighting() -> None:
+    scoring = {"loss": "l2", "weighting": "snr"}
+    changed = a_manifest(["1"], scoring=scoring, replayed_from="x")
+    assert reproducing_command(changed) == "bench replay x --strategy full --weighting snr"
+    config = {"dataset": "d", "weighting": "snr"}
+    same = a_manifest(["1"], scoring=scoring, replayed_from="x", config=config)
+    assert reproducing_command(same) == "bench replay x --strategy full"
+
+
+def test_the_command_makes_the_same_run_again(tmp_path: Path) -> None:
+    made = bench(
+        *("run", "digits", "--backbone", "random", "--seed", 3, "--limit", 8),
+        *("--template", "a {class}", "--template", "the {class}", "--template-rule", "mean"),
+        *("--results", tmp_path, "--json"),
+    ).json
+    recorded = record(tmp_path)
+    replayed = replay(recorded, "race", {"delta": "0.1"}, tmp_path, limit=6)
+    for run_id in (made["run_id"], replayed["run_id"]):
+        words = shlex.split(reproducing_command(read_manifest(tmp_path / run_id)))
+        again = bench(*words[1:], "--results", tmp_path, "--json")
+        assert again.code == 0, again.err
+        assert (again.json["run_id"], again.json["resumed"]) == (run_id, "complete")
