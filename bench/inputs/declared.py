@@ -20,7 +20,7 @@ from bench.inputs.boxes import crop
 from bench.inputs.class_names import comparable
 from bench.inputs.declared_items import load_items
 from bench.inputs.listed import read_list, read_table
-from bench.inputs.rows import column_values
+from bench.inputs.rows import column_values, rows_of
 from bench.inputs.survey import files_behind
 
 if TYPE_CHECKING:
@@ -170,12 +170,7 @@ def _ask(spec: DatasetSpec, given: dict[str, Any], split: str | None, place: str
 
 def named(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
     """Return the rows as those of the split that the declaration calls so."""
-    import datasets
-
-    name = split or rows.split or "all"
-    return datasets.Dataset(
-        rows.data, info=rows.info, split=datasets.NamedSplit(str(name)), indices_table=rows._indices
-    )
+    return rows_of(rows.data, rows.info, split or rows.split or "all", rows._indices)
 
 
 def grouped(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
@@ -223,7 +218,7 @@ def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
     behind: dict[str, Any] = {file: {} for file in files_behind(plain, plain.data.table)}
     info = datasets.DatasetInfo(features=features, download_checksums=behind or None)
-    made = datasets.Dataset(table, info=info, split=rows.split)
+    made = rows_of(table, info, rows.split)
     return made if len(chosen) == len(values) else made.select(chosen)
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.errors import UserError, quoted
+from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, Columns, Wanted, choose_columns, convert
@@ -52,7 +53,7 @@ def load_parquet(
     except (pa.ArrowException, OSError, ValueError) as error:
         said = str(error).strip().splitlines()[0][:200]
         raise UserError(f"The parquet files in {source} cannot be read: {said}") from None
-    return datasets.Dataset(rows.data, info=rows.info, split=datasets.NamedSplit(chosen))
+    return rows_of(rows.data, rows.info, chosen)
 
 
 def _with_classes_of(
@@ -77,7 +78,7 @@ def _with_classes_of(
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
     behind: dict[str, Any] = {file["filename"]: {} for file in rows.cache_files}
     info = datasets.DatasetInfo(features=features, download_checksums=behind or None)
-    return datasets.Dataset(table, info=info)
+    return rows_of(table, info)
 
 
 def _common_columns(files: Sequence[Path], wanted: Wanted) -> Columns:

@@ -11,6 +11,7 @@ import datasets
 import pyarrow as pa
 
 from bench.errors import UserError, quoted
+from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._columns import ANY, Wanted, choose_columns, convert
 from bench_plugins.datasets._listing import subfolders
@@ -49,7 +50,7 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
         said = str(error).strip().splitlines()[0][:200]
         raise UserError(f"The saved dataset {place} cannot be read: {said}") from None
     info = datasets.DatasetInfo(features=columns.features)
-    return datasets.Dataset(converted, info=info, split=datasets.NamedSplit(chosen))
+    return rows_of(converted, info, chosen)
 
 
 def _files(place: Path) -> Sequence[str]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from bench.errors import UserError, quoted
 from bench.inputs.files import expand
+from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
@@ -72,7 +73,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     table = _with_unique_ids(table, files)
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
     info = datasets.DatasetInfo(features=features, download_checksums={arrow: {}})
-    return datasets.Dataset(table, info=info, split=datasets.NamedSplit(chosen))
+    return rows_of(table, info, chosen)
 
 
 def _numbers(labels: list[int], root: Path, first: Path) -> tuple[Any, list[int]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.rows import rows_of
 from bench.machine.files import inside
 from bench_plugins.datasets._columns import Wanted, choose_columns, convert
 from bench_plugins.datasets._splits import SPLITS, splits_of
@@ -189,7 +190,7 @@ def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> d
     table = convert(rows.data.table, columns, Path(datasets.config.HF_DATASETS_CACHE).parent)
     behind: dict[str, Any] = {file["filename"]: {} for file in rows.cache_files}
     info = datasets.DatasetInfo(features=columns.features, download_checksums=behind or None)
-    return datasets.Dataset(table, info=info, split=datasets.NamedSplit(split))
+    return rows_of(table, info, split)
 
 
 def _one_of(
