@@ -22,8 +22,8 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
             )
     found = [one for board in report.differences for one in board.differences]
     if found:
-        said.append(_tested(found, margin))
-        said += equal_pairs(report)
+        said.append(_tested(found))
+        said.append(_equal(report, margin))
     return said
 
 
@@ -61,30 +61,30 @@ def moved(methods: Sequence[StudyMethod]) -> str:
     return said
 
 
-def _tested(found: Sequence[Difference], margin: float | None) -> str:
+def _tested(found: Sequence[Difference]) -> str:
     many = f"all {len(found)} differences" if len(found) > 1 else "the one difference"
     how = "McNemar's exact test of two runs, a paired permutation test of several"
-    said = (
+    return (
         "Methods that do not differ significantly share a rank"
         f" ({how}; 5 %, corrected for {many} by Holm)."
     )
+
+
+def _equal(report: StudyReport, margin: float | None, most: int = 8) -> str:
+    """Return which methods are shown to be equal: what is not significant is not, for that."""
     if margin is None:
-        return f"{said} That is not to say that they are equal."
-    return f"{said} Equal, by two one-sided tests, is within ± {100 * margin:g} points:"
-
-
-def equal_pairs(report: StudyReport, most: int = 8) -> list[str]:
-    """Return the pairs that are shown to be equal; the empty list where no margin is set."""
-    tested = [
-        (board.board, one)
+        return (
+            "That is not to say that they are equal: --margin 0.02 tests whether they are, within 2"
+            " points."
+        )
+    within = f"within ± {100 * margin:g} points (two one-sided tests, 5 %, Holm)"
+    equal = [
+        f"{one.a} and {one.b} on {board.board}"
         for board in report.differences
         for one in board.differences
-        if one.p_equal is not None
+        if one.equal
     ]
-    if not tested:
-        return []
-    equal = [f"{board}: {one.a} and {one.b}" for board, one in tested if one.equal]
     if not equal:
-        return ["no pair is shown to be equal."]
-    more = f", and {len(equal) - most} more" if len(equal) > most else ""
-    return [f"{'; '.join(equal[:most])}{more}."]
+        return f"No two methods are shown to be equal {within}; not significant is not equal."
+    more = f"; and {len(equal) - most} more" if len(equal) > most else ""
+    return f"Shown to be equal {within}: {'; '.join(equal[:most])}{more}."

@@ -89,8 +89,11 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         UserError: it cannot be written, or matplotlib does not know the format.
     """
+    from matplotlib import rc_context
+
     try:
-        figure.savefig(path, dpi=160)
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
+            figure.savefig(path, dpi=160)
     except (OSError, ValueError) as error:
         raise UserError(f"--figure {path}: {error}.") from None
 

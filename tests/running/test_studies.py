@@ -42,6 +42,9 @@ def test_a_study_makes_its_runs_once(study: Path, tmp_path: Path) -> None:
     assert (report["cells"], report["done"]) == (3, 3)  # one of four is excluded
     assert {row["n"] for row in report["rows"]} == {40}
     assert report["looks"] == {"digits/test": 3}
+    moved = next(note for note in report["notes"] if note.startswith("digits/test: another seed"))
+    assert "moves accuracy by" in moved and "; other images by" in moved
+    assert any("looked at 3 times" in note for note in report["notes"])
     by = {method["method"]: method for method in report["methods"]}
     assert by["random"]["runs"] == 2 and by["random"]["spread"]["of_seeds"] is not None
     one = report["rows"][0]
@@ -149,6 +152,10 @@ def test_the_table_in_every_format_and_pivoted(study: Path, tmp_path: Path) -> N
     axes = ("--rows", "backbone", "--columns", "seed", "--value", "n", "--format", "csv")
     pivot = bench("study", study, *results, "--show", *axes).out
     assert pivot.splitlines() == ["backbone,0,1", "random,10,10", "majority,10,–"]
+    figures = ("--figure", tmp_path / "f.svg", "--ranks-figure", tmp_path / "r.svg")
+    drawn = bench("study", study, *results, "--show", *figures)
+    assert drawn.code == 2 and "needs 10 datasets" in drawn.err
+    assert "digits/test" in (tmp_path / "f.svg").read_text() and not (tmp_path / "r.svg").exists()
     wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
     assert wrong.code == 2 and "'seed'" in wrong.err
 
