@@ -32,7 +32,7 @@ from bench.discovery.loading import load_plugins
 from bench.running.run import run
 from bench.running.settings import make_config
 from bench_plugins.backbones._encoders import Encoder
-imported = time.perf_counter()
+imported, cpu = time.perf_counter(), time.process_time()
 encoded, embed = [], Encoder._embed_texts
 def counted(self, texts):
     encoded.append(len(texts))
@@ -50,6 +50,7 @@ print(json.dumps({
     "import_s": round(imported - begin, 2),
     "first_image_s": Watch.first and round(Watch.first - imported, 2),
     "run_s": round(end - imported, 2),
+    "run_cpu_s": round(time.process_time() - cpu, 2),
     "texts_encoded": sum(encoded),
     "images": finished.summary.dataset.n_samples,
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
