@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from helpers.command import bench
 from helpers.reporting import save_pictures, store_reported, store_run
+from helpers.runs import store
+from helpers.studies import store_study
 
 from bench.machine.writing import write_atomically
 from bench.render.page import write_report
@@ -125,6 +127,25 @@ def test_runs_stand_against_each_other(page: Page, stored: Path) -> None:
     assert f"{-100 * found['difference']:+.1f}" in page.text
     (best,) = [a for a in page.attributes("id") if a == "against"]
     assert best and "images decided otherwise" in page.text
+
+
+def test_a_study_is_on_the_page_of_its_runs(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    runs = [
+        store(results, [0, 1, 2] * 8, [0, 1, said] * 8, backbone=name)
+        for name, said in (("poor", 0), ("good", 2))
+    ]
+    store_study(results, runs, "<b>small")
+    (results / "studies" / "broken").mkdir()
+    (results / "studies" / "broken" / "study.json").write_text("{")
+    page = report(tmp_path)
+    assert "Study <b>small" in page.text and "2 of 2 runs" in page.text
+    (figure,) = [a for a in page.tags("img") if a.get("class") == "forest"]
+    assert figure["src"].startswith("data:image/svg+xml;base64,")
+    assert "broken" in page.text  # among what is left out
+    alone = store(tmp_path / "other" / "results", [0, 1], [0, 1])
+    write_report([alone], tmp_path / "alone.html", results)
+    assert "Study" not in Page(tmp_path / "alone.html").text
 
 
 def test_what_users_wrote_stays_text(tmp_path: Path) -> None:

@@ -16,10 +16,9 @@ import pytest
 from helpers.command import bench
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
+from helpers.studies import store_study
 
 from bench.errors import UserError
-from bench.store.documents import Settings
-from bench.store.studies import Study, StudyCell, write_study
 from bench.view.pages import Pages
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
@@ -153,28 +152,7 @@ def test_a_study_is_listed_and_shown(tmp_path: Path) -> None:
         store(results, [0, 1, 2] * 8, [0, 1, said] * 8, backbone=name)
         for name, said in (("poor", 0), ("good", 2))
     ]
-    cells = [
-        StudyCell(
-            axes={"backbone": path.name.split("-")[1]},
-            config=Settings(dataset="d"),
-            run_id=path.name,
-            images=24,
-            status="complete",
-        )
-        for path in made
-    ]
-    write_study(
-        results / "studies" / "small",
-        Study(
-            format=1,
-            name="small",
-            file="small.toml",
-            created="2026-01-01T00:00:00",
-            updated="2026-01-01T00:00:00",
-            axes=["backbone"],
-            cells=cells,
-        ),
-    )
+    store_study(results, made)
     pages = Pages(Stored(results, {}))
     listed = pages.answer("/", {}).content.decode()
     assert '<a href="/study?study=small">small</a>' in listed and "2 of 2" in listed
