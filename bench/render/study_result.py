@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.boards.study_report import StudyMethod, StudyReport
 from bench.boards.study_rows import StudyRow
@@ -113,9 +114,11 @@ class StudyResult:
         return "".join(parts)
 
 
-def _flat(row: dict[str, Any], *names: str) -> dict[str, Any]:
+def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:
     """Return a row whose parts of these names are columns of their own."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name in names:
-        flat |= row.pop(name)
-    return {**flat, **{name: value for name, value in row.items() if name not in flat}}
+        part = row[name]
+        assert isinstance(part, dict)
+        flat |= part
+    return {**flat, **{n: v for n, v in row.items() if n not in flat and n not in names}}

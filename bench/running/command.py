@@ -46,7 +46,7 @@ def reproducing_command(manifest: Manifest) -> str:
     return shlex.join([*_subject(given), *chosen, *errors, *_options(given, _LEFT_OUT)])
 
 
-def _subject(given: dict[str, Any]) -> list[str]:
+def _subject(given: dict[str, object]) -> list[str]:
     """Return the words that name dataset and backbone; takes them from the settings."""
     words = ["bench", "run", _name(given, "dataset", "data_dir")]
     if given.get("backbone"):
@@ -54,7 +54,7 @@ def _subject(given: dict[str, Any]) -> list[str]:
     return words
 
 
-def _options(given: Mapping[str, Any], left_out: Set[str]) -> list[str]:
+def _options(given: Mapping[str, object], left_out: Set[str]) -> list[str]:
     """Return the options of settings that are not at their default."""
     words: list[str] = []
     for name, field in RunConfig.model_fields.items():
@@ -80,7 +80,7 @@ def run_command(config: RunConfig) -> list[str]:
     return ["run", config.dataset, *params, *_options(given, left_out)]
 
 
-def _name(given: dict[str, Any], kind: str, path: str) -> str:
+def _name(given: dict[str, object], kind: str, path: str) -> str:
     """Return a dataset's or backbone's name; of a folder its path, which is then no option."""
     if given[kind] == FOLDER and given.get(path):
         return str(given.pop(path))
