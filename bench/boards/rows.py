@@ -181,6 +181,7 @@ _OF_IDENTITY = (
         "learned_from",
         "candidates",
         "replayed",
+        "calibrated",
     ),
 )
 
@@ -201,6 +202,8 @@ def other_settings(manifest: Manifest) -> dict[str, Any]:
                 found[name] = value
     if (source := identity.candidates) is not None:
         found |= {"candidates_from": source.run_id, "top": source.top}
+    if (stated := identity.calibrated) is not None:
+        found |= {"risk": stated.risk, "calibrated_on": stated.run_id}
     if found.get("noise") == f"seed {identity.seed}":  # the seed says it already
         del found["noise"]
     return found

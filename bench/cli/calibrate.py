@@ -93,7 +93,7 @@ def _print_settings(found: Calibration) -> None:
     from bench.render.tables import table
     from bench.stats.risk import upper_limit
 
-    n, sure = found.images, f"{found.level:.0%}"
+    n, sure = found.images, f"{100 * found.level:g} %"
     table(
         ["setting", "cost", "differ", f"at most ({sure}), %"],
         [

@@ -52,10 +52,11 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     steps = [("see the mistakes", f"bench report {name}")]
     if not more:
         steps.append(("see each class", f"bench show {name} --statistics"))
-    if not stored.manifest.replayed_from:
-        again = f"{reproducing_command(stored.manifest)} --results {AGAIN}"
+    manifest = stored.manifest
+    if not manifest.replayed_from and manifest.identity.calibrated is None:
+        again = f"{reproducing_command(manifest)} --results {AGAIN}"
         steps.append(("make it again, elsewhere", again))
-        run_id = stored.manifest.run_id
+        run_id = manifest.run_id
         steps.append(("compare the two", f"bench compare {name} {AGAIN}/{run_id}"))
     next_steps(*steps)
 

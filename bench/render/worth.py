@@ -22,8 +22,8 @@ def said_risk(stated: CalibratedOn | None) -> str:
         f"Stated risk: at most {100 * stated.risk:g} % of the decisions differ from those of the"
         f" full sweep. The parameters were chosen on {stated.images:,} other images"
         f" ({stated.split}, {stated.run_id}), where {stated.disagreements} differed. With"
-        f" probability {stated.level:.0%} over the choice of these images, the risk is kept on"
-        " average over images drawn as they were. No promise is made for a single image or class."
+        f" probability {100 * stated.level:g} % over the choice of these images, the risk is kept"
+        " on average over images drawn as they were. It is no promise for a single image or class."
     )
 
 

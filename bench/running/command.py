@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Mapping, Set
 from typing import Any
 
+from bench.discovery.loading import load_plugins
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
+from bench.store.identity import Strategy
 
 UNIFORM = "uniform"
 FOLDER = "folder"  # the dataset and the backbone of a path
@@ -30,11 +32,18 @@ def recording_command(manifest: Manifest, strategy: str = "full") -> str:
 
 
 def reproducing_command(manifest: Manifest) -> str:
-    """Return the command that makes a run again: the same images, decided in the same way."""
+    """Return the command that makes a run again: the same images, decided in the same way.
+
+    A run with a stated risk needs the calibration that it was made with in its results folder.
+    """
     given = manifest.config.plain()
     params = given.get("params")
     params = params if isinstance(params, dict) else {}
     chosen = ["--strategy", manifest.strategy.name]
+    if (stated := manifest.identity.calibrated) is not None:
+        chosen += ["--risk", f"{stated.risk:g}"]
+    elif not manifest.replayed_from:
+        params = {**_not_default(manifest.strategy), **params}
     chosen += [word for key, value in params.items() for word in ("--set", f"{key}={_text(value)}")]
     if manifest.replayed_from:
         more = ["--limit", str(given["limit"])] if given.get("limit") else []
@@ -44,6 +53,18 @@ def reproducing_command(manifest: Manifest) -> str:
         return shlex.join(["bench", "replay", manifest.replayed_from, *chosen, *more])
     errors = ["--save-errors"] if given.get("save_errors") is True else []
     return shlex.join([*_subject(given), *chosen, *errors, *_options(given, _LEFT_OUT)])
+
+
+def _not_default(strategy: Strategy) -> dict[str, object]:
+    """Return the parameters that are not at the strategy's default: a backbone may set some."""
+    known = load_plugins().strategies
+    defaults = known.get(strategy.name).parameters if strategy.name in known else {}
+    return {
+        name: value
+        for name, value in strategy.params.items()
+        if name not in defaults
+        or defaults[name].default != (tuple(value) if isinstance(value, list) else value)
+    }
 
 
 def _subject(given: dict[str, object]) -> list[str]:

@@ -112,7 +112,7 @@ def _calibrated(resolved: Resolved, manifest: Manifest, risk: float) -> Calibrat
 def _too_few(found: Calibrated, risk: float, disagreements: int) -> str:
     """Return what is wrong where not even the safest setting keeps a risk."""
     calibration = found.calibration
-    sure = f"a risk of {risk:.3g} with probability {calibration.level:.0%}"
+    sure = f"a risk of {risk:.3g} with probability {100 * calibration.level:g} %"
     about = f"{calibration.run_id} ({calibration.split}) has {calibration.images}"
     needed = images_needed(risk, disagreements, calibration.level)
     if not disagreements:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.places import ROOT
 from helpers.recorded import record, replay
 from helpers.runs import a_manifest, store
 
@@ -82,3 +83,10 @@ def test_the_command_makes_the_same_run_again(tmp_path: Path) -> None:
         again = bench(*words[1:], "--results", tmp_path, "--json")
         assert again.code == 0, again.err
         assert (again.json["run_id"], again.json["resumed"]) == (run_id, "complete")
+
+
+def test_a_run_is_made_again_with_what_its_backbone_set() -> None:
+    """`--strategy` alone would leave the parameters out that the backbone sets for its own."""
+    run = next((ROOT / "results" / "published").glob("ucmerced-tiny-landuse-race-efd785f2"))
+    words = shlex.split(reproducing_command(read_manifest(run)))
+    assert "first=2" in words and "draws=40" in words
