@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
+from helpers.studies import store_study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -29,8 +30,11 @@ CLASSES = ["<b onclick=alert(1)>ant", "bee", "cat"]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("view")
     data = save_pictures(folder / "data", CLASSES, 6)
-    store_run(folder / "results", "zero", data, CLASSES, errors=True)
-    store_run(folder / "results", "trained", data, CLASSES, gap=0.2, draws=3)
+    made = [
+        store_run(folder / "results", "zero", data, CLASSES, errors=True),
+        store_run(folder / "results", "trained", data, CLASSES, gap=0.2, draws=3, backbone="good"),
+    ]
+    store_study(folder / "results", made)
     store(folder / "results", [0, 1, 2, 0], [0, 1, 2, 1], dataset="growing", complete=False)
     return folder / "results"
 
@@ -80,7 +84,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 
 
 def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
-    row = page.locator("tbody tr", has_text="growing")
+    row = page.locator(".runs tbody tr", has_text="growing")
     assert "4 of 4" not in row.inner_text() and "75.0" in row.inner_text()
     journal = next(results.glob("growing-*")) / "samples.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -96,10 +100,10 @@ def test_runs_are_found_and_sorted(page: Any) -> None:
     page.get_by_label("Find").fill("pictures")
     page.get_by_role("button", name="Show").click()
     page.get_by_role("link", name="Accuracy").click()
-    names = page.locator("tbody th a").all_inner_texts()
+    names = page.locator(".runs tbody th a").all_inner_texts()
     assert names == ["trained", "zero"]
     page.get_by_role("link", name="Accuracy").click()
-    assert page.locator("tbody th a").all_inner_texts() == names[::-1]
+    assert page.locator(".runs tbody th a").all_inner_texts() == names[::-1]
     assert page.get_by_label("Find").input_value() == "pictures"
 
 
@@ -127,7 +131,9 @@ def test_two_runs_stand_side_by_side(page: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [1400, 390])
-@pytest.mark.parametrize("where", ["", "run?run=zero", "compare?a=zero&b=trained"])
+@pytest.mark.parametrize(
+    "where", ["", "run?run=zero", "compare?a=zero&b=trained", "study?study=small"]
+)
 def test_readable_on_any_screen(browser: Any, address: str, where: str, width: int) -> None:
     """No sideways scrolling, and no violation of WCAG 2.1 AA that axe-core finds."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
