@@ -160,6 +160,7 @@ class Killer(Thread):
             except ProcessLookupError:
                 continue
             self.kills += 1
+            print(f"{self.kills} killed", file=sys.stderr, flush=True)
 
 
 def kills(arguments: argparse.Namespace) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -87,3 +91,21 @@ def test_a_killed_worker_changes_no_answer(tmp_path: Path, killer: _Killer) -> N
     assert len(journal) == 16  # nothing twice
     kept = [sorted(p.name for p in (r.folder / "errors").rglob("*")) for r in (alone, together)]
     assert kept[0] == kept[1]
+
+
+def test_ctrl_c_keeps_what_was_decided(tmp_path: Path) -> None:
+    options = ["--executor", "ray", "--workers", "1", "--device", "cpu", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "bench", "run", "digits", "--split", "train", *options]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while not any(path.stat().st_size for path in tmp_path.rglob("samples.jsonl")):
+            assert running.poll() is None, "it ended by itself"
+            time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=300)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert "What was decided is kept; the same command resumes." in said
+    [journal] = tmp_path.rglob("samples.jsonl")
+    assert all(json.loads(line)["error"] is None for line in journal.read_text().splitlines())
