@@ -4,6 +4,7 @@
     python benchmarks/executors.py speedup      # two workers against one, a thread each: wanted 1.8
     python benchmarks/executors.py kills        # 30 workers killed: the answers stay
     python benchmarks/executors.py cluster      # two nodes of Ray on 127.0.0.1, one of which goes
+    python benchmarks/executors.py interrupt    # seconds from Ctrl-C to the end: wanted at most 10
 
 Each takes some four minutes on two idle cores. Digits of the training split are scored by race,
 with the included backbone and 64 cells per batch, and stored; times are those of scoring alone,
@@ -213,10 +214,30 @@ def cluster(arguments: argparse.Namespace) -> None:
             nodes.shutdown()
 
 
+def interrupt(arguments: argparse.Namespace) -> None:
+    print("| decided when interrupted | seconds to the end | exit code | kept |\n|---|---|---|---|")
+    for _ in range(arguments.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "bench", "run", "digits", "--split", "train"]
+            command += ["--executor", "ray", "--device", "cpu", "--results", folder]
+            running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            while running.poll() is None and not any(
+                path.stat().st_size for path in Path(folder).rglob(JOURNAL)
+            ):
+                time.sleep(0.1)
+            time.sleep(3)
+            [journal] = Path(folder).rglob(JOURNAL)
+            before, start = len(journal.read_text().splitlines()), time.perf_counter()
+            running.send_signal(signal.SIGINT)
+            code = running.wait()
+            seconds, after = time.perf_counter() - start, len(journal.read_text().splitlines())
+            print(f"| {before} | {seconds:.1f} | {code} | {after} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = parser.add_subparsers(dest="part", required=True)
-    for name in ("overhead", "speedup", "kills", "cluster", "one"):
+    for name in ("overhead", "speedup", "kills", "cluster", "interrupt", "one"):
         part = parts.add_parser(name)
         part.add_argument("--images", type=int, help="default: as many as take --seconds")
         part.add_argument("--draws", type=int, default=250)
@@ -235,6 +256,8 @@ def main() -> None:
         kills(arguments)
     elif arguments.part == "cluster":
         cluster(arguments)
+    elif arguments.part == "interrupt":
+        interrupt(arguments)
     else:
         with tempfile.TemporaryDirectory() as folder:
             _, seconds = score(folder, arguments.images, arguments.draws, arguments.workers)
