@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 @click.option("--strategies", help="Only these, such as race,uniform; others with their defaults.")
 @click.option("--order", help="Timesteps for race to ask first, from `bench learn-order`.")
 @click.option(
+    "--deviation",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What race may know of a difference on a draw, from `bench learn-order` on other images.",
+)
+@click.option(
     "--points",
     multiple=True,
     help="A run on the same images to stand beside the curves, such as one of CLIP; repeatable.",
@@ -34,6 +39,7 @@ def command(
     against: str | None,
     strategies: str | None,
     order: str | None,
+    deviation: float | None,
     points: tuple[str, ...],
     limit: int | None,
     plot_file: str | None,
@@ -55,7 +61,7 @@ def command(
     if plot_file and not Path(plot_file).absolute().parent.is_dir():
         raise UserError(f"--plot {plot_file}: there is no such folder.")
     recording = open_recording(path)
-    settings = default_grid(recording.n_draws, order, recording.problem.can_linearise)
+    settings = default_grid(recording.n_draws, order, recording.problem.can_linearise, deviation)
     if strategies:
         names = [name.strip() for name in strategies.split(",")]
         known = {name for name, _ in settings}

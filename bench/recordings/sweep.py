@@ -82,13 +82,19 @@ class SweepRow(Document):
         return {**own.pop("summary"), **stored, **own}
 
 
-def default_grid(n_draws: int, order: str | None = None, linearised: bool = False) -> list[Setting]:
+def default_grid(
+    n_draws: int,
+    order: str | None = None,
+    linearised: bool = False,
+    deviation: float | None = None,
+) -> list[Setting]:
     """Return the settings a sweep tries unless told otherwise.
 
     Args:
         n_draws: N of the recording; the published schedule is scaled to it.
         order: bands for `race` to ask first, beside the even order.
         linearised: whether first-order errors were recorded, too.
+        deviation: of a difference on a draw, learned from other images, for `race` to know.
     """
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
     grid: list[Setting] = [("full", {})]
@@ -104,6 +110,9 @@ def default_grid(n_draws: int, order: str | None = None, linearised: bool = Fals
     grid += [("race", {"delta": delta}) for delta in deltas]
     grid += [("race", {"delta": delta, "first": 2}) for delta in (0.02, 0.005)]
     grid += [("race", {"delta": delta, "ceiling": "adaptive"}) for delta in (0.02, 1e-4)]
+    if deviation:
+        known = {"first": 1, "deviation": deviation}
+        grid += [("race", {**known, "delta": delta}) for delta in (0.02, 0.005, 0.001)]
     if linearised:
         reaches = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
         grid += [("screen-race", {"reach": reach, "first": n}) for n in (2, 4) for reach in reaches]

@@ -40,7 +40,19 @@ def test_sweep(recording: Path, tmp_path: Path) -> None:
     spent = proved["cost"]["evaluation_equivalents_per_image"]
     assert 2 * N_CLASSES <= proved["oracle_equivalents_per_image"] <= spent
     assert rows[0]["self_agreement"]["n_samples"] == N_IMAGES
-    table = bench("sweep", recording, "--strategies", "race,full", "--limit", 10, "--points", given)
+    table = bench(
+        "sweep",
+        recording,
+        "--strategies",
+        "race,full",
+        "--limit",
+        10,
+        "--points",
+        given,
+        "--deviation",
+        0.05,
+    )
+    assert "delta=0.001 first=1 deviation=0.05" in table.out.replace("\n", " ")
     assert "Oracle: " in table.out and "uniform samples=3" in table.out
     table = bench("sweep", recording, "--strategies", "race,full", "--limit", 10)
     assert table.code == 0 and "race delta=0.05" in table.out and "uniform" not in table.out
