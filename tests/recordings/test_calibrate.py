@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.command import bench
 from helpers.recorded import N_IMAGES, record, replay
 from helpers.runs import store
 
+from bench.contracts.specs import StrategySpec
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.store.calibrations import CALIBRATION, read_calibration
@@ -70,3 +72,11 @@ def test_a_damaged_calibration_is_said_to_be_one(calibrated: Path, tmp_path: Pat
     (path / CALIBRATION).write_text((calibrated / CALIBRATION).read_text().replace("1,", "9,", 1))
     with pytest.raises(UserError, match="newer version"):
         read_calibration(path)
+
+
+def test_settings_must_differ_in_the_same_parameters() -> None:
+    known: dict[str, Any] = {"name": "x", "target": "a:B", "parameters": {"n": 1, "m": 1}}
+    StrategySpec(**known, safest_first=({"n": 3}, {"n": 2}))
+    for wrong in (({"n": 3}, {"m": 2}), ({"k": 3},)):
+        with pytest.raises(ValueError, match="safest_first"):
+            StrategySpec(**known, safest_first=wrong)

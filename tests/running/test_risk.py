@@ -11,6 +11,7 @@ from helpers.command import bench
 
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
+from bench.store.folder import read_records
 from bench.store.identity import digest
 
 DRAWS = ("--set", "draws=8")
@@ -43,6 +44,10 @@ def test_the_run_says_what_was_chosen_and_on_what(results: Path) -> None:
     params = manifest["identity"]["strategy"]["params"]
     assert params in [setting["strategy"]["params"] for setting in calibration["settings"]]
     assert manifest["config"]["risk"] == 0.05
+    same = ("--strategy", "full", *DRAWS, "--limit", 20, "--results", results, "--json")
+    full = read_records(Path(bench("run", "digits", *same).json["results_dir"]))
+    decided = read_records(path)
+    assert sum(decided[name]["prediction"] != full[name]["prediction"] for name in full) <= 2
     usual = described(results)
     assert usual.identity.calibrated is None and usual.run_id != manifest["run_id"]
 
