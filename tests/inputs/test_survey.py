@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pytest
 from helpers.given import make_folder, picture, spec_of, write_parquet
@@ -105,3 +106,22 @@ def test_unreadable_images_are_surveyed(tmp_path: Path, read: list[int]) -> None
     assert split.fingerprint == by_definition(split)
     Image.new("RGB", (4, 4)).save(folder / "cat/gone.png")
     assert load(folder).fingerprint != split.fingerprint
+
+
+def test_no_table_of_images_is_hashed_for_the_library_s_own_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would copy all images that are in memory: 500 MB for 200,000 small ones."""
+    made = datasets.arrow_dataset.generate_fingerprint
+
+    def checked(rows: datasets.Dataset, *rest: object) -> str:
+        assert type(rows.data).__name__ == "MemoryMappedTable"
+        return str(made(rows, *rest))
+
+    monkeypatch.setattr("datasets.arrow_dataset.generate_fingerprint", checked)
+    for name in ("test", "train"):  # labels that are text are numbered by the classes of both
+        columns = {"image": pa.array([picture(1), picture(2)]), "label": ["cat", "dog"]}
+        write_parquet(tmp_path / f"{name}.parquet", columns)
+    spec = load_plugins().datasets.get("folder")
+    split = load_split(spec, "test", str(tmp_path))
+    assert split.labels == (0, 1) and len(split.fingerprint) == 64
