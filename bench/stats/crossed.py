@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.shares import accuracy_interval
+from bench.stats.shares import accuracy_interval, wilson
 from bench.store.fields import Amount, Document, Number, Positive
 
 RESAMPLES = 2000
@@ -155,12 +155,14 @@ def _deviation(by_run: Floats, axis: int) -> float:
 
 
 def _interval(values: Floats, clusters: NDArray[np.int64] | None, seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of the mean: of one run Wilson's, of several the bootstrap's.
+    """Return the 95 % interval of the mean: Wilson's, of as many images as its variance is worth.
 
-    Where all images are alike the bootstrap's would have no width; then it is Wilson's too.
+    Of one run these are its own. Of several, or of clusters, the bootstrap's variance says it.
     """
     n, mean = values.shape[2], float(values.mean())
-    if (values.shape[:2] == (1, 1) and clusters is None) or mean in (0.0, 1.0):
+    if (values.shape[:2] == (1, 1) and clusters is None) or mean <= 0 or mean >= 1:
         return accuracy_interval(round(mean * n), n)
-    low, high = np.quantile(resampled_means(values, clusters, seed), [0.025, 0.975])
-    return float(low), float(high)
+    variance = float(resampled_means(values, clusters, seed).var())
+    worth = mean * (1 - mean) / variance if variance > 0 else float(n)
+    low, high = wilson(np.array([mean * worth]), np.array([worth]))
+    return float(low[0]), float(high[0])

@@ -13,15 +13,15 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
 
 
 def wilson(
-    correct: NDArray[np.int64], n: NDArray[np.int64]
+    correct: NDArray[np.int64] | NDArray[np.float64], n: NDArray[np.int64] | NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the lower and upper ends of the 95 % Wilson score intervals, float64 [C] each.
 
     As `scipy.stats.binomtest` has it, which takes 0.5 ms for each class of each run.
 
     Args:
-        correct: int64 [C].
-        n: int64 [C], above 0.
+        correct: [C].
+        n: [C], above 0; of a weighted mean, as many as its variance is worth.
     """
     share = correct / n
     z = 1.959963984540054  # the normal distribution's 97.5 % point

@@ -80,3 +80,10 @@ def test_the_words_name_each_part() -> None:
     rng = np.random.default_rng(4)
     said = spread(simulated(rng, 5, 1, 100, (0.003, 0.0, 0.2))).in_words
     assert said.startswith("Another seed moves accuracy by ") and "other images by " in said
+
+
+def test_an_interval_stays_between_nothing_and_all() -> None:
+    right = np.ones((3, 2, 24))
+    right[0, :, :2] = 0.0
+    low, high = spread(right).interval
+    assert 0.7 < low < spread(right).accuracy < high < 1.0

@@ -77,3 +77,12 @@ def test_balanced_accuracy_weighs_images_by_their_class() -> None:
     weights = np.array([2.5] * 2 + [0.625] * 8)
     one = compare_all([("a", right[0]), ("b", right[1])], weights=weights)[0]
     assert one.difference == pytest.approx(0.5) and one.test == "permutation"
+
+
+def test_runs_that_never_differ_on_few_images_are_not_equal_for_that() -> None:
+    same = np.ones((3, 2, 21))
+    one = compare_all([("a", same), ("b", same.copy())], margin=0.03)[0]
+    assert one.p_equal is not None and one.p_equal > 0.2 and one.interval[1] > 0.05
+    many = np.ones((3, 2, 2000))
+    sure = compare_all([("a", many), ("b", many.copy())], margin=0.03)[0]
+    assert sure.p_equal is not None and sure.p_equal < 0.001
