@@ -36,8 +36,8 @@ class Rules:
     block_seconds: float = 1.0
     hold_seconds: float = 60.0
     together: int = 2
-    alone: int = 2
-    deaths: int = 5
+    alone: int = 3
+    deaths: int = 8
 
     @staticmethod
     def of(workers: int) -> Rules:
@@ -147,7 +147,9 @@ class Dispatch:
             return Block()
         if not one.held:
             one.since = now
-        if self._for_one:
+        # A worker that has just started is slow, and may be ended by what had ended it before: it
+        # shows first, with other images, that it works.
+        if self._for_one and (one.deaths == 0 or not self._pending):
             if not one.held:
                 one.alone = True
                 return self._given(one, [self._for_one.popleft()], last=True)
@@ -205,12 +207,10 @@ class Dispatch:
         self._take_back(self._workers.pop(worker).held)
 
     def _take_back(self, ids: Iterable[str]) -> None:
-        """Put images in front, those that ended several workers among those scored alone."""
-        kept: list[str] = []
+        """Put images at the end, those that ended several workers among those scored alone."""
         for name in ids:
             alone = self._ended[name] >= self.rules.together
-            (self._for_one if alone else kept).append(name)
-        self._pending.extendleft(reversed(kept))
+            (self._for_one if alone else self._pending).append(name)
 
     def _most(self, one: _Worker) -> int:
         """Return how many images a worker may hold: at first one, which shows its speed."""
