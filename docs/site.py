@@ -1,0 +1,72 @@
+"""What the site does beyond mkdocs: pages that lie elsewhere in the repository, and their links.
+
+The README of the results, the design notes, CONTRIBUTING and the changelog stay where people and
+other tools look for them. Here they get a place in the site. A link to a file that has no page
+becomes plain text, because the site is read without the repository.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = "docs"
+MOVED = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "results/README.md": "results.md",
+}
+FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]+)(#[^)]*)?\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages and pictures that lie outside docs/."""
+    for path in [*MOVED, *_within("results", "*.png"), *_within("design", "*")]:
+        place = place_of(path)
+        if files.get_file_from_path(place) is None:
+            files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let the links of a page lead to pages of the site."""
+    source = Path(page.file.abs_src_path or "").resolve().relative_to(ROOT).as_posix()
+    known = set(files.src_uris)
+    parts = FENCE.split(markdown)
+    parts[::2] = [relink(text, source, page.file.src_uri, known) for text in parts[::2]]
+    return "".join(parts)
+
+
+def relink(text: str, source: str, page: str, known: set[str]) -> str:
+    """Return `text` of the repository's file `source` with the links that its `page` needs."""
+
+    def relinked(match: re.Match[str]) -> str:
+        picture, label, target, anchor = match.groups()
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        place = place_of(path)
+        if place not in known:
+            # mkdocs warns of links that lead nowhere at all.
+            return label if (ROOT / path).exists() else match.group()
+        link = posixpath.relpath(place, posixpath.dirname(page) or ".")
+        return f"{picture}[{label}]({link}{anchor or ''})"
+
+    return LINK.sub(relinked, text)
+
+
+def place_of(path: str) -> str:
+    """Return where a file of the repository lies in the site."""
+    if path in MOVED:
+        return MOVED[path]
+    return path.removeprefix(f"{DOCS}/")
+
+
+def _within(folder: str, pattern: str) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / folder).glob(pattern))]

@@ -1,0 +1,48 @@
+"""The site: every page has its place in it, and links lead to pages."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+
+import pytest
+from helpers.places import ROOT
+
+NAVIGATION = re.findall(
+    r"^ +- (?:[^:\n]+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M
+)
+
+
+@pytest.fixture(scope="module")
+def site() -> ModuleType:
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    spec = spec_from_file_location("site_hooks", ROOT / "docs" / "site.py")
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    pages |= {f"design/{path.name}" for path in ROOT.glob("design/*.md")}
+    pages |= {"index.md", "contributing.md", "changelog.md", "results.md"}
+    assert sorted(NAVIGATION) == sorted(pages)
+
+
+@pytest.mark.parametrize(
+    ("link", "becomes"),
+    [
+        ("[a](draws.md)", "[a](draws.md)"),
+        ("[a](../../design/racing.md#digits)", "[a](../design/racing.md#digits)"),
+        ("[a](../../README.md)", "[a](../index.md)"),
+        ("[code](../../bench/errors.py)", "code"),
+        ("![p](../../design/x.png)", "![p](../design/x.png)"),
+        ("[a](https://example.org/x.md)", "[a](https://example.org/x.md)"),
+        ("[a](nowhere.md)", "[a](nowhere.md)"),
+    ],
+)
+def test_links_lead_to_pages(site: ModuleType, link: str, becomes: str) -> None:
+    known = {"index.md", "concepts/draws.md", "design/racing.md", "design/x.png"}
+    assert site.relink(link, "docs/concepts/cost.md", "concepts/cost.md", known) == becomes

@@ -1,0 +1,150 @@
+"""The commands that the documents show, and what they print.
+
+A block ```` ```console ```` is a session: lines with `$ ` are typed, the lines after them are what
+comes. A line `…` stands for any lines. A block with `title="NAME"` is a file of that name. The
+sessions of a page run in one folder, from top to bottom. A block ```` ```sh ```` is for commands
+whose data, weights or machines are not here: they are only read.
+
+`python tests/helpers/blocks.py PAGE…` writes into the pages what their commands print today.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FENCE = re.compile(
+    r"^```(?P<kind>\w+)(?P<rest>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+TITLE = re.compile(r'title="([^"]+)"')
+TIMES = re.compile(r"\d[\d,.]*(?= ?(?:s|ms|min|h|images/s|/s|MB|MiB|GB|GiB)\b)")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+ANYTHING = "…"
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A command of a session, the lines that it prints, and where they stand in the page."""
+
+    command: str
+    printed: tuple[str, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that the page shows."""
+
+    name: str
+    text: str
+
+
+def steps(text: str) -> Iterator[Typed | Written]:
+    """Yield what a page does, from top to bottom."""
+    for match in FENCE.finditer(text):
+        if title := TITLE.search(match["rest"]):
+            yield Written(title[1], match["text"])
+        elif match["kind"] == "console":
+            yield from _session(match["text"], match.start("text"))
+
+
+def _session(text: str, offset: int) -> Iterator[Typed]:
+    starts = [found.start() for found in re.finditer(r"^\$ ", text, re.MULTILINE)]
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        command = re.match(r"\$ ((?:.*\\\n)*.*)\n?", text[start:end])
+        assert command
+        after = start + command.end()
+        printed = tuple(line.rstrip() for line in text[after:end].splitlines())
+        typed = command[1].replace("\\\n", " ").strip()
+        yield Typed(typed, printed, offset + after, offset + end)
+
+
+def run(typed: Typed, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would, in `folder`, with a terminal of 80 columns.
+
+    What `pip install -e` installs goes to a folder of its own, which later commands see. The pages
+    show what is on stdout; progress and warnings go to stderr.
+    """
+    site = folder / ".site"
+    words = shlex.split(typed.command, comments=True)
+    command = [sys.executable, "-m", *words]
+    if words[:3] == ["pip", "install", "-e"]:
+        command += ["-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
+        command.remove("-e")
+    elif words[0] == "python":
+        command = [sys.executable, *words[1:]]
+    elif words[0] not in {"bench", "pytest", "pip"}:
+        command = ["sh", "-c", typed.command]
+    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(site)}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the arguments of every `bench` command in the blocks of a page."""
+    found = []
+    for match in FENCE.finditer(page.read_text("utf-8")):
+        if match["kind"] not in {"sh", "console", "bash"}:
+            continue
+        for line in match["text"].replace("\\\n", " ").splitlines():
+            typed = line.strip().removeprefix("$ ")
+            if match["kind"] == "console" and not line.startswith("$ "):
+                continue
+            words = shlex.split(typed, comments=True)
+            while "bench" in words:
+                words = words[words.index("bench") + 1 :]
+                ends = [i for i, word in enumerate(words) if word in {"&&", "|", ">", ";"}]
+                found.append(words[: min(ends, default=len(words))])
+    return found
+
+
+def same(shown: tuple[str, ...], printed: str) -> bool:
+    """Return whether a session shows what was printed, apart from times and sizes."""
+    pattern = "".join(
+        r"(?:.*\n)*" if line.strip() == ANYTHING else re.escape(plain(line)) + r"\n"
+        for line in shown
+        if line.strip()
+    )
+    lines = [line for line in plain(printed).splitlines() if line.strip()]
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in lines)) is not None
+
+
+def plain(text: str) -> str:
+    """Return a text without colours, spaces at the ends of lines, and measured times."""
+    lines = (re.sub(r" +", " ", line).rstrip() for line in COLOURS.sub("", text).splitlines())
+    return TIMES.sub("#", "\n".join(lines))
+
+
+def rewrite(page: Path) -> None:
+    """Write what the commands of a page print into it; those that show `…` stay as they are."""
+    text = page.read_text("utf-8")
+    parts, last = [], 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for step in steps(text):
+            if isinstance(step, Written):
+                (folder / step.name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / step.name).write_text(step.text, "utf-8")
+                continue
+            done = run(step, folder)
+            printed = COLOURS.sub("", done.stdout)
+            print(f"$ {step.command}\n{printed}", flush=True)
+            if done.returncode:
+                sys.exit(f"exit code {done.returncode}: {done.stderr}")
+            if ANYTHING not in step.printed:
+                lines = [line.rstrip() for line in printed.strip("\n").splitlines()]
+                parts += [text[last : step.start], *(f"{line}\n" for line in lines)]
+                last = step.end
+    page.write_text("".join([*parts, text[last:]]), "utf-8")
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        rewrite(Path(argument))
