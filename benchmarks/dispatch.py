@@ -32,8 +32,9 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
 from bench.running.executors.dispatch import Dispatch, Rules
-from bench.store.folder import RunFolder, read_manifest, read_records
+from bench.store.folder import read_manifest, read_records
 from bench.store.records import make_record
+from bench.store.writing import RunFolder
 
 PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 RUN = PUBLISHED / "ucmerced-tiny-landuse-screen-race-a00cf772"

@@ -24,9 +24,10 @@ from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest, Summary
 from bench.store.draw_table import draw_table
-from bench.store.folder import RunFolder, missing, read_manifest, read_summary
+from bench.store.folder import missing, read_manifest, read_summary
 from bench.store.looks import record_look
 from bench.store.records import make_record
+from bench.store.writing import RunFolder
 
 
 class Executable(Protocol):

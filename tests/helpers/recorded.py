@@ -16,8 +16,9 @@ from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import prepare_replay
 from bench.running.execute import execute
 from bench.stats.metrics import summarize
-from bench.store.folder import RunFolder, read_records
+from bench.store.folder import read_records
 from bench.store.records import make_record
+from bench.store.writing import RunFolder
 
 N_DRAWS, N_CLASSES, N_IMAGES = 100, 6, 30
 

@@ -11,9 +11,9 @@ import numpy as np
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import RunFolder
 from bench.store.identity import Identity, run_id
 from bench.store.records import Record
+from bench.store.writing import RunFolder
 
 
 def a_record(sample_id: str, label: int, prediction: int | None, **changes: Any) -> Record:

@@ -11,7 +11,7 @@ from helpers.runs import a_manifest, a_record
 from bench.recordings.calibrate import calibrate
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
-from bench.store.folder import RunFolder
+from bench.store.writing import RunFolder
 
 
 def stored(results: Path, split: str, n: int = 120) -> str:

@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.running.estimate import make_plan
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
-from bench.store.folder import RunFolder
+from bench.store.writing import RunFolder
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from bench.discovery.loading import load_plugins
 from bench.engine.viewing import view_of_draw
 from bench.errors import UserError
 from bench.inputs.pixels import decode
-from bench.store.folder import RunFolder, read_manifest, read_records
+from bench.store.folder import read_manifest, read_records
+from bench.store.writing import RunFolder
 from bench_plugins.views.symmetries import Turns8
 
 DRAWS = 24

@@ -18,8 +18,9 @@ from bench.store.cells import has_cells, write_cells
 from bench.store.decisions import read_decisions
 from bench.store.documents import Part
 from bench.store.first_order import read_first_order, write_first_order
-from bench.store.folder import RunFolder, read_manifest, read_records
+from bench.store.folder import read_manifest, read_records
 from bench.store.shards import shard_folder
+from bench.store.writing import RunFolder
 
 LABELS = [0, 1, 2, 0, 1, 2, 0]
 IDS = [f"s{i}" for i in range(len(LABELS))]

@@ -16,8 +16,8 @@ from helpers.runs import a_manifest
 from helpers.scoring import LIMIT, command, same, timeless
 
 from bench.errors import PluginError, UserError
-from bench.store.folder import RunFolder
 from bench.store.journal import Journal, read_journal
+from bench.store.writing import RunFolder
 
 
 def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) -> None:

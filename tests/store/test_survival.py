@@ -21,8 +21,9 @@ from helpers.runs import store
 from helpers.scoring import LIMIT, command, same, timeless
 
 from bench.store.decisions import read_decisions
-from bench.store.folder import RunFolder, read_manifest
+from bench.store.folder import read_manifest
 from bench.store.journal import read_journal
+from bench.store.writing import RunFolder
 
 
 def check_resumed(arguments: list[str], whole: Path, results: Path) -> Path:

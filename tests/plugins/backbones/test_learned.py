@@ -13,7 +13,8 @@ from helpers.command import bench
 from PIL import Image
 
 from bench import load_run
-from bench.store.folder import RunFolder, read_manifest
+from bench.store.folder import read_manifest
+from bench.store.writing import RunFolder
 from bench.testing import ClassifierContract
 from bench.testing.classifiers import TEXTS, pictures
 from bench_plugins.backbones.chance import Majority, Random

@@ -1,0 +1,204 @@
+"""A run's folder, opened for writing by one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import Ints
+from bench.errors import BenchError, StoreError, UserError
+from bench.machine.files import regular_file
+from bench.machine.writing import replacing, write_atomically
+from bench.store.cells import Times, write_cells
+from bench.store.documents import Fitted, Manifest, Summary
+from bench.store.draw_table import NAME as DRAWS
+from bench.store.draw_table import DrawTable, write_draws
+from bench.store.first_order import write_first_order
+from bench.store.folder import (
+    LOCK,
+    MANIFEST,
+    SUMMARY,
+    read_manifest,
+    to_json,
+    undecided,
+)
+from bench.store.identity import digest
+from bench.store.journal import JOURNAL, Journal
+from bench.store.records import Record
+from bench.store.shards import SHARDS, joined
+
+
+class RunFolder:
+    """One run on disk, held by this process until the `with` block ends.
+
+    A folder that is new is gone again where the block raises a `BenchError` before the first image.
+
+    Args:
+        path: the run's folder; made if need be.
+        manifest: what the run is. Where the folder has one of the same identity, the run resumes.
+        fresh: start over instead.
+
+    Raises:
+        UserError: the folder cannot be written, is in use, or holds something else.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, fresh: bool = False) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._lock = FileLock(path / LOCK)
+        self._fresh = fresh
+        self._times: Times | None = None
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self._made = not os.path.lexists(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse_links()
+            self._lock.acquire(timeout=0)
+            if self._fresh:
+                self._empty()
+            self._adopt_manifest()
+            self._journal = Journal(self.path / JOURNAL)
+        except Timeout:
+            raise UserError(
+                f"Another process is writing {self.path}. Wait for it, or give this run another"
+                " --results folder."
+            ) from None
+        except (OSError, ValueError) as error:  # a path may hold a NUL
+            self._lock.release()
+            raise UserError(f"The results folder {self.path} cannot be written: {error}.") from None
+        except UserError:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._journal.close()
+        if self._made and isinstance(error, BenchError):
+            self._remove_if_empty()
+        self._lock.release()
+
+    def _remove_if_empty(self) -> None:
+        """Leave no folder of a run that was refused before its first image, as for its weights."""
+        with suppress(OSError):
+            if not (self.path / JOURNAL).stat().st_size:
+                for name in (JOURNAL, MANIFEST, DRAWS, LOCK):
+                    (self.path / name).unlink(missing_ok=True)
+                self.path.rmdir()
+                if self.path.parent.name == SHARDS:
+                    self.path.parent.rmdir()
+                    self.path.parent.parent.rmdir()
+
+    def _refuse_links(self) -> None:
+        """Refuse files and folders of the run that lie elsewhere: nothing outside is written."""
+        for name in (LOCK, JOURNAL):
+            regular_file(self.path, name)
+        for name in ("errors", "first_order"):
+            if (self.path / name).is_symlink():
+                raise UserError(f"{self.path / name} is a link. Put the folder in its place.")
+
+    def _empty(self) -> None:
+        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("errors", "first_order"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _adopt_manifest(self) -> None:
+        """Go on with the run that is there; its samples and those asked for now are all asked."""
+        if os.path.lexists(self.path / MANIFEST):
+            earlier = read_manifest(self.path)
+            if digest(earlier.identity) != digest(self.manifest.identity):
+                raise UserError(
+                    f"{self.path} holds another run. Move it away, or use --fresh to replace it."
+                )
+            now = joined(earlier, self.manifest).model_copy(update={"created": earlier.created})
+            if earlier.linearisation_cost is None and now.linearisation_cost is not None:
+                now = now.unpriced()
+            if earlier.fitted is not None:
+                now = now.model_copy(update={"fitted": earlier.fitted})
+            self.manifest = now
+        write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
+
+    def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
+        """Return those of the samples without a good line, or without their errors if wanted."""
+        return undecided(self.path, self.manifest, sample_ids, save_errors)
+
+    def keep_draws(self, draws: DrawTable) -> None:
+        """Write what the draws are, beside the errors that will be kept of them.
+
+        Raises:
+            StoreError: the disk is full or gone.
+        """
+        with self._writing():
+            write_draws(self.path, draws)
+        if not np.array_equal(draws.table.time, draws.levels):
+            self._times = draws.table.time
+
+    def keep_fitted(self, fitted: Fitted) -> None:
+        """Write into the manifest what a backbone that learned says of the result.
+
+        Raises:
+            StoreError: the disk is full or gone.
+        """
+        self.manifest = self.manifest.model_copy(update={"fitted": fitted})
+        with self._writing():
+            write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
+
+    def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
+        """Make one image's result durable; its errors, if wanted, are on disk before its line.
+
+        Raises:
+            StoreError: the disk is full or gone; what was appended before is kept.
+        """
+        with self._writing():
+            if decided is not None and record["error"] is None:
+                name = record["sample_id"]
+                if decided.linearised:  # first: errors say that the image is complete
+                    folder = self.path / "first_order"
+                    write_first_order(folder, name, decided.linearised, timesteps)
+                write_cells(self.path / "errors", name, decided.cells, timesteps, self._times)
+            self._journal.append(record)
+
+    def replace(self, manifest: Manifest, lines: Iterable[bytes]) -> None:
+        """Take these lines and this manifest in place of the ones there; see `bench.store.merging`.
+
+        Raises:
+            StoreError: the disk is full or gone; the lines there before are kept.
+        """
+        with self._writing():
+            with replacing(self.path / JOURNAL) as file:
+                file.writelines(lines)
+            self.manifest = manifest
+            write_atomically(self.path / MANIFEST, to_json(manifest.plain()))
+
+    def finish(self, summary: Summary) -> None:
+        """Write the summary, last and atomically.
+
+        Raises:
+            StoreError: the disk is full or gone; the decisions are kept.
+        """
+        with self._writing():
+            write_atomically(self.path / SUMMARY, to_json(summary.plain()))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written any more: {error.strerror or error}. What was"
+                " decided before is kept there; make room, and the same command resumes."
+            ) from error
