@@ -28,7 +28,7 @@ OWN_COMMANDS = frozenset(
     (
         *("run", "runs", "list", "plugins", "show", "replay", "sweep", "learn-order", "compare"),
         *("learn-screen", "leaderboard", "results", "report", "prompts", "perf", "classify"),
-        *("fetch", "check-data", "reproduce", "study", "power", "view"),
+        *("fetch", "check-data", "reproduce", "study", "power", "view", "calibrate"),
         *("doctor", "new", "completion"),
     )
 )

@@ -32,4 +32,4 @@ def source(name: str, *packages: str) -> str:
 
 def _shown(value: object) -> object:
     """Make what a template writes visible; Jinja escapes it for HTML afterwards."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return value if isinstance(value, Markup) else visible(value)

@@ -53,6 +53,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_each_passes_its_own_tests(written: dict[str, Path], tmp_path: Path) -> None:
     """In one process, since torch takes seconds to import."""
     tests = [str(folder / "tests") for folder in written.values()]
@@ -70,6 +71,7 @@ def test_each_is_formatted_and_passes_ruff(written: dict[str, Path], tmp_path: P
 
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
+@pytest.mark.slow
 def test_each_passes_mypy(written: dict[str, Path], tmp_path: Path) -> None:
     """The package that has all parts has the code of the others."""
     environment = {**os.environ, "MYPYPATH": str(ROOT)}
