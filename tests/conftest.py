@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine an example takes as long as it takes.
+settings.register_profile("bench", deadline=None)
+settings.load_profile("bench")
 
 # No test reads or writes the user's cache, variables or results, and none depends on which
 # plugins of others are installed. At import: tests list what is registered to be parametrised.

@@ -37,7 +37,6 @@ LABELS = [i % 3 for i in range(12)]
 DOCUMENTS = ("manifest.json", "summary.json")
 few = settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

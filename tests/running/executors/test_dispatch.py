@@ -136,7 +136,7 @@ def test_a_worker_that_leaves_is_no_fault_of_its_images() -> None:
     assert dispatch.workers == ("b",)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     images=st.integers(1, 60),
