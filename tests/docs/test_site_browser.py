@@ -1,0 +1,67 @@
+"""The documentation site in a real browser, from a folder, without a server or a network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.browser import needs_chromium, opened_browser, opened_page
+from helpers.places import ROOT
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+PHONE = {"width": 390, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "--site-dir", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with opened_browser() as opened:
+        yield opened
+
+
+def opened(browser: Any, site: Path, page: str, **context: Any) -> Any:
+    return opened_page(browser, (site / page).as_uri(), own=(site.as_uri(),), **context)
+
+
+def test_every_link_leads_to_a_page(browser: Any, site: Path) -> None:
+    with opened(browser, site, "index.html") as page:
+        links = page.eval_on_selector_all("a[href]", "found => found.map(a => a.href)")
+    files = {link.split("#")[0] for link in links if link.startswith("file:")}
+    assert len(files) > 40
+    missing = {link for link in files if not Path(link.removeprefix("file://")).is_file()}
+    assert missing == set()
+
+
+def test_search_finds_a_page(browser: Any, site: Path) -> None:
+    with opened(browser, site, "index.html") as page:
+        page.get_by_placeholder("Search").first.fill("racing")
+        found = page.locator(".md-search-result__item a").first
+        found.wait_for()
+        assert "racing" in found.get_attribute("href").lower()
+
+
+@pytest.mark.parametrize("name", ["index.html", "concepts/racing.html", "reference/cli.html"])
+def test_a_phone_scrolls_down_only(browser: Any, site: Path, name: str) -> None:
+    with opened(browser, site, name, viewport=PHONE) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_it_is_dark_where_the_system_is(browser: Any, site: Path) -> None:
+    shades = []
+    for scheme in ("light", "dark"):
+        with opened(browser, site, "index.html", color_scheme=scheme) as page:
+            colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            shades.append(sum(map(int, colour.strip("rgb()").split(",")[:3])))
+    assert shades[1] < 200 < shades[0]

@@ -1,0 +1,50 @@
+"""A real browser: Chromium, where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+
+@contextmanager
+def opened_browser() -> Iterator[Any]:
+    """Start the browser, and end it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened_page(browser: Any, address: str, own: tuple[str, ...], **context: Any) -> Iterator[Any]:
+    """Open a page; at the end nothing foreign was asked for anything, and nothing went wrong.
+
+    Args:
+        browser: in which.
+        address: of the page.
+        own: how the addresses begin that may be asked.
+        context: of the browser, such as its `viewport`.
+    """
+    made = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **context})
+    page = made.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    yield page
+    assert said == []
+    assert {url for url in asked if not url.startswith((*own, "data:"))} == set()
+    made.close()
