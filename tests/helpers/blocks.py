@@ -84,6 +84,7 @@ def run(typed: Typed, folder: Path) -> subprocess.CompletedProcess[str]:
     elif words[0] not in {"bench", "pytest", "pip"}:
         command = ["sh", "-c", typed.command]
     environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(site)}
+    environment.pop("BENCH_LOAD_PLUGINS", None)  # tests leave the plugins of others out
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
