@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -39,6 +41,15 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("pipelines")
     return {kind: save_pipeline(folder / kind, kind) for kind in ("sd15", "sd21")}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser, for tests that are skipped where there is none."""
+    from helpers.browser import opened_browser
+
+    with opened_browser() as opened:
+        yield opened
 
 
 @pytest.fixture

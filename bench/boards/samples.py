@@ -81,7 +81,7 @@ def to_parquet(path: Path, manifest: Manifest) -> bytes:
     import pyarrow.parquet as pq
 
     rows = list(sample_rows(path, manifest))
-    columns = {name: [row[name] for row in rows] for name in COLUMNS}  # type: ignore[literal-required]
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}  # type: ignore[literal-required]  # the keys of a row
     kinds = [_KINDS[name] for name in COLUMNS]
     schema = pa.schema(list(zip(COLUMNS, map(pa.type_for_alias, kinds), strict=True)))
     table = pa.table(columns, schema).replace_schema_metadata({"run_id": manifest.run_id})

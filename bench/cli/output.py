@@ -45,7 +45,8 @@ def _broken(line: str, width: int) -> str:
 def next_steps(*steps: tuple[str, str]) -> None:
     """Print what a user may want to do next, as (what, command).
 
-    A command that does not fit beside its words has a line of its own, unbroken: it is copied.
+    A command that is too long for the line of its words gets a line of its own, so that it can
+    be copied whole.
     """
     width = shutil.get_terminal_size().columns
     say("\nNext:")

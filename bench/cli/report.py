@@ -10,18 +10,20 @@ from bench.cli.output import print_json, say
 from bench.errors import UserError
 from bench.store.folder import find_run, list_runs
 
-
-@click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option("--out", default="report.html", show_default=True, help="The page's file.")
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-@click.option(
+data_dirs_option = click.option(
     "--data-dir",
     "data_dirs",
     multiple=True,
     metavar="[DATASET=]FOLDER",
     help="Where the images lie, of all runs or of a dataset's (default: where the run had them).",
 )
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--out", default="report.html", show_default=True, help="The page's file.")
+@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@data_dirs_option
 @click.option(
     "--images",
     "most_images",

@@ -7,19 +7,13 @@ from pathlib import Path
 import click
 
 from bench.cli.output import say
-from bench.cli.report import data_folders
+from bench.cli.report import data_dirs_option, data_folders
 from bench.errors import UserError
 
 
 @click.command()
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-@click.option(
-    "--data-dir",
-    "data_dirs",
-    multiple=True,
-    metavar="[DATASET=]FOLDER",
-    help="Where the images lie, of all runs or of a dataset's (default: where the run had them).",
-)
+@data_dirs_option
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

@@ -42,7 +42,7 @@ def on_meta(kind: str, small: bool) -> nn.Module:
         return empty_network(kind)[0]
     made, config = (UNet2DConditionModel, UNETS[kind]) if kind in UNETS else _small(kind)
     with torch.device("meta"):
-        return made.from_config(config)  # type: ignore[no-any-return]
+        return made.from_config(config)  # type: ignore[no-any-return]  # diffusers is untyped
 
 
 @cache
@@ -186,7 +186,7 @@ def _switches_at(kind: str, machine: Machine, batch: int) -> Iterator[Row]:
         yield row(f"attention {name}", partial(_pinned, kernel, work))
     if on_gpu:
         yield row("CUDA graph", partial(_graphed, work))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub leaves it out
     yield row("channels-last", plain)
     if machine.small:  # inductor takes a minute, whatever the network
         network.compile(dynamic=False, backend="eager")
@@ -209,7 +209,7 @@ def _pinned(kernel: SDPBackend, work: Call) -> Call:
 
 def _graphed(work: Call) -> Call:
     """Return work as one CUDA graph, captured from calls on fixed tensors."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):

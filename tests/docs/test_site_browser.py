@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import needs_chromium, opened_browser, opened_page
+from helpers.browser import needs_chromium, opened_page
 from helpers.places import ROOT
 
 pytestmark = [pytest.mark.slow, needs_chromium]
@@ -23,12 +22,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "--site-dir", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with opened_browser() as opened:
-        yield opened
 
 
 def opened(browser: Any, site: Path, page: str, **context: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers.browser import needs_chromium, opened_browser, opened_page
+from helpers.browser import needs_chromium, opened_page
 from helpers.command import bench
 from helpers.reporting import save_pictures, store_reported, store_run
 
@@ -32,12 +32,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     done = bench("report", "--results", results, "--out", out)
     assert done.code == 0, done.err
     return out.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with opened_browser() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import needs_chromium, opened_browser, opened_page
+from helpers.browser import needs_chromium, opened_page
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
 from helpers.studies import store_study
@@ -51,12 +51,6 @@ def address(results: Path) -> Iterator[str]:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with opened_browser() as opened:
-        yield opened
 
 
 @pytest.fixture
