@@ -168,9 +168,9 @@ def load_study(study: str | PathLike[str], results: str = "results") -> StudyRes
     Raises:
         bench.errors.UserError: there is no such study, or it was not started yet.
     """
-    from bench.boards.study_report import study_report
+    from bench.boards.study.report import study_report
     from bench.render.study_result import StudyResult
-    from bench.running.study_file import find_state
+    from bench.running.study.file import find_state
 
     folder = find_state(str(study), Path(results))
     return StudyResult(folder, study_report(folder))

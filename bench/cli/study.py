@@ -83,16 +83,16 @@ def command(
     given = _given(ctx, machine)
     results = Path(str(given.get("results") or "results"))
     if show:
-        from bench.running.study_file import find_state
+        from bench.running.study.file import find_state
 
         folder, code = find_state(file, results), 0
     else:
-        from bench.running.study_file import read_study_file
+        from bench.running.study.file import read_study_file
         from bench.store.studies import study_folder
 
         declared = read_study_file(Path(file), given)
         if dry_run:
-            from bench.running.study_plan import plan_study
+            from bench.running.study.plan import plan_study
 
             plan = plan_study(declared)
             if as_json:
@@ -104,12 +104,12 @@ def command(
             return 0
         from bench.cli.study_progress import StudyProgress
         from bench.discovery.loading import load_plugins
-        from bench.running.studies import run_study
+        from bench.running.study.run import run_study
 
         with StudyProgress(load_plugins().manager) as progress:
             study = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
-    from bench.boards.study_report import study_report
+    from bench.boards.study.report import study_report
 
     names = [name.strip() for name in over.split(",") if name.strip()]
     report = study_report(folder, names, metric, margin)  # type: ignore[arg-type]  # click checked it
@@ -123,7 +123,7 @@ def command(
     if as_json:
         print_json(report.plain())
         return code
-    from bench.boards.study_tables import pivot, study_tables
+    from bench.boards.study.tables import pivot, study_tables
     from bench.boards.text_tables import to_csv, to_html, to_latex, to_markdown
 
     if rows is not None and columns is not None:

@@ -13,7 +13,7 @@ from bench.boards.text import visible
 from bench.contracts.hooks import hookimpl
 from bench.render.console import console
 from bench.render.study import duration, step_line
-from bench.running.studies import Step
+from bench.running.study.run import Step
 
 PLAIN_INTERVAL = 30.0  # seconds between lines about a long run where there is no terminal
 

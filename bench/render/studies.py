@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from bench.boards.study_report import StudyReport, study_report
-from bench.boards.study_tables import study_tables
+from bench.boards.study.report import StudyReport, study_report
+from bench.boards.study.tables import study_tables
 from bench.boards.text_tables import TextTable
 from bench.errors import UserError
 from bench.store.studies import list_studies, read_study

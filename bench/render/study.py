@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from bench.boards.text_tables import TextTable
 from bench.render.console import console
 from bench.render.tables import table
-from bench.running.studies import PILOT, Step, in_words
-from bench.running.study_plan import PlannedCell, StudyPlan
+from bench.running.study.plan import PlannedCell, StudyPlan
+from bench.running.study.run import PILOT, Step, in_words
 
 
 def print_tables(tables: Sequence[TextTable]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.boards.study_report import StudyReport
+from bench.boards.study.report import StudyReport
 from bench.errors import UserError
 from bench.stats.ranks import FEWEST, MeanRanks
 

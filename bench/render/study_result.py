@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.boards.study_report import StudyMethod, StudyReport
-from bench.boards.study_rows import StudyRow
-from bench.boards.study_tables import study_tables
+from bench.boards.study.report import StudyMethod, StudyReport
+from bench.boards.study.rows import StudyRow
+from bench.boards.study.tables import study_tables
 from bench.boards.text import html
 from bench.errors import UserError
 from bench.stats.many import Difference

@@ -1,4 +1,4 @@
-"""A study made up of stored runs, as `bench study` keeps it."""
+"""A small study as a file, and one made up of stored runs, as `bench study` keeps it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from pathlib import Path
 from bench.store.documents import Settings
 from bench.store.runs import read_run
 from bench.store.studies import Study, StudyCell, study_folder, write_study
+
+GRID = """
+datasets = ["digits"]
+backbones = ["random", "majority"]
+seeds = [0, 1]
+limit = 40
+pilot = 10
+
+[[exclude]]
+backbone = "majority"
+seed = 1
+"""
 
 
 def store_study(results: Path, runs: Sequence[Path], name: str = "small") -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.boards.study_report import StudyMethod, StudyReport
+from bench.boards.study.report import StudyMethod, StudyReport
 from bench.stats.crossed import FEW
 from bench.stats.many import Difference
 

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import pytest
 from helpers.command import bench
+from helpers.studies import GRID
 
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
 from bench.store.studies import read_study, study_folder
-
-GRID = """
-datasets = ["digits"]
-backbones = ["random", "majority"]
-seeds = [0, 1]
-limit = 40
-pilot = 10
-
-[[exclude]]
-backbone = "majority"
-seed = 1
-"""
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    file = tmp_path / "small.toml"
-    file.write_text(GRID)
-    return file
 
 
 def test_a_study_makes_its_runs_once(study: Path, tmp_path: Path) -> None:
@@ -64,16 +44,6 @@ def test_another_limit_is_of_the_same_runs(study: Path, tmp_path: Path) -> None:
     assert second.err.count("stored already") == len(first["rows"]) == 3
     assert [r["run_id"] for r in second.json["rows"]] == [r["run_id"] for r in first["rows"]]
     assert {row["n"] for row in second.json["rows"]} == {20}
-
-
-def test_a_dry_run_says_what_is_there(study: Path, tmp_path: Path) -> None:
-    results = ("--results", tmp_path / "r")
-    plan = bench("study", study, *results, "--dry-run", "--json").json
-    assert (plan["runs"], plan["runs_there"], plan["images_to_score"]) == (3, 0, 120)
-    assert not (tmp_path / "r").exists()
-    bench("run", "digits", "--backbone", "majority", "--limit", 40, *results)
-    plan = bench("study", study, *results, "--dry-run", "--json").json
-    assert (plan["runs_there"], plan["images_to_score"]) == (1, 80)
 
 
 class Stops:
@@ -113,51 +83,3 @@ def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> Non
     shown = bench("study", study, "--results", tmp_path / "r", "--show", COLUMNS="80")
     assert "Runs that failed" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("sedes = [1]", "unknown setting 'sedes'. Did you mean 'seeds'"),
-        ('backbones = ["randon"]', "Unknown backbone 'randon'. Did you mean 'random'"),
-        ('datasets = ["@nothing"]', "nothing"),
-        ("seed = 1\nseeds = [2]", "'seed' is said twice"),
-        ("seeds = []", "seeds = [] is empty|seed is an empty list"),
-        ('loss = ["l2", "l7"]', "--loss"),
-        ('[[exclude]]\nbackbone = "randon"', "backbone has no value 'randon'. Did you mean"),
-        ("pilot = -1", "pilot = -1"),
-        ("margin = 3", "margin = 3"),
-    ],
-)
-def test_a_file_that_makes_no_sense_is_refused_before_scoring(
-    line: str, said: str, tmp_path: Path
-) -> None:
-    file = tmp_path / "wrong.toml"
-    names = ["datasets", "backbones"]
-    usual = [f'{n} = ["{v}"]' for n, v in zip(names, ("digits", "random"), strict=True)]
-    file.write_text("\n".join([u for u in usual if not line.startswith(u.split()[0])] + [line]))
-    done = bench("study", file, "--results", tmp_path / "r")
-    assert done.code == 2 and any(one in done.err for one in said.split("|")), done.err
-    assert not (tmp_path / "r").exists()
-
-
-def test_the_table_in_every_format_and_pivoted(study: Path, tmp_path: Path) -> None:
-    results = ("--results", tmp_path / "r")
-    bench("study", study, *results, "--pilot")
-    shown = {f: bench("study", "small", *results, "--show", "--format", f).out for f in FORMATS}
-    assert "| backbone |" in shown["markdown"] and r"\toprule" in shown["latex"]
-    assert shown["html"].startswith("<!doctype html>")
-    assert shown["csv"].splitlines()[0].startswith("backbone,")
-    assert json.loads(shown["json"])["done"] == 0  # pilots alone
-    axes = ("--rows", "backbone", "--columns", "seed", "--value", "n", "--format", "csv")
-    pivot = bench("study", study, *results, "--show", *axes).out
-    assert pivot.splitlines() == ["backbone,0,1", "random,10,10", "majority,10,–"]
-    figures = ("--figure", tmp_path / "f.svg", "--ranks-figure", tmp_path / "r.svg")
-    drawn = bench("study", study, *results, "--show", *figures)
-    assert drawn.code == 2 and "needs 10 datasets" in drawn.err
-    assert "digits/test" in (tmp_path / "f.svg").read_text() and not (tmp_path / "r.svg").exists()
-    wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
-    assert wrong.code == 2 and "'seed'" in wrong.err
-
-
-FORMATS = ("markdown", "latex", "html", "csv", "json")

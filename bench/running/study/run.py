@@ -25,9 +25,9 @@ from bench.running.resolve import resolve
 from bench.running.run import executor_of
 from bench.running.settings import DATA_SETTINGS, RunConfig
 from bench.running.sharing import SharedBackbone, sharing
-from bench.running.study_clock import Clock
-from bench.running.study_file import DeclaredCell, DeclaredStudy
-from bench.running.study_state import now, start_study
+from bench.running.study.clock import Clock
+from bench.running.study.file import DeclaredCell, DeclaredStudy
+from bench.running.study.state import now, start_study
 from bench.store.studies import (
     Study,
     StudyCell,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from bench.boards.study_methods import NONE
-from bench.boards.study_report import StudyMethod, StudyReport
-from bench.boards.study_rows import StudyRow
+from bench.boards.study.methods import NONE
+from bench.boards.study.report import StudyMethod, StudyReport
+from bench.boards.study.rows import StudyRow
 from bench.boards.text_tables import TextTable
 from bench.contracts.training import provenance
 from bench.errors import UserError, did_you_mean

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.boards.study_methods import (
+from bench.boards.study.methods import (
     DATA,
     OVER,
     MethodRuns,
@@ -20,7 +20,7 @@ from bench.boards.study_methods import (
     weights_of,
     worst_group_of,
 )
-from bench.boards.study_rows import StudyRow, study_runs
+from bench.boards.study.rows import StudyRow, study_runs
 from bench.errors import UserError
 from bench.stats.crossed import Spread, spread
 from bench.stats.many import Difference, compare_all, corrected
@@ -163,7 +163,7 @@ def study_report(
         robustness=_robustness(methods, study.shifts),
         looks=looks,
     )
-    from bench.boards.study_words import notes
+    from bench.boards.study.words import notes
 
     return report.model_copy(update={"notes": notes(report, margin)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.running.study_file import DeclaredStudy
+from bench.running.study.file import DeclaredStudy
 from bench.store.documents import Settings
 from bench.store.studies import FORMAT, STUDY, Study, StudyCell, read_study, study_folder
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.boards.study_rows import StudyRow, StudyRun
+from bench.boards.study.rows import StudyRow, StudyRun
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import values
 from bench.store.decisions import Decisions

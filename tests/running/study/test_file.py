@@ -1,0 +1,34 @@
+"""The file of a study: what makes no sense is refused before anything is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sedes = [1]", "unknown setting 'sedes'. Did you mean 'seeds'"),
+        ('backbones = ["randon"]', "Unknown backbone 'randon'. Did you mean 'random'"),
+        ('datasets = ["@nothing"]', "nothing"),
+        ("seed = 1\nseeds = [2]", "'seed' is said twice"),
+        ("seeds = []", "seeds = [] is empty|seed is an empty list"),
+        ('loss = ["l2", "l7"]', "--loss"),
+        ('[[exclude]]\nbackbone = "randon"', "backbone has no value 'randon'. Did you mean"),
+        ("pilot = -1", "pilot = -1"),
+        ("margin = 3", "margin = 3"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_before_scoring(
+    line: str, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "wrong.toml"
+    names = ["datasets", "backbones"]
+    usual = [f'{n} = ["{v}"]' for n, v in zip(names, ("digits", "random"), strict=True)]
+    file.write_text("\n".join([u for u in usual if not line.startswith(u.split()[0])] + [line]))
+    done = bench("study", file, "--results", tmp_path / "r")
+    assert done.code == 2 and any(one in done.err for one in said.split("|")), done.err
+    assert not (tmp_path / "r").exists()
