@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from bench.contracts.hooks import hookimpl
+from bench.cli.watching import shown
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
@@ -137,7 +135,7 @@ def run(
         loaded, (backbone, settings) = backbone, _as_loaded(backbone, settings)
     given = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
     config = make_config({**given, "params": dict(params or {}), **settings})
-    with _shown(progress):
+    with shown(progress):
         finished = run_config(config, spec, rows, loaded)
     if spec is None:
         return RunResult(finished)
@@ -300,46 +298,3 @@ def _in_memory(rows: Any) -> DatasetSpec:
     return DatasetSpec(
         name=name if name.isascii() else "data", target="bench.api:run", items=holds_items(rows)
     )
-
-
-class _Calls:
-    """Tells a function of the images as they are decided."""
-
-    def __init__(self, call: Callable[[int, int, float], None]) -> None:
-        self.call = call
-        self.done = self.total = self.correct = 0
-
-    @hookimpl
-    def run_started(self, done: int, total: int, correct: int) -> None:
-        """Begin to count."""
-        self.done, self.total, self.correct = done, total, correct
-
-    @hookimpl
-    def sample_scored(self, record: Mapping[str, Any]) -> None:
-        """Count an image."""
-        self.done += 1
-        self.correct += record["prediction"] == record["label"]
-        self.call(self.done, self.total, self.correct / self.done)
-
-
-@contextmanager
-def _shown(progress: bool | Callable[[int, int, float], None] | None) -> Iterator[None]:
-    manager = load_plugins().manager
-    if callable(progress):
-        listener = _Calls(progress)
-        manager.register(listener, name="the progress function")
-        try:
-            yield
-        finally:
-            manager.unregister(listener)
-    elif progress or (progress is None and _in_notebook()):
-        from bench.cli.progress import Progress
-
-        with Progress(manager):
-            yield
-    else:
-        yield
-
-
-def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules

@@ -64,3 +64,18 @@ def image_folder(tmp_path: Path) -> Path:
         mode, colour = ("L", 25 * index) if index < 2 else ("RGB", (30 * index, 10, 200))
         Image.new(mode, (20 + index, 24), colour).save(folder / f"{index}.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register `helpers.captions`: a dataset of items and a denoiser that can tell them."""
+    from helpers.captions import Captions, one_image
+
+    from bench.contracts.specs import BackboneSpec, DatasetSpec
+    from bench.discovery.loading import load_plugins
+
+    dataset = DatasetSpec(name="captions", target="helpers.captions:Captions", items=True)
+    backbone = BackboneSpec(name="painter", target="helpers.captions:Painter", trained_on=None)
+    monkeypatch.setitem(load_plugins().datasets._specs, "captions", dataset)
+    monkeypatch.setitem(load_plugins().backbones._specs, "painter", backbone)
+    monkeypatch.setattr(Captions, "rows", one_image())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.boards.formats import assignments, notes
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.settings import chosen, chosen_of_backbone
+from bench.contracts.parameters import Parameters
+from bench.stats.differences import Settings
 
 RIGHT = {"rank", "n", "cost", "s"}  # evaluation equivalents and seconds per image
 UNKNOWN = "–"
@@ -55,7 +57,7 @@ def tabulate(board: Sequence[LeaderboardRow]) -> Table:
     return Table(" · ".join(above), head, [[line[n] for n in head] for line in lines], sources)
 
 
-def row_settings(row: LeaderboardRow) -> dict[str, Any]:
+def row_settings(row: LeaderboardRow) -> Settings:
     """Return what changes a row's numbers beside its strategy, by the option that sets it.
 
     Parameters at their default, and what is not set, are left out.
@@ -87,7 +89,7 @@ def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
     return assignments(common), [assignments(one) for one in differs]
 
 
-def shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def shared(settings: Sequence[Settings]) -> Settings:
     """Return the settings that all have, with the same value.
 
     A classifier has no loss, no plan and perhaps no prompt; it does not keep the others from
@@ -118,7 +120,7 @@ def _line(row: LeaderboardRow) -> dict[str, str]:
     }
 
 
-def _params(row: LeaderboardRow) -> dict[str, Any]:
+def _params(row: LeaderboardRow) -> Parameters:
     """Return the strategy's parameters that are not at their default, but for the draws."""
     return {k: v for k, v in chosen(row.strategy, row.params).items() if k != "draws"}
 

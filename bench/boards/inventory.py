@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
 from bench.errors import UserError
-from bench.stats.differences import differing, run_settings
+from bench.stats.differences import Settings, differing, run_settings
 from bench.store.folder import list_runs
 from bench.store.runs import StoredRun, list_shards, read_runs
-
-Settings = Mapping[str, Any]  # from `run_settings`
 
 
 class InventoryRow(BaseModel):
@@ -25,7 +23,7 @@ class InventoryRow(BaseModel):
     split: str | None = None
     backbone: str | None = None
     strategy: str | None = None
-    differs: dict[str, Any] = {}
+    differs: Settings = {}
     """The settings that are not the same in all runs of this dataset, backbone and strategy."""
     shard: str | None = None
     """Of a part of a run, which one."""

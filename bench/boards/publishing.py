@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.boards.adding import publish_run
+from bench.contracts.parameters import Parameters
 from bench.errors import UserError
 
 
@@ -18,7 +19,7 @@ class _Choice(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     strategy: str | None = None
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: Parameters = Field(default_factory=dict)
 
 
 class Board(BaseModel):

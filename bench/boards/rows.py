@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from bench.boards.reported import REPORTED as REPORTED_FILE
 from bench.boards.reported import read_reported
+from bench.contracts.parameters import Parameters
 from bench.contracts.training import training_group
 from bench.errors import UserError
 from bench.store.documents import Manifest, Summary
-from bench.store.fields import Document
+from bench.store.fields import FullDocument
 from bench.store.folder import places
 from bench.store.runs import LeftOut, warn
 
@@ -21,7 +21,7 @@ MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "report
 AMONG_CANDIDATES = "candidates"  # a decision among some classes of each image
 
 
-class LeaderboardRow(Document):
+class LeaderboardRow(FullDocument):
     """One result, as JSON and CSV give it; what is not known is None.
 
     Attributes:
@@ -52,13 +52,13 @@ class LeaderboardRow(Document):
     trained_on: str | None
     weights: str | None = None
     strategy: str
-    params: dict[str, Any]
+    params: Parameters
     draw_plan: str | None = None
     seed: int | None = None
     loss: str | None = None
     space: str | None = None
     dtype: str | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     template: str | None = None
     prompt: str | None = None
     classes: int | None = None
@@ -82,10 +82,6 @@ class LeaderboardRow(Document):
     run_id: str | None = None
     source: str
     path: str | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it: every field."""
-        return self.model_dump(mode="json")
 
     @property
     def cost(self) -> float | None:
@@ -186,7 +182,7 @@ _OF_IDENTITY = (
 )
 
 
-def other_settings(manifest: Manifest) -> dict[str, Any]:
+def other_settings(manifest: Manifest) -> Parameters:
     """Return what changes a run's numbers and has no column of its own: its other settings."""
     identity, said = manifest.identity, manifest.config.plain()
     found = dict(identity.backbone.parameters)

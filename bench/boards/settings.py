@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from bench.contracts.parameters import Parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry, SpecT
 
 
-def chosen(strategy: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def chosen(strategy: str, params: Parameters) -> Parameters:
     """Return the parameters that are not at their default; of an unknown strategy, all."""
     return _chosen(load_plugins().strategies, strategy, params)
 
 
-def chosen_of_backbone(backbone: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def chosen_of_backbone(backbone: str, params: Parameters) -> Parameters:
     """Return a backbone's parameters that are not at their default; of an unknown one, all."""
     return _chosen(load_plugins().backbones, backbone, params)
 
 
-def _chosen(registry: Registry[SpecT], name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def _chosen(registry: Registry[SpecT], name: str, params: Parameters) -> Parameters:
     defaults = registry.get(name).parameters if name in registry else {}
     return {
         name: value

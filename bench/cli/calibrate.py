@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import parse_assignments
 from bench.cli.output import print_json, say
+from bench.contracts.parameters import Parameters
+from bench.store.fields import Count, Document, Share
 from bench.store.folder import find_run
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def command(
 
     found = calibrate(find_run(run, results), strategy, parse_assignments(params))
     if as_json:
-        print_json({**found.plain(), "risks": _risks(found)})
+        print_json({**found.plain(), "risks": [each.plain() for each in _choices(found)]})
         return
     if found.settings:
         _print_settings(found)
@@ -69,23 +71,33 @@ def command(
         )
 
 
-def _risks(found: Calibration) -> list[dict[str, Any]]:
-    """Return for some risks the setting that is chosen, or how many images would be needed."""
+class Choice(Document):
+    """What a stated risk chooses: parameters and what they cost, or else the images it needs."""
+
+    risk: Share
+    params: Parameters | None = None
+    evaluation_equivalents_per_image: float | None = None
+    images_needed: Count | None = None
+
+
+def _choices(found: Calibration) -> list[Choice]:
+    """Return for some risks what is chosen."""
     from bench.stats.risk import images_needed, passing
 
     counts = [setting.disagreements or 0 for setting in found.settings]
-    rows: list[dict[str, Any]] = []
+    choices: list[Choice] = []
     for risk in RISKS if counts else ():
         kept = [found.settings[i] for i in passing(counts, found.images, risk, found.level)]
         best = min(kept, key=lambda setting: setting.cost, default=None)
-        row: dict[str, Any] = {"risk": risk}
         if best is None:
-            row["images_needed"] = images_needed(risk, counts[0], found.level)
+            needed = images_needed(risk, counts[0], found.level)
+            choices.append(Choice(risk=risk, images_needed=needed))
         else:
-            row["params"] = {name: best.strategy.params[name] for name in found.chosen}
-            row["evaluation_equivalents_per_image"] = best.cost
-        rows.append(row)
-    return rows
+            params = {name: best.strategy.params[name] for name in found.chosen}
+            choices.append(
+                Choice(risk=risk, params=params, evaluation_equivalents_per_image=best.cost)
+            )
+    return choices
 
 
 def _print_settings(found: Calibration) -> None:
@@ -111,10 +123,10 @@ def _print_settings(found: Calibration) -> None:
     table(
         ["--risk", "chooses", "cost"],
         [
-            [row["risk"], assignments(row["params"]), row["evaluation_equivalents_per_image"]]
-            if "params" in row
-            else [row["risk"], f"nothing: needs {row['images_needed']} images", None]
-            for row in _risks(found)
+            [each.risk, assignments(each.params), each.evaluation_equivalents_per_image]
+            if each.params is not None
+            else [each.risk, f"nothing: needs {each.images_needed} images", None]
+            for each in _choices(found)
         ],
     )
     say(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.options import config_from_options, config_options
 from bench.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from bench.perf.measured import Measured
 
 _OPTIONS = (
     *("backbone", "strategy", "params", "weights", "revision", "template", "resolution", "limit"),
@@ -48,7 +50,7 @@ def command(
     names = tuple(name.strip() for name in only.split(",")) if only else ()
     report = measure(config, names, chosen, seconds)
     if as_json:
-        print_json(report)
+        print_json(report.plain())
     else:
         _print(report)
 
@@ -63,39 +65,39 @@ def _numbers(sizes: str | None) -> tuple[int, ...]:
     return numbers
 
 
-def _print(report: Mapping[str, Any]) -> None:
+def _print(report: Measured) -> None:
     from bench.render.tables import table
 
-    flops, peak = report["flops_per_evaluation"], report["peak_flops"]
+    flops, peak = report.flops_per_evaluation, report.peak_flops
 
     def used(rate: float) -> float:
         return float(100 * rate * flops / peak)
 
     rows: list[list[Any]] = [
-        [f"bare, batches of {r['batch_size']}", r["evaluations_per_second"], None]
-        for r in report["bare"]
+        [f"bare, batches of {each.batch_size}", each.evaluations_per_second, None]
+        for each in report.bare
     ]
     rows += [
-        [f"engine, {name}", rate, f"{report['engine_over_bare'][name]:.3f}"]
-        for name, rate in report["engine"].items()
+        [f"engine, {name}", rate, f"{report.engine_over_bare[name]:.3f}"]
+        for name, rate in report.engine.items()
     ]
     table(
         ["", "evaluations/s", "of the bare network", "utilisation, %"],
         [[label, rate, share, used(rate)] for label, rate, share in rows],
-        title=f"{report['backbone']} in {report['dtype']} on {report['device']}",
+        title=f"{report.backbone} in {report.dtype} on {report.device}",
     )
     say(
         f"{flops / 1e6:,.1f} MFLOP per evaluation; the device's best matrix product:"
         f" {peak / 1e9:,.1f} GFLOP/s"
     )
-    memory = report["peak_memory_bytes"]
+    memory = report.peak_memory_bytes
     say(
-        f"Best batch size: {report['best_batch_size']}"
+        f"Best batch size: {report.best_batch_size}"
         + (f"; peak memory {memory / 2**20:,.0f} MiB" if memory else "")
     )
-    plan = report["plan"]
-    if plan and plan["seconds"] is not None:
+    plan = report.plan
+    if plan and plan.seconds is not None:
         say(
-            f"{plan['dataset']}, {plan['strategy']}: {plan['images']:,} images, at most"
-            f" {plan['evaluations']:,} evaluations, {plan['seconds'] / 3600:,.2f} hours"
+            f"{plan.dataset}, {plan.strategy}: {plan.images:,} images, at most"
+            f" {plan.evaluations:,} evaluations, {plan.seconds / 3600:,.2f} hours"
         )

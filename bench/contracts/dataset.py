@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from bench.contracts.items import Item
+from bench.contracts.items import Item, StoredImage
 
 
 @dataclass(frozen=True)
@@ -15,7 +14,7 @@ class Sample:
     Attributes:
         sample_id: unique.
         label: the class index of an image, or the answer of an item.
-        image: `{"bytes", "path"}`, as `datasets` stores it; of an item, nothing.
+        image: encoded; of an item, nothing.
         item: its images and candidates; None: one image and the shared prompts.
         group: the part of the dataset that it belongs to, if it has such parts.
         candidates: the classes that are scored, best first of another run; None: all of them.
@@ -23,12 +22,12 @@ class Sample:
 
     sample_id: str
     label: int
-    image: dict[str, Any]
+    image: StoredImage
     item: Item | None = None
     group: str | None = None
     candidates: tuple[int, ...] | None = None
 
     @property
-    def images(self) -> tuple[dict[str, Any] | None, ...]:
+    def images(self) -> tuple[StoredImage | None, ...]:
         """Every image."""
         return (self.image,) if self.item is None else self.item.images

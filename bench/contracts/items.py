@@ -11,9 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial
-from typing import Any
+from typing import NotRequired, TypedDict
 
 MOST_ANSWERS = 4096  # per item; a decision ranks all of them
+
+
+class StoredImage(TypedDict):
+    """An image as `datasets` stores it, still encoded: its bytes, or the path of its file."""
+
+    bytes: bytes | None
+    path: str | None
+    border: NotRequired[int]
+    """Pixels that are cut from each side."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +30,11 @@ class Item:
     """The images and candidates of one item.
 
     Attributes:
-        images: encoded, `{"bytes", "path"}` each; None where one is missing.
+        images: encoded; None where one is missing.
         texts: of each candidate, its index in the run's pool of texts.
     """
 
-    images: tuple[dict[str, Any] | None, ...]
+    images: tuple[StoredImage | None, ...]
     texts: tuple[int, ...]
 
     @property

@@ -7,6 +7,9 @@ from math import isfinite
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+Parameters = dict[str, Any]
+"""Parameters with their values, by name. Each plugin chooses the names and types of its own."""
+
 
 @dataclass(frozen=True)
 class Parameter:

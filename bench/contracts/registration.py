@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from bench.contracts.parameters import Parameter as Parameter
+from bench.contracts.parameters import Parameters
 from bench.errors import UserError, did_you_mean
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -73,7 +74,7 @@ class Spec:
         """What a message calls it, its plugin included."""
         return f"{self.kind} {self.name!r}" + (f" ({self.owner})" if self.owner else "")
 
-    def resolve_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def resolve_parameters(self, given: Mapping[str, Any]) -> Parameters:
         """Return every parameter with its value: the given ones, converted, over the defaults.
 
         Raises:

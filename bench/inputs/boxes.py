@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.items import StoredImage
 from bench.errors import UserError, quoted
 from bench.inputs.pixels import PixelsError, decode
 
@@ -54,13 +55,13 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
 
 
 def _cropped(
-    images: list[dict[str, Any]], boxes: list[Any], where: str, start: int
-) -> Iterator[dict[str, Any]]:
+    images: list[StoredImage], boxes: list[Any], where: str, start: int
+) -> Iterator[StoredImage]:
     for row, (image, box) in enumerate(zip(images, boxes, strict=True), start + 1):
         yield cut(image, box, f"{where}: image {row}")
 
 
-def cut(image: dict[str, Any], box: Any, where: str) -> dict[str, Any]:
+def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
     """Return a stored image cropped to its box; one that cannot be decoded, as it is.
 
     Raises:

@@ -14,11 +14,12 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.contracts.dataset import Sample
+from bench.contracts.items import StoredImage
 from bench.errors import UserError
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import Prompts
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 GREY = 128
 TEXT_ONLY = "text-only"
-Stored = dict[str, Any] | None
+Stored = StoredImage | None
 
 
 def blinded(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declared import DOWNLOAD
 from bench.discovery.guard import guard
@@ -120,7 +121,7 @@ class Declared:
             return None
         return split
 
-    def _known(self, reader: DatasetSpec) -> dict[str, Any]:
+    def _known(self, reader: DatasetSpec) -> Parameters:
         wanted = {**self.parameters, "keep": (*self.spec.groups, *filter(None, [self.spec.box]))}
         if not wanted["keep"]:
             del wanted["keep"]
@@ -162,7 +163,7 @@ def _in(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _ask(spec: DatasetSpec, given: dict[str, Any], split: str | None, place: str | None) -> Any:
+def _ask(spec: DatasetSpec, given: Parameters, split: str | None, place: str | None) -> Any:
     dataset = make(spec, **spec.resolve_parameters(given))
     with guard(spec.label, "load()"):
         return dataset.load(split=split, data_dir=place)

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 from PIL import Image
 
+from bench.contracts.items import StoredImage
 from bench.inputs.item_images import list_of
 from bench.inputs.pixels import decode
 
@@ -21,7 +22,7 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
     border: int = 0
 
     def decode_example(
-        self, value: dict[str, Any] | str | Image.Image, token_per_repo_id: Any = None
+        self, value: StoredImage | str | Image.Image, token_per_repo_id: Any = None
     ) -> Image.Image:
         """Return the image.
 

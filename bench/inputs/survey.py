@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.items import StoredImage
 from bench.inputs.encoded import digest
 from bench.inputs.pixels import VERSION, is_ordinary
 from bench.machine.cache import cache_dir, keep
@@ -111,7 +112,7 @@ def _holds(content: bytes, images: Any) -> bool:
     return True
 
 
-def stored_images(images: Any) -> Iterator[Mapping[str, Any] | None]:
+def stored_images(images: Any) -> Iterator[StoredImage | None]:
     """Yield the images, their bytes without a copy."""
     for chunk in images.chunks:
         stored, paths = chunk.field("bytes"), chunk.field("path")

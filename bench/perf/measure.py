@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from bench.errors import UserError
 from bench.machine.environment import peak_memory
 from bench.machine.hardware import matmul_peak
 from bench.machine.speed import remember_batch_size, remember_speed
+from bench.perf.measured import Measured, Rate, Switches
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, evaluation_flops, pictures, scoring
 from bench.running.checks import check
@@ -39,7 +39,7 @@ def measure(
     strategies: Sequence[str] = (),
     sizes: Sequence[int] = (),
     seconds: float = 20.0,
-) -> dict[str, Any]:
+) -> Measured:
     """Measure the backbone that `config` names, and remember its speed for later plans.
 
     Args:
@@ -109,21 +109,21 @@ def measure(
         remember_batch_size(f"{speed_key(prepared)} {name}", best)
     usual = speeds.get(resolved.strategy_spec.name, max(speeds.values()))
     remember_speed(resolved.backbone_name, backbone.device.type, dtype, usual)
-    return {
-        "backbone": resolved.backbone_name,
-        "device": device_name(backbone.device),
-        "dtype": dtype,
-        "settings": {n: getattr(config, n) for n in ("layout", "attention", "tf32", "compile")},
-        "bare": [{"batch_size": s, "evaluations_per_second": r} for s, r in table.items()],
-        "best_batch_size": best,
-        "engine": speeds,
-        "engine_over_bare": {name: ratio(rates, name, "bare") for name in engines},
-        "flops_per_evaluation": flops,
-        "peak_flops": peak,
-        "utilisation": 100 * max(speeds.values()) * flops / peak,
-        "peak_memory_bytes": peak_memory(),
-        "plan": None if made_up else make_plan(config).plain(),
-    }
+    return Measured(
+        backbone=resolved.backbone_name,
+        device=device_name(backbone.device),
+        dtype=dtype,
+        settings=Switches(**{name: getattr(config, name) for name in Switches.model_fields}),
+        bare=[Rate(batch_size=size, evaluations_per_second=rate) for size, rate in table.items()],
+        best_batch_size=best,
+        engine=speeds,
+        engine_over_bare={name: ratio(rates, name, "bare") for name in engines},
+        flops_per_evaluation=flops,
+        peak_flops=peak,
+        utilisation=100 * max(speeds.values()) * flops / peak,
+        peak_memory_bytes=peak_memory(),
+        plan=None if made_up else make_plan(config),
+    )
 
 
 def _fitting(

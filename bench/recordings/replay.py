@@ -16,6 +16,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.items import asks_for_images
 from bench.contracts.levels import Levels
+from bench.contracts.parameters import Parameters
 from bench.contracts.reductions import MEAN
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.loading import load_plugins
@@ -87,7 +88,7 @@ def decide(
 
 def strategy_for(
     recording: Recording, name: str, given: Mapping[str, Any]
-) -> tuple[int, dict[str, Any], CheckedStrategy]:
+) -> tuple[int, Parameters, CheckedStrategy]:
     """Return a strategy's version, parameters and itself, on the recorded draws.
 
     Raises:

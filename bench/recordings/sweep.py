@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.parameters import Parameters
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
@@ -21,7 +22,7 @@ from bench.store.folder import asked_records, read_manifest
 from bench.store.identity import Identity, Strategy
 from bench.store.records import Record, make_record
 
-Setting = tuple[str, dict[str, Any]]  # a strategy's name and parameters
+Setting = tuple[str, Parameters]  # a strategy's name and parameters
 
 
 class Share(NamedTuple):

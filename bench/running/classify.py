@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.items import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning
 from bench.running.prepare import prepare
@@ -93,7 +94,7 @@ def name_of(image: Picture, position: int) -> str:
     return str(image) if isinstance(image, str | PathLike) else f"image {position}"
 
 
-def _encoded(image: Picture) -> dict[str, Any]:
+def _encoded(image: Picture) -> StoredImage:
     if isinstance(image, str | PathLike):
         return {"bytes": None, "path": str(image)}
     file = BytesIO()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
@@ -38,7 +38,7 @@ class Plan(Document):
     backbone: str
     trained_on: str | None
     strategy: str
-    params: dict[str, Any]
+    params: Parameters
     draws: Count
     plan: str | None
     """How draws are paired, and on which levels; None of a classifier, as what follows."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
 from bench.contracts.strategy import Strategy
 from bench.contracts.training import UNKNOWN
@@ -48,10 +49,10 @@ class Resolved:
     data: DataOptions
     backbone: BackboneSpec
     backbone_name: str
-    backbone_parameters: Mapping[str, Any]
+    backbone_parameters: Parameters
     trained_on: str | None
     strategy_spec: StrategySpec
-    strategy_parameters: Mapping[str, Any]
+    strategy_parameters: Parameters
     strategy: CheckedStrategy
     plan: DrawPlan
     views: ResolvedViews | None = None
@@ -78,10 +79,9 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
         )
     own_weights, asked = config.weights is not None, config.dtype
     dtype = resolve_dtype(asked, backbone, config.device)
-    needed: dict[str, Any] = {"dtype": dtype}
+    config = config.model_copy(update={"dtype": dtype})
     if backbone.template and not (config.template or config.prompts):
-        needed["template"] = backbone.template
-    config = config.model_copy(update=needed)
+        config = config.model_copy(update={"template": backbone.template})
     strategy_spec, parameters, strategy = _strategy(config, backbone, plugins)
     return Resolved(
         config=config,
@@ -222,7 +222,7 @@ def _default(registry: Registry[SpecT]) -> SpecT:
 
 def _backbone_parameters(
     config: RunConfig, spec: BackboneSpec, strategy: StrategySpec
-) -> dict[str, Any]:
+) -> Parameters:
     """Return the backbone's parameters, with the options and the `--set` that set one."""
     given = {
         name: value
@@ -235,7 +235,7 @@ def _backbone_parameters(
     return spec.resolve_parameters({**_of_backbone(config, spec, strategy), **given})
 
 
-def _of_backbone(config: RunConfig, spec: BackboneSpec, strategy: StrategySpec) -> dict[str, Any]:
+def _of_backbone(config: RunConfig, spec: BackboneSpec, strategy: StrategySpec) -> Parameters:
     """Return the parameters of `--set` that are the backbone's and none of the strategy's."""
     return {
         name: value
@@ -246,8 +246,8 @@ def _of_backbone(config: RunConfig, spec: BackboneSpec, strategy: StrategySpec) 
 
 def _strategy(
     config: RunConfig, backbone: BackboneSpec, plugins: Plugins
-) -> tuple[StrategySpec, dict[str, Any], CheckedStrategy]:
-    usual: dict[str, Any] = {}
+) -> tuple[StrategySpec, Parameters, CheckedStrategy]:
+    usual: Parameters = {}
     if config.strategy is not None:
         spec = plugins.strategies.get(config.strategy)
     elif backbone.strategy is not None:
@@ -264,7 +264,7 @@ def _strategy(
 
 def make_strategy(
     spec: StrategySpec, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], CheckedStrategy]:
+) -> tuple[Parameters, CheckedStrategy]:
     """Return the strategy made from the parameters given, and the parameters to be recorded.
 
     These are all of them with their values, but for those that came later and are at their default.

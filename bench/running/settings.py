@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
 )
 
+from bench.contracts.parameters import Parameters
 from bench.errors import UserError, did_you_mean
 from bench.inputs.draws import parse_levels, parse_plan
 from bench.inputs.estimand import check_estimand, parse_weighting
@@ -85,7 +86,7 @@ class RunConfig(BaseModel):
     strategy: Text | None = Field(
         None, description="A registered strategy (default: the backbone's)."
     )
-    params: dict[str, Any] = Field(
+    params: Parameters = Field(
         default_factory=dict,
         description="A parameter of the strategy or the backbone, KEY=VALUE; repeat for more.",
     )

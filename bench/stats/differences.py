@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
 from bench.contracts.training import provenance, training_group
 from bench.store.documents import Manifest
 
 Pair = list[Any]
+Settings = dict[str, JsonValue]
+"""What changes a run's numbers, by the name of the option that sets it."""
 
 
-def run_settings(manifest: Manifest) -> dict[str, Any]:
+def run_settings(manifest: Manifest) -> Settings:
     """Return everything that changes a run's numbers, by the name of the option that sets it.
 
     Hashes are replaced by what they stand for, and what another setting says already is left out.
     """
-    found: dict[str, Any] = {}
+    found: Settings = {}
     for name, value in _flat(manifest.identity.plain()):
         said = next((name.removeprefix(p) for p in _PREFIXES if name.startswith(p)), name)
         if name in _READERS:
@@ -27,7 +31,7 @@ def run_settings(manifest: Manifest) -> dict[str, Any]:
     return {**found, "made": found.get("made", "live")}
 
 
-def differing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def differing(settings: Sequence[Settings]) -> list[Settings]:
     """Return of each run the settings that are not the same in all of them."""
     names = dict.fromkeys(name for one in settings for name in one)
     varied = [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]

@@ -43,6 +43,14 @@ class Document(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
+class FullDocument(Document):
+    """A document of which JSON holds every field, also those that were not given."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON holds of it: every field."""
+        return self.model_dump(mode="json")
+
+
 def said(**fields: Any) -> dict[str, Any]:
     """Return the fields that are not None: a document holds nothing of what does not apply."""
     return {name: value for name, value in fields.items() if value is not None}

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from bench.contracts.parameters import Parameters
 from bench.store.fields import Count, Document, Int, Name, Positive, Share
 
 IDENTITY_VERSION = 1
@@ -19,7 +20,7 @@ class Strategy(Document):
 
     name: Name
     version: Int
-    params: dict[str, Any]
+    params: Parameters
 
 
 class DataIdentity(Document):
@@ -40,7 +41,7 @@ class BackboneIdentity(Document):
     version: Int
     weights: str | None
     dtype: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
 
 
 class Scoring(Document):

@@ -182,10 +182,10 @@ def engine_over_bare(machine: Machine) -> Iterator[Row]:
             yield {
                 "strategy": name,
                 **more,
-                "batch": found["best_batch_size"],
-                "evaluations_per_second": found["engine"][name],
-                "engine_over_bare": found["engine_over_bare"][name],
-                "percent_of_the_best_product": found["utilisation"],
+                "batch": found.best_batch_size,
+                "evaluations_per_second": found.engine[name],
+                "engine_over_bare": found.engine_over_bare[name],
+                "percent_of_the_best_product": found.utilisation,
                 "gib": machine.memory(),
             }
 

@@ -105,7 +105,7 @@ def test_perf_measures_only_what_the_backbone_can(
     config = make_config({"dataset": "-", "backbone": "tiny-digits", "batch_size": 8})
     with pytest.raises(UserError, match="needs gradients"):
         measure(config, ["screen-race"], seconds=0.1)
-    engines = measure(config, seconds=0.1)["engine"]
+    engines = measure(config, seconds=0.1).engine
     assert "race" in engines and not {"screen-race", "full-linearised"} & engines.keys()
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images, with_images
-from helpers.command import Finished, bench
+from helpers.caption_runs import DRAWS, run
+from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images
+from helpers.command import bench
 from helpers.scoring import same, timeless
 
 from bench import load_dataset
 from bench import run as bench_run
-from bench.contracts.specs import BackboneSpec, DatasetSpec
-from bench.discovery.loading import load_plugins
 from bench.engine.viewing import view_of_draw
 from bench.errors import UserError
 from bench.inputs.pixels import decode
@@ -23,27 +21,7 @@ from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
 from bench_plugins.views.symmetries import Turns8
 
-DRAWS = 24
-HERE = "helpers.captions"
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the dataset and the denoiser, for one test."""
-    dataset = DatasetSpec(name="captions", target=f"{HERE}:Captions", items=True)
-    backbone = BackboneSpec(name="painter", target=f"{HERE}:Painter", trained_on=None)
-    monkeypatch.setitem(load_plugins().datasets._specs, "captions", dataset)
-    monkeypatch.setitem(load_plugins().backbones._specs, "painter", backbone)
-    monkeypatch.setattr(Captions, "rows", one_image())
-
-
-def run(results: Path, strategy: str, *options: object, draws: int = DRAWS) -> Finished:
-    arguments = ["run", "captions", "--backbone", "painter", "--strategy", strategy]
-    numbers = ("--set", f"draws={draws}") if strategy != "adaptive" else ()
-    arguments += [*numbers, "--results", str(results), "--json", "--batch-size", "16"]
-    done = bench(*arguments, *options)
-    assert done.code in (0, 2, 3), done.err
-    return done
+pytestmark = pytest.mark.usefixtures("captions")
 
 
 def rows_by_id(rows: Any) -> dict[str, Any]:
@@ -218,23 +196,6 @@ def test_a_draw_sees_its_view_and_each_view_is_encoded_once(tmp_path: Path) -> N
     assert "views" in shown.out
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--views", "spin"), "Unknown views 'spin'"),
-        (("--views", "flip:3"), "the views 'flip' take no value"),
-        (("--views", "crop:0"), "at least one view is needed"),
-        (("--views", "posterior"), "does not offer it (posterior)"),
-        (("--template", "a {class}"), "every item of dataset 'captions' has texts of its own"),
-    ],
-)
-def test_what_means_nothing_is_refused(
-    tmp_path: Path, options: tuple[str, ...], message: str
-) -> None:
-    done = run(tmp_path, "full", *options)
-    assert done.code == 2 and message in done.err and not list(tmp_path.rglob("manifest.json"))
-
-
 def test_blind_controls_are_runs_of_their_own(tmp_path: Path) -> None:
     seen = run(tmp_path, "full").json
     blind = {
@@ -250,53 +211,6 @@ def test_blind_controls_are_runs_of_their_own(tmp_path: Path) -> None:
     assert bench("report", "--results", tmp_path, "--out", page).code == 0
     text = page.read_text()
     assert '<h2 id="blind">' in text and text.count(f"{seen['run_id']}</th>") == 3
-
-
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no texts": ({"texts": []}, "it has no texts"),
-    "an empty text": ({"texts": ["a red 3 left of a blue 5", "  "]}, "one of its texts is empty"),
-    "a text twice": (
-        {"texts": ["a red 3 left of a blue 5", "A red 3  left of a blue 5"]},
-        "is there twice",
-    ),
-    "no such answer": ({"label": 2}, "right answer 2 is not among its 2 texts"),
-    "one text": ({"texts": ["a red 3 left of a blue 5"], "label": 0}, "nothing to decide"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_item_is_refused_with_its_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
-    change, message = BAD[case]
-    rows: list[dict[str, Any]] = [dict(row) for row in one_image(4)]
-    rows[2] |= {"texts": rows[0]["texts"][:2], "label": 0, **change}
-    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
-    done = run(tmp_path, "full")
-    assert done.code == 2 and "item 'item-2'" in done.err and message in done.err
-    assert not list(tmp_path.rglob("manifest.json"))
-
-
-BAD_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
-    "another shape": ({"images": 3, "pairing": [0, 1, 2]}, "has 3 images and 2 texts, and the"),
-    "a pair missing": ({"pairing": [1]}, "it has 2 images, and 1 of them have a right text"),
-    "one text twice": ({"pairing": [1, 1]}, "two of its images have the same right text"),
-    "no images": ({"images": 0, "pairing": []}, "it has no images"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_PAIRS)
-def test_a_bad_pair_is_refused_with_its_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
-    change, message = BAD_PAIRS[case]
-    rows: list[dict[str, Any]] = [dict(row) for row in two_images(3)]
-    rows[2] |= change
-    if isinstance(rows[2]["images"], int):
-        rows[2]["images"] = (rows[0]["images"] * 2)[: rows[2]["images"]]
-    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
-    done = run(tmp_path, "full")
-    assert done.code == 2 and "item 'pair-2'" in done.err and message in done.err, done.err
 
 
 def test_python_gives_decoded_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,42 +253,6 @@ def test_items_in_memory_are_scored_from_python(tmp_path: Path) -> None:
     assert "group_score" in pairs["metrics"]
     with pytest.raises(UserError, match="has no column 'label' or 'pairing'"):
         bench_run(one_image().remove_columns("label"), **settings)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--strategy", "screen-race"), "linearises at a mixture of prompts that all images share"),
-        (("--backbone", "majority"), "learns classes, and dataset 'captions' has items"),
-        (("--candidates-from", "RUN"), "items have texts of their own, and no classes to choose"),
-        (("--template-rule", "mean"), "--template-rule is about classes"),
-        (("--skip-unlabelled",), "--skip-unlabelled is about classes"),
-    ],
-)
-def test_what_cannot_serve_items_says_why_before_scoring(
-    tmp_path: Path, options: tuple[str, ...], message: str
-) -> None:
-    known = run(tmp_path, "full", "--limit", 2, "--save-errors").json["run_id"]
-    given = [known if word == "RUN" else word for word in options]
-    named = [] if "--backbone" in given else ["--backbone", "painter"]
-    done = bench("run", "captions", *named, *given, "--results", tmp_path)
-    assert done.code == 2 and message in done.err, done.err
-    assert len(list(tmp_path.rglob("manifest.json"))) == 1
-    refused = bench("learn-screen", tmp_path / known)
-    assert refused.code == 2 and "is about items with texts of their own" in refused.err
-
-
-def test_an_item_without_an_image_fails_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [dict(row) for row in two_images(4)]
-    rows[1]["images"] = [rows[1]["images"][0], None]
-    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
-    done = run(tmp_path, "full")
-    assert done.code == 3 and done.json["failed_samples"] == 1
-    error = read_records(Path(done.json["results_dir"]))["pair-1"]["error"]
-    assert error.startswith("image 2 cannot be read")
-    assert json.loads(done.out)["metrics"]["text_score"] <= 0.75
 
 
 def test_shards_keep_the_images_of_an_item_together(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from bench.stats.many import Difference, compare_all, corrected
 from bench.stats.ranks import MeanRanks, mean_ranks
 from bench.stats.shift import Robustness, robustness
 from bench.store.documents import Group
-from bench.store.fields import Count, Document, Positive
+from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.looks import count_looks, is_test
 from bench.store.studies import Study, read_study, results_of
 
@@ -69,7 +69,7 @@ class BoardDifferences(Document):
     differences: list[Difference]
 
 
-class StudyReport(Document):
+class StudyReport(FullDocument):
     """A study's table and statistics, as `bench study FILE --show --json` prints them."""
 
     name: str
@@ -91,10 +91,6 @@ class StudyReport(Document):
     """Dataset and test split → finished runs on it, in the results folder."""
     notes: list[str] = Field(default_factory=list)
     """What a reader must know, in plain words."""
-
-    def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it: every field."""
-        return self.model_dump(mode="json")
 
 
 def study_report(

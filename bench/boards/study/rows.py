@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.errors import UserError
 from bench.stats.metrics import summary_so_far
 from bench.store.documents import Group, Summary
-from bench.store.fields import Count, Document, Interval, Share
+from bench.store.fields import Count, FullDocument, Interval, Share
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, Study, StudyCell, results_of
 
 
-class StudyRow(Document):
+class StudyRow(FullDocument):
     """One cell of a study; what is not known yet is None.
 
     Attributes:
@@ -53,10 +52,6 @@ class StudyRow(Document):
     seconds: float | None = None
     failed_samples: Count | None = None
     worst_group: Group | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it: every field."""
-        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
