@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 MOST_ANSWERS = 4096  # per item; a decision ranks all of them
 
 
-class StoredImage(TypedDict):
+class StoredImage(TypedDict, total=False):
     """An image as `datasets` stores it, still encoded: its bytes, or the path of its file."""
 
     bytes: bytes | None
     path: str | None
-    border: NotRequired[int]
+    border: int
     """Pixels that are cut from each side."""
 
 

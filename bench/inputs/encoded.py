@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
-from bench.contracts.items import StoredImage
 from bench.errors import UserError, quoted
 from bench.machine.files import inside, open_regular
 
 
-def open_encoded(image: StoredImage | None) -> BytesIO | BufferedReader:
+def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:
     """Open a stored image for reading.
 
     Args:
@@ -28,7 +28,7 @@ def open_encoded(image: StoredImage | None) -> BytesIO | BufferedReader:
     return open_regular(image["path"])
 
 
-def digest(image: StoredImage | None) -> str:
+def digest(image: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of an image as it is stored; of one that cannot be read, of its name."""
     try:
         with open_encoded(image) as file:

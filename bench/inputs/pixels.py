@@ -7,14 +7,15 @@ opens them. The others are turned upright, laid on white, scaled to 8 bits or re
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedReader, BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from bench.contracts.items import StoredImage
 from bench.inputs.encoded import open_encoded
 
 VERSION = 1  # of what is done to images that are not ordinary; raise it when that changes
@@ -74,7 +75,7 @@ def _is_deep(mode: str) -> bool:
     return mode == "F" or mode.startswith("I")
 
 
-def is_ordinary(image: StoredImage | None) -> bool:
+def is_ordinary(image: Mapping[str, Any] | None) -> bool:
     """Tell from its header whether a stored image is ordinary; True where it cannot be read."""
     try:
         with open_encoded(image) as file:
@@ -83,7 +84,7 @@ def is_ordinary(image: StoredImage | None) -> bool:
         return True
 
 
-def decode(image: StoredImage | None) -> Image.Image:
+def decode(image: Mapping[str, Any] | None) -> Image.Image:
     """Decode a stored image.
 
     Args:
@@ -112,7 +113,7 @@ def _without_border(shown: Image.Image, border: int) -> Image.Image:
     return shown.crop((border, border, shown.width - border, shown.height - border))
 
 
-def _decode(image: StoredImage | None) -> Image.Image:
+def _decode(image: Mapping[str, Any] | None) -> Image.Image:
     with open_encoded(image) as file:
         opened = _open(file)
         header = _look(opened)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
-from bench.contracts.items import Item
+from bench.contracts.items import Item, StoredImage
 from bench.contracts.reductions import MEAN
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.engine.items import Questions, plain_question
@@ -175,7 +175,7 @@ def _sample(record: Record) -> Sample:
     """Return the sample of a record, without its images; an item's texts are its own, from 0 on."""
     item = None
     if (shape := record.get("shape")) is not None:
-        item = Item(({},) * shape[0], tuple(range(shape[1])))
+        item = Item((StoredImage(),) * shape[0], tuple(range(shape[1])))
     return Sample(record["sample_id"], record["label"], {}, item, record.get("group"))
 
 

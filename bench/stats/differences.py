@@ -44,7 +44,7 @@ def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
     Of prompts, the first that differ are named, and the template where it differs.
     """
     of_a, of_b = differing([run_settings(m) for m in (a, b)])
-    found = {name: [of_a.get(name), of_b.get(name)] for name in {**of_a, **of_b}}
+    found: dict[str, Pair] = {name: [of_a.get(name), of_b.get(name)] for name in {**of_a, **of_b}}
     found.pop("prompts", None)
     if a.identity.prompts != b.identity.prompts:
         found = {"prompt": _first_prompts(a, b), **found}

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from bench.boards.inventory import (
     InventoryRow,
-    Settings,
     row_of,
     run_folders,
     tell_apart,
@@ -23,7 +22,7 @@ from bench.render.runs import RunData, with_decisions
 from bench.render.studies import StudyPart, study_part
 from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
-from bench.stats.differences import run_settings
+from bench.stats.differences import Settings, run_settings
 from bench.stats.metrics import accuracy_interval
 from bench.store.folder import MANIFEST, SUMMARY
 from bench.store.journal import JOURNAL

@@ -141,7 +141,7 @@ def check(table: str, loss: str, space: str, **how: Any) -> None:
     for decided in engine.score(SAMPLES, make("full", len(ROWS))):
         name, image = (
             decided.sample.sample_id,
-            Image.open(io.BytesIO(decided.sample.image["bytes"])),
+            Image.open(io.BytesIO(decided.sample.image["bytes"] or b"")),
         )
         x_0 = model.encode_images([image])[0]
         if how.get("sample"):

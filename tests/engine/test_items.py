@@ -19,7 +19,7 @@ def decided(errors: Any, shape: tuple[int, int], label: int, strategy: str = "fu
     """Let a strategy decide an item whose errors, [I, T, N], are known."""
     images, texts = shape
     errors = np.asarray(errors, np.float32).reshape(images * texts, -1)
-    item = Item(({},) * images, tuple(range(texts)))
+    item = Item((None,) * images, tuple(range(texts)))
     problem = make_problem(errors[:texts])
     made = make(strategy, errors.shape[1])
     return decide(Sample("x", label, {}, item), errors, made, problem)

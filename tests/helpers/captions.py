@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.contracts.items import StoredImage
 from bench.engine.images import preprocess
 from bench.inputs.draws import noise, timestep_grid
 from bench.inputs.item_images import list_of
@@ -44,7 +45,7 @@ def paint(text: str) -> NDArray[np.uint8]:
     return picture
 
 
-def stored(text: str, seed: int = 0) -> dict[str, Any]:
+def stored(text: str, seed: int = 0) -> StoredImage:
     """Return the picture of a text with some noise, as `datasets` stores it."""
     rng = np.random.default_rng([seed, *text.encode()])
     pixels = paint(text).astype(int) + rng.integers(-90, 90, (SIDE, SIDE, 3))

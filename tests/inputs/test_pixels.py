@@ -35,7 +35,7 @@ def grey(values: Any, mode: str | None = None, kind: str = "TIFF") -> dict[str, 
     return stored(Image.fromarray(np.asarray(values), mode), kind)
 
 
-ORDINARY: dict[str, Callable[[], dict[str, Any]]] = {
+ORDINARY: dict[str, Callable[[], Any]] = {
     "grey": lambda: stored(Image.fromarray(RAMP)),
     "colour": lambda: stored(Image.fromarray(COLOURS)),
     "black and white": lambda: stored(Image.fromarray(RAMP).convert("1")),
