@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from bench.render.study_result import StudyResult
     from bench.running.classify import Picture
+    from bench.stats.class_metrics import Metric
 
 
 def load_dataset(
@@ -227,6 +228,7 @@ def compare(
     one: RunResult | str | PathLike[str],
     other: RunResult | str | PathLike[str],
     results: str = "results",
+    metric: Metric = "accuracy",
 ) -> Comparison:
     """Compare two runs on the images that both have, as `bench compare` does.
 
@@ -234,11 +236,12 @@ def compare(
         one: a run, its id or its folder.
         other: likewise; differences are those of this one from the first.
         results: where runs are stored.
+        metric: what is tested: `accuracy`, `balanced_accuracy`, `f1_macro` or `f1_weighted`.
 
     Raises:
         bench.errors.UserError: there is no such run, or the two share no image.
     """
-    return compare_runs(_folder(one, results), _folder(other, results))
+    return compare_runs(_folder(one, results), _folder(other, results), metric)
 
 
 def leaderboard(results: str | PathLike[str] = "results", dataset: str | None = None) -> DataFrame:

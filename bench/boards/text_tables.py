@@ -113,6 +113,7 @@ def to_html(tables: Sequence[TextTable], title: str) -> str:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>TITLE</title><style>
+:root { color-scheme: light dark }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
 table { border-collapse: collapse }
 th, td { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left }

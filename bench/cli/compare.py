@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.options import metric_option
 from bench.cli.output import print_json, say
 from bench.errors import GateError
 from bench.store.folder import find_run
+
+if TYPE_CHECKING:
+    from bench.stats.class_metrics import Metric
 
 
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
 @click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@metric_option
 @click.option("--gate", is_flag=True, help="Exit with 4 when B is significantly worse than A.")
 @click.option(
     "--seed", default=0, hidden=True, help="Of no effect: no chance is left in the interval."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(run_a: str, run_b: str, results: str, gate: bool, seed: int, as_json: bool) -> None:
+def command(
+    run_a: str,
+    run_b: str,
+    results: str,
+    metric: Metric,
+    gate: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
     A win is a sample that B alone has right. p is McNemar's exact test; the interval of the
-    difference is Tango's score interval. Runs of another dataset, version, split or other
+    difference is Tango's score interval. With another --metric, that is tested too, by a paired
+    permutation test, and --gate asks about it. Runs of another dataset, version, split or other
     classes are refused; other data of the same name, subsets, prompts and training are warned of.
     """
     from bench.stats.comparison import compare
 
-    found = compare(find_run(run_a, results), find_run(run_b, results)).plain()
+    found = compare(find_run(run_a, results), find_run(run_b, results), metric).plain()
     if as_json:
         print_json(found)
     else:
         _print(found)
     if gate and found["regression"]:
+        tested = found.get("tested")
+        of, p = (tested, tested["p"]) if tested else (found, found["mcnemar_p"])
         raise GateError(
             f"{found['run_b']} is significantly worse than {found['run_a']}:"
-            f" {found['difference']:+.4f} (p = {found['mcnemar_p']:.2g})."
+            f" {of['difference']:+.4f} (p = {p:.2g})."
         )
 
 
@@ -46,9 +62,7 @@ def _print(found: Mapping[str, Any]) -> None:
     from bench.render.tables import table
 
     low, high = found["difference_ci95"]
-    verdict = "not significant"
-    if found["significant"]:
-        verdict = "B is worse" if found["regression"] else "B is better"
+    verdict = _verdict(found["mcnemar_p"], found["difference"])
     cost, seconds = found["cost_ratio"], found["seconds_ratio"]
     rows: list[list[Any]] = [
         ["A", f"{found['run_a']}  {found['accuracy_a']:.4f}"],
@@ -56,6 +70,7 @@ def _print(found: Mapping[str, Any]) -> None:
         ["difference, B − A", f"{found['difference']:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
         ["wins, losses, ties", f"{found['wins']}, {found['losses']}, {found['ties']}"],
         ["McNemar, exact", f"p = {found['mcnemar_p']:.3g}: {verdict}"],
+        *_tested(found.get("tested")),
         ["same prediction", f"{100 * found['agreement']:.1f} % of {found['n']:,} images"],
         ["cost, B / A", None if cost is None else f"{cost:.3g}"],
         ["seconds, B / A", None if seconds is None else f"{seconds:.3g}"],
@@ -73,6 +88,29 @@ def _print(found: Mapping[str, Any]) -> None:
         table(["setting", "A", "B"], rows, title="Settings that differ")
     for warning in found["warnings"]:
         say(f"Warning: {warning}", err=True)
+
+
+def _verdict(p: float, difference: float) -> str:
+    from bench.stats.paired import ALPHA
+
+    if p >= ALPHA:
+        return "not significant"
+    return "B is better" if difference > 0 else "B is worse"
+
+
+def _tested(found: Mapping[str, Any] | None) -> list[list[str]]:
+    """Return the lines of another metric that was tested."""
+    if found is None:
+        return []
+    from bench.stats.class_metrics import IN_WORDS
+
+    (low, high), name = found["difference_ci95"], IN_WORDS[found["metric"]]
+    verdict = _verdict(found["p"], found["difference"])
+    return [
+        [name, f"A {found['a']:.4f}, B {found['b']:.4f}"],
+        [f"{name}, B − A", f"{found['difference']:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
+        ["permutation test", f"p = {found['p']:.3g}: {verdict}"],
+    ]
 
 
 def _value(value: Any) -> str:

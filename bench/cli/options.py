@@ -64,6 +64,19 @@ def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
     return decorate
 
 
+METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted")
+
+
+def metric_option(function: Any) -> Any:
+    """Add `--metric`, what differences are tested in."""
+    return click.option(
+        "--metric",
+        type=click.Choice(METRICS),
+        default="accuracy",
+        help="What differences are tested in.  [default: accuracy]",
+    )(function)
+
+
 def learning_options(function: Any) -> Any:
     """Add RUN and the options of a command that learns from a recorded run."""
     for option in (

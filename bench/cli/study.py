@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import config_options
+from bench.cli.options import METRICS, config_options, metric_option
 from bench.cli.output import print_json
 from bench.errors import UserError
 
 FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
-VALUES = ("accuracy", "balanced_accuracy", "f1_macro", "cost", "seconds", "n", "status")
+VALUES = (*METRICS, "cost", "seconds", "n", "status")
 MACHINE = ("results", "device", "batch_size", "offline", "executor", "workers", "ray_address")
 
 
@@ -40,12 +40,7 @@ MACHINE = ("results", "device", "batch_size", "offline", "executor", "workers", 
     default="seed,template",
     help="Axes whose runs are taken together as one method's.  [default: seed,template]",
 )
-@click.option(
-    "--metric",
-    type=click.Choice(["accuracy", "balanced_accuracy"]),
-    default="accuracy",
-    help="What differences are tested in.  [default: accuracy]",
-)
+@metric_option
 @click.option("--margin", type=float, help="Differences below it count as equal, such as 0.02.")
 @click.option("--figure", help="Draw a forest plot into this file: .png, .svg or .pdf.")
 @click.option("--ranks-figure", help="Likewise a critical-difference plot, from ten datasets on.")

@@ -9,15 +9,17 @@ from bench.boards.formats import assignments
 from bench.render.console import console
 from bench.render.tables import cell_text, table
 
+PER_IMAGE = "evaluations_per_image"
+
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a run would be and cost; what does not apply to it is left out."""
-    least = plan["evaluations_per_image_at_least"]
-    share = 1.0 if least is None else least / max(1, plan["evaluations_per_image"])
+    least = plan[f"{PER_IMAGE}_at_least"]
+    share = 1.0 if least is None else least / max(1, plan[PER_IMAGE])
     rows = [
         ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
         for name, value in plan.items()
-        if value is not None and name != "warnings" and not name.endswith("_at_least")
+        if value is not None and name not in ("warnings", "at_most", f"{PER_IMAGE}_at_least")
     ]
     table(["", ""], rows)
     for said in plan["warnings"]:
@@ -30,7 +32,7 @@ def _plan_cell(name: str, value: Any, share: float) -> str:
         return assignments(value)
     if name == "seed":  # a name rather than an amount
         return str(value)
-    if name not in ("evaluations_per_image", "evaluations", "tflop", "seconds"):
+    if name not in (PER_IMAGE, "evaluations", "tflop", "seconds"):
         return cell_text(value)
     written = _duration if name == "seconds" else _amount
     least, most = written(value * share), written(value)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
+
+from markupsafe import Markup
 
 from bench.boards.study.report import StudyReport, study_report
 from bench.boards.study.tables import study_tables
 from bench.boards.text_tables import TextTable
 from bench.errors import UserError
+from bench.render.study_figures import forest_in_page
 from bench.store.studies import list_studies, read_study
 
 
@@ -22,13 +24,13 @@ class StudyPart:
     Attributes:
         report: what it says.
         tables: the same as text.
-        figure: the forest plot, a data URI; "": nothing is decided yet.
+        figure: the forest plot; empty: nothing is decided yet.
         folder: where it is stored.
     """
 
     report: StudyReport
     tables: list[TextTable]
-    figure: str
+    figure: Markup
     folder: Path
 
 
@@ -39,7 +41,8 @@ def study_part(folder: Path) -> StudyPart:
         UserError: there is none, or it is damaged.
     """
     report = study_report(folder)
-    return StudyPart(report, study_tables(report), _figure(report), folder)
+    figure = forest_in_page(report, re.sub(r"\W", "-", f"study-{folder.name}"))
+    return StudyPart(report, study_tables(report), figure, folder)
 
 
 def studies_of(
@@ -60,16 +63,3 @@ def studies_of(
         except UserError as error:
             left_out(folder, error)
     return found
-
-
-def _figure(report: StudyReport) -> str:
-    import matplotlib
-
-    from bench.render.study_figures import forest_plot
-
-    if not report.methods:
-        return ""
-    out = BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": report.name}):
-        forest_plot(report).savefig(out, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -44,12 +44,13 @@ def _cost(cell: PlannedCell) -> list[str]:
     if cell.error is not None:
         return ["–", "cannot run", "–", "–", "–"]
     left = "there" if cell.there else f"{cell.images_to_score:,}"
+    most = "≤ " if cell.at_most and not cell.there else ""
     return [
         f"{cell.images:,}",
         left,
-        f"{cell.evaluation_equivalents:,}",
-        "–" if cell.tflop is None else f"{cell.tflop:,.3g}",
-        "–" if cell.seconds is None else f"{cell.seconds / 3600:,.3f}",
+        f"{most}{cell.evaluation_equivalents:,}",
+        "–" if cell.tflop is None else f"{most}{cell.tflop:,.3g}",
+        "–" if cell.seconds is None else f"{most}{cell.seconds / 3600:,.3f}",
     ]
 
 
@@ -58,10 +59,11 @@ def _total(plan: StudyPlan) -> str:
     if plan.runs_with_errors:
         parts.append(f"{plan.runs_with_errors} cannot run as they are")
     parts.append(f"{plan.images_to_score:,} images are left to score")
-    parts.append(f"at the most {plan.evaluation_equivalents:,} evaluation equivalents")
+    most = "at the most " if plan.at_most else ""
+    parts.append(f"{most}{plan.evaluation_equivalents:,} evaluation equivalents")
     if plan.tflop is not None:
         parts.append(f"{plan.tflop:,.3g} TFLOP")
-    said = f"{', '.join(parts)}. {duration(plan.seconds)} at the most"
+    said = f"{', '.join(parts)}. {duration(plan.seconds)}{' at the most' if plan.at_most else ''}"
     if plan.runs_without_time:
         said += (
             f", and {plan.runs_without_time} runs whose time is not known, since their backbones"

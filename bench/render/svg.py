@@ -32,6 +32,8 @@ class Palette:
 PAGE = Palette("#000001", "#000002", "#000003", "#000004", "#000005")
 # On paper and in a notebook: the style sheet's colours on white.
 PAPER = Palette("#1b1f24", "#57606a", "#d5dae0", "#1f5fbf", "#ad3c0e")
+# On a dark page.
+DARK = Palette("#e9ecf0", "#a7b0ba", "#39414a", "#82b1ff", "#ff9d6e")
 VARIABLES = {colour: f"var(--{name})" for name, colour in asdict(PAGE).items()}
 
 Plot = Callable[["Figure", Palette], None]  # draws on a figure, in these colours
@@ -102,6 +104,27 @@ def draw(
         out = BytesIO()
         _figure(plot, size, PAGE, place).savefig(out, format="svg")
     return inline(out.getvalue(), name, label)
+
+
+def for_any_page(figure: Figure) -> bytes:
+    """Return a figure that `on_paper` made as an SVG file, whose colours suit a dark page too.
+
+    A page that shows it as a picture is dark to it where the page, or the system, is.
+    """
+    import matplotlib
+
+    out = BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    light, dark = (asdict(palette).values() for palette in (PAPER, DARK))
+    rules = "".join(
+        f'[style*="{what}: {before}"] {{{what}: {after} !important}}'
+        for before, after in [*zip(light, dark, strict=True), ("#ffffff", "none")]
+        for what in ("fill", "stroke")
+    )
+    return out.getvalue().replace(
+        b"</style>", f"@media (prefers-color-scheme: dark) {{{rules}}}</style>".encode(), 1
+    )
 
 
 def _figure(plot: Plot, size: tuple[float, float], colours: Palette, place: bool) -> Figure:

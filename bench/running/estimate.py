@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
+from bench.contracts.strategy_abilities import bounds_its_cost
 from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
@@ -22,7 +23,7 @@ from bench.store.folder import missing
 
 
 class Plan(Document):
-    """What a run would be and cost; evaluations, TFLOP and seconds are at the most."""
+    """What a run would be and cost."""
 
     run_id: str | None
     """None where the data or the weights were not read."""
@@ -51,6 +52,8 @@ class Plan(Document):
     evaluations_per_image: Count
     evaluations_per_image_at_least: Count | None
     """Of a strategy whose cost depends on the image; None where it is not known."""
+    at_most: bool
+    """Evaluations, TFLOP and seconds are what the run cannot exceed, and not what it takes."""
     evaluations: Count
     tflop: float | None
     memory: str | None
@@ -99,6 +102,7 @@ def make_plan(config: RunConfig) -> Plan:
         dtype=dtype,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
+        at_most=_is_bound(prepared, least, most),
         evaluations=most * left,
         memory=_memory(prepared, dtype),
         tflop=most * left * flops / 1e12 if flops else None,
@@ -117,6 +121,13 @@ def _evaluations(prepared: Prepared) -> tuple[int | None, int]:
     strategy, each = prepared.resolved.strategy, images * int(problem.cell_cost)
     least = strategy.at_least(problem)
     return None if least is None else least * each, strategy.at_most(problem) * each
+
+
+def _is_bound(prepared: Prepared, least: int | None, most: int) -> bool:
+    """Tell whether the most that an image can cost is more than it may take."""
+    if least is not None:
+        return least != most
+    return not bounds_its_cost(prepared.resolved.strategy.strategy)
 
 
 def _template(config: RunConfig, spec: DatasetSpec) -> str | list[str] | None:

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
+from bench.stats.class_metrics import Metric
 from bench.stats.differences import differences, differing_identity, training_warning
+from bench.stats.many import Answers, compare_all
 from bench.stats.metrics import accuracy_interval
 from bench.stats.paired import (
     ALPHA,
@@ -22,6 +25,26 @@ from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.runs import read_run
+
+
+class MetricDifference(Document):
+    """Another metric than accuracy, of two runs on the same images.
+
+    Attributes:
+        metric: which one.
+        a: A's.
+        b: B's.
+        difference: B less A.
+        difference_ci95: its 95 % interval, of a bootstrap over the images.
+        p: of a paired permutation test, two-sided.
+    """
+
+    metric: Metric
+    a: float
+    b: float
+    difference: float
+    difference_ci95: tuple[float, float]
+    p: float
 
 
 class Comparison(Document):
@@ -39,7 +62,8 @@ class Comparison(Document):
         losses: samples that A alone has right.
         ties: all others.
         mcnemar_p: two-sided, exact.
-        significant: p < 0.05.
+        tested: the metric that was asked for, where that is not accuracy.
+        significant: p < 0.05, of the metric that was asked for.
         regression: significant, and B is worse.
         agreement: share of equal predictions.
         agreement_ci95: its 95 % Wilson interval.
@@ -62,6 +86,7 @@ class Comparison(Document):
     losses: int
     ties: int
     mcnemar_p: float
+    tested: MetricDifference | None = None
     significant: bool
     regression: bool
     agreement: float
@@ -74,12 +99,13 @@ class Comparison(Document):
     warnings: list[str]
 
 
-def compare(path_a: Path, path_b: Path) -> Comparison:
+def compare(path_a: Path, path_b: Path, metric: Metric = "accuracy") -> Comparison:
     """Compare run B with run A, the baseline, on the samples that both decided.
 
     Args:
         path_a: the folder of A.
         path_b: the folder of B.
+        metric: what is tested; accuracy is compared with any.
 
     Raises:
         UserError: dataset, version, split or classes differ, a sample's label does, or the runs
@@ -87,17 +113,21 @@ def compare(path_a: Path, path_b: Path) -> Comparison:
     """
     one, other = read_run(path_a), read_run(path_b)
     check_comparable(one.manifest, other.manifest)
-    return compare_decided((one.manifest, other.manifest), (one.decided(), other.decided()))
+    decided = one.decided(), other.decided()
+    return compare_decided((one.manifest, other.manifest), decided, metric)
 
 
 def compare_decided(
-    manifests: tuple[Manifest, Manifest], decided: tuple[Decisions, Decisions]
+    manifests: tuple[Manifest, Manifest],
+    decided: tuple[Decisions, Decisions],
+    metric: Metric = "accuracy",
 ) -> Comparison:
     """Compare run B with run A, the baseline; see `compare`.
 
     Args:
         manifests: A's and B's.
         decided: the images that they decided.
+        metric: what is tested.
 
     Raises:
         UserError: as `compare`.
@@ -114,7 +144,13 @@ def compare_decided(
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
     n, same = len(labels), int((a.predictions[rows_a] == b.predictions[rows_b]).sum())
     outcome = paired_test(right_a, right_b)
-    significant = outcome["mcnemar_p"] < ALPHA
+    p, difference = outcome["mcnemar_p"], outcome["difference"]
+    tested: dict[str, MetricDifference] = {}
+    if metric != "accuracy":
+        said = a.predictions[rows_a], b.predictions[rows_b]
+        found = _tested(metric, labels, *said)
+        tested, p, difference = {"tested": found}, found.p, found.difference
+    significant = p < ALPHA
     replayed = any(m.replayed_from for m in manifests)
     return Comparison(
         run_a=names[0],
@@ -123,8 +159,9 @@ def compare_decided(
         accuracy_a=float(right_a.mean()),
         accuracy_b=float(right_b.mean()),
         **outcome,
+        **tested,
         significant=significant,
-        regression=significant and outcome["difference"] < 0,
+        regression=significant and difference < 0,
         agreement=same / n,
         agreement_ci95=accuracy_interval(same, n),
         per_class=class_differences(labels, right_a, right_b, manifests[0].classes),
@@ -133,6 +170,22 @@ def compare_decided(
         settings=differing_identity(*manifests),
         differences=differences(*manifests),
         warnings=_warnings(manifests, (a, b), n),
+    )
+
+
+def _tested(
+    metric: Metric, labels: NDArray[np.int64], *predictions: NDArray[np.int64]
+) -> MetricDifference:
+    methods = [Answers(name, (of[None, None],)) for name, of in zip("ab", predictions, strict=True)]
+    a, b = (float(one.values(metric, labels).mean()) for one in methods)
+    found = compare_all(methods, labels, metric)[0]
+    return MetricDifference(
+        metric=metric,
+        a=a,
+        b=b,
+        difference=found.difference,
+        difference_ci95=found.interval,
+        p=found.p,
     )
 
 

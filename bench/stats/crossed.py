@@ -21,7 +21,10 @@ Floats = NDArray[np.float64]
 
 
 class Spread(Document):
-    """The accuracy of one method over its runs, and what moves it; shares, not points."""
+    """The accuracy of one method over its runs, and what moves it; shares, not points.
+
+    Where it is of another metric, `accuracy` is that metric.
+    """
 
     runs: Positive
     images: Positive
@@ -67,13 +70,19 @@ class Spread(Document):
         return f" With {' and '.join(few)} the interval is rough." if few else ""
 
 
+def are_answers(values: Floats) -> bool:
+    """Tell whether values [seeds, templates, images] are of one run, each right or wrong."""
+    return values.shape[:2] == (1, 1) and bool(((values == 0) | (values == 1)).all())
+
+
 def spread(
     right: NDArray[np.bool_] | Floats, clusters: NDArray[np.int64] | None = None, seed: int = 0
 ) -> Spread:
     """Return the accuracy of a method over its runs, and what moves it.
 
     Args:
-        right: [seeds, templates, images], whether each image is right.
+        right: [seeds, templates, images], whether each image is right; or values of each image
+            whose mean is another metric.
         clusters: int64 [images], which images are drawn together; None: each by itself.
         seed: of the resampling.
     """
@@ -157,10 +166,10 @@ def _deviation(by_run: Floats, axis: int) -> float:
 def _interval(values: Floats, clusters: NDArray[np.int64] | None, seed: int) -> tuple[float, float]:
     """Return the 95 % interval of the mean: Wilson's, of as many images as its variance is worth.
 
-    Of one run these are its own. Of several, or of clusters, the bootstrap's variance says it.
+    Of the answers of one run these are its own. Else the bootstrap's variance says it.
     """
     n, mean = values.shape[2], float(values.mean())
-    if (values.shape[:2] == (1, 1) and clusters is None) or mean <= 0 or mean >= 1:
+    if (clusters is None and are_answers(values)) or mean <= 0 or mean >= 1:
         return accuracy_interval(round(mean * n), n)
     variance = float(resampled_means(values, clusters, seed).var())
     worth = mean * (1 - mean) / variance if variance > 0 else float(n)

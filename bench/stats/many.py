@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.crossed import resampled_means
+from bench.stats.class_metrics import PERMUTATIONS, Metric, exchange_p, image_values
+from bench.stats.crossed import are_answers, resampled_means
 from bench.stats.paired import ALPHA, Z95, difference_interval, mcnemar, score_statistic
 from bench.store.fields import Document, Number, Positive, Share
 
-PERMUTATIONS = 20_000
-
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the runs of a method said of the same images.
+
+    Attributes:
+        name: of the method, as tables call it.
+        members: int64 [seeds, templates, n] each, the predicted classes: one array, but of a group
+            of methods one for each, and each counts alike.
+    """
+
+    name: str
+    members: tuple[Ints, ...]
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are."""
+        return sum(one.shape[0] * one.shape[1] for one in self.members)
+
+    def values(self, metric: Metric, labels: Ints) -> Floats:
+        """Return the values of each image whose mean is the metric, [seeds, templates, n].
+
+        Of a group they are the mean over its members, [1, 1, n].
+        """
+        if len(self.members) == 1:
+            return image_values(metric, labels, self.members[0])
+        return np.asarray(self.of_members(metric, labels).mean(axis=0, keepdims=True))
+
+    def of_members(self, metric: Metric, labels: Ints) -> Floats:
+        """Return the same of each member, the mean over its runs, [members, 1, n]."""
+        found = [image_values(metric, labels, one) for one in self.members]
+        return np.stack([one.mean(axis=(0, 1))[None] for one in found])
 
 
 class Difference(Document):
@@ -56,16 +90,20 @@ def holm(p: Sequence[float] | Floats) -> Floats:
     return found
 
 
-def permutation_p(differences: Floats, seed: int = 0) -> float:
+def permutation_p(differences: Floats, clusters: Ints | None = None, seed: int = 0) -> float:
     """Return the two-sided p of a paired permutation test that the mean difference is 0.
 
     Under the null each image's two values may be exchanged, so its difference may have either sign.
     Images with the same difference are counted and not drawn one by one.
 
     Args:
-        differences: [n], of each image; for another metric than accuracy, its share of it.
+        differences: [n], of each image.
+        clusters: int64 [n], images that are exchanged together; None: each by itself.
         seed: of the permutations.
     """
+    if clusters is not None:
+        _, member = np.unique(clusters, return_inverse=True)
+        differences = np.bincount(member, weights=differences).astype(np.float64)
     size, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     if not len(size):
         return 1.0
@@ -75,93 +113,88 @@ def permutation_p(differences: Floats, seed: int = 0) -> float:
     return float((1 + reached.sum()) / (1 + PERMUTATIONS))
 
 
-def differ(a: Floats, b: Floats, weights: Floats | None = None) -> tuple[str, float]:
-    """Return the test of a difference, and its p.
+def differ(a: Floats, b: Floats, clusters: Ints | None = None) -> tuple[str, float]:
+    """Return the test of a difference of accuracies, and its p.
 
     Args:
         a: [seeds, templates, n], whether A's runs are right.
         b: likewise, of the same images; the numbers of seeds and templates may be others.
-        weights: [n], what an image counts, 1 on average; None: all alike.
+        clusters: int64 [n], images that belong together; None: each by itself.
     """
-    if a.shape[:2] == b.shape[:2] == (1, 1) and weights is None:
-        wins, losses = _won(a, b)
-        return "mcnemar", float(mcnemar(wins, losses))
-    each = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
-    return "permutation", permutation_p(each if weights is None else each * weights)
+    if _are_two_runs(a, b, clusters):
+        return "mcnemar", float(mcnemar(*_won(a, b)))
+    return "permutation", permutation_p(b.mean(axis=(0, 1)) - a.mean(axis=(0, 1)), clusters)
 
 
-def interval_of(
-    a: Floats,
-    b: Floats,
-    weights: Floats | None = None,
-    clusters: NDArray[np.int64] | None = None,
-) -> tuple[float, float]:
+def interval_of(a: Floats, b: Floats, clusters: Ints | None = None) -> tuple[float, float]:
     """Return the 95 % interval of the difference.
 
-    Of two runs it is Tango's; of several it is of the crossed bootstrap, over seeds and templates
-    too where both have the same number of them. The arguments are those of `compare_all`.
+    Of the accuracies of two runs it is Tango's; else it is of the crossed bootstrap, over seeds and
+    templates too where both have the same number of them. The arguments are those of `differ`, or
+    the values of another metric.
     """
-    if a.shape[:2] == b.shape[:2] == (1, 1) and weights is None and clusters is None:
+    if _are_two_runs(a, b, clusters):
         return difference_interval(*_won(a, b), a.shape[2])
-    if weights is not None:
-        a, b = a * weights, b * weights
-    each = _paired(a, b)
-    low, high = np.quantile(resampled_means(each, clusters), [0.025, 0.975])
-    mean, reach = float(each.mean()), Z95 * _least_error(each)
-    return min(float(low), mean - reach), max(float(high), mean + reach)
+    return _interval(_paired(a, b), clusters)
 
 
-def equality_p(a: Floats, b: Floats, margin: float) -> float:
+def equality_p(a: Floats, b: Floats, margin: float, clusters: Ints | None = None) -> float:
     """Return the p of the test that the difference is not within ± the margin.
 
-    Two one-sided tests (Schuirmann 1987): below 0.05, the difference is within the margin. Of two
-    runs they are score tests of the paired difference, of several z tests with the bootstrap's
-    standard error.
+    Two one-sided tests (Schuirmann 1987): below 0.05, the difference is within the margin. Of the
+    accuracies of two runs they are score tests of the paired difference, else z tests with the
+    bootstrap's standard error.
     """
     from scipy.special import ndtr
 
-    if a.shape[:2] == b.shape[:2] == (1, 1):
+    if _are_two_runs(a, b, clusters):
         wins, losses = _won(a, b)
         n = a.shape[2]
         low = score_statistic(wins, losses, n, -margin)
         high = score_statistic(wins, losses, n, margin)
     else:
         each = _paired(a, b)
-        error = max(float(resampled_means(each).std()), _least_error(each))
+        error = max(float(resampled_means(each, clusters).std()), _least_error(each))
         low, high = (float(each.mean()) + margin) / error, (float(each.mean()) - margin) / error
     return float(max(ndtr(-low), ndtr(high)))
 
 
 def compare_all(
-    right: Sequence[tuple[str, Floats]],
+    methods: Sequence[Answers],
+    labels: Ints,
+    metric: Metric = "accuracy",
     margin: float | None = None,
-    weights: Floats | None = None,
-    clusters: NDArray[np.int64] | None = None,
+    clusters: Ints | None = None,
 ) -> list[Difference]:
     """Return every method's difference from every one before it, not corrected yet.
 
     Args:
-        right: of each method its name, and [seeds, templates, n] on the same images.
+        methods: what each said of the same images.
+        labels: int64 [n], their true classes.
+        metric: what differs.
         margin: differences below it count as nothing; None: equality is not tested.
-        weights: [n], what an image counts, 1 on average; None: all alike.
-        clusters: int64 [n], images that are drawn together.
+        clusters: int64 [n], images that belong together; None: each by itself.
     """
+    known = [one.values(metric, labels) for one in methods]
     found = []
-    for place, (name_b, b) in enumerate(right):
-        for name_a, a in right[:place]:
-            test, p = differ(a, b, weights)
-            each = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
+    for place, (of_b, b) in enumerate(zip(methods, known, strict=True)):
+        for of_a, a in zip(methods[:place], known, strict=False):
+            if metric == "accuracy":
+                test, p = differ(a, b, clusters)
+            else:
+                members = (of_a.members, of_b.members)
+                test, p = "permutation", exchange_p(metric, labels, *members, clusters)
             given = {}
-            if margin is not None and weights is None:
-                given = {"margin": margin, "p_equal": equality_p(a, b, margin)}
+            if margin is not None:
+                given = {"margin": margin, "p_equal": equality_p(a, b, margin, clusters)}
             found.append(
                 Difference(
-                    a=name_a,
-                    b=name_b,
-                    n=a.shape[2],
-                    runs=(a.shape[0] * a.shape[1], b.shape[0] * b.shape[1]),
-                    difference=float((each if weights is None else each * weights).mean()),
-                    interval=interval_of(a, b, weights, clusters),
+                    a=of_a.name,
+                    b=of_b.name,
+                    n=len(labels),
+                    runs=(of_a.runs, of_b.runs),
+                    difference=float(b.mean() - a.mean()),
+                    interval=interval_of(a, b, clusters),
                     test=test,
                     p=p,
                     p_holm=p,
@@ -187,6 +220,18 @@ def corrected(found: Sequence[Difference]) -> list[Difference]:
             update |= {"p_equal": float(equal[place]), "equal": bool(equal[place] < ALPHA)}
         changed.append(one.model_copy(update=update))
     return changed
+
+
+def _are_two_runs(a: Floats, b: Floats, clusters: Ints | None) -> bool:
+    """Tell whether these are the answers of one run each, images by themselves."""
+    return clusters is None and are_answers(a) and are_answers(b)
+
+
+def _interval(each: Floats, clusters: Ints | None) -> tuple[float, float]:
+    """Return the bootstrap's interval, and none narrower than so many images can have."""
+    low, high = np.quantile(resampled_means(each, clusters), [0.025, 0.975])
+    mean, reach = float(each.mean()), Z95 * _least_error(each)
+    return min(float(low), mean - reach), max(float(high), mean + reach)
 
 
 def _won(a: Floats, b: Floats) -> tuple[int, int]:

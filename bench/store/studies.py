@@ -60,6 +60,8 @@ class Study(Document):
     """Accuracies that differ by less count as equal, where a test shows it; None: none do."""
     shifts: list[tuple[str, str]] = Field(default_factory=list)
     """Datasets of which the second is a shift of the first."""
+    backbone_groups: dict[str, list[str]] = Field(default_factory=dict)
+    """The name of each group of backbones → its backbones, as tables call them."""
     whole_groups: bool = False
     """Whether the images of one group were taken together, so that they are drawn together."""
 

@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.stats.comparison import compare
 from bench.stats.differences import differing, run_settings
 from bench.store.documents import Manifest
+from bench.store.runs import read_run
 
 LABELS = [i % 3 for i in range(60)]
 
@@ -124,7 +125,7 @@ def test_whatever_enters_an_identity_is_among_the_settings() -> None:
 @pytest.mark.parametrize("trained_on", ["unknown", "undeclared"])
 def test_two_that_do_not_say_are_not_alike(tmp_path: Path, trained_on: str) -> None:
     runs = [store(tmp_path, LABELS, LABELS, backbone=n, trained_on=trained_on) for n in "ab"]
-    assert any("may have seen different data" in w for w in compare(*runs).warnings)
+    assert any("may have seen different data" in w for w in compare(runs[0], runs[1]).warnings)
 
 
 def test_the_command_and_its_gate(tmp_path: Path) -> None:
@@ -136,3 +137,18 @@ def test_the_command_and_its_gate(tmp_path: Path) -> None:
     assert gated.code == 4 and gated.json["regression"] and "worse" in gated.err
     assert bench("compare", b, a, "--gate").code == 0
     assert bench("compare", a, b.name + "x").code == 2
+
+
+def test_another_metric_is_tested_and_gated(tmp_path: Path) -> None:
+    a = store(tmp_path, LABELS, LABELS)
+    b = store(tmp_path, LABELS, wrong(*range(12)), seed=1)
+    found = compare(a, b, "f1_macro")
+    assert found.tested is not None
+    assert found.tested.b == pytest.approx(read_run(b).summary.metrics.f1_macro)  # type: ignore[union-attr]  # it is complete
+    assert found.tested.difference == found.tested.b - 1.0 and found.regression
+    assert found.tested.difference_ci95[1] < 0 and found.tested.p < 0.01
+    shown = bench("compare", a, b, "--metric", "f1_weighted")
+    assert "weighted F1, B − A" in shown.out and "permutation test" in shown.out
+    gated = bench("compare", a, b, "--gate", "--metric", "balanced_accuracy", "--json")
+    assert gated.code == 4 and gated.json["tested"]["metric"] == "balanced_accuracy"
+    assert "tested" not in bench("compare", a, b, "--json").json

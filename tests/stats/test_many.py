@@ -8,7 +8,15 @@ from scipy import stats
 
 from bench.stats import many
 from bench.stats.crossed import Floats
-from bench.stats.many import compare_all, corrected, differ, equality_p, holm, permutation_p
+from bench.stats.many import (
+    Answers,
+    Difference,
+    corrected,
+    differ,
+    equality_p,
+    holm,
+    permutation_p,
+)
 
 
 def test_holm_rejects_step_by_step() -> None:
@@ -34,6 +42,13 @@ def test_the_permutation_test_is_scipys() -> None:
     )
     assert permutation_p(b - a) == pytest.approx(exact.pvalue, abs=0.02)
     assert permutation_p(np.zeros(5)) == 1.0
+
+
+def compare_all(a: Floats, b: Floats, margin: float | None = None) -> list[Difference]:
+    """Compare two methods of which is known which images they have right."""
+    labels = np.zeros(a.shape[2], dtype=np.int64)
+    methods = [Answers(name, ((one < 0.5).astype(np.int64),)) for name, one in (("a", a), ("b", b))]
+    return many.compare_all(methods, labels, margin=margin)
 
 
 def runs(
@@ -67,22 +82,37 @@ def test_equality_is_claimed_rarely_where_the_margin_is_passed() -> None:
 
 def test_what_is_not_different_is_not_equal_for_that() -> None:
     a, b = runs(np.random.default_rng(4), 0.0, 30)
-    found = corrected(compare_all([("a", a), ("b", b)], margin=0.02))[0]
+    found = corrected(compare_all(a, b, margin=0.02))[0]
     assert not found.different and not found.equal and found.p_equal is not None
 
 
-def test_balanced_accuracy_weighs_images_by_their_class() -> None:
-    right = np.zeros((2, 1, 1, 10))
-    right[1, ..., :2] = 1.0  # of the class that has two images, all
-    weights = np.array([2.5] * 2 + [0.625] * 8)
-    one = compare_all([("a", right[0]), ("b", right[1])], weights=weights)[0]
-    assert one.difference == pytest.approx(0.5) and one.test == "permutation"
+def test_images_that_belong_together_are_exchanged_together() -> None:
+    a, b = runs(np.random.default_rng(5), 0.1, 60)
+    once = differ(a, b)[1]
+    times = [np.repeat(one, 10, axis=2) for one in (a, b)]
+    whole = differ(times[0], times[1], np.repeat(np.arange(60), 10))
+    assert whole[0] == "permutation" and whole[1] == pytest.approx(once, abs=0.015)
+    assert differ(times[0], times[1])[1] < once
+
+
+def test_a_group_is_the_mean_of_its_members() -> None:
+    """However many runs each of them has."""
+    rng = np.random.default_rng(6)
+    labels = np.zeros(100, dtype=np.int64)
+    several, one, other = (
+        (rng.random((seeds, 1, 100)) < wrong).astype(np.int64)
+        for seeds, wrong in ((4, 0.5), (1, 0.1), (1, 0.2))
+    )
+    found = many.compare_all([Answers("a", (several, one)), Answers("b", (other,))], labels)[0]
+    means = [1 - float(x.mean()) for x in (several, one, other)]
+    assert found.difference == pytest.approx(means[2] - (means[0] + means[1]) / 2)
+    assert found.runs == (5, 1) and found.test == "permutation"
 
 
 def test_runs_that_never_differ_on_few_images_are_not_equal_for_that() -> None:
     same = np.ones((3, 2, 21))
-    one = compare_all([("a", same), ("b", same.copy())], margin=0.03)[0]
+    one = compare_all(same, same.copy(), margin=0.03)[0]
     assert one.p_equal is not None and one.p_equal > 0.2 and one.interval[1] > 0.05
-    many = np.ones((3, 2, 2000))
-    sure = compare_all([("a", many), ("b", many.copy())], margin=0.03)[0]
+    more = np.ones((3, 2, 2000))
+    sure = compare_all(more, more.copy(), margin=0.03)[0]
     assert sure.p_equal is not None and sure.p_equal < 0.001

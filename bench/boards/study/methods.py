@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.study.rows import StudyRow, StudyRun
+from bench.stats.many import Answers
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import values
 from bench.store.decisions import Decisions
@@ -19,7 +20,7 @@ DATA = ("dataset", "split")
 OVER = ("seed", "template")  # axes whose runs are taken together as one method's
 NONE = "–"  # the value of an axis that a cell does not have
 
-Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass
@@ -29,10 +30,32 @@ class MethodRuns:
     name: str
     axes: dict[str, str]
     members: list[StudyRun]
-    right: Floats | None = None
-    """[seeds, templates, n], whether each image is right; None: there is nothing yet."""
+    predictions: Ints | None = None
+    """int64 [seeds, templates, n], the predicted classes; None: there is nothing yet."""
     decided: Decisions | None = None
-    """Of its first run, in the order of `right`."""
+    """Of its first run, in the order of `predictions`."""
+
+    @property
+    def answers(self) -> Answers:
+        """What its runs said."""
+        assert self.predictions is not None
+        return Answers(self.name, (self.predictions,))
+
+    @property
+    def cost(self) -> float:
+        """Evaluation equivalents per image, the mean over its runs."""
+        return float(np.mean([member.row.cost or 0.0 for member in self.members]))
+
+    @property
+    def labels(self) -> Ints:
+        """int64 [n], the true classes."""
+        assert self.decided is not None
+        return self.decided.labels
+
+    @property
+    def images(self) -> int:
+        """How many images all of its runs have."""
+        return 0 if self.predictions is None else self.predictions.shape[2]
 
 
 def read_methods(
@@ -57,7 +80,11 @@ def read_methods(
     for methods in boards.values():
         for method in methods.values():
             _read(method, over)
-    return {b: [m for m in ms.values() if m.right is not None] for b, ms in boards.items()}
+    decided = {
+        board: [one for one in methods.values() if one.predictions is not None]
+        for board, methods in boards.items()
+    }
+    return {board: methods for board, methods in decided.items() if methods}
 
 
 def _board(row: StudyRow) -> str:
@@ -86,8 +113,8 @@ def _read(method: MethodRuns, over: Sequence[str]) -> None:
             planes.append(_aligned(decided, first))
     if first is None or any(plane is None for plane in planes):
         return
-    stacked = np.array(planes, dtype=np.float64)
-    method.right = stacked.reshape(len(seeds), len(templates), -1)
+    stacked = np.array(planes, dtype=np.int64)
+    method.predictions = stacked.reshape(len(seeds), len(templates), -1)
     method.decided = first
     method.members = [grid[s, t] for s in seeds for t in templates]
 
@@ -107,35 +134,38 @@ def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
     return sorted(seeds), sorted(templates)
 
 
-def _aligned(decided: Decisions, first: Decisions) -> NDArray[np.bool_] | None:
-    """Return which of the first run's images are right in another run; None: it lacks some."""
-    if decided.sample_ids.equals(first.sample_ids):
-        return decided.correct
+def _aligned(decided: Decisions, first: Decisions) -> Ints | None:
+    """Return what another run says of the first run's images; None: it lacks some."""
+    places = _places(decided, first)
+    return None if places is None else decided.predictions[places]
+
+
+def _places(of: Decisions, first: Decisions) -> Ints | None:
+    """Return where the first run's images are in another run.
+
+    None: it lacks some, or has other labels for them.
+    """
     import pyarrow.compute as pc
 
-    places = pc.index_in(first.sample_ids, value_set=decided.sample_ids)
-    if places.null_count:
+    found = pc.index_in(first.sample_ids, value_set=of.sample_ids)
+    if found.null_count:
         return None
-    return np.asarray(decided.correct[values(places)])
+    places = values(found)
+    return places if np.array_equal(of.labels[places], first.labels) else None
 
 
 def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Return the methods of the same, most, images, all in the order of the first of them."""
-    most = max((m.right.shape[2] for m in members if m.right is not None), default=0)
+    most = max((one.images for one in members), default=0)
     kept: list[MethodRuns] = []
     for one in members:
-        if one.right is None or one.decided is None or one.right.shape[2] != most:
+        if one.predictions is None or one.decided is None or one.images != most:
             continue
-        if kept and not one.decided.sample_ids.equals(kept[0].decided.sample_ids):  # type: ignore[union-attr]  # those that are kept were read
-            import pyarrow.compute as pc
-
-            first = kept[0].decided
-            assert first is not None
-            places = pc.index_in(first.sample_ids, value_set=one.decided.sample_ids)
-            if places.null_count:
-                continue
-            one.right = one.right[:, :, values(places)]
-            one.decided = first
+        first = kept[0].decided if kept else one.decided
+        assert first is not None
+        if (places := _places(one.decided, first)) is None:
+            continue
+        one.predictions, one.decided = one.predictions[:, :, places], first
         kept.append(one)
     return kept
 
@@ -149,21 +179,12 @@ def clusters_of(members: Sequence[MethodRuns]) -> NDArray[np.int64] | None:
     return np.asarray(codes, dtype=np.int64)
 
 
-def weights_of(members: Sequence[MethodRuns], metric: str) -> Floats | None:
-    """Return what each image counts in the metric, 1 on average; None: all alike."""
-    if metric == "accuracy" or not members or members[0].decided is None:
-        return None
-    labels = members[0].decided.labels
-    counts = np.bincount(labels)
-    return np.asarray(len(labels) / (np.count_nonzero(counts) * counts[labels]))
-
-
 def worst_group_of(one: MethodRuns) -> Group | None:
     """Return the group with the lowest mean accuracy over the method's runs."""
-    if one.decided is None or one.decided.groups is None or one.right is None:
+    if one.decided is None or one.decided.groups is None or one.predictions is None:
         return None
     names = np.array([g or "" for g in one.decided.groups.to_pylist()])
-    each = one.right.mean(axis=(0, 1))
+    each = (one.predictions == one.labels).mean(axis=(0, 1))
     found = [(float(each[names == g].mean()), str(g)) for g in np.unique(names) if g]
     if not found:
         return None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from bench.boards.study.groups import StudyGroup, compare_groups
 from bench.boards.study.methods import (
     DATA,
     OVER,
@@ -17,11 +16,11 @@ from bench.boards.study.methods import (
     clusters_of,
     of_most_images,
     read_methods,
-    weights_of,
     worst_group_of,
 )
 from bench.boards.study.rows import StudyRow, study_runs
 from bench.errors import UserError
+from bench.stats.class_metrics import Metric
 from bench.stats.crossed import Spread, spread
 from bench.stats.many import Difference, compare_all, corrected
 from bench.stats.ranks import MeanRanks, mean_ranks
@@ -30,9 +29,6 @@ from bench.store.documents import Group
 from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.looks import count_looks, is_test
 from bench.store.studies import Study, read_study, results_of
-
-Metric = Literal["accuracy", "balanced_accuracy"]
-Floats = NDArray[np.float64]
 
 
 class StudyMethod(Document):
@@ -50,6 +46,8 @@ class StudyMethod(Document):
     """Runs that the study has of it."""
     spread: Spread
     """Of its accuracy."""
+    tested: Spread | None = None
+    """Of the metric that differences are tested in, where that is another one."""
     balanced_accuracy: float
     cost: float
     """Evaluation equivalents per image, the mean over its runs."""
@@ -60,12 +58,17 @@ class StudyMethod(Document):
     looks: Count | None = None
     """Finished runs on this split in the results folder; None: it is no test split."""
 
+    @property
+    def shown(self) -> Spread:
+        """What tables and figures show: of the metric that differences are tested in."""
+        return self.tested or self.spread
+
 
 class BoardDifferences(Document):
-    """The differences of the methods on one dataset."""
+    """The differences of the methods on one dataset, or of groups of them."""
 
     board: str
-    metric: str
+    metric: Metric
     differences: list[Difference]
 
 
@@ -78,12 +81,17 @@ class StudyReport(FullDocument):
     axes: list[str]
     over: list[str]
     """The axes whose runs are taken together."""
+    metric: Metric = "accuracy"
+    """What differences are tested in."""
     cells: Count
     done: Count
     failed: Count
     rows: list[StudyRow]
     methods: list[StudyMethod]
     differences: list[BoardDifferences]
+    groups: list[StudyGroup] = Field(default_factory=list)
+    group_differences: list[BoardDifferences] = Field(default_factory=list)
+    """Corrected for all differences of groups."""
     ranks: MeanRanks | None = None
     """Over ten datasets and more."""
     robustness: list[Robustness] = Field(default_factory=list)
@@ -120,7 +128,9 @@ def study_report(
     runs = list(study_runs(folder, study))
     boards = read_methods(runs, study, over)
     methods: list[StudyMethod] = []
+    groups: list[StudyGroup] = []
     found: list[BoardDifferences] = []
+    of_groups: list[BoardDifferences] = []
     looks = {
         f"{name}/{split}": count
         for (name, split, data), count in count_looks([results_of(folder)]).items()
@@ -129,32 +139,35 @@ def study_report(
     for board, members in boards.items():
         whole = of_most_images(members)
         clusters = clusters_of(whole) if study.whole_groups else None
-        weights = weights_of(whole, metric)
-        given = [(m.name, m.right) for m in whole if m.right is not None]
-        found.append(
-            BoardDifferences(
-                board=board,
-                metric=metric,
-                differences=compare_all(given, margin, weights, clusters),
-            )
+        answers = [one.answers for one in whole]
+        labels = whole[0].labels
+        differences = compare_all(answers, labels, metric, margin, clusters)
+        found.append(BoardDifferences(board=board, metric=metric, differences=differences))
+        methods += [_method(board, one, study, metric, looks.get(board)) for one in members]
+        pooled, differences = compare_groups(
+            board, whole, study.backbone_groups, metric, margin, study.whole_groups
         )
-        methods += [_method(board, one, study, looks.get(board)) for one in members]
-    found = _corrected(found)
+        groups += pooled
+        of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
+    found, of_groups = _corrected(found), _corrected(of_groups)
     methods = [_ranked(method, found) for method in methods]
     order = {board: place for place, board in enumerate(boards)}
-    methods.sort(key=lambda m: (order[m.board], m.rank is None, -m.spread.accuracy))
+    methods.sort(key=lambda m: (order[m.board], m.rank is None, -m.shown.accuracy))
     report = StudyReport(
         name=study.name,
         file=study.file,
         updated=study.updated,
         axes=study.axes,
         over=[name for name in OVER if name in over and name in study.axes],
+        metric=metric,
         cells=len(study.cells),
         done=study.done,
         failed=study.failed,
         rows=[one.row for one in runs],
         methods=methods,
         differences=found,
+        groups=groups,
+        group_differences=[one for one in of_groups if one.differences],
         ranks=_mean_ranks(methods),
         robustness=_robustness(methods, study.shifts),
         looks=looks,
@@ -164,12 +177,14 @@ def study_report(
     return report.model_copy(update={"notes": notes(report, margin)})
 
 
-def _method(board: str, one: MethodRuns, study: Study, looks: int | None) -> StudyMethod:
-    assert one.right is not None and one.decided is not None
+def _method(
+    board: str, one: MethodRuns, study: Study, metric: Metric, looks: int | None
+) -> StudyMethod:
     rows = [member.row for member in one.members]
     clusters = clusters_of([one]) if study.whole_groups else None
     seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
     first = rows[0]
+    right, tested = (one.answers.values(name, one.labels) for name in ("accuracy", metric))
     return StudyMethod(
         board=board,
         method=one.name,
@@ -177,9 +192,10 @@ def _method(board: str, one: MethodRuns, study: Study, looks: int | None) -> Stu
         trained_on=first.trained_on,
         runs=len(rows),
         declared=sum(_is_of(cell.axes, one.axes, first.axes) for cell in study.cells),
-        spread=spread(one.right, clusters),
+        spread=spread(right, clusters),
+        tested=None if metric == "accuracy" else spread(tested, clusters),
         balanced_accuracy=float(np.mean([r.balanced_accuracy or 0.0 for r in rows])),
-        cost=float(np.mean([r.cost or 0.0 for r in rows])),
+        cost=one.cost,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
         worst_group=worst_group_of(one),
         looks=looks if first.split is not None and is_test(first.split) else None,
@@ -220,7 +236,7 @@ def _ranked(method: StudyMethod, found: Sequence[BoardDifferences]) -> StudyMeth
 
 def _mean_ranks(methods: Sequence[StudyMethod]) -> MeanRanks | None:
     boards = list(dict.fromkeys(m.board for m in methods))
-    by = {(m.board, m.method): m.spread.accuracy for m in methods}
+    by = {(m.board, m.method): m.shown.accuracy for m in methods}
     names = [
         name
         for name in dict.fromkeys(m.method for m in methods)

@@ -48,6 +48,7 @@ class StudyRow(FullDocument):
     accuracy_ci95: Interval | None = None
     balanced_accuracy: Share | None = None
     f1_macro: Share | None = None
+    f1_weighted: Share | None = None
     cost: float | None = None
     seconds: float | None = None
     failed_samples: Count | None = None
@@ -131,6 +132,7 @@ def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
             "accuracy_ci95": figures.accuracy_ci95,
             "balanced_accuracy": figures.balanced_accuracy,
             "f1_macro": figures.f1_macro,
+            "f1_weighted": figures.f1_weighted,
             "cost": summary.cost.equivalents_per_image,
             "seconds": summary.cost.seconds,
             "failed_samples": summary.failed_samples,

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
+from bench.boards.study.groups import StudyGroup
 from bench.boards.study.methods import NONE
 from bench.boards.study.report import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
 from bench.boards.text_tables import TextTable
 from bench.contracts.training import provenance
 from bench.errors import UserError, did_you_mean
+from bench.stats.class_metrics import IN_WORDS, METRICS, Metric
 from bench.stats.many import Difference
 
-Value = Literal["accuracy", "balanced_accuracy", "f1_macro", "cost", "seconds", "n", "status"]
-VALUES: tuple[str, ...] = get_args(Value)
+Value = Literal[Metric, "cost", "seconds", "n", "status"]
+VALUES: tuple[str, ...] = (*METRICS, "cost", "seconds", "n", "status")
 
 
 def study_tables(report: StudyReport, differences: bool = True) -> list[TextTable]:
     """Return a table of methods for each dataset, and of their differences."""
     found = []
     boards = list(dict.fromkeys(method.board for method in report.methods))
+    metric = "acc" if report.metric == "accuracy" else IN_WORDS[report.metric]
     for board in boards:
-        found.append(_methods(board, [m for m in report.methods if m.board == board]))
+        methods = [m for m in report.methods if m.board == board]
+        found.append(_methods(board, methods, metric))
+        if groups := [one for one in report.groups if one.board == board]:
+            found.append(_groups(f"{board}: groups of backbones", groups, metric))
     if differences:
-        for of_board in report.differences:
-            if of_board.differences:
-                title = f"{of_board.board}: differences in {of_board.metric.replace('_', ' ')}"
-                found.append(_differences(title, of_board.differences))
+        of = f"differences in {IN_WORDS[report.metric]}"
+        for one in report.differences:
+            if one.differences:
+                found.append(_differences(f"{one.board}: {of}", one.differences))
+        for one in report.group_differences:
+            found.append(_differences(f"{one.board}: {of} of groups", one.differences))
     if report.ranks is not None:
         ranks = report.ranks
         lines = [[m, f"{r:.2f}"] for m, r in zip(ranks.methods, ranks.ranks, strict=True)]
@@ -51,16 +59,16 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
     return found
 
 
-def _methods(board: str, methods: Sequence[StudyMethod]) -> TextTable:
+def _methods(board: str, methods: Sequence[StudyMethod], metric: str) -> TextTable:
     names = list(dict.fromkeys(name for method in methods for name in method.axes))
     varied = [n for n in names if len({m.axes.get(n, NONE) for m in methods}) > 1] or names[:1]
     lines = []
     for one in methods:
-        s = one.spread
+        s = one.shown
         line = {name: one.axes.get(name, NONE) for name in varied}
         line |= {
             "rank": NONE if one.rank is None else str(one.rank),
-            "acc": f"{100 * s.accuracy:.1f}",
+            metric: f"{100 * s.accuracy:.1f}",
             "95 %": f"{100 * s.interval[0]:.1f}–{100 * s.interval[1]:.1f}",
             "±images": f"{100 * s.of_images:.1f}",
             "±seeds": NONE if s.of_seeds is None else f"{100 * s.of_seeds:.1f}",
@@ -89,6 +97,28 @@ def _methods(board: str, methods: Sequence[StudyMethod]) -> TextTable:
         right,
         tuple(name for name in optional if name in head),
     )
+
+
+def _groups(title: str, groups: Sequence[StudyGroup], metric: str) -> TextTable:
+    head = ["group", "backbones", metric, "95 %", "±images", "±backbones", "cost"]
+    lines = [
+        [
+            one.group,
+            str(len(one.methods)),
+            f"{100 * one.value:.1f}",
+            f"{100 * one.interval[0]:.1f}–{100 * one.interval[1]:.1f}",
+            f"{100 * one.of_images:.1f}",
+            NONE if one.of_backbones is None else f"{100 * one.of_backbones:.1f}",
+            f"{one.cost:,.0f}",
+        ]
+        for one in sorted(groups, key=lambda one: -one.value)
+    ]
+    right = frozenset(head) - {"group", "95 %"}
+    said = (
+        "A group is the mean of its backbones. Its interval is over other images and other"
+        " backbones; its differences are of these backbones, over other images."
+    )
+    return TextTable(title, head, lines, right, ("±images", "cost"), [said])
 
 
 def _differences(title: str, found: Sequence[Difference]) -> TextTable:
@@ -172,7 +202,7 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
     if varied and value != "status":
         said = [f"Each is the mean over {', '.join(varied)}; ± is the standard deviation of runs."]
     title = f"{report.name}: {value.replace('_', ' ')}"
-    title += ", %" if value in ("accuracy", "balanced_accuracy", "f1_macro") else ""
+    title += ", %" if value in METRICS else ""
     return TextTable(title, [rows, *heads], text, frozenset(heads), (), [*said, *report.notes[:1]])
 
 

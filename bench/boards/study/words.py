@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.boards.study.report import StudyMethod, StudyReport
+from bench.stats.class_metrics import IN_WORDS
 from bench.stats.crossed import FEW
 from bench.stats.many import Difference
 
@@ -14,7 +15,7 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
     said = _progress(report)
     for board in dict.fromkeys(method.board for method in report.methods):
         methods = [method for method in report.methods if method.board == board]
-        said.append(f"{board}: {moved(methods)}")
+        said.append(f"{board}: {moved(methods, IN_WORDS[report.metric])}")
         if (count := report.looks.get(board)) is not None:
             said.append(
                 f"{board} was looked at {count} time{'s' if count != 1 else ''}: so many runs with"
@@ -22,7 +23,7 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
             )
     found = [one for board in report.differences for one in board.differences]
     if found:
-        said.append(_tested(found))
+        said.append(_tested(found, report))
         said.append(_equal(report, margin))
     return said
 
@@ -37,18 +38,18 @@ def _progress(report: StudyReport) -> list[str]:
     return [f"{', '.join(parts)}."] if waiting or report.failed else []
 
 
-def moved(methods: Sequence[StudyMethod]) -> str:
-    """Return what moves the accuracy of the methods of one dataset, on average over them."""
+def moved(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
+    """Return what moves the metric of the methods of one dataset, on average over them."""
     parts = []
     for what, name in (("another seed", "of_seeds"), ("another template", "of_templates")):
-        found = [by for m in methods if (by := getattr(m.spread, name)) is not None]
+        found = [by for m in methods if (by := getattr(m.shown, name)) is not None]
         if found:
             parts.append((what, sum(found) / len(found)))
-    images = sum(m.spread.of_images for m in methods) / len(methods)
+    images = sum(m.shown.of_images for m in methods) / len(methods)
     parts.append(("other images", images))
     first, by = parts[0]
     verb = "moves" if first != "other images" else "move"
-    words = [f"{first} {verb} accuracy by {100 * by:.1f} points"]
+    words = [f"{first} {verb} {metric} by {100 * by:.1f} points"]
     words += [f"{what} by {100 * by:.1f}" for what, by in parts[1:]]
     said = f"{'; '.join(words)} (one standard deviation, the mean over methods)."
     counts = {m.spread.seeds for m in methods}
@@ -61,9 +62,11 @@ def moved(methods: Sequence[StudyMethod]) -> str:
     return said
 
 
-def _tested(found: Sequence[Difference]) -> str:
+def _tested(found: Sequence[Difference], report: StudyReport) -> str:
     many = f"all {len(found)} differences" if len(found) > 1 else "the one difference"
     how = "McNemar's exact test of two runs, a paired permutation test of several"
+    if report.metric != "accuracy":
+        how = "a paired permutation test"
     return (
         "Methods that do not differ significantly share a rank"
         f" ({how}; 5 %, corrected for {many} by Holm)."

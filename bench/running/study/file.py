@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from bench.running.study.values import (
     PLURALS,
     Table,
     exclusion,
+    groups_of,
     in_text,
     is_excluded,
     margin_of,
@@ -31,7 +32,10 @@ from bench.running.study.values import (
 from bench.store.studies import STUDY, find_study, study_folder
 
 NAMED = ("dataset", "backbone", "strategy")  # a value of these may be a table with a `name`
-OF_STUDY = ("name", "pilot", "margin", "shifts", "whole_groups", "grid", "exclude")
+OF_STUDY = (
+    *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups"),
+    *("grid", "exclude"),
+)
 OF_COMMAND = ("results", "fresh", "shard", "min_accuracy")  # not a study's to set
 FIRST, LAST = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
 MOST_CELLS = 10_000
@@ -67,6 +71,7 @@ class DeclaredStudy:
         pilot: images of every run that are scored before any run is scored whole.
         margin: accuracies that differ by less count as equal; None: not said.
         shifts: datasets of which the second is a shift of the first.
+        backbone_groups: the name of each group of backbones → its backbones.
         whole_groups: whether the images of a group are drawn together.
     """
 
@@ -78,6 +83,7 @@ class DeclaredStudy:
     pilot: int = PILOT
     margin: float | None = None
     shifts: tuple[tuple[str, str], ...] = ()
+    backbone_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     whole_groups: bool = False
 
 
@@ -144,6 +150,7 @@ def _declared(path: Path, text: str, said: Table, machine: Table) -> DeclaredStu
         pilot=pilot_of(said),
         margin=margin_of(said),
         shifts=shifts_of(said),
+        backbone_groups=groups_of(said, labels),
         whole_groups=said.get("whole_groups") is True,
     )
 

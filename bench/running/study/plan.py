@@ -10,7 +10,7 @@ from bench.store.fields import Count, Document
 
 
 class PlannedCell(Document):
-    """One run of a study; evaluations, TFLOP and seconds are those left, at the most."""
+    """One run of a study; evaluations, TFLOP and seconds are those left."""
 
     axes: dict[str, str]
     run_id: str | None = None
@@ -22,6 +22,8 @@ class PlannedCell(Document):
     tflop: float | None = None
     seconds: float | None = None
     """None: nothing is known of the backbone's speed here."""
+    at_most: bool = False
+    """The strategy spends on each image what it needs: the cost is what it cannot exceed."""
     error: str | None = None
     """Why it cannot be made as it is."""
 
@@ -47,6 +49,8 @@ class StudyPlan(Document):
     """None: not known of every run that is left."""
     seconds: float
     """Of the runs whose speed is known."""
+    at_most: bool
+    """The cost of a run that is left is what it cannot exceed."""
     runs_without_time: Count
     """Runs that are left and whose speed is not known."""
     warnings: list[str]
@@ -77,6 +81,7 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
                 evaluation_equivalents=plan.evaluations,
                 tflop=plan.tflop,
                 seconds=plan.seconds,
+                at_most=plan.at_most,
             )
         )
     left = [cell for cell in cells if not cell.there and cell.error is None]
@@ -94,6 +99,7 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         evaluation_equivalents=sum(cell.evaluation_equivalents or 0 for cell in left),
         tflop=None if None in tflop else sum(one or 0.0 for one in tflop),
         seconds=sum(one or 0.0 for one in seconds),
+        at_most=any(cell.at_most for cell in left),
         runs_without_time=seconds.count(None),
         warnings=list(said),
     )

@@ -22,10 +22,10 @@ from bench.running.executors.cluster import check_executor
 from bench.running.fitting import name_fit_split
 from bench.running.prepare import prepare
 from bench.running.resolve import resolve
-from bench.running.run import executor_of
 from bench.running.settings import DATA_SETTINGS, RunConfig
 from bench.running.sharing import SharedBackbone, sharing
 from bench.running.study.clock import Clock
+from bench.running.study.cluster import SharedCluster
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.running.study.state import now, start_study
 from bench.store.studies import (
@@ -121,7 +121,7 @@ class _Course:
         self.study = start_study(declared, results)
         self.folder = study_folder(results, declared.name)
         self.cells = list(self.study.cells)
-        self.shared, self.clock = SharedBackbone(), Clock()
+        self.shared, self.cluster, self.clock = SharedBackbone(), SharedCluster(), Clock()
         self.split: dict[str, Split] = {}  # the images of the last run, read once for the next
         self.written = 0.0
         self.said: set[str] = set()
@@ -144,6 +144,7 @@ class _Course:
                 later = len(stages) - position - 1
                 self._stage(stage, places, later)
         finally:
+            self.cluster.close()
             self._write()
         return self.study
 
@@ -186,12 +187,13 @@ class _Course:
             self.split = {_of_data(config): prepared.split} if prepared.split else {}
             self._warn(prepared.warnings)
             run = sharing(prepared, self.shared, self._others(place, rest))
-            finished = execute(run, executor_of(prepared))
+            finished = execute(run, self.cluster.executor_of(prepared))
         except StoreError:
             raise
         except Exception as error:
             interrupts.check()  # some library made another error of it
             self.shared.free()
+            self.cluster.close()
             said = str(error) if isinstance(error, BenchError) else _unexpected(error)
             self._set(place, status="failed", error=said)
             return None

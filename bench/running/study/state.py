@@ -48,6 +48,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
         pilot=declared.pilot,
         margin=declared.margin,
         shifts=list(declared.shifts),
+        backbone_groups={name: list(of) for name, of in declared.backbone_groups.items()},
         whole_groups=declared.whole_groups,
     )
 

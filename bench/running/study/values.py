@@ -84,6 +84,28 @@ def margin_of(said: Table) -> float | None:
     return margin
 
 
+def groups_of(said: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:
+    """Return the groups of backbones: the name of each → its backbones, as tables call them."""
+    given = said.get("backbone_groups", {})
+    if not isinstance(given, dict):
+        raise UserError(
+            'backbone_groups is a table: [backbone_groups], and below it sd = ["sd15", "sd21"].'
+        )
+    known, found = labels.get("backbone", {}), dict[str, tuple[str, ...]]()
+    placed: dict[str, str] = {}
+    for group, names in given.items():
+        if not isinstance(names, list) or not names:
+            raise UserError(f'[backbone_groups]: {group} is a list: {group} = ["sd15", "sd21"].')
+        for name in map(in_text, names):
+            if name not in known:
+                close = did_you_mean(name, known)
+                raise UserError(f"[backbone_groups]: the study has no backbone {name!r}.{close}")
+            if placed.setdefault(name, group) != group:
+                raise UserError(f"[backbone_groups]: {name} is in {placed[name]} and in {group}.")
+        found[group] = tuple(dict.fromkeys(map(in_text, names)))
+    return found
+
+
 def shifts_of(said: Table) -> tuple[tuple[str, str], ...]:
     """Return the pairs of datasets of which the second is a shift of the first."""
     given = said.get("shifts", [])

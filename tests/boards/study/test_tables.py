@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from helpers.command import bench
 from helpers.studies import GRID
 
@@ -29,3 +30,43 @@ def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
     assert "digits/test" in (tmp_path / "f.svg").read_text() and not (tmp_path / "r.svg").exists()
     wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
     assert wrong.code == 2 and "'seed'" in wrong.err
+
+
+def test_another_metric_is_shown_and_tested(tmp_path: Path) -> None:
+    study, results = tmp_path / "small.toml", ("--results", tmp_path / "r")
+    study.write_text(GRID)
+    bench("study", study, *results)
+    shown = ("study", study, *results, "--show", "--margin", "0.5", "--metric", "f1_macro")
+    report = bench(*shown, "--json").json
+    by = {one["method"]: one for one in report["methods"]}
+    f1 = [row["f1_macro"] for row in report["rows"] if row["backbone"] == "random"]
+    assert by["random"]["tested"]["accuracy"] == pytest.approx(sum(f1) / len(f1))
+    assert by["random"]["tested"]["of_seeds"] is not None
+    (of_board,) = report["differences"]
+    assert of_board["metric"] == "f1_macro"
+    (one,) = of_board["differences"]
+    known = by["majority"]["tested"]["accuracy"] - by["random"]["tested"]["accuracy"]
+    assert (one["b"], one["test"]) == ("majority", "permutation")
+    assert one["difference"] == pytest.approx(known) and one["p_equal"] is not None
+    text = bench(*shown, "--figure", tmp_path / "f.svg").out
+    assert "macro F1" in text and "differences in macro F1" in text
+    assert "macro F1, %" in (tmp_path / "f.svg").read_text()
+
+
+def test_groups_of_backbones_are_compared(tmp_path: Path) -> None:
+    study, results = tmp_path / "small.toml", ("--results", tmp_path / "r")
+    groups = '[backbone_groups]\nblind = ["random", "majority"]\nlearned = ["nearest-mean"]\n'
+    learned = '[[grid]]\nbackbones = ["nearest-mean"]\nseeds = 0\n'
+    study.write_text(f"{GRID}\n[[grid]]\n\n{learned}{groups}")
+    report = bench("study", study, *results, "--json").json
+    by = {one["method"]: one["spread"]["accuracy"] for one in report["methods"]}
+    blind, learned = report["groups"]
+    assert (blind["group"], blind["methods"]) == ("blind", ["random", "majority"])
+    assert blind["value"] == pytest.approx((by["random"] + by["majority"]) / 2)
+    assert blind["of_backbones"] > 0 and learned["of_backbones"] is None
+    (one,) = report["group_differences"][0]["differences"]
+    assert one["difference"] == pytest.approx(learned["value"] - blind["value"])
+    assert one["different"] and one["runs"] == [3, 1]
+    text = bench("study", study, *results, "--show").out
+    assert "groups of backbones" in text and "±backbones" in text
+    assert "differences in accuracy of groups" in text

@@ -20,6 +20,9 @@ from helpers.command import bench
         ('[[exclude]]\nbackbone = "randon"', "backbone has no value 'randon'. Did you mean"),
         ("pilot = -1", "pilot = -1"),
         ("margin = 3", "margin = 3"),
+        ('[backbone_groups]\na = ["randon"]', "no backbone 'randon'. Did you mean 'random'"),
+        ('[backbone_groups]\na = ["random"]\nb = ["random"]', "random is in a and in b"),
+        ("backbone_groups = 3", "backbone_groups is a table"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_before_scoring(

@@ -1,0 +1,127 @@
+"""Metrics as means over images and under exchange: against sklearn, scipy and simulation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from bench.cli import options
+from bench.stats import class_metrics, crossed
+from bench.stats.class_metrics import METRICS, Ints, Metric, exchange_p, image_values
+from bench.stats.many import Answers, compare_all
+
+KNOWN: dict[Metric, Any] = {
+    "accuracy": metrics.accuracy_score,
+    "balanced_accuracy": metrics.balanced_accuracy_score,
+    "f1_macro": lambda labels, said: metrics.f1_score(labels, said, average="macro"),
+    "f1_weighted": lambda labels, said: metrics.f1_score(labels, said, average="weighted"),
+}
+OTHERS = METRICS[1:]
+SHARES = (0.6, 0.3, 0.1)  # of the classes
+
+
+def answers(rng: np.random.Generator, labels: Ints, right: float) -> Ints:
+    """Return predictions that are right so often, and else of any class."""
+    return np.where(rng.random(len(labels)) < right, labels, rng.integers(0, 3, len(labels)))
+
+
+def drawn(rng: np.random.Generator, n: int) -> Ints:
+    return rng.choice(3, size=n, p=SHARES)
+
+
+def test_the_command_offers_every_metric() -> None:
+    assert options.METRICS == METRICS
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_mean_over_images_is_sklearns_metric(metric: Metric) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(3), drawn(rng, 57)])
+    said = np.stack([answers(rng, labels, right) for right in (0.2, 0.9)])
+    values = image_values(metric, labels, said[:, None])
+    assert values.shape == (2, 1, 60)
+    expected = [KNOWN[metric](labels, one) for one in said]
+    assert values.mean(axis=(1, 2)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_image_that_failed_is_wrong_and_of_no_class(metric: Metric) -> None:
+    labels = np.array([0, 0, 1, 1])
+    value = image_values(metric, labels, np.array([0, -1, 1, 1])).mean()
+    recalls, f1 = (0.5, 1.0), (2 / 3, 1.0)
+    assert value == pytest.approx(np.mean(f1 if metric.startswith("f1") else recalls))
+
+
+@pytest.mark.parametrize("metric", OTHERS)
+def test_the_spread_over_images_is_that_of_other_samples(metric: Metric) -> None:
+    rng, n = np.random.default_rng(1), 300
+    stated, seen = [], []
+    for _ in range(400):
+        labels = drawn(rng, n)
+        said = answers(rng, labels, 0.6)
+        values = image_values(metric, labels, said)
+        stated.append(values.var() / n)
+        seen.append(values.mean())
+    assert np.sqrt(np.mean(stated)) == pytest.approx(np.std(seen), rel=0.12)
+
+
+@pytest.mark.parametrize("metric", OTHERS)
+def test_the_exchange_is_scipys(metric: Metric) -> None:
+    rng = np.random.default_rng(2)
+    labels = np.concatenate([np.arange(3), drawn(rng, 37)])
+    a, b = answers(rng, labels, 0.5), answers(rng, labels, 0.75)
+
+    def difference(x: Ints, y: Ints) -> float:
+        return float(KNOWN[metric](labels, y.astype(int)) - KNOWN[metric](labels, x.astype(int)))
+
+    known = stats.permutation_test(
+        (a, b), difference, permutation_type="samples", n_resamples=600, rng=3
+    )
+    assert exchange_p(metric, labels, [a], [b]) == pytest.approx(known.pvalue, abs=0.05)
+    assert exchange_p(metric, labels, [a], [a.copy()]) == 1.0
+
+
+def test_of_several_runs_their_mean_counts() -> None:
+    """The same run twice is one run; where one member of a pair is repeated, nothing changes."""
+    rng = np.random.default_rng(4)
+    labels = drawn(rng, 60)
+    a, b, c = (answers(rng, labels, right) for right in (0.5, 0.8, 0.6))
+    once = exchange_p("f1_macro", labels, [a], [b])
+    assert exchange_p("f1_macro", labels, [np.stack([a, a])], [b]) == pytest.approx(once, abs=0.01)
+    pooled = exchange_p("f1_macro", labels, [a, c], [b])
+    same = exchange_p("f1_macro", labels, [np.stack([a, a]), c], [b])
+    assert pooled == pytest.approx(same, abs=0.01) and pooled != once
+
+
+def test_images_that_belong_together_are_exchanged_together() -> None:
+    """Ten copies of each image say no more than the image does."""
+    rng = np.random.default_rng(5)
+    labels = drawn(rng, 30)
+    a, b = answers(rng, labels, 0.4), answers(rng, labels, 0.7)
+    once = exchange_p("f1_macro", labels, [a], [b])
+    times = [np.repeat(one, 10) for one in (labels, a, b)]
+    copies = exchange_p("f1_macro", times[0], [times[1]], [times[2]])
+    whole = exchange_p("f1_macro", times[0], [times[1]], [times[2]], np.repeat(np.arange(30), 10))
+    assert whole == pytest.approx(once, abs=0.015) and copies < whole / 2
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "f1_macro"])
+def test_intervals_cover_and_the_test_errs_as_often_as_it_says(
+    metric: Metric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 499)
+    monkeypatch.setattr(crossed, "RESAMPLES", 300)
+    rng, studies = np.random.default_rng(6), 200
+    covered = found = 0
+    for _ in range(studies):
+        labels = drawn(rng, 200)
+        methods = [Answers(name, (answers(rng, labels, 0.7)[None, None],)) for name in "ab"]
+        one = compare_all(methods, labels, metric)[0]
+        covered += one.interval[0] <= 0 <= one.interval[1]
+        found += one.p < 0.05
+    assert 0.90 <= covered / studies <= 0.995
+    assert 0.01 <= found / studies <= 0.10
