@@ -212,7 +212,8 @@ def classify(
         settings: any other field of `bench.running.settings.RunConfig`.
 
     Returns:
-        For each image its prediction, margin, stability (`confidence`) and ranking.
+        For each image its prediction, margin, stability (`confidence`), ranking and, where it is
+        known, the probability that the prediction is right.
 
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
@@ -221,7 +222,7 @@ def classify(
         raise UserError("Give classes=[…], or dataset=… for a dataset's own.")
     several: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
     config = make_config({"dataset": dataset or "pictures", **settings})
-    return classify_images(config, several, classes)
+    return classify_images(config, several, classes).answers
 
 
 def compare(

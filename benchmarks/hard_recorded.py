@@ -3,10 +3,10 @@
     python benchmarks/hard_recorded.py --results DIR [--images 60] [--only untrained,noise]
 
 Each regime is recorded once, every prompt on every draw, and resumed where it was interrupted: tens
-of minutes on a core for all of them. Then every strategy is replayed. A cell is the mean cost in
-evaluations per image, the agreement with the exhaustive decision and, in brackets, how many points
-that is above `adaptive`, paired image by image, with its 95 % interval. UC Merced and Caltech-101
-are looked for beside the checkout (`tests/helpers/places.py`).
+of minutes on a core for all of them. Then every strategy is replayed. A row has the mean cost in
+evaluations per image and the largest, the agreement with the exhaustive decision (Wilson), and how
+many points that is above `adaptive`, paired image by image (Tango), both with 95 % intervals. UC
+Merced and Caltech-101 are looked for beside the checkout (`tests/helpers/places.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import bench
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
 from bench.stats.paired import paired_test
+from bench.stats.shares import accuracy_interval
 from benchmarks.hard_regimes import STRATEGIES
 
 DRAWS = 40
@@ -37,6 +38,13 @@ VIEWS = (
 )
 BEACHES = ("a beach", "the beach", "some beach")
 COPIES = 1000
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
+    *STRATEGIES,
+    ("paired-ttest", {"min_scores": 5}),
+    ("race", {"first": 2, "ceiling": "adaptive"}),
+    ("race", {"first": 2, "ceiling": "schedule"}),
+]
+HEAD = "| strategy | cost | at most | agreement, % | points above adaptive |\n|---|--:|--:|--:|--:|"
 
 
 def record(results: Path, dataset: Any, backbone: str, images: int, **settings: Any) -> Path:
@@ -53,7 +61,7 @@ def untrained(results: Path, images: int) -> Path:
 
     folder = results / "untrained"
     if not (folder / "scheduler").exists():
-        save_pipeline(folder, "sd21-base")
+        save_pipeline(folder, "sd21")
     return record(results, "ucmerced", f"{folder}/", images, data_dir=str(UCMERCED))
 
 
@@ -108,31 +116,36 @@ REGIMES: dict[str, Callable[[Path, int], Path]] = {
 }
 
 
-def replayed(recording: Recording) -> dict[str, str]:
-    """Return a cell for each strategy."""
+def replayed(recording: Recording) -> list[str]:
+    """Return a row for each strategy."""
     samples, problem = recording.samples(), recording.problem
     prompts, n_draws = len(problem.class_of_prompt), len(problem.timesteps)
     tables = [recording.tables(sample.sample_id) for sample in samples]
     truth = [int(t.errors.astype(np.float64).mean(axis=1).argmin()) for t in tables]
-    cells: dict[str, str] = {}
+    rows = []
     schedule = None
-    for name, params in [*STRATEGIES, ("race", {"first": 2, "ceiling": "adaptive"})]:
+    for name, params in SETTINGS:
         strategy = strategy_for(recording, name, params)[2]
         decided = [decide(s, t, strategy, problem) for s, t in zip(samples, tables, strict=True)]
         winners = [d.outcome.ranking[0] if d.outcome else -1 for d in decided]
         right = np.array([a == b for a, b in zip(winners, truth, strict=True)])
         costs = np.array([d.equivalents for d in decided])
-        cell = f"{costs.mean():,.0f} (at most {costs.max():,.0f}), {100 * right.mean():.1f} %"
+        low, high = (100 * end for end in accuracy_interval(int(right.sum()), len(right)))
+        compared = ""
         if schedule is not None:
             found = paired_test(schedule, right)
-            low, high = (100 * end for end in found["difference_ci95"])
-            cell += f" ({100 * found['difference']:+.1f}: {low:+.1f} to {high:+.1f})"
+            least, most = (100 * end for end in found["difference_ci95"])
+            compared = f"{100 * found['difference']:+.1f} ({least:+.1f} to {most:+.1f})"
         schedule = right if name == "adaptive" else schedule
         if "ceiling" in params:
-            most = problem_ceiling(prompts, n_draws)
-            assert costs.max() <= most, f"{name} {params}: {costs.max()} is above {most}"
-        cells[" ".join([name, *(f"{k}={v}" for k, v in params.items())])] = cell
-    return cells
+            ceiling = problem_ceiling(prompts, n_draws)
+            assert costs.max() <= ceiling, f"{name} {params}: {costs.max()} is above {ceiling}"
+        label = " ".join([name, *(f"{k}={v}" for k, v in params.items())])
+        agreement = f"{100 * right.mean():.1f} ({low:.1f}–{high:.1f})"
+        rows.append(
+            f"| {label} | {costs.mean():,.0f} | {costs.max():,.0f} | {agreement} | {compared} |"
+        )
+    return rows
 
 
 def problem_ceiling(prompts: int, draws: int) -> float:
@@ -142,26 +155,21 @@ def problem_ceiling(prompts: int, draws: int) -> float:
 
 
 def main() -> None:
-    """Record what is missing; print a Markdown table."""
+    """Record what is missing; print a Markdown table for each regime."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--only", default=",".join(REGIMES))
     arguments = parser.parse_args()
     arguments.results.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, dict[str, str]] = {}
     for name in arguments.only.split(","):
         recording = open_recording(REGIMES[name](arguments.results, arguments.images))
         prompts = len(recording.problem.class_of_prompt)
-        title = (
-            f"{name}: {prompts:,} prompts, {recording.n_draws} draws, n = {len(recording.records)}"
+        print(
+            f"\n*{name}*: {prompts:,} prompts, {recording.n_draws} draws,"
+            f" n = {len(recording.records)}\n\n{HEAD}"
         )
-        print(title, file=sys.stderr, flush=True)
-        columns[title] = replayed(recording)
-    print("| strategy | " + " | ".join(columns) + " |")
-    print("|---" * (1 + len(columns)) + "|")
-    for label in next(iter(columns.values())):
-        print(f"| {label} | " + " | ".join(cells[label] for cells in columns.values()) + " |")
+        print("\n".join(replayed(recording)), flush=True)
 
 
 if __name__ == "__main__":

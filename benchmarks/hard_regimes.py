@@ -4,13 +4,12 @@
 
 No model, numpy only; a few minutes. A cell is the mean cost in evaluations per image, the agreement
 with the exhaustive decision on the same table and, in brackets, how many points that is above
-`adaptive`, paired table by table, with its 95 % interval (normal).
+`adaptive`, paired table by table, with its 95 % interval (Tango).
 """
 
 from __future__ import annotations
 
 import argparse
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from bench.discovery.loading import load_plugins
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
 from bench.running.resolve import make_strategy
+from bench.stats.paired import paired_test
 
 REGIMES = ("pure noise", "near-tied", "near duplicates", "paraphrases")
 STRATEGIES: list[tuple[str, dict[str, Any]]] = [
@@ -33,6 +33,8 @@ STRATEGIES: list[tuple[str, dict[str, Any]]] = [
     ("race", {"delta": 1e-4}),
     ("race", {"ceiling": "adaptive"}),
     ("race", {"ceiling": "adaptive", "delta": 1e-4}),
+    ("race", {"ceiling": "schedule"}),
+    ("race", {"ceiling": "schedule", "delta": 1e-3}),
 ]
 SIZES = ((10, 20, 1000), (21, 40, 1000), (100, 20, 400), (10, 250, 300), (1000, 100, 15))
 
@@ -72,18 +74,18 @@ def main() -> None:
             rng = np.random.default_rng(arguments.seed)
             made = [table(regime, prompts, draws, rng) for _ in range(count)]
             truth = [int(errors.astype(np.float64).mean(axis=1).argmin()) for errors in made]
-            schedule: NDArray[np.float64] | None = None
+            schedule: NDArray[np.bool_] | None = None
             for name, params in STRATEGIES:
                 strategy = make_strategy(registry.get(name), {"draws": draws, **params})[1]
                 decided = [decide(Sample("", 0, {}), e, strategy, problem) for e in made]
                 outcomes = [d.outcome for d in decided if d.outcome is not None]
                 right = np.array(
-                    [o.ranking[0] == best for o, best in zip(outcomes, truth, strict=True)], float
+                    [o.ranking[0] == best for o, best in zip(outcomes, truth, strict=True)]
                 )
                 cost = np.mean([d.equivalents for d in decided])
                 cell = f"{cost:,.0f}, {100 * right.mean():.1f} %"
                 if schedule is not None:
-                    cell += f" ({_points(right - schedule)})"
+                    cell += f" ({_points(schedule, right)})"
                 schedule = right if name == "adaptive" else schedule
                 label = " ".join([name, *(f"{k}={v}" for k, v in params.items())])
                 rows.setdefault(label, []).append(cell)
@@ -93,10 +95,10 @@ def main() -> None:
             print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
 
 
-def _points(differences: NDArray[np.float64]) -> str:
-    mean, margin = differences.mean(), 1.96 * differences.std() / sqrt(len(differences))
-    low, high = mean - margin, mean + margin
-    return f"{100 * mean:+.1f}: {100 * low:+.1f} to {100 * high:+.1f}"
+def _points(schedule: NDArray[np.bool_], right: NDArray[np.bool_]) -> str:
+    found = paired_test(schedule, right)
+    low, high = found["difference_ci95"]
+    return f"{100 * found['difference']:+.1f}: {100 * low:+.1f} to {100 * high:+.1f}"
 
 
 if __name__ == "__main__":

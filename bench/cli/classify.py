@@ -13,12 +13,13 @@ from bench.cli.output import print_json, say
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.running.classify import Answer, Place
+    from bench.running.classify import Answer, Classified, Place
 
 _OPTIONS = (
-    *("backbone", "strategy", "params", "weights", "revision", "template", "template_rule"),
+    *("backbone", "strategy", "params", "risk", "weights", "revision", "template", "template_rule"),
     *("prompts", "normalize", "resolution", "fit", "loss", "space", "weighting", "guidance"),
     *("seed", "noise", "noise_per", "latent", "plan", "levels", "batch_size", "dtype", "device"),
+    "results",
 )
 
 
@@ -44,6 +45,9 @@ def command(
 
     Scores are mean denoising errors: lower is better. The margin is to the runner-up, with its
     standard error; the two classes are close where the margin is less than two of those.
+
+    With --dataset, what `bench calibrate` learned from other images of it is used: how probable it
+    is that the class is right, and --risk.
     """
     if (classes is None) == (dataset is None):
         raise UserError('Give --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')
@@ -58,11 +62,13 @@ def command(
     from bench.running.classify import classify
 
     with Counter(shown=not as_json) as counter:
-        answers = classify(config, images, names, counter)
+        found = classify(config, images, names, counter)
+    answers = found.answers
     if as_json:
         print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])
     else:
         _print(answers, top)
+        _print_worth(found)
     return 3 if any(answer.error for answer in answers) else 0
 
 
@@ -98,15 +104,30 @@ def _print(answers: Sequence[Answer], top: int) -> None:
         )
 
 
+def _print_worth(found: Classified) -> None:
+    """Say what the answers are worth, as far as other images of the dataset tell."""
+    from bench.render.worth import said_risk
+
+    if found.stated is not None:
+        say(said_risk(found.stated))
+    if found.calibrated is not None:
+        manifest, images = found.calibrated
+        say(
+            f"Probability that the class is right: fitted on {images:,} other images"
+            f" ({manifest.dataset.name}/{manifest.dataset.split}, {manifest.run_id}). It holds for"
+            " images drawn as these were."
+        )
+
+
 def _sureness(answer: Answer) -> str:
-    if answer.margin is None:
-        return ""
-    if not answer.margin_stderr or answer.confidence is None:
-        return f", margin {answer.margin:.5f}"
-    return (
-        f", margin {answer.margin:.5f} ± {answer.margin_stderr:.5f},"
-        f" stability {answer.confidence:.3f}"
-    )
+    said = ""
+    if answer.margin is not None:
+        said += f", margin {answer.margin:.5f}"
+        if answer.margin_stderr and answer.confidence is not None:
+            said += f" ± {answer.margin_stderr:.5f}, stability {answer.confidence:.3f}"
+    if answer.probability is not None:
+        said += f", probability {answer.probability:.3f}"
+    return said
 
 
 def _given_up(entry: Place) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import parse_assignments
-from bench.cli.output import next_steps, print_json, run_name
+from bench.cli.output import next_steps, print_json, run_name, say
 from bench.store.journal import JOURNAL
 
 
@@ -16,6 +16,12 @@ from bench.store.journal import JOURNAL
 @click.option("--strategy", required=True, help="A registered strategy.")
 @click.option(
     "--set", "params", multiple=True, metavar="KEY=VALUE", help="A parameter; repeat for more."
+)
+@click.option(
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="The largest share of decisions that may differ from those of the full sweep: chooses the"
+    " strategy's parameters by a calibration on other images (`bench calibrate`).",
 )
 @click.option(
     "--weighting", help="How much a noise level counts, as `bench run --weighting` takes it."
@@ -30,6 +36,7 @@ def command(
     run: str,
     strategy: str,
     params: tuple[str, ...],
+    risk: float | None,
     weighting: str | None,
     loss: str | None,
     space: str | None,
@@ -49,16 +56,23 @@ def command(
     from bench.running.execute import execute
 
     path = find_recording(run, results)
-    given, measured = parse_assignments(params), {"loss": loss, "space": space}
+    given, where = parse_assignments(params), Path(results)
     finished = execute(
-        prepare_replay(path, strategy, given, Path(results), limit, fresh, weighting, **measured)
+        prepare_replay(path, strategy, given, where, limit, fresh, weighting, loss, space, risk)
     )
     if as_json:
         print_json(finished.plain())
         return
     from bench.render.run import print_run
+    from bench.render.worth import said_probability
+    from bench.stats.intervals import probability
+    from bench.store.calibrations import find_calibrations
+    from bench.store.decisions import read_decisions
 
     print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)
+    decided = read_decisions(finished.folder, finished.manifest)
+    if found := probability(decided, finished.manifest, find_calibrations(Path(results))):
+        say(said_probability(found))
     one, other = run_name(path, results), run_name(finished.folder, results)
     if (path / JOURNAL).exists():  # not of a table of errors from the Hub
         next_steps(("compare it with the run it replays", f"bench compare {one} {other}"))

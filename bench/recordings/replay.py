@@ -29,9 +29,11 @@ from bench.recordings.recording import Recording, Tables, open_recording
 from bench.recordings.weighing import check_measured, weighed
 from bench.running.command import recording_command
 from bench.running.resolve import make_strategy
+from bench.running.risk import Stated, check_risk, choose_setting
 from bench.store import identity as ids
 from bench.store.documents import Manifest
-from bench.store.identity import Source
+from bench.store.fields import said
+from bench.store.identity import CalibratedOn, Source
 from bench.store.identity import Strategy as StrategyRecord
 from bench.store.shards import whole
 
@@ -170,6 +172,7 @@ def prepare_replay(
     weighting: str | None = None,
     loss: str | None = None,
     space: str | None = None,
+    risk: float | None = None,
 ) -> PreparedReplay:
     """Prepare to replay a recorded run with another strategy; `execute` makes it a run of its own.
 
@@ -183,9 +186,12 @@ def prepare_replay(
         weighting: other weights over the levels, as `bench run --weighting` takes them.
         loss: what the errors must have been measured with; another one is refused.
         space: likewise.
+        risk: the largest share of decisions that may differ from those of the full sweep; chooses
+            the other parameters, by a calibration in `results`.
 
     Raises:
-        UserError: the run has no errors, or the strategy does not fit.
+        UserError: the run has no errors, the strategy does not fit, or no parameters can be chosen
+            for the risk.
     """
     started = time.perf_counter()
     recording = open_recording(path)
@@ -194,14 +200,27 @@ def prepare_replay(
         recording = weighed(recording, weighting)
     version, parameters, made = strategy_for(recording, strategy, params)
     described = StrategyRecord(name=strategy, version=version, params=parameters)
-    asked = {"strategy": strategy, "params": {**params}, "limit": limit, "results": str(results)}
+    asked: dict[str, Any] = {"strategy": strategy, "params": {**params}, "limit": limit}
+    asked["results"] = str(results)
     manifest = _manifest(recording, described, asked, made.same_draws)
+    if risk is not None:
+        stated = Stated(risk, load_plugins().strategies.get(strategy), params, parameters, results)
+        check_risk(stated)
+        chosen, calibrated = choose_setting(stated, manifest)
+        version, parameters, made = strategy_for(recording, strategy, chosen)
+        described = StrategyRecord(name=strategy, version=version, params=parameters)
+        asked["risk"] = risk
+        manifest = _manifest(recording, described, asked, made.same_draws, calibrated)
     folder = results / manifest.run_id
     return PreparedReplay(recording, manifest, made, folder, fresh, started)
 
 
 def _manifest(
-    recording: Recording, strategy: StrategyRecord, asked: Mapping[str, Any], compared: bool
+    recording: Recording,
+    strategy: StrategyRecord,
+    asked: Mapping[str, Any],
+    compared: bool,
+    calibrated: CalibratedOn | None = None,
 ) -> Manifest:
     """Return the recorded run's manifest with another strategy, and where it comes from.
 
@@ -210,12 +229,14 @@ def _manifest(
         strategy: the other strategy.
         asked: the settings of the replay.
         compared: whether the strategy compares the images of an item.
+        calibrated: what the parameters were chosen on, for a stated risk.
     """
     source = as_compared(recording.manifest, compared)
     if source.part or source.asked:
         source = whole(source)
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
-    identity = source.identity.model_copy(update={"strategy": strategy, "replayed": replayed})
+    changed = {"strategy": strategy, "replayed": replayed, **said(calibrated=calibrated)}
+    identity = source.identity.model_copy(update=changed)
     sample_ids = [record["sample_id"] for record in recording.records]
     labels = [record["label"] for record in recording.records]
     return source.model_copy(

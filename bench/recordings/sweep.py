@@ -111,6 +111,7 @@ def default_grid(
     grid += [("race", {"delta": delta}) for delta in deltas]
     grid += [("race", {"delta": delta, "first": 2}) for delta in (0.02, 0.005)]
     grid += [("race", {"delta": delta, "ceiling": "adaptive"}) for delta in (0.02, 1e-4)]
+    grid += [("race", {"delta": delta, "ceiling": "schedule"}) for delta in (0.02, 1e-3)]
     if deviation:
         known = {"first": 1, "deviation": deviation}
         grid += [("race", {**known, "delta": delta}) for delta in (0.02, 0.005, 0.001)]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
+from bench.contracts.strategy import Floats
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_split
@@ -37,7 +38,8 @@ RIGHT_PER_CLASS = 3
 class Picture:
     """One image of the gallery.
 
-    `uri` is None where the picture could not be had; `predicted` is "" where the image failed.
+    `uri` is None where the picture could not be had; `predicted` is "" where the image failed;
+    `probability` is that of the prediction being right, None where no calibration says it.
     """
 
     sample_id: str
@@ -49,6 +51,7 @@ class Picture:
     error: str
     uri: str | None
     small: bool
+    probability: float | None = None
 
     @property
     def right(self) -> bool:
@@ -138,7 +141,13 @@ class Images:
             return UserError(f"{type(error).__name__}: {error}")
 
 
-def pictures(run: RunData, images: Images, most: int, warn: Callable[[str], None]) -> list[Picture]:
+def pictures(
+    run: RunData,
+    images: Images,
+    most: int,
+    warn: Callable[[str], None],
+    probable: Floats | None = None,
+) -> list[Picture]:
     """Return a run's gallery; without the images themselves where the data cannot be had.
 
     Args:
@@ -146,6 +155,7 @@ def pictures(run: RunData, images: Images, most: int, warn: Callable[[str], None
         images: finds them.
         most: at most so many; 0: none.
         warn: told why images are missing.
+        probable: float64 [n], how probable it is that each decision is right; None: not known.
     """
     if most <= 0:
         return []
@@ -174,12 +184,18 @@ def pictures(run: RunData, images: Images, most: int, warn: Callable[[str], None
                 kind, content, small = sample_picture(sample)
                 uri = f"data:{kind};base64,{base64.b64encode(content).decode()}"
         reason = records.get(name, {}).get("error") or ""
-        made.append(picture(run, row, name, reason, uri, small))
+        made.append(picture(run, row, name, reason, uri, small, probable))
     return made
 
 
 def picture(
-    run: RunData, row: int, name: str, error: str = "", uri: str | None = None, small: bool = False
+    run: RunData,
+    row: int,
+    name: str,
+    error: str = "",
+    uri: str | None = None,
+    small: bool = False,
+    probable: Floats | None = None,
 ) -> Picture:
     """Return what is said of an image, given where its picture is.
 
@@ -190,6 +206,7 @@ def picture(
         error: why it failed.
         uri: of the picture; None: there is none.
         small: whether the picture has every pixel of the image.
+        probable: float64 [n], how probable it is that each decision is right; None: not known.
     """
     decided, classes = run.decided, run.classes
     assert decided.runner_up is not None
@@ -204,6 +221,7 @@ def picture(
         error,
         uri,
         small,
+        None if probable is None else _known(probable[row]),
     )
 
 

@@ -37,6 +37,7 @@ from bench.render.worth import said_probability, said_risk, worth
 from bench.stats.calibration import Bin, calibration
 from bench.stats.intervals import probability
 from bench.stats.metrics import confusion, per_class, worst_confusions
+from bench.stats.probability import known_probabilities
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
 
@@ -202,7 +203,13 @@ def describe(
             worth=worth(probable, f"{anchor}-worth") if probable else None,
             curves=figures.error_curves(curves, f"{anchor}-curves") if curves else None,
             curve_images=curves.n_images if curves else 0,
-            pictures=pictures(run, images, most_images, notes.append),
+            pictures=pictures(
+                run,
+                images,
+                most_images,
+                notes.append,
+                known_probabilities(decided, run.manifest, calibrated),
+            ),
             mistakes=int((~decided.correct).sum()),
             notes=notes,  # said by `pictures`, above
         )

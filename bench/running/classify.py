@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -14,11 +16,18 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.items import StoredImage
 from bench.contracts.specs import DatasetSpec
-from bench.errors import BenchWarning
-from bench.running.prepare import prepare
+from bench.errors import BenchWarning, UserError
+from bench.inputs.split import Split
+from bench.running.manifest import make_manifest
+from bench.running.prepare import Prepared, prepare
+from bench.running.risk import stated_risk, with_risk
 from bench.running.settings import RunConfig
+from bench.stats.probability import fit_for, probabilities
+from bench.store.calibrations import find_calibrations
+from bench.store.documents import Manifest
 from bench.store.fields import Count, Document
-from bench.store.records import finite
+from bench.store.identity import CalibratedOn
+from bench.store.records import finite, make_record
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,9 +58,28 @@ class Answer(Document):
     confidence: float | None
     """The stability of the decision: the probability that other draws would decide the same way,
     and not that it is right. None where there is one draw only, as of a classifier."""
+    probability: float | None = None
+    """That the decision is right, if the image is one like those of the dataset; None where no
+    calibration is of the same question and strategy."""
     evaluations: Count
     ranking: list[Place]
     error: str | None
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The answers, and what they are worth.
+
+    Attributes:
+        answers: one for each image, in the order given.
+        stated: the calibration that chose the parameters for a stated risk; None: none was stated.
+        calibrated: the run on whose images the probabilities were fitted, and how many these are;
+            None: no calibration is of the same question and strategy.
+    """
+
+    answers: list[Answer]
+    stated: CalibratedOn | None = None
+    calibrated: tuple[Manifest, int] | None = None
 
 
 def classify(
@@ -59,8 +87,8 @@ def classify(
     images: Sequence[Picture],
     classes: Sequence[str] | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Answer]:
-    """Return what each image is taken for, in the order given.
+) -> Classified:
+    """Return what each image is taken for.
 
     Args:
         config: the settings; its dataset gives classes and prompts where `classes` is None.
@@ -73,12 +101,25 @@ def classify(
     """
     pictures = None
     if classes is not None:
+        if config.risk is not None:
+            raise UserError(
+                f"--risk {config.risk:g}: a risk rests on other images of the same dataset, and"
+                " --classes names none. Give --dataset instead."
+            )
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     prepared = prepare(config, pictures, images=False)
     for said in prepared.warnings:
         warnings.warn(said, BenchWarning, stacklevel=2)
     prepared.check()
+    stated = fitted = None
+    if pictures is None:
+        asked = _asked(prepared, len(images))
+        if (risk := stated_risk(prepared.resolved)) is not None:
+            resolved, stated = with_risk(prepared.resolved, risk, asked)
+            prepared = replace(prepared, resolved=resolved)
+            asked = _asked(prepared, len(images))
+        fitted = fit_for(asked, find_calibrations(Path(prepared.config.results)))
     engine = prepared.open_engine()
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
@@ -86,7 +127,33 @@ def classify(
     for one in engine.score(samples, prepared.strategy):
         decided[int(one.sample.sample_id)] = one
         progress(len(decided), len(samples))
-    return [_answer(name_of(images[n], n), decided[n], prepared.classes) for n in sorted(decided)]
+    answers = [
+        _answer(name_of(images[n], n), decided[n], prepared.classes) for n in sorted(decided)
+    ]
+    if fitted is None:
+        return Classified(answers, stated)
+    calibrated, fit = fitted
+    known = probabilities(fit, [make_record(decided[n], 0.0) for n in sorted(decided)])
+    answers = [
+        answer.model_copy(update={"probability": finite(value)})
+        for answer, value in zip(answers, known.tolist(), strict=True)
+    ]
+    return Classified(answers, stated, (calibrated.manifest, fit.images))
+
+
+def _asked(prepared: Prepared, count: int) -> Manifest:
+    """Return the manifest of a run that asks of so many pictures what the dataset's are asked."""
+    import datasets
+
+    spec, rows = prepared.resolved.dataset, datasets.Dataset.from_dict({})
+    ids, labels = tuple(f"picture:{n}" for n in range(count)), (0,) * count
+    known = ("", True)  # a calibration is of other images anyway
+    pictures = Split(
+        spec.name, spec.version, "pictures", prepared.named, ids, labels, rows, known=known
+    )
+    return make_manifest(
+        prepared.resolved, pictures, prepared.prompts, prepared.weights, prepared.weighting
+    )
 
 
 def name_of(image: Picture, position: int) -> str:

@@ -34,7 +34,7 @@ from bench.running.learned import learn_weighting
 from bench.running.manifest import make_manifest
 from bench.running.precision import check_precision
 from bench.running.resolve import Resolved, resolve
-from bench.running.risk import check_risk, with_risk
+from bench.running.risk import stated_risk, with_risk
 from bench.running.settings import RunConfig
 from bench.running.texts import item_texts, make_prompts, uneven_counts
 from bench.store.documents import Manifest
@@ -187,7 +187,7 @@ def prepare(
         go_offline()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
     check_scorer(resolved)
-    check_risk(config, resolved)
+    stated = stated_risk(resolved)
     config, spec = resolved.config, resolved.dataset
     if images and split is None:
         split = load_split(spec, config.split, config.data_dir, resolved.data, rows)
@@ -230,8 +230,8 @@ def prepare(
             )
 
         manifest = described(resolved)
-        if config.risk is not None:
-            resolved, calibrated = with_risk(resolved, manifest)
+        if stated is not None:
+            resolved, calibrated = with_risk(resolved, stated, manifest)
             manifest = described(resolved, calibrated)
     return Prepared(
         resolved,

@@ -2,89 +2,144 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from bench.contracts.specs import StrategySpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.running.command import recording_command
 from bench.running.resolve import Resolved, make_strategy
-from bench.running.settings import RunConfig
 from bench.stats.risk import images_needed, passing
 from bench.store.calibrations import Calibrated, Setting, find_calibrations
 from bench.store.documents import Manifest
 from bench.store.identity import CalibratedOn
 
 
-def check_risk(config: RunConfig, resolved: Resolved) -> None:
+@dataclass(frozen=True)
+class Stated:
+    """A risk that was stated for a strategy.
+
+    Attributes:
+        risk: the largest share of decisions that may differ from those of the full sweep.
+        spec: the strategy's.
+        given: the parameters that the user gave.
+        parameters: all of the strategy's, as they would be without a risk.
+        results: the folder in which calibrations lie.
+    """
+
+    risk: float
+    spec: StrategySpec
+    given: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    results: Path
+
+    @property
+    def option(self) -> str:
+        """How the user wrote it."""
+        return f"--risk {self.risk:g}"
+
+
+def stated_risk(resolved: Resolved) -> Stated | None:
+    """Return the risk that a run's settings state, after `check_risk`; None: none.
+
+    Raises:
+        UserError: no parameters can be chosen for it.
+    """
+    config = resolved.config
+    if config.risk is None:
+        return None
+    spec, parameters = resolved.strategy_spec, resolved.strategy_parameters
+    stated = Stated(config.risk, spec, config.params, parameters, Path(config.results))
+    check_risk(stated)
+    return stated
+
+
+def check_risk(stated: Stated) -> None:
     """Refuse a risk where no parameters can be chosen for it.
 
     Raises:
         UserError: the strategy has none to choose, or a parameter of it speaks against it.
     """
-    if config.risk is None:
-        return
-    spec, option = resolved.strategy_spec, f"--risk {config.risk:g}"
+    spec, option = stated.spec, stated.option
     if not spec.safest_first:
         able = [each.name for each in load_plugins().strategies if each.safest_first]
         raise UserError(
-            f"{option}: strategy {spec.name!r} has no settings to choose among;"
-            f" {', '.join(able) or 'none'} has."
+            f"{option}: strategy {spec.name!r} has no settings to choose among; those that have:"
+            f" {', '.join(able) or 'none'}."
         )
     chosen = sorted(spec.safest_first[0])
-    if both := [name for name in chosen if name in config.params]:
+    if both := [name for name in chosen if name in stated.given]:
         raise UserError(
             f"{option} chooses {' and '.join(chosen)}: leave --set {both[0]}="
-            f"{config.params[both[0]]} out."
+            f"{stated.given[both[0]]} out."
         )
-    if resolved.strategy_parameters.get("ceiling") is not None:
+    if (ceiling := stated.parameters.get("ceiling")) is not None:
         raise UserError(
-            f"{option} and ceiling={resolved.strategy_parameters['ceiling']} exclude each other: an"
-            " image that the ceiling cut keeps no stated risk. Leave one of them out."
+            f"{option} and ceiling={ceiling} exclude each other: an image that the ceiling cut"
+            " keeps no stated risk. Leave one of them out."
         )
 
 
-def with_risk(resolved: Resolved, manifest: Manifest) -> tuple[Resolved, CalibratedOn]:
-    """Return the run with the parameters that a risk chooses, and what they were calibrated on.
+def with_risk(
+    resolved: Resolved, stated: Stated, manifest: Manifest
+) -> tuple[Resolved, CalibratedOn]:
+    """Return a run with the parameters that a risk chooses, and what they were calibrated on.
+
+    Args:
+        resolved: the run's names and settings.
+        stated: its risk.
+        manifest: the run as it would be without one.
+
+    Raises:
+        UserError: as `choose_setting` says.
+    """
+    chosen, calibrated = choose_setting(stated, manifest)
+    parameters, strategy = make_strategy(stated.spec, chosen)
+    changed = replace(resolved, strategy_parameters=parameters, strategy=strategy)
+    return changed, calibrated
+
+
+def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:
+    """Return the parameters that a risk chooses, and what they were calibrated on.
 
     Of the settings that keep the risk on the calibrated images, the cheapest is taken; see
     `bench.stats.risk`. Of several calibrations, the one of the most images.
 
     Args:
-        resolved: the run's names and settings, with a risk.
-        manifest: the run as it would be without one.
+        stated: the risk.
+        manifest: the run as it would be without it.
 
     Raises:
         UserError: there is no calibration for it, or too few images, or the images are the same.
     """
-    risk = resolved.config.risk
-    assert risk is not None
-    found = _calibrated(resolved, manifest, risk)
+    found = _calibrated(stated, manifest)
     calibration, n = found.calibration, found.calibration.images
     counts = [setting.disagreements or 0 for setting in calibration.settings]
-    kept = [calibration.settings[i] for i in passing(counts, n, risk, calibration.level)]
+    kept = [calibration.settings[i] for i in passing(counts, n, stated.risk, calibration.level)]
     if not kept:
-        raise UserError(_too_few(found, risk, counts[0]))
+        raise UserError(_too_few(found, stated.risk, counts[0]))
     best = min(kept, key=lambda setting: setting.cost)
-    _check_given(resolved, best, risk)
-    parameters, strategy = make_strategy(resolved.strategy_spec, best.strategy.params)
-    return replace(resolved, strategy_parameters=parameters, strategy=strategy), CalibratedOn(
+    _check_given(stated, best)
+    return dict(best.strategy.params), CalibratedOn(
         run_id=calibration.run_id,
         identity=calibration.identity,
         split=calibration.split,
         images=n,
         disagreements=best.disagreements or 0,
-        risk=risk,
+        risk=stated.risk,
         level=calibration.level,
     )
 
 
-def _calibrated(resolved: Resolved, manifest: Manifest, risk: float) -> Calibrated:
+def _calibrated(stated: Stated, manifest: Manifest) -> Calibrated:
     """Return the calibration that a run can use."""
-    spec, option = resolved.strategy_spec, f"--risk {risk:g}"
+    spec = stated.spec
     same = [
         each
-        for each in find_calibrations(Path(resolved.config.results))
+        for each in find_calibrations(stated.results)
         if each.fits(manifest)
         and any(
             (setting.strategy.name, setting.strategy.version) == (spec.name, spec.version)
@@ -93,16 +148,16 @@ def _calibrated(resolved: Resolved, manifest: Manifest, risk: float) -> Calibrat
     ]
     if not same:
         raise UserError(
-            f"{option}: no calibration in {resolved.config.results} is of the same backbone,"
-            f" dataset, prompts, draws and seed, and of strategy {spec.name!r}. Record other"
-            f" images, at least {images_needed(risk)}, and calibrate on them:"
+            f"{stated.option}: no calibration in {stated.results} is of the same backbone, dataset,"
+            f" prompts, draws and seed, and of strategy {spec.name!r}. Record other images, at"
+            f" least {images_needed(stated.risk)}, and calibrate on them:"
             f" {recording_command(manifest)} (with another --split), then `bench calibrate RUN`."
         )
     other = [each for each in same if not each.shared(manifest)]
     if not other:
         shared = same[0].shared(manifest)
         raise UserError(
-            f"{option}: {same[0].manifest.run_id} was calibrated on {shared} of the"
+            f"{stated.option}: {same[0].manifest.run_id} was calibrated on {shared} of the"
             f" {len(manifest.samples)} images that are to be scored. A risk holds for other images:"
             " calibrate on another split."
         )
@@ -127,13 +182,13 @@ def _too_few(found: Calibrated, risk: float, disagreements: int) -> str:
     )
 
 
-def _check_given(resolved: Resolved, best: Setting, risk: float) -> None:
+def _check_given(stated: Stated, best: Setting) -> None:
     """Refuse parameters of the user's that differ from those of the calibration."""
-    made = {**resolved.strategy_parameters}
-    for name in resolved.config.params:
+    made = stated.parameters
+    for name in stated.given:
         used = best.strategy.params.get(name, made.get(name))
         if name in made and made[name] != used:
             raise UserError(
-                f"--risk {risk:g}: --set {name}={made[name]} differs from {name}={used}, with which"
+                f"{stated.option}: --set {name}={made[name]} differs from {name}={used}, with which"
                 " it was calibrated. Leave it out, or calibrate again with it."
             )

@@ -95,3 +95,14 @@ def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calib
         if setting.fit is not None and setting.strategy.plain() == manifest.strategy.plain()
     ]
     return max(found, key=lambda pair: pair[1].images, default=None)
+
+
+def known_probabilities(
+    decided: Decided, manifest: Manifest, calibrated: Iterable[Calibrated]
+) -> Floats | None:
+    """Return float64 [n], how probable it is that each decision of a run is right.
+
+    NaN where it is not known; None where no calibration says it of any.
+    """
+    found = fit_for(manifest, calibrated)
+    return None if found is None else probabilities(found[1], decided)

@@ -20,6 +20,7 @@ from bench.render.inventory import age
 from bench.render.page import describe
 from bench.render.runs import RunData
 from bench.render.templating import environment, source
+from bench.stats.probability import known_probabilities
 from bench.store.arrow import indices
 from bench.store.folder import read_records
 from bench.view.queries import (
@@ -117,8 +118,11 @@ class Pages:
         if not line.row.done:
             return self._live("run", query, title=line.row.run_id, line=line, section="", rest="")
         run, path = self.stored.run(key), self.stored.path(key)
+        known = self.stored.calibrations()
         section = self.stored.keep(
-            ("section", path), (path,), lambda: describe(run, "run", self.stored.images, 0).html
+            ("section", path),
+            (path, *(one.path for one in known)),
+            lambda: describe(run, "run", self.stored.images, 0, calibrated=known).html,
         )
         return self._live(
             "run",
@@ -136,8 +140,17 @@ class Pages:
         ids = _ids(run, found.rows)
         failed = any(run.decided.failed[row] for row in found.rows)
         records = read_records(run.path) if failed else {}
+        known = self.stored.calibrations()
+        probable = known_probabilities(run.decided, run.manifest, known)
         pictures = [
-            picture(run, row, name, records.get(name, {}).get("error") or "", _uri(key, name))
+            picture(
+                run,
+                row,
+                name,
+                records.get(name, {}).get("error") or "",
+                _uri(key, name),
+                probable=probable,
+            )
             for row, name in zip(found.rows, ids, strict=True)
         ]
         html = self._templates.get_template("images.html").render(

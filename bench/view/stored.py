@@ -24,7 +24,8 @@ from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
 from bench.stats.differences import Settings, run_settings
 from bench.stats.metrics import accuracy_interval
-from bench.store.folder import MANIFEST, SUMMARY
+from bench.store.calibrations import CALIBRATION, Calibrated, find_calibrations
+from bench.store.folder import MANIFEST, SUMMARY, places
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
@@ -184,6 +185,15 @@ class Stored:
         path = self.path(key)
         return self.keep(("run", path), (path,), lambda: with_decisions(read_run(path)))
 
+    def calibrations(self) -> list[Calibrated]:
+        """Return the calibrations there are now; one that cannot be read is left out."""
+        folders = tuple(sorted(places(self.results, CALIBRATION)))
+        return self.keep(
+            ("calibrations",),
+            folders,
+            lambda: list(find_calibrations(self.results, lambda path, error: None)),
+        )
+
     def comparison(self, a: str, b: str) -> Comparison:
         """Return run B against run A.
 
@@ -229,7 +239,7 @@ class Stored:
 def stamp_of(path: Path) -> Stamp:
     """Return what tells whether a run's files changed."""
     found = []
-    for name in (MANIFEST, JOURNAL, SUMMARY):
+    for name in (MANIFEST, JOURNAL, SUMMARY, CALIBRATION):
         try:
             status = (path / name).stat()
         except (OSError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from bench import hookimpl
@@ -23,6 +24,14 @@ _SAFEST_FIRST = tuple(
     for first, delta in (
         *((8, 1e-5), (4, 1e-5), (3, 1e-5)),
         *((2, delta) for delta in (1e-5, 1e-4, 1e-3, 5e-3, 0.02, 0.05, 0.1, 0.2)),
+    )
+)
+# A winner that is out of reach is lost, whatever the race does, so the widest reach comes first.
+_SCREENS_SAFEST_FIRST = tuple(
+    {"reach": reach, "first": first, "delta": delta}
+    for reach, first, delta in (
+        *((4.0, 4, 1e-5), (4.0, 2, 1e-4), (3.0, 2, 1e-3)),
+        *((reach, 2, 0.02) for reach in (2.5, 2.0, 1.5, 1.0, 0.5)),
     )
 )
 
@@ -114,7 +123,13 @@ def register_strategies(register: Callable[..., None]) -> None:
                 "guaranteed bounds: the largest possible difference of two errors; 0: unknown",
             ),
             "draws": _DRAWS,
-            "ceiling": _CEILING,
+            "ceiling": replace(
+                _CEILING,
+                help="the most evaluation equivalents per image; adaptive: what adaptive's default"
+                " takes on these draws; schedule: the same, and its decision where the bound gives"
+                " none (default: none)",
+                type=float | Literal["adaptive", "schedule"],
+            ),
             "deviation": Parameter(
                 0.0,
                 "standard deviation of a difference between prompts on a draw, learned from other"
@@ -143,4 +158,5 @@ def register_strategies(register: Callable[..., None]) -> None:
             "draws": _DRAWS,
             "ceiling": _CEILING,
         },
+        safest_first=_SCREENS_SAFEST_FIRST,
     )

@@ -8,32 +8,37 @@ from bench.contracts.strategy import Floats, Ints, Problem
 from bench_plugins.strategies.adaptive import Adaptive
 
 ADAPTIVE = "adaptive"
+SCHEDULE = "schedule"  # of a race alone: what `adaptive` takes, and its decision if need be
 RESERVE = 0.5  # the share of a ceiling that a race among more than two keeps for the halving
 BISECTIONS = 20
 
 Ceiling = float | str | None
 
 
-def check_ceiling(ceiling: Ceiling) -> None:
+def check_ceiling(ceiling: Ceiling, names: tuple[str, ...] = (ADAPTIVE,)) -> None:
     """Refuse what is no ceiling.
 
+    Args:
+        ceiling: what was given.
+        names: those that may be named.
+
     Raises:
-        ValueError: it is neither `adaptive` nor a number above 0.
+        ValueError: it is neither a name nor a number above 0.
     """
-    if ceiling is None or ceiling == ADAPTIVE:
+    if ceiling is None or ceiling in names:
         return
     if isinstance(ceiling, str) or not ceiling > 0:
         said = ceiling if isinstance(ceiling, str) else f"{ceiling:g}"
         raise ValueError(
             f"ceiling={said} must be a number of evaluation equivalents per image, at least one for"
-            f" each prompt, or {ADAPTIVE}"
+            f" each prompt, or {' or '.join(names)}"
         )
 
 
 def most_equivalents(ceiling: Ceiling, problem: Problem) -> float:
     """Return the ceiling on a problem, in evaluation equivalents; infinite without one.
 
-    `adaptive` is what the default schedule of `adaptive` takes on the problem's draws.
+    `adaptive` and `schedule` are what the default schedule of `adaptive` takes on its draws.
     """
     if ceiling is None:
         return inf
@@ -72,6 +77,10 @@ class Budget:
         if isinf(amount):
             return len(self.timesteps)
         return int((amount + 1e-9) // self.price(prompts, 1))
+
+    def prompts(self, draws: int) -> int:
+        """Return how many prompts what is left pays for on so many new draws."""
+        return int((self.left - draws * self.null + 1e-9) // (draws * self.cell)) if draws else 0
 
     def halving(self, alive: int, unseen: int) -> tuple[int, int]:
         """Return (prompts to keep, new draws for them) of the next round of halving.

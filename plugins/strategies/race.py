@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import log
-
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import (
-    Evaluate,
-    Floats,
-    Ints,
-    Linearise,
-    Outcome,
-    Problem,
-    Reply,
-)
-from bench_plugins.strategies._bounds import betting_evidence, serfling_lower, t_lower
+from bench.contracts.strategy import Floats, Ints, Problem
 from bench_plugins.strategies._ceiling import (
-    RESERVE,
+    ADAPTIVE,
+    SCHEDULE,
     Budget,
     Ceiling,
-    best,
     check_ceiling,
     most_cells,
     most_equivalents,
 )
-from bench_plugins.strategies._elimination import Elimination
-from bench_plugins.strategies._order import by_bands, parse_bands, shuffled, timestep_means
+from bench_plugins.strategies._order import by_bands, parse_bands, shuffled
+from bench_plugins.strategies._racing import RaceSession
+from bench_plugins.strategies._scheduled import ScheduledSession, first_stage, staged_order
 
 BOUNDS = ("t", "betting", "serfling")
 
@@ -72,6 +60,14 @@ class Race:
     cost, and the bounds still drop prompts. `decided_by` says `ceiling` for such an image: nothing
     is promised for it.
 
+    `ceiling=schedule` races on the draws of the default schedule of `adaptive`, stage by stage, so
+    no image costs more than there. At the end of its first stage, as many of the surviving prompts
+    are kept as what is left pays for on all other draws: the five of the schedule, or more where
+    the bound has saved something. So where the schedule decides as `full` does, such a race does
+    so too, unless a bound has dropped the winner. Here `delta` is shared among the rivals and the
+    looks, so that it bounds how often that happens, as far as `t` keeps its level. `order` holds
+    within each of the two stages.
+
     Args:
         delta: level of the bounds; lower is safer and costs more.
         bound: `t`, `betting` or `serfling`.
@@ -83,8 +79,9 @@ class Race:
             one draw; 0: not known.
         draws: N, the draws of the plan.
         ceiling: the most evaluation equivalents per image, those of gradients and nulls among
-            them; `adaptive`: what the default schedule of `adaptive` takes on these draws; None:
-            every prompt on every draw.
+            them; `adaptive`: what the default schedule of `adaptive` takes on these draws;
+            `schedule`: the same, and its decision where the bound gives none; None: every prompt
+            on every draw.
         deviation: for `t`: the standard deviation of the difference between two prompts on a draw,
             learned from other images (`bench learn-order`), so that `first` may be 1; 0: unknown.
     """
@@ -116,7 +113,9 @@ class Race:
         if bound != "t" and order != "even":
             raise ValueError(f"order goes with bound=t: bound={bound} needs a random order")
         parse_bands(order)
-        check_ceiling(ceiling)
+        check_ceiling(ceiling, (ADAPTIVE, SCHEDULE))
+        if ceiling == SCHEDULE and bound != "t":
+            raise ValueError(f"ceiling={SCHEDULE} goes with bound=t: the schedule says which draws")
         self.ceiling, self.deviation = ceiling, deviation
         self.delta, self.bound, self.first, self.growth = delta, bound, first, growth
         self.order, self.span, self.draws = order, span, draws
@@ -128,7 +127,7 @@ class Race:
 
     def start(self, problem: Problem) -> RaceSession:
         """Start one image."""
-        return RaceSession(self, problem)
+        return (ScheduledSession if self.ceiling == SCHEDULE else RaceSession)(self, problem)
 
     def check(self, problem: Problem) -> None:
         """Refuse a ceiling that does not pay for an evaluation of each prompt."""
@@ -142,7 +141,9 @@ class Race:
 
     def at_least(self, problem: Problem) -> int:
         """Return the fewest evaluations per image: all prompts, up to the first look."""
-        look = len(problem.class_of_prompt) * min(self.first, len(problem.timesteps))
+        n_draws = len(problem.timesteps)
+        most = first_stage(n_draws) if self.ceiling == SCHEDULE else n_draws
+        look = len(problem.class_of_prompt) * min(self.first, most)
         return most_cells(self.ceiling, problem, look)
 
     def at_most(self, problem: Problem) -> int:
@@ -182,6 +183,8 @@ class Race:
 
     def draw_order(self, problem: Problem) -> Ints:
         """Return int64 [N], the order in which draws are asked for."""
+        if self.ceiling == SCHEDULE:
+            return staged_order(self.order, problem.timesteps)
         if self.bound == "t":
             return by_bands(self.order, problem.timesteps)
         return shuffled(len(problem.timesteps), problem.seed)
@@ -196,113 +199,3 @@ class Race:
         while (seen := seen + self.step(seen)) < n_draws:
             count += 1
         return max(1, count)
-
-
-class RaceSession(Elimination):
-    """One image's race."""
-
-    def __init__(self, strategy: Race, problem: Problem) -> None:
-        super().__init__(problem, strategy.draw_order(problem))
-        self.strategy = strategy
-        self.each = strategy.delta / max(1, len(self.alive) - 1)  # the level against one rival
-        self.largest = 0.0  # absolute difference from a leader so far
-        timesteps = problem.timesteps[self.order]
-        self.whole = np.flatnonzero(np.diff(timesteps, append=-1)) + 1  # where a timestep is done
-        self.budget = Budget(strategy.ceiling, problem)
-        self.cut = False  # whether the ceiling left a prompt out, or ended the race
-
-    def ask(self) -> Evaluate | Linearise | None:
-        """Return the survivors on their next draws; near the ceiling, the better half of them."""
-        request = super().ask()
-        if not isinstance(request, Evaluate) or self.goes_on(len(request.draws)):
-            return request
-        step = self.last_draws()
-        if not step:
-            self.cut = True
-            return None
-        return Evaluate(self.alive, self.order[self.seen : self.seen + step])
-
-    def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Take the errors and their cost, and drop prompts that cannot win."""
-        self.budget.left -= reply.cost
-        super().tell(request, reply)
-
-    def goes_on(self, step: int) -> bool:
-        """Return whether the ceiling leaves room for the next round and what may follow it."""
-        budget, prompts = self.budget, len(self.alive)
-        if budget.price(prompts, len(self.order) - self.seen) <= budget.left:
-            return True
-        reserve = RESERVE * budget.most if self.seen and prompts > 2 else 0.0
-        return budget.price(prompts, step) + reserve <= budget.left
-
-    def last_draws(self) -> int:
-        """Return the next draws near the ceiling, 0 where none is paid for; drop the worse half."""
-        budget, prompts = self.budget, len(self.alive)
-        if not self.seen:
-            if not budget.draws(prompts):
-                self.strategy.check(self.problem)
-            step = max(1, budget.draws(prompts, (1 - RESERVE) * budget.most))
-        elif prompts == 2:
-            step = min(budget.draws(2), self.wanted())
-        else:
-            keep, step = budget.halving(prompts, len(self.order) - self.seen)
-            if not keep:
-                return 0
-            self.cut = True
-            scores = self.table.scores()[self.alive]
-            self.alive = self.alive[best(scores, self.problem.class_of_prompt[self.alive], keep)]
-        return self.rounded(min(step, len(self.order) - self.seen))
-
-    def rounded(self, step: int) -> int:
-        """Return a number of draws, rounded down to whole timesteps where that leaves any."""
-        if self.strategy.bound != "t":
-            return step
-        reached = self.whole[self.whole <= self.seen + step]
-        done = int(reached[-1]) - self.seen if len(reached) else 0
-        return done if done > 0 else step
-
-    def outcome(self) -> Outcome:
-        """Rank the classes, and say what ended the race."""
-        return replace(super().outcome(), decided_by=self.ended_by())
-
-    def ended_by(self) -> str:
-        """Return `bound`, `ceiling` or `exhausted`."""
-        if self.cut:
-            return "ceiling"
-        classes = self.problem.class_of_prompt[self.alive]
-        return "bound" if (classes == classes[0]).all() else "exhausted"
-
-    def wanted(self) -> int:
-        """Return the size of the next round: with the `t` bound, whole timesteps."""
-        step = self.strategy.step(self.seen)
-        if self.strategy.bound != "t":
-            return step
-        enough = np.searchsorted(self.whole, min(self.seen + step, len(self.order)))
-        return int(self.whole[enough]) - self.seen
-
-    def survivors(self) -> NDArray[np.bool_]:
-        """Keep the leader and the prompts that may still be as good."""
-        if self.seen < self.strategy.least or self.seen == len(self.order):
-            return np.ones(len(self.alive), dtype=bool)
-        terms = self.terms(as_drawn=self.strategy.bound == "betting")
-        leader = int(np.argmin(terms.mean(axis=1)))
-        worse = self.worse(terms - terms[leader])
-        worse[leader] = False
-        return ~worse
-
-    def worse(self, differences: Floats) -> NDArray[np.bool_]:
-        """Return bool [A]: which mean differences over all draws are significantly above zero."""
-        strategy, n_draws = self.strategy, len(self.order)
-        if strategy.bound == "t":
-            seen = np.sort(self.problem.timesteps[self.order[: self.seen]])
-            by_timestep = timestep_means(differences, seen)
-            if by_timestep.shape[1] < strategy.least:
-                return np.zeros(len(differences), dtype=bool)
-            low = t_lower(by_timestep, len(self.whole), strategy.delta, strategy.deviation)
-            return low > 0
-        self.largest = max(self.largest, float(np.abs(differences).max()))
-        span = strategy.span or 2 * self.largest
-        if strategy.bound == "betting":
-            return betting_evidence(differences, n_draws, span) >= log(1 / self.each)
-        each = self.each / strategy.looks(n_draws)
-        return serfling_lower(differences, n_draws, each, span) > 0

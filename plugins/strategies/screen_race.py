@@ -26,8 +26,9 @@ from bench_plugins.strategies._ceiling import (
     most_cells,
     most_equivalents,
 )
+from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies.full import LINEARISATION
-from bench_plugins.strategies.race import Race, RaceSession
+from bench_plugins.strategies.race import Race
 
 
 class ScreenRace:

@@ -28,11 +28,21 @@ def record(
     seed: int = 0,
     informative: tuple[int, int] = (0, N_DRAWS),
     skip: tuple[int, ...] = (),
+    first: int = 0,
 ) -> Path:
-    """Store a run of `full` as `bench run --save-errors` does; classes differ on some draws."""
-    path = path / f"toy-toy-full-{seed:08x}"
+    """Store a run of `full` as `bench run --save-errors` does; classes differ on some draws.
+
+    Args:
+        path: the folder of the run's folder.
+        seed: of the noise.
+        informative: the draws on which classes differ.
+        skip: images whose errors are not kept.
+        first: the number of the first image.
+    """
+    path = path / f"toy-toy-full-{first + seed:08x}"
+    images = range(first, first + N_IMAGES)
     manifest = a_manifest(
-        [f"image-{i}" for i in range(N_IMAGES)],
+        [f"image-{i}" for i in images],
         N_CLASSES,
         dataset="toy",
         backbone="toy",
@@ -44,7 +54,7 @@ def record(
     problem = Problem(np.arange(N_CLASSES), timestep_grid(N_DRAWS, 1000), np.ones(N_DRAWS), seed)
     everything = Evaluate(np.arange(N_CLASSES), np.arange(N_DRAWS))
     with RunFolder(path, manifest) as folder:
-        for i in range(N_IMAGES):
+        for i in images:
             rng = np.random.default_rng([seed, i])
             truth = np.random.default_rng(i).integers(N_CLASSES)
             errors = 0.5 + 0.02 * rng.standard_normal((N_CLASSES, N_DRAWS))

@@ -13,8 +13,9 @@ from helpers.runs import store
 from bench.contracts.specs import StrategySpec
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
+from bench.running.command import reproducing_command
 from bench.store.calibrations import CALIBRATION, read_calibration
-from bench.store.folder import read_records
+from bench.store.folder import read_manifest, read_records
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,42 @@ def test_a_run_without_errors_gives_a_probability_alone(tmp_path: Path) -> None:
 def test_what_a_risk_chooses_cannot_be_set(calibrated: Path, param: str, said: str) -> None:
     done = bench("calibrate", calibrated, "--strategy", "race", "--set", param)
     assert done.code == 2 and said in done.err
+
+
+def test_a_replay_of_other_images_takes_what_a_risk_chooses(tmp_path: Path) -> None:
+    calibrate(record(tmp_path), "race")
+    other = record(tmp_path, first=N_IMAGES)
+    asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1)
+    done = bench(*asked)
+    assert done.code == 0, done.err
+    assert "at most 10 % of the decisions" in done.out
+    made = bench(*asked, "--json").json
+    manifest = read_manifest(Path(made["results_dir"]))
+    stated = manifest.identity.calibrated
+    assert stated is not None and (stated.risk, stated.images) == (0.1, N_IMAGES)
+    cheapest = bench("calibrate", stated.run_id, "--results", tmp_path, "--strategy", "race")
+    assert f"delta={made['strategy']['params']['delta']:g}" in cheapest.out
+    same = replay(other, "race", made["strategy"]["params"], tmp_path)
+    assert same["metrics"] == made["metrics"] and same["run_id"] != made["run_id"]
+    assert "--risk 0.1" in reproducing_command(manifest)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--strategy", "race", "--risk", 0.1), "calibrate on another split"),
+        (("--strategy", "race", "--risk", 0.1, "--set", "delta=0.1"), "leave --set delta=0.1 out"),
+        (("--strategy", "race", "--risk", 0.1, "--set", "ceiling=adaptive"), "exclude each other"),
+        (("--strategy", "full", "--risk", 0.1), "no settings to choose among"),
+        (("--strategy", "paired-ttest", "--risk", 0.1), "those that have: race, screen-race"),
+    ],
+)
+def test_a_replay_refuses_a_risk_that_nothing_supports(
+    calibrated: Path, asked: tuple[Any, ...], said: str
+) -> None:
+    done = bench("replay", calibrated, "--results", calibrated.parent, *asked)
+    assert done.code == 2 and said in done.err, done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
 def test_a_damaged_calibration_is_said_to_be_one(calibrated: Path, tmp_path: Path) -> None:

@@ -39,6 +39,21 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(summary["results_dir"])
 
 
+def test_a_risk_chooses_how_far_a_screen_reaches(recorded: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(recorded, results / recorded.name)
+    made = bench("calibrate", recorded.name, "--strategy", "screen-race", "--results", results)
+    assert made.code == 0, made.err
+    screen = ("--strategy", "screen-race", "--set", "draws=16", "--results", results)
+    asked = ("run", "digits", "--split", "train", "--limit", 4, *screen)
+    done = bench(*asked, "--risk", 0.3, "--json")
+    assert done.code == 0, done.err
+    params = done.json["strategy"]["params"]
+    assert f"reach={params['reach']:g}" in made.out and params["first"] == 2
+    refused = bench(*asked, "--risk", 0.3, "--set", "reach=2")
+    assert refused.code == 2 and "chooses delta and first and reach" in refused.err
+
+
 def test_a_replay_decides_and_costs_what_the_live_run_does(recorded: Path, tmp_path: Path) -> None:
     params = {"draws": 16, "samples": 4}
     live = toolkit.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from bench.recordings.calibrate import calibrate
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
 from bench.store.writing import RunFolder
+from bench.view.pages import Pages
+from bench.view.stored import Stored
 
 
 def stored(results: Path, split: str, n: int = 120) -> str:
@@ -51,3 +54,22 @@ def test_probabilities_are_scored_on_images_that_were_not_fitted(tmp_path: Path)
     assert bench("report", new, "--results", tmp_path, "--out", page, "--images", 0).code == 0
     html = page.read_text("utf-8")
     assert "Reliability diagram" in html and f"({known})" in html
+
+
+def test_the_browser_shows_the_probability_of_each_image(tmp_path: Path) -> None:
+    known, new = stored(tmp_path, "validation", 150), stored(tmp_path, "test")
+    pages = Pages(Stored(tmp_path, {}))
+
+    def shown(run: str) -> str:
+        return pages.answer("/run", {"run": run, "show": "all"}).content.decode()
+
+    assert "Reliability diagram" not in shown(new)
+    calibrate(tmp_path / known)
+    page = shown(new)
+    assert "Reliability diagram" in page
+    values = [float(v) for v in re.findall(r"<span>probability (0\.\d\d)</span>", page)]
+    margins = [float(v) for v in re.findall(r"<span>margin ([\de.-]+)", page)]
+    assert len(values) == len(margins) > 10
+    widest, closest = np.argmax(margins), np.argmin(margins)
+    assert values[widest] > values[closest]
+    assert "<span>probability" not in shown(known)  # it was fitted on these images

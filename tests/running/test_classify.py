@@ -103,6 +103,6 @@ def test_one_draw_has_no_stability() -> None:
 def test_images_in_memory(monkeypatch: pytest.MonkeyPatch, picture: Path) -> None:
     decide_as(monkeypatch, RACE)
     config = make_config({"dataset": "pictures"})
-    answers = classify(config, [picture, Image.new("L", (9, 9))], ["cat", "dog", "hen"])
+    answers = classify(config, [picture, Image.new("L", (9, 9))], ["cat", "dog", "hen"]).answers
     assert [answer.image for answer in answers] == [str(picture), "image 1"]
     assert answers[0].prediction == "hen"

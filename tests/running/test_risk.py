@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from math import log
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.command import bench
 
+from bench import load_dataset
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
@@ -67,7 +70,7 @@ def test_another_calibration_is_another_run(results: Path) -> None:
         ({"risk": 0.05, "params": {"draws": "8", "ceiling": "adaptive"}}, "exclude each other"),
         ({"risk": 0.05, "params": {"draws": "8", "delta": "0.1"}}, "leave --set delta"),
         ({"risk": 0.05, "params": {"draws": "8", "growth": "3"}}, "growth=3 differs from growth=8"),
-        ({"risk": 0.05, "strategy": "full"}, "no settings to choose among; race has"),
+        ({"risk": 0.05, "strategy": "full"}, "no settings to choose among; those that have: race"),
         ({"risk": 1.5}, "--risk"),
     ],
 )
@@ -77,6 +80,49 @@ def test_what_keeps_no_risk_is_refused(settings: dict[str, Any], said: str, resu
     with pytest.raises(UserError) as refused:
         described(results, **settings)
     assert said in str(refused.value)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A file of a test digit."""
+    path = tmp_path / "digit.png"
+    load_dataset("digits")[0]["image"].save(path)
+    return path
+
+
+def test_a_picture_is_classified_with_the_parameters_of_a_risk(
+    results: Path, picture: Path
+) -> None:
+    asked = ("classify", picture, "--dataset", "digits", *DRAWS, "--results", results)
+    chosen = bench(*asked, "--risk", 0.05)
+    assert chosen.code == 0, chosen.err
+    assert "at most 5 % of the decisions" in chosen.out and "probability 0" not in chosen.out
+
+
+def test_a_picture_has_the_probability_that_other_images_tell(
+    results: Path, picture: Path, tmp_path: Path
+) -> None:
+    """Digits are too easy to fit one, so a fit is written by hand: 3/4, whatever the margin is."""
+    given = {"images": 60, "right": 45, "unit": 0.01, "features": ["margin"]}
+    fit = {**given, "centre": [0.0], "spread": [1.0], "weights": [0.0], "intercept": log(3)}
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    for path in copy.glob("*/calibration.json"):
+        found = json.loads(path.read_text())
+        for setting in (*found["settings"], *found["others"]):
+            setting["fit"] = fit
+        path.write_text(json.dumps(found))
+    asked = ("classify", picture, *DRAWS, "--results", copy)
+    shown = bench(*asked, "--dataset", "digits").out
+    assert "probability 0.750" in shown and "fitted on 60 other images (digits/train" in shown
+    other = bench(*asked, "--dataset", "digits", "--seed", 1, "--json").json[0]
+    assert other["probability"] is None  # nothing was calibrated with that noise
+
+
+def test_a_risk_wants_the_images_of_a_dataset(results: Path, picture: Path) -> None:
+    asked = ("classify", picture, "--classes", "one,two", "--risk", 0.05, "--results", results)
+    done = bench(*asked)
+    assert done.code == 2 and "--classes names none. Give --dataset" in done.err
 
 
 def test_a_probability_is_shown_of_other_images(
