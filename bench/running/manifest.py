@@ -24,7 +24,7 @@ from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.running.views import ResolvedViews
 from bench.store import identity as ids
-from bench.store.documents import FORMAT, Backbone, Data, Manifest, Part, Settings
+from bench.store.documents import Backbone, Data, Manifest, Part, Settings
 from bench.store.fields import said
 from bench.store.identity import (
     BackboneIdentity,
@@ -36,6 +36,7 @@ from bench.store.identity import (
     Scoring,
     Strategy,
 )
+from bench.store.migrations import FORMAT
 
 
 def make_manifest(

@@ -6,7 +6,7 @@ wrote beside it. A sample's line is in `bench.store.records`: a million of them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,8 +25,6 @@ from bench.store.fields import (
     said,
 )
 from bench.store.identity import Identity, Strategy
-
-FORMAT = 1
 
 MOST_DRAWS = 10_000_000
 
@@ -295,23 +293,3 @@ class Summary(Document):
         """Return it with where it was made, and what a backbone that learned says of the result."""
         place = said(results_dir=str(folder.resolve()), fitted=fitted)
         return self.model_copy(update=place)
-
-
-Raw = Mapping[str, Any]
-
-
-def _numbered(manifest: Raw) -> Raw:
-    """Manifests of before the first release may have no format."""
-    return {"format": 1, **manifest}
-
-
-# Format → what makes the next one of a manifest's content. A step is added, and none is changed.
-MIGRATIONS: dict[int, Callable[[Raw], Raw]] = {0: _numbered}
-
-
-def migrated(manifest: Raw) -> Raw:
-    """Return a manifest of any earlier format as today's."""
-    known = manifest.get("format", 0)
-    while isinstance(known, int) and known in MIGRATIONS:
-        known, manifest = known + 1, {**MIGRATIONS[known](manifest), "format": known + 1}
-    return manifest

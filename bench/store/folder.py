@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from bench.errors import UserError, quoted
 from bench.store.cells import has_cells
-from bench.store.documents import FORMAT, Manifest, Summary, migrated
+from bench.store.documents import Manifest, Summary
 from bench.store.fields import first_problem
 from bench.store.files import read_json
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, has_id, read_journal
 from bench.store.journal_table import read_table
+from bench.store.migrations import FORMAT, migrated
 from bench.store.records import is_record
 from bench.store.shards import SHARDS, holds_shards
 

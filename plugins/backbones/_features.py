@@ -45,7 +45,8 @@ def make_features(
         )
     if resolution is not None:
         raise UserError("--resolution is that of features=pixels; a model has its own.")
-    from bench_plugins.backbones._encoders import Encoder, kind_of
+    from bench_plugins.backbones._encoder_kinds import kind_of
+    from bench_plugins.backbones._encoders import Encoder
 
     return Encoder(weights, kind_of(weights), device, dtype).images
 

@@ -11,15 +11,8 @@ from PIL import Image
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._encoders import (
-    CLIP,
-    SIGLIP,
-    SIGLIP2,
-    Encoder,
-    Kind,
-    Rows,
-    second_siglip,
-)
+from bench_plugins.backbones._encoder_kinds import CLIP, SIGLIP, SIGLIP2, Kind, second_siglip
+from bench_plugins.backbones._encoders import Encoder, Rows
 
 
 class Clip:

@@ -23,7 +23,8 @@ from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench.testing import ClassifierContract
 from bench.testing.classifiers import TEXTS, pictures
-from bench_plugins.backbones._encoders import DINOV2, Encoder
+from bench_plugins.backbones._encoder_kinds import DINOV2
+from bench_plugins.backbones._encoders import Encoder
 from bench_plugins.backbones._patches import read_patching
 from bench_plugins.backbones._preprocessing import read_preprocessing
 from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
