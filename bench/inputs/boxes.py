@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.items import StoredImage
 from bench.errors import UserError, quoted
-from bench.inputs.pixels import PixelsError, decode
+from bench.inputs.arrow_files import made_once
+from bench.inputs.pixels import VERSION, PixelsError, decode
+from bench.inputs.rows import column_values, rows_of, stored_rows
+from bench.inputs.survey import files_behind, survey
+from bench.machine.cache import cache_dir
 
 if TYPE_CHECKING:
     import datasets
@@ -19,7 +24,8 @@ BATCH = 256  # images cropped at a time
 def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
     """Return the rows with each image cropped to its box.
 
-    The pictures are uncompressed, so that no library's version changes their bytes.
+    The pictures are uncompressed, so that no library's version changes their bytes. They are kept
+    in a file of the cache, and not in memory.
 
     Args:
         rows: with the columns image and `column`: x, y, width and height in pixels of the image
@@ -39,19 +45,32 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
             f" {', '.join(rows.column_names)}."
         )
     plain = rows.cast_column("image", datasets.Image(decode=False))
-    chunks = []
-    for start in range(0, len(plain), BATCH):
-        part = plain[start : start + BATCH]
-        made = list(_cropped(part["image"], part[column], where, start))
-        chunks.append(pa.array(made, datasets.Image.pa_type))
-    table = (plain.flatten_indices() if plain._indices is not None else plain).data.table
-    images = pa.chunked_array(chunks, datasets.Image.pa_type)
-    table = table.set_column(table.column_names.index("image"), "image", images)
-    features = rows.features.copy()
+    table, places = stored_rows(plain)
+    found = survey(table.column("image"), files_behind(plain, table))
+    boxes = column_values(plain, column)
+    state = hashlib.sha256(f"boxes {VERSION}".encode())
+    for place, box in zip(places, boxes, strict=True):
+        state.update(f"{found.digest(place)} {box}".encode())
+    kind = datasets.Image.pa_type
+    schema = pa.schema({"image": kind})
+
+    def made() -> Iterator[Any]:
+        for start in range(0, len(plain), BATCH):
+            part = plain[start : start + BATCH]["image"]
+            images = list(_cropped(part, boxes[start : start + BATCH], where, start))
+            yield pa.table({"image": pa.array(images, kind)}, schema=schema)
+
+    file = made_once(cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, made)
+    images = datasets.Dataset.from_file(str(file)).data.table.column("image")
+    # The other columns are small; those of rows that are not selected are left out.
+    table = table.drop_columns(["image"])
+    table = table if places == range(len(table)) else table.take(places)
+    table = table.append_column("image", images)
+    features = datasets.Features({name: rows.features[name] for name in table.column_names})
     features["image"] = datasets.Image()
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
-    info = datasets.DatasetInfo(features=features)
-    return datasets.Dataset(table, info=info, split=rows.split)
+    info = datasets.DatasetInfo(features=features, download_checksums={str(file): {}})
+    return rows_of(table, info, rows.split)
 
 
 def _cropped(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.arrow_files import made_once
 from bench.inputs.boxes import cut
 from bench.machine.cache import cache_dir
 from bench.machine.files import inside, open_regular
@@ -134,28 +134,20 @@ def _boxed(
         stamp = facts and (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         state.update(repr((item, record["box"], stamp)).encode(errors="surrogateescape"))
     target = cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow"
-    if not target.is_file():
-        temporary = target.with_suffix(f".{os.getpid()}")
-        schema = features.arrow_schema
-        try:
-            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
-                for start in range(0, len(kept), ROWS):
-                    rows = [
-                        {
-                            **item,
-                            "image": cut(
-                                {"bytes": None, "path": item["image"]},
-                                record["box"],
-                                f"{where}, item {item['sample_id']}",
-                            ),
-                        }
-                        for item, record in zip(
-                            kept[start : start + ROWS], made[start : start + ROWS], strict=True
-                        )
-                    ]
-                    stream.write_table(pa.Table.from_pylist(rows, schema=schema))
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+
+    def rows(start: int) -> Iterator[dict[str, Any]]:
+        for item, record in zip(
+            kept[start : start + ROWS], made[start : start + ROWS], strict=True
+        ):
+            image = {"bytes": None, "path": item["image"]}
+            at = f"{where}, item {item['sample_id']}"
+            yield {**item, "image": cut(image, record["box"], at)}
+
+    schema = features.arrow_schema
+    starts = range(0, len(kept), ROWS)
+    made_once(
+        target,
+        schema,
+        lambda: (pa.Table.from_pylist(list(rows(start)), schema=schema) for start in starts),
+    )
     return datasets.Dataset.from_file(str(target))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.errors import UserError
 from bench.inputs.encoded import settle
-
-if TYPE_CHECKING:
-    pass
+from bench.inputs.rows import rows_of
 
 
 def image_column(columns: Sequence[str], where: str) -> str:
@@ -72,11 +70,8 @@ def settled_items(rows: Any, ids: Sequence[str], where: str, data_dir: Path | No
     place = table.column_names.index(column)
     table = table.set_column(place, column, settle(table.column(column), root, where))
     features = datasets.Features({**rows.features, "sample_id": datasets.Value("string")})
-    return datasets.Dataset(
-        table.cast(features.arrow_schema),
-        info=datasets.DatasetInfo(features=features),
-        split=rows.split,
-    )
+    info = datasets.DatasetInfo(features=features)
+    return rows_of(table.cast(features.arrow_schema), info, rows.split)
 
 
 def images_of(row: Any) -> tuple[Any, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
+from bench.inputs.arrow_files import made_once
 from bench.machine.cache import cache_dir
 
 
@@ -43,17 +43,4 @@ def converted(
     if not target.is_file():
         for old in folder.glob("*.arrow"):
             old.unlink(missing_ok=True)
-        _write(target, schema, tables)
-    return target
-
-
-def _write(target: Path, schema: pa.Schema, tables: Callable[[], Iterator[pa.Table]]) -> None:
-    temporary = target.with_suffix(f".{os.getpid()}")
-    try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
-            for table in tables():
-                stream.write_table(table)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    return made_once(target, schema, tables)

@@ -135,7 +135,9 @@ class Hub:
                     raise UserError(f"{data_dir} holds no parquet files of {split}.")
                 names = [str(inside(Path(data_dir), str(file))) for file in files]
                 tables = [pq.read_table(name) for name in names]
-                rows = datasets.Dataset(pa.concat_tables(tables))
+                table = pa.concat_tables(tables)
+                features = datasets.Features.from_arrow_schema(table.schema)
+                rows = rows_of(table, datasets.DatasetInfo(features=features))
         except UserError:
             raise
         except Exception as error:  # the Hub's client raises many kinds
@@ -177,7 +179,7 @@ class Hub:
         taken = list(stream.take(place.first))
         table = pa.Table.from_pylist(taken, schema=features.arrow_schema)
         info = datasets.DatasetInfo(features=features)
-        return datasets.Dataset(table, info=info), f"{name}[:{place.first}]"
+        return rows_of(table, info), f"{name}[:{place.first}]"
 
 
 def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> datasets.Dataset:

@@ -16,6 +16,8 @@ from bench.errors import BenchWarning, UserError
 from bench.inputs.encoded import digest
 from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
+from bench.inputs.rows import rows_of
+from bench.inputs.survey import Surveyed, files_behind, survey
 from bench.machine.cache import cache_dir
 from bench.machine.writing import write_atomically
 from bench_plugins.datasets._parquet import load_parquet
@@ -44,7 +46,10 @@ class UCMerced:
         rows = _local(data_dir) if data_dir else _from_hub()
         _check_classes(rows, data_dir or HUB_ID)
         rows = rows.cast_column("image", datasets.Image(decode=False))
-        hashes = _pixel_hashes(rows)
+        rows = rows.select_columns(["image", "label"])
+        stored = rows.data.table
+        sources = files_behind(rows, stored)
+        hashes = _pixel_hashes(rows, survey(stored.column("image"), sources))
         splits = assign_splits(hashes, rows["label"])
         whole = "train" if split == "validation" else split
         chosen = [row for row, found in enumerate(splits) if found == whole]
@@ -52,11 +57,11 @@ class UCMerced:
             text = (files(__package__) / "ucmerced_validation.txt").read_text("utf-8")
             listed = set(text.split())
             chosen = [row for row in chosen if hashes[row] in listed]
-        chosen_rows = rows.select(chosen).select_columns(["image", "label"])
-        ids = unique_ids([hashes[row] for row in chosen])
-        return datasets.Dataset(
-            chosen_rows.add_column("sample_id", ids).data, split=datasets.NamedSplit(str(split))
-        )
+        ids = dict(zip(chosen, unique_ids([hashes[row] for row in chosen]), strict=True))
+        named = rows.add_column("sample_id", [ids.get(row) for row in range(len(rows))])
+        behind: dict[str, Any] = {file: {} for file in sources}
+        info = datasets.DatasetInfo(features=named.features, download_checksums=behind or None)
+        return rows_of(named.data, info, split).select(chosen)
 
 
 def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
@@ -126,11 +131,11 @@ def _key(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalpha())
 
 
-def _pixel_hashes(rows: datasets.Dataset) -> list[str]:
+def _pixel_hashes(rows: datasets.Dataset, found: Surveyed) -> list[str]:
     """Return each image's pixel hash; computed once for the same files, then read back."""
     encoded = hashlib.sha256()
-    for row in rows:
-        encoded.update(bytes.fromhex(digest(row["image"])))
+    for row in range(len(rows)):
+        encoded.update(bytes.fromhex(found.digest(row)))
     memo = cache_dir("pixel-hashes", str(VERSION)) / f"{encoded.hexdigest()}.json"
     try:
         hashes: list[str] = json.loads(memo.read_text())

@@ -12,11 +12,13 @@ from PIL import Image
 
 from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
+from bench.inputs import boxes as cropping
 from bench.inputs.boxes import crop
 from bench.inputs.data import load_split
 from bench.inputs.declared import indices_of
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
+from bench.inputs.survey import files_behind
 
 BIRDS = """
 name = "birds"
@@ -107,6 +109,24 @@ def test_images_are_cropped_to_their_box(tmp_path: Path) -> None:
     assert [decode(row["image"]).size for row in cropped] == [(3, 4), (2, 2)]
     with pytest.raises(UserError, match="image 1 of 8×8 pixels has the box"):
         crop(rows.add_column("where", [[9, 9, 1, 1], [0, 0, 1, 1]]), "where", "x")
+
+
+def test_cropped_images_are_kept_on_disk_and_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
+    rows = load(declare(tmp_path)).rows
+    boxes = [[0, 0, 2, 3], [1, 1, 1, 1]]
+    first = crop(rows.add_column("where", boxes), "where", "x")
+    [file] = files_behind(first, first.data.table)  # what is in memory has none
+    assert Path(file).suffix == ".arrow" and list(first["where"]) == boxes
+    monkeypatch.setattr(cropping, "decode", lambda image: pytest.fail("cropped again"))
+    again = crop(rows.add_column("where", boxes), "where", "x")
+    assert again.data.table.equals(first.data.table)
+    turned = crop(rows.add_column("where", boxes).select([1, 0]).select([1, 0]), "where", "x")
+    assert turned.data.table.equals(first.data.table)
+    with pytest.raises(pytest.fail.Exception, match="cropped again"):
+        crop(rows.add_column("where", boxes[::-1]), "where", "x")
 
 
 def test_columns_may_say_groups_and_boxes(tmp_path: Path) -> None:
