@@ -33,8 +33,9 @@ import numpy as np
 
 from bench.errors import BenchWarning
 from bench.running.execute import execute
+from bench.running.executors.driver import Driver
 from bench.running.executors.local import LocalExecutor
-from bench.running.executors.ray import RayExecutor
+from bench.running.executors.ray import open_ray
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
@@ -50,7 +51,7 @@ def score(
     draws: int,
     workers: int | None,
     address: str | None = None,
-    watch: Callable[[RayExecutor], None] = lambda executor: None,
+    watch: Callable[[Driver], None] = lambda executor: None,
 ) -> tuple[Path, float]:
     """Score once; return the run's folder and the seconds of scoring."""
     given = {"limit": images, "params": {"draws": draws}, "results": results}
@@ -61,8 +62,8 @@ def score(
         finished = execute(run, LocalExecutor)
     else:
 
-        def opened(_: object) -> RayExecutor:
-            executor = RayExecutor(run)
+        def opened(_: object) -> Driver:
+            executor = open_ray(run)
             executor.wait_for_all()
             watch(executor)
             return executor
@@ -141,7 +142,7 @@ class Killer(Thread):
         self.most, self.longest = most, longest
         self.chance, self.over, self.kills = random.Random(seed), Event(), 0
 
-    def watch(self, executor: RayExecutor) -> None:
+    def watch(self, executor: Driver) -> None:
         """Begin with the workers of an executor."""
         self.executor = executor
         self.start()
@@ -149,9 +150,9 @@ class Killer(Thread):
     def run(self) -> None:
         """Kill."""
         while self.kills < self.most and not self.over.wait(self.chance.uniform(0.1, self.longest)):
-            actors = [actor for actor in list(self.executor.actors.values()) if actor.place]
-            scoring = [actor for actor in actors if actor.stage == "score"]
-            chosen = scoring if scoring and self.chance.random() < 0.8 else actors
+            workers = [one for one in list(self.executor.workers.values()) if one.place]
+            scoring = [one for one in workers if one.stage == "score"]
+            chosen = scoring if scoring and self.chance.random() < 0.8 else workers
             if not chosen or not scoring:
                 continue
             place = self.chance.choice(chosen).place
@@ -201,7 +202,7 @@ def cluster(arguments: argparse.Namespace) -> None:
             print(f"local: {alone:.1f} s; two nodes, a worker each: {seconds:.1f} s")
             print(f"Two nodes: {compare(both, wanted)}")
 
-            def goes(executor: RayExecutor) -> None:
+            def goes(executor: Driver) -> None:
                 def leave() -> None:
                     time.sleep(max(0.5, seconds / 4))
                     nodes.remove_node(other, allow_graceful=False)

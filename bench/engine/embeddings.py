@@ -47,8 +47,7 @@ def embed_prompts(
         if with_null:
             yield _checked(backbone.encode_null(), ["the null"])
 
-    path = _path(f"{key} and the null" if with_null else key, list(texts))
-    return _kept(path, encoded, len(texts) + with_null)
+    return _kept(prompts_file(key, texts, with_null), encoded, len(texts) + with_null)
 
 
 def embed_null(backbone: CheckedDenoiser, key: str) -> Tree:
@@ -57,7 +56,17 @@ def embed_null(backbone: CheckedDenoiser, key: str) -> Tree:
     def encoded() -> Iterator[Tree]:
         yield _checked(backbone.encode_null(), ["the null"])
 
-    return _kept(_path(key, None), encoded, 1)
+    return _kept(null_file(key), encoded, 1)
+
+
+def prompts_file(key: str, texts: Sequence[str], with_null: bool = False) -> Path:
+    """Return the file of a prompt set's conditioning, which need not be there."""
+    return _path(f"{key} and the null" if with_null else key, list(texts))
+
+
+def null_file(key: str) -> Path:
+    """Return the file of the null conditioning, which need not be there."""
+    return _path(key, None)
 
 
 def _kept(path: Path, encode: Callable[[], Iterator[Tree]], prompts: int) -> Tree:

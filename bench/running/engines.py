@@ -172,6 +172,17 @@ def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> tuple[Tree, T
     return conditioning, embed_null(backbone, key) if config.guidance is not None else None
 
 
+def text_files(prepared: Prepared) -> list[Path]:
+    """Return the files that keep the run's encoded prompts; those of a classifier are its own."""
+    if prepared.resolved.backbone.scorer != "denoiser":
+        return []
+    from bench.engine.embeddings import null_file, prompts_file
+
+    config, key = prepared.config, _conditioning_key(prepared)
+    files = [prompts_file(key, prepared.prompts.texts, config.subtract_null)]
+    return [*files, null_file(key)] if config.guidance is not None else files
+
+
 def make_noise(prepared: Prepared, backbone: CheckedDenoiser) -> Noise:
     """Return the noise of the run's draws, from the seed or the file, shared or per image."""
     from bench.engine.noising import OwnNoise, SharedNoise

@@ -72,6 +72,6 @@ def executor_of(prepared: Prepared) -> OpenExecutor:
     check_executor(prepared.config)
     if prepared.config.executor == "local":
         return LocalExecutor
-    from bench.running.executors.ray import RayExecutor
+    from bench.running.executors.ray import open_ray
 
-    return lambda _: RayExecutor(prepared)
+    return lambda _: open_ray(prepared)

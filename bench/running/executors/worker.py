@@ -1,31 +1,38 @@
 """A worker: it prepares a run by itself from names and settings, and scores what it is given.
 
-It knows nothing of Ray, and runs in any process. What it is sent and sends back is below: names,
-settings and decisions, no backbone and no dataset.
+It knows nothing of Ray, and runs in any process.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.contracts.decision import Decided, Engine
-from bench.contracts.levels import Levels
-from bench.contracts.strategy import Problem
-from bench.discovery.loading import load_plugins
+from bench.discovery.guard import one_line
 from bench.errors import BenchError, UserError, quoted
 from bench.machine.environment import peak_memory
 from bench.running.executors.dispatch import Block
+from bench.running.executors.handing import keep_texts, kept_texts, lacks_texts
+from bench.running.executors.job import Job, prepare_job
+from bench.running.executors.messages import (
+    Ended,
+    Fetch,
+    Lacking,
+    Opened,
+    Place,
+    Refused,
+    Report,
+    Texts,
+)
 
 if TYPE_CHECKING:
     from bench.running.prepare import Prepared
@@ -34,95 +41,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker is told of a run.
-
-    Attributes:
-        settings: `RunConfig` as JSON.
-        identity: the run's identity, as JSON.
-        folder: where the driver was started: relative paths begin there.
-        versions: distribution → version of the toolkit and of the plugins that the run uses.
-        surveyed: the fingerprint of all images, and whether all are ordinary.
-        report_seconds: how long a decision is kept back at most.
-    """
-
-    settings: str
-    identity: str
-    folder: str
-    versions: Mapping[str, str]
-    surveyed: tuple[str, bool]
-    report_seconds: float = 1.0
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a worker is."""
-
-    host: str
-    process: int
-
-    def __str__(self) -> str:
-        return f"{self.host}, process {self.process}"
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Why a worker cannot take part; it says where."""
-
-    said: str
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What a loaded engine is, as far as the driver needs it.
-
-    Attributes:
-        problem: what every image asks.
-        levels: the model's noise levels, where it has any.
-        fitted: what a backbone that learned says of the result.
-    """
-
-    problem: Problem
-    levels: Levels | None
-    fitted: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a worker has decided since its last report.
-
-    Attributes:
-        decided: the decisions, without the images.
-        hungry: whether it has room for more images.
-        idle: whether it has nothing left to do.
-        refused: why it decides no more; None: it does.
-        peak_memory: bytes, the most that it used so far.
-    """
-
-    decided: tuple[Decided, ...] = ()
-    hungry: bool = False
-    idle: bool = False
-    refused: Refused | None = None
-    peak_memory: int | None = None
-
-
 def here() -> Place:
     """Return where this process is."""
     return Place(socket.gethostname(), os.getpid())
-
-
-def versions_used(prepared: Prepared) -> dict[str, str]:
-    """Return distribution → version of what registered the parts of a run."""
-    plugins, resolved = load_plugins(), prepared.resolved
-    owners = [
-        plugins.datasets.owner(resolved.dataset.name),
-        plugins.backbones.owner(resolved.backbone.name),
-        plugins.strategies.owner(resolved.strategy_spec.name),
-        *([plugins.views.owner(resolved.views.spec.name)] if resolved.views else []),
-    ]
-    known = plugins.versions()
-    return {name: known[name] for name in sorted({o for o in owners if o in known})}
 
 
 class _Calls:
@@ -176,40 +97,35 @@ class Worker:
     def prepare(self) -> Place | Refused:
         """Resolve and check the run here, and that it is the driver's."""
         try:
-            self._torch.call(self._prepare).result()
-        except BenchError as error:
-            return Refused(f"{here()}: {error}")
+            self._prepared = self._torch.call(lambda: prepare_job(self.job)).result()
+        except Exception as error:
+            return Refused.of(here(), error)
         return here()
 
-    def _prepare(self) -> None:
-        from bench.running.prepare import prepare
-        from bench.running.settings import RunConfig
-        from bench.stats.differences import differing_identity
-        from bench.store.identity import Identity
+    def open(self, fetch: Fetch | None = None, encode: bool = True) -> Opened | Lacking | Refused:
+        """Load what answers the strategy.
 
-        with suppress(OSError):  # where it is not on this node, what is missing in it is named
-            os.chdir(self.job.folder)
-        _check_versions(self.job.versions)
-        config = RunConfig.model_validate_json(self.job.settings)
-        prepared = prepare(config, surveyed=self.job.surveyed)
-        prepared.check()
-        mine = prepared.manifest
-        wanted = Identity.model_validate(json.loads(self.job.identity))
-        drivers = mine.model_copy(update={"identity": wanted})
-        if differs := differing_identity(mine, drivers):
-            said = "; ".join(f"{name} is {a}, and {b} there" for name, (a, b) in differs.items())
-            raise UserError(f"the run is not the driver's: {said}.")
-        self._prepared = prepared
-
-    def open(self) -> Opened | Refused:
-        """Load what answers the strategy."""
+        Args:
+            fetch: returns the encoded prompts of another worker; called where they are not here.
+            encode: whether to encode prompts that are missing all the same.
+        """
         assert self._prepared is not None, "prepare comes first"
         try:
+            if lacks_texts(self._prepared):
+                if not encode:
+                    return Lacking()
+                if fetch is not None:
+                    keep_texts(self._prepared, fetch())
             self._engine = engine = self._torch.call(self._prepared.open_engine).result()
-        except BenchError as error:
-            return Refused(f"{here()}: {error}")
+        except Exception as error:
+            return Refused.of(here(), error)
         self._torch.call(self._score)
         return Opened(engine.problem, engine.levels, getattr(engine, "fitted", None))
+
+    def texts(self) -> Texts:
+        """Return the encoded prompts, for a worker that shares no cache folder with this one."""
+        assert self._prepared is not None, "prepare comes first"
+        return kept_texts(self._prepared)
 
     def exchange(self, block: Block, contents: tuple[str, ...]) -> Report:
         """Take more images, and return when there is something to say.
@@ -217,9 +133,6 @@ class Worker:
         Args:
             block: the images.
             contents: of each, the hash that `Split.content` gives on the driver.
-
-        Raises:
-            Exception: what the engine raised that is no `BenchError`.
         """
         with self._changed:
             self._feed.extend(zip(block.ids, contents, strict=True))
@@ -234,10 +147,7 @@ class Worker:
             decided, self._decided = tuple(self._decided), []
             failed, self._failed = self._failed, None
             hungry, idle = self._is_hungry(), not self._open
-        if failed is not None and not isinstance(failed, BenchError):
-            raise failed
-        refused = None if failed is None else Refused(f"{here()}: {failed}")
-        return Report(decided, hungry, idle, refused, peak_memory())
+        return Report(decided, hungry, idle, _end_of(failed), peak_memory())
 
     def _has_news(self) -> bool:
         waited = monotonic() - self._reported
@@ -290,21 +200,13 @@ class Worker:
             yield sample_id
 
 
-def _check_versions(wanted: Mapping[str, str]) -> None:
-    """Refuse plugins that are not here, or in another version.
-
-    Raises:
-        UserError: it says which.
-    """
-    plugins = load_plugins()
-    known, failed = plugins.versions(), {p.distribution: p.error for p in plugins.loaded if p.error}
-    for name, version in wanted.items():
-        if name in failed:
-            raise UserError(f"plugin {name} failed to load here: {failed[name]}.")
-        if name not in known:
-            raise UserError(f"plugin {name} {version} is not installed here.")
-        if known[name] != version:
-            raise UserError(f"plugin {name} is {known[name]} here, and {version} on the driver.")
+def _end_of(error: BaseException | None) -> Refused | Ended | None:
+    """Return what becomes of a worker whose engine raised something: see `Report.end`."""
+    if error is None:
+        return None
+    if isinstance(error, BenchError):
+        return Refused.of(here(), error)
+    return Ended(f"{type(error).__name__}: {one_line(error)}", raised=True)
 
 
 def _light(decided: Decided, with_errors: bool) -> Decided:

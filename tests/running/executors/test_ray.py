@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.command import bench_process, python
+from helpers.places import ROOT
+from helpers.plugins import install
 
 from bench import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning
 from bench.running.execute import execute
-from bench.running.executors.ray import RayExecutor
+from bench.running.executors.driver import Driver
+from bench.running.executors.ray import open_ray
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
@@ -36,7 +40,7 @@ class _Killer:
 
     def __init__(self, after: int) -> None:
         self.after, self.decided = after, 0
-        self.executor: RayExecutor | None = None
+        self.executor: Driver | None = None
         self.killed: list[int] = []
 
     @hookimpl
@@ -45,8 +49,8 @@ class _Killer:
         executor = self.executor
         if self.decided != self.after or executor is None or executor.dispatch is None:
             return
-        name = max(executor.actors, key=executor.dispatch.holds)
-        place = executor.actors[name].place
+        name = max(executor.workers, key=executor.dispatch.holds)
+        place = executor.workers[name].place
         assert place is not None
         os.kill(place.process, signal.SIGKILL)
         self.killed.append(place.process)
@@ -72,8 +76,8 @@ def test_a_killed_worker_changes_no_answer(tmp_path: Path, killer: _Killer) -> N
     given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
     run = prepare(make_config({**settings, **given}))
 
-    def watched(_: object) -> RayExecutor:
-        killer.executor = RayExecutor(run)
+    def watched(_: object) -> Driver:
+        killer.executor = open_ray(run)
         return killer.executor
 
     killer.decided = 0
@@ -109,3 +113,93 @@ def test_ctrl_c_keeps_what_was_decided(tmp_path: Path) -> None:
     assert "What was decided is kept; the same command resumes." in said
     [journal] = tmp_path.rglob("samples.jsonl")
     assert all(json.loads(line)["error"] is None for line in journal.read_text().splitlines())
+
+
+PLUGIN = """
+import os
+from bench import hookimpl
+
+@hookimpl
+def register_datasets(register):
+    register("pairs", target="counted_parts:Pairs", items=True)
+
+@hookimpl
+def register_backbones(register):
+    register("counted", target="counted_parts:Counted", trained_on=None)
+"""
+PARTS = """
+import os
+from helpers.captions import Captions, Painter, two_images
+
+class Pairs(Captions):
+    rows = two_images()
+
+class Counted(Painter):
+    def encode_prompts(self, texts):
+        with open(os.environ["ENCODED"], "a") as file:
+            file.write(os.environ["BENCH_CACHE_DIR"] + "\\n")
+        return super().encode_prompts(texts)
+"""
+TWO_NODES = """
+import json, os, sys
+from ray.cluster_utils import Cluster
+from bench.running.execute import execute
+from bench.running.executors.ray import open_ray
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+
+here, settings = sys.argv[1], json.loads(sys.argv[2])
+caches = [{"BENCH_CACHE_DIR": f"{here}/cache-{n}"} for n in (1, 2)]
+head = {"num_cpus": 1, "include_dashboard": False, "env_vars": caches[0]}
+nodes = Cluster(initialize_head=True, head_node_args=head)
+nodes.add_node(num_cpus=1, env_vars=caches[1])
+nodes.wait_for_nodes()
+run = prepare(make_config({**settings, "ray_address": nodes.address}))
+
+def opened(_):
+    driver = open_ray(run)
+    driver.wait_for_all()
+    return driver
+
+try:
+    print(execute(run, opened).folder)
+finally:
+    nodes.shutdown()
+"""
+
+
+def test_two_machines_without_a_shared_cache_encode_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With items of two images and in shards, both at once."""
+    site, encoded = tmp_path / "site", tmp_path / "encoded"
+    site.mkdir()
+    install(site, "counted", PLUGIN)
+    (site / "counted_parts.py").write_text(PARTS)
+    path = os.pathsep.join([str(site), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    variables = {"PYTHONPATH": path, "BENCH_LOAD_PLUGINS": "counted", "ENCODED": str(encoded)}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings: dict[str, Any] = {"dataset": "pairs", "backbone": "counted", "strategy": "full"}
+    settings |= {"params": {"draws": 8}, "batch_size": 16, "results": str(tmp_path / "ray")}
+    settings |= {"executor": "ray", "workers": 2, "device": "cpu"}
+    for shard in ("1/2", "2/2"):
+        encoded.unlink(missing_ok=True)
+        given = json.dumps({**settings, "shard": shard})
+        place = str(tmp_path / shard[0])
+        done = python(TWO_NODES, place, given)
+        assert done.code == 0, done.err
+        assert len(encoded.read_text().splitlines()) == 1, encoded.read_text()
+        kept = [list(Path(place, f"cache-{n}").rglob("*.safetensors")) for n in (1, 2)]
+        assert [len(files) for files in kept] == [1, 1]
+        assert kept[0][0].read_bytes() == kept[1][0].read_bytes()
+    run_id = Path(done.out.split()[-1]).parents[1].name
+    merged = bench_process("results", "merge", run_id, "--results", tmp_path / "ray")
+    assert merged.code == 0, merged.err
+    options = ["pairs", "--backbone", "counted", "--strategy", "full", "--set", "draws=8"]
+    alone = ["--results", str(tmp_path / "alone"), "--batch-size", "16", "--json"]
+    wanted = bench_process("run", *options, *alone)
+    assert wanted.code == 0, wanted.err
+    assert wanted.json["run_id"] == run_id
+    metrics = json.loads((tmp_path / "ray" / run_id / "summary.json").read_text())["metrics"]
+    assert metrics == wanted.json["metrics"]

@@ -12,8 +12,9 @@ from helpers.engines import assert_same
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.running.executors.dispatch import Block, Dispatch
-from bench.running.executors.ray import job_of
-from bench.running.executors.worker import Opened, Place, Refused, Worker
+from bench.running.executors.job import job_of
+from bench.running.executors.messages import Ended, Opened, Place, Refused
+from bench.running.executors.worker import Worker
 from bench.running.prepare import Prepared, prepare
 from bench.running.settings import make_config
 
@@ -35,7 +36,7 @@ def scored(run: Prepared, worker: Worker) -> dict[str, Decided]:
         now += 0.01
         block = dispatch.give("a", now) if hungry else Block()
         report = worker.exchange(block, tuple(map(run.split.content, block.ids)))
-        assert report.refused is None, report.refused
+        assert report.end is None, report.end
         found.update({one.sample.sample_id: one for one in report.decided})
         dispatch.decided("a", [one.sample.sample_id for one in report.decided], now)
         hungry = report.hungry
@@ -75,7 +76,7 @@ def test_errors_that_nobody_keeps_are_not_sent() -> None:
 def test_a_worker_without_the_plugins_refuses(versions: dict[str, str], said: str) -> None:
     answer = Worker(replace(job_of(a_run(**QUICK)), versions=versions)).prepare()
     assert isinstance(answer, Refused)
-    assert said in answer.said and "process" in answer.said  # what, and where
+    assert said in str(answer.error("worker 1")) and "process" in str(answer.place)
 
 
 def test_a_worker_whose_weights_differ_refuses() -> None:
@@ -94,11 +95,11 @@ def test_a_worker_with_other_images_refuses_the_first_that_differs() -> None:
     assert isinstance(worker.prepare(), Place) and isinstance(worker.open(), Opened)
     name = run.sample_ids[0]
     report = worker.exchange(Block((name,), last=True), ("another",))
-    assert report.refused is not None
-    assert f"{name!r} is not the driver's" in report.refused.said
+    assert isinstance(report.end, Refused)
+    assert f"{name!r} is not the driver's" in report.end.said
 
 
-def test_what_the_engine_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_engine_raises_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     run = a_run(**QUICK)
     worker = Worker(job_of(run))
     worker.prepare()
@@ -106,8 +107,8 @@ def test_what_the_engine_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> No
     assert run.split is not None and worker._engine is not None
     monkeypatch.setattr(type(worker._engine), "score", _fails(RuntimeError("no device")))
     name = run.sample_ids[0]
-    with pytest.raises(RuntimeError, match="no device"):
-        worker.exchange(Block((name,), last=True), (run.split.content(name),))
+    report = worker.exchange(Block((name,), last=True), (run.split.content(name),))
+    assert report.end == Ended("RuntimeError: no device", raised=True)
 
 
 def _fails(error: Exception) -> Callable[..., Sample]:

@@ -1,0 +1,273 @@
+"""The executor of workers: which is asked what next, and what becomes of one that ends.
+
+It knows nothing of Ray, as the workers do not: processes that it is given start workers and carry
+what both sides say. Which image is whose, and what is done again, is `dispatch`'s. The driver alone
+opens the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from bench.contracts.decision import Decided
+from bench.contracts.levels import Levels
+from bench.errors import BenchError, BenchWarning, WorkersLostError
+from bench.running.executors.dispatch import Block, Dispatch, Loss, Rules
+from bench.running.executors.job import job_of
+from bench.running.executors.messages import (
+    Answer,
+    Ended,
+    Fetch,
+    Lacking,
+    Opened,
+    Place,
+    Processes,
+    Refused,
+    Report,
+)
+
+if TYPE_CHECKING:
+    from bench.running.prepare import Prepared
+
+logger = logging.getLogger("bench.workers")
+SAID_EVERY = 10.0  # seconds between two lines about the workers' speed
+PATIENCE = 120.0  # seconds after which it is said that no worker is ready
+
+
+@dataclass
+class Member:
+    """One worker, as the driver sees it.
+
+    Attributes:
+        stage: what it was asked last; "prepared" and "idle": nothing.
+        place: where it is, once that is known.
+    """
+
+    stage: str = "prepare"
+    place: Place | None = None
+
+
+class Driver:
+    """Scores with workers.
+
+    Args:
+        run: what is scored.
+        processes: where the workers run; closed with the driver.
+
+    Attributes:
+        workers: by name, those that have not been given up.
+        dispatch: which image is whose; None before scoring.
+
+    Raises:
+        BenchError: no worker can take part; the first one's reason.
+        WorkersLostError: the workers ended before one was ready.
+    """
+
+    device: str | None = None  # no speed of this process is worth remembering
+
+    def __init__(self, run: Prepared, processes: Processes) -> None:
+        self._run, self._processes = run, processes
+        self.workers: dict[str, Member] = {}
+        self.dispatch: Dispatch | None = None
+        self._rules = Rules.of(processes.count)
+        self._deaths: Counter[str] = Counter()  # of workers that nothing was given yet
+        self._causes: list[BenchError] = []  # why workers that could speak cannot take part
+        self._silent = False  # whether a worker was given up that could not
+        self._opened: Opened | None = None
+        self._texts: tuple[str, Fetch] | None = None  # a worker with encoded prompts, and those
+        self._memory: int | None = None
+        self._since = self._said = monotonic()
+        try:
+            self._job = replace(job_of(run), report_seconds=self._rules.block_seconds)
+            for number in range(1, processes.count + 1):
+                self._start(f"worker {number}")
+            while self._opened is None:
+                self._expect_workers()
+                list(self._step())
+        except BaseException:
+            self.close()
+            raise
+        self.problem = self._opened.problem
+        self.levels: Levels | None = self._opened.levels
+        self.fitted: Mapping[str, Any] | None = self._opened.fitted
+
+    @property
+    def peak_memory(self) -> int | None:
+        """The most memory that one worker used so far, in bytes."""
+        return self._memory
+
+    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
+        """Yield each image as it is decided.
+
+        Raises:
+            BenchError: every worker said why it cannot go on; the first one's reason.
+            WorkersLostError: no worker is left; the same command resumes.
+        """
+        self.dispatch = dispatch = Dispatch(sample_ids, self.workers, self._rules)
+        while dispatch.left:
+            self._expect_workers()
+            for name, member in self.workers.items():
+                if member.stage == "idle":
+                    self._feed(name, hungry=True)
+            yield from self._step()
+        self._say_speeds()
+
+    def wait_for_all(self) -> None:
+        """Wait until every worker has loaded; scoring begins with the first one otherwise."""
+        while any(member.stage != "idle" for member in self.workers.values()):
+            list(self._step())
+
+    def close(self) -> None:
+        """End the workers, and what was started for them."""
+        self.workers = {}
+        self._processes.close()
+
+    def _start(self, name: str) -> None:
+        self.workers[name] = Member()
+        self._processes.start(name, self._job)
+        self._processes.call(name, "prepare")
+
+    def _expect_workers(self) -> None:
+        if self.workers:
+            return
+        if self._causes and not self._silent:
+            raise self._causes[0]
+        raise WorkersLostError("No worker is left. The warnings above say why.")
+
+    def _step(self) -> Iterator[Decided]:
+        """Wait for answers, at most a second, and yield what they decide."""
+        for name, answer in self._processes.answers():
+            yield from self._answered(name, answer)
+        now = monotonic()
+        if now - self._said >= SAID_EVERY:
+            self._said = now
+            self._say_speeds()
+        placed = any(member.place for member in self.workers.values())
+        if self._since and not placed and now - self._since >= PATIENCE:
+            self._since = 0.0
+            needs = self._processes.needs
+            _warn(f"No worker is ready after {PATIENCE:.0f} s. Each needs {needs} that is free.")
+
+    def _answered(self, name: str, answer: Answer) -> Iterator[Decided]:
+        member = self.workers[name]
+        if isinstance(answer, Refused):
+            self._refused(name, answer)
+        elif isinstance(answer, Ended):
+            yield from self._lost(name, answer)
+        elif isinstance(answer, Place):
+            member.place, member.stage = answer, "prepared"
+            logger.info("%s is ready to load.", self._called(name))
+        elif isinstance(answer, Lacking):
+            self._processes.call(name, "open", self._encoded())
+        elif isinstance(answer, Opened):
+            self._opened = self._opened or answer
+            member.stage = "idle"
+            logger.info("%s has loaded the model.", self._called(name))
+        else:
+            yield from self._reported(name, answer)
+        self._open_prepared()
+
+    def _open_prepared(self) -> None:
+        """Let workers load: one first, which encodes the prompts, and then all others."""
+        for name, member in self.workers.items():
+            first = any(other.stage == "open" for other in self.workers.values())
+            if member.stage == "prepared" and (self._opened is not None or not first):
+                member.stage = "open"
+                self._processes.call(name, "open", None, self._opened is None)
+
+    def _encoded(self) -> Fetch | None:
+        """Return the encoded prompts of a worker that has loaded; None: none is left."""
+        if self._texts is None:
+            loaded = [n for n, member in self.workers.items() if member.stage in ("idle", "score")]
+            if loaded:
+                self._texts = loaded[0], self._processes.ask_for(loaded[0], "texts")
+        return None if self._texts is None else self._texts[1]
+
+    def _reported(self, name: str, report: Report) -> Iterator[Decided]:
+        assert self.dispatch is not None
+        if report.peak_memory is not None:
+            self._memory = max(self._memory or 0, report.peak_memory)
+        by_id = {decided.sample.sample_id: decided for decided in report.decided}
+        counted = self.dispatch.decided(name, tuple(by_id), monotonic())
+        if isinstance(report.end, Refused):
+            self._refused(name, report.end)
+        elif report.end is not None:
+            yield from self._lost(name, report.end)
+        elif report.idle and self.dispatch.holds(name):
+            yield from self._lost(name, Ended("it left images undecided"))
+        else:
+            self._feed(name, report.hungry)
+        for sample_id in counted:
+            yield by_id[sample_id]
+
+    def _feed(self, name: str, hungry: bool) -> None:
+        """Give a worker more images if it has room, and ask for what it decides."""
+        assert self.dispatch is not None and self._run.split is not None
+        member = self.workers[name]
+        block = self.dispatch.give(name, monotonic()) if hungry else Block()
+        if not self.dispatch.holds(name):
+            member.stage = "idle"
+            return
+        member.stage = "score"
+        contents = tuple(self._run.split.content(sample_id) for sample_id in block.ids)
+        self._processes.call(name, "exchange", block, contents)
+
+    def _lost(self, name: str, ended: Ended) -> Iterator[Decided]:
+        """Start a worker again that ended; yield its images that ended too many."""
+        called = self._called(name)
+        self._remove(name)
+        if self.dispatch is None:
+            self._deaths[name] += 1
+            loss = Loss((), (), self._deaths[name] < self._rules.deaths)
+        else:
+            loss = self.dispatch.lost(name)
+        then = "It is started again." if loss.restart else "It ended too often and is given up."
+        again = len(loss.again)
+        held = f" {again} image{'s' * (again != 1)} of it will be scored again." if again else ""
+        _warn(f"{called} ended: {ended.reason}.{held} {then}")
+        if loss.restart:
+            self._start(name)
+        elif ended.raised:
+            self._causes.append(BenchError(f"{called}: unexpected {ended.reason}"))
+        else:
+            self._silent = True
+        rules = self._rules
+        for sample in self._run.samples(loss.failed):
+            said = f"the worker that scored it ended {rules.together + rules.alone} times"
+            yield Decided(sample, error=f"{said}, {rules.alone} times with this image alone")
+
+    def _refused(self, name: str, refused: Refused) -> None:
+        """Go on without a worker that cannot take part."""
+        self._causes.append(refused.error(name))
+        _warn(f"{self._causes[-1]} The run goes on without it.")
+        self._remove(name)
+        if self.dispatch is not None:
+            self.dispatch.leave(name)
+
+    def _remove(self, name: str) -> None:
+        del self.workers[name]
+        self._processes.end(name)
+        if self._texts is not None and self._texts[0] == name:
+            self._texts = None
+
+    def _called(self, name: str) -> str:
+        place = self.workers[name].place
+        return f"{name} ({place})" if place else name
+
+    def _say_speeds(self) -> None:
+        if self.dispatch is None:
+            return
+        for name in self.workers:
+            speed = self.dispatch.speed(name)
+            said = "no image yet" if speed is None else f"{speed:.2f} images/s"
+            logger.info("%s: %s, holds %d", self._called(name), said, self.dispatch.holds(name))
+
+
+def _warn(said: str) -> None:
+    warnings.warn(said, BenchWarning, stacklevel=3)

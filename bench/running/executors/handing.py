@@ -1,0 +1,37 @@
+"""Encoded prompts on their way from one worker's cache folder to another's.
+
+They are files with the same names everywhere: a name is the hash of all that decides what is in it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.machine.writing import replacing
+from bench.running.engines import text_files
+from bench.running.executors.messages import Texts
+
+if TYPE_CHECKING:
+    from bench.running.prepare import Prepared
+
+
+def lacks_texts(prepared: Prepared) -> bool:
+    """Tell whether prompts would have to be encoded here."""
+    return not all(file.is_file() for file in text_files(prepared))
+
+
+def kept_texts(prepared: Prepared) -> Texts:
+    """Return the prompts that are encoded here; large ones are read when they are sent."""
+    files = (file for file in text_files(prepared) if file.is_file())
+    return {file.name: np.asarray(np.memmap(file, np.uint8, "r")) for file in files}
+
+
+def keep_texts(prepared: Prepared, texts: Texts) -> None:
+    """Keep prompts that are encoded elsewhere; those that the disk does not take are made here."""
+    for file in text_files(prepared):
+        if file.name in texts:
+            with suppress(OSError), replacing(file, durable=False) as opened:
+                opened.write(texts[file.name].data)

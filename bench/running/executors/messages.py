@@ -1,0 +1,156 @@
+"""What a driver and its workers tell each other, and what carries it.
+
+That is names, settings and decisions: no model and no dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.decision import Decided
+from bench.contracts.levels import Levels
+from bench.contracts.strategy import Problem
+from bench.discovery.guard import one_line
+from bench.errors import BenchError, PluginError, UserError
+from bench.running.executors.job import Job
+
+Texts = Mapping[str, NDArray[np.uint8]]  # encoded prompts: a file's name → its bytes
+Fetch = Callable[[], Texts]  # called where they are missing
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker is."""
+
+    host: str
+    process: int
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.process}"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a worker cannot take part.
+
+    Attributes:
+        place: where it is.
+        said: what is wrong.
+        failed: the plugin that failed, where one did.
+        exit_code: of the command, where this happens in its own process.
+    """
+
+    place: Place
+    said: str
+    failed: str | None = None
+    exit_code: int = 1
+
+    @staticmethod
+    def of(place: Place, error: Exception) -> Refused:
+        """Return what an error says, without its class, which the driver may not have."""
+        if isinstance(error, PluginError):
+            return Refused(place, error.said, error.who, error.exit_code)
+        if isinstance(error, BenchError):
+            return Refused(place, str(error), None, error.exit_code)
+        return Refused(place, f"unexpected {type(error).__name__}: {one_line(error)}")
+
+    def error(self, worker: str) -> BenchError:
+        """Return what ends the run where no worker can take part."""
+        where = f"{worker} ({self.place})"
+        if self.failed is not None:
+            return PluginError(f"{where}: {self.failed}", self.said)
+        return (UserError if self.exit_code == 2 else BenchError)(f"{where}: {self.said}")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker ended, with all that it held.
+
+    Attributes:
+        reason: in a few words.
+        raised: whether its code raised something; otherwise its process ended.
+    """
+
+    reason: str
+    raised: bool = False
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """A worker has no encoded prompts, and another one has."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a loaded engine is, as far as the driver needs it.
+
+    Attributes:
+        problem: what every image asks.
+        levels: the model's noise levels, where it has any.
+        fitted: what a backbone that learned says of the result.
+    """
+
+    problem: Problem
+    levels: Levels | None
+    fitted: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker has decided since its last report.
+
+    Attributes:
+        decided: the decisions, without the images.
+        hungry: whether it has room for more images.
+        idle: whether it has nothing left to do.
+        end: why it decides no more; one that ended may be started again. None: it goes on.
+        peak_memory: bytes, the most that it used so far.
+    """
+
+    decided: tuple[Decided, ...] = ()
+    hungry: bool = False
+    idle: bool = False
+    end: Refused | Ended | None = None
+    peak_memory: int | None = None
+
+
+Answer = Place | Opened | Lacking | Report | Refused | Ended
+
+
+class Processes(Protocol):
+    """Where workers run, and how they are called.
+
+    Attributes:
+        count: how many workers are wanted.
+        needs: what each of them takes, in words.
+    """
+
+    count: int
+    needs: str
+
+    def start(self, name: str, job: Job) -> None:
+        """Start a worker, whose first call waits until it is there."""
+
+    def call(self, name: str, method: str, *given: object) -> None:
+        """Call a worker's method; what it says is among the `answers`."""
+
+    def ask_for(self, name: str, method: str) -> Fetch:
+        """Call a worker's method for other workers; they fetch what it returns, and nobody else."""
+
+    def end(self, name: str) -> None:
+        """End a worker, also one that has ended."""
+
+    def answers(self) -> list[tuple[str, Answer]]:
+        """Return what workers said, by their names; waits for it, a second at most.
+
+        Raises:
+            WorkersLostError: what carries the answers has ended.
+        """
+
+    def close(self) -> None:
+        """End all that was started."""

@@ -1,0 +1,214 @@
+"""A driver and its workers, all in this process: what is done once, and how a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.captions import Captions, one_image, two_images
+from helpers.command import Finished, bench
+from helpers.engines import assert_same
+from helpers.workers import Threads, own_caches
+
+from bench.contracts.decision import Decided
+from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.discovery.loading import load_plugins
+from bench.engine.classifying import ClassifyingEngine
+from bench.engine.denoiser import CheckedDenoiser
+from bench.errors import PluginError
+from bench.running.executors import cluster, ray, worker
+from bench.running.executors.driver import Driver
+from bench.running.prepare import Prepared, prepare
+from bench.running.settings import make_config
+from bench.store.folder import read_records
+
+DIGITS: dict[str, Any] = {"dataset": "digits", "params": {"draws": 8}, "batch_size": 16, "limit": 8}
+
+
+def a_run(**settings: Any) -> Prepared:
+    return prepare(make_config({**DIGITS, **settings}))
+
+
+def scored(run: Prepared, driver: Driver) -> dict[str, Decided]:
+    try:
+        return {one.sample.sample_id: one for one in driver.score(run.sample_ids)}
+    finally:
+        driver.close()
+
+
+def alone(run: Prepared) -> dict[str, Decided]:
+    found = run.open_engine().score(run.samples(run.sample_ids), run.strategy)
+    return {one.sample.sample_id: one for one in found}
+
+
+@pytest.mark.parametrize("settings", [{}, {"guidance": 2.0}], ids=["plain", "guided"])
+def test_prompts_are_encoded_once_for_machines_that_share_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    run = a_run(save_errors=True, **settings)
+    wanted = alone(run)
+    encoded, cache_of = own_caches(monkeypatch, tmp_path)
+    driver = Driver(run, Threads(3))
+    driver.wait_for_all()
+    assert len(encoded) == 1  # of ten prompts, which are one batch
+    kept = [
+        {file.name: file.read_bytes() for file in cache_of(f"worker {n}").rglob("*.safetensors")}
+        for n in (1, 2, 3)
+    ]
+    assert len(kept[0]) == 1 + bool(settings) and kept[0] == kept[1] == kept[2]
+    assert_same(scored(run, driver), wanted)
+
+
+def test_machines_that_share_a_cache_send_no_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(2)
+    driver = Driver(a_run(), threads)
+    driver.wait_for_all()
+    driver.close()
+    assert "texts" not in {method for _, method in threads.calls}
+
+
+def test_prompts_are_encoded_again_where_their_worker_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, _ = own_caches(monkeypatch, tmp_path)
+    monkeypatch.setattr(worker, "kept_texts", lambda run: {})  # as of a worker that has ended
+    driver = Driver(a_run(), Threads(2))
+    driver.wait_for_all()
+    driver.close()
+    assert sorted(encoded) == ["worker 1", "worker 2"]
+
+
+def test_another_worker_hands_over_what_the_first_one_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, _ = own_caches(monkeypatch, tmp_path)
+    threads = Threads(2)
+    run = a_run()
+    driver = Driver(run, threads)
+    driver.wait_for_all()
+    [first] = [name for name, method in threads.calls if method == "texts"]
+    with pytest.warns(match=f"{first} .*It is started again"):
+        threads.kill(first)
+        driver.wait_for_all()
+        assert len(scored(run, driver)) == 8
+    assert len(encoded) == 1
+
+
+def through_workers(
+    monkeypatch: pytest.MonkeyPatch, results: Path, *options: object, workers: int = 2
+) -> Finished:
+    """Run a command with workers of this process in Ray's place."""
+    monkeypatch.setattr(cluster, "find_spec", lambda name: object())
+    monkeypatch.setattr(ray, "open_ray", lambda run: Driver(run, Threads(workers)))
+    given = ("--executor", "ray", "--results", results, "--batch-size", 16, "--json")
+    return bench("run", *options, *given)
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch, kind: type, method: str, error: Exception, after: int = 0
+) -> None:
+    """Have a method raise an error, in every worker after so many calls in all."""
+    whole: Callable[..., Any] = getattr(kind, method)
+    calls = [0]
+
+    def failed(*given: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise error
+        return whole(*given)
+
+    monkeypatch.setattr(kind, method, failed)
+
+
+BROKEN = PluginError("plugin x: backbone 'y'", "denoise() raised ValueError: no such layer")
+
+
+def test_a_plugin_s_error_on_every_worker_ends_the_run_as_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, CheckedDenoiser, "denoise", BROKEN, after=40)
+    options = ("digits", "--strategy", "full", "--set", "draws=8", "--limit", 16)
+    done = through_workers(monkeypatch, tmp_path, *options)
+    last = done.err.strip().splitlines()[-1]
+    assert done.code == 2, done.err
+    assert last.startswith("Error: worker ") and ", process " in last
+    assert last.endswith(f"{BROKEN}. What was decided is kept.")
+    [folder] = tmp_path.iterdir()
+    kept = read_records(folder)
+    assert 0 < len(kept) < 16 and all(line["error"] is None for line in kept.values())
+    monkeypatch.undo()
+    again = bench("run", *options, "--results", tmp_path)
+    assert again.code == 0 and "Resuming: " in again.err
+
+
+def test_an_error_while_loading_is_no_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "lacks_texts", lambda run: 1 / 0)
+    done = through_workers(monkeypatch, tmp_path, "digits", "--limit", 4)
+    assert done.code == 1
+    assert "unexpected ZeroDivisionError: division by zero" in done.err.splitlines()[-1]
+
+
+def test_a_defect_on_every_worker_is_said_after_as_many_starts_as_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, ClassifyingEngine, "score", RuntimeError("no device"))
+    done = through_workers(
+        monkeypatch, tmp_path, "digits", "--backbone", "majority", "--limit", 16, workers=1
+    )
+    last = done.err.strip().splitlines()[-1]
+    assert (done.code, "worker 1 (" in last) == (1, True), done.err
+    assert last.endswith("unexpected RuntimeError: no device")
+    assert done.err.count("It is started again") == 7
+
+
+def test_workers_that_are_killed_leave_an_interrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Threads, name: str, *_: object) -> None:
+        self.kill(name)
+
+    monkeypatch.setattr(Threads, "call", killed)
+    done = through_workers(monkeypatch, tmp_path, "digits", "--limit", 4)
+    assert done.code == 130
+    assert "No worker is left" in done.err.splitlines()[-1]
+
+
+@pytest.fixture
+def captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register items with texts of their own, and what scores them."""
+    plugins, here = load_plugins(), "helpers.captions"
+    dataset = DatasetSpec(name="captions", target=f"{here}:Captions", items=True)
+    backbone = BackboneSpec(name="painter", target=f"{here}:Painter", trained_on=None)
+    monkeypatch.setitem(plugins.datasets._specs, "captions", dataset)
+    monkeypatch.setitem(plugins.backbones._specs, "painter", backbone)
+
+
+ITEMS = ("captions", "--backbone", "painter", "--strategy", "full", "--set", "draws=8")
+
+
+@pytest.mark.parametrize("kind", [one_image, two_images])
+@pytest.mark.parametrize("more", [(), ("--shard", "1/2")], ids=["whole", "shard"])
+def test_items_and_shards_are_as_in_one_process(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    captions: None,
+    kind: Callable[[], Any],
+    more: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(Captions, "rows", kind())
+    options = (*ITEMS, *more, "--save-errors")
+    here = bench("run", *options, "--results", tmp_path / "here", "--batch-size", 16, "--json")
+    there = through_workers(monkeypatch, tmp_path / "there", *options)
+    assert (here.code, there.code) == (0, 0), here.err + there.err
+    assert here.json["run_id"] == there.json["run_id"]
+    assert here.json["metrics"] == there.json["metrics"]
+    found, wanted = (read_records(Path(done.json["results_dir"])) for done in (there, here))
+    assert found.keys() == wanted.keys()
+    exact = ("label", "prediction", "evaluations", "group", "shape", "error")
+    for name, line in wanted.items():
+        assert {k: found[name].get(k) for k in exact} == {k: line.get(k) for k in exact}
+        assert found[name]["score"] == pytest.approx(line["score"], rel=1e-5)
