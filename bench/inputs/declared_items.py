@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.items import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.arrow_files import made_once
@@ -139,7 +140,7 @@ def _boxed(
         for item, record in zip(
             kept[start : start + ROWS], made[start : start + ROWS], strict=True
         ):
-            image = {"bytes": None, "path": item["image"]}
+            image = StoredImage(bytes=None, path=item["image"])
             at = f"{where}, item {item['sample_id']}"
             yield {**item, "image": cut(image, record["box"], at)}
 
