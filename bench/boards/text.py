@@ -19,6 +19,7 @@ _HIDDEN = re.compile(
 # Underscores inside a word are text in Markdown already.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
 _FORMULA = ("=", "+", "-", "@")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 MOST_CHARACTERS = 2_000  # on a line of a message: a name may have a million
 
 
@@ -43,11 +44,15 @@ def markdown(text: object) -> str:
 
 
 def csv_cell(value: Any) -> Any:
-    """Return a value for a cell of CSV: text that a spreadsheet would compute gets a quote."""
+    """Return a value for a cell of CSV: text that a spreadsheet would compute gets a quote.
+
+    A number with a sign is a number.
+    """
     if not isinstance(value, str):
         return value
     text = visible(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    computed = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if computed else text
 
 
 def yaml_value(value: Any) -> Any:

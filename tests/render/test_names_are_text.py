@@ -180,3 +180,9 @@ def test_long_messages_have_an_end() -> None:
 def test_ordinary_names_stay_as_they_are() -> None:
     for name in ("tiny-landuse", "min_scores=20", "draws=grid:0-200", "Größe, 猫 · 21 × 50 + 5"):
         assert text.visible(name) == text.markdown(name) == text.csv_cell(name) == name
+
+
+def test_a_number_with_a_sign_is_a_number_in_a_spreadsheet() -> None:
+    assert [text.csv_cell(one) for one in ("-9.0", "+6.6", "-1e-05")] == ["-9.0", "+6.6", "-1e-05"]
+    for formula in ("-1+2", "+A1", "=1", "-9.0 to 1", "-"):
+        assert text.csv_cell(formula) == f"'{formula}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.runs import store
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 
 from bench.stats.power import (
     exact_power,
@@ -15,6 +15,7 @@ from bench.stats.power import (
     plan_power,
     simulated_power,
     smallest_difference,
+    unpaired_images,
 )
 
 
@@ -50,6 +51,22 @@ def test_pairing_saves_images() -> None:
     usual = next(one for one in plan.needed if one.power == 0.8)
     assert usual.paired is not None and usual.unpaired is not None
     assert usual.paired < usual.unpaired / 2
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "difference", "most"),
+    [(1.0, 0.06, 0.96), (0.8, 0.12, 0.86)],  # it asks for too many where one is always right
+)
+def test_images_of_ones_own_are_those_of_fishers_test(
+    accuracy: float, difference: float, most: float
+) -> None:
+    n = unpaired_images(difference, accuracy, 0.8)
+    assert n is not None
+    rng = np.random.default_rng(7)
+    other = accuracy + difference if accuracy + difference <= 1 else accuracy - difference
+    counts = rng.binomial(n, [accuracy, other], size=(400, 2))
+    found = [fisher_exact([[a, n - a], [b, n - b]]).pvalue < 0.05 for a, b in counts]
+    assert 0.74 <= np.mean(found) <= most
 
 
 def test_the_command(tmp_path: object) -> None:

@@ -201,8 +201,8 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
     said = []
     if varied and value != "status":
         said = [f"Each is the mean over {', '.join(varied)}; ± is the standard deviation of runs."]
-    title = f"{report.name}: {value.replace('_', ' ')}"
-    title += ", %" if value in METRICS else ""
+    shown = next((f"{IN_WORDS[one]}, %" for one in METRICS if one == value), value)
+    title = f"{report.name}: {shown}"
     return TextTable(title, [rows, *heads], text, frozenset(heads), (), [*said, *report.notes[:1]])
 
 
