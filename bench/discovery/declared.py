@@ -77,6 +77,8 @@ def load_spec(path: Path) -> DatasetSpec:
     Raises:
         UserError: it cannot be read, or is no declaration.
     """
+    if path.is_dir():
+        raise UserError(f"{quoted(str(path))} is a folder, and no TOML file.")
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}.")
     try:
@@ -118,6 +120,9 @@ def read_fields(file: Traversable, folder: Traversable) -> dict[str, Any]:
         if key in said:
             said[key] = _lines(said[key], key, where, folder)
     said["splits"] = {n: None if c == UNKNOWN else c for n, c in said.get("splits", {}).items()}
+    if said["splits"]:
+        usual = (name for name in ("test", "validation", "train") if name in said["splits"])
+        said.setdefault("split", next(usual, next(iter(said["splits"]))))
     for table in ("templates", "labels"):
         sets = said.get(table, {})
         said[table] = {n: _lines(v, f"{table}.{n}", where, folder) for n, v in sets.items()}

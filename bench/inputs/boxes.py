@@ -103,6 +103,8 @@ def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
 
 def _corners(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """Return left, top, right, bottom inside the image; None: the box has no part of it."""
+    if isinstance(box, str):  # of a table that is text
+        box = box.strip("[]() ").replace(",", " ").split()
     if not isinstance(box, list) or len(box) != 4:
         return None
     try:

@@ -212,6 +212,11 @@ def _ask_plugin(
     import datasets
 
     split = split or spec.split
+    if spec.splits and split is None:
+        raise UserError(
+            f"Dataset {spec.name!r} has several splits; name one with --split:"
+            f" {', '.join(spec.splits)}."
+        )
     if spec.splits and split not in spec.splits:
         raise UserError(
             f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."

@@ -12,7 +12,7 @@ import datasets
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable, readable
-from bench.machine.files import inside, open_regular
+from bench.machine.files import OutsideError, inside, open_regular
 from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import LeftOut, find_images, plural
 
@@ -200,16 +200,21 @@ def _column(
     for name in known:
         if name in head:
             return name
+    apart = len(head) == 1 and any(mark in head[0] for mark in ";\t|")
+    hint = "Commas must stand between columns." if apart else f"Name the right one with {option}."
     raise UserError(
         f"{table}:1: none of the columns ({quoted(', '.join(head))[1:-1]}) is called"
-        f" {' or '.join(known)}. Name the right one with {option}."
+        f" {' or '.join(known)}. {hint}"
     )
 
 
 def _name(folder: Path, table: Path, row: Row) -> str:
     """Return a file's name from the folder on; what it leads to is checked when it is loaded."""
     line, name = row.line, row.file
-    path = inside(folder, name)
+    try:
+        path = inside(folder, name)
+    except OutsideError as error:
+        raise OutsideError(f"{table}:{line}: {error}") from None
     if not path.exists() and not (folder / name).is_symlink():
         raise UserError(f"{table}:{line}: there is no file {quoted(name)} in {folder}.")
     return Path(name).relative_to(folder).as_posix() if Path(name).is_absolute() else _tidy(name)

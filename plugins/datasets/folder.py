@@ -66,6 +66,11 @@ class Folder:
         table = find_table(whole)
         if table is not None and has_labels(table, self.columns):
             return load_table(whole, table, name, self.columns)
+        if self.columns == Wanted(keep=self.columns.keep) != ANY:
+            raise UserError(
+                f"{whole} holds no column {quoted(self.columns.keep[0])}: a folder per class has"
+                f" none, and there is neither {METADATA[0]} nor parquet."
+            )
         if self.columns != ANY:
             raise UserError(
                 f"--image-column, --label-column and --id-column name columns of a table, and"

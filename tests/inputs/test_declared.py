@@ -129,6 +129,36 @@ def test_cropped_images_are_kept_on_disk_and_made_once(
         crop(rows.add_column("where", boxes[::-1]), "where", "x")
 
 
+def test_boxes_of_a_table_that_is_text_are_read(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "pictures", "1.png", "2.png")
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    text = BIRDS + 'box = "where"\n'
+    lines = ["file_name,label,where", '1.png,robin,"1, 2, 3, 4"', "2.png,house finch,0 0 5 6"]
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    split = load(declare(tmp_path, text))
+    assert [decode(s.image).size for s in split.samples(split.sample_ids)] == [(3, 4), (5, 6)]
+    (folder / "metadata.csv").write_text("\n".join([*lines[:2], "2.png,house finch,here"]))
+    with pytest.raises(UserError, match="image 2 of 8×8 pixels has the box 'here'"):
+        load(declare(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"), [("[splits]\ntrain = 2\ntest = 2\n", "test"), ("[splits]\na = 2\n", "a")]
+)
+def test_the_split_is_test_or_the_only_one_where_none_is_named(
+    tmp_path: Path, more: str, wanted: str
+) -> None:
+    make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
+    assert load_spec(declare(tmp_path, BIRDS + more)).split == wanted
+
+
+def test_a_folder_per_class_has_no_columns(tmp_path: Path) -> None:
+    make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
+    with pytest.raises(UserError, match="no column 'where': a folder per class has none"):
+        load(declare(tmp_path, BIRDS + 'box = "where"\n'))
+
+
 def test_columns_may_say_groups_and_boxes(tmp_path: Path) -> None:
     columns = {
         "image": pa.array([picture(1), picture(2)]),
