@@ -1,5 +1,7 @@
 """What the site does beyond mkdocs: pages that lie elsewhere in the repository, and their links.
 
+And the reference's page of documents, with a file for each schema.
+
 The README of the results, the design notes, CONTRIBUTING and the changelog stay where people and
 other tools look for them. Here they get a place in the site. A link to a file that has no page
 becomes plain text, because the site is read without the repository.
@@ -14,6 +16,7 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from schemas import schemas, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs"
@@ -23,16 +26,20 @@ MOVED = {
     "CHANGELOG.md": "changelog.md",
     "results/README.md": "results.md",
 }
+SCHEMAS = "reference/schemas"
+MADE = "<!-- documents -->"  # what `schemas.tables` stands in for
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages and pictures that lie outside docs/."""
+    """Add the pages and pictures that lie outside docs/, and the schemas."""
     for path in [*MOVED, *_within("results", "*.png"), *_within("design", "*")]:
         place = place_of(path)
         if files.get_file_from_path(place) is None:
             files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+    for name, text in schemas():
+        files.append(File.generated(config, f"{SCHEMAS}/{name}", content=text))
     return files
 
 
@@ -42,7 +49,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     known = set(files.src_uris)
     parts = FENCE.split(markdown)
     parts[::2] = [relink(text, source, page.file.src_uri, known) for text in parts[::2]]
-    return "".join(parts)
+    text = "".join(parts)
+    return text.replace(MADE, tables()) if MADE in text else text
 
 
 def relink(text: str, source: str, page: str, known: set[str]) -> str:

@@ -18,10 +18,11 @@ from bench.inputs.data import FOLDER
 from bench.machine.writing import write_atomically
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Manifest
 from bench.store.folder import ADDING, asked_records, list_runs, to_json
 from bench.store.records import Record
 from bench.store.runs import read_run
+from bench.store.summary import Summary
 
 DIGITS = 6  # significant ones a float32 score keeps
 TOP = 5  # classes kept per record, as many as top5_accuracy needs

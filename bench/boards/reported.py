@@ -30,20 +30,35 @@ class ReportedResult(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: Line
+    """The registered name."""
     split: Line
+    """Which part of it."""
     version: Positive | None = None
+    """Of the dataset's definition."""
     backbone: Line
-    trained_on: Line | None = Field(None, description="dataset/split; null: zero-shot")
+    """What scored."""
+    trained_on: Line | None = None
+    """`dataset/split`; null: zero-shot."""
     strategy: Line
+    """What decided."""
     accuracy: Share
+    """The share of images whose prediction is right."""
     accuracy_ci95: Interval | None = None
+    """Its 95 % interval."""
     precision_weighted: Share | None = None
+    """Over classes, by their images."""
     recall_weighted: Share | None = None
+    """Likewise."""
     f1_weighted: Share | None = None
+    """Likewise."""
     n_samples: Positive | None = None
-    n_total: Positive | None = Field(None, description="images of the split")
+    """Images scored."""
+    n_total: Positive | None = None
+    """Images of the whole split."""
     evaluations_per_image: Amount | None = Field(None, gt=0)
-    source: Line = Field(min_length=10, description="who, where, when: enough to find it")
+    """Forward passes of the network."""
+    source: Line = Field(min_length=10)
+    """Who, where and when: enough to find it."""
 
 
 def read_reported(path: Path) -> list[ReportedResult]:

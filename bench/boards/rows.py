@@ -12,10 +12,12 @@ from bench.boards.reported import read_reported
 from bench.contracts.parameters import Parameters
 from bench.contracts.training import training_group
 from bench.errors import UserError
-from bench.store.documents import Manifest, Summary
+from bench.running.command import reproducing_command
+from bench.store.documents import Manifest
 from bench.store.fields import FullDocument
 from bench.store.folder import places
 from bench.store.runs import LeftOut, warn
+from bench.store.summary import Summary
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
 AMONG_CANDIDATES = "candidates"  # a decision among some classes of each image
@@ -28,16 +30,43 @@ class LeaderboardRow(FullDocument):
         rank: among results that compare; None: ranked with none.
         kind: measured, subset, candidates (a run among the best classes of another run, which is
             ranked with none), replayed, reported; on a report's page also incomplete.
+        dataset: the registered name.
         version: of the dataset.
+        split: which part of it.
         fingerprint: of the data.
+        backbone: the registered name.
         trained_on: `dataset/split`; None: zero-shot; `unknown`, `undeclared`.
         weights: their fingerprint.
+        strategy: what decided.
+        params: its parameters.
+        draw_plan: on which levels, and how draws are paired.
+        seed: of the noise.
+        loss: how a difference becomes an error.
+        space: in which the error is measured.
+        dtype: in which the backbone computed.
         parameters: the backbone's own, such as its resolution, and all other settings.
         template: the user's; None: the dataset's own, or a file of prompts.
         prompt: the first one.
         classes: how many there are: one in so many decisions is right by chance.
+        accuracy: the share of images whose prediction is right.
+        accuracy_ci95: its 95 % interval.
+        balanced_accuracy: the mean of the classes' recalls.
+        precision_weighted: over classes, by their images.
+        recall_weighted: likewise.
+        f1_weighted: likewise.
+        top5_accuracy: None where there are five classes or fewer.
         candidate_recall: of a run among candidates, how often the true class was one of them.
+        n_samples: images decided.
+        n_total: images of the whole split.
+        failed_samples: images that could not be scored; they count as wrong.
+        evaluations_per_image: forward passes of the network.
+        evaluation_equivalents_per_image: evaluations, and gradients counted in evaluations.
+        cost_timed: whether a clock counted the gradients, on one machine and one day.
+        seconds: of scoring.
+        replayed_from: of a replay, the run whose errors were replayed.
         private_data: published although others cannot get its data.
+        run_id: of a run.
+        command: what makes the run again.
         source: `run ID`, or where a result was reported.
         path: the run's folder; None: it is not here.
     """
@@ -80,6 +109,7 @@ class LeaderboardRow(FullDocument):
     replayed_from: str | None = None
     private_data: bool = False
     run_id: str | None = None
+    command: str | None = None
     source: str
     path: str | None = None
 
@@ -157,6 +187,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         replayed_from=summary.replayed_from,
         private_data=manifest.private_data,
         run_id=manifest.run_id,
+        command=reproducing_command(manifest),
         source=f"run {manifest.run_id}",
         path=str(path),
     )

@@ -23,6 +23,11 @@ def shipped_rows(dataset: str | None = None) -> list[LeaderboardRow]:
     return [row for row in rows if dataset in (None, row.dataset)]
 
 
+def shipped_row(run_id: str) -> LeaderboardRow | None:
+    """Return the row of a published run; None: there is none of this id."""
+    return next((row for row in shipped_rows() if row.run_id == run_id), None)
+
+
 def as_shipped(rows: Rows) -> str:
     """Return the file's content for the rows of the published results."""
     return to_json([{**row.plain(), "path": None} for row in rows])

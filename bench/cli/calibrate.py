@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import parse_assignments
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, results_option, say
 from bench.contracts.parameters import Parameters
 from bench.store.fields import Count, Document, Share
-from bench.store.folder import find_run
+from bench.store.folder import find_run, read_manifest
 
 if TYPE_CHECKING:
     from bench.store.calibrations import Calibration
@@ -46,7 +47,8 @@ def command(
     """
     from bench.recordings.calibrate import calibrate
 
-    found = calibrate(find_run(run, results), strategy, parse_assignments(params))
+    path = find_run(run, results)
+    found = calibrate(path, strategy, parse_assignments(params))
     if as_json:
         print_json({**found.plain(), "risks": [each.plain() for each in _choices(found)]})
         return
@@ -69,6 +71,24 @@ def command(
             "Probability that a decision is right: not fitted; that takes five right decisions and"
             " five wrong ones."
         )
+    next_steps(*_steps(found, path, results))
+
+
+def _steps(found: Calibration, path: Path, results: str) -> list[tuple[str, str]]:
+    """Return what may follow: a run at the lowest risk that can be kept, and its probabilities."""
+    from bench.running.command import other_images_command
+
+    option = results_option(results)
+    kept = [f"{one.risk:g}" for one in _choices(found) if one.params is not None]
+    chosen = ("--strategy", found.settings[0].strategy.name) if kept else ()
+    stated = ("--risk", kept[-1]) if kept else ()
+    command = other_images_command(read_manifest(path), *chosen, *stated)
+    what = f"score other images at a risk of {kept[-1]}" if kept else "score other images"
+    steps = [(what, f"{command}{option}")]
+    if any(setting.fit for setting in (*found.settings, *found.others)):
+        shown = f"bench show THAT_RUN --statistics{option}"
+        steps.append(("then see how probable it is that they are right", shown))
+    return steps
 
 
 class Choice(Document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import config_from_options, config_options
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, say
+from bench.cli.sections import Sectioned
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _OPTIONS = (
 )
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("images", nargs=-1, required=True)
 @click.option("--classes", help='The classes, such as "beach,harbor,freeway".')
 @click.option("--dataset", help="A dataset whose classes and prompts to use instead.")
@@ -69,6 +71,11 @@ def command(
     else:
         _print(answers, top)
         _print_worth(found)
+        known = shlex.quote(dataset) if dataset else "./FOLDER"
+        of = f" --backbone {shlex.quote(config.backbone)}" if config.backbone else ""
+        next_steps(
+            ("see how often it is right, on images of known class", f"bench run {known}{of}")
+        )
     return 3 if any(answer.error for answer in answers) else 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.options import metric_option
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, run_name, say
 from bench.errors import GateError
 from bench.store.folder import find_run
 
@@ -44,11 +44,19 @@ def command(
     """
     from bench.stats.comparison import compare
 
-    found = compare(find_run(run_a, results), find_run(run_b, results), metric).plain()
+    paths = find_run(run_a, results), find_run(run_b, results)
+    found = compare(*paths, metric).plain()
     if as_json:
         print_json(found)
     else:
         _print(found)
+        names = " ".join(run_name(path, results) for path in paths)
+        steps = [("see the images that they decide otherwise", f"bench report {names}")]
+        if found["wins"] + found["losses"]:
+            asked = "" if found["difference"] else " --difference 0.02"
+            needed = ("how many images such a difference needs", f"bench power {names}{asked}")
+            steps.append(needed)
+        next_steps(*steps)
     if gate and found["regression"]:
         tested = found.get("tested")
         of, p = (tested, tested["p"]) if tested else (found, found["mcnemar_p"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, results_option, say
 from bench.errors import UserError
 from bench.store.folder import find_run
 
@@ -39,15 +40,15 @@ _HUB = (
 def export(
     run: str, kind: str, out: str | None, hub_dataset: str | None, task: str | None, results: str
 ) -> None:
-    r"""Write RUN for another tool.
+    """Write RUN for another tool.
 
     \b
     model-index   the YAML of a model card on the Hugging Face Hub
     eval-results  an entry for .eval_results/ in a model's repository on the Hub
     csv, parquet  one row per image: label, prediction, margin, cost
     latex         the run's figures as a table for a paper
-    errors        every recorded error as parquet with a dataset card, to be replayed by others
-    """
+    errors        every recorded error as a dataset, which others can replay
+    """  # noqa: D301  # a real \b: click keeps the lines after it as they are
     path = find_run(run, results)
     if kind in ("parquet", "errors") and out is None:
         what = "folder" if kind == "errors" else "file"
@@ -57,6 +58,10 @@ def export(
 
         files = write_error_dataset(path, Path(str(out)))
         say(f"{out}: {len(files)} files, {_megabytes(sum(f.stat().st_size for f in files))}")
+        next_steps(
+            ("replay a strategy on it", f"bench replay {shlex.quote(str(out))} --strategy race"),
+            _rehearsal(run, kind, results),
+        )
         return
     content = _content(kind, path, hub_dataset, task)
     if out is not None:
@@ -67,8 +72,16 @@ def export(
         except OSError as error:
             raise UserError(f"--out {out} cannot be written: {error}.") from None
         say(f"Wrote {out}", err=True)
+        if kind == "eval-results":
+            next_steps(_rehearsal(run, kind, results))
     else:
         click.echo(str(content).rstrip("\n"))
+
+
+def _rehearsal(run: str, kind: str, results: str) -> tuple[str, str]:
+    """Return the step that shows what of a run would be sent to the Hub."""
+    words = ["bench", "results", "push", run, "--to", "OWNER/NAME", "--format", kind, "--dry-run"]
+    return "see what would go to the Hub", shlex.join(words) + results_option(results)
 
 
 def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> str | bytes:
@@ -140,6 +153,8 @@ def push(
             if dry_run and isinstance(content, bytes):
                 say(content.decode().rstrip("\n"))
         say("Nothing was sent." if address is None else f"Sent: {address}")
+        if dry_run:
+            next_steps(("send it", "the same command without --dry-run"))
 
 
 def _megabytes(size: int) -> str:

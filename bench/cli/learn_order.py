@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from bench.cli.options import learning_options
-from bench.cli.output import print_json, say
-from bench.store.folder import find_run, to_json
+from bench.cli.output import next_steps, print_json, say
+from bench.store.folder import find_run, read_manifest, to_json
 
 
 @click.command()
@@ -22,13 +22,15 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     """
     from bench.recordings.learn_order import learn_order
 
-    learned = learn_order(find_run(run, results), limit)
+    path = find_run(run, results)
+    learned = learn_order(path, limit)
     if out:
         Path(out).write_text(to_json(learned.plain()), "utf-8")
     if as_json:
         print_json(learned.plain())
         return
     from bench.render.tables import table
+    from bench.running.command import other_images_command
 
     table(
         ["timesteps", "evaluations per image on these alone, estimated"],
@@ -43,3 +45,5 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
         f" deviation={learned.deviation_even:g} {learned.cost_even_with_deviation:.1f}; a lower"
         f" delta is safer. Largest difference of two errors: {learned.span:.3g}."
     )
+    chosen = ("--strategy", "race", "--set", f"order={learned.order}")
+    next_steps(("race in this order", other_images_command(read_manifest(path), *chosen)))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.options import learning_options
-from bench.cli.output import print_json, say
-from bench.store.folder import find_run, to_json
+from bench.cli.output import next_steps, print_json, say
+from bench.store.folder import find_run, read_manifest, to_json
 
 if TYPE_CHECKING:
-    from bench.recordings.learn_screen import Risk
+    from bench.recordings.learn_screen import LearnedScreens, Risk
 
 
 @click.command()
@@ -26,13 +26,15 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     """
     from bench.recordings.learn_screen import learn_screen
 
-    learned = learn_screen(find_run(run, results), limit)
+    path = find_run(run, results)
+    learned = learn_screen(path, limit)
     if out:
         Path(out).write_text(to_json(learned.plain()), "utf-8")
     if as_json:
         print_json(learned.plain())
         return
     from bench.render.tables import table
+    from bench.running.command import other_images_command
 
     screens = learned.screens
     table(
@@ -46,6 +48,30 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
         title="reach (prompts kept); –: too few images for that risk",
     )
     say(f"A linearised draw cost {learned.linearisation_cost:.2f} evaluations.")
+    if found := _safest(learned):
+        risk, samples, reach = found
+        given = ("--set", f"samples={samples}", "--set", f"reach={reach:.3f}")
+        chosen = ("--strategy", "screen-race", *given)
+        command = other_images_command(read_manifest(path), *chosen)
+        next_steps((f"screen at a risk of {risk}", command))
+
+
+def _safest(learned: LearnedScreens) -> tuple[str, int, float] | None:
+    """Return the lowest risk that is known, with the screen that keeps the fewest prompts there.
+
+    Returns:
+        The risk, the screen's draws and its reach; None: there were too few images for any risk.
+    """
+    known = [
+        (float(risk), found.kept, screen.samples, found.reach)
+        for screen in learned.screens
+        for risk, found in screen.risks.items()
+        if found.reach is not None
+    ]
+    if not known:
+        return None
+    risk, _, samples, reach = min(known)
+    return f"{risk:g}", samples, reach
 
 
 def _reach(found: Risk) -> str:

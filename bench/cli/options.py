@@ -150,13 +150,12 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
         return click.option(flag, name, multiple=True, type=Lines(), metavar="TEXT", **keywords)
     if get_origin(kind) is Literal:
         keywords["type"] = click.Choice(get_args(kind))
-        keywords["help"] = f"{field.description} [default: {field.default}]"
     elif kind in (int, float):
         keywords["type"] = kind
-        if field.default is not None:
-            keywords["help"] = f"{field.description} [default: {field.default}]"
     else:
         keywords["metavar"] = "TEXT" if name == "device" else name.upper()
+    if "type" in keywords and field.default is not None:
+        keywords["help"] = f"{field.description} [default: {field.default}]"
     if name in _NAMED:
         keywords["shell_complete"] = names_of(_NAMED[name])
     return click.option(flag, name, **keywords)

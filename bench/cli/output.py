@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import shutil
 import sys
@@ -55,10 +56,24 @@ def next_steps(*steps: tuple[str, str]) -> None:
         say(line if len(line) <= width else f"  {what}:\n    {command}")
 
 
+def after_run(name: str) -> list[tuple[str, str]]:
+    """Return what a user may want to do with a complete run, as `run_name` calls it."""
+    return [
+        ("see the mistakes", f"bench report {name}"),
+        ("see each class", f"bench show {name} --statistics"),
+    ]
+
+
 def run_name(folder: Path, results: str) -> str:
     """Return what a command calls a stored run: its id, or its folder where it lies elsewhere."""
     usual = results == "results" and folder.parent == Path(results)
     return folder.name if usual else shlex.quote(str(folder))
+
+
+def results_option(results: str) -> str:
+    """Return ` --results FOLDER` for a command; nothing where it looks in that folder anyway."""
+    usual = os.environ.get("BENCH_RESULTS") or "results"
+    return "" if results == usual else f" --results {shlex.quote(results)}"
 
 
 def draw_pictures(run: Path, images: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli.options import config_from_options, config_options
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, say
 
 if TYPE_CHECKING:
     from bench.perf.measured import Measured
@@ -53,6 +54,9 @@ def command(
         print_json(report.plain())
     else:
         _print(report)
+        named = "DATASET" if dataset == "-" else shlex.quote(dataset)
+        scored = shlex.quote(config.backbone or report.backbone)
+        next_steps(("see what a run costs", f"bench run {named} --backbone {scored} --dry-run"))
 
 
 def _numbers(sizes: str | None) -> tuple[int, ...]:

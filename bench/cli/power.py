@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, results_option, say
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def command(
         print_json(plan.model_dump(mode="json"))
     else:
         _print(plan)
+        names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
+        next_steps(("test the difference", f"bench compare {names}{results_option(results)}"))
 
 
 def _print(plan: Power) -> None:

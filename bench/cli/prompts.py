@@ -57,4 +57,6 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     table([heads[key] for key in shown], [[row[key] for key in shown] for row in rows])
     say(note)
     dataset = shlex.quote(options["dataset"])
-    next_steps(("see what asking them costs", f"bench run {dataset} --backbone NAME --dry-run"))
+    scored = shlex.quote(options["backbone"]) if options["backbone"] else "NAME"
+    command = f"bench run {dataset} --backbone {scored} --dry-run"
+    next_steps(("see what asking them costs", command))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.output import print_json, say
+from bench.cli.output import next_steps, print_json, results_option, run_name, say
 from bench.errors import UserError
 from bench.store.folder import find_run, list_runs
 
@@ -87,6 +87,11 @@ def command(
     else:
         runs_said = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
         say(f"{file}: {runs_said}, {report.size / 1e6:.1f} MB. Open it in a browser.")
+        steps = [("see all runs as they are made", f"bench view{results_option(results)}")]
+        if len(report.runs) == 2 == len(paths):
+            names = " ".join(run_name(path, results) for path in paths)
+            steps.insert(0, ("compare the two", f"bench compare {names}"))
+        next_steps(*steps)
 
 
 def data_folders(values: tuple[str, ...]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from bench.cli.options import config_options, parse_assignments
-from bench.cli.output import print_json
+from bench.cli.output import next_steps, print_json, results_option
 from bench.discovery.loading import load_plugins
 
 _OPTIONS = (
@@ -69,4 +69,9 @@ def command(
         print_json(made.plain())
     else:
         print_reproduction(made)
+        if dry_run:
+            next_steps(("repeat it", "the same command without --dry-run"))
+        elif made.run_id:
+            option = results_option(options["results"] or "results")
+            next_steps(("see the mistakes", f"bench report {made.run_id}{option}"))
     return 0

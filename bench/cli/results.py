@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from bench.cli.export import export, push
-from bench.cli.output import draw_pictures, print_json, say
+from bench.cli.output import (
+    after_run,
+    draw_pictures,
+    next_steps,
+    print_json,
+    results_option,
+    run_name,
+    say,
+)
 from bench.errors import BenchError, UserError
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import find_run
 
+PUBLISHED = "results/published"
 _INTO = click.option(
     "--into",
     "published",
-    default="results/published",
+    default=PUBLISHED,
     help="The folder of published results.  [default: results/published]",
 )
 
@@ -63,7 +73,12 @@ def add(
     else:
         run = find_run(source, results)
         say(f"Added {publish_run(run, Path(published), subset, private, replace)}")
-    say("Now: bench results validate && bench results render")
+    next_steps(("check it", f"bench results validate{_into(published)}"))
+
+
+def _into(published: str) -> str:
+    """Return the option that names the folder; nothing where a command looks there anyway."""
+    return "" if published == PUBLISHED else f" --into {shlex.quote(published)}"
 
 
 command.add_command(export)
@@ -98,6 +113,11 @@ def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> 
             f" {summary.metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), in"
             f" {finished.folder}"
         )
+        if summary.status == INCOMPLETE:
+            again = f"bench results merge {summary.run_id}{results_option(results)}"
+            next_steps(("when the other shards are done", again))
+        else:
+            next_steps(*after_run(run_name(finished.folder, results)))
     return 3 if finished.summary.failed_samples else 0
 
 
@@ -112,6 +132,7 @@ def validate(published: str) -> None:
     if found := problems(folder):
         raise BenchError("\n".join(found))
     say(f"{len(list_runs(folder))} published runs are valid.")
+    next_steps(("show them on the page of results", f"bench results render{_into(published)}"))
 
 
 @command.command()
@@ -144,6 +165,7 @@ def publish(
         for board in wanted:
             for path in publish(board, Path(work), Path(published), limit, data_dir):
                 say(f"Published {path}")
+    next_steps(("check it", f"bench results validate{_into(published)}"))
 
 
 @command.command()

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from bench.cli.options import config_from_options, config_options, names_of
-from bench.cli.output import draw_pictures, next_steps, print_json, run_name, say
+from bench.cli.output import after_run, draw_pictures, next_steps, print_json, run_name, say
+from bench.cli.sections import Sectioned
 from bench.errors import GateError, UserError
 from bench.running.settings import RunConfig
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument(
     "dataset", required=False, envvar="BENCH_DATASET", shell_complete=names_of("datasets")
 )
@@ -42,11 +43,16 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Score DATASET: a registered name, or a folder of images or parquet (with a slash).
+    """Score DATASET: a name from `bench list datasets`, or a folder of images (with a slash).
+
+    \b
+    bench run digits                                   small, and included
+    bench run ./my-images --backbone sd15 --limit 100  a folder for each class
+    bench run ./my-images --backbone sd15 --dry-run    what that would take
 
     The same command resumes a run that was interrupted, and shows one that is complete.
     Every option can also be set by a variable BENCH_OPTION, or in a TOML file (--config).
-    """
+    """  # noqa: D301  # a real \b: click keeps the lines after it as they are
     config = config_from_options(ctx, config_file, **options)
     if verbose:
         _say_more()
@@ -60,6 +66,7 @@ def command(
             from bench.render.plan import print_plan
 
             print_plan(plan.plain())
+            next_steps(("score it", "the same command without --dry-run"))
         return 0
 
     if slurm is not None or submit:
@@ -68,7 +75,11 @@ def command(
         from bench.running.run import warm_up as warmed_up
 
         run_id = warmed_up(config)
-        print_json({"run_id": run_id}) if as_json else say(f"{run_id} can be scored.")
+        if as_json:
+            print_json({"run_id": run_id})
+        else:
+            say(f"{run_id} can be scored.")
+            next_steps(("score it", "the same command without --warm-up"))
         return 0
 
     from bench.cli.progress import Progress
@@ -90,10 +101,7 @@ def command(
         if config.shard:
             next_steps(("when all shards are done", f"bench results merge {summary.run_id}"))
         else:
-            next_steps(
-                ("see the mistakes", f"bench report {name}"),
-                ("see each class", f"bench show {name} --statistics"),
-            )
+            next_steps(*after_run(name))
     accuracy = summary.metrics.accuracy
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")

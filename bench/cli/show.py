@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.output import next_steps, print_json, run_name
+from bench.errors import UserError
 from bench.store.folder import find_run
 from bench.store.runs import StoredRun, read_run
 
@@ -32,7 +33,7 @@ AGAIN = "again"  # the folder in which a run can be made a second time
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -> None:
     """Show RUN: a run id, or a run's folder. An incomplete run has the metrics so far."""
-    path = find_run(run, results)
+    path = _found(run, results)
     if pictures:
         from bench.render.pictures import write_pictures
 
@@ -59,6 +60,26 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
         run_id = manifest.run_id
         steps.append(("compare the two", f"bench compare {name} {AGAIN}/{run_id}"))
     next_steps(*steps)
+
+
+def _found(run: str, results: str) -> Path:
+    """Return the run's folder.
+
+    Raises:
+        UserError: there is none. Of a published run, the message says how it is made again.
+    """
+    try:
+        return find_run(run, results)
+    except UserError:
+        from bench.boards.shipped import shipped_row
+
+        row = shipped_row(run)
+        if row is None or row.command is None:
+            raise
+        raise UserError(
+            f"{run} is published, with an accuracy of {row.accuracy:.4f}, and is not stored here."
+            f" What makes it again, under the same id:\n{row.command}"
+        ) from None
 
 
 def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import METRICS, config_options, metric_option
-from bench.cli.output import print_json
+from bench.cli.output import next_steps, print_json, results_option
 from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.boards.study.report import StudyReport
 
 FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 VALUES = (*METRICS, "cost", "seconds", "n", "status")
@@ -77,6 +82,7 @@ def command(
     as_json = as_json or wanted == "json"
     given = _given(ctx, machine)
     results = Path(str(given.get("results") or "results"))
+    option = results_option(str(results))
     if show:
         from bench.running.study.file import find_state
 
@@ -96,6 +102,7 @@ def command(
                 from bench.render.study import print_study_plan
 
                 print_study_plan(plan)
+                next_steps(("make the runs", f"bench study {shlex.quote(file)}{option}"))
             return 0
         from bench.cli.study_progress import StudyProgress
         from bench.discovery.loading import load_plugins
@@ -129,6 +136,7 @@ def command(
         from bench.render.study import print_tables
 
         print_tables(tables)
+        next_steps(*_steps(report, option))
         return code
     text = {
         "markdown": lambda: to_markdown(tables),
@@ -138,6 +146,18 @@ def command(
     }[wanted]()
     click.echo(text, nl=False)
     return code
+
+
+def _steps(report: StudyReport, option: str) -> list[tuple[str, str]]:
+    """Return what may follow a study's table."""
+    made = f"bench study {shlex.quote(report.file)}{option}"
+    shown = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
+    steps = [("print the table for a paper", shown), ("look at the runs", f"bench view{option}")]
+    if report.failed:
+        steps.insert(0, ("make what failed again", made))
+    elif report.done < report.cells:
+        steps.insert(0, ("make the runs that are left", made))
+    return steps
 
 
 def _given(ctx: click.Context, machine: dict[str, object]) -> dict[str, object]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.output import say
+from bench.cli.output import next_steps, results_option, say
 from bench.cli.report import data_dirs_option, data_folders
 from bench.errors import UserError
 
@@ -36,4 +36,9 @@ def command(results: str, data_dirs: tuple[str, ...], port: int | None) -> None:
 
     go_offline()
     server = Server(Pages(Stored(Path(results), data_folders(data_dirs))), port)
-    serve(server, lambda url: say(f"{results} is shown at {url} (Ctrl-C ends it)"))
+
+    def ready(url: str) -> None:
+        say(f"{results} is shown at {url} (Ctrl-C ends it)")
+        next_steps(("keep it as one page to pass on", f"bench report{results_option(results)}"))
+
+    serve(server, ready)

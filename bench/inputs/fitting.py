@@ -96,6 +96,7 @@ def load_fit_split(
     except UserError as error:
         raise UserError(
             f"{learner} learns from labelled images of a split, {quoted(chosen)}: {error}"
+            " --fit-split names another one; in a folder, train/ and test/ are splits."
         ) from None
     fit = FitSplit(split)
     if scored is not None:

@@ -16,11 +16,12 @@ from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import as_compared, decide, strategy_for
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import accuracy_interval, predictions, summarize
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.folder import asked_records, read_manifest
 from bench.store.identity import Identity, Strategy
 from bench.store.records import Record, make_record
+from bench.store.summary import Summary
 
 Setting = tuple[str, Parameters]  # a strategy's name and parameters
 

@@ -13,7 +13,7 @@ from bench.render.tables import table
 
 FOOT = (
     "Cost: evaluation equivalents per image. A row without a rank is a subset, a replay or a"
-    " result that others reported. --wide shows every column."
+    " result that others reported. --wide shows every column, and each run."
 )
 
 
@@ -26,7 +26,9 @@ def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
             wide_table = tabulate(board)
             sources = wide_table.sources
             above = f"{title}\n{wide_table.above}".strip()
-            table(wide_table.head, wide_table.cells, above, RIGHT)
+            runs = [row.run_id or "" for row in board]
+            cells = [[*line, run] for line, run in zip(wide_table.cells, runs, strict=True)]
+            table([*wide_table.head, "run"], cells, above, RIGHT)
         else:
             _print_narrow(title, board, sources)
         for number, source in enumerate(sources, start=1):

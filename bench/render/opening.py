@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from bench.contracts.training import FITTED, UNDECLARED, UNKNOWN
 from bench.stats.stability import stability
 from bench.store.decisions import Decisions
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Manifest
+from bench.store.summary import Summary
 
 
 @dataclass(frozen=True)

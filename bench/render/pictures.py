@@ -22,10 +22,11 @@ from bench.render.gallery import side_by_side
 from bench.running.resolve import data_options, resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Manifest
 from bench.store.folder import asked_records
 from bench.store.records import Record
 from bench.store.runs import read_run
+from bench.store.summary import Summary
 
 EXAMPLES = 12
 DPI = 110

@@ -10,8 +10,9 @@ from bench.boards.samples import COLUMNS, sample_rows
 from bench.boards.text import html
 from bench.errors import UserError
 from bench.running.execute import Finished
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Manifest
 from bench.store.folder import asked_records
+from bench.store.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,9 +21,10 @@ from bench.stats.intervals import Statistics
 from bench.stats.metrics import confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability
 from bench.store.decisions import read_decisions
-from bench.store.documents import Cost, Ends, Items, Manifest, Metrics, Summary
+from bench.store.documents import Items, Manifest
 from bench.store.folder import read_records
 from bench.store.runs import read_run
+from bench.store.summary import Cost, Ends, Metrics, Summary
 
 
 def print_run(

@@ -12,8 +12,9 @@ from bench.boards.text import visible
 from bench.running.command import recording_command, reproducing_command
 from bench.stats.metrics import INCOMPLETE, summary_so_far
 from bench.store.decisions import Decisions
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Manifest
 from bench.store.runs import StoredRun
+from bench.store.summary import Summary
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.render.runs import RunData
-from bench.store.documents import Items, Metrics
+from bench.store.documents import Items
+from bench.store.summary import Metrics
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Place(Document):
     """A class in an image's ranking."""
 
     name: str = Field(serialization_alias="class")
+    """The class."""
     score: float | None
     """Its mean error, lower is better; None where it was never evaluated."""
     draws: Count
@@ -52,9 +53,13 @@ class Answer(Document):
     """What one image is taken for."""
 
     image: str
+    """As it was named."""
     prediction: str | None
+    """The class decided on; None: it failed."""
     margin: float | None
+    """The runner-up's score less the winner's."""
     margin_stderr: float | None
+    """Its standard error."""
     confidence: float | None
     """The stability of the decision: the probability that other draws would decide the same way,
     and not that it is right. None where there is one draw only, as of a classifier."""
@@ -62,8 +67,11 @@ class Answer(Document):
     """That the decision is right, if the image is one like those of the dataset; None where no
     calibration is of the same question and strategy."""
     evaluations: Count
+    """Forward passes of the network."""
     ranking: list[Place]
+    """The classes, best first."""
     error: str | None
+    """Why it failed."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,22 @@ def reproducing_command(manifest: Manifest) -> str:
     return shlex.join([*_subject(given), *chosen, *errors, *_options(given, _LEFT_OUT)])
 
 
+def other_images_command(manifest: Manifest, *more: str) -> str:
+    """Return the command that scores other images of a run's dataset with its settings.
+
+    Args:
+        manifest: the run's manifest. Where it is of the default split, another has to be named.
+        more: further words, such as a strategy.
+    """
+    given = manifest.config.plain()
+    split = [] if given.get("split") else ["--split", "OTHER"]
+    params = given.get("params")
+    draws = params.get("draws") if isinstance(params, dict) else None
+    more = more if draws is None else (*more, "--set", f"draws={draws}")
+    options = [*split, *more, *_options(given, _LEFT_OUT | {"split", "limit"})]
+    return shlex.join([*_subject(given), *options])
+
+
 def _not_default(strategy: Strategy) -> dict[str, object]:
     """Return the parameters that are not at the strategy's default: a backbone may set some."""
     known = load_plugins().strategies

@@ -28,40 +28,59 @@ class Plan(Document):
     run_id: str | None
     """None where the data or the weights were not read."""
     dataset: str
+    """With its split."""
     images: Count
     """Asked for."""
     images_to_score: Count
     """Without those that a stored run has decided: what the cost is for."""
     prompts: Count
+    """How many."""
     first_prompt: str
+    """Of the first class."""
     template: str | list[str] | None
     """None where the prompts are from a file."""
     backbone: str
+    """The registered name."""
     trained_on: str | None
+    """`dataset/split`; None: zero-shot."""
     strategy: str
+    """What would decide."""
     params: Parameters
+    """All of its parameters."""
     draws: Count
+    """Of the plan."""
     plan: str | None
     """How draws are paired, and on which levels; None of a classifier, as what follows."""
     seed: int | None
+    """Of the noise."""
     noise: str | None
+    """Where the noise is from."""
     loss: str | None
+    """How a difference becomes an error."""
     space: str | None
+    """In which the error is measured."""
     device: str
+    """On which it would run."""
     dtype: str
+    """In which it would compute."""
     evaluations_per_image: Count
+    """At the most."""
     evaluations_per_image_at_least: Count | None
     """Of a strategy whose cost depends on the image; None where it is not known."""
     at_most: bool
     """Evaluations, TFLOP and seconds are what the run cannot exceed, and not what it takes."""
     evaluations: Count
+    """Of the images to score."""
     tflop: float | None
+    """Of these evaluations."""
     memory: str | None
     """Of the weights that are in memory together; a batch and the conditioning come on top."""
     seconds: float | None
+    """None: nothing is known of the backbone's speed."""
     estimate: str
     """What the seconds rest on."""
     warnings: list[str]
+    """What a user should know beforehand."""
 
 
 def make_plan(config: RunConfig) -> Plan:

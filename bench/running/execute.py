@@ -22,11 +22,12 @@ from bench.machine.speed import remember_speed
 from bench.running.executors.local import Executor, LocalExecutor, OpenExecutor
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Fitted, Manifest, Summary
+from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import draw_table
 from bench.store.folder import missing, read_manifest, read_summary
 from bench.store.looks import record_look
 from bench.store.records import make_record
+from bench.store.summary import Summary
 from bench.store.writing import RunFolder
 
 

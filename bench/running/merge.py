@@ -10,11 +10,11 @@ from bench.errors import StoreError, UserError
 from bench.running.execute import Finished
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
-from bench.store.documents import Summary
 from bench.store.folder import MANIFEST, read_manifest, read_summary
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL
 from bench.store.merging import Merge, Source, find_parts, missing_parts, plan_merge
+from bench.store.summary import Summary
 from bench.store.writing import RunFolder
 
 SHOWN = 5  # missing parts in a message

@@ -27,11 +27,15 @@ class Spread(Document):
     """
 
     runs: Positive
+    """How many."""
     images: Positive
+    """That all runs have."""
     clusters: Positive | None = None
     """Groups of images that are drawn together; None: each image is drawn by itself."""
     seeds: Positive
+    """Different ones."""
     templates: Positive
+    """Different ones."""
     accuracy: Number
     """The mean over the runs."""
     interval: tuple[Number, Number]

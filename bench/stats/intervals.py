@@ -14,8 +14,9 @@ from bench.stats.skill import Probability, skill
 from bench.stats.stability import Stability, stability
 from bench.store.calibrations import Calibrated
 from bench.store.decisions import Decided, as_decisions
-from bench.store.documents import Group, Items, Manifest, Metrics
+from bench.store.documents import Items, Manifest
 from bench.store.fields import Count, Document
+from bench.store.summary import Group, Metrics
 
 
 class Statistics(Document):

@@ -8,7 +8,8 @@ import numpy as np
 
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import Decided, as_decisions
-from bench.store.documents import Group, Items
+from bench.store.documents import Items
+from bench.store.summary import Group
 
 
 class PairScores(TypedDict, total=False):

@@ -54,23 +54,27 @@ class Difference(Document):
     """One method less another, on the same images."""
 
     a: str
+    """One method, as tables call it."""
     b: str
-    """The methods, as tables call them; the difference is B less A."""
+    """The other; the difference is B less A."""
     n: Positive
     """Images that all runs of both have."""
     runs: tuple[Positive, Positive]
     """Of A, and of B."""
     difference: Number
+    """Of the accuracies, or balanced accuracies."""
     interval: tuple[Number, Number]
     """95 %, of this difference alone."""
     test: str
     """`mcnemar` of two runs, or `permutation` of the means over several."""
     p: Share
+    """Two-sided."""
     p_holm: Share
     """Corrected for all differences that are shown with it."""
     different: bool
     """Corrected p below 0.05."""
     margin: Share | None = None
+    """Within which methods count as equal."""
     p_equal: Share | None = None
     """Of the test that the difference is within the margin, corrected; None: no margin is set."""
     equal: bool = False

@@ -14,8 +14,9 @@ from bench.stats.items import pair_scores, worst_group
 from bench.stats.shares import accuracy_interval as accuracy_interval
 from bench.stats.shares import wilson as wilson
 from bench.store.decisions import FAILED, Decided, Decisions, as_decisions
-from bench.store.documents import Cost, Counted, Ends, Items, Manifest, Metrics, Summary
+from bench.store.documents import Items, Manifest
 from bench.store.fields import Count, Document, Interval, Share
+from bench.store.summary import Cost, Counted, Ends, Metrics, Summary
 
 INCOMPLETE = "incomplete"  # the status of a run some of whose images are not decided
 
@@ -158,7 +159,7 @@ def worst_confusions(
 
 
 def cost(decided: Decided, total_seconds: float | None, peak_memory: int | None) -> Cost:
-    """Return what the run cost, summed over its parts; see `bench.store.documents.Cost`."""
+    """Return what the run cost, summed over its parts; see `bench.store.summary.Cost`."""
     decided = as_decisions(decided)
     n, evaluations, seconds = (
         len(decided),

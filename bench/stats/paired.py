@@ -23,8 +23,17 @@ Bools = NDArray[np.bool_]
 class ClassDifference(Document):
     """One class with samples: how often each side has it right, and the paired test of it.
 
-    `p_adjusted` controls the false discovery rate over the classes (Benjamini & Hochberg 1995):
-    of many classes some differ by chance alone.
+    Attributes:
+        name: the class.
+        n: pairs.
+        accuracy_a: A's share of right decisions.
+        accuracy_b: B's.
+        difference: B less A.
+        wins: samples that B alone has right.
+        losses: samples that A alone has right.
+        mcnemar_p: two-sided, exact.
+        p_adjusted: it controls the false discovery rate over the classes (Benjamini & Hochberg
+            1995): of many classes some differ by chance alone.
     """
 
     name: str = Field(alias="class")

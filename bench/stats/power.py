@@ -28,6 +28,7 @@ class Needed(Document):
     """How many images show a difference with some power."""
 
     power: Share
+    """The chance of finding it."""
     paired: Positive | None
     """On the same images; None: more than any dataset has."""
     unpaired: Positive | None
@@ -44,6 +45,7 @@ class Power(Document):
     accuracy: Share | None = None
     """Of the first run; None: not given, and 0.5 is assumed where images are not paired."""
     needed: list[Needed]
+    """For several powers."""
     n: Positive | None = None
     """Images that there are."""
     power: Share | None = None

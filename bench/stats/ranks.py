@@ -19,7 +19,9 @@ class MeanRanks(Document):
     methods: list[str]
     """Best first."""
     ranks: list[Amount]
+    """Of each method, over the datasets."""
     datasets: Positive
+    """How many."""
     friedman_p: Share
     """That all methods are alike."""
     critical_difference: Amount

@@ -23,11 +23,15 @@ class Robustness(Document):
     """One method under one shift."""
 
     method: str
+    """As tables call it."""
     usual: str
     """The dataset that is shifted."""
     shifted: str
+    """Its shift."""
     accuracy_usual: Share
+    """Without the shift."""
     accuracy_shifted: Share
+    """Under it."""
     expected: Share | None
     """By the line through the other methods; None: there are too few of them."""
     effective: Number | None

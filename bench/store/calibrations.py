@@ -38,23 +38,32 @@ class Fit(Document):
     """A fitted logistic regression of "the decision is right"; see `bench.stats.probability`."""
 
     images: Positive
+    """That were fitted."""
     right: Count
+    """How many of them were decided rightly."""
     unit: Amount
     """Of a margin: the median of those that were fitted."""
     features: list[Feature] = Field(min_length=1)
+    """What it reads of a decision."""
     centre: list[Number]
+    """Of each feature, what is subtracted."""
     spread: list[Number]
+    """Of each feature, what it is divided by."""
     weights: list[Number]
+    """Of each feature."""
     intercept: Number
+    """Of the regression."""
 
 
 class Setting(Document):
     """A strategy with its parameters, and what became of the calibrated images with it."""
 
     strategy: Strategy
+    """With its parameters."""
     cost: Amount
     """Evaluation equivalents per image."""
     right: Count
+    """Images decided rightly."""
     disagreements: Count | None = None
     """Images decided otherwise than by the full sweep; None: not compared."""
     fit: Fit | None = None
@@ -65,11 +74,15 @@ class Calibration(Document):
     """`calibration.json`, in the folder of the run whose images it is about."""
 
     format: Count
+    """Of this file."""
     run_id: RunId
+    """Of the run."""
     identity: str
     """The hash of the run's identity."""
     split: Name
+    """Of the images."""
     images: Positive
+    """How many."""
     level: Share
     """How surely a bound on the disagreement holds."""
     chosen: list[str] = Field(default_factory=list)

@@ -1,13 +1,13 @@
-"""The documents of a run: one model for every file and every part of one.
+"""The manifest of a run: what it is, one model for the file and for every part of it.
 
-They say what a document must hold, and keep what a newer version of the toolkit, or another hand,
-wrote beside it. A sample's line is in `bench.store.records`: a million of them are read as columns.
+Documents say what a file must hold, and keep what a newer version of the toolkit, or another hand,
+wrote beside it. What came of a run is in `bench.store.summary`, and a sample's line in
+`bench.store.records`: a million of them are read as columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -17,12 +17,10 @@ from bench.store.fields import (
     Count,
     Document,
     Int,
-    Interval,
     Name,
     Positive,
     RunId,
     Share,
-    said,
 )
 from bench.store.identity import Identity, Strategy
 
@@ -33,26 +31,28 @@ class Data(Document):
     """The images that a run is about."""
 
     name: Name
+    """The registered name, or `folder`."""
     version: Int
+    """Of the dataset's definition; raised when results change."""
     split: Name
+    """Which part of the dataset."""
     n_total: Positive
     """Images of the whole split."""
-
-
-class Counted(Data):
-    """The images that a summary is about."""
-
-    n_samples: Positive
 
 
 class Backbone(Document):
     """What scored."""
 
     name: Name
+    """The registered name."""
     version: Int
+    """Of the backbone's definition; raised when results change."""
     weights: str | None = None
+    """Where its weights were read."""
     revision: str | None = None
+    """The Hub's commit."""
     dtype: str
+    """In which it computed."""
     trained_on: str | None
     """`dataset/split`; None: zero-shot."""
 
@@ -69,7 +69,9 @@ class Items(Document):
     chance: Share
     """How often guessing gives the right answer."""
     image_chance: Share | None = None
+    """The same of the image score."""
     group_chance: Share | None = None
+    """The same of the group score."""
     images_compared: bool = False
     """Whether the strategy's scores compare across images, so that there are image scores."""
 
@@ -78,7 +80,9 @@ class Part(Document):
     """Which part of a run a shard is."""
 
     index: Positive
+    """Which one, from 1 on."""
     count: Positive
+    """Of how many."""
     asked: Positive
     """Images asked for of all shards together."""
     places: list[Count]
@@ -92,13 +96,21 @@ class Settings(Document):
     """What the user asked for. Only what readers of a run need is named; all of it is kept."""
 
     dataset: str
+    """As it was named."""
     backbone: str | None = None
+    """As it was named."""
     split: str | None = None
+    """None: the dataset's default."""
     data_dir: str | None = None
+    """A local copy of the data."""
     weights: str | None = None
+    """Other weights than the backbone's own."""
     template: str | list[str] | None = None
+    """None: the dataset's own."""
     prompts: str | None = None
+    """A file of prompts."""
     limit: Int | None = None
+    """Only so many images."""
 
 
 class Fitted(Document):
@@ -109,19 +121,31 @@ class Manifest(Document):
     """`manifest.json`: what a run is, what it was asked for, and where it was made."""
 
     format: Count
+    """Of this file; a higher one was written by a newer version."""
     run_id: RunId
+    """Dataset, backbone, strategy, and the first 8 digits of the identity's hash."""
     identity: Identity
+    """Everything that changes the numbers."""
     created: str
+    """When, in ISO 8601."""
     config: Settings
+    """The settings, as the user gave them."""
     dataset: Data
+    """What was scored."""
     backbone: Backbone
+    """What scored it."""
     strategy: Strategy
+    """What decided."""
     classes: list[str] = Field(min_length=1)
+    """Their names, in label order."""
     prompts: list[tuple[str, Count]]
     """Each prompt with the index of its class."""
     samples: list[str] = Field(min_length=1)
+    """The ids of the images asked for."""
     environment: Mapping[str, Any]
+    """Versions, machine and devices, and the state of the checkout."""
     replayed_from: str | None = None
+    """Of a replay, the run whose errors were replayed."""
     private_data: bool = False
     """Published although others cannot get its data."""
     linearisation_cost: Amount | None = None
@@ -183,113 +207,3 @@ class Manifest(Document):
         if self.part is not None and len(self.part.places) != len(self.samples):
             raise ValueError("a shard has one place for each sample")
         return self
-
-
-class Group(Document):
-    """The samples of one group."""
-
-    group: str
-    n: Positive
-    accuracy: Share
-    accuracy_ci95: Interval
-
-
-class Metrics(Document):
-    """How right the decisions were. Versions before the first release wrote no macro averages."""
-
-    accuracy: Share
-    accuracy_ci95: Interval
-    balanced_accuracy: Share
-    precision_weighted: Share
-    recall_weighted: Share
-    f1_weighted: Share
-    precision_macro: Share | None = None
-    recall_macro: Share | None = None
-    f1_macro: Share | None = None
-    top5_accuracy: Share | None = None
-    """None where there are five classes or fewer."""
-    candidate_recall: Share | None = None
-    """Of a run among candidates, the share of images whose class was one of them: no strategy can
-    be right more often."""
-    chance: Share | None = None
-    """The accuracy of guessing: one over the number of classes, or of an item's answers."""
-    text_score: Share | None = None
-    """Of items with several images: the share in which every image has its text; the accuracy."""
-    image_score: Share | None = None
-    """The share in which every text has its image; None where images do not compare."""
-    image_score_ci95: Interval | None = None
-    image_chance: Share | None = None
-    group_score: Share | None = None
-    """The share in which both are right; None where images do not compare."""
-    group_score_ci95: Interval | None = None
-    group_chance: Share | None = None
-    worst_group: Group | None = None
-    """Of a dataset with groups, the one with the lowest accuracy."""
-
-
-class Cost(Document):
-    """What the decisions took.
-
-    Evaluation equivalents are one for each evaluation, and for each linearised draw what forward
-    and backward pass cost in evaluations. Before there were linearisations, a summary had none:
-    then an evaluation equivalent was an evaluation.
-    """
-
-    evaluations: Count
-    evaluations_per_image: Amount
-    linearisations: Count = 0
-    evaluation_equivalents: Amount | None = None
-    evaluation_equivalents_per_image: Amount | None = None
-    linearisation_cost: Amount | None = None
-    """What a linearised draw counted as; None where it was timed."""
-    seconds: Amount | None
-    images_per_second: Amount | None
-    total_seconds: Amount | None
-    peak_memory_bytes: Count | None = None
-
-    @property
-    def timed(self) -> bool:
-        """Whether the equivalents rest on a clock, so on one machine and one day."""
-        return self.linearisations > 0 and self.linearisation_cost is None
-
-    @property
-    def equivalents_per_image(self) -> float:
-        """Evaluation equivalents per image."""
-        known = self.evaluation_equivalents_per_image
-        return self.evaluations_per_image if known is None else known
-
-
-class Ends(Document):
-    """How many images each end has, of a strategy that says what ended them."""
-
-    bound: Count = 0
-    """Its test left one class."""
-    ceiling: Count = 0
-    """A limit on the cost left prompts out or ended the image: no guarantee holds for it."""
-    exhausted: Count = 0
-    """All draws were used up."""
-
-
-class Summary(Document):
-    """`summary.json`: metrics and cost; with its folder, the object that `--json` prints."""
-
-    run_id: RunId
-    status: str
-    dataset: Counted
-    backbone: Backbone
-    strategy: Strategy
-    metrics: Metrics
-    cost: Cost
-    failed_samples: Count
-    decided_by: Ends | None = None
-    """None: the strategy does not say what ended an image."""
-    replayed_from: str | None = None
-    fitted: Fitted | None = None
-    """What a backbone that learned says of the result."""
-    results_dir: str | None = None
-    """Where it was made."""
-
-    def made_in(self, folder: Path, fitted: Fitted | None) -> Self:
-        """Return it with where it was made, and what a backbone that learned says of the result."""
-        place = said(results_dir=str(folder.resolve()), fitted=fitted)
-        return self.model_copy(update=place)

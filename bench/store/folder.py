@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from bench.errors import UserError, quoted
 from bench.store.cells import has_cells
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Manifest
 from bench.store.fields import first_problem
 from bench.store.files import read_json
 from bench.store.identity import digest
@@ -22,6 +22,7 @@ from bench.store.journal_table import read_table
 from bench.store.migrations import FORMAT, migrated
 from bench.store.records import is_record
 from bench.store.shards import SHARDS, holds_shards
+from bench.store.summary import Summary
 
 MANIFEST, SUMMARY, LOCK = "manifest.json", "summary.json", ".lock"
 ADDING = ".adding-"  # what a folder is called whose content is not checked yet

@@ -19,17 +19,24 @@ class Strategy(Document):
     """What decided, with all its parameters."""
 
     name: Name
+    """The registered name."""
     version: Int
+    """Of its definition; raised when results change."""
     params: Parameters
+    """All of its parameters, defaults included."""
 
 
 class DataIdentity(Document):
     """What decides the images."""
 
     name: str
+    """The registered name."""
     version: Int
+    """Of the dataset's definition."""
     split: str
+    """Which part of it."""
     fingerprint: str
+    """A hash of all images and labels of the split."""
     decoding: Int | None = None
     """How images are decoded that are not ordinary, where there are any."""
 
@@ -38,27 +45,38 @@ class BackboneIdentity(Document):
     """What decides the backbone's numbers."""
 
     name: str
+    """The registered name."""
     version: Int
+    """Of its definition."""
     weights: str | None
+    """A hash of the files; None: it has none."""
     dtype: str
+    """In which it computed."""
     parameters: Parameters = Field(default_factory=dict)
+    """Its own parameters."""
 
 
 class Scoring(Document):
     """How an error is measured, and on which draws; empty for a classifier, which has none."""
 
     loss: str | None = None
+    """How a difference becomes an error."""
     space: str | None = None
+    """In which the error is measured."""
     draw_plan: str | None = None
+    """On which levels, and how draws are paired."""
     noise: str | None = None
+    """Where the noise is from."""
     weighting: str | None = None
     """None: uniform."""
     guidance: float | None = None
+    """The scale of classifier-free guidance; None: none."""
     latent: str | None = None
     """None: the mean of the autoencoder's posterior."""
     fit: str | None = None
     """How an image that is not square is fitted; None: its middle."""
     subtract_null: bool | None = None
+    """Whether the error without a text is subtracted."""
     views: str | None = None
     """As `--views` takes them; None: the image itself."""
     reduction: str | None = None
@@ -69,29 +87,36 @@ class Source(Document):
     """The run that a replay replays."""
 
     run_id: str
+    """Its id."""
     identity: str
+    """The hash of its identity."""
 
 
 class LearnedFrom(Document):
     """What a backbone that learns was fitted on."""
 
     split: str
+    """Of the same dataset."""
     fingerprint: str
     """Of the images that it was given: without those that are to be scored."""
     images: Positive
+    """How many."""
 
 
 class Candidates(Source):
     """The run whose best classes are the candidates of each image."""
 
     top: Positive
+    """How many of its best classes."""
 
 
 class CalibratedOn(Source):
     """The run on whose images a strategy's parameters were chosen for a stated risk."""
 
     split: str
+    """Of the same dataset."""
     images: Positive
+    """How many."""
     disagreements: Count
     """Of these images, those that the parameters decided otherwise than the full sweep."""
     risk: Share
@@ -104,7 +129,9 @@ class Identity(Document):
     """Everything that changes a run's numbers. What is hashed is `plain()`, as it was written."""
 
     version: Int
+    """Of the way in which identities are made."""
     dataset: DataIdentity
+    """The images."""
     prompts: str
     """The hash of the texts and their classes."""
     template_rule: str | None = None
@@ -112,14 +139,19 @@ class Identity(Document):
     control: str | None = None
     """How the images were destroyed, in a blind control."""
     backbone: BackboneIdentity
+    """The network."""
     scoring: Scoring
+    """The error and the draws."""
     strategy: Strategy
+    """The decision."""
     seed: Int
+    """Of the noise."""
     learned_from: LearnedFrom | None = None
     """None: nothing was learned for this run."""
     candidates: Candidates | None = None
     """None: all classes are scored."""
     replayed: Source | None = None
+    """The run that was replayed; None: a model scored."""
     calibrated: CalibratedOn | None = None
     """None: nobody stated a risk."""
 

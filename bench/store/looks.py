@@ -32,10 +32,15 @@ class Look(Document):
     """One line of `looks.jsonl`."""
 
     dataset: Name
+    """The registered name."""
     split: Name
+    """That was looked at."""
     fingerprint: str
+    """Of the split's data."""
     run_id: RunId
+    """Of the run that looked."""
     created: str
+    """When, in ISO 8601."""
 
     @property
     def key(self) -> SplitKey:

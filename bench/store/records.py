@@ -21,20 +21,30 @@ TOP = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay 
 
 
 class Record(TypedDict):
-    """One decided image. `score` is the winner's; `top` is [class, score, draws], best first.
+    """One image that was decided, or failed. Fields without a star are in every line.
 
-    `linearisations` are draws linearised, and `equivalents` what these and the evaluations cost
-    together, in evaluations; records of before there were any lack both.
-
-    `decided_by` is what ended the image, of a strategy that says so; see
-    `bench.contracts.strategy.Outcome`.
-
-    `in_candidates` says of a run among candidates whether the true class was one of them.
-
-    `group` is the sample's. An item has its `shape`, [images, texts], and for label and prediction
-    the numbers of answers; see `bench.contracts.items`. An item of several images has the score of
-    each image with each text, `pairs`, and whether its images and all of it are right, where the
-    strategy compares images.
+    Attributes:
+        sample_id: of the image, within its split.
+        label: the true class; of an item, the number of the right answer.
+        prediction: the class decided on; None: it failed.
+        score: the winner's mean error; lower is better.
+        margin: the runner-up's score less the winner's, on the draws that both have.
+        margin_stderr: its standard error.
+        confidence: the stability: the probability that other draws would decide the same way.
+        evaluations: forward passes of the network.
+        linearisations: draws of which a gradient was taken.
+        equivalents: evaluations, and gradients counted in evaluations.
+        top: [class, score, draws] of the ten best classes, the best first.
+        seconds: its share of the scoring time.
+        error: why it failed.
+        decided_by: what ended it, of a strategy that says so: its test left one class, a limit on
+            the cost, or all draws were used.
+        in_candidates: of a run among candidates, whether the true class was one of them.
+        group: the sample's.
+        shape: of an item: [images, texts].
+        pairs: of an item of several images: the score of each image with each text.
+        image_right: likewise, whether every text has its image, where images compare.
+        group_right: likewise, whether all of it is right.
     """
 
     sample_id: str

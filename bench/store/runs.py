@@ -12,10 +12,11 @@ from pathlib import Path
 from bench.errors import BenchWarning, UserError
 from bench.machine.files import regular_file
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Manifest, Summary
+from bench.store.documents import Manifest
 from bench.store.folder import ADDING, MANIFEST, read_manifest, read_summary
 from bench.store.journal import JOURNAL
 from bench.store.shards import SHARDS, shards_of
+from bench.store.summary import Summary
 
 LeftOut = Callable[[Path, UserError], None]  # told of what cannot be read, and why
 

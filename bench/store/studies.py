@@ -38,6 +38,7 @@ class StudyCell(Document):
     images: Count | None = None
     """Asked for; None: not known yet."""
     status: CellStatus = "waiting"
+    """How far it is."""
     error: str | None = None
     """Why it failed."""
 
@@ -46,14 +47,19 @@ class Study(Document):
     """`study.json`: a grid of runs and how far it is."""
 
     format: Count
+    """Of this file."""
     name: Name
+    """As the study's file has it."""
     file: str
     """The file that declares it, as it was named."""
     created: str
+    """When, in ISO 8601."""
     updated: str
+    """When, in ISO 8601."""
     axes: list[str] = Field(min_length=1)
     """Their names, in the order in which tables show them."""
     cells: list[StudyCell]
+    """The runs."""
     pilot: Count = 0
     """Images of every run that are scored before any run is scored whole; 0: none."""
     margin: Share | None = None

@@ -18,7 +18,7 @@ from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import regular_file
 from bench.machine.writing import replacing, write_atomically
 from bench.store.cells import Times, write_cells
-from bench.store.documents import Fitted, Manifest, Summary
+from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import NAME as DRAWS
 from bench.store.draw_table import DrawTable, write_draws
 from bench.store.first_order import write_first_order
@@ -34,6 +34,7 @@ from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
 from bench.store.records import Record
 from bench.store.shards import SHARDS, joined
+from bench.store.summary import Summary
 
 
 class RunFolder:

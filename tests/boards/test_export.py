@@ -123,7 +123,7 @@ def test_a_dry_run_shows_and_sends_nothing(run: Path, hub: Hub) -> None:
     )
     assert done.code == 0, done.err
     assert f".eval_results/{run.name}.yaml" in done.out and "value: 0.5" in done.out
-    assert done.out.rstrip().endswith("Nothing was sent.") and hub.asked == before
+    assert "\nNothing was sent.\n" in done.out and hub.asked == before
 
 
 def test_a_result_is_pushed(run: Path, hub: Hub) -> None:

@@ -46,6 +46,12 @@ def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], width: i
     assert not long
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "results export"])
+def test_no_help_is_wider_than_80_columns(command: str) -> None:
+    done = bench(*command.split(), "--help", COLUMNS="80")
+    assert done.code == 0 and max(map(len, done.out.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_progress_is_one_line_with_all_that_matters(width: int) -> None:
     out = io.StringIO()

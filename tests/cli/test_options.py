@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from helpers.command import bench
 
+HELP_LINES = [("run", "bench run digits  "), ("results export", "csv, parquet  one row per image")]
+
 
 def test_every_setting_is_an_option_and_a_variable() -> None:
     from bench.running.settings import RunConfig
@@ -15,6 +17,21 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
     for name in RunConfig.model_fields:
         if name not in ("dataset", "params"):
             assert "--" + name.replace("_", "-") in text
+
+
+def test_every_setting_is_in_one_section_of_the_help() -> None:
+    from bench.cli.sections import SECTIONS
+    from bench.running.settings import RunConfig
+
+    shown = [name for names in SECTIONS.values() for name in names]
+    assert len(shown) == len(set(shown)) and set(RunConfig.model_fields) - set(shown) == {"dataset"}
+    text = bench("run", "--help").out
+    assert all(f"\n{title}:\n" in text for title in SECTIONS) and "None]" not in text
+
+
+@pytest.mark.parametrize(("command", "line"), HELP_LINES)
+def test_lines_of_a_help_stay_as_they_are(command: str, line: str) -> None:
+    assert f"\n  {line}" in bench(*command.split(), "--help", COLUMNS="80").out
 
 
 def test_precedence_option_variable_file_default(tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import pytest
-from helpers.blocks import Typed, commands, run, same, steps
+from helpers.blocks import Typed, commands, run, same, steps, unknown
 from helpers.places import ROOT
 
 PAGES = sorted(
@@ -35,18 +34,8 @@ def name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", COMMANDS, ids=name)
 def test_the_program_knows_every_command_and_option(page: Path) -> None:
-    from bench.cli.main import cli
-
     for arguments in commands(page):
-        command: click.Command | None = cli
-        rest = list(arguments)
-        while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-            command = command.get_command(click.Context(cli), rest.pop(0))
-        assert command is not None, arguments
-        known = {option for parameter in command.params for option in parameter.opts}
-        known |= {option for parameter in command.params for option in parameter.secondary_opts}
-        options = {word.split("=")[0] for word in rest if word.startswith("--")}
-        assert options <= known | {"--help", "--version"}, arguments
+        assert not unknown(arguments), arguments
 
 
 @pytest.mark.slow

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 import pytest
+from helpers.pages import hook
 from helpers.places import ROOT
 
 NAVIGATION = re.findall(
@@ -17,11 +17,7 @@ NAVIGATION = re.findall(
 @pytest.fixture(scope="module")
 def site() -> ModuleType:
     pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
-    spec = spec_from_file_location("site_hooks", ROOT / "docs" / "site.py")
-    assert spec and spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return hook("site")
 
 
 def test_every_page_is_in_the_navigation_once() -> None:

@@ -20,6 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
+from bench.cli.main import cli
+
 FENCE = re.compile(
     r"^```(?P<kind>\w+)(?P<rest>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -104,6 +108,20 @@ def commands(page: Path) -> list[list[str]]:
                 ends = [i for i, word in enumerate(words) if word in {"&&", "|", ">", ";"}]
                 found.append(words[: min(ends, default=len(words))])
     return found
+
+
+def unknown(arguments: list[str]) -> set[str]:
+    """Return what of a `bench` command is not known: the command itself, or options."""
+    command: click.Command | None = cli
+    rest = list(arguments)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        command = command.get_command(click.Context(cli), rest.pop(0))
+    if command is None:
+        return {arguments[0]}
+    known = {option for parameter in command.params for option in parameter.opts}
+    known |= {option for parameter in command.params for option in parameter.secondary_opts}
+    options = {word.split("=")[0] for word in rest if word.startswith("--")}
+    return options - known - {"--help", "--version"}
 
 
 def same(shown: tuple[str, ...], printed: str) -> bool:

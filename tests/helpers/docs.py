@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.cli.sections import SECTIONS
 from bench.running.settings import RunConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -14,17 +15,21 @@ BEGIN, END = "<!-- made from the settings: python tests/helpers/docs.py -->", "<
 
 
 def settings_table() -> str:
-    """Return a Markdown table with one row per setting: option, default, meaning."""
-    rows = ["| option | default | meaning |", "|---|---|---|"]
-    for name, field in RunConfig.model_fields.items():
-        option = {"dataset": "DATASET", "params": "--set"}.get(name, f"--{name.replace('_', '-')}")
-        default = "" if field.is_required() or not field.default else f"`{field.default}`"
-        if field.default_factory or isinstance(field.default, bool):
-            default = ""
-        rows.append(
-            f"| `{option}` | {default} | {str(field.description).replace('|', chr(92) + '|')} |"
-        )
-    return "\n".join(rows)
+    """Return the settings by section, one row each: option, default, meaning."""
+    lines = ["## All settings", "", f"`DATASET`: {RunConfig.model_fields['dataset'].description}"]
+    for title, names in SECTIONS.items():
+        lines += ["", f"### {title}", "", "| option | default | meaning |", "|---|---|---|"]
+        lines += [_row(name) for name in names if name in RunConfig.model_fields]
+    return "\n".join(lines)
+
+
+def _row(name: str) -> str:
+    field = RunConfig.model_fields[name]
+    option = "--set" if name == "params" else f"--{name.replace('_', '-')}"
+    shown = not isinstance(field.default, bool) and field.default and not field.default_factory
+    default = f"`{field.default}`" if shown else ""
+    meaning = str(field.description).replace("|", "\\|")
+    return f"| `{option}` | {default} | {meaning} |"
 
 
 def with_table(text: str) -> str:

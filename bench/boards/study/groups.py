@@ -19,12 +19,15 @@ class StudyGroup(Document):
     """The methods of a group's backbones on one dataset that are alike in everything else."""
 
     board: str
+    """The dataset and its split."""
     group: str
     """Its name, and its place on the other axes."""
     axes: dict[str, str]
     """As a method's, with the group for the backbone."""
     methods: list[str]
+    """Those that are taken together."""
     images: Positive
+    """That all of them have."""
     value: Number
     """The mean of the metric over the methods."""
     interval: tuple[Number, Number]

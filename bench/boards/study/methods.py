@@ -13,8 +13,8 @@ from bench.stats.many import Answers
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import values
 from bench.store.decisions import Decisions
-from bench.store.documents import Group
 from bench.store.studies import Study
+from bench.store.summary import Group
 
 DATA = ("dataset", "split")
 OVER = ("seed", "template")  # axes whose runs are taken together as one method's

@@ -25,10 +25,10 @@ from bench.stats.crossed import Spread, spread
 from bench.stats.many import Difference, compare_all, corrected
 from bench.stats.ranks import MeanRanks, mean_ranks
 from bench.stats.shift import Robustness, robustness
-from bench.store.documents import Group
 from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.looks import count_looks, is_test
 from bench.store.studies import Study, read_study, results_of
+from bench.store.summary import Group
 
 
 class StudyMethod(Document):
@@ -39,9 +39,11 @@ class StudyMethod(Document):
     method: str
     """Its place on all axes but those of the data, and those it is taken over."""
     axes: dict[str, str]
+    """The same by axis."""
     trained_on: str | None
     """`dataset/split`; None: zero-shot."""
     runs: Positive
+    """That are complete."""
     declared: Positive
     """Runs that the study has of it."""
     spread: Spread
@@ -49,10 +51,13 @@ class StudyMethod(Document):
     tested: Spread | None = None
     """Of the metric that differences are tested in, where that is another one."""
     balanced_accuracy: float
+    """The mean over its runs."""
     cost: float
     """Evaluation equivalents per image, the mean over its runs."""
     seconds_per_image: float | None
+    """Of scoring."""
     worst_group: Group | None = None
+    """Of a dataset with groups, the one with the lowest accuracy."""
     rank: Positive | None = None
     """One more than the methods that are significantly better; None: of fewer images."""
     looks: Count | None = None
@@ -68,33 +73,48 @@ class BoardDifferences(Document):
     """The differences of the methods on one dataset, or of groups of them."""
 
     board: str
+    """The dataset and its split."""
     metric: Metric
+    """What is compared."""
     differences: list[Difference]
+    """Of every two methods."""
 
 
 class StudyReport(FullDocument):
     """A study's table and statistics, as `bench study FILE --show --json` prints them."""
 
     name: str
+    """Of the study."""
     file: str
+    """That declares it."""
     updated: str
+    """When, in ISO 8601."""
     axes: list[str]
+    """Their names."""
     over: list[str]
     """The axes whose runs are taken together."""
     metric: Metric = "accuracy"
     """What differences are tested in."""
     cells: Count
+    """Runs that are declared."""
     done: Count
+    """Of these, complete ones."""
     failed: Count
+    """Runs that failed, or have images that did."""
     rows: list[StudyRow]
+    """The runs."""
     methods: list[StudyMethod]
+    """Runs that differ in seed or template alone, taken together."""
     differences: list[BoardDifferences]
+    """Of the methods, on each dataset."""
     groups: list[StudyGroup] = Field(default_factory=list)
+    """Methods taken together by the group of their backbone."""
     group_differences: list[BoardDifferences] = Field(default_factory=list)
     """Corrected for all differences of groups."""
     ranks: MeanRanks | None = None
     """Over ten datasets and more."""
     robustness: list[Robustness] = Field(default_factory=list)
+    """Of each method under each shift."""
     looks: dict[str, Count] = Field(default_factory=dict)
     """Dataset and test split → finished runs on it, in the results folder."""
     notes: list[str] = Field(default_factory=list)

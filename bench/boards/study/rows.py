@@ -9,10 +9,10 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.stats.metrics import summary_so_far
-from bench.store.documents import Group, Summary
 from bench.store.fields import Count, FullDocument, Interval, Share
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, Study, StudyCell, results_of
+from bench.store.summary import Group, Summary
 
 
 class StudyRow(FullDocument):
@@ -26,9 +26,21 @@ class StudyRow(FullDocument):
         path: the run's folder.
         images: asked for.
         n: images decided; the figures are of these.
+        dataset: the registered name.
+        split: which part of it.
+        fingerprint: of the data.
+        backbone: the registered name.
+        trained_on: `dataset/split`; None: zero-shot.
+        strategy: what decided.
+        accuracy: the share of images whose prediction is right.
+        accuracy_ci95: its 95 % interval.
+        balanced_accuracy: the mean of the classes' recalls.
+        f1_weighted: over classes, by their images.
+        f1_macro: over classes, each alike.
         cost: evaluation equivalents per image.
         seconds: of scoring.
-        fingerprint: of the data.
+        failed_samples: images that could not be scored.
+        worst_group: of a dataset with groups, the one with the lowest accuracy.
     """
 
     axes: dict[str, str]

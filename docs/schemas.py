@@ -1,0 +1,219 @@
+"""The documents that are stored and printed: a JSON schema of each, and its fields as a table.
+
+Both are made from the models themselves. What a field says stands in the docstring below it, or in
+the `Attributes` of its class.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import griffe
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from bench.boards.reported import ReportedResult
+from bench.boards.rows import LeaderboardRow
+from bench.boards.study.report import StudyReport
+from bench.running.classify import Answer
+from bench.running.estimate import Plan
+from bench.stats.comparison import Comparison
+from bench.stats.intervals import Statistics
+from bench.stats.power import Power
+from bench.store.calibrations import Calibration
+from bench.store.documents import Manifest
+from bench.store.fields import LARGEST
+from bench.store.looks import Look
+from bench.store.records import Record
+from bench.store.studies import Study
+from bench.store.summary import Summary
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of document.
+
+    Attributes:
+        name: of its schema's file.
+        where: the file or the command that has one.
+        model: its class.
+    """
+
+    name: str
+    where: str
+    model: type
+
+
+KINDS = {
+    "The files of a run": (
+        Kind("manifest", "`manifest.json`", Manifest),
+        Kind("sample", "A line of `samples.jsonl`", Record),
+        Kind("summary", "`summary.json`, `bench run --json`", Summary),
+        Kind("calibration", "`calibration.json`, `bench calibrate --json`", Calibration),
+    ),
+    "Other files": (
+        Kind("study", "`study.json`", Study),
+        Kind("look", "A line of `looks.jsonl`", Look),
+        Kind("reported", "An entry of `reported.json`", ReportedResult),
+    ),
+    "What commands print": (
+        Kind("leaderboard-row", "A row of `bench leaderboard --json`", LeaderboardRow),
+        Kind("comparison", "`bench compare --json`", Comparison),
+        Kind("statistics", "`bench show --statistics --json`: `statistics`", Statistics),
+        Kind("study-report", "`bench study --json`", StudyReport),
+        Kind("answer", "An image of `bench classify --json`", Answer),
+        Kind("plan", "`bench run --dry-run --json`", Plan),
+        Kind("power", "`bench power --json`", Power),
+    ),
+}
+
+
+def schemas() -> Iterator[tuple[str, str]]:
+    """Yield the file name of each schema and its text."""
+    for kinds in KINDS.values():
+        for kind in kinds:
+            text = json.dumps(schema_of(kind), indent=1, ensure_ascii=False)
+            yield f"{kind.name}.schema.json", f"{text}\n"
+
+
+@cache
+def schema_of(kind: Kind) -> Schema:
+    """Return the JSON schema of a kind of document."""
+    adapter = TypeAdapter[Any](kind.model)
+    made = adapter.json_schema(mode="serialization", schema_generator=_WithDocstrings)
+    return {"$schema": DIALECT, **made, "title": kind.name}
+
+
+def tables() -> str:
+    """Return what the page shows: the fields of every kind, then those of their parts."""
+    lines: list[str] = []
+    parts: dict[str, Schema] = {}
+    for title, kinds in KINDS.items():
+        lines += [f"## {title}", ""]
+        for kind in kinds:
+            schema = schema_of(kind)
+            parts |= schema.get("$defs", {})
+            lines += [f"### {kind.where} {{#{kind.name}}}", "", schema["description"], ""]
+            lines += [f"[JSON schema](schemas/{kind.name}.schema.json)", "", *_fields(schema), ""]
+    lines += ["## Parts", "", "Objects that stand in the documents above.", ""]
+    for name, part in sorted(parts.items()):
+        if "properties" in part:
+            lines += [f"### {name} {{#{_anchor(name)}}}", "", part["description"], ""]
+            lines += [*_fields(part), ""]
+    return "\n".join(lines)
+
+
+def _fields(schema: Schema) -> Iterator[str]:
+    required = schema.get("required", [])
+    if not schema["properties"]:
+        return
+    yield "| field | type | what it says |"
+    yield "|---|---|---|"
+    for name, field in schema["properties"].items():
+        mark = "" if name in required else " *"
+        said = " ".join(field.get("description", "").split()).replace("|", "\\|")
+        yield f"| `{name}`{mark} | {type_in_words(field)} | {said} |"
+
+
+def type_in_words(field: Schema) -> str:
+    """Return the type that a part of a schema allows, in words."""
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{_anchor(name)})"
+    if "anyOf" in field:
+        return " or ".join(map(type_in_words, field["anyOf"]))
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    kind = field.get("type")
+    if kind == "array" and "prefixItems" in field:
+        return f"[{', '.join(map(type_in_words, field['prefixItems']))}]"
+    if kind == "array":
+        return f"list of {type_in_words(field['items'])}" if field.get("items") else "list"
+    if kind == "object":
+        values = field.get("additionalProperties")
+        return f"object of {type_in_words(values)}" if isinstance(values, dict) else "object"
+    if kind in ("integer", "number"):
+        return f"{kind}{_range(field)}"
+    return {"string": "text", "boolean": "true or false", "null": "null"}.get(str(kind), "anything")
+
+
+def _range(field: Schema) -> str:
+    low, high = field.get("minimum", -LARGEST), field.get("maximum", LARGEST)
+    if high < LARGEST:
+        return f" {low:g} to {high:g}"
+    return f" ≥ {low:g}" if low > -LARGEST else ""
+
+
+def _anchor(name: str) -> str:
+    return f"part-{name.lower()}"
+
+
+class _WithDocstrings(GenerateJsonSchema):
+    """Makes schemas whose fields say what their docstrings do."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave out titles, which would repeat the fields' names."""
+        return False
+
+    def model_schema(self, schema: Any) -> Schema:
+        """Return the schema of a pydantic model."""
+        return _described(super().model_schema(schema), schema["cls"])
+
+    def typed_dict_schema(self, schema: Any) -> Schema:
+        """Return the schema of a typed dictionary."""
+        return _described(super().typed_dict_schema(schema), schema["cls"])
+
+
+def _described(schema: Schema, cls: type) -> Schema:
+    names = {
+        name: field.serialization_alias or name
+        for name, field in getattr(cls, "model_fields", {}).items()
+    }
+    for name, said in _said_of_fields(cls).items():
+        if (field := schema["properties"].get(names.get(name, name))) is not None:
+            words = " ".join(said.split())
+            field.setdefault("description", words[:1].upper() + words[1:])
+    return {**schema, "description": _said(cls)}
+
+
+def _said(cls: type) -> str:
+    """Return the docstring of a class without its `Attributes`."""
+    texts = [part.value for part in _sections(cls) if part.kind is griffe.DocstringSectionKind.text]
+    return "\n\n".join(texts)
+
+
+def _said_of_fields(cls: type) -> Mapping[str, str]:
+    said: dict[str, str] = {}
+    for base in reversed(inspect.getmro(cls)):
+        if not base.__module__.startswith("bench."):
+            continue
+        for part in _sections(base):
+            if part.kind is griffe.DocstringSectionKind.attributes:
+                said |= {one.name: one.description for one in part.value}
+        for name, member in _source(base).members.items():
+            if member.is_attribute and member.docstring:
+                said[name] = member.docstring.value
+    return said
+
+
+def _sections(cls: type) -> list[Any]:
+    docstring = _source(cls).docstring
+    return docstring.parsed if docstring else []
+
+
+def _source(cls: type) -> Any:
+    return _package()[f"{cls.__module__.removeprefix('bench.')}.{cls.__qualname__}"]
+
+
+@cache
+def _package() -> Any:
+    return griffe.GriffeLoader(docstring_parser=griffe.Parser.google).load("bench")

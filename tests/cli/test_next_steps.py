@@ -1,0 +1,94 @@
+"""What a command says at its end: the next steps are commands that exist, and JSON has none."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from helpers.blocks import unknown
+from helpers.command import bench
+from helpers.recorded import record
+from helpers.runs import store
+
+LABELS = [i % 3 for i in range(30)]
+
+
+def commands(out: str) -> list[list[str]]:
+    """Return the arguments of the `bench` commands that stand below "Next:"."""
+    _, heading, steps = out.rpartition("\nNext:\n")
+    assert heading, out
+    lines = [line.rpartition("bench ")[2] for line in steps.splitlines() if "bench " in line]
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    wrong = [0] * 6 + LABELS[6:]
+    results = tmp_path / "my results"
+    return [store(results, LABELS, said, seed=i) for i, said in enumerate((LABELS, wrong))]
+
+
+def test_runs_that_were_compared(runs: list[Path]) -> None:
+    report, power = commands(bench("compare", *runs).out)
+    assert report == ["report", *map(str, runs)] and power == ["power", *map(str, runs)]
+    assert bench(*power).code == 0
+    (alone,) = commands(bench("compare", runs[0], runs[0]).out)
+    assert alone[0] == "report"  # no number of images shows more
+
+
+def test_a_difference_of_nothing_is_asked_about_another(tmp_path: Path) -> None:
+    one = store(tmp_path, LABELS, [1, *LABELS[1:]], seed=0)
+    other = store(tmp_path, LABELS, [*LABELS[:-1], 0], seed=1)
+    power = commands(bench("compare", one, other).out)[1]
+    assert bench(*power).code == 0
+
+
+def test_a_report(runs: list[Path], tmp_path: Path) -> None:
+    page, results = tmp_path / "page.html", ("--results", runs[0].parent)
+    both = commands(bench("report", "--out", page, *results).out)
+    assert both == [["compare", *map(str, sorted(runs))], ["view", *map(str, results)]]
+    assert [step[0] for step in commands(bench("report", runs[0], "--out", page).out)] == ["view"]
+
+
+def test_power() -> None:
+    numbers = ("power", "--difference", 0.02, "--discordance", 0.1)
+    assert commands(bench(*numbers).out) == [["compare", "RUN_A", "RUN_B"]]
+    assert bench(*numbers, "--json").json["needed"]
+
+
+def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
+    run = record(tmp_path, informative=(40, 60))
+    (race,) = commands(bench("learn-order", run).out)
+    assert race[:2] == ["run", "toy"] and not unknown(race)
+    assert "order=" in " ".join(race)
+    score, *_ = commands(bench("calibrate", run, "--strategy", "race").out)
+    assert score[score.index("--risk") + 1] == "0.1" and not unknown(score)
+    assert score[score.index("--strategy") + 1] == "race"
+
+
+def test_a_study(tmp_path: Path) -> None:
+    file, results = tmp_path / "grid.toml", ("--results", tmp_path / "r")
+    file.write_text('datasets = ["digits"]\nbackbones = ["majority"]\nlimit = 20\n')
+    (make,) = commands(bench("study", file, *results, "--dry-run").out)
+    made = bench(*make)
+    table, view = commands(made.out)
+    assert bench(*table).code == 0 and view == ["view", *map(str, results)]
+    assert "Next:" not in bench(*table).out  # it is for a file
+
+
+def test_what_would_go_to_the_hub(tmp_path: Path) -> None:
+    run = record(tmp_path)
+    replay, push = commands(
+        bench("results", "export", run, "--format", "errors", "--out", tmp_path / "e").out
+    )
+    assert replay[:2] == ["replay", str(tmp_path / "e")] and not unknown(replay)
+    assert not unknown(push) and "--dry-run" in push
+
+
+def test_a_plan_is_made_real_by_the_same_command() -> None:
+    done = bench("run", "digits", "--backbone", "majority", "--dry-run")
+    assert done.out.endswith("Next:\n  score it: the same command without --dry-run\n")
+    assert "Next" not in str(
+        bench("run", "digits", "--backbone", "majority", "--dry-run", "--json").json
+    )
