@@ -157,7 +157,7 @@ def test_a_study_is_listed_and_shown(tmp_path: Path) -> None:
     listed = pages.answer("/", {}).content.decode()
     assert '<a href="/study?study=small">small</a>' in listed and "2 of 2" in listed
     page = pages.answer("/study", {"study": "small"}).content.decode()
-    assert "good" in page and "data:image/svg+xml" in page and "<th scope=" in page
+    assert "good" in page and 'class="card forest"><svg' in page and "<th scope=" in page
     part = pages.answer("/study", {"study": "small", "live": "1"}).content.decode()
     assert "<html" not in part and part.strip() in page
     (results / "studies" / "small" / "study.json").write_text("{")
