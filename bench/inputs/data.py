@@ -250,7 +250,8 @@ def _check_rows(rows: Any, spec: DatasetSpec, where: str, split: str | None, col
             f"load() returned a {type(rows).__name__}; a datasets.Dataset with {columns} is wanted",
         )
     if len(rows) == 0:
-        raise UserError(f"{where} holds no images in split {split!r}.")
+        of = "" if split is None else f" in split {split!r}"
+        raise UserError(f"{where} holds no images{of}.")
 
 
 def _check_columns(rows: Any, spec: DatasetSpec, where: str, split: str | None) -> None:

@@ -24,6 +24,7 @@ from bench_plugins.datasets._listing import IMAGES
 from bench_plugins.datasets._splits import SPLITS, splits_of
 
 ROWS = 100  # written at a time
+DIGITS = 18  # of a label that is a number
 END = 512  # bytes of a block; two of zeros end a tar
 LABELS = ("label", "class", "cls")  # keys of a json file that hold the label
 CLASS_NAMES = "classnames.txt"  # of clip-benchmark's tars: one class per line
@@ -68,6 +69,8 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     table = datasets.Dataset.from_file(arrow).data.table
     labels = table["label"].to_pylist()
     if all(label.removeprefix("-").isdecimal() for label in labels):
+        if too_long := [label for label in labels if len(label) > DIGITS]:
+            raise UserError(f"{source}: the label {quoted(too_long[0])} is out of range.")
         features["label"], values = _numbers([int(label) for label in labels], root, files[0])
         table = table.set_column(1, "label", pa.array(values, pa.int64()))
     table = _with_unique_ids(table, files)
@@ -128,12 +131,18 @@ def _fact(facts: dict[str, Any], name: str, path: Path, key: str) -> str:
 
 def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], wanted: Wanted) -> str:
     if wanted.label is not None:
-        return _fact(facts, wanted.label, path, key).strip()
-    name = next((name for name in LABELS if name in facts), None)
-    if "cls" in sample:
+        _fact(facts, wanted.label, path, key)
+    name = wanted.label or next((name for name in LABELS if name in facts), None)
+    if "cls" in sample and wanted.label is None:
         label = sample["cls"].decode("utf-8", "replace")
     elif name is not None:
-        label = str(facts[name])
+        value = facts[name]
+        if isinstance(value, dict | list):
+            raise UserError(
+                f"{path}: in {key}.json the {name} is {quoted(value)}; a text or a number is"
+                " wanted."
+            )
+        label = "" if value is None else str(value)
     else:
         label = sample.get("txt", b"").decode("utf-8", "replace")
     if not label.strip():

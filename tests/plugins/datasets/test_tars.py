@@ -83,6 +83,25 @@ def test_a_tar_that_is_cut_off_is_named(tmp_path: Path, kept: int) -> None:
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ({"2.json": b'{"label": null}'}, "the image '2' has no label"),
+        (
+            {"2.json": b'{"label": ["cat"]}'},
+            r"in 2.json the label is \['cat'\]; a text",
+        ),
+        ({"2.cls": b"9" * 20}, "the label '9{20}' is out of range"),
+    ],
+)
+def test_a_label_that_makes_no_sense_is_named(
+    tmp_path: Path, label: dict[str, bytes], said: str
+) -> None:
+    members = {"1.png": PICTURES[0], "1.cls": b"0", "2.png": PICTURES[1], **label}
+    with pytest.raises(UserError, match=said):
+        load(write_tar(tmp_path / "a.tar", members))
+
+
 def test_an_image_without_a_label_is_named(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", {"1.png": PICTURES[0], "1.json": b'{"size": 4}'})
     with pytest.raises(UserError, match=r"x.tar: the image '1' has no label"):
