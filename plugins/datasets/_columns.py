@@ -93,6 +93,11 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Colum
             f"{where}: the column {image!r} holds {types[image]}; images are wanted: a struct of"
             " bytes and path, bytes, or names of files. Name another with --image-column."
         )
+    if pa.types.is_nested(types[label]) and label not in known:
+        raise UserError(
+            f"{where}: the column {label!r} holds {types[label]}; class names or whole numbers are"
+            " wanted. Name another with --label-column."
+        )
     feature = known.get(label) or datasets.Value(str(types[label]))
     for name in (wanted.id, *wanted.keep):
         if name is not None and name not in schema.names:

@@ -153,6 +153,13 @@ def test_the_split_is_test_or_the_only_one_where_none_is_named(
     assert load_spec(declare(tmp_path, BIRDS + more)).split == wanted
 
 
+def test_labels_that_are_lists_are_refused(tmp_path: Path) -> None:
+    columns = {"image": pa.array([picture(1), picture(2)]), "label": [[0], [1]]}
+    write_parquet(tmp_path / "pictures/test-0.parquet", columns)
+    with pytest.raises(UserError, match=r"'label' holds list.*; class names or whole numbers"):
+        load(declare(tmp_path))
+
+
 def test_a_folder_per_class_has_no_columns(tmp_path: Path) -> None:
     make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
     with pytest.raises(UserError, match="no column 'where': a folder per class has none"):

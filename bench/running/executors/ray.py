@@ -6,6 +6,7 @@ Restarts are the driver's and not Ray's, since it is images that must be done ag
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from bench.errors import WorkersLostError
 from bench.running.executors.cluster import Connection, connect, environment, nodes, plan_workers
 from bench.running.executors.driver import Driver
 from bench.running.executors.job import Job
-from bench.running.executors.messages import Answer, Ended, Fetch, Texts
+from bench.running.executors.messages import Answer, Ended, Fetch, Place, Refused, Texts
 from bench.running.executors.worker import Worker
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bench.running.settings import RunConfig
 
 logger = logging.getLogger("bench.workers")
+NEVER_BEGAN = re.compile(r"in its creation task.*?pid=(?P<pid>\d+), ip=(?P<ip>[^,)]+)", re.DOTALL)
 ENDED = {
     "OutOfMemoryError": "it ran out of memory",
     "NodeDiedError": "its machine is gone",
@@ -152,8 +154,21 @@ def _answer(reference: Any) -> Answer:
     try:
         answer: Answer = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return _ended(error)
+        return never_began(str(error)) or _ended(error)
     return answer
+
+
+def never_began(said: str) -> Refused | None:
+    """Return why a worker could not be made where it is; None: it is something else that Ray says.
+
+    Its process is there, and the toolkit is not, or is another one.
+    """
+    found = NEVER_BEGAN.search(said)
+    if found is None:
+        return None
+    last = said.strip().splitlines()[-1].strip()
+    place = Place(found["ip"], int(found["pid"]))
+    return Refused(place, f"the toolkit does not start there: {one_line(last)}.", exit_code=2)
 
 
 def _ended(error: Exception) -> Ended:

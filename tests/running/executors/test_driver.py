@@ -212,3 +212,18 @@ def test_items_and_shards_are_as_in_one_process(
     for name, line in wanted.items():
         assert {k: found[name].get(k) for k in exact} == {k: line.get(k) for k in exact}
         assert found[name]["score"] == pytest.approx(line["score"], rel=1e-5)
+
+
+def test_a_machine_without_the_toolkit_is_named() -> None:
+    said = (
+        "The actor died because of an error raised in its creation task, ray::Worker.__init__()"
+        " (pid=13064, ip=10.0.0.7, actor_id=76940a)\n  At least one of the input arguments could"
+        " not be computed:\nModuleNotFoundError: No module named 'bench'"
+    )
+    refused = ray.never_began(said)
+    assert refused is not None
+    error = refused.error("worker 1")
+    assert error.exit_code == 2
+    assert str(error).startswith("worker 1 (10.0.0.7, process 13064): the toolkit does not start")
+    assert str(error).endswith("No module named 'bench'.")
+    assert ray.never_began("The actor died unexpectedly before finishing this task.") is None
