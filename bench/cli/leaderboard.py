@@ -58,7 +58,10 @@ def command(
         from bench.render.leaderboard import print_boards
 
         print_boards(rows, wide)
+        see = ("see one of them", "bench show RUN")
+        if not wide:
+            see = ("see which run each row is of", "bench leaderboard --wide")
         next_steps(
             ("compare two runs on the same images", "bench compare RUN_A RUN_B"),
-            ("list the runs behind it", "bench list runs"),
+            see,
         )
