@@ -21,13 +21,17 @@ class Clock:
         if scored:
             self.per_image[place] = scoring / scored
 
-    def left(self, places: Sequence[int], usual: int) -> float | None:
-        """Return the seconds that the cells in these places will take."""
+    def left(self, cells: Sequence[tuple[int, int]]) -> float | None:
+        """Return the seconds that cells will take; None: nothing is known yet.
+
+        Args:
+            cells: their places, and the images of each if it was not noted.
+        """
         if not self.overhead:
             return None
         each = sum(self.overhead) / len(self.overhead)
         mean = sum(self.per_image.values()) / len(self.per_image) if self.per_image else 0.0
         return sum(
-            each + self.per_image.get(place, mean) * self.images.get(place, usual)
-            for place in places
+            each + self.per_image.get(place, mean) * self.images.get(place, images)
+            for place, images in cells
         )

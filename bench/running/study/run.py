@@ -168,14 +168,21 @@ class _Course:
             seconds = time.perf_counter() - began
             if finished is not None:
                 self._note(place, finished, seconds)
-            rest = list(places[number:]) + (self._order() if later else [])
-            left = self.clock.left(rest, self.declared.pilot)
+            left = self.clock.left(self._rest(stage, places[number:], later))
             cell = self.cells[place]
             where = in_words({n: v for n, v in cell.axes.items() if n in self.varied})
             self.tell(Step(stage, number, len(places), cell, where, finished, seconds, left))
             if time.perf_counter() - self.written > WRITE_EVERY:
                 self._write()
         self._write()
+
+    def _rest(self, stage: str, places: Sequence[int], later: int) -> list[tuple[int, int]]:
+        """Return the cells that are left, of this stage and later, and how many images each has."""
+        known = [cell.images for cell in self.cells if cell.images]
+        usual = sum(known) // len(known) if known else 0
+        whole = {p: self.declared.cells[p].config.limit or usual for p in self._order()}
+        rest = [(p, self.declared.pilot if stage == PILOT else whole[p]) for p in places]
+        return rest + (list(whole.items()) if later else [])
 
     def _cell(self, stage: str, place: int, rest: Sequence[int]) -> Finished | None:
         """Make one run, or of a pilot a part of it; None: it failed, and says why."""
