@@ -65,7 +65,7 @@ def _forest(report: StudyReport) -> tuple[Plot, tuple[float, float]]:
             axes.set_title(board, loc="left", fontsize=10.5)
             axes.grid(axis="y", visible=False)
         metric = IN_WORDS[report.metric]
-        all_axes[-1].set_xlabel(f"{metric}, %, with its 95 % interval over {over}")
+        all_axes[-1].set_xlabel(f"{metric}, %, with its 95 % interval\nover {over}")
 
     return plot, (7, 1.0 + 0.3 * sum(counts) + 0.5 * len(boards))
 
