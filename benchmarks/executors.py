@@ -103,6 +103,7 @@ def by_turns(
         for name, workers in kinds:
             found[name].append(apart(arguments, images, workers, threads))
     first, second = (statistics.median(found[name]) for name, _ in kinds)
+    pairs = [b / a for a, b in zip(*found.values(), strict=True)]
     print(
         "| | images | threads each | seconds (all) | median |\n|---|---|---|---|---|",
         *(
@@ -111,7 +112,8 @@ def by_turns(
             for name, _ in kinds
         ),
         f"\n{kinds[1][0]} takes {second / first:.3f} of the time of {kinds[0][0]}"
-        f" ({first / second:.2f} times as fast).",
+        f" ({first / second:.2f} times as fast); the median of the pairs' ratios is"
+        f" {statistics.median(pairs):.3f}.",
         sep="\n",
     )
 
