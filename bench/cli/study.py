@@ -37,8 +37,9 @@ MACHINE = ("results", "device", "batch_size", "offline", "executor", "workers", 
 @click.option(
     "--value",
     type=click.Choice(VALUES),
+    metavar="FIGURE",
     default="accuracy",
-    help="What a pivoted table shows.  [default: accuracy]",
+    help=f"What a pivoted table shows: {', '.join(VALUES)}.  [default: accuracy]",
 )
 @click.option(
     "--over",

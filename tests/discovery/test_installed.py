@@ -16,6 +16,7 @@ import pytest
 from helpers.command import PATIENCE
 from helpers.places import ROOT
 
+pytestmark = pytest.mark.slow  # pip builds, installs and removes
 THIRD_PARTY = ROOT / "tests" / "third_party"
 SOURCES = {"bench": "bench", "plugins": "bench_plugins"}  # folder → the package it is installed as
 IMPORT_ALL = """

@@ -50,7 +50,7 @@ def address(results: Path) -> Iterator[str]:
     yield next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (0, "", "")
+    assert (process.returncode, err) == (0, "") and out.startswith("\nNext:")
 
 
 @pytest.fixture
