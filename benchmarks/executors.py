@@ -247,12 +247,14 @@ def main() -> None:
         part.add_argument("--seconds", type=float, default=55.0 if name == "overhead" else 40.0)
         part.add_argument("--repeats", type=int, default=2)
         part.add_argument("--workers", type=int)
+        part.add_argument("--threads", type=int, help="of overhead; default: as many as cores")
         part.add_argument("--kills", type=int, default=30)
         part.add_argument("--longest", type=float, default=4.0, help="seconds between two kills")
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     if arguments.part == "overhead":
-        by_turns(arguments, [("local", None), ("one worker of Ray", 1)], cores)
+        threads = arguments.threads or cores
+        by_turns(arguments, [("local", None), ("one worker of Ray", 1)], threads)
     elif arguments.part == "speedup":
         by_turns(arguments, [("one worker", 1), ("two workers", 2)], 1)
     elif arguments.part == "kills":

@@ -13,9 +13,9 @@ from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_repo
 from bench.boards.shipped import not_among
 from bench.errors import UserError
 from bench.stats.paired import ALPHA, mcnemar, paired_wins
-from bench.store.decisions import Decisions
-from bench.store.folder import list_runs
-from bench.store.runs import read_run, read_runs
+from bench.store.decisions import Decisions, read_decisions
+from bench.store.folder import list_runs, read_manifest
+from bench.store.runs import read_runs
 
 
 def leaderboard(
@@ -74,7 +74,8 @@ def arrange(
 
 
 def _read(path: str) -> Decisions:
-    return read_run(Path(path)).decided()
+    folder = Path(path)
+    return read_decisions(folder, read_manifest(folder))
 
 
 def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[LeaderboardRow]:

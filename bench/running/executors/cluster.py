@@ -116,7 +116,9 @@ def plan_workers(
 
 def environment(layout: Layout) -> dict[str, str]:
     """Return the variables of a worker; they are set before it imports anything."""
-    threads = {name: os.environ.get(name, str(layout.threads)) for name in THREADS}
+    # One number for all: where MKL's is another one, torch takes that.
+    wanted = os.environ.get("OMP_NUM_THREADS", str(layout.threads))
+    threads = {name: os.environ.get(name, wanted) for name in THREADS}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     spin = os.environ.get("GOMP_SPINCOUNT", "10000")
     return {**threads, **passed, "GOMP_SPINCOUNT": spin, "TOKENIZERS_PARALLELISM": "false"}

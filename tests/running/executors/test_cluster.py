@@ -52,7 +52,7 @@ def test_threads_are_set_for_a_worker_and_the_user_s_own_count(
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setenv("BENCH_BLOCK_PLUGINS", "some")
     found = environment(Layout(2, 8, 0, 8))
-    assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("3", "8")
+    assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("3", "3")
     assert found["BENCH_BLOCK_PLUGINS"] == "some"
 
 
