@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,11 @@ import click
 
 from bench.cli.options import parse_assignments
 from bench.cli.output import next_steps, print_json, results_option, say
-from bench.contracts.parameters import Parameters
-from bench.store.fields import Count, Document, Share
 from bench.store.folder import find_run, read_manifest
 
 if TYPE_CHECKING:
+    from bench.recordings.calibrate import RiskChoice
     from bench.store.calibrations import Calibration
-
-RISKS = (0.1, 0.05, 0.02, 0.01)
 
 
 @click.command()
@@ -45,15 +43,16 @@ def command(
     How probable it is that a decision is right, which `bench show RUN --statistics` and the report
     use.
     """
-    from bench.recordings.calibrate import calibrate
+    from bench.recordings.calibrate import calibrate, choices
 
     path = find_run(run, results)
     found = calibrate(path, strategy, parse_assignments(params))
+    chosen = choices(found)
     if as_json:
-        print_json({**found.plain(), "risks": [each.plain() for each in _choices(found)]})
+        print_json({**found.plain(), "risks": [each.plain() for each in chosen]})
         return
     if found.settings:
-        _print_settings(found)
+        _print_settings(found, chosen)
     else:
         say(
             "RUN did not record every error, or its strategy has no settings to choose among, so"
@@ -71,15 +70,17 @@ def command(
             "Probability that a decision is right: not fitted; that takes five right decisions and"
             " five wrong ones."
         )
-    next_steps(*_steps(found, path, results))
+    next_steps(*_steps(found, chosen, path, results))
 
 
-def _steps(found: Calibration, path: Path, results: str) -> list[tuple[str, str]]:
+def _steps(
+    found: Calibration, choices: Sequence[RiskChoice], path: Path, results: str
+) -> list[tuple[str, str]]:
     """Return what may follow: a run at the lowest risk that can be kept, and its probabilities."""
     from bench.running.command import other_images_command
 
     option = results_option(results)
-    kept = [f"{one.risk:g}" for one in _choices(found) if one.params is not None]
+    kept = [f"{one.risk:g}" for one in choices if one.params is not None]
     chosen = ("--strategy", found.settings[0].strategy.name) if kept else ()
     stated = ("--risk", kept[-1]) if kept else ()
     command = other_images_command(read_manifest(path), *chosen, *stated)
@@ -91,36 +92,7 @@ def _steps(found: Calibration, path: Path, results: str) -> list[tuple[str, str]
     return steps
 
 
-class Choice(Document):
-    """What a stated risk chooses: parameters and what they cost, or else the images it needs."""
-
-    risk: Share
-    params: Parameters | None = None
-    evaluation_equivalents_per_image: float | None = None
-    images_needed: Count | None = None
-
-
-def _choices(found: Calibration) -> list[Choice]:
-    """Return for some risks what is chosen."""
-    from bench.stats.risk import images_needed, passing
-
-    counts = [setting.disagreements or 0 for setting in found.settings]
-    choices: list[Choice] = []
-    for risk in RISKS if counts else ():
-        kept = [found.settings[i] for i in passing(counts, found.images, risk, found.level)]
-        best = min(kept, key=lambda setting: setting.cost, default=None)
-        if best is None:
-            needed = images_needed(risk, counts[0], found.level)
-            choices.append(Choice(risk=risk, images_needed=needed))
-        else:
-            params = {name: best.strategy.params[name] for name in found.chosen}
-            choices.append(
-                Choice(risk=risk, params=params, evaluation_equivalents_per_image=best.cost)
-            )
-    return choices
-
-
-def _print_settings(found: Calibration) -> None:
+def _print_settings(found: Calibration, choices: Sequence[RiskChoice]) -> None:
     from bench.boards.formats import assignments
     from bench.render.tables import table
     from bench.stats.risk import upper_limit
@@ -146,7 +118,7 @@ def _print_settings(found: Calibration) -> None:
             [each.risk, assignments(each.params), each.evaluation_equivalents_per_image]
             if each.params is not None
             else [each.risk, f"nothing: needs {each.images_needed} images", None]
-            for each in _choices(found)
+            for each in choices
         ],
     )
     say(

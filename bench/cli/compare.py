@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,8 @@ from bench.store.folder import find_run
 
 if TYPE_CHECKING:
     from bench.stats.class_metrics import Metric
+    from bench.stats.comparison import Comparison, MetricDifference
+    from bench.stats.paired import ClassDifference
 
 
 @click.command()
@@ -45,56 +46,56 @@ def command(
     from bench.stats.comparison import compare
 
     paths = find_run(run_a, results), find_run(run_b, results)
-    found = compare(*paths, metric).plain()
+    found = compare(*paths, metric)
     if as_json:
-        print_json(found)
+        print_json(found.plain())
     else:
         _print(found)
         names = " ".join(run_name(path, results) for path in paths)
         steps = [("see the images that they decide otherwise", f"bench report {names}")]
-        if found["wins"] + found["losses"]:
-            asked = "" if found["difference"] else " --difference 0.02"
+        if found.wins + found.losses:
+            asked = "" if found.difference else " --difference 0.02"
             needed = ("how many images such a difference needs", f"bench power {names}{asked}")
             steps.append(needed)
         next_steps(*steps)
-    if gate and found["regression"]:
-        tested = found.get("tested")
-        of, p = (tested, tested["p"]) if tested else (found, found["mcnemar_p"])
+    if gate and found.regression:
+        tested = found.tested
+        p = tested.p if tested else found.mcnemar_p
         raise GateError(
-            f"{found['run_b']} is significantly worse than {found['run_a']}:"
-            f" {of['difference']:+.4f} (p = {p:.2g})."
+            f"{found.run_b} is significantly worse than {found.run_a}:"
+            f" {(tested or found).difference:+.4f} (p = {p:.2g})."
         )
 
 
-def _print(found: Mapping[str, Any]) -> None:
+def _print(found: Comparison) -> None:
     from bench.render.tables import table
 
-    low, high = found["difference_ci95"]
-    verdict = _verdict(found["mcnemar_p"], found["difference"])
-    cost, seconds = found["cost_ratio"], found["seconds_ratio"]
+    low, high = found.difference_ci95
+    verdict = _verdict(found.mcnemar_p, found.difference)
+    cost, seconds = found.cost_ratio, found.seconds_ratio
     rows: list[list[Any]] = [
-        ["A", f"{found['run_a']}  {found['accuracy_a']:.4f}"],
-        ["B", f"{found['run_b']}  {found['accuracy_b']:.4f}"],
-        ["difference, B − A", f"{found['difference']:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        ["wins, losses, ties", f"{found['wins']}, {found['losses']}, {found['ties']}"],
-        ["McNemar, exact", f"p = {found['mcnemar_p']:.3g}: {verdict}"],
-        *_tested(found.get("tested")),
-        ["same prediction", f"{100 * found['agreement']:.1f} % of {found['n']:,} images"],
+        ["A", f"{found.run_a}  {found.accuracy_a:.4f}"],
+        ["B", f"{found.run_b}  {found.accuracy_b:.4f}"],
+        ["difference, B − A", f"{found.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
+        ["wins, losses, ties", f"{found.wins}, {found.losses}, {found.ties}"],
+        ["McNemar, exact", f"p = {found.mcnemar_p:.3g}: {verdict}"],
+        *_tested(found.tested),
+        ["same prediction", f"{100 * found.agreement:.1f} % of {found.n:,} images"],
         ["cost, B / A", None if cost is None else f"{cost:.3g}"],
         ["seconds, B / A", None if seconds is None else f"{seconds:.3g}"],
     ]
     table(["", ""], rows)
-    changed = [r for r in found["per_class"] if r["wins"] or r["losses"]]
-    changed.sort(key=lambda r: r["difference"])
+    changed = [r for r in found.per_class if r.wins or r.losses]
+    changed.sort(key=lambda r: r.difference)
     if changed:
         head = ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"]
         lines = [_class_line(row) for row in changed]
         optional = ["wins", "losses", "p, adjusted", "n"]
         table(head, lines, title="Classes that differ", optional=optional)
-    if found["differences"]:
-        rows = [[name, *map(_value, pair)] for name, pair in found["differences"].items()]
+    if found.differences:
+        rows = [[name, *map(_value, pair)] for name, pair in found.differences.items()]
         table(["setting", "A", "B"], rows, title="Settings that differ")
-    for warning in found["warnings"]:
+    for warning in found.warnings:
         say(f"Warning: {warning}", err=True)
 
 
@@ -106,18 +107,18 @@ def _verdict(p: float, difference: float) -> str:
     return "B is better" if difference > 0 else "B is worse"
 
 
-def _tested(found: Mapping[str, Any] | None) -> list[list[str]]:
+def _tested(found: MetricDifference | None) -> list[list[str]]:
     """Return the lines of another metric that was tested."""
     if found is None:
         return []
     from bench.stats.class_metrics import IN_WORDS
 
-    (low, high), name = found["difference_ci95"], IN_WORDS[found["metric"]]
-    verdict = _verdict(found["p"], found["difference"])
+    (low, high), name = found.difference_ci95, IN_WORDS[found.metric]
+    verdict = _verdict(found.p, found.difference)
     return [
-        [name, f"A {found['a']:.4f}, B {found['b']:.4f}"],
-        [f"{name}, B − A", f"{found['difference']:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        ["permutation test", f"p = {found['p']:.3g}: {verdict}"],
+        [name, f"A {found.a:.4f}, B {found.b:.4f}"],
+        [f"{name}, B − A", f"{found.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
+        ["permutation test", f"p = {found.p:.3g}: {verdict}"],
     ]
 
 
@@ -127,14 +128,14 @@ def _value(value: Any) -> str:
     return "unset" if value is None else str(value)
 
 
-def _class_line(row: Mapping[str, Any]) -> list[Any]:
+def _class_line(row: ClassDifference) -> list[Any]:
     return [
-        row["class"],
-        row["n"],
-        f"{row['accuracy_a']:.3f}",
-        f"{row['accuracy_b']:.3f}",
-        f"{row['difference']:+.3f}",
-        row["wins"],
-        row["losses"],
-        f"{row['p_adjusted']:.2g}",
+        row.name,
+        row.n,
+        f"{row.accuracy_a:.3f}",
+        f"{row.accuracy_b:.3f}",
+        f"{row.difference:+.3f}",
+        row.wins,
+        row.losses,
+        f"{row.p_adjusted:.2g}",
     ]

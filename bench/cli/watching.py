@@ -1,4 +1,4 @@
-"""How far a run is that Python started: a line of progress, or calls of a function."""
+"""The progress of a run that Python started: a line of progress, or calls of a function."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Calls:
 
 @contextmanager
 def shown(progress: bool | Callable[[int, int, float], None] | None) -> Iterator[None]:
-    """Show how far a run is while it goes on.
+    """Show the progress of a run.
 
     Args:
         progress: True: a line of progress; a function: it is called after each image with the

@@ -6,21 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.parameters import Parameters
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
 from bench.stats.probability import fit_probability
-from bench.stats.risk import LEVEL
+from bench.stats.risk import LEVEL, images_needed, passing
 from bench.store.calibrations import FORMAT, Calibration, Setting, write_calibration
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.documents import Manifest
+from bench.store.fields import Count, Document, Share
 from bench.store.folder import asked_records, read_manifest
 from bench.store.identity import Strategy, digest
 from bench.store.records import Record, make_record
 
 FULL = "full"
+RISKS = (0.1, 0.05, 0.02, 0.01)
 
 
 def calibrate(
@@ -139,3 +142,30 @@ def _setting(strategy: Strategy, decided: Decisions, full: Decisions | None = No
         fit=fit_probability(decided),
         **compared,
     )
+
+
+class RiskChoice(Document):
+    """What a stated risk chooses: parameters and what they cost, or else the images it needs."""
+
+    risk: Share
+    params: Parameters | None = None
+    evaluation_equivalents_per_image: float | None = None
+    images_needed: Count | None = None
+
+
+def choices(found: Calibration) -> list[RiskChoice]:
+    """Return for some risks what is chosen."""
+    counts = [setting.disagreements or 0 for setting in found.settings]
+    chosen: list[RiskChoice] = []
+    for risk in RISKS if counts else ():
+        kept = [found.settings[i] for i in passing(counts, found.images, risk, found.level)]
+        best = min(kept, key=lambda setting: setting.cost, default=None)
+        if best is None:
+            needed = images_needed(risk, counts[0], found.level)
+            chosen.append(RiskChoice(risk=risk, images_needed=needed))
+        else:
+            params = {name: best.strategy.params[name] for name in found.chosen}
+            chosen.append(
+                RiskChoice(risk=risk, params=params, evaluation_equivalents_per_image=best.cost)
+            )
+    return chosen

@@ -12,7 +12,7 @@ from bench.store.documents import Manifest
 
 Pair = list[Any]
 Settings = dict[str, JsonValue]
-"""What changes a run's numbers, by the name of the option that sets it."""
+"""The settings that change a run's numbers, by the names of their options."""
 
 
 def run_settings(manifest: Manifest) -> Settings:

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from bench.cli import options
+from bench.boards.study import tables
+from bench.cli import options, study
 from bench.stats import class_metrics, crossed
 from bench.stats.class_metrics import METRICS, Ints, Metric, exchange_p, image_values
 from bench.stats.many import Answers, compare_all
@@ -35,6 +36,7 @@ def drawn(rng: np.random.Generator, n: int) -> Ints:
 
 def test_the_command_offers_every_metric() -> None:
     assert options.METRICS == METRICS
+    assert study.VALUES == tables.VALUES
 
 
 @pytest.mark.parametrize("metric", METRICS)

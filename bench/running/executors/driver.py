@@ -1,8 +1,8 @@
 """The executor of workers: which is asked what next, and what becomes of one that ends.
 
-It knows nothing of Ray, as the workers do not: processes that it is given start workers and carry
-what both sides say. Which image is whose, and what is done again, is `dispatch`'s. The driver alone
-opens the store.
+Neither the driver nor the workers know Ray: `Processes` starts workers and carries the messages.
+`dispatch` decides which worker scores which image, and what is done again. The driver alone opens
+the store.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ class Driver:
             yield Decided(sample, error=f"{said}, {rules.alone} times with this image alone")
 
     def _refused(self, name: str, refused: Refused) -> None:
-        """Go on without a worker that cannot take part."""
+        """Leave out a worker that cannot take part."""
         self._causes.append(refused.error(name))
         _warn(f"{self._causes[-1]} The run goes on without it.")
         self._remove(name)

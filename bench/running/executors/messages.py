@@ -108,7 +108,7 @@ class Report:
         decided: the decisions, without the images.
         hungry: whether it has room for more images.
         idle: whether it has nothing left to do.
-        end: why it decides no more; one that ended may be started again. None: it goes on.
+        end: why it stopped; None: it did not. A worker that ended may be started again.
         peak_memory: bytes, the most that it used so far.
     """
 

@@ -47,7 +47,10 @@ def here() -> Place:
 
 
 class _Calls:
-    """A thread that makes one call after the other. It ends with the process."""
+    """A thread that makes one call after the other, and ends with the process.
+
+    A thread of `ThreadPoolExecutor` would keep the process from ending.
+    """
 
     def __init__(self) -> None:
         self._waiting: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()

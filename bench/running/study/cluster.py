@@ -18,7 +18,7 @@ class SharedCluster:
         self._connection: Connection | None = None
 
     def executor_of(self, prepared: Prepared) -> OpenExecutor:
-        """Return what scores a run; workers of Ray find it connected."""
+        """Return the executor of a run; for workers of Ray, the connection is there already."""
         opens, config = executor_of(prepared), prepared.config
         if config.executor != "ray":
             return opens
