@@ -64,7 +64,9 @@ def killer() -> Iterator[_Killer]:
     manager.unregister(one)
 
 
-def test_a_killed_worker_changes_no_answer(tmp_path: Path, killer: _Killer) -> None:
+def test_a_killed_worker_changes_no_answer(
+    tmp_path: Path, killer: _Killer, capfd: pytest.CaptureFixture[str]
+) -> None:
     settings: dict[str, Any] = {
         "dataset": "digits",
         "limit": 16,
@@ -84,6 +86,7 @@ def test_a_killed_worker_changes_no_answer(tmp_path: Path, killer: _Killer) -> N
     with pytest.warns(BenchWarning, match=r"worker \d \(.*\) ended: its process was ended"):
         together = execute(run, watched)
     assert killer.killed
+    assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
     assert together.manifest.run_id == alone.manifest.run_id
     found, wanted = read_records(together.folder), read_records(alone.folder)
     assert found.keys() == wanted.keys()
