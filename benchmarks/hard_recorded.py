@@ -1,14 +1,16 @@
 """Cost and agreement of all strategies where prompts can hardly be told apart, on real models.
 
     python benchmarks/hard_recorded.py --results DIR [--images 400] [--only untrained,noise]
+        [--compile] [--shard 1/2]
 
 Each regime is recorded once, every prompt on every draw, and resumed where it was interrupted: some
-hours on two cores for all of them. Then every strategy is replayed. A row has the mean cost in
-evaluations per image and the largest, the agreement with the exhaustive decision (Wilson), and how
-many points that is above `adaptive`, paired image by image (Tango), both with 95 % intervals. That
-interval reaches one point with 400 images and no difference. Of UC Merced they are training images,
-since the other splits have fewer; of near duplicates there are a tenth. UC Merced and Caltech-101
-are looked for beside the checkout (`tests/helpers/places.py`).
+hours on two cores for all of them. `--compile` more than halves that. `--shard` only records one
+part; when all are there, `bench results merge` makes the recording. Then every strategy is
+replayed. A row has the mean cost in evaluations per image and the largest, the agreement with the
+exhaustive decision (Wilson), and how many points that is above `adaptive`, paired image by image
+(Tango), both with 95 % intervals. That interval reaches one point with 400 images and no
+difference. Of UC Merced and the digits they are training images, since the other splits have fewer.
+UC Merced and Caltech-101 are looked for beside the checkout (`tests/helpers/places.py`).
 """
 
 from __future__ import annotations
@@ -50,25 +52,23 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 HEAD = "| strategy | cost | at most | agreement, % | points above adaptive |\n|---|--:|--:|--:|--:|"
 
 
-def record(results: Path, dataset: Any, backbone: str, images: int, **settings: Any) -> Path:
+def record(results: Path, dataset: Any, backbone: str, draws: int = DRAWS, **settings: Any) -> Path:
     """Record a full sweep, or what is missing of it."""
-    params = {"draws": settings.pop("draws", DRAWS)}
-    more = {"limit": images, "results": str(results), "save_errors": True, "batch_size": 64}
-    found = bench.run(dataset, backbone, "full", params, **{**more, **settings})
-    return Path(found["results_dir"])
+    more = {"results": str(results), "save_errors": True, "batch_size": 64, **settings}
+    return Path(bench.run(dataset, backbone, "full", {"draws": draws}, **more)["results_dir"])
 
 
-def untrained(results: Path, images: int) -> Path:
+def untrained(results: Path, **more: Any) -> Path:
     """A small network with random weights."""
     from helpers.pipelines import save_pipeline
 
     folder = results / "untrained"
     if not (folder / "scheduler").exists():
         save_pipeline(folder, "sd21")
-    return record(results, "ucmerced", f"{folder}/", images, **TRAINING)
+    return record(results, "ucmerced", f"{folder}/", **TRAINING, **more)
 
 
-def paraphrases(results: Path, images: int) -> Path:
+def paraphrases(results: Path, **more: Any) -> Path:
     """Every class is asked with another wording of one of them."""
     texts = [f"{view} {beach}" for view in VIEWS for beach in BEACHES]
     file = results / "paraphrases.csv"
@@ -77,37 +77,37 @@ def paraphrases(results: Path, images: int) -> Path:
         rows = csv.writer(stream)
         rows.writerow(("prompt", "classname", "classidx"))
         rows.writerows((t, c, i) for i, (t, c) in enumerate(zip(texts, classes, strict=True)))
-    return record(results, "ucmerced", "tiny-landuse", images, prompts=str(file), **TRAINING)
+    return record(results, "ucmerced", "tiny-landuse", prompts=str(file), **TRAINING, **more)
 
 
-def other_pictures(results: Path, images: int) -> Path:
+def other_pictures(results: Path, **more: Any) -> Path:
     """The weights for digits, on landscapes."""
-    return record(results, "ucmerced", "tiny-digits", images, **TRAINING)
+    return record(results, "ucmerced", "tiny-digits", **TRAINING, **more)
 
 
-def noise(results: Path, images: int) -> Path:
+def noise(results: Path, **more: Any) -> Path:
     """Pure noise in the place of each image."""
-    return record(results, "ucmerced", "tiny-landuse", images, control="noise", **TRAINING)
+    return record(results, "ucmerced", "tiny-landuse", control="noise", **TRAINING, **more)
 
 
-def chance(results: Path, images: int) -> Path:
+def chance(results: Path, **more: Any) -> Path:
     """Caltech-101 with weights that were trained on landscapes alone."""
-    return record(results, f"{CALTECH101}/", "tiny-landuse", images, draws=20)
+    return record(results, f"{CALTECH101}/", "tiny-landuse", draws=20, **more)
 
 
-def near_duplicates(results: Path, images: int) -> Path:
-    """A thousand classes whose prompts differ in a number; a tenth of the images."""
+def near_duplicates(results: Path, **more: Any) -> Path:
+    """A thousand classes whose prompts differ in a number."""
     import datasets
 
-    digits, images = bench.load_dataset("digits"), max(1, images // 10)
+    digits = bench.load_dataset("digits", split="train")
     names = datasets.ClassLabel(names=[f"copy {number}" for number in range(COPIES)])
-    rows = digits.select(range(images)).cast_column("label", names)
+    rows = digits.cast_column("label", names)
     rows.info.dataset_name = "copies"
     template = "a handwritten digit three, {class}"
-    return record(results, rows, "tiny-digits", images, draws=20, template=template)
+    return record(results, rows, "tiny-digits", draws=20, template=template, **more)
 
 
-REGIMES: dict[str, Callable[[Path, int], Path]] = {
+REGIMES: dict[str, Callable[..., Path]] = {
     "untrained": untrained,
     "paraphrases": paraphrases,
     "other pictures": other_pictures,
@@ -161,10 +161,16 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--only", default=",".join(REGIMES))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--shard")
     arguments = parser.parse_args()
+    more = {"limit": arguments.images, "compile": arguments.compile, "shard": arguments.shard}
     arguments.results.mkdir(parents=True, exist_ok=True)
     for name in arguments.only.split(","):
-        recording = open_recording(REGIMES[name](arguments.results, arguments.images))
+        folder = REGIMES[name](arguments.results, **more)
+        if arguments.shard:
+            continue
+        recording = open_recording(folder)
         prompts = len(recording.problem.class_of_prompt)
         print(
             f"\n*{name}*: {prompts:,} prompts, {recording.n_draws} draws,"

@@ -46,11 +46,12 @@ def address(results: Path) -> Iterator[str]:
         env={**os.environ, "COLUMNS": "500"},
     )
     assert process.stdout is not None
-    line = process.stdout.readline()
-    yield next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+    said = [process.stdout.readline() for _ in range(4)]
+    yield next(word for word in said[0].split() if word.startswith("http://127.0.0.1:"))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "") and out.startswith("\nNext:")
+    assert said[1:3] == ["\n", "Next:\n"]
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 @pytest.fixture
