@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from helpers.command import bench_process
+from helpers.command import PATIENCE, bench_process
 
 from bench.cli.output import say
 from bench.cli.streams import Descriptor, prepare
@@ -87,7 +87,9 @@ def test_the_command_ends_quietly_when_its_reader_left(closed: list[str]) -> Non
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "bench", *closed]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(
+        command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=PATIENCE
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -95,11 +97,15 @@ def test_the_command_ends_quietly_when_its_reader_left(closed: list[str]) -> Non
 def test_the_command_says_that_its_output_is_lost() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         command = [sys.executable, "-m", "bench", "list", "strategies"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE
+        )
         assert done.returncode == 1
         assert done.stderr == "Error: The output cannot be written: No space left on device.\n"
         command.append("--json")
-        done = subprocess.run(command, stderr=full, stdout=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(
+            command, stderr=full, stdout=subprocess.PIPE, text=True, timeout=PATIENCE
+        )
         assert done.returncode == 0 and done.stdout.startswith("[")
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from helpers.command import PATIENCE
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -19,8 +20,11 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromi
 def opened_browser() -> Iterator[Any]:
     """Start the browser, and end it."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright.expect.set_options(timeout=1000 * PATIENCE)
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * PATIENCE
+        )
         yield browser
         browser.close()
 
@@ -36,6 +40,7 @@ def opened_page(browser: Any, address: str, own: tuple[str, ...], **context: Any
         context: of the browser, such as its `viewport`.
     """
     made = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **context})
+    made.set_default_timeout(1000 * PATIENCE)
     page = made.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))

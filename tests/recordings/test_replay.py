@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import bench
+from helpers.command import PATIENCE, bench
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, replay
 
 from bench.errors import UserError
@@ -99,7 +99,9 @@ def test_replay_imports_no_torch(recording: Path, tmp_path: Path) -> None:
     )
     import subprocess
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.browser import needs_chromium, opened_page
+from helpers.command import PATIENCE
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
 from helpers.studies import store_study
@@ -49,7 +50,7 @@ def address(results: Path) -> Iterator[str]:
     said = [process.stdout.readline() for _ in range(4)]
     yield next(word for word in said[0].split() if word.startswith("http://127.0.0.1:"))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert said[1:3] == ["\n", "Next:\n"]
     assert (process.returncode, out, err) == (0, "", "")
 
@@ -68,7 +69,7 @@ def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
     lines = journal.read_bytes().splitlines(keepends=True)
     row.get_by_text("command").click()
     journal.write_bytes(b"".join(lines[:3]))  # as if one image were not decided yet
-    playwright.expect(row).to_contain_text("3 of 4", timeout=60_000)
+    playwright.expect(row).to_contain_text("3 of 4")
     playwright.expect(row).to_contain_text("100.0")
     assert row.locator("details").get_attribute("open") is not None
     assert row.locator("progress").evaluate("bar => bar.value / bar.max") == 0.75
@@ -90,7 +91,7 @@ def test_a_run_shows_its_mistakes(page: Any) -> None:
     assert page.locator("h1").inner_text() == "zero"
     pictures = page.locator(".pictures img")
     assert pictures.count() > 0
-    playwright.expect(pictures.first).to_have_js_property("naturalWidth", 128, timeout=60_000)
+    playwright.expect(pictures.first).to_have_js_property("naturalWidth", 128)
     assert page.locator("figure > svg").count() == 1  # the errors by noise level
     page.get_by_role("combobox", name="True").fill("bee")
     page.get_by_label("Show").select_option("all")

@@ -13,7 +13,7 @@ from threading import Thread
 from urllib.parse import parse_qsl, quote
 
 import pytest
-from helpers.command import bench
+from helpers.command import PATIENCE, bench
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
 from helpers.studies import store_study
@@ -44,7 +44,7 @@ class Site:
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Reply:
         """Ask for a page."""
-        connection = http.client.HTTPConnection(ADDRESS, self.server.port, timeout=60)
+        connection = http.client.HTTPConnection(ADDRESS, self.server.port, timeout=PATIENCE)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.putrequest(method, path, skip_host="Host" in named)
         for name, value in named.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import bench_process, python
+from helpers.command import PATIENCE, bench_process, python
 from helpers.places import ROOT
 from helpers.plugins import install
 
@@ -109,7 +109,7 @@ def test_ctrl_c_keeps_what_was_decided(tmp_path: Path) -> None:
             assert running.poll() is None, "it ended by itself"
             time.sleep(0.2)
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=300)
+        _, said = running.communicate(timeout=PATIENCE)
     finally:
         running.kill()
     assert running.returncode == 130
