@@ -41,13 +41,13 @@ class Part:
 
 PARTS = (
     Part("machine", 15, 1, "machine:itself"),
-    Part("families", 120, 25, "runs:each_family"),
-    Part("digits", 90, 12, "runs:digits"),
+    Part("families", 120, 25, "exactness:each_family"),
+    Part("digits", 90, 12, "exactness:digits"),
     Part("rates of sd21", 120, 4, "networks:rates", "sd21"),
     Part("engine over bare", 300, 15, "runs:engine_over_bare"),
     Part("ucmerced", 450, 5, "runs:ucmerced"),
-    Part("real cells", 150, 2, "runs:real_cells"),
-    Part("out of memory", 60, 2, "runs:out_of_memory"),
+    Part("real cells", 150, 2, "exactness:real_cells"),
+    Part("out of memory", 60, 2, "exactness:out_of_memory"),
     Part("linearised draws", 90, 5, "runs:linearised"),
     Part("switches of sd21", 400, 10, "networks:switches", "sd21"),
     Part("rates of sdxl", 250, 8, "networks:rates", "sdxl"),

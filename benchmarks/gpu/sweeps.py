@@ -1,0 +1,65 @@
+"""A full sweep of made-up pictures, which the parts of the check score."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helpers.pipelines import save_pipeline
+from helpers.published import save_published
+from numpy.typing import NDArray
+
+from bench.contracts.dataset import Sample
+from bench.contracts.specs import DatasetSpec
+from bench.engine.denoising import DenoisingEngine
+from bench.running.prepare import Prepared, prepare
+from bench.running.settings import make_config
+from benchmarks.gpu.machine import Machine
+
+CLASSES = ("cat", "fir tree", "dog")  # all of them known to the small DiT
+DRAWS = 4
+Errors = NDArray[np.float32]
+
+
+def pipeline(machine: Machine) -> Path:
+    """Return a pipeline of the shape of Stable Diffusion 2.1-base, or a small one, made once."""
+    folder = machine.folder / ("small-sd21" if machine.small else "sd21")
+    if not (folder / "scheduler" / "scheduler_config.json").exists():  # the last that is saved
+        shutil.rmtree(folder, ignore_errors=True)
+        (save_pipeline if machine.small else _published)(folder, "sd21")
+    return folder
+
+
+def _published(folder: Path, kind: str) -> Path:
+    return save_published(kind, folder)
+
+
+def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> Prepared:
+    """Return a prepared full sweep on made-up pictures."""
+    if dtype == "TF32":
+        more, dtype = {**more, "tf32": True}, "float32"
+    settings = {"dataset": "-", "backbone": f"{folder}/", "device": device, "dtype": dtype}
+    sweep = {"strategy": "full", "params": {"draws": DRAWS}, "batch_size": 2}
+    spec = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES)
+    return prepare(make_config({**settings, **sweep, **more}), spec, images=False)
+
+
+def engine_of(run: Prepared) -> DenoisingEngine:
+    """Return the engine of a prepared run of a denoiser."""
+    engine = run.open_engine()
+    assert isinstance(engine, DenoisingEngine)
+    return engine
+
+
+def errors_of(engine: DenoisingEngine, run: Prepared, samples: list[Sample]) -> Errors:
+    """Return the errors of images, float32 [images, prompts, draws]."""
+    decided = {d.sample.sample_id: d for d in engine.score(samples, run.strategy)}
+    whole = np.full((len(samples), len(CLASSES), DRAWS), np.nan, np.float32)
+    for position, sample in enumerate(samples):
+        if error := decided[sample.sample_id].error:
+            raise RuntimeError(error)
+        for request, values in decided[sample.sample_id].cells:
+            whole[position][np.ix_(request.prompts, request.draws)] = values
+    return whole
