@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
-from bench.contracts.strategy import Floats, Problem
-
-if TYPE_CHECKING:
-    pass
 from bench.contracts.abilities import declares
+from bench.contracts.strategy import Floats, Problem
 
 
 class NeedsLinearisations(Protocol):
@@ -65,6 +63,28 @@ class KnowsItsOracle(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Replaced:
+    """What a strategy is used instead of.
+
+    Attributes:
+        strategy: its registered name.
+        equivalents: what it takes per image.
+        settings: the parameters with which the one in its place never takes more.
+    """
+
+    strategy: str
+    equivalents: float
+    settings: Mapping[str, Any]
+
+
+class KnowsWhatItReplaces(Protocol):
+    """A strategy that is used to save what another one takes, and may turn out dearer."""
+
+    def replaces(self, problem: Problem) -> Replaced | None:
+        """Return the other one; None: this one never takes more, as it is set."""
+
+
 class ChecksProblem(Protocol):
     """A strategy that cannot be used on every problem, such as one with too small a budget."""
 
@@ -105,6 +125,11 @@ def knows_its_least(strategy: object) -> TypeGuard[KnowsItsLeast]:
 def knows_its_oracle(strategy: object) -> TypeGuard[KnowsItsOracle]:
     """Whether it has `cheapest`."""
     return declares(strategy, "cheapest")
+
+
+def knows_what_it_replaces(strategy: object) -> TypeGuard[KnowsWhatItReplaces]:
+    """Whether it has `replaces`."""
+    return declares(strategy, "replaces")
 
 
 def checks_problem(strategy: object) -> TypeGuard[ChecksProblem]:

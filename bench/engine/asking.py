@@ -132,6 +132,16 @@ class CheckedStrategy:
         with guard(self.who, "cheapest()"):
             return float(self.strategy.cheapest(problem, errors))
 
+    def replaces(self, problem: Problem) -> strategy_abilities.Replaced | None:
+        """Return what it is used instead of, None where it does not say or never takes more."""
+        if not strategy_abilities.knows_what_it_replaces(self.strategy):
+            return None
+        with guard(self.who, "replaces()"):
+            other: Any = self.strategy.replaces(problem)
+        if other is not None and not isinstance(other, strategy_abilities.Replaced):
+            raise PluginError(self.who, f"replaces() returned a {type(other).__name__}")
+        return other
+
 
 class CheckedSession:
     """One image under way: passes on what is asked and told, and refuses what cannot be meant."""

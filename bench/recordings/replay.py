@@ -142,7 +142,7 @@ class PreparedReplay:
 
     recording: Recording
     manifest: Manifest
-    strategy: Strategy
+    strategy: CheckedStrategy
     folder: Path
     fresh: bool
     started: float

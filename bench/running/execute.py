@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import numpy as np
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Engine
-from bench.contracts.strategy import Strategy
+from bench.contracts.strategy import Problem
 from bench.discovery.events import tell
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
+from bench.engine.asking import CheckedStrategy
+from bench.errors import BenchWarning, UserError
 from bench.machine.environment import peak_memory
 from bench.machine.speed import remember_speed
 from bench.running.executors.local import Executor, LocalExecutor, OpenExecutor
@@ -39,7 +41,7 @@ class Executable(Protocol):
         """What the run is."""
 
     @property
-    def strategy(self) -> Strategy:
+    def strategy(self) -> CheckedStrategy:
         """What decides its images."""
 
     @property
@@ -114,12 +116,15 @@ def execute(run: Executable, open_executor: OpenExecutor = LocalExecutor) -> Fin
     else:
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
-        earlier, memory = read_decisions(folder.path, run.manifest), None
+        earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
         if outstanding := folder.outstanding(run.manifest.samples, run.save_errors):
             with closing(open_executor(run)) as executor:
                 _score(run, folder, executor, outstanding, earlier)
-                memory = executor.peak_memory
-        return _finish(run, folder, float(earlier.seconds.sum()), memory)
+                memory, problem = executor.peak_memory, executor.problem
+        finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
+    if problem is not None and (said := _said_dear(run, problem, finished.summary)):
+        warnings.warn(said, BenchWarning, stacklevel=2)
+    return finished
 
 
 def _known(path: Path, asked: Manifest) -> Summary | None:
@@ -216,3 +221,18 @@ def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
         now = time.perf_counter()
         yield decided, now - last
         last = now
+
+
+def _said_dear(run: Executable, problem: Problem, summary: Summary) -> str | None:
+    """Return what a user should know of a strategy that took more than the one it is to save."""
+    if run.manifest.items is not None or run.manifest.identity.calibrated is not None:
+        return None  # items differ in what they ask; a stated risk goes with no ceiling
+    other, took = run.strategy.replaces(problem), summary.cost.equivalents_per_image
+    if other is None or took <= other.equivalents:
+        return None
+    settings = " ".join(f"{name}={value}" for name, value in other.settings.items())
+    return (
+        f"{run.manifest.strategy.name} took {took:,.0f} evaluation equivalents per image, more than"
+        f" {other.strategy} takes on the same draws ({other.equivalents:,.0f}): these prompts can"
+        f" hardly be told apart. With {settings} no image costs more than that."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil, inf, isinf
 
 from bench.contracts.strategy import Floats, Ints, Problem
+from bench.contracts.strategy_abilities import Replaced
 from bench_plugins.strategies.adaptive import Adaptive
 
 ADAPTIVE = "adaptive"
@@ -52,6 +53,11 @@ def most_equivalents(ceiling: Ceiling, problem: Problem) -> float:
 def most_cells(ceiling: Ceiling, problem: Problem, otherwise: int) -> int:
     """Return the cells that a ceiling allows, at most `otherwise`."""
     return int(min(otherwise, most_equivalents(ceiling, problem) // problem.cell_cost))
+
+
+def replaced(problem: Problem, **settings: object) -> Replaced:
+    """Return what `adaptive` takes, and the settings of a race that never takes more."""
+    return Replaced(ADAPTIVE, most_equivalents(ADAPTIVE, problem), settings)
 
 
 class Budget:

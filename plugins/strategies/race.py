@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.contracts.strategy import Floats, Ints, Problem
+from bench.contracts.strategy_abilities import Replaced
 from bench_plugins.strategies._ceiling import (
     ADAPTIVE,
     SCHEDULE,
@@ -13,12 +14,14 @@ from bench_plugins.strategies._ceiling import (
     check_ceiling,
     most_cells,
     most_equivalents,
+    replaced,
 )
 from bench_plugins.strategies._order import by_bands, parse_bands, shuffled
 from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies._scheduled import ScheduledSession, first_stage, staged_order
 
 BOUNDS = ("t", "betting", "serfling")
+AS_SCHEDULE = 0.001  # at which it agreed with `full` as often as the schedule: design/racing.md
 
 
 class Race:
@@ -150,6 +153,14 @@ class Race:
         """Return the most evaluations per image: every prompt on every draw, or the ceiling."""
         cells = len(problem.class_of_prompt) * len(problem.timesteps)
         return most_cells(self.ceiling, problem, cells)
+
+    def replaces(self, problem: Problem) -> Replaced | None:
+        """Return the schedule of `adaptive`; None where there is a ceiling."""
+        if self.ceiling is not None:
+            return None
+        if self.bound != "t":
+            return replaced(problem, ceiling=ADAPTIVE)
+        return replaced(problem, ceiling=SCHEDULE, delta=min(self.delta, AS_SCHEDULE))
 
     def cheapest(self, problem: Problem, errors: Floats) -> float:
         """Return the cost of the cheapest proof that an all-knowing race could give.

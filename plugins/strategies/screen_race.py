@@ -16,15 +16,18 @@ from bench.contracts.strategy import (
     confidence,
     paired_mean,
 )
+from bench.contracts.strategy_abilities import Replaced
 from bench.inputs.draws import sub_grid
 from bench.recordings.screening import distances
 from bench_plugins.strategies._ceiling import (
+    ADAPTIVE,
     Budget,
     Ceiling,
     best,
     check_ceiling,
     most_cells,
     most_equivalents,
+    replaced,
 )
 from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies.full import LINEARISATION
@@ -124,6 +127,10 @@ class ScreenRace:
         cells = len(problem.class_of_prompt) * len(problem.timesteps)
         most = cells + LINEARISATION * self.samples * self.screens
         return most_cells(self.ceiling, problem, most)
+
+    def replaces(self, problem: Problem) -> Replaced | None:
+        """Return the schedule of `adaptive`; None where there is a ceiling."""
+        return replaced(problem, ceiling=ADAPTIVE) if self.ceiling is None else None
 
 
 class ScreenRaceSession(RaceSession):

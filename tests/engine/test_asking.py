@@ -1,67 +1,24 @@
-"""What strategies ask for and conclude: used where it is right, refused by name where it is not."""
+"""What strategies ask for: used where it is right, refused by name where it is not."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from helpers.tables import make_problem, make_table
+from helpers.scripted import ALL, ERRORS, EVEN, MEAN, PROBLEM, N, P, Scripted, block, decided, exits
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench.contracts.dataset import Sample
-from bench.contracts.strategy import ErrorTable, Evaluate, Linearise, Outcome, Problem, Reply
+from bench.contracts.strategy import Evaluate, Linearise, Problem, Reply
 from bench.engine.asking import MOST_LINEARISATIONS, CheckedStrategy
 from bench.errors import PluginError, UserError
 from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
-
-P, N, C = 6, 5, 3
-ERRORS = make_table(P, N)
-PROBLEM = replace(make_problem(ERRORS, per_class=2), can_linearise=True)
-ALL = Evaluate(np.arange(P), np.arange(N))
-MEAN = np.full(P, 1 / P)
-EVEN = Linearise(np.arange(N), MEAN)
-
-
-class Scripted:
-    """A strategy that asks for what it was given, then concludes what it was given."""
-
-    draws: Any = N
-
-    def __init__(self, requests: Any = (ALL,), outcome: Any = None) -> None:
-        self.requests, self.conclusion = requests, outcome
-
-    def start(self, problem: Problem) -> Scripted:
-        self.left = iter(self.requests)
-        self.table = ErrorTable(problem)
-        return self
-
-    def ask(self) -> Any:
-        request = next(self.left, None)
-        return request() if callable(request) else request
-
-    def tell(self, request: Any, reply: Reply) -> None:
-        if isinstance(request, Evaluate):
-            self.table.tell(request, reply)
-
-    def outcome(self) -> Any:
-        told = self.table.outcome()
-        return self.conclusion(told) if callable(self.conclusion) else told
-
-
-def decided(strategy: Any) -> Any:
-    tables = Tables(ERRORS, [(MEAN, ERRORS)], linearisation_cost=3.0)
-    return decide(Sample("x", 0, {}), tables, CheckedStrategy(strategy, "strategy 'x'"), PROBLEM)
-
-
-def block(prompts: Any, draws: Any) -> Evaluate:
-    return Evaluate(prompts, draws)
 
 
 def linearise(mixture: Any) -> Linearise:
@@ -70,10 +27,6 @@ def linearise(mixture: Any) -> Linearise:
 
 def blames() -> None:
     raise UserError("fix it")
-
-
-def exits() -> None:
-    raise SystemExit(0)
 
 
 REQUESTS: dict[str, tuple[Any, str]] = {
@@ -132,59 +85,9 @@ def test_no_linearisation_where_there_is_none() -> None:
     assert "does not offer" in str(decide(Sample("x", 0, {}), ERRORS, checked, problem).error)
 
 
-def changed(outcome: Outcome, **fields: Any) -> Outcome:
-    return replace(outcome, **fields)
-
-
-OUTCOMES: dict[str, tuple[Callable[[Outcome], Any], str]] = {
-    "none": (lambda o: None, "returned a NoneType"),
-    "a class": (lambda o: 1, "returned a int"),
-    "exit": (lambda o: exits(), "outcome() tried to end the program"),
-    "no ranking": (lambda o: changed(o, ranking=None), "ranking is object"),
-    "short": (lambda o: changed(o, ranking=o.ranking[:2]), "ranking is int64 [2]"),
-    "long": (lambda o: changed(o, ranking=[0, 1, 2, 3]), "ranking is int64 [4]"),
-    "repeated": (lambda o: changed(o, ranking=[0, 1, 1]), "no order of the 3 classes"),
-    "negative": (lambda o: changed(o, ranking=[0, 1, -1]), "no order of the 3 classes"),
-    "too large": (lambda o: changed(o, ranking=[1, 2, 3]), "no order of the 3 classes"),
-    "floats": (lambda o: changed(o, ranking=[0.0, 1.0, 2.0]), "ranking is float64"),
-    "nan score": (lambda o: changed(o, scores=np.full(C, np.nan)), "score is not finite"),
-    "winner without": (lambda o: changed(o, scores=np.full(C, np.inf)), "score is not finite"),
-    "minus infinity": (lambda o: changed(o, scores=np.full(C, -np.inf)), "score is not finite"),
-    "short scores": (lambda o: changed(o, scores=o.scores[:1]), "scores is float64 [1]"),
-    "no scores": (lambda o: changed(o, scores=None), "scores is object"),
-    "words": (lambda o: changed(o, scores=["a"] * C), "scores is <U1"),
-    "negative draws": (lambda o: changed(o, draws=[-1] * C), "draws is negative"),
-    "float draws": (lambda o: changed(o, draws=[1.5] * C), "draws is float64"),
-    "sure": (lambda o: changed(o, confidence=7), "confidence 7 between 0 and 1"),
-    "unsure": (lambda o: changed(o, confidence=-0.1), "confidence -0.1 between"),
-    "no confidence": (lambda o: changed(o, confidence=None), "is no number"),
-    "margin in words": (lambda o: changed(o, margin="wide"), "is no number"),
-    "complex margin": (lambda o: changed(o, margin=1j), "is no number"),
-    "stderr": (lambda o: changed(o, margin_stderr=-1.0), "margin_stderr -1 must be 0 or more"),
-}
-
-
-@pytest.mark.parametrize("case", OUTCOMES)
-def test_an_outcome_that_is_none_fails_the_image_and_names_the_plugin(case: str) -> None:
-    conclude, reason = OUTCOMES[case]
-    found = decided(Scripted(outcome=conclude))
-    assert found.outcome is None and "strategy 'x': outcome()" in found.error
-    assert reason in found.error and found.evaluations == P * N
-
-
-@pytest.mark.parametrize(
-    ("change", "value"),
-    [("confidence", math.nan), ("margin", math.nan), ("margin", math.inf), ("confidence", 1)],
-)
-def test_what_is_not_known_is_taken(change: str, value: float) -> None:
-    found = decided(Scripted(outcome=lambda o: changed(o, **{change: value})))
-    assert found.error is None
-    np.testing.assert_equal(getattr(found.outcome, change), value)
-
-
 def test_lists_and_small_integers_are_taken() -> None:
     first, rest = block([0, 1], [0]), block(np.arange(2, P, dtype=np.uint8), range(N))
-    found = decided(Scripted([first, rest], lambda o: changed(o, ranking=o.ranking.tolist())))
+    found = decided(Scripted([first, rest], lambda o: replace(o, ranking=o.ranking.tolist())))
     assert found.error is None and found.evaluations == 2 + 4 * N
     assert all(request.prompts.dtype == np.int64 for request, _ in found.cells)
 
@@ -238,7 +141,7 @@ def test_draws_must_be_a_number(draws: Any) -> None:
 def test_what_a_strategy_does_not_say() -> None:
     silent = CheckedStrategy(Scripted(), "x")
     assert (silent.at_most(PROBLEM), silent.at_least(PROBLEM)) == (P * N, None)
-    assert silent.settled == {} and not silent.linearises
+    assert silent.settled == {} and not silent.linearises and silent.replaces(PROBLEM) is None
 
     class Says(Scripted):
         linearises = True
@@ -250,10 +153,15 @@ def test_what_a_strategy_does_not_say() -> None:
         def at_least(self, problem: Problem) -> int:
             raise SystemExit(0)
 
+        def replaces(self, problem: Problem) -> str:
+            return "full"
+
     says = CheckedStrategy(Says(), "x")
     assert says.linearises and says.at_most(PROBLEM) == 7 and says.settled == {"keep": 1}
     with pytest.raises(PluginError, match="at_least"):
         says.at_least(PROBLEM)
+    with pytest.raises(PluginError, match=r"replaces\(\) returned a str"):
+        says.replaces(PROBLEM)
 
 
 # Mostly what could be meant, and anything else.
@@ -295,44 +203,3 @@ def test_every_cell_is_asked_for_once_or_the_request_is_refused(requests: list[E
         assert isinstance(found, Evaluate)
         assert found.prompts.dtype == found.draws.dtype == np.int64
         assert [(p, d) for p in found.prompts for d in found.draws] == cells
-
-
-numbers = st.floats(width=32) | st.integers(-2, 2) | st.none() | st.text(max_size=1)
-
-
-def columns(elements: Any) -> Any:
-    return st.one_of(
-        st.permutations(range(C)),
-        st.lists(elements, min_size=C, max_size=C),
-        st.lists(elements, max_size=5),
-        hnp.arrays(st.sampled_from([np.float32, np.int16, np.bool_]), hnp.array_shapes(max_side=4)),
-    )
-
-
-outcomes = st.builds(
-    Outcome,
-    ranking=columns(st.integers(-1, C)),
-    scores=columns(st.floats()),
-    draws=columns(st.integers(-1, N)),
-    margin=numbers,
-    margin_stderr=numbers,
-    confidence=st.floats(0, 1) | numbers,
-)
-
-
-@given(outcomes)
-def test_an_outcome_is_whole_or_refused(outcome: Outcome) -> None:
-    session = CheckedStrategy(Scripted(outcome=lambda _: outcome), "the plugin").start(PROBLEM)
-    session.ask()
-    session.tell(ALL, Reply(ERRORS, float(ERRORS.size)))
-    try:
-        found = session.outcome()
-    except PluginError as error:
-        assert str(error).startswith("the plugin: outcome()")
-        return
-    assert sorted(found.ranking.tolist()) == list(range(C))
-    assert found.ranking.dtype == found.draws.dtype == np.int64
-    assert found.scores.shape == found.draws.shape == (C,) and found.scores.dtype == np.float64
-    assert math.isfinite(found.scores[found.ranking[0]]) and (found.draws >= 0).all()
-    assert not np.isnan(found.scores).any()
-    assert not found.confidence < 0 and not found.confidence > 1

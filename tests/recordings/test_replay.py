@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from helpers.command import PATIENCE, bench
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, replay
 
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError
 from bench.store.folder import read_manifest, read_records
 
 
@@ -58,6 +59,18 @@ def test_what_ended_the_images_is_recorded_counted_and_shown(
         cut = ends.count("ceiling")
         assert f"by the ceiling: {cut}" in " ".join(shown.split())
         assert ("promises nothing" in " ".join(shown.split())) == (ended == "ceiling")
+
+
+def test_a_race_that_was_dearer_than_the_schedule_says_so(recording: Path, tmp_path: Path) -> None:
+    schedule = replay(recording, "adaptive", {}, tmp_path)["cost"]["evaluations_per_image"]
+    with pytest.warns(BenchWarning, match=rf"more than adaptive .*\({schedule:,.0f}\)") as said:
+        dear = replay(recording, "race", {"first": 99}, tmp_path)
+    assert f"race took {dear['cost']['evaluations_per_image']:,.0f} " in str(said[0].message)
+    assert "With ceiling=schedule delta=0.001 no image costs more" in str(said[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BenchWarning)
+        replay(recording, "race", {"first": 99, "ceiling": "schedule"}, tmp_path)
+        replay(recording, "race", {}, tmp_path)
 
 
 def test_a_ceiling_below_one_evaluation_per_prompt_is_refused(

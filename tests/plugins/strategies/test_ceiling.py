@@ -161,6 +161,33 @@ def test_a_ceiling_pays_for_each_prompt_once() -> None:
         make("screen-race", 40, ceiling=13).check(screen)
 
 
+@pytest.mark.parametrize(
+    ("params", "ceiling"),
+    [
+        ({}, {"ceiling": "schedule", "delta": 0.001}),
+        ({"delta": 1e-4}, {"ceiling": "schedule", "delta": 1e-4}),
+        ({"bound": "betting"}, {"ceiling": "adaptive"}),
+        ({"ceiling": "adaptive"}, None),
+        ({"ceiling": 1e9}, None),
+    ],
+)
+def test_a_race_without_a_ceiling_says_which_one_keeps_it_to_the_schedule(
+    params: dict[str, Any], ceiling: dict[str, Any] | None
+) -> None:
+    errors = hard_table("noise", 21, 40, 0)
+    problem, schedule = make_problem(errors), run(make("adaptive", 40), errors).evaluations
+    found = make("race", 40, **params).replaces(problem)
+    assert (found.settings if found else None) == ceiling
+    if found:
+        limited = make("race", 40, **{**params, **found.settings})
+        assert found.equivalents == schedule == limited.at_most(problem)
+        assert limited.replaces(problem) is None
+    if not params:
+        screen = make("screen-race", 40).replaces(problem)
+        assert screen and screen.settings == {"ceiling": "adaptive"}
+        assert screen.equivalents == schedule
+
+
 @pytest.mark.parametrize("name", ["race", "screen-race"])
 def test_without_a_ceiling_nothing_more_is_recorded(name: str) -> None:
     spec = load_plugins().strategies.get(name)

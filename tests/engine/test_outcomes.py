@@ -1,0 +1,110 @@
+"""What strategies conclude: used where it is whole, refused by name where it is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.scripted import ALL, ERRORS, PROBLEM, C, N, P, Scripted, decided, exits
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bench.contracts.strategy import Outcome, Reply
+from bench.engine.asking import CheckedStrategy
+from bench.errors import PluginError
+
+
+def changed(outcome: Outcome, **fields: Any) -> Outcome:
+    return replace(outcome, **fields)
+
+
+OUTCOMES: dict[str, tuple[Callable[[Outcome], Any], str]] = {
+    "none": (lambda o: None, "returned a NoneType"),
+    "a class": (lambda o: 1, "returned a int"),
+    "exit": (lambda o: exits(), "outcome() tried to end the program"),
+    "no ranking": (lambda o: changed(o, ranking=None), "ranking is object"),
+    "short": (lambda o: changed(o, ranking=o.ranking[:2]), "ranking is int64 [2]"),
+    "long": (lambda o: changed(o, ranking=[0, 1, 2, 3]), "ranking is int64 [4]"),
+    "repeated": (lambda o: changed(o, ranking=[0, 1, 1]), "no order of the 3 classes"),
+    "negative": (lambda o: changed(o, ranking=[0, 1, -1]), "no order of the 3 classes"),
+    "too large": (lambda o: changed(o, ranking=[1, 2, 3]), "no order of the 3 classes"),
+    "floats": (lambda o: changed(o, ranking=[0.0, 1.0, 2.0]), "ranking is float64"),
+    "nan score": (lambda o: changed(o, scores=np.full(C, np.nan)), "score is not finite"),
+    "winner without": (lambda o: changed(o, scores=np.full(C, np.inf)), "score is not finite"),
+    "minus infinity": (lambda o: changed(o, scores=np.full(C, -np.inf)), "score is not finite"),
+    "short scores": (lambda o: changed(o, scores=o.scores[:1]), "scores is float64 [1]"),
+    "no scores": (lambda o: changed(o, scores=None), "scores is object"),
+    "words": (lambda o: changed(o, scores=["a"] * C), "scores is <U1"),
+    "negative draws": (lambda o: changed(o, draws=[-1] * C), "draws is negative"),
+    "float draws": (lambda o: changed(o, draws=[1.5] * C), "draws is float64"),
+    "sure": (lambda o: changed(o, confidence=7), "confidence 7 between 0 and 1"),
+    "unsure": (lambda o: changed(o, confidence=-0.1), "confidence -0.1 between"),
+    "no confidence": (lambda o: changed(o, confidence=None), "is no number"),
+    "margin in words": (lambda o: changed(o, margin="wide"), "is no number"),
+    "complex margin": (lambda o: changed(o, margin=1j), "is no number"),
+    "stderr": (lambda o: changed(o, margin_stderr=-1.0), "margin_stderr -1 must be 0 or more"),
+}
+
+
+@pytest.mark.parametrize("case", OUTCOMES)
+def test_an_outcome_that_is_none_fails_the_image_and_names_the_plugin(case: str) -> None:
+    conclude, reason = OUTCOMES[case]
+    found = decided(Scripted(outcome=conclude))
+    assert found.outcome is None and "strategy 'x': outcome()" in found.error
+    assert reason in found.error and found.evaluations == P * N
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [("confidence", math.nan), ("margin", math.nan), ("margin", math.inf), ("confidence", 1)],
+)
+def test_what_is_not_known_is_taken(change: str, value: float) -> None:
+    found = decided(Scripted(outcome=lambda o: changed(o, **{change: value})))
+    assert found.error is None
+    np.testing.assert_equal(getattr(found.outcome, change), value)
+
+
+numbers = st.floats(width=32) | st.integers(-2, 2) | st.none() | st.text(max_size=1)
+
+
+def columns(elements: Any) -> Any:
+    return st.one_of(
+        st.permutations(range(C)),
+        st.lists(elements, min_size=C, max_size=C),
+        st.lists(elements, max_size=5),
+        hnp.arrays(st.sampled_from([np.float32, np.int16, np.bool_]), hnp.array_shapes(max_side=4)),
+    )
+
+
+outcomes = st.builds(
+    Outcome,
+    ranking=columns(st.integers(-1, C)),
+    scores=columns(st.floats()),
+    draws=columns(st.integers(-1, N)),
+    margin=numbers,
+    margin_stderr=numbers,
+    confidence=st.floats(0, 1) | numbers,
+)
+
+
+@given(outcomes)
+def test_an_outcome_is_whole_or_refused(outcome: Outcome) -> None:
+    session = CheckedStrategy(Scripted(outcome=lambda _: outcome), "the plugin").start(PROBLEM)
+    session.ask()
+    session.tell(ALL, Reply(ERRORS, float(ERRORS.size)))
+    try:
+        found = session.outcome()
+    except PluginError as error:
+        assert str(error).startswith("the plugin: outcome()")
+        return
+    assert sorted(found.ranking.tolist()) == list(range(C))
+    assert found.ranking.dtype == found.draws.dtype == np.int64
+    assert found.scores.shape == found.draws.shape == (C,) and found.scores.dtype == np.float64
+    assert math.isfinite(found.scores[found.ranking[0]]) and (found.draws >= 0).all()
+    assert not np.isnan(found.scores).any()
+    assert not found.confidence < 0 and not found.confidence > 1
