@@ -91,7 +91,10 @@ def command(
             f" {proof:.1f}."
         )
     if points:
-        say("Runs given as points cost evaluations of their own network.")
+        say(
+            "Runs given as points cost evaluations of their own network; a classifier costs one,"
+            " since it encodes each image once."
+        )
     if ceiling:
         say(
             f"A full sweep with another seed ({ceiling.against}) makes the same decision on"

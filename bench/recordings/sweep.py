@@ -66,11 +66,13 @@ class SweepRow(Document):
     """What the cheapest proof costs, in one row: that which agrees most of those that prove."""
     point: bool = False
     """Whether it is a run that was given, whose cost is in evaluations of its own network."""
+    classifier: bool = False
+    """Whether that run is of a classifier, which encodes each image once and counts its scores."""
 
     @property
     def cost(self) -> float:
-        """Evaluation equivalents per image."""
-        return self.summary.cost.equivalents_per_image
+        """Evaluation equivalents per image; of a classifier one."""
+        return 1.0 if self.classifier else self.summary.cost.equivalents_per_image
 
     def beats(self, other: SweepRow) -> bool:
         """Whether it costs no more and agrees as much, and is better in one of the two."""
@@ -227,6 +229,7 @@ def _point(
         agreement_ci95=agrees.ci95,
         pareto=False,  # what it costs is of another network
         point=True,
+        classifier=manifest.classifier,
     )
 
 

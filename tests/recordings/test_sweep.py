@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.command import bench
-from helpers.recorded import N_CLASSES, N_IMAGES, record, replay
+from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
+from helpers.runs import store
 
 from bench.errors import UserError
 from bench.recordings import sweep as sweeps
@@ -63,6 +65,20 @@ def test_a_point_wants_the_same_images(recording: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"25 of the sweep's 30 images"):
         sweeps.sweep(recording, [("full", {})], points=[few])
     assert len(sweeps.sweep(recording, [("full", {})], limit=5, points=[few])) == 2
+
+
+def test_a_classifier_costs_one_evaluation(recording: Path, tmp_path: Path) -> None:
+    ids = [f"image-{i}" for i in range(N_IMAGES)]
+    given: dict[str, Any] = {
+        "dataset": "toy",
+        "backbone": "clip",
+        "n_classes": N_CLASSES,
+        "sample_ids": ids,
+    }
+    one = store(tmp_path, [0] * N_IMAGES, [1] * N_IMAGES, {"evaluations": N_CLASSES}, **given)
+    full, point = sweeps.sweep(recording, [("full", {})], points=[one])
+    assert not full.classifier and full.cost == N_CLASSES * N_DRAWS
+    assert point.classifier and point.cost == 1
 
 
 def test_self_agreement_wants_the_same_run_with_other_noise(
