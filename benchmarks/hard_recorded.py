@@ -4,8 +4,8 @@
         [--compile] [--shard 1/2]
 
 Each regime is recorded once, every prompt on every draw, and resumed where it was interrupted: some
-hours on two cores for all of them. `--compile` more than halves that. `--shard` only records one
-part; when all are there, `bench results merge` makes the recording. Then every strategy is
+hours on two cores for all of them, a seventh less with `--compile`. `--shard` records one part and
+ends; when all are there, `bench results merge` makes the recording. Then every strategy is
 replayed. A row has the mean cost in evaluations per image and the largest, the agreement with the
 exhaustive decision (Wilson), and how many points that is above `adaptive`, paired image by image
 (Tango), both with 95 % intervals. That interval reaches one point with 400 images and no
