@@ -54,10 +54,7 @@ def command(
     if found.settings:
         _print_settings(found, chosen)
     else:
-        say(
-            "RUN did not record every error, or its strategy has no settings to choose among, so"
-            " --risk cannot use it."
-        )
+        say(_no_settings(path, strategy))
     fitted = [s for s in (*found.settings, *found.others) if s.fit is not None]
     if fitted:
         say(
@@ -71,6 +68,19 @@ def command(
             " five wrong ones."
         )
     next_steps(*_steps(found, chosen, path, results))
+
+
+def _no_settings(path: Path, strategy: str | None) -> str:
+    """Return why `--risk` cannot use a calibration that has no settings."""
+    from bench.errors import UserError
+    from bench.recordings.recording import open_recording
+
+    try:
+        open_recording(path)
+    except UserError as error:
+        return f"--risk cannot use this: {error}"
+    which = f"{strategy} has" if strategy else "the backbone's strategy has"
+    return f"--risk cannot use this: {which} no settings to choose among."
 
 
 def _steps(

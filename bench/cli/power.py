@@ -90,7 +90,8 @@ def _print(plan: Power) -> None:
     table(head, rows, right=head)
     if plan.n is not None and plan.power is not None and plan.simulated is not None:
         say(
-            f"{plan.n:,} images show it with a power of {100 * plan.power:.1f} %"
+            f"{plan.n:,} {'image shows' if plan.n == 1 else 'images show'} it with a power of"
+            f" {100 * plan.power:.1f} %"
             f" ({100 * plan.simulated:.1f} % of 2,000 simulated studies found it)."
         )
         say(

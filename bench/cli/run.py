@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from bench.cli.options import config_from_options, config_options, names_of
-from bench.cli.output import after_run, draw_pictures, next_steps, print_json, run_name, say
+from bench.cli.output import (
+    after_run,
+    draw_pictures,
+    next_steps,
+    print_json,
+    results_option,
+    run_name,
+    say,
+)
 from bench.cli.sections import Sectioned
 from bench.errors import GateError, UserError
 from bench.running.settings import RunConfig
@@ -99,7 +107,8 @@ def command(
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
         name = run_name(finished.folder, config.results)
         if config.shard:
-            next_steps(("when all shards are done", f"bench results merge {summary.run_id}"))
+            again = f"bench results merge {summary.run_id}{results_option(config.results)}"
+            next_steps(("when all shards are done", again))
         else:
             next_steps(*after_run(name))
     accuracy = summary.metrics.accuracy

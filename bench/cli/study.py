@@ -84,6 +84,7 @@ def command(
     given = _given(ctx, machine)
     results = Path(str(given.get("results") or "results"))
     option = results_option(str(results))
+    forest, ranks = _figures(figure, ranks_figure)
     if show:
         from bench.running.study.file import find_state
 
@@ -116,13 +117,13 @@ def command(
 
     names = [name.strip() for name in over.split(",") if name.strip()]
     report = study_report(folder, names, metric, margin)  # type: ignore[arg-type]  # click checked it
-    if figure or ranks_figure:
+    if forest is not None or ranks is not None:
         from bench.render.study_figures import critical_difference_plot, forest_plot, save_figure
 
-        if figure:
-            save_figure(forest_plot(report), Path(figure))
-        if ranks_figure:
-            save_figure(critical_difference_plot(report.ranks), Path(ranks_figure))
+        if forest is not None:
+            save_figure(forest_plot(report), forest)
+        if ranks is not None:
+            save_figure(critical_difference_plot(report.ranks), ranks)
     if as_json:
         print_json(report.plain())
         return code
@@ -159,6 +160,18 @@ def _steps(report: StudyReport, option: str) -> list[tuple[str, str]]:
     elif report.done < report.cells:
         steps.insert(0, ("make the runs that are left", made))
     return steps
+
+
+def _figures(forest: str | None, ranks: str | None) -> tuple[Path | None, Path | None]:
+    """Return the files that figures go to, checked before any run is made."""
+    if forest is None and ranks is None:
+        return None, None
+    from bench.render.figure_files import figure_file
+
+    return (
+        None if forest is None else figure_file("--figure", forest),
+        None if ranks is None else figure_file("--ranks-figure", ranks),
+    )
 
 
 def _given(ctx: click.Context, machine: dict[str, object]) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -55,21 +54,23 @@ def command(
     from bench.recordings.recording import open_recording
     from bench.recordings.sweep import default_grid, self_agreement, sweep
     from bench.recordings.sweep_plot import cheapest_proof, plot
+    from bench.render.figure_files import figure_file
 
     path = find_run(run, results)
+    drawn = figure_file("--plot", plot_file) if plot_file else None
     ceiling = self_agreement(path, find_run(against, results)) if against else None
-    if plot_file and not Path(plot_file).absolute().parent.is_dir():
-        raise UserError(f"--plot {plot_file}: there is no such folder.")
     recording = open_recording(path)
     settings = default_grid(recording.n_draws, order, recording.problem.can_linearise, deviation)
-    if strategies:
-        names = [name.strip() for name in strategies.split(",")]
+    if strategies is not None:
+        names = [name.strip() for name in strategies.split(",") if name.strip()]
+        if not names:
+            raise UserError("--strategies names none; leave it out for all of them.")
         known = {name for name, _ in settings}
         settings = [s for s in settings if s[0] in names]
         settings += [(name, {}) for name in names if name not in known]
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
-    if plot_file:
-        plot(rows, ceiling, Path(plot_file))
+    if drawn is not None:
+        plot(rows, ceiling, drawn)
     if as_json:
         if ceiling is not None:
             rows = [row.model_copy(update={"self_agreement": ceiling}) for row in rows]

@@ -28,7 +28,7 @@ def parse_shard(text: str) -> Shard:
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
     if not 1 <= shard.index <= shard.count:
-        raise ValueError("is no shard: write I/N with I from 1 to N, such as 3/16")
+        raise ValueError("must be I/N with I from 1 to N, such as 3/16")
     return shard
 
 

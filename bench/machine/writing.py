@@ -41,6 +41,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # the name that its user knows
         raise

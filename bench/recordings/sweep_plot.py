@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.errors import UserError
 from bench.recordings.sweep import SelfAgreement, Share, SweepRow
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
         rows: from `sweep`.
         ceiling: from `self_agreement`, drawn as a band.
         file: where to; the suffix says the format.
+
+    Raises:
+        UserError: it cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -54,7 +58,10 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
     left.legend(fontsize="small")
     first = replayed[0].summary
     figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
-    figure.savefig(file, dpi=150)
+    try:
+        figure.savefig(file, dpi=150)
+    except OSError as error:
+        raise UserError(f"The plot cannot be written to {file}: {error}.") from None
 
 
 def cheapest_proof(rows: Sequence[SweepRow]) -> float | None:

@@ -109,15 +109,15 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the file's name ends with; an SVG is dark on a dark page.
 
     Raises:
-        UserError: it cannot be written, or matplotlib does not know the format.
+        UserError: it cannot be written.
     """
     try:
         if path.suffix.lower() == ".svg":
             path.write_bytes(for_any_page(figure))
             return
         figure.savefig(path, dpi=160)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--figure {path}: {error}.") from None
+    except OSError as error:
+        raise UserError(f"The figure cannot be written to {path}: {error}.") from None
 
 
 def _cut(name: str) -> str:

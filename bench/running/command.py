@@ -27,7 +27,8 @@ def recording_command(manifest: Manifest, strategy: str = "full") -> str:
         strategy: a strategy that scores every prompt on every draw.
     """
     given = manifest.config.plain()
-    words = [*_subject(given), "--strategy", strategy, "--save-errors"]
+    kept = _kept(given, manifest)
+    words = [*_subject(given), "--strategy", strategy, *kept, "--save-errors"]
     return shlex.join([*words, *_options(given, _LEFT_OUT)])
 
 
@@ -64,11 +65,18 @@ def other_images_command(manifest: Manifest, *more: str) -> str:
     """
     given = manifest.config.plain()
     split = [] if given.get("split") else ["--split", "OTHER"]
-    params = given.get("params")
-    draws = params.get("draws") if isinstance(params, dict) else None
-    more = more if draws is None else (*more, "--set", f"draws={draws}")
-    options = [*split, *more, *_options(given, _LEFT_OUT | {"split", "limit"})]
+    kept = _kept(given, manifest)
+    options = [*split, *more, *kept, *_options(given, _LEFT_OUT | {"split", "limit"})]
     return shlex.join([*_subject(given), *options])
+
+
+def _kept(given: Mapping[str, object], manifest: Manifest) -> list[str]:
+    """Return the parameters that any strategy's run must share: the draws, and the backbone's."""
+    params, backbones = given.get("params"), load_plugins().backbones
+    name = manifest.backbone.name
+    shared = {"draws", *(backbones.get(name).parameters if name in backbones else {})}
+    chosen = params.items() if isinstance(params, dict) else ()
+    return [w for key, value in chosen if key in shared for w in ("--set", f"{key}={_text(value)}")]
 
 
 def _not_default(strategy: Strategy) -> dict[str, object]:

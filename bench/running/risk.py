@@ -10,7 +10,7 @@ from typing import Any
 from bench.contracts.specs import StrategySpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.command import recording_command
+from bench.running.command import other_images_command
 from bench.running.resolve import Resolved, make_strategy
 from bench.stats.risk import images_needed, passing
 from bench.store.calibrations import Calibrated, Setting, find_calibrations
@@ -147,11 +147,12 @@ def _calibrated(stated: Stated, manifest: Manifest) -> Calibrated:
         )
     ]
     if not same:
+        recorded = other_images_command(manifest, "--strategy", "full", "--save-errors")
         raise UserError(
             f"{stated.option}: no calibration in {stated.results} is of the same backbone, dataset,"
             f" prompts, draws and seed, and of strategy {spec.name!r}. Record other images, at"
             f" least {images_needed(stated.risk)}, and calibrate on them:"
-            f" {recording_command(manifest)} (with another --split), then `bench calibrate RUN`."
+            f" {recorded}, then `bench calibrate RUN`."
         )
     other = [each for each in same if not each.shared(manifest)]
     if not other:

@@ -279,7 +279,7 @@ class RunConfig(BaseModel):
     @classmethod
     def _is_device(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", value):
-            raise ValueError(f"is no device: one of {', '.join(DEVICES)}, perhaps with a number")
+            raise ValueError(f"must be one of {', '.join(DEVICES)}, perhaps with a number")
         return value
 
     @field_validator("shard")

@@ -75,6 +75,12 @@ def plan_power(
     """
     difference = abs(difference)
     check(difference, discordance)
+    alone = (discordance - difference) / 2  # the share that the worse run alone has right
+    if accuracy is not None and not alone - 1e-9 <= accuracy <= 1 - alone + 1e-9:
+        raise UserError(
+            f"--accuracy {accuracy:g}: with these shares a run is right on {alone:.4g} to"
+            f" {1 - alone:.4g} of the images."
+        )
     known: dict[str, float | None] = {}
     if n is not None:
         known = {

@@ -103,7 +103,7 @@ def join_decisions(parts: Sequence[Decisions], order: NDArray[np.int64]) -> Deci
         found = [getattr(part, field.name) for part in parts]
         if all(column is None for column in found):
             continue
-        if field.name in ("sample_ids", "groups"):
+        if any(isinstance(column, pa.Array | pa.ChunkedArray) for column in found):
             whole = [
                 pa.nulls(len(p), pa.string()) if c is None else c
                 for p, c in zip(parts, found, strict=True)

@@ -67,6 +67,18 @@ def test_a_point_wants_the_same_images(recording: Path, tmp_path: Path) -> None:
     assert len(sweeps.sweep(recording, [("full", {})], limit=5, points=[few])) == 2
 
 
+def test_what_is_asked_wrongly_is_refused_before_the_sweep(recording: Path, tmp_path: Path) -> None:
+    for option, given, said in (
+        ("--plot", tmp_path / "p.xyz", "the name ends with the format, which is one of"),
+        ("--plot", tmp_path, "it is a folder"),
+        ("--plot", tmp_path / "no" / "p.png", "there is no folder"),
+        ("--strategies", "", "--strategies names none"),
+    ):
+        done = bench("sweep", recording, option, given)
+        assert done.code == 2 and said in done.err and not done.out
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_classifier_costs_one_evaluation(recording: Path, tmp_path: Path) -> None:
     ids = [f"image-{i}" for i in range(N_IMAGES)]
     given: dict[str, Any] = {

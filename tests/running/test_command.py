@@ -20,6 +20,11 @@ from bench.store.folder import read_manifest
     [
         ({}, "bench run digits --backbone tiny-digits --strategy full --save-errors"),
         (
+            {"params": {"draws": 20, "first": 2, "text": "clip"}, "backbone": "sd3"},
+            "bench run digits --backbone sd3 --strategy full --set draws=20 --set text=clip"
+            " --save-errors",
+        ),
+        (
             {"limit": 20, "seed": 3, "results": "elsewhere", "device": "cpu"},
             "bench run digits --backbone tiny-digits --strategy full --save-errors --limit 20"
             " --seed 3",
@@ -36,8 +41,9 @@ from bench.store.folder import read_manifest
     ],
 )
 def test_it_names_what_differs_from_the_defaults(settings: dict[str, object], command: str) -> None:
-    config = {"dataset": "digits", "backbone": "tiny-digits", **settings}
-    assert recording_command(a_manifest(["1"], config=config)) == command
+    config: dict[str, object] = {"dataset": "digits", "backbone": "tiny-digits", **settings}
+    made = a_manifest(["1"], config=config, backbone=str(config["backbone"]))
+    assert recording_command(made) == command
 
 
 def test_what_learn_screen_and_replay_suggest_is_accepted(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bench.store.writing import RunFolder
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--device", "banana"], "--device: is no device"),
+        (["--device", "banana"], "--device: must be one of"),
         (["--backbone", "./nothing"], "does not exist"),
         (["--levels", "0-2000"], "reaches beyond the model's 1000 levels"),
         (["--set", "draws=1e22"], "draws='1e22' does not fit"),

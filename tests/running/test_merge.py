@@ -20,6 +20,7 @@ from bench.store.documents import Part
 from bench.store.first_order import read_first_order, write_first_order
 from bench.store.folder import read_manifest, read_records
 from bench.store.shards import shard_folder
+from bench.store.summary import Ends
 from bench.store.writing import RunFolder
 
 LABELS = [0, 1, 2, 0, 1, 2, 0]
@@ -63,6 +64,13 @@ def test_the_summary_is_that_of_the_merged_lines(tmp_path: Path) -> None:
     wanted = summarize(finished.manifest, decided, None, None)
     assert finished.summary.metrics == wanted.metrics and finished.summary.failed_samples == 1
     assert wanted.metrics.worst_group and wanted.metrics.candidate_recall == 4 / 7
+
+
+def test_what_ended_the_images_is_merged(tmp_path: Path) -> None:
+    """Also where one shard alone says it, as a strategy of an earlier version."""
+    store_shard(tmp_path, 1, 2, record={"decided_by": "bound"})
+    run = store_shard(tmp_path, 2, 2).parents[1]
+    assert merge([run.name], str(tmp_path)).summary.decided_by == Ends(bound=4)
 
 
 def test_shards_from_several_folders_and_cut_otherwise(tmp_path: Path) -> None:

@@ -84,6 +84,10 @@ def test_the_command(tmp_path: object) -> None:
     )
     for arguments, said in (
         (("--difference", 0.2, "--discordance", 0.1), "at most the discordance"),
+        (
+            ("--difference", 0.02, "--discordance", 0.1, "--accuracy", 1),
+            "a run is right on 0.04 to 0.96",
+        ),
         ((), "Give two runs"),
         ((a, a), "right on the same images"),
     ):

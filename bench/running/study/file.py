@@ -28,6 +28,7 @@ from bench.running.study.values import (
     pilot_of,
     shifts_of,
     study_name,
+    whole_groups_of,
 )
 from bench.store.studies import STUDY, find_study, study_folder
 
@@ -141,6 +142,7 @@ def _declared(path: Path, text: str, said: Table, machine: Table) -> DeclaredStu
     cells = tuple(cell for cell in found.values() if not is_excluded(cell.axes, excluded))
     if not cells:
         raise UserError("it declares no run: everything is excluded.")
+    _check_places(cells)
     return DeclaredStudy(
         name=study_name(said, path),
         file=path,
@@ -149,10 +151,33 @@ def _declared(path: Path, text: str, said: Table, machine: Table) -> DeclaredStu
         cells=cells,
         pilot=pilot_of(said),
         margin=margin_of(said),
-        shifts=shifts_of(said),
+        shifts=shifts_of(said, _registered(cells)),
         backbone_groups=groups_of(said, labels),
-        whole_groups=said.get("whole_groups") is True,
+        whole_groups=whole_groups_of(said),
     )
+
+
+def _registered(cells: Sequence[DeclaredCell]) -> set[str]:
+    """Return the names of the datasets; nothing where one of them is no registered name."""
+    names, known = {cell.config.dataset for cell in cells}, load_plugins().datasets
+    return names if all(name in known for name in names) else set()
+
+
+def _check_places(cells: Sequence[DeclaredCell]) -> None:
+    """Refuse two runs that tables would take for one."""
+    at: dict[tuple[tuple[str, str], ...], RunConfig] = {}
+    for cell in cells:
+        place = tuple(sorted(cell.axes.items()))
+        other = at.setdefault(place, cell.config)
+        if other is cell.config:
+            continue
+        one, two = other.model_dump(), cell.config.model_dump()
+        name = next(key for key in one if one[key] != two[key])
+        said = ", ".join(f"{axis} = {label!r}" for axis, label in place)
+        raise UserError(
+            f"two different runs are called {said}; their {name} differs: {in_text(one[name])} and"
+            f" {in_text(two[name])}. Give each a label of its own, or make {name} a list."
+        )
 
 
 def _settings(table: Table, what: str) -> dict[str, object]:
@@ -168,7 +193,8 @@ def _settings(table: Table, what: str) -> dict[str, object]:
         if name not in RunConfig.model_fields:
             raise UserError(f"unknown setting {key!r}.{did_you_mean(key, known)}")
         if name in found:
-            raise UserError(f"{name!r} is said twice, once as {key!r}.")
+            other = next(k for k in table if PLURALS.get(k, k) == name)
+            raise UserError(f"{key!r} says again what {other!r} says. Keep one of the two.")
         found[name] = value
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import UserError, did_you_mean
@@ -106,13 +106,30 @@ def groups_of(said: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str
     return found
 
 
-def shifts_of(said: Table) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of datasets of which the second is a shift of the first."""
+def whole_groups_of(said: Table) -> bool:
+    """Return whether images of one group are drawn together."""
+    given = said.get("whole_groups", False)
+    if not isinstance(given, bool):
+        raise UserError(f"whole_groups = {given!r}: true or false is wanted, without quotes.")
+    return given
+
+
+def shifts_of(said: Table, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of datasets of which the second is a shift of the first.
+
+    Args:
+        said: the file.
+        datasets: the study's, of which a pair has to be; none: they are not known by name.
+    """
     given = said.get("shifts", [])
     found: list[tuple[str, str]] = []
     for pair in given if isinstance(given, list) else [given]:
         match pair:
             case [str(usual), str(shifted)]:
+                for name in (usual, shifted):
+                    if datasets and name.split("/")[0] not in datasets:
+                        close = did_you_mean(name, datasets)
+                        raise UserError(f"shifts: the study has no dataset {name!r}.{close}")
                 found.append((usual, shifted))
             case _:
                 raise UserError('shifts is a list of pairs: [["imagenet", "imagenet-sketch"]].')

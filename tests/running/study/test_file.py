@@ -14,7 +14,7 @@ from helpers.command import bench
         ("sedes = [1]", "unknown setting 'sedes'. Did you mean 'seeds'"),
         ('backbones = ["randon"]', "Unknown backbone 'randon'. Did you mean 'random'"),
         ('datasets = ["@nothing"]', "nothing"),
-        ("seed = 1\nseeds = [2]", "'seed' is said twice"),
+        ("seed = 1\nseeds = [2]", "'seeds' says again what 'seed' says"),
         ("seeds = []", "seeds = [] is empty|seed is an empty list"),
         ('loss = ["l2", "l7"]', "--loss"),
         ('[[exclude]]\nbackbone = "randon"', "backbone has no value 'randon'. Did you mean"),
@@ -23,6 +23,12 @@ from helpers.command import bench
         ('[backbone_groups]\na = ["randon"]', "no backbone 'randon'. Did you mean 'random'"),
         ('[backbone_groups]\na = ["random"]\nb = ["random"]', "random is in a and in b"),
         ("backbone_groups = 3", "backbone_groups is a table"),
+        ('whole_groups = "yes"', "whole_groups = 'yes': true or false"),
+        ('shifts = [["digits", "digit"]]', "no dataset 'digit'. Did you mean 'digits'"),
+        (
+            'strategies = [{name = "full", label = "x"}, {name = "race", label = "x"}]',
+            "strategy = 'x'; their strategy differs: full and race. Give each a label",
+        ),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_before_scoring(
