@@ -52,7 +52,7 @@ def command(
     else:
         _print(found)
         names = " ".join(run_name(path, results) for path in paths)
-        steps = [("see the images that they decide otherwise", f"bench report {names}")]
+        steps = [("see the images on which they differ", f"bench report {names}")]
         if found.wins + found.losses:
             asked = "" if found.difference else " --difference 0.02"
             needed = ("how many images such a difference needs", f"bench power {names}{asked}")

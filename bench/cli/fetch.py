@@ -26,18 +26,23 @@ def command(
     They are kept in the Hub's cache; afterwards `bench run --offline` needs no network.
     """
     from bench.errors import UserError
-    from bench.running.fetch import fetch
+    from bench.running.fetch import Fetched, fetch
 
     if revision and len(backbones) > 1:
         raise UserError("--revision goes with one backbone.")
-    fetched = []
+    fetched: list[Fetched] = []
     for name in backbones:
         found = fetch(name, revision, dtype)
-        fetched.append(found.plain())
-        where = f"{found.weights} is in {found.folder}" if found.weights else "it needs no weights"
+        fetched.append(found)
+        where = (
+            f"{found.weights} is in {found.folder}"
+            if found.weights
+            else "it has no weights of its own"
+        )
         licence = f" (licence: {found.licence})" if found.licence else ""
         say(f"{name}: {where}{licence}.", err=as_json)
     if as_json:
-        print_json(fetched)
-    else:
-        next_steps(("score with it", f"bench run DATASET --backbone {shlex.quote(name)} --offline"))
+        print_json([found.plain() for found in fetched])
+    elif ready := [found.name for found in fetched if found.weights]:
+        again = f"bench run DATASET --backbone {shlex.quote(ready[-1])} --offline"
+        next_steps(("score with it", again))

@@ -75,7 +75,7 @@ def _print(plan: Power) -> None:
     from bench.render.tables import table
 
     say(
-        f"A difference of {100 * plan.difference:.2g} points between runs of which one alone is"
+        f"A difference of {100 * plan.difference:.2g} points between runs of which exactly one is"
         f" right on {100 * plan.discordance:.3g} % of the images:"
     )
     rows = [

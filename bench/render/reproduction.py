@@ -38,6 +38,8 @@ def _over(images: int | None) -> str:
 
 
 def _meaning(made: Reproduction) -> str:
+    if made.rehearsal:
+        return "a rehearsal: not comparable"
     if made.interval is None or made.published is None:
         return ""
     inside = made.interval[0] <= made.published <= made.interval[1]

@@ -16,6 +16,7 @@ from bench.running.settings import RunConfig, make_config
 from bench.store.fields import Document
 from bench.store.marks import mark
 
+OF_A_REHEARSAL = ("backbone", "strategy", "params", "limit")  # settings that make it one
 OF_A_BACKBONE = ("weights", "revision")  # settings that go with the protocol's own backbone
 
 
@@ -36,6 +37,8 @@ class Reproduction(Document):
     """Ours less the published figure."""
     differs: list[str]
     """What of this run is not what was published, as far as it is known."""
+    rehearsal: bool = False
+    """Whether another model, strategy or part of the images was asked, so that nothing compares."""
     run_id: str | None = None
     results_dir: str | None = None
     evaluations_per_image: float | None = None
@@ -109,6 +112,9 @@ def reproduce(
         published_images=spec.images,
         source=spec.source if published is None else "the user",
         differs=differs,
+        rehearsal=any(
+            given.get(name) not in (None, {}, spec.settings.get(name)) for name in OF_A_REHEARSAL
+        ),
     )
     if dry_run:
         return asked.model_copy(update={"plan": make_plan(config)})

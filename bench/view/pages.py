@@ -163,7 +163,7 @@ class Pages:
         return Markup(html)
 
     def compare(self, query: Query) -> Answer:
-        """One run against another, and the images that they decide otherwise."""
+        """One run against another, and the images on which they differ."""
         a, b = query.get("a", ""), query.get("b", "")
         found = self.stored.comparison(a, b)
         one, other = self.stored.run(a), self.stored.run(b)

@@ -26,7 +26,8 @@ def settings_table() -> str:
 def _row(name: str) -> str:
     field = RunConfig.model_fields[name]
     option = "--set" if name == "params" else f"--{name.replace('_', '-')}"
-    shown = not isinstance(field.default, bool) and field.default and not field.default_factory
+    known = field.default is not None and not isinstance(field.default, bool)
+    shown = known and not field.is_required() and not field.default_factory
     default = f"`{field.default}`" if shown else ""
     meaning = str(field.description).replace("|", "\\|")
     return f"| `{option}` | {default} | {meaning} |"

@@ -57,16 +57,19 @@ def test_a_plan_says_what_it_would_take(tmp_path: Path) -> None:
 
 
 def test_a_protocol_is_rehearsed_and_listed(tmp_path: Path) -> None:
-    options = ["--backbone", "tiny-digits", "--limit", "4", "--results", tmp_path]
+    options: list[object] = ["--backbone", "tiny-digits", "--limit", "4", "--results", tmp_path]
     folder = tmp_path / "mnist"
     make_folder(folder, *(f"test/{digit}/1.png" for digit in range(10)))
-    done = bench(
-        "reproduce", "clark2023/mnist", *options, "--data-dir", folder, "--json",
-        "--strategy", "uniform", "--set", "draws=4",
-    )  # fmt: skip
+    options += ["--data-dir", folder, "--strategy", "uniform", "--set", "draws=4"]
+    done = bench("reproduce", "clark2023/mnist", *options, "--json")
     assert done.code == 0, done.err
+    assert "a rehearsal: not" in bench("reproduce", "clark2023/mnist", *options).out
     made = done.json
-    assert made["images"] == 4 and made["difference"] == pytest.approx(made["ours"] - 0.191)
+    assert (
+        made["images"] == 4
+        and made["rehearsal"]
+        and made["difference"] == pytest.approx(made["ours"] - 0.191)
+    )
     assert made["interval"][0] <= made["ours"] <= made["interval"][1]
     assert any(said.startswith("backbone: tiny-digits") for said in made["differs"])
     assert "strategy: uniform instead of paired-ttest" in made["differs"]
