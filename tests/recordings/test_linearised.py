@@ -129,7 +129,7 @@ def test_what_cannot_be_linearised_is_refused_before_the_work(
         save_errors=True,
         results=str(tmp_path),
     )
-    with pytest.raises(UserError, match="full-linearised --save-errors"):
+    with pytest.raises(UserError, match="full-linearised --set draws=2 --save-errors"):
         replay(Path(plain["results_dir"]), "screen-race", {"samples": 2}, tmp_path)
 
 
