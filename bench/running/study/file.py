@@ -171,12 +171,12 @@ def _check_places(cells: Sequence[DeclaredCell]) -> None:
         other = at.setdefault(place, cell.config)
         if other is cell.config:
             continue
-        one, two = other.model_dump(), cell.config.model_dump()
-        name = next(key for key in one if one[key] != two[key])
+        one, two = ({**c.model_dump(exclude={"params"}), **c.params} for c in (other, cell.config))
+        name = next(key for key in {**one, **two} if one.get(key) != two.get(key))
         said = ", ".join(f"{axis} = {label!r}" for axis, label in place)
         raise UserError(
-            f"two different runs are called {said}; their {name} differs: {in_text(one[name])} and"
-            f" {in_text(two[name])}. Give each a label of its own, or make {name} a list."
+            f"two different runs are called {said}; their {name} differs: {in_text(one.get(name))}"
+            f" and {in_text(two.get(name))}. Give each a label of its own, or make {name} a list."
         )
 
 
