@@ -20,10 +20,9 @@ pytestmark = pytest.mark.slow  # pip builds, installs and removes
 THIRD_PARTY = ROOT / "tests" / "third_party"
 SOURCES = {"bench": "bench", "plugins": "bench_plugins"}  # folder → the package it is installed as
 IMPORT_ALL = """
-import sys, warnings
+import sys
 from importlib import import_module
 from importlib.util import find_spec
-warnings.simplefilter("ignore")  # names that are deprecated say so
 for name in sys.stdin.read().split():
     try:
         print(import_module(name).__file__)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.strategy import ErrorTable, Evaluate
+from bench.contracts.strategy import ErrorTable, Evaluate
 
 
 class FirstDraws:
