@@ -209,7 +209,8 @@ def open_recording(path: Path, strategy: str = "full") -> Recording:
     if manifest.draws is None:
         raise UserError(f"{path}: its manifest does not say how many draws were recorded.")
     timesteps = read_timesteps(folder, records[0]["sample_id"], manifest.draws)
-    classes, known = np.array(manifest.class_of_column, dtype=np.int64), read_draws(path)
+    classes = np.array(manifest.class_of_column, dtype=np.int64)
+    known = read_draws(path, len(timesteps))
     weights = np.ones(len(timesteps)) if known is None else known.weights
     reduction = manifest.identity.scoring.reduction or MEAN
     problem = Problem(classes, timesteps, weights, manifest.identity.seed, reduction=reduction)

@@ -54,7 +54,7 @@ def weighed(recording: Recording, text: str) -> Recording:
         raise UserError(
             "--weighting learned:RUN is for `bench run`, which checks that RUN is of other images."
         )
-    draws = read_draws(recording.path)
+    draws = read_draws(recording.path, recording.n_draws)
     if draws is None:
         raise UserError(
             f"--weighting: {recording.path} does not say which levels its errors are of. Record"

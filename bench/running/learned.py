@@ -60,7 +60,8 @@ def learn_weighting(
         UserError: the run does not fit, or is of the same images.
     """
     path = find_run(weighting.source, config.results)
-    manifest, draws = read_manifest(path), read_draws(path)
+    manifest = read_manifest(path)
+    draws = read_draws(path, manifest.draws)
     if draws is None:
         raise UserError(
             f"--weighting {weighting}: {path} does not say which levels its errors are of. Record"

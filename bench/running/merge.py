@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
-from bench.errors import StoreError, UserError
+from bench.errors import StoreError, UserError, quoted
 from bench.running.execute import Finished
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
@@ -18,6 +20,7 @@ from bench.store.summary import Summary
 from bench.store.writing import RunFolder
 
 SHOWN = 5  # missing parts in a message
+ALIKE = ("classes", "prompts", "dataset", "strategy", "items")  # of the manifests of all parts
 
 
 def merge(runs: Sequence[str], results: str = "results", partial: bool = False) -> Finished:
@@ -76,6 +79,21 @@ def _check_alike(parts: Sequence[Source]) -> None:
                 f"{first.name} and {other.name} are parts of different runs, {said or 'by version'}"
                 ". Merge the shards of one command."
             )
+        for name in ALIKE:
+            a, b = (part.manifest.plain().get(name) for part in (first, other))
+            if a != b:  # the identity's hashes can be copied, and records hold numbers of classes
+                raise UserError(
+                    f"The {name} of {first.name} and {other.name} differ: {_first_difference(a, b)}"
+                    ". Shards of one command have the same, in the same order."
+                )
+
+
+def _first_difference(a: Any, b: Any) -> str:
+    if isinstance(a, list) and isinstance(b, list):
+        pairs = zip_longest(a, b)
+        place, (a, b) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        return f"number {place} is {quoted(a)} and {quoted(b)}"
+    return f"{quoted(a)} and {quoted(b)}"
 
 
 def _said_missing(planned: Merge) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from bench.errors import UserError
 from bench.machine.writing import write_atomically
@@ -54,6 +54,17 @@ class Fit(Document):
     intercept: Number
     """Of the regression."""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        columns = (self.centre, self.spread, self.weights)
+        if any(len(column) != len(self.features) for column in columns):
+            raise ValueError("centre, spread and weights have one number for each feature")
+        if self.right > self.images:
+            raise ValueError(f"{self.right} of {self.images} images cannot be right")
+        if not all(spread > 0 for spread in self.spread):
+            raise ValueError("a spread is larger than zero")
+        return self
+
 
 class Setting(Document):
     """A strategy with its parameters, and what became of the calibrated images with it."""
@@ -91,6 +102,21 @@ class Calibration(Document):
     """Those among which a risk chooses, the safest first: an order fixed before the images."""
     others: list[Setting] = Field(default_factory=list)
     """Those that have a probability alone."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not 0 < self.level < 1:
+            raise ValueError(f"level {self.level} is not between 0 and 1")
+        for setting in (*self.settings, *self.others):
+            fitted = setting.fit.images if setting.fit else 0
+            for name, count in (
+                ("right", setting.right),
+                ("disagreements", setting.disagreements or 0),
+                ("fit.images", fitted),
+            ):
+                if count > self.images:
+                    raise ValueError(f"{name} is {count:,}, of {self.images:,} images")
+        return self
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
+from bench.errors import UserError
+from bench.machine.files import regular_file
+from bench.store.documents import MOST_DRAWS
 
 NAME = "draws.parquet"
 COLUMNS = ("alpha", "sigma", "time", "p", "q", "progress")
@@ -61,18 +64,40 @@ def write_draws(folder: Path, draws: DrawTable) -> None:
     temporary.replace(folder / NAME)
 
 
-def read_draws(folder: Path) -> DrawTable | None:
-    """Return the table of a run's draws; None of a run recorded before there was one."""
+def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
+    """Return the table of a run's draws; None of a run recorded before there was one.
+
+    Args:
+        folder: the run's.
+        count: its number of draws, which the table must have; None: any.
+
+    Raises:
+        UserError: the file is damaged, or is not a regular file inside the folder.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = folder / NAME
-    if not path.is_file():
+    path = regular_file(folder, NAME)
+    if path is None:
         return None
-    table: Any = pq.read_table(path)
-    columns = {name: table[name].to_numpy() for name in COLUMNS if name in table.column_names}
-    return DrawTable(
-        table["level"].to_numpy().astype(np.int64),
-        Levels(**columns),
-        table["weight"].to_numpy(),
-        int(table.schema.metadata[b"levels"]),
-    )
+    try:
+        with pq.ParquetFile(path) as file:  # its footer says how many rows there are
+            rows = file.metadata.num_rows
+            if not 1 <= rows <= MOST_DRAWS or count not in (None, rows):
+                raise ValueError(f"it has {rows:,} rows, and the run {count or MOST_DRAWS:,} draws")
+            table: Any = file.read()
+        if any(column.null_count for column in table.columns):
+            raise ValueError("a value is missing")
+        columns = {name: table[name].to_numpy() for name in COLUMNS if name in table.column_names}
+        levels, weights = table["level"].to_numpy().astype(np.int64), table["weight"].to_numpy()
+        n_levels = int(table.schema.metadata[b"levels"])
+        if not (levels.min() >= 0 and levels.max() < n_levels):
+            raise ValueError(f"its levels are not all within 0 to {n_levels - 1}")
+        if not (np.isfinite(weights).all() and weights.min() >= 0 < weights.max()):
+            raise ValueError("its weights are not all finite and positive")
+        return DrawTable(levels, Levels(**columns), weights.astype(np.float64), n_levels)
+    except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{folder / NAME} is damaged: {reason}. Record the run again with --fresh."
+        ) from None

@@ -8,13 +8,15 @@ results folder has a line for each, which stays when the run is deleted.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from pydantic import ValidationError
 
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError
 from bench.machine.files import regular_file
 from bench.store.documents import Manifest
 from bench.store.fields import Document, Name, RunId
@@ -22,6 +24,7 @@ from bench.store.folder import list_runs
 from bench.store.runs import read_runs
 
 LOOKS = "looks.jsonl"
+MOST_BYTES = 100_000_000  # of it; 100,000 looks have about 30 million
 FOR_CHOICES = ("train", "training", "val", "valid", "validation", "dev", "development")
 
 # The dataset, its split, and the fingerprint of its data.
@@ -68,7 +71,8 @@ def is_test(split: str) -> bool:
 def record_look(results: Path, manifest: Manifest) -> None:
     """Write down that a run on a test split is finished, unless it is written down already.
 
-    A disk that does not take it stops nothing: the run itself is stored.
+    A disk that does not take it stops nothing: the run itself is stored. Only a regular file inside
+    the folder is appended to.
     """
     if not is_test(manifest.dataset.split) or manifest.part is not None:
         return
@@ -77,18 +81,33 @@ def record_look(results: Path, manifest: Manifest) -> None:
         return
     line = look.model_dump_json().encode() + b"\n"
     with suppress(OSError):
-        descriptor = os.open(results / LOOKS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        # A link is not followed, and a pipe is not waited for.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(results / LOOKS, flags, 0o644)
         try:
-            os.write(descriptor, line)  # at once, so that lines of two processes do not mix
+            if S_ISREG(os.fstat(descriptor).st_mode):
+                os.write(descriptor, line)  # at once, so that lines of two processes do not mix
+                return
         finally:
             os.close(descriptor)
+    if os.path.lexists(file := results / LOOKS) and (file.is_symlink() or not file.is_file()):
+        warnings.warn(
+            f"{file} is not a regular file: that {look.run_id} was finished is not written there.",
+            BenchWarning,
+            stacklevel=2,
+        )
 
 
 def read_looks(results: Path) -> Iterator[Look]:
-    """Yield the looks that are written down in a results folder; damaged lines are left out."""
+    """Yield the looks that are written down in a results folder.
+
+    Damaged lines, and a file that is not a regular one or is too large, are left out.
+    """
     try:
         file = regular_file(results, LOOKS)
-        lines = file.read_bytes().splitlines() if file else []
+        if file is None or file.stat().st_size > MOST_BYTES:
+            return
+        lines = file.read_bytes().splitlines()
     except (OSError, UserError):
         return
     for line in lines:

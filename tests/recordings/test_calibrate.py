@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,44 @@ def test_a_damaged_calibration_is_said_to_be_one(calibrated: Path, tmp_path: Pat
     (path / CALIBRATION).write_text((calibrated / CALIBRATION).read_text().replace("1,", "9,", 1))
     with pytest.raises(UserError, match="newer version"):
         read_calibration(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("level",), 1.0),
+        (("level",), 0.0),
+        (("settings", 0, "disagreements"), N_IMAGES + 1),
+        (("settings", 0, "right"), N_IMAGES + 1),
+        (("others", 0, "fit", "centre"), []),
+        (("others", 0, "fit", "weights"), [1.0, 2.0, 3.0]),
+        (("others", 0, "fit", "spread"), [0.0]),
+        (("others", 0, "fit", "right"), 10**6),
+        (("others", 0, "fit", "images"), 10**6),
+    ],
+)
+def test_a_calibration_that_contradicts_itself_is_refused(
+    calibrated: Path, tmp_path: Path, place: tuple[Any, ...], value: Any
+) -> None:
+    path = record(tmp_path)
+    content = json.loads((calibrated / CALIBRATION).read_text())
+    fit = {"images": 9, "right": 5, "unit": 1.0, "features": ["margin"], "intercept": 0.0}
+    fit |= {"centre": [0.0], "spread": [1.0], "weights": [1.0]}
+    content["others"] = [{**content["settings"][0], "fit": fit}]
+    (path / CALIBRATION).write_text(json.dumps(content))
+    read_calibration(path)
+    *parents, last = place
+    part = content
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    (path / CALIBRATION).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=CALIBRATION) as caught:
+        read_calibration(path)
+    assert len(str(caught.value).splitlines()) == 1
+    # Whoever asks for a risk, or shows the run, hears of it, and no command waits for ever.
+    done = bench("replay", path, "--results", tmp_path, "--strategy", "race", "--risk", 0.1)
+    assert done.code == 2 and CALIBRATION in done.err and "Unexpected" not in done.err, done.err
 
 
 def test_settings_must_differ_in_the_same_parameters() -> None:

@@ -12,6 +12,7 @@ from helpers.command import bench
 from helpers.runs import a_manifest, a_record
 
 from bench.contracts.strategy import Linearise
+from bench.errors import UserError
 from bench.running.merge import merge
 from bench.stats.metrics import summarize
 from bench.store.cells import has_cells, write_cells
@@ -150,6 +151,24 @@ def test_shards_of_two_runs(tmp_path: Path) -> None:
     parts = store_shard(tmp_path, 1, 2), store_shard(tmp_path, 2, 2, seed=7)
     said = refused(tmp_path, *parts)
     assert "parts of different runs" in said and "seed: 0 and 7" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": ["class 2", "class 1", "class 0"]},
+        {"classes": ["class 0", "class 1", "other"]},
+        {"prompts": [["a class 1", 1], ["a class 0", 0], ["a class 2", 2]]},
+        {"prompts": [["a class 0", 0], ["a class 1", 1]]},
+    ],
+)
+def test_shards_with_other_classes_or_prompts(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Also in another order, and under the same identity: records hold numbers of classes."""
+    store_shard(tmp_path, 1, 2)
+    path = store_shard(tmp_path, 2, 2, **changes)
+    with pytest.raises(UserError, match=f"The {next(iter(changes))} of shard 1/2 .* differ"):
+        merge([path.parents[1].name], str(tmp_path))
+    assert not (path.parents[1] / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("answer", [1, 2])

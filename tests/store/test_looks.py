@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
+import pytest
 from helpers.command import bench
-from helpers.runs import store
+from helpers.runs import a_manifest, store
 
-from bench.store.looks import LOOKS, count_looks
+from bench.errors import BenchWarning
+from bench.store.looks import LOOKS, count_looks, record_look
 
 
 def test_looks_are_runs_with_settings_of_their_own(tmp_path: Path) -> None:
@@ -31,3 +34,35 @@ def test_a_deleted_run_was_a_look_all_the_same(tmp_path: Path) -> None:
     with (tmp_path / LOOKS).open("a") as file:
         file.write('{"torn')
     assert list(count_looks([tmp_path]).values()) == [2]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_only_a_regular_file_inside_the_folder_is_appended_to(tmp_path: Path, kind: str) -> None:
+    outside, results = tmp_path / "outside", tmp_path / "results"
+    results.mkdir()
+    if kind == "pipe":
+        os.mkfifo(results / LOOKS)
+    elif kind == "folder":
+        (results / LOOKS).mkdir()
+    else:
+        (results / LOOKS).symlink_to(outside)
+    if kind == "link":
+        outside.write_text("mine\n")
+    with pytest.warns(BenchWarning, match="looks.jsonl is not a regular file"):
+        record_look(results, a_manifest(["s0"]))
+    assert not outside.exists() if kind != "link" else outside.read_text() == "mine\n"
+
+
+def test_a_pipe_that_somebody_reads_gets_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LOOKS)
+    reader = os.open(tmp_path / LOOKS, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.warns(BenchWarning, match="not a regular file"):
+        record_look(tmp_path, a_manifest(["s0"]))
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+
+
+def test_a_file_of_looks_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / LOOKS).open("wb") as file:
+        file.truncate(10**12)  # sparse
+    assert count_looks([tmp_path]) == {}

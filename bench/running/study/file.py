@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from pathlib import Path
 
 from bench.discovery.loading import load_plugins
@@ -28,6 +29,7 @@ from bench.running.study.values import (
     pilot_of,
     shifts_of,
     study_name,
+    tables_of,
     whole_groups_of,
 )
 from bench.store.studies import STUDY, find_study, study_folder
@@ -128,17 +130,18 @@ def find_state(name: str, results: Path) -> Path:
 
 def _declared(path: Path, text: str, said: Table, machine: Table) -> DeclaredStudy:
     common = _settings({k: v for k, v in said.items() if k not in OF_STUDY}, "a study")
-    grids = [_settings(table, "a grid") for table in _tables(said, "grid")] or [{}]
+    grids = [_settings(table, "a grid") for table in tables_of(said, "grid")] or [{}]
     found: dict[str, DeclaredCell] = {}
     labels: dict[str, dict[str, None]] = {}
+    combinations = 0
     for grid in grids:
         for axes, config in _cells({**common, **grid, "params": _params(common, grid)}, machine):
             for name, label in axes.items():
                 labels.setdefault(name, {})[label] = None
             found.setdefault(config.model_dump_json(), DeclaredCell(axes, config))
-            if len(found) > MOST_CELLS:
-                raise UserError(f"it declares more than {MOST_CELLS:,} runs.")
-    excluded = [exclusion(table, labels) for table in _tables(said, "exclude")]
+            if (combinations := combinations + 1) > MOST_CELLS:
+                raise UserError(f"its grids have more than {MOST_CELLS:,} combinations together.")
+    excluded = [exclusion(table, labels) for table in tables_of(said, "exclude")]
     cells = tuple(cell for cell in found.values() if not is_excluded(cell.axes, excluded))
     if not cells:
         raise UserError("it declares no run: everything is excluded.")
@@ -199,13 +202,6 @@ def _settings(table: Table, what: str) -> dict[str, object]:
     return found
 
 
-def _tables(said: Table, key: str) -> list[Table]:
-    found = said.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise UserError(f"{key} is a list of tables: write it as [[{key}]].")
-    return found
-
-
 def _params(common: Table, grid: Table) -> dict[str, object]:
     params: dict[str, object] = {}
     for table in (common.get("params", {}), grid.get("params", {})):
@@ -238,6 +234,12 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
         if not choices:
             raise UserError(f"{name} is an empty list.")
     order = _ordered(axes)
+    combinations = prod(map(len, axes.values()))
+    if combinations > MOST_CELLS:  # counted first: equal values take as long, and make no run more
+        sizes = " × ".join(f"{len(axes[name]):,} {name}" for name in order if len(axes[name]) > 1)
+        raise UserError(
+            f"a grid has {combinations:,} combinations ({sizes}); at most {MOST_CELLS:,} are read."
+        )
     for chosen in product(*(axes[name] for name in order)):
         settings = _merged(shared, [choice.settings for choice in chosen])
         given = _merged(shared_params, [choice.params for choice in chosen])

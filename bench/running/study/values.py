@@ -19,7 +19,21 @@ PLURALS = {
 }
 PILOT = 24  # images of every run that are scored first, unless the file says otherwise
 
+MOST_TABLES = 1_000  # of one kind
+
 Table = Mapping[str, object]
+
+
+def tables_of(said: Table, key: str) -> list[Table]:
+    """Return the tables `[[key]]` of a study's file."""
+    found = said.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UserError(f"{key} is a list of tables: write it as [[{key}]].")
+    if len(found) > MOST_TABLES:
+        raise UserError(
+            f"it has {len(found):,} tables [[{key}]]; at most {MOST_TABLES:,} are read."
+        )
+    return found
 
 
 def in_text(value: object) -> str:

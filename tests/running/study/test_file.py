@@ -41,3 +41,25 @@ def test_a_file_that_makes_no_sense_is_refused_before_scoring(
     done = bench("study", file, "--results", tmp_path / "r")
     assert done.code == 2 and any(one in done.err for one in said.split("|")), done.err
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            f"seeds = {[1] * 20_000}\nlimit = {[5] * 20_000}",
+            "400,000,000 combinations (20,000 limit × 20,000 seed); at most 10,000",
+        ),
+        (
+            f"seeds = {[1] * 4000}\n" + "[[grid]]\nlimit = [1, 2]\n" * 2,
+            "more than 10,000 combinations together",
+        ),
+        ("[[exclude]]\nseed = 1\n" * 1001, "1,001 tables [[exclude]]; at most 1,000"),
+    ],
+)
+def test_what_would_take_hours_is_refused_before_work(text: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "large.toml"
+    file.write_text(f'datasets = ["digits"]\nbackbones = ["random"]\n{text}')
+    done = bench("study", file, "--results", tmp_path / "r", "--dry-run")
+    assert done.code == 2 and said in done.err, done.err
+    assert len(done.err.strip().splitlines()) == 1
