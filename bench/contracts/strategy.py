@@ -64,6 +64,10 @@ class Problem:
             view.setflags(write=False)
             object.__setattr__(self, name, view)
 
+    def price(self, prompts: int, draws: int) -> float:
+        """Return what so many prompts cost on so many new draws, in evaluations."""
+        return draws * (prompts * self.cell_cost + self.null_cost)
+
 
 @dataclass(frozen=True)
 class Evaluate:

@@ -40,15 +40,15 @@ class BoundsItsCost(Protocol):
     Without it, the plan assumes every prompt on every draw.
     """
 
-    def at_most(self, problem: Problem) -> int:
-        """Return evaluations per image."""
+    def at_most(self, problem: Problem) -> float:
+        """Return an upper bound of what `Reply.cost` sums to, at the prices of the problem."""
 
 
 class KnowsItsLeast(Protocol):
     """A strategy whose cost depends on the image, and that knows what one costs at the least."""
 
-    def at_least(self, problem: Problem) -> int:
-        """Return evaluations per image."""
+    def at_least(self, problem: Problem) -> float:
+        """Return a lower bound of what `Reply.cost` sums to, at the prices of the problem."""
 
 
 class KnowsItsOracle(Protocol):

@@ -111,19 +111,19 @@ class CheckedStrategy:
         except ValueError as error:
             raise UserError(f"{self.who}: {one_line(error)}.") from None
 
-    def at_most(self, problem: Problem) -> int:
-        """Return the evaluations per image at the most: every cell, unless it says less."""
+    def at_most(self, problem: Problem) -> float:
+        """Return the largest cost per image, in evaluations: every cell, unless it says less."""
         if not strategy_abilities.bounds_its_cost(self.strategy):
-            return len(problem.class_of_prompt) * len(problem.timesteps)
+            return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
         with guard(self.who, "at_most()"):
-            return int(self.strategy.at_most(problem))
+            return float(self.strategy.at_most(problem))
 
-    def at_least(self, problem: Problem) -> int | None:
-        """Return the evaluations per image at the least, None where it does not say."""
+    def at_least(self, problem: Problem) -> float | None:
+        """Return the lowest cost per image, in evaluations, None where it does not say."""
         if not strategy_abilities.knows_its_least(self.strategy):
             return None
         with guard(self.who, "at_least()"):
-            return int(self.strategy.at_least(problem))
+            return float(self.strategy.at_least(problem))
 
     def cheapest(self, problem: Problem, errors: Floats) -> float | None:
         """Return what the cheapest proof of a decision costs, None where it does not say."""

@@ -10,7 +10,7 @@ import numpy as np
 from bench.contracts import abilities
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.levels import Column, Levels
-from bench.contracts.strategy import Problem
+from bench.contracts.strategy import Ints, Problem
 from bench.discovery import backbones
 from bench.discovery.targets import load_target, make
 from bench.errors import UserError
@@ -46,7 +46,7 @@ def check(prepared: Prepared) -> None:
     check_weights(prepared)
     _check_token_lengths(prepared)
     _check_linearisable(prepared.resolved)
-    prepared.resolved.strategy.check(largest_problem(prepared)[0])
+    prepared.resolved.strategy.check(problems(prepared)[-1][0])
     _check_null_subtracted(prepared)
     _check_views(prepared)
     _check_abilities(prepared)
@@ -66,20 +66,31 @@ def _check_text_alone(resolved: Resolved) -> None:
         )
 
 
-def largest_problem(prepared: Prepared) -> tuple[Problem, int]:
-    """Return what an image asks, of items the one with the most texts, and images per item.
+def problems(prepared: Prepared) -> list[tuple[Problem, int]]:
+    """Return what an image may ask, and images per item, by the number of prompts.
 
-    Its draws have no levels yet, and its costs are those of the run.
+    It is one problem, or one for each size of items or of candidates. Its draws have no levels
+    yet, and its costs are those of the run.
     """
-    split, resolved, config = prepared.split, prepared.resolved, prepared.config
-    images = 1
+    split, config = prepared.split, prepared.config
     if split is not None and split.items is not None:
-        images, texts = max(split.items.table.shapes, key=lambda shape: shape[1])
-        classes = np.arange(texts)
-    else:
-        classes = np.array(prepared.prompts.class_of_prompt)
-        if config.candidates_from:  # as many classes, whichever they are
-            classes = classes[classes < config.top]
+        shapes = sorted({(texts, images) for images, texts in split.items.table.shapes})
+        return [(_problem(prepared, np.arange(texts)), images) for texts, images in shapes]
+    classes = np.array(prepared.prompts.class_of_prompt)
+    if not config.candidates_from:
+        return [(_problem(prepared, classes), 1)]
+    by_size = np.argsort(np.bincount(classes), kind="stable")
+    few, many = (
+        classes[np.isin(classes, chosen)]
+        for chosen in (by_size[: config.top], by_size[-config.top :])
+    )
+    sizes = [few] if len(few) == len(many) else [few, many]
+    return [(_problem(prepared, np.unique(of, return_inverse=True)[1]), 1) for of in sizes]
+
+
+def _problem(prepared: Prepared, classes: Ints) -> Problem:
+    """Return what an image asks that is decided among prompts of these classes, int64 [P]."""
+    resolved, config = prepared.resolved, prepared.config
     denoiser = resolved.backbone.scorer == "denoiser"
     one = resolved.backbone.scorer == "classifier"
     draws = 1 if one else resolved.strategy_parameters["draws"]
@@ -89,7 +100,7 @@ def largest_problem(prepared: Prepared) -> tuple[Problem, int]:
     price = LINEARISATION_COST
     if strategy.linearises:
         price = linearisation_cost(resolved, prepared.weights)
-    problem = Problem(
+    return Problem(
         columns.class_of_column,
         np.arange(draws),
         np.ones(draws),
@@ -98,7 +109,6 @@ def largest_problem(prepared: Prepared) -> tuple[Problem, int]:
         null_cost=passes if config.subtract_null else 0,
         linearisation_cost=price,
     )
-    return problem, images
 
 
 def check_scorer(resolved: Resolved) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import ceil, floor
 from pathlib import Path
 
 from bench.contracts.parameters import Parameters
@@ -14,7 +15,7 @@ from bench.errors import UserError
 from bench.inputs.subsets import parse_shard
 from bench.machine.environment import pick_device
 from bench.machine.speed import estimate, likely_device
-from bench.running.checks import check, check_draws, largest_problem
+from bench.running.checks import check, check_draws, problems
 from bench.running.prepare import Prepared, prepare
 from bench.running.resolve import resolve_dataset
 from bench.running.settings import RunConfig
@@ -132,21 +133,28 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def _evaluations(prepared: Prepared) -> tuple[int | None, int]:
-    """Return the evaluations per image, or per item, at the least, None: not known, and at most.
+    """Return what an image, or an item, costs at the least, None: not known, and at most.
 
-    A cell takes two under guidance, and one per template where their mean is its error.
+    In evaluations: a cell takes two under guidance, and one per template where their mean is its
+    error.
     """
-    problem, images = largest_problem(prepared)
-    strategy, each = prepared.resolved.strategy, images * int(problem.cell_cost)
-    least = strategy.at_least(problem)
-    return None if least is None else least * each, strategy.at_most(problem) * each
+    strategy, sizes = prepared.resolved.strategy, problems(prepared)
+    whole = ceil if strategy.linearises else floor  # what takes no gradients is a whole number
+    most = max(whole(strategy.at_most(problem) * images) for problem, images in sizes)
+    least = [
+        floor(cost * images)
+        for problem, images in sizes
+        if (cost := strategy.at_least(problem)) is not None
+    ]
+    return min(least, default=None), most
 
 
 def _is_bound(prepared: Prepared, least: int | None, most: int) -> bool:
     """Tell whether the most that an image can cost is more than it may take."""
     if least is not None:
         return least != most
-    return not bounds_its_cost(prepared.resolved.strategy.strategy)
+    vary = len(problems(prepared)) > 1
+    return vary or not bounds_its_cost(prepared.resolved.strategy.strategy)
 
 
 def _template(config: RunConfig, spec: DatasetSpec) -> str | list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from bench.contracts.decision import Decided, Interview
 from bench.contracts.strategy import Evaluate, Outcome, Problem, Strategy
 from bench.engine.asking import CheckedStrategy
 
-LINEARISATION = 2.5  # evaluations that a linearised draw costs here
 # prompts, draws, prompts per class
 SHAPES = [(10, 40, 1), (12, 40, 3), (3, 1, 1), (2, 1, 1), (1, 20, 1), (4, 9, 4), (2, 30, 1)]
 LARGE = (1000, 12, 1)
+# evaluations of a cell, of a draw's null, of a linearised draw
+PRICES = [(1, 0, 3.0), (2, 0, 1.5), (1, 1, 6.0), (4, 2, 0.5)]
+ROUNDING = 1e-6  # of sums of costs
 
 
 def made_table(
@@ -77,10 +80,11 @@ def decide(strategy: Strategy, errors: NDArray[np.float32], problem: Problem) ->
     while (request := interview.ask()) is not None:
         if isinstance(request, Evaluate):
             block = np.ix_(request.prompts, request.draws)
+            nulls = (~asked[:, request.draws].any(axis=0)).sum() * problem.null_cost
             asked[block] += 1
-            interview.tell(request, errors[block])
+            interview.tell(request, errors[block], problem.cell_cost, nulls)
         else:
-            interview.tell(request, errors[:, request.draws], LINEARISATION)
+            interview.tell(request, errors[:, request.draws], problem.linearisation_cost)
     return Told(interview.decided, asked)
 
 
@@ -108,9 +112,6 @@ class StrategyContract:
         told = decide(strategy, errors, problem)
         outcome, evaluations = told.outcome, told.decided.evaluations
         assert told.asked.max() == 1 and told.asked.sum() == evaluations
-        checked = CheckedStrategy(strategy, "the strategy")
-        assert told.decided.equivalents <= checked.at_most(problem)
-        assert (checked.at_least(problem) or 0) <= told.decided.equivalents
         best = problem.class_of_prompt == outcome.ranking[0]
         means = [
             float(errors[p][told.asked[p] > 0].astype(np.float64).mean())
@@ -119,6 +120,29 @@ class StrategyContract:
         ]
         score = outcome.scores[outcome.ranking[0]]
         assert any(np.isclose(score, mean) for mean in means), "a score is the mean of its errors"
+
+    @pytest.mark.parametrize("shape", SHAPES)
+    @pytest.mark.parametrize("cell, null, linearisation", PRICES)
+    def test_the_cost_is_within_its_bounds(
+        self, shape: tuple[int, int, int], cell: int, null: int, linearisation: float
+    ) -> None:
+        """`at_most` and `at_least` hold at every price, with and without linearisations."""
+        prompts, draws, per_class = shape
+        strategy = self.make(500)
+        checked = CheckedStrategy(strategy, "the strategy")
+        for gap, can_linearise in product((0.0, 0.05), (False, True)):
+            errors = made_table(prompts, draws, gap=gap)
+            problem = made_problem(
+                errors,
+                per_class,
+                can_linearise=can_linearise,
+                cell_cost=cell,
+                null_cost=null,
+                linearisation_cost=linearisation,
+            )
+            cost = decide(strategy, errors, problem).decided.equivalents
+            assert (checked.at_least(problem) or 0) - ROUNDING <= cost
+            assert cost <= checked.at_most(problem) + ROUNDING
 
     def test_the_same_errors_give_the_same_decision(self) -> None:
         """On recorded errors a strategy is replayed; images are under way side by side."""

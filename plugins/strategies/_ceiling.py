@@ -44,15 +44,8 @@ def most_equivalents(ceiling: Ceiling, problem: Problem) -> float:
     if ceiling is None:
         return inf
     if isinstance(ceiling, str):
-        n_draws = len(problem.timesteps)
-        cells = Adaptive(draws=n_draws).at_most(problem)
-        return cells * problem.cell_cost + n_draws * problem.null_cost
+        return Adaptive(draws=len(problem.timesteps)).at_most(problem)
     return ceiling
-
-
-def most_cells(ceiling: Ceiling, problem: Problem, otherwise: int) -> int:
-    """Return the cells that a ceiling allows, at most `otherwise`."""
-    return int(min(otherwise, most_equivalents(ceiling, problem) // problem.cell_cost))
 
 
 def replaced(problem: Problem, **settings: object) -> Replaced:
@@ -70,12 +63,8 @@ class Budget:
 
     def __init__(self, ceiling: Ceiling, problem: Problem) -> None:
         self.most = self.left = most_equivalents(ceiling, problem)
-        self.cell, self.null = problem.cell_cost, problem.null_cost
+        self.cell, self.null, self.price = problem.cell_cost, problem.null_cost, problem.price
         self.timesteps = problem.timesteps
-
-    def price(self, prompts: int, draws: int) -> float:
-        """Return what so many prompts cost on so many new draws."""
-        return draws * (prompts * self.cell + self.null)
 
     def draws(self, prompts: int, amount: float | None = None) -> int:
         """Return the new draws that an amount pays for so many prompts; None: all that is left."""

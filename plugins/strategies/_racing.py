@@ -49,6 +49,14 @@ class RaceSession(Elimination):
         self.budget.left -= reply.cost
         super().tell(request, reply)
 
+    def least(self, prompts: int) -> float:
+        """Return what a race of so many prompts costs at the least, in evaluations.
+
+        That is the first look, or one draw where the ceiling may not pay for a look of all alive.
+        """
+        look = min(self.wanted(), len(self.order))
+        return self.budget.price(prompts, look if self.goes_on(look) else 1)
+
     def goes_on(self, step: int) -> bool:
         """Return whether the ceiling leaves room for the next round and what may follow it."""
         budget, prompts = self.budget, len(self.alive)

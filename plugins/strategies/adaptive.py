@@ -77,14 +77,14 @@ class Adaptive:
         """Start one image."""
         return AdaptiveSession(self, problem)
 
-    def at_most(self, problem: Problem) -> int:
-        """Return the evaluations per image; the schedule fixes them."""
-        active, used, total = len(problem.class_of_prompt), set[int](), 0
+    def at_most(self, problem: Problem) -> float:
+        """Return the cost per image, in evaluations; the schedule fixes it."""
+        active, used, total = len(problem.class_of_prompt), set[int](), 0.0
         for stage, (n, keep) in enumerate(zip(self.samples, self.keep, strict=True)):
             if stage and active == 1:
                 break
             grid = set(sub_grid(n, len(problem.timesteps)).tolist())
-            total += active * len(grid - used)
+            total += problem.price(active, len(grid - used))
             used |= grid
             active = min(active, keep)
         return total

@@ -29,9 +29,9 @@ class Full:
         """Start one image."""
         return FullSession(problem)
 
-    def at_most(self, problem: Problem) -> int:
-        """Return the evaluations per image."""
-        return len(problem.class_of_prompt) * len(problem.timesteps)
+    def at_most(self, problem: Problem) -> float:
+        """Return the cost per image, in evaluations."""
+        return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
 
 
 class FullSession:
@@ -58,10 +58,6 @@ class FullSession:
         return self.table.outcome()
 
 
-# About what a linearised draw costs in evaluations, for estimates before the backbone is known.
-LINEARISATION = 3
-
-
 class FullLinearised(Full):
     """The exhaustive decision, with every draw linearised at the mean of the prompts.
 
@@ -75,9 +71,10 @@ class FullLinearised(Full):
         """Start one image."""
         return FullLinearisedSession(problem)
 
-    def at_most(self, problem: Problem) -> int:
-        """Return the evaluations per image, linearisations among them."""
-        return super().at_most(problem) + LINEARISATION * len(problem.timesteps)
+    def at_most(self, problem: Problem) -> float:
+        """Return the cost per image, in evaluations, with that of the linearisations."""
+        linearised = len(problem.timesteps) if problem.can_linearise else 0
+        return super().at_most(problem) + linearised * problem.linearisation_cost
 
 
 class FullLinearisedSession:

@@ -36,14 +36,14 @@ class Halving:
         """Start one image."""
         return HalvingSession(self.budget, problem)
 
-    def at_most(self, problem: Problem) -> int:
-        """Return the most evaluations per image."""
-        alive, seen, total = len(problem.class_of_prompt), 0, 0
+    def at_most(self, problem: Problem) -> float:
+        """Return the largest cost per image, in evaluations."""
+        alive, seen, total = len(problem.class_of_prompt), 0, 0.0
         rounds = _rounds(alive)
         while seen < len(problem.timesteps) and (alive > 1 or not seen):
             fresh = _share(self.budget, len(problem.class_of_prompt), rounds, alive)
             fresh = min(fresh, len(problem.timesteps) - seen)
-            seen, total, alive = seen + fresh, total + alive * fresh, ceil(alive / 2)
+            seen, total, alive = seen + fresh, total + problem.price(alive, fresh), ceil(alive / 2)
         return total
 
 

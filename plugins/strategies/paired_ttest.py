@@ -39,9 +39,10 @@ class PairedTTest:
         """Start one image."""
         return PairedTTestSession(self.min_scores, self.cutoff, problem)
 
-    def at_least(self, problem: Problem) -> int:
-        """Return the fewest evaluations per image: all prompts up to the first test."""
-        return len(problem.class_of_prompt) * min(self.min_scores, len(problem.timesteps))
+    def at_least(self, problem: Problem) -> float:
+        """Return the lowest cost per image, in evaluations: all prompts up to the first test."""
+        draws = min(self.min_scores, len(problem.timesteps))
+        return problem.price(len(problem.class_of_prompt), draws)
 
 
 class PairedTTestSession(Elimination):

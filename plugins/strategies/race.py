@@ -12,13 +12,12 @@ from bench_plugins.strategies._ceiling import (
     Budget,
     Ceiling,
     check_ceiling,
-    most_cells,
     most_equivalents,
     replaced,
 )
 from bench_plugins.strategies._order import by_bands, parse_bands, shuffled
 from bench_plugins.strategies._racing import RaceSession
-from bench_plugins.strategies._scheduled import ScheduledSession, first_stage, staged_order
+from bench_plugins.strategies._scheduled import ScheduledSession, staged_order
 
 BOUNDS = ("t", "betting", "serfling")
 AS_SCHEDULE = 0.001  # at which it agreed with `full` as often as the schedule: design/racing.md
@@ -142,17 +141,14 @@ class Race:
                 f" prompts; {least:g} or more is wanted"
             )
 
-    def at_least(self, problem: Problem) -> int:
-        """Return the fewest evaluations per image: all prompts, up to the first look."""
-        n_draws = len(problem.timesteps)
-        most = first_stage(n_draws) if self.ceiling == SCHEDULE else n_draws
-        look = len(problem.class_of_prompt) * min(self.first, most)
-        return most_cells(self.ceiling, problem, look)
+    def at_least(self, problem: Problem) -> float:
+        """Return the lowest cost per image, in evaluations: all prompts, up to the first look."""
+        return self.start(problem).least(len(problem.class_of_prompt))
 
-    def at_most(self, problem: Problem) -> int:
-        """Return the most evaluations per image: every prompt on every draw, or the ceiling."""
-        cells = len(problem.class_of_prompt) * len(problem.timesteps)
-        return most_cells(self.ceiling, problem, cells)
+    def at_most(self, problem: Problem) -> float:
+        """Return the largest cost per image: every prompt on every draw, or the ceiling."""
+        whole = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+        return min(whole, most_equivalents(self.ceiling, problem))
 
     def replaces(self, problem: Problem) -> Replaced | None:
         """Return the schedule of `adaptive`; None where there is a ceiling."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.strategy import (
     Evaluate,
     Floats,
@@ -25,12 +26,10 @@ from bench_plugins.strategies._ceiling import (
     Ceiling,
     best,
     check_ceiling,
-    most_cells,
     most_equivalents,
     replaced,
 )
 from bench_plugins.strategies._racing import RaceSession
-from bench_plugins.strategies.full import LINEARISATION
 from bench_plugins.strategies.race import Race
 
 
@@ -115,18 +114,22 @@ class ScreenRace:
                 f" {screen:g} or more is wanted"
             )
 
-    def at_least(self, problem: Problem) -> int:
-        """Return the fewest evaluations per image: a screen and the race of one prompt."""
-        if not problem.can_linearise:
+    def at_least(self, problem: Problem) -> float:
+        """Return the lowest cost per image, in evaluations: a screen and the race of one prompt."""
+        session = self.start(problem)
+        if not isinstance(session, ScreenRaceSession) or not session.pays_for_a_screen():
             return self.race.at_least(problem)
-        least = LINEARISATION * self.samples + min(self.race.first, len(problem.timesteps))
-        return most_cells(self.ceiling, problem, least)
+        session.budget.left -= session.screen_cost
+        return session.screen_cost + session.least(1)
 
-    def at_most(self, problem: Problem) -> int:
-        """Return the most evaluations per image: the screens and a race of all."""
-        cells = len(problem.class_of_prompt) * len(problem.timesteps)
-        most = cells + LINEARISATION * self.samples * self.screens
-        return most_cells(self.ceiling, problem, most)
+    def at_most(self, problem: Problem) -> float:
+        """Return the largest cost per image: the screens and a race of all, or the ceiling."""
+        if not problem.can_linearise:
+            return self.race.at_most(problem)
+        draws = min(self.samples, len(problem.timesteps)) * self.screens
+        whole = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+        screened = whole + draws * problem.linearisation_cost
+        return min(screened, most_equivalents(self.ceiling, problem))
 
     def replaces(self, problem: Problem) -> Replaced | None:
         """Return the schedule of `adaptive`; None where there is a ceiling."""
@@ -140,6 +143,7 @@ class ScreenRaceSession(RaceSession):
         super().__init__(strategy.race, problem)
         self.reach, self.screens = strategy.reach, strategy.screens
         self.screened = sub_grid(strategy.samples, len(problem.timesteps))
+        self.screen_cost = len(self.screened) * problem.linearisation_cost
         self.first_order: Floats = np.zeros((0, 0))  # [P, samples], of the last screen
         self.ranked = np.arange(len(self.alive))  # all prompts, best first, by the screens
 
@@ -155,8 +159,7 @@ class ScreenRaceSession(RaceSession):
 
     def pays_for_a_screen(self) -> bool:
         """Return whether a screen leaves room below the ceiling for a draw of two prompts."""
-        screen = len(self.screened) * self.problem.linearisation_cost
-        return screen + self.budget.price(2, 1) <= self.budget.left
+        return self.screen_cost + self.budget.price(2, 1) <= self.budget.left
 
     def keep_what_is_paid_for(self) -> None:
         """Drop the prompts that the screen ranked last, where one draw of all costs too much."""
@@ -174,7 +177,7 @@ class ScreenRaceSession(RaceSession):
         if not self.first_order.size:
             return True
         look = len(self.alive) * self.strategy.first
-        return len(self.alive) < len(self.ranked) and look > LINEARISATION * len(self.screened)
+        return len(self.alive) < len(self.ranked) and look > LINEARISATION_COST * len(self.screened)
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
         """Take first-order errors and drop prompts out of reach; take errors as a race does."""

@@ -29,9 +29,10 @@ class Uniform:
         """Start one image."""
         return UniformSession(self.samples, problem)
 
-    def at_most(self, problem: Problem) -> int:
-        """Return the evaluations per image."""
-        return len(problem.class_of_prompt) * min(self.samples, len(problem.timesteps))
+    def at_most(self, problem: Problem) -> float:
+        """Return the cost per image, in evaluations."""
+        draws = min(self.samples, len(problem.timesteps))
+        return problem.price(len(problem.class_of_prompt), draws)
 
 
 class UniformSession:

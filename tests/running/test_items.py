@@ -177,6 +177,34 @@ def test_the_null_s_errors_are_subtracted_across_images(
     assert refused.code == 2 and "changes no decision among texts of one image" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [
+        ("full", ("--subtract-null",)),
+        ("uniform", ("--subtract-null", "--set", "samples=2")),
+        ("uniform", ("--guidance", 3, "--set", "samples=2")),
+        ("race", ("--guidance", 3)),
+    ],
+)
+def test_every_item_costs_what_its_plan_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, options: tuple[str, ...]
+) -> None:
+    rows = one_image() if strategy == "race" else two_images()
+    monkeypatch.setattr(Captions, "rows", rows)
+    plan = run(tmp_path, strategy, *options, "--dry-run", draws=8).json
+    least = plan.get("evaluations_per_image_at_least") or plan["evaluations_per_image"]
+    done = run(tmp_path, strategy, *options, draws=8)
+    records = read_records(Path(done.json["results_dir"])).values()
+    costs = [record["evaluations"] for record in records]
+    assert least <= min(costs) and max(costs) <= plan["evaluations_per_image"]
+    assert plan["at_most"] == (strategy == "race")
+    if strategy == "race":  # items have two to four texts, and a first look four draws
+        assert least == 2 * 4 * 2 and plan["evaluations_per_image"] == 4 * 8 * 2
+        assert run(tmp_path, "full", "--dry-run", draws=8).json["at_most"]
+    else:
+        assert min(costs) == max(costs) == plan["evaluations_per_image"]
+
+
 def test_a_draw_sees_its_view_and_each_view_is_encoded_once(tmp_path: Path) -> None:
     done = run(tmp_path, "full", "--views", "turns8", "--limit", 5)
     records = read_records(Path(done.json["results_dir"]))
