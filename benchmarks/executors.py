@@ -36,6 +36,7 @@ from bench.running.execute import execute
 from bench.running.executors.driver import Driver
 from bench.running.executors.local import LocalExecutor
 from bench.running.executors.ray import open_ray
+from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
@@ -59,7 +60,7 @@ def score(
         given |= {"executor": "ray", "workers": workers, "ray_address": address}
     run = prepare(make_config({**SETTINGS, **given}))
     if workers is None:
-        finished = execute(run, LocalExecutor)
+        finished = execute(ModelRun(run), LocalExecutor)
     else:
 
         def opened(_: object) -> Driver:
@@ -68,7 +69,7 @@ def score(
             watch(executor)
             return executor
 
-        finished = execute(run, opened)
+        finished = execute(ModelRun(run), opened)
     return finished.folder, finished.summary.cost.seconds or 0.0
 
 

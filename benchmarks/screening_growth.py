@@ -29,6 +29,7 @@ from bench.errors import UserError
 from bench.inputs.prompts import Prompts
 from bench.inputs.subsets import limited
 from bench.recordings.screening import distances
+from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 
@@ -122,15 +123,15 @@ def measure(
         for c, text in zip(split.classes, real.texts, strict=True)
     ]
     run = replace(run, prompts=crowd(real, phrases, count))
-    run.check()
+    ModelRun(run).check()
     # The same images for every K: those of the classes that the smallest K has.
     most = min(arguments.prompts)
     mine = [i for i, c in zip(split.sample_ids, split.labels, strict=True) if c < most]
     labels = dict(zip(split.sample_ids, split.labels, strict=True))
     images = limited(mine, [labels[i] for i in mine], arguments.images)
-    engine = run.open_engine()
+    engine = ModelRun(run).open_engine()
     assert isinstance(engine, DenoisingEngine)
-    decided = list(engine.score(run.samples(images), run.strategy))
+    decided = list(engine.score(ModelRun(run).samples(images), run.strategy))
     by_id = {d.sample.sample_id: d.outcome for d in decided}
     needed = []
     for d in decided:

@@ -38,8 +38,10 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, one_at_a_time, scoring
-from bench.running.engines import load_backbone
-from bench.running.prepare import Prepared, prepare
+from bench.running.engines import load_backbone, open_engine
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.settings import make_config
 
 # Draws such that a turn sees many images; schedules scaled from the published 50 of 500.
@@ -68,7 +70,7 @@ def engine_against_bare(
 ) -> dict[str, Any]:
     """Time all of it in turns and return rates and ratios."""
     run = on_digits(backbone, "full")
-    samples = list(run.samples(run.sample_ids))
+    samples = list(ModelRun(run).samples(run.sample_ids))
     network = load_backbone(run)  # not folded, not compiled: the bare one
     assert isinstance(network, CheckedDenoiser)
     conditioning = network.encode_prompts(run.prompts.texts)
@@ -79,15 +81,15 @@ def engine_against_bare(
     shared = load_backbone(run)
     for name in STRATEGIES:
         one = on_digits(backbone, name)
-        engine = denoising(one.open_engine(shared))
+        engine = denoising(open_engine(one, shared))
         engine.batch_size = best
         works[name] = scoring(engine, one.strategy, samples, cells)
         if name == "full":
-            plain = denoising(run.open_engine(network))
+            plain = denoising(open_engine(run, network))
             # `network` is folded by now; a conditioning is still taken as the bare one takes it.
             works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
     if compiled:
-        fast = denoising(run.open_engine())
+        fast = denoising(ModelRun(run).open_engine())
         compile_network(fast.backbone)
         fast.batch_size, fast.one_shape = best, True
         works["full, compiled"] = scoring(fast, run.strategy, samples, cells)
@@ -112,10 +114,10 @@ def short_runs(pairs: int, evaluations: int, clock: Callable[[], float]) -> dict
     run = on_digits("tiny-digits", "full")
     network, shared = load_backbone(run), load_backbone(run)
     assert isinstance(network, CheckedDenoiser)
-    engine = denoising(run.open_engine(shared))
+    engine = denoising(open_engine(run, shared))
     engine.batch_size = 64
     each = len(run.prompts.texts) * STRATEGIES["full"]["draws"]
-    images = list(run.samples(run.sample_ids))[: max(1, round(evaluations / each))]
+    images = list(ModelRun(run).samples(run.sample_ids))[: max(1, round(evaluations / each))]
 
     def whole() -> float:
         before = engine.evaluated
@@ -157,8 +159,8 @@ print(json.dumps(found))
 def many_images(images: int, started: float) -> tuple[int, float, float, float]:
     """Score so many images, digits over and over, on one draw."""
     run = on_digits("tiny-digits", "full", {"draws": 1})
-    samples = list(run.samples(run.sample_ids))
-    engine = run.open_engine()
+    samples = list(ModelRun(run).samples(run.sample_ids))
+    engine = ModelRun(run).open_engine()
     first, cpu, begun = 0.0, 0.0, time.perf_counter()
 
     def many() -> Iterator[Sample]:

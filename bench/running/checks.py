@@ -23,7 +23,7 @@ from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
     from bench.inputs.weights import Weights
-    from bench.running.prepare import Prepared
+    from bench.running.prepared import Prepared
     from bench.running.resolve import Resolved
 
 NOT_OF_CLASSIFIERS = (

@@ -18,8 +18,11 @@ from bench.contracts.items import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError
 from bench.inputs.split import Split
+from bench.running.checks import check
 from bench.running.manifest import make_manifest
-from bench.running.prepare import Prepared, prepare
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.risk import stated_risk, with_risk
 from bench.running.settings import RunConfig
 from bench.stats.probability import fit_for, probabilities
@@ -119,7 +122,7 @@ def classify(
     prepared = prepare(config, pictures, images=False)
     for said in prepared.warnings:
         warnings.warn(said, BenchWarning, stacklevel=2)
-    prepared.check()
+    check(prepared)
     stated = fitted = None
     if pictures is None:
         asked = _asked(prepared, len(images))
@@ -128,7 +131,7 @@ def classify(
             prepared = replace(prepared, resolved=resolved)
             asked = _asked(prepared, len(images))
         fitted = fit_for(asked, find_calibrations(Path(prepared.config.results)))
-    engine = prepared.open_engine()
+    engine = ModelRun(prepared).open_engine()
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
     progress(0, len(samples))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bench.engine.likelihoods import CheckedLikelihood
     from bench.engine.noising import Noise
     from bench.engine.trees import Tree
-    from bench.running.prepare import Prepared
+    from bench.running.prepared import Prepared
 
     CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 

@@ -16,7 +16,8 @@ from bench.inputs.subsets import parse_shard
 from bench.machine.environment import pick_device
 from bench.machine.speed import estimate, likely_device
 from bench.running.checks import check, check_draws, problems
-from bench.running.prepare import Prepared, prepare
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.resolve import resolve_dataset
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document

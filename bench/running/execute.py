@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided, Engine
+from bench.contracts.decision import Decided
 from bench.contracts.strategy import Problem
 from bench.discovery.events import tell
 from bench.discovery.loading import load_plugins
-from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning, UserError
 from bench.machine.environment import peak_memory
 from bench.machine.speed import remember_speed
-from bench.running.executors.local import Executor, LocalExecutor, OpenExecutor
+from bench.running.executors.local import LocalExecutor
+from bench.running.executors.protocol import Executable, Executor, OpenExecutor
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
@@ -31,47 +30,6 @@ from bench.store.looks import record_look
 from bench.store.records import make_record
 from bench.store.summary import Summary
 from bench.store.writing import RunFolder
-
-
-class Executable(Protocol):
-    """What `execute` needs of a run, whether a model or a recording answers."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the run is."""
-
-    @property
-    def strategy(self) -> CheckedStrategy:
-        """What decides its images."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it is stored."""
-
-    @property
-    def fresh(self) -> bool:
-        """Whether to start over where it is stored already."""
-
-    @property
-    def save_errors(self) -> bool:
-        """Whether to keep the error of every cell."""
-
-    @property
-    def started(self) -> float:
-        """When preparing it began, on `time.perf_counter`'s clock."""
-
-    @property
-    def timed(self) -> bool:
-        """Whether the time of an image means anything; of a recording it does not."""
-
-    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
-        """Yield the images with these ids."""
-
-    def check(self) -> None:
-        """Make the last checks before anything is written or loaded."""
-
-    def open_engine(self) -> Engine:
-        """Load what answers the strategy."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import numpy as np
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Floats, Ints
 from bench.running.engines import open_engine
+from bench.running.samples import run_samples
 
 if TYPE_CHECKING:
     from bench.engine.denoising import DenoisingEngine
-    from bench.running.prepare import Prepared
+    from bench.running.prepared import Prepared
 
 CELLS = 64
 PROMPTS = 8
@@ -88,7 +89,7 @@ def _differences(engine: DenoisingEngine, prepared: Prepared, prompts: Ints, dra
     from bench.engine.transfer import fetch
     from bench.inputs.pixels import decode
 
-    sample = next(prepared.samples(prepared.sample_ids[:1]))
+    sample = next(run_samples(prepared, prepared.sample_ids[:1]))
     with torch.inference_mode():
         latents = engine.backbone.encode_images([decode(sample.image)]).float()
         rows = []

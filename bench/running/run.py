@@ -9,8 +9,11 @@ from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
-from bench.running.executors.local import LocalExecutor, OpenExecutor
-from bench.running.prepare import Prepared, prepare
+from bench.running.executors.local import LocalExecutor
+from bench.running.executors.protocol import OpenExecutor
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
@@ -28,8 +31,9 @@ def warm_up(config: RunConfig) -> str:
     """
     check_executor(config)
     prepared = prepare(config)
-    prepared.check()
-    prepared.open_engine()
+    run = ModelRun(prepared)
+    run.check()
+    run.open_engine()
     return prepared.manifest.run_id
 
 
@@ -60,7 +64,7 @@ def run(
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
     for said in prepared.warnings:
         warnings.warn(said, BenchWarning, stacklevel=2)
-    return execute(prepared, executor_of(prepared))
+    return execute(ModelRun(prepared), executor_of(prepared))
 
 
 def executor_of(prepared: Prepared) -> OpenExecutor:

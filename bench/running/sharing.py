@@ -5,17 +5,17 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, cast
 
 from bench.errors import UserError
 from bench.machine.environment import pick_device
 from bench.running.engines import encode_texts, make_backbone, set_up
-from bench.running.prepare import Prepared, prepare
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
-    from bench.contracts.decision import Engine
     from bench.engine.denoiser import CheckedDenoiser
     from bench.running.engines import CheckedBackbone
 
@@ -58,27 +58,9 @@ class SharedBackbone:
             free_memory(device)
 
 
-@dataclass(frozen=True)
-class SharingRun(Prepared):
-    """A prepared run that takes its backbone from others.
-
-    Attributes:
-        shared: where it is kept.
-        others: the settings of the runs that will use it after this one.
-    """
-
-    shared: SharedBackbone = field(default_factory=SharedBackbone)
-    others: tuple[RunConfig, ...] = ()
-
-    def open_engine(self, backbone: CheckedBackbone | None = None) -> Engine:
-        """Return the engine, with the shared backbone unless one is given."""
-        return super().open_engine(backbone or self.shared.of(self, self.others))
-
-
-def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConfig]) -> SharingRun:
-    """Return a prepared run that takes its backbone from `shared`."""
-    content = {one.name: getattr(prepared, one.name) for one in fields(Prepared)}
-    return SharingRun(**content, shared=shared, others=tuple(others))
+def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConfig]) -> ModelRun:
+    """Return a run that takes its backbone from `shared`, and leaves it there for others."""
+    return ModelRun(prepared, lambda: shared.of(prepared, others))
 
 
 def _key(prepared: Prepared) -> object:

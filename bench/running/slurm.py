@@ -12,6 +12,7 @@ from string import Template
 
 from bench.errors import BenchError, UserError
 from bench.machine.writing import write_atomically
+from bench.running.checks import check
 from bench.running.command import run_command
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
@@ -77,7 +78,7 @@ def write_script(config: RunConfig, shards: int) -> Path:
         )
     prepared = prepare(config)
     manifest = prepared.manifest
-    prepared.check()
+    check(prepared)
     if not 1 <= shards <= min(len(manifest.samples), MOST):
         most = min(len(manifest.samples), MOST)
         raise UserError(

@@ -15,7 +15,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats, Linearise, Outcome, Problem, Reply
 from bench.engine import batching
 from bench.engine.denoising import DenoisingEngine
-from bench.running.prepare import Prepared
+from bench.running.prepared import Prepared
 
 DRAWS = 6
 STEP = 0.01

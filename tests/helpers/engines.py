@@ -16,7 +16,9 @@ from bench.contracts.strategy import Ints
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree
-from bench.running.prepare import Prepared, prepare
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.settings import make_config
 from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
@@ -25,9 +27,9 @@ def prepared(**settings: Any) -> tuple[DenoisingEngine, Prepared, list[Sample]]:
     """Return an engine, its prepared run, and the images, six by default."""
     base = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}, "batch_size": 16}
     run = prepare(make_config({**base, "limit": 6, **settings}))
-    engine = run.open_engine()
+    engine = ModelRun(run).open_engine()
     assert isinstance(engine, DenoisingEngine) and run.split is not None
-    return engine, run, list(run.samples(run.split.sample_ids[: run.config.limit]))
+    return engine, run, list(ModelRun(run).samples(run.split.sample_ids[: run.config.limit]))
 
 
 def outcomes(engine: DenoisingEngine, run: Prepared, samples: list[Sample]) -> dict[str, Decided]:

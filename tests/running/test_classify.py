@@ -15,7 +15,7 @@ from PIL import Image
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
 from bench.running.classify import classify
-from bench.running.prepare import Prepared
+from bench.running.model_run import ModelRun
 from bench.running.settings import make_config
 
 
@@ -31,8 +31,8 @@ class Deciding:
 
 
 def decide_as(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
-    monkeypatch.setattr(Prepared, "check", lambda self: None)
-    monkeypatch.setattr(Prepared, "open_engine", lambda self: Deciding(outcome))
+    monkeypatch.setattr("bench.running.classify.check", lambda prepared: None)
+    monkeypatch.setattr(ModelRun, "open_engine", lambda self: Deciding(outcome))
 
 
 RACE = Outcome(  # class 1 was given up after two draws, with a lower score than the winner's

@@ -12,7 +12,9 @@ from helpers.command import bench
 from bench.contracts.specs import BackboneSpec
 from bench.errors import BenchWarning
 from bench.running import dtypes, precision
-from bench.running.prepare import Prepared, prepare
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.settings import make_config
 
 DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}
@@ -61,7 +63,7 @@ def test_sixty_four_cells_are_compared_with_float32(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", BenchWarning)
-        engine = in_half.open_engine()
+        engine = ModelRun(in_half).open_engine()
     monkeypatch.setattr(precision, "MOST", 1e-5)  # bfloat16 cannot be as good as that
     said = precision.check_precision(in_half, engine) or ""
     assert "chose bfloat16" in said and "(56 differences" in said  # 8 prompts on 8 draws
@@ -75,4 +77,4 @@ def test_a_check_without_memory_is_said(in_half: Prepared, monkeypatch: pytest.M
 
     monkeypatch.setattr(precision, "open_engine", full)
     with pytest.warns(BenchWarning, match="was not checked"):
-        in_half.open_engine()
+        ModelRun(in_half).open_engine()

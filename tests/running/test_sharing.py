@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.running.prepare import Prepared, prepare
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.settings import RunConfig
 from bench.running.sharing import SharedBackbone, sharing
 
@@ -32,9 +34,16 @@ def test_a_shared_backbone_decides_as_one_of_the_runs_own(pipelines: dict[str, P
     ]
     for run in runs:
         ids = run.sample_ids
-        engines = run.open_engine(), sharing(run, shared, [r.config for r in runs]).open_engine()
+        engines = (
+            ModelRun(run).open_engine(),
+            sharing(run, shared, [r.config for r in runs]).open_engine(),
+        )
         own, taken = (
-            [d.outcome.scores for d in e.score(run.samples(ids), run.strategy) if d.outcome]
+            [
+                d.outcome.scores
+                for d in e.score(ModelRun(run).samples(ids), run.strategy)
+                if d.outcome
+            ]
             for e in engines
         )
         assert len(own) == 3 and all((a == b).all() for a, b in zip(own, taken, strict=True))

@@ -31,9 +31,10 @@ from bench.running.executors.messages import (
     Refused,
     Report,
 )
+from bench.running.samples import run_samples
 
 if TYPE_CHECKING:
-    from bench.running.prepare import Prepared
+    from bench.running.prepared import Prepared
 
 logger = logging.getLogger("bench.workers")
 SAID_EVERY = 10.0  # seconds between two lines about the workers' speed
@@ -238,7 +239,7 @@ class Driver:
         else:
             self._silent = True
         rules = self._rules
-        for sample in self._run.samples(loss.failed):
+        for sample in run_samples(self._run, loss.failed):
             said = f"the worker that scored it ended {rules.together + rules.alone} times"
             yield Decided(sample, error=f"{said}, {rules.alone} times with this image alone")
 

@@ -15,7 +15,7 @@ from bench.running.engines import text_files
 from bench.running.executors.messages import Texts
 
 if TYPE_CHECKING:
-    from bench.running.prepare import Prepared
+    from bench.running.prepared import Prepared
 
 
 def lacks_texts(prepared: Prepared) -> bool:

@@ -14,7 +14,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.running.prepare import Prepared
+    from bench.running.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def prepare_job(job: Job) -> Prepared:
     Raises:
         UserError: it cannot be scored here, or is not the driver's: it says what differs.
     """
+    from bench.running.checks import check
     from bench.running.prepare import prepare
     from bench.running.settings import RunConfig
     from bench.stats.differences import differing_identity
@@ -68,7 +69,7 @@ def prepare_job(job: Job) -> Prepared:
         os.chdir(job.folder)
     _check_versions(job.versions)
     prepared = prepare(RunConfig.model_validate_json(job.settings), surveyed=job.surveyed)
-    prepared.check()
+    check(prepared)
     mine = prepared.manifest
     wanted = Identity.model_validate(json.loads(job.identity))
     drivers = mine.model_copy(update={"identity": wanted})

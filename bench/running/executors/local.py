@@ -1,46 +1,13 @@
-"""What an executor is, and the one of this process."""
+"""The executor of this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
-from bench.contracts.strategy import Problem
 from bench.machine.environment import peak_memory
-
-if TYPE_CHECKING:
-    from bench.running.execute import Executable
-
-
-class Executor(Protocol):
-    """Scores the images of a run somewhere; what it yields is stored by its caller.
-
-    Attributes:
-        problem: what every image asks.
-        levels: the model's noise levels, where it has any.
-        device: the kind of device, where the speed of this process is worth remembering.
-        fitted: what a backbone that learned says of the result.
-    """
-
-    problem: Problem
-    levels: Levels | None
-    device: str | None
-    fitted: Mapping[str, Any] | None
-
-    @property
-    def peak_memory(self) -> int | None:
-        """Bytes, the most that one process used so far; None: not known."""
-
-    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
-        """Yield each image as it is decided, in any order."""
-
-    def close(self) -> None:
-        """End what it started; also where scoring was interrupted."""
-
-
-OpenExecutor = Callable[["Executable"], Executor]
+from bench.running.executors.protocol import Executable
 
 
 class LocalExecutor:

@@ -21,7 +21,7 @@ from bench.running.executors.messages import Answer, Ended, Fetch, Place, Refuse
 from bench.running.executors.worker import Worker
 
 if TYPE_CHECKING:
-    from bench.running.prepare import Prepared
+    from bench.running.prepared import Prepared
     from bench.running.settings import RunConfig
 
 logger = logging.getLogger("bench.workers")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from threading import Condition, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from bench.contracts.decision import Decided, Engine
 from bench.discovery.guard import one_line
@@ -33,10 +33,9 @@ from bench.running.executors.messages import (
     Report,
     Texts,
 )
-
-if TYPE_CHECKING:
-    from bench.running.prepare import Prepared
-
+from bench.running.model_run import ModelRun
+from bench.running.prepared import Prepared
+from bench.running.samples import run_samples
 
 T = TypeVar("T")
 
@@ -119,7 +118,7 @@ class Worker:
                     return Lacking()
                 if fetch is not None:
                     keep_texts(self._prepared, fetch())
-            self._engine = engine = self._torch.call(self._prepared.open_engine).result()
+            self._engine = engine = self._torch.call(ModelRun(self._prepared).open_engine).result()
         except Exception as error:
             return Refused.of(here(), error)
         self._torch.call(self._score)
@@ -172,10 +171,10 @@ class Worker:
             with self._changed:
                 self._changed.wait_for(lambda: self._feed)
             try:
-                samples = self._prepared.samples(self._arriving())
+                samples = run_samples(self._prepared, self._arriving())
                 for decided in self._engine.score(samples, self._prepared.strategy):
                     with self._changed:
-                        self._decided.append(_light(decided, self._prepared.save_errors))
+                        self._decided.append(_light(decided, self._prepared.config.save_errors))
                         self._changed.notify_all()
             except BaseException as error:
                 with self._changed:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bench.discovery.stdout import set_aside
-from bench.running.execute import Executable
 from bench.running.executors.cluster import Connection, connect
-from bench.running.executors.local import Executor, OpenExecutor
-from bench.running.prepare import Prepared
+from bench.running.executors.protocol import Executable, Executor, OpenExecutor
+from bench.running.prepared import Prepared
 from bench.running.run import executor_of
 
 

@@ -20,7 +20,9 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import PluginError
 from bench.running.executors import cluster, ray, worker
 from bench.running.executors.driver import Driver
-from bench.running.prepare import Prepared, prepare
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 
@@ -39,7 +41,7 @@ def scored(run: Prepared, driver: Driver) -> dict[str, Decided]:
 
 
 def alone(run: Prepared) -> dict[str, Decided]:
-    found = run.open_engine().score(run.samples(run.sample_ids), run.strategy)
+    found = ModelRun(run).open_engine().score(ModelRun(run).samples(run.sample_ids), run.strategy)
     return {one.sample.sample_id: one for one in found}
 
 

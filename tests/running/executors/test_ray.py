@@ -24,6 +24,7 @@ from bench.errors import BenchWarning
 from bench.running.execute import execute
 from bench.running.executors.driver import Driver
 from bench.running.executors.ray import open_ray
+from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
@@ -74,7 +75,9 @@ def test_a_killed_worker_changes_no_answer(
         "batch_size": 16,
         "save_errors": True,
     }
-    alone = execute(prepare(make_config({**settings, "results": str(tmp_path / "alone")})))
+    alone = execute(
+        ModelRun(prepare(make_config({**settings, "results": str(tmp_path / "alone")})))
+    )
     given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
     run = prepare(make_config({**settings, **given}))
 
@@ -84,7 +87,7 @@ def test_a_killed_worker_changes_no_answer(
 
     killer.decided = 0
     with pytest.warns(BenchWarning, match=r"worker \d \(.*\) ended: its process was ended"):
-        together = execute(run, watched)
+        together = execute(ModelRun(run), watched)
     assert killer.killed
     assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
     assert together.manifest.run_id == alone.manifest.run_id
@@ -165,7 +168,7 @@ def opened(_):
     return driver
 
 try:
-    print(execute(run, opened).folder)
+    print(execute(ModelRun(run), opened).folder)
 finally:
     nodes.shutdown()
 """

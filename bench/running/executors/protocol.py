@@ -1,0 +1,84 @@
+"""The two sides of scoring a run: what is scored, and what scores it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Decided, Engine
+from bench.contracts.levels import Levels
+from bench.contracts.strategy import Problem
+from bench.engine.asking import CheckedStrategy
+from bench.store.documents import Manifest
+
+
+class Executable(Protocol):
+    """What `execute` needs of a run, whether a model or a recording answers."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the run is."""
+
+    @property
+    def strategy(self) -> CheckedStrategy:
+        """What decides its images."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is stored."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether to start over where it is stored already."""
+
+    @property
+    def save_errors(self) -> bool:
+        """Whether to keep the error of every cell."""
+
+    @property
+    def started(self) -> float:
+        """When preparing it began, on `time.perf_counter`'s clock."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether the time of an image means anything; of a recording it does not."""
+
+    def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
+        """Yield the images with these ids."""
+
+    def check(self) -> None:
+        """Make the last checks before anything is written or loaded."""
+
+    def open_engine(self) -> Engine:
+        """Load what answers the strategy."""
+
+
+class Executor(Protocol):
+    """Scores the images of a run somewhere; what it yields is stored by its caller.
+
+    Attributes:
+        problem: what every image asks.
+        levels: the model's noise levels, where it has any.
+        device: the kind of device, where the speed of this process is worth remembering.
+        fitted: what a backbone that learned says of the result.
+    """
+
+    problem: Problem
+    levels: Levels | None
+    device: str | None
+    fitted: Mapping[str, Any] | None
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Bytes, the most that one process used so far; None: not known."""
+
+    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
+        """Yield each image as it is decided, in any order."""
+
+    def close(self) -> None:
+        """End what it started; also where scoring was interrupted."""
+
+
+OpenExecutor = Callable[[Executable], Executor]

@@ -1,0 +1,90 @@
+"""A prepared run that a model answers: what `execute` needs of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.contracts.dataset import Sample
+from bench.contracts.decision import Engine
+from bench.engine.asking import CheckedStrategy
+from bench.errors import BenchWarning
+from bench.running.checks import check
+from bench.running.engines import open_engine
+from bench.running.precision import check_precision
+from bench.running.prepared import Prepared
+from bench.running.samples import run_samples
+from bench.store.documents import Manifest
+
+if TYPE_CHECKING:
+    from bench.running.engines import CheckedBackbone
+
+
+def load_nothing() -> None:
+    """Leave it to the run to load its backbone."""
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """A run whose errors a model computes.
+
+    Attributes:
+        prepared: what the run is.
+        shared_backbone: returns the loaded backbone that several runs share; None: the run loads
+            its own. Called when the run is scored, not before.
+    """
+
+    prepared: Prepared
+    shared_backbone: Callable[[], CheckedBackbone | None] = load_nothing
+
+    timed = True  # its records hold the seconds that the model took
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the run is."""
+        return self.prepared.manifest
+
+    @property
+    def strategy(self) -> CheckedStrategy:
+        """What decides its images."""
+        return self.prepared.strategy
+
+    @property
+    def folder(self) -> Path:
+        """Where it is stored."""
+        return self.prepared.folder
+
+    @property
+    def fresh(self) -> bool:
+        """Whether to start over where it is stored already."""
+        return self.prepared.config.fresh
+
+    @property
+    def save_errors(self) -> bool:
+        """Whether to keep the error of every cell."""
+        return self.prepared.config.save_errors
+
+    @property
+    def started(self) -> float:
+        """When preparing it began, on `time.perf_counter`'s clock."""
+        return self.prepared.started
+
+    def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
+        """Yield the images with these ids, one at a time; no id is asked for before its turn."""
+        return run_samples(self.prepared, sample_ids)
+
+    def check(self) -> None:
+        """Refuse what only the backbone's class can tell; imports it, and reads no weights."""
+        check(self.prepared)
+
+    def open_engine(self) -> Engine:
+        """Load the backbone, unless it is shared, and return the engine that fits it."""
+        engine = open_engine(self.prepared, self.shared_backbone())
+        if self.prepared.resolved.checks_dtype and (
+            warning := check_precision(self.prepared, engine)
+        ):
+            warnings.warn(warning, BenchWarning, stacklevel=2)
+        return engine
