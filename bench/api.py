@@ -15,8 +15,10 @@ from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.data import load_rows, load_split, slug
 from bench.inputs.items import holds_items
+from bench.inputs.split import Split
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
+from bench.machine.offline import offline
 from bench.render.result import RunResult
 from bench.running.classify import Answer
 from bench.running.classify import classify as classify_images
@@ -141,11 +143,15 @@ def run(
     if spec is None:
         return RunResult(finished)
     options = data_options(config, spec)
-    return RunResult(
-        finished, lambda: load_split(spec, config.split, config.data_dir, options, rows)
-    )
+
+    def split() -> Split:
+        with offline(config.offline):
+            return load_split(spec, config.split, config.data_dir, options, rows)
+
+    return RunResult(finished, split)
 
 
+@offline()
 def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
     """Return a stored run, by its id or folder; of one that is not complete, what is decided.
 
@@ -157,6 +163,7 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
     return RunResult(Finished(stored.manifest, summary, stored.path))
 
 
+@offline()
 def load_study(study: str | PathLike[str], results: str = "results") -> StudyResult:
     """Return a study that was started, with what is stored of it by now.
 
@@ -175,6 +182,7 @@ def load_study(study: str | PathLike[str], results: str = "results") -> StudyRes
     return StudyResult(folder, study_report(folder))
 
 
+@offline()
 def tradeoff_figure(
     runs: Sequence[RunResult | str | PathLike[str]] | None = None, results: str = "results"
 ) -> list[Figure]:
@@ -225,6 +233,7 @@ def classify(
     return classify_images(config, several, classes).answers
 
 
+@offline()
 def compare(
     one: RunResult | str | PathLike[str],
     other: RunResult | str | PathLike[str],
@@ -245,6 +254,7 @@ def compare(
     return compare_runs(_folder(one, results), _folder(other, results), metric)
 
 
+@offline()
 def leaderboard(results: str | PathLike[str] = "results", dataset: str | None = None) -> DataFrame:
     """Return the stored runs of each dataset, best first, as `bench leaderboard` ranks them.
 

@@ -9,6 +9,7 @@ import click
 from bench.cli.options import metric_option
 from bench.cli.output import next_steps, print_json, run_name, say
 from bench.errors import GateError
+from bench.machine.offline import offline
 from bench.store.folder import find_run
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     "--seed", default=0, hidden=True, help="Of no effect: no chance is left in the interval."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@offline()
 def command(
     run_a: str,
     run_b: str,

@@ -11,6 +11,7 @@ from bench.boards.exports import to_csv, to_html, to_markdown
 from bench.boards.leaderboard import leaderboard
 from bench.boards.shipped import shipped_rows
 from bench.cli.output import next_steps, print_json, say
+from bench.machine.offline import offline
 
 TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 
@@ -29,6 +30,7 @@ TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 @click.option("--wide", is_flag=True, help="Every column, on a wide terminal.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout: --format json.")
 @click.pass_context
+@offline()
 def command(
     ctx: click.Context,
     /,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -172,6 +174,8 @@ def _run() -> int:
     except Exception as error:  # a defect of ours: say what, and how to see where
         if interrupts.received():  # some library made another error of it
             return _interrupted()
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return _fail(f"The name {error.filename} is too long for a file.", 2)
         _show_traceback()
         return _fail(
             f"Unexpected {type(error).__name__}: {error}\n"
@@ -197,5 +201,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 
 def _fail(message: str, code: int) -> int:
-    say(f"Error: {message}", err=True)
+    # A name of a million letters is somebody's input: its ends say which one.
+    shown = re.sub(r"\S{500,}", lambda word: f"{word[0][:100]}…{word[0][-100:]}", message)
+    say(f"Error: {shown}", err=True)
     return code

@@ -8,6 +8,7 @@ import click
 
 from bench.cli.output import next_steps, print_json, results_option, run_name, say
 from bench.errors import UserError
+from bench.machine.offline import offline
 from bench.store.folder import find_run, list_runs
 
 data_dirs_option = click.option(
@@ -33,6 +34,7 @@ data_dirs_option = click.option(
     help="Pictures on the page, shared among its runs; 0: none.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@offline()
 def command(
     runs: tuple[str, ...],
     out: str,

@@ -18,6 +18,7 @@ from bench.cli.output import (
     say,
 )
 from bench.errors import BenchError, UserError
+from bench.machine.offline import offline
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import find_run
 
@@ -57,6 +58,7 @@ def _there(published: str) -> Path:
 @click.option("--subset", is_flag=True, help="Accept a part of the split; it is marked.")
 @click.option("--private", is_flag=True, help="Accept data that others cannot get; it is marked.")
 @click.option("--replace", is_flag=True, help="Replace a run of this id that is there already.")
+@offline()
 def add(
     source: str, published: str, results: str, subset: bool, private: bool, replace: bool
 ) -> None:
@@ -92,6 +94,7 @@ command.add_command(push)
     "--partial", is_flag=True, help="Merge although parts are missing; the run is incomplete."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@offline()
 def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> int:
     """Make one run of its shards: RUNS is the run's id, or the folders of its shards.
 
@@ -123,6 +126,7 @@ def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> 
 
 @command.command()
 @_INTO
+@offline()
 def validate(published: str) -> None:
     """Check every published result: schema, names, figures against records, files."""
     from bench.boards.published import validate as problems
@@ -172,6 +176,7 @@ def publish(
 @_INTO
 @click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
 @click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
+@offline()
 def render(published: str, readme: str, check: bool) -> None:
     """Write the leaderboard of the published results into a page, and draw its picture.
 

@@ -10,6 +10,7 @@ import click
 
 from bench.cli.output import next_steps, print_json, run_name
 from bench.errors import UserError
+from bench.machine.offline import offline
 from bench.store.folder import find_run
 from bench.store.runs import StoredRun, read_run
 
@@ -31,6 +32,7 @@ AGAIN = "again"  # the folder in which a run can be made a second time
     help="Also each class, stability, and other seeds.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@offline()
 def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -> None:
     """Show RUN: a run id, or a run's folder. An incomplete run has the metrics so far."""
     path = _found(run, results)

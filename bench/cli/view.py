@@ -9,6 +9,7 @@ import click
 from bench.cli.output import next_steps, results_option, say
 from bench.cli.report import data_dirs_option, data_folders
 from bench.errors import UserError
+from bench.machine.offline import offline
 
 
 @click.command()
@@ -19,6 +20,7 @@ from bench.errors import UserError
     type=click.IntRange(0, 65535),
     help="The port on 127.0.0.1; 0: any (default: the first free one from 8421 on).",
 )
+@offline()
 def command(results: str, data_dirs: tuple[str, ...], port: int | None) -> None:
     """Show the stored runs in a browser, on pages that keep themselves up to date.
 
@@ -29,12 +31,10 @@ def command(results: str, data_dirs: tuple[str, ...], port: int | None) -> None:
         raise UserError(
             f"There is no folder {results}. `bench run digits` makes the first run in ./results."
         )
-    from bench.machine.offline import go_offline
     from bench.view.pages import Pages
     from bench.view.server import Server, serve
     from bench.view.stored import Stored
 
-    go_offline()
     server = Server(Pages(Stored(Path(results), data_folders(data_dirs))), port)
 
     def ready(url: str) -> None:

@@ -1,23 +1,157 @@
-"""Working without a network: what libraries read to know that they must not ask for anything."""
+"""Working without a network: one switch for every source, for the time of a block.
+
+The Hub's libraries are told, and find what is in their caches. Whatever else asks for another
+machine, also in a plugin, meets an error where Python opens a connection.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from ipaddress import ip_address
+from threading import Lock
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 # The libraries read the variables once, when they are imported.
 _CONSTANTS = {
     "huggingface_hub.constants": ("HF_HUB_OFFLINE",),
     "datasets.config": ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"),
+    "transformers.utils.hub": ("_is_offline_mode",),  # before 5.0
 }
+_lock = Lock()
+_blocks = 0  # that are open, in all threads
+_guarded = False
+_before: dict[str, str | None] = {}  # the variables outside of all blocks
+_switches: dict[tuple[Any, str], Any] = {}  # likewise, those of the libraries
 
 
-def go_offline() -> None:
-    """Have this process, and those that it starts, ask the Hub for nothing from now on."""
-    for name in VARIABLES:
-        os.environ[name] = "1"
+class OfflineError(OSError):
+    """Something asked for another machine while no network is used."""
+
+
+def is_offline() -> bool:
+    """Return whether no network is used now."""
+    return _blocks > 0
+
+
+@contextmanager
+def offline(wanted: bool = True) -> Iterator[None]:
+    """Use no network within the block, in this process and those that it starts.
+
+    Blocks nest, and the end of the last one brings back what was before. As libraries keep one
+    switch for all threads, so does this.
+
+    Args:
+        wanted: False: change nothing.
+    """
+    global _blocks
+    if not wanted:
+        yield
+        return
+    with _lock:
+        _blocks += 1
+        if _blocks == 1:
+            _before.update((name, os.environ.get(name)) for name in VARIABLES)
+            os.environ.update(dict.fromkeys(VARIABLES, "1"))
+            _switches.clear()
+            _switches.update((place, getattr(*place)) for place in _imported())
+            _tell_libraries(dict.fromkeys(_switches, True))
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                for name, value in _before.items():
+                    os.environ.pop(name, None)
+                    os.environ.update({} if value is None else {name: value})
+                # What was imported within the block has read that there is no network.
+                imported = dict.fromkeys(_imported(), _true(*VARIABLES))
+                _tell_libraries({**imported, **_switches})
+
+
+class Settings(Protocol):
+    """Settings that say whether to use a network."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether to use none."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound=Settings)
+
+
+def as_settings_say(
+    function: Callable[Concatenate[S, P], T],
+) -> Callable[Concatenate[S, P], T]:
+    """Use no network while a function runs whose first argument, settings, wants none."""
+
+    @wraps(function)
+    def call(settings: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with offline(settings.offline):
+            return function(settings, *args, **kwargs)
+
+    return call
+
+
+def _imported() -> Iterator[tuple[Any, str]]:
+    """Yield the switches of libraries that are imported: a module, and a name in it."""
     for module, names in _CONSTANTS.items():
-        if module in sys.modules:
-            for name in names:
-                setattr(sys.modules[module], name, True)
+        library = sys.modules.get(module)
+        yield from ((library, name) for name in names if hasattr(library, name))
+
+
+def _true(*variables: str) -> bool:
+    """Return whether one of the variables is true, as the libraries read them."""
+    return any(os.environ.get(v, "").upper() in ("1", "ON", "YES", "TRUE") for v in variables)
+
+
+def _tell_libraries(values: Mapping[tuple[Any, str], Any]) -> None:
+    """Set the libraries' switches, and see to it that sockets are guarded."""
+    global _guarded
+    for (library, name), value in values.items():
+        setattr(library, name, value)
+    # Before huggingface_hub 1.0, a session remembered what it was made with.
+    getattr(sys.modules.get("huggingface_hub.utils"), "reset_sessions", lambda: None)()
+    if not _guarded:
+        sys.addaudithook(_guard)  # it cannot be removed
+        _guarded = True
+
+
+def _guard(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse connections to other machines, and questions for their addresses."""
+    if not _blocks or event not in ("socket.connect", "socket.getaddrinfo", "urllib.Request"):
+        return
+    if event == "socket.connect":
+        asker, address = arguments
+        # To connect a datagram socket sends nothing; it is how a machine learns its own address.
+        if asker.type == socket.SOCK_DGRAM or not isinstance(address, tuple):
+            return
+        host = address[0]
+    else:
+        host = arguments[0] if event == "socket.getaddrinfo" else urlsplit(arguments[0]).hostname
+    if not _is_here(host):
+        raise OfflineError(errno.ENETUNREACH, f"no network is used here, and {host} was asked for")
+
+
+def _is_here(host: Any) -> bool:
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    if name in (None, "", "localhost", socket.gethostname()):
+        return True
+    try:
+        address = ip_address(name)
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as own:
+            own.bind((name, 0))  # only an address of this machine can be bound
+        return True
+    except (OSError, ValueError):
+        return False

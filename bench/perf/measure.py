@@ -17,6 +17,7 @@ from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.machine.environment import peak_memory
 from bench.machine.hardware import matmul_peak
+from bench.machine.offline import as_settings_say
 from bench.machine.speed import remember_batch_size, remember_speed
 from bench.perf.measured import Measured, Rate, Switches
 from bench.perf.timing import in_turns, ratio
@@ -34,6 +35,7 @@ SIZES = {"cpu": (8, 16, 32, 64, 128), "slow": (1, 2), "gpu": (8, 16, 32, 64, 128
 ROUNDS = 3
 
 
+@as_settings_say
 def measure(
     config: RunConfig,
     strategies: Sequence[str] = (),

@@ -18,6 +18,7 @@ from bench.contracts.items import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError
 from bench.inputs.split import Split
+from bench.machine.offline import as_settings_say
 from bench.running.checks import check
 from bench.running.manifest import make_manifest
 from bench.running.model_run import ModelRun
@@ -93,6 +94,7 @@ class Classified:
     calibrated: tuple[Manifest, int] | None = None
 
 
+@as_settings_say
 def classify(
     config: RunConfig,
     images: Sequence[Picture],

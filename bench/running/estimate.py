@@ -14,6 +14,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import parse_shard
 from bench.machine.environment import pick_device
+from bench.machine.offline import as_settings_say
 from bench.machine.speed import estimate, likely_device
 from bench.running.checks import check, check_draws, problems
 from bench.running.prepare import prepare
@@ -85,6 +86,7 @@ class Plan(Document):
     """What a user should know beforehand."""
 
 
+@as_settings_say
 def make_plan(config: RunConfig) -> Plan:
     """Return what a run would be and cost, after all checks that need no weights.
 

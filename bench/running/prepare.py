@@ -13,7 +13,7 @@ from bench.inputs.estimand import parse_weighting
 from bench.inputs.split import Split
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
-from bench.machine.offline import go_offline
+from bench.machine.offline import as_settings_say
 from bench.running.candidates import find_candidates
 from bench.running.checks import check_scorer
 from bench.running.fitting import find_fit_split, name_fit_split
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import datasets
 
 
+@as_settings_say
 def prepare(
     config: RunConfig,
     dataset: DatasetSpec | None = None,
@@ -58,8 +59,6 @@ def prepare(
         UserError: something does not work or fit.
     """
     started = time.perf_counter()
-    if config.offline:
-        go_offline()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
     check_scorer(resolved)
     stated = stated_risk(resolved)

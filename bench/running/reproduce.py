@@ -62,7 +62,7 @@ def protocol_config(spec: ProtocolSpec, given: Mapping[str, Any]) -> tuple[RunCo
     backbone = given.get("backbone")
     if backbone is not None and backbone != own.get("backbone"):
         differs.append(f"backbone: {backbone} instead of {own.get('backbone', 'the default')}")
-        unfit = _unfit(own, backbone, plugins)
+        unfit = _unfit(own, backbone, plugins, bool(given.get("offline")))
         differs += [f"{name}: this backbone has no choice of it" for name in unfit]
         for name in (*OF_A_BACKBONE, *unfit):
             own.pop(name, None)
@@ -81,9 +81,10 @@ def protocol_config(spec: ProtocolSpec, given: Mapping[str, Any]) -> tuple[RunCo
     return config, differs
 
 
-def _unfit(own: Collection[str], backbone: str, plugins: Plugins) -> list[str]:
+def _unfit(own: Collection[str], backbone: str, plugins: Plugins, offline: bool) -> list[str]:
     """Return which of the protocol's own settings another backbone does not have."""
-    _, spec = resolve_backbone(RunConfig(dataset="-", backbone=backbone), None, plugins)
+    config = RunConfig(dataset="-", backbone=backbone, offline=offline)
+    _, spec = resolve_backbone(config, None, plugins)
     return [n for n in ("normalize", "resolution") if n in own and n not in spec.parameters]
 
 

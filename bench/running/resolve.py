@@ -21,6 +21,7 @@ from bench.errors import PluginError, UserError
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
+from bench.machine.offline import as_settings_say
 from bench.running.dtypes import AUTO, resolve_dtype
 from bench.running.families import family_of
 from bench.running.settings import DATA_PARAMETERS, RunConfig
@@ -100,6 +101,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
     )
 
 
+@as_settings_say
 def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, DatasetSpec]:
     """Find the dataset: a name, a scheme such as `hf:`, a TOML file, or with a slash a folder."""
     if config.dataset.startswith("@"):
@@ -172,6 +174,7 @@ def data_options(config: RunConfig, spec: DatasetSpec) -> DataOptions:
     return DataOptions(given, config.class_names, config.skip_unlabelled)
 
 
+@as_settings_say
 def resolve_backbone(
     config: RunConfig, dataset: DatasetSpec | None, plugins: Plugins
 ) -> tuple[RunConfig, BackboneSpec]:

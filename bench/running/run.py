@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError
+from bench.machine.offline import as_settings_say
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
 from bench.running.executors.local import LocalExecutor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import datasets
 
 
+@as_settings_say
 def warm_up(config: RunConfig) -> str:
     """Do what all shards of a run need, and score nothing: fetch weights, encode the prompts.
 
@@ -37,6 +39,7 @@ def warm_up(config: RunConfig) -> str:
     return prepared.manifest.run_id
 
 
+@as_settings_say
 def run(
     config: RunConfig,
     dataset: DatasetSpec | None = None,

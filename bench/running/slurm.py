@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 
 from bench.errors import BenchError, UserError
+from bench.machine.offline import as_settings_say
 from bench.machine.writing import write_atomically
 from bench.running.checks import check
 from bench.running.command import run_command
@@ -62,6 +63,7 @@ esac
 """)
 
 
+@as_settings_say
 def write_script(config: RunConfig, shards: int) -> Path:
     """Write the script of a run in shards below the run's folder, and return its file.
 

@@ -13,6 +13,7 @@ import torchvision
 from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.cache import cache_dir
 from bench.machine.files import inside
+from bench.machine.offline import is_offline
 from bench_plugins.datasets._splits import SPLITS
 
 Splits = Mapping[str, Mapping[str, Any]]  # split → the arguments that choose it
@@ -109,11 +110,14 @@ class TorchVision:
         root = Path(data_dir) if data_dir else cache_dir("torchvision", self.name)
         arguments: dict[str, Any] = dict(splits[chosen])
         if self.name not in _COPIES:
-            arguments["download"] = data_dir is None
+            arguments["download"] = data_dir is None and not is_offline()
         try:
             made = getattr(torchvision.datasets, self.name)(str(root), **arguments)
         except Exception as error:  # it raises many kinds
-            where = f"in {data_dir}" if data_dir else "and could not be downloaded"
+            where = "and could not be downloaded"
+            if data_dir or is_offline():
+                where = f"in {root}"
+                where += "" if data_dir else ", and no network is used to download it"
             raise UserError(
                 f"torchvision:{self.name} is not complete {where}:"
                 f" {' '.join(str(error).split())[:300]}"

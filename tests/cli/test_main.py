@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from helpers.command import bench
 
 
@@ -20,3 +21,29 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
         done = bench(command, "--results", "a\0b")
         assert done.code == 2 and "Unexpected" not in done.err
     assert len(bench("show", "x" * 5000, "--results", tmp_path).err) < 400
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "run {}",
+        "run ./{}",
+        "run digits --backbone {}",
+        "run digits --data-dir {}",
+        "run digits --backbone random --config {}",
+        "run digits --backbone random --prompts {}",
+        "study {}.toml",
+        "classify {} --classes a,b",
+        "leaderboard --results {}",
+        "report --out {}",
+        "view --results {}",
+        "results add {}",
+        "results validate --into {}",
+        "new dataset {}",
+    ],
+)
+def test_a_name_of_10_000_letters_is_refused_in_one_short_line(arguments: str) -> None:
+    done = bench(*arguments.format("x" * 10_000).split())
+    assert done.code == 2 and "Unexpected" not in done.err
+    last = done.err.strip().splitlines()[-1]
+    assert last.startswith("Error: ") and len(last) < 600, last[:900]

@@ -17,7 +17,6 @@ from huggingface_hub.errors import GatedRepoError
 
 from bench.errors import AbsentError
 from bench.inputs.weights import Weights
-from bench.machine.offline import VARIABLES, go_offline
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -74,15 +73,3 @@ def test_a_gated_model_says_where_to_accept_the_licence(
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refused)
     with pytest.raises(AbsentError, match=r"accepted at https://huggingface\.co/a/b,"):
         Weights("a/b", COMMIT, "").find("unet/config.json")
-
-
-def test_offline_reaches_libraries_that_are_imported_already(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "0")
-    go_offline()
-    assert constants.is_offline_mode()
-    with pytest.raises(Exception, match=r"[Oo]ffline"):
-        huggingface_hub.HfApi().model_info("facebook/DiT-XL-2-256")

@@ -10,6 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import replace
 from queue import SimpleQueue
 from threading import Condition, Thread
@@ -20,6 +21,7 @@ from bench.contracts.decision import Decided, Engine
 from bench.discovery.guard import one_line
 from bench.errors import BenchError, UserError, quoted
 from bench.machine.environment import peak_memory
+from bench.machine.offline import offline
 from bench.running.executors.dispatch import Block
 from bench.running.executors.handing import keep_texts, kept_texts, lacks_texts
 from bench.running.executors.job import Job, prepare_job
@@ -85,6 +87,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._torch = _Calls()
+        self._network = ExitStack()  # for the life of the process
         self._prepared: Prepared | None = None
         self._engine: Engine | None = None
         self._changed = Condition()
@@ -102,6 +105,7 @@ class Worker:
             self._prepared = self._torch.call(lambda: prepare_job(self.job)).result()
         except Exception as error:
             return Refused.of(here(), error)
+        self._network.enter_context(offline(self._prepared.config.offline))
         return here()
 
     def open(self, fetch: Fetch | None = None, encode: bool = True) -> Opened | Lacking | Refused:

@@ -16,6 +16,7 @@ from bench import interrupts
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, StoreError, UserError
 from bench.inputs.split import Split
+from bench.machine.offline import offline
 from bench.running.checks import check_scorer
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
@@ -190,11 +191,12 @@ class _Course:
         if stage == PILOT:
             config = config.model_copy(update={"limit": self.declared.pilot})
         try:
-            prepared = prepare(config, split=self.split.get(_of_data(config)))
-            self.split = {_of_data(config): prepared.split} if prepared.split else {}
-            self._warn(prepared.warnings)
-            run = sharing(prepared, self.shared, self._others(place, rest))
-            finished = execute(run, self.cluster.executor_of(prepared))
+            with offline(config.offline):
+                prepared = prepare(config, split=self.split.get(_of_data(config)))
+                self.split = {_of_data(config): prepared.split} if prepared.split else {}
+                self._warn(prepared.warnings)
+                run = sharing(prepared, self.shared, self._others(place, rest))
+                finished = execute(run, self.cluster.executor_of(prepared))
         except StoreError:
             raise
         except Exception as error:
