@@ -10,129 +10,23 @@ A strategy never sees the model, so it runs on a model and on recorded errors al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import erf, inf, isinf, nan, sqrt
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.backbone import LINEARISATION_COST
-
-DECIDED_BY = ("bound", "ceiling", "exhausted")
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One image's question, the same for every image of a run. Its arrays are read-only.
-
-    Attributes:
-        class_of_prompt: int64 [P], the class index of each prompt.
-        timesteps: int64 [N], the timestep of each draw. A classifier backbone has one draw.
-        weights: float64 [N], the weight of each draw in a score; all ones unless the user asked.
-        seed: for strategies that choose at random.
-        can_linearise: whether `Linearise` is answered: the backbone offers gradients to its
-            conditioning, or they were recorded.
-        reduction: how the errors of a prompt's draws make its score; see
-            `bench.contracts.reductions`. A strategy may take it for the mean: where it is another,
-            only those that evaluate every prompt on the same draws are used, and their scores are
-            replaced.
-        cell_cost: of one cell, in evaluations: more than one under guidance, and where several
-            templates make one error.
-        null_cost: what the first cell on a draw costs besides, in evaluations, where the null's
-            error is subtracted.
-        linearisation_cost: of one linearised draw, in evaluations.
-    """
-
-    class_of_prompt: Ints
-    timesteps: Ints
-    weights: Floats
-    seed: int = 0
-    can_linearise: bool = False
-    reduction: str = "mean"
-    cell_cost: float = 1.0
-    null_cost: float = 0.0
-    linearisation_cost: float = LINEARISATION_COST
-
-    def __post_init__(self) -> None:
-        for name in ("class_of_prompt", "timesteps", "weights"):
-            view = np.asarray(getattr(self, name)).view()
-            view.setflags(write=False)
-            object.__setattr__(self, name, view)
-
-    def price(self, prompts: int, draws: int) -> float:
-        """Return what so many prompts cost on so many new draws, in evaluations."""
-        return draws * (prompts * self.cell_cost + self.null_cost)
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """A block of cells: each of `prompts` on each of `draws` (int64 indices)."""
-
-    prompts: Ints
-    draws: Ints
-
-
-@dataclass(frozen=True)
-class Linearise:
-    """The first-order error of *every* prompt on each of `draws`, for one gradient a draw.
-
-    A cell's error e is a differentiable function of the conditioning c. At the mixture
-    c_0 = sum_p mixture_p c_p, forward and backward pass give e(c_0) and its gradient g, and with
-    them e(c_0) + <g, c_p - c_0> for all prompts p, at a cost that does not grow with their number
-    (the gradient that Diffusion-TTA, Prabhudesai et al., NeurIPS 2023, descends).
-    Only where `Problem.can_linearise`.
-
-    Attributes:
-        draws: int64 [n], draw indices.
-        mixture: float64 [P], weights over the prompts that sum to one.
-    """
-
-    draws: Ints
-    mixture: Floats
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What was asked for, and its cost in evaluations.
-
-    Attributes:
-        values: float32 [len(prompts), len(draws)], errors; or [P, len(draws)], first-order errors.
-        cost: one for each cell; for each linearised draw what forward and backward pass take on
-            this device, in evaluations.
-    """
-
-    values: NDArray[np.float32]
-    cost: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a strategy concludes of one image.
-
-    Attributes:
-        ranking: int64 [C], class indices, best first.
-        scores: float64 [C], by class: the score of its best prompt (lower is better).
-        draws: int64 [C], by class: the draws behind that score.
-        margin: mean difference of the errors of runner-up and winner on the draws they share.
-        margin_stderr: its standard error.
-        confidence: probability that the winner beats the runner-up, from margin and stderr.
-        decided_by: of a strategy that says so, what ended the image: `bound` (its test left one
-            class), `ceiling` (a limit on the cost left prompts out or ended it, so that no
-            guarantee holds) or `exhausted` (all draws were used up).
-    """
-
-    ranking: Ints
-    scores: Floats
-    draws: Ints
-    margin: float
-    margin_stderr: float
-    confidence: float
-    decided_by: str | None = None
+from bench.contracts.problem import DECIDED_BY as DECIDED_BY
+from bench.contracts.problem import Evaluate as Evaluate
+from bench.contracts.problem import Floats as Floats
+from bench.contracts.problem import Ints as Ints
+from bench.contracts.problem import Linearise as Linearise
+from bench.contracts.problem import Outcome as Outcome
+from bench.contracts.problem import Problem as Problem
+from bench.contracts.problem import Reply as Reply
 
 
 class Session(Protocol):
@@ -148,11 +42,26 @@ class Session(Protocol):
         """Return the decision; called once `ask` has returned None."""
 
 
-class Strategy(Protocol):
+@dataclass(frozen=True)
+class Replaced:
+    """What a strategy is used instead of.
+
+    Attributes:
+        strategy: its registered name.
+        equivalents: what it takes per image.
+        settings: the parameters with which the one in its place never takes more.
+    """
+
+    strategy: str
+    equivalents: float
+    settings: Mapping[str, Any]
+
+
+class Strategy(ABC):
     """Made from its spec's parameters; raises ValueError on values that do not make sense.
 
-    What it may offer besides is in `bench.contracts.abilities`: bounds on its cost, and parameters
-    that follow from others.
+    Only `draws` and `start` are required. A class that has them without this base gets the defaults
+    of the other members.
 
     Every request must name cells of the problem, and none that was asked for before; a mixture
     sums to one. Whatever does not, or raises, fails that image and names the plugin. The arrays
@@ -160,12 +69,51 @@ class Strategy(Protocol):
 
     Attributes:
         draws: N, the draws of the plan.
+        linearises: whether it is of no use without linearisations.
+        same_draws: whether every prompt is evaluated on the same draws, whatever the errors are.
+            Then its scores compare across the images of an item, too. A strategy that gives prompts
+            up serves the text score of such an item alone.
+        settled: parameters that follow from others, with their values as they are to be recorded.
     """
 
     draws: int
+    linearises: bool = False
+    same_draws: bool = False
+    settled: Mapping[str, Any] = MappingProxyType({})
 
+    @abstractmethod
     def start(self, problem: Problem) -> Session:
         """Begin an image."""
+
+    def check(self, problem: Problem) -> None:  # noqa: B027  # most strategies refuse nothing
+        """Raise ValueError where it cannot be used, such as with too small a budget.
+
+        Called before anything is scored.
+        """
+
+    def at_most(self, problem: Problem) -> float:
+        """Return an upper bound of what `Reply.cost` sums to: every prompt on every draw."""
+        return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+
+    def at_least(self, problem: Problem) -> float | None:
+        """Return a lower bound of what `Reply.cost` sums to; None where that is not known."""
+        return None
+
+    def cheapest(self, problem: Problem, errors: Floats) -> float | None:
+        """Return the cost of the cheapest proof of a decision; None of a strategy without proofs.
+
+        Args:
+            problem: what the image asks.
+            errors: float64 [P, N], of every prompt on every draw.
+
+        Returns:
+            The cost of one image, in evaluation equivalents, if its winner were known.
+        """
+        return None
+
+    def replaces(self, problem: Problem) -> Replaced | None:
+        """Return what it is used instead of, to save cost; None where it never takes more."""
+        return None
 
 
 class ErrorTable:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import getattr_static
 from math import isfinite
 from typing import Any
 
-from bench.contracts import abilities
+from bench.contracts.backbone import Backbone
 from bench.contracts.levels import Levels
 from bench.contracts.specs import BackboneSpec
+from bench.discovery.defaults import with_defaults
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import load_target
 from bench.errors import PluginError
@@ -16,7 +18,7 @@ from bench.errors import PluginError
 
 def can_linearise(spec: BackboneSpec) -> bool:
     """Return whether it offers gradients to its conditioning."""
-    return abilities.can_linearise(load_target(spec))
+    return getattr_static(load_target(spec), "can_linearise", False) is True
 
 
 def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
@@ -31,10 +33,9 @@ def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
         UserError: they would not load.
         PluginError: it failed to tell.
     """
-    target = load_target(spec)
-    if abilities.checks_weights(target):
-        with guard(spec.label, "check_weights()"):
-            target.check_weights(weights, **settings)
+    kind = _class(spec)
+    with guard(spec.label, "check_weights()"):
+        kind.check_weights(weights, **settings)
 
 
 def count_tokens(
@@ -45,12 +46,12 @@ def count_tokens(
     Raises:
         PluginError: it failed to count, or returned something else.
     """
-    target = load_target(spec)
-    if not abilities.counts_tokens(target):
-        return None
+    kind = _class(spec)
     with guard(spec.label, "token_counts()"):
-        given, most = target.token_counts(weights, texts)
-        counts, most = [int(count) for count in given], int(most)
+        counted = kind.token_counts(weights, texts)
+        if counted is None:
+            return None
+        counts, most = [int(count) for count in counted[0]], int(counted[1])
     if len(counts) != len(texts):
         raise PluginError(
             spec.label, f"token_counts() returned {len(counts)} counts for {len(texts)} texts"
@@ -64,11 +65,9 @@ def count_operations(spec: BackboneSpec, weights: Any, resolution: int | None) -
     Raises:
         PluginError: it failed to count, or returned no positive number.
     """
-    target = load_target(spec)
-    if not abilities.counts_operations(target):
-        return None
+    kind = _class(spec)
     with guard(spec.label, "evaluation_flops()"):
-        return _positive(spec, "evaluation_flops()", target.evaluation_flops(weights, resolution))
+        return _positive(spec, "evaluation_flops()", kind.evaluation_flops(weights, resolution))
 
 
 def memory_of_weights(
@@ -79,11 +78,9 @@ def memory_of_weights(
     Raises:
         PluginError: it failed to tell, or returned no positive number.
     """
-    target = load_target(spec)
-    if not abilities.knows_its_memory(target):
-        return None
+    kind = _class(spec)
     with guard(spec.label, "memory()"):
-        return _positive(spec, "memory()", target.memory(weights, dtype, **parameters))
+        return _positive(spec, "memory()", kind.memory(weights, dtype, **parameters))
 
 
 def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
@@ -92,11 +89,9 @@ def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None)
     Raises:
         PluginError: it failed to tell, or returned no positive number.
     """
-    target = load_target(spec)
-    if not abilities.prices_linearisations(target):
-        return None
+    kind = _class(spec)
     with guard(spec.label, "linearisation_cost()"):
-        cost = target.linearisation_cost(weights, resolution)
+        cost = kind.linearisation_cost(weights, resolution)
         return _positive(spec, "linearisation_cost()", cost)
 
 
@@ -107,17 +102,23 @@ def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels |
         UserError: what it says of the weights.
         PluginError: it failed to tell, or returned something else.
     """
-    target = load_target(spec)
-    if not abilities.tabulates_levels(target):
-        return None
+    kind = _class(spec)
     with guard(spec.label, "level_table()"):
-        levels: Any = target.level_table(weights, **parameters)
-    if not isinstance(levels, Levels):
+        levels: Any = kind.level_table(weights, **parameters)
+    if levels is not None and not isinstance(levels, Levels):
         raise PluginError(spec.label, f"level_table() returned a {type(levels).__name__}")
     return levels
 
 
-def _positive(spec: BackboneSpec, call: str, given: Any) -> float:
+def _class(spec: BackboneSpec) -> type[Backbone]:
+    """Return its class with the defaults of the contract."""
+    kind: type[Backbone] = with_defaults(load_target(spec), Backbone)
+    return kind
+
+
+def _positive(spec: BackboneSpec, call: str, given: Any) -> float | None:
+    if given is None:
+        return None
     value = float(given)
     if not (value > 0 and isfinite(value)):
         raise PluginError(spec.label, f"{call} returned {one_line(given)}")

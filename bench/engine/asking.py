@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts import strategy_abilities
 from bench.contracts.strategy import (
     DECIDED_BY,
     Evaluate,
@@ -21,10 +20,12 @@ from bench.contracts.strategy import (
     Linearise,
     Outcome,
     Problem,
+    Replaced,
     Reply,
     Session,
     Strategy,
 )
+from bench.discovery.defaults import offers, with_defaults
 from bench.discovery.guard import guard, one_line
 from bench.errors import PluginError, UserError
 
@@ -59,32 +60,30 @@ class Rules:
         )
 
 
-class CheckedStrategy:
-    """A strategy whose every word is checked, and whose abilities are known.
+class CheckedStrategy(Strategy):
+    """A plugin's strategy, whose every word is checked.
 
     Args:
-        strategy: made from its parameters.
+        strategy: made from its parameters, with the contract's base or without.
         who: what a message calls it.
 
     Attributes:
-        draws: N, the draws of the plan.
-        linearises: whether it is of no use without linearisations.
-        same_draws: whether every prompt is evaluated on the same draws, whatever the errors are.
-        settled: those of its parameters that follow from others.
+        bounds_cost: whether it says what an image costs at the most.
 
     Raises:
         PluginError: its attributes are not of their type.
     """
 
-    def __init__(self, strategy: Strategy, who: str) -> None:
-        self.strategy, self.who = strategy, who
-        self.linearises = strategy_abilities.needs_linearisations(strategy)
-        self.same_draws = strategy_abilities.uses_same_draws(strategy)
+    def __init__(self, strategy: object, who: str) -> None:
+        self.who = who
+        self.strategy: Strategy = with_defaults(strategy, Strategy)
+        self.bounds_cost = offers(strategy, Strategy.at_most)
         self._rules: tuple[Problem, Rules] | None = None
         with guard(who, "reading `draws` and `settled`"):
-            draws: Any = strategy.draws
-            settled = strategy.settled if strategy_abilities.settles_parameters(strategy) else {}
-            self.settled = {str(key): value for key, value in settled.items()}
+            draws: Any = self.strategy.draws
+            self.settled = {str(key): value for key, value in self.strategy.settled.items()}
+            self.linearises = self.strategy.linearises is True
+            self.same_draws = self.strategy.same_draws is True
         if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
             raise PluginError(who, f"its `draws` is {one_line(draws)}, not a number of 1 or more")
         self.draws = int(draws)
@@ -103,8 +102,6 @@ class CheckedStrategy:
         Raises:
             UserError: it says so.
         """
-        if not strategy_abilities.checks_problem(self.strategy):
-            return
         try:
             with guard(self.who, "check()", passing=(ValueError, UserError)):
                 self.strategy.check(problem)
@@ -112,33 +109,27 @@ class CheckedStrategy:
             raise UserError(f"{self.who}: {one_line(error)}.") from None
 
     def at_most(self, problem: Problem) -> float:
-        """Return the largest cost per image, in evaluations: every cell, unless it says less."""
-        if not strategy_abilities.bounds_its_cost(self.strategy):
-            return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+        """Return the largest cost per image, in evaluations."""
         with guard(self.who, "at_most()"):
             return float(self.strategy.at_most(problem))
 
     def at_least(self, problem: Problem) -> float | None:
         """Return the lowest cost per image, in evaluations, None where it does not say."""
-        if not strategy_abilities.knows_its_least(self.strategy):
-            return None
         with guard(self.who, "at_least()"):
-            return float(self.strategy.at_least(problem))
+            least = self.strategy.at_least(problem)
+            return None if least is None else float(least)
 
     def cheapest(self, problem: Problem, errors: Floats) -> float | None:
         """Return what the cheapest proof of a decision costs, None where it does not say."""
-        if not strategy_abilities.knows_its_oracle(self.strategy):
-            return None
         with guard(self.who, "cheapest()"):
-            return float(self.strategy.cheapest(problem, errors))
+            cost = self.strategy.cheapest(problem, errors)
+            return None if cost is None else float(cost)
 
-    def replaces(self, problem: Problem) -> strategy_abilities.Replaced | None:
+    def replaces(self, problem: Problem) -> Replaced | None:
         """Return what it is used instead of, None where it does not say or never takes more."""
-        if not strategy_abilities.knows_what_it_replaces(self.strategy):
-            return None
         with guard(self.who, "replaces()"):
             other: Any = self.strategy.replaces(problem)
-        if other is not None and not isinstance(other, strategy_abilities.Replaced):
+        if other is not None and not isinstance(other, Replaced):
             raise PluginError(self.who, f"replaces() returned a {type(other).__name__}")
         return other
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from bench.contracts.backbone import Denoiser
 from bench.machine.speed import forget_larger, remember_batch_size, remembered_batch_size
 
 SECONDS = 1.5  # what measuring may take
@@ -25,8 +24,8 @@ class Batched(Protocol):
     out_of_memory: Callable[[int], None]
 
     @property
-    def backbone(self) -> Denoiser:
-        """What it works with."""
+    def backbone(self) -> Any:
+        """What it works with; its `device` is read."""
 
     def rehearse(self, size: int) -> None:
         """Do one batch of `size` made-up cells and wait for it."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from bench.contracts.abilities import makes_ensembles
-from bench.contracts.backbone import Classifier, FittedClassifier
+from bench.contracts.backbone import Classifier
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Problem, Strategy
+from bench.discovery.defaults import offers, with_defaults
 from bench.discovery.guard import guard
 from bench.engine.encoding import open_images
 from bench.engine.items import Joint, Question, Questions
@@ -28,12 +28,17 @@ class CheckedClassifier:
     """A plugin's classifier behind the guard: one logit per image and text.
 
     Args:
-        backbone: made by the plugin.
+        backbone: made by the plugin, with the contract's base or without.
         who: what a message calls it.
+
+    Attributes:
+        makes_ensembles: whether it makes one of several texts by itself.
     """
 
-    def __init__(self, backbone: Classifier, who: str) -> None:
+    def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who
+        self._model: Classifier = with_defaults(backbone, Classifier)
+        self.makes_ensembles = offers(backbone, Classifier.score_sets)
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits, float32 [images, texts].
@@ -42,7 +47,7 @@ class CheckedClassifier:
             PluginError: it raised something, or returned something else.
         """
         with guard(self.who, "score()"):
-            given: NDArray[Any] = np.asarray(self.backbone.score(images, texts))
+            given: NDArray[Any] = np.asarray(self._model.score(images, texts))
         return self._checked("score()", given, (len(images), len(texts)), "text")
 
     def _checked(
@@ -64,7 +69,7 @@ class CheckedClassifier:
             PluginError: it raised something else, or returned what JSON does not hold.
         """
         with guard(self.who, "fit()"):
-            said = cast(FittedClassifier, self.backbone).fit(images, labels)
+            said = self._model.fit(images, labels)
             facts: Any = json.loads(json.dumps(dict(said or {}), allow_nan=False))
         return dict(facts)
 
@@ -95,10 +100,8 @@ class CheckedEnsemble(CheckedClassifier):
         Raises:
             PluginError: it raised something, or returned something else.
         """
-        backbone = self.backbone
-        assert makes_ensembles(backbone)
         with guard(self.who, "score_sets()"):
-            given: NDArray[Any] = np.asarray(backbone.score_sets(images, self.sets))
+            given: NDArray[Any] = np.asarray(self._model.score_sets(images, self.sets))
         shape = len(images), len(self.sets)
         return self._checked("score_sets()", given, shape, "set")[:, self.set_of_text]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from inspect import getattr_static
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,20 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch.nn.attention import SDPBackend
 
-from bench.contracts import abilities
+from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import ANSWERS, Levels, levels_of_schedule
+from bench.discovery.defaults import offers, with_defaults
 from bench.discovery.guard import guard, one_line
 from bench.engine import trees
 from bench.engine.trees import Tree
 from bench.errors import PluginError, UserError
 
-PROMPTS_AT_ONCE = 64  # of a denoiser that does not say
-
 
 class CheckedDenoiser:
-    """A denoiser whose every answer is checked, and whose abilities are known.
+    """A denoiser whose every answer is checked.
 
     Args:
-        backbone: made by the plugin.
+        backbone: made by the plugin, with the contract's base or without.
         who: what a message calls it.
 
     Attributes:
@@ -46,6 +46,7 @@ class CheckedDenoiser:
 
     def __init__(self, backbone: Any, who: str) -> None:
         self.backbone, self.who = backbone, who
+        self._model: Denoiser = with_defaults(backbone, Denoiser)
         self.pinned_kernel: SDPBackend | None = None
         with self.guard("reading its latent_shape and resolution"):
             self.latent_shape = self._latent_shape(backbone.latent_shape)
@@ -62,7 +63,7 @@ class CheckedDenoiser:
         """The module that `denoise` calls, where it says which."""
         backbone = self.backbone
         with self.guard("reading its network"):
-            if abilities.has_network(backbone):
+            if getattr_static(backbone, "network", None) is not None:
                 network: Any = backbone.network
             elif isinstance(backbone, torch.nn.Module):  # which keeps its parts apart
                 network = dict(backbone.named_children()).get("network")
@@ -79,7 +80,7 @@ class CheckedDenoiser:
             torch.OutOfMemoryError: they do not fit together.
         """
         with self.guard("encode_images()", torch.OutOfMemoryError):
-            latents = self.backbone.encode_images(images)
+            latents = self._model.encode_images(images)
         return self._floating("encode_images()", latents, (len(images), *self.latent_shape))
 
     def posterior(self, images: Sequence[Image]) -> torch.Tensor:
@@ -88,9 +89,8 @@ class CheckedDenoiser:
         Raises:
             torch.OutOfMemoryError: they do not fit together.
         """
-        backbone = self.backbone
         with self.guard("posterior()", torch.OutOfMemoryError):
-            both = backbone.posterior(images)
+            both: Any = self._model.posterior(images)
         if not isinstance(both, tuple) or len(both) != 2:
             raise self._refuse(f"posterior() returned {_described(both)}; a pair is wanted")
         shape = (len(images), *self.latent_shape)
@@ -99,47 +99,39 @@ class CheckedDenoiser:
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning, a row for each text in every leaf."""
         with self.guard("encode_prompts()", torch.OutOfMemoryError):
-            found: Any = self.backbone.encode_prompts(texts)
+            found: Any = self._model.encode_prompts(texts)
         self._check_rows("encode_prompts()", found, len(texts))
         return found  # type: ignore[no-any-return]
 
     @property
     def prompts_at_once(self) -> int:
         """How many prompts it is given at a time."""
-        backbone = self.backbone
-        if not abilities.encodes_many(backbone):
-            return PROMPTS_AT_ONCE
         with self.guard("reading its prompts_at_once"):
-            return max(1, int(backbone.prompts_at_once))
+            return max(1, int(self._model.prompts_at_once))
 
     def encode_null(self) -> Tree:
         """Return the conditioning of no prompt, one row."""
-        backbone = self.backbone
         with self.guard("encode_null()", torch.OutOfMemoryError):
-            found: Any = backbone.encode_null()
+            found: Any = self._model.encode_null()
         self._check_rows("encode_null()", found, 1)
         return found  # type: ignore[no-any-return]
 
     def fold_prompts(self, conditioning: Tree) -> Tree:
         """Return what `denoise` takes in the conditioning's place."""
-        backbone = self.backbone
-        if not abilities.folds_prompts(backbone):
-            return conditioning
         with self.guard("fold_prompts()", torch.OutOfMemoryError):
-            folded: Any = backbone.fold_prompts(conditioning)
+            folded: Any = self._model.fold_prompts(conditioning)
         prompts = trees.count(conditioning)
         self._check_rows("fold_prompts()", folded, prompts)
         return folded  # type: ignore[no-any-return]
 
     def mixes_rest(self) -> trees.MixRest | None:
         """Return what makes a mixture's leaves that are not floating; None where it has none."""
-        backbone = self.backbone
-        if not abilities.mixes_rest(backbone):
+        if not offers(self.backbone, Denoiser.mix_rest):
             return None
 
         def mix(rest: Tree, weights: torch.Tensor) -> Tree:
             with self.guard("mix_rest()"):
-                mixed: Any = backbone.mix_rest(rest, weights)
+                mixed: Any = self._model.mix_rest(rest, weights)
             self._check_rows("mix_rest()", mixed, 1)
             return mixed  # type: ignore[no-any-return]
 
@@ -152,17 +144,13 @@ class CheckedDenoiser:
             torch.OutOfMemoryError: the batch does not fit.
         """
         with self.guard("denoise()", torch.OutOfMemoryError):
-            prediction = self.backbone.denoise(x_t, t, conditioning)
+            prediction = self._model.denoise(x_t, t, conditioning)
         return self._floating("denoise()", prediction, (len(x_t), *self.latent_shape))
 
     def save_memory(self) -> bool:
         """Have it keep less for a backward pass; False where it cannot."""
-        backbone = self.backbone
-        if not abilities.saves_memory(backbone):
-            return False
         with self.guard("save_memory()"):
-            backbone.save_memory()
-        return True
+            return self._model.save_memory() is not False
 
     def guard(self, doing: str, *passing: type[BaseException]) -> AbstractContextManager[None]:
         """Return the guard around a call into the plugin's code."""
@@ -177,7 +165,7 @@ class CheckedDenoiser:
     def _levels(self, backbone: Any) -> Levels:
         """Return its level table, or the one of the schedule that it declares instead."""
         with self.guard("reading its levels, or prediction_type and alphas_cumprod"):
-            if abilities.has_levels(backbone):
+            if getattr_static(backbone, "levels", None) is not None:
                 levels: Any = backbone.levels
                 if not isinstance(levels, Levels):
                     raise self._refuse(f"its levels are {_described(levels)}; Levels are wanted")

@@ -15,7 +15,6 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts import strategy_abilities
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
 from bench.contracts.items import asks_for_images, pairing_of
@@ -96,7 +95,7 @@ class Joint:
     ) -> None:
         self.sample, self.question, self.problem = sample, question, problem
         self.interviews = [Interview(sample, strategy, question.problem) for _ in sample.images]
-        self._compare = strategy_abilities.uses_same_draws(strategy)
+        self._compare = strategy.same_draws
         self._left = len(self.interviews)
 
     def ended(self) -> Decided | None:

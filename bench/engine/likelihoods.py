@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from bench.contracts.abilities import has_prior
 from bench.contracts.backbone import Likelihood
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
 from bench.contracts.levels import Levels
 from bench.contracts.reductions import REDUCTIONS
 from bench.contracts.strategy import Evaluate, Ints, Problem, Strategy
+from bench.discovery.defaults import with_defaults
 from bench.discovery.guard import guard, one_line
 from bench.engine.encoding import open_images
 from bench.engine.items import Joint, Question, Questions
@@ -34,7 +34,7 @@ class CheckedLikelihood:
     """A plugin's likelihood behind the guard: one error per cell.
 
     Args:
-        backbone: made by the plugin.
+        backbone: made by the plugin, with the contract's base or without.
         who: what a message calls it.
 
     Attributes:
@@ -45,8 +45,9 @@ class CheckedLikelihood:
         PluginError: its reduction is none.
     """
 
-    def __init__(self, backbone: Likelihood, who: str) -> None:
+    def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who
+        self._model: Likelihood = with_defaults(backbone, Likelihood)
         self.reduction = check_reduction(backbone, who)
         self.blind = False
 
@@ -61,10 +62,10 @@ class CheckedLikelihood:
         """
         method = "prior()" if self.blind else "evaluate()"
         with guard(self.who, method, (torch.OutOfMemoryError,)):
-            if self.blind and has_prior(self.backbone):
-                returned = self.backbone.prior(texts, draws)
+            if self.blind:
+                returned = self._model.prior(texts, draws)
             else:
-                returned = self.backbone.evaluate(images, texts, draws)
+                returned = self._model.evaluate(images, texts, draws)
             given: NDArray[Any] = np.asarray(returned)
         if given.shape != (len(texts),) or given.dtype.kind != "f":
             raise PluginError(

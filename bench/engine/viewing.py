@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.contracts import abilities
 from bench.contracts.dataset import Sample
 from bench.contracts.views import Views
+from bench.discovery.defaults import with_defaults
 from bench.discovery.guard import guard, one_line
 from bench.errors import PluginError
 from bench.inputs.draws import Ints
@@ -35,11 +35,12 @@ class CheckedViews:
         PluginError: their count makes no sense.
     """
 
-    def __init__(self, views: Views, who: str) -> None:
-        self.views, self.who = views, who
-        self.of_latents = abilities.samples_latents(views)
+    def __init__(self, views: object, who: str) -> None:
+        self.who = who
+        self.views: Views = with_defaults(views, Views)
         with guard(who, "reading its count"):
-            count: Any = views.count
+            count: Any = self.views.count
+            self.of_latents = self.views.samples_latents is True
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_VIEWS:
             raise PluginError(who, f"its count is {one_line(count)}, not 1 to {MOST_VIEWS}")
         self.count = count

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.contracts import abilities
-from bench.contracts.backbone import LINEARISATION_COST
+from bench.contracts.backbone import LINEARISATION_COST, Denoiser, Likelihood
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery import backbones
+from bench.discovery.defaults import offers
 from bench.discovery.targets import load_target, make
 from bench.errors import UserError
 from bench.inputs.controls import TEXT_ONLY
@@ -58,7 +58,7 @@ def _check_text_alone(resolved: Resolved) -> None:
     """Refuse `--control text-only` where the backbone cannot score a text without an image."""
     spec = resolved.backbone
     if resolved.config.control == TEXT_ONLY and not (
-        spec.scorer == "likelihood" and abilities.has_prior(load_target(spec))
+        spec.scorer == "likelihood" and offers(load_target(spec), Likelihood.prior)
     ):
         raise UserError(
             f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
@@ -164,7 +164,7 @@ def _check_null_subtracted(prepared: Prepared) -> None:
             f"--subtract-null: strategy {resolved.strategy_spec.name!r} gives no image and group"
             " score, which are what the null's error changes. Use --strategy full."
         )
-    if not abilities.has_null(load_target(resolved.backbone)):
+    if not offers(load_target(resolved.backbone), Denoiser.encode_null):
         raise UserError(
             "--subtract-null needs a conditioning of no prompt, and backbone"
             f" {resolved.backbone_name!r} declares none (encode_null)."
@@ -195,7 +195,7 @@ def _check_views(prepared: Prepared) -> None:
         )
     if config.latent == "sample":
         raise UserError(f"--views {config.views} are samples of the latent; leave --latent out.")
-    if not abilities.has_posterior(load_target(resolved.backbone)):
+    if not offers(load_target(resolved.backbone), Denoiser.posterior):
         raise UserError(
             f"--views {config.views} needs the latents' distribution, and backbone"
             f" {resolved.backbone_name!r} does not offer it (posterior)."
@@ -206,12 +206,12 @@ def _check_abilities(prepared: Prepared) -> None:
     """Refuse settings that need what the backbone does not offer."""
     config, resolved = prepared.config, prepared.resolved
     target, name = load_target(resolved.backbone), resolved.backbone_name
-    if config.guidance is not None and not abilities.has_null(target):
+    if config.guidance is not None and not offers(target, Denoiser.encode_null):
         raise UserError(
             f"--guidance needs a conditioning of no prompt, and backbone {name!r} declares none"
             " (encode_null)."
         )
-    if config.latent == "sample" and not abilities.has_posterior(target):
+    if config.latent == "sample" and not offers(target, Denoiser.posterior):
         raise UserError(
             f"--latent sample needs the latents' distribution, and backbone {name!r} does not"
             " offer it (posterior)."

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bench.contracts.abilities import makes_ensembles
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Ints, Problem
@@ -44,7 +43,7 @@ def open_engine(prepared: Prepared, backbone: CheckedBackbone | None = None) -> 
 
         assert isinstance(backbone, CheckedClassifier)
         columns = make_columns(classes, rule, 1)
-        if columns.each > 1 and makes_ensembles(backbone.backbone):
+        if columns.each > 1 and backbone.makes_ensembles:
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
         one_draw = Problem(
             columns.class_of_column,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
-from bench.contracts.strategy_abilities import bounds_its_cost
 from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
@@ -156,8 +155,7 @@ def _is_bound(prepared: Prepared, least: int | None, most: int) -> bool:
     """Tell whether the most that an image can cost is more than it may take."""
     if least is not None:
         return least != most
-    vary = len(problems(prepared)) > 1
-    return vary or not bounds_its_cost(prepared.resolved.strategy.strategy)
+    return len(problems(prepared)) > 1 or not prepared.resolved.strategy.bounds_cost
 
 
 def _template(config: RunConfig, spec: DatasetSpec) -> str | list[str] | None:

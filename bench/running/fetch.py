@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.contracts import abilities
+from bench.contracts.backbone import Backbone
 from bench.contracts.specs import BackboneSpec
 from bench.discovery import backbones
+from bench.discovery.defaults import offers
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.errors import AbsentError
@@ -66,7 +67,7 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
 
 def _read(spec: BackboneSpec, weights: Weights, dtype: str) -> None:
     """Have the class look at every file that it needs, which fetches it."""
-    if abilities.checks_weights(load_target(spec)):
+    if offers(load_target(spec), Backbone.check_weights):
         weights.find(INDEX)  # it says the family, and that the repository is in the cache
         backbones.check_weights(spec, weights, dtype=dtype, **spec.resolve_parameters({}))
     elif weights.revision is not None:

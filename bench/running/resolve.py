@@ -9,7 +9,6 @@ from typing import Any
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
-from bench.contracts.strategy import Strategy
 from bench.contracts.training import UNKNOWN
 from bench.discovery.declared import load_spec
 from bench.discovery.guard import one_line
@@ -277,7 +276,7 @@ def make_strategy(
     """
     parameters = spec.resolve_parameters(given)
     try:
-        made: Strategy = make(spec, passing=(ValueError,), **parameters)
+        made = make(spec, passing=(ValueError,), **parameters)
     except ValueError as error:
         raise UserError(f"Strategy {spec.name!r}: {one_line(error)}.") from None
     strategy = CheckedStrategy(made, spec.label)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.contracts.backbone import Classifier
 from bench.testing.making import once
 
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing of an owl in a tree")
@@ -33,7 +32,7 @@ class ClassifierContract:
     texts: Sequence[str] = TEXTS
     tolerance = 1e-4
 
-    def make(self) -> Classifier:
+    def make(self) -> Any:
         """Return the classifier."""
         raise NotImplementedError
 
@@ -42,7 +41,7 @@ class ClassifierContract:
         """The classifier, made once for the class."""
         return once(type(self), self.make)
 
-    def test_logits_are_one_row_per_image(self, backbone: Classifier) -> None:
+    def test_logits_are_one_row_per_image(self, backbone: Any) -> None:
         """Float [images, texts], finite, for images of any size and mode; also for one of each."""
         logits = np.asarray(backbone.score(pictures(), list(self.texts)))
         assert logits.shape == (5, len(self.texts))
@@ -50,7 +49,7 @@ class ClassifierContract:
         one = np.asarray(backbone.score(pictures()[:1], list(self.texts)[:1]))
         assert one.shape == (1, 1)
 
-    def test_neighbours_change_nothing(self, backbone: Classifier) -> None:
+    def test_neighbours_change_nothing(self, backbone: Any) -> None:
         """An image's logits do not depend on the batch, nor a text's on the other texts."""
         texts = list(self.texts)
         together = np.asarray(backbone.score(pictures(), texts))
@@ -61,7 +60,7 @@ class ClassifierContract:
             turned[::-1, ::-1], together, rtol=self.tolerance, atol=self.tolerance
         )
 
-    def test_the_same_again(self, backbone: Classifier) -> None:
+    def test_the_same_again(self, backbone: Any) -> None:
         """Nothing is random."""
         one, other = (backbone.score(pictures(), list(self.texts)) for _ in range(2))
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)

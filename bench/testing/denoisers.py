@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.contracts import abilities
 from bench.contracts.backbone import Denoiser
+from bench.discovery.defaults import offers, with_defaults
 from bench.engine.acceleration import with_gradients
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import Tree, leaves, mapped, rows
@@ -39,7 +39,7 @@ class DenoiserContract:
     tolerance = 1e-5
     slope_tolerance = 0.05
 
-    def make(self) -> Denoiser:
+    def make(self) -> Any:
         """Return the denoiser, on the CPU, in float32."""
         raise NotImplementedError
 
@@ -116,7 +116,7 @@ class DenoiserContract:
     @torch.inference_mode()
     def test_the_null_is_a_prompt_like_others(self, backbone: CheckedDenoiser) -> None:
         """The null conditioning has the prompts' leaves, and `denoise` takes it."""
-        if not abilities.has_null(backbone.backbone):
+        if not offers(backbone.backbone, Denoiser.encode_null):
             pytest.skip("it declares no null conditioning")
         null, prompts = (
             leaves(tree) for tree in (backbone.encode_null(), backbone.encode_prompts(self.texts))
@@ -130,7 +130,7 @@ class DenoiserContract:
     @torch.inference_mode()
     def test_folding_changes_nothing(self, backbone: CheckedDenoiser) -> None:
         """What is computed of the prompts once stands for them."""
-        if not abilities.folds_prompts(backbone.backbone):
+        if not offers(backbone.backbone, Denoiser.fold_prompts):
             pytest.skip("it folds no prompts")
         conditioning = backbone.encode_prompts(list(self.texts))
         x_t, time, _ = self.cells(backbone)
@@ -142,7 +142,7 @@ class DenoiserContract:
 
     def test_gradients_agree_with_finite_differences(self, backbone: CheckedDenoiser) -> None:
         """Of one error towards another prompt; only for a model that says it can linearise."""
-        if not abilities.can_linearise(backbone.backbone):
+        if with_defaults(backbone.backbone, Denoiser).can_linearise is not True:
             pytest.skip("it does not linearise")
         with torch.inference_mode():
             x_t, time, _ = self.cells(backbone)

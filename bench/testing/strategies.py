@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
-from bench.contracts.strategy import Evaluate, Outcome, Problem, Strategy
+from bench.contracts.strategy import Evaluate, Outcome, Problem
 from bench.engine.asking import CheckedStrategy
 
 # prompts, draws, prompts per class
@@ -66,7 +66,7 @@ class Told:
         return self.decided.outcome
 
 
-def decide(strategy: Strategy, errors: NDArray[np.float32], problem: Problem) -> Told:
+def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> Told:
     """Let a strategy decide on a table; a linearisation is answered by the errors themselves.
 
     What it asks and concludes is checked as in a run: cells and draws that exist, none twice, an
@@ -97,7 +97,7 @@ class StrategyContract:
 
     decides = True
 
-    def make(self, draws: int) -> Strategy:
+    def make(self, draws: int) -> Any:
         """Return the strategy for plans of so many draws."""
         raise NotImplementedError
 

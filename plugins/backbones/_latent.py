@@ -16,6 +16,7 @@ import transformers
 from PIL import Image
 from torch import nn
 
+from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
 from bench.engine.images import NORMALIZATIONS, preprocess
 from bench.engine.trees import Tree, mapped
@@ -35,7 +36,7 @@ transformers.logging.disable_progress_bar()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class LatentDenoiser:
+class LatentDenoiser(Denoiser):
     """A pipeline in diffusers' folder layout.
 
     Text encoders are loaded one at a time and freed after use, and the network when it is first

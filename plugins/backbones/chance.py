@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.contracts.backbone import Classifier
 from bench.inputs.weights import Weights
 
 
-class Random:
+class Random(Classifier):
     """Guesses: logits are uniform, and made from the picture's pixels, the text and the seed.
 
     So the same picture gets the same guess in any order and batch.
@@ -39,7 +40,7 @@ class Random:
         return int.from_bytes(number, "big") / 2**24  # exact in float32
 
 
-class Majority:
+class Majority(Classifier):
     """Always the class with the most images in the split that it was fitted on.
 
     Args:

@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from bench.contracts.backbone import Classifier
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._encoder_kinds import CLIP, SIGLIP, SIGLIP2, Kind, second_siglip
 from bench_plugins.backbones._encoders import Encoder, Rows
 
 
-class Clip:
+class Clip(Classifier):
     """OpenAI's CLIP, and OpenCLIP's weights in transformers' layout.
 
     Args:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.contracts.backbone import Classifier
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._features import Features, check_features, make_features
 
@@ -23,7 +24,7 @@ ITERATIONS = 1000
 Matrix = NDArray[np.float32]
 
 
-class _Learned:
+class _Learned(Classifier):
     """What both have: features of images, and classes by their texts.
 
     Args:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from math import ceil, inf, isinf
 
-from bench.contracts.strategy import Floats, Ints, Problem
-from bench.contracts.strategy_abilities import Replaced
+from bench.contracts.strategy import Floats, Ints, Problem, Replaced
 from bench_plugins.strategies.adaptive import Adaptive
 
 ADAPTIVE = "adaptive"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply, Strategy
 from bench.inputs.draws import sub_grid
 
 # samples and keep of the paper's eight datasets, from the commands that its authors published
@@ -25,7 +25,7 @@ SCHEDULES = {
 }
 
 
-class Adaptive:
+class Adaptive(Strategy):
     """Evaluate the surviving prompts on a denser sub-grid in each stage, and keep the best.
 
     Stage i adds the draws of its sub-grid of `samples[i]` that earlier stages have not used; a

@@ -12,10 +12,11 @@ from bench.contracts.strategy import (
     Problem,
     Reply,
     Session,
+    Strategy,
 )
 
 
-class Full:
+class Full(Strategy):
     """Every prompt on every draw: the decision that other strategies approximate for less."""
 
     same_draws = True

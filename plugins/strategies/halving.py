@@ -7,12 +7,12 @@ from math import ceil, log2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Problem
+from bench.contracts.strategy import Problem, Strategy
 from bench.inputs.draws import even_order
 from bench_plugins.strategies._elimination import Elimination
 
 
-class Halving:
+class Halving(Strategy):
     """Spend an equal share of the budget in each round, and keep the better half of the prompts.
 
     There are ceil(log2 P) rounds for P prompts. Unlike the published algorithm, a score is the

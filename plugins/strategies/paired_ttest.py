@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Problem
+from bench.contracts.strategy import Problem, Strategy
 from bench_plugins.strategies._elimination import Elimination
 from bench_plugins.strategies._order import shuffled
 
 
-class PairedTTest:
+class PairedTTest(Strategy):
     """After each draw, drop every prompt that a paired t-test finds worse than the best one.
 
     All surviving prompts are scored on one more draw. After `min_scores` draws, each is compared

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.contracts.strategy import Floats, Ints, Problem
-from bench.contracts.strategy_abilities import Replaced
+from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
 from bench_plugins.strategies._ceiling import (
     ADAPTIVE,
     SCHEDULE,
@@ -23,7 +22,7 @@ BOUNDS = ("t", "betting", "serfling")
 AS_SCHEDULE = 0.001  # at which it agreed with `full` as often as the schedule: design/racing.md
 
 
-class Race:
+class Race(Strategy):
     """Score all prompts on a few shared draws, drop those that cannot win, repeat.
 
     The *leader* is the surviving prompt with the lowest score. At every look, a prompt is dropped

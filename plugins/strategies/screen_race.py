@@ -13,11 +13,12 @@ from bench.contracts.strategy import (
     Linearise,
     Outcome,
     Problem,
+    Replaced,
     Reply,
+    Strategy,
     confidence,
     paired_mean,
 )
-from bench.contracts.strategy_abilities import Replaced
 from bench.inputs.draws import sub_grid
 from bench.recordings.screening import distances
 from bench_plugins.strategies._ceiling import (
@@ -33,7 +34,7 @@ from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies.race import Race
 
 
-class ScreenRace:
+class ScreenRace(Strategy):
     """Linearise a few draws at the mean of the prompts, keep the best, and race the kept prompts.
 
     The *first-order score* of a prompt is the mean of its first-order errors over `samples` evenly

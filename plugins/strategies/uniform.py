@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply, Strategy
 from bench.inputs.draws import sub_grid
 
 
-class Uniform:
+class Uniform(Strategy):
     """Every prompt on the same few draws, spread evenly over all of them.
 
     Args:

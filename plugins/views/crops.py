@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from bench.contracts.views import Views
+
 SHARE = 7 / 8  # of the shorter side, as 224 of 256 pixels
 
 
-class Crops:
+class Crops(Views):
     """Square parts of the image.
 
     Args:

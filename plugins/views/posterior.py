@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from bench.contracts.views import Views
 
-class Posterior:
+
+class Posterior(Views):
     """Samples of the posterior's distribution; the toolkit draws them.
 
     Args:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from PIL import Image
 
+from bench.contracts.views import Views
+
 Way = Image.Transpose
 MIRRORED = (Way.FLIP_LEFT_RIGHT,)
 TURNED = (Way.ROTATE_90, Way.ROTATE_180, Way.ROTATE_270)
 
 
-class _Symmetries:
+class _Symmetries(Views):
     ways: tuple[Way, ...] = ()
 
-    @property
-    def count(self) -> int:
-        """How many views there are, the image itself among them."""
-        return 1 + len(self.ways)
+    def __init__(self) -> None:
+        self.count = 1 + len(self.ways)
 
     def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
         """Return the image and its transpositions; nothing is random."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bench as toolkit
-from bench.engine import denoiser, embeddings
+from bench.engine import embeddings
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.embeddings import embed_prompts
 
@@ -53,5 +53,5 @@ def test_many_prompts_are_encoded_in_batches(monkeypatch: pytest.MonkeyPatch) ->
     backbone = CheckedDenoiser(toolkit.load_backbone("tiny-digits"), "tiny-digits")
     texts = [f"digit {n}" for n in range(7)]
     wanted = embed_prompts(backbone, "at once", texts)
-    monkeypatch.setattr(denoiser, "PROMPTS_AT_ONCE", 3)
+    monkeypatch.setattr(type(backbone.backbone), "prompts_at_once", 3)
     torch.testing.assert_close(embed_prompts(backbone, "by three", texts), wanted)

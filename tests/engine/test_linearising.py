@@ -12,7 +12,7 @@ from helpers.engines import before_passes, errors_at, network_of, outcomes, prep
 from helpers.tables import Errors, concluded
 
 from bench.contracts.dataset import Sample
-from bench.contracts.strategy import Floats, Linearise, Outcome, Problem, Reply
+from bench.contracts.strategy import Floats, Linearise, Outcome, Problem, Reply, Strategy
 from bench.engine import batching
 from bench.engine.denoising import DenoisingEngine
 from bench.running.prepared import Prepared
@@ -22,7 +22,7 @@ STEP = 0.01
 SCREEN = {"draws": 16, "samples": 4}
 
 
-class Asks:
+class Asks(Strategy):
     """A strategy of the tests: these requests, one after the other, and the replies kept."""
 
     def __init__(self, requests: list[Linearise]) -> None:

@@ -14,7 +14,7 @@ from bench.testing import DenoiserContract
 class TestTinyDigits(DenoiserContract):
     texts = ("one", "two", "a handwritten digit seven")
 
-    def make(self) -> object:  # type: ignore[override]
+    def make(self) -> object:
         return toolkit.load_backbone("tiny-digits", device="cpu")
 
 

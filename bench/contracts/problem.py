@@ -1,0 +1,124 @@
+"""What passes between a strategy and the engine: question, requests, replies and decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contracts.backbone import LINEARISATION_COST
+
+DECIDED_BY = ("bound", "ceiling", "exhausted")
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One image's question, the same for every image of a run. Its arrays are read-only.
+
+    Attributes:
+        class_of_prompt: int64 [P], the class index of each prompt.
+        timesteps: int64 [N], the timestep of each draw. A classifier backbone has one draw.
+        weights: float64 [N], the weight of each draw in a score; all ones unless the user asked.
+        seed: for strategies that choose at random.
+        can_linearise: whether `Linearise` is answered: the backbone offers gradients to its
+            conditioning, or they were recorded.
+        reduction: how the errors of a prompt's draws make its score; see
+            `bench.contracts.reductions`. A strategy may take it for the mean: where it is another,
+            only those that evaluate every prompt on the same draws are used, and their scores are
+            replaced.
+        cell_cost: of one cell, in evaluations: more than one under guidance, and where several
+            templates make one error.
+        null_cost: what the first cell on a draw costs besides, in evaluations, where the null's
+            error is subtracted.
+        linearisation_cost: of one linearised draw, in evaluations.
+    """
+
+    class_of_prompt: Ints
+    timesteps: Ints
+    weights: Floats
+    seed: int = 0
+    can_linearise: bool = False
+    reduction: str = "mean"
+    cell_cost: float = 1.0
+    null_cost: float = 0.0
+    linearisation_cost: float = LINEARISATION_COST
+
+    def __post_init__(self) -> None:
+        for name in ("class_of_prompt", "timesteps", "weights"):
+            view = np.asarray(getattr(self, name)).view()
+            view.setflags(write=False)
+            object.__setattr__(self, name, view)
+
+    def price(self, prompts: int, draws: int) -> float:
+        """Return what so many prompts cost on so many new draws, in evaluations."""
+        return draws * (prompts * self.cell_cost + self.null_cost)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """A block of cells: each of `prompts` on each of `draws` (int64 indices)."""
+
+    prompts: Ints
+    draws: Ints
+
+
+@dataclass(frozen=True)
+class Linearise:
+    """The first-order error of *every* prompt on each of `draws`, for one gradient a draw.
+
+    A cell's error e is a differentiable function of the conditioning c. At the mixture
+    c_0 = sum_p mixture_p c_p, forward and backward pass give e(c_0) and its gradient g, and with
+    them e(c_0) + <g, c_p - c_0> for all prompts p, at a cost that does not grow with their number
+    (the gradient that Diffusion-TTA, Prabhudesai et al., NeurIPS 2023, descends).
+    Only where `Problem.can_linearise`.
+
+    Attributes:
+        draws: int64 [n], draw indices.
+        mixture: float64 [P], weights over the prompts that sum to one.
+    """
+
+    draws: Ints
+    mixture: Floats
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What was asked for, and its cost in evaluations.
+
+    Attributes:
+        values: float32 [len(prompts), len(draws)], errors; or [P, len(draws)], first-order errors.
+        cost: one for each cell; for each linearised draw what forward and backward pass take on
+            this device, in evaluations.
+    """
+
+    values: NDArray[np.float32]
+    cost: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy concludes of one image.
+
+    Attributes:
+        ranking: int64 [C], class indices, best first.
+        scores: float64 [C], by class: the score of its best prompt (lower is better).
+        draws: int64 [C], by class: the draws behind that score.
+        margin: mean difference of the errors of runner-up and winner on the draws they share.
+        margin_stderr: its standard error.
+        confidence: probability that the winner beats the runner-up, from margin and stderr.
+        decided_by: of a strategy that says so, what ended the image: `bound` (its test left one
+            class), `ceiling` (a limit on the cost left prompts out or ended it, so that no
+            guarantee holds) or `exhausted` (all draws were used up).
+    """
+
+    ranking: Ints
+    scores: Floats
+    draws: Ints
+    margin: float
+    margin_stderr: float
+    confidence: float
+    decided_by: str | None = None
