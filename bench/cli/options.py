@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 
 from bench.errors import UserError
+from bench.running.scope import help_of
 from bench.running.settings import RunConfig, make_config, read_config_file
 
 _SPECIAL = {"dataset", "params"}
@@ -140,7 +141,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
     kind = _plain_type(field.annotation)
     flag = "--" + name.replace("_", "-")
     keywords: dict[str, Any] = {
-        "help": field.description,
+        "help": help_of(field),
         "envvar": f"BENCH_{name.upper()}",
         "default": None,
     }
@@ -155,7 +156,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
     else:
         keywords["metavar"] = "TEXT" if name == "device" else name.upper()
     if "type" in keywords and field.default is not None:
-        keywords["help"] = f"{field.description} [default: {field.default}]"
+        keywords["help"] = f"{keywords['help']} [default: {field.default}]"
     if name in _NAMED:
         keywords["shell_complete"] = names_of(_NAMED[name])
     return click.option(flag, name, **keywords)

@@ -50,10 +50,12 @@ class Spec:
         types = get_type_hints(type(self))
         for declared in fields(self):
             value = getattr(self, declared.name)
-            if not _fits(value, types[declared.name]):
+            kind = types[declared.name]
+            if not _fits(value, kind):
+                wanted = kind if get_origin(kind) is Literal else declared.type
                 raise ValueError(
                     f"{self.kind} {self.name!r}: {declared.name}={value!r} is not of the type"
-                    f" {declared.type}"
+                    f" {str(wanted).removeprefix('typing.')}"
                 )
         if not self.names.fullmatch(self.name):
             raise ValueError(

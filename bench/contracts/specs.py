@@ -15,6 +15,7 @@ from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.registration import Spec as Spec
 from bench.contracts.training import FITTED, UNDECLARED
 
+Scorer = Literal["denoiser", "classifier", "likelihood"]
 # What reads a dataset that says its source instead of a class.
 DECLARED = "bench.inputs.declared:Declared"
 COLUMN_PARAMETERS = {
@@ -161,7 +162,7 @@ class BackboneSpec(Spec):
 
     kind: ClassVar[str] = "backbone"
 
-    scorer: Literal["denoiser", "classifier", "likelihood"] = "denoiser"
+    scorer: Scorer = "denoiser"
     weights: str | None = None
     revision: str | None = None
     weights_by: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from bench.engine.queue import Batch
 from bench.engine.scoring import Coefficients, cell_errors, guided, mixed
 from bench.engine.transfer import to_device
 from bench.engine.trees import Tree, mapped, rows
+from bench.inputs.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Scoring:
     Attributes:
         draws: the draws' coefficients.
         noise: where their noise comes from.
-        loss: `l2`, `l1`, `huber` or `norm`.
+        loss: how a difference becomes an error.
         guidance: the weight of classifier-free guidance; None: there is none.
         null: its conditioning of no prompt, one row.
     """
 
     draws: Coefficients
     noise: Noise
-    loss: str
+    loss: Loss
     guidance: float | None = None
     null: Tree | None = None
 

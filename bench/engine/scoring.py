@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
 from bench.inputs.estimand import space_factor
+from bench.inputs.losses import Loss, cell_loss
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def mixed(
 
 
 def cell_errors(
-    answer: torch.Tensor, wanted: torch.Tensor, factor: torch.Tensor, loss: str
+    answer: torch.Tensor, wanted: torch.Tensor, factor: torch.Tensor, loss: Loss
 ) -> torch.Tensor:
     """Return each cell's error, float32 [B].
 
@@ -66,19 +66,9 @@ def cell_errors(
         answer: [B, C, H, W] in the model's dtype.
         wanted: float32 [B, C, H, W].
         factor: float32 [B], from `Coefficients`.
-        loss: of the difference d: `l2`, the mean of d²; `l1`, of |d|; `huber`, of Huber's loss with
-            delta 1; `norm`, the square root of the *sum* of d².
+        loss: of the difference, times the factor; see `bench.inputs.losses`.
     """
-    difference = (answer.float() - wanted) * _wide(factor)
-    if loss == "norm":
-        return difference.square().flatten(1).sum(dim=1).sqrt()
-    if loss == "l2":
-        values = difference.square()
-    elif loss == "l1":
-        values = difference.abs()
-    else:
-        values = F.huber_loss(difference, torch.zeros_like(difference), reduction="none")
-    return values.flatten(1).mean(dim=1)
+    return cell_loss((answer.float() - wanted) * _wide(factor), loss)
 
 
 def guided(null: torch.Tensor, answer: torch.Tensor, weight: float) -> torch.Tensor:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,7 @@ from numpy.typing import NDArray
 from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
 
-LOSSES = ("l2", "l1", "huber", "norm")
-SPACES = ("prediction", "epsilon", "sample", "v")
+Space = Literal["prediction", "epsilon", "sample", "v"]
 FORMULAS = ("snr", "exp", "min-snr")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 from bench.errors import UserError
-from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
+from bench.inputs.estimand import Space, check_estimand, draw_weights, parse_weighting
+from bench.inputs.losses import Loss
 from bench.recordings.recording import Recording
 from bench.running.manifest import weighting_identity
 from bench.store.draw_table import read_draws
@@ -25,7 +27,12 @@ def check_measured(recording: Recording, loss: str | None, space: str | None) ->
         UserError: they were measured with another loss or space.
     """
     scoring = recording.manifest.identity.scoring
-    for name, wanted, found in (("loss", loss, scoring.loss), ("space", space, scoring.space)):
+    for name, wanted, found, kind in (
+        ("loss", loss, scoring.loss, Loss),
+        ("space", space, scoring.space, Space),
+    ):
+        if wanted is not None and wanted not in get_args(kind):
+            raise UserError(f"--{name} {wanted} is none of {', '.join(get_args(kind))}.")
         if wanted not in (None, found):
             raise UserError(
                 f"--{name} {wanted}: {recording.manifest.run_id} recorded errors with --{name}"

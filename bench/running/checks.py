@@ -19,17 +19,11 @@ from bench.inputs.draws import read_noise
 from bench.inputs.estimand import draw_weights
 from bench.inputs.templates import make_columns
 from bench.running.likelihoods import check_likelihood
-from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
     from bench.inputs.weights import Weights
     from bench.running.prepared import Prepared
     from bench.running.resolve import Resolved
-
-NOT_OF_CLASSIFIERS = (
-    *("loss", "space", "weighting", "guidance", "noise", "noise_per", "latent", "plan", "levels"),
-    "fit",
-)
 
 
 def check(prepared: Prepared) -> None:
@@ -111,22 +105,6 @@ def _problem(prepared: Prepared, classes: Ints) -> Problem:
     )
 
 
-def check_scorer(resolved: Resolved) -> None:
-    """Refuse settings that a classifier would not look at: it has no levels, draws or latents.
-
-    Raises:
-        UserError: one is not at its default.
-    """
-    if resolved.backbone.scorer != "classifier":
-        return
-    for setting in NOT_OF_CLASSIFIERS:
-        if getattr(resolved.config, setting) != RunConfig.model_fields[setting].default:
-            raise UserError(
-                f"--{setting.replace('_', '-')} is for denoisers. Backbone"
-                f" {resolved.backbone_name!r} is a classifier, which scores images directly."
-            )
-
-
 def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
     """Return float64 [N], the weight of each draw on a model's levels.
 
@@ -176,11 +154,6 @@ def _check_views(prepared: Prepared) -> None:
     config, resolved = prepared.config, prepared.resolved
     if resolved.views is None:
         return
-    if resolved.backbone.scorer == "classifier":
-        raise UserError(
-            f"--views {config.views}: {resolved.backbone_name!r} is a classifier, which has one"
-            " draw; views are spread over draws."
-        )
     if config.template_rule == "spread":
         raise UserError(
             f"--views {config.views} and --template-rule spread both spread over the draws; use"

@@ -1,4 +1,4 @@
-"""What a likelihood asks of a run's settings and strategy."""
+"""What a likelihood asks of a run's seed and strategy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from bench.discovery.targets import load_target
 from bench.errors import PluginError, UserError
 from bench.inputs.draws import MOST_DRAWS
 from bench.running.resolve import Resolved
-from bench.running.settings import RunConfig
-
-# Settings about noise levels and latents, which a likelihood has for itself.
-OF_DENOISERS = (
-    *("loss", "space", "weighting", "guidance", "subtract_null", "noise", "noise_per", "latent"),
-    *("plan", "levels", "fit", "tf32", "compile", "layout", "attention"),
-)
 
 
 def likelihood_reduction(resolved: Resolved) -> str:
@@ -35,22 +28,15 @@ def likelihood_reduction(resolved: Resolved) -> str:
 
 
 def check_likelihood(resolved: Resolved) -> None:
-    """Refuse settings and strategies that a likelihood cannot use.
+    """Refuse seeds and strategies that a likelihood cannot use.
 
     Raises:
-        UserError: a setting is about noise levels, or the strategy compares means where the model
-            puts draws together in another way.
+        UserError: the seed is too large, or the strategy compares means where the model puts draws
+            together in another way.
     """
     if resolved.backbone.scorer != "likelihood":
         return
     config, name, strategy = resolved.config, resolved.backbone_name, resolved.strategy_spec.name
-    for setting in OF_DENOISERS:
-        if getattr(config, setting) != RunConfig.model_fields[setting].default:
-            option = setting.replace("_", "-")
-            raise UserError(
-                f"--{option} is for denoisers. Backbone {name!r} is a likelihood, which returns"
-                " errors itself."
-            )
     if config.seed > (2**63 - 1) // MOST_DRAWS - 1:
         raise UserError(f"--seed {config.seed}: a likelihood takes seeds up to 10^13.")
     reduction = likelihood_reduction(resolved)

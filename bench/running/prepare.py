@@ -15,7 +15,6 @@ from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import as_settings_say
 from bench.running.candidates import find_candidates
-from bench.running.checks import check_scorer
 from bench.running.fitting import find_fit_split, name_fit_split
 from bench.running.items import warn_of_items as _only_texts
 from bench.running.learned import learn_weighting
@@ -23,6 +22,7 @@ from bench.running.manifest import make_manifest
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved, resolve
 from bench.running.risk import stated_risk, with_risk
+from bench.running.scope import check_scope
 from bench.running.settings import RunConfig
 from bench.running.texts import item_texts, make_prompts, uneven_counts
 from bench.store.documents import Manifest
@@ -60,7 +60,7 @@ def prepare(
     """
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
-    check_scorer(resolved)
+    check_scope(resolved.config, resolved.backbone, resolved.backbone_name)
     stated = stated_risk(resolved)
     config, spec = resolved.config, resolved.dataset
     if images and split is None:

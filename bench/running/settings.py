@@ -27,11 +27,11 @@ from pydantic import (
 from bench.contracts.parameters import Parameters
 from bench.errors import UserError, did_you_mean
 from bench.inputs.draws import parse_levels, parse_plan
-from bench.inputs.estimand import check_estimand, parse_weighting
+from bench.inputs.estimand import Space, check_estimand, parse_weighting
+from bench.inputs.losses import Loss
 from bench.inputs.subsets import parse_shard
+from bench.running.scope import For
 
-Loss = Literal["l2", "l1", "huber", "norm"]
-Space = Literal["prediction", "epsilon", "sample", "v"]
 Rule = Literal["best", "mean", "spread"]
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
@@ -150,32 +150,32 @@ class RunConfig(BaseModel):
         le=MOST_PIXELS,
         description="Image side in pixels (default: the model's own).",
     )
-    fit: Fit = Field(
+    fit: Annotated[Fit, For()] = Field(
         "crop",
         description="How an image that is not square is fitted: crop (its middle), or squash (all"
         " of it, at another aspect ratio).",
     )
-    loss: Loss = Field("l2", description="How a cell's error is measured.")
-    space: Space = Field(
+    loss: Annotated[Loss, For()] = Field("l2", description="How a cell's error is measured.")
+    space: Annotated[Space, For()] = Field(
         "prediction", description="The space the error is measured in; prediction: the model's own."
     )
-    weighting: Text = Field(
+    weighting: Annotated[Text, For()] = Field(
         "uniform",
         description="How much a noise level counts: uniform, snr, exp:-7 or min-snr:5 (weights of"
         " the x_0 error), learned:RUN, or a CSV file level,weight.",
     )
-    guidance: float | None = Field(
+    guidance: Annotated[float | None, For()] = Field(
         None,
         allow_inf_nan=False,
         description="Weight of classifier-free guidance, for a backbone with a null conditioning;"
         " costs one more evaluation per cell (default: none).",
     )
-    subtract_null: bool = Field(
+    subtract_null: Annotated[bool, For()] = Field(
         False,
         description="Subtract the error of the empty prompt. Only for comparisons between images:"
         " among the texts of one image it changes no decision.",
     )
-    views: Text | None = Field(
+    views: Annotated[Text | None, For(("denoiser", "likelihood"))] = Field(
         None,
         description="Views of an image, over which its draws are spread: flip, turns8, crop:5 or"
         " posterior; `bench list views` shows all (default: the image itself).",
@@ -206,22 +206,22 @@ class RunConfig(BaseModel):
         " `bench results merge` makes one run of all parts.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="The seed of the noise.")
-    noise: Text | None = Field(
+    noise: Annotated[Text | None, For()] = Field(
         None, description="A file with the draws' noise, float32 (N, C, H, W), instead of the seed."
     )
-    noise_per: NoisePer = Field(
+    noise_per: Annotated[NoisePer, For()] = Field(
         "run", description="Whether all images share the noise of a draw, or each has its own."
     )
-    latent: Latent = Field(
+    latent: Annotated[Latent, For()] = Field(
         "mean",
         description="The latent of an image: the mean of the autoencoder's posterior, or a sample.",
     )
-    plan: Text | None = Field(
+    plan: Annotated[Text | None, For()] = Field(
         None,
         description="How draws are paired: grid (not at all), repeated or antithetic (default: the"
         " backbone's, or grid).",
     )
-    levels: Text | None = Field(
+    levels: Annotated[Text | None, For()] = Field(
         None,
         description="The noise levels that draws are made on: a half-open range such as 100-700, a"
         " list such as 32,65,98, or grid for all of them (default: the backbone's, or all).",
@@ -238,14 +238,16 @@ class RunConfig(BaseModel):
     device: Text | None = Field(
         None, description="cpu, cuda, cuda:1, mps (default: the best one here)."
     )
-    tf32: bool = Field(False, description="Let a GPU round float32 products to TF32.")
-    compile: bool = Field(
+    tf32: Annotated[bool, For(shared=True)] = Field(
+        False, description="Let a GPU round float32 products to TF32."
+    )
+    compile: Annotated[bool, For(shared=True)] = Field(
         False, description="Compile the network: a minute or more before the first image."
     )
-    layout: Layout = Field(
+    layout: Annotated[Layout, For(shared=True)] = Field(
         "auto", description="Memory layout of the network (auto: channels-last on a GPU)."
     )
-    attention: Attention = Field(
+    attention: Annotated[Attention, For(shared=True)] = Field(
         "auto", description="The attention kernel (auto: what torch chooses)."
     )
     executor: Executors = Field(

@@ -27,6 +27,7 @@ from bench.engine.latents import Latents
 from bench.engine.noising import OwnNoise, SharedNoise, sampled
 from bench.engine.scoring import coefficients
 from bench.inputs.draws import noise, parse_plan
+from bench.inputs.losses import Loss
 from bench.inputs.templates import make_columns
 
 ABAR, FLOW = np.linspace(0.99, 0.01, 20), {"num_train_timesteps": 20, "shift": 3.0}
@@ -113,7 +114,7 @@ def by_definition(
 
 
 def engine_of(
-    table: str, loss: str, space: str, batch_size: int = 5, guidance: float | None = None,
+    table: str, loss: Loss, space: str, batch_size: int = 5, guidance: float | None = None,
     own: bool = False, sample: bool = False,
 ) -> DenoisingEngine:  # fmt: skip
     backbone = CheckedDenoiser(Pixels(TABLES[table]), "pixels")
@@ -136,7 +137,7 @@ def engine_of(
     )
 
 
-def check(table: str, loss: str, space: str, **how: Any) -> None:
+def check(table: str, loss: Loss, space: str, **how: Any) -> None:
     engine, model = engine_of(table, loss, space, **how), Pixels(TABLES[table])
     for decided in engine.score(SAMPLES, make("full", len(ROWS))):
         name, image = (
@@ -166,14 +167,14 @@ def test_every_target_in_every_space(table: str, space: str) -> None:
 
 @pytest.mark.parametrize("table", ["v", "flow", "edm"])
 @pytest.mark.parametrize("loss", ["l1", "huber", "norm"])
-def test_every_loss(table: str, loss: str) -> None:
+def test_every_loss(table: str, loss: Loss) -> None:
     check(table, loss, "sample")
 
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("loss", ["l2", "l1", "huber", "norm"])
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_every_position_in_a_batch(table: str, loss: str, batch_size: int) -> None:
+def test_every_position_in_a_batch(table: str, loss: Loss, batch_size: int) -> None:
     """There are 36 cells: each is at another place of a batch, which is full or filled up."""
     check(table, loss, "prediction", batch_size=batch_size, own=True, guidance=3.0)
 

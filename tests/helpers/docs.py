@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.cli.sections import SECTIONS
+from bench.running.scope import help_of
 from bench.running.settings import RunConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -29,7 +30,7 @@ def _row(name: str) -> str:
     known = field.default is not None and not isinstance(field.default, bool)
     shown = known and not field.is_required() and not field.default_factory
     default = f"`{field.default}`" if shown else ""
-    meaning = str(field.description).replace("|", "\\|")
+    meaning = help_of(field).replace("|", "\\|")
     return f"| `{option}` | {default} | {meaning} |"
 
 

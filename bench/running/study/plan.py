@@ -62,8 +62,8 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
     Raises:
         UserError: a name, a parameter or a combination cannot work.
     """
-    check_cells(declared)
-    cells, said = [], dict[str, None]()
+    declared, notes = check_cells(declared)
+    cells, said = [], dict.fromkeys(notes)
     for cell in declared.cells:
         axes = dict(cell.axes)
         try:

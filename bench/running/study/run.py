@@ -9,20 +9,22 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import interrupts
+from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, StoreError, UserError
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.running.checks import check_scorer
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
 from bench.running.fitting import name_fit_split
 from bench.running.prepare import prepare
 from bench.running.resolve import resolve
+from bench.running.scope import WHY, check_scope, without_unread
 from bench.running.settings import DATA_SETTINGS, RunConfig
 from bench.running.sharing import SharedBackbone, sharing
 from bench.running.study.clock import Clock
@@ -65,23 +67,42 @@ class Step:
     left: float | None
 
 
-def check_cells(declared: DeclaredStudy) -> None:
-    """Refuse a study in which a run has a name, parameter or combination that cannot work.
+def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
+    """Return the study as it is made, and what settings mean nothing to some of its runs.
 
     Raises:
-        UserError: it says which run, and what is wrong.
+        UserError: a run has a name, parameter or combination that cannot work; it says which run,
+            and what is wrong.
     """
+    backbones: list[tuple[BackboneSpec, str]] = []
     for cell in declared.cells:
-        try:
+        with _named(declared, cell):
             check_executor(cell.config)
             resolved = resolve(cell.config)
-            check_scorer(resolved)
             name_fit_split(resolved, None)
-        except UserError as error:
-            raise UserError(
-                f"{declared.file}: {error}\nThis is of the run {in_words(cell.axes)}; [[exclude]]"
-                " leaves combinations out, and a [[grid]] of its own has other settings."
-            ) from None
+            backbones.append((resolved.backbone, resolved.backbone_name))
+    scorers = {spec.scorer for spec, _ in backbones}
+    cells, notes = [], dict[str, None]()
+    for cell, (spec, name) in zip(declared.cells, backbones, strict=True):
+        config, ignored = without_unread(cell.config, spec.scorer, scorers)
+        with _named(declared, cell):
+            check_scope(config, spec, name)
+        cells.append(replace(cell, config=config))
+        for setting in ignored:
+            notes[f"The runs of backbone {name!r} ignore {setting}: it {WHY[spec.scorer]}."] = None
+    return replace(declared, cells=tuple(cells)), list(notes)
+
+
+@contextmanager
+def _named(declared: DeclaredStudy, cell: DeclaredCell) -> Iterator[None]:
+    """Say of an error in which run of a study it is."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"{declared.file}: {error}\nThis is of the run {in_words(cell.axes)}; [[exclude]]"
+            " leaves combinations out, and a [[grid]] of its own has other settings."
+        ) from None
 
 
 def in_words(axes: Mapping[str, str]) -> str:
@@ -108,15 +129,19 @@ def run_study(
         StoreError: the disk is full; what was decided is kept.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
-    check_cells(declared)
-    return _Course(declared, results, tell).run(pilot_only)
+    declared, notes = check_cells(declared)
+    return _Course(declared, results, tell, notes).run(pilot_only)
 
 
 class _Course:
     """The course of a study."""
 
     def __init__(
-        self, declared: DeclaredStudy, results: Path, tell: Callable[[Step], None]
+        self,
+        declared: DeclaredStudy,
+        results: Path,
+        tell: Callable[[Step], None],
+        notes: Sequence[str] = (),
     ) -> None:
         self.declared, self.results, self.tell = declared, results, tell
         self.study = start_study(declared, results)
@@ -126,6 +151,7 @@ class _Course:
         self.split: dict[str, Split] = {}  # the images of the last run, read once for the next
         self.written = 0.0
         self.said: set[str] = set()
+        self._warn(notes)
         axes = [cell.axes for cell in self.cells]
         several = [n for n in self.study.axes if len({one.get(n) for one in axes}) > 1]
         self.varied = several or self.study.axes[:1]
