@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bench.contracts.dataset import Sample
 from bench.contracts.items import asks_for_images
-from bench.contracts.strategy import Floats, Problem
+from bench.contracts.parameters import Parameters
+from bench.contracts.strategy import Floats, Ints, Problem
 from bench.errors import UserError
+from bench.recordings.order_trials import (
+    ENOUGH,
+    OrderTrial,
+    Params,
+    compared,
+    cross_validated,
+    decisions,
+    recommended,
+)
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.replay import decide, strategy_for
+from bench.recordings.replay import strategy_for
 from bench.store.fields import Document
 
 PARTS = 20  # the draws are cut into so many parts, as Clark & Jaini's learned weights are
-Params = Mapping[str, str | float]  # of a race
 Z = 3.0  # standard errors at which a race would drop a rival
 
 
@@ -49,6 +58,30 @@ class LearnedOrder(Document):
     n_samples: int
     run_id: str
     parts: list[PartCost]
+    held_out: bool
+    """Whether the trials are on images that were not learned from."""
+    trials: list[OrderTrial]
+    """The race without learned parameters, and with each choice of them."""
+    recommended: Parameters | None
+    """Parameters of the cheapest trial that agrees with the full sweep as often as the race without
+    learned parameters, and costs less; None: there is none, or too few images to know."""
+
+
+class _Evidence(NamedTuple):
+    """What the recorded images say, one row per image.
+
+    Attributes:
+        costs: float64 [n, bands], the reckoned cost of a race on each band alone.
+        misses: float64 [n, N], the squares by which a draw misses the mean differences, summed
+            over the rivals.
+        rivals: int64 [n], their number.
+        span: the largest difference of two errors on a draw.
+    """
+
+    costs: Floats
+    misses: Floats
+    rivals: Ints
+    span: float
 
 
 def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
@@ -61,10 +94,14 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     draws, and the winner the most of them. The band with the lowest mean cost by this reckoning is
     returned, as `race` takes it (order=650-850). It asks for those draws first and for the others
     after them, so the score itself is not re-weighted; but a prompt that is dropped on the band has
-    been judged on the band.
+    been judged on the band, and where the band orders the prompts otherwise than all levels do, a
+    race in this order loses winners.
 
     What the race costs in that order, and in the even one, is then measured by running it on the
-    recorded errors: these are the figures that `bench replay` gives for the same images.
+    recorded errors: these are the figures that `bench replay` gives for the same images. How often
+    it then decides as the full sweep does is measured by cross-validation: order and deviation are
+    learned from four fifths of the images and tried on the other fifth. With fewer than 20 images
+    they are tried on the images themselves, and nothing is recommended.
 
     Learn from other images than those that the order is then tested on.
 
@@ -85,73 +122,85 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     timesteps = recording.problem.timesteps
     parts = np.array_split(np.arange(len(timesteps)), min(PARTS, len(timesteps)))
     bands = [(a, b) for a in range(len(parts)) for b in range(a, len(parts))]
+    spans = [(int(parts[a][0]), int(parts[b][-1])) for a, b in bands]
+    names = [f"{timesteps[first]}-{timesteps[last]}" for first, last in spans]
     samples = recording.some(limit)
-    costs = np.zeros(len(bands))
-    span = 0.0
-    for sample in samples:
+    evidence = _evidence(recording, samples, spans)
+
+    def learned(rows: Ints) -> list[Params]:
+        """Return the parameters learned from some images: none, and each choice."""
+        order = names[int(evidence.costs[rows].mean(axis=0).argmin())]
+        plain: list[Params] = [{}, {"order": order}]
+        deviations = [_deviation(recording, evidence, rows, params) for params in plain]
+        return plain + [
+            {**params, "deviation": deviation, "first": 1} if deviation else params
+            for params, deviation in zip(plain, deviations, strict=True)
+        ]
+
+    everything = np.arange(len(samples))
+    _, banded, even_known, banded_known = chosen = learned(everything)
+    decided = [decisions(recording, samples, params) for params in chosen]
+    costs = [float(np.mean([image.evaluations for image in images])) for images in decided]
+    held_out = len(samples) >= ENOUGH
+    tried = cross_validated(recording, samples, learned) if held_out else decided
+    trials = compared(chosen, tried, decisions(recording, samples, {}, "full"))
+    mean = evidence.costs.mean(axis=0)
+    return LearnedOrder(
+        order=str(banded["order"]),
+        cost=costs[1],
+        cost_even=costs[0],
+        deviation=float(banded_known.get("deviation", 0.0)),
+        deviation_even=float(even_known.get("deviation", 0.0)),
+        cost_with_deviation=costs[3],
+        cost_even_with_deviation=costs[2],
+        span=evidence.span,
+        n_samples=len(samples),
+        run_id=recording.manifest.run_id,
+        parts=[
+            PartCost(timesteps=names[i], cost=float(mean[i]))
+            for i, (a, b) in enumerate(bands)
+            if a == b
+        ],
+        held_out=held_out,
+        trials=trials,
+        recommended=recommended(trials) if held_out else None,
+    )
+
+
+def _evidence(
+    recording: Recording, samples: list[Sample], spans: list[tuple[int, int]]
+) -> _Evidence:
+    """Return what each recorded image says of the bands, given by their first and last draw."""
+    costs = np.zeros((len(samples), len(spans)))
+    misses = np.zeros((len(samples), recording.n_draws))
+    rivals, span = np.zeros(len(samples), dtype=np.int64), 0.0
+    for row, sample in enumerate(samples):
         problem = recording.questions.of(sample).problem
         for errors in _of_images(recording, sample.sample_id, problem):
             differences, largest = _rivals(errors, problem)
             span = max(span, largest)
-            costs += [
-                _race_cost(differences[:, parts[a][0] : parts[b][-1] + 1], len(timesteps))
-                for a, b in bands
+            costs[row] += [
+                _race_cost(differences[:, first : last + 1], recording.n_draws)
+                for first, last in spans
             ]
-    costs /= len(samples)
-    best = int(np.argmin(costs))
-
-    def text(first: int, last: int) -> str:
-        return f"{timesteps[parts[first][0]]}-{timesteps[parts[last][-1]]}"
-
-    order = text(*bands[best])
-    given: tuple[Params, Params] = ({"order": order}, {})
-    deviations = [_deviation(recording, samples, one) for one in given]
-    learned: list[Params] = [
-        {**one, "deviation": deviation, "first": 1} if deviation else one
-        for one, deviation in zip(given, deviations, strict=True)
-    ]
-    return LearnedOrder(
-        order=order,
-        cost=_measured(recording, samples, given[0]),
-        cost_even=_measured(recording, samples, given[1]),
-        deviation=deviations[0],
-        deviation_even=deviations[1],
-        cost_with_deviation=_measured(recording, samples, learned[0]),
-        cost_even_with_deviation=_measured(recording, samples, learned[1]),
-        span=span,
-        n_samples=len(samples),
-        run_id=recording.manifest.run_id,
-        parts=[
-            PartCost(timesteps=text(part, part), cost=float(costs[bands.index((part, part))]))
-            for part in range(len(parts))
-        ],
-    )
+            weighted, _ = _rivals(errors * problem.weights, problem)
+            misses[row] += np.square(weighted - weighted.mean(axis=1, keepdims=True)).sum(axis=0)
+            rivals[row] += len(weighted)
+    return _Evidence(costs, misses, rivals, span)
 
 
-def _deviation(recording: Recording, samples: list[Sample], params: Params) -> float:
+def _deviation(recording: Recording, evidence: _Evidence, rows: Ints, params: Params) -> float:
     """Return by how much a race's first draw misjudges a rival's mean difference, in one draw.
 
     The root mean square over images and rivals of a difference on the draw less its mean over all
     N, as the standard deviation of one draw among infinitely many.
     """
-    race, squares = strategy_for(recording, "race", params)[2], []
-    for sample in samples:
-        problem = recording.questions.of(sample).problem
-        request = race.start(problem).ask()
-        assert request is not None
-        for errors in _of_images(recording, sample.sample_id, problem):
-            differences, _ = _rivals(errors * problem.weights, problem)
-            off = differences[:, request.draws[0]] - differences.mean(axis=1)
-            squares.append(np.square(off))
+    request = strategy_for(recording, "race", params)[2].start(recording.problem).ask()
     share = 1 - 1 / recording.n_draws
-    return float(f"{np.sqrt(np.concatenate(squares).mean() / share):.3g}") if share else 0.0
-
-
-def _measured(recording: Recording, samples: list[Sample], params: Params) -> float:
-    """Return the evaluations per image that a race takes on these recorded images."""
-    race, asked = strategy_for(recording, "race", params)[2], recording.questions
-    decided = [decide(s, recording.errors(s.sample_id), race, asked.of(s).problem) for s in samples]
-    return sum(each.evaluations for each in decided) / len(decided)
+    if request is None or not share:
+        return 0.0
+    mean = evidence.misses[rows, request.draws[0]].sum() / evidence.rivals[rows].sum()
+    return float(f"{np.sqrt(mean / share):.3g}")
 
 
 def _of_images(recording: Recording, sample_id: str, problem: Problem) -> Floats:

@@ -29,6 +29,7 @@ def record(
     informative: tuple[int, int] = (0, N_DRAWS),
     skip: tuple[int, ...] = (),
     first: int = 0,
+    misleading: int = 0,
 ) -> Path:
     """Store a run of `full` as `bench run --save-errors` does; classes differ on some draws.
 
@@ -38,6 +39,8 @@ def record(
         informative: the draws on which classes differ.
         skip: images whose errors are not kept.
         first: the number of the first image.
+        misleading: on draws 60 to 75 classes differ five times as much, and every so many images
+            another class is ahead there than over all draws; 0: none.
     """
     path = path / f"toy-toy-full-{first + seed:08x}"
     images = range(first, first + N_IMAGES)
@@ -60,6 +63,9 @@ def record(
             errors = 0.5 + 0.02 * rng.standard_normal((N_CLASSES, N_DRAWS))
             gap = 0.02 * (np.arange(N_CLASSES) != truth)
             errors[:, slice(*informative)] += gap[:, None]
+            if misleading:
+                ahead = (truth + (i % misleading == 0)) % N_CLASSES
+                errors[:, 60:75] += 0.1 * (np.arange(N_CLASSES) != ahead)[:, None]
             values = errors.astype(np.float32)
             table = ErrorTable(problem)
             table.tell(everything, Reply(values, values.size))

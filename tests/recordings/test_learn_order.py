@@ -10,6 +10,8 @@ from helpers.command import bench
 from helpers.recorded import record, replay
 
 from bench.recordings.learn_order import learn_order
+from bench.recordings.order_trials import OrderTrial, recommended
+from bench.store.folder import read_records
 
 
 def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:
@@ -35,3 +37,54 @@ def test_learn_order_finds_the_timesteps_that_tell(tmp_path: Path) -> None:
     done = bench("learn-order", path, "--json", "--out", tmp_path / "order.json")
     assert done.json["order"] == learned.order
     assert json.loads((tmp_path / "order.json").read_text()) == done.json
+
+
+def test_an_order_that_loses_winners_is_not_recommended(tmp_path: Path) -> None:
+    path = record(tmp_path, misleading=4)
+    learned = learn_order(path)
+    even, banded, *_ = learned.trials
+    assert learned.held_out and learned.cost < 0.5 * learned.cost_even
+    assert banded.params == {"order": learned.order} and even.params == {}
+    assert even.agreement > 0.95 and banded.agreement < 0.85
+    assert banded.difference_ci95[0] < banded.difference < 0
+    assert learned.recommended is None
+    out = bench("learn-order", path).out
+    assert "Nothing is recommended" in out and "Next:" not in out
+    assert f"{100 * banded.agreement:.1f} (" in out
+
+
+def test_the_agreement_is_that_of_images_that_were_not_learned_from(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    trials = {str(trial.params): trial for trial in learn_order(path).trials}
+    replayed = replay(path, "race", {}, tmp_path)
+    records = read_records(Path(replayed["results_dir"]))
+    full = read_records(path)
+    agree = sum(records[name]["prediction"] == full[name]["prediction"] for name in full)
+    assert trials["{}"].agreement == agree / len(full)  # nothing was learned: a replay of them all
+    assert trials["{}"].cost == pytest.approx(replayed["cost"]["evaluations_per_image"])
+
+
+def test_too_few_images_recommend_nothing(tmp_path: Path) -> None:
+    path = record(tmp_path, informative=(60, 75))
+    few = learn_order(path, limit=19)
+    assert not few.held_out and few.recommended is None and few.cost < few.cost_even
+    done = bench("learn-order", path, "--limit", 19)
+    assert "19 images are too few" in done.out and "Next:" not in done.out
+    assert learn_order(path, limit=20).held_out
+
+
+def test_the_cheapest_of_those_that_lose_nothing_is_recommended() -> None:
+    def trial(cost: float, agreement: float) -> OrderTrial:
+        ends = (0.0, 1.0)
+        return OrderTrial(
+            params={"first": int(cost)},
+            cost=cost,
+            agreement=agreement,
+            agreement_ci95=ends,
+            difference=0.0,
+            difference_ci95=ends,
+        )
+
+    even = trial(50, 0.98)
+    assert recommended([even, trial(20, 0.97), trial(30, 0.98), trial(40, 1.0)]) == {"first": 30}
+    assert recommended([even, trial(20, 0.97), trial(60, 1.0)]) is None
