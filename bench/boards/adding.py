@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.boards.consistency import Totals
 from bench.boards.published import FILES, problems
 from bench.boards.reported import REPORTED, ReportedResult, read_reported
 from bench.discovery.loading import load_plugins
@@ -19,7 +20,7 @@ from bench.machine.writing import write_atomically
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import ADDING, asked_records, list_runs, to_json
+from bench.store.folder import ADDING, asked_records, to_json
 from bench.store.records import Record
 from bench.store.runs import read_run
 from bench.store.summary import Summary
@@ -51,9 +52,9 @@ def publish_run(
             not pass `problems`, or is there already. Nothing is changed then.
     """
     stored = read_run(run)
-    manifest, summary = stored.manifest, stored.finished()
+    manifest, summary, totals = stored.manifest, stored.finished(), Totals(published)
     _refuse_a_part(summary, subset)
-    if reason := _not_public(manifest, published):
+    if reason := _not_public(manifest, totals):
         if not private:
             raise UserError(
                 f"{reason} Others cannot repeat it; --private adds it, marked as private data."
@@ -89,7 +90,7 @@ def publish_run(
         with _beside(target) as new:
             for name, content in contents.items():
                 write_atomically(new / name, content)
-            if found := list(problems(new, target.name)):
+            if found := list(problems(new, target.name, totals)):
                 raise UserError(f"{run} cannot be published as it is: {'; '.join(found)}.")
             _move_in(new, target)
     return target
@@ -125,34 +126,16 @@ def _refuse_a_part(summary: Summary, subset: bool) -> None:
         )
 
 
-def _not_public(manifest: Manifest, published: Path) -> str | None:
-    """Return why others cannot get the run's data; None where they can.
-
-    They can where a run on the same images is published without that mark.
-    """
+def _not_public(manifest: Manifest, totals: Totals) -> str | None:
+    """Return why others cannot get the run's data; None where they can."""
     data, registered = manifest.dataset, load_plugins().datasets
     if manifest.identity.dataset.name == FOLDER:
         return f"{manifest.run_id} is on a folder of images, {data.name!r}."
     if manifest.identity.dataset.name not in registered:
         return f"{manifest.run_id} is on {data.name!r}, which is not a registered dataset."
-    size = registered.get(manifest.identity.dataset.name).splits.get(data.split)
-    if size is not None and size != data.n_total and not _is_published(manifest, published):
-        return (
-            f"{manifest.run_id} is on {data.n_total:,} images, and {data.name}/{data.split} has"
-            f" {size:,}."
-        )
+    if problem := totals.problem(manifest):
+        return f"{manifest.run_id}: {problem}."
     return None
-
-
-def _is_published(manifest: Manifest, published: Path) -> bool:
-    """Tell whether a run on the same images is published, and not marked as private."""
-    wanted = manifest.identity.dataset
-    for path in list_runs(published):
-        with suppress(UserError):
-            known = read_run(path).manifest
-            if known.identity.dataset == wanted and not known.private_data:
-                return True
-    return False
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.boards.consistency import Totals, contradictions
 from bench.boards.reported import REPORTED, read_reported
 from bench.errors import UserError
-from bench.stats.metrics import cost, metrics
-from bench.store.decisions import as_decisions
+from bench.stats.metrics import summarize
 from bench.store.folder import (
     LOCK,
     MANIFEST,
@@ -25,11 +25,20 @@ from bench.store.runs import read_run
 
 FILES = (MANIFEST, JOURNAL, SUMMARY)
 MOST_BYTES = 2_000_000  # a run; 420 images take about 0.1 MB
+ROUNDED = 1e-3  # what six digits of each record's cost may move a sum, and a rounded time
+OF_MANIFEST = ("run_id", "dataset", "backbone", "strategy", "replayed_from")
+# What does not follow from the records: see `TRUST`.
+TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost"})
 
 
 def validate(published: Path) -> list[str]:
     """Return what is wrong with the results in a folder, one line each; none: all is valid."""
-    found = [f"{run.name}: {problem}" for run in list_runs(published) for problem in problems(run)]
+    totals = Totals(published)
+    found = [
+        f"{run.name}: {problem}"
+        for run in list_runs(published)
+        for problem in problems(run, totals=totals)
+    ]
     for place in sorted(places(published, REPORTED)):
         try:
             read_reported(place / REPORTED)
@@ -38,12 +47,13 @@ def validate(published: Path) -> list[str]:
     return found
 
 
-def problems(run: Path, name: str | None = None) -> Iterator[str]:
+def problems(run: Path, name: str | None = None, totals: Totals | None = None) -> Iterator[str]:
     """Yield what is wrong with a published run: its schema, its name, its figures, its files.
 
     Args:
         run: its folder.
         name: the folder's name where it is going to be; None: it is there.
+        totals: of the published runs that it is, or will be, among; None: of those beside it.
     """
     try:
         stored = read_run(run)
@@ -59,30 +69,20 @@ def problems(run: Path, name: str | None = None) -> Iterator[str]:
     )
     if not wanted == manifest.run_id == summary.run_id == (name or run.name):
         yield f"its identity makes it {wanted}, not {manifest.run_id} in {name or run.name}"
-    for key in ("dataset", "backbone", "strategy"):
-        said, known = (document.plain()[key] for document in (summary, manifest))
-        if {**said, **known} != said:
-            yield f"manifest and summary do not say the same of the {key}"
+    yield from contradictions(manifest, totals or Totals(run.parent))
     records = asked_records(run, manifest)
     if len(records) != len(manifest.samples) or len(records) != summary.dataset.n_samples:
         yield f"{len(records)} records for {len(manifest.samples)} samples"
         return
-    found = metrics(as_decisions(records), len(manifest.classes), manifest.items).plain()
-    for name, value in summary.metrics.plain().items():
-        # Earlier versions gave a top-5 accuracy, of 1, where there are five classes or fewer.
-        if name not in found or (found[name] is not None and not _close(value, found[name])):
-            yield f"{name} is {found.get(name)} by its records, {value} by its summary"
-    costs = cost(records, None, None)
-    if summary.cost.evaluations != costs.evaluations:
-        yield "its evaluations are not the sum over its records"
-    per_image = summary.cost.equivalents_per_image, costs.equivalents_per_image
-    if not math.isclose(*per_image, rel_tol=1e-3):
-        yield "its cost per image is {}, by its records {}".format(*per_image)
-    price = summary.cost.linearisation_cost
-    if price is not None:
-        priced = (costs.evaluations + costs.linearisations * price) / len(records)
-        if not math.isclose(priced, costs.equivalents_per_image, rel_tol=1e-3):
-            yield f"its cost per image is {costs.equivalents_per_image}, by its price {priced}"
+    cost = summary.cost
+    today = summarize(manifest, records, cost.total_seconds, cost.peak_memory_bytes)
+    yield from _differences("", today.plain(), summary.plain())
+    if cost.linearisation_cost is not None:
+        gradients = today.cost.linearisations * cost.linearisation_cost
+        priced = (today.cost.evaluations + gradients) / len(records)
+        per_image = today.cost.equivalents_per_image
+        if not math.isclose(priced, per_image, rel_tol=ROUNDED):
+            yield f"its cost per image is {per_image}, by its price {priced}"
     yield from _odd_files(run)
 
 
@@ -95,9 +95,24 @@ def _odd_files(run: Path) -> Iterator[str]:
         yield f"it takes {size:,} bytes, more than {MOST_BYTES:,}"
 
 
-def _close(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list):
-        return len(value) == len(wanted) and all(map(_close, value, wanted))
-    if value is None or wanted is None:
-        return True  # a metric that a version did not give
-    return math.isclose(value, wanted, abs_tol=1e-9)
+def _differences(place: str, wanted: Any, said: Any) -> Iterator[str]:
+    """Yield what a summary says otherwise than its records do, with its place."""
+    if isinstance(wanted, dict) and isinstance(said, dict):
+        for name in said.keys() - TRUSTED:
+            yield from _differences(f"{place}.{name}".strip("."), wanted.get(name), said[name])
+        return
+    # Earlier versions gave no value where there is one today, and a top-5 accuracy, of 1, where
+    # there are five classes or fewer.
+    known = said is not None and (place, wanted, said) != ("metrics.top5_accuracy", None, 1)
+    if known and not _close(wanted, said, ROUNDED * place.startswith("cost")):
+        source = "manifest" if place.partition(".")[0] in OF_MANIFEST else "records"
+        yield f"its {place} is {wanted} by its {source}, {said} by its summary"
+
+
+def _close(wanted: Any, said: Any, tolerance: float) -> bool:
+    if isinstance(wanted, list) and isinstance(said, list):
+        pairs = zip(wanted, said, strict=False)
+        return len(wanted) == len(said) and all(_close(*pair, tolerance) for pair in pairs)
+    if isinstance(wanted, float) and isinstance(said, float | int):
+        return math.isclose(wanted, said, rel_tol=tolerance, abs_tol=1e-9)
+    return bool(wanted == said)

@@ -68,6 +68,7 @@ def add(
     marked as one. Manifest, summary and one line per image are copied, and no image.
     """
     from bench.boards.adding import add_reported, publish_run
+    from bench.boards.consistency import TRUST
 
     if Path(source).is_file():
         new = add_reported(Path(source), Path(published))
@@ -75,6 +76,7 @@ def add(
     else:
         run = find_run(source, results)
         say(f"Added {publish_run(run, Path(published), subset, private, replace)}")
+        say(TRUST)
     next_steps(("check it", f"bench results validate{_into(published)}"))
 
 
@@ -129,6 +131,7 @@ def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> 
 @offline()
 def validate(published: str) -> None:
     """Check every published result: schema, names, figures against records, files."""
+    from bench.boards.consistency import TRUST
     from bench.boards.published import validate as problems
     from bench.store.folder import list_runs
 
@@ -136,6 +139,7 @@ def validate(published: str) -> None:
     if found := problems(folder):
         raise BenchError("\n".join(found))
     say(f"{len(list_runs(folder))} published runs are valid.")
+    say(TRUST)
     next_steps(("show them on the page of results", f"bench results render{_into(published)}"))
 
 

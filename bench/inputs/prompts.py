@@ -32,6 +32,11 @@ class Prompts:
     class_of_prompt: tuple[int, ...]
     sources: tuple[str, ...]
 
+    @property
+    def pairs(self) -> list[tuple[str, int]]:
+        """Each text with the index of its class, as manifests hold them."""
+        return list(zip(self.texts, self.class_of_prompt, strict=True))
+
     @cached_property
     def index(self) -> dict[str, int]:
         """The index of each text."""

@@ -81,12 +81,10 @@ def make_manifest(
             fingerprint=split.fingerprint,
             **said(decoding=split.decoding),
         ),
-        prompts=ids.digest(
-            # The texts of items are part of the data, whose fingerprint has them.
-            {"texts": "of each item"}
-            if split.items
-            else {"texts": prompts.texts, "classes": prompts.class_of_prompt}
-        ),
+        # The texts of items are part of the data, whose fingerprint has them.
+        prompts=ids.digest({"texts": "of each item"})
+        if split.items
+        else ids.prompts_digest(prompts.pairs),
         backbone=BackboneIdentity(
             name=resolved.backbone.name,
             version=resolved.backbone.version,
@@ -130,9 +128,7 @@ def make_manifest(
         ),
         strategy=strategy,
         classes=list(split.classes),
-        prompts=[]
-        if split.items
-        else list(zip(prompts.texts, prompts.class_of_prompt, strict=True)),
+        prompts=[] if split.items else prompts.pairs,
         environment=environment(load_plugins().versions()),
         samples=samples,
         **said(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -154,6 +154,12 @@ class Identity(Document):
     """The run that was replayed; None: a model scored."""
     calibrated: CalibratedOn | None = None
     """None: nobody stated a risk."""
+
+
+def prompts_digest(prompts: Sequence[tuple[str, int]]) -> str:
+    """Return the hash of texts, each with the index of its class, in their order."""
+    texts, classes = [text for text, _ in prompts], [index for _, index in prompts]
+    return digest({"texts": texts, "classes": classes})
 
 
 def digest(identity: Identity | Mapping[str, Any]) -> str:

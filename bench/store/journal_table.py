@@ -13,7 +13,7 @@ from bench.contracts.strategy import DECIDED_BY
 from bench.machine.files import regular_file
 from bench.store.arrow import indices, values
 from bench.store.journal import JOURNAL, read_journal
-from bench.store.records import is_record
+from bench.store.records import LARGEST_ERROR, MOST_EVALUATIONS, MOST_SECONDS, is_record
 
 
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
@@ -75,7 +75,7 @@ def _sound(table: Any, n_classes: int) -> bool:
         found = values(table[name], 0)
         if len(found) and not (found.min() >= 0 and found.max() <= most):
             return False
-    if not np.isfinite(values(table["margin"], 0)).all():
+    if not (np.abs(values(table["margin"], 0)) <= LARGEST_ERROR).all():
         return False
     # Not `pa.array` and `is_in`: pyarrow would import pandas for it.
     if not set(pc.unique(table["decided_by"]).to_pylist()) <= {None, *DECIDED_BY}:
@@ -97,12 +97,11 @@ def _sound_top(column: Any, n_classes: int) -> bool:
 _ONE_BLOCK = 1 << 20  # bytes that pyarrow parses at a time
 
 
-_LARGEST = float(np.finfo(np.float64).max)
-
-
-_AMOUNTS = dict.fromkeys(
-    ("evaluations", "linearisations", "equivalents", "seconds", "margin_stderr"), _LARGEST
-)
+_AMOUNTS = {
+    **dict.fromkeys(("evaluations", "linearisations"), MOST_EVALUATIONS),
+    **dict.fromkeys(("equivalents", "seconds"), MOST_SECONDS),
+    "margin_stderr": LARGEST_ERROR,
+}
 
 
 _REQUIRED = ("sample_id", "label", "evaluations", "seconds")
@@ -159,5 +158,15 @@ def to_table(records: Sequence[Any], top: bool = True) -> Any:
 
     schema = _schema(top)
     return pa.table(
-        {field.name: pa.array([r.get(field.name) for r in records], field.type) for field in schema}
+        {
+            field.name: pa.array([_as(field.type, r.get(field.name)) for r in records], field.type)
+            for field in schema
+        }
     )
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """Return a value with whole numbers as floats where these are wanted: Arrow takes few."""
+    if isinstance(value, list):
+        return [_as(kind.value_type, item) for item in value]
+    return float(value) if isinstance(value, int) and str(kind) == "double" else value

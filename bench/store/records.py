@@ -5,19 +5,30 @@ from __future__ import annotations
 import math
 from functools import cache
 from typing import (
+    Annotated,
     Any,
     Literal,
     NotRequired,  # pydantic reads no other before Python 3.12
 )
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
 from bench.store.fields import Amount, Count, Number, Share
 
+MOST_EVALUATIONS = 2**40  # per image; the sum over millions of them fits into int64
+LARGEST_ERROR = 1e39  # float32 holds no larger one
+MOST_SECONDS = 1e12  # likewise of what is summed over images
+
 TOP = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay small
+
+
+Evaluations = Annotated[Count, Field(le=MOST_EVALUATIONS)]
+Error = Annotated[Number, Field(ge=-LARGEST_ERROR, le=LARGEST_ERROR)]
+Spread = Annotated[Amount, Field(le=LARGEST_ERROR)]
+Summed = Annotated[Amount, Field(le=MOST_SECONDS)]
 
 
 class Record(TypedDict):
@@ -50,21 +61,21 @@ class Record(TypedDict):
     sample_id: str
     label: Count
     prediction: Count | None
-    score: Number | None
-    margin: Number | None
-    margin_stderr: Amount | None
+    score: Error | None
+    margin: Error | None
+    margin_stderr: Spread | None
     confidence: Share | None
-    evaluations: Count
-    linearisations: NotRequired[Count]
-    equivalents: NotRequired[Amount]
+    evaluations: Evaluations
+    linearisations: NotRequired[Evaluations]
+    equivalents: NotRequired[Summed]
     top: list[list[Any]]
-    seconds: Amount
+    seconds: Summed
     error: str | None
     decided_by: NotRequired[Literal["bound", "ceiling", "exhausted"]]
     in_candidates: NotRequired[bool]
     group: NotRequired[str]
     shape: NotRequired[list[Count]]
-    pairs: NotRequired[list[list[Number | None]]]
+    pairs: NotRequired[list[list[Error | None]]]
     image_right: NotRequired[bool]
     group_right: NotRequired[bool]
 
@@ -75,8 +86,8 @@ def _record() -> TypeAdapter[Record]:
 
 
 @cache
-def _top_entry() -> TypeAdapter[list[tuple[Count, Number | None, Count]]]:
-    return TypeAdapter(list[tuple[Count, Number | None, Count]])
+def _top_entry() -> TypeAdapter[list[tuple[Count, Error | None, Evaluations]]]:
+    return TypeAdapter(list[tuple[Count, Error | None, Evaluations]])
 
 
 def is_record(value: Any, n_classes: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from bench.boards.adding import add_reported, publish_run
 from bench.boards.model_card import model_index
 from bench.boards.published import problems, validate
 from bench.errors import UserError
-from bench.store.folder import read_manifest
+from bench.stats.metrics import summarize
+from bench.store.folder import asked_records, read_manifest, to_json
 
 LABELS = [i % 3 for i in range(30)]
-DIGITS = ROOT / "results" / "published" / "digits-tiny-digits-race-6a72ea9d"
+PUBLISHED = ROOT / "results" / "published"
+DIGITS = PUBLISHED / "digits-tiny-digits-race-6a72ea9d"
 REPORTED: dict[str, Any] = {
     "dataset": "ucmerced",
     "split": "test",
@@ -39,7 +42,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     [
         ({}, "'d', which is not a registered dataset", {"private": True}),
         ({"n_total": 60}, "30 of the split's 60 images", {"private": True, "subset": True}),
-        ({"dataset": "digits"}, "30 images, and digits/test has 360", {"private": True}),
+        ({"dataset": "digits"}, "n_total is 30, and digits/test has 360", {"private": True}),
     ],
 )
 def test_what_others_cannot_make_again_needs_a_word(
@@ -89,7 +92,7 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
     content = json.loads((run / "summary.json").read_text())
     content["cost"]["evaluations"] += 1
     (run / "summary.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="not the sum over its records"):
+    with pytest.raises(UserError, match=r"cost\.evaluations is"):
         publish_run(run, tmp_path / "published", private=True)
     assert list((tmp_path / "published").iterdir()) == []
 
@@ -102,6 +105,98 @@ def test_a_link_in_the_place_of_a_run_stays(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a link or a file, not a folder"):
         publish_run(run, tmp_path / "published", private=True, replace=True)
     assert list(elsewhere.iterdir()) == []
+
+
+FORGED: dict[str, tuple[dict[str, Any], str]] = {
+    "a subset as the whole": ({"samples": 20}, "n_total is 20, and .* 360"),
+    "no training data": ({"trained_on": None}, "trained_on is None, by backbone tiny-digits"),
+    "reversed classes": ({"classes": "reversed"}, "class 0 is 'nine', and .* 'zero'"),
+    "reversed prompts": ({"prompts": "reversed"}, "prompts' hash is"),
+}
+
+
+def forged(folder: Path, name: str) -> Path:
+    """Return a copy of a published run whose documents and records agree, and are not true."""
+    run = folder / DIGITS.name
+    shutil.copytree(DIGITS, run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    change = FORGED[name][0]
+    if count := change.get("samples"):
+        manifest["samples"] = manifest["samples"][:count]
+        manifest["dataset"]["n_total"] = count
+    if "trained_on" in change:
+        manifest["backbone"]["trained_on"] = None
+    for key in ("classes", "prompts"):
+        if key in change:
+            manifest[key] = manifest[key][::-1]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    known = read_manifest(run)
+    summary = summarize(known, asked_records(run, known), 1.0, None)
+    (run / "summary.json").write_text(to_json(summary.plain()))
+    return run
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_figure_made_by_hand_is_refused(tmp_path: Path, name: str) -> None:
+    run, words = forged(tmp_path, name), FORGED[name][1]
+    published = tmp_path / "published"
+    shutil.copytree(DIGITS, published / DIGITS.name)
+    before = everything(published)
+    for replace in (False, True):
+        with pytest.raises(UserError, match=words if replace else f"{words}|other content"):
+            publish_run(run, published, replace=replace)
+    assert everything(published) == before
+    shutil.rmtree(published / DIGITS.name)
+    shutil.copytree(run, published / DIGITS.name)
+    done = bench("results", "validate", "--into", published)
+    assert done.code == 1
+    with pytest.raises(AssertionError, match=words):
+        assert not done.err, done.err.replace("\n", " ")
+
+
+def test_runs_on_the_same_images_say_the_same_total(tmp_path: Path) -> None:
+    """Images are the same by fingerprint, also where another total than the registered is known."""
+    for run in sorted(PUBLISHED.glob("ucmerced-*-full-*"))[:3]:
+        shutil.copytree(run, tmp_path / run.name)
+    assert validate(tmp_path) == []  # of a smaller copy of UC Merced, all of them
+    for name in ("manifest.json", "summary.json"):
+        content = json.loads((tmp_path / run.name / name).read_text())
+        content["dataset"]["n_total"] = 211
+        (tmp_path / run.name / name).write_text(json.dumps(content))
+    found = " ".join(validate(tmp_path))
+    assert "n_total is 211, and other runs on the same images have 210" in found
+
+
+def test_what_is_taken_on_trust_is_said(tmp_path: Path) -> None:
+    done = bench("results", "add", DIGITS, "--into", tmp_path)
+    assert done.code == 0 and "on trust: what the records say" in done.out, done.err
+    assert "on trust: what the records say" in bench("results", "validate", "--into", tmp_path).out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"margin_stderr": 2**63},
+        {"margin": 2**53 + 1},
+        {"score": 10**400},
+        {"evaluations": 2**62},
+        {"equivalents": 2**53 + 1},
+        {"seconds": 1e308},
+        {"top": [[0, 2**53 + 1, 2**62], [1, 3, 4]]},
+    ],
+)
+def test_numbers_that_no_column_holds_are_refused_or_read(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    run = store(tmp_path / "results", LABELS, LABELS)
+    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    lines[3] |= change
+    (run / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = bench("results", "add", run, "--into", tmp_path / "published", "--private")
+    assert done.code in (0, 2) and "Unexpected" not in done.err, done.err
+    for command in (("show", run), ("leaderboard", "--results", run.parent)):
+        done = bench(*command)
+        assert done.code in (0, 2) and "Unexpected" not in done.err, done.err
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link"])

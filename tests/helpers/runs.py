@@ -11,7 +11,7 @@ import numpy as np
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
-from bench.store.identity import Identity, run_id
+from bench.store.identity import Identity, prompts_digest, run_id
 from bench.store.records import Record
 from bench.store.writing import RunFolder
 
@@ -52,15 +52,16 @@ def a_manifest(
     seed: int = 0,
     scoring: Mapping[str, Any] | None = None,
     draws: int = 5,
-    prompts_hash: str = "p",
+    prompts_hash: str | None = None,
     **more: Any,
 ) -> Manifest:
+    prompts = more.pop("prompts", [[f"a class {c}", c] for c in range(n_classes)])
     data = {"name": dataset, "version": version, "split": split}
     described = {"name": strategy, "version": 1, "params": {"draws": draws}}
     identity: dict[str, Any] = {
         "version": 1,
         "dataset": {**data, "fingerprint": fingerprint},
-        "prompts": prompts_hash,
+        "prompts": prompts_hash or prompts_digest(prompts),
         "backbone": {"name": backbone, "version": 1, "weights": None, "dtype": "float32"},
         "scoring": dict(scoring or {}),
         "strategy": described,
@@ -85,7 +86,7 @@ def a_manifest(
         },
         "strategy": described,
         "classes": [f"class {c}" for c in range(n_classes)],
-        "prompts": [[f"a class {c}", c] for c in range(n_classes)],
+        "prompts": prompts,
         "samples": list(samples),
         "environment": {"python": "3.11", "packages": {}, "git": None},
         **more,

@@ -164,8 +164,8 @@ def test_shards_of_two_runs(tmp_path: Path) -> None:
 )
 def test_shards_with_other_classes_or_prompts(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Also in another order, and under the same identity: records hold numbers of classes."""
-    store_shard(tmp_path, 1, 2)
-    path = store_shard(tmp_path, 2, 2, **changes)
+    store_shard(tmp_path, 1, 2, prompts_hash="p")
+    path = store_shard(tmp_path, 2, 2, prompts_hash="p", **changes)
     with pytest.raises(UserError, match=f"The {next(iter(changes))} of shard 1/2 .* differ"):
         merge([path.parents[1].name], str(tmp_path))
     assert not (path.parents[1] / "manifest.json").exists()
