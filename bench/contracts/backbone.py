@@ -37,6 +37,11 @@ class Backbone:
         """Raise `UserError` where making the backbone would; reads no tensor."""
 
     @staticmethod
+    def weight_parameters(weights: Any, **parameters: Any) -> Mapping[str, Any]:
+        """Return parameters that nobody set and the weights decide; they identify a run."""
+        return {}
+
+    @staticmethod
     def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the tokens of each text and the most there may be; None where it cannot count."""
         return None

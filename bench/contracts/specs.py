@@ -158,6 +158,7 @@ class BackboneSpec(Spec):
         learns: whether its class learns from labelled images of another split, with `fit`; then
             `trained_on` says so, and every run says which split it was.
         default: used where neither the user nor the dataset names a backbone.
+        correction: what was wrong in runs of earlier versions; said whenever one is read.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -187,6 +188,7 @@ class BackboneSpec(Spec):
     requires: str | None = None
     learns: bool = False
     default: bool = False
+    correction: str | None = None
 
     @property
     def takes_folders(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.contracts.backbone import Backbone
 from bench.contracts.levels import Levels
+from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.defaults import with_defaults
 from bench.discovery.guard import guard, one_line
@@ -36,6 +37,32 @@ def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
     kind = _class(spec)
     with guard(spec.label, "check_weights()"):
         kind.check_weights(weights, **settings)
+
+
+def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:
+    """Return the parameters that identify a run, those that the weights decide included.
+
+    A parameter that came later is left out at its default, so that earlier ids stay.
+
+    Args:
+        spec: the backbone.
+        weights: `bench.inputs.weights.Weights`, or None.
+        parameters: all of its parameters.
+
+    Raises:
+        UserError: what it says of the weights.
+        PluginError: it failed to tell.
+    """
+    recorded = {
+        name: value
+        for name, value in parameters.items()
+        if not (spec.parameters[name].later and value == spec.parameters[name].default)
+    }
+    if weights is None:
+        return recorded
+    kind = _class(spec)
+    with guard(spec.label, "weight_parameters()"):
+        return {**recorded, **kind.weight_parameters(weights, **parameters)}
 
 
 def count_tokens(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.discovery.backbones import recorded_parameters
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.draws import read_noise
@@ -90,7 +91,9 @@ def make_manifest(
             version=resolved.backbone.version,
             weights=weights.fingerprint if weights else None,
             dtype=config.dtype,
-            parameters=dict(resolved.backbone_parameters),
+            parameters=recorded_parameters(
+                resolved.backbone, weights, resolved.backbone_parameters
+            ),
             **_rounding(config),
         ),
         scoring=scoring,

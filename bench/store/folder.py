@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from bench.errors import UserError, quoted
+from bench.discovery.loading import load_plugins
+from bench.errors import BenchWarning, UserError, quoted
 from bench.store.cells import has_cells
 from bench.store.documents import Manifest
 from bench.store.fields import first_problem
 from bench.store.files import read_json
-from bench.store.identity import digest
+from bench.store.identity import BackboneIdentity, digest
 from bench.store.journal import JOURNAL, has_id, read_journal
 from bench.store.journal_table import read_table
 from bench.store.migrations import FORMAT, migrated
@@ -87,10 +89,24 @@ def read_manifest(path: Path) -> Manifest:
             f" knows {FORMAT}). Update with: pip install -U diffusion-classifier-bench"
         )
     try:
-        return Manifest.model_validate(migrated(raw) if isinstance(raw, dict) else raw)
+        manifest = Manifest.model_validate(migrated(raw) if isinstance(raw, dict) else raw)
     except ValidationError as error:
         said = f"{file} is not a run's manifest: {first_problem(error)}."
         raise UserError(f"{said} {advice}") from None
+    _warn_of_correction(path, manifest.identity.backbone)
+    return manifest
+
+
+def _warn_of_correction(path: Path, backbone: BackboneIdentity) -> None:
+    """Name a run of a backbone's earlier version, where that had an error."""
+    spec = next((s for s in load_plugins().backbones if s.name == backbone.name), None)
+    if spec and spec.correction and backbone.version < spec.version:
+        warnings.warn(
+            f"{path.name} was made with version {backbone.version} of backbone {spec.name!r}, now"
+            f" {spec.version}. {spec.correction} Make the run again.",
+            BenchWarning,
+            stacklevel=1,  # one place, so that a run is named once
+        )
 
 
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:

@@ -41,11 +41,23 @@ def _of_family(
 ) -> dict[str, Any]:
     own = {
         key: Parameter(
-            given.get("default"), given["help"], TYPES[given["type"]] if "type" in given else None
+            given.get("default"),
+            given["help"],
+            TYPES[given["type"]] if "type" in given else None,
+            given.get("later", False),
         )
         for key, given in family.get("parameters", {}).items()
     }
-    kept = ("dtype", "requires", "telling", "template", "labels", "trained_on")
+    kept = (
+        "dtype",
+        "requires",
+        "telling",
+        "template",
+        "labels",
+        "trained_on",
+        "version",
+        "correction",
+    )
     return {
         "target": f"bench_plugins.backbones.{family['target']}",
         "family": name,

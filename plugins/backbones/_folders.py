@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+import diffusers
 import torch
 from torch import nn
 
@@ -19,6 +21,8 @@ from bench_plugins.backbones._configs import is_whole, read_config, read_scaling
 if TYPE_CHECKING:
     from bench_plugins.backbones._latent import LatentDenoiser
 
+INDEX = "model_index.json"
+LEAST_EMBEDDING = 4  # of a guidance scale; of fewer numbers, half are not finite
 LARGEST_LATENT = 1024  # side of a latent; the largest known models have 128
 
 
@@ -36,6 +40,7 @@ class Folder:
         scaling: what latents are multiplied with.
         shift: what is subtracted from them before.
         prompt_shape: (L, D) of a conditioning, where tokenizer and text encoder decide it.
+        guidance: the scale that a UNet distilled with guidance is told; None: it is told none.
     """
 
     config: Mapping[str, Any]
@@ -47,6 +52,7 @@ class Folder:
     scaling: float
     shift: float
     prompt_shape: tuple[int, int] | None = None
+    guidance: float | None = None
 
 
 def check_family(weights: Weights, pipelines: Collection[str]) -> None:
@@ -54,16 +60,41 @@ def check_family(weights: Weights, pipelines: Collection[str]) -> None:
 
     Args:
         weights: the pipeline.
-        pipelines: those that are known; empty: any.
+        pipelines: those that are known.
     """
-    name = "model_index.json"
-    if not pipelines or weights.find(name) is None:
+    if weights.find(INDEX) is None:
         return
-    said = weights.read(name).get("_class_name")
-    if said not in pipelines:
+    named = weights.read(INDEX).get("_class_name")
+    if named not in pipelines:
         raise weights.error(
-            name, f"says _class_name {said!r:.100}; {', '.join(pipelines)} is wanted here"
+            INDEX, f"says _class_name {named!r:.100}; {', '.join(pipelines)} is wanted here"
         )
+
+
+def pipeline_guidance(
+    weights: Weights, config: Mapping[str, Any], pipelines: Sequence[str]
+) -> float | None:
+    """Return the guidance scale that a pipeline tells its UNet by default; None: it tells none.
+
+    Args:
+        weights: the pipeline; without an index it is the first of `pipelines`.
+        config: of the network.
+        pipelines: classes of diffusers.
+
+    Raises:
+        UserError: the embedding of the scale has a width that makes no sense.
+    """
+    width = config.get("time_cond_proj_dim")
+    if width is None:
+        return None
+    if not is_whole(width) or width < LEAST_EMBEDDING:
+        raise weights.error(
+            "unet/config.json",
+            f"says time_cond_proj_dim {width!r:.100}; {LEAST_EMBEDDING} or more is possible",
+        )
+    name = weights.read(INDEX)["_class_name"] if weights.find(INDEX) else pipelines[0]
+    call = getattr(diffusers, name).__call__
+    return float(signature(call).parameters["guidance_scale"].default)
 
 
 def read_folder(family: type[LatentDenoiser], weights: Weights, resolution: int | None) -> Folder:
@@ -115,6 +146,7 @@ def _read_folder(family: Any, weights: Weights, resolution: int | None) -> Folde
         scaling,
         shift,
         family.prompt_shape(weights),
+        pipeline_guidance(weights, config, family.pipelines),
     )
     with torch.no_grad():
         _try_network(family, weights, folder)

@@ -22,6 +22,7 @@ from bench.engine.images import NORMALIZATIONS, preprocess
 from bench.engine.trees import Tree, mapped
 from bench.errors import UserError
 from bench.inputs.weights import Weights
+from bench_plugins.backbones._adapters import warn_of_adapters
 from bench_plugins.backbones._autoencoders import KL, Autoencoder
 from bench_plugins.backbones._checkpoint import Part, build_empty, find_tensors, load
 from bench_plugins.backbones._configs import read_config, read_diffusion
@@ -60,7 +61,7 @@ class LatentDenoiser(Denoiser):
     prompts_at_once = 1024
     keeps_encoders: ClassVar[bool] = False
 
-    # What `model_index.json` may name; empty: anything.
+    # What `model_index.json` may name.
     pipelines: ClassVar[tuple[str, ...]]
     network_part: ClassVar[Part]
     network_classes: ClassVar[tuple[str, ...]]
@@ -172,6 +173,8 @@ class LatentDenoiser(Denoiser):
             find_tensors(weights, encoder.part, empty, DTYPES[dtype])
         find_tensors(weights, cls.network_part, folder.empty, DTYPES[dtype])
         find_tensors(weights, cls.autoencoder.part, folder.empty_vae, torch.float32)
+        parts = cls.network_part, cls.autoencoder.part, *(encoder.part for encoder in encoders)
+        warn_of_adapters(weights, {part.folder for part in parts})
 
     @classmethod
     def level_table(

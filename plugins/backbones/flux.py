@@ -123,7 +123,8 @@ class Flux(LatentDenoiser):
         strength = given["guidance"][:, 0] if "guidance" in given else None
         predicted = network(
             hidden_states=packed,
-            timestep=t.to(x_t.dtype),
+            # As the pipeline does: 1000 sigma is rounded to the latents' dtype, then divided.
+            timestep=(1000 * t).to(x_t.dtype) / 1000,
             guidance=strength,
             pooled_projections=given["pooled"],
             encoder_hidden_states=given["embeddings"],

@@ -6,26 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
 
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Part
 from bench_plugins.backbones._folders import Folder, same
-from bench_plugins.backbones._latent import LatentDenoiser
 from bench_plugins.backbones._texts import (
     Encoder,
     clip,
     penultimate,
     penultimate_and_pooled,
 )
+from bench_plugins.backbones._unets import UNetDenoiser, timestep_cond
 
 SIZES = 6  # original height and width, the crop's top and left, target height and width
 
 
-class StableDiffusionXL(LatentDenoiser):
+class StableDiffusionXL(UNetDenoiser):
     """SDXL's base model and its fine-tunes.
 
     The network is told the picture's size before it was resized, the crop's place and the size it
@@ -33,8 +31,6 @@ class StableDiffusionXL(LatentDenoiser):
     """
 
     pipelines = ("StableDiffusionXLPipeline",)
-    network_part = Part("unet", "diffusion_pytorch_model", UNet2DConditionModel.from_config)
-    network_classes = ("UNet2DConditionModel",)
 
     @classmethod
     def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
@@ -107,6 +103,11 @@ class StableDiffusionXL(LatentDenoiser):
         """Return the UNet's prediction."""
         added = {"text_embeds": given["pooled"], "time_ids": given["sizes"].to(x_t.dtype)}
         predicted: torch.Tensor = network(
-            x_t, t, given["embeddings"], added_cond_kwargs=added, return_dict=False
+            x_t,
+            t,
+            given["embeddings"],
+            timestep_cond=timestep_cond(network, folder, x_t),
+            added_cond_kwargs=added,
+            return_dict=False,
         )[0]
         return predicted

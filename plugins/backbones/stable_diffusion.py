@@ -7,30 +7,32 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
 
 from bench.engine.trees import Tree
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Part, build_empty, load
+from bench_plugins.backbones._checkpoint import build_empty, load
 from bench_plugins.backbones._folders import Folder
 from bench_plugins.backbones._folding import fold_prompts, uses_prompts
-from bench_plugins.backbones._latent import LatentDenoiser
 from bench_plugins.backbones._texts import Encoder, clip
+from bench_plugins.backbones._unets import UNetDenoiser, timestep_cond
 
 TEXT = clip("text_encoder", "tokenizer", projected=False)
 
 
-class StableDiffusion(LatentDenoiser):
+class StableDiffusion(UNetDenoiser):
     """Stable Diffusion 1 and 2, their fine-tunes, and smaller models of the same parts.
 
     Its text encoder is small: it stays in memory. Network and VAE are read at once, so that a
     value that is not finite is found before an image is.
     """
 
-    pipelines = ()  # any that has these parts
-    network_part = Part("unet", "diffusion_pytorch_model", UNet2DConditionModel.from_config)
-    network_classes = ("UNet2DConditionModel",)
+    pipelines = (
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "LatentConsistencyModelPipeline",
+        "LatentConsistencyModelImg2ImgPipeline",
+    )
     keeps_encoders = True
     prompts_at_once = 64
 
@@ -75,7 +77,8 @@ class StableDiffusion(LatentDenoiser):
         cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
     ) -> torch.Tensor:
         """Return the UNet's prediction."""
-        predicted: torch.Tensor = network(x_t, t, given, return_dict=False)[0]
+        told = timestep_cond(network, folder, x_t)
+        predicted: torch.Tensor = network(x_t, t, given, timestep_cond=told, return_dict=False)[0]
         return predicted
 
     @cached_property
