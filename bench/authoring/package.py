@@ -22,6 +22,7 @@ Kind = Literal["dataset", "backbone", "strategy", "plugin"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PARTS = KINDS[:-1]  # a plugin package has one of each
 PREFIX = "bench-"
+MOST_LETTERS = 100  # of a name, which is part of a file's
 _NAME = re.compile(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*")
 
 # Template → the file it becomes. One that is named after a part is for packages with that part.
@@ -89,6 +90,8 @@ def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Packag
 
 
 def _check_name(name: str, parts: Iterable[str], plugins: Plugins) -> None:
+    if len(name) > MOST_LETTERS:
+        raise UserError(f"{quoted(name)} is too long to name a package: at most {MOST_LETTERS}.")
     if not _NAME.fullmatch(name):
         raise UserError(
             f"{quoted(name)} cannot name a package: use lower case letters and digits, begin with a"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.boards.adding import publish_run
 from bench.contracts.parameters import Parameters
 from bench.errors import UserError
+from bench.machine.toml import read_toml
 
 
 class _Choice(BaseModel):
@@ -44,9 +44,9 @@ def read_table(file: Path) -> list[Board]:
         UserError: there is no such file, or an entry does not fit.
     """
     try:
-        entries = tomllib.loads(file.read_text("utf-8")).get("board", [])
+        entries = read_toml(file).get("board", [])
         return [Board.model_validate(entry) for entry in entries]
-    except (OSError, ValueError) as error:  # pydantic's and tomllib's are ValueErrors
+    except (OSError, ValueError) as error:  # pydantic's is a ValueError
         said = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else error
         raise UserError(f"{file} is no table of boards: {said}") from None
 

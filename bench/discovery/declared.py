@@ -7,7 +7,6 @@ A plugin package may hold such files and nothing else but the line that register
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -15,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.places import check_places, is_path
 from bench.errors import UserError, did_you_mean, quoted
+from bench.machine.characters import has_control
+from bench.machine.files import read_text
+from bench.machine.toml import read_toml
 
 TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
 LAYOUT_KEYS = (
@@ -32,7 +35,6 @@ LAYOUT_KEYS = (
 ITEM_KEYS = ("file", "files", "folder", "images", "texts", "label", "pairing", "group", "id", "box")
 COLUMN_KEYS = ("image", "label", "id")
 PLACEHOLDER = "{class}"
-DOWNLOAD = "download"  # the source of a dataset that is only read from its original download
 UNKNOWN = "unknown"  # the number of images of a split
 _TEXT = ("name", "summary", "template", "source", "split", "backbone", "homepage")
 _MORE_TEXT = ("licence", "citation", "box")
@@ -51,7 +53,7 @@ _LISTS = ("classes", "found", "groups")
 _FLAGS = ("unverified", "items", "leave_out_others")
 _NUMBERS = ("version", "border")
 KEYS = (*_TEXT, *_MORE_TEXT, *_TABLES, *_LISTS, *_FLAGS, *_NUMBERS)
-_SCHEME = re.compile(r"[a-z][a-z0-9_-]+:(?!//)")
+MOST_LETTERS = 100  # of a name, which is part of a folder's
 
 
 def register_toml(register: Callable[..., None], package: str, folder: str = "") -> None:
@@ -68,40 +70,47 @@ def register_toml(register: Callable[..., None], package: str, folder: str = "")
     place = files(package).joinpath(folder) if folder else files(package)
     for file in sorted(place.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml"):
-            register(**read_fields(file, place))
+            register(**declared_fields(read_toml(file), str(file), place))
 
 
-def load_spec(path: Path) -> DatasetSpec:
-    """Return the dataset that a user's file declares.
+def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
+    """Return the dataset that a file declares.
+
+    Args:
+        path: the file. A declaration that the user names may name files and weights anywhere, which
+            a warning lists.
+        in_data: whether it was found in a data folder. Then all that it names must lie in that
+            folder, and it may name neither a source with a network nor a backbone.
 
     Raises:
-        UserError: it cannot be read, or is no declaration.
+        UserError: it cannot be read, is no declaration, or leads out of its data folder.
     """
     if path.is_dir():
         raise UserError(f"{quoted(str(path))} is a folder, and no TOML file.")
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}.")
     try:
-        return DatasetSpec(**read_fields(path, path.absolute().parent), owner=str(path))
+        folder = path.absolute().parent
+        fields = declared_fields(read_toml(path), str(path), folder, in_data)
+        return DatasetSpec(**fields, owner=str(path))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: {error}.") from None
 
 
-def read_fields(file: Traversable, folder: Traversable) -> dict[str, Any]:
-    """Return what a file declares, as fields of `DatasetSpec`.
+def declared_fields(
+    said: dict[str, Any], where: str, folder: Traversable, in_data: bool | None = None
+) -> dict[str, Any]:
+    """Return what a TOML file declares, as fields of `DatasetSpec`.
 
     Args:
-        file: the TOML file.
+        said: the file's keys and values; changed.
+        where: the file, for messages.
         folder: where the files that it names lie.
+        in_data: as of `load_spec`; None: the file belongs to an installed package.
 
     Raises:
-        UserError: it is not TOML, lacks a name or a source, or has an unknown or wrong key.
+        UserError: a name or a source is missing, or a key is unknown or has a wrong value.
     """
-    try:
-        said = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not a TOML file: {error}.") from None
-    where = str(file)
     refuse_unknown(said, KEYS, where)
     for key in ("name", "source"):
         if key not in said:
@@ -115,7 +124,11 @@ def read_fields(file: Traversable, folder: Traversable) -> dict[str, Any]:
         for key in keys:
             if key in said and type(said[key]) is not kind:
                 raise UserError(f"{where}: {key} = {quoted(said[key])} is not {word}.")
+    if len(said["name"]) > MOST_LETTERS:
+        raise UserError(f"{where}: a name has at most {MOST_LETTERS} characters.")
     _check_tables(said, where)
+    if in_data is not None and isinstance(folder, Path):
+        check_places(said, where, folder, in_data)
     for key in _LISTS:
         if key in said:
             said[key] = _lines(said[key], key, where, folder)
@@ -202,8 +215,8 @@ def _lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, 
     """Return a list of texts: as written, or the lines of the text file that is named."""
     if isinstance(value, str):
         try:
-            text = folder.joinpath(value).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(folder.joinpath(value))
+        except (OSError, ValueError) as error:
             raise UserError(f"{where}: {key} = {quoted(value)} cannot be read: {error}.") from None
         value = [line.strip() for line in text.splitlines() if line.strip()]
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
@@ -213,13 +226,14 @@ def _lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, 
 
 def _source(source: str, folder: Traversable) -> str:
     """Return the source; a path, which leads from the file's folder, as an absolute one."""
-    if source == DOWNLOAD or _SCHEME.match(source) or not isinstance(folder, Path):
+    if not (isinstance(folder, Path) and is_path(source)):
         return source
     return str(Path(folder, source).absolute())
 
 
 def _check(said: Mapping[str, Any], where: str) -> None:
     """Refuse what would be found late: phrases of no class, templates without a class."""
+    _refuse_control(said, where)
     classes = said.get("classes")
     if classes is not None:
         first: dict[str, str] = {}
@@ -254,3 +268,15 @@ def _check(said: Mapping[str, Any], where: str) -> None:
     for name, value in said.get("checksums", {}).items():
         if not isinstance(value, str) or not re.fullmatch(r"md5:[0-9a-f]{32}|sha256:\w{64}", value):
             raise UserError(f"{where}: checksums.{name}: write md5:… or sha256:… in hex digits.")
+
+
+def _refuse_control(said: Mapping[str, Any], where: str) -> None:
+    """Refuse control characters in every text that may enter a prompt."""
+    texts = [("template", said.get("template", ""))]
+    texts += [(key, text) for key in _LISTS for text in said.get(key, ())]
+    texts += [(f"phrases.{key}", text) for key, text in said.get("phrases", {}).items()]
+    for table in ("templates", "labels"):
+        texts += [(f"{table}.{key}", text) for key, lines in said[table].items() for text in lines]
+    for key, text in texts:
+        if has_control(text):
+            raise UserError(f"{where}: {key} has control characters in {quoted(text)}.")

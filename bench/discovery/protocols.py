@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import Any
 
 from bench.discovery.declared import refuse_unknown
 from bench.errors import UserError
+from bench.machine.toml import read_toml
 
 PROTOCOL_KEYS = ("name", "summary", "version", "source", "metric", "published", "images")
 PROTOCOL_TABLES = ("differs", "settings")
@@ -25,7 +24,7 @@ def register_protocols(register: Callable[..., None], package: str, folder: str)
     for file in sorted(place.iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".toml"):
             continue
-        said = _read(file)
+        said = read_toml(file)
         refuse_unknown(said, (*PROTOCOL_KEYS, *PROTOCOL_TABLES), str(file))
         if "name" not in said:
             raise UserError(f"{file}: the key 'name' is missing.")
@@ -40,16 +39,9 @@ def register_collections(register: Callable[..., None], package: str, name: str)
         UserError: the file is no declaration of collections.
     """
     file = files(package).joinpath(name)
-    for collection, said in _read(file).items():
+    for collection, said in read_toml(file).items():
         if not isinstance(said, Mapping):
             raise UserError(f"{file}: {collection} is no table.")
         refuse_unknown(said, COLLECTION_KEYS, f"{file}, [{collection}]")
         fields = {**said, "datasets": tuple(said.get("datasets", ()))}
         register(collection, **fields)
-
-
-def _read(file: Any) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not a TOML file: {error}.") from None

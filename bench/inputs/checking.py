@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.errors import BenchError, BenchWarning, quoted
+from bench.errors import BenchError, BenchWarning, UserError, quoted
 from bench.inputs.data import DataOptions, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
+from bench.machine.files import open_regular, regular_file
 
 AS_IT_IS = DataOptions()
 NAMED = 5  # images or classes named in a finding
@@ -184,11 +185,17 @@ def _check_images(
 def _check_files(spec: DatasetSpec, data_dir: str | None, checked: Checked) -> None:
     """Compare the files of the original download that are there with their checksums."""
     for name, wanted in spec.checksums.items():
-        file = Path(data_dir or "", name)
-        if data_dir is None or not file.is_file():
+        if data_dir is None:
+            continue
+        try:
+            file = regular_file(Path(data_dir), name)
+        except UserError as error:
+            checked.add("checksum", None, str(error))
+            continue
+        if file is None:
             continue
         kind, _, digits = wanted.partition(":")
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             found = hashlib.file_digest(opened, kind).hexdigest()
         if found != digits:
             checked.add(

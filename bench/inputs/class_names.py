@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchWarning, UserError, did_you_mean, quoted
+from bench.machine.characters import has_control
 
 MOST_CHARACTERS = 1000
 _NUMBERED = re.compile(r"\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
@@ -111,7 +112,7 @@ def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = 
     for name, spelt in zip(names, found or names, strict=True):
         if not isinstance(name, str) or not comparable(name):
             raise UserError(f"{where}: the class {quoted(spelt)} has no name in words.")
-        if len(name) > MOST_CHARACTERS or any(map(_is_control, name)):
+        if len(name) > MOST_CHARACTERS or has_control(name) or has_control(spelt):
             raise UserError(
                 f"{where}: the class {quoted(spelt)} is not a name: at most {MOST_CHARACTERS}"
                 " characters without control characters are wanted."
@@ -123,10 +124,6 @@ def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = 
                 f" in words, {quoted(name)}; rename one{remedy}."
             )
         seen[key] = spelt
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs")  # Cs: a name that was not UTF-8
 
 
 def _warn_of_codes(names: Sequence[str], where: str) -> None:

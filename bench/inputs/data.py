@@ -20,6 +20,7 @@ from bench.inputs.items import ItemRows, item_ids, read_items
 from bench.inputs.labels import is_utf8, read_labels
 from bench.inputs.rows import column_values, labelled, settled
 from bench.inputs.split import Split
+from bench.machine.files import is_there
 
 if TYPE_CHECKING:
     import datasets
@@ -52,9 +53,9 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
     if data_dir is None:
         return
     named = is_utf8(data_dir) and "\0" not in data_dir
-    if named and "{" in data_dir and not Path(data_dir).exists():
+    if named and "{" in data_dir and not is_there(data_dir):
         expand(data_dir)
-    elif not named or not Path(data_dir).exists():
+    elif not named or not is_there(data_dir):
         raise UserError(f"The data folder {quoted(data_dir)} does not exist.")
     if not spec.takes_data_dir:
         raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")
@@ -157,7 +158,7 @@ def _load(
     labels = read_labels(column_values(rows, "label"), rows.features["label"], declared, where)
     rows, indices = labelled(rows, labels.indices, where, options.skip_unlabelled)
     classes = name_classes(labels.classes, where, spec.classes is not None, file)
-    return settled(rows, indices, classes, where, Path(data_dir) if data_dir else None), classes
+    return settled(rows, indices, classes, where, _place(spec, data_dir)), classes
 
 
 def _name(spec: DatasetSpec, data_dir: str | None, options: DataOptions) -> str:
@@ -184,7 +185,7 @@ def _load_items(
     rows = as_stored(rows.with_format(None), where)
     ids = item_ids(rows, where)
     table = read_items(rows, ids, where)
-    rows = settled_items(rows, ids, where, Path(data_dir) if data_dir else None)
+    rows = settled_items(rows, ids, where, _place(spec, data_dir))
     return Split(
         name=_name(spec, data_dir, options),
         version=spec.version,
@@ -195,6 +196,12 @@ def _load_items(
         rows=rows,
         items=ItemRows(ids, table, rows),
     )
+
+
+def _place(spec: DatasetSpec, data_dir: str | None) -> Path | None:
+    """Return the folder or file that the data is in; None: a plugin knows where."""
+    place = Path(data_dir or spec.source or "")
+    return place if data_dir or place.is_absolute() else None
 
 
 def _called(spec: DatasetSpec, data_dir: str | None) -> str:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
-from bench.discovery.declared import DOWNLOAD
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
+from bench.discovery.places import DOWNLOAD
 from bench.discovery.targets import make
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.boxes import crop
@@ -23,6 +23,7 @@ from bench.inputs.declared_items import load_items
 from bench.inputs.listed import read_list, read_table
 from bench.inputs.rows import column_values, rows_of
 from bench.inputs.survey import files_behind
+from bench.machine.files import inside, is_there
 
 if TYPE_CHECKING:
     import datasets
@@ -87,24 +88,24 @@ class Declared:
             parameters = self._known(reader)
             if reader.scheme:
                 return _ask(reader, {**parameters, "source": source}, its_split, None)
-            if not Path(source).exists():
+            if not is_there(source) and "{" not in source:
                 raise UserError(
                     f"Dataset {spec.name!r}: its source {source} is not there. --data-dir names"
                     " another copy."
                 )
             return _ask(reader, parameters, its_split, source)
         folder = Path(data_dir)
-        if split in layout.get("lists", {}) and (folder / layout["lists"][split]).is_file():
+        if split in layout.get("lists", {}) and _has(folder, layout["lists"][split]):
             return read_list(folder, str(split), layout, spec)
-        if "table" in layout and (folder / layout["table"]).is_file():
+        if "table" in layout and _has(folder, layout["table"]):
             return read_table(folder, str(split), layout, spec)
-        if "reader" in layout and (folder / layout["marker"]).exists():
+        if "reader" in layout and _has(folder, layout["marker"]):
             reader, source = find_source(str(layout["reader"]))
             its_split = None if split is None else layout.get("splits", {}).get(split, split)
             return _ask(reader, {"source": source}, its_split, data_dir)
-        root = folder / str(layout.get("root", ""))
+        root = str(layout.get("root", ""))
         reader = load_plugins().datasets.get(FOLDER)
-        place = root if root.is_dir() else folder
+        place = folder / root if _has(folder, root) and (folder / root).is_dir() else folder
         return _ask(
             reader, self._known(reader), self._split_of(place, split, its_split), str(place)
         )
@@ -147,7 +148,7 @@ def is_scheme(source: str) -> bool:
     """Tell whether a text begins as a scheme does, such as `hf:`, and is no path that exists."""
     scheme, colon, _ = source.partition(":")
     word = scheme.replace("-", "").replace("_", "")
-    return bool(colon) and len(word) > 1 and word.isalnum() and not Path(source).exists()
+    return bool(colon) and len(word) > 1 and word.isalnum() and not is_there(source)
 
 
 def unknown_scheme(scheme: str) -> str:
@@ -157,6 +158,11 @@ def unknown_scheme(scheme: str) -> str:
         f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, known)} The schemes:"
         f" {', '.join(f'{name}:' for name in known)}."
     )
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Tell whether a file or folder is there; one that lies outside is refused."""
+    return inside(folder, name).exists()
 
 
 def _in(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from bench.errors import UserError, quoted
+from bench.machine.files import is_there
 
 MOST_FILES = 1_000_000  # that a pattern may mean
 
@@ -16,7 +17,7 @@ def expand(pattern: str) -> list[Path]:
     Raises:
         UserError: the braces hold no range of numbers, or a file of it is not there.
     """
-    found = re.fullmatch(r"([^{}]*)\{(\d+)\.\.(\d+)\}([^{}]*)", pattern)
+    found = re.fullmatch(r"([^{}]*)\{(\d{1,18})\.\.(\d{1,18})\}([^{}]*)", pattern)
     names = [pattern]
     if found is not None:
         before, first, last, after = found.groups()
@@ -25,7 +26,7 @@ def expand(pattern: str) -> list[Path]:
         width = len(first) if first.startswith("0") else 0
         names = [f"{before}{n:0{width}}{after}" for n in range(int(first), int(last) + 1)]
     for name in names:
-        if not Path(name).exists():
+        if not is_there(name):
             of = f", of {quoted(pattern)}" if name != pattern else ""
             raise UserError(f"There is no file {quoted(name)}{of}.")
     return [Path(name) for name in names]

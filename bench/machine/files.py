@@ -1,4 +1,7 @@
-"""Files that data, weights and stored runs name: regular, and inside their folder, or not opened.
+"""Files that data, weights and stored runs name: regular, inside their folder and bounded in size.
+
+A file is opened without waiting for it, so that a FIFO cannot block, and is looked at once more
+when it is open. Everything that came with data is read by the functions of this module.
 
 One layout of links is allowed: that of the Hugging Face Hub's cache, where `snapshots/COMMIT/…`
 links to `blobs/` beside it.
@@ -9,12 +12,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from importlib.resources.abc import Traversable
 from io import BufferedReader
 from pathlib import Path
 
 from bench.errors import UserError, quoted
 
 HUB = ("models--", "datasets--")  # how the Hub's cache names the copy of a repository
+NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # the latter: Windows
+LARGEST_TEXT = 200_000_000  # bytes; a table of a million images has half of them
 
 
 class OutsideError(UserError):
@@ -65,18 +71,59 @@ def regular_file(root: Path, name: str) -> Path | None:
     return real
 
 
+def is_there(path: str | Path) -> bool:
+    """Tell whether a path exists; a text that cannot be the name of a file names none."""
+    return os.path.exists(path)  # noqa: PTH110  # pathlib's raises on names that are too long
+
+
 def open_regular(path: str | Path) -> BufferedReader:
     """Open a regular file for reading; a folder, device or pipe is refused without opening it.
 
     Raises:
         OSError: the file is missing, is no regular file, or cannot be read.
     """
-    file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"there is no file {file}")
-    if not file.is_file():
-        raise OSError(f"{file} is not a regular file")
-    return file.open("rb")
+    try:
+        _expect_regular(os.stat(path).st_mode, path)  # noqa: PTH116  # twice as quick as pathlib's
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
+    except ValueError:
+        raise OSError(f"{quoted(str(path))} is not the name of a file") from None
+    descriptor = os.open(path, os.O_RDONLY | NO_WAITING)
+    try:
+        _expect_regular(os.fstat(descriptor).st_mode, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: str | Path, most: int = LARGEST_TEXT) -> bytes:
+    """Return the content of a regular file of at most so many bytes.
+
+    Raises:
+        OSError: as `open_regular`, or it is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(f"{path} is larger than {most:,} bytes")
+        return file.read(size)
+
+
+def read_text(path: Traversable, most: int = LARGEST_TEXT) -> str:
+    """Return the text in a regular file, or in a file of a package; a byte order mark is left out.
+
+    Raises:
+        OSError: as `read_bytes`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    content = read_bytes(path, most) if isinstance(path, Path) else path.read_bytes()
+    return content.decode("utf-8-sig")
+
+
+def _expect_regular(mode: int, path: str | Path) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{path} is not a regular file")
 
 
 def _within(real: Path, root: Path) -> bool:

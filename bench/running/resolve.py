@@ -20,6 +20,7 @@ from bench.errors import PluginError, UserError
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir, slug
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.draws import MOST_DRAWS, DrawPlan, draw_plan
+from bench.machine.files import is_there, regular_file
 from bench.machine.offline import as_settings_say
 from bench.running.dtypes import AUTO, resolve_dtype
 from bench.running.families import family_of
@@ -116,9 +117,10 @@ def resolve_dataset(config: RunConfig, plugins: Plugins) -> tuple[RunConfig, Dat
         return config, spec
     if config.dataset.endswith(DECLARATION):
         return config, _declared(config, Path(config.dataset), plugins)
-    inside = Path(config.dataset, f"dataset{DECLARATION}")
-    if is_path(config.dataset) and "\0" not in config.dataset and inside.is_file():
-        return config, _declared(config, inside, plugins)
+    if is_path(config.dataset) and is_there(config.dataset):
+        name = f"dataset{DECLARATION}"
+        if regular_file(Path(config.dataset), name) is not None:
+            return config, _declared(config, Path(config.dataset, name), plugins, in_data=True)
     if is_scheme(config.dataset) and not config.dataset.startswith("."):
         raise UserError(unknown_scheme(scheme))
     if is_path(config.dataset):
@@ -143,9 +145,11 @@ def expand_datasets(names: Sequence[str], plugins: Plugins) -> list[str]:
     return list(found)
 
 
-def _declared(config: RunConfig, file: Path, plugins: Plugins) -> DatasetSpec:
-    """Return the dataset that the user's TOML file declares."""
-    spec = load_spec(file)
+def _declared(
+    config: RunConfig, file: Path, plugins: Plugins, in_data: bool = False
+) -> DatasetSpec:
+    """Return the dataset that a TOML file declares, which the user named or the data came with."""
+    spec = load_spec(file, in_data)
     if spec.name in plugins.datasets:
         raise UserError(
             f"{file}: the name {spec.name!r} is that of a registered dataset; give it"
@@ -201,7 +205,7 @@ def _get(registry: Registry[SpecT], name: str) -> SpecT:
     try:
         return registry.get(name)
     except UserError as error:
-        if Path(name).exists():
+        if is_there(name):
             raise UserError(
                 f"{error}\nFor the folder or file of that name, write ./{name}"
             ) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +29,7 @@ from bench.inputs.draws import parse_levels, parse_plan
 from bench.inputs.estimand import Space, check_estimand, parse_weighting
 from bench.inputs.losses import Loss
 from bench.inputs.subsets import parse_shard
+from bench.machine.toml import read_toml
 from bench.running.scope import For
 
 Rule = Literal["best", "mean", "spread"]
@@ -354,10 +354,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"--config: there is no file {path}.")
-    try:
-        settings = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--config: {path} is not a TOML file: {error}.") from None
+    settings = read_toml(path, "--config")
     for key in settings:
         if key not in RunConfig.model_fields:
             raise UserError(

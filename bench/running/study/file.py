@@ -6,7 +6,6 @@ list is one value. Everything else is a setting that all runs share.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -15,6 +14,8 @@ from pathlib import Path
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted
+from bench.machine.files import read_text
+from bench.machine.toml import read_toml
 from bench.running.resolve import expand_datasets
 from bench.running.settings import RunConfig, make_config
 from bench.running.study.values import (
@@ -102,13 +103,9 @@ def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
     """
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}. A study is a TOML file.")
+    said: Table = read_toml(path)
     try:
-        text = path.read_text("utf-8")
-        said: Table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a TOML file: {error}.") from None
-    try:
-        return _declared(path, text, said, machine)
+        return _declared(path, read_text(path), said, machine)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
