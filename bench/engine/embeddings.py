@@ -18,7 +18,7 @@ from bench.engine.trees import Tree, TreeError, check_conditioning, count, joine
 from bench.errors import UserError
 from bench.machine.cache import cache_dir
 
-FORMAT = 3  # 1 also kept what was not checked; 2 had a file for each prompt
+FORMAT = 4  # 1 kept what was not checked, 2 a file for each prompt, 3 no hash
 LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
 IN_MEMORY = 256 * 2**20  # bytes up to which a conditioning is read, and not mapped from its file
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from bench.engine.trees import Tree, check_alike, grown, leaves
-from bench.machine.writing import replacing
+from bench.machine.cache import is_kept, keeping
 
 ROOT = "conditioning"  # the name of a tree that is a single tensor
 DTYPES = {
@@ -39,7 +39,7 @@ def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
         OSError: the disk does not take it.
         UserError: the chunks do not fit together.
     """
-    with replacing(path) as file:
+    with keeping(path) as file:
         starts: dict[str, int] = {}
         first: dict[str, torch.Tensor] = {}
         done = 0
@@ -60,8 +60,10 @@ def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
 
 def read_tree(path: Path) -> Tree | None:
     """Return a conditioning, mapped from its file; None where there is none, or it is damaged."""
+    if not is_kept(path, always=True):
+        return None
     try:
-        with safe_open(path, "pt") as file:  # an incomplete file is refused here
+        with safe_open(path, "pt") as file:
             names = list(file.keys())
         found = load_file(path)
     except (OSError, SafetensorError):

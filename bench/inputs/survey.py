@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.items import StoredImage
 from bench.inputs.encoded import digest
 from bench.inputs.pixels import VERSION, is_ordinary
-from bench.machine.cache import cache_dir, keep
+from bench.machine.cache import cache_dir, keep, recall
 
 if TYPE_CHECKING:
     import datasets
 
-FORMAT = 1
+FORMAT = 2
 WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary
 EVERY = 1000  # images between reports of progress
 
@@ -82,10 +82,7 @@ def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
     """
     memo = _memo(images, files)
     if memo is not None:
-        try:
-            content = memo.read_bytes()
-        except OSError:
-            content = b""
+        content = recall(memo) or b""
         if len(content) == len(images) * WIDTH and _holds(content, images):
             return Surveyed(content)
     reading.done, reading.total = 0, len(images)

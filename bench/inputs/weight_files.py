@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.machine.cache import cache_dir, keep
-from bench.machine.files import regular_file
+from bench.machine.cache import cache_dir, keep, recall
+from bench.machine.files import open_regular, read_text, regular_file
 
 COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has one of these endings
 MOST_FILES = 20_000  # a folder with more is not that of one model
@@ -82,13 +82,15 @@ def _file_hash(path: Path, real: Path) -> str:
         # The time of the last change of any kind: nobody sets it back.
         stamp = f"{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
         key = hashlib.sha256(stamp.encode(errors="surrogateescape")).hexdigest()
-        memo = cache_dir("hashes") / f"{key}.txt" if facts.st_size > LARGE else None
-        if memo and memo.is_file() and len(digest := memo.read_text()) == 64:
-            return digest
-        with real.open("rb") as file:
+        memo = cache_dir("hashes") / f"{key}.bin" if facts.st_size > LARGE else None
+        if memo and (known := recall(memo)):
+            return known.decode("ascii", "replace")
+        with open_regular(real) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"The weights file {path} cannot be read: {error.strerror}.") from None
+        raise UserError(
+            f"The weights file {path} cannot be read: {error.strerror or error}."
+        ) from None
     if memo:
         keep(memo, digest)
     return digest
@@ -105,11 +107,9 @@ def read_object(path: Path, name: str) -> dict[str, Any]:
         UserError: there is no such object in it.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise UserError(f"{name} is larger than {LARGEST_JSON:,} bytes.")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, LARGEST_JSON))
     except OSError as error:
-        raise UserError(f"{name} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{name} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{name} is not valid JSON: {str(error)[:100]}.") from None
     if not isinstance(content, dict):

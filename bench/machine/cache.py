@@ -1,13 +1,28 @@
-"""The toolkit's cache folder."""
+"""The toolkit's cache folder, and the one way in which its entries are trusted.
+
+Every entry has the SHA-256 of its content: a small one in front of it, a large one in a file beside
+it. It is compared whenever a small entry is read. Of a large one it may be compared only when size,
+times or file number are no longer those at which it was compared last: tens of gigabytes are mapped
+rather than read. A damaged entry is never used; it is made again, with a warning.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 
-from bench.machine.writing import write_atomically
+from bench.errors import BenchWarning
+from bench.machine.files import open_regular, read_bytes
+from bench.machine.writing import replacing, write_atomically
+
+DIGITS = 64  # of a SHA-256
+SEAL = ".sha256"  # of the file beside a large entry
 
 
 def cache_dir(*parts: str) -> Path:
@@ -23,10 +38,89 @@ def cache_dir(*parts: str) -> Path:
 
 
 def keep(path: Path, content: str | bytes) -> None:
-    """Write a file of the cache; where the disk does not take it, it is made again next time.
+    """Write a small entry; where the disk does not take it, it is made again next time.
 
     It is not forced to the disk, which takes 5 ms per file: a power cut may cost what can be made
     again.
     """
+    content = content.encode() if isinstance(content, str) else content
+    digest = hashlib.sha256(content).hexdigest()
     with suppress(OSError):
-        write_atomically(path, content, durable=False)
+        write_atomically(path, digest.encode() + content, durable=False)
+
+
+def recall(path: Path) -> bytes | None:
+    """Return the content of a small entry; None where it is not there, or damaged."""
+    try:
+        stored = read_bytes(path)
+    except FileNotFoundError:
+        return None
+    except OSError:  # no regular file, for one
+        discard(path)
+        return None
+    content = stored[DIGITS:]
+    if stored[:DIGITS] != hashlib.sha256(content).hexdigest().encode():
+        discard(path)
+        return None
+    return content
+
+
+@contextmanager
+def keeping(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
+    """Give a file to write a large entry to, which takes its place when the block ends.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    seal = path.with_name(path.name + SEAL)
+    with replacing(path, durable) as file:
+        yield file
+        file.flush()
+        digest = _digest(Path(file.name))
+        seal.unlink(missing_ok=True)  # that of the file which is replaced
+    write_atomically(seal, f"{digest} {_stamp(path)}", durable=False)
+
+
+def is_kept(path: Path, always: bool = False) -> bool:
+    """Tell whether a large entry is there and has the content that was written.
+
+    Args:
+        path: the entry.
+        always: whether all of it is read; else only if it looks different from when it was read.
+    """
+    seal = path.with_name(path.name + SEAL)
+    try:
+        if not path.is_file():
+            raise OSError("a pipe, for one") if path.exists() else FileNotFoundError
+        digest, _, stamp = read_bytes(seal).decode("ascii", "replace").partition(" ")
+        current = _stamp(path)
+        if current == stamp and not always:
+            return True
+        if digest == _digest(path):
+            if current != stamp:  # such as a copy of the whole cache
+                with suppress(OSError):
+                    write_atomically(seal, f"{digest} {current}", durable=False)
+            return True
+    except FileNotFoundError:  # of an entry that is not there, or was never finished
+        return False
+    except OSError:
+        pass
+    discard(path)
+    return False
+
+
+def discard(path: Path) -> None:
+    """Warn of a damaged entry and remove it, so that nothing stands in the way of a new one."""
+    warnings.warn(f"{path} in the cache is damaged; it is made again.", BenchWarning, stacklevel=3)
+    with suppress(OSError):
+        path.unlink()
+
+
+def _digest(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> str:
+    facts = path.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 from filelock import FileLock
 
-from bench.machine.cache import cache_dir, keep
+from bench.machine.cache import cache_dir, keep, recall
 
 # Where nothing was measured, in floating-point operations per second: what public diffusion
 # classifiers reach on data-centre GPUs (62 to 74 TFLOP/s), a guess for Apple's, and on the safe
@@ -58,7 +59,7 @@ def estimate(
 
 
 def _remember(what: str, key: str, value: float) -> None:
-    path = cache_dir() / f"{what}.json"
+    path = _file(what)
     # Locked, or one of two runs would forget the other's; without a lock nothing is kept.
     with suppress(OSError), FileLock(f"{path}.lock"):
         keep(path, json.dumps({**_recall(what), key: value}, indent=1))
@@ -66,7 +67,11 @@ def _remember(what: str, key: str, value: float) -> None:
 
 def _recall(what: str) -> dict[str, float]:
     try:
-        known = json.loads((cache_dir() / f"{what}.json").read_text())
-    except (OSError, ValueError):
+        known = json.loads(recall(_file(what)) or "{}")
+    except ValueError:
         return {}
     return known if isinstance(known, dict) else {}
+
+
+def _file(what: str) -> Path:
+    return cache_dir() / f"{what}.bin"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.machine.cache import cache_dir
+from bench.machine.cache import cache_dir, discard
 
-FORMAT = 1
+FORMAT = 2  # 1 had no hashes
 LIBRARIES = ("torch", "transformers", "tokenizers", "pillow")  # they compute an embedding
 AT_ONCE = 500  # keys of a query
 PATIENCE = 20.0  # seconds to wait for another process that writes
@@ -57,32 +57,55 @@ class Kept:
 
     def _read(self, keys: set[bytes], width: int) -> dict[bytes, Rows]:
         found: dict[bytes, Rows] = {}
-        with suppress(sqlite3.Error, OSError), self._open() as file:
-            wanted = sorted(keys)
+        wanted = sorted(keys)
+
+        def read(file: sqlite3.Connection) -> None:
             for start in range(0, len(wanted), AT_ONCE):
                 some = wanted[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
-                query = f"SELECT key, row FROM rows WHERE key IN ({marks})"
-                for key, row in file.execute(query, some):
-                    values = np.frombuffer(row, np.float32) if len(row) == 4 * width else None
-                    if values is not None and np.isfinite(values).all():
+                query = f"SELECT key, row, hash FROM rows WHERE key IN ({marks})"
+                for key, row, digest in file.execute(query, some):
+                    if len(row) != 4 * width or digest != _digest(key, row):
+                        raise sqlite3.DatabaseError("a row is not what was written")
+                    values = np.frombuffer(row, np.float32)
+                    if np.isfinite(values).all():
                         found[key] = values
-        return found
+
+        return found if self._use(read) else {}
 
     def _write(self, new: dict[bytes, Rows]) -> None:
-        with suppress(sqlite3.Error, OSError), self._open() as file, file:
-            file.executemany(
-                "INSERT OR REPLACE INTO rows VALUES (?, ?)",
-                [(key, row.tobytes()) for key, row in new.items()],
-            )
+        rows = [(key, data := row.tobytes(), _digest(key, data)) for key, row in new.items()]
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+        def write(file: sqlite3.Connection) -> None:
+            with file:
+                file.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", rows)
+
+        self._use(write)
+
+    def _use(self, work: Callable[[sqlite3.Connection], None]) -> bool:
+        """Do something with the database and tell whether that was done.
+
+        It is not where the database is in use; a damaged one is discarded.
+        """
         path: Path = cache_dir("features") / self._name
-        with closing(sqlite3.connect(path, timeout=PATIENCE)) as file:
-            file.execute("PRAGMA synchronous = OFF")  # what is lost is made again
-            file.execute("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, row BLOB)")
-            yield file
+        try:
+            if path.exists() and not path.is_file():
+                raise sqlite3.DatabaseError("a pipe, for one")
+            with closing(sqlite3.connect(path, timeout=PATIENCE)) as file:
+                file.execute("PRAGMA synchronous = OFF")  # what is lost is made again
+                columns = "key BLOB PRIMARY KEY, row BLOB, hash BLOB"
+                file.execute(f"CREATE TABLE IF NOT EXISTS rows ({columns})")
+                work(file)
+            return True
+        except (sqlite3.OperationalError, OSError):  # in use, or the disk does not take it
+            pass
+        except (sqlite3.DatabaseError, TypeError):  # TypeError: a value of another type
+            discard(path)
+        return False
+
+
+def _digest(key: bytes, row: bytes) -> bytes:
+    return hashlib.blake2b(key + row, digest_size=16).digest()
 
 
 def image_key(image: Image.Image) -> bytes:

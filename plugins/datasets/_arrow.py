@@ -41,6 +41,6 @@ def converted(
     folder = cache_dir(kind, place)
     target = folder / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:16]}.arrow"
     if not target.is_file():
-        for old in folder.glob("*.arrow"):
+        for old in folder.glob("*.arrow*"):
             old.unlink(missing_ok=True)
     return made_once(target, schema, tables)

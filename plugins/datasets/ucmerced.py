@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import warnings
 from importlib.resources import files
 from pathlib import Path
@@ -18,8 +17,7 @@ from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import rows_of
 from bench.inputs.survey import Surveyed, files_behind, survey
-from bench.machine.cache import cache_dir
-from bench.machine.writing import write_atomically
+from bench.machine.cache import cache_dir, keep, recall
 from bench_plugins.datasets._parquet import load_parquet
 from bench_plugins.datasets._pictures import load_images
 
@@ -136,12 +134,11 @@ def _pixel_hashes(rows: datasets.Dataset, found: Surveyed) -> list[str]:
     encoded = hashlib.sha256()
     for row in range(len(rows)):
         encoded.update(bytes.fromhex(found.digest(row)))
-    memo = cache_dir("pixel-hashes", str(VERSION)) / f"{encoded.hexdigest()}.json"
-    try:
-        hashes: list[str] = json.loads(memo.read_text())
-    except (OSError, ValueError):
-        hashes = [_pixel_hash(row["image"]) for row in rows]
-        write_atomically(memo, json.dumps(hashes))
+    memo = cache_dir("pixel-hashes", str(VERSION)) / f"{encoded.hexdigest()}.bin"
+    if content := recall(memo):
+        return content.decode().split()
+    hashes = [_pixel_hash(row["image"]) for row in rows]
+    keep(memo, " ".join(hashes))
     return hashes
 
 

@@ -15,6 +15,7 @@ import bench as toolkit
 from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import UserError
 from bench.inputs.pixels import decode
+from bench.machine.cache import recall
 from bench.machine.hardware import matmul_peak
 from bench.perf.measure import _fitting, measure
 from bench.perf.timing import in_turns, ratio
@@ -82,7 +83,7 @@ def test_perf_reports_and_remembers(tmp_path: Path) -> None:
     assert plan["seconds"] == pytest.approx(
         plan["evaluations"] / report["engine"]["race"], rel=0.01
     )
-    sizes = json.loads((tmp_path / "batch_sizes.json").read_text())
+    sizes = json.loads(recall(tmp_path / "batch_sizes.bin") or b"")
     assert list(sizes.values()) == [report["best_batch_size"]]
 
 

@@ -1,0 +1,115 @@
+"""Entries of the cache: used as they were written, or made again with a warning."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from bench.errors import BenchWarning, UserError
+from bench.inputs.arrow_files import made_once
+from bench.machine.cache import is_kept, keep, keeping, recall
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "overwritten": lambda path: path.write_bytes(b"x" * path.stat().st_size),
+    "one bit": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1, *_rest(path)])),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "empty": lambda path: path.write_bytes(b""),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff" * 64),
+}
+
+
+def _rest(path: Path) -> bytes:
+    return path.read_bytes()[1:]
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_small_entry_is_no_entry(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "memo.bin"
+    keep(path, "a hash")
+    assert recall(path) == b"a hash"
+    DAMAGE[case](path)
+    with pytest.warns(BenchWarning, match=r"memo\.bin in the cache is damaged; it is made again"):
+        assert recall(path) is None
+    keep(path, b"another")
+    assert recall(path) == b"another"
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+@pytest.mark.parametrize("always", [True, False])
+def test_a_damaged_large_entry_is_made_again(case: str, always: bool, tmp_path: Path) -> None:
+    path = tmp_path / "rows.arrow"
+    with keeping(path) as file:
+        file.write(b"many rows")
+    assert is_kept(path, always)
+    DAMAGE[case](path)
+    with pytest.warns(BenchWarning, match=r"rows\.arrow in the cache is damaged"):
+        assert not is_kept(path, always)
+    assert not is_kept(path, always)  # gone, without another word
+    with keeping(path) as file:
+        file.write(b"many rows")
+    assert is_kept(path, always)
+
+
+def test_damage_below_the_same_times_is_seen_where_all_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "embeddings"
+    with keeping(path) as file:
+        file.write(b"header and data")
+    before = path.stat()
+    seal = Path(f"{path}.sha256")
+    path.write_bytes(b"header but data")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    digest = seal.read_text().split()[0]  # as where the disk itself forgets: no time changes
+    facts = path.stat()
+    stamp = f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
+    seal.write_text(f"{digest} {stamp}")
+    assert is_kept(path)
+    with pytest.warns(BenchWarning, match="is damaged"):
+        assert not is_kept(path, always=True)
+
+
+def test_a_cache_that_is_copied_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "one" / "rows.arrow"
+    path.parent.mkdir()
+    with keeping(path) as file:
+        file.write(b"rows")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    assert is_kept(tmp_path / "two" / "rows.arrow")
+
+
+def rows(path: Path) -> list[int]:
+    schema = pa.schema({"x": pa.int64()})
+    made_once(path, schema, lambda: [pa.table({"x": [1, 2]}, schema=schema)])
+    with pa.memory_map(str(path)) as source:
+        return list(pa.ipc.open_stream(source).read_all()["x"].to_pylist())
+
+
+def test_rubbish_in_the_place_of_rows_blocks_nothing(tmp_path: Path) -> None:
+    assert rows(tmp_path / "x.arrow") == [1, 2]
+    (tmp_path / "x.arrow").write_bytes(b"rubbish")
+    with pytest.warns(BenchWarning, match="is damaged"):
+        assert rows(tmp_path / "x.arrow") == [1, 2]
+    (tmp_path / "y.arrow").write_bytes(b"rubbish that was never finished")
+    assert rows(tmp_path / "y.arrow") == [1, 2]
+
+
+def test_a_full_disk_is_named_with_its_folder(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    schema = pa.schema({"x": pa.binary()})
+    table = pa.table({"x": [b"x" * 100_000]}, schema=schema)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"cache folder .* does not take x\.arrow: File too la"):
+            made_once(tmp_path / "x.arrow", schema, lambda: [table])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "y.arrow").mkdir()
+    with pytest.warns(BenchWarning, match="is damaged"), pytest.raises(UserError, match="take y"):
+        made_once(tmp_path / "y.arrow", schema, lambda: [table])
