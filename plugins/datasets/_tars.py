@@ -5,8 +5,8 @@ Only images, `cls`, `json` and `txt` are read, none of which runs code; all else
 
 from __future__ import annotations
 
-import json
 import tarfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,25 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from bench.errors import UserError, quoted
+from bench.errors import BenchWarning, UserError, quoted
+from bench.inputs.class_names import check_names
 from bench.inputs.files import expand
+from bench.inputs.json_values import name_of, parse_json, text_of
+from bench.inputs.labels import is_utf8
 from bench.inputs.rows import rows_of
-from bench.machine.files import inside, open_regular
+from bench.machine.characters import has_control
+from bench.machine.files import inside, open_regular, read_text, regular_file
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
 from bench_plugins.datasets._listing import IMAGES
 from bench_plugins.datasets._splits import SPLITS, splits_of
+from bench_plugins.datasets._tar_members import Member, read_members
 
 ROWS = 100  # written at a time
 DIGITS = 18  # of a label that is a number
-END = 512  # bytes of a block; two of zeros end a tar
+BYTES = 64_000_000  # or, where images are large, so many bytes of them
+MOST_BYTES = 500_000_000  # of a file in a tar
+SPACES = " \t\r\n"  # around a label; other white space is part of it
 LABELS = ("label", "class", "cls")  # keys of a json file that hold the label
 CLASS_NAMES = "classnames.txt"  # of clip-benchmark's tars: one class per line
 
@@ -57,12 +64,14 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
 
     def tables() -> Iterator[pa.Table]:
         rows: list[dict[str, Any]] = []
+        size = 0
         for path in files:
             for row in _rows(path, wanted):
                 rows.append(row)
-                if len(rows) == ROWS:
+                size += len(row["image"]["bytes"])
+                if len(rows) == ROWS or size > BYTES:
                     yield pa.Table.from_pylist(rows, schema=schema)
-                    rows = []
+                    rows, size = [], 0
         yield pa.Table.from_pylist(rows, schema=schema)
 
     arrow = str(converted("tars", files, repr(wanted), schema, tables))
@@ -71,22 +80,43 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     if all(label.removeprefix("-").isdecimal() for label in labels):
         if too_long := [label for label in labels if len(label) > DIGITS]:
             raise UserError(f"{source}: the label {quoted(too_long[0])} is out of range.")
-        features["label"], values = _numbers([int(label) for label in labels], root, files[0])
-        table = table.set_column(1, "label", pa.array(values, pa.int64()))
+        features["label"] = _meaning(root, found[chosen][0])
+        numbers = pa.array([int(label) for label in labels], pa.int64())
+        table = table.set_column(1, "label", numbers)
     table = _with_unique_ids(table, files)
     table = table.replace_schema_metadata(features.arrow_schema.metadata)
     info = datasets.DatasetInfo(features=features, download_checksums={arrow: {}})
     return rows_of(table, info, chosen)
 
 
-def _numbers(labels: list[int], root: Path, first: Path) -> tuple[Any, list[int]]:
-    """Return what numbers mean: lines of `classnames.txt`, where there is one."""
-    for folder in (root, first.parent, root.parent):
-        if (folder / CLASS_NAMES).is_file():
-            lines = (folder / CLASS_NAMES).read_text("utf-8", "replace").splitlines()
-            names = [line.strip() for line in lines if line.strip()]
-            return datasets.ClassLabel(names=names), labels
-    return datasets.Value("int64"), labels
+def _meaning(root: Path, first: Path) -> Any:
+    """Return what numbers mean: lines of `classnames.txt` in the folder, where there is one."""
+    for folder in dict.fromkeys((root, first.parent)):
+        names = _class_names(root, str((folder / CLASS_NAMES).relative_to(root)))
+        if names is not None:
+            return datasets.ClassLabel(names=names)
+    above = root.absolute().parent / CLASS_NAMES
+    if above.is_file():
+        warnings.warn(
+            f"{above} lies outside the folder {root} and is not read; --class-names names it.",
+            BenchWarning,
+            stacklevel=2,
+        )
+    return datasets.Value("int64")
+
+
+def _class_names(root: Path, name: str) -> list[str] | None:
+    """Return the classes that a file in the folder lists, one per line; None: it is not there."""
+    file = regular_file(root, name)
+    if file is None:
+        return None
+    try:
+        names = [line.strip(SPACES) for line in read_text(file).split("\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{root / name} cannot be read: {error}.") from None
+    names = [name for name in names if name]
+    check_names(names, str(root / name))
+    return names
 
 
 def _with_unique_ids(table: pa.Table, files: Sequence[Path]) -> pa.Table:
@@ -104,12 +134,15 @@ def _rows(path: Path, wanted: Wanted) -> Iterator[dict[str, Any]]:
         if not images:
             continue  # a caption, or a file of its own such as a list of classes
         facts = _facts(path, key, sample)
-        own_id = key if wanted.id is None else _fact(facts, wanted.id, path, key)
+        at = f"{path}: in {key}.json"
+        own_id = key
+        if wanted.id is not None:
+            own_id = name_of(_fact(facts, wanted.id, path, key), wanted.id, at)
         yield {
             "image": {"bytes": sample[images[0]], "path": None},
             "label": _label(path, key, sample, facts, wanted),
             SAMPLE_ID: f"{path.name}:{own_id}",
-            **{name: _fact(facts, name, path, key) for name in wanted.keep},
+            **{name: text_of(_fact(facts, name, path, key), name, at) for name in wanted.keep},
         }
 
 
@@ -117,16 +150,16 @@ def _facts(path: Path, key: str, sample: Sample) -> dict[str, Any]:
     if "json" not in sample:
         return {}
     try:
-        facts = json.loads(sample["json"])
-    except (ValueError, RecursionError) as error:
+        facts = parse_json(sample["json"])
+    except ValueError as error:
         raise UserError(f"{path}: {key}.json is not JSON: {str(error)[:200]}.") from None
     return facts if isinstance(facts, dict) else {"label": facts}
 
 
-def _fact(facts: dict[str, Any], name: str, path: Path, key: str) -> str:
+def _fact(facts: dict[str, Any], name: str, path: Path, key: str) -> Any:
     if name not in facts:
         raise UserError(f"{path}: {key}.json has no key {name!r}.")
-    return str(facts[name])
+    return facts[name]
 
 
 def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], wanted: Wanted) -> str:
@@ -134,56 +167,75 @@ def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], wanted: 
         _fact(facts, wanted.label, path, key)
     name = wanted.label or next((name for name in LABELS if name in facts), None)
     if "cls" in sample and wanted.label is None:
-        label = sample["cls"].decode("utf-8", "replace")
+        label = _decoded(sample["cls"], f"{path}: {key}.cls")
     elif name is not None:
         value = facts[name]
-        if isinstance(value, dict | list):
-            raise UserError(
-                f"{path}: in {key}.json the {name} is {quoted(value)}; a text or a number is"
-                " wanted."
-            )
-        label = "" if value is None else str(value)
+        label = "" if value is None else name_of(value, name, f"{path}: in {key}.json")
     else:
-        label = sample.get("txt", b"").decode("utf-8", "replace")
-    if not label.strip():
+        label = _decoded(sample.get("txt", b""), f"{path}: {key}.txt")
+    label = label.strip(SPACES)
+    if has_control(label):
+        raise UserError(
+            f"{path}: the label {quoted(label)} of {quoted(key)} has control characters."
+        )
+    if not label:
         raise UserError(
             f"{path}: the image {quoted(key)} has no label: {key}.cls, or {key}.json with a key"
             " label. --label-column names another key."
         )
-    return label.strip()
+    return label
+
+
+def _decoded(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{where} is not UTF-8: {quoted(content)}.") from None
 
 
 def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
     """Yield the samples of a tar: the name, and suffix → content of the files that are read.
 
     Raises:
-        UserError: it is no tar, or is cut off.
+        UserError: it is no tar, is cut off or damaged, or has a file twice.
     """
     key: str | None = None
     sample: Sample = {}
+    names: set[str] = set()
     try:
-        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
+        with open_regular(path) as file:
+            for member in read_members(file):
                 name, suffix = _split(member.name)
-                if not member.isreg() or name.rpartition("/")[2].startswith("."):
+                if name.rpartition("/")[2].startswith("."):
                     continue
                 if f".{suffix}" not in IMAGES and suffix not in ("cls", "json", "txt"):
                     continue
+                if not member.is_file and not member.is_link:
+                    continue
+                _check_member(path, member, f"{name}.{suffix}" in names)
+                names.add(f"{name}.{suffix}")
                 if key is not None and name != key:
                     yield key, sample
                     sample = {}
                 key = name
-                content = tar.extractfile(member)
-                sample[suffix] = content.read() if content else b""
-                if len(sample[suffix]) != member.size:
-                    raise tarfile.ReadError("unexpected end of data")
-            file.seek(tar.offset)
-            if not file.read(END):
-                raise tarfile.ReadError("the blocks that end a tar are missing")
+                sample[suffix] = file.read(member.size)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise UserError(f"{path} is not a whole tar file, or is cut off: {error}.") from None
     if key is not None:
         yield key, sample
+
+
+def _check_member(path: Path, member: Member, is_there: bool) -> None:
+    """Refuse a file that would be lost, be read twice, or fill the memory."""
+    name = quoted(member.name)
+    if not is_utf8(member.name):
+        raise UserError(f"{path}: the name {name} is not UTF-8; rename it.")
+    if member.is_link:
+        raise UserError(f"{path}: {name} is a link; write the tar with --hard-dereference.")
+    if is_there:
+        raise UserError(f"{path}: {name} is there twice: the name up to its first dot, and ending.")
+    if member.size > MOST_BYTES:
+        raise UserError(f"{path}: {name} has more than {MOST_BYTES:,} bytes.")
 
 
 def _split(name: str) -> tuple[str, str]:

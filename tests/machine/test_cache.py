@@ -19,9 +19,14 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "one bit": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1, *_rest(path)])),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "empty": lambda path: path.write_bytes(b""),
-    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a pipe": lambda path: _piped(path),
     "not UTF-8": lambda path: path.write_bytes(b"\xff" * 64),
 }
+
+
+def _piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def _rest(path: Path) -> bytes:

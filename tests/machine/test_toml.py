@@ -11,7 +11,7 @@ from helpers.command import bench
 from bench.errors import UserError
 from bench.machine.toml import MOST_BYTES, read_toml
 
-WRONG = {
+WRONG: dict[str, tuple[str | bytes, str]] = {
     "nested lists": ("x = " + "[" * 3000 + "]" * 3000, "nested more than 50 deep"),
     "lists that the parser takes": ("x = " + "[" * 60 + "]" * 60, "nested more than 50 deep"),
     "a key of many parts": (".".join("a" * 20_000) + " = 1", "more than 50 parts"),
