@@ -106,7 +106,8 @@ def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], 
     """Return the parameters that a risk chooses, and what they were calibrated on.
 
     Of the settings that keep the risk on the calibrated images, the cheapest is taken; see
-    `bench.stats.risk`. Of several calibrations, the one of the most images.
+    `bench.stats.risk`. Of several calibrations, one with the run's other parameters is taken, and
+    of these the one of the most images.
 
     Args:
         stated: the risk.
@@ -162,7 +163,19 @@ def _calibrated(stated: Stated, manifest: Manifest) -> Calibrated:
             f" {len(manifest.samples)} images that are to be scored. A risk holds for other images:"
             " calibrate on another split."
         )
-    return max(other, key=lambda each: each.calibration.images)
+    # A run without parameters of its own is the same run before and after another calibration.
+    return max(other, key=lambda each: (_as_given(stated, each), each.calibration.images))
+
+
+def _as_given(stated: Stated, calibrated: Calibrated) -> bool:
+    """Whether a calibration has the parameters that the run would have without a risk."""
+    calibration = calibrated.calibration
+    return all(
+        value == stated.parameters.get(name, value)
+        for setting in calibration.settings
+        for name, value in setting.strategy.params.items()
+        if name not in calibration.chosen
+    )
 
 
 def _too_few(found: Calibrated, risk: float, disagreements: int) -> str:

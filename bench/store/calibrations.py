@@ -29,6 +29,7 @@ from bench.store.identity import Strategy, digest
 from bench.store.runs import LeftOut, warn
 
 CALIBRATION = "calibration.json"
+BESIDE = "calibration-*.json"
 FORMAT = 1
 
 Feature = Literal["margin", "evaluations"]
@@ -82,7 +83,11 @@ class Setting(Document):
 
 
 class Calibration(Document):
-    """`calibration.json`, in the folder of the run whose images it is about."""
+    """`calibration.json`, in the folder of the run whose images it is about.
+
+    A calibration of other strategies, parameters or images lies beside it, in
+    `calibration-KEY.json`, so that runs find the one that they were made with.
+    """
 
     format: Count
     """Of this file."""
@@ -102,6 +107,12 @@ class Calibration(Document):
     """Those among which a risk chooses, the safest first: an order fixed before the images."""
     others: list[Setting] = Field(default_factory=list)
     """Those that have a probability alone."""
+
+    @property
+    def key(self) -> str:
+        """The hash of its strategies with their parameters and of the number of images."""
+        strategies = [setting.strategy.plain() for setting in (*self.settings, *self.others)]
+        return digest({"images": self.images, "strategies": strategies})[:8]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -149,40 +160,54 @@ def question(manifest: Manifest) -> str:
     return digest({**kept, "draws": manifest.draws, "classes": manifest.classes})
 
 
+def calibration_files(path: Path) -> list[str]:
+    """Return the names of the calibrations in the folder of a run, the first one made first."""
+    return [CALIBRATION, *sorted(file.name for file in path.glob(BESIDE))]
+
+
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration into the folder of its run, in place of an earlier one.
+    """Write a calibration into the folder of its run, in place of an earlier one of the same key.
 
     Raises:
         UserError: the folder cannot be written.
     """
     try:
-        write_atomically(path / CALIBRATION, to_json(calibration.plain()))
+        first = read_calibration(path).calibration.key
+    except UserError:  # there is none, or it is damaged: this one takes its place
+        first = calibration.key
+    name = CALIBRATION if first == calibration.key else BESIDE.replace("*", calibration.key)
+    try:
+        write_atomically(path / name, to_json(calibration.plain()))
     except OSError as error:
-        raise UserError(f"{path / CALIBRATION} cannot be written: {error.strerror}.") from None
+        raise UserError(f"{path / name} cannot be written: {error.strerror}.") from None
 
 
-def read_calibration(path: Path) -> Calibrated:
-    """Read the calibration in the folder of a run.
+def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
+    """Read a calibration in the folder of a run.
+
+    Args:
+        path: the folder.
+        name: one of its `calibration_files`.
 
     Raises:
         UserError: there is none, it is damaged, of another run, or of a newer version.
     """
-    raw: Any = read_json(path, CALIBRATION)
+    raw: Any = read_json(path, name)
     written = raw.get("format") if isinstance(raw, dict) else None
     advice = f"`bench calibrate {path}` makes it again."
     if isinstance(written, int) and written > FORMAT:
         raise UserError(
-            f"{path / CALIBRATION} was written by a newer version of the toolkit (format {written},"
+            f"{path / name} was written by a newer version of the toolkit (format {written},"
             f" this one knows {FORMAT}). {advice}"
         )
     try:
         found = Calibration.model_validate(raw)
     except ValidationError as error:
-        said = f"{path / CALIBRATION} is no calibration: {first_problem(error)}."
+        said = f"{path / name} is no calibration: {first_problem(error)}."
         raise UserError(f"{said} {advice}") from None
     manifest = read_manifest(path)
     if found.identity != digest(manifest.identity):
-        raise UserError(f"{path / CALIBRATION} is of another run than its folder. {advice}")
+        raise UserError(f"{path / name} is of another run than its folder. {advice}")
     return Calibrated(path, manifest, found)
 
 
@@ -194,7 +219,8 @@ def find_calibrations(results: Path, left_out: LeftOut = warn) -> Iterator[Calib
         left_out: is told of each that cannot be read.
     """
     for path in sorted(places(results, CALIBRATION)):
-        try:
-            yield read_calibration(path)
-        except UserError as error:
-            left_out(path, error)
+        for name in calibration_files(path):
+            try:
+                yield read_calibration(path, name)
+            except UserError as error:
+                left_out(path, error)

@@ -24,7 +24,12 @@ from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
 from bench.stats.differences import Settings, run_settings
 from bench.stats.metrics import accuracy_interval
-from bench.store.calibrations import CALIBRATION, Calibrated, find_calibrations
+from bench.store.calibrations import (
+    CALIBRATION,
+    Calibrated,
+    calibration_files,
+    find_calibrations,
+)
 from bench.store.folder import MANIFEST, SUMMARY, places
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
@@ -239,7 +244,7 @@ class Stored:
 def stamp_of(path: Path) -> Stamp:
     """Return what tells whether a run's files changed."""
     found = []
-    for name in (MANIFEST, JOURNAL, SUMMARY, CALIBRATION):
+    for name in (MANIFEST, JOURNAL, SUMMARY, *calibration_files(path)):
         try:
             status = (path / name).stat()
         except (OSError, ValueError):

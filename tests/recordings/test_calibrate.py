@@ -15,7 +15,7 @@ from bench.contracts.specs import StrategySpec
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.running.command import reproducing_command
-from bench.store.calibrations import CALIBRATION, read_calibration
+from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
 from bench.store.folder import read_manifest, read_records
 
 
@@ -82,6 +82,21 @@ def test_a_replay_of_other_images_takes_what_a_risk_chooses(tmp_path: Path) -> N
     same = replay(other, "race", made["strategy"]["params"], tmp_path)
     assert same["metrics"] == made["metrics"] and same["run_id"] != made["run_id"]
     assert "--risk 0.1" in reproducing_command(manifest)
+
+
+def test_a_second_calibration_leaves_the_first(tmp_path: Path) -> None:
+    path, other = record(tmp_path), record(tmp_path, first=N_IMAGES)
+    asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1, "--json")
+    first = calibrate(path, "race")
+    before = bench(*asked).json
+    for _ in range(2):
+        second = calibrate(path, "race", {"growth": 3})
+    assert [each.calibration for each in find_calibrations(tmp_path)] == [first, second]
+    after = bench(*asked).json
+    assert after["run_id"] == before["run_id"]
+    assert bench(*asked, "--set", "growth=3").json["strategy"]["params"]["growth"] == 3
+    again = calibrate(path, "race")
+    assert [each.calibration for each in find_calibrations(tmp_path)] == [again, second]
 
 
 @pytest.mark.parametrize(
