@@ -111,8 +111,8 @@ class Outcome:
         margin_stderr: its standard error.
         confidence: probability that the winner beats the runner-up, from margin and stderr.
         decided_by: of a strategy that says so, what ended the image: `bound` (its test left one
-            class), `ceiling` (a limit on the cost left prompts out or ended it, so that no
-            guarantee holds) or `exhausted` (all draws were used up).
+            class), `ceiling` (a limit on the cost left prompts out or ended it, so that
+            nothing is promised) or `exhausted` (all draws were used up).
     """
 
     ranking: Ints

@@ -132,7 +132,7 @@ class Ends(Document):
     bound: Count = 0
     """Its test left one class."""
     ceiling: Count = 0
-    """A limit on the cost left prompts out or ended the image: no guarantee holds for it."""
+    """A limit on the cost left prompts out or ended the image: nothing is promised for it."""
     exhausted: Count = 0
     """All draws were used up."""
 

@@ -112,7 +112,7 @@ def register_strategies(register: Callable[..., None]) -> None:
         summary="drop a prompt as soon as its paired difference from the leader is significant",
         parameters={
             "delta": Parameter(0.02, "level of the bound; lower is safer and costs more"),
-            "bound": Parameter("t", "t (fast), betting or serfling (guaranteed)"),
+            "bound": Parameter("t", "t (fast), or betting or serfling (they need a span)"),
             "first": Parameter(4, "draws before the first look"),
             "growth": Parameter(8, "each round adds 1/growth of the draws seen so far"),
             "order": Parameter(
@@ -120,7 +120,8 @@ def register_strategies(register: Callable[..., None]) -> None:
             ),
             "span": Parameter(
                 0.0,
-                "guaranteed bounds: the largest possible difference of two errors; 0: unknown",
+                "betting, serfling: the largest possible difference of two errors; 0: unknown, and"
+                " nothing is promised",
             ),
             "draws": _DRAWS,
             "ceiling": replace(

@@ -41,10 +41,10 @@ class Race(Strategy):
     has level `delta` if the differences, without their trend along the levels, are independent,
     normal and about equally variable. Nothing corrects for the number of looks and prompts. With
     `order`, the first draws represent all of them only if the prompts have the same order at all
-    levels. So `delta` is a dial and not a promise: `bench sweep` measures which share of decisions
-    it keeps.
+    levels. So `delta` is a dial and not a promise. Of tied classes it loses far more, 16 to 75 % at
+    0.02 (docs/promises.md). `bench sweep` measures which share of decisions it keeps.
 
-    `betting` and `serfling` (guaranteed). Draws come in uniformly random order. Over that order,
+    `betting` and `serfling`, with `span`. Draws come in uniformly random order. Over that order,
     the decision of an image differs from the exhaustive one with probability at most `delta`,
     *provided that* the weighted errors of two prompts on a draw never differ by more than `span`.
     The exhaustive winner is lost only if a bound fails that puts it above one of the P - 1 others;
@@ -52,7 +52,8 @@ class Race(Strategy):
     `serfling`, the empirical Bernstein-Serfling inequality, also pays for the L looks,
     delta / (L (P - 1)), and is looser; it is here for comparison. The user must know `span`
     (`bench learn-order` shows the largest recorded difference). Without it, twice the largest
-    difference from a leader so far is used, which is plausible but not guaranteed.
+    difference from a leader so far is used, and nothing is promised: with rare large errors
+    `betting` then loses 13 % of tied winners at a `delta` of 0.05.
 
     With a `ceiling`, no image costs more. A race is as it would be without, as long as its next
     round leaves half of the ceiling; a race of two, or one that could use all draws below the
@@ -66,8 +67,8 @@ class Race(Strategy):
     are kept as what is left pays for on all other draws: the five of the schedule, or more where
     the bound has saved something. So where the schedule decides as `full` does, such a race does
     so too, unless a bound has dropped the winner. Here `delta` is shared among the rivals and the
-    looks, so that it bounds how often that happens, as far as `t` keeps its level. `order` holds
-    within each of the two stages.
+    looks, and is still a dial: with rare large errors it happens in 17 % of tied tables at 0.001
+    (docs/promises.md). `order` holds within each of the two stages.
 
     Args:
         delta: level of the bounds; lower is safer and costs more.
@@ -76,7 +77,7 @@ class Race(Strategy):
         growth: each round adds 1 / `growth` of the draws seen so far, and at least one.
         order: for `t`: levels to ask for first, such as `650-850,400-650` (`bench learn-order`
             finds them); `even`: none.
-        span: for the guaranteed bounds: the largest possible difference between two errors on
+        span: for `betting` and `serfling`: the largest possible difference between two errors on
             one draw; 0: not known.
         draws: N, the draws of the plan.
         ceiling: the most evaluation equivalents per image, those of gradients and nulls among

@@ -56,7 +56,7 @@ def test_it_costs_a_fraction_and_decides_alike() -> None:
 
 @pytest.mark.parametrize("bound", ["betting", "serfling"])
 @pytest.mark.parametrize("skewed", [False, True])
-def test_guaranteed_bounds_err_less_than_delta(bound: str, skewed: bool) -> None:
+def test_bounds_with_a_span_err_less_than_delta(bound: str, skewed: bool) -> None:
     # Close races, bounded errors, many random orders: each seed is another order.
     rng = np.random.default_rng(5)
     wrong = early = 0

@@ -1,0 +1,56 @@
+"""benchmarks/race_promises.py: a promise is kept, and a dial is none."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.places import ROOT
+
+from benchmarks.race_promises import KINDS, SETTINGS, SPAN, TIE, label, made_up, share
+
+COUNT = 60
+PAGE = (ROOT / "docs" / "promises.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_winner_is_tied_and_first(kind: str) -> None:
+    for errors in made_up(kind, 3, 5, TIE):
+        means = np.sort(errors.astype(np.float64).mean(axis=1))
+        assert 0 < means[1] - means[0] < 0.01 * errors.std()
+
+
+@pytest.mark.parametrize("kind", ["normal", "rare spikes"])
+def test_a_bound_with_a_span_keeps_its_level(kind: str) -> None:
+    params = {"bound": "betting", "delta": 0.05, "span": SPAN}
+    assert share(made_up(kind, 2, COUNT, TIE), "race", params).lost.sum() <= 6  # P = 0.03 at 5 %
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"delta": 1e-3, "ceiling": "schedule"}, {"bound": "betting", "delta": 0.05}],
+    ids=str,
+)
+def test_a_dial_loses_more_than_its_level(params: dict[str, Any]) -> None:
+    lost = share(made_up("rare spikes", 2, COUNT, TIE), "race", params).lost
+    assert lost.mean() > max(0.06, params.get("delta", 0.02))
+
+
+def test_the_page_has_the_rows_that_the_benchmark_prints() -> None:
+    rows = re.findall(r"^\| (\S[^|]*) \| \d+\.\d \(\d+\) \|", PAGE, re.MULTILINE)
+    assert rows == 2 * [label(name, params) for name, params in SETTINGS]
+    assert f"| setting | {' | '.join(KINDS)} |" in PAGE
+
+
+def test_nothing_is_called_guaranteed() -> None:
+    texts = [path.read_text("utf-8") for path in [*ROOT.glob("d*/**/*.md"), ROOT / "README.md"]]
+    sources = [*ROOT.glob("bench/**/*.py"), *ROOT.glob("plugins/**/*.py")]
+    texts += [path.read_text("utf-8") for path in sources]
+    texts.append(bench("list", "strategies").out)
+    assert not [text[:80] for text in texts if "guarant" in text.lower()]
+    linked = ("README.md", "docs/glossary.md", "docs/items.md", "docs/stability.md")
+    for page in (*linked, "docs/concepts/racing.md", "design/racing.md"):
+        assert "promises.md" in (ROOT / page).read_text("utf-8"), page
