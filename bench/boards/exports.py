@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from bench.boards.columns import RIGHT, tabulate
 from bench.boards.formats import assignments, boards
+from bench.boards.leaderboard import RANKED
 from bench.boards.rows import LeaderboardRow
 from bench.boards.text import csv_cell, html, markdown
 
@@ -25,7 +26,7 @@ def to_markdown(rows: Sequence[LeaderboardRow]) -> str:
         sources = enumerate(shown.sources, start=1)
         text += ["", *(f"({n}) {markdown(source)}  " for n, source in sources)]
         text += [""] if shown.sources else []
-    return "\n".join(text)
+    return "\n".join([*text, markdown(RANKED), ""] if text else text)
 
 
 def _pipes(cells: Sequence[str]) -> str:
@@ -64,7 +65,7 @@ def to_html(rows: Sequence[LeaderboardRow]) -> str:
             text.append(f"<tr>{''.join(cells)}</tr>")
         text.append("</tbody></table>")
         text += [f"<p>({n}) {html(source)}</p>" for n, source in enumerate(shown.sources, start=1)]
-    return "\n".join([*text, "</body></html>", ""])
+    return "\n".join([*text, f"<p>{html(RANKED)}</p>", "</body></html>", ""])
 
 
 _PAGE = """<!doctype html>
@@ -74,6 +75,4 @@ table { border-collapse: collapse; width: 100% }
 th, td { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left }
 .right { text-align: right; font-variant-numeric: tabular-nums }
 </style></head><body><h1>Leaderboard</h1>
-<p>Runs of one kind (zero-shot, or trained on the same data) that do not differ significantly on
-the same images (exact McNemar test, 5 %) share a rank. Subsets, replays and reported
-results have none.</p>"""
+"""

@@ -12,10 +12,17 @@ from numpy.typing import NDArray
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
 from bench.boards.shipped import not_among
 from bench.errors import UserError
+from bench.stats.many import Floats, holm, ranking, ranks
 from bench.stats.paired import ALPHA, mcnemar, paired_wins
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_runs
+
+RANKED = (
+    f"{ranking('runs')} Tests are McNemar's exact test on the same images. Ranked together are runs"
+    " on the whole split whose backbones are zero-shot, or trained on the same data; a run that is"
+    " alone in this, a subset, a replay or a result that others reported has no rank."
+)
 
 
 def leaderboard(
@@ -30,8 +37,8 @@ def leaderboard(
     same thing. Subsets, replays and reported results are shown without a rank.
 
     A rank is one more than the number of runs of its kind that are significantly better, by
-    McNemar's exact test on the same images (p < 0.05): runs that do not differ significantly share
-    a rank. Where the 95 % intervals do not even overlap, no test is needed.
+    McNemar's exact test on the same images, corrected for all pairs of the kind on the board (Holm,
+    5 %). The only run of its kind has no rank.
 
     Args:
         folders: a folder of runs, or several; runs and `reported.json` files at any depth below
@@ -112,8 +119,7 @@ def ranked(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[Lea
 
     Args:
         board: rows of the same data.
-        decided: gives the decisions of the run in a folder. Each is read once, and only where
-            intervals overlap.
+        decided: gives the decisions of the run in a folder. Each is read once at most.
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for place, row in enumerate(board):
@@ -121,22 +127,40 @@ def ranked(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[Lea
             groups.setdefault(row.training, []).append(place)
     if not groups:
         return list(board)  # those that come with the package keep theirs
-    ranks: dict[int, int] = {}
+    placed: dict[int, int | None] = {}
     for places_of_group in groups.values():
         better = _significantly_better([board[place] for place in places_of_group], decided)
-        for place, ahead in zip(places_of_group, better.sum(axis=0).tolist(), strict=True):
-            ranks[place] = 1 + ahead
-    return [row.model_copy(update={"rank": ranks.get(place)}) for place, row in enumerate(board)]
+        placed |= zip(places_of_group, ranks(better), strict=True)
+    return [row.model_copy(update={"rank": placed.get(place)}) for place, row in enumerate(board)]
 
 
 def _significantly_better(rows: Rows, decided: Callable[[str], Decisions]) -> NDArray[np.bool_]:
-    """Return bool [R, R]: whether row i is significantly better than row j."""
-    accuracy = np.array([row.accuracy for row in rows])
-    low, high = np.array([row.accuracy_ci95 for row in rows]).T
-    higher, apart = accuracy[:, None] > accuracy, low[:, None] > high
-    overlap = np.flatnonzero((higher & ~apart).any(axis=0) | (higher & ~apart).any(axis=1))
-    tested = np.zeros_like(higher)
-    if len(overlap):
-        wins = paired_wins(decided(rows[place].path or "") for place in overlap.tolist())
-        tested[np.ix_(overlap, overlap)] = mcnemar(wins, wins.T) < ALPHA
-    return np.asarray(higher & (apart | tested))
+    """Return bool [R, R]: whether row i is significantly better than row j, among all pairs.
+
+    Of a pair whose accuracies differ much, no decision is read: its p is largest where as few
+    images as can be are right in both runs, and if that p is significant among all pairs
+    (Bonferroni), so is the pair, and Holm's correction of the others does not depend on its p.
+    """
+    first, second = np.triu_indices(len(rows), 1)
+    right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])
+    n = np.array([row.n_samples or 0 for row in rows])
+    p = _largest_p(right[first], right[second], np.minimum(n[first], n[second]))
+    unsure = p * len(p) > ALPHA
+    needed = np.unique([first[unsure], second[unsure]])
+    if len(needed):
+        wins = np.zeros((len(rows), len(rows)), dtype=np.int64)
+        wins[np.ix_(needed, needed)] = paired_wins(
+            decided(rows[place].path or "") for place in needed.tolist()
+        )
+        p[unsure] = mcnemar(wins, wins.T)[first[unsure], second[unsure]]
+    better = np.zeros((len(rows), len(rows)), dtype=bool)
+    ahead = right[first] > right[second]
+    winner, loser = np.where(ahead, first, second), np.where(ahead, second, first)
+    better[winner, loser] = holm(p) <= ALPHA
+    return better
+
+
+def _largest_p(a: NDArray[np.int64], b: NDArray[np.int64], n: NDArray[np.int64]) -> Floats:
+    """Return the largest p that McNemar's test can have, of the images that two runs have right."""
+    both = np.maximum(0, a + b - n)
+    return np.asarray(mcnemar(a - both, b - both), dtype=np.float64)

@@ -43,9 +43,11 @@ def command(
 ) -> None:
     """Rank the stored runs of each dataset, with what others reported beside them.
 
-    FOLDERS are more folders of runs, beside --results. Runs of one kind (zero-shot, or trained on
-    the same data) are ranked; those that do not differ significantly on the same images
-    (exact McNemar test, 5 %) share a rank. Subsets, replays and reported results have none.
+    FOLDERS are more folders of runs, beside --results. A rank is one more than the number of runs
+    of its kind (zero-shot, or trained on the same data) that are significantly better on the same
+    images (exact McNemar test, 5 %, corrected for all pairs of the kind by Holm). Runs that share a
+    rank are not shown to be equal. The only run of its kind, subsets, replays and reported results
+    have none.
     """
     usual = ctx.get_parameter_source("results") in (ParameterSource.DEFAULT, None)
     shipped = shipped_rows(dataset) if usual else []

@@ -7,14 +7,12 @@ from typing import Any
 
 from bench.boards.columns import RIGHT, in_words, tabulate
 from bench.boards.formats import boards, notes
+from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.render.console import console
 from bench.render.tables import table
 
-FOOT = (
-    "Cost: evaluation equivalents per image. A row without a rank is a subset, a replay or a"
-    " result that others reported. --wide shows every column, and each run."
-)
+FOOT = "Cost: evaluation equivalents per image. --wide shows every column, and each run."
 
 
 def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
@@ -35,6 +33,7 @@ def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
             terminal.print(f"({number}) {source}")
         if sources:
             terminal.print()
+    terminal.print(RANKED, style="dim")
     if not wide:
         terminal.print(FOOT, style="dim")
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bench import __version__
 from bench.boards.formats import assignments, marks
+from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, said_template
 from bench.errors import UserError
 from bench.machine.writing import write_atomically
@@ -248,6 +249,7 @@ def render(
         environment()
         .get_template("page.html")
         .render(
+            ranked=RANKED,
             boards=[
                 (b, figures.tradeoff(b.entries, f"board-{number}"))
                 for number, b in enumerate(board, start=1)

@@ -47,7 +47,7 @@ def _forest(report: StudyReport) -> tuple[Plot, tuple[float, float]]:
     """Return what draws a forest plot, and its size."""
     boards = list(dict.fromkeys(method.board for method in report.methods))
     counts = [sum(m.board == board for m in report.methods) for board in boards]
-    over = f"images, {' and '.join(f'{n}s' for n in report.over)}" if report.over else "images"
+    over = "other images and seeds" if report.tests_over == "seeds" else "other images"
 
     def plot(figure: Figure, colours: Palette) -> None:
         all_axes = figure.subplots(

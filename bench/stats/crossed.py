@@ -1,23 +1,32 @@
 """Where the spread of an accuracy comes from: other images, another seed, another template.
 
-The runs of one method are crossed: every seed with every template, on the same images. A crossed
-bootstrap (Owen, Annals of Applied Statistics 1, 2007) draws images, seeds and templates anew, each
-by itself; images of one cluster are drawn together. Of few seeds it would find too little spread,
-by the factor (S − 1) / S; deviations of the weights from 1 are stretched by its root.
+The runs of one method are crossed: every seed with every template, on the same images. Two
+questions can be asked of them. *For these seeds and templates*: what would other images have given?
+*For any seeds*: what would other images and other seeds have given? The second takes seeds and
+images for crossed random samples, as readers and cases are where several readers look at the same
+cases, and has the variance of Obuchowski & Rockette (Communications in Statistics 24, 1995).
+Templates are chosen by an author, and are those of the study in both.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.stats.paired import Z95
 from bench.stats.shares import accuracy_interval, wilson
 from bench.store.fields import Amount, Document, Number, Positive
 
-RESAMPLES = 2000
-FEW = 5  # seeds or templates below which an interval over them is rough
+LEAST_SEEDS = 3  # with two, a difference must be 13 standard errors (`benchmarks/study_levels.py`)
+
+Over = Literal["images", "seeds"]
+"""What a study's tests and intervals are over; `seeds`: over images and seeds."""
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class Spread(Document):
@@ -39,39 +48,14 @@ class Spread(Document):
     accuracy: Number
     """The mean over the runs."""
     interval: tuple[Number, Number]
-    """95 %, over other images, and other seeds and templates where there are several."""
+    """95 %, over other images for these seeds and templates, or over other seeds too, as the study
+    asks."""
     of_images: Amount
     """The standard deviation of one run's accuracy over other images."""
     of_seeds: Amount | None = None
     """Over other seeds, on the same images; None: there is one."""
     of_templates: Amount | None = None
     """Over other templates, on the same images; None: there is one."""
-
-    @property
-    def in_words(self) -> str:
-        """What moves the accuracy, and by how much."""
-        moved = [("another seed", self.of_seeds), ("another template", self.of_templates)]
-        parts = [f"{what} moves it by {100 * by:.1f}" for what, by in moved if by is not None]
-        parts.append(f"other images by {100 * self.of_images:.1f}")
-        first = (
-            parts[0]
-            .replace("moves it", "moves accuracy")
-            .replace("other images by", "other images move accuracy by")
-        )
-        said = "; ".join([first, *parts[1:]]) + " points (one standard deviation)."
-        return f"{said[0].upper()}{said[1:]}{self.condition}"
-
-    @property
-    def condition(self) -> str:
-        """What the interval does not cover."""
-        if self.seeds == 1:
-            return " The interval is over images alone, for the noise of this one seed."
-        few = [
-            f"{count} {what}"
-            for count, what in ((self.seeds, "seeds"), (self.templates, "templates"))
-            if 1 < count < FEW
-        ]
-        return f" With {' and '.join(few)} the interval is rough." if few else ""
 
 
 def are_answers(values: Floats) -> bool:
@@ -80,7 +64,7 @@ def are_answers(values: Floats) -> bool:
 
 
 def spread(
-    right: NDArray[np.bool_] | Floats, clusters: NDArray[np.int64] | None = None, seed: int = 0
+    right: NDArray[np.bool_] | Floats, clusters: Ints | None = None, over: Over = "images"
 ) -> Spread:
     """Return the accuracy of a method over its runs, and what moves it.
 
@@ -88,78 +72,120 @@ def spread(
         right: [seeds, templates, images], whether each image is right; or values of each image
             whose mean is another metric.
         clusters: int64 [images], which images are drawn together; None: each by itself.
-        seed: of the resampling.
+        over: what the interval is over; of fewer than `LEAST_SEEDS` seeds always `images`.
     """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)
-    groups = None if clusters is None else len(np.unique(clusters))
-    mean = float(values.mean())
     return Spread(
         runs=seeds * templates,
         images=n,
-        clusters=groups,
+        clusters=None if clusters is None else len(np.unique(clusters)),
         seeds=seeds,
         templates=templates,
-        accuracy=mean,
-        interval=_interval(values, clusters, seed),
-        of_images=_of_images(values.reshape(-1, n), clusters),
+        accuracy=float(values.mean()),
+        interval=_interval(values, clusters, over),
+        of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
         of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
     )
 
 
-def resampled_means(
-    values: Floats, clusters: NDArray[np.int64] | None = None, seed: int = 0
-) -> Floats:
-    """Return float64 [RESAMPLES]: the mean over images, seeds and templates that are drawn anew.
-
-    Images with the same values in all runs are counted and not drawn one by one, so that 200,000
-    images take no longer than 200.
+def image_error(values: Floats, clusters: Ints | None = None) -> float:
+    """Return the standard error of the mean over images, for the seeds and templates there are.
 
     Args:
         values: [seeds, templates, images].
         clusters: int64 [images], which images are drawn together; None: each by itself.
-        seed: of the resampling.
     """
-    rng = np.random.default_rng(seed)
-    seeds, templates, n = values.shape
-    sums, sizes = _sums(values.reshape(-1, n), clusters)
-    rows, counts = np.unique(np.column_stack([sizes, sums.T]), axis=0, return_counts=True)
-    units = int(counts.sum())
-    times = rng.multinomial(units, counts / units, size=RESAMPLES)
-    drawn = (times @ rows[:, 1:]) / (times @ rows[:, :1])  # [RESAMPLES, seeds · templates]
-    weights = (_weights(rng, seeds)[:, :, None] * _weights(rng, templates)[:, None, :]).reshape(
-        RESAMPLES, -1
-    )
-    return np.asarray((drawn * weights).mean(axis=1))
+    return float(np.sqrt(_variances(values.mean(axis=(0, 1))[None], clusters)[0]))
 
 
-def _weights(rng: np.random.Generator, count: int) -> Floats:
-    """Return float64 [RESAMPLES, count]: how often each is drawn, stretched, with mean 1."""
-    if count == 1:
-        return np.ones((RESAMPLES, 1))
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return np.asarray(1 + (drawn - 1) * np.sqrt(count / (count - 1)))
+@dataclass(frozen=True)
+class SeedError:
+    """The error of a mean over images and seeds that are crossed.
+
+    Each part of the variance has a quantile of its own, Student's with as many degrees of freedom
+    as it has, as in intervals of Graybill & Wang (JASA 75, 1980) for sums of variances. One
+    quantile for both, with the degrees of freedom of Hillis (Statistics in Medicine 26, 2007),
+    errs too often with fewer than eight seeds (`benchmarks/study_levels.py`).
+
+    Attributes:
+        of_seeds: the variance of the mean of so many seeds.
+        of_images: what other images add to it.
+        seeds: how many.
+        units: images, or clusters of them.
+    """
+
+    of_seeds: float
+    of_images: float
+    seeds: int
+    units: int
+
+    def reach(self, tail: float) -> float:
+        """Return how far off the mean is with this probability to one side, at most 0.5."""
+        from scipy.special import stdtrit
+
+        seeds, images = stdtrit([self.seeds - 1, max(1, self.units - 1)], tail)
+        return float(np.hypot(seeds * np.sqrt(self.of_seeds), images * np.sqrt(self.of_images)))
+
+    def tail(self, distance: float) -> float:
+        """Return the probability to one side of so far off; above 0.5 of a negative distance."""
+        from scipy.optimize import brentq
+
+        if distance <= 0:
+            return 1 - self.tail(-distance) if distance else 0.5
+        lowest, highest = -600.0, np.log(0.5)
+        if self.reach(np.exp(lowest)) < distance:
+            return 0.0
+        return float(np.exp(brentq(lambda p: self.reach(np.exp(p)) - distance, lowest, highest)))
 
 
-def _sums(values: Floats, clusters: NDArray[np.int64] | None) -> tuple[Floats, NDArray[np.int64]]:
-    """Return [runs, clusters], the sums of the values of each cluster, and the clusters' sizes."""
+def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
+    """Return the error of the mean over images and seeds.
+
+    With S seeds crossed with n images, and the mean squares of seeds, images and the rest, its
+    parts are MS_S / (S n) and max(MS_n - MS_rest, 0) / (S n); their sum is the variance of
+    Obuchowski & Rockette (Communications in Statistics 24, 1995).
+
+    Args:
+        values: [seeds, templates, images], two seeds or more.
+        clusters: int64 [images], which images are drawn together; None: each by itself.
+    """
+    by_seed = values.mean(axis=1)
+    sums, sizes = unit_sums(by_seed, clusters)
+    seeds, units = sums.shape
+    table = (sums - by_seed.mean() * sizes) * (units / sizes.sum())
+    rows, columns = table.mean(axis=1), table.mean(axis=0)  # the rows': the seeds' deviations
+    rest = table - rows[:, None] - columns[None, :]
+    of_seeds = units * float(rows @ rows) / (seeds - 1)
+    of_images = seeds * float(columns @ columns) / max(1, units - 1)
+    of_rest = float((rest**2).sum()) / ((seeds - 1) * max(1, units - 1))
+    cells = seeds * units
+    return SeedError(of_seeds / cells, max(of_images - of_rest, 0.0) / cells, seeds, units)
+
+
+def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
+    """Return the sums of the values of each cluster, [runs, clusters], and the clusters' sizes.
+
+    Args:
+        values: [runs, images].
+        clusters: int64 [images], which images are drawn together; None: each by itself.
+    """
     if clusters is None:
         return values, np.ones(values.shape[1], dtype=np.int64)
     _, member = np.unique(clusters, return_inverse=True)
-    sizes = np.bincount(member)
-    return np.stack([np.bincount(member, weights=row) for row in values]), sizes
+    return np.stack([np.bincount(member, weights=row) for row in values]), np.bincount(member)
 
 
-def _of_images(values: Floats, clusters: NDArray[np.int64] | None) -> float:
-    """Return the standard deviation of a run's mean over other images, by the mean variance."""
-    sums, sizes = _sums(values, clusters)
-    n, units = values.shape[1], len(sizes)
+def _variances(values: Floats, clusters: Ints | None) -> Floats:
+    """Return the variance of each run's mean over other images, float64 [runs]."""
+    sums, sizes = unit_sums(values, clusters)
+    units = len(sizes)
     if units < 2:
-        return 0.0
+        return np.zeros(len(values))
     off = sums - values.mean(axis=1, keepdims=True) * sizes
-    return float(np.sqrt((off**2).sum(axis=1).mean() * units / (units - 1)) / n)
+    return np.asarray((off**2).sum(axis=1) * units / (units - 1) / values.shape[1] ** 2)
 
 
 def _deviation(by_run: Floats, axis: int) -> float:
@@ -167,15 +193,18 @@ def _deviation(by_run: Floats, axis: int) -> float:
     return float(np.sqrt(by_run.var(axis=axis, ddof=1).mean()))
 
 
-def _interval(values: Floats, clusters: NDArray[np.int64] | None, seed: int) -> tuple[float, float]:
+def _interval(values: Floats, clusters: Ints | None, over: Over) -> tuple[float, float]:
     """Return the 95 % interval of the mean: Wilson's, of as many images as its variance is worth.
 
-    Of the answers of one run these are its own. Else the bootstrap's variance says it.
+    Of the answers of one run these are its own.
     """
     n, mean = values.shape[2], float(values.mean())
     if (clusters is None and are_answers(values)) or mean <= 0 or mean >= 1:
         return accuracy_interval(round(mean * n), n)
-    variance = float(resampled_means(values, clusters, seed).var())
-    worth = mean * (1 - mean) / variance if variance > 0 else float(n)
+    if over == "seeds" and values.shape[0] >= LEAST_SEEDS:
+        error = seed_error(values, clusters).reach(0.025) / Z95
+    else:
+        error = image_error(values, clusters)
+    worth = mean * (1 - mean) / error**2 if error > 0 else float(n)
     low, high = wilson(np.array([mean * worth]), np.array([worth]))
     return float(low[0]), float(high[0])

@@ -70,6 +70,8 @@ class Study(Document):
     """The name of each group of backbones → its backbones, as tables call them."""
     whole_groups: bool = False
     """Whether the images of one group were taken together, so that they are drawn together."""
+    over: Literal["images", "seeds"] = "images"
+    """What tests and intervals are over; `seeds`: over other images and other seeds."""
 
     @property
     def done(self) -> int:

@@ -6,18 +6,24 @@ import csv
 import io
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.runs import store
 from PIL import Image
 
-from bench.boards.leaderboard import leaderboard
+from bench.boards.leaderboard import leaderboard, ranked
 from bench.errors import BenchWarning
+from bench.stats.many import holm
 from bench.stats.metrics import accuracy_interval, confusion, metrics, worst_confusions
+from bench.stats.paired import mcnemar
+from bench.store.decisions import Decisions, read_decisions
+from bench.store.folder import read_manifest
 
 LABELS = [i % 3 for i in range(100)]
 REPORTED = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}
@@ -37,14 +43,15 @@ def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
         (put(tmp_path, 0.5, backbone="zero-shot-a"), 2),
         (put(tmp_path, 0.6, backbone="zero-shot-b"), 1),
         (put(tmp_path, 0.9, backbone="trained", trained_on="d/train"), 1),
-        (put(tmp_path, 0.8, backbone="unknown", trained_on="unknown"), 1),
-        (put(tmp_path, 0.7, backbone="unknown-too", trained_on="unknown"), 1),
-        (put(tmp_path, 0.6, backbone="undeclared", trained_on="undeclared"), 1),
-        (put(tmp_path, 0.5, backbone="undeclared-too", trained_on="undeclared"), 1),
+        (put(tmp_path, 0.7, backbone="trained-too", trained_on="d/train"), 2),
+        (put(tmp_path, 0.8, backbone="unknown", trained_on="unknown"), None),
+        (put(tmp_path, 0.7, backbone="unknown-too", trained_on="unknown"), None),
+        (put(tmp_path, 0.6, backbone="undeclared", trained_on="undeclared"), None),
+        (put(tmp_path, 0.5, backbone="undeclared-too", trained_on="undeclared"), None),
         (put(tmp_path, 0.99, backbone="subset", n_total=200), None),
         (put(tmp_path, 0.95, backbone="replay", replayed_from="x"), None),
-        (put(tmp_path, 0.4, version=2), 1),
-        (put(tmp_path, 0.3, backbone="other-pictures", fingerprint="0" * 64), 1),
+        (put(tmp_path, 0.4, version=2), None),
+        (put(tmp_path, 0.3, backbone="other-pictures", fingerprint="0" * 64), None),
         ("", None),
     }
     store(tmp_path, LABELS, right(1), backbone="incomplete", complete=False)
@@ -58,12 +65,46 @@ def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
         assert title in shown.out
 
 
-def test_what_the_same_images_cannot_tell_apart_shares_a_rank(tmp_path: Path) -> None:
-    """90 and 89 right of 100: one pair differs. 84: six do, p = 0.03. 50: no test needed."""
-    for backbone, share in (("a", 0.9), ("b", 0.89), ("c", 0.84), ("d", 0.5)):
+def test_a_rank_counts_the_runs_that_are_better_among_all_pairs(tmp_path: Path) -> None:
+    """90 and 84 right of 100: six differ, p = 0.03 of this pair alone. 80: ten do, p = 0.002."""
+    for backbone, share in (("a", 0.9), ("b", 0.89), ("c", 0.84), ("d", 0.8), ("e", 0.5)):
         put(tmp_path, share, backbone=backbone)
-    rows = leaderboard(tmp_path)
-    assert [(r.backbone, r.rank) for r in rows] == [("a", 1), ("b", 1), ("c", 2), ("d", 4)]
+    ranks = {row.backbone: row.rank for row in leaderboard(tmp_path)}
+    assert ranks == {"a": 1, "b": 1, "c": 1, "d": 3, "e": 5}
+    said = "A rank is one more than the number of runs that are significantly better"
+    for form in ("table", "markdown", "html"):
+        shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
+        assert shown.count(said) == 1 and "not shown to be equal" in shown
+
+
+def test_what_is_not_read_would_not_change_a_rank(tmp_path: Path) -> None:
+    """On nine images disjoint intervals prove nothing; the worst case of a pair does."""
+    rng = np.random.default_rng(0)
+    for n, shares in ((9, (1.0, 0.3, 0.6)), (400, (0.95, 0.9, 0.6, 0.2, 0.93))):
+        labels = [i % 3 for i in range(n)]
+        right = rng.random((len(shares), n)) < np.array(shares)[:, None]
+        for row, name in zip(right, "abcdefgh", strict=False):
+            said: list[int | None] = [
+                y if r else (y + 1) % 3 for y, r in zip(labels, row, strict=True)
+            ]
+            store(tmp_path / str(n), labels, said, backbone=name)
+        pairs = list(combinations(range(len(shares)), 2))
+        counts = [((right[i] & ~right[j]).sum(), (right[j] & ~right[i]).sum()) for i, j in pairs]
+        better = np.zeros((len(shares), len(shares)), dtype=bool)
+        for (i, j), (won, lost), p in zip(
+            pairs, counts, holm([mcnemar(*one) for one in counts]), strict=True
+        ):
+            better[(i, j) if won > lost else (j, i)] = p <= 0.05
+        wanted = dict(zip("abcdefgh", (1 + better.sum(axis=0)).tolist(), strict=False))
+        read: list[str] = []
+
+        def decided(path: str, read: list[str] = read) -> Decisions:
+            read.append(path)
+            return read_decisions(Path(path), read_manifest(Path(path)))
+
+        rows = ranked(leaderboard(tmp_path / str(n)), decided)
+        assert {row.backbone: row.rank for row in rows} == wanted
+        assert len(read) == 3  # of nine images all; of 400 those that are close to another
 
 
 def test_a_run_in_two_folders_counts_once(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_beside_runs_that_are_here_they_have_no_rank(tmp_path: Path) -> None:
     [here] = leaderboard(tmp_path)
     there = here.model_copy(update={"source": "run elsewhere", "path": None, "rank": 1})
     ranks = {row.source: row.rank for row in leaderboard(tmp_path, shipped=[there])}
-    assert ranks == {here.source: 1, "run elsewhere": None}
+    assert ranks == {here.source: None, "run elsewhere": None}  # alone, and not here
     again = here.model_copy(update={"path": None})
     assert leaderboard(tmp_path, shipped=[again]) == [here]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from bench.store.documents import Settings
 from bench.store.runs import read_run
@@ -22,14 +23,27 @@ seed = 1
 """
 
 
-def store_study(results: Path, runs: Sequence[Path], name: str = "small") -> Path:
-    """Store a complete study of runs that differ in their backbone; returns its folder."""
+def store_study(
+    results: Path,
+    runs: Sequence[Path],
+    name: str = "small",
+    over: Literal["images", "seeds"] | None = None,
+) -> Path:
+    """Store a complete study of runs that differ in their backbone; returns its folder.
+
+    Args:
+        results: where the runs are stored.
+        runs: their folders.
+        name: of the study.
+        over: of runs that differ in their seed too, what tests are over.
+    """
     cells = []
     for path in runs:
         manifest = read_run(path).manifest
+        axes = {"backbone": manifest.backbone.name}
         cells.append(
             StudyCell(
-                axes={"backbone": manifest.backbone.name},
+                axes={**axes, "seed": str(manifest.identity.seed)} if over else axes,
                 config=Settings(dataset=manifest.config.dataset),
                 run_id=manifest.run_id,
                 images=len(manifest.samples),
@@ -44,8 +58,9 @@ def store_study(results: Path, runs: Sequence[Path], name: str = "small") -> Pat
         file=f"{name}.toml",
         created=made,
         updated=made,
-        axes=["backbone"],
+        axes=["backbone", "seed"] if over else ["backbone"],
         cells=cells,
+        over=over or "images",
     )
     write_study(folder, study)
     return folder

@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from bench.boards.study import tables
 from bench.cli import options, study
-from bench.stats import class_metrics, crossed
+from bench.stats import class_metrics
 from bench.stats.class_metrics import METRICS, Ints, Metric, exchange_p, image_values
 from bench.stats.many import Answers, compare_all
 
@@ -116,7 +116,6 @@ def test_intervals_cover_and_the_test_errs_as_often_as_it_says(
     metric: Metric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(class_metrics, "PERMUTATIONS", 499)
-    monkeypatch.setattr(crossed, "RESAMPLES", 300)
     rng, studies = np.random.default_rng(6), 200
     covered = found = 0
     for _ in range(studies):
@@ -124,6 +123,7 @@ def test_intervals_cover_and_the_test_errs_as_often_as_it_says(
         methods = [Answers(name, (answers(rng, labels, 0.7)[None, None],)) for name in "ab"]
         one = compare_all(methods, labels, metric)[0]
         covered += one.interval[0] <= 0 <= one.interval[1]
-        found += one.p < 0.05
+        found += one.p <= 0.05
+        assert one.p <= 0.05 or one.interval[0] <= 0 <= one.interval[1]
     assert 0.90 <= covered / studies <= 0.995
     assert 0.01 <= found / studies <= 0.10

@@ -31,7 +31,7 @@ class StudyGroup(Document):
     value: Number
     """The mean of the metric over the methods."""
     interval: tuple[Number, Number]
-    """95 %, over other images, and other backbones where there are several."""
+    """95 %, over other images, for these backbones."""
     of_images: Amount
     """The standard deviation of one method's metric over other images."""
     of_backbones: Amount | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.study.rows import StudyRow, StudyRun
+from bench.stats.crossed import LEAST_SEEDS
 from bench.stats.many import Answers
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import values
@@ -32,6 +34,8 @@ class MethodRuns:
     members: list[StudyRun]
     predictions: Ints | None = None
     """int64 [seeds, templates, n], the predicted classes; None: there is nothing yet."""
+    seeds: tuple[str, ...] = ()
+    """What the study calls them, in the order of `predictions`."""
     decided: Decisions | None = None
     """Of its first run, in the order of `predictions`."""
 
@@ -116,6 +120,7 @@ def _read(method: MethodRuns, over: Sequence[str]) -> None:
     stacked = np.array(planes, dtype=np.int64)
     method.predictions = stacked.reshape(len(seeds), len(templates), -1)
     method.decided = first
+    method.seeds = tuple(seeds)
     method.members = [grid[s, t] for s in seeds for t in templates]
 
 
@@ -168,6 +173,13 @@ def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
         one.predictions, one.decided = one.predictions[:, :, places], first
         kept.append(one)
     return kept
+
+
+def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
+    """Return the methods that can be compared over seeds: those with the same, enough, seeds."""
+    counts = Counter(one.seeds for one in members if len(one.seeds) >= LEAST_SEEDS)
+    usual = max(counts, key=lambda seeds: (counts[seeds], len(seeds)), default=())
+    return [one for one in members if one.seeds == usual]
 
 
 def clusters_of(members: Sequence[MethodRuns]) -> NDArray[np.int64] | None:

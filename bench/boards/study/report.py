@@ -15,14 +15,15 @@ from bench.boards.study.methods import (
     MethodRuns,
     clusters_of,
     of_most_images,
+    of_same_seeds,
     read_methods,
     worst_group_of,
 )
 from bench.boards.study.rows import StudyRow, study_runs
 from bench.errors import UserError
 from bench.stats.class_metrics import Metric
-from bench.stats.crossed import Spread, spread
-from bench.stats.many import Difference, compare_all, corrected
+from bench.stats.crossed import Over, Spread, spread
+from bench.stats.many import Difference, compare_all, corrected, ranks
 from bench.stats.ranks import MeanRanks, mean_ranks
 from bench.stats.shift import Robustness, robustness
 from bench.store.fields import Count, Document, FullDocument, Positive
@@ -59,7 +60,7 @@ class StudyMethod(Document):
     worst_group: Group | None = None
     """Of a dataset with groups, the one with the lowest accuracy."""
     rank: Positive | None = None
-    """One more than the methods that are significantly better; None: of fewer images."""
+    """One more than the methods that are significantly better; None: it was compared with none."""
     looks: Count | None = None
     """Finished runs on this split in the results folder; None: it is no test split."""
 
@@ -95,6 +96,8 @@ class StudyReport(FullDocument):
     """The axes whose runs are taken together."""
     metric: Metric = "accuracy"
     """What differences are tested in."""
+    tests_over: Over = "images"
+    """What tests and intervals are over; `seeds`: over other images and other seeds."""
     cells: Count
     """Runs that are declared."""
     done: Count
@@ -144,6 +147,8 @@ def study_report(
     for name in over:
         if name not in OVER:
             raise UserError(f"--over {name}: runs are taken together over {' and '.join(OVER)}.")
+    if study.over == "seeds" and "seed" not in over:
+        raise UserError('The study tests over seeds (over = "seeds"); --over has to name seed.')
     margin = study.margin if margin is None else margin
     runs = list(study_runs(folder, study))
     boards = read_methods(runs, study, over)
@@ -151,6 +156,7 @@ def study_report(
     groups: list[StudyGroup] = []
     found: list[BoardDifferences] = []
     of_groups: list[BoardDifferences] = []
+    compared: dict[str, list[str]] = {}  # board → the methods with a difference from each other
     looks = {
         f"{name}/{split}": count
         for (name, split, data), count in count_looks([results_of(folder)]).items()
@@ -159,9 +165,10 @@ def study_report(
     for board, members in boards.items():
         whole = of_most_images(members)
         clusters = clusters_of(whole) if study.whole_groups else None
-        answers = [one.answers for one in whole]
-        labels = whole[0].labels
-        differences = compare_all(answers, labels, metric, margin, clusters)
+        same = of_same_seeds(whole) if study.over == "seeds" else whole
+        compared[board] = [one.name for one in same]
+        answers, labels = [one.answers for one in same], whole[0].labels
+        differences = compare_all(answers, labels, metric, margin, clusters, study.over)
         found.append(BoardDifferences(board=board, metric=metric, differences=differences))
         methods += [_method(board, one, study, metric, looks.get(board)) for one in members]
         pooled, differences = compare_groups(
@@ -170,7 +177,8 @@ def study_report(
         groups += pooled
         of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
     found, of_groups = _corrected(found), _corrected(of_groups)
-    methods = [_ranked(method, found) for method in methods]
+    placed = {board.board: _ranks(board, compared[board.board]) for board in found}
+    methods = [m.model_copy(update={"rank": placed[m.board].get(m.method)}) for m in methods]
     order = {board: place for place, board in enumerate(boards)}
     methods.sort(key=lambda m: (order[m.board], m.rank is None, -m.shown.accuracy))
     report = StudyReport(
@@ -180,6 +188,7 @@ def study_report(
         axes=study.axes,
         over=[name for name in OVER if name in over and name in study.axes],
         metric=metric,
+        tests_over=study.over,
         cells=len(study.cells),
         done=study.done,
         failed=study.failed,
@@ -212,8 +221,8 @@ def _method(
         trained_on=first.trained_on,
         runs=len(rows),
         declared=sum(_is_of(cell.axes, one.axes, first.axes) for cell in study.cells),
-        spread=spread(right, clusters),
-        tested=None if metric == "accuracy" else spread(tested, clusters),
+        spread=spread(right, clusters, study.over),
+        tested=None if metric == "accuracy" else spread(tested, clusters, study.over),
         balanced_accuracy=float(np.mean([r.balanced_accuracy or 0.0 for r in rows])),
         cost=one.cost,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
@@ -237,21 +246,14 @@ def _corrected(found: Sequence[BoardDifferences]) -> list[BoardDifferences]:
     ]
 
 
-def _ranked(method: StudyMethod, found: Sequence[BoardDifferences]) -> StudyMethod:
-    """Return a method with its rank among those that were compared."""
-    board = next(one for one in found if one.board == method.board)
-    most = max((one.n for one in board.differences), default=method.spread.images)
-    if method.spread.images < most:
-        return method
-    better = sum(
-        one.different
-        and (
-            (one.b == method.method and one.difference < 0)
-            or (one.a == method.method and one.difference > 0)
-        )
-        for one in board.differences
-    )
-    return method.model_copy(update={"rank": 1 + better})
+def _ranks(board: BoardDifferences, names: Sequence[str]) -> dict[str, int | None]:
+    """Return the rank of each method that was compared."""
+    place = {name: row for row, name in enumerate(names)}
+    better = np.zeros((len(names), len(names)), dtype=bool)
+    for one in board.differences:
+        first, second = (one.b, one.a) if one.difference > 0 else (one.a, one.b)
+        better[place[first], place[second]] = one.different
+    return dict(zip(names, ranks(better), strict=True))
 
 
 def _mean_ranks(methods: Sequence[StudyMethod]) -> MeanRanks | None:

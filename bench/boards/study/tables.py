@@ -115,26 +115,27 @@ def _groups(title: str, groups: Sequence[StudyGroup], metric: str) -> TextTable:
     ]
     right = frozenset(head) - {"group", "95 %"}
     said = (
-        "A group is the mean of its backbones. Its interval is over other images and other"
-        " backbones; its differences are of these backbones, over other images."
+        "A group is the mean of its backbones. Its interval and its differences are over other"
+        " images, for these backbones; ±backbones is what another backbone moves."
     )
     return TextTable(title, head, lines, right, ("±images", "cost"), [said])
 
 
 def _differences(title: str, found: Sequence[Difference]) -> TextTable:
-    head = ["B", "less A", "points", "95 %", "p, Holm", "verdict"]
+    head = ["B", "less A", "points", "95 %", "p", "p, Holm", "verdict"]
     lines = [
         [
             one.b,
             one.a,
             f"{100 * one.difference:+.1f}",
             f"{100 * one.interval[0]:+.1f} to {100 * one.interval[1]:+.1f}",
+            f"{one.p:.2g}",
             f"{one.p_holm:.2g}",
             _verdict(one),
         ]
         for one in sorted(found, key=lambda one: (one.p_holm, one.p))
     ]
-    return TextTable(title, head, lines, frozenset({"points", "p, Holm"}), ("95 %",))
+    return TextTable(title, head, lines, frozenset({"points", "p", "p, Holm"}), ("p", "95 %"))
 
 
 def _verdict(one: Difference) -> str:

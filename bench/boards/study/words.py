@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from bench.boards.study.report import StudyMethod, StudyReport
 from bench.stats.class_metrics import IN_WORDS
-from bench.stats.crossed import FEW
-from bench.stats.many import Difference
+from bench.stats.crossed import LEAST_SEEDS
+from bench.stats.many import Difference, ranking
 
 
 def notes(report: StudyReport, margin: float | None) -> list[str]:
@@ -21,6 +21,8 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
                 f"{board} was looked at {count} time{'s' if count != 1 else ''}: so many runs with"
                 " settings of their own are finished on it. The best of many looks is partly luck."
             )
+    if report.methods:
+        said.append(_over(report))
     found = [one for board in report.differences for one in board.differences]
     if found:
         said.append(_tested(found, report))
@@ -51,35 +53,39 @@ def moved(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
     verb = "moves" if first != "other images" else "move"
     words = [f"{first} {verb} {metric} by {100 * by:.1f} points"]
     words += [f"{what} by {100 * by:.1f}" for what, by in parts[1:]]
-    said = f"{'; '.join(words)} (one standard deviation, the mean over methods)."
-    counts = {m.spread.seeds for m in methods}
-    if counts == {1}:
-        said += " Every interval is over images alone, for the noise of its one seed."
-    elif few := sorted(count for count in counts if 1 < count < FEW):
-        said += f" Over {few[0]} seeds, intervals are rough."
-    elif 1 in counts:
-        said += " Of methods with one seed, the interval is over images alone."
-    return said
+    return f"{'; '.join(words)} (one standard deviation, the mean over methods)."
 
 
-def _tested(found: Sequence[Difference], report: StudyReport) -> str:
-    many = f"all {len(found)} differences" if len(found) > 1 else "the one difference"
-    how = "McNemar's exact test of two runs, a paired permutation test of several"
-    if report.metric != "accuracy":
-        how = "a paired permutation test"
+def _over(report: StudyReport) -> str:
+    """Return what intervals, tests and ranks are over, and what they are not."""
+    if report.tests_over == "seeds":
+        few = any(m.spread.seeds < LEAST_SEEDS for m in report.methods)
+        alone = f" (of methods with fewer than {LEAST_SEEDS} seeds, over images alone)"
+        return (
+            "Intervals, tests and ranks are over other images and other seeds, for these"
+            f" templates{alone if few else ''}."
+        )
     return (
-        "Methods that do not differ significantly share a rank"
-        f" ({how}; 5 %, corrected for {many} by Holm)."
+        "Intervals, tests and ranks are over other images, for these seeds and templates. Whether a"
+        ' difference holds for other seeds is another question: over = "seeds" in the study\'s file'
+        f" asks it, of {LEAST_SEEDS} seeds or more."
     )
 
 
+def _tested(found: Sequence[Difference], report: StudyReport) -> str:
+    how = "McNemar's exact test of two runs, a permutation test of several"
+    agree = "p is at most 0.05 exactly where the 95 % interval excludes 0"
+    if report.tests_over == "seeds":
+        how = "a t test of images and seeds that are crossed"
+    elif report.metric != "accuracy":
+        how, agree = "a permutation test", "the 95 % interval contains 0 wherever p is above 0.05"
+    return f"Of one difference alone ({how}), {agree}. {ranking('methods', len(found))}"
+
+
 def _equal(report: StudyReport, margin: float | None, most: int = 8) -> str:
-    """Return which methods are shown to be equal: what is not significant is not, for that."""
+    """Return which methods are shown to be equal."""
     if margin is None:
-        return (
-            "That is not to say that they are equal: --margin 0.02 tests whether they are, within 2"
-            " points."
-        )
+        return "--margin 0.02 tests which methods are equal, within 2 points."
     within = f"within ± {100 * margin:g} points (two one-sided tests, 5 %, Holm)"
     equal = [
         f"{one.a} and {one.b} on {board.board}"

@@ -27,17 +27,19 @@ from bench.running.study.values import (
     in_text,
     is_excluded,
     margin_of,
+    over_of,
     pilot_of,
     shifts_of,
     study_name,
     tables_of,
     whole_groups_of,
 )
+from bench.stats.crossed import Over
 from bench.store.studies import STUDY, find_study, study_folder
 
 NAMED = ("dataset", "backbone", "strategy")  # a value of these may be a table with a `name`
 OF_STUDY = (
-    *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups"),
+    *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups", "over"),
     *("grid", "exclude"),
 )
 OF_COMMAND = ("results", "fresh", "shard", "min_accuracy")  # not a study's to set
@@ -77,6 +79,7 @@ class DeclaredStudy:
         shifts: datasets of which the second is a shift of the first.
         backbone_groups: the name of each group of backbones → its backbones.
         whole_groups: whether the images of a group are drawn together.
+        over: what tests are over.
     """
 
     name: str
@@ -89,6 +92,7 @@ class DeclaredStudy:
     shifts: tuple[tuple[str, str], ...] = ()
     backbone_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     whole_groups: bool = False
+    over: Over = "images"
 
 
 def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
@@ -154,6 +158,7 @@ def _declared(path: Path, text: str, said: Table, machine: Table) -> DeclaredStu
         shifts=shifts_of(said, _registered(cells)),
         backbone_groups=groups_of(said, labels),
         whole_groups=whole_groups_of(said),
+        over=over_of(said, [cell.axes for cell in cells]),
     )
 
 
@@ -212,8 +217,7 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
     """Yield every combination of a grid's values, with its place on each axis."""
     if "dataset" not in grid:
         raise UserError('which datasets? Write datasets = ["digits"], for one.')
-    shared: dict[str, object] = {}
-    shared_params: dict[str, object] = {}
+    shared, shared_params = dict[str, object](), dict[str, object]()
     axes: dict[str, list[Choice]] = {}
     params = grid["params"]
     assert isinstance(params, dict)

@@ -50,6 +50,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
         shifts=list(declared.shifts),
         backbone_groups={name: list(of) for name, of in declared.backbone_groups.items()},
         whole_groups=declared.whole_groups,
+        over=declared.over,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import slug
+from bench.stats.crossed import LEAST_SEEDS, Over
 
 PLURALS = {
     "datasets": "dataset",
@@ -126,6 +127,38 @@ def whole_groups_of(said: Table) -> bool:
     if not isinstance(given, bool):
         raise UserError(f"whole_groups = {given!r}: true or false is wanted, without quotes.")
     return given
+
+
+def over_of(said: Table, cells: Sequence[Mapping[str, str]]) -> Over:
+    """Return what tests and intervals are over.
+
+    Args:
+        said: the file.
+        cells: the place of each run on each axis. Over seeds, all methods have the same seeds.
+    """
+    over = said.get("over", "images")
+    if over == "images":
+        return "images"
+    if over != "seeds":
+        raise UserError(
+            f'over = {over!r}: write over = "seeds" for tests over other images and other seeds;'
+            " without it they are over other images."
+        )
+    if "backbone_groups" in said:
+        raise UserError('over = "seeds" compares methods, and no [backbone_groups].')
+    seeds: dict[str, set[str]] = {}
+    for axes in cells:
+        method = ", ".join(f"{n} {v}" for n, v in axes.items() if n not in ("seed", "template"))
+        seeds.setdefault(method, set()).add(axes.get("seed", ""))
+    most = max(seeds.values(), key=len)
+    for method, there in seeds.items():
+        if len(most) < LEAST_SEEDS or there != most:
+            raise UserError(
+                f'over = "seeds" needs the same {LEAST_SEEDS} seeds or more for every method, and'
+                f" {method} has {len(there)}: fewer say too little about other seeds."
+                f" Write seeds = {list(range(LEAST_SEEDS))} for all."
+            )
+    return "seeds"
 
 
 def shifts_of(said: Table, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.studies import GRID
+from helpers.runs import store
+from helpers.studies import GRID, store_study
+
+from bench.boards.study.methods import MethodRuns, of_same_seeds
 
 FORMATS = ("markdown", "latex", "html", "csv", "json")
 
@@ -51,6 +55,45 @@ def test_another_metric_is_shown_and_tested(tmp_path: Path) -> None:
     text = bench(*shown, "--figure", tmp_path / "f.svg").out
     assert "macro F1" in text and "differences in macro F1" in text
     assert "macro F1, %" in (tmp_path / "f.svg").read_text()
+
+
+def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
+    """One method is better in these runs, by less than the runs of the other differ."""
+    labels, rng = [0, 1, 2, 1] * 50, np.random.default_rng(0)
+    runs = []
+    for backbone, shares in (("a", (0.6, 0.7, 0.8)), ("b", (0.79, 0.8, 0.81))):
+        for seed, share in enumerate(shares):
+            said: list[int | None] = [y if rng.random() < share else (y + 1) % 3 for y in labels]
+            runs.append(store(tmp_path, labels, said, backbone=backbone, seed=seed))
+    shown = ("study", "small", "--show", "--results", tmp_path)
+    intervals, p = {}, {}
+    for over in ("images", "seeds"):
+        store_study(tmp_path, runs, over=over)
+        report = bench(*shown, "--json").json
+        (one,) = report["differences"][0]["differences"]
+        assert report["tests_over"] == over and one["runs"] == [3, 3]
+        assert one["test"] == {"images": "permutation", "seeds": "seeds"}[over]
+        low, high = one["interval"]
+        assert (one["p"] <= 0.05) == one["different"] == (low > 0 or high < 0)
+        (a, b) = sorted(report["methods"], key=lambda method: method["method"])
+        assert (a["rank"], b["rank"]) == ((2, 1) if one["different"] else (1, 1))
+        intervals[over], p[over] = a["spread"]["interval"], one["p"]
+    assert p["images"] < 0.01 < 0.05 < p["seeds"]
+    (low, high), (lowest, highest) = intervals["images"], intervals["seeds"]
+    assert lowest < low - 0.05 and high + 0.05 < highest
+    text = " ".join(bench(*shown).out.split())
+    assert "over other images and other seeds, for these templates" in text
+    assert "A rank is one more than the number of methods" in text
+    apart = bench(*shown, "--over", "template")
+    assert apart.code == 2 and "--over has to name seed" in apart.err
+
+
+def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
+    """While a study runs, some have fewer."""
+    seeds = {"a": "012", "b": "012", "c": "01", "d": "123"}
+    members = [MethodRuns(name, {}, [], seeds=tuple(of)) for name, of in seeds.items()]
+    assert [one.name for one in of_same_seeds(members)] == ["a", "b"]
+    assert of_same_seeds(members[2:3]) == []
 
 
 def test_groups_of_backbones_are_compared(tmp_path: Path) -> None:

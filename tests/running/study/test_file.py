@@ -24,6 +24,18 @@ from helpers.command import bench
         ('[backbone_groups]\na = ["random"]\nb = ["random"]', "random is in a and in b"),
         ("backbone_groups = 3", "backbone_groups is a table"),
         ('whole_groups = "yes"', "whole_groups = 'yes': true or false"),
+        ('over = "seed"', "over = 'seed': write over = \"seeds\""),
+        ('over = "seeds"', "the same 3 seeds or more for every method, and dataset digits"),
+        ('seeds = [0, 1]\nover = "seeds"', "backbone random has 2: fewer say too little"),
+        (
+            'over = "seeds"\nlimit = 9\n[[grid]]\nseeds = [0, 1, 2]\n'
+            '[[grid]]\nbackbone = "majority"\nseed = 0',
+            "backbone majority has 1",
+        ),
+        (
+            'seeds = [0, 1, 2]\nover = "seeds"\n[backbone_groups]\na = ["random"]',
+            "compares methods, and no [backbone_groups]",
+        ),
         ('shifts = [["digits", "digit"]]', "no dataset 'digit'. Did you mean 'digits'"),
         (
             'strategies = [{name = "full", label = "x"}, {name = "race", label = "x"}]',

@@ -1,0 +1,116 @@
+"""How often a study's tests call two methods different that are not, and what intervals miss.
+
+    python benchmarks/study_levels.py [--studies 1000]
+
+Two methods answer the same n images with S seeds each. Whether an image is right is a threshold on
+its difficulty, which both methods share, on what one method makes of the image, on a shift of the
+seed, and on noise of its own; the accuracy is 85 %. Two questions have their own null:
+
+* *these*: the seeds' shifts are the same in both methods (in another order), so that these runs
+  have the same accuracy over all images;
+* *any*: the shifts are drawn anew for each method, so that the methods have the same accuracy over
+  all seeds, and these runs have not.
+
+Printed are the shares, in percent, of studies with p <= 0.05: `images`, the test over images, under
+both nulls (under *any* it is right to reject: these runs do differ); `seeds`, the test over seeds,
+under *any*; `Hillis`, the same with one t quantile and his degrees of freedom; and `off`, how many
+studies had a p that contradicts its interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+
+from bench.stats import difference_tests
+from bench.stats.crossed import seed_error
+from bench.stats.difference_tests import DifferenceTest, compare_over_images, compare_over_seeds
+
+ACCURACY, OWN, NOISE = 0.85, 0.5, 0.5
+IMAGES, SEEDS, SPREADS = (200, 2000, 10_000), (2, 3, 5, 8), (0.0, 0.01, 0.03)
+
+Floats = NDArray[np.float64]
+
+
+def methods(
+    rng: np.random.Generator, n: int, seeds: int, spread: float, question: str
+) -> tuple[Floats, Floats]:
+    """Return whether two methods' runs are right, [seeds, 1, n] each.
+
+    Args:
+        rng: the source of the draws.
+        n: images.
+        seeds: of each method.
+        spread: the standard deviation of a run's accuracy over seeds.
+        question: `these` or `any`.
+    """
+    deviation = np.sqrt(1 + OWN**2 + NOISE**2)
+    threshold = norm.ppf(ACCURACY) * deviation
+    unit = spread * deviation / norm.pdf(norm.ppf(ACCURACY))
+    hard, shifts = rng.standard_normal(n), unit * rng.standard_normal((2, seeds))
+    if question == "these":
+        shifts[1] = shifts[0, ::-1]
+    a, b = (
+        threshold
+        + hard
+        + OWN * rng.standard_normal(n)
+        + shift[:, None, None]
+        + NOISE * rng.standard_normal((seeds, 1, n))
+        > 0
+        for shift in shifts
+    )
+    return a.astype(np.float64), b.astype(np.float64)
+
+
+def hillis_p(a: Floats, b: Floats) -> float:
+    """Return the p of Obuchowski & Rockette's t with the degrees of freedom of Hillis (2007)."""
+    error = seed_error(b - a)
+    variance = error.of_seeds + error.of_images
+    if not variance:
+        return 1.0
+    freedom = (len(a) - 1) * (variance / error.of_seeds) ** 2 if error.of_seeds else np.inf
+    return float(2 * t.sf(abs(float((b - a).mean())) / np.sqrt(variance), freedom))
+
+
+def contradicts(tested: DifferenceTest) -> bool:
+    """Return whether p is at most 0.05 and the interval contains 0, or the other way round."""
+    low, high = tested.interval
+    return (tested.p <= 0.05) != (low > 0 or high < 0)
+
+
+def main() -> None:
+    """Print a line for each number of images and seeds and each spread over seeds."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--studies", type=int, default=1000, help="simulated per line and null")
+    studies = parser.parse_args().studies
+    difference_tests.FLIPS = 999  # a study has 20,000; the level is the same
+    print("| images | seeds | ±seeds | images, these | images, any | seeds, any | Hillis | off |")
+    print("| --: | --: | --: | --: | --: | --: | --: | --: |")
+    for n, seeds, spread in product(IMAGES, SEEDS, SPREADS):
+        rng = np.random.default_rng([n, seeds, round(1000 * spread)])
+        found: dict[str, int] = dict.fromkeys(("these", "any", "seeds", "Hillis", "off"), 0)
+        for _ in range(studies):
+            tested = compare_over_images(*methods(rng, n, seeds, spread, "these"))
+            found["these"] += tested.p <= 0.05
+            found["off"] += contradicts(tested)
+            runs = methods(rng, n, seeds, spread, "any")
+            for name, tested in (
+                ("any", compare_over_images(*runs)),
+                ("seeds", compare_over_seeds(*runs)),
+            ):
+                found[name] += tested.p <= 0.05
+                found["off"] += contradicts(tested)
+            found["Hillis"] += hillis_p(*runs) <= 0.05
+        shares = [
+            f"{100 * found[name] / studies:.1f}" for name in ("these", "any", "seeds", "Hillis")
+        ]
+        cells = [f"{n:,}", str(seeds), f"{100 * spread:.0f}", *shares, str(found["off"])]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Tests of a difference: against scipy, with their intervals, and by how often studies err."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.stats import difference_tests
+from bench.stats.crossed import Floats, seed_error
+from bench.stats.difference_tests import (
+    DifferenceTest,
+    compare_over_images,
+    compare_over_seeds,
+    sign_flips,
+)
+from bench.stats.paired import difference_interval, mcnemar
+
+Compare = Callable[..., DifferenceTest]
+
+
+def runs(
+    rng: np.random.Generator, gap: float, n: int = 200, seeds: int = 3, shift: float = 0.0
+) -> tuple[Floats, Floats]:
+    """Return two methods that share most of their mistakes, [seeds, 1, n] each.
+
+    Args:
+        rng: the source of the draws.
+        gap: by how much A is better.
+        n: images.
+        seeds: of each method.
+        shift: the standard deviation of a run's accuracy over seeds.
+    """
+    hard = rng.random(n)
+    a, b = (
+        rng.random((seeds, 1, n))
+        < 0.9 - 0.5 * hard - worse + shift * rng.normal(size=(seeds, 1, 1))
+        for worse in (0.0, gap)
+    )
+    return a.astype(float), b.astype(float)
+
+
+def excludes_zero(found: DifferenceTest) -> bool:
+    return found.interval[0] > 0 or found.interval[1] < 0
+
+
+def test_sign_flips_are_scipys_permutations() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 4, (2, 12)) / 3
+    exact = stats.permutation_test(
+        (b, a), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=5000
+    )
+    assert sign_flips(b - a)[0] == pytest.approx(exact.pvalue, abs=0.02)
+    assert sign_flips(np.zeros(5))[0] == 1.0
+
+
+def test_the_interval_of_sign_flips_has_the_means_that_they_do_not_reject() -> None:
+    values = np.random.default_rng(2).integers(-2, 4, 40) / 3
+    _, (low, high) = sign_flips(values)
+    for end, inward in ((low, 1), (high, -1)):
+        assert sign_flips(values - end - 0.02 * inward)[0] > 0.05
+        assert sign_flips(values - end + 0.02 * inward)[0] <= 0.05
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("test", [compare_over_images, compare_over_seeds])
+def test_p_and_interval_agree(test: Compare, seeds: int) -> None:
+    if seeds == 1 and test is compare_over_seeds:
+        pytest.skip("one seed says nothing of others")
+    rng, rejected = np.random.default_rng(3), 0
+    for n in rng.integers(5, 300, 60).tolist():
+        found = test(*runs(rng, float(rng.choice([0.0, 0.1])), n, seeds))
+        assert (found.p <= 0.05) == excludes_zero(found)
+        rejected += found.p <= 0.05
+    assert 3 < rejected < 57
+
+
+def test_an_interval_of_two_runs_has_0_where_the_exact_test_does_not_reject() -> None:
+    """Five wins of 40, no loss: Tango's interval alone excludes 0, and p is 0.06."""
+    a, b = np.zeros((2, 1, 1, 40))
+    b[..., :5] = 1
+    found = compare_over_images(a, b)
+    assert found.p == mcnemar(5, 0) > 0.05 and difference_interval(5, 0, 40)[0] > 0
+    assert found.interval == (0.0, difference_interval(5, 0, 40)[1])
+
+
+def test_five_percent_of_equal_methods_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(difference_tests, "FLIPS", 999)
+    rng = np.random.default_rng(2)
+    p = np.array([compare_over_images(*runs(rng, 0.0)).p for _ in range(150)])
+    assert 0.01 <= (p <= 0.05).mean() <= 0.10
+
+
+@pytest.mark.parametrize(("seeds", "shift"), [(3, 0.0), (3, 0.05), (5, 0.02)])
+def test_seeds_that_move_a_method_make_no_difference_over_seeds(seeds: int, shift: float) -> None:
+    """Two equal methods, whose few runs do differ: the test over images may say so, often."""
+    rng, studies = np.random.default_rng(4), 400
+    p = [compare_over_seeds(*runs(rng, 0.0, 1000, seeds, shift)).p for _ in range(studies)]
+    assert np.mean(np.array(p) <= 0.05) <= 0.07
+    if shift == 0.05:
+        rng = np.random.default_rng(5)
+        over_images = [compare_over_images(*runs(rng, 0.0, 1000, 3, shift)).p for _ in range(40)]
+        assert np.mean(np.array(over_images) <= 0.05) > 0.3
+
+
+def test_a_difference_over_seeds_is_found() -> None:
+    rng = np.random.default_rng(6)
+    p = [compare_over_seeds(*runs(rng, 0.1, 1000, 3, 0.01)).p for _ in range(30)]
+    assert np.mean(np.array(p) <= 0.05) > 0.8
+
+
+def test_the_error_over_seeds_is_that_of_the_mean() -> None:
+    rng = np.random.default_rng(7)
+    tables = [
+        0.03 * rng.normal(size=(4, 1, 1))
+        + 0.5 * rng.normal(size=(1, 1, 300))
+        + 0.2 * rng.normal(size=(4, 1, 300))
+        for _ in range(400)
+    ]
+    errors = [seed_error(table) for table in tables]
+    variance = np.mean([one.of_seeds + one.of_images for one in errors])
+    assert variance == pytest.approx(np.var([table.mean() for table in tables]), rel=0.15)
+    assert errors[0].tail(errors[0].reach(0.01)) == pytest.approx(0.01)
+    assert errors[0].tail(-errors[0].reach(0.01)) == pytest.approx(0.99)
+
+
+def test_equality_is_claimed_rarely_where_the_margin_is_passed() -> None:
+    rng, margin = np.random.default_rng(3), 0.05
+
+    def claimed(gap: float, n: int, seeds: int, studies: int, test: Compare) -> float:
+        found = [test(*runs(rng, gap, n, seeds), margin) for _ in range(studies)]
+        return float(np.mean([(one.p_equal or 0.0) <= 0.05 for one in found]))
+
+    assert claimed(margin, 900, 1, 200, compare_over_images) <= 0.10
+    assert claimed(margin, 300, 3, 100, compare_over_images) <= 0.12
+    assert claimed(margin, 300, 3, 100, compare_over_seeds) <= 0.12
+    assert claimed(0.0, 4000, 1, 20, compare_over_images) >= 0.8
+    assert claimed(0.0, 4000, 4, 20, compare_over_seeds) >= 0.8
+
+
+@pytest.mark.parametrize("test", [compare_over_images, compare_over_seeds])
+def test_images_that_belong_together_are_taken_together(test: Compare) -> None:
+    a, b = runs(np.random.default_rng(5), 0.1, 60)
+    times = [np.repeat(one, 10, axis=2) for one in (a, b)]
+    once = test(a, b).p
+    whole = test(*times, clusters=np.repeat(np.arange(60), 10)).p
+    assert whole == pytest.approx(once, abs=0.015)
+    assert test(*times).p < once
