@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError
+from bench.inputs.subsets import limited
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
 from bench.stats.probability import fit_probability
@@ -18,9 +21,10 @@ from bench.store.calibrations import FORMAT, Calibration, Setting, write_calibra
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Count, Document, Share
-from bench.store.folder import asked_records, read_manifest
+from bench.store.folder import asked_records
 from bench.store.identity import Strategy, digest
 from bench.store.records import Record, make_record
+from bench.store.runs import StoredRun, read_run
 
 FULL = "full"
 RISKS = (0.1, 0.05, 0.02, 0.01)
@@ -43,31 +47,35 @@ def calibrate(
         params: its other parameters, over those that the backbone sets.
 
     Raises:
-        UserError: nothing is decided, or the strategy does not fit.
+        UserError: nothing is decided, the run is not finished, or the strategy does not fit.
     """
-    manifest = read_manifest(path)
-    records = [r for r in asked_records(path, manifest) if r["error"] is None]
+    run = read_run(path)
+    manifest, about = run.manifest, _summarised(run)
+    records = [record for record in about if record["error"] is None]
     if not records:
         raise UserError(f"{path} has no decided image to calibrate on.")
     own = _setting(manifest.strategy, as_decisions(records))
     chosen: list[str] = []
     settings: list[Setting] = []
-    others, images = [own], len(records)
+    others, samples = [own], [record["sample_id"] for record in records]
     try:
         recording = open_recording(path)
     except UserError:
         if strategy is not None or params:
             raise
     else:
-        name = strategy or _usual(manifest)[0]
+        name, kept = strategy or _usual(manifest)[0], set(samples)
+        recorded = [record for record in recording.records if record["sample_id"] in kept]
+        recording = replace(recording, records=tuple(recorded))
         chosen, settings, others = _replayed(recording, name, params or {})
-        images = len(recording.records)
+        samples = [record["sample_id"] for record in recorded]
     calibration = Calibration(
         format=FORMAT,
         run_id=manifest.run_id,
         identity=digest(manifest.identity),
         split=manifest.dataset.split,
-        images=images,
+        images=len(samples),
+        samples=samples,
         level=LEVEL,
         chosen=chosen,
         settings=settings,
@@ -75,6 +83,28 @@ def calibrate(
     )
     write_calibration(path, calibration)
     return calibration
+
+
+def _summarised(run: StoredRun) -> list[Record]:
+    """Return the records of the images that a run's summary is about, and warn of others.
+
+    A run that was stopped and then finished with `--limit` has decided more than these: the first
+    of its split, which are no fair sample where the split is sorted. A subset is nested, so the one
+    of all images is also that of the decided ones.
+
+    Raises:
+        UserError: it has no summary yet.
+    """
+    records, n = asked_records(run.path, run.manifest), run.finished().dataset.n_samples
+    chosen = set(limited([r["sample_id"] for r in records], [r["label"] for r in records], n))
+    if len(chosen) < len(records):
+        warnings.warn(
+            f"{run.manifest.run_id} is not complete: calibrated on the {len(chosen)} images of its"
+            f" summary, and not on {len(records) - len(chosen)} others that are decided.",
+            BenchWarning,
+            stacklevel=3,
+        )
+    return [record for record in records if record["sample_id"] in chosen]
 
 
 def _usual(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:

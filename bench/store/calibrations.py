@@ -99,6 +99,8 @@ class Calibration(Document):
     """Of the images."""
     images: Positive
     """How many."""
+    samples: list[str] | None = None
+    """Their ids; None of versions that did not say: all that the run was asked for."""
     level: Share
     """How surely a bound on the disagreement holds."""
     chosen: list[str] = Field(default_factory=list)
@@ -118,6 +120,8 @@ class Calibration(Document):
     def _consistent(self) -> Self:
         if not 0 < self.level < 1:
             raise ValueError(f"level {self.level} is not between 0 and 1")
+        if self.samples is not None and len(set(self.samples)) != self.images:
+            raise ValueError(f"{len(set(self.samples)):,} different samples, of {self.images:,}")
         for setting in (*self.settings, *self.others):
             fitted = setting.fit.images if setting.fit else 0
             for name, count in (
@@ -144,7 +148,8 @@ class Calibrated:
 
     def shared(self, manifest: Manifest) -> int:
         """Return how many images of a run it was made on; there must be none."""
-        return len(set(self.manifest.samples) & set(manifest.samples))
+        samples = self.calibration.samples or self.manifest.samples
+        return len(set(samples) & set(manifest.samples))
 
 
 def question(manifest: Manifest) -> str:

@@ -15,8 +15,11 @@ from bench.contracts.specs import StrategySpec
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.running.command import reproducing_command
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
 from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
 from bench.store.folder import read_manifest, read_records
+from bench.store.writing import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +174,38 @@ def test_settings_must_differ_in_the_same_parameters() -> None:
     for wrong in (({"n": 3}, {"m": 2}), ({"k": 3},)):
         with pytest.raises(ValueError, match="safest_first"):
             StrategySpec(**known, safest_first=wrong)
+
+
+def test_a_run_finished_with_a_limit_is_calibrated_on_the_images_of_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = ("--strategy", "full", "--set", "draws=4", "--save-errors", "--results", tmp_path)
+    run = ("run", "digits", "--split", "train", *full)
+    append = RunFolder.append
+
+    def stop(self: RunFolder, record: Any, *rest: Any) -> None:
+        append(self, record, *rest)
+        if len(read_records(self.path)) == 40:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "append", stop)
+    assert bench(*run, "--limit", 90).code == 130
+    monkeypatch.setattr(RunFolder, "append", append)
+    path = next(tmp_path.glob("digits-*"))
+    refused = bench("calibrate", path)
+    assert refused.code == 2 and "is not complete" in refused.err
+    done = bench(*run, "--limit", 30, "--json").json
+    fair = prepare(make_config({"dataset": "digits", "split": "train", "limit": 30})).sample_ids
+    decided = set(read_records(path)) - set(fair)
+    assert done["dataset"]["n_samples"] == 30 and len(read_manifest(path).samples) == 90 and decided
+    calibrated = bench("calibrate", path, "--strategy", "race", "--json")
+    assert f"the 30 images of its summary, and not on {len(decided)} others" in calibrated.err
+    found = read_calibration(path).calibration
+    assert found.images == 30 and found.samples == fair
+    risky = ("run", "digits", "--split", "train", "--set", "draws=4", "--results", tmp_path)
+    refused = bench(*risky, "--limit", 60, "--risk", 0.2)
+    assert "was calibrated on 30 of the 60 images" in refused.err
+    plain = json.loads((path / CALIBRATION).read_text())
+    del plain["samples"]  # as earlier versions wrote it
+    (path / CALIBRATION).write_text(json.dumps(plain))
+    assert read_calibration(path).shared(read_manifest(path)) == 90
