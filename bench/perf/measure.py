@@ -23,9 +23,10 @@ from bench.perf.measured import Measured, Rate, Switches
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, evaluation_flops, pictures, scoring
 from bench.running.checks import check
-from bench.running.engines import load_backbone, open_engine, speed_key
 from bench.running.estimate import make_plan
 from bench.running.prepare import prepare
+from bench.running.scorers.choose import kind_of
+from bench.running.scorers.texts import speed_key
 from bench.running.settings import RunConfig
 
 NO_DATASET = "-"
@@ -61,10 +62,11 @@ def measure(
         made_up = DatasetSpec(name="pictures", target="bench.perf:pictures", classes=CLASSES)
     prepared = prepare(config, made_up, images=False)
     resolved = prepared.resolved
-    if resolved.backbone.scorer != "denoiser":
+    scorer = kind_of(resolved)
+    if not scorer.batches_cells:
         raise UserError(f"Backbone {resolved.backbone_name!r} is no denoiser: it has no batches.")
     check(prepared)
-    backbone = load_backbone(prepared)
+    backbone = scorer.load(prepared)
     assert isinstance(backbone, CheckedDenoiser)
     samples = pictures(backbone.resolution)
 
@@ -75,7 +77,7 @@ def measure(
         if not strategies and one.strategy.linearises and not gradients:
             continue
         check(one)
-        engine = open_engine(one, backbone)
+        engine = scorer.open_engine(one, backbone)
         assert isinstance(engine, DenoisingEngine)
         engines[name] = engine, one
     conditioning = backbone.encode_prompts(prepared.prompts.texts[:64])

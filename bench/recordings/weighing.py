@@ -9,7 +9,7 @@ from bench.errors import UserError
 from bench.inputs.estimand import Space, check_estimand, draw_weights, parse_weighting
 from bench.inputs.losses import Loss
 from bench.recordings.recording import Recording
-from bench.running.manifest import weighting_identity
+from bench.running.scorers.identity import weighting_identity
 from bench.store.draw_table import read_draws
 from bench.store.fields import said
 from bench.store.identity import Scoring

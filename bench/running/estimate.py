@@ -15,10 +15,11 @@ from bench.inputs.subsets import parse_shard
 from bench.machine.environment import pick_device
 from bench.machine.offline import as_settings_say
 from bench.machine.speed import estimate, likely_device
-from bench.running.checks import check, check_draws, problems
+from bench.running.checks import check, problems
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.resolve import resolve_dataset
+from bench.running.scorers.choose import kind_of
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document
 from bench.store.folder import missing
@@ -100,8 +101,8 @@ def make_plan(config: RunConfig) -> Plan:
     device, flops = likely_device(config.device), evaluation_flops(prepared)
     dtype = str(config.dtype)
     speed, source = estimate(resolved.backbone_name, device, dtype, flops)
-    draws = resolved.backbone.scorer == "denoiser"
-    counted = resolved.backbone.scorer != "classifier"
+    kind = kind_of(resolved)
+    scoring = kind.scoring(resolved, prepared.weighting)
     return Plan(
         run_id=prepared.described.run_id if prepared.described else None,
         dataset=f"{resolved.dataset.name}/{_split(prepared)}",
@@ -114,12 +115,12 @@ def make_plan(config: RunConfig) -> Plan:
         trained_on=resolved.trained_on,
         strategy=resolved.strategy_spec.name,
         params=dict(resolved.strategy_parameters),
-        draws=resolved.strategy_parameters["draws"] if counted else 1,
-        plan=str(resolved.plan) if draws else None,
-        seed=None if config.noise or not counted else config.seed,
+        draws=kind.draws(resolved),
+        plan=scoring.draw_plan,
+        seed=None if config.noise or kind.one_draw else config.seed,
         noise=config.noise,
-        loss=config.loss if draws else None,
-        space=config.space if draws else None,
+        loss=scoring.loss,
+        space=scoring.space,
         device=device,
         dtype=dtype,
         evaluations_per_image=most,
@@ -206,7 +207,7 @@ def _checked(prepared: Prepared) -> list[str]:
     config, weights, noted = prepared.config, prepared.weights, []
     if not prepared.absent and (weights is None or weights.revision is None):
         check(prepared)
-        check_draws(prepared)
+        kind_of(prepared.resolved).check_draws(prepared)
     if config.device:
         try:
             pick_device(config.device)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from bench.discovery.backbones import recorded_parameters
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
@@ -18,12 +15,11 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
-from bench.running.checks import linearisation_cost
 from bench.running.items import describe_items
-from bench.running.likelihoods import likelihood_reduction
 from bench.running.resolve import Resolved
-from bench.running.settings import RunConfig
-from bench.running.views import ResolvedViews
+from bench.running.scorers.choose import kind_of
+from bench.running.scorers.denoiser import linearisation_cost
+from bench.running.settings import RunConfig, differing
 from bench.store import identity as ids
 from bench.store.documents import Backbone, Data, Manifest, Part, Settings
 from bench.store.fields import said
@@ -34,7 +30,6 @@ from bench.store.identity import (
     DataIdentity,
     Identity,
     LearnedFrom,
-    Scoring,
     Strategy,
 )
 from bench.store.migrations import FORMAT
@@ -52,22 +47,6 @@ def make_manifest(
 ) -> Manifest:
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
-    scoring = Scoring()
-    if resolved.backbone.scorer == "denoiser":
-        scoring = Scoring(
-            loss=config.loss,
-            space=config.space,
-            draw_plan=str(resolved.plan),
-            noise=_noise(resolved),
-            **_differing(config, "guidance", "latent", "fit", "subtract_null"),
-            **said(weighting=weighting_identity(weighting), views=views_identity(resolved.views)),
-        )
-    elif resolved.backbone.scorer == "likelihood":
-        scoring = Scoring(
-            noise=f"seed {config.seed}",
-            reduction=likelihood_reduction(resolved),
-            **said(views=views_identity(resolved.views)),
-        )
     strategy = Strategy(
         name=resolved.strategy_spec.name,
         version=resolved.strategy_spec.version,
@@ -96,10 +75,10 @@ def make_manifest(
             ),
             **_rounding(config),
         ),
-        scoring=scoring,
+        scoring=kind_of(resolved).scoring(resolved, weighting),
         strategy=strategy,
         seed=config.seed,
-        **_differing(config, "template_rule", "control"),
+        **differing(config, "template_rule", "control"),
         **said(
             learned_from=None if learns_from is None else _learned_from(learns_from),
             candidates=candidates,
@@ -136,7 +115,9 @@ def make_manifest(
         samples=samples,
         **said(
             part=part,
-            linearisation_cost=_price(resolved, weights),
+            linearisation_cost=linearisation_cost(resolved, weights)
+            if resolved.strategy.linearises
+            else None,
             items=describe_items(resolved, split.items, prompts) if split.items else None,
         ),
     )
@@ -168,11 +149,6 @@ def _learned_from(fit: FitSplit) -> LearnedFrom:
     )
 
 
-def _price(resolved: Resolved, weights: Weights | None) -> float | None:
-    """Return what a linearised draw counts as; None: the strategy asks for none."""
-    return linearisation_cost(resolved, weights) if resolved.strategy.linearises else None
-
-
 def _rounding(config: RunConfig) -> dict[str, Any]:
     """Return the switches that enter the identity.
 
@@ -181,38 +157,4 @@ def _rounding(config: RunConfig) -> dict[str, Any]:
     from the default is there, so that a new switch leaves the runs made before it as they are.
     """
     switches = ["tf32"] if config.dtype == "float32" else ["tf32", "compile", "layout", "attention"]
-    return _differing(config, *switches)
-
-
-def _differing(config: RunConfig, *names: str) -> dict[str, Any]:
-    """Return the settings that are not at their default, which an identity leaves out."""
-    fields = RunConfig.model_fields
-    return {
-        name: value for name in names if (value := getattr(config, name)) != fields[name].default
-    }
-
-
-def _noise(resolved: Resolved) -> str:
-    config = resolved.config
-    if config.noise is None:
-        return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
-    bank = read_noise(Path(config.noise), resolved.strategy_parameters["draws"])
-    return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
-
-
-def views_identity(views: ResolvedViews | None) -> str | None:
-    """Return the views as the identity has them; None: the image itself."""
-    if views is None:
-        return None
-    name = ":".join([views.spec.name, *map(str, views.parameters.values())])
-    version = views.spec.version
-    return name if version == 1 else f"{name} (version {version})"
-
-
-def weighting_identity(weighting: Weighting) -> str | None:
-    """Return a formula as it is said, listed weights by their content; None: all are the same."""
-    if weighting.name == "uniform":
-        return None
-    if weighting.weights is None:
-        return str(weighting)
-    return f"sha256 {ids.digest({'weights': sorted(weighting.weights.items())})}"
+    return differing(config, *switches)

@@ -13,14 +13,14 @@ from bench.contracts.decision import Engine
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning
 from bench.running.checks import check
-from bench.running.engines import open_engine
 from bench.running.precision import check_precision
 from bench.running.prepared import Prepared
 from bench.running.samples import run_samples
+from bench.running.scorers.choose import kind_of
 from bench.store.documents import Manifest
 
 if TYPE_CHECKING:
-    from bench.running.engines import CheckedBackbone
+    from bench.running.scorers.kind import CheckedBackbone
 
 
 def load_nothing() -> None:
@@ -82,7 +82,8 @@ class ModelRun:
 
     def open_engine(self) -> Engine:
         """Load the backbone, unless it is shared, and return the engine that fits it."""
-        engine = open_engine(self.prepared, self.shared_backbone())
+        kind = kind_of(self.prepared.resolved)
+        engine = kind.open_engine(self.prepared, self.shared_backbone())
         if self.prepared.resolved.checks_dtype and (
             warning := check_precision(self.prepared, engine)
         ):

@@ -9,8 +9,8 @@ import numpy as np
 
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Floats, Ints
-from bench.running.engines import open_engine
 from bench.running.samples import run_samples
+from bench.running.scorers.choose import open_engine
 
 if TYPE_CHECKING:
     from bench.engine.denoising import DenoisingEngine

@@ -362,3 +362,11 @@ def read_config_file(path: Path) -> dict[str, Any]:
                 f"{did_you_mean(key, RunConfig.model_fields)}"
             )
     return settings
+
+
+def differing(config: RunConfig, *names: str) -> dict[str, Any]:
+    """Return the settings that are not at their default, which an identity leaves out."""
+    fields = RunConfig.model_fields
+    return {
+        name: value for name in names if (value := getattr(config, name)) != fields[name].default
+    }

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 from bench.machine.environment import pick_device
-from bench.running.engines import encode_texts, make_backbone, set_up
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
+from bench.running.scorers.choose import kind_of
 from bench.running.settings import RunConfig
 
 if TYPE_CHECKING:
-    from bench.engine.denoiser import CheckedDenoiser
-    from bench.running.engines import CheckedBackbone
+    from bench.running.scorers.kind import CheckedBackbone
 
 
 class SharedBackbone:
@@ -77,13 +77,12 @@ def _key(prepared: Prepared) -> object:
 
 
 def _loaded(prepared: Prepared, others: Iterable[RunConfig]) -> CheckedBackbone:
-    backbone = make_backbone(prepared)
-    if prepared.resolved.backbone.scorer != "denoiser":
-        return backbone
-    denoiser = cast("CheckedDenoiser", backbone)
-    encode_texts(prepared, denoiser)
-    for config in others:
-        with suppress(UserError):  # that run says so itself
-            encode_texts(prepare(config, images=False), denoiser)
-    set_up(prepared, denoiser)
-    return backbone
+    """Load a run's backbone after the prompts of all runs that will use it are encoded."""
+    return kind_of(prepared.resolved).load(prepared, chain([prepared], _prepared(others)))
+
+
+def _prepared(configs: Iterable[RunConfig]) -> Iterator[Prepared]:
+    """Yield the runs that can be prepared; the others report their errors themselves."""
+    for config in configs:
+        with suppress(UserError):
+            yield prepare(config, images=False)

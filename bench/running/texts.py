@@ -16,6 +16,7 @@ from bench.inputs.subsets import limited
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.running.items import check_items
 from bench.running.resolve import Resolved
+from bench.running.scorers.choose import kind_of
 from bench.running.settings import RunConfig
 
 
@@ -71,7 +72,7 @@ def _of_sets(given: Sequence[str], spec: DatasetSpec) -> list[str]:
 def _check_rule(resolved: Resolved, prompts: Prompts) -> None:
     """Refuse a rule that these prompts do not allow."""
     rule = resolved.config.template_rule
-    if rule == "spread" and resolved.backbone.scorer == "classifier":
+    if rule == "spread" and kind_of(resolved).one_draw:
         raise UserError(
             f"--template-rule spread: {resolved.backbone_name!r} is a classifier, which has one"
             " draw; use mean or best."

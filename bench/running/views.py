@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.contracts.specs import ViewsSpec
+from bench.contracts.strategy import Ints
 from bench.discovery.guard import one_line
 from bench.discovery.loading import Plugins
 from bench.discovery.targets import make
-from bench.engine.viewing import CheckedViews
+from bench.engine.viewing import CheckedViews, view_of_draw
 from bench.errors import UserError
+from bench.inputs.draws import DrawPlan
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,13 @@ def resolve_views(text: str, plugins: Plugins) -> ResolvedViews:
     except ValueError as error:
         raise UserError(f"--views {text}: {one_line(error)}.") from None
     return ResolvedViews(spec, parameters, CheckedViews(made, spec.label))
+
+
+def per_level(plan: DrawPlan) -> int:
+    """Return how many neighbouring draws share a noise level."""
+    return 1 if plan.name == "grid" else 2
+
+
+def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:
+    """Return int64 [N], the view that each draw sees; draws of one level see the same one."""
+    return None if views is None else view_of_draw(n_draws, views.views.count, per_level(plan))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.machine.cache import is_kept, keeping
-from bench.running.engines import text_files
 from bench.running.executors.messages import Texts
+from bench.running.scorers.choose import kind_of
 
 if TYPE_CHECKING:
     from bench.running.prepared import Prepared
@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 
 def lacks_texts(prepared: Prepared) -> bool:
     """Tell whether prompts would have to be encoded here."""
-    return not all(is_kept(file) for file in text_files(prepared))
+    return not all(is_kept(file) for file in kind_of(prepared.resolved).text_files(prepared))
 
 
 def kept_texts(prepared: Prepared) -> Texts:
     """Return the prompts that are encoded here; large ones are read when they are sent."""
-    files = (file for file in text_files(prepared) if is_kept(file, always=True))
+    files = (
+        file
+        for file in kind_of(prepared.resolved).text_files(prepared)
+        if is_kept(file, always=True)
+    )
     return {file.name: np.asarray(np.memmap(file, np.uint8, "r")) for file in files}
 
 
 def keep_texts(prepared: Prepared, texts: Texts) -> None:
     """Keep prompts that are encoded elsewhere; those that the disk does not take are made here."""
-    for file in text_files(prepared):
+    for file in kind_of(prepared.resolved).text_files(prepared):
         if file.name in texts:
             with suppress(OSError), keeping(file, durable=False) as opened:
                 opened.write(texts[file.name].data)

@@ -1,0 +1,266 @@
+"""Denoisers: a diffusion model predicts the noise of each draw, and the prediction has an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.contracts.backbone import LINEARISATION_COST, Denoiser
+from bench.contracts.decision import Engine
+from bench.contracts.levels import Levels
+from bench.contracts.strategy import Ints, Problem
+from bench.discovery import backbones
+from bench.discovery.defaults import offers
+from bench.discovery.targets import load_target, make
+from bench.errors import UserError
+from bench.inputs.draws import read_noise
+from bench.inputs.estimand import Weighting
+from bench.inputs.templates import Columns, make_columns
+from bench.running.prepared import Prepared
+from bench.running.resolve import Resolved
+from bench.running.scorers.draws import draw_rows, level_table, run_noise, weights_of_draws
+from bench.running.scorers.identity import noise_identity, views_identity, weighting_identity
+from bench.running.scorers.kind import ScorerKind, chosen_batch_size
+from bench.running.scorers.texts import encode_texts, speed_key, text_files
+from bench.running.settings import differing
+from bench.running.views import per_level, view_of_each_draw
+from bench.store.fields import said
+from bench.store.identity import Scoring
+
+if TYPE_CHECKING:
+    from bench.engine.denoiser import CheckedDenoiser
+    from bench.inputs.weights import Weights
+    from bench.running.scorers.kind import CheckedBackbone
+
+
+class DenoiserKind(ScorerKind):
+    """Runs of a denoiser: draws have noise levels, prompts a conditioning, images a latent."""
+
+    batches_cells = True
+
+    def columns(self, resolved: Resolved, classes: Ints) -> Columns:
+        """Return what a strategy sees; draws of one level show the same prompt of a class."""
+        rule, n_draws = resolved.config.template_rule, self.draws(resolved)
+        return make_columns(classes, rule, n_draws, per_level=per_level(resolved.plan))
+
+    def problem(
+        self, prepared: Prepared, columns: Columns, levels: Levels | None = None
+    ) -> Problem:
+        """Return what an image asks: its draws on the model's levels, and what cells cost there."""
+        resolved, config = prepared.resolved, prepared.config
+        passes = 1 if config.guidance is None else 2
+        problem = replace(
+            super().problem(prepared, columns),
+            can_linearise=resolved.strategy.linearises,
+            cell_cost=columns.each * passes,
+            null_cost=passes if config.subtract_null else 0,
+            linearisation_cost=linearisation_cost(resolved, prepared.weights),
+        )
+        if levels is None:
+            return problem
+        return replace(
+            problem,
+            timesteps=draw_rows(resolved, levels),
+            weights=weights_of_draws(prepared, levels),
+            can_linearise=backbones.can_linearise(resolved.backbone),
+        )
+
+    def check_abilities(self, prepared: Prepared) -> None:
+        """Refuse settings that need a null, a posterior or levels that are not there."""
+        super().check_abilities(prepared)
+        _check_null_subtracted(prepared)
+        config, resolved = prepared.config, prepared.resolved
+        target, name = load_target(resolved.backbone), resolved.backbone_name
+        if config.guidance is not None and not offers(target, Denoiser.encode_null):
+            raise UserError(
+                f"--guidance needs a conditioning of no prompt, and backbone {name!r} declares none"
+                " (encode_null)."
+            )
+        of_latents = resolved.views is not None and resolved.views.views.of_latents
+        if of_latents and config.latent == "sample":
+            raise UserError(
+                f"--views {config.views} are samples of the latent; leave --latent out."
+            )
+        if (of_latents or config.latent == "sample") and not offers(target, Denoiser.posterior):
+            option = f"--views {config.views}" if of_latents else "--latent sample"
+            raise UserError(
+                f"{option} needs the latents' distribution, and backbone {name!r} does not offer it"
+                " (posterior)."
+            )
+        if (levels := level_table(prepared)) is not None:
+            weights_of_draws(prepared, levels)
+
+    def check_draws(self, prepared: Prepared) -> None:
+        """Refuse levels, weights and noise that do not fit the model.
+
+        The model is made for that on the processor, where its class does not say enough.
+        """
+        config, resolved = prepared.config, prepared.resolved
+        weighted = prepared.weighting.name != "uniform"
+        if not (config.noise or config.levels or config.plan or weighted):
+            return
+        levels = level_table(prepared)
+        if levels is None or config.noise:
+            made = make(
+                resolved.backbone,
+                prepared.weights,
+                device="cpu",
+                dtype=config.dtype,
+                **resolved.backbone_parameters,
+            )
+            backbone = self.checked(resolved, made)
+            levels = backbone.levels
+            if config.noise:
+                read_noise(Path(config.noise), self.draws(resolved), backbone.latent_shape)
+        weights_of_draws(prepared, levels)
+
+    def scoring(self, resolved: Resolved, weighting: Weighting) -> Scoring:
+        """Return the error's definition and the draws; what is usual is left out."""
+        config = resolved.config
+        return Scoring(
+            loss=config.loss,
+            space=config.space,
+            draw_plan=str(resolved.plan),
+            noise=noise_identity(config, self.draws(resolved)),
+            **differing(config, "guidance", "latent", "fit", "subtract_null"),
+            **said(weighting=weighting_identity(weighting), views=views_identity(resolved.views)),
+        )
+
+    def checked(self, resolved: Resolved, backbone: Any) -> CheckedDenoiser:
+        """Return a plugin's denoiser with every reply checked, at the settings' precision."""
+        from bench.engine.acceleration import set_precision
+        from bench.engine.denoiser import CheckedDenoiser
+
+        denoiser = CheckedDenoiser(backbone, resolved.backbone.label)
+        set_precision(denoiser.device, resolved.config.tf32)
+        return denoiser
+
+    def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedDenoiser:
+        """Return the denoiser, its network loaded after the prompts of these runs are encoded."""
+        from bench.engine.denoiser import CheckedDenoiser
+
+        backbone = self.make(prepared)
+        assert isinstance(backbone, CheckedDenoiser)
+        for run in encoded_first:
+            with suppress(UserError):  # that run reports it itself
+                encode_texts(run, backbone)
+        _set_up(prepared, backbone)
+        return backbone
+
+    def text_files(self, prepared: Prepared) -> list[Path]:
+        """Return the files that hold the run's encoded prompts, and its null's under guidance."""
+        return text_files(prepared)
+
+    def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
+        """Return the engine; prompts are encoded before the network is loaded."""
+        from bench.engine.acceleration import compile_network
+        from bench.engine.batching import settle_batch_size
+        from bench.engine.denoiser import CheckedDenoiser
+        from bench.engine.denoising import DenoisingEngine
+        from bench.engine.evaluating import Scoring as Errors
+        from bench.engine.latents import Latents
+        from bench.engine.scoring import coefficients
+
+        resolved, config = prepared.resolved, prepared.config
+        denoiser = backbone or self.make(prepared)
+        assert isinstance(denoiser, CheckedDenoiser)
+        columns = self.columns(resolved, np.array(prepared.prompts.class_of_prompt))
+        problem = self.problem(prepared, columns, denoiser.levels)
+        noise = run_noise(prepared, denoiser, self.draws(resolved))
+        conditioning, null = encode_texts(prepared, denoiser)
+        if backbone is None:
+            _set_up(prepared, denoiser)
+        views = resolved.views
+        engine = DenoisingEngine(
+            denoiser,
+            conditioning,
+            problem,
+            columns,
+            Errors(
+                coefficients(denoiser.levels, problem.timesteps, config.space, denoiser.device),
+                noise,
+                config.loss,
+                config.guidance,
+                null,
+            ),
+            chosen_batch_size(resolved)
+            or default_batch_size(denoiser.device.type, denoiser.latent_shape),
+            latents=Latents(
+                denoiser,
+                config.seed,
+                sample=config.latent == "sample",
+                squashed=config.fit == "squash",
+                views=None if views is None else views.views,
+            ),
+            view_of_draw=view_of_each_draw(views, self.draws(resolved), resolved.plan),
+            subtracts_null=config.subtract_null,
+            linearisation_cost=problem.linearisation_cost,
+        )
+        if config.batch_size == "auto":
+            key = speed_key(prepared)
+            settle_batch_size(engine, key)
+            if resolved.strategy.linearises:
+                settle_batch_size(engine.linear, f"{key} linearised")
+        if config.compile:
+            compile_network(denoiser)
+            engine.one_shape = True
+        return engine
+
+
+def linearisation_cost(resolved: Resolved, weights: Weights | None) -> float:
+    """Return what a linearised draw counts as, in evaluations: what the backbone's class says.
+
+    A run that asks for none has the usual price.
+    """
+    if not resolved.strategy.linearises:
+        return LINEARISATION_COST
+    cost = backbones.linearisation_cost(
+        resolved.backbone, weights, resolved.backbone_parameters.get("resolution")
+    )
+    return LINEARISATION_COST if cost is None else cost
+
+
+def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
+    """Return the cells of a batch: enough to fill the device, few wasted at the end.
+
+    64 for small latents; for 64×64 ones (512 pixels) 4 on a CPU, where more is no faster, and 32
+    on an accelerator, the reference implementation's.
+    """
+    most = 16_384 if device == "cpu" else 131_072  # latent pixels per batch
+    return max(1, min(64, most // (latent_shape[-2] * latent_shape[-1])))
+
+
+def _set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
+    """Have the network run as the settings say, which loads it where it is not loaded yet."""
+    from bench.engine.acceleration import accelerate
+
+    config = prepared.config
+    accelerate(backbone, config.layout, config.attention, config.compile)
+
+
+def _check_null_subtracted(prepared: Prepared) -> None:
+    """Refuse `--subtract-null` where it means nothing: where no images are compared."""
+    resolved, split = prepared.resolved, prepared.split
+    if not prepared.config.subtract_null:
+        return
+    images = 1 if split is None or split.items is None else split.items.table.shapes[0][0]
+    if images == 1:
+        raise UserError(
+            "--subtract-null: subtracting the null's error changes no decision among texts of one"
+            " image; it belongs to comparisons across images."
+        )
+    if not resolved.strategy.same_draws:
+        raise UserError(
+            f"--subtract-null: strategy {resolved.strategy_spec.name!r} gives no image and group"
+            " score, which are what the null's error changes. Use --strategy full."
+        )
+    if not offers(load_target(resolved.backbone), Denoiser.encode_null):
+        raise UserError(
+            "--subtract-null needs a conditioning of no prompt, and backbone"
+            f" {resolved.backbone_name!r} declares none (encode_null)."
+        )

@@ -1,0 +1,147 @@
+"""What a kind of backbone decides about its runs; the kinds differ in nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from bench.contracts.decision import Engine
+from bench.contracts.levels import Levels
+from bench.contracts.strategy import Ints, Problem
+from bench.discovery.targets import make
+from bench.errors import UserError
+from bench.inputs.controls import TEXT_ONLY
+from bench.inputs.estimand import Weighting
+from bench.inputs.templates import Columns, make_columns
+from bench.machine.environment import pick_device
+from bench.running.prepared import Prepared
+from bench.running.resolve import Resolved
+from bench.store.identity import Scoring
+
+if TYPE_CHECKING:
+    from bench.engine.classifying import CheckedClassifier
+    from bench.engine.denoiser import CheckedDenoiser
+    from bench.engine.likelihoods import CheckedLikelihood
+
+    CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
+
+
+class ScorerKind(ABC):
+    """The part of a run that depends on whether a denoiser, a classifier or a likelihood scores it.
+
+    Attributes:
+        one_draw: whether an image is scored once, on no noise.
+        batches_cells: whether cells of many images share a batch, whose speed can be measured.
+    """
+
+    one_draw: ClassVar[bool] = False
+    batches_cells: ClassVar[bool] = False
+
+    def draws(self, resolved: Resolved) -> int:
+        """Return N, the number of draws of a run."""
+        return 1 if self.one_draw else int(resolved.strategy_parameters["draws"])
+
+    def columns(self, resolved: Resolved, classes: Ints) -> Columns:
+        """Return what a strategy sees of prompts of these classes, int64 [P]."""
+        return make_columns(classes, resolved.config.template_rule, self.draws(resolved))
+
+    def problem(
+        self, prepared: Prepared, columns: Columns, levels: Levels | None = None
+    ) -> Problem:
+        """Return what an image asks, and what its cells cost.
+
+        Args:
+            prepared: the run.
+            columns: what a strategy sees of the prompts.
+            levels: the model's noise levels; None: they are not known yet, or there are none.
+        """
+        n_draws = self.draws(prepared.resolved)
+        return Problem(
+            columns.class_of_column,
+            np.arange(n_draws),
+            np.ones(n_draws),
+            prepared.config.seed,
+            cell_cost=columns.each,
+        )
+
+    def check_settings(self, resolved: Resolved) -> None:
+        """Refuse settings and strategies that this kind cannot use.
+
+        Raises:
+            UserError: it says which, and what would work.
+        """
+        if resolved.config.control == TEXT_ONLY:
+            raise UserError(
+                f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
+                f" {resolved.backbone_name!r} is not. --control grey works with every backbone."
+            )
+
+    def check_abilities(self, prepared: Prepared) -> None:
+        """Refuse settings that need what the backbone's class does not offer.
+
+        Raises:
+            UserError: it says which, and what is missing.
+        """
+        config, views = prepared.config, prepared.resolved.views
+        if views is not None and config.template_rule == "spread":
+            raise UserError(
+                f"--views {config.views} and --template-rule spread both spread over the draws; use"
+                " one of them."
+            )
+
+    def check_draws(self, prepared: Prepared) -> None:
+        """Refuse levels, weights and noise that the user named and that do not fit the backbone.
+
+        Raises:
+            UserError: it says which.
+        """
+        return None
+
+    @abstractmethod
+    def scoring(self, resolved: Resolved, weighting: Weighting) -> Scoring:
+        """Return how an error is measured and on which draws, for the run's identity."""
+
+    @abstractmethod
+    def checked(self, resolved: Resolved, backbone: Any) -> CheckedBackbone:
+        """Return a plugin's backbone with every reply checked."""
+
+    def make(self, prepared: Prepared) -> CheckedBackbone:
+        """Make the backbone, unless the caller has; it may load its network later."""
+        config, spec, backbone = prepared.config, prepared.resolved.backbone, prepared.loaded
+        if backbone is None:
+            backbone = make(
+                spec,
+                prepared.weights,
+                device=pick_device(config.device),
+                dtype=config.dtype,
+                **prepared.resolved.backbone_parameters,
+            )
+        return self.checked(prepared.resolved, backbone)
+
+    def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedBackbone:
+        """Return the backbone, its network loaded and running as the settings say.
+
+        Args:
+            prepared: the run.
+            encoded_first: runs whose prompts are encoded before the network is loaded, so that
+                text encoders are never in memory beside it.
+        """
+        return self.make(prepared)
+
+    def text_files(self, prepared: Prepared) -> list[Path]:
+        """Return the files that hold the run's encoded prompts; a model may keep its own."""
+        return []
+
+    @abstractmethod
+    def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
+        """Return the engine that fits the backbone, which is loaded where none is passed."""
+
+
+def chosen_batch_size(resolved: Resolved) -> int | None:
+    """Return the batch size that the user chose; None: none."""
+    chosen = resolved.config.batch_size
+    return None if chosen == "auto" else chosen

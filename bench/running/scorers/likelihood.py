@@ -1,0 +1,121 @@
+"""Likelihoods: a model returns errors itself, on draws that are counted and have no noise level."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.contracts.backbone import Likelihood
+from bench.contracts.decision import Engine
+from bench.contracts.levels import Levels
+from bench.contracts.reductions import MEAN, REDUCTIONS
+from bench.contracts.strategy import Problem
+from bench.discovery.defaults import offers
+from bench.discovery.guard import one_line
+from bench.discovery.targets import load_target
+from bench.errors import PluginError, UserError
+from bench.inputs.controls import TEXT_ONLY
+from bench.inputs.draws import MOST_DRAWS
+from bench.inputs.estimand import Weighting
+from bench.inputs.templates import Columns
+from bench.running.prepared import Prepared
+from bench.running.resolve import Resolved
+from bench.running.scorers.identity import views_identity
+from bench.running.scorers.kind import ScorerKind, chosen_batch_size
+from bench.running.views import view_of_each_draw
+from bench.store.fields import said
+from bench.store.identity import Scoring
+
+if TYPE_CHECKING:
+    from bench.engine.likelihoods import CheckedLikelihood
+    from bench.running.scorers.kind import CheckedBackbone
+
+CELLS_PER_BATCH = 64
+
+
+class LikelihoodKind(ScorerKind):
+    """Runs of a likelihood."""
+
+    def problem(
+        self, prepared: Prepared, columns: Columns, levels: Levels | None = None
+    ) -> Problem:
+        """Return what an image asks, and how the draws of a text make its score."""
+        problem = super().problem(prepared, columns)
+        return replace(problem, reduction=reduction_of(prepared.resolved))
+
+    def check_settings(self, resolved: Resolved) -> None:
+        """Refuse a text-only control, seeds and strategies that the likelihood cannot use."""
+        if not offers(load_target(resolved.backbone), Likelihood.prior):
+            super().check_settings(resolved)
+        config, strategy = resolved.config, resolved.strategy_spec.name
+        if config.seed > (2**63 - 1) // MOST_DRAWS - 1:
+            raise UserError(f"--seed {config.seed}: a likelihood takes seeds up to 10^13.")
+        reduction = reduction_of(resolved)
+        if reduction != MEAN and not resolved.strategy.same_draws:
+            raise UserError(
+                f"Backbone {resolved.backbone_name!r} puts draws together by {reduction}. Strategy"
+                f" {strategy!r} gives prompts up by comparing means, and promises nothing for it."
+                " Use --strategy full or uniform."
+            )
+
+    def check_abilities(self, prepared: Prepared) -> None:
+        """Refuse views of a latent, which a likelihood does not have."""
+        super().check_abilities(prepared)
+        views = prepared.resolved.views
+        if views is not None and views.views.of_latents:
+            raise UserError(
+                f"--views {prepared.config.views} are samples of a latent, and backbone"
+                f" {prepared.resolved.backbone_name!r} is a likelihood, which takes images."
+            )
+
+    def scoring(self, resolved: Resolved, weighting: Weighting) -> Scoring:
+        """Return its seed, its reduction and the views."""
+        return Scoring(
+            noise=f"seed {resolved.config.seed}",
+            reduction=reduction_of(resolved),
+            **said(views=views_identity(resolved.views)),
+        )
+
+    def checked(self, resolved: Resolved, backbone: Any) -> CheckedLikelihood:
+        """Return a plugin's likelihood with every reply checked."""
+        from bench.engine.likelihoods import CheckedLikelihood
+
+        return CheckedLikelihood(backbone, resolved.backbone.label)
+
+    def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
+        """Return the engine of the likelihood."""
+        from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
+
+        resolved, prompts = prepared.resolved, prepared.prompts
+        backbone = backbone or self.make(prepared)
+        assert isinstance(backbone, CheckedLikelihood)
+        backbone.blind = prepared.config.control == TEXT_ONLY
+        columns = self.columns(resolved, np.array(prompts.class_of_prompt))
+        return LikelihoodEngine(
+            backbone,
+            prompts.texts,
+            self.problem(prepared, columns),
+            columns,
+            chosen_batch_size(resolved) or CELLS_PER_BATCH,
+            None if resolved.views is None else resolved.views.views,
+            view_of_each_draw(resolved.views, self.draws(resolved), resolved.plan),
+        )
+
+
+def reduction_of(resolved: Resolved) -> str:
+    """Return how a likelihood puts draws together, as its class says.
+
+    Raises:
+        PluginError: its class does not say.
+    """
+    spec = resolved.backbone
+    reduction = getattr(load_target(spec), "reduction", None)
+    if reduction not in REDUCTIONS:
+        raise PluginError(
+            spec.label,
+            f"its class has the reduction {one_line(reduction)}; one of {', '.join(REDUCTIONS)} is"
+            " wanted",
+        )
+    return str(reduction)
