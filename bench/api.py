@@ -220,7 +220,7 @@ def classify(
         settings: any other field of `bench.running.settings.RunConfig`.
 
     Returns:
-        For each image its prediction, margin, stability (`confidence`), ranking and, where it is
+        For each image its prediction, margin and its standard error, ranking and, where it is
         known, the probability that the prediction is right.
 
     Raises:

@@ -14,7 +14,11 @@ from bench.store.folder import asked_records
 
 
 class SampleRow(TypedDict):
-    """One decided image; a failed one has no prediction, and its error in words."""
+    """One decided image; a failed one has no prediction, and its error in words.
+
+    The column `stability` holds the record's `confidence`, under the name that it has had: it is
+    no probability that the full sweep would decide the same.
+    """
 
     sample_id: str
     label: str

@@ -109,7 +109,8 @@ class Outcome:
         draws: int64 [C], by class: the draws behind that score.
         margin: mean difference of the errors of runner-up and winner on the draws they share.
         margin_stderr: its standard error.
-        confidence: probability that the winner beats the runner-up, from margin and stderr.
+        confidence: normal probability that the winner's expected error is below the runner-up's,
+            from margin and margin_stderr; NaN where unknown.
         decided_by: of a strategy that says so, what ended the image: `bound` (its test left one
             class), `ceiling` (a limit on the cost left prompts out or ended it, so that
             nothing is promised) or `exhausted` (all draws were used up).

@@ -46,8 +46,8 @@ class SelfAgreement(Document):
 class SweepRow(Document):
     """A setting, replayed; as JSON, what `bench replay --json` would print and more.
 
-    A strategy's own `confidence` is its stability, and none of the probabilities whose calibration
-    errors are here.
+    A strategy's own `confidence` is about the expected errors of two prompts, and none of the
+    probabilities whose calibration errors are here.
     """
 
     summary: Summary

@@ -36,10 +36,10 @@ class Bin(Document):
 
 
 class Calibration(Document):
-    """The accuracy by stability, in ten bins.
+    """The accuracy by `confidence`, in ten bins.
 
     Attributes:
-        n: the images that have a stability.
+        n: the images that have one.
         bins: from 0 to 1.
     """
 
@@ -87,10 +87,10 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
 
 
 def calibration(decided: Decided) -> Calibration | None:
-    """Return the accuracy by stability, over the images that have a stability.
+    """Return the accuracy by `confidence`, over the images that have one; None: there is none.
 
-    No calibration error is made of it: stability is the probability that other draws would decide
-    the same way, not that the decision is right. None where no image has a stability.
+    No calibration error is made of it: it is about the expected errors of two prompts, and not
+    about the decision being right.
     """
     decided = as_decisions(decided)
     known = np.isfinite(decided.confidence)

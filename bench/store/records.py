@@ -41,7 +41,9 @@ class Record(TypedDict):
         score: the winner's mean error; lower is better.
         margin: the runner-up's score less the winner's, on the draws that both have.
         margin_stderr: its standard error.
-        confidence: the stability: the probability that other draws would decide the same way.
+        confidence: Phi(margin / margin_stderr), the normal probability that the winner's expected
+            error is below the runner-up's; too high where a strategy stopped at a significant
+            difference.
         evaluations: forward passes of the network.
         linearisations: draws of which a gradient was taken.
         equivalents: evaluations, and gradients counted in evaluations.

@@ -43,3 +43,17 @@ def test_every_command_is_on_the_page_of_commands() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 130
+
+
+def test_stability_is_about_the_full_sweep() -> None:
+    texts = [*ROOT.glob("d*/**/*.md"), *ROOT.glob("bench/contracts/*.py")]
+    texts += [
+        *ROOT.glob("bench/store/*.py"),
+        *ROOT.glob("bench/boards/*.py"),
+        ROOT / "bench/api.py",
+    ]
+    other = re.compile(r"stability[^.|]*?(other draws|other noise|another seed)", re.IGNORECASE)
+    assert not [path.name for path in texts if other.search(path.read_text("utf-8"))]
+    assert "| stability | that the full sweep would decide the same" in (
+        ROOT / "docs" / "glossary.md"
+    ).read_text("utf-8")
