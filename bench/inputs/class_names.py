@@ -13,11 +13,13 @@ import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchWarning, UserError, did_you_mean, quoted
 from bench.machine.characters import has_control
+from bench.machine.files import read_text
 
 MOST_CHARACTERS = 1000
 _NUMBERED = re.compile(r"\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
@@ -197,11 +199,11 @@ def _read(file: Path, found: Sequence[str]) -> Mapping[str, str] | list[str]:
     if not file.is_file():
         raise UserError(f"--class-names: there is no file {file}.")
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
         if file.suffix.lower() == ".json":
             return _strings(json.loads(text), file)
         if file.suffix.lower() == ".csv":
-            return _pairs(list(csv.reader(text.splitlines())), file)
+            return _pairs(list(csv.reader(StringIO(text, newline=""))), file)
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"--class-names: {file} cannot be read: {str(error)[:200]}.") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.arrow_files import made_once
 from bench.inputs.boxes import cut
+from bench.inputs.json_values import name_of, parse_json
 from bench.machine.cache import cache_dir
-from bench.machine.files import inside, open_regular
+from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:
     import datasets
@@ -77,9 +77,10 @@ def _records(folder: Path, said: Record) -> Iterator[tuple[str, str | None, Reco
     for part, name in files.items():
         path = inside(folder, name)
         try:
-            with open_regular(path) as file:
-                content = json.loads(file.read())
-        except (OSError, ValueError, RecursionError) as error:
+            content = parse_json(read_bytes(path))
+            if not isinstance(content, dict | list):
+                raise ValueError("a list or an object of records is wanted")
+        except (OSError, ValueError) as error:
             raise UserError(f"{folder / name} is no JSON file: {str(error)[:200]}.") from None
         pairs = content.items() if isinstance(content, dict) else enumerate(content)
         for key, record in pairs:
@@ -97,17 +98,25 @@ def _item(
     for name in said["texts"]:
         value = _field(record, name, at)
         texts += value if isinstance(value, list) else [value]
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"{at}: {quoted(text)} stands among its texts, and is none.")
     group = _field(record, said["group"], at) if "group" in said else part
-    if isinstance(images[0], str):
+    named = [isinstance(image, str) for image in images]  # else a source holds them
+    if any(named) != all(named) or not all(isinstance(i, str | dict | None) for i in images):
+        raise UserError(f"{at}: one of its images is not the name of a file: {quoted(images)}.")
+    if all(named):
         root = folder / str(said.get("folder", ""))
         images = [str(inside(folder, str(root / name))) for name in images]
+    if "id" in said:
+        key = name_of(_field(record, said["id"], at), "id", f"{at}:")
     return {
         "images": images,
         "texts": texts,
         "label": said.get("label", 0),
         "pairing": list(said.get("pairing", ())),
-        "group": None if group is None else str(group),
-        "sample_id": str(_field(record, said["id"], at)) if "id" in said else key,
+        "group": None if group is None else name_of(group, "group", f"{at}:"),
+        "sample_id": key,
         "box": [_field(record, name, at) for name in said["box"]] if "box" in said else None,
     }
 
@@ -130,7 +139,7 @@ def _boxed(
 
     state = hashlib.sha256()
     for item, record in zip(kept, made, strict=True):
-        path = Path(item["image"])
+        path = Path(item["image"] or "")
         facts = path.stat() if path.exists() else None
         stamp = facts and (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         state.update(repr((item, record["box"], stamp)).encode(errors="surrogateescape"))

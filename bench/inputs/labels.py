@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import comparable
+from bench.machine.characters import has_control
 
 UNLABELLED = -1  # what `datasets` writes for a label that is not known
 MOST_CHARACTERS = 4096  # of a sample id; the longest path there is
@@ -153,6 +154,17 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
             " unique."
         )
     return tuple(names)
+
+
+def tidy(text: str, what: str, at: str) -> str:
+    """Return a text of a table without the spaces around it.
+
+    Raises:
+        UserError: it has control characters, which would vanish from a class name or an id.
+    """
+    if has_control(text.strip(" \t\r\n")):
+        raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
+    return text.strip()
 
 
 def is_utf8(text: str) -> bool:

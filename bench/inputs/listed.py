@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted
-from bench.machine.files import inside, open_regular
+from bench.inputs.csv_tables import read_csv
+from bench.inputs.labels import tidy
+from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:
     import datasets
@@ -55,13 +56,12 @@ def read_list(
     pattern = line_pattern(str(layout.get("line", "{label}/{file}")))
     images = str(layout.get("images", "{label}/{file}"))
     first = layout.get("first_label")
-    with open_regular(table) as file:
-        lines = file.read().decode("utf-8", "replace").splitlines()
+    lines = _text(table).split("\n")
     names, labels = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        found = pattern.fullmatch(line.strip())
+        found = pattern.fullmatch(tidy(line, "line", f"{table}:{number}"))
         if found is None:
             raise UserError(
                 f"{table}:{number}: {quoted(line)} is not of the form {layout.get('line')!r}."
@@ -103,21 +103,20 @@ def read_table(
     import datasets
 
     table = inside(folder, layout["table"])
-    with open_regular(table) as file:
-        reader = csv.DictReader(file.read().decode("utf-8-sig", "replace").splitlines())
+    head, lines = read_csv(_text(table), str(table))
     wanted = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
     for column in wanted:
-        if column not in (reader.fieldnames or ()):
+        if column not in head:
             raise UserError(f"{table}:1: there is no column {column!r}.")
     rows: dict[str, list[str]] = {"image": [], "label": [], "sample_id": [], "group": []}
-    for row in reader:
+    for line, row in lines:
         if row[layout["split_column"]] != layout["split_values"].get(split):
             continue
-        name, at = row[layout["file_column"]] or "", f"{table}:{reader.line_num}"
+        name, at = row[layout["file_column"]], f"{table}:{line}"
         if not name or not inside(folder, name).exists():
             raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
         rows["image"].append(str(folder / name))
-        rows["label"].append(_label(str(row[layout["label_column"]]), 0, spec, at))
+        rows["label"].append(_label(row[layout["label_column"]], 0, spec, at))
         rows["sample_id"].append(name)
         rows["group"].append(", ".join(f"{group} {row[group]}" for group in spec.groups))
     if not rows["image"]:
@@ -127,6 +126,14 @@ def read_table(
     text = datasets.Value("string")
     features = {name: datasets.Image() if name == "image" else text for name in rows}
     return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+
+
+def _text(table: Path) -> str:
+    """Return what is in a list of the download, whose names need not be UTF-8."""
+    try:
+        return read_bytes(table).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise UserError(f"{table} cannot be read: {error}.") from None
 
 
 def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import CLIPTokenizerFast
 
 from bench.inputs.weights import Weights
+from bench.machine.files import read_bytes
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._configs import check_class, is_whole
 
@@ -101,7 +102,7 @@ def _check_copies(weights: Weights, part: str, model: dict[str, Any]) -> None:
     if weights.find(name) and weights.read(name) != model["vocab"]:
         raise weights.error(f"{part}/", "has a vocab.json that is not its tokenizer.json's")
     if path := weights.find(f"{part}/merges.txt"):
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = read_bytes(path).decode("utf-8", "replace").split("\n")
         pairs = [line for line in lines if line and not line.startswith("#version")]
         if pairs != [" ".join(_pair(merge)) for merge in model["merges"]]:
             raise weights.error(f"{part}/", "has a merges.txt that is not its tokenizer.json's")

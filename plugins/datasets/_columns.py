@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import datasets
 import pyarrow as pa
 from datasets.features.features import generate_from_arrow_type
 
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.encoded import settle
 
 SAMPLE_ID = "sample_id"
@@ -81,7 +82,7 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Colum
         UserError: a column is not there, or there are several that it may be.
     """
     types = {name: _plain(schema.field(name).type) for name in schema.names}
-    known = _features(schema)
+    known, unreadable = _features(schema)
     images = [name for name in types if _may_be_image(types[name])]
     image = _choose("image", wanted.image, images, schema.names, where)
     others = [name for name in types if name not in (image, SAMPLE_ID, wanted.id, *wanted.keep)]
@@ -97,6 +98,11 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Colum
         raise UserError(
             f"{where}: the column {label!r} holds {types[label]}; class names or whole numbers are"
             " wanted. Name another with --label-column."
+        )
+    if label in unreadable:
+        raise UserError(
+            f"{where}: what the file says of its column {label!r} cannot be read, so that the names"
+            f" of its classes would be lost: {unreadable[label]}."
         )
     feature = known.get(label) or datasets.Value(str(types[label]))
     for name in (wanted.id, *wanted.keep):
@@ -127,14 +133,33 @@ def _choose(
     )
 
 
-def _features(schema: pa.Schema) -> dict[str, Any]:
-    """Return what `datasets` wrote down of the columns."""
-    if schema.metadata is None or b"huggingface" not in schema.metadata:
-        return {}
+def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what `datasets` wrote down of the columns, and what of it cannot be read, with why.
+
+    Each column is read by itself, so that one that no version knows costs no other its names.
+    """
+    stated = (schema.metadata or {}).get(b"huggingface", b"{}")
+    known: dict[str, Any] = {}
+    unreadable: dict[str, str] = {}
     try:
-        return dict(datasets.Features.from_arrow_schema(schema))
-    except (ValueError, TypeError, KeyError, NotImplementedError):
-        return {}  # what somebody else wrote there; the columns speak for themselves
+        info = json.loads(stated).get("info") or {}
+        columns = dict(info.get("features") or {})
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        return {}, dict.fromkeys(schema.names, f"it is not JSON of that form ({error})")
+    for name in {*columns} & {*schema.names}:
+        kind = _plain(schema.field(name).type)
+        try:
+            feature = datasets.Features.from_dict({name: columns[name]})[name]
+            if isinstance(feature, datasets.ClassLabel):
+                if not all(isinstance(word, str) for word in feature.names):
+                    raise ValueError(f"its names are {quoted(feature.names)}")
+                if pa.types.is_integer(kind):
+                    known[name] = feature
+            elif datasets.Features({name: feature}).arrow_schema.field(name).type == kind:
+                known[name] = feature
+        except Exception as error:  # whatever somebody else wrote there
+            unreadable[name] = " ".join(str(error).split())[:200]
+    return known, unreadable
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -171,6 +196,8 @@ def convert(table: pa.Table, columns: Columns, root: Path) -> pa.Table:
         if name == "image":
             chunks = [features[name].cast_storage(chunk) for chunk in column.chunks]
             column = settle(pa.chunked_array(chunks, features[name].pa_type), root, str(root))
+        if isinstance(features[name], datasets.ClassLabel):
+            column = column.cast(pa.int64())
         if name == SAMPLE_ID:
             column = column.cast(pa.string())  # numbers are ids as well
         converted[name] = column

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import datasets
 import pyarrow as pa
 
 from bench.errors import UserError, quoted
+from bench.inputs.json_values import parse_json
 from bench.inputs.rows import rows_of
-from bench.machine.files import inside, open_regular
+from bench.machine.files import inside, open_regular, read_bytes
 from bench_plugins.datasets._columns import ANY, Wanted, choose_columns, convert
 from bench_plugins.datasets._listing import subfolders
 from bench_plugins.datasets._splits import SPLITS
@@ -54,8 +54,7 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
 
 
 def _files(place: Path) -> Sequence[str]:
-    with open_regular(place / STATE) as file:
-        state: Any = json.load(file)
+    state: Any = parse_json(read_bytes(place / STATE))
     entries = state.get("_data_files") if isinstance(state, Mapping) else None
     names = [e.get("filename") if isinstance(e, Mapping) else None for e in entries or ()]
     if not names or not all(isinstance(name, str) for name in names):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +10,10 @@ import datasets
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable, readable
-from bench.machine.files import OutsideError, inside, open_regular
+from bench.inputs.csv_tables import MOST_COLUMNS, read_csv
+from bench.inputs.json_values import name_of, parse_json, text_of
+from bench.inputs.labels import tidy
+from bench.machine.files import OutsideError, inside, read_text
 from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import LeftOut, find_images, plural
 
@@ -123,68 +124,59 @@ def read_rows(table: Path, wanted: Wanted = ANY) -> Rows:
         if name is not None:
             _column(table, head, name, (), "--id-column")
     rows = []
-    for line, values in lines:
-        if len(values) != len(head):
-            raise UserError(
-                f"{table}:{line}: {len(values)} columns, and the first line names {len(head)}."
-            )
-        row = dict(zip(head, values, strict=True))
-        if not row[image].strip():
-            raise UserError(f"{table}:{line}: the column {image!r} names no file.")
-        own_id = row[wanted.id].strip() if wanted.id else None
-        if own_id == "":
-            raise UserError(f"{table}:{line}: the column {wanted.id!r} says no id.")
-        kept = tuple(row[name].strip() for name in wanted.keep)
-        rows.append(Row(line, row[image].strip(), row[label].strip(), own_id, kept))
+    for line, row in lines:
+        at = f"{table}:{line}"
+        file, own_id = tidy(_name_of(row.get(image), image, at), image, at), None
+        if not file:
+            raise UserError(f"{at}: the column {image!r} names no file.")
+        if wanted.id:
+            own_id = tidy(_name_of(row.get(wanted.id), wanted.id, at), wanted.id, at)
+            if not own_id:
+                raise UserError(f"{at}: the column {wanted.id!r} says no id.")
+        own_label = tidy(_name_of(row.get(label), label, at), label, at)
+        kept = tuple(text_of(row.get(name), name, at).strip() for name in wanted.keep)
+        rows.append(Row(line, file, own_label, own_id, kept))
     if not rows:
         raise UserError(f"{table} names no images.")
     return rows
 
 
-def _read(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the names of the columns, and the other lines with their numbers."""
-    if table.suffix.lower() in JSON_LINES:
-        return _read_json(table)
-    try:
-        with open_regular(table) as file:
-            text = file.read().decode("utf-8-sig")
-        reader = csv.reader(text.splitlines(), strict=True)
-        head = [name.strip() for name in next(reader, [])]
-        lines = [(reader.line_num, values) for values in reader if values]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} is not a CSV file in UTF-8: {error}.") from None
-    twice = next((name for name in head if head.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"{table}:1: the column {quoted(twice)} occurs twice.")
-    return head, lines
+def _name_of(value: Any, what: str, at: str) -> str:
+    return "" if value is None else name_of(value, what, f"{at}:")
 
 
-def _read_json(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Do so of a file with a JSON object per line."""
-    objects: list[tuple[int, dict[str, Any]]] = []
+def _read(table: Path) -> tuple[list[str], Iterable[tuple[int, Mapping[str, Any]]]]:
+    """Return the names of the columns, and the other lines with their numbers, lazily."""
+    kind = "text" if table.suffix.lower() in JSON_LINES else "CSV"
     try:
-        with open_regular(table) as file:
-            text = file.read().decode("utf-8-sig")
+        text = read_text(table)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{table} is not a text file in UTF-8: {error}.") from None
+        raise UserError(f"{table} is not a {kind} file in UTF-8: {error}.") from None
+    if kind == "CSV":
+        return read_csv(text, str(table))
+    head: dict[str, None] = {}
+    for line, value in _objects(table, text):
+        head.update(dict.fromkeys(value))
+        if len(head) > MOST_COLUMNS:
+            raise UserError(
+                f"{table}:{line}: more than {MOST_COLUMNS:,} different keys so far; the lines must"
+                " have the same."
+            )
+    return list(head), _objects(table, text)
+
+
+def _objects(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the JSON object of each line."""
     for line, content in enumerate(text.split("\n"), 1):
         if not content.strip():
             continue
         try:
-            value = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            value = parse_json(content)
+        except ValueError as error:
             raise UserError(f"{table}:{line}: this is not JSON: {str(error)[:200]}.") from None
         if not isinstance(value, dict):
             raise UserError(f"{table}:{line}: a JSON object is wanted, such as {{{JSON_EXAMPLE}}}.")
-        objects.append((line, value))
-    head = list(dict.fromkeys(key for _, value in objects for key in value))
-    return head, [(line, [_text(value.get(key)) for key in head]) for line, value in objects]
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
+        yield line, value
 
 
 def _column(

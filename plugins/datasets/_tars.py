@@ -18,9 +18,8 @@ from bench.errors import BenchWarning, UserError, quoted
 from bench.inputs.class_names import check_names
 from bench.inputs.files import expand
 from bench.inputs.json_values import name_of, parse_json, text_of
-from bench.inputs.labels import is_utf8
+from bench.inputs.labels import is_utf8, tidy
 from bench.inputs.rows import rows_of
-from bench.machine.characters import has_control
 from bench.machine.files import inside, open_regular, read_text, regular_file
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
@@ -32,7 +31,6 @@ ROWS = 100  # written at a time
 DIGITS = 18  # of a label that is a number
 BYTES = 64_000_000  # or, where images are large, so many bytes of them
 MOST_BYTES = 500_000_000  # of a file in a tar
-SPACES = " \t\r\n"  # around a label; other white space is part of it
 LABELS = ("label", "class", "cls")  # keys of a json file that hold the label
 CLASS_NAMES = "classnames.txt"  # of clip-benchmark's tars: one class per line
 
@@ -111,7 +109,7 @@ def _class_names(root: Path, name: str) -> list[str] | None:
     if file is None:
         return None
     try:
-        names = [line.strip(SPACES) for line in read_text(file).split("\n")]
+        names = [tidy(line, "class", str(root / name)) for line in read_text(file).split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{root / name} cannot be read: {error}.") from None
     names = [name for name in names if name]
@@ -173,11 +171,7 @@ def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], wanted: 
         label = "" if value is None else name_of(value, name, f"{path}: in {key}.json")
     else:
         label = _decoded(sample.get("txt", b""), f"{path}: {key}.txt")
-    label = label.strip(SPACES)
-    if has_control(label):
-        raise UserError(
-            f"{path}: the label {quoted(label)} of {quoted(key)} has control characters."
-        )
+    label = tidy(label, "label", f"{path}: {key}")
     if not label:
         raise UserError(
             f"{path}: the image {quoted(key)} has no label: {key}.cls, or {key}.json with a key"

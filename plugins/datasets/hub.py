@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.rows import rows_of
-from bench.machine.files import inside
+from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._columns import Wanted, choose_columns, convert
 from bench_plugins.datasets._splits import SPLITS, splits_of
 from bench_plugins.datasets.folder import Folder
@@ -133,9 +133,9 @@ class Hub:
                 files = found.get(str(split)) or found.get("all") or []
                 if not files:
                     raise UserError(f"{data_dir} holds no parquet files of {split}.")
-                names = [str(inside(Path(data_dir), str(file))) for file in files]
-                tables = [pq.read_table(name) for name in names]
-                table = pa.concat_tables(tables)
+                table = pa.concat_tables(
+                    [_read_parquet(inside(Path(data_dir), str(file))) for file in files]
+                )
                 features = datasets.Features.from_arrow_schema(table.schema)
                 rows = rows_of(table, datasets.DatasetInfo(features=features))
         except UserError:
@@ -180,6 +180,11 @@ class Hub:
         table = pa.Table.from_pylist(taken, schema=features.arrow_schema)
         info = datasets.DatasetInfo(features=features)
         return rows_of(table, info), f"{name}[:{place.first}]"
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    with open_regular(path) as file:
+        return pq.read_table(file)
 
 
 def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> datasets.Dataset:

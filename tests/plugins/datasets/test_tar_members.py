@@ -157,7 +157,7 @@ CLASS_NAMES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link": (lambda path: path.symlink_to("/etc/passwd"), "leads out of the folder"),
     "a pipe": (os.mkfifo, "is not a regular file"),
     "equal names": (lambda path: path.write_text("cat\nCat\n"), "have the same name"),
-    "control characters": (lambda path: path.write_text("cat\nd\x1bog\n"), "is not a name"),
+    "control characters": (lambda path: path.write_text("cat\nd\x1bog\n"), "control character"),
     "not UTF-8": (lambda path: path.write_bytes(b"\xff"), "cannot be read"),
 }
 
