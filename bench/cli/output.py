@@ -12,12 +12,15 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.boards.text import message
 from bench.errors import BenchWarning
+
+if TYPE_CHECKING:
+    from bench.store.documents import Manifest
 
 KEPT = "bench.stdout"  # in a command's context: what writes to the stdout that is kept for JSON
 
@@ -76,12 +79,13 @@ def results_option(results: str) -> str:
     return "" if results == usual else f" --results {shlex.quote(results)}"
 
 
-def draw_pictures(run: Path, images: int) -> None:
+def draw_pictures(run: Path, images: int, made: Manifest | None = None) -> None:
     """Draw the pictures that a run ends with; a warning says which cannot be drawn, and why.
 
     Args:
         run: the run's folder.
         images: how many it has decided.
+        made: of a run that this process made, what it is; None: it was stored.
     """
     if images > MOST_IN_PICTURES:
         _warn(f"No pictures: {images:,} images are too many to hold at once.")
@@ -89,7 +93,7 @@ def draw_pictures(run: Path, images: int) -> None:
     from bench.render.pictures import write_pictures
 
     try:
-        written = write_pictures(run)
+        written = write_pictures(run, made)
     except Exception as error:  # whatever it is, the run is complete all the same
         _warn(f"No pictures: {type(error).__name__}: {error}")
         return

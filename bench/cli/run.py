@@ -103,7 +103,7 @@ def command(
         from bench.render.run import print_run
 
         if not finished.resumed:
-            draw_pictures(finished.folder, summary.dataset.n_samples)
+            draw_pictures(finished.folder, summary.dataset.n_samples, finished.manifest)
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
         name = run_name(finished.folder, config.results)
         if config.shard:

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import load_split
-from bench.inputs.pixels import PixelsError, decode
-from bench.inputs.split import Split
+from bench.render.images import Images, Thumbnail
 from bench.render.runs import RunData
-from bench.running.resolve import data_options, resolve_dataset
-from bench.running.settings import DATA_SETTINGS, make_config
 from bench.store.decisions import Decisions
 from bench.store.folder import read_records
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-SIDE = 128  # pixels of a thumbnail's longer side
-QUALITY = 75  # WebP
 WRONG_SHARE = 0.7  # of the pictures, where there are that many mistakes
 RIGHT_PER_CLASS = 3
 
@@ -89,58 +75,6 @@ def _occurrence(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return seen
 
 
-class Images:
-    """Finds images of the runs' datasets; each split is loaded once.
-
-    Args:
-        data_dirs: where the data of a dataset lies; under "" that of all others. Without either,
-            where the run had it.
-    """
-
-    def __init__(self, data_dirs: Mapping[str, str]) -> None:
-        self._data_dirs = data_dirs
-        self._loaded: dict[tuple[Any, ...], Any] = {}
-
-    def of(self, run: RunData, sample_ids: Iterable[str]) -> dict[str, Sample]:
-        """Return the samples that are found, by id.
-
-        Raises:
-            UserError: the data cannot be had.
-        """
-        split, known = self._split(run)
-        found = [sample_id for sample_id in sample_ids if sample_id in known]
-        return {sample.sample_id: sample for sample in split.samples(found)}
-
-    def _split(self, run: RunData) -> tuple[Split, frozenset[str]]:
-        manifest = run.manifest
-        own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
-        stored = manifest.config.plain()
-        settings = {
-            "dataset": stored["dataset"],
-            "data_dir": own or stored.get("data_dir"),
-            **{name: stored[name] for name in DATA_SETTINGS if stored.get(name)},
-        }
-        key = tuple(settings.items())
-        if key not in self._loaded:
-            self._loaded[key] = self._load(settings)
-        loaded = self._loaded[key]
-        if isinstance(loaded, UserError):
-            raise loaded
-        split, known = loaded
-        return split, known
-
-    @staticmethod
-    def _load(settings: dict[str, Any]) -> Any:
-        try:
-            config, spec = resolve_dataset(make_config(settings), load_plugins())
-            split = load_split(spec, config.split, config.data_dir, data_options(config, spec))
-            return split, frozenset(split.sample_ids)
-        except UserError as error:
-            return error
-        except Exception as error:  # a plugin's; the page is worth having without its pictures
-            return UserError(f"{type(error).__name__}: {error}")
-
-
 def pictures(
     run: RunData,
     images: Images,
@@ -162,9 +96,9 @@ def pictures(
     chosen = choose(run.decided, most)
     ids: list[str] = run.decided.sample_ids.take(chosen).to_pylist()
     labels = run.decided.labels[chosen].tolist()
-    samples: dict[str, Sample] = {}
+    samples: dict[str, Thumbnail] = {}
     try:
-        samples = images.of(run, ids)
+        samples = images.of(run.manifest, ids)
         known = zip(ids, labels, strict=True)
         if any(samples[name].label != label for name, label in known if name in samples):
             samples = {}
@@ -179,10 +113,9 @@ def pictures(
     made = []
     for row, name in zip(chosen.tolist(), ids, strict=True):
         uri, small = None, False
-        if (sample := samples.get(name)) is not None:
-            with suppress(PixelsError):  # the run counted it as failed
-                kind, content, small = sample_picture(sample)
-                uri = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        if (sample := samples.get(name)) is not None and sample.kind:
+            uri = f"data:{sample.kind};base64,{base64.b64encode(sample.content).decode()}"
+            small = sample.small
         reason = records.get(name, {}).get("error") or ""
         made.append(picture(run, row, name, reason, uri, small, probable))
     return made
@@ -225,42 +158,5 @@ def picture(
     )
 
 
-def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
-    """Return one picture of the images of an item."""
-    if len(images) == 1:
-        return images[0]
-    from PIL import Image
-
-    height = max(image.height for image in images)
-    whole = Image.new("RGB", (sum(image.width for image in images), height))
-    left = 0
-    for image in images:
-        whole.paste(image.convert("RGB"), (left, 0))
-        left += image.width
-    return whole
-
-
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def sample_picture(sample: Sample) -> tuple[str, bytes, bool]:
-    """Return a sample's picture, as `thumbnail` does.
-
-    Raises:
-        PixelsError: an image of it cannot be decoded.
-    """
-    return thumbnail(side_by_side([decode(one) for one in sample.images]))
-
-
-def thumbnail(image: Image.Image) -> tuple[str, bytes, bool]:
-    """Return media type and bytes, and whether the image is so small that every pixel is kept."""
-    small = max(image.size) <= SIDE // 2
-    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    out = BytesIO()
-    if small:
-        image.save(out, "PNG", optimize=True)
-    else:
-        image.thumbnail((SIDE, SIDE))
-        image.save(out, "WEBP", quality=QUALITY, method=4)
-    return f"image/{'png' if small else 'webp'}", out.getvalue(), small

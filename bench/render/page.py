@@ -28,7 +28,8 @@ from bench.render.against import MOST_RUNS, Against, against
 from bench.render.board import Board, make_boards
 from bench.render.confusion import MOST, most_confused
 from bench.render.curves import by_timestep
-from bench.render.gallery import Images, pictures
+from bench.render.gallery import pictures
+from bench.render.images import Images
 from bench.render.opening import Opening, opening
 from bench.render.runs import RunData, with_decisions
 from bench.render.scores import blind_controls, scores

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bench.boards.text import visible
 from bench.discovery.loading import load_plugins
@@ -17,8 +19,10 @@ from bench.errors import UserError
 from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
+from bench.machine.offline import offline
 from bench.render.confusion import ALL, MOST, most_confused
-from bench.render.gallery import side_by_side
+from bench.render.images import Images
+from bench.render.thumbnails import side_by_side
 from bench.running.resolve import data_options, resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
@@ -29,19 +33,26 @@ from bench.store.runs import read_run
 from bench.store.summary import Summary
 
 EXAMPLES = 12
+EXAMPLE_SIDE = 264  # pixels: 2.4 inches of 110
 DPI = 110
 
 
-def write_pictures(run: Path) -> list[Path]:
+def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
     """Write `confusion.png` and, where the data is at hand, `examples.png` into a run's folder.
 
     The second holds images of the dataset: mind its licence before you pass it on.
+
+    Args:
+        run: its folder.
+        made: what this process made, whose data it has opened before; None: the run was stored, and
+            its data is opened by a process with limits.
     """
     stored = read_run(run)
     manifest, records = stored.manifest, asked_records(run, stored.manifest)
     written = [draw_confusion(records, manifest, stored.summary, run / "confusion.png")]
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
-        written.append(draw_examples(choose_examples(records), manifest, run / "examples.png"))
+        split, chosen = _named(made) if made else None, choose_examples(records)
+        written.append(draw_examples(chosen, manifest, run / "examples.png", split))
     return written
 
 
@@ -145,10 +156,12 @@ def _plain_text() -> Iterator[None]:
         yield
 
 
-def draw_examples(records: Sequence[Record], manifest: Manifest, path: Path) -> Path:
+def draw_examples(
+    records: Sequence[Record], manifest: Manifest, path: Path, split: Split | None = None
+) -> Path:
     """Draw images with their true and predicted class into a file; see `examples_figure`."""
     with _plain_text():
-        examples_figure(records, manifest).savefig(path, dpi=DPI)
+        examples_figure(records, manifest, split).savefig(path, dpi=DPI)
     return path
 
 
@@ -160,22 +173,21 @@ def examples_figure(
     Args:
         records: of the images to show.
         manifest: of their run.
-        split: the data; None: what the run's settings name.
+        split: the data; None: what the run's settings name, opened by a process with limits.
 
     Raises:
         UserError: the data cannot be had.
     """
-    split = split or _named(manifest)
+    ids = [record["sample_id"] for record in records]
+    images = _of_split(split, ids) if split else _of_stored(manifest, ids)
     columns = 4
     rows = -(-len(records) // columns)
-    samples = split.samples([record["sample_id"] for record in records])
     with _plain_text():
         figure = Figure(figsize=(2.4 * columns, 2.9 * rows), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in cells:
             axes.set_axis_off()
-        for axes, record, sample in zip(cells, records, samples, strict=False):
-            image = side_by_side([decode(image) for image in sample.images])
+        for axes, record, image in zip(cells, records, images, strict=False):
             axes.imshow(image, cmap="gray" if image.mode == "L" else None)
             true, said = record["label"], record["prediction"]
             axes.set_title(
@@ -187,17 +199,36 @@ def examples_figure(
     return figure
 
 
+def _of_split(split: Split, sample_ids: Sequence[str]) -> list[Image.Image]:
+    return [
+        side_by_side([decode(image) for image in sample.images])
+        for sample in split.samples(sample_ids)
+    ]
+
+
+def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Image]:
+    """Return images of the data that a stored run's settings name.
+
+    Raises:
+        UserError: they cannot be had.
+    """
+    try:
+        found = Images({}, EXAMPLE_SIDE).of(manifest, sample_ids)
+        return [Image.open(BytesIO(found[sample_id].content)) for sample_id in sample_ids]
+    except UserError as error:
+        raise UserError(
+            f"{error}\nWhere the data was in memory, what `bench.run` returned has the pictures."
+        ) from None
+    except (KeyError, OSError):
+        raise UserError("Some of the images are not in the data.") from None
+
+
 def _named(manifest: Manifest) -> Split:
     """Return the data that a run's settings name.
 
     Raises:
         UserError: it cannot be had.
     """
-    config = RunConfig(**manifest.config.plain())
-    try:
-        config, spec = resolve_dataset(config, load_plugins())
-    except UserError as error:
-        raise UserError(
-            f"{error}\nWhere the data was in memory, what `bench.run` returned has the pictures."
-        ) from None
-    return load_split(spec, config.split, config.data_dir, data_options(config, spec))
+    config, spec = resolve_dataset(RunConfig(**manifest.config.plain()), load_plugins())
+    with offline(config.offline):
+        return load_split(spec, config.split, config.data_dir, data_options(config, spec))

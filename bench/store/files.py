@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.machine.files import regular_file
+from bench.machine.files import read_bytes, regular_file
 
 LARGEST_JSON = 500_000_000  # bytes; a manifest of a million samples has about 50 million
 
@@ -24,8 +24,6 @@ def read_json(root: Path, name: str, most: int = LARGEST_JSON) -> Any:
     if file is None:
         raise UserError(f"There is no file {root / name}.")
     try:
-        if file.stat().st_size > most:
-            raise UserError(f"{root / name} is larger than {most // 1_000_000:,} MB.")
-        return from_json(file.read_bytes(), allow_inf_nan=False)
+        return from_json(read_bytes(file, most), allow_inf_nan=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{root / name} cannot be read: {error}.") from None

@@ -16,6 +16,7 @@ from bench.errors import BenchWarning
 from bench.machine.files import regular_file
 
 JOURNAL = "samples.jsonl"
+LONGEST_LINE = 10_000_000  # bytes; a file without line ends must not fill memory
 SYNC_SECONDS = 2.0  # between two times that the disk is told to keep what it has
 
 
@@ -49,7 +50,7 @@ def read_lines(
         return
     damaged, start = [], 0
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), b""), start=1):
             try:
                 record = from_json(line, allow_inf_nan=False)
             except ValueError:  # also where the bytes are not UTF-8, or nested too deeply

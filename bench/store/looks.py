@@ -17,7 +17,7 @@ from stat import S_ISREG
 from pydantic import ValidationError
 
 from bench.errors import BenchWarning, UserError
-from bench.machine.files import regular_file
+from bench.machine.files import read_bytes, regular_file
 from bench.store.documents import Manifest
 from bench.store.fields import Document, Name, RunId
 from bench.store.folder import list_runs
@@ -105,9 +105,7 @@ def read_looks(results: Path) -> Iterator[Look]:
     """
     try:
         file = regular_file(results, LOOKS)
-        if file is None or file.stat().st_size > MOST_BYTES:
-            return
-        lines = file.read_bytes().splitlines()
+        lines = read_bytes(file, MOST_BYTES).splitlines() if file else []
     except (OSError, UserError):
         return
     for line in lines:

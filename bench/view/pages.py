@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ from markupsafe import Markup
 
 from bench.boards.formats import assignments
 from bench.errors import UserError
-from bench.inputs.pixels import PixelsError
-from bench.render.gallery import picture, sample_picture
+from bench.render.gallery import picture
 from bench.render.inventory import age
 from bench.render.page import describe
 from bench.render.runs import RunData
@@ -57,7 +57,9 @@ class Answer:
 
 
 class Pages:
-    """Answers addresses. One at a time: matplotlib and the loaded runs are shared.
+    """Answers addresses. One at a time, since matplotlib and the loaded runs are shared.
+
+    A picture is waited for by whoever asked for it, and by nobody else.
 
     Args:
         stored: the runs.
@@ -65,6 +67,7 @@ class Pages:
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
+        self._turn = Lock()
         self._templates = environment("bench.view")
         self._routes: dict[str, Callable[[Query], Answer]] = {
             "/": self.runs,
@@ -82,7 +85,10 @@ class Pages:
         if route is None:
             return self.problem(404, "There is no such page.")
         try:
-            return route(defaultdict(str, query))  # a template asks for what is not there, too
+            if route == self.picture:
+                return route(query)
+            with self._turn:
+                return route(defaultdict(str, query))  # a template asks for what is not there, too
         except UserError as error:
             return self.problem(404, str(error))
 
@@ -194,15 +200,13 @@ class Pages:
 
     def picture(self, query: Query) -> Answer:
         """The picture of an image of a run."""
-        run, name = self.stored.run(query.get("run", "")), query.get("sample", "")
-        sample = self.stored.images.of(run, [name]).get(name)
-        if sample is None:
-            raise UserError(f"{name!r} is not in the data.")
-        try:
-            kind, content, _ = sample_picture(sample)
-        except PixelsError as error:
-            raise UserError(f"{name!r}: {error}") from None
-        return Answer(content, kind, headers={"Cache-Control": "private, max-age=600"})
+        name = query.get("sample", "")
+        with self._turn:
+            manifest = self.stored.run(query.get("run", "")).manifest
+        found = self.stored.images.of(manifest, [name]).get(name)
+        if found is None or found.kind is None:
+            raise UserError(f"{name!r} is not in the data, or is no picture.")
+        return Answer(found.content, found.kind, headers={"Cache-Control": "private, max-age=600"})
 
     def _live(self, name: str, query: Query, **values: Any) -> Answer:
         """Return a page, or where the address says so only its part that changes by itself."""

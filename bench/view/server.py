@@ -5,10 +5,14 @@ Pages of other sites cannot read it: their requests name another host, or come f
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from bench.errors import UserError
@@ -18,6 +22,7 @@ from bench.view.queries import ODD_BYTES
 ADDRESS = "127.0.0.1"
 PORT, TRIES = 8421, 20  # the first port that is free from here on
 IDLE = 60.0  # seconds after which a silent connection is closed
+MOST_CONNECTIONS = 64  # a browser opens six
 MOST_FIELDS = 30  # of a query
 HEADERS = {
     "Content-Security-Policy": (
@@ -47,7 +52,15 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, pages: Pages, port: int | None = None) -> None:
         self.pages = pages
-        self.turn = threading.Lock()  # one page at a time
+        self._waiting: OrderedDict[socket.socket, None] = OrderedDict()  # the longest silent first
+        self._changes = threading.Lock()
+        self._most = MOST_CONNECTIONS
+        with suppress(ImportError):  # not on Windows
+            import resource
+
+            files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if files != resource.RLIM_INFINITY:
+                self._most = max(2, min(self._most, files // 4))
         wanted = range(PORT, PORT + TRIES) if port is None else [port]
         for number in wanted:
             try:
@@ -60,6 +73,30 @@ class Server(ThreadingHTTPServer):
         raise UserError(
             f"{which} not free ({failure.strerror}). Name another one with --port, or 0 for any."
         )
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection; where there are too many, the longest silent one is closed."""
+        with self._changes:
+            self._waiting[request] = None
+            silent = next(iter(self._waiting)) if len(self._waiting) > self._most else None
+            if silent is not None:
+                del self._waiting[silent]
+        if silent is not None:
+            with suppress(OSError):  # it was closed meanwhile
+                silent.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def note_activity(self, request: Any) -> None:
+        """Have a connection that asked for something wait behind the silent ones."""
+        with self._changes:
+            if request in self._waiting:
+                self._waiting.move_to_end(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        with self._changes:
+            self._waiting.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a browser that has gone away; of anything else, what happened."""
@@ -92,6 +129,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with a page."""
+        self.server.note_activity(self.request)
         if self.headers.get("Host", "").lower() not in self.server.hosts:
             # A name that somebody made to mean 127.0.0.1 would let their pages read these.
             self._send(Answer(b"This server answers to 127.0.0.1 alone.\n", "text/plain", 421))
@@ -113,8 +151,7 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:  # as of too many fields
             return pages.problem(400, "This is not an address of these pages.")
         try:
-            with self.server.turn:
-                return pages.answer(asked.path, query)
+            return pages.answer(asked.path, query)
         except Exception as error:  # of a damaged run, or ours; the other pages work
             return pages.problem(500, f"Unexpected {type(error).__name__}: {error}")
 

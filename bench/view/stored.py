@@ -17,7 +17,7 @@ from bench.boards.inventory import (
     unreadable,
 )
 from bench.errors import UserError
-from bench.render.gallery import Images
+from bench.render.images import Images
 from bench.render.runs import RunData, with_decisions
 from bench.render.studies import StudyPart, study_part
 from bench.running.command import reproducing_command

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from helpers.runs import a_record
 
-from bench.render.gallery import choose, thumbnail
+from bench.render.gallery import choose
+from bench.render.thumbnails import thumbnail
 from bench.store.decisions import Decisions, as_decisions
 
 

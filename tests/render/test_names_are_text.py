@@ -22,7 +22,7 @@ from bench.boards.reported import REPORTED
 from bench.boards.rows import LeaderboardRow
 from bench.cli.output import print_json, say
 from bench.render.board import make_boards
-from bench.render.gallery import Images
+from bench.render.images import Images
 from bench.render.page import describe
 from bench.render.page import render as render_page
 from bench.render.pictures import draw_confusion

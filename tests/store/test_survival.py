@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from helpers.runs import store
 from helpers.scoring import LIMIT, command, same, timeless
 
 from bench.store.decisions import read_decisions
-from bench.store.folder import read_manifest
-from bench.store.journal import read_journal
+from bench.store.folder import read_manifest, read_records
+from bench.store.journal import JOURNAL, LONGEST_LINE, read_journal
 from bench.store.writing import RunFolder
 
 
@@ -213,3 +214,14 @@ def test_twenty_kills_at_random_moments(copied: Path, tmp_path: Path) -> None:
     assert done.code == 0 and done.json["metrics"] == wanted.json["metrics"]
     assert same(timeless(journal.parent), timeless(copied)) and len(timeless(copied)) == many
     assert len(journal.read_text().splitlines()) == many  # nothing was scored twice
+
+
+def test_a_journal_without_line_ends_fills_no_memory(tmp_path: Path) -> None:
+    path = store(tmp_path, [0, 1], [0, 1])
+    with (path / JOURNAL).open("ab") as file:
+        file.truncate(3 * LONGEST_LINE)  # sparse: zeros after the two lines
+    tracemalloc.start()
+    assert list(read_records(path)) == ["s0000", "s0001"]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2.5 * LONGEST_LINE

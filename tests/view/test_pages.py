@@ -5,11 +5,15 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import socket
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
-from threading import Thread
+from subprocess import PIPE, Popen
+from threading import Event, Thread
 from urllib.parse import parse_qsl, quote
 
 import pytest
@@ -19,6 +23,7 @@ from helpers.runs import store
 from helpers.studies import store_study
 
 from bench.errors import UserError
+from bench.render.images import Images
 from bench.view.pages import Pages
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
@@ -234,6 +239,53 @@ def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
 def test_a_damaged_run_harms_no_other_page(site: Site) -> None:
     assert "has no" in site.ask("/run?run=broken").text or site.ask("/run?run=broken").code == 200
     assert site.ask("/run?run=zero").code == 200
+
+
+def test_a_picture_is_waited_for_by_nobody_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = Event(), Event()
+
+    def waiting(*_: object) -> dict[str, object]:
+        asked.set()
+        assert answered.wait(PATIENCE)
+        return {}
+
+    monkeypatch.setattr(Images, "of", waiting)
+    picture = Thread(target=site.ask, args=("/picture?run=zero&sample=x",), daemon=True)
+    picture.start()
+    assert asked.wait(PATIENCE)
+    assert site.ask("/").code == site.ask("/run?run=zero").code == 200 and picture.is_alive()
+    answered.set()
+    picture.join(PATIENCE)
+    assert not picture.is_alive()
+
+
+def test_silent_connections_keep_nobody_out(tmp_path: Path) -> None:
+    """With 256 descriptors, as some systems have, 300 connections that never ask for anything."""
+    store(tmp_path, [0, 1], [0, 1])
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+        "from bench.__main__ import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code, "view", "--results", str(tmp_path), "--port", "0"]
+    with Popen(command, stdout=PIPE, text=True) as process, ExitStack() as silent:
+        assert process.stdout is not None
+        try:
+            (port,) = re.findall(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+            for number in range(300):
+                connection = socket.create_connection((ADDRESS, int(port)), timeout=PATIENCE)
+                silent.enter_context(connection)
+                if number % 2:
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost:")
+            asking = http.client.HTTPConnection(ADDRESS, int(port), timeout=30)
+            asking.request("GET", "/")
+            page = asking.getresponse()
+            assert page.status == 200 and b"d-b-full" in page.read()
+        finally:
+            process.kill()
 
 
 def test_a_port_in_use_is_named(site: Site, tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""The images that stored runs name, from a process of their own with limits; see `sample_process`.
+
+The data is whatever somebody wrote into a run's manifest. Reading a run opens none of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import IO, Any
+
+from bench.errors import UserError
+from bench.render.thumbnails import SIDE
+from bench.running.settings import DATA_SETTINGS
+from bench.store.documents import Manifest
+
+START = 120.0  # seconds for the process's own imports, on a busy machine
+PATIENCE = 20.0  # seconds for data that a run names; of a folder that the user names:
+PATIENCE_OF_USER = 600.0
+PROCESSES = 4  # that are held, each with the data of one split
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """An image as a page shows it.
+
+    Attributes:
+        label: its class in the data.
+        kind: media type; None: the image cannot be decoded.
+        content: the encoded picture.
+        small: whether it has every pixel of the image.
+    """
+
+    label: int
+    kind: str | None = None
+    content: bytes = b""
+    small: bool = False
+
+
+class Images:
+    """Finds images of the runs' datasets; each split is loaded once. For several threads.
+
+    Args:
+        data_dirs: where the data of a dataset lies; under "" that of all others. Without either,
+            where the run had it.
+        side: of the pictures, in pixels.
+    """
+
+    def __init__(self, data_dirs: Mapping[str, str], side: int = SIDE) -> None:
+        self._data_dirs, self._side = data_dirs, side
+        self._processes: OrderedDict[str, _Process] = OrderedDict()
+        self._turn = Lock()
+
+    def of(self, manifest: Manifest, sample_ids: Iterable[str]) -> dict[str, Thumbnail]:
+        """Return the images of a run that are found, by id.
+
+        Raises:
+            UserError: the data cannot be had, or not within the limits of time and memory.
+        """
+        own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
+        stored = manifest.config.plain()
+        settings = {
+            "dataset": stored["dataset"],
+            "data_dir": own or stored.get("data_dir"),
+            **{name: stored[name] for name in DATA_SETTINGS if stored.get(name)},
+        }
+        key = json.dumps({"settings": settings, "side": self._side})
+        with self._turn:
+            process = self._processes.setdefault(key, _Process(key))
+            self._processes.move_to_end(key)
+            if len(self._processes) > PROCESSES:
+                self._processes.popitem(last=False)  # it ends when nobody asks it any more
+        return process.ask(list(sample_ids), PATIENCE_OF_USER if own else PATIENCE)
+
+
+class _Process:
+    """A process that has the data of one run: started when it is asked first, ended with this."""
+
+    def __init__(self, settings: str) -> None:
+        self._settings = settings
+        self._turn = Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._end: Callable[[], object] = lambda: None
+        self._failure = ""
+        self._answers: SimpleQueue[str] = SimpleQueue()
+
+    def ask(self, sample_ids: list[str], patience: float) -> dict[str, Thumbnail]:
+        with self._turn:
+            if self._failure:
+                raise UserError(self._failure)
+            try:
+                if self._process is None:
+                    self._process = self._start()
+                self._write(json.dumps(sample_ids))
+                answer = json.loads(self._read(patience))
+                if isinstance(answer, str):
+                    raise UserError(answer)
+            except UserError as error:
+                self._failure = str(error)
+                self._end()
+                raise
+        return {name: _thumbnail(*found) for name, found in answer.items()}
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = "from bench.render.sample_process import serve; serve()"
+        pipe: Any = subprocess.PIPE
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", command],  # -P: no code of the current folder
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for the command
+        )
+        self._end = weakref.finalize(self, _end, process)
+        arguments = (process.stdout, self._answers)
+        Thread(target=_listen, args=arguments, daemon=True).start()
+        self._process = process
+        self._read(START)
+        self._write(self._settings)
+        return process
+
+    def _write(self, line: str) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        with suppress(OSError):  # it has ended, which the answer says
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def _read(self, patience: float) -> str:
+        try:
+            answer = self._answers.get(timeout=patience)
+        except Empty:
+            raise UserError(
+                f"The images could not be read within {patience:.0f} s. --data-dir FOLDER says"
+                " where they are, and waits longer."
+            ) from None
+        if not answer:
+            raise UserError("The process that reads the images ended: they took too much memory.")
+        return answer
+
+
+def _listen(lines: IO[str], answers: SimpleQueue[str]) -> None:
+    with suppress(ValueError):  # closed
+        for line in lines:
+            answers.put(line)
+    answers.put("")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process, whatever it waits for."""
+    process.kill()
+    with suppress(OSError), process:  # waits, and closes the pipes
+        pass
+
+
+def _thumbnail(label: int, picture: list[Any] | None) -> Thumbnail:
+    if picture is None:
+        return Thumbnail(label)
+    kind, content, small = picture
+    return Thumbnail(label, kind, base64.b64decode(content), small)

@@ -1,0 +1,103 @@
+"""A process that opens the data of one stored run, and gives its pictures.
+
+What a stored run names may be a pipe that never ends, or a table that fills memory: anybody may
+have written it. So no other process opens it, and this one uses no network, has a limit on its
+memory, and can be ended at any time.
+
+It reads a line of JSON, `{"settings", "side"}`, then lines with lists of ids, and answers each
+with a line.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from bench.discovery.loading import load_plugins
+from bench.errors import UserError
+from bench.inputs.data import load_split
+from bench.inputs.pixels import PixelsError
+from bench.inputs.split import Split
+from bench.machine.offline import offline
+from bench.render.thumbnails import sample_picture
+from bench.running.resolve import data_options, resolve_dataset
+from bench.running.settings import make_config
+
+MEMORY = 2 << 30  # bytes for the data, beside what libraries took before
+
+
+def serve() -> None:
+    """Answer until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what plugins print
+    lines: SimpleQueue[str] = SimpleQueue()
+    Thread(target=_listen, args=(lines,), daemon=True).start()
+    import datasets  # noqa: F401  # so that its memory is not the data's
+
+    _limit_memory()
+    answers.write("ready\n")
+    answers.flush()
+    asked = json.loads(lines.get())
+    with offline():
+        split = _load(asked["settings"])
+        while True:
+            answers.write(json.dumps(_answer(split, json.loads(lines.get()), asked["side"])) + "\n")
+            answers.flush()
+
+
+def _listen(lines: SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)  # also while the data is waited for
+
+
+def _limit_memory() -> None:
+    with suppress(ImportError, OSError, ValueError):  # where a system has no such limit
+        import resource
+
+        pages = Path("/proc/self/statm").read_text("ascii").split()[5]
+        taken = int(pages) * resource.getpagesize()
+        # Of data, not of addresses: files that are mapped take no memory.
+        resource.setrlimit(resource.RLIMIT_DATA, (taken + MEMORY, taken + MEMORY))
+
+
+def _load(settings: dict[str, Any]) -> Split | str:
+    """Return the data, or why it cannot be had."""
+    try:
+        config, spec = resolve_dataset(make_config(settings), load_plugins())
+        return load_split(spec, config.split, config.data_dir, data_options(config, spec))
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # a plugin's; the page is worth having without its pictures
+        return _reason(error)
+
+
+def _answer(split: Split | str, sample_ids: list[str], side: int) -> Any:
+    """Return label and picture of each image that is there, or why there are none."""
+    if isinstance(split, str):
+        return split
+    found: dict[str, Any] = {}
+    try:
+        known = split.row_of
+        for sample in split.samples([name for name in sample_ids if name in known]):
+            found[sample.sample_id] = (sample.label, None)
+            with suppress(PixelsError):  # the run counted it as failed
+                kind, content, small = sample_picture(sample, side)
+                picture = (kind, base64.b64encode(content).decode(), small)
+                found[sample.sample_id] = (sample.label, picture)
+    except Exception as error:  # of a damaged table
+        return _reason(error)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return f"The images take more than {MEMORY >> 30} GiB of memory."
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
