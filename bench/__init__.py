@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from bench.contracts.hooks import hookimpl
     from bench.discovery.declared import register_toml
+    from bench.discovery.modules import register_modules
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "load_run",
     "load_study",
     "prompts",
+    "register_modules",
     "register_toml",
     "run",
     "tradeoff_figure",
@@ -51,6 +53,8 @@ def __getattr__(name: str) -> Any:
         return import_module("bench.contracts.hooks").hookimpl
     if name == "register_toml":
         return import_module("bench.discovery.declared").register_toml
+    if name == "register_modules":
+        return import_module("bench.discovery.modules").register_modules
     if name in __all__:
         return getattr(import_module("bench.api"), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

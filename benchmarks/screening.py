@@ -26,10 +26,10 @@ from bench.inputs.draws import sub_grid
 from bench.recordings.learn_order import learn_order
 from bench.recordings.learn_screen import Screen, at_the_mean, learn_screen
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.screening import distances
 from bench.recordings.sweep import Setting, sweep
 from bench.recordings.sweep_plot import plot
 from bench.stats.metrics import accuracy_interval
+from bench.stats.screening import distances
 
 SAMPLES = (4, 8, 16)
 

@@ -28,10 +28,10 @@ from bench.engine.denoising import DenoisingEngine
 from bench.errors import UserError
 from bench.inputs.prompts import Prompts
 from bench.inputs.subsets import limited
-from bench.recordings.screening import distances
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
+from bench.stats.screening import distances
 
 PARAPHRASES = (
     "this is {}", "a picture of {}", "an image showing {}", "we see {}", "{}, seen closely",

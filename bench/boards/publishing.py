@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.boards.adding import publish_run
 from bench.contracts.parameters import Parameters
+from bench.discovery.strategies import exhaustive
 from bench.errors import UserError
 from bench.machine.toml import read_toml
 
@@ -31,8 +32,8 @@ class Board(BaseModel):
     backbone: str
     draws: int | None = Field(None, ge=1)
     """None: nothing is recorded, as for a classifier, and so nothing can be replayed."""
-    record: str = "full"
-    """The strategy that scores, and records, every prompt on every draw."""
+    record: str | None = None
+    """A strategy that scores, and records, every prompt on every draw; None: the exhaustive one."""
     live: list[_Choice] = []
     replay: list[_Choice] = []
 
@@ -82,7 +83,11 @@ def publish(
     settings |= {"dataset": board.dataset, "backbone": board.backbone}
     recorded = None
     if board.draws is not None:
-        record = {"strategy": board.record, "params": {"draws": board.draws}, "save_errors": True}
+        record = {
+            "strategy": board.record or exhaustive(),
+            "params": {"draws": board.draws},
+            "save_errors": True,
+        }
         recorded = run(make_config({**settings, **record})).folder
         yield add(recorded)
     for choice in board.live:

@@ -34,6 +34,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     if as_json:
         print_json(learned.plain())
         return
+    from bench.discovery.strategies import learning
     from bench.render.tables import table
     from bench.running.command import other_images_command
 
@@ -54,7 +55,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     say(_advice(learned))
     if learned.recommended:
         words = [w for key, one in learned.recommended.items() for w in ("--set", f"{key}={one}")]
-        chosen = ("--strategy", "race", *words)
+        chosen = ("--strategy", learning("order").name, *words)
         next_steps(("race so", other_images_command(read_manifest(path), *chosen)))
 
 

@@ -33,6 +33,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     if as_json:
         print_json(learned.plain())
         return
+    from bench.discovery.strategies import learning
     from bench.render.tables import table
     from bench.running.command import other_images_command
 
@@ -51,7 +52,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     if found := _safest(learned):
         risk, samples, reach = found
         given = ("--set", f"samples={samples}", "--set", f"reach={reach:.3f}")
-        chosen = ("--strategy", "screen-race", *given)
+        chosen = ("--strategy", learning("reach").name, *given)
         command = other_images_command(read_manifest(path), *chosen)
         next_steps((f"screen at a risk of {risk}", command))
 

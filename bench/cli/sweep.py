@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run")
 @click.option("--against", help="A full sweep with another seed: the ceiling of any agreement.")
-@click.option("--strategies", help="Only these, such as race,uniform; others with their defaults.")
-@click.option("--order", help="Timesteps for race to ask first, from `bench learn-order`.")
+@click.option("--strategies", help="Only these, comma-separated; others with their defaults.")
+@click.option("--order", help="Timesteps that a race asks for first, from `bench learn-order`.")
 @click.option(
     "--deviation",
     type=click.FloatRange(min=0, min_open=True),
-    help="What race may know of a difference on a draw, from `bench learn-order` on other images.",
+    help="What a race may know of a difference on a draw, by `bench learn-order` on other images.",
 )
 @click.option(
     "--points",
@@ -60,7 +60,8 @@ def command(
     drawn = figure_file("--plot", plot_file) if plot_file else None
     ceiling = self_agreement(path, find_run(against, results)) if against else None
     recording = open_recording(path)
-    settings = default_grid(recording.n_draws, order, recording.problem.can_linearise, deviation)
+    learned = {"order": order, "deviation": deviation}
+    settings = default_grid(recording.n_draws, recording.problem.can_linearise, learned)
     if strategies is not None:
         names = [name.strip() for name in strategies.split(",") if name.strip()]
         if not names:

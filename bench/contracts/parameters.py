@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_args, get_origin
+
+LATER: Final = "later"
+"""Marks a parameter of a class that came after runs were published: `Annotated[float, LATER]`."""
 
 Parameters = dict[str, Any]
 """Parameters with their values, by name. Each plugin chooses the names and types of its own."""

@@ -215,12 +215,18 @@ class StrategySpec(Spec):
             those that keep most decisions of the full sweep to the cheapest. `bench calibrate`
             tests them in this order up to the first that fails, so it is fixed here, before any
             image is seen.
+        exhaustive: whether it evaluates every prompt on every draw and nothing else. Others are
+            compared with its decisions, and its recordings are replayed.
+        learned: parameters that are learned from recordings, each with the strategy that makes
+            these.
     """
 
     kind: ClassVar[str] = "strategy"
 
     default: bool = False
     safest_first: tuple[Mapping[str, Any], ...] = ()
+    exhaustive: bool = False
+    learned: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ A strategy never sees the model, so it runs on a model and on recorded errors al
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import erf, inf, isinf, nan, sqrt
 from types import MappingProxyType
@@ -80,6 +80,19 @@ class Strategy(ABC):
     linearises: bool = False
     same_draws: bool = False
     settled: Mapping[str, Any] = MappingProxyType({})
+
+    @staticmethod
+    def sweep(
+        n_draws: int, linearised: bool, learned: Mapping[str, Any]
+    ) -> Iterable[Mapping[str, Any]]:
+        """Return the settings that `bench sweep` tries; none: only where it is named.
+
+        Args:
+            n_draws: N of the recording.
+            linearised: whether first-order errors were recorded, too.
+            learned: what the user knows of other images, such as `order`, by parameter.
+        """
+        return ()
 
     @abstractmethod
     def start(self, problem: Problem) -> Session:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import load_plugins
+from bench.discovery.strategies import exhaustive
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning, UserError
 from bench.inputs.subsets import limited
@@ -26,7 +27,6 @@ from bench.store.identity import Strategy, digest
 from bench.store.records import Record, make_record
 from bench.store.runs import StoredRun, read_run
 
-FULL = "full"
 RISKS = (0.1, 0.05, 0.02, 0.01)
 
 
@@ -114,7 +114,7 @@ def _usual(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
     if spec is not None and spec.strategy is not None:
         return spec.strategy, spec.strategy_parameters
     default = plugins.strategies.default()
-    return default.name if default else FULL, {}
+    return default.name if default else exhaustive(), {}
 
 
 def _replayed(
@@ -129,7 +129,7 @@ def _replayed(
         raise UserError(f"--set {both[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
     if base.get("ceiling") is not None:
         raise UserError("--set ceiling: an image that a ceiling cut keeps no stated risk.")
-    tried: list[tuple[str, Mapping[str, Any]]] = [(FULL, {})]
+    tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive(), {})]
     tried += [(name, {**base, **setting}) for setting in spec.safest_first]
     tried += [(name, base)]
     made = []

@@ -11,6 +11,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.items import asks_for_images
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats, Ints, Problem
+from bench.discovery.strategies import exhaustive, learning
 from bench.errors import UserError
 from bench.recordings.order_trials import (
     ENOUGH,
@@ -143,7 +144,7 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     costs = [float(np.mean([image.evaluations for image in images])) for images in decided]
     held_out = len(samples) >= ENOUGH
     tried = cross_validated(recording, samples, learned) if held_out else decided
-    trials = compared(chosen, tried, decisions(recording, samples, {}, "full"))
+    trials = compared(chosen, tried, decisions(recording, samples, {}, exhaustive()))
     mean = evidence.costs.mean(axis=0)
     return LearnedOrder(
         order=str(banded["order"]),
@@ -195,7 +196,9 @@ def _deviation(recording: Recording, evidence: _Evidence, rows: Ints, params: Pa
     The root mean square over images and rivals of a difference on the draw less its mean over all
     N, as the standard deviation of one draw among infinitely many.
     """
-    request = strategy_for(recording, "race", params)[2].start(recording.problem).ask()
+    request = (
+        strategy_for(recording, learning("order").name, params)[2].start(recording.problem).ask()
+    )
     share = 1 - 1 / recording.n_draws
     if request is None or not share:
         return 0.0

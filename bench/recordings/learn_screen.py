@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
+from bench.discovery.strategies import learning
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
 from bench.recordings.recording import open_recording
-from bench.recordings.screening import conformal_quantile, distances
 from bench.running.command import recording_command
+from bench.stats.screening import conformal_quantile, distances
 from bench.store.fields import Document
 
-LINEARISED = "full-linearised"  # the strategy whose recordings a screen is learned from
 SAMPLES = (2, 4, 8, 16, 32)  # draws of a screen that are tried
 RISKS = (0.1, 0.05, 0.02, 0.01)
 RECALL = (1, 2, 3, 5, 8)  # how often the winner is among the first so many
@@ -68,7 +68,8 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     Raises:
         UserError: the run has no first-order errors, or is about items.
     """
-    recording = open_recording(path, LINEARISED)
+    screen = learning("reach")
+    recording = open_recording(path, screen.learned["reach"])
     if recording.manifest.items is not None:
         raise UserError(
             f"{recording.manifest.run_id} is about items with texts of their own. A screen"
@@ -77,7 +78,7 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     if not recording.problem.can_linearise:
         raise UserError(
             f"{path} holds no first-order errors. Record them once with:"
-            f" {recording_command(recording.manifest, LINEARISED)}"
+            f" {recording_command(recording.manifest, screen.learned['reach'])}"
         )
     counts = [n for n in SAMPLES if n <= recording.n_draws]
     scores: dict[int, list[Any]] = {n: [] for n in counts}

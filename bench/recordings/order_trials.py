@@ -10,6 +10,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Ints
+from bench.discovery.strategies import learning
 from bench.recordings.recording import Recording
 from bench.recordings.replay import decide, strategy_for
 from bench.stats.paired import paired_test
@@ -44,9 +45,10 @@ class OrderTrial(Document):
 
 
 def decisions(
-    recording: Recording, samples: Sequence[Sample], params: Params, strategy: str = "race"
+    recording: Recording, samples: Sequence[Sample], params: Params, strategy: str | None = None
 ) -> list[Decided]:
-    """Return how a strategy decides recorded images."""
+    """Return how a strategy decides recorded images; None: the one that learns an order."""
+    strategy = strategy or learning("order").name
     made, questions = strategy_for(recording, strategy, params)[2], recording.questions
     return [
         decide(sample, recording.tables(sample.sample_id), made, questions.of(sample).problem)

@@ -179,12 +179,13 @@ def _sample(record: Record) -> Sample:
     return Sample(record["sample_id"], record["label"], {}, item, record.get("group"))
 
 
-def open_recording(path: Path, strategy: str = "full") -> Recording:
+def open_recording(path: Path, strategy: str | None = None) -> Recording:
     """Open a run to be replayed.
 
     Args:
         path: the run's folder.
-        strategy: the one that records what is needed, for the message where it is missing.
+        strategy: the one that records what is needed, for the message where it is missing; None:
+            the exhaustive one.
 
     Raises:
         UserError: it kept no errors, or is no run.

@@ -20,6 +20,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.reductions import MEAN
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.loading import load_plugins
+from bench.discovery.strategies import learning
 from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
@@ -111,7 +112,7 @@ def strategy_for(
         raise UserError(
             f"Strategy {name!r} linearises, and {recording.manifest.run_id} recorded errors"
             " alone. Record both once with:"
-            f" {recording_command(recording.manifest, 'full-linearised')}"
+            f" {recording_command(recording.manifest, learning('reach').learned['reach'])}"
         )
     reduction = recording.problem.reduction
     if reduction != MEAN and not strategy.same_draws:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts import strategy as strategy_contract
 from bench.contracts.parameters import Parameters
+from bench.discovery.defaults import with_defaults
+from bench.discovery.guard import guard
+from bench.discovery.loading import load_plugins
+from bench.discovery.strategies import exhaustive
+from bench.discovery.targets import load_target
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
@@ -87,43 +93,25 @@ class SweepRow(Document):
 
 
 def default_grid(
-    n_draws: int,
-    order: str | None = None,
-    linearised: bool = False,
-    deviation: float | None = None,
+    n_draws: int, linearised: bool = False, learned: Mapping[str, Any] | None = None
 ) -> list[Setting]:
-    """Return the settings a sweep tries unless told otherwise.
+    """Return the settings a sweep tries unless told otherwise: those of each strategy's `sweep`.
 
     Args:
-        n_draws: N of the recording; the published schedule is scaled to it.
-        order: bands for `race` to ask first, beside the even order.
+        n_draws: N of the recording.
         linearised: whether first-order errors were recorded, too.
-        deviation: of a difference on a draw, learned from other images, for `race` to know.
+        learned: parameters that were learned of other images, such as `order`.
+
+    Raises:
+        PluginError: a strategy fails to say its settings.
     """
-    counts = [n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
-    grid: list[Setting] = [("full", {})]
-    if n_draws >= 10:
-        # As 50,500 is to 500 draws; and the short one that `digits` came with.
-        grid.append(("adaptive", {"samples": (n_draws // 10, n_draws), "keep": (5, 1)}))
-    if n_draws >= 50:
-        grid.append(("adaptive", {"samples": (5, 50), "keep": (3, 1)}))
-    grid += [("uniform", {"samples": n}) for n in counts]
-    grid += [("halving", {"budget": n}) for n in counts if n > 1]
-    grid += [("paired-ttest", {"min_scores": n}) for n in (5, 10, 20)]
-    deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
-    grid += [("race", {"delta": delta}) for delta in deltas]
-    grid += [("race", {"delta": delta, "first": 2}) for delta in (0.02, 0.005)]
-    grid += [("race", {"delta": delta, "ceiling": "adaptive"}) for delta in (0.02, 1e-4)]
-    grid += [("race", {"delta": delta, "ceiling": "schedule"}) for delta in (0.02, 1e-3)]
-    if deviation:
-        known = {"first": 1, "deviation": deviation}
-        grid += [("race", {**known, "delta": delta}) for delta in (0.02, 0.005, 0.001)]
-    if linearised:
-        reaches = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-        grid += [("screen-race", {"reach": reach, "first": n}) for n in (2, 4) for reach in reaches]
-    if order:
-        grid += [("race", {"delta": delta, "order": order}) for delta in deltas]
-    return [*grid, ("race", {"bound": "betting", "delta": 0.05})]
+    grid: list[Setting] = []
+    for spec in sorted(load_plugins().strategies, key=lambda spec: not spec.exhaustive):
+        strategy = with_defaults(load_target(spec), strategy_contract.Strategy)
+        with guard(spec.label, "sweep()"):
+            tried = strategy.sweep(n_draws, linearised, learned or {})
+            grid += [(spec.name, dict(parameters)) for parameters in tried]
+    return grid
 
 
 def sweep(
@@ -145,22 +133,22 @@ def sweep(
     """
     recording = open_recording(path)
     if settings is None:
-        settings = default_grid(recording.n_draws, None, recording.problem.can_linearise)
+        settings = default_grid(recording.n_draws, recording.problem.can_linearise)
     prepared = [(name, *strategy_for(recording, name, given)) for name, given in settings]
     decided: list[list[Record]] = [[] for _ in prepared]
-    exhaustive: list[int] = []
-    full = strategy_for(recording, "full", {})[2]
+    decisions: list[int] = []
+    full = strategy_for(recording, exhaustive(), {})[2]
     for sample in recording.some(limit):
         tables = recording.tables(sample.sample_id)
         problem = recording.questions.of(sample).problem
         outcome = decide(sample, tables, full, problem).outcome
-        exhaustive.append(int(outcome.ranking[0]) if outcome else -1)
+        decisions.append(int(outcome.ranking[0]) if outcome else -1)
         for records, (*_, strategy) in zip(decided, prepared, strict=True):
             records.append(make_record(decide(sample, tables, strategy, problem), 0.0))
     rows = []
     for (name, version, parameters, strategy), records in zip(prepared, decided, strict=True):
         made = Strategy(name=name, version=version, params=parameters)
-        agrees = agreement(predictions(records), np.array(exhaustive))
+        agrees = agreement(predictions(records), np.array(decisions))
         rows.append(
             SweepRow(
                 summary=_summary(recording.manifest, made, records, strategy.same_draws),
@@ -177,7 +165,7 @@ def sweep(
     ]
     rows = _with_oracle(rows, [strategy for *_, strategy in prepared], recording, limit)
     names = [sample.sample_id for sample in recording.some(limit)]
-    return rows + [_point(recording, names, np.array(exhaustive), other) for other in points]
+    return rows + [_point(recording, names, np.array(decisions), other) for other in points]
 
 
 def _with_oracle(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from bench.discovery.loading import load_plugins
+from bench.discovery.strategies import exhaustive
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
 from bench.store.identity import Strategy
@@ -19,16 +20,16 @@ _OF_THE_MACHINE |= {"executor", "workers", "ray_address"}
 _LEFT_OUT = _OWN | _OF_THE_MACHINE | {"shard"}
 
 
-def recording_command(manifest: Manifest, strategy: str = "full") -> str:
+def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
     """Return the command that scores a run's images again and records every error.
 
     Args:
         manifest: the run's manifest.
-        strategy: a strategy that scores every prompt on every draw.
+        strategy: one that scores every prompt on every draw; None: the exhaustive one.
     """
     given = manifest.config.plain()
     kept = _kept(given, manifest)
-    words = [*_subject(given), "--strategy", strategy, *kept, "--save-errors"]
+    words = [*_subject(given), "--strategy", strategy or exhaustive(), *kept, "--save-errors"]
     return shlex.join([*words, *_options(given, _LEFT_OUT)])
 
 

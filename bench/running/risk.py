@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.contracts.specs import StrategySpec
 from bench.discovery.loading import load_plugins
+from bench.discovery.strategies import exhaustive
 from bench.errors import UserError
 from bench.running.command import other_images_command
 from bench.running.resolve import Resolved, make_strategy
@@ -148,7 +149,7 @@ def _calibrated(stated: Stated, manifest: Manifest) -> Calibrated:
         )
     ]
     if not same:
-        recorded = other_images_command(manifest, "--strategy", "full", "--save-errors")
+        recorded = other_images_command(manifest, "--strategy", exhaustive(), "--save-errors")
         raise UserError(
             f"{stated.option}: no calibration in {stated.results} is of the same backbone, dataset,"
             f" prompts, draws and seed, and of strategy {spec.name!r}. Record other images, at"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,10 +41,15 @@ class Adaptive(Strategy):
         schedule: the name of a published schedule, instead of `samples` and `keep`.
     """
 
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "adaptive",
+        "summary": "the published elimination: more draws in each stage for fewer prompts",
+    }
+
     def __init__(
         self,
-        samples: Sequence[int] | None = None,
-        keep: Sequence[int] = (5, 1),
+        samples: tuple[int, ...] | None = None,
+        keep: tuple[int, ...] = (5, 1),
         draws: int | None = None,
         schedule: str | None = None,
     ) -> None:
@@ -72,6 +78,12 @@ class Adaptive(Strategy):
             raise ValueError(
                 f"samples={_text(samples)}: a stage cannot have more than draws={self.draws}"
             )
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the published schedule, scaled from 500 draws, and a short one of its kind."""
+        settings = [{"samples": (n_draws // 10, n_draws), "keep": (5, 1)}] if n_draws >= 10 else []
+        return [*settings, {"samples": (5, 50), "keep": (3, 1)}] if n_draws >= 50 else settings
 
     def start(self, problem: Problem) -> AdaptiveSession:
         """Start one image."""

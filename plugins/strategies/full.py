@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 
 from bench.contracts.strategy import (
@@ -17,14 +20,28 @@ from bench.contracts.strategy import (
 
 
 class Full(Strategy):
-    """Every prompt on every draw: the decision that other strategies approximate for less."""
+    """Every prompt on every draw: the decision that other strategies approximate for less.
 
+    Args:
+        draws: N, the draws of the plan.
+    """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "full",
+        "summary": "every prompt on every draw",
+        "exhaustive": True,
+    }
     same_draws = True
 
     def __init__(self, draws: int = 500) -> None:
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw is needed")
         self.draws = draws
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return itself as it is."""
+        return [{}]
 
     def start(self, problem: Problem) -> Session:
         """Start one image."""
@@ -66,7 +83,16 @@ class FullLinearised(Full):
     the errors, so that strategies that screen can be replayed.
     """
 
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "full-linearised",
+        "summary": "full, with every draw linearised too: record it to replay screening",
+    }
     linearises = True
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return none: it decides as `full` does."""
+        return []
 
     def start(self, problem: Problem) -> Session:
         """Start one image."""

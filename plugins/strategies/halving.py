@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil, log2
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +27,22 @@ class Halving(Strategy):
         draws: N, the draws of the plan.
     """
 
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "halving",
+        "summary": "sequential halving: keep the better half in each round, on a fixed budget",
+    }
+
     def __init__(self, budget: int | None = None, draws: int = 500) -> None:
         budget = min(40, draws) if budget is None else budget
         if not 1 <= budget <= draws:
             raise ValueError(f"budget={budget} must lie between 1 and draws={draws}")
         self.budget, self.draws = budget, draws
         self.settled = {"budget": budget}
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return powers of two below the draws."""
+        return [{"budget": n} for n in (2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
 
     def start(self, problem: Problem) -> HalvingSession:
         """Start one image."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +29,12 @@ class PairedTTest(Strategy):
         draws: N, the draws of the plan.
     """
 
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "paired-ttest",
+        "summary": "Clark & Jaini 2023: drop prompts that a paired t-test finds worse than the"
+        " best",
+    }
+
     def __init__(self, min_scores: int = 20, cutoff: float = 2e-3, draws: int = 500) -> None:
         if min_scores < 2:
             raise ValueError(f"min_scores={min_scores}: a t-test needs two draws at least")
@@ -34,6 +43,11 @@ class PairedTTest(Strategy):
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw is needed")
         self.min_scores, self.cutoff, self.draws = min_scores, cutoff, draws
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return three numbers of draws before the first test."""
+        return [{"min_scores": n} for n in (5, 10, 20)]
 
     def start(self, problem: Problem) -> PairedTTestSession:
         """Start one image."""

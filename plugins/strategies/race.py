@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
 import numpy as np
 
+from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
 from bench_plugins.strategies._ceiling import (
     ADAPTIVE,
     SCHEDULE,
     Budget,
-    Ceiling,
     check_ceiling,
     most_equivalents,
     replaced,
@@ -72,13 +75,13 @@ class Race(Strategy):
 
     Args:
         delta: level of the bounds; lower is safer and costs more.
-        bound: `t`, `betting` or `serfling`.
+        bound: `t` (fast), or `betting` or `serfling` (they need a `span`).
         first: draws before the first look.
         growth: each round adds 1 / `growth` of the draws seen so far, and at least one.
         order: for `t`: levels to ask for first, such as `650-850,400-650` (`bench learn-order`
             finds them); `even`: none.
         span: for `betting` and `serfling`: the largest possible difference between two errors on
-            one draw; 0: not known.
+            one draw; 0: not known, and nothing is promised.
         draws: N, the draws of the plan.
         ceiling: the most evaluation equivalents per image, those of gradients and nulls among
             them; `adaptive`: what the default schedule of `adaptive` takes on these draws;
@@ -87,6 +90,28 @@ class Race(Strategy):
         deviation: for `t`: the standard deviation of the difference between two prompts on a draw,
             learned from other images (`bench learn-order`), so that `first` may be 1; 0: unknown.
     """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "race",
+        "summary": "drop a prompt as soon as its paired difference from the leader is significant",
+        "default": True,
+        # A low level costs little where prompts are far apart, and a first look at few draws saves
+        # most. So the first look becomes small while the level is low, and then the level rises.
+        "safest_first": (
+            {"first": 8, "delta": 1e-5},
+            {"first": 4, "delta": 1e-5},
+            {"first": 3, "delta": 1e-5},
+            {"first": 2, "delta": 1e-5},
+            {"first": 2, "delta": 1e-4},
+            {"first": 2, "delta": 1e-3},
+            {"first": 2, "delta": 5e-3},
+            {"first": 2, "delta": 0.02},
+            {"first": 2, "delta": 0.05},
+            {"first": 2, "delta": 0.1},
+            {"first": 2, "delta": 0.2},
+        ),
+        "learned": {"order": "full", "deviation": "full"},
+    }
 
     def __init__(
         self,
@@ -97,8 +122,8 @@ class Race(Strategy):
         order: str = "even",
         span: float = 0.0,
         draws: int = 500,
-        ceiling: Ceiling = None,
-        deviation: float = 0.0,
+        ceiling: Annotated[float | Literal["adaptive", "schedule"] | None, LATER] = None,
+        deviation: Annotated[float, LATER] = 0.0,
     ) -> None:
         if not 0 < delta < 1:
             raise ValueError(f"delta={delta} must lie between 0 and 1")
@@ -126,6 +151,21 @@ class Race(Strategy):
     def least(self) -> int:
         """The fewest draws that a bound needs."""
         return 1 if self.deviation else 2
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return levels of the bound: as it is, with each ceiling, and with what was learned."""
+        deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
+        settings: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
+        settings += [{"delta": delta, "first": 2} for delta in (0.02, 0.005)]
+        settings += [{"delta": delta, "ceiling": ADAPTIVE} for delta in (0.02, 1e-4)]
+        settings += [{"delta": delta, "ceiling": SCHEDULE} for delta in (0.02, 1e-3)]
+        if deviation := learned.get("deviation"):
+            known = {"first": 1, "deviation": deviation}
+            settings += [{**known, "delta": delta} for delta in (0.02, 0.005, 0.001)]
+        if order := learned.get("order"):
+            settings += [{"delta": delta, "order": order} for delta in deltas]
+        return [*settings, {"bound": "betting", "delta": 0.05}]
 
     def start(self, problem: Problem) -> RaceSession:
         """Start one image."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from bench.contracts.backbone import LINEARISATION_COST
+from bench.contracts.parameters import LATER
 from bench.contracts.strategy import (
     Evaluate,
     Floats,
@@ -20,11 +23,10 @@ from bench.contracts.strategy import (
     paired_mean,
 )
 from bench.inputs.draws import sub_grid
-from bench.recordings.screening import distances
+from bench.stats.screening import distances
 from bench_plugins.strategies._ceiling import (
     ADAPTIVE,
     Budget,
-    Ceiling,
     best,
     check_ceiling,
     most_equivalents,
@@ -71,6 +73,22 @@ class ScreenRace(Strategy):
             race as it pays for.
     """
 
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "screen-race",
+        "summary": "rank all prompts by one gradient per draw, then race those that can still win",
+        # A winner that is out of reach is lost, whatever the race does.
+        "safest_first": (
+            {"reach": 4.0, "first": 4, "delta": 1e-5},
+            {"reach": 4.0, "first": 2, "delta": 1e-4},
+            {"reach": 3.0, "first": 2, "delta": 1e-3},
+            {"reach": 2.5, "first": 2, "delta": 0.02},
+            {"reach": 2.0, "first": 2, "delta": 0.02},
+            {"reach": 1.5, "first": 2, "delta": 0.02},
+            {"reach": 1.0, "first": 2, "delta": 0.02},
+            {"reach": 0.5, "first": 2, "delta": 0.02},
+        ),
+        "learned": {"reach": "full-linearised"},
+    }
     linearises = True
 
     def __init__(
@@ -83,7 +101,7 @@ class ScreenRace(Strategy):
         growth: int = 8,
         order: str = "even",
         draws: int = 500,
-        ceiling: Ceiling = None,
+        ceiling: Annotated[float | Literal["adaptive"] | None, LATER] = None,
     ) -> None:
         if not reach >= 0:
             raise ValueError(f"reach={reach} must be 0 or more")
@@ -95,6 +113,12 @@ class ScreenRace(Strategy):
         check_ceiling(ceiling)
         self.race.ceiling = self.ceiling = ceiling
         self.reach, self.samples, self.screens, self.draws = reach, samples, screens, draws
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return several reaches, with two first looks of the race."""
+        reaches = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0) if linearised else ()
+        return [{"reach": reach, "first": first} for first in (2, 4) for reach in reaches]
 
     def start(self, problem: Problem) -> RaceSession:
         """Start one image."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply, Strategy
@@ -16,6 +19,10 @@ class Uniform(Strategy):
         draws: N, the draws of the plan; the samples are a sub-grid of them.
     """
 
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "uniform",
+        "summary": "every prompt on a few evenly spread draws",
+    }
     same_draws = True
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
@@ -24,6 +31,11 @@ class Uniform(Strategy):
             raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
         self.samples, self.draws = samples, draws
         self.settled = {"samples": samples}
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return powers of two below the draws."""
+        return [{"samples": n} for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
 
     def start(self, problem: Problem) -> UniformSession:
         """Start one image."""

@@ -1,0 +1,96 @@
+"""Classes that declare themselves: a module of a package is all that a strategy needs.
+
+A class says in a literal `spec` what its registration says. Its parameters, their defaults and
+types are those of `__init__`, and their help is its docstring's. The modules are read and not
+imported: `bench --help` and listings do without numpy.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+from bench.contracts.parameters import LATER, Parameter
+
+_MARK = re.compile(r"^    spec\b", re.MULTILINE)
+_ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+_NAMES = {
+    **{kind.__name__: kind for kind in (bool, float, int, str, tuple)},
+    **{"Annotated": Annotated, "LATER": LATER, "Literal": Literal},
+}
+
+
+def register_modules(register: Callable[..., None], package: str) -> None:
+    """Register every class with a `spec` in the modules of a package.
+
+    Args:
+        register: what the hook was handed.
+        package: its name, such as `__name__` in its `__init__.py`.
+
+    Raises:
+        ValueError: a `spec`, a default or an annotation is no literal; it names the class.
+    """
+    for file in sorted(files(package).iterdir(), key=lambda file: file.name):
+        if not file.name.endswith(".py") or not _MARK.search(source := file.read_text("utf-8")):
+            continue
+        classes = {c.name: c for c in ast.parse(source).body if isinstance(c, ast.ClassDef)}
+        for name, declared in classes.items():
+            if (stated := _assigned(declared)) is None:
+                continue
+            target = f"{package}.{file.name.removesuffix('.py')}:{name}"
+            try:
+                fields = {"parameters": _parameters(declared, classes), **ast.literal_eval(stated)}
+            except (ValueError, NameError, TypeError) as error:
+                raise ValueError(
+                    f"{target}: its spec, defaults and types must be literals: {error}"
+                ) from None
+            register(fields.pop("name"), target=target, **fields)
+
+
+def _assigned(declared: ast.ClassDef) -> ast.expr | None:
+    """Return what a class assigns to `spec`."""
+    for line in declared.body:
+        if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == "spec":
+            return line.value
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "spec":
+            return line.value
+    return None
+
+
+def _parameters(declared: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> dict[str, Parameter]:
+    """Return the parameters of a class's `__init__`, or of that of its base in the module."""
+    for line in declared.body:
+        if isinstance(line, ast.FunctionDef) and line.name == "__init__":
+            help_of = dict(_described(ast.get_docstring(declared) or ""))
+            arguments = line.args.args[1:]
+            defaults = zip(arguments, line.args.defaults, strict=True)
+            return {
+                argument.arg: _parameter(argument, default, help_of.get(argument.arg, ""))
+                for argument, default in defaults
+            }
+    names = map(ast.unparse, declared.bases)
+    bases = [classes[name] for name in names if name in classes]
+    return _parameters(bases[0], classes) if bases else {}
+
+
+def _parameter(argument: ast.arg, default: ast.expr, text: str) -> Parameter:
+    assert argument.annotation is not None
+    code = compile(ast.Expression(argument.annotation), argument.arg, "eval")
+    kind = eval(code, {"__builtins__": {}}, dict(_NAMES))
+    later = get_origin(kind) is Annotated and LATER in get_args(kind)
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        kind = Union[tuple(one for one in get_args(kind) if one is not NoneType)]  # noqa: UP007
+    return Parameter(ast.literal_eval(default), text, type=kind, later=later)
+
+
+def _described(docstring: str) -> Iterator[tuple[str, str]]:
+    """Yield each argument of a docstring with what is said of it, on one line."""
+    _, _, arguments = docstring.partition("\nArgs:\n")
+    for name, text in _ENTRY.findall(arguments.partition("\n\n")[0]):
+        yield name, " ".join(text.split()).removesuffix(".")
