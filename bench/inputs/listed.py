@@ -16,18 +16,23 @@ from bench.machine.files import inside, read_bytes
 if TYPE_CHECKING:
     import datasets
 
-_FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S+"}
+_FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
+MOST_CHARACTERS = 1_000  # of a line: a pattern's time grows with their square
 
 
 def line_pattern(line: str) -> re.Pattern[str]:
     """Return the pattern of a declared line: `{file} {label} {_}` or `{label}/{file}`.
 
     Raises:
-        UserError: it lacks `{file}` or `{label}`, or has another placeholder.
+        UserError: it lacks `{file}` or `{label}`, or has one twice or another placeholder.
     """
     parts = re.split(r"\{(\w+)\}", line)
-    if set(parts[1::2]) - _FIELDS.keys() or not {"file", "label"} <= set(parts[1::2]):
-        raise UserError(f"layout.line = {quoted(line)}: write it with {{file}}, {{label}}, {{_}}.")
+    fields = [part for part in parts[1::2] if part != "_"]
+    if sorted(fields) != ["file", "label"]:
+        raise UserError(
+            f"layout.line = {quoted(line)}: write it with {{file}} and {{label}}, each once, and"
+            " {_} for other words."
+        )
     pattern = "".join(
         _FIELDS[part] if i % 2 else re.escape(part).replace(r"\ ", r"\s+")
         for i, part in enumerate(parts)
@@ -61,6 +66,8 @@ def read_list(
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
+        if len(line) > MOST_CHARACTERS:
+            raise UserError(f"{table}:{number}: more than {MOST_CHARACTERS:,} characters.")
         found = pattern.fullmatch(tidy(line, "line", f"{table}:{number}"))
         if found is None:
             raise UserError(

@@ -42,7 +42,7 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
         )
     place = parts[chosen]
     try:
-        tables = [_read(inside(folder, str(place / name))) for name in _files(place)]
+        tables = [_read(inside(folder, str(place / name))) for name in _files(folder, place)]
         table = pa.concat_tables(tables)
         columns = choose_columns(table.schema, str(place), wanted)
         converted = convert(table, columns, folder)
@@ -53,8 +53,8 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
     return rows_of(converted, info, chosen)
 
 
-def _files(place: Path) -> Sequence[str]:
-    state: Any = parse_json(read_bytes(place / STATE))
+def _files(folder: Path, place: Path) -> Sequence[str]:
+    state: Any = parse_json(read_bytes(inside(folder, str(place / STATE))))
     entries = state.get("_data_files") if isinstance(state, Mapping) else None
     names = [e.get("filename") if isinstance(e, Mapping) else None for e in entries or ()]
     if not names or not all(isinstance(name, str) for name in names):

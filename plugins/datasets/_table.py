@@ -13,7 +13,7 @@ from bench.inputs.class_names import comparable, readable
 from bench.inputs.csv_tables import MOST_COLUMNS, read_csv
 from bench.inputs.json_values import name_of, parse_json, text_of
 from bench.inputs.labels import tidy
-from bench.machine.files import OutsideError, inside, read_text
+from bench.machine.files import OutsideError, inside, read_text, regular_file
 from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import LeftOut, find_images, plural
 
@@ -37,9 +37,19 @@ class Row(NamedTuple):
 Rows = list[Row]
 
 
-def find_table(folder: Path) -> Path | None:
-    """Return the file beside images that says what they are; None: there is none."""
-    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+def find_table(root: Path, folder: Path) -> Path | None:
+    """Return the file beside images that says what they are; None: there is none.
+
+    Args:
+        root: the data folder that the user names.
+        folder: it, or the folder of a split in it.
+
+    Raises:
+        UserError: it is no regular file, or a link that leads out of the data folder.
+    """
+    part = folder.relative_to(root)
+    there = (name for name in METADATA if regular_file(root, str(part / name)) is not None)
+    return next((folder / name for name in there), None)
 
 
 def has_labels(table: Path, wanted: Wanted = ANY) -> bool:

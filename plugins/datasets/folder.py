@@ -63,7 +63,7 @@ class Folder:
             return load_tars(source, split, self.columns)
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
-        table = find_table(whole)
+        table = find_table(source, whole)
         if table is not None and has_labels(table, self.columns):
             return load_table(whole, table, name, self.columns)
         if self.columns == Wanted(keep=self.columns.keep) != ANY:
@@ -103,7 +103,9 @@ def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     """
     visible = subfolders(folder)
     parts = [
-        path for path in visible if path.name in SPLITS and (subfolders(path) or find_table(path))
+        path
+        for path in visible
+        if path.name in SPLITS and (subfolders(path) or find_table(folder, path))
     ]
     named = [path for path in visible if path.name == split]
     if split is not None and split != "all" and not named:

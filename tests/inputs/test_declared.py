@@ -16,6 +16,7 @@ from bench.inputs import boxes as cropping
 from bench.inputs.boxes import crop
 from bench.inputs.data import load_split
 from bench.inputs.declared import indices_of
+from bench.inputs.listed import line_pattern
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.inputs.survey import files_behind
@@ -86,6 +87,24 @@ def test_the_original_download_lists_its_splits(tmp_path: Path) -> None:
         (tmp_path / "copy/test.txt").write_text(line)
         with pytest.raises(UserError, match=said):
             load(file, "test", tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "line", ["{file}", "{file} {file} {label}", "{file} {label} {x}", "{label} {label} {file}"]
+)
+def test_a_line_has_a_file_and_a_label(line: str) -> None:
+    with pytest.raises(UserError, match=r"write it with {file} and {label}, each once"):
+        line_pattern(line)
+
+
+def test_lines_are_read_in_bounded_time(tmp_path: Path) -> None:
+    pattern = line_pattern("{_}a{_}a{_}a{_}a{_}a {file}a{label}b")
+    assert pattern.fullmatch("a" * 1000) is None
+    make_folder(tmp_path / "copy", "1.png", "2.png")
+    (tmp_path / "copy/test.txt").write_text("a" * 1001)
+    text = BIRDS + '[splits]\ntest = 2\n[layout]\nlists = {test = "test.txt"}\n'
+    with pytest.raises(UserError, match=r"test.txt:1: more than 1,000 characters"):
+        load(declare(tmp_path, text), "test", tmp_path / "copy")
 
 
 def test_columns_and_ids_of_another_name(tmp_path: Path) -> None:

@@ -103,6 +103,20 @@ def test_a_table_that_is_a_pipe_is_not_waited_for(folder: Path) -> None:
     assert done.code == 2 and "is not a regular file" in done.err
 
 
+@pytest.mark.parametrize("part", ["", "test/"])
+def test_a_table_that_leads_out_of_the_folder_is_not_read(part: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", f"{part}a/1.png", f"{part}b/2.png")
+    (tmp_path / "out.csv").write_text("a secret\n")
+    link = folder / part / "metadata.csv"
+    link.symlink_to(tmp_path / "out.csv")
+    done = bench("prompts", folder)
+    assert done.code == 2 and "leads out of the folder" in done.err and "secret" not in done.err
+    link.unlink()
+    os.mkfifo(link)
+    done = bench("prompts", folder)
+    assert done.code == 2 and "is not a regular file" in done.err
+
+
 LABEL = {"names": ["cat", "dog"], "_type": "ClassLabel"}
 METADATA: dict[str, Any] = {
     "equal names": {**LABEL, "names": ["cat", "cat"]},
