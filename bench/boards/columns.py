@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.boards.formats import assignments, notes
+from bench.boards.formats import assignments, cost_text, notes
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.settings import chosen, chosen_of_backbone
 from bench.contracts.parameters import Parameters
@@ -14,7 +14,8 @@ from bench.stats.differences import Settings
 
 RIGHT = {"rank", "n", "cost", "s"}  # evaluation equivalents and seconds per image
 UNKNOWN = "–"
-OF_DENOISERS = ("draws", "prompt", "template", "loss", "space", "plan")
+OF_PROMPTS = ("prompt", "template")
+OF_DENOISERS = ("draws", "loss", "space", "plan", *OF_PROMPTS)
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,10 @@ def tabulate(board: Sequence[LeaderboardRow]) -> Table:
     settings = [row_settings(row) for row in board]
     own = [place for place, row in enumerate(board) if row.kind != REPORTED]
     own = own or list(range(len(board)))
-    constant = shared([settings[place] for place in own])
-    named = dict.fromkeys(n for place in own for n in settings[place] if n not in constant)
+    constant, of_some = shared([settings[place] for place in own])
+    named = dict.fromkeys(
+        n for place in own for n in settings[place] if n not in {**constant, **of_some}
+    )
     for line, row, given in zip(lines, board, settings, strict=True):
         for name in named:
             line[name] = _text(given[name]) if name in given else UNKNOWN
@@ -51,8 +54,7 @@ def tabulate(board: Sequence[LeaderboardRow]) -> Table:
     if len(own) < len(board):  # a reported result has a backbone and a source of its own
         facts = []
     above = [_fact(name, lines[own[0]][name]) for name in facts]
-    if constant:
-        above.append(assignments(constant))
+    above += _settings_above(constant, of_some)
     head = [name for name in lines[0] if name not in facts]
     return Table(" · ".join(above), head, [[line[n] for n in head] for line in lines], sources)
 
@@ -62,9 +64,8 @@ def row_settings(row: LeaderboardRow) -> Settings:
 
     Parameters at their default, and what is not set, are left out.
     """
-    one_draw = row.loss is None and row.kind != REPORTED  # a classifier's
     found = {
-        "draws": None if one_draw else row.params.get("draws"),
+        "draws": None if row.classifier else row.params.get("draws"),
         "template": f"“{row.template}”" if row.template else None,
         "prompt": f"“{row.prompt}”" if row.prompt and not row.template else None,
         "seed": row.seed,
@@ -84,35 +85,44 @@ def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
     """
     given = [{**_params(row), **row_settings(row)} for row in board]
     own = [one for one, row in zip(given, board, strict=True) if row.kind != REPORTED]
-    common = shared(own or given)
-    differs = [{k: v for k, v in one.items() if k not in common} for one in given]
-    return assignments(common), [assignments(one) for one in differs]
+    common, of_some = shared(own or given)
+    above = {**common, **of_some}
+    differs = [{k: v for k, v in one.items() if k not in above} for one in given]
+    return " · ".join(_settings_above(common, of_some)), [assignments(one) for one in differs]
 
 
-def shared(settings: Sequence[Settings]) -> Settings:
-    """Return the settings that all have, with the same value.
+def shared(settings: Sequence[Settings]) -> tuple[Settings, Settings]:
+    """Return the settings that all have, and those that all have but classifiers.
 
     A classifier has no loss, no plan and perhaps no prompt; it does not keep the others from
     sharing theirs.
     """
-    found = {}
+    found: tuple[dict[str, Any], dict[str, Any]] = {}, {}
     fullest_first = sorted(settings, key=len, reverse=True)  # so that the order is always the same
     for name in dict.fromkeys(name for one in fullest_first for name in one):
         values = [one[name] for one in settings if name in one]
         lacking = [one for one in settings if name not in one]
         allowed = name in OF_DENOISERS and not any("loss" in one for one in lacking)
         if all(value == values[0] for value in values) and (allowed or not lacking):
-            found[name] = values[0]
+            found[bool(lacking)][name] = values[0]
     return found
 
 
+def _settings_above(common: Settings, of_some: Settings) -> list[str]:
+    """Return the parts of a line above a board, each with the rows that it is about."""
+    prompts = {name: value for name, value in of_some.items() if name in OF_PROMPTS}
+    draws = {name: value for name, value in of_some.items() if name not in OF_PROMPTS}
+    parts = (("", common), ("rows with draws: ", draws), ("rows with prompts: ", prompts))
+    return [rows + assignments(settings) for rows, settings in parts if settings]
+
+
 def _line(row: LeaderboardRow) -> dict[str, str]:
-    interval, cost, each = row.accuracy_ci95, row.cost, row.seconds_per_image
+    interval, each = row.accuracy_ci95, row.seconds_per_image
     return {
         "rank": UNKNOWN if row.rank is None else str(row.rank),
         "accuracy (95 %)": f"{row.accuracy:.4f}"
         + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
-        "cost": UNKNOWN if cost is None else f"{cost:,.0f}",
+        "cost": cost_text(row),
         "s": UNKNOWN if each is None else f"{each:.3g}",
         "n": UNKNOWN if row.n_samples is None else f"{row.n_samples:,}",
         "backbone": row.backbone,

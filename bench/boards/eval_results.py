@@ -83,7 +83,7 @@ def _notes(run: StoredRun) -> str:
         f" {data.split}",
         f"{scorer} {summary.backbone.name}, {provenance(summary.backbone.trained_on)}",
         f"strategy {strategy.name} {assignments(strategy.params)}".strip(),
-        f"{summary.cost.equivalents_per_image:,.1f} evaluation equivalents per image",
+        summary.cost.in_words(manifest.classifier),
         f"seed {manifest.identity.seed}",
         *([f"replayed from {summary.replayed_from}"] if summary.replayed_from else []),
         f"bench run {manifest.run_id}",

@@ -60,6 +60,13 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
     return found
 
 
+def cost_text(row: LeaderboardRow, digits: int = 0) -> str:
+    """Return the cost per image; a classifier's has a unit of its own."""
+    if row.cost is None:
+        return "–"
+    return "1 pass" if row.classifier else f"{row.cost:,.{digits}f}"
+
+
 def drawn(draw_plan: str | None) -> list[str]:
     """Return how a table marks draws that are not the usual ones: a list of one, or of none."""
     return [] if draw_plan in (None, "grid") else [f"draws {draw_plan}"]

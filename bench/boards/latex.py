@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.boards.columns import row_settings
-from bench.boards.formats import assignments, notes
+from bench.boards.formats import assignments, cost_text, notes
 from bench.boards.rows import run_row
 from bench.boards.text_tables import TextTable
 from bench.boards.text_tables import to_latex as tables_to_latex
@@ -30,7 +30,7 @@ def to_latex(run: Path) -> str:
         "strategy": f"{row.strategy} {assignments(row.params)}".strip(),
         "accuracy, % (95 % interval)": f"{100 * row.accuracy:.1f} {interval}",
         "F1, %": "–" if row.f1_weighted is None else f"{100 * row.f1_weighted:.1f}",
-        "evaluations per image": "–" if row.cost is None else f"{row.cost:,.1f}",
+        "evaluations per image": cost_text(row, 1),
         "images": images,
     }
     said = "; ".join([*notes(row, []), assignments(row_settings(row)), f"run {row.run_id}"])

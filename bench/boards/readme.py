@@ -127,7 +127,7 @@ def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
         axes.set_xscale("log")
         axes.set_title(title, fontsize=10)
         axes.xaxis.set_minor_formatter(NullFormatter())  # they would run into each other
-        axes.set_xlabel("evaluation equivalents per image")
+        axes.set_xlabel("evaluation equivalents per image; a classifier: one pass")
         axes.set_ylabel("accuracy, 95 % interval")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))

@@ -115,8 +115,14 @@ class LeaderboardRow(FullDocument):
 
     @property
     def cost(self) -> float | None:
-        """Evaluation equivalents per image; None: not known."""
-        return self.evaluation_equivalents_per_image
+        """Evaluation equivalents per image, of a classifier its one pass; None: not known."""
+        return 1.0 if self.classifier else self.evaluation_equivalents_per_image
+
+    @property
+    def classifier(self) -> bool:
+        """Whether a classifier decided, which has no draws and looks at each image once."""
+        drawn = self.loss or self.draw_plan or "reduction" in self.parameters
+        return not drawn and self.kind != REPORTED
 
     @property
     def seconds_per_image(self) -> float | None:

@@ -74,7 +74,7 @@ def _print(found: Comparison) -> None:
 
     low, high = found.difference_ci95
     verdict = _verdict(found.mcnemar_p, found.difference)
-    cost, seconds = found.cost_ratio, found.seconds_ratio
+    cost, seconds, why = found.cost_ratio, found.seconds_ratio, found.not_divided
     rows: list[list[Any]] = [
         ["A", f"{found.run_a}  {found.accuracy_a:.4f}"],
         ["B", f"{found.run_b}  {found.accuracy_b:.4f}"],
@@ -83,8 +83,8 @@ def _print(found: Comparison) -> None:
         ["McNemar, exact", f"p = {found.mcnemar_p:.3g}: {verdict}"],
         *_tested(found.tested),
         ["same prediction", f"{100 * found.agreement:.1f} % of {found.n:,} images"],
-        ["cost, B / A", None if cost is None else f"{cost:.3g}"],
-        ["seconds, B / A", None if seconds is None else f"{seconds:.3g}"],
+        ["cost, B / A", why.get("cost") if cost is None else f"{cost:.3g}"],
+        ["seconds, B / A", why.get("seconds") if seconds is None else f"{seconds:.3g}"],
     ]
     table(["", ""], rows)
     changed = [r for r in found.per_class if r.wins or r.losses]
@@ -93,7 +93,12 @@ def _print(found: Comparison) -> None:
         head = ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"]
         lines = [_class_line(row) for row in changed]
         optional = ["wins", "losses", "p, adjusted", "n"]
-        table(head, lines, title="Classes that differ", optional=optional)
+        table(
+            head,
+            lines,
+            title="Classes with images that one of the two has right",
+            optional=optional,
+        )
     if found.differences:
         rows = [[name, *map(_value, pair)] for name, pair in found.differences.items()]
         table(["setting", "A", "B"], rows, title="Settings that differ")

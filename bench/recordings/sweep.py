@@ -78,7 +78,7 @@ class SweepRow(Document):
     @property
     def cost(self) -> float:
         """Evaluation equivalents per image; of a classifier one."""
-        return 1.0 if self.classifier else self.summary.cost.equivalents_per_image
+        return self.summary.cost.per_image(self.classifier)
 
     def beats(self, other: SweepRow) -> bool:
         """Whether it costs no more and agrees as much, and is better in one of the two."""

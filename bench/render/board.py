@@ -36,7 +36,7 @@ class Entry:
 
     @property
     def cost(self) -> float | None:
-        """Evaluation equivalents per image; None: not known."""
+        """Evaluation equivalents per image, of a classifier its one pass; None: not known."""
         return self.row.cost
 
     @property
@@ -101,10 +101,10 @@ def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def comparable(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Return the runs in groups of the same training data and the same number of images."""
-    groups: dict[tuple[tuple[str, str], int | None], list[Entry]] = {}
+    """Return the runs in groups of the same training data, number of images and unit of cost."""
+    groups: dict[tuple[tuple[str, str], int | None, bool], list[Entry]] = {}
     for entry in entries:
         if entry.row.kind in ("measured", "subset", "replayed"):
-            key = (entry.row.training, entry.row.n_samples)
+            key = (entry.row.training, entry.row.n_samples, entry.row.classifier)
             groups.setdefault(key, []).append(entry)
     return list(groups.values())

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.boards.columns import RIGHT, in_words, tabulate
-from bench.boards.formats import boards, notes
+from bench.boards.formats import boards, cost_text, notes
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.render.console import console
 from bench.render.tables import table
 
-FOOT = "Cost: evaluation equivalents per image. --wide shows every column, and each run."
+FOOT = (
+    "Cost: evaluation equivalents per image; a classifier looks once at each. --wide shows every"
+    " column, and each run."
+)
 
 
 def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
@@ -48,13 +51,13 @@ def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str
     above = " · ".join([*common, settings] if settings else common)
     rows: list[list[Any]] = []
     for row, given, found in zip(board, params, facts, strict=True):
-        interval, cost = row.accuracy_ci95, row.cost
+        interval = row.accuracy_ci95
         rows.append(
             [
                 row.rank,
                 f"{row.accuracy:.3f}",
                 f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else None,
-                None if cost is None else f"{cost:,.0f}",
+                cost_text(row),
                 f"{row.strategy} {given}".strip(),
                 ", ".join(fact for fact in found if fact not in common),
             ]

@@ -136,7 +136,7 @@ class RunResult(Fields):
             "strategy": summary.strategy.name,
             "accuracy": f"{summary.metrics.accuracy:.4f}"
             f" (95 % interval {low:.4f} – {high:.4f}; guessing: {chance:.4f})",
-            "cost": f"{cost.equivalents_per_image:,.1f} evaluation equivalents per image",
+            "cost": cost.in_words(self._finished.manifest.classifier),
         }
         if summary.failed_samples:
             lines["failed"] = f"{summary.failed_samples} images, counted as wrong"

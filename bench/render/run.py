@@ -81,7 +81,7 @@ def print_run(
     confusions = worst_confusions(confusion(decided, len(manifest.classes)), manifest.classes)
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
-    _print_cost(summary.cost)
+    _print_cost(summary.cost, manifest.classifier)
     if (stated := manifest.identity.calibrated) is not None:
         terminal.print(said_risk(stated))
     if summary.decided_by is not None:
@@ -238,11 +238,12 @@ def _print_ends(ends: Ends) -> None:
     )
 
 
-def _print_cost(cost: Cost) -> None:
+def _print_cost(cost: Cost, classifier: bool) -> None:
     text = f"Cost: {cost.evaluations_per_image:,.1f} evaluations per image"
+    if classifier or cost.linearisations:
+        text = f"Cost: {cost.in_words(classifier)}"
     if cost.linearisations:
-        text = (
-            f"Cost: {cost.equivalents_per_image:,.1f} evaluation equivalents per image"
+        text += (
             f" ({cost.evaluations:,} evaluations, {cost.linearisations:,} linearisations"
             f"{' at a price that was timed' if cost.timed else ''})"
         )

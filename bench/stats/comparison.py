@@ -26,6 +26,8 @@ from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.runs import read_run
 
+MACHINE = ("platform", "cpus")  # of a manifest's environment
+
 
 class MetricDifference(Document):
     """Another metric than accuracy, of two runs on the same images.
@@ -68,8 +70,11 @@ class Comparison(Document):
         agreement: share of equal predictions.
         agreement_ci95: its 95 % Wilson interval.
         per_class: of each class with samples.
-        cost_ratio: evaluation equivalents, B over A; None: a side's are not known.
-        seconds_ratio: seconds of scoring, B over A; None: a side's are not known.
+        cost_ratio: evaluation equivalents, B over A; None: a side's are not known, or both are not
+            of one kind.
+        seconds_ratio: seconds of scoring, B over A; None: a side's are not known, or they were
+            measured on different days or machines.
+        not_divided: of the two ratios, why there is none, where both sides are known.
         settings: parts of the identity that differ, name → [A's, B's].
         differences: the same in words.
         warnings: what a reader must know before believing it.
@@ -94,6 +99,7 @@ class Comparison(Document):
     per_class: list[ClassDifference]
     cost_ratio: float | None
     seconds_ratio: float | None
+    not_divided: dict[str, str]
     settings: dict[str, list[Any]]
     differences: dict[str, list[Any]]
     warnings: list[str]
@@ -151,7 +157,9 @@ def compare_decided(
         found = _tested(metric, labels, *said)
         tested, p, difference = {"tested": found}, found.p, found.difference
     significant = p < ALPHA
-    replayed = any(m.replayed_from for m in manifests)
+    why = _not_divided(*manifests)
+    costs = None if "cost" in why else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
+    seconds = None if "seconds" in why else _ratio(a.seconds[rows_a], b.seconds[rows_b])
     return Comparison(
         run_a=names[0],
         run_b=names[1],
@@ -165,8 +173,9 @@ def compare_decided(
         agreement=same / n,
         agreement_ci95=accuracy_interval(same, n),
         per_class=class_differences(labels, right_a, right_b, manifests[0].classes),
-        cost_ratio=_ratio(a.equivalents[rows_a], b.equivalents[rows_b]),
-        seconds_ratio=None if replayed else _ratio(a.seconds[rows_a], b.seconds[rows_b]),
+        cost_ratio=costs,
+        seconds_ratio=seconds,
+        not_divided=why,
         settings=differing_identity(*manifests),
         differences=differences(*manifests),
         warnings=_warnings(manifests, (a, b), n),
@@ -212,6 +221,23 @@ def check_comparable(a: Manifest, b: Manifest) -> None:
         raise UserError(
             f"These runs do not compare, the classes of {a.run_id} and {b.run_id} differ: {what}."
         )
+
+
+def _not_divided(a: Manifest, b: Manifest) -> dict[str, str]:
+    """Return which ratios mean nothing, and why: `cost` and `seconds`."""
+    why = {}
+    if a.classifier or b.classifier:
+        kinds = ["passes of a classifier" if m.classifier else "evaluations" for m in (a, b)]
+        why["cost"] = f"one of {kinds[0]}, one of {kinds[1]}: not divided"
+        if kinds[0] == kinds[1]:
+            why["cost"] = "one pass per image each"
+    if a.replayed_from or b.replayed_from:
+        why["seconds"] = "a replay runs no model"
+    elif a.created[:10] != b.created[:10]:
+        why["seconds"] = "measured on different days: not divided"
+    elif any(a.environment.get(n) != b.environment.get(n) for n in MACHINE):
+        why["seconds"] = "measured on different machines: not divided"
+    return why
 
 
 def _ratio(a: NDArray[Any], b: NDArray[Any]) -> float | None:

@@ -125,6 +125,19 @@ class Cost(Document):
         known = self.evaluation_equivalents_per_image
         return self.evaluations_per_image if known is None else known
 
+    def per_image(self, classifier: bool) -> float:
+        """Return what tables show: evaluation equivalents, of a classifier its one pass per image.
+
+        A classifier's evaluations are its scores, one per text. It encodes the image once.
+        """
+        return 1.0 if classifier else self.equivalents_per_image
+
+    def in_words(self, classifier: bool) -> str:
+        """Return the cost per image with its unit."""
+        if classifier:
+            return "1 pass per image"
+        return f"{self.equivalents_per_image:,.1f} evaluation equivalents per image"
+
 
 class Ends(Document):
     """How many images each end has, of a strategy that says what ended them."""

@@ -133,7 +133,8 @@ class Stored:
             row = row_of(run)
         except UserError as error:
             return Line(key, unreadable(path, error), stamp=stamp)
-        cost = run.summary.cost.equivalents_per_image if run.summary and run.complete else None
+        summary, classifier = run.summary if run.complete else None, run.manifest.classifier
+        cost = None if summary is None else summary.cost.per_image(classifier)
         ends = None
         if row.accuracy is not None and row.done:
             ends = accuracy_interval(round(row.accuracy * row.done), row.done)

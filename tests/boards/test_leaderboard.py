@@ -246,8 +246,10 @@ def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path:
     store(tmp_path, LABELS, right(0.8), scoring=usual)
     store(tmp_path, LABELS, right(0.7), scoring=usual, strategy="race")
     store(tmp_path, LABELS, right(0.9), backbone="c", draws=1)
-    above = "draws=5 prompt=“a class 0” seed=0 loss=l2 space=prediction plan=grid dtype=float32"
+    above = "prompt=“a class 0” seed=0 dtype=float32 · rows with draws: draws=5 loss=l2"
+    above += " space=prediction plan=grid"
     for wide in ((), ("--wide",)):
         out = bench("leaderboard", tmp_path, "--dataset", "d", *wide).out
         assert above in " ".join(out.split()), out
         assert out.count("loss") == 1 and out.count("draws=") == 1
+        assert [line.split().count("pass") for line in out.splitlines() if " 0.9" in line] == [1]

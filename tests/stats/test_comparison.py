@@ -24,8 +24,9 @@ def wrong(*places: int) -> list[int | None]:
 
 
 def test_by_hand(tmp_path: Path) -> None:
-    a = store(tmp_path, LABELS, wrong(*range(10)))
-    b = store(tmp_path, LABELS, wrong(8, 9, 10), seed=1)
+    scoring = {"loss": "l2"}
+    a = store(tmp_path, LABELS, wrong(*range(10)), scoring=scoring)
+    b = store(tmp_path, LABELS, wrong(8, 9, 10), seed=1, scoring=scoring)
     found = compare(a, b).plain()
     assert (found["wins"], found["losses"], found["ties"], found["n"]) == (8, 1, 51, 60)
     assert found["difference"] == pytest.approx(7 / 60)
@@ -36,6 +37,37 @@ def test_by_hand(tmp_path: Path) -> None:
     assert found["warnings"] == []
     first = found["per_class"][0]
     assert (first["n"], first["wins"], first["losses"]) == (20, 3, 0)
+
+
+def test_costs_of_different_kinds_and_seconds_of_different_days_are_not_divided(
+    tmp_path: Path,
+) -> None:
+    scoring = {"loss": "l2", "space": "prediction", "noise": "seed 0"}
+    swept = store(tmp_path, LABELS, wrong(3), scoring=scoring)
+    timed = compare(swept, store(tmp_path, LABELS, LABELS, scoring=scoring, seed=1))
+    assert timed.cost_ratio == 1 and timed.seconds_ratio and timed.not_divided == {}
+    probe = store(tmp_path, LABELS, LABELS, backbone="probe", draws=1)
+    found = compare(swept, probe)
+    assert found.cost_ratio is None and found.seconds_ratio
+    shown = bench("compare", swept, probe).out
+    assert "one of evaluations, one of passes of a classifier: not divided" in shown
+    other = store(tmp_path, LABELS, LABELS, backbone="other", draws=1)
+    assert compare(probe, other).not_divided == {"cost": "one pass per image each"}
+    later: dict[str, Any] = {"created": "2026-01-02T00:00:00+00:00", "scoring": scoring, "seed": 2}
+    aged = compare(swept, store(tmp_path, LABELS, LABELS, **later))
+    assert aged.cost_ratio == 1 and aged.seconds_ratio is None
+    assert aged.not_divided == {"seconds": "measured on different days: not divided"}
+    elsewhere: dict[str, Any] = {"environment": {"cpus": 7}, "scoring": scoring, "seed": 3}
+    moved = compare(swept, store(tmp_path, LABELS, LABELS, **elsewhere))
+    assert "machines" in moved.not_divided["seconds"] and moved.seconds_ratio is None
+
+
+def test_no_table_is_titled_by_differences_that_are_not_shown(tmp_path: Path) -> None:
+    a, b = store(tmp_path, LABELS, wrong(3)), store(tmp_path, LABELS, wrong(5), seed=1)
+    assert min(row.p_adjusted for row in compare(a, b).per_class) == 1
+    shown = bench("compare", a, b).out
+    assert "Classes that differ" not in shown
+    assert "Classes with images that one of the two has right" in shown
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class StudyRow(FullDocument):
         balanced_accuracy: the mean of the classes' recalls.
         f1_weighted: over classes, by their images.
         f1_macro: over classes, each alike.
-        cost: evaluation equivalents per image.
+        cost: evaluation equivalents per image, of a classifier its one pass.
         seconds: of scoring.
         failed_samples: images that could not be scored.
         worst_group: of a dataset with groups, the one with the lowest accuracy.
@@ -145,7 +145,7 @@ def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
             "balanced_accuracy": figures.balanced_accuracy,
             "f1_macro": figures.f1_macro,
             "f1_weighted": figures.f1_weighted,
-            "cost": summary.cost.equivalents_per_image,
+            "cost": summary.cost.per_image(run.manifest.classifier),
             "seconds": summary.cost.seconds,
             "failed_samples": summary.failed_samples,
             "worst_group": figures.worst_group,
