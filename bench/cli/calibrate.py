@@ -1,4 +1,7 @@
-"""`bench calibrate`."""
+"""`bench calibrate`. Learn from images what decisions are worth.
+
+Group: Try ways to score, without a model, 2.
+"""
 
 from __future__ import annotations
 

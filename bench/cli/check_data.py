@@ -1,4 +1,7 @@
-"""`bench check-data`."""
+"""`bench check-data`. Read a dataset once and say what is wrong with it.
+
+Group: Score images, 3.
+"""
 
 from __future__ import annotations
 

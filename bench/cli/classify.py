@@ -1,4 +1,7 @@
-"""`bench classify`."""
+"""`bench classify`. Say what pictures of your own show.
+
+Group: Score images, 2.
+"""
 
 from __future__ import annotations
 

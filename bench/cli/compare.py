@@ -1,4 +1,7 @@
-"""`bench compare`."""
+"""`bench compare`. Compare two runs on the same images.
+
+Group: Look at results, 4.
+"""
 
 from __future__ import annotations
 

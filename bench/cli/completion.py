@@ -1,4 +1,7 @@
-"""`bench completion`."""
+"""`bench completion`. Complete commands and names with the Tab key.
+
+Group: Make it yours, 2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench doctor`."""
+"""`bench doctor`. Check this installation; for bug reports.
+
+Group: See what is there, 3.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench fetch`."""
+"""`bench fetch`. Download a model, for work without a network.
+
+Group: See what is there, 5.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench leaderboard`."""
+"""`bench leaderboard`. Rank all runs of each dataset.
+
+Group: Look at results, 6.
+"""
 
 from __future__ import annotations
 

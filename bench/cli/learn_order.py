@@ -1,4 +1,7 @@
-"""`bench learn-order`."""
+"""`bench learn-order`. Learn which noise levels to ask first.
+
+Group: Try ways to score, without a model, 4.
+"""
 
 from __future__ import annotations
 

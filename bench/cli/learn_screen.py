@@ -1,4 +1,7 @@
-"""`bench learn-screen`."""
+"""`bench learn-screen`. Learn how far a first look must reach.
+
+Group: Try ways to score, without a model, 5.
+"""
 
 from __future__ import annotations
 

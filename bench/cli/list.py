@@ -1,4 +1,7 @@
-"""`bench list`: what is registered, and which runs are stored."""
+"""`bench list`. List datasets, models (backbones), strategies, ...
+
+Group: See what is there, 1.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from importlib import import_module
+from itertools import groupby
 from typing import Any
 
 import click
@@ -16,54 +17,11 @@ import click
 from bench import __version__, interrupts
 from bench.cli import streams
 from bench.cli.output import KEPT, say
+from bench.discovery.commands import own_commands
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
 from bench.discovery.stdout import set_aside
 from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
-
-# name → (module, help); the command's object has the module's name.
-COMMANDS = {
-    "run": ("bench.cli.run", "Score a dataset; resumes where it stopped."),
-    "classify": ("bench.cli.classify", "Say what pictures of your own show."),
-    "check-data": ("bench.cli.check_data", "Read a dataset once and say what is wrong with it."),
-    "prompts": ("bench.cli.prompts", "Show the texts that images are compared with."),
-    "show": ("bench.cli.show", "Show a run again: accuracy, classes, cost."),
-    "report": ("bench.cli.report", "Write runs on one HTML page, with the mistakes."),
-    "view": ("bench.cli.view", "Show the stored runs in a browser, as they are made."),
-    "compare": ("bench.cli.compare", "Compare two runs on the same images."),
-    "power": ("bench.cli.power", "How many images a difference between runs needs."),
-    "leaderboard": ("bench.cli.leaderboard", "Rank all runs of each dataset."),
-    "runs": ("bench.cli.runs", "List the stored runs."),
-    "list": ("bench.cli.list", "List datasets, models (backbones), strategies, ..."),
-    "fetch": ("bench.cli.fetch", "Download a model, for work without a network."),
-    "plugins": ("bench.cli.plugins", "List installed plugins, and what failed to load."),
-    "doctor": ("bench.cli.doctor", "Check this installation; for bug reports."),
-    "perf": ("bench.cli.perf", "Measure a model's speed on this machine."),
-    "replay": ("bench.cli.replay", "Run a strategy on a run's recorded errors."),
-    "calibrate": ("bench.cli.calibrate", "Learn from images what decisions are worth."),
-    "sweep": ("bench.cli.sweep", "Replay many strategies: cost against agreement."),
-    "learn-order": ("bench.cli.learn_order", "Learn which noise levels to ask first."),
-    "learn-screen": ("bench.cli.learn_screen", "Learn how far a first look must reach."),
-    "study": ("bench.cli.study", "Make a grid of runs from one file, with its table."),
-    "reproduce": ("bench.cli.reproduce", "Repeat a published experiment."),
-    "results": ("bench.cli.results", "Submit, check, export and push results."),
-    "new": ("bench.cli.new", "Write a plugin package of your own, ready to test."),
-    "completion": ("bench.cli.completion", "Complete commands and names with the Tab key."),
-}
-GROUPS = {
-    "Score images": ("run", "classify", "check-data", "prompts"),
-    "Look at results": ("show", "report", "view", "compare", "power", "leaderboard", "runs"),
-    "See what is there": ("list", "plugins", "doctor", "perf", "fetch"),
-    "Try ways to score, without a model": (
-        "replay",
-        "calibrate",
-        "sweep",
-        "learn-order",
-        "learn-screen",
-    ),
-    "Many runs, repeated and published": ("study", "reproduce", "results"),
-    "Make it yours": ("new", "completion"),
-}
 
 
 class LazyGroup(click.Group):
@@ -71,12 +29,12 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the toolkit's commands, then those of plugins."""
-        return [*COMMANDS, *sorted(load_plugins().commands)]
+        return [*own_commands(), *sorted(load_plugins().commands)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import and return a command."""
-        if name in COMMANDS:
-            command: click.Command = import_module(COMMANDS[name][0]).command
+        if own := own_commands().get(name):
+            command: click.Command = import_module(own.module).command
             return command
         return load_plugins().commands.get(name)
 
@@ -95,9 +53,9 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by what they are for, without importing any."""
-        for title, names in GROUPS.items():
+        for title, group in groupby(own_commands().values(), key=lambda command: command.group):
             with formatter.section(title):
-                formatter.write_dl([(name, COMMANDS[name][1]) for name in names], col_max=14)
+                formatter.write_dl([(command.name, command.help) for command in group], col_max=14)
         commands = load_plugins().commands
         if commands:
             with formatter.section("From plugins"):
@@ -112,7 +70,7 @@ class LazyGroup(click.Group):
         if self.get_command(ctx, name) is None:
             close = did_you_mean(name, self.list_commands(ctx))
             ctx.fail(f"There is no command {name!r}.{close} `bench --help` shows all of them.")
-        if name in COMMANDS and "--json" in args:
+        if name in own_commands() and "--json" in args:
             ctx.meta[KEPT] = ctx.with_resource(set_aside())
         return super().resolve_command(ctx, args)
 

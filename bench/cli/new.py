@@ -1,4 +1,7 @@
-"""`bench new`."""
+"""`bench new`. Write a plugin package of your own, ready to test.
+
+Group: Make it yours, 1.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench perf`."""
+"""`bench perf`. Measure a model's speed on this machine.
+
+Group: See what is there, 4.
+"""
 
 from __future__ import annotations
 

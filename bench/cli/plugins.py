@@ -1,4 +1,7 @@
-"""`bench plugins`."""
+"""`bench plugins`. List installed plugins, and what failed to load.
+
+Group: See what is there, 2.
+"""
 
 from __future__ import annotations
 

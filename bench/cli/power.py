@@ -1,4 +1,7 @@
-"""`bench power`."""
+"""`bench power`. How many images a difference between runs needs.
+
+Group: Look at results, 5.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench prompts`."""
+"""`bench prompts`. Show the texts that images are compared with.
+
+Group: Score images, 4.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench replay`."""
+"""`bench replay`. Run a strategy on a run's recorded errors.
+
+Group: Try ways to score, without a model, 1.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench report`."""
+"""`bench report`. Write runs on one HTML page, with the mistakes.
+
+Group: Look at results, 2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench reproduce`."""
+"""`bench reproduce`. Repeat a published experiment.
+
+Group: Many runs, repeated and published, 2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench results`: publish, submit, check, merge, export and push results."""
+"""`bench results`. Submit, check, export and push results.
+
+Group: Many runs, repeated and published, 3.
+"""
 
 from __future__ import annotations
 

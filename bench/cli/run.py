@@ -1,4 +1,7 @@
-"""`bench run`."""
+"""`bench run`. Score a dataset; resumes where it stopped.
+
+Group: Score images, 1.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench list runs`, and `bench runs`."""
+"""`bench runs`. List the stored runs.
+
+Group: Look at results, 7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench show`."""
+"""`bench show`. Show a run again: accuracy, classes, cost.
+
+Group: Look at results, 1.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`bench study`."""
+"""`bench study`. Make a grid of runs from one file, with its table.
+
+Group: Many runs, repeated and published, 1.
+"""
 
 from __future__ import annotations
 

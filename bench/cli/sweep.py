@@ -1,4 +1,7 @@
-"""`bench sweep`."""
+"""`bench sweep`. Replay many strategies: cost against agreement.
+
+Group: Try ways to score, without a model, 3.
+"""
 
 from __future__ import annotations
 

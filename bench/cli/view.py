@@ -1,4 +1,7 @@
-"""`bench view`."""
+"""`bench view`. Show the stored runs in a browser, as they are made.
+
+Group: Look at results, 3.
+"""
 
 from __future__ import annotations
 

@@ -17,21 +17,13 @@ import pluggy
 from bench.contracts import hooks as hookspecs
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
+from bench.discovery.commands import own_commands
 from bench.discovery.finding import OWN_DISTRIBUTION, Found, find
 from bench.discovery.guard import guard
 from bench.discovery.registry import Registry
 from bench.discovery.stdout import set_aside
 from bench.errors import BenchError, PluginError, UserError
 
-# The toolkit's own commands, which no plugin can replace; `bench.cli.main` has them all.
-OWN_COMMANDS = frozenset(
-    (
-        *("run", "runs", "list", "plugins", "show", "replay", "sweep", "learn-order", "compare"),
-        *("learn-screen", "leaderboard", "results", "report", "prompts", "perf", "classify"),
-        *("fetch", "check-data", "reproduce", "study", "power", "view", "calibrate"),
-        *("doctor", "new", "completion"),
-    )
-)
 Staged = list[tuple[Registry[Any], Spec]]
 
 
@@ -143,7 +135,7 @@ class Plugins:
                     f" {default.name!r} of {registry.owner(default.name)}: there is one default."
                 )
         for name in cli.commands:
-            if name in OWN_COMMANDS:
+            if name in own_commands():
                 raise UserError(f"The command {name!r} is the toolkit's own.")
             if name in self.commands:
                 raise UserError(f"The command {name!r} is another plugin's already.")

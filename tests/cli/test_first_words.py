@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+from subprocess import run
+from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
-from helpers.command import bench
+from helpers.command import PATIENCE, bench
+from helpers.places import ROOT
 from rich.console import Console
 
-from bench.cli.main import COMMANDS, GROUPS, cli
+from bench.cli.main import cli
 from bench.cli.output import next_steps
 from bench.cli.progress import _bar
+from bench.discovery.commands import GROUPS, own_commands
 
 
 def test_bench_alone_says_what_it_is() -> None:
@@ -20,9 +29,39 @@ def test_bench_alone_says_what_it_is() -> None:
     assert "bench run digits" in alone.out
 
 
-def test_every_command_is_in_one_group() -> None:
-    grouped = [name for names in GROUPS.values() for name in names]
-    assert sorted(grouped) == sorted(COMMANDS)
+def test_every_command_has_its_place() -> None:
+    files = {path.stem for path in (ROOT / "bench" / "cli").glob("*.py")}
+    commands = own_commands().values()
+    with_command = {f for f in files if hasattr(import_module(f"bench.cli.{f}"), "command")}
+    assert {command.module.rpartition(".")[2] for command in commands} == with_command
+    assert {command.group for command in commands} == set(GROUPS)
+    places = [(command.group, command.place) for command in commands]
+    assert len(set(places)) == len(places)
+
+
+def test_a_command_is_one_file(tmp_path: Path) -> None:
+    """In a copy of the toolkit, a file is added to `bench/cli`, and nothing else is changed."""
+    shutil.copytree(
+        ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tmp_path / "bench" / "cli" / "say_hello.py").write_text(
+        '"""`bench say-hello`. Greet.\n\nGroup: Make it yours, 3.\n"""\n'
+        "import click\n\n"
+        "@click.command()\n"
+        "def command() -> None:\n"
+        "    click.echo('hello')\n"
+    )
+    there: dict[str, Any] = {
+        "cwd": tmp_path,
+        "capture_output": True,
+        "text": True,
+        "timeout": PATIENCE,
+    }
+    start = [sys.executable, "-m", "bench"]
+    shown = run([*start, "--help"], **there).stdout
+    [section] = re.findall("Make it yours:\n(.*?)\n\n", shown, re.S)
+    assert section.splitlines()[-1].split() == ["say-hello", "Greet."]
+    assert run([*start, "say-hello"], **there).stdout == "hello\n"
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -46,7 +85,7 @@ def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], width: i
     assert not long
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "results export"])
+@pytest.mark.parametrize("command", [*own_commands(), "results export"])
 def test_no_help_is_wider_than_80_columns(command: str) -> None:
     done = bench(*command.split(), "--help", COLUMNS="80")
     assert done.code == 0 and max(map(len, done.out.splitlines())) <= 80

@@ -14,11 +14,10 @@ import pytest
 from helpers.command import bench_process
 from helpers.plugins import install, load_hooks
 
-from bench.cli.main import COMMANDS
 from bench.contracts.hooks import hookimpl
 from bench.discovery.events import tell
 from bench.discovery.finding import OWN_DISTRIBUTION, find
-from bench.discovery.loading import OWN_COMMANDS, Plugins
+from bench.discovery.loading import Plugins
 from bench.errors import BenchWarning, UserError
 
 Register = Callable[..., None]
@@ -161,7 +160,6 @@ def test_a_command_must_be_one_and_leaves_the_toolkits_alone(plugins: Plugins) -
     not_a_command.__name__ = "register_commands"
     assert "register_commands()" in str(load_hooks(plugins, "b", not_a_command).error)
     assert not plugins.commands.keys() & {"run", "mine"}
-    assert COMMANDS.keys() == OWN_COMMANDS
 
 
 EVENTS: dict[str, dict[str, Any]] = {

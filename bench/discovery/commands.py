@@ -1,0 +1,66 @@
+"""The toolkit's own commands, read from the heads of their files; none is imported.
+
+A command is a module of `bench.cli` whose docstring says its line in `bench --help`, its group and
+its place there:
+
+    \"\"\"`bench compare`. Compare two runs on the same images.
+
+    Group: Look at results, 4.
+    \"\"\"
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+# As help shows them; a group that is not named here comes last.
+GROUPS = (
+    "Score images",
+    "Look at results",
+    "See what is there",
+    "Try ways to score, without a model",
+    "Many runs, repeated and published",
+    "Make it yours",
+)
+_FOLDER = Path(__file__).parents[1] / "cli"
+_HEAD = re.compile(r'"""`bench ([\w-]+)`\. (.+)\n\nGroup: (.+), (\d+)\.\n')
+_HEAD_LENGTH = 300  # characters
+
+
+class OwnCommand(NamedTuple):
+    """A command of the toolkit.
+
+    Attributes:
+        name: as it is typed.
+        module: where its `command` is.
+        help: its line in `bench --help`.
+        group: what it is for, a heading there.
+        place: within the group.
+    """
+
+    name: str
+    module: str
+    help: str
+    group: str
+    place: int
+
+
+@cache
+def own_commands() -> dict[str, OwnCommand]:
+    """Return the commands by name, in the order of `bench --help`. No plugin can replace one."""
+    found = []
+    for path in _FOLDER.glob("*.py"):
+        with path.open(encoding="utf-8") as file:
+            if head := _HEAD.match(file.read(_HEAD_LENGTH)):
+                name, line, group, place = head.groups()
+                found.append(OwnCommand(name, f"bench.cli.{path.stem}", line, group, int(place)))
+    return {command.name: command for command in sorted(found, key=_order)}
+
+
+def _order(command: OwnCommand) -> tuple[int, str, int, str]:
+    last = len(GROUPS)
+    first = GROUPS.index(command.group) if command.group in GROUPS else last
+    return first, command.group, command.place, command.name
