@@ -13,7 +13,7 @@ import click
 
 from bench.cli.options import config_from_options, config_options
 from bench.cli.output import next_steps, print_json, say
-from bench.running.settings import DATA_SETTINGS
+from bench.running.parts.data import DATA_SETTINGS
 
 INTERVAL = 5.0  # seconds between lines of progress
 FOUND = 4  # the exit code where something is wrong

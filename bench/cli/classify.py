@@ -16,23 +16,17 @@ from bench.cli.options import config_from_options, config_options
 from bench.cli.output import next_steps, print_json, say
 from bench.cli.sections import Sectioned
 from bench.errors import UserError
+from bench.running.settings import SETTINGS
 
 if TYPE_CHECKING:
     from bench.running.classify import Answer, Classified, Place
-
-_OPTIONS = (
-    *("backbone", "strategy", "params", "risk", "weights", "revision", "template", "template_rule"),
-    *("prompts", "normalize", "resolution", "fit", "loss", "space", "weighting", "guidance"),
-    *("seed", "noise", "noise_per", "latent", "plan", "levels", "batch_size", "dtype", "device"),
-    "results",
-)
 
 
 @click.command(cls=Sectioned)
 @click.argument("images", nargs=-1, required=True)
 @click.option("--classes", help='The classes, such as "beach,harbor,freeway".')
 @click.option("--dataset", help="A dataset whose classes and prompts to use instead.")
-@config_options(_OPTIONS)
+@config_options([name for name, setting in SETTINGS.items() if setting.classify])
 @click.option("--top", default=5, show_default=True, help="Classes shown of each image.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
 @click.pass_context

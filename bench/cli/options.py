@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 
 from bench.errors import UserError
-from bench.running.scope import help_of
+from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, make_config, read_config_file
 
 _SPECIAL = {"dataset", "params"}

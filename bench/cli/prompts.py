@@ -13,7 +13,7 @@ import click
 
 from bench.cli.options import config_from_options, config_options
 from bench.cli.output import next_steps, print_json, say
-from bench.running.settings import DATA_SETTINGS
+from bench.running.parts.data import DATA_SETTINGS
 
 
 @click.command()

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from bench.errors import UserError
 from bench.render.thumbnails import SIDE
-from bench.running.settings import DATA_SETTINGS
+from bench.running.parts.data import DATA_SETTINGS
 from bench.store.documents import Manifest
 
 START = 120.0  # seconds for the process's own imports, on a busy machine

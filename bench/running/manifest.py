@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from bench.discovery.backbones import recorded_parameters
 from bench.discovery.loading import load_plugins
@@ -16,10 +15,11 @@ from bench.inputs.subsets import limited, parse_shard
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.items import describe_items
+from bench.running.parts.setting import Share
 from bench.running.resolve import Resolved
 from bench.running.scorers.choose import kind_of
 from bench.running.scorers.denoiser import linearisation_cost
-from bench.running.settings import RunConfig, differing
+from bench.running.settings import RunConfig, identity_share
 from bench.store import identity as ids
 from bench.store.documents import Backbone, Data, Manifest, Part, Settings
 from bench.store.fields import said
@@ -47,6 +47,7 @@ def make_manifest(
 ) -> Manifest:
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
+    half: tuple[Share, ...] = () if config.dtype == "float32" else ("half",)
     strategy = Strategy(
         name=resolved.strategy_spec.name,
         version=resolved.strategy_spec.version,
@@ -73,12 +74,12 @@ def make_manifest(
             parameters=recorded_parameters(
                 resolved.backbone, weights, resolved.backbone_parameters
             ),
-            **_rounding(config),
+            **identity_share(config, "precision", *half),
         ),
         scoring=kind_of(resolved).scoring(resolved, weighting),
         strategy=strategy,
         seed=config.seed,
-        **differing(config, "template_rule", "control"),
+        **identity_share(config, "run"),
         **said(
             learned_from=None if learns_from is None else _learned_from(learns_from),
             candidates=candidates,
@@ -147,14 +148,3 @@ def _learned_from(fit: FitSplit) -> LearnedFrom:
     return LearnedFrom(
         split=split.split, fingerprint=split.fingerprint, images=len(split.sample_ids)
     )
-
-
-def _rounding(config: RunConfig) -> dict[str, Any]:
-    """Return the switches that enter the identity.
-
-    In float32 the layout, the kernel and compilation move the last digits, as the batch size does,
-    and no decision; in half precision they round at other places and enter it. Only what differs
-    from the default is there, so that a new switch leaves the runs made before it as they are.
-    """
-    switches = ["tf32"] if config.dtype == "float32" else ["tf32", "compile", "layout", "attention"]
-    return differing(config, *switches)

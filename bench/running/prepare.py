@@ -22,8 +22,7 @@ from bench.running.manifest import make_manifest
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved, resolve
 from bench.running.risk import stated_risk, with_risk
-from bench.running.scope import check_scope
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, check_scope
 from bench.running.texts import item_texts, make_prompts, uneven_counts
 from bench.store.documents import Manifest
 from bench.store.identity import CalibratedOn

@@ -24,7 +24,8 @@ from bench.machine.files import is_there, regular_file
 from bench.machine.offline import as_settings_say
 from bench.running.dtypes import AUTO, resolve_dtype
 from bench.running.families import family_of
-from bench.running.settings import DATA_PARAMETERS, RunConfig
+from bench.running.parts.data import DATA_PARAMETERS
+from bench.running.settings import RunConfig
 from bench.running.views import ResolvedViews, resolve_views
 
 DECLARATION = ".toml"

@@ -20,13 +20,12 @@ def test_every_setting_is_an_option_and_a_variable() -> None:
 
 
 def test_every_setting_is_in_one_section_of_the_help() -> None:
-    from bench.cli.sections import SECTIONS
-    from bench.running.settings import RunConfig
+    from bench.running.settings import RunConfig, chapters
 
-    shown = [name for names in SECTIONS.values() for name in names]
+    shown = [name for _, names in chapters() for name in names]
     assert len(shown) == len(set(shown)) and set(RunConfig.model_fields) - set(shown) == {"dataset"}
     text = bench("run", "--help").out
-    assert all(f"\n{title}:\n" in text for title in SECTIONS) and "None]" not in text
+    assert all(f"\n{title}:\n" in text for title, _ in chapters()) and "None]" not in text
 
 
 @pytest.mark.parametrize(("command", "line"), HELP_LINES)

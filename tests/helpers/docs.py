@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.cli.sections import SECTIONS
-from bench.running.scope import help_of
-from bench.running.settings import RunConfig
+from bench.running.parts.setting import help_of
+from bench.running.settings import RunConfig, chapters
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 BEGIN, END = "<!-- made from the settings: python tests/helpers/docs.py -->", "<!-- end -->"
@@ -18,7 +17,7 @@ BEGIN, END = "<!-- made from the settings: python tests/helpers/docs.py -->", "<
 def settings_table() -> str:
     """Return the settings by section, one row each: option, default, meaning."""
     lines = ["## All settings", "", f"`DATASET`: {RunConfig.model_fields['dataset'].description}"]
-    for title, names in SECTIONS.items():
+    for title, names in chapters():
         lines += ["", f"### {title}", "", "| option | default | meaning |", "|---|---|---|"]
         lines += [_row(name) for name in names if name in RunConfig.model_fields]
     return "\n".join(lines)
@@ -27,8 +26,8 @@ def settings_table() -> str:
 def _row(name: str) -> str:
     field = RunConfig.model_fields[name]
     option = "--set" if name == "params" else f"--{name.replace('_', '-')}"
-    known = field.default is not None and not isinstance(field.default, bool)
-    shown = known and not field.is_required() and not field.default_factory
+    known = field.default not in (None, {}) and not isinstance(field.default, bool)
+    shown = known and not field.is_required()
     default = f"`{field.default}`" if shown else ""
     meaning = help_of(field).replace("|", "\\|")
     return f"| `{option}` | {default} | {meaning} |"

@@ -10,8 +10,8 @@ import pytest
 from helpers.command import bench
 
 from bench.contracts.specs import Scorer
-from bench.running.scope import WHY, For, help_of, scope_of, unread
-from bench.running.settings import RunConfig, make_config
+from bench.running.parts.setting import ALL, help_of
+from bench.running.settings import SETTINGS, WHY, RunConfig, make_config, unread
 from bench.store.folder import MANIFEST, read_manifest
 
 NETWORK = {
@@ -39,14 +39,14 @@ def test_views_are_for_those_that_have_several_draws(tmp_path: Path) -> None:
 
 def test_what_a_kind_of_scorer_does_not_read_follows_from_the_fields() -> None:
     config = make_config({"dataset": "x", "loss": "l1", "views": "flip", "tf32": True, "seed": 3})
-    assert unread(config, "denoiser") == {}
-    assert unread(config, "likelihood") == {"loss": For(), "tf32": For(shared=True)}
+    assert unread(config, "denoiser") == []
+    assert set(unread(config, "likelihood")) == {"loss", "tf32"}
     assert set(unread(config, "classifier")) == {"loss", "views", "tf32"}
     assert set(WHY) == set(get_args(Scorer))
     assert help_of(RunConfig.model_fields["seed"]) == "The seed of the noise."
     shown = " ".join(bench("run", "--help", COLUMNS="200").out.split())
     for name, field in RunConfig.model_fields.items():
-        if scope_of(field):
+        if SETTINGS[name].scorers != ALL:
             assert help_of(field) in shown, name
 
 

@@ -27,7 +27,7 @@ from bench.running.scorers.draws import draw_rows, level_table, run_noise, weigh
 from bench.running.scorers.identity import noise_identity, views_identity, weighting_identity
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
 from bench.running.scorers.texts import encode_texts, speed_key, text_files
-from bench.running.settings import differing
+from bench.running.settings import identity_share
 from bench.running.views import per_level, view_of_each_draw
 from bench.store.fields import said
 from bench.store.identity import Scoring
@@ -127,7 +127,7 @@ class DenoiserKind(ScorerKind):
             space=config.space,
             draw_plan=str(resolved.plan),
             noise=noise_identity(config, self.draws(resolved)),
-            **differing(config, "guidance", "latent", "fit", "subtract_null"),
+            **identity_share(config, "scoring"),
             **said(weighting=weighting_identity(weighting), views=views_identity(resolved.views)),
         )
 

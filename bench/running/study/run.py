@@ -22,10 +22,10 @@ from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
 from bench.running.fitting import name_fit_split
+from bench.running.parts.data import DATA_SETTINGS
 from bench.running.prepare import prepare
 from bench.running.resolve import resolve
-from bench.running.scope import WHY, check_scope, without_unread
-from bench.running.settings import DATA_SETTINGS, RunConfig
+from bench.running.settings import WHY, RunConfig, check_scope, without_unread
 from bench.running.sharing import SharedBackbone, sharing
 from bench.running.study.clock import Clock
 from bench.running.study.cluster import SharedCluster

@@ -1,0 +1,129 @@
+"""How an error is measured: the loss, its space, and the draws."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from bench.inputs.draws import parse_levels, parse_plan
+from bench.inputs.estimand import Space, check_estimand, parse_weighting
+from bench.inputs.losses import Loss
+from bench.running.parts.setting import DENOISERS, Part, Text, setting
+
+NoisePer = Literal["run", "image"]
+Latent = Literal["mean", "sample"]
+
+
+class MeasureSettings(Part):
+    """The error of a cell, and the draws of a run."""
+
+    title = "How an error is measured"
+
+    loss: Loss = setting(
+        "l2", "How a cell's error is measured.", DENOISERS, identity="resolved", classify=True
+    )
+    space: Space = setting(
+        "prediction",
+        "The space the error is measured in; prediction: the model's own.",
+        DENOISERS,
+        identity="resolved",
+        classify=True,
+    )
+    weighting: Text = setting(
+        "uniform",
+        "How much a noise level counts: uniform, snr, exp:-7 or min-snr:5 (weights of"
+        " the x_0 error), learned:RUN, or a CSV file level,weight.",
+        DENOISERS,
+        identity="resolved",
+        classify=True,
+    )
+    guidance: float | None = setting(
+        None,
+        "Weight of classifier-free guidance, for a backbone with a null conditioning;"
+        " costs one more evaluation per cell (default: none).",
+        DENOISERS,
+        identity="scoring",
+        classify=True,
+        allow_inf_nan=False,
+    )
+    subtract_null: bool = setting(
+        False,
+        "Subtract the error of the empty prompt. Only for comparisons between images:"
+        " among the texts of one image it changes no decision.",
+        DENOISERS,
+        identity="scoring",
+    )
+    latent: Latent = setting(
+        "mean",
+        "The latent of an image: the mean of the autoencoder's posterior, or a sample.",
+        DENOISERS,
+        identity="scoring",
+        classify=True,
+    )
+    levels: Text | None = setting(
+        None,
+        "The noise levels that draws are made on: a half-open range such as 100-700, a"
+        " list such as 32,65,98, or grid for all of them (default: the backbone's, or all).",
+        DENOISERS,
+        identity="resolved",
+        classify=True,
+    )
+    noise: Text | None = setting(
+        None,
+        "A file with the draws' noise, float32 (N, C, H, W), instead of the seed.",
+        DENOISERS,
+        identity="content",
+        classify=True,
+    )
+    noise_per: NoisePer = setting(
+        "run",
+        "Whether all images share the noise of a draw, or each has its own.",
+        DENOISERS,
+        identity="resolved",
+        classify=True,
+    )
+    plan: Text | None = setting(
+        None,
+        "How draws are paired: grid (not at all), repeated or antithetic (default: the"
+        " backbone's, or grid).",
+        DENOISERS,
+        identity="resolved",
+        classify=True,
+    )
+    seed: int = setting(
+        0, "The seed of the noise.", identity="resolved", classify=True, ge=0, lt=2**63
+    )
+
+    @field_validator("plan")
+    @classmethod
+    def _is_plan(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and parse_plan(value).name == "antithetic" and info.data.get("noise"):
+            raise ValueError("antithetic noise is made from the seed, and --noise gives it")
+        return value
+
+    @field_validator("noise_per")
+    @classmethod
+    def _is_made_here(cls, value: str, info: ValidationInfo) -> str:
+        if value == "image" and info.data.get("noise"):
+            raise ValueError("noise per image is made from the seed, and --noise gives it")
+        return value
+
+    @field_validator("weighting")
+    @classmethod
+    def _is_weighting(cls, value: str, info: ValidationInfo) -> str:
+        loss, space = info.data.get("loss", "l2"), info.data.get("space", "prediction")
+        check_estimand(loss, space, parse_weighting(value))
+        return value
+
+    @field_validator("guidance")
+    @classmethod
+    def _guides(cls, value: float | None) -> float | None:
+        return None if value == 1 else value  # the prediction itself
+
+    @field_validator("levels")
+    @classmethod
+    def _are_levels(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_levels(value)
+        return value

@@ -1,0 +1,118 @@
+"""What is declared of a setting on its field, and what follows from it.
+
+Help, refusals, the options of `bench classify` and the share of a setting in a run's identity are
+derived from here, so that a setting is written down where it is defined and where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from bench.contracts.specs import Scorer
+
+DENOISERS: tuple[Scorer, ...] = ("denoiser",)
+WITH_DRAWS: tuple[Scorer, ...] = ("denoiser", "likelihood")
+ALL: tuple[Scorer, ...] = ("denoiser", "classifier", "likelihood")
+DECLARED = "declared"  # the key of a field that holds what is declared of it
+
+Share = Literal["scoring", "run", "precision", "half", "resolved", "content"]
+"""How a setting enters the identity of a run.
+
+    scoring    its value, in the part about errors; left out at the default
+    run        its value, beside the parts; left out at the default
+    precision  its value, in the part about the backbone; left out at the default
+    half       as `precision`, but only in half precision: in float32 it moves the last digits, as
+               the batch size does, and no decision
+    resolved   what it stands for, which the run's parts say
+    content    the content of what it names, not its name
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is declared of a setting.
+
+    Attributes:
+        scorers: the kinds of backbones that read it.
+        identity: how it enters the identity; None: not at all.
+        shared: whether all runs of a study may have it; those that do not read it ignore it, with a
+            note. That is so where it says how a network runs, and not what is asked.
+        classify: whether `bench classify` has it.
+        most_used: whether help shows it first.
+    """
+
+    scorers: tuple[Scorer, ...] = ALL
+    identity: Share | None = None
+    shared: bool = False
+    classify: bool = False
+    most_used: bool = False
+
+    @property
+    def scope(self) -> str:
+        """The kinds of backbones that read it, in words."""
+        return " and ".join(f"{scorer}s" for scorer in self.scorers)
+
+
+class Part(BaseModel):
+    """The settings of one chapter; never changed after they are read.
+
+    Attributes:
+        title: the chapter's name in help and documents.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    title: ClassVar[str]
+
+
+def setting(
+    default: Any,
+    description: str,
+    scorers: tuple[Scorer, ...] = ALL,
+    *,
+    identity: Share | None = None,
+    shared: bool = False,
+    classify: bool = False,
+    most_used: bool = False,
+    **limits: Any,
+) -> Any:
+    """Return a field with its help, what is declared of it, and pydantic's limits on its value."""
+    declared = Setting(scorers, identity, shared, classify, most_used)
+    extra: Any = {DECLARED: declared}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+def setting_of(field: FieldInfo) -> Setting:
+    """Return what is declared of a field."""
+    extra: Any = field.json_schema_extra
+    declared: Setting = extra[DECLARED]
+    return declared
+
+
+def help_of(field: FieldInfo) -> str:
+    """Return a field's help, with the kinds of backbones that read it."""
+    setting = setting_of(field)
+    return f"{field.description}" + (f" [for {setting.scope}]" if setting.scorers != ALL else "")
+
+
+def _from_path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _is_text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if "\0" in value:
+        raise ValueError("must not contain the character NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not text: it contains half of a surrogate pair") from None
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_from_path), AfterValidator(_is_text)]
