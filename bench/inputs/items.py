@@ -35,7 +35,7 @@ from bench.inputs.item_images import image_column, images_of
 from bench.inputs.labels import check_ids, unique_ids
 from bench.inputs.pixels import is_ordinary
 from bench.inputs.prompts import Prompts
-from bench.machine.characters import has_control
+from bench.machine.characters import LINES, has_control
 
 if TYPE_CHECKING:
     import datasets
@@ -153,7 +153,7 @@ def _candidates(given: Any, said: str) -> tuple[str, ...]:
     for text in given:
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"{said}: one of its texts is empty, or no text.")
-        if has_control(text, "\t\n\r"):
+        if has_control(text, LINES):
             raise UserError(f"{said}: the text {quoted(text)} has control characters.")
         if comparable(text) in first:
             raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import comparable
-from bench.machine.characters import has_control
+from bench.machine.characters import LINES, has_control
 
 UNLABELLED = -1  # what `datasets` writes for a label that is not known
 MOST_CHARACTERS = 4096  # of a sample id; the longest path there is
@@ -162,7 +162,7 @@ def tidy(text: str, what: str, at: str) -> str:
     Raises:
         UserError: it has control characters, which would vanish from a class name or an id.
     """
-    if has_control(text.strip(" \t\r\n")):
+    if has_control(text.strip(f" {LINES}")):
         raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
     return text.strip()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.articles import fill, fill_as_written
 from bench.inputs.class_names import comparable
+from bench.machine.characters import LINES, has_control
 
 PLACEHOLDER = "{class}"
 COLUMNS = ("prompt", "classname", "classidx")
@@ -94,12 +95,14 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
 
 def _distinct(prompts: Prompts) -> Prompts:
-    """Refuse prompts that are the same but for case, spaces and Unicode's variants.
+    """Refuse control characters, and prompts that differ in case, spaces and Unicode forms alone.
 
     Of two classes with one prompt, the first would always win.
     """
     first: dict[str, str] = {}
     for source, text in zip(prompts.sources, prompts.texts, strict=True):
+        if has_control(text, LINES):
+            raise UserError(f"{source}: the prompt {quoted(text)} has control characters.")
         other = first.setdefault(comparable(text), source)
         if other is not source:
             raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+LINES = "\t\n\r"  # control characters that texts of several lines have
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Cs: half of a pair, as in a name that was not UTF-8
 
 

@@ -99,7 +99,7 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Colum
             f"{where}: the column {label!r} holds {types[label]}; class names or whole numbers are"
             " wanted. Name another with --label-column."
         )
-    if label in unreadable:
+    if label in unreadable and pa.types.is_integer(types[label]):  # texts are names themselves
         raise UserError(
             f"{where}: what the file says of its column {label!r} cannot be read, so that the names"
             f" of its classes would be lost: {unreadable[label]}."
@@ -138,14 +138,19 @@ def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
 
     Each column is read by itself, so that one that no version knows costs no other its names.
     """
-    stated = (schema.metadata or {}).get(b"huggingface", b"{}")
+    stated = (schema.metadata or {}).get(b"huggingface")
+    if stated is None:
+        return {}, {}
+    try:
+        columns = dict(json.loads(stated)["info"]["features"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return {}, dict.fromkeys(schema.names, f"it is not JSON of that form ({error!r:.100})")
     known: dict[str, Any] = {}
     unreadable: dict[str, str] = {}
-    try:
-        info = json.loads(stated).get("info") or {}
-        columns = dict(info.get("features") or {})
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        return {}, dict.fromkeys(schema.names, f"it is not JSON of that form ({error})")
+    gone = [name for name in columns if name not in schema.names]
+    if gone and "ClassLabel" in str(columns[gone[0]]):
+        said = f"it speaks of {quoted(gone[0])}, which is no column"
+        unreadable = dict.fromkeys(set(schema.names) - set(columns), said)
     for name in {*columns} & {*schema.names}:
         kind = _plain(schema.field(name).type)
         try:

@@ -75,6 +75,13 @@ def test_prompts_that_are_the_same_are_refused(names: tuple[str, str]) -> None:
         from_template("a photo of a {class}", names)
 
 
+def test_control_characters_in_a_prompt_are_refused() -> None:
+    for phrase in ("a \x1b[31mcat", "a\x0bcat", "a\u2028cat", "a\ud800cat"):
+        with pytest.raises(UserError, match=r"cat: the prompt .* has control characters"):
+            from_template("{class}", ["cat"], {"cat": phrase})
+    assert from_template("{class}\n", ["a\tcat"]).texts == ("a\tcat\n",)
+
+
 def test_the_same_prompt_of_two_classes_is_refused_with_its_line(tmp_path: Path) -> None:
     for line in ("A  Photo,harbor,1", "a photo,denseresidential,0"):
         file = tmp_path / "prompts.csv"

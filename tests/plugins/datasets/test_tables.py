@@ -145,7 +145,7 @@ def test_class_names_are_not_lost(case: str, tmp_path: Path) -> None:
 def test_metadata_of_another_form_is_refused_and_that_of_other_columns_costs_nothing(
     tmp_path: Path,
 ) -> None:
-    for stated in (b"{", b"\xff", b"[" * 100_000, b'{"info": 3}'):
+    for stated in (b"{", b"\xff", b"[" * 100_000, b'{"info": 3}', b'{"info": null}'):
         with pytest.raises(UserError, match="'label' cannot be read"):
             load(write_stated(tmp_path, stated, pa.array([0, 1])))
     features = {"label": LABEL, "image": {"_type": "Hologram"}, "other": 3}
@@ -155,7 +155,10 @@ def test_metadata_of_another_form_is_refused_and_that_of_other_columns_costs_not
             "cat",
             "dog",
         )
-    assert load(write_stated(tmp_path, b'{"info": null}', pa.array([0, 1]))).classes == ("0", "1")
+    of_another = json.dumps({"info": {"features": {"y": LABEL}}}).encode()
+    with pytest.raises(UserError, match="it speaks of 'y', which is no column"):
+        load(write_stated(tmp_path, of_another, pa.array([0, 1])))
+    assert load(write_stated(tmp_path, of_another, pa.array(["a", "b"]))).classes == ("a", "b")
 
 
 ITEMS: dict[str, tuple[dict[str, Any], str]] = {
