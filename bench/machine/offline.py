@@ -131,6 +131,8 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse connections to other machines, and questions for their addresses."""
     if not _blocks or event not in ("socket.connect", "socket.getaddrinfo", "urllib.Request"):
         return
+    if "ray" in sys.modules:  # the machines of a cluster are a network that the user named
+        return
     if event == "socket.connect":
         asker, address = arguments
         # To connect a datagram socket sends nothing; it is how a machine learns its own address.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import huggingface_hub
@@ -88,6 +90,14 @@ def test_other_machines_cannot_be_reached_and_this_one_can() -> None:
             own = asking.getsockname()[0]
         with socket.create_server((own, 0)) as server:
             socket.create_connection(server.getsockname(), timeout=5).close()
+
+
+def test_machines_of_a_cluster_can_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--offline --executor ray`: libraries and downloads keep to the switch all the same."""
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    with offline(), pytest.raises(OSError) as failed:
+        socket.create_connection((ELSEWHERE, 80), timeout=0.05)
+    assert not isinstance(failed.value, OfflineError)
 
 
 def test_a_run_without_a_network_leaves_the_process_with_one(tmp_path: Path) -> None:
