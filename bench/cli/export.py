@@ -45,8 +45,9 @@ def export(
     \b
     model-index   the YAML of a model card on the Hugging Face Hub
     eval-results  an entry for .eval_results/ in a model's repository on the Hub
-    csv, parquet  one row per image: label, prediction, margin, cost, and as stability the normal
-                  probability that the winner's expected error is below the runner-up's
+    csv, parquet  one row per image: label, prediction, margin, cost, and as
+                  stability the normal probability that the winner's expected
+                  error is below the runner-up's
     latex         the run's figures as a table for a paper
     errors        every recorded error as a dataset, which others can replay
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are

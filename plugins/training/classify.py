@@ -72,13 +72,20 @@ def adaptive(
     import numpy as np
 
     from bench.contracts.dataset import Sample
-    from bench.contracts.strategy import Problem
-    from bench.recordings.replay import decide
+    from bench.contracts.decision import Interview
+    from bench.contracts.strategy import Evaluate, Problem
     from bench_plugins.strategies.adaptive import Adaptive
 
     images, draws, prompts = errors.shape
     problem = Problem(np.arange(prompts), np.arange(draws), np.ones(draws))
     strategy = Adaptive(samples, keep, draws=draws)
-    decided = [decide(Sample("", 0, {}), table.T, strategy, problem) for table in errors]
-    predictions = [d.outcome.ranking[0] for d in decided if d.outcome]
-    return np.array(predictions), sum(d.evaluations for d in decided) / images
+    predictions, evaluations = [], 0
+    for table in errors:
+        interview = Interview(Sample("", 0, {}), strategy, problem)
+        while (request := interview.ask()) is not None:
+            assert isinstance(request, Evaluate)
+            interview.tell(request, table[np.ix_(request.draws, request.prompts)].T)
+        assert interview.decided.outcome is not None
+        predictions.append(interview.decided.outcome.ranking[0])
+        evaluations += interview.decided.evaluations
+    return np.array(predictions), evaluations / images
