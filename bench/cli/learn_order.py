@@ -26,7 +26,8 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     RUN was made with `bench run … --strategy full --save-errors`, on images that the order will
     not be tested on, such as a training split. A race in the learned order may be cheaper and
     decide otherwise than the full sweep. Both are measured, on images that it was not learned
-    from where there are 20 or more, and nothing is recommended that agrees less often.
+    from where there are 20 or more. Only what is shown to agree as often, to within 5 points, is
+    recommended; that takes about 73 images.
     """
     from bench.recordings.learn_order import learn_order
 
@@ -85,6 +86,7 @@ def _print_trials(learned: LearnedOrder) -> None:
 def _advice(learned: LearnedOrder) -> str:
     """Return what the trials recommend, and how much it may lose."""
     from bench.boards.formats import assignments
+    from bench.recordings.order_trials import MAX_LOSS
 
     if not learned.held_out:
         return (
@@ -93,8 +95,9 @@ def _advice(learned: LearnedOrder) -> str:
         )
     if learned.recommended is None:
         return (
-            "Nothing is recommended: whatever was learned saves nothing, or agrees with the full"
-            " sweep less often than a race that learned nothing."
+            "Nothing is recommended: nothing that was learned is cheaper and shown to agree with"
+            " the full sweep as often as a race that learned nothing, to within"
+            f" {100 * MAX_LOSS:g} points (95 % interval, {learned.n_samples} images)."
         )
     best = next(trial for trial in learned.trials if trial.params == learned.recommended)
     lost = 100 * max(0.0, -best.difference_ci95[0])

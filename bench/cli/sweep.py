@@ -48,7 +48,7 @@ def command(
     results: str,
     as_json: bool,
 ) -> None:
-    """Replay many strategies on the recorded errors of RUN: what does the same answer cost?
+    """Replay many strategies on the recorded errors of RUN: cost and agreement.
 
     Agreement is with the full sweep, which evaluates every prompt on every draw. Its ceiling is
     the agreement of two full sweeps with different seeds (--against). Intervals are 95 % (Wilson),

@@ -64,8 +64,8 @@ class LearnedOrder(Document):
     trials: list[OrderTrial]
     """The race without learned parameters, and with each choice of them."""
     recommended: Parameters | None
-    """Parameters of the cheapest trial that agrees with the full sweep as often as the race without
-    learned parameters, and costs less; None: there is none, or too few images to know."""
+    """Parameters of the cheapest trial that costs less than the race without learned parameters and
+    is shown to agree with the full sweep as often, to within 5 points; None: there is none."""
 
 
 class _Evidence(NamedTuple):

@@ -234,7 +234,7 @@ def _print_ends(ends: Ends) -> None:
     console().print(
         f"Decided by the bound: {ends.bound:,} images; by using all draws: {ends.exhausted:,}; by"
         f" the ceiling: {ends.ceiling:,}"
-        + (", for which the bound promises nothing" if ends.ceiling else "")
+        + (", of which nothing is promised" if ends.ceiling else "")
     )
 
 

@@ -59,7 +59,8 @@ def test_power() -> None:
 
 def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
     run = record(tmp_path, informative=(40, 60))
-    (race,) = commands(bench("learn-order", run).out)
+    told = record(tmp_path / "order", informative=(60, 75))
+    (race,) = commands(bench("learn-order", told).out)
     assert race[:2] == ["run", "toy"] and not unknown(race)
     assert "order=" in " ".join(race)
     score, *_ = commands(bench("calibrate", run, "--strategy", "race").out)

@@ -74,17 +74,17 @@ def test_too_few_images_recommend_nothing(tmp_path: Path) -> None:
 
 
 def test_the_cheapest_of_those_that_lose_nothing_is_recommended() -> None:
-    def trial(cost: float, agreement: float) -> OrderTrial:
-        ends = (0.0, 1.0)
+    def trial(cost: float, difference: float, low: float = -0.01) -> OrderTrial:
         return OrderTrial(
             params={"first": int(cost)},
             cost=cost,
-            agreement=agreement,
-            agreement_ci95=ends,
-            difference=0.0,
-            difference_ci95=ends,
+            agreement=0.98 + difference,
+            agreement_ci95=(0.9, 1.0),
+            difference=difference,
+            difference_ci95=(low, 0.05),
         )
 
-    even = trial(50, 0.98)
-    assert recommended([even, trial(20, 0.97), trial(30, 0.98), trial(40, 1.0)]) == {"first": 30}
-    assert recommended([even, trial(20, 0.97), trial(60, 1.0)]) is None
+    even = trial(50, 0.0)
+    tried = [trial(10, 0.0, low=-0.06), trial(20, -0.01), trial(30, 0.0), trial(40, 0.02)]
+    assert recommended([even, *tried]) == {"first": 30}
+    assert recommended([even, *tried[:2], trial(60, 0.02)]) is None
