@@ -51,7 +51,7 @@ COLUMNS = tuple(_KINDS)
 
 def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
     """Yield the rows of the images that a manifest asks for and that are decided, in its order."""
-    classes = manifest.classes
+    classes, known = manifest.classes, manifest.margin_errors_known
     for record in asked_records(path, manifest):
         said = record["prediction"]
         yield SampleRow(
@@ -61,8 +61,8 @@ def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
             correct=said == record["label"],
             score=record["score"],
             margin=record["margin"],
-            margin_stderr=record["margin_stderr"],
-            stability=record["confidence"],
+            margin_stderr=record["margin_stderr"] if known else None,
+            stability=record["confidence"] if known else None,
             evaluations=record["evaluations"],
             seconds=record["seconds"],
             error=record["error"],

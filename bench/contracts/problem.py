@@ -35,6 +35,7 @@ class Problem:
         null_cost: what the first cell on a draw costs besides, in evaluations, where the null's
             error is subtracted.
         linearisation_cost: of one linearised draw, in evaluations.
+        antithetic: whether draws 2k and 2k + 1 share a level and have opposite noise.
     """
 
     class_of_prompt: Ints
@@ -46,12 +47,17 @@ class Problem:
     cell_cost: float = 1.0
     null_cost: float = 0.0
     linearisation_cost: float = LINEARISATION_COST
+    antithetic: bool = False
 
     def __post_init__(self) -> None:
         for name in ("class_of_prompt", "timesteps", "weights"):
             view = np.asarray(getattr(self, name)).view()
             view.setflags(write=False)
             object.__setattr__(self, name, view)
+
+    def pairs(self, draws: Ints) -> Ints | None:
+        """Return the pair of each draw, int64 of the same shape; None: draws are not paired."""
+        return draws // 2 if self.antithetic else None
 
     def price(self, prompts: int, draws: int) -> float:
         """Return what so many prompts cost on so many new draws, in evaluations."""

@@ -193,34 +193,44 @@ class ErrorTable:
         if len(best) < 2:
             return inf, 0.0
         difference = (self.errors[best[1]] - self.errors[best[0]]).astype(np.float64)
-        shared = np.isfinite(difference)
-        return paired_mean(difference[shared], self.problem.weights[shared])
+        shared = np.flatnonzero(np.isfinite(difference))
+        problem = self.problem
+        return paired_mean(difference[shared], problem.weights[shared], problem.pairs(shared))
 
 
-def paired_mean(difference: Floats, weights: Floats) -> tuple[float, float]:
+def paired_mean(
+    difference: Floats, weights: Floats, pairs: Ints | None = None
+) -> tuple[float, float]:
     """Return mean and standard error of paired differences in timestep order.
 
     The variance is taken from neighbouring timesteps (the successive-difference estimator for
     systematic samples, Wolter, *Introduction to Variance Estimation*, 2007, ch. 8): the draws are
-    stratified over the timesteps, and the trend along them is not noise.
+    stratified over the timesteps, and the trend along them is not noise. Draws with opposite noise
+    are no independent neighbours: the mean of each pair is one value.
 
     Args:
         difference: float64 [n], ordered by timestep.
         weights: float64 [n], relative weight of each draw.
+        pairs: int64 [n], ascending, the pair of each draw; None: each draw is by itself.
 
     Returns:
-        The weighted mean and its standard error; (0, 0) of nothing, an error of inf of one.
+        The weighted mean and its standard error; (0, 0) of nothing, an error of inf of one value.
     """
     n = len(difference)
     if n == 0:
         return 0.0, 0.0
     total = float(weights.sum())
     mean = float(difference @ weights) / total
-    if n == 1:
+    terms, sizes = difference * weights, np.ones(n)
+    if pairs is not None:
+        _, member = np.unique(pairs, return_inverse=True)
+        sizes = np.bincount(member).astype(np.float64)
+        terms = np.bincount(member, weights=terms) / sizes
+    if len(terms) == 1:
         return mean, inf
-    steps = np.diff(difference * weights)
-    variance = float(steps @ steps) / (2 * (n - 1))
-    return mean, sqrt(n * variance) / total
+    steps = np.diff(terms)
+    variance = float(steps @ steps) / (2 * (len(terms) - 1))
+    return mean, sqrt(float(sizes @ sizes) * variance) / total
 
 
 def confidence(margin: float, stderr: float) -> float:

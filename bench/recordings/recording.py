@@ -214,7 +214,14 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     known = read_draws(path, len(timesteps))
     weights = np.ones(len(timesteps)) if known is None else known.weights
     reduction = manifest.identity.scoring.reduction or MEAN
-    problem = Problem(classes, timesteps, weights, manifest.identity.seed, reduction=reduction)
+    problem = Problem(
+        classes,
+        timesteps,
+        weights,
+        manifest.identity.seed,
+        reduction=reduction,
+        antithetic=manifest.identity.scoring.antithetic,
+    )
     if holds_part(path / "first_order", records[0]["sample_id"]):
         problem = replace(problem, can_linearise=True)
     recording = Recording(path, manifest, tuple(records), problem)

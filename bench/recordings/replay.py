@@ -252,6 +252,7 @@ def _manifest(
             "samples": limited(sample_ids, labels, asked["limit"]),
             "environment": environment(load_plugins().versions()),
             "replayed_from": source.run_id,
+            **({"pairs_averaged": True} if identity.scoring.antithetic else {}),
         }
     )
 

@@ -116,6 +116,7 @@ def make_manifest(
         samples=samples,
         **said(
             part=part,
+            pairs_averaged=identity.scoring.antithetic or None,
             linearisation_cost=linearisation_cost(resolved, weights)
             if resolved.strategy.linearises
             else None,

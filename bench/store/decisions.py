@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ Decided = Decisions | Sequence[Record]  # what the analysis takes
 def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisions:
     """Read what became of the samples that a run's manifest asks for, in its order.
 
+    Errors of margins that `Manifest.margin_errors_known` denies count as unknown.
+
     Args:
         path: the run's folder.
         manifest: its manifest.
@@ -91,7 +93,11 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
     asked, there = strings(manifest.samples), table["sample_id"].combine_chunks()
     if not asked.equals(there):
         table = table.take(pc.index_in(asked, value_set=there).drop_null())
-    return _from_table(table)
+    decided = _from_table(table)
+    if manifest.margin_errors_known:
+        return decided
+    unknown = np.full(len(decided), np.nan)
+    return replace(decided, margin_stderr=unknown, confidence=unknown)
 
 
 def join_decisions(parts: Sequence[Decisions], order: NDArray[np.int64]) -> Decisions:

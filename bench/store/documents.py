@@ -7,7 +7,7 @@ wrote beside it. What came of a run is in `bench.store.summary`, and a sample's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -157,6 +157,8 @@ class Manifest(Document):
     """Of a run that was merged although shards are missing: the images asked for of all shards."""
     fitted: Fitted | None = None
     """What a backbone that learned says of the result, written before the first image is scored."""
+    pairs_averaged: bool = False
+    """Of antithetic draws, whether the standard errors of margins take each pair for one value."""
     items: Items | None = None
     """Of a dataset of items. Then there are no prompts, and the classes are names of answers."""
 
@@ -170,6 +172,14 @@ class Manifest(Document):
         """Whether its decisions rest on draws, so that others may differ."""
         scoring = self.identity.scoring
         return scoring.loss is not None or scoring.reduction is not None
+
+    @property
+    def margin_errors_known(self) -> bool:
+        """Whether the stored standard errors of margins are right, and the stability with them.
+
+        Versions that did not average antithetic pairs took the two draws for independent ones.
+        """
+        return self.pairs_averaged or not self.identity.scoring.antithetic
 
     @property
     def draws(self) -> int | None:
@@ -195,6 +205,12 @@ class Manifest(Document):
     def total(self) -> int:
         """Images asked for."""
         return self.asked or len(self.samples)
+
+    def as_unknown_as(self, others: Iterable[Self]) -> Self:
+        """Return it with the errors of margins unknown where others' are, whose lines it takes."""
+        if self.margin_errors_known and not all(one.margin_errors_known for one in others):
+            return self.model_copy(update={"pairs_averaged": False})
+        return self
 
     def unpriced(self) -> Self:
         """Return it without a price of a linearised draw, since a part of its cost was timed."""

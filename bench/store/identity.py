@@ -82,6 +82,11 @@ class Scoring(Document):
     reduction: str | None = None
     """How a likelihood's draws are put together."""
 
+    @property
+    def antithetic(self) -> bool:
+        """Whether draws come in pairs of opposite noise."""
+        return (self.draw_plan or "").startswith("antithetic")
+
 
 class Source(Document):
     """The run that a replay replays."""

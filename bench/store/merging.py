@@ -80,6 +80,7 @@ class Merge:
         largest = max(manifests, key=asked_of)
         if any(m.linearisation_cost is None for m in manifests) and largest.linearisation_cost:
             largest = largest.unpriced()
+        largest = largest.as_unknown_as(manifests)
         return whole(
             largest,
             samples=list(self.samples),

@@ -126,6 +126,7 @@ class RunFolder:
                     f"{self.path} holds another run. Move it away, or use --fresh to replace it."
                 )
             now = joined(earlier, self.manifest).model_copy(update={"created": earlier.created})
+            now = now.as_unknown_as([earlier])
             if earlier.linearisation_cost is None and now.linearisation_cost is not None:
                 now = now.unpriced()
             if earlier.fitted is not None:

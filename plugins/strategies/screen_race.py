@@ -238,7 +238,9 @@ class ScreenRaceSession(RaceSession):
         classes = self.problem.class_of_prompt[self.ranked]
         winner, second = (self.ranked[classes == c][0] for c in outcome.ranking[:2])
         difference = self.first_order[second] - self.first_order[winner]
-        margin, stderr = paired_mean(difference, self.problem.weights[self.screened])
+        problem, screened = self.problem, self.screened
+        pairs = problem.pairs(screened)
+        margin, stderr = paired_mean(difference, problem.weights[screened], pairs)
         return replace(
             outcome, margin=margin, margin_stderr=stderr, confidence=confidence(margin, stderr)
         )

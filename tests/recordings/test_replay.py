@@ -8,11 +8,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.command import PATIENCE, bench
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, replay
 
 from bench.errors import BenchWarning, UserError
+from bench.recordings.recording import open_recording
+from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest, read_records
 
 
@@ -133,3 +136,35 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(UserError, match=message):
         replay(recording, strategy, params, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_margins_on_antithetic_draws_are_known_where_pairs_were_averaged(
+    tmp_path: Path,
+) -> None:
+    """Versions before took the draws of a pair for neighbours; what was recorded tells."""
+    settings = ("--strategy", "full", "--set", "draws=8", "--plan", "antithetic", "--limit", "4")
+    made = bench("run", "digits", *settings, "--save-errors", "--results", tmp_path, "--json").json
+    run = tmp_path / made["run_id"]
+    manifest = read_manifest(run)
+    decided = read_decisions(run, manifest)
+    problem = open_recording(run).problem
+    assert problem.antithetic and manifest.pairs_averaged
+    errors = open_recording(run).errors(decided.sample_ids[0].as_py()).astype(np.float64)
+    best, second = errors.mean(axis=1).argsort()[:2]
+    values = (errors[second] - errors[best]).reshape(-1, 2).mean(axis=1)
+    wanted = np.sqrt((np.diff(values) ** 2).sum() / (2 * (len(values) - 1)) / len(values))
+    assert decided.margin_stderr[0] == pytest.approx(wanted, rel=1e-4)
+
+    plain = manifest.plain()
+    del plain["pairs_averaged"]
+    (run / "manifest.json").write_text(json.dumps(plain))
+    old = read_decisions(run, read_manifest(run))
+    assert np.isnan(old.margin_stderr).all() and np.isnan(old.confidence).all()
+    assert (old.margins == decided.margins).all()
+    summary = replay(run, "full", {}, tmp_path / "replayed")
+    path = tmp_path / "replayed" / summary["run_id"]
+    again = read_decisions(path, read_manifest(path))
+    assert again.margin_stderr == pytest.approx(decided.margin_stderr)
+    more = (*settings[:-1], "6", "--save-errors", "--results", tmp_path)
+    bench("run", "digits", *more)  # resumes: the lines of before are among its own
+    assert not read_manifest(run).margin_errors_known

@@ -60,6 +60,7 @@ class DenoiserKind(ScorerKind):
             cell_cost=columns.each * passes,
             null_cost=passes if config.subtract_null else 0,
             linearisation_cost=linearisation_cost(resolved, prepared.weights),
+            antithetic=resolved.plan.name == "antithetic",
         )
         if levels is None:
             return problem
