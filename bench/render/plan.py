@@ -14,8 +14,10 @@ PER_IMAGE = "evaluations_per_image"
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a run would be and cost; what does not apply to it is left out."""
+    if plan["seed"] is None and plan["noise"] is None:  # a classifier's: each image once
+        plan = {**plan, PER_IMAGE: None, "evaluations": None, "cost": "1 pass per image"}
     least = plan[f"{PER_IMAGE}_at_least"]
-    share = 1.0 if least is None else least / max(1, plan[PER_IMAGE])
+    share = 1.0 if least is None else least / max(1, plan[PER_IMAGE] or 0)
     rows = [
         ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
         for name, value in plan.items()

@@ -245,7 +245,8 @@ def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path:
     usual = {"loss": "l2", "space": "prediction", "draw_plan": "grid"}
     store(tmp_path, LABELS, right(0.8), scoring=usual)
     store(tmp_path, LABELS, right(0.7), scoring=usual, strategy="race")
-    store(tmp_path, LABELS, right(0.9), backbone="c", draws=1)
+    once = store(tmp_path, LABELS, right(0.9), backbone="c", draws=1)
+    assert "Cost: 1 pass per image," in bench("show", once).out
     above = "prompt=“a class 0” seed=0 dtype=float32 · rows with draws: draws=5 loss=l2"
     above += " space=prediction plan=grid"
     for wide in ((), ("--wide",)):

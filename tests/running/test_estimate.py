@@ -49,6 +49,12 @@ def test_noise_of_a_wrong_shape_is_found_by_the_plan(tmp_path: Path) -> None:
         make_plan(config)
 
 
+def test_a_classifier_looks_once_at_each_image() -> None:
+    said = bench("run", "digits", "--backbone", "random", "--dry-run").out
+    assert "1 pass per image" in said and "evaluations" not in said
+    assert "evaluations per image" in bench("run", "digits", "--dry-run").out
+
+
 def test_what_is_not_here_is_said_and_planned_for() -> None:
     settings = {"dataset": "ucmerced", "backbone": "sd2", "device": "cuda:97"}
     plan = make_plan(make_config(settings))
