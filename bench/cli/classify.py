@@ -19,6 +19,7 @@ from bench.errors import UserError
 from bench.running.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from bench.engine.asking import CheckedStrategy
     from bench.running.classify import Answer, Classified, Place
 
 
@@ -66,7 +67,7 @@ def command(
     if as_json:
         print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])
     else:
-        _print(answers, top)
+        _print(answers, top, found.strategy)
         _print_worth(found)
         known = shlex.quote(dataset) if dataset else "./FOLDER"
         of = f" --backbone {shlex.quote(config.backbone)}" if config.backbone else ""
@@ -76,7 +77,8 @@ def command(
     return 3 if any(answer.error for answer in answers) else 0
 
 
-def _print(answers: Sequence[Answer], top: int) -> None:
+def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> None:
+    from bench.render.repeatability import change_of
     from bench.render.tables import table
 
     for answer in answers:
@@ -93,7 +95,7 @@ def _print(answers: Sequence[Answer], top: int) -> None:
             columns.append("")
             for row, entry in zip(rows, shown, strict=True):
                 row.append(_given_up(entry))
-        say(f"{answer.image}: {answer.prediction}{_sureness(answer)}")
+        say(f"{answer.image}: {answer.prediction}{_sureness(answer, change_of(answer, strategy))}")
         table(columns, rows, right=["score"])
     given_up = any(place.given_up for answer in answers for place in answer.ranking[:top])
     if given_up:
@@ -101,11 +103,8 @@ def _print(answers: Sequence[Answer], top: int) -> None:
             "A class that was given up early has a score from fewer draws than the winner's, so the"
             " two cannot be compared. Such classes are ranked by when they were given up."
         )
-    if any(answer.margin_stderr for answer in answers):
-        say(
-            "Stability is the probability that other draws would decide the same way. It is not the"
-            " probability that the decision is right."
-        )
+    if strategy.level is not None:
+        say(f"Each answer was decided at level {strategy.level:g}.")
 
 
 def _print_worth(found: Classified) -> None:
@@ -123,12 +122,14 @@ def _print_worth(found: Classified) -> None:
         )
 
 
-def _sureness(answer: Answer) -> str:
+def _sureness(answer: Answer, change: float | None) -> str:
     said = ""
     if answer.margin is not None:
         said += f", margin {answer.margin:.5f}"
-        if answer.margin_stderr and answer.confidence is not None:
-            said += f" ± {answer.margin_stderr:.5f}, stability {answer.confidence:.3f}"
+        if answer.margin_stderr:
+            said += f" ± {answer.margin_stderr:.5f}"
+        if change is not None:
+            said += f", other random noise would change it with probability {change:.3f}"
     if answer.probability is not None:
         said += f", probability {answer.probability:.3f}"
     return said

@@ -14,6 +14,7 @@ import click
 from bench.cli.output import next_steps, print_json, run_name
 from bench.errors import UserError
 from bench.machine.offline import offline
+from bench.store.again import read_again
 from bench.store.folder import find_run
 from bench.store.runs import StoredRun, read_run
 
@@ -32,7 +33,7 @@ AGAIN = "again"  # the folder in which a run can be made a second time
     "--statistics",
     "more",
     is_flag=True,
-    help="Also each class, stability, and other seeds.",
+    help="Also each class, the probability that answers are right, and other noise.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @offline()
@@ -47,13 +48,15 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     if as_json:
         print_json({**_described(stored, more, results), "results_dir": str(path.resolve())})
         return
+    from bench.render.repeatability import noise_details
     from bench.render.run import print_run, print_statistics
     from bench.running.command import reproducing_command
 
-    found = _statistics(stored, stored.some_decided(), results) if more else None
+    decided = stored.some_decided() if more else None
     print_run(path)
-    if found:
-        print_statistics(found, on_draws=stored.manifest.on_draws)
+    if decided is not None:
+        found = _statistics(stored, decided, results)
+        print_statistics(found, noise_details(stored.manifest, decided))
     name = run_name(path, results)
     steps = [("see the mistakes", f"bench report {name}")]
     if not more:
@@ -95,14 +98,18 @@ def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
     extra = {"statistics": _statistics(stored, decided, results).plain()} if more else {}
+    if again := read_again(stored.path, decided):
+        extra["again"] = again.plain()
     return {**summary_so_far(stored.manifest, stored.summary, decided).plain(), **extra}
 
 
 def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statistics:
+    from bench.render.repeatability import repeatability_of
     from bench.stats.intervals import probability, statistics
     from bench.store.calibrations import find_calibrations
 
     manifest = stored.manifest
     known = chain.from_iterable(map(find_calibrations, {Path(results), stored.path.parent}))
     probable = probability(decided, manifest, known)
-    return statistics(decided, manifest.classes, manifest.items, probable)
+    repeatable = repeatability_of(manifest, decided)
+    return statistics(decided, manifest.classes, manifest.items, probable, repeatable)

@@ -74,12 +74,14 @@ class Strategy(ABC):
             Then its scores compare across the images of an item, too. A strategy that gives prompts
             up serves the text score of such an item alone.
         settled: parameters that follow from others, with their values as they are to be recorded.
+        level: of one comparison of the test that decides an image; None: no test does.
     """
 
     draws: int
     linearises: bool = False
     same_draws: bool = False
     settled: Mapping[str, Any] = MappingProxyType({})
+    level: float | None = None
 
     @staticmethod
     def sweep(

@@ -79,11 +79,12 @@ class CheckedStrategy(Strategy):
         self.strategy: Strategy = with_defaults(strategy, Strategy)
         self.bounds_cost = offers(strategy, Strategy.at_most)
         self._rules: tuple[Problem, Rules] | None = None
-        with guard(who, "reading `draws` and `settled`"):
+        with guard(who, "reading `draws`, `settled` and `level`"):
             draws: Any = self.strategy.draws
             self.settled = {str(key): value for key, value in self.strategy.settled.items()}
             self.linearises = self.strategy.linearises is True
             self.same_draws = self.strategy.same_draws is True
+            self.level = None if self.strategy.level is None else float(self.strategy.level)
         if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
             raise PluginError(who, f"its `draws` is {one_line(draws)}, not a number of 1 or more")
         self.draws = int(draws)

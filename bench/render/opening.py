@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.contracts.training import FITTED, UNDECLARED, UNKNOWN
-from bench.stats.stability import stability
+from bench.render.repeatability import noise_sentence
+from bench.store.again import Again
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.summary import Summary
@@ -23,17 +24,20 @@ class Opening:
         return f"{self.asked} {self.well} {self.sure}"
 
 
-def opening(manifest: Manifest, summary: Summary, decided: Decisions) -> Opening:
+def opening(
+    manifest: Manifest, summary: Summary, decided: Decisions, again: Again | None = None
+) -> Opening:
     """Return the three sentences about a run.
 
     Args:
         manifest: of the run.
         summary: its summary, or that of what is decided so far.
         decided: its decisions, at least one.
+        again: what came of some images that were decided again.
     """
-    return Opening(
-        _asked(manifest, len(decided)), _well(summary, decided), _sure(manifest, summary, decided)
-    )
+    parts = _interval(manifest, summary), noise_sentence(manifest, decided, again)
+    sure = " ".join(part for part in parts if part)
+    return Opening(_asked(manifest, len(decided)), _well(summary, decided), sure)
 
 
 def _asked(manifest: Manifest, n: int) -> str:
@@ -69,17 +73,14 @@ def _well(summary: Summary, decided: Decisions) -> str:
     return f"It was right for {right:,} of {n:,} ({_percent(right / n)} %){guessing}."
 
 
-def _sure(manifest: Manifest, summary: Summary, decided: Decisions) -> str:
+def _interval(manifest: Manifest, summary: Summary) -> str:
+    """Return the interval of the accuracy, and what it is over."""
     low, high = summary.metrics.accuracy_ci95
-    said = (
-        f"On other images of this kind, expect between {_percent(low)} and {_percent(high)} %"
-        " (95 % interval)"
+    held = "this noise and these prompts" if manifest.on_draws else "these prompts"
+    return (
+        f"Of all images of this kind, with {held}, it would be right for {_percent(low)} to"
+        f" {_percent(high)} % (95 % interval)."
     )
-    found = stability(decided) if manifest.on_draws else None
-    if found is None:
-        return f"{said}."
-    flips = f"{found.expected_flips:.{0 if found.expected_flips >= 10 else 1}f}"
-    return f"{said}; other random noise would change about {flips} of {found.n:,} answers."
 
 
 def _percent(share: float) -> str:

@@ -36,10 +36,10 @@ from bench.render.scores import blind_controls, scores
 from bench.render.studies import StudyPart, studies_of
 from bench.render.templating import environment, source
 from bench.render.worth import said_probability, said_risk, worth
-from bench.stats.calibration import Bin, calibration
 from bench.stats.intervals import probability
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities
+from bench.store.again import read_again
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
 
@@ -176,7 +176,8 @@ def describe(
     """
     notes: list[str] = []
     decided = run.decided
-    said = opening(run.manifest, run.summary, decided)
+    again = read_again(run.path, decided)
+    said = opening(run.manifest, run.summary, decided, again)
     matrix = confusion(decided, len(run.classes))
     shown = most_confused(matrix) if len(matrix) > MOST else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
@@ -199,7 +200,6 @@ def describe(
             names=[run.classes[index] for index in shown],
             matrix=_rows(matrix, shown),
             worst=worst_confusions(matrix, run.classes, most=10),
-            stability=_stability(run),
             risk=said_risk(run.manifest.identity.calibrated),
             probability=said_probability(probable) if probable else None,
             worth=worth(probable, f"{anchor}-worth") if probable else None,
@@ -229,12 +229,6 @@ def _rows(matrix: NDArray[np.int64], shown: NDArray[np.int64]) -> list[list[Cell
         ]
         for true in shown.tolist()
     ]
-
-
-def _stability(run: RunData) -> list[Bin]:
-    """Return the images by stability, in ten bins; nothing where it has no meaning."""
-    found = calibration(run.decided) if run.has_stability else None
-    return [] if found is None else [one for one in found.bins if one.n]
 
 
 def render(

@@ -20,6 +20,7 @@ from bench.render.worth import said_probability, said_risk
 from bench.stats.intervals import Statistics
 from bench.stats.metrics import confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability
+from bench.store.again import Again, read_again
 from bench.store.decisions import read_decisions
 from bench.store.documents import Items, Manifest
 from bench.store.folder import read_records
@@ -53,9 +54,10 @@ def print_run(
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     complete = summary is not None and summary.dataset.n_samples == len(manifest.samples)
+    again = read_again(path, decided)
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
-        for said in astuple(opening(manifest, summary, decided)):
+        for said in astuple(opening(manifest, summary, decided, again)):
             terminal.print(said)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
@@ -81,7 +83,7 @@ def print_run(
     confusions = worst_confusions(confusion(decided, len(manifest.classes)), manifest.classes)
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
-    _print_cost(summary.cost, manifest.classifier)
+    _print_cost(summary.cost, manifest.classifier, again)
     if (stated := manifest.identity.calibrated) is not None:
         terminal.print(said_risk(stated))
     if summary.decided_by is not None:
@@ -150,12 +152,12 @@ def _asked(manifest: Manifest) -> str:
     return f"items, {images} and up to {items.texts} texts each, {items.pool:,} texts in all"
 
 
-def print_statistics(found: Statistics, on_draws: bool = True) -> None:
+def print_statistics(found: Statistics, noise: str | None = None) -> None:
     """Print a run's statistics, but for the metrics.
 
     Args:
         found: the statistics.
-        on_draws: whether decisions rest on noise draws; if not, stability has no meaning.
+        noise: what else is known of other noise.
     """
     rows: list[list[Any]] = [
         [
@@ -184,25 +186,8 @@ def print_statistics(found: Statistics, on_draws: bool = True) -> None:
         ]
         table(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
     _print_probability(found.probability)
-    if not on_draws:
-        return
-    if found.calibration:
-        rows = [
-            [f"{b.low:.1f}–{b.high:.1f}", b.n, b.confidence, b.accuracy]
-            for b in found.calibration.bins
-            if b.n
-        ]
-        title = (
-            "Stability: how likely other noise draws would give the same decision (not the"
-            " probability that it is right)"
-        )
-        table(["stability", "n", "mean", "accuracy"], rows, title=title)
-    if stability := found.stability:
-        console().print(
-            f"Another seed: {stability.expected_flips:.1f} of {stability.n:,} decisions"
-            f" would be expected to flip ({stability.doubtful:,} have a chance above 5 %);"
-            f" the accuracy's standard error over seeds is {stability.accuracy_stderr:.4f}.",
-        )
+    if noise:
+        console().print(noise)
 
 
 def _print_probability(found: Probability | None) -> None:
@@ -238,7 +223,7 @@ def _print_ends(ends: Ends) -> None:
     )
 
 
-def _print_cost(cost: Cost, classifier: bool) -> None:
+def _print_cost(cost: Cost, classifier: bool, again: Again | None) -> None:
     text = f"Cost: {cost.evaluations_per_image:,.1f} evaluations per image"
     if classifier or cost.linearisations:
         text = f"Cost: {cost.in_words(classifier)}"
@@ -251,4 +236,9 @@ def _print_cost(cost: Cost, classifier: bool) -> None:
         text += f", {cost.seconds:,.1f} s scoring ({cost.images_per_second:.2f} images/s)"
     if cost.total_seconds is not None:
         text += f", {cost.total_seconds:,.1f} s in all"
+    if again is not None:
+        text += (
+            f"; {again.images:,} images decided again: {again.evaluation_equivalents:,.0f} more"
+            f" evaluation equivalents, {again.seconds:,.1f} s"
+        )
     console().print(text)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
 from bench.running.command import recording_command, reproducing_command
@@ -49,12 +47,6 @@ class RunData:
         row = run_row(self.path, self.manifest, self.summary)
         incomplete = self.summary.status == INCOMPLETE
         return row.model_copy(update={"kind": INCOMPLETE}) if incomplete else row
-
-    @property
-    def has_stability(self) -> bool:
-        """Whether stability means something: draws were compared, and the strategy told."""
-        on_draws = self.manifest.on_draws
-        return on_draws and bool(np.isfinite(self.decided.confidence).any())
 
     @property
     def reproducing_command(self) -> str:

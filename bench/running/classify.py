@@ -16,6 +16,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.items import StoredImage
 from bench.contracts.specs import DatasetSpec
+from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning, UserError
 from bench.inputs.split import Split
 from bench.machine.offline import as_settings_say
@@ -65,8 +66,9 @@ class Answer(Document):
     margin_stderr: float | None
     """Its standard error."""
     confidence: float | None
-    """The stability of the decision: the probability that other draws would decide the same way,
-    and not that it is right. None where there is one draw only, as of a classifier."""
+    """Normal probability that the winner's expected error is below the runner-up's, from margin and
+    standard error; too high where the strategy stops at a significant difference. It is not the
+    probability that the class is right. None where there is one draw only, as of a classifier."""
     probability: float | None = None
     """That the decision is right, if the image is one like those of the dataset; None where no
     calibration is of the same question and strategy."""
@@ -84,12 +86,14 @@ class Classified:
 
     Attributes:
         answers: one for each image, in the order given.
+        strategy: what decided.
         stated: the calibration that chose the parameters for a stated risk; None: none was stated.
         calibrated: the run on whose images the probabilities were fitted, and how many these are;
             None: no calibration is of the same question and strategy.
     """
 
     answers: list[Answer]
+    strategy: CheckedStrategy
     stated: CalibratedOn | None = None
     calibrated: tuple[Manifest, int] | None = None
 
@@ -144,14 +148,14 @@ def classify(
         _answer(name_of(images[n], n), decided[n], prepared.classes) for n in sorted(decided)
     ]
     if fitted is None:
-        return Classified(answers, stated)
+        return Classified(answers, prepared.strategy, stated)
     calibrated, fit = fitted
     known = probabilities(fit, [make_record(decided[n], 0.0) for n in sorted(decided)])
     answers = [
         answer.model_copy(update={"probability": finite(value)})
         for answer, value in zip(answers, known.tolist(), strict=True)
     ]
-    return Classified(answers, stated, (calibrated.manifest, fit.images))
+    return Classified(answers, prepared.strategy, stated, (calibrated.manifest, fit.images))
 
 
 def _asked(prepared: Prepared, count: int) -> Manifest:

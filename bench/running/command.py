@@ -14,7 +14,8 @@ from bench.store.identity import Strategy
 
 UNIFORM = "uniform"
 FOLDER = "folder"  # the dataset and the backbone of a path
-_OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "fresh", "min_accuracy"}
+_OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "fresh"}
+_OWN |= {"min_accuracy"}
 _OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}
 _OF_THE_MACHINE |= {"executor", "workers", "ray_address"}
 _LEFT_OUT = _OWN | _OF_THE_MACHINE | {"shard"}

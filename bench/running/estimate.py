@@ -73,7 +73,9 @@ class Plan(Document):
     at_most: bool
     """Evaluations, TFLOP and seconds are what the run cannot exceed, and not what it takes."""
     evaluations: Count
-    """Of the images to score."""
+    """Of the images to score, and of those to decide again."""
+    images_again: Count | None = None
+    """Images to decide again with other noise; None: this is not asked for."""
     tflop: float | None
     """Of these evaluations."""
     memory: str | None
@@ -97,6 +99,8 @@ def make_plan(config: RunConfig) -> Plan:
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
     noted = [*prepared.warnings, *prepared.absent, *_checked(prepared)]
     images, left = _images(prepared)
+    again = None if config.again is None else min(config.again, images)
+    evaluated = left + (again or 0)
     least, most = _evaluations(prepared)
     device, flops = likely_device(config.device), evaluation_flops(prepared)
     dtype = str(config.dtype)
@@ -126,10 +130,11 @@ def make_plan(config: RunConfig) -> Plan:
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
         at_most=_is_bound(prepared, least, most),
-        evaluations=most * left,
+        evaluations=most * evaluated,
+        images_again=again,
         memory=_memory(prepared, dtype),
-        tflop=most * left * flops / 1e12 if flops else None,
-        seconds=round(most * left / speed, 1) if speed else None,
+        tflop=most * evaluated * flops / 1e12 if flops else None,
+        seconds=round(most * evaluated / speed, 1) if speed else None,
         estimate=source,
         warnings=noted,
     )

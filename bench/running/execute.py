@@ -22,6 +22,7 @@ from bench.machine.speed import remember_speed
 from bench.running.executors.local import LocalExecutor
 from bench.running.executors.protocol import Executable, Executor, OpenExecutor
 from bench.stats.metrics import summarize
+from bench.store.again import Again
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import draw_table
@@ -41,17 +42,21 @@ class Finished:
         summary: metrics and cost of these images.
         folder: where the run is stored, perhaps with more images than these.
         resumed: nothing was left to score.
+        again: what came of images that were decided again with other noise.
     """
 
     manifest: Manifest
     summary: Summary
     folder: Path
     resumed: bool = False
+    again: Again | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the object behind `--json`."""
         said = {"results_dir": str(self.folder.resolve())}
-        return {**self.summary.plain(), **said, **({"resumed": "complete"} if self.resumed else {})}
+        again = {"again": self.again.plain()} if self.again else {}
+        resumed = {"resumed": "complete"} if self.resumed else {}
+        return {**self.summary.plain(), **said, **again, **resumed}
 
 
 def execute(run: Executable, open_executor: OpenExecutor = LocalExecutor) -> Finished:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError
 from bench.machine.offline import as_settings_say
+from bench.running.again import decide_again, with_other_noise
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
 from bench.running.executors.local import LocalExecutor
@@ -16,6 +18,7 @@ from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.settings import RunConfig
+from bench.running.sharing import SharedBackbone, sharing
 
 if TYPE_CHECKING:
     import datasets
@@ -67,7 +70,12 @@ def run(
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
     for said in prepared.warnings:
         warnings.warn(said, BenchWarning, stacklevel=2)
-    return execute(ModelRun(prepared), executor_of(prepared))
+    if config.again is None:
+        return execute(ModelRun(prepared), executor_of(prepared))
+    shared, other = SharedBackbone(), with_other_noise(prepared)
+    finished = execute(sharing(prepared, shared, [other.config]), executor_of(prepared))
+    again = sharing(other, shared, [])
+    return replace(finished, again=decide_again(again, finished, config.again, executor_of(other)))
 
 
 def executor_of(prepared: Prepared) -> OpenExecutor:

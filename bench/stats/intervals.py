@@ -10,8 +10,8 @@ from bench.stats.calibration import Calibration, calibration
 from bench.stats.items import per_group
 from bench.stats.metrics import ClassFigures, confusion, metrics, per_class
 from bench.stats.probability import fit_for, probabilities
+from bench.stats.repeatability import Repeatability
 from bench.stats.skill import Probability, skill
-from bench.stats.stability import Stability, stability
 from bench.store.calibrations import Calibrated
 from bench.store.decisions import Decided, as_decisions
 from bench.store.documents import Items, Manifest
@@ -26,8 +26,8 @@ class Statistics(Document):
         metrics: of the decided images.
         per_class: the figures of each class, in label order.
         confusion: images, [true][predicted].
-        calibration: the accuracy by stability; None: the strategy claims none.
-        stability: what another seed would change; None: no margin has a standard error.
+        calibration: the accuracy by `confidence`; None: the strategy states none.
+        stability: decisions that an independent run would make otherwise; None: not known.
         per_group: the accuracy of each group, the worst first, where the samples have groups.
         probability: how good the probabilities of the decisions are, where other images of the
             same question were calibrated.
@@ -37,7 +37,7 @@ class Statistics(Document):
     per_class: list[ClassFigures]
     confusion: list[list[Count]]
     calibration: Calibration | None
-    stability: Stability | None
+    stability: Repeatability | None
     per_group: list[Group] | None = None
     probability: Probability | None = None
 
@@ -47,6 +47,7 @@ def statistics(
     classes: Sequence[str],
     items: Items | None = None,
     probable: Probability | None = None,
+    repeatable: Repeatability | None = None,
 ) -> Statistics:
     """Return what decided images say.
 
@@ -55,6 +56,7 @@ def statistics(
         classes: the class names in label order.
         items: of a run of items, what they are.
         probable: from `probability`.
+        repeatable: decisions that an independent run would make otherwise, where that is known.
     """
     decided = as_decisions(decided)
     groups = per_group(decided)
@@ -63,7 +65,7 @@ def statistics(
         per_class=per_class(decided, classes),
         confusion=confusion(decided, len(classes)).tolist(),
         calibration=calibration(decided),
-        stability=stability(decided),
+        stability=repeatable,
         **({"per_group": groups} if groups else {}),
         **({"probability": probable} if probable else {}),
     )

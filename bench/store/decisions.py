@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bench.store.arrow import indices, strings, truths, values
 from bench.store.documents import Manifest
 from bench.store.journal_table import read_table, to_table
-from bench.store.records import Record
+from bench.store.records import TOP, Record
 
 FAILED = -1  # the prediction of a sample that failed: no class, so it counts as wrong
 NOBODY = -2  # the runner-up where there is none; no class, and no failed sample either
@@ -37,6 +37,9 @@ class Decisions:
         failed: bool.
         in_top5: bool, whether the true class is among the five best; None where it was not read.
         runner_up: int64, the second best class, -2 where there is none; None likewise.
+        gaps: float64 [n, 9], the scores of the classes after the first, as far as a record has
+            them, less the winner's; infinity where there is none; None likewise.
+        draws: int64, of the winner; 0 where the sample failed; None likewise.
         in_candidates: bool, whether the true class was among the candidates; None where all classes
             were.
         groups: pyarrow strings, null where a sample has no group; None where none has one.
@@ -59,6 +62,8 @@ class Decisions:
     failed: NDArray[np.bool_]
     in_top5: NDArray[np.bool_] | None = None
     runner_up: NDArray[np.int64] | None = None
+    gaps: NDArray[np.float64] | None = None
+    draws: NDArray[np.int64] | None = None
     in_candidates: NDArray[np.bool_] | None = None
     groups: Any = None
     image_right: NDArray[np.bool_] | None = None
@@ -85,7 +90,7 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
     Args:
         path: the run's folder.
         manifest: its manifest.
-        top: read `in_top5` and `runner_up` as well, for half as much time again.
+        top: read `in_top5`, `runner_up` and `gaps` as well, for half as much time again.
     """
     import pyarrow.compute as pc
 
@@ -132,7 +137,8 @@ def as_decisions(decided: Decided) -> Decisions:
 
 def _from_table(table: Any) -> Decisions:
     labels = values(table["label"])
-    in_top5, runner_up = _from_top(table, labels) if "top" in table.column_names else (None, None)
+    of_top = _from_top(table, labels) if "top" in table.column_names else (None,) * 4
+    in_top5, runner_up, gaps, draws = of_top
     return Decisions(
         sample_ids=table["sample_id"].combine_chunks(),
         labels=labels,
@@ -147,6 +153,8 @@ def _from_table(table: Any) -> Decisions:
         failed=truths(table["error"].is_valid()),
         in_top5=in_top5,
         runner_up=runner_up,
+        gaps=gaps,
+        draws=draws,
         in_candidates=_answers(table["in_candidates"]),
         groups=None if table["group"].null_count == len(table) else table["group"],
         image_right=_answers(table["image_right"]),
@@ -162,23 +170,30 @@ def _answers(column: Any) -> NDArray[np.bool_] | None:
     return truths(column.fill_null(False))
 
 
-def _from_top(table: Any, labels: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return whether the label is among the first five of `top`, and the second class of it."""
+def _from_top(
+    table: Any, labels: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return of `top` whether the label is among its first five, its second class, gaps, draws."""
     entries = table["top"].combine_chunks()  # [n] lists of [class, score, draws]
     sizes = values(entries.value_lengths(), 0)
     start = np.cumsum(sizes) - sizes  # of each image's entries among all of them
-    pairs = entries.flatten()
-    lengths = values(pairs.value_lengths())
-    classes = values(pairs.flatten(), np.nan)[np.cumsum(lengths) - lengths]
+    flat = values(entries.flatten().flatten(), np.nan).reshape(-1, 3)
     in_top5 = np.zeros(len(labels), dtype=bool)
     runner_up = np.full(len(labels), NOBODY, dtype=np.int64)
-    for place in range(min(5, int(sizes.max(initial=0)))):
+    gaps = np.full((len(labels), TOP - 1), np.inf)
+    draws = np.zeros(len(labels), dtype=np.int64)
+    draws[sizes > 0] = flat[start[sizes > 0], 2]
+    for place in range(min(TOP, int(sizes.max(initial=0)))):
         has = sizes > place
-        found = classes[start[has] + place]
-        in_top5[has] |= found == labels[has]
+        classes, scores = flat[start[has] + place, :2].T
+        if place < 5:
+            in_top5[has] |= classes == labels[has]
         if place == 1:
-            runner_up[has] = found
-    return in_top5, runner_up
+            runner_up[has] = classes
+        if place:
+            gaps[has, place - 1] = scores - flat[start[has], 1]
+    gaps[np.isnan(gaps)] = np.inf  # a class without a draw has no score
+    return in_top5, runner_up, gaps, draws
 
 
 def _equivalents(table: Any) -> NDArray[np.float64]:

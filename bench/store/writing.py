@@ -17,6 +17,7 @@ from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import regular_file
 from bench.machine.writing import replacing, write_atomically
+from bench.store.again import AGAIN
 from bench.store.cells import Times, write_cells
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import NAME as DRAWS
@@ -112,7 +113,7 @@ class RunFolder:
                 raise UserError(f"{self.path / name} is a link. Put the folder in its place.")
 
     def _empty(self) -> None:
-        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS):
+        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS, AGAIN):
             (self.path / name).unlink(missing_ok=True)
         for name in ("errors", "first_order"):
             shutil.rmtree(self.path / name, ignore_errors=True)

@@ -43,6 +43,7 @@ class PairedTTest(Strategy):
         if draws < 1:
             raise ValueError(f"draws={draws}: at least one draw is needed")
         self.min_scores, self.cutoff, self.draws = min_scores, cutoff, draws
+        self.level = cutoff
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -143,7 +143,7 @@ class Race(Strategy):
         check_ceiling(ceiling, (ADAPTIVE, SCHEDULE))
         if ceiling == SCHEDULE and bound != "t":
             raise ValueError(f"ceiling={SCHEDULE} goes with bound=t: the schedule says which draws")
-        self.ceiling, self.deviation = ceiling, deviation
+        self.ceiling, self.deviation, self.level = ceiling, deviation, delta
         self.delta, self.bound, self.first, self.growth = delta, bound, first, growth
         self.order, self.span, self.draws = order, span, draws
 

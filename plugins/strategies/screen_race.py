@@ -113,6 +113,7 @@ class ScreenRace(Strategy):
         check_ceiling(ceiling)
         self.race.ceiling = self.ceiling = ceiling
         self.reach, self.samples, self.screens, self.draws = reach, samples, screens, draws
+        self.level = delta
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -25,8 +25,9 @@ def test_the_sentences_say_what_the_run_holds(stored: Path) -> None:
     assert "trained on pictures/train" in said.asked
     assert f"It was right for {right} of {n} " in said.well and "33.3 %" in said.well
     low, high = run.summary.metrics.accuracy_ci95
-    assert f"between {100 * low:.1f} and {100 * high:.1f} %" in said.sure
-    assert re.search(r"other random noise would change about [\d.]+ of", said.sure)
+    interval = f"it would be right for {100 * low:.1f} to {100 * high:.1f} % (95 % interval)."
+    assert f"with this noise and these prompts, {interval}" in said.sure
+    assert re.search(r"Other random noise would change about [\d.]+ of", said.sure)
 
 
 def test_a_report_of_one_run_says_them_once_and_of_several_for_each(

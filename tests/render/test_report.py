@@ -19,9 +19,7 @@ from helpers.studies import store_study
 
 from bench.machine.writing import write_atomically
 from bench.render.page import write_report
-from bench.render.runs import with_decisions
 from bench.store.folder import list_runs
-from bench.store.runs import read_run
 
 CLASSES = ["ant", "bee", "cat"]
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -273,10 +271,8 @@ def test_torch_is_not_imported(stored: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p.html").is_file()
 
 
-def test_stability_is_shown_where_it_means_something(stored: Path, tmp_path: Path) -> None:
-    run = with_decisions(read_run(stored / "results" / "zero"))
-    assert run.has_stability
+def test_nothing_is_said_of_the_noise_of_a_classifier(tmp_path: Path) -> None:
     data = save_pictures(tmp_path / "data", CLASSES, 2)
     store_run(tmp_path / "results", "classifier", data, CLASSES, loss=None)
     page = report(tmp_path)
-    assert "Stability" not in page.text and "onfidence" not in page.text
+    assert "random noise" not in page.text and "onfidence" not in page.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from math import inf, nan
 from pathlib import Path
@@ -72,13 +73,17 @@ def test_a_class_that_was_given_up_says_so(monkeypatch: pytest.MonkeyPatch, pict
     assert found["confidence"] == 0.994
 
 
-def test_stability_is_called_so_and_explained(
+def test_other_noise_has_a_probability_on_fixed_draws_and_a_level_in_a_race(
     monkeypatch: pytest.MonkeyPatch, picture: Path
 ) -> None:
+    """Of a race, Phi(margin / stderr) is no probability: it stopped where the margin was large."""
     decide_as(monkeypatch, RACE)
-    said = bench("classify", picture, "--classes", "cat,dog,hen").out
-    assert "stability 0.994" in said and "not the probability that" in said.replace("\n", " ")
-    assert "confidence" not in said
+    command = ("classify", picture, "--classes", "cat,dog,hen")
+    raced = bench(*command, "--strategy", "race").out
+    assert "decided at level 0.02" in raced and "0.994" not in raced and "would change" not in raced
+    swept = bench(*command, "--strategy", "full").out
+    assert re.search(r"other random noise would change it with probability \d\.\d", swept)
+    assert "level" not in swept
 
 
 def test_what_was_never_drawn_has_no_score_and_no_stability(

@@ -57,6 +57,7 @@ CHANGES: dict[str, Any] = {  # field → another value
     "workers": 2,
     "ray_address": "auto",
     "save_errors": True,
+    "again": 5,
     "skip_unlabelled": True,  # every digit has a label
     "device": "cpu",
     "offline": True,

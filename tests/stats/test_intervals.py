@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 from bench.stats.calibration import calibration, calibration_error, reliability
 from bench.stats.intervals import Statistics, statistics
 from bench.stats.metrics import confusion, metrics, per_class
-from bench.stats.stability import flip_probability, stability
+from bench.stats.repeatability import repeatability
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import asked_records, read_manifest
 
@@ -74,30 +74,7 @@ def test_calibration_by_hand() -> None:
 
 def test_what_a_strategy_does_not_claim_is_not_invented() -> None:
     records: Any = [a_record("a", 0, 0, confidence=None, margin_stderr=None)]
-    assert calibration(records) is None and stability(records) is None
-
-
-def test_flips_as_often_as_two_seeds_differ() -> None:
-    """Decisions drawn twice from known margins: the first run predicts how the second differs."""
-    rng = np.random.default_rng(0)
-    expectation = rng.normal(0, 0.05, 40_000)  # a flat prior, nearly: much wider than the error
-    error = 0.01
-    one, other = (expectation + rng.normal(0, error, 40_000) for _ in range(2))
-    flips = flip_probability(np.abs(one), np.full(40_000, error))
-    assert flips.mean() == pytest.approx((np.sign(one) != np.sign(other)).mean(), rel=0.05)
-
-
-def test_stability_by_hand() -> None:
-    records: Any = [
-        a_record("sure", 0, 0, margin=1.0, margin_stderr=0.0),
-        a_record("tie", 0, 0, margin=0.0, margin_stderr=0.1),  # p = 1/2
-        a_record("wrong, and so is its runner-up", 2, 1, margin=0.0, margin_stderr=0.1),
-        a_record("failed", 1, None),
-    ]
-    found = stability(records)
-    assert found is not None and found.n == 3 and found.doubtful == 2
-    assert found.expected_flips == pytest.approx(1.0)
-    assert found.accuracy_stderr == pytest.approx(0.5 / 3)  # one decision of three, p = 1/2
+    assert calibration(records) is None and repeatability(records) is None
 
 
 def test_columns_equal_records(tmp_path: Path) -> None:

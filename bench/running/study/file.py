@@ -42,7 +42,7 @@ OF_STUDY = (
     *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups", "over"),
     *("grid", "exclude"),
 )
-OF_COMMAND = ("results", "fresh", "shard", "min_accuracy")  # not a study's to set
+OF_COMMAND = ("results", "fresh", "shard", "again", "min_accuracy")  # not a study's to set
 FIRST, LAST = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
 MOST_CELLS = 10_000
 

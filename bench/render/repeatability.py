@@ -1,0 +1,106 @@
+"""What is said of other noise, on every page: one quantity, or that it is not known.
+
+The quantity is the expected number of decisions that differ between two independent runs of the
+same strategy; design/uncertainty.md says when it is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.engine.asking import CheckedStrategy
+from bench.running.again import strategy_of
+from bench.running.classify import Answer
+from bench.stats.repeatability import FEWEST_DRAWS, Repeatability, flip_probability, repeatability
+from bench.store.again import Again
+from bench.store.decisions import Decided
+from bench.store.documents import Manifest
+
+HOW = " (`bench run … --again 60` measures it)"
+TIED = 0.7  # share of changes that the estimate exceeds only where it is too low: nearly all do
+
+
+def repeatability_of(manifest: Manifest, decided: Decided) -> Repeatability | None:
+    """Return how many decisions of a run an independent run would make otherwise.
+
+    None where its records do not say: nothing is random, its strategy stops early or is not
+    installed, or no margin has a standard error.
+    """
+    strategy = strategy_of(manifest) if manifest.on_draws else None
+    if strategy is None or not strategy.same_draws:
+        return None
+    return repeatability(decided, _own_noise(manifest))
+
+
+def noise_sentence(manifest: Manifest, decided: Decided, again: Again | None) -> str | None:
+    """Return the sentence about other noise; None where nothing is random.
+
+    Args:
+        manifest: of the run.
+        decided: its decisions.
+        again: what came of some images that were decided again.
+    """
+    if not manifest.on_draws:
+        return None
+    if again is not None:
+        low, high = (f"{end:.0f}" for end in again.expected_ci95)
+        return (
+            f"Of {again.images:,} images that were chosen at random and decided again with other"
+            f" random noise, {len(again.changed):,} changed: about {_count(again.expected)} of"
+            f" {again.of:,} answers would (95 % interval {low} to {high})."
+        )
+    estimate = repeatability_of(manifest, decided)
+    if estimate is not None:
+        rest = f"; of the other {estimate.unknown:,} nothing is known" if estimate.unknown else ""
+        least = "at least about" if estimate.flip_share > TIED else "about"
+        return (
+            f"Other random noise would change {least} {_count(estimate.expected_flips)} of"
+            f" {estimate.n:,} answers{rest}."
+        )
+    strategy = strategy_of(manifest)
+    level = None if strategy is None else strategy.level
+    how = HOW if manifest.replayed_from is None else ""
+    if level is None:
+        return f"How many answers other random noise would change is not known{how}."
+    return (
+        f"Each answer was decided at level {level:g}; how many other random noise would change is"
+        f" not known{how}."
+    )
+
+
+def noise_details(manifest: Manifest, decided: Decided) -> str | None:
+    """Return what else the records say of other noise; None: nothing."""
+    estimate = repeatability_of(manifest, decided)
+    if estimate is None:
+        return None
+    stderr = (
+        "is not known, since all images share the noise: run several seeds"
+        if estimate.accuracy_stderr is None
+        else f"is {estimate.accuracy_stderr:.4f}"
+    )
+    return (
+        f"Other random noise: {estimate.doubtful:,} of {estimate.n:,} answers would change with a"
+        f" probability above 5 %. The standard deviation of the accuracy over seeds {stderr}."
+    )
+
+
+def change_of(answer: Answer, strategy: CheckedStrategy) -> float | None:
+    """Return the probability that other noise would change an answer; None: not known."""
+    if not strategy.same_draws or answer.margin is None or not answer.margin_stderr:
+        return None
+    if answer.ranking[0].draws < FEWEST_DRAWS:
+        return None
+    first, *others = [place.score for place in answer.ranking]
+    gaps = [np.inf if first is None or score is None else score - first for score in others]
+    flips = flip_probability(
+        np.array([answer.margin]), np.array([answer.margin_stderr]), np.array([gaps])
+    )
+    return float(flips[0])
+
+
+def _own_noise(manifest: Manifest) -> bool:
+    return (manifest.identity.scoring.noise or "").endswith(" per image")
+
+
+def _count(value: float) -> str:
+    return f"{value:.{0 if value >= 10 else 1}f}"

@@ -1,0 +1,165 @@
+"""Other noise: the decisions that differ between two independent runs of the same strategy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.store.decisions import Decided, as_decisions
+from bench.store.fields import Amount, Count, Document, Share
+
+DOUBTFUL = 0.05  # a decision that another run makes otherwise with more than this probability
+NODES = 24  # of the Gauss-Hermite quadrature
+SURE = 9.0  # standard errors of the margin beyond which a probability is below 1e-9
+LEVEL = 0.95
+FEWEST_DRAWS = 16  # with fewer, a standard error counts the trend along the levels as noise
+STEPS = 3  # of EM from a flat prior; more of them overstate what several rivals change
+FEWEST_IMAGES = 20  # fewer say too little of the other gaps
+GAPS = np.arange(0, 12.01, 0.1)  # of the prior, in standard errors
+
+
+class Repeatability(Document):
+    """Expected number of decisions that differ between two independent runs.
+
+    Attributes:
+        n: decisions whose margin has a standard error.
+        expected_flips: of these, the expected number that another run decides otherwise.
+        flip_share: their share.
+        doubtful: decisions that another run makes otherwise with a probability above 0.05.
+        accuracy_stderr: standard deviation of the accuracy over runs with other noise, images and
+            labels held fixed; None where the images share their noise: their decisions then change
+            together, and the records do not say how much.
+        unknown: decisions whose margin has no standard error. Nothing is known of them.
+    """
+
+    n: Count
+    expected_flips: Amount
+    flip_share: Share
+    doubtful: Count
+    accuracy_stderr: Amount | None
+    unknown: Count = 0
+
+
+def flip_probability(
+    margins: NDArray[np.float64],
+    margin_stderr: NDArray[np.float64],
+    gaps: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return for each decision the probability that an independent run decides otherwise.
+
+    For strategies that evaluate every prompt on the same draws. A score is a mean over draws, so
+    nearly normal about its expectation. With no prior knowledge of the expectations, the scores of
+    an independent run are normal about the present ones with twice the variance: the predictive
+    distribution of a normal mean under a flat prior (Gelman et al., Bayesian Data Analysis, section
+    2.5). With one rival the decision changes with probability Phi(-m / (s sqrt(2))). With several,
+    any two scores are taken to differ with the standard error s of the margin, and the probability
+    is 1 - E_z prod_c Phi(g_c / s + z) over a standard normal z. It is too low where most classes
+    are tied: the winner was chosen by its lead.
+
+    A strategy that stops at a significant difference has a biased margin: this does not hold there.
+
+    Args:
+        margins: float64 [n]; NaN where unknown.
+        margin_stderr: float64 [n], the standard error s; NaN where unknown.
+        gaps: float64 [n, C], each other class's score less the winner's, g_c, infinity where there
+            is none; None: only the runner-up is known, whose gap is the margin.
+
+    Returns:
+        float64 [n]; NaN where the margin or its standard error is unknown.
+    """
+    from scipy.special import log_ndtr
+    from scipy.stats import norm
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lead = margins / margin_stderr
+        flips = norm.sf(lead / np.sqrt(2))
+    rows = np.flatnonzero((margin_stderr > 0) & (lead < SURE))
+    if gaps is not None and len(rows):
+        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+        stays = np.zeros(len(rows))
+        with np.errstate(over="ignore"):
+            leads = gaps[rows] / margin_stderr[rows, None]
+        for z, weight in zip(nodes, weights / weights.sum(), strict=True):
+            stays += weight * np.exp(log_ndtr(leads + z).sum(axis=1))
+        flips[rows] = np.maximum(flips[rows], np.clip(1 - stays, 0, 1))
+    return np.where(
+        np.isfinite(margins) & (margin_stderr == 0), np.where(margins > 0, 0, 0.5), flips
+    )
+
+
+def prior_factor(lead: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by what a probability of `flip_probability` changes under the images' own gaps.
+
+    Under a flat prior, gaps near zero are as frequent as others. A model that tells classes apart
+    leaves few of them, one that cannot leaves many. Empirical Bayes (Robbins 1956): a prior of the
+    true gaps on a grid, by a few steps of EM on the leads of all images, each normal about its
+    gap; a winner may be the wrong one. The factor is the posterior probability that another run
+    differs, of winner and runner-up alone, divided by that under the flat prior.
+
+    Args:
+        lead: float64 [n], margins in standard errors, 0 or more.
+
+    Returns:
+        float64 [n]; ones where there are fewer than 20 images.
+    """
+    from scipy.stats import norm
+
+    if len(lead) < FEWEST_IMAGES:
+        return np.ones(len(lead))
+    lead = np.clip(lead, 0, GAPS[-1])
+    bins, rows = np.unique(np.round(lead, 2), return_inverse=True)
+    right = norm.pdf(bins[:, None] - GAPS)
+    wrong = norm.pdf(bins[:, None] + GAPS) * (GAPS > 0)
+    prior, counts = np.full(len(GAPS), 1 / len(GAPS)), np.bincount(rows)
+    for _ in range(STEPS):
+        posterior = prior * (right + wrong)
+        prior = counts @ (posterior / posterior.sum(axis=1, keepdims=True)) / len(lead)
+    differs = prior * (right * norm.sf(GAPS) + wrong * norm.cdf(GAPS))
+    own = differs.sum(axis=1) / (prior * (right + wrong)).sum(axis=1)
+    return np.asarray((own / norm.sf(bins / np.sqrt(2)))[rows])
+
+
+def repeatability(decided: Decided, own_noise: bool = False) -> Repeatability | None:
+    """Return how many decisions an independent run would make otherwise.
+
+    A change matters to the accuracy only where the winner or the runner-up is the label; where
+    the runner-up was not read, it is taken to be.
+
+    Args:
+        decided: of a strategy that evaluates every prompt on the same draws.
+        own_noise: whether each image has noise of its own, so that decisions are independent.
+
+    Returns:
+        None where no margin has a standard error, or images have fewer than 16 draws.
+    """
+    decided = as_decisions(decided)
+    flips = flip_probability(decided.margins, decided.margin_stderr, decided.gaps)
+    estimated = np.isfinite(flips)
+    few = decided.draws is not None and (decided.draws[estimated] < FEWEST_DRAWS).any()
+    if few or not estimated.any():
+        return None
+    noisy = estimated & (decided.margin_stderr > 0)
+    if noisy.any():
+        factor = prior_factor(decided.margins[noisy] / decided.margin_stderr[noisy])
+        flips[noisy] = np.minimum(flips[noisy] * factor, 1.0)
+    matters = decided.correct | (
+        True if decided.runner_up is None else decided.runner_up == decided.labels
+    )
+    n, p = int(estimated.sum()), flips[estimated]
+    variance = (p * (1 - p))[matters[estimated]].sum()
+    return Repeatability(
+        n=n,
+        expected_flips=float(p.sum()),
+        flip_share=float(p.mean()),
+        doubtful=int((p > DOUBTFUL).sum()),
+        accuracy_stderr=float(np.sqrt(variance) / n) if own_noise else None,
+        unknown=len(decided) - n,
+    )
+
+
+def exact_interval(count: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share by Clopper & Pearson (1934), from `count` out of `n`."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(count, n).proportion_ci(LEVEL, method="exact")
+    return float(low), float(high)

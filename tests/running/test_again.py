@@ -1,0 +1,89 @@
+"""`--again N`: images decided a second time with other noise, beside records that do not change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command import bench
+
+from bench.running.again import with_other_noise
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.store.again import Again
+
+RUN: tuple[Any, ...] = ("run", "digits", "--limit", 8, "--set", "draws=8", "--batch-size", 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("results")
+    assert bench(*RUN, "--results", results).code == 0
+    return next(results.glob("digits-*"))
+
+
+def test_it_is_counted_and_changes_no_record(folder: Path) -> None:
+    kept = ("samples.jsonl", "manifest.json", "summary.json")
+    before = {name: (folder / name).read_bytes() for name in kept}
+    found = bench(*RUN, "--results", folder.parent, "--again", 5, "--json").json
+    again = Again.model_validate(found["again"])
+    assert found["run_id"] == folder.name and (again.images, again.of) == (5, 8)
+    assert again.evaluations > 5 * 10 and again.seed != 0
+    assert {name: (folder / name).read_bytes() for name in kept} == before
+    stored = json.loads((folder / "again.json").read_text())
+    assert stored == found["again"]
+    more = bench(*RUN, "--results", folder.parent, "--again", 4, "--json").json
+    assert more["again"] == stored  # five are more than four: nothing is scored
+    assert "decided again" in bench("show", folder).out
+    assert bench(*RUN, "--results", folder.parent, "--fresh").code == 0
+    assert not (folder / "again.json").exists()
+
+
+def test_every_image_has_noise_of_its_own_and_the_answers_are_those_of_such_a_run(
+    tmp_path: Path,
+) -> None:
+    config = make_config({"dataset": "digits", "params": {"draws": 2}, "limit": 20})
+    first = prepare(config.model_copy(update={"strategy": "uniform", "results": str(tmp_path)}))
+    other = with_other_noise(first)
+    assert other.config.noise_per == "image" and other.manifest.samples == first.manifest.samples
+    assert with_other_noise(first).config.seed == other.config.seed
+    command = ("run", "digits", "--strategy", "uniform", "--set", "draws=2", "--limit", 20)
+    ours = bench(*command, "--again", 20, "--results", tmp_path, "--json").json
+    seed = ("--seed", other.config.seed, "--noise-per", "image")
+    theirs = bench(*command, *seed, "--results", tmp_path, "--json").json
+    answers = [
+        {line["sample_id"]: line["prediction"] for line in map(json.loads, lines)}
+        for lines in (
+            Path(run["results_dir"], "samples.jsonl").read_text().splitlines()
+            for run in (ours, theirs)
+        )
+    ]
+    changed = sorted(name for name, answer in answers[0].items() if answers[1][name] != answer)
+    assert changed and ours["again"]["changed"] == changed
+    assert ours["again"]["expected"] == len(changed)
+
+
+def test_the_plan_counts_them() -> None:
+    asked: tuple[tuple[Any, ...], ...] = ((), ("--again", 5), ("--again", 99))
+    plans = [bench(*RUN, *more, "--dry-run", "--json").json for more in asked]
+    each = plans[0]["evaluations_per_image"]
+    assert [plan["evaluations"] for plan in plans] == [8 * each, 13 * each, 16 * each]
+    assert [plan["images_again"] for plan in plans] == [None, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (("--backbone", "majority"), "is a classifier"),
+        (("--noise", "bank.npy"), "there is no other noise"),
+        (("--shard", "1/2"), "merge the parts first"),
+        (("--again", "0"), "greater than 0"),
+    ],
+)
+def test_it_is_refused_where_it_means_nothing(
+    more: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    done = bench("run", "digits", "--again", 5, *more, "--results", tmp_path)
+    assert done.code == 2 and reason in done.err and not list(tmp_path.iterdir())
