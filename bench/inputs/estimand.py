@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from math import isfinite
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
+from bench.machine.files import read_text
 
 Space = Literal["prediction", "epsilon", "sample", "v"]
 FORMULAS = ("snr", "exp", "min-snr")
@@ -100,18 +102,17 @@ def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
     weights: dict[int, float] = {}
     lines: dict[int, int] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if set(reader.fieldnames or ()) != {"level", "weight"}:
-                raise UserError(f"{path}:1: the first line must be level,weight.")
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                level, weight = row["level"] or "", row["weight"] or ""
-                if not level.strip().isdecimal() or int(level) in weights:
-                    raise UserError(f"{where}: level {level!r} is no index, or was there before.")
-                weights[int(level)] = _weight(weight, where)
-                lines[int(level)] = reader.line_num
-    except (UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(StringIO(read_text(path), newline=""))
+        if set(reader.fieldnames or ()) != {"level", "weight"}:
+            raise UserError(f"{path}:1: the first line must be level,weight.")
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            level, weight = row["level"] or "", row["weight"] or ""
+            if not level.strip().isdecimal() or int(level) in weights:
+                raise UserError(f"{where}: level {level!r} is no index, or was there before.")
+            weights[int(level)] = _weight(weight, where)
+            lines[int(level)] = reader.line_num
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"--weighting: {path} is not a UTF-8 CSV file: {error}.") from error
     if not weights:
         raise UserError(f"--weighting: {path} holds no weights.")

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.articles import fill, fill_as_written
 from bench.inputs.class_names import comparable
 from bench.machine.characters import LINES, has_control
+from bench.machine.files import read_text
 
 PLACEHOLDER = "{class}"
 COLUMNS = ("prompt", "classname", "classidx")
@@ -129,16 +131,15 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     class_of_prompt: list[int] = []
     sources: list[str] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey=REST)
-            _check_head(list(reader.fieldnames or []), path)
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                if REST in row:
-                    raise UserError(f"{where}: more columns than the first line names.")
-                texts.append(_text_of(row["prompt"], where))
-                class_of_prompt.append(_class_of(row, classes, index, where))
-                sources.append(where)
+        reader = csv.DictReader(StringIO(read_text(path), newline=""), restkey=REST)
+        _check_head(list(reader.fieldnames or []), path)
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if REST in row:
+                raise UserError(f"{where}: more columns than the first line names.")
+            texts.append(_text_of(row["prompt"], where))
+            class_of_prompt.append(_class_of(row, classes, index, where))
+            sources.append(where)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"--prompts: {path} is not a UTF-8 CSV file: {error}.") from error
     without = [name for number, name in enumerate(classes) if number not in set(class_of_prompt)]

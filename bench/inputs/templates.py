@@ -20,6 +20,7 @@ from bench.errors import UserError
 from bench.inputs.draws import Ints
 from bench.inputs.prompts import PLACEHOLDER, Prompts, from_template
 from bench.inputs.turns import in_turn
+from bench.machine.files import read_text
 
 RULES = ("best", "mean", "spread")
 
@@ -51,8 +52,8 @@ def _read(value: str) -> list[tuple[str, str]]:
     if PLACEHOLDER in value or not path.is_file():
         return [(value, "--template: ")]
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
+        lines = read_text(path).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--template: {path} is not a UTF-8 text file: {error}.") from error
     found = [(line.strip(), f"{path}:{n}: ") for n, line in enumerate(lines, 1) if line.strip()]
     if not found:

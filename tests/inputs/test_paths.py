@@ -196,3 +196,25 @@ def test_a_parquet_file_rewritten_with_the_same_time_is_noticed(tmp_path: Path) 
 def test_a_dataset_that_reads_no_folder_takes_none(tmp_path: Path) -> None:
     done = bench("run", "digits", "--data-dir", tmp_path, "--dry-run")
     assert done.code == 2 and "Dataset 'digits' reads no folder; leave --data-dir out" in done.err
+
+
+NAMES = ["x.parquet", "x.tar", "metadata.csv", "metadata.jsonl", "dataset.toml", "state.json"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_data_that_is_a_pipe_or_leads_out_is_not_read(name: str, tmp_path: Path) -> None:
+    pictures = () if name == "x.tar" else ("a/1.png", "b/1.png")  # tars have none beside them
+    folder = make_folder(tmp_path / "data", *pictures)
+    folder.mkdir(exist_ok=True)
+    (tmp_path / "out").write_text("a secret\n")
+    (folder / name).symlink_to(tmp_path / "out")
+    done = bench("prompts", folder)
+    assert done.code == 2 and "leads out of the folder" in done.err
+    assert "secret" not in done.out + done.err
+    (folder / name).unlink()
+    pipe(folder / name)
+    done = bench("prompts", folder)
+    if name == "state.json":  # what makes a saved dataset is a file
+        assert done.code == 0 and "1 file of other types (.json)" in done.err
+    else:
+        assert done.code == 2 and "is not a regular file" in done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,9 @@ def test_what_cannot_be_had_is_said_with_the_way_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(datasets, "get_dataset_config_names", gone)
     with pytest.raises(UserError, match=r"no network.*\n.*--data-dir.*\n.*--revision v1"):
         load("owner/absent@v1")
+
+
+def test_a_copy_with_a_pipe_in_it_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "test-0.parquet")
+    with pytest.raises(UserError, match="is not a regular file"):
+        Hub("owner/name").load_table("test", str(tmp_path))
