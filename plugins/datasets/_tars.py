@@ -30,7 +30,7 @@ from bench_plugins.datasets._tar_members import Member, read_members
 ROWS = 100  # written at a time
 DIGITS = 18  # of a label that is a number
 BYTES = 64_000_000  # or, where images are large, so many bytes of them
-MOST_BYTES = 500_000_000  # of a file in a tar
+MOST_BYTES = 200_000_000  # of the files of one name
 LABELS = ("label", "class", "cls")  # keys of a json file that hold the label
 CLASS_NAMES = "classnames.txt"  # of clip-benchmark's tars: one class per line
 
@@ -212,6 +212,10 @@ def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
                     yield key, sample
                     sample = {}
                 key = name
+                if member.size + sum(map(len, sample.values())) > MOST_BYTES:
+                    raise UserError(
+                        f"{path}: the files of {quoted(name)} have more than {MOST_BYTES:,} bytes."
+                    )
                 sample[suffix] = file.read(member.size)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise UserError(f"{path} is not a whole tar file, or is cut off: {error}.") from None
@@ -220,7 +224,7 @@ def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
 
 
 def _check_member(path: Path, member: Member, is_there: bool) -> None:
-    """Refuse a file that would be lost, be read twice, or fill the memory."""
+    """Refuse a file that would be lost or be read twice."""
     name = quoted(member.name)
     if not is_utf8(member.name):
         raise UserError(f"{path}: the name {name} is not UTF-8; rename it.")
@@ -228,8 +232,6 @@ def _check_member(path: Path, member: Member, is_there: bool) -> None:
         raise UserError(f"{path}: {name} is a link; write the tar with --hard-dereference.")
     if is_there:
         raise UserError(f"{path}: {name} is there twice: the name up to its first dot, and ending.")
-    if member.size > MOST_BYTES:
-        raise UserError(f"{path}: {name} has more than {MOST_BYTES:,} bytes.")
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -132,6 +132,14 @@ def test_a_file_of_zeros_that_takes_no_place_is_not_read_to_its_end(tmp_path: Pa
         load(path)
 
 
+def test_large_files_are_not_read_into_memory(tmp_path: Path) -> None:
+    path = write(tmp_path, member("9.png", size=10**11))
+    with path.open("r+b") as file:
+        file.truncate(10**12)  # takes no place on the disk
+    with pytest.raises(UserError, match="the files of '9' have more than 200,000,000 bytes"):
+        load(path)
+
+
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
