@@ -22,10 +22,11 @@ from bench.machine.offline import offline
 from bench.render.result import RunResult
 from bench.running.classify import Answer
 from bench.running.classify import classify as classify_images
-from bench.running.dtypes import resolve_dtype
 from bench.running.execute import Finished
+from bench.running.parts.data import data_source
+from bench.running.parts.scorer import resolve_dtype
 from bench.running.prepare import prepare
-from bench.running.resolve import data_options, resolve_backbone, resolve_dataset
+from bench.running.resolve import resolve_backbone, resolve_dataset
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.stats.comparison import Comparison
@@ -60,9 +61,9 @@ def load_dataset(
     """
     from bench.inputs.decoded import decoded
 
-    config, spec = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
-    rows = load_rows(spec, split, config.data_dir, data_options(config, spec))
-    return decoded(rows, spec.border)
+    data = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
+    rows = load_rows(data.spec, split, data.data_dir, data.options)
+    return decoded(rows, data.spec.border)
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:
@@ -87,10 +88,10 @@ def load_backbone(
         device: None: the best there is.
         dtype: None: the backbone's, mostly float32; `auto` as in a run.
     """
-    config, spec = resolve_backbone(
+    found = resolve_backbone(
         RunConfig(dataset="-", backbone=name, weights=weights), None, load_plugins()
     )
-    source = config.weights or spec.weights
+    spec, source = found.spec, found.weights or found.spec.weights
     device, dtype = pick_device(device), resolve_dtype(dtype, spec, device)
     backbone = make(
         spec,
@@ -142,11 +143,11 @@ def run(
         finished = run_config(config, spec, rows, loaded)
     if spec is None:
         return RunResult(finished)
-    options = data_options(config, spec)
+    data = data_source(config, spec)
 
     def split() -> Split:
         with offline(config.offline):
-            return load_split(spec, config.split, config.data_dir, options, rows)
+            return load_split(spec, config.split, data.data_dir, data.options, rows)
 
     return RunResult(finished, split)
 

@@ -20,7 +20,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.running.resolve import make_strategy
+from bench.running.parts.decision import make_strategy
 from bench.stats.paired import paired_test
 
 REGIMES = ("pure noise", "near-tied", "near duplicates", "paraphrases")

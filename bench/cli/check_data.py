@@ -32,9 +32,10 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
     """
     from bench.discovery.loading import load_plugins
     from bench.inputs.checking import check_data
-    from bench.running.resolve import data_options, resolve_dataset
+    from bench.running.resolve import resolve_dataset
 
-    config, spec = resolve_dataset(config_from_options(ctx, None, **options), load_plugins())
+    config = config_from_options(ctx, None, **options)
+    data = resolve_dataset(config, load_plugins())
     told = [time.perf_counter()]
 
     def progress(split: str, done: int, total: int) -> None:
@@ -42,11 +43,11 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
             told[0] = time.perf_counter()
             say(f"{split}: {done:,} of {total:,} images", err=True)
 
-    found = check_data(spec, config.split, config.data_dir, data_options(config, spec), progress)
+    found = check_data(data.spec, config.split, data.data_dir, data.options, progress)
     if as_json:
         print_json(
             {
-                "dataset": config.dataset,
+                "dataset": data.name,
                 "splits": found.splits,
                 "classes": found.classes,
                 "findings": [finding.plain() for finding in found.findings],
@@ -56,14 +57,14 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
     from bench.render.tables import table
 
     read = ", ".join(f"{name} {images:,}" for name, images in found.splits.items()) or "none"
-    say(f"{config.dataset}: {found.classes:,} classes; images read: {read}.")
+    say(f"{data.name}: {found.classes:,} classes; images read: {read}.")
     if not found.findings:
         say("Nothing is wrong.")
         name = shlex.quote(options["dataset"])
         score = ("score it, with the same options", f"bench run {name}")
         choose = ("choose a model (backbone) for it", "bench list backbones")
         plan = ("see what it costs", f"bench run {name} --backbone NAME --dry-run")
-        next_steps(*([score] if spec.backbone else [choose, plan]))
+        next_steps(*([score] if data.spec.backbone else [choose, plan]))
         return 0
     rows = [[finding.kind, finding.split, finding.said] for finding in found.findings]
     table(["what", "split", "is wrong"], rows)

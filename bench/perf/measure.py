@@ -82,7 +82,7 @@ def measure(
         engines[name] = engine, one
     conditioning = backbone.encode_prompts(prepared.prompts.texts[:64])
     flops = evaluation_flops(backbone, conditioning)
-    dtype = str(prepared.config.dtype)
+    dtype = resolved.dtype
     peak = matmul_peak(backbone.device, DTYPES[dtype])
 
     if config.batch_size != "auto":

@@ -23,7 +23,7 @@ from bench.machine.offline import offline
 from bench.render.confusion import ALL, MOST, most_confused
 from bench.render.images import Images
 from bench.render.thumbnails import side_by_side
-from bench.running.resolve import data_options, resolve_dataset
+from bench.running.resolve import resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
 from bench.store.documents import Manifest
@@ -229,6 +229,7 @@ def _named(manifest: Manifest) -> Split:
     Raises:
         UserError: it cannot be had.
     """
-    config, spec = resolve_dataset(RunConfig(**manifest.config.plain()), load_plugins())
+    config = RunConfig(**manifest.config.plain())
+    data = resolve_dataset(config, load_plugins())
     with offline(config.offline):
-        return load_split(spec, config.split, config.data_dir, data_options(config, spec))
+        return load_split(data.spec, config.split, data.data_dir, data.options)

@@ -27,7 +27,7 @@ from bench.inputs.pixels import PixelsError
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.render.thumbnails import sample_picture
-from bench.running.resolve import data_options, resolve_dataset
+from bench.running.resolve import resolve_dataset
 from bench.running.settings import make_config
 
 MEMORY = 2 << 30  # bytes for the data, beside what libraries took before
@@ -71,8 +71,9 @@ def _limit_memory() -> None:
 def _load(settings: dict[str, Any]) -> Split | str:
     """Return the data, or why it cannot be had."""
     try:
-        config, spec = resolve_dataset(make_config(settings), load_plugins())
-        return load_split(spec, config.split, config.data_dir, data_options(config, spec))
+        config = make_config(settings)
+        data = resolve_dataset(config, load_plugins())
+        return load_split(data.spec, config.split, data.data_dir, data.options)
     except UserError as error:
         return str(error)
     except Exception as error:  # a plugin's; the page is worth having without its pictures

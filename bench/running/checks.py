@@ -65,7 +65,7 @@ def _check_weights(prepared: Prepared) -> None:
     backbones.check_weights(
         resolved.backbone,
         prepared.weights,
-        dtype=prepared.config.dtype,
+        dtype=resolved.dtype,
         **resolved.backbone_parameters,
     )
 

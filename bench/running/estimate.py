@@ -7,7 +7,6 @@ from math import ceil, floor
 from pathlib import Path
 
 from bench.contracts.parameters import Parameters
-from bench.contracts.specs import DatasetSpec
 from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
@@ -18,7 +17,7 @@ from bench.machine.speed import estimate, likely_device
 from bench.running.checks import check, problems
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.resolve import resolve_dataset
+from bench.running.resolve import Resolved, resolve_dataset
 from bench.running.scorers.choose import kind_of
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document
@@ -103,7 +102,7 @@ def make_plan(config: RunConfig) -> Plan:
     evaluated = left + (again or 0)
     least, most = _evaluations(prepared)
     device, flops = likely_device(config.device), evaluation_flops(prepared)
-    dtype = str(config.dtype)
+    dtype = resolved.dtype
     speed, source = estimate(resolved.backbone_name, device, dtype, flops)
     kind = kind_of(resolved)
     scoring = kind.scoring(resolved, prepared.weighting)
@@ -114,7 +113,7 @@ def make_plan(config: RunConfig) -> Plan:
         images_to_score=left,
         prompts=len(prompts.texts),
         first_prompt=prompts.texts[0],
-        template=None if resolved.backbone.learns else _template(config, resolved.dataset),
+        template=None if resolved.backbone.learns else _template(resolved),
         backbone=resolved.backbone_name,
         trained_on=resolved.trained_on,
         strategy=resolved.strategy_spec.name,
@@ -164,8 +163,9 @@ def _is_bound(prepared: Prepared, least: int | None, most: int) -> bool:
     return len(problems(prepared)) > 1 or not prepared.resolved.strategy.bounds_cost
 
 
-def _template(config: RunConfig, spec: DatasetSpec) -> str | list[str] | None:
-    return None if config.prompts or spec.items else config.template or spec.template
+def _template(resolved: Resolved) -> str | list[str] | None:
+    spec = resolved.dataset
+    return None if resolved.config.prompts or spec.items else resolved.template or spec.template
 
 
 def _prepare(config: RunConfig) -> Prepared:
@@ -174,9 +174,10 @@ def _prepare(config: RunConfig) -> Prepared:
     It is where it lies in a folder of the user's, and where a stored run may have decided some of
     its images already.
     """
-    _, spec = resolve_dataset(config, load_plugins())
+    data = resolve_dataset(config, load_plugins())
+    spec = data.spec
     declared = spec.classes and spec.splits.get(str(config.split or spec.split))
-    if not declared or config.data_dir or config.risk is not None:
+    if not declared or data.data_dir or config.risk is not None:
         return prepare(config)
     if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
         with suppress(UserError):  # the data is not on this machine; a plan does without
@@ -224,7 +225,7 @@ def _checked(prepared: Prepared) -> list[str]:
 def evaluation_flops(prepared: Prepared) -> float | None:
     """Return the operations of one evaluation: the spec's, or counted where the backbone can."""
     spec, config = prepared.resolved.backbone, prepared.config
-    if config.weights is None and config.resolution is None and spec.flops:
+    if prepared.resolved.source.weights is None and config.resolution is None and spec.flops:
         return spec.flops
     if prepared.weights is None:
         return None
@@ -238,7 +239,7 @@ def _memory(prepared: Prepared, dtype: str) -> str | None:
     if weights is not None and weights.revision is None:
         parameters = prepared.resolved.backbone_parameters
         found = memory_of_weights(spec, weights, dtype, **parameters)
-    elif spec.size and prepared.config.weights is None:
+    elif spec.size and prepared.resolved.source.weights is None:
         largest = max(spec.size, spec.encoder_size or 0)
         found = largest * (4 if dtype == "float32" else 2)
     return None if found is None else f"{found / 2**30:.2g} GiB of weights at a time"

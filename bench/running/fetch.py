@@ -13,7 +13,7 @@ from bench.discovery.targets import load_target
 from bench.errors import AbsentError
 from bench.inputs.weight_files import COUNTED
 from bench.inputs.weights import Weights, gate, resolve
-from bench.running.families import INDEX
+from bench.running.parts.scorer import INDEX
 from bench.running.resolve import resolve_backbone
 from bench.running.settings import RunConfig
 from bench.store.fields import Document
@@ -45,15 +45,15 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
         UserError: there is no such backbone, or its weights are damaged.
     """
     config = RunConfig(dataset="-", backbone=name, revision=revision)
-    config, spec = resolve_backbone(config, None, load_plugins())
-    source = config.weights or spec.weights
+    backbone = resolve_backbone(config, None, load_plugins())
+    spec, source = backbone.spec, backbone.weights or backbone.spec.weights
     if source is None:
         return Fetched(name=name, weights=None, revision=None, licence=spec.licence, folder=None)
     try:
         weights = resolve(source, revision or spec.revision)
         _read(spec, weights, dtype or spec.dtype)
     except AbsentError as error:
-        if spec.gated and not config.weights and gate(source) not in str(error):
+        if spec.gated and not backbone.weights and gate(source) not in str(error):
             raise AbsentError(f"{error}\n{gate(source, spec.licence)}") from None
         raise
     return Fetched(

@@ -40,7 +40,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
             f"Backbone {name!r} learns from labelled images: name a registered dataset, or a folder"
             " that has another split."
         )
-    called = slug(str(config.data_dir)) if data.name == FOLDER else data.name
+    called = slug(str(resolved.data.data_dir)) if data.name == FOLDER else data.name
     split = f"{scored.name if scored else called}/{config.fit_split or USUAL}"
     return replace(resolved, trained_on=split)
 
@@ -57,7 +57,7 @@ def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
     """
     if not resolved.backbone.learns:
         return None
-    config, learner = resolved.config, f"Backbone {resolved.backbone_name!r}"
+    config, data, learner = resolved.config, resolved.data, f"Backbone {resolved.backbone_name!r}"
     return load_fit_split(
-        resolved.dataset, config.fit_split, config.data_dir, resolved.data, scored, learner
+        resolved.dataset, config.fit_split, data.data_dir, data.options, scored, learner
     )

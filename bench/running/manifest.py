@@ -47,7 +47,7 @@ def make_manifest(
 ) -> Manifest:
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
-    half: tuple[Share, ...] = () if config.dtype == "float32" else ("half",)
+    half: tuple[Share, ...] = () if resolved.dtype == "float32" else ("half",)
     strategy = Strategy(
         name=resolved.strategy_spec.name,
         version=resolved.strategy_spec.version,
@@ -70,7 +70,7 @@ def make_manifest(
             name=resolved.backbone.name,
             version=resolved.backbone.version,
             weights=weights.fingerprint if weights else None,
-            dtype=config.dtype,
+            dtype=resolved.dtype,
             parameters=recorded_parameters(
                 resolved.backbone, weights, resolved.backbone_parameters
             ),
@@ -94,7 +94,7 @@ def make_manifest(
         ),
         identity=identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=Settings(**config.model_dump()),
+        config=Settings(**resolved.recorded_settings()),
         dataset=Data(
             name=split.name,
             version=split.version,
@@ -106,7 +106,7 @@ def make_manifest(
             version=resolved.backbone.version,
             weights=weights.location if weights else None,
             revision=weights.revision if weights else None,
-            dtype=config.dtype,
+            dtype=resolved.dtype,
             trained_on=resolved.trained_on,
         ),
         strategy=strategy,

@@ -48,24 +48,23 @@ def check_precision(prepared: Prepared, engine: Engine) -> str | None:
         sources=tuple(prepared.prompts.sources[p] for p in prompts),
         class_of_prompt=tuple(range(len(prompts))),
     )
-    config = prepared.config.model_copy(
-        update={"dtype": "float32", "batch_size": PROMPTS, "compile": False}
-    )
-    resolved = replace(prepared.resolved, config=config, checks_dtype=False)
+    half = prepared.resolved.dtype
+    config = prepared.config.model_copy(update={"batch_size": PROMPTS, "compile": False})
+    resolved = replace(prepared.resolved, config=config, dtype="float32", checks_dtype=False)
     try:
         other = open_engine(replace(prepared, resolved=resolved, prompts=few, loaded=None))
         assert isinstance(other, DenoisingEngine)
         exact = _differences(other, prepared, np.arange(len(prompts)), chosen)
     except torch.OutOfMemoryError:
         return (
-            f"--dtype auto chose {prepared.config.dtype}, and there is no memory for the network in"
+            f"--dtype auto chose {half}, and there is no memory for the network in"
             " float32 beside it: whether its errors are good enough was not checked."
         )
     error, spread = float(np.sqrt(((found - exact) ** 2).mean())), float(exact.std())
     if error <= MOST * spread:
         return None
     return (
-        f"--dtype auto chose {prepared.config.dtype}, in which the differences between two prompts"
+        f"--dtype auto chose {half}, in which the differences between two prompts"
         f" on a draw are wrong by {error:.2g}, more than a fifth of their standard deviation"
         f" {spread:.2g} ({found.size} differences of one image). Decisions may differ from those in"
         " float32; --dtype float32 is safe."

@@ -61,11 +61,11 @@ def prepare(
     resolved, chosen = resolve(config, dataset), config.backbone is not None
     check_scope(resolved.config, resolved.backbone, resolved.backbone_name)
     stated = stated_risk(resolved)
-    config, spec = resolved.config, resolved.dataset
+    config, spec, data = resolved.config, resolved.dataset, resolved.data
     if images and split is None:
-        split = load_split(spec, config.split, config.data_dir, resolved.data, rows)
+        split = load_split(spec, config.split, data.data_dir, data.options, rows)
         split = split if surveyed is None else replace(split, known=surveyed)
-    named = split.named if split else load_classes(spec, config.data_dir, resolved.data)
+    named = split.named if split else load_classes(spec, data.data_dir, data.options)
     resolved = name_fit_split(resolved, split)
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)
@@ -149,7 +149,7 @@ def find_weights(resolved: Resolved) -> Weights | None:
         AbsentError: they are not on this machine.
         UserError: they cannot be what is meant.
     """
-    weights = resolved.config.weights or resolved.backbone.weights
+    weights = resolved.source.weights or resolved.backbone.weights
     for name, known in resolved.backbone.weights_by.items():
         weights = weights or known.get(str(resolved.backbone_parameters[name]))
     if weights is None:
@@ -158,6 +158,6 @@ def find_weights(resolved: Resolved) -> Weights | None:
     try:
         return resolve_weights(weights, revision)
     except AbsentError as error:
-        if not spec.gated or resolved.config.weights:
+        if not spec.gated or resolved.source.weights:
             raise
         raise AbsentError(f"{error}\n{gate(weights, spec.licence)}") from None

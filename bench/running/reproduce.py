@@ -84,7 +84,7 @@ def protocol_config(spec: ProtocolSpec, given: Mapping[str, Any]) -> tuple[RunCo
 def _unfit(own: Collection[str], backbone: str, plugins: Plugins, offline: bool) -> list[str]:
     """Return which of the protocol's own settings another backbone does not have."""
     config = RunConfig(dataset="-", backbone=backbone, offline=offline)
-    _, spec = resolve_backbone(config, None, plugins)
+    spec = resolve_backbone(config, None, plugins).spec
     return [n for n in ("normalize", "resolution") if n in own and n not in spec.parameters]
 
 

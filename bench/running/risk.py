@@ -12,7 +12,8 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.strategies import exhaustive
 from bench.errors import UserError
 from bench.running.command import other_images_command
-from bench.running.resolve import Resolved, make_strategy
+from bench.running.parts.decision import Decider, make_strategy
+from bench.running.resolve import Resolved
 from bench.stats.risk import images_needed, passing
 from bench.store.calibrations import Calibrated, Setting, find_calibrations
 from bench.store.documents import Manifest
@@ -98,8 +99,8 @@ def with_risk(
         UserError: as `choose_setting` says.
     """
     chosen, calibrated = choose_setting(stated, manifest)
-    parameters, strategy = make_strategy(stated.spec, chosen)
-    changed = replace(resolved, strategy_parameters=parameters, strategy=strategy)
+    decider = Decider(stated.spec, *make_strategy(stated.spec, chosen))
+    changed = replace(resolved, decider=decider)
     return changed, calibrated
 
 

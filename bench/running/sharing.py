@@ -67,7 +67,7 @@ def _key(prepared: Prepared) -> object:
     """Return all that decides how a backbone is loaded."""
     config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
     return (
-        (spec.name, spec.version, pick_device(config.device), config.dtype, config.tf32),
+        (spec.name, spec.version, pick_device(config.device), prepared.resolved.dtype, config.tf32),
         (config.compile, config.layout, config.attention),
         (weights.location, weights.revision, weights.fingerprint) if weights else None,
         sorted(

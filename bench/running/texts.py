@@ -35,18 +35,16 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
     """Return the run's prompts, from the file, the template or the dataset's template."""
     config, spec = resolved.config, resolved.dataset
-    # The backbone's own template is in the settings where the user names none.
-    chosen = config.template not in (None, resolved.backbone.template)
     if resolved.backbone.learns:
         return from_template(PLACEHOLDER, classes)
     if config.prompts:
         prompts = from_file(Path(config.prompts), classes)
-    elif resolved.backbone.labels in spec.labels and not chosen:
+    elif resolved.backbone.labels in spec.labels and config.template is None:
         prompts = from_labels(spec.labels[str(resolved.backbone.labels)], classes)
-    elif config.template is None:
+    elif (template := resolved.template) is None:
         prompts = from_template(spec.template, classes, spec.phrases)
     else:
-        given = [config.template] if isinstance(config.template, str) else config.template
+        given = [template] if isinstance(template, str) else template
         prompts = from_templates(read_templates(_of_sets(given, spec)), classes, spec.phrases)
     _check_rule(resolved, prompts)
     return prompts

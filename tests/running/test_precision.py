@@ -11,8 +11,9 @@ from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
 from bench.errors import BenchWarning
-from bench.running import dtypes, precision
+from bench.running import precision
 from bench.running.model_run import ModelRun
+from bench.running.parts import scorer
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.settings import make_config
@@ -36,8 +37,8 @@ def test_auto_is_bfloat16_where_spec_and_device_allow_it(
     asked: str | None, trained_in: str, has: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = BackboneSpec(name="mine", target="a:B", dtype=trained_in)  # type: ignore[arg-type]
-    monkeypatch.setattr(dtypes, "has_bfloat16", lambda device: has)
-    assert dtypes.resolve_dtype(asked, spec, "cpu") == wanted
+    monkeypatch.setattr(scorer, "has_bfloat16", lambda device: has)
+    assert scorer.resolve_dtype(asked, spec, "cpu") == wanted
 
 
 def test_the_command_takes_auto() -> None:
@@ -48,7 +49,7 @@ def test_the_command_takes_auto() -> None:
 def test_a_run_is_known_by_the_dtype_that_auto_resolves_to() -> None:
     found = [prepare(make_config({**DIGITS, "dtype": dtype})) for dtype in ("auto", None)]
     assert found[0].manifest.run_id == found[1].manifest.run_id
-    assert found[0].config.dtype == "float32" and not found[0].resolved.checks_dtype
+    assert found[0].resolved.dtype == "float32" and not found[0].resolved.checks_dtype
 
 
 @pytest.fixture

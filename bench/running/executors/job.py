@@ -41,7 +41,7 @@ class Job:
 def job_of(run: Prepared) -> Job:
     """Return what workers are told: settings, and what they must find."""
     here = {"executor": "local", "workers": None, "ray_address": None, "fresh": False}
-    config = run.config.model_copy(update={**here, "shard": None})
+    config = run.config.model_copy(update={**here, "shard": None, "dtype": run.resolved.dtype})
     split = run.split
     assert split is not None
     return Job(

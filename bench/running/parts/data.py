@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import field_validator
 
+from bench.contracts.specs import DatasetSpec
+from bench.discovery.declared import load_spec
+from bench.discovery.loading import Plugins
+from bench.errors import UserError
+from bench.inputs.data import FOLDER, DataOptions, check_data_dir
+from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.subsets import parse_shard
+from bench.machine.files import is_there, regular_file
+from bench.running.parts.names import is_path, registered
 from bench.running.parts.setting import DENOISERS, WITH_DRAWS, Part, Text, setting
 
 Fit = Literal["crop", "squash"]
 Control = Literal["grey", "noise", "shuffled-images", "text-only"]
 
+DECLARATION = ".toml"
 LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
 
 # Settings that are parameters of the dataset, where it has them.
@@ -117,3 +129,105 @@ class DataSettings(Part):
     @classmethod
     def _is_shard(cls, value: str | None) -> str | None:
         return None if value is None else str(parse_shard(value))
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where the images of a run are, and how they are read.
+
+    Attributes:
+        spec: the dataset's.
+        name: what the manifest calls it: as the user named it, or `folder`.
+        data_dir: the local copy; of a dataset that is a path, this path.
+        options: how it is read.
+    """
+
+    spec: DatasetSpec
+    name: str
+    data_dir: str | None
+    options: DataOptions
+
+
+def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
+    """Find the dataset: a name, a scheme such as `hf:`, a TOML file, or with a slash a folder.
+
+    Raises:
+        UserError: there is none, or a setting means nothing to it.
+    """
+    name, data_dir = settings.dataset, settings.data_dir
+    if name.startswith("@"):
+        names = plugins.collections.get(name[1:]).datasets
+        raise UserError(
+            f"{name} is a collection of {len(names)} datasets, and a run has one:"
+            f" {', '.join(names)}."
+        )
+    scheme = name.partition(":")[0]
+    if scheme in plugins.datasets and plugins.datasets.get(scheme).scheme:
+        return data_source(settings, plugins.datasets.get(scheme))
+    if name.endswith(DECLARATION):
+        return data_source(settings, _declared(Path(name), plugins))
+    if is_path(name) and is_there(name):
+        inside = f"dataset{DECLARATION}"
+        if regular_file(Path(name), inside) is not None:
+            return data_source(settings, _declared(Path(name, inside), plugins, in_data=True))
+    if is_scheme(name) and not name.startswith("."):
+        raise UserError(unknown_scheme(scheme))
+    if is_path(name):
+        name, data_dir = FOLDER, name
+    spec = registered(plugins.datasets, name)
+    if spec.name == FOLDER and not data_dir:
+        raise UserError("Dataset 'folder' needs --data-dir FOLDER; or name the folder itself.")
+    return data_source(settings, spec, name, data_dir)
+
+
+def data_source(
+    settings: DataSettings, spec: DatasetSpec, name: str | None = None, data_dir: str | None = None
+) -> DataSource:
+    """Return where the images of a known dataset are, and how the settings say they are read.
+
+    Args:
+        settings: the user's.
+        spec: the dataset's.
+        name: what the manifest calls it; None: as the settings name it.
+        data_dir: its folder; None: the settings'.
+
+    Raises:
+        UserError: the dataset has no such choice.
+    """
+    data_dir = data_dir or settings.data_dir
+    check_data_dir(spec, data_dir)
+    chosen = {
+        name: value for name in DATA_PARAMETERS if (value := getattr(settings, name)) is not None
+    }
+    for parameter in chosen:
+        if parameter not in spec.parameters:
+            option = parameter.replace("_", "-")
+            raise UserError(f"Dataset {spec.name!r} has no choice of --{option}.")
+    if spec.scheme:
+        chosen["source"] = settings.dataset.partition(":")[2]
+    options = DataOptions(chosen, settings.class_names, settings.skip_unlabelled)
+    return DataSource(spec, name or settings.dataset, data_dir, options)
+
+
+def expand_datasets(names: Sequence[str], plugins: Plugins) -> list[str]:
+    """Return dataset names with `@NAME` replaced by the datasets of that collection, each once.
+
+    Raises:
+        UserError: there is no such collection.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        several = plugins.collections.get(name[1:]).datasets if name.startswith("@") else (name,)
+        found.update(dict.fromkeys(several))
+    return list(found)
+
+
+def _declared(file: Path, plugins: Plugins, in_data: bool = False) -> DatasetSpec:
+    """Return the dataset that a TOML file declares, which the user named or the data came with."""
+    spec = load_spec(file, in_data)
+    if spec.name in plugins.datasets:
+        raise UserError(
+            f"{file}: the name {spec.name!r} is that of a registered dataset; give it"
+            " another, so that their results are not mixed up."
+        )
+    return spec

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from bench.contracts.parameters import Parameters
+from bench.contracts.specs import BackboneSpec, StrategySpec
+from bench.discovery.guard import one_line
+from bench.discovery.loading import Plugins
+from bench.discovery.targets import make
+from bench.engine.asking import CheckedStrategy
+from bench.errors import UserError
+from bench.inputs.draws import MOST_DRAWS
+from bench.running.parts.names import default_of
 from bench.running.parts.setting import Part, Text, setting
 
 
@@ -35,3 +47,79 @@ class DecisionSettings(Part):
         gt=0,
         lt=1,
     )
+
+
+@dataclass(frozen=True)
+class Decider:
+    """What decides the images of a run.
+
+    Attributes:
+        spec: the strategy's.
+        parameters: those that are recorded: all, but later ones at their default.
+        strategy: made from them.
+    """
+
+    spec: StrategySpec
+    parameters: Parameters
+    strategy: CheckedStrategy
+
+
+def find_strategy(settings: DecisionSettings, backbone: BackboneSpec, plugins: Plugins) -> Decider:
+    """Find the strategy: the one named, the backbone's, or the default one; and make it.
+
+    Raises:
+        UserError: there is none, or a parameter makes no sense.
+    """
+    usual: Parameters = {}
+    if settings.strategy is not None:
+        spec = plugins.strategies.get(settings.strategy)
+    elif backbone.strategy is not None:
+        spec = plugins.strategies.get(backbone.strategy)
+        usual = dict(backbone.strategy_parameters)
+    else:
+        spec = default_of(plugins.strategies)
+    if backbone.draws is not None and "draws" in spec.parameters:
+        usual.setdefault("draws", backbone.draws)
+    others = of_backbone(settings, backbone, spec)
+    own = {name: value for name, value in settings.params.items() if name not in others}
+    return Decider(spec, *make_strategy(spec, {**usual, **own}))
+
+
+def of_backbone(
+    settings: DecisionSettings, spec: BackboneSpec, strategy: StrategySpec
+) -> Parameters:
+    """Return the parameters of `--set` that are the backbone's and none of the strategy's."""
+    return {
+        name: value
+        for name, value in settings.params.items()
+        if name in spec.parameters and name not in strategy.parameters
+    }
+
+
+def make_strategy(
+    spec: StrategySpec, given: Mapping[str, Any]
+) -> tuple[Parameters, CheckedStrategy]:
+    """Return the strategy made from the parameters given, and the parameters to be recorded.
+
+    These are all of them with their values, but for those that came later and are at their default.
+
+    Raises:
+        UserError: a parameter is unknown, or its value makes no sense.
+    """
+    parameters = spec.resolve_parameters(given)
+    try:
+        made = make(spec, passing=(ValueError,), **parameters)
+    except ValueError as error:
+        raise UserError(f"Strategy {spec.name!r}: {one_line(error)}.") from None
+    strategy = CheckedStrategy(made, spec.label)
+    if strategy.draws > MOST_DRAWS:
+        raise UserError(
+            f"Strategy {spec.name!r}: draws={strategy.draws} is more than {MOST_DRAWS:,}; their"
+            " noise and errors are held in memory."
+        )
+    recorded = {
+        name: value
+        for name, value in parameters.items()
+        if not (spec.parameters[name].later and value == spec.parameters[name].default)
+    }
+    return {**recorded, **strategy.settled, "draws": strategy.draws}, strategy

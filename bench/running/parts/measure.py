@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from bench.inputs.draws import parse_levels, parse_plan
+from bench.contracts.specs import BackboneSpec
+from bench.errors import PluginError
+from bench.inputs.draws import DrawPlan, draw_plan, parse_levels, parse_plan
 from bench.inputs.estimand import Space, check_estimand, parse_weighting
 from bench.inputs.losses import Loss
 from bench.running.parts.setting import DENOISERS, Part, Text, setting
@@ -127,3 +129,15 @@ class MeasureSettings(Part):
         if value is not None:
             parse_levels(value)
         return value
+
+
+def find_plan(settings: MeasureSettings, backbone: BackboneSpec) -> DrawPlan:
+    """Return how draws are paired and on which levels: the user's plan, or the backbone's.
+
+    Raises:
+        PluginError: the backbone's makes no sense.
+    """
+    try:
+        return draw_plan(settings.plan, settings.levels, backbone.plan)
+    except ValueError as error:  # the user's own were checked with the settings
+        raise PluginError(backbone.label, f"its plan: {error}") from None

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.contracts.training import UNKNOWN
+from bench.discovery.loading import Plugins
+from bench.discovery.registry import Registry
+from bench.errors import AbsentError, UserError
+from bench.inputs.data import FOLDER, slug
+from bench.inputs.weight_files import find_file, read_object
+from bench.inputs.weights import locate, resolve
+from bench.machine.environment import has_bfloat16, pick_device
+from bench.running.parts.names import default_of, is_path, registered
 from bench.running.parts.setting import Part, Text, setting
 
+INDEX = "model_index.json"
+AUTO = "auto"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -43,3 +57,105 @@ class ScorerSettings(Part):
         "The split that a backbone which learns is fitted on (default: train).",
         identity="content",
     )
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """The backbone of a run, and where its weights are if they are not its own.
+
+    Attributes:
+        spec: the backbone's.
+        weights: the weights that the user named, a Hub id or a folder; None: the backbone's own.
+    """
+
+    spec: BackboneSpec
+    weights: str | None
+
+    @property
+    def name(self) -> str:
+        """What the run calls it: the spec's name, or that of its folder."""
+        return slug(str(self.weights)) if self.spec.takes_folders else self.spec.name
+
+    @property
+    def trained_on(self) -> str | None:
+        """`dataset/split`, None for zero-shot, `unknown` for weights of the user's own."""
+        return self.spec.trained_on if self.weights is None else UNKNOWN
+
+
+def find_backbone(
+    settings: ScorerSettings, dataset: DatasetSpec | None, plugins: Plugins
+) -> BackboneSource:
+    """Find the backbone: the one named, the dataset's, or the default one.
+
+    Raises:
+        UserError: there is none, or its weights cannot be what is meant.
+    """
+    name, weights = settings.backbone, settings.weights
+    name = name or (dataset.backbone if dataset else None) or default_of(plugins.backbones).name
+    if is_path(name):
+        if weights:
+            raise UserError("--weights goes with a registered backbone, not with a folder.")
+        weights = name
+        name = family_of(name, settings.revision, plugins.backbones) or FOLDER
+    spec = registered(plugins.backbones, name)
+    if spec.takes_folders and not weights:
+        raise UserError(f"Backbone {name!r} needs --weights FOLDER; or name the folder itself.")
+    return BackboneSource(spec, weights)
+
+
+def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpec]) -> str | None:
+    """Return the name of the backbone for a pipeline; None where the pipeline does not say.
+
+    Args:
+        weights: a folder, or a Hub id.
+        revision: of the Hub.
+        registry: the backbones.
+
+    Raises:
+        UserError: it is of a family that no backbone loads; it says which there are.
+    """
+    said = _pipeline(weights, revision)
+    if said is None:
+        return None
+    known = {name: spec for spec in registry if spec.takes_folders for name in spec.pipelines}
+    if said not in known:
+        names = ", ".join(sorted(known))
+        raise UserError(
+            f"{weights}: {INDEX} says _class_name {said!r:.100}, which no backbone loads. Folders"
+            f" of these are loaded: {names}."
+        )
+    return known[said].name
+
+
+def _pipeline(weights: str, revision: str | None) -> str | None:
+    """Return the class that the index names; None where there is no index, or not yet."""
+    location = locate(weights)
+    if Path(location).is_absolute():
+        path = find_file(Path(location), INDEX)
+    else:
+        try:
+            path = resolve(weights, revision).find(INDEX)
+        except AbsentError:  # which is said where the weights are looked for
+            return None
+    if path is None:
+        return None
+    said = read_object(path, f"{weights}: {INDEX}").get("_class_name")
+    return said if isinstance(said, str) else None
+
+
+def resolve_dtype(asked: str | None, backbone: BackboneSpec, device: str | None) -> str:
+    """Return the dtype that the backbone runs in.
+
+    Args:
+        asked: a dtype; `auto`: bfloat16 where the spec says that the model was trained in it and
+            the device has it, else float32; None: the spec's.
+        backbone: its spec.
+        device: None: the best there is.
+
+    Raises:
+        UserError: `auto` on a device that is not there.
+    """
+    if asked != AUTO:
+        return asked or backbone.dtype
+    half = backbone.dtype == "bfloat16" and has_bfloat16(pick_device(device))
+    return "bfloat16" if half else "float32"

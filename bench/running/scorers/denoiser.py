@@ -111,7 +111,7 @@ class DenoiserKind(ScorerKind):
                 resolved.backbone,
                 prepared.weights,
                 device="cpu",
-                dtype=config.dtype,
+                dtype=resolved.dtype,
                 **resolved.backbone_parameters,
             )
             backbone = self.checked(resolved, made)

@@ -117,7 +117,7 @@ class ScorerKind(ABC):
                 spec,
                 prepared.weights,
                 device=pick_device(config.device),
-                dtype=config.dtype,
+                dtype=prepared.resolved.dtype,
                 **prepared.resolved.backbone_parameters,
             )
         return self.checked(prepared.resolved, backbone)

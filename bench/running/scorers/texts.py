@@ -41,7 +41,7 @@ def speed_key(prepared: Prepared) -> str:
 def _backbone_key(prepared: Prepared) -> str:
     config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
     fingerprint, rounding = weights.fingerprint if weights else "", " tf32" if config.tf32 else ""
-    return f"{spec.name} {spec.version} {fingerprint} {config.dtype}{rounding}"
+    return f"{spec.name} {spec.version} {fingerprint} {prepared.resolved.dtype}{rounding}"
 
 
 def _conditioning_key(prepared: Prepared) -> str:

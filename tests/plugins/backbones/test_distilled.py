@@ -27,7 +27,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.weights import resolve
-from bench.running.families import family_of
+from bench.running.parts.scorer import family_of
 from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
 TEXT = "a photo of a cat"

@@ -30,7 +30,7 @@ from bench.engine.mixing import Mixing
 from bench.engine.pool import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import resolve
-from bench.running.families import family_of
+from bench.running.parts.scorer import family_of
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 from bench.testing import DenoiserContract

@@ -14,7 +14,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
-from bench.running.resolve import make_strategy
+from bench.running.parts.decision import make_strategy
 from bench_plugins.strategies._ceiling import RESERVE, best
 
 SHAPES = [(2, 30), (5, 50), (10, 20), (21, 40), (60, 12), (10, 250)]
