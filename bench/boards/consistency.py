@@ -34,29 +34,29 @@ class Totals:
     """
 
     def __init__(self, published: Path) -> None:
-        self._found: dict[str, dict[str, int]] = {}
+        self._totals: dict[str, dict[str, int]] = {}
         for path in list_runs(published):
             with suppress(UserError):
                 manifest = read_manifest(path)
                 if not manifest.private_data:
-                    runs = self._found.setdefault(digest(manifest.identity.dataset.plain()), {})
+                    runs = self._totals.setdefault(digest(manifest.identity.dataset.plain()), {})
                     runs[manifest.run_id] = manifest.dataset.n_total
 
     def of_others(self, manifest: Manifest) -> set[int]:
         """Return what other runs on the same images say; images are the same by fingerprint."""
-        runs = self._found.get(digest(manifest.identity.dataset.plain()), {})
+        runs = self._totals.get(digest(manifest.identity.dataset.plain()), {})
         return {total for run_id, total in runs.items() if run_id != manifest.run_id}
 
     def problem(self, manifest: Manifest) -> str | None:
         """Return what is wrong with the number of images that a run says its split has."""
-        data, known = manifest.identity.dataset, load_plugins().datasets
+        data, datasets = manifest.identity.dataset, load_plugins().datasets
         total, others = manifest.dataset.n_total, self.of_others(manifest)
         if others - {total}:
-            said = " and ".join(f"{other:,}" for other in sorted(others))
-            return f"its n_total is {total:,}, and other runs on the same images have {said}"
-        if others or data.name not in known:
+            theirs = " and ".join(f"{other:,}" for other in sorted(others))
+            return f"its n_total is {total:,}, and other runs on the same images have {theirs}"
+        if others or data.name not in datasets:
             return None
-        spec = known.get(data.name)
+        spec = datasets.get(data.name)
         size = spec.splits.get(data.split) if spec.version == data.version else None
         if size in (None, total):
             return None
@@ -77,9 +77,9 @@ def contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
     }
     if manifest.items is None:
         pairs["prompts' hash"] = (prompts_digest(manifest.prompts), identity.prompts)
-    for name, (said, hashed) in pairs.items():
-        if said != hashed:
-            yield f"its {name} is {quoted(said)}, by its identity {quoted(hashed)}"
+    for name, (stated, hashed) in pairs.items():
+        if stated != hashed:
+            yield f"its {name} is {quoted(stated)}, by its identity {quoted(hashed)}"
     if len(set(manifest.samples)) < len(manifest.samples):
         yield "it names a sample twice"
     if len(manifest.samples) > data.n_total:
@@ -96,38 +96,38 @@ def contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
 
 
 def _of_classes(manifest: Manifest) -> Iterator[str]:
-    known, identity = load_plugins().datasets, manifest.identity.dataset
-    if identity.name not in known:
+    datasets, identity = load_plugins().datasets, manifest.identity.dataset
+    if identity.name not in datasets:
         return
-    spec = known.get(identity.name)
+    spec = datasets.get(identity.name)
     if spec.version != identity.version:
         return
     if spec.classes is None or manifest.config.plain().get("class_names"):
         return
-    there = load_classes(spec).names
-    if len(there) != len(manifest.classes):
-        yield f"it has {len(manifest.classes)} classes, and {identity.name} has {len(there)}"
+    registered = load_classes(spec).names
+    if len(registered) != len(manifest.classes):
+        yield f"it has {len(manifest.classes)} classes, and {identity.name} has {len(registered)}"
         return
-    for number, (said, wanted) in enumerate(zip(manifest.classes, there, strict=True)):
-        if said != wanted:
+    for number, (stated, expected) in enumerate(zip(manifest.classes, registered, strict=True)):
+        if stated != expected:
             yield (
-                f"its class {number} is {quoted(said)}, and that of {identity.name} is"
-                f" {quoted(wanted)}"
+                f"its class {number} is {quoted(stated)}, and that of {identity.name} is"
+                f" {quoted(expected)}"
             )
             return
 
 
 def _of_backbone(manifest: Manifest, spec: BackboneSpec) -> Iterator[str]:
-    learned, said = manifest.identity.learned_from, manifest.backbone.trained_on
+    learned, stated = manifest.identity.learned_from, manifest.backbone.trained_on
     if manifest.config.weights is not None:
-        wanted: str | None = UNKNOWN
+        expected: str | None = UNKNOWN
     elif learned is not None:
-        wanted = f"{manifest.dataset.name}/{learned.split}"
+        expected = f"{manifest.dataset.name}/{learned.split}"
     else:
-        wanted = spec.trained_on
+        expected = spec.trained_on
     weighting = str(manifest.config.plain().get("weighting"))
     more = manifest.identity.candidates is not None or weighting.startswith("learned")
-    if more and (wanted is None or str(said).startswith(f"{wanted} + ")):
+    if more and (expected is None or str(stated).startswith(f"{expected} + ")):
         return  # what the candidates or the weights were learned from; another run says what it is
-    if said != wanted:
-        yield f"its trained_on is {quoted(said)}, by backbone {spec.name} {quoted(wanted)}"
+    if stated != expected:
+        yield f"its trained_on is {quoted(stated)}, by backbone {spec.name} {quoted(expected)}"

@@ -26,9 +26,9 @@ from bench.store.runs import read_run
 FILES = (MANIFEST, JOURNAL, SUMMARY)
 MOST_BYTES = 2_000_000  # a run; 420 images take about 0.1 MB
 ROUNDED = 1e-3  # what six digits of each record's cost may move a sum, and a rounded time
-OF_MANIFEST = ("run_id", "dataset", "backbone", "strategy", "replayed_from")
+OF_MANIFEST = ("run_id", "dataset", "backbone", "strategy")
 # What does not follow from the records: see `TRUST`.
-TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost"})
+TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from"})
 
 
 def validate(published: Path) -> list[str]:
@@ -70,6 +70,8 @@ def problems(run: Path, name: str | None = None, totals: Totals | None = None) -
     if not wanted == manifest.run_id == summary.run_id == (name or run.name):
         yield f"its identity makes it {wanted}, not {manifest.run_id} in {name or run.name}"
     yield from contradictions(manifest, totals or Totals(run.parent))
+    if summary.replayed_from != manifest.replayed_from:
+        yield "manifest and summary do not name the same replayed run"
     records = asked_records(run, manifest)
     if len(records) != len(manifest.samples) or len(records) != summary.dataset.n_samples:
         yield f"{len(records)} records for {len(manifest.samples)} samples"
@@ -95,24 +97,28 @@ def _odd_files(run: Path) -> Iterator[str]:
         yield f"it takes {size:,} bytes, more than {MOST_BYTES:,}"
 
 
-def _differences(place: str, wanted: Any, said: Any) -> Iterator[str]:
-    """Yield what a summary says otherwise than its records do, with its place."""
-    if isinstance(wanted, dict) and isinstance(said, dict):
-        for name in said.keys() - TRUSTED:
-            yield from _differences(f"{place}.{name}".strip("."), wanted.get(name), said[name])
+def _differences(place: str, computed: Any, stored: Any) -> Iterator[str]:
+    """Yield each value of a summary that differs from the one computed, with its place."""
+    if isinstance(computed, dict) and isinstance(stored, dict):
+        for name in sorted(stored.keys() - TRUSTED):
+            yield from _differences(f"{place}.{name}".strip("."), computed.get(name), stored[name])
         return
     # Earlier versions gave no value where there is one today, and a top-5 accuracy, of 1, where
     # there are five classes or fewer.
-    known = said is not None and (place, wanted, said) != ("metrics.top5_accuracy", None, 1)
-    if known and not _close(wanted, said, ROUNDED * place.startswith("cost")):
+    comparable = stored is not None and (place, computed, stored) != (
+        "metrics.top5_accuracy",
+        None,
+        1,
+    )
+    if comparable and not _close(computed, stored, ROUNDED * place.startswith("cost")):
         source = "manifest" if place.partition(".")[0] in OF_MANIFEST else "records"
-        yield f"its {place} is {wanted} by its {source}, {said} by its summary"
+        yield f"its {place} is {computed} by its {source}, {stored} by its summary"
 
 
-def _close(wanted: Any, said: Any, tolerance: float) -> bool:
-    if isinstance(wanted, list) and isinstance(said, list):
-        pairs = zip(wanted, said, strict=False)
-        return len(wanted) == len(said) and all(_close(*pair, tolerance) for pair in pairs)
-    if isinstance(wanted, float) and isinstance(said, float | int):
-        return math.isclose(wanted, said, rel_tol=tolerance, abs_tol=1e-9)
-    return bool(wanted == said)
+def _close(computed: Any, stored: Any, tolerance: float) -> bool:
+    if isinstance(computed, list) and isinstance(stored, list):
+        pairs = zip(computed, stored, strict=False)
+        return len(computed) == len(stored) and all(_close(*pair, tolerance) for pair in pairs)
+    if isinstance(computed, float) and isinstance(stored, float | int):
+        return math.isclose(computed, stored, rel_tol=tolerance, abs_tol=1e-9)
+    return bool(computed == stored)

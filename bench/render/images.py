@@ -26,6 +26,7 @@ from bench.store.documents import Manifest
 START = 120.0  # seconds for the process's own imports, on a busy machine
 PATIENCE = 20.0  # seconds for data that a run names; of a folder that the user names:
 PATIENCE_OF_USER = 600.0
+PER_IMAGE = 0.5  # seconds more for each picture
 PROCESSES = 4  # that are held, each with the data of one split
 
 
@@ -79,7 +80,9 @@ class Images:
             self._processes.move_to_end(key)
             if len(self._processes) > PROCESSES:
                 self._processes.popitem(last=False)  # it ends when nobody asks it any more
-        return process.ask(list(sample_ids), PATIENCE_OF_USER if own else PATIENCE)
+        names = list(sample_ids)
+        patience = PATIENCE_OF_USER if own else PATIENCE
+        return process.ask(names, patience + PER_IMAGE * len(names))
 
 
 class _Process:
@@ -108,7 +111,7 @@ class _Process:
                 self._failure = str(error)
                 self._end()
                 raise
-        return {name: _thumbnail(*found) for name, found in answer.items()}
+        return {name: _thumbnail(*image) for name, image in answer.items()}
 
     def _start(self) -> subprocess.Popen[str]:
         command = "from bench.render.sample_process import serve; serve()"

@@ -84,18 +84,18 @@ def _answer(split: Split | str, sample_ids: list[str], side: int) -> Any:
     """Return label and picture of each image that is there, or why there are none."""
     if isinstance(split, str):
         return split
-    found: dict[str, Any] = {}
+    pictures: dict[str, Any] = {}
     try:
-        known = split.row_of
-        for sample in split.samples([name for name in sample_ids if name in known]):
-            found[sample.sample_id] = (sample.label, None)
+        rows = split.row_of
+        for sample in split.samples([name for name in sample_ids if name in rows]):
+            pictures[sample.sample_id] = (sample.label, None)
             with suppress(PixelsError):  # the run counted it as failed
                 kind, content, small = sample_picture(sample, side)
                 picture = (kind, base64.b64encode(content).decode(), small)
-                found[sample.sample_id] = (sample.label, picture)
+                pictures[sample.sample_id] = (sample.label, picture)
     except Exception as error:  # of a damaged table
         return _reason(error)
-    return found
+    return pictures
 
 
 def _reason(error: Exception) -> str:
