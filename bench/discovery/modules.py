@@ -32,23 +32,25 @@ def register_modules(register: Callable[..., None], package: str) -> None:
         package: its name, such as `__name__` in its `__init__.py`.
 
     Raises:
-        ValueError: a `spec`, a default or an annotation is no literal; it names the class.
+        ValueError: a `spec`, a default or an annotation is missing or no literal.
     """
     for file in sorted(files(package).iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".py") or not _MARK.search(source := file.read_text("utf-8")):
             continue
         classes = {c.name: c for c in ast.parse(source).body if isinstance(c, ast.ClassDef)}
-        for name, declared in classes.items():
+        for kind, declared in classes.items():
             if (stated := _assigned(declared)) is None:
                 continue
-            target = f"{package}.{file.name.removesuffix('.py')}:{name}"
+            target = f"{package}.{file.name.removesuffix('.py')}:{kind}"
             try:
                 fields = {"parameters": _parameters(declared, classes), **ast.literal_eval(stated)}
-            except (ValueError, NameError, TypeError) as error:
+                name = fields.pop("name")
+            except (ValueError, NameError, TypeError, KeyError) as error:
                 raise ValueError(
-                    f"{target}: its spec, defaults and types must be literals: {error}"
+                    f"{target}: its spec needs a name, and each parameter a type and a default, all"
+                    f" of them literals: {error}"
                 ) from None
-            register(fields.pop("name"), target=target, **fields)
+            register(name, target=target, **fields)
 
 
 def _assigned(declared: ast.ClassDef) -> ast.expr | None:
@@ -66,19 +68,20 @@ def _parameters(declared: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> dic
     for line in declared.body:
         if isinstance(line, ast.FunctionDef) and line.name == "__init__":
             help_of = dict(_described(ast.get_docstring(declared) or ""))
-            arguments = line.args.args[1:]
-            defaults = zip(arguments, line.args.defaults, strict=True)
+            positional = zip(line.args.args[1:], line.args.defaults, strict=True)
+            by_name = zip(line.args.kwonlyargs, line.args.kw_defaults, strict=True)
             return {
                 argument.arg: _parameter(argument, default, help_of.get(argument.arg, ""))
-                for argument, default in defaults
+                for argument, default in (*positional, *by_name)
             }
     names = map(ast.unparse, declared.bases)
     bases = [classes[name] for name in names if name in classes]
     return _parameters(bases[0], classes) if bases else {}
 
 
-def _parameter(argument: ast.arg, default: ast.expr, text: str) -> Parameter:
-    assert argument.annotation is not None
+def _parameter(argument: ast.arg, default: ast.expr | None, text: str) -> Parameter:
+    if argument.annotation is None or default is None:
+        raise ValueError(f"{argument.arg} lacks one")
     code = compile(ast.Expression(argument.annotation), argument.arg, "eval")
     kind = eval(code, {"__builtins__": {}}, dict(_NAMES))
     later = get_origin(kind) is Annotated and LATER in get_args(kind)

@@ -94,11 +94,18 @@ def test_a_strategy_is_one_file(package: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [('"vote", "su', 'NAME, "su'), ("= 500", "= DRAWS"), ("int = 500", "Draws = 5")],
+    [
+        ('"vote", "su', 'NAME, "su'),
+        ("= 500", "= DRAWS"),
+        ("draws: int = 500", "*, draws: int"),
+        ("draws: int = 500", "draws=500"),
+        ('"name": "vote", ', ""),
+        ("int = 500", "Draws = 5"),
+    ],
 )
 def test_what_is_no_literal_is_named(package: Path, wrong: str, right: str) -> None:
     (package / "vote.py").write_text(NEW.replace(wrong, right))
-    with pytest.raises(ValueError, match=r"copied_strategies\.vote:Vote: its spec, defaults"):
+    with pytest.raises(ValueError, match=r"copied_strategies\.vote:Vote: its spec needs"):
         registered(package)
 
 
