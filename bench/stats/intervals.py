@@ -27,7 +27,8 @@ class Statistics(Document):
         per_class: the figures of each class, in label order.
         confusion: images, [true][predicted].
         calibration: the accuracy by `confidence`; None: the strategy states none.
-        stability: decisions that an independent run would make otherwise; None: not known.
+        stability: under the key that it has had, the decisions that an independent run would make
+            otherwise; None: not known.
         per_group: the accuracy of each group, the worst first, where the samples have groups.
         probability: how good the probabilities of the decisions are, where other images of the
             same question were calibrated.

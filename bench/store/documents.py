@@ -175,7 +175,7 @@ class Manifest(Document):
 
     @property
     def margin_errors_known(self) -> bool:
-        """Whether the stored standard errors of margins are right, and the stability with them.
+        """Whether the stored standard errors of margins are right, and `confidence` with them.
 
         Versions that did not average antithetic pairs took the two draws for independent ones.
         """
