@@ -48,7 +48,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.inputs.draws import timestep_grid
 from bench.recordings.recording import Tables, open_recording
 from bench.recordings.replay import decide
-from bench.running.resolve import make_strategy
+from bench.running.parts.decision import make_strategy
 from bench.stats.repeatability import exact_interval, flip_probability, repeatability
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.records import make_record

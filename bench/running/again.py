@@ -13,9 +13,9 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError
 from bench.running.execute import Finished
 from bench.running.model_run import ModelRun
+from bench.running.parts.decision import make_strategy
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.resolve import make_strategy
 from bench.stats.repeatability import exact_interval
 from bench.store.again import FORMAT, Again, read_again, write_again
 from bench.store.decisions import read_decisions
