@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
     from bench.running.executors.protocol import OpenExecutor
 
 
-def with_other_noise(prepared: Prepared) -> Prepared:
+def with_other_noise(prepared: Prepared, dataset: DatasetSpec | None = None) -> Prepared:
     """Return a run as it would be with another seed; each image of a denoiser has its own noise.
 
     So decisions change independently of each other, given the first run, and the interval of
     their number is exact. The seed comes from the run's identity: the same every time.
+
+    Args:
+        prepared: the run.
+        dataset: as it was prepared with.
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from the usual ones
     changes: dict[str, object] = {"seed": seed, "fresh": False, "risk": None}
@@ -39,7 +44,6 @@ def with_other_noise(prepared: Prepared) -> Prepared:
     if prepared.config.risk is not None:  # its settings were calibrated with the run's own seed
         changes["params"] = {**prepared.config.params, **prepared.resolved.strategy_parameters}
     config = prepared.config.model_copy(update=changes)
-    dataset = prepared.resolved.dataset
     return prepare(config, dataset, loaded=prepared.loaded, split=prepared.split)
 
 

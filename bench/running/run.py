@@ -72,7 +72,7 @@ def run(
         warnings.warn(said, BenchWarning, stacklevel=2)
     if config.again is None:
         return execute(ModelRun(prepared), executor_of(prepared))
-    shared, other = SharedBackbone(), with_other_noise(prepared)
+    shared, other = SharedBackbone(), with_other_noise(prepared, dataset)
     finished = execute(sharing(prepared, shared, [other.config]), executor_of(prepared))
     again = sharing(other, shared, [])
     return replace(finished, again=decide_again(again, finished, config.again, executor_of(other)))

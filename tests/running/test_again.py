@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def test_every_image_has_noise_of_its_own_and_the_answers_are_those_of_such_a_ru
     changed = sorted(name for name, answer in answers[0].items() if answers[1][name] != answer)
     assert changed and ours["again"]["changed"] == changed
     assert ours["again"]["expected"] == len(changed)
+
+
+def test_a_stated_risk_is_decided_again_with_the_settings_that_it_chose(tmp_path: Path) -> None:
+    """No calibration is of the second seed, so its parameters are named instead."""
+    settings = {"dataset": "digits", "strategy": "race", "results": str(tmp_path), "limit": 5}
+    first = prepare(make_config({**settings, "params": {"draws": 8, "first": 2, "delta": 0.1}}))
+    config = first.config.model_copy(update={"risk": 0.02, "params": {"draws": 8}})
+    other = with_other_noise(replace(first, resolved=replace(first.resolved, config=config)))
+    assert other.config.risk is None
+    assert other.resolved.strategy_parameters == first.resolved.strategy_parameters
 
 
 def test_the_plan_counts_them() -> None:
