@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from bench.render.study_result import StudyResult
     from bench.running.classify import Picture
-    from bench.stats.class_metrics import Metric
+    from bench.stats.tested import Metric
 
 
 def load_dataset(

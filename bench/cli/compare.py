@@ -16,9 +16,9 @@ from bench.machine.offline import offline
 from bench.store.folder import find_run
 
 if TYPE_CHECKING:
-    from bench.stats.class_metrics import Metric
     from bench.stats.comparison import Comparison, MetricDifference
     from bench.stats.paired import ClassDifference
+    from bench.stats.tested import Metric
 
 
 @click.command()
@@ -121,7 +121,7 @@ def _tested(found: MetricDifference | None) -> list[list[str]]:
     """Return the lines of another metric that was tested."""
     if found is None:
         return []
-    from bench.stats.class_metrics import IN_WORDS
+    from bench.stats.tested import IN_WORDS
 
     (low, high), name = found.difference_ci95, IN_WORDS[found.metric]
     verdict = _verdict(found.p, found.difference)

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, make_config, read_config_file
+from bench.stats.tested import METRICS
 
 _SPECIAL = {"dataset", "params"}
 _REPEATED = {"template"}
@@ -63,9 +64,6 @@ def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
         return function
 
     return decorate
-
-
-METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted")
 
 
 def metric_option(function: Any) -> Any:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import METRICS, config_options, metric_option
+from bench.cli.options import config_options, metric_option
 from bench.cli.output import next_steps, print_json, results_option
 from bench.errors import UserError
+from bench.stats.tested import METRICS
 
 if TYPE_CHECKING:
     from bench.boards.study.report import StudyReport

@@ -9,19 +9,13 @@ images is the metric, so that whatever holds for a mean over images serves all o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Literal["accuracy", "balanced_accuracy", "f1_macro", "f1_weighted"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-IN_WORDS: dict[Metric, str] = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1_macro": "macro F1",
-    "f1_weighted": "weighted F1",
-}
+from bench.stats.tested import Metric
+
 PERMUTATIONS = 20_000
 AT_ONCE = 1 << 24  # signs and counts that are in memory together
 

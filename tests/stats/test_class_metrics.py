@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics
 
 from bench.boards.study import tables
-from bench.cli import options, study
+from bench.cli import compare, study
 from bench.stats import class_metrics
-from bench.stats.class_metrics import METRICS, Ints, Metric, exchange_p, image_values
+from bench.stats.class_metrics import Ints, exchange_p, image_values
 from bench.stats.many import Answers, compare_all
+from bench.stats.tested import METRICS, Metric
 
 KNOWN: dict[Metric, Any] = {
     "accuracy": metrics.accuracy_score,
@@ -35,7 +37,8 @@ def drawn(rng: np.random.Generator, n: int) -> Ints:
 
 
 def test_the_command_offers_every_metric() -> None:
-    assert options.METRICS == METRICS
+    [option] = [one for one in compare.command.params if one.name == "metric"]
+    assert isinstance(option.type, click.Choice) and tuple(option.type.choices) == METRICS
     assert study.VALUES == tables.VALUES
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.stats.metrics import summary_so_far
+from bench.stats.tested import METRICS
 from bench.store.fields import Count, FullDocument, Interval, Share
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, Study, StudyCell, results_of
@@ -140,11 +141,8 @@ def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
             "backbone": summary.backbone.name,
             "trained_on": summary.backbone.trained_on,
             "strategy": summary.strategy.name,
-            "accuracy": figures.accuracy,
+            **{name: getattr(figures, name) for name in METRICS},
             "accuracy_ci95": figures.accuracy_ci95,
-            "balanced_accuracy": figures.balanced_accuracy,
-            "f1_macro": figures.f1_macro,
-            "f1_weighted": figures.f1_weighted,
             "cost": summary.cost.per_image(run.manifest.classifier),
             "seconds": summary.cost.seconds,
             "failed_samples": summary.failed_samples,
