@@ -11,6 +11,7 @@ from bench.errors import UserError, quoted
 from bench.inputs.class_names import comparable
 from bench.machine.characters import LINES, has_control
 
+DIGITS = 18  # of a label that is a number: more are no 64-bit integer
 UNLABELLED = -1  # what `datasets` writes for a label that is not known
 MOST_CHARACTERS = 4096  # of a sample id; the longest path there is
 

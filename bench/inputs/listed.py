@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted
 from bench.inputs.csv_tables import read_csv
-from bench.inputs.labels import tidy
+from bench.inputs.labels import DIGITS, tidy
 from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
     if first is None:
         return label
     classes = spec.found or spec.classes or ()
-    if not label.isdecimal() or not 0 <= int(label) - first < len(classes):
+    if not label.isdecimal() or len(label) > DIGITS or not 0 <= int(label) - first < len(classes):
         raise UserError(
             f"{where}: the label {quoted(label)} is none of {first} to {first + len(classes) - 1}."
         )

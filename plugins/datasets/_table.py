@@ -12,7 +12,7 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable, readable
 from bench.inputs.csv_tables import MOST_COLUMNS, read_csv
 from bench.inputs.json_values import name_of, parse_json, text_of
-from bench.inputs.labels import tidy
+from bench.inputs.labels import DIGITS, tidy
 from bench.machine.files import OutsideError, inside, read_text, regular_file
 from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import LeftOut, find_images, plural
@@ -99,6 +99,9 @@ def load_table(
     labels: Sequence[str | int] = [row.label for row in rows]
     kind = "string"
     if all(row.label == "" or row.label.removeprefix("-").isdecimal() for row in rows):
+        for row in rows:
+            if len(row.label) > DIGITS:
+                raise UserError(f"{table}:{row.line}: the label {quoted(row.label)} is too large.")
         labels, kind = [int(row.label or -1) for row in rows], "int64"
     text = datasets.Value("string")
     kept = {name: [row.kept[i] for row in rows] for i, name in enumerate(wanted.keep)}

@@ -18,7 +18,7 @@ from bench.errors import BenchWarning, UserError, quoted
 from bench.inputs.class_names import check_names
 from bench.inputs.files import expand
 from bench.inputs.json_values import name_of, parse_json, text_of
-from bench.inputs.labels import is_utf8, tidy
+from bench.inputs.labels import DIGITS, is_utf8, tidy
 from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular, read_text, regular_file
 from bench_plugins.datasets._arrow import converted
@@ -28,7 +28,6 @@ from bench_plugins.datasets._splits import SPLITS, splits_of
 from bench_plugins.datasets._tar_members import Member, read_members
 
 ROWS = 100  # written at a time
-DIGITS = 18  # of a label that is a number
 BYTES = 64_000_000  # or, where images are large, so many bytes of them
 MOST_BYTES = 200_000_000  # of the files of one name
 LABELS = ("label", "class", "cls")  # keys of a json file that hold the label

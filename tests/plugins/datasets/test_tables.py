@@ -37,6 +37,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "a line separator": ("csv", "1.png,ca\u2028t\n2.png,dog\n", ":2: the label .* has control"),
     "a next line": ("csv", "1.png,ca\x85t\n2.png,dog\n", ":2: the label .* has control"),
     "a file separator": ("csv", "1.png,cat\n2.png\x1c,dog\n", ":3: the file_name .* has control"),
+    "5,000 digits in CSV": ("csv", f"1.png,{'9' * 5000}\n2.png,1\n", ":2: the label .* too large"),
     "a quote that does not end": ("csv", '1.png,"cat\n2.png,dog\n', "is not a CSV file"),
     "a list as label": ("jsonl", '{"file_name": "1.png", "label": ["cat"]}', ":1: the label is"),
     "NaN as label": ("jsonl", '{"file_name": "1.png", "label": NaN}', ":1: .*NaN is no JSON num"),
