@@ -246,7 +246,9 @@ def _check(said: Mapping[str, Any], where: str) -> None:
     for key, texts in said["templates"].items():
         if not texts:
             raise UserError(f"{where}: templates.{key} holds no templates.")
-    for name in said.get("phrases", {}):
+    for name, phrase in said.get("phrases", {}).items():
+        if not phrase.strip():
+            raise UserError(f"{where}: phrases.{name} is empty.")
         if classes is None or name not in classes:
             raise UserError(
                 f"{where}: phrases has {name!r}, which is none of the classes."

@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import BufferedWriter
 from pathlib import Path
 
@@ -32,9 +33,15 @@ def cache_dir(*parts: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # a read-only home must not stop a run: what is cached can be made again
-        folder = Path(tempfile.gettempdir(), f"bench-cache-{os.getpid()}", *parts)
+        folder = Path(_private().name, *parts)
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@cache
+def _private() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder of this process alone, which ends with it: nobody else can prepare it."""
+    return tempfile.TemporaryDirectory(prefix="bench-cache-")
 
 
 def keep(path: Path, content: str | bytes) -> None:
@@ -53,7 +60,7 @@ def recall(path: Path) -> bytes | None:
     """Return the content of a small entry; None where it is not there, or damaged."""
     try:
         stored = read_bytes(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # another user's is none of ours
         return None
     except OSError:  # no regular file, for one
         discard(path)
@@ -101,7 +108,10 @@ def is_kept(path: Path, always: bool = False) -> bool:
                 with suppress(OSError):
                     write_atomically(seal, f"{digest} {current}", durable=False)
             return True
-    except FileNotFoundError:  # of an entry that is not there, or was never finished
+    except (
+        FileNotFoundError,
+        PermissionError,
+    ):  # of an entry that was never finished, or is not ours
         return False
     except OSError:
         pass

@@ -18,6 +18,7 @@ from bench_plugins.datasets._columns import ANY, Columns, Wanted, choose_columns
 from bench_plugins.datasets._listing import tell_missing
 from bench_plugins.datasets._splits import SPLITS, splits_of
 
+VERIFIED = {"page_checksum_verification": True}  # of pages that have one
 ROWS = 100  # read at a time; the Hub's own files are written by as many
 
 
@@ -65,7 +66,7 @@ def _with_classes_of(
         return rows
     here, everywhere = set(table["label"].unique().to_pylist()), set()
     for path in others:
-        with open_regular(path) as file, pq.ParquetFile(file) as parquet:
+        with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
             if columns.label in parquet.schema_arrow.names:
                 everywhere |= set(parquet.read([columns.label])[columns.label].to_pylist())
     names = sorted(name for name in here | everywhere if isinstance(name, str) and name.strip())
@@ -104,6 +105,7 @@ def _converted(files: Sequence[Path], columns: Columns, root: Path) -> Path:
 
     def tables() -> Iterator[pa.Table]:
         for batch in _batches(files, columns):
+            batch.validate(full=True)  # texts that are not UTF-8, for one
             yield convert(batch, columns, root).cast(schema)
 
     return converted("parquet", files, f"{columns} {root}", schema, tables)
@@ -111,6 +113,6 @@ def _converted(files: Sequence[Path], columns: Columns, root: Path) -> Path:
 
 def _batches(files: Sequence[Path], columns: Columns) -> Iterator[pa.Table]:
     for path in files:
-        with open_regular(path) as file, pq.ParquetFile(file) as parquet:
+        with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
             for batch in parquet.iter_batches(ROWS, columns=columns.names):
                 yield pa.Table.from_batches([batch])

@@ -119,3 +119,5 @@ def _check_end(file: BinaryIO, rest: int) -> None:
             "something follows the end of the archive: another tar, or members behind a damaged"
             " block"
         )
+    if rest % BLOCK:
+        raise tarfile.ReadError("its size is no whole number of blocks: it is cut off")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 from bench.errors import BenchWarning, UserError
 from bench.inputs.arrow_files import made_once
-from bench.machine.cache import is_kept, keep, keeping, recall
+from bench.machine.cache import cache_dir, is_kept, keep, keeping, recall
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "overwritten": lambda path: path.write_bytes(b"x" * path.stat().st_size),
@@ -118,3 +121,47 @@ def test_a_full_disk_is_named_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "y.arrow").mkdir()
     with pytest.warns(BenchWarning, match="is damaged"), pytest.raises(UserError, match="take y"):
         made_once(tmp_path / "y.arrow", schema, lambda: [table])
+
+
+def test_a_cache_that_cannot_be_made_is_a_folder_that_nobody_else_could_prepare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    prepared = Path(tempfile.gettempdir(), f"bench-cache-{os.getpid()}")
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "file"))
+    folder = cache_dir("embeddings")
+    assert prepared not in folder.parents and folder == cache_dir("embeddings")
+    assert folder.parent.stat().st_mode & 0o077 == 0
+
+
+READ_ANOTHER_USER_S = """
+import os, sys
+from pathlib import Path
+from bench.machine.cache import cache_dir, is_kept, keep, recall
+path = cache_dir() / "memo"
+print(recall(path), is_kept(path))
+keep(path, "mine")
+print(cache_dir("new").parent == path.parent)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("setpriv") or os.getuid() != 0, reason="needs two users")
+def test_a_cache_of_another_user_is_read_and_written_as_its_rights_allow(tmp_path: Path) -> None:
+    """It is no damage that an entry may not be read."""
+    keep(tmp_path / "memo", "theirs")
+    (tmp_path / "memo").chmod(0o600)
+    tmp_path.chmod(0o755)
+    for path in (tmp_path / "memo", tmp_path):
+        os.chown(path, 65534, 65534)
+    bounded = [
+        "setpriv",
+        "--bounding-set=-dac_override,-dac_read_search",
+    ]  # root without its rights
+    done = subprocess.run(
+        [*bounded, sys.executable, "-c", READ_ANOTHER_USER_S],
+        env={**os.environ, "BENCH_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split("\n")[:2] == ["None False", "False"] and not done.stderr, done.stderr
+    assert recall(tmp_path / "memo") == b"theirs"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError, UserError
@@ -19,6 +22,8 @@ EXTRA = "pip install 'diffusion-classifier-bench[ray]'"
 ANSWERS = 5.0  # seconds in which an address takes a connection
 CONNECTS = 20.0  # seconds in which Ray is there
 STARTS = 120.0  # seconds in which a Ray of our own has started
+LOOKS_EVERY = 2.0  # seconds between two questions whether Ray is still there
+SILENT = 60.0  # seconds without an answer after which it is not
 OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, and a container's /dev/shm may be
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SETTINGS = {  # of Ray, in the environment alone
@@ -159,6 +164,7 @@ class Connection:
             if isinstance(error, ConnectionError):
                 raise UserError(f"{said}: {first}")
             raise BenchError(f"{said}: {type(error).__name__}: {first}")
+        _restore_signal_handlers()
 
     def _hold(self) -> None:
         import ray
@@ -176,6 +182,46 @@ class Connection:
 
         ray.shutdown()
         self._over.set()
+
+
+def _restore_signal_handlers() -> None:
+    """Put Python's handlers of signals back: Ray's own, in C, aborts the process on SIGTERM."""
+    if current_thread() is main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
+
+
+class Watch:
+    """Whether Ray's node on this machine is alive, asked in a thread of its own.
+
+    A node ends with its dashboard agent. Then no worker starts any more, and nothing raises.
+    """
+
+    def __init__(self) -> None:
+        import ray
+
+        self._node = ray.get_runtime_context().get_node_id()
+        self._answered = monotonic()
+        self._dead, self._over = False, Event()
+        Thread(target=self._look, daemon=True).start()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the node is dead, or Ray has not answered for `SILENT` seconds."""
+        return self._dead or monotonic() - self._answered > SILENT
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._over.set()
+
+    def _look(self) -> None:
+        import ray
+
+        while not self._over.wait(LOOKS_EVERY):
+            with suppress(Exception):
+                alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+                self._answered, self._dead = monotonic(), self._node not in alive
 
 
 def connect(address: str | None, workers: int | str | None) -> Connection | None:

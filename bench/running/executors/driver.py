@@ -32,6 +32,7 @@ from bench.running.executors.messages import (
     Report,
 )
 from bench.running.samples import run_samples
+from bench.store.records import is_record, make_record
 
 if TYPE_CHECKING:
     from bench.running.prepared import Prepared
@@ -170,8 +171,10 @@ class Driver:
             self._opened = self._opened or answer
             member.stage = "idle"
             logger.info("%s has loaded the model.", self._called(name))
-        else:
+        elif isinstance(answer, Report) and self.dispatch is not None:
             yield from self._reported(name, answer)
+        else:
+            yield from self._lost(name, _nonsense(f"a {type(answer).__name__}"))
         self._open_prepared()
 
     def _open_prepared(self) -> None:
@@ -194,6 +197,10 @@ class Driver:
         assert self.dispatch is not None
         if report.peak_memory is not None:
             self._memory = max(self._memory or 0, report.peak_memory)
+        for decided in report.decided:
+            if not self._is_sound(decided):
+                yield from self._lost(name, _nonsense("a decision that cannot be one"))
+                return
         by_id = {decided.sample.sample_id: decided for decided in report.decided}
         counted = self.dispatch.decided(name, tuple(by_id), monotonic())
         if isinstance(report.end, Refused):
@@ -206,6 +213,20 @@ class Driver:
             self._feed(name, report.hungry)
         for sample_id in counted:
             yield by_id[sample_id]
+
+    def _is_sound(self, decided: Any) -> bool:
+        """Tell whether what a worker decided is of an image of the run, and can be recorded."""
+        split, manifest = self._run.split, self._run.manifest
+        assert split is not None and manifest is not None
+        try:
+            record = make_record(decided, 0.0)
+            row = split.row_of[record["sample_id"]]
+            blocks = [(len(r.prompts), len(r.draws), errors) for r, errors in decided.cells]
+            fit = all(errors.shape == (rows, columns) for rows, columns, errors in blocks)
+        except Exception:  # whatever another type or another shape leads to
+            return False
+        labelled = split.items is not None or record["label"] == split.labels[row]
+        return fit and labelled and is_record(record, len(manifest.classes))
 
     def _feed(self, name: str, hungry: bool) -> None:
         """Give a worker more images if it has room, and ask for what it decides."""
@@ -268,6 +289,10 @@ class Driver:
             speed = self.dispatch.speed(name)
             said = "no image yet" if speed is None else f"{speed:.2f} images/s"
             logger.info("%s: %s, holds %d", self._called(name), said, self.dispatch.holds(name))
+
+
+def _nonsense(what: str) -> Ended:
+    return Ended(f"it returned {what}", raised=True)
 
 
 def _warn(said: str) -> None:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from bench.discovery.guard import one_line
 from bench.discovery.stdout import set_aside
 from bench.errors import WorkersLostError
-from bench.running.executors.cluster import Connection, connect, environment, nodes, plan_workers
+from bench.running.executors.cluster import (
+    Connection,
+    Watch,
+    connect,
+    environment,
+    nodes,
+    plan_workers,
+)
 from bench.running.executors.driver import Driver
 from bench.running.executors.job import Job
 from bench.running.executors.messages import Answer, Ended, Fetch, Place, Refused, Texts
@@ -64,12 +71,14 @@ class Actors:
         self._waiting: dict[Any, str] = {}  # reference → the worker that answers
         self._stdout = ExitStack()  # Ray prints what it has to say, and stdout is the command's
         self._connection: Connection | None = None
+        self._watch: Watch | None = None
         self._stdout.enter_context(set_aside())
         try:
             wanted = (
                 min(config.workers, most) if isinstance(config.workers, int) else config.workers
             )
             self._connection = connect(config.ray_address, wanted)
+            self._watch = Watch()
             own = config.ray_address is None
             self._layout = plan_workers(nodes(), wanted, config.device, own)
         except BaseException:
@@ -122,10 +131,14 @@ class Actors:
                 ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
         except ray.exceptions.RayError as error:
             raise WorkersLostError(f"Ray itself ended: {_ended(error).reason}.") from error
+        if not ready and self._watch is not None and self._watch.lost:
+            raise WorkersLostError("Ray on this machine ended. The same command resumes.")
         return [(self._waiting.pop(reference), _answer(reference)) for reference in ready]
 
     def close(self) -> None:
         """End the workers, and Ray where it was started for them."""
+        if self._watch is not None:
+            self._watch.close()
         for name in list(self._actors):
             self.end(name)
         if self._connection is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.captions import Captions, one_image, two_images
 from helpers.command import Finished, bench
@@ -19,7 +21,9 @@ from bench.engine.classifying import ClassifyingEngine
 from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import PluginError
 from bench.running.executors import cluster, ray, worker
+from bench.running.executors.dispatch import Rules
 from bench.running.executors.driver import Driver
+from bench.running.executors.messages import Answer, Report
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
@@ -96,6 +100,63 @@ def test_another_worker_hands_over_what_the_first_one_had(
         driver.wait_for_all()
         assert len(scored(run, driver)) == 8
     assert len(encoded) == 1
+
+
+def report(answer: Answer, change: Callable[[Decided], Any]) -> Answer:
+    """Change the decisions of a worker's report."""
+    if not isinstance(answer, Report):
+        return answer
+    return replace(answer, decided=tuple(map(change, answer.decided)))
+
+
+def ranked(decided: Decided, first: int) -> Decided:
+    assert decided.outcome is not None
+    ranking = np.array([first, *decided.outcome.ranking[1:]])
+    return replace(decided, outcome=replace(decided.outcome, ranking=ranking))
+
+
+RUBBISH: dict[str, Callable[[Any], Any]] = {
+    "nothing": lambda answer: None if isinstance(answer, Report) else answer,
+    "a table": lambda answer: {"decided": 1} if isinstance(answer, Report) else answer,
+    "texts": lambda answer: report(answer, lambda decided: "right"),
+    "another label": lambda answer: report(
+        answer, lambda d: replace(d, sample=replace(d.sample, label=(d.sample.label + 1) % 10))
+    ),
+    "a class that is not there": lambda answer: report(answer, lambda d: ranked(d, 99)),
+    "a negative class": lambda answer: report(answer, lambda d: ranked(d, -1)),
+    "an unknown image": lambda answer: report(
+        answer, lambda d: replace(d, sample=replace(d.sample, sample_id="nobody's"))
+    ),
+    "no decision": lambda answer: report(answer, lambda d: replace(d, outcome=None)),
+    "negative cost": lambda answer: report(answer, lambda d: replace(d, evaluations=-5)),
+    "errors of another shape": lambda answer: report(
+        answer, lambda d: replace(d, cells=[(r, e[:, :1]) for r, e in d.cells])
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def wanted() -> dict[str, Decided]:
+    return alone(a_run(save_errors=True))
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
+    rubbish: str, wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rules, "of", staticmethod(lambda workers: Rules(deaths=1)))
+
+    class Rubbish(Threads):
+        def answers(self) -> list[tuple[str, Answer]]:
+            return [
+                (name, RUBBISH[rubbish](answer) if name == "worker 1" else answer)
+                for name, answer in super().answers()
+            ]
+
+    run = a_run(save_errors=True)
+    with pytest.warns(match=r"worker 1.* ended: it returned a"):
+        found = scored(run, Driver(run, Rubbish(2)))
+    assert_same(found, wanted)
 
 
 def through_workers(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,41 @@ def test_a_killed_worker_changes_no_answer(
     assert kept[0] == kept[1]
 
 
-def test_ctrl_c_keeps_what_was_decided(tmp_path: Path) -> None:
+def interrupt(running: subprocess.Popen[str]) -> None:
+    running.send_signal(signal.SIGINT)
+
+
+def terminate(running: subprocess.Popen[str]) -> None:
+    running.send_signal(signal.SIGTERM)
+
+
+def kill_the_dashboard_agent(running: subprocess.Popen[str]) -> None:
+    [agent] = [pid for pid in descendants(running.pid) if b"DashboardAgent" in arguments(pid)]
+    os.kill(agent, signal.SIGKILL)
+
+
+def descendants(process: int) -> Iterator[int]:
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield child
+            yield from descendants(child)
+
+
+def arguments(process: int) -> bytes:
+    return Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("happens", "code", "said"),
+    [
+        (interrupt, 130, "What was decided is kept; the same command resumes."),
+        (terminate, 143, "What was decided is kept; the same command resumes."),
+        (kill_the_dashboard_agent, 130, "Ray on this machine ended. The same command resumes."),
+    ],
+)
+def test_what_ends_a_run_keeps_what_was_decided(
+    happens: Callable[[subprocess.Popen[str]], None], code: int, said: str, tmp_path: Path
+) -> None:
     options = ["--executor", "ray", "--workers", "1", "--device", "cpu", "--results", str(tmp_path)]
     command = [sys.executable, "-m", "bench", "run", "digits", "--split", "train", *options]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -111,12 +145,12 @@ def test_ctrl_c_keeps_what_was_decided(tmp_path: Path) -> None:
         while not any(path.stat().st_size for path in tmp_path.rglob("samples.jsonl")):
             assert running.poll() is None, "it ended by itself"
             time.sleep(0.2)
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=PATIENCE)
+        happens(running)
+        _, printed = running.communicate(timeout=PATIENCE)
     finally:
         running.kill()
-    assert running.returncode == 130
-    assert "What was decided is kept; the same command resumes." in said
+    assert running.returncode == code, printed
+    assert said in printed and "SIGTERM received" not in printed
     [journal] = tmp_path.rglob("samples.jsonl")
     assert all(json.loads(line)["error"] is None for line in journal.read_text().splitlines())
 
@@ -151,6 +185,7 @@ import json, os, sys
 from ray.cluster_utils import Cluster
 from bench.running.execute import execute
 from bench.running.executors.ray import open_ray
+from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 
