@@ -58,7 +58,7 @@ def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -
         ({"labels": "labels.csv"}, "has no choice of --labels"),
         ({"backbone": "./somewhere", "weights": "else"}, "goes with a registered backbone"),
         ({"backbone": "folder"}, "needs --weights FOLDER"),
-        ({"normalize": "cifar10"}, "has no choice of --normalize"),
+        ({"backbone": "random", "normalize": "half"}, "has no choice of --normalize"),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> None:
