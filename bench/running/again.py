@@ -17,6 +17,7 @@ from bench.running.model_run import ModelRun
 from bench.running.parts.decision import make_strategy
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
+from bench.running.settings import SETTINGS
 from bench.stats.repeatability import exact_interval
 from bench.store.again import FORMAT, Again, read_again, write_again
 from bench.store.decisions import read_decisions
@@ -39,7 +40,7 @@ def with_other_noise(prepared: Prepared, dataset: DatasetSpec | None = None) -> 
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from the usual ones
     changes: dict[str, object] = {"seed": seed, "fresh": False, "risk": None}
-    if prepared.resolved.backbone.scorer == "denoiser":
+    if prepared.resolved.backbone.scorer in SETTINGS["noise_per"].scorers:
         changes["noise_per"] = "image"
     if prepared.config.risk is not None:  # its settings were calibrated with the run's own seed
         changes["params"] = {**prepared.config.params, **prepared.resolved.strategy_parameters}

@@ -19,6 +19,7 @@ from bench.running.fitting import find_fit_split, name_fit_split
 from bench.running.items import warn_of_items as _only_texts
 from bench.running.learned import learn_weighting
 from bench.running.manifest import make_manifest
+from bench.running.parts.data import DataSource
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved, resolve
 from bench.running.risk import stated_risk, with_risk
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @as_settings_say
 def prepare(
     config: RunConfig,
-    dataset: DatasetSpec | None = None,
+    dataset: DatasetSpec | DataSource | None = None,
     images: bool = True,
     rows: datasets.Dataset | None = None,
     loaded: Any = None,

@@ -93,7 +93,7 @@ class Resolved:
         }
 
 
-def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
+def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
     """Resolve every name of `config`.
 
     Args:
@@ -104,7 +104,9 @@ def resolve(config: RunConfig, dataset: DatasetSpec | None = None) -> Resolved:
         UserError: a name, a parameter or a combination that cannot work.
     """
     plugins = load_plugins()
-    data = data_source(config, dataset) if dataset else resolve_dataset(config, plugins)
+    if dataset is None:
+        dataset = resolve_dataset(config, plugins)
+    data = dataset if isinstance(dataset, DataSource) else data_source(config, dataset)
     source = resolve_backbone(config, data.spec, plugins)
     if config.template and config.prompts:
         raise UserError(

@@ -1,0 +1,46 @@
+"""What is declared of a setting on its field, and what is derived from it."""
+
+from __future__ import annotations
+
+from bench.running.parts.measure import MeasureSettings
+from bench.running.parts.setting import ALL, Setting, help_of, setting_of
+from bench.running.settings import (
+    PARTS,
+    SETTINGS,
+    RunConfig,
+    changed,
+    chapters,
+    identity_share,
+    make_config,
+)
+
+
+def test_every_setting_is_declared_in_one_part() -> None:
+    names = [name for part in PARTS for name in part.model_fields]
+    assert sorted(names) == sorted(RunConfig.model_fields) == sorted(SETTINGS)
+    assert len({part.title for part in PARTS}) == len(PARTS)
+
+
+def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument() -> None:
+    shown = [name for _, names in chapters() for name in names]
+    assert sorted([*shown, "dataset"]) == sorted(SETTINGS)
+
+
+def test_help_names_the_backbones_that_read_a_setting() -> None:
+    fields = MeasureSettings.model_fields
+    assert help_of(fields["loss"]).endswith("[for denoisers]")
+    assert setting_of(fields["seed"]) == Setting(ALL, identity="resolved", classify=True)
+    assert help_of(fields["seed"]) == "The seed of the noise."
+
+
+def test_only_what_differs_from_its_default_enters_the_identity() -> None:
+    config = make_config({"dataset": "x", "guidance": 3.0, "control": "grey", "tf32": True})
+    assert changed(config).keys() == {"dataset", "guidance", "control", "tf32"}
+    assert identity_share(config, "scoring") == {"guidance": 3.0}
+    assert identity_share(config, "run") == {"control": "grey"}
+    assert identity_share(config, "precision", "half") == {"tf32": True}
+    assert identity_share(make_config({"dataset": "x", "latent": "mean"}), "scoring") == {}
+
+
+def test_a_guidance_of_one_is_the_prediction_itself() -> None:
+    assert make_config({"dataset": "x", "guidance": 1.0}).guidance is None

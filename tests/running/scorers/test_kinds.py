@@ -1,0 +1,90 @@
+"""What a kind of backbone decides about its runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from bench.contracts.backbone import LINEARISATION_COST
+from bench.contracts.specs import Scorer
+from bench.errors import UserError
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
+from bench.running.scorers.choose import KINDS, kind_of
+from bench.running.settings import make_config
+
+
+def prepared(**settings: Any) -> Prepared:
+    config = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "limit": 2}
+    return prepare(make_config({**config, **settings}))
+
+
+def with_scorer(run: Prepared, scorer: Scorer) -> Prepared:
+    """Return the run as if its backbone were of another kind."""
+    source = run.resolved.source
+    spec = replace(source.spec, scorer=scorer, learns=False)
+    return replace(run, resolved=replace(run.resolved, source=replace(source, spec=spec)))
+
+
+def test_there_is_an_object_for_every_kind() -> None:
+    assert set(KINDS) == set(get_args(Scorer))
+
+
+def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
+    run = prepared(backbone="random")
+    kind = kind_of(run.resolved)
+    problem = kind.problem(run, kind.columns(run.resolved, np.arange(10)))
+    assert kind.draws(run.resolved) == 1 and list(problem.timesteps) == [0]
+    assert kind.scoring(run.resolved, run.weighting).plain() == {}
+    assert kind.text_files(run) == []
+
+
+def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path]) -> None:
+    run = prepared(backbone=str(pipelines["sd15"]))
+    kind = kind_of(run.resolved)
+
+    def cost(run: Prepared) -> tuple[float, float, float]:
+        problem = kind.problem(run, kind.columns(run.resolved, np.arange(10)))
+        return problem.cell_cost, problem.null_cost, problem.linearisation_cost
+
+    assert cost(run) == (1, 0, LINEARISATION_COST)
+    guided = prepared(backbone=str(pipelines["sd15"]), guidance=2.0)
+    assert cost(guided)[0] == 2
+    config = guided.config.model_copy(update={"subtract_null": True})
+    assert cost(replace(guided, resolved=replace(guided.resolved, config=config)))[1] == 2
+
+
+def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
+    run = prepared(weighting="exp:-7")
+    kind = kind_of(run.resolved)
+    columns = kind.columns(run.resolved, np.arange(10))
+    backbone = kind.make(run)
+    levels: Any = getattr(backbone, "levels")  # noqa: B009  # a checked denoiser of some kind
+    problem = kind.problem(run, columns, levels)
+    assert list(problem.timesteps) == list(run.resolved.plan.levels(8, len(levels)))
+    assert len(set(problem.weights.tolist())) > 1
+    assert set(kind.problem(run, columns).weights.tolist()) == {1.0}
+
+
+def test_scoring_holds_only_what_differs_from_the_default() -> None:
+    plain = prepared().manifest.identity.scoring.plain()
+    assert set(plain) == {"loss", "space", "draw_plan", "noise"}
+    assert prepared(latent="mean", fit="crop").manifest.identity.scoring.plain() == plain
+    assert prepared(fit="squash").manifest.identity.scoring.plain() == {**plain, "fit": "squash"}
+
+
+@pytest.mark.parametrize("scorer", ["denoiser", "classifier"])
+def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
+    run = with_scorer(prepared(control="text-only"), scorer)
+    with pytest.raises(UserError, match="needs a likelihood"):
+        kind_of(run.resolved).check_settings(run.resolved)
+
+
+def test_views_and_spread_templates_are_not_spread_together() -> None:
+    run = prepared(views="flip", template=["a {class}", "the {class}"], template_rule="spread")
+    with pytest.raises(UserError, match="both spread over the draws"):
+        kind_of(run.resolved).check_abilities(run)

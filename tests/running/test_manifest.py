@@ -1,0 +1,44 @@
+"""The manifest: what a run is, and which samples were asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench.errors import UserError
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.store.documents import Manifest
+from bench.store.identity import digest
+
+
+def manifest(**settings: Any) -> Manifest:
+    config = {"dataset": "digits", "strategy": "full", "params": {"draws": 4}}
+    return prepare(make_config({**config, **settings})).manifest
+
+
+def test_the_run_id_ends_with_the_hash_of_the_identity() -> None:
+    run = manifest(limit=3)
+    assert run.run_id == f"digits-tiny-digits-full-{digest(run.identity)[:8]}"
+    assert manifest(limit=5).run_id == run.run_id and manifest(seed=1).run_id != run.run_id
+
+
+def test_a_limit_and_a_shard_choose_samples_and_the_shards_hold_each_one_once() -> None:
+    asked = manifest(limit=7).samples
+    parts = [manifest(limit=7, shard=f"{n}/3") for n in (1, 2, 3)]
+    assert sorted(name for part in parts for name in part.samples) == sorted(asked)
+    assert {part.part.count for part in parts if part.part} == {3}
+    with pytest.raises(UserError, match="there are only 2 images"):
+        manifest(limit=2, shard="3/3")
+
+
+def test_only_a_run_that_linearises_has_a_price() -> None:
+    assert manifest().linearisation_cost is None
+    assert manifest(strategy="full-linearised").linearisation_cost
+
+
+def test_settings_that_do_not_change_the_numbers_are_kept_beside_the_identity() -> None:
+    run, other = manifest(limit=3), manifest(limit=3, batch_size=7)
+    assert run.identity == other.identity
+    assert (run.config.plain()["batch_size"], other.config.plain()["batch_size"]) == ("auto", 7)
