@@ -20,8 +20,6 @@ from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.offline import offline
 from bench.render.result import RunResult
-from bench.running.classify import Answer
-from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
 from bench.running.parts.data import data_source
 from bench.running.parts.scorer import resolve_dtype
@@ -29,6 +27,8 @@ from bench.running.prepare import prepare
 from bench.running.resolve import resolve_backbone, resolve_dataset
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
+from bench.running.verbs.classify import Answer
+from bench.running.verbs.classify import classify as classify_images
 from bench.stats.comparison import Comparison
 from bench.stats.comparison import compare as compare_runs
 from bench.stats.metrics import summary_so_far
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from bench.render.study_result import StudyResult
-    from bench.running.classify import Picture
+    from bench.running.verbs.classify import Picture
     from bench.stats.tested import Metric
 
 

@@ -20,8 +20,8 @@ from pydantic.json_schema import GenerateJsonSchema
 from bench.boards.reported import ReportedResult
 from bench.boards.rows import LeaderboardRow
 from bench.boards.study.report import StudyReport
-from bench.running.classify import Answer
-from bench.running.estimate import Plan
+from bench.running.verbs.classify import Answer
+from bench.running.verbs.estimate import Plan
 from bench.stats.comparison import Comparison
 from bench.stats.intervals import Statistics
 from bench.stats.power import Power

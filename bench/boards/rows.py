@@ -12,7 +12,7 @@ from bench.boards.reported import read_reported
 from bench.contracts.parameters import Parameters
 from bench.contracts.training import training_group
 from bench.errors import UserError
-from bench.running.command import reproducing_command
+from bench.running.verbs.command import reproducing_command
 from bench.store.documents import Manifest
 from bench.store.fields import FullDocument
 from bench.store.folder import places

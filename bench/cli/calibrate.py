@@ -90,7 +90,7 @@ def _steps(
     found: Calibration, choices: Sequence[RiskChoice], path: Path, results: str
 ) -> list[tuple[str, str]]:
     """Return what may follow: a run at the lowest risk that can be kept, and its probabilities."""
-    from bench.running.command import other_images_command
+    from bench.running.verbs.command import other_images_command
 
     option = results_option(results)
     kept = [f"{one.risk:g}" for one in choices if one.params is not None]

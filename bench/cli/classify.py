@@ -20,7 +20,7 @@ from bench.running.settings import SETTINGS
 
 if TYPE_CHECKING:
     from bench.engine.asking import CheckedStrategy
-    from bench.running.classify import Answer, Classified, Place
+    from bench.running.verbs.classify import Answer, Classified, Place
 
 
 @click.command(cls=Sectioned)
@@ -59,7 +59,7 @@ def command(
         raise UserError(f"There is no image {missing[0]}.")
     config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)
     from bench.cli.progress import Counter
-    from bench.running.classify import classify
+    from bench.running.verbs.classify import classify
 
     with Counter(shown=not as_json) as counter:
         found = classify(config, images, names, counter)

@@ -13,7 +13,7 @@ import click
 from bench.cli.output import next_steps, print_json, say
 
 if TYPE_CHECKING:
-    from bench.running.doctor import Diagnosis
+    from bench.running.verbs.doctor import Diagnosis
 
 FOUND = 4  # the exit code where something is wrong
 
@@ -28,7 +28,7 @@ def command(quick: bool, as_json: bool) -> int:
     scored with the model that is included. The exit code is 4 where something is wrong.
     """
     from bench.discovery.loading import load_plugins
-    from bench.running.doctor import diagnose
+    from bench.running.verbs.doctor import diagnose
 
     if not quick:
         say("Scoring a few images …", err=True)

@@ -29,7 +29,7 @@ def command(
     They are kept in the Hub's cache; afterwards `bench run --offline` needs no network.
     """
     from bench.errors import UserError
-    from bench.running.fetch import Fetched, fetch
+    from bench.running.verbs.fetch import Fetched, fetch
 
     if revision and len(backbones) > 1:
         raise UserError("--revision goes with one backbone.")

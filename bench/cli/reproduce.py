@@ -56,7 +56,7 @@ def command(
     """
     from bench.cli.progress import Progress
     from bench.render.reproduction import print_reproduction
-    from bench.running.reproduce import reproduce
+    from bench.running.verbs.reproduce import reproduce
 
     spec = load_plugins().protocols.get(protocol)
     given: dict[str, Any] = {}

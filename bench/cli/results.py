@@ -106,7 +106,7 @@ def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> 
     The run is written below --results, under its own id. Shards stay as they are. Merging again
     changes nothing.
     """
-    from bench.running.merge import merge as merged
+    from bench.running.verbs.merge import merge as merged
 
     finished = merged(runs, results, partial)
     if as_json:

@@ -68,7 +68,7 @@ def command(
     if verbose:
         _say_more()
     if dry_run:
-        from bench.running.estimate import make_plan
+        from bench.running.verbs.estimate import make_plan
 
         plan = make_plan(config)
         if as_json:
@@ -136,7 +136,7 @@ def _say_more() -> None:
 
 def _slurm(config: RunConfig, shards: int | None, submitted: bool, as_json: bool) -> int:
     """Write the script of a run in shards, and submit it where that is asked for."""
-    from bench.running.slurm import check_slurm, submit, write_script
+    from bench.running.verbs.slurm import check_slurm, submit, write_script
 
     if shards is None:
         raise UserError("--submit is for --slurm N, which says in how many shards.")

@@ -50,7 +50,7 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
         return
     from bench.render.repeatability import noise_details
     from bench.render.run import print_run, print_statistics
-    from bench.running.command import reproducing_command
+    from bench.running.verbs.command import reproducing_command
 
     decided = stored.some_decided() if more else None
     print_run(path)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from bench.contracts.specs import Spec
 
-REPRODUCE = "bench.running.reproduce:reproduce"  # what runs a protocol
+REPRODUCE = "bench.running.verbs.reproduce:reproduce"  # what runs a protocol
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,11 +23,11 @@ from bench.perf.measured import Measured, Rate, Switches
 from bench.perf.timing import in_turns, ratio
 from bench.perf.work import bare, evaluation_flops, pictures, scoring
 from bench.running.checks import check
-from bench.running.estimate import make_plan
 from bench.running.prepare import prepare
 from bench.running.scorers.choose import kind_of
-from bench.running.scorers.texts import speed_key
+from bench.running.scorers.encoding import speed_key
 from bench.running.settings import RunConfig
+from bench.running.verbs.estimate import make_plan
 
 NO_DATASET = "-"
 CLASSES = tuple(f"thing {n}" for n in range(10))  # made up, where no dataset is named

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.running.estimate import Plan
+from bench.running.verbs.estimate import Plan
 from bench.store.fields import Count, Document
 
 

@@ -13,7 +13,7 @@ from bench.discovery.strategies import learning
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
 from bench.recordings.recording import open_recording
-from bench.running.command import recording_command
+from bench.running.verbs.command import recording_command
 from bench.stats.screening import conformal_quantile, distances
 from bench.store.fields import Document
 

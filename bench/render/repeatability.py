@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from bench.engine.asking import CheckedStrategy
-from bench.running.again import strategy_of
-from bench.running.classify import Answer
+from bench.running.verbs.again import strategy_of
+from bench.running.verbs.classify import Answer
 from bench.stats.repeatability import FEWEST_DRAWS, Repeatability, flip_probability, repeatability
 from bench.store.again import Again
 from bench.store.decisions import Decided

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.render.console import console
 from bench.render.plan import print_plan
 from bench.render.tables import table
-from bench.running.reproduce import Reproduction
+from bench.running.verbs.reproduce import Reproduction
 
 
 def print_reproduction(made: Reproduction) -> None:

@@ -14,8 +14,8 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
-from bench.running.items import describe_items
 from bench.running.parts.setting import Share
+from bench.running.preparing.item_checks import describe_items
 from bench.running.resolve import Resolved
 from bench.running.scorers.choose import kind_of
 from bench.running.scorers.denoiser import linearisation_cost

@@ -14,17 +14,17 @@ from bench.inputs.split import Split
 from bench.inputs.weights import Weights, gate
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.offline import as_settings_say
-from bench.running.candidates import find_candidates
-from bench.running.fitting import find_fit_split, name_fit_split
-from bench.running.items import warn_of_items as _only_texts
-from bench.running.learned import learn_weighting
 from bench.running.manifest import make_manifest
 from bench.running.parts.data import DataSource
 from bench.running.prepared import Prepared
+from bench.running.preparing.candidates import find_candidates
+from bench.running.preparing.fitting import find_fit_split, name_fit_split
+from bench.running.preparing.item_checks import warn_of_items as _only_texts
+from bench.running.preparing.learned import learn_weighting
+from bench.running.preparing.risk import stated_risk, with_risk
+from bench.running.preparing.texts import item_texts, make_prompts, uneven_counts
 from bench.running.resolve import Resolved, resolve
-from bench.running.risk import stated_risk, with_risk
 from bench.running.settings import RunConfig, check_scope
-from bench.running.texts import item_texts, make_prompts, uneven_counts
 from bench.store.documents import Manifest
 from bench.store.identity import CalibratedOn
 

@@ -15,7 +15,7 @@ from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights
-from bench.running.candidates import Shortlist
+from bench.running.preparing.candidates import Shortlist
 from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest

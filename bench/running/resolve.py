@@ -16,8 +16,8 @@ from bench.running.parts.data import DataSource, data_source, find_dataset
 from bench.running.parts.decision import Decider, find_strategy, of_backbone
 from bench.running.parts.measure import find_plan
 from bench.running.parts.scorer import AUTO, BackboneSource, find_backbone, resolve_dtype
+from bench.running.parts.views import ResolvedViews, resolve_views
 from bench.running.settings import RunConfig
-from bench.running.views import ResolvedViews, resolve_views
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.specs import DatasetSpec
 from bench.errors import BenchWarning, UserError
 from bench.machine.offline import as_settings_say
-from bench.running.again import decide_again, with_other_noise
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
 from bench.running.executors.local import LocalExecutor
@@ -17,8 +16,9 @@ from bench.running.executors.protocol import OpenExecutor
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
+from bench.running.scorers.sharing import SharedBackbone, sharing
 from bench.running.settings import RunConfig
-from bench.running.sharing import SharedBackbone, sharing
+from bench.running.verbs.again import decide_again, with_other_noise
 
 if TYPE_CHECKING:
     import datasets

@@ -270,7 +270,7 @@ def test_what_is_learned_from_counts_by_its_content(tmp_path: Path) -> None:
 
 
 def test_candidates_count_by_the_run_they_are_from() -> None:
-    """In tests/running/test_candidates.py, which has runs to choose from."""
+    """In tests/running/preparing/test_candidates.py, which has runs to choose from."""
     same = {"dataset": "digits", "backbone": "random"}
     assert digest(prepare(make_config({**same, "top": 3})).manifest.identity) == digest(
         prepare(make_config(same)).manifest.identity

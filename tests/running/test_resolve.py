@@ -10,9 +10,9 @@ import pytest
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.running.preparing.texts import make_prompts
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import make_config
-from bench.running.texts import make_prompts
 
 
 def resolved(**settings: Any) -> Resolved:

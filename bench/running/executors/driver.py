@@ -31,7 +31,7 @@ from bench.running.executors.messages import (
     Refused,
     Report,
 )
-from bench.running.samples import run_samples
+from bench.running.preparing.samples import run_samples
 from bench.store.records import is_record, make_record
 
 if TYPE_CHECKING:

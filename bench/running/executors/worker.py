@@ -37,7 +37,7 @@ from bench.running.executors.messages import (
 )
 from bench.running.model_run import ModelRun
 from bench.running.prepared import Prepared
-from bench.running.samples import run_samples
+from bench.running.preparing.samples import run_samples
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting
+from bench.running.parts.views import ResolvedViews
 from bench.running.settings import RunConfig
-from bench.running.views import ResolvedViews
 from bench.store.identity import digest
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bench.errors import UserError
-from bench.running.estimate import make_plan
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.run import check_cells
+from bench.running.verbs.estimate import make_plan
 from bench.store.fields import Count, Document
 
 

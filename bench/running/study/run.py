@@ -21,12 +21,12 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
-from bench.running.fitting import name_fit_split
 from bench.running.parts.data import DATA_SETTINGS
 from bench.running.prepare import prepare
+from bench.running.preparing.fitting import name_fit_split
 from bench.running.resolve import resolve
+from bench.running.scorers.sharing import SharedBackbone, sharing
 from bench.running.settings import WHY, RunConfig, check_scope, without_unread
-from bench.running.sharing import SharedBackbone, sharing
 from bench.running.study.clock import Clock
 from bench.running.study.cluster import SharedCluster
 from bench.running.study.file import DeclaredCell, DeclaredStudy

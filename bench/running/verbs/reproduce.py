@@ -8,11 +8,11 @@ from typing import Any
 from bench.contracts.protocols import ProtocolSpec
 from bench.discovery.loading import Plugins, load_plugins
 from bench.errors import UserError
-from bench.running.estimate import Plan, make_plan
 from bench.running.execute import Finished
 from bench.running.resolve import resolve_backbone
 from bench.running.run import run
 from bench.running.settings import RunConfig, make_config
+from bench.running.verbs.estimate import Plan, make_plan
 from bench.store.fields import Document
 from bench.store.marks import mark
 

@@ -11,9 +11,9 @@ from bench.contracts.specs import StrategySpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.strategies import exhaustive
 from bench.errors import UserError
-from bench.running.command import other_images_command
 from bench.running.parts.decision import Decider, make_strategy
 from bench.running.resolve import Resolved
+from bench.running.verbs.command import other_images_command
 from bench.stats.risk import images_needed, passing
 from bench.store.calibrations import Calibrated, Setting, find_calibrations
 from bench.store.documents import Manifest

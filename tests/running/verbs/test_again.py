@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from helpers.command import bench
 
-from bench.running.again import with_other_noise
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
+from bench.running.verbs.again import with_other_noise
 from bench.store.again import Again
 
 RUN: tuple[Any, ...] = ("run", "digits", "--limit", 8, "--set", "draws=8", "--batch-size", 8)

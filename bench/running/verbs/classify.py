@@ -25,7 +25,7 @@ from bench.running.manifest import make_manifest
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.risk import stated_risk, with_risk
+from bench.running.preparing.risk import stated_risk, with_risk
 from bench.running.settings import RunConfig
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
@@ -123,7 +123,7 @@ def classify(
                 f"--risk {config.risk:g}: a risk rests on other images of the same dataset, and"
                 " --classes names none. Give --dataset instead."
             )
-        target = "bench.running.classify:classify"
+        target = "bench.running.verbs.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     prepared = prepare(config, pictures, images=False)
     for said in prepared.warnings:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.contracts.decision import Engine
 from bench.contracts.strategy import Floats, Ints
-from bench.running.samples import run_samples
+from bench.running.preparing.samples import run_samples
 from bench.running.scorers.choose import open_engine
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from helpers.given import make_folder
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.estimate import make_plan
 from bench.running.parts.data import expand_datasets
-from bench.running.reproduce import protocol_config
+from bench.running.verbs.estimate import make_plan
+from bench.running.verbs.reproduce import protocol_config
 
 PLUGINS = load_plugins()
 PROTOCOLS = list(PLUGINS.protocols)

@@ -7,8 +7,8 @@ from pathlib import Path
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
+from bench.running.scorers.sharing import SharedBackbone, sharing
 from bench.running.settings import RunConfig
-from bench.running.sharing import SharedBackbone, sharing
 
 
 def prepared(backbone: str, **settings: object) -> Prepared:

@@ -11,11 +11,11 @@ from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
 from bench.errors import BenchWarning
-from bench.running import precision
 from bench.running.model_run import ModelRun
 from bench.running.parts import scorer
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
+from bench.running.scorers import precision
 from bench.running.settings import make_config
 
 DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}

@@ -14,9 +14,9 @@ from bench.errors import BenchError, UserError
 from bench.machine.offline import as_settings_say
 from bench.machine.writing import write_atomically
 from bench.running.checks import check
-from bench.running.command import run_command
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
+from bench.running.verbs.command import run_command
 
 FOLDER, SCRIPT = "slurm", "run.sh"
 MOST = 100_000  # shards; an array of Slurm has 1,000 tasks by default

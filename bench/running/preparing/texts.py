@@ -14,7 +14,7 @@ from bench.inputs.prompts import PLACEHOLDER, Prompts, from_file, from_labels, f
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited
 from bench.inputs.templates import from_templates, make_columns, read_templates
-from bench.running.items import check_items
+from bench.running.preparing.item_checks import check_items
 from bench.running.resolve import Resolved
 from bench.running.scorers.choose import kind_of
 from bench.running.settings import RunConfig

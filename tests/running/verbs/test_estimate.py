@@ -13,9 +13,9 @@ from helpers.runs import a_record
 from safetensors.torch import save_file
 
 from bench.errors import UserError
-from bench.running.estimate import make_plan
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
+from bench.running.verbs.estimate import make_plan
 from bench.store.writing import RunFolder
 
 

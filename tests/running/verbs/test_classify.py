@@ -15,9 +15,9 @@ from PIL import Image
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
-from bench.running.classify import classify
 from bench.running.model_run import ModelRun
 from bench.running.settings import make_config
+from bench.running.verbs.classify import classify
 
 
 class Deciding:
@@ -32,7 +32,7 @@ class Deciding:
 
 
 def decide_as(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
-    monkeypatch.setattr("bench.running.classify.check", lambda prepared: None)
+    monkeypatch.setattr("bench.running.verbs.classify.check", lambda prepared: None)
     monkeypatch.setattr(ModelRun, "open_engine", lambda self: Deciding(outcome))
 
 

@@ -1,0 +1,1 @@
+"""What can be done with settings beside making a run, each a short caller of its stages."""
