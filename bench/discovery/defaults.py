@@ -42,7 +42,9 @@ class _Adapted:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # none of a contract; not set yet where an object is unpickled
             raise AttributeError(name)
-        default = getattr_static(self._base, name, None)
-        if default is None or getattr_static(self._thing, name, None) is not None:
+        if getattr_static(self._thing, name, None) is not None:
+            return getattr(self._thing, name)
+        default = getattr_static(self._base, name, self)  # which may be None
+        if default is self:
             return getattr(self._thing, name)
         return default.__get__(self, type(self)) if hasattr(default, "__get__") else default
