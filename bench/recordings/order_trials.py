@@ -11,6 +11,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Ints
 from bench.discovery.strategies import learning
+from bench.errors import UserError
 from bench.recordings.recording import Recording
 from bench.recordings.replay import decide, strategy_for
 from bench.stats.paired import paired_test
@@ -126,6 +127,11 @@ def recommended(trials: Sequence[OrderTrial]) -> Parameters | None:
 
 
 def _winner(decided: Decided) -> int:
-    """Return the class, or the answer, that was decided on."""
-    assert decided.outcome is not None
+    """Return the class, or the answer, that was decided on.
+
+    Raises:
+        UserError: what is recorded of the image decides nothing.
+    """
+    if decided.outcome is None:
+        raise UserError(f"The recorded errors of {decided.sample.sample_id}: {decided.error}.")
     return int(decided.outcome.ranking[0])
