@@ -33,7 +33,7 @@ from bench.running.preparing.risk import Stated, check_risk, choose_setting
 from bench.running.verbs.command import recording_command
 from bench.store import identity as ids
 from bench.store.documents import Manifest
-from bench.store.fields import said
+from bench.store.fields import without_none
 from bench.store.identity import CalibratedOn, Source
 from bench.store.identity import Strategy as StrategyRecord
 from bench.store.shards import whole
@@ -236,7 +236,7 @@ def _manifest(
     if source.part or source.asked:
         source = whole(source)
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
-    changed = {"strategy": strategy, "replayed": replayed, **said(calibrated=calibrated)}
+    changed = {"strategy": strategy, "replayed": replayed, **without_none(calibrated=calibrated)}
     identity = source.identity.model_copy(update=changed)
     sample_ids = [record["sample_id"] for record in recording.records]
     labels = [record["label"] for record in recording.records]

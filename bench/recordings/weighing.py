@@ -11,7 +11,7 @@ from bench.inputs.losses import Loss
 from bench.recordings.recording import Recording
 from bench.running.scorers.identity import weighting_identity
 from bench.store.draw_table import read_draws
-from bench.store.fields import said
+from bench.store.fields import without_none
 from bench.store.identity import Scoring
 
 
@@ -69,7 +69,7 @@ def weighed(recording: Recording, text: str) -> Recording:
         )
     weights = draw_weights(weighting, draws.table, str(scoring.space), draws.levels, draws.n_levels)
     kept = {name: value for name, value in scoring.plain().items() if name != "weighting"}
-    scored = Scoring(**kept, **said(weighting=weighting_identity(weighting)))
+    scored = Scoring(**kept, **without_none(weighting=weighting_identity(weighting)))
     identity = recording.manifest.identity.model_copy(update={"scoring": scored})
     return replace(
         recording,

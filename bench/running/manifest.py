@@ -22,7 +22,7 @@ from bench.running.scorers.denoiser import linearisation_cost
 from bench.running.settings import RunConfig, identity_share
 from bench.store import identity as ids
 from bench.store.documents import Backbone, Data, Manifest, Part, Settings
-from bench.store.fields import said
+from bench.store.fields import without_none
 from bench.store.identity import (
     BackboneIdentity,
     CalibratedOn,
@@ -60,7 +60,7 @@ def make_manifest(
             version=split.version,
             split=split.split,
             fingerprint=split.fingerprint,
-            **said(decoding=split.decoding),
+            **without_none(decoding=split.decoding),
         ),
         # The texts of items are part of the data, whose fingerprint has them.
         prompts=ids.digest({"texts": "of each item"})
@@ -80,7 +80,7 @@ def make_manifest(
         strategy=strategy,
         seed=config.seed,
         **identity_share(config, "run"),
-        **said(
+        **without_none(
             learned_from=None if learns_from is None else _learned_from(learns_from),
             candidates=candidates,
             calibrated=calibrated,
@@ -114,7 +114,7 @@ def make_manifest(
         prompts=[] if split.items else prompts.pairs,
         environment=environment(load_plugins().versions()),
         samples=samples,
-        **said(
+        **without_none(
             part=part,
             pairs_averaged=identity.scoring.antithetic or None,
             linearisation_cost=linearisation_cost(resolved, weights)

@@ -51,8 +51,8 @@ class FullDocument(Document):
         return self.model_dump(mode="json")
 
 
-def said(**fields: Any) -> dict[str, Any]:
-    """Return the fields that are not None: a document holds nothing of what does not apply."""
+def without_none(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are not None: a document leaves out what does not apply."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

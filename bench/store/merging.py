@@ -18,7 +18,7 @@ from bench.store.cells import has_cells, part_path
 from bench.store.decisions import FAILED, Decisions, join_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.draw_table import NAME as DRAWS
-from bench.store.fields import said
+from bench.store.fields import without_none
 from bench.store.folder import MANIFEST, read_manifest
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
@@ -85,7 +85,7 @@ class Merge:
             largest,
             samples=list(self.samples),
             created=min(manifest.created for manifest in manifests),
-            **said(asked=self.asked if len(self.samples) < self.asked else None),
+            **without_none(asked=self.asked if len(self.samples) < self.asked else None),
         )
 
     def lines(self) -> Iterator[bytes]:

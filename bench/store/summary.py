@@ -14,7 +14,7 @@ from bench.store.fields import (
     Positive,
     RunId,
     Share,
-    said,
+    without_none,
 )
 from bench.store.identity import Strategy
 
@@ -180,5 +180,5 @@ class Summary(Document):
 
     def made_in(self, folder: Path, fitted: Fitted | None) -> Self:
         """Return it with where it was made, and what a backbone that learned says of the result."""
-        place = said(results_dir=str(folder.resolve()), fitted=fitted)
+        place = without_none(results_dir=str(folder.resolve()), fitted=fitted)
         return self.model_copy(update=place)

@@ -29,7 +29,7 @@ from bench.running.scorers.encoding import encode_texts, speed_key, text_files
 from bench.running.scorers.identity import noise_identity, views_identity, weighting_identity
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
 from bench.running.settings import identity_share
-from bench.store.fields import said
+from bench.store.fields import without_none
 from bench.store.identity import Scoring
 
 if TYPE_CHECKING:
@@ -129,7 +129,9 @@ class DenoiserKind(ScorerKind):
             draw_plan=str(resolved.plan),
             noise=noise_identity(config, self.draws(resolved)),
             **identity_share(config, "scoring"),
-            **said(weighting=weighting_identity(weighting), views=views_identity(resolved.views)),
+            **without_none(
+                weighting=weighting_identity(weighting), views=views_identity(resolved.views)
+            ),
         )
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedDenoiser:

@@ -25,7 +25,7 @@ from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
 from bench.running.scorers.identity import views_identity
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
-from bench.store.fields import said
+from bench.store.fields import without_none
 from bench.store.identity import Scoring
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LikelihoodKind(ScorerKind):
         return Scoring(
             noise=f"seed {resolved.config.seed}",
             reduction=reduction_of(resolved),
-            **said(views=views_identity(resolved.views)),
+            **without_none(views=views_identity(resolved.views)),
         )
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedLikelihood:
