@@ -108,10 +108,7 @@ def is_kept(path: Path, always: bool = False) -> bool:
                 with suppress(OSError):
                     write_atomically(seal, f"{digest} {current}", durable=False)
             return True
-    except (
-        FileNotFoundError,
-        PermissionError,
-    ):  # of an entry that was never finished, or is not ours
+    except (FileNotFoundError, PermissionError):  # never finished, or another user's
         return False
     except OSError:
         pass
