@@ -44,9 +44,10 @@ def command(
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
     A win is a sample that B alone has right. p is McNemar's exact test; the interval of the
-    difference is Tango's score interval. With another --metric, that is tested too, by a paired
-    permutation test, and --gate asks about it. Runs of another dataset, version, split or other
-    classes are refused; other data of the same name, subsets, prompts and training are warned of.
+    difference is Tango's score interval, widened to 0 where p is above 0.05. With another --metric,
+    that is tested too, by a paired permutation test, and --gate asks about it. Runs of another
+    dataset, version, split or other classes are refused; other data of the same name, subsets,
+    prompts and training are warned of.
     """
     from bench.stats.comparison import compare
 

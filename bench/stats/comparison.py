@@ -59,7 +59,7 @@ class Comparison(Document):
         accuracy_a: A's share of right decisions.
         accuracy_b: B's.
         difference: B less A.
-        difference_ci95: its 95 % score interval.
+        difference_ci95: its 95 % score interval, widened to 0 where the test does not reject.
         wins: samples that B alone has right.
         losses: samples that A alone has right.
         ties: all others.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.stats.class_metrics import AT_ONCE, exchange_p, image_values
 from bench.stats.crossed import are_answers, image_error, seed_error, unit_sums
-from bench.stats.paired import ALPHA, Z95, difference_interval, mcnemar, score_statistic
+from bench.stats.paired import ALPHA, Z95, difference_interval, mcnemar, score_statistic, with_zero
 from bench.stats.tested import Metric
 
 FLIPS = 20_000  # of one test
@@ -59,7 +59,7 @@ def compare_over_images(
         wins, losses, n = *_won(a, b), a.shape[2]
         p, interval = float(mcnemar(wins, losses)), difference_interval(wins, losses, n)
         equal = None if margin is None else _score_equality(wins, losses, n, margin)
-        return DifferenceTest("mcnemar", p, _with_zero(interval, p), equal)
+        return DifferenceTest("mcnemar", p, with_zero(interval, p), equal)
     each = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
     mean, error = float(each.mean()), _image_error(each, clusters)
     p, interval = sign_flips(each, clusters)
@@ -119,7 +119,7 @@ def compare_by_exchange(
     )
     each, p = of_b - of_a, exchange_p(metric, labels, a, b, clusters)
     mean, error = float(each.mean()), _image_error(each, clusters)
-    interval = _with_zero((mean - Z95 * error, mean + Z95 * error), p)
+    interval = with_zero((mean - Z95 * error, mean + Z95 * error), p)
     return DifferenceTest("permutation", p, interval, _equality(mean, margin, _normal_tail(error)))
 
 
@@ -163,11 +163,6 @@ def sign_flips(
     found = np.sort(low)[place], np.sort(high)[-1 - place]
     lowest, highest = (0.0 if abs(end) <= ROUNDING else float(end) for end in found)
     return (1 + reached) / (1 + FLIPS), (lowest, highest)
-
-
-def _with_zero(interval: tuple[float, float], p: float) -> tuple[float, float]:
-    """Return the interval, with 0 in it where the test does not reject 0."""
-    return interval if p <= ALPHA else (min(interval[0], 0.0), max(interval[1], 0.0))
 
 
 def _score_equality(wins: int, losses: int, n: int, margin: float) -> float:

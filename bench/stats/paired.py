@@ -101,7 +101,7 @@ def paired_test(right_a: Bools, right_b: Bools) -> PairedTest:
     """Return wins, losses, ties, exact McNemar p, and B's difference with its 95 % interval.
 
     McNemar's exact test (Psychometrika 1947) is a two-sided sign test on the samples that one
-    side alone has right.
+    side alone has right. The interval is Tango's, widened to 0 where this test does not reject.
 
     Args:
         right_a: bool [n], whether A is right.
@@ -109,14 +109,20 @@ def paired_test(right_a: Bools, right_b: Bools) -> PairedTest:
     """
     n = len(right_a)
     wins, losses = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
+    p = float(mcnemar(wins, losses))
     return {
         "difference": (wins - losses) / n,
-        "difference_ci95": difference_interval(wins, losses, n),
+        "difference_ci95": with_zero(difference_interval(wins, losses, n), p),
         "wins": wins,
         "losses": losses,
         "ties": n - wins - losses,
-        "mcnemar_p": float(mcnemar(wins, losses)),
+        "mcnemar_p": p,
     }
+
+
+def with_zero(interval: tuple[float, float], p: float) -> tuple[float, float]:
+    """Return the interval, widened to 0 where the test of a difference of 0 does not reject."""
+    return interval if p <= ALPHA else (min(interval[0], 0.0), max(interval[1], 0.0))
 
 
 def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from helpers.runs import a_manifest, store
 from bench.errors import UserError
 from bench.stats.comparison import compare
 from bench.stats.differences import differing, run_settings
+from bench.stats.paired import difference_interval
 from bench.store.documents import Manifest
 from bench.store.runs import read_run
 
@@ -37,6 +38,15 @@ def test_by_hand(tmp_path: Path) -> None:
     assert found["warnings"] == []
     first = found["per_class"][0]
     assert (first["n"], first["wins"], first["losses"]) == (20, 3, 0)
+
+
+def test_the_interval_contains_0_where_the_test_does_not_reject(tmp_path: Path) -> None:
+    a, b = store(tmp_path, LABELS, wrong(*range(5))), store(tmp_path, LABELS, LABELS, seed=1)
+    better, worse = compare(a, b), compare(b, a)
+    assert (better.wins, better.losses) == (5, 0) and better.mcnemar_p == 2 / 2**5
+    assert difference_interval(5, 0, 60)[0] > 0  # Tango's alone would exclude it
+    assert better.difference_ci95 == (0.0, difference_interval(5, 0, 60)[1])
+    assert worse.difference_ci95[1] == 0.0 and not better.significant
 
 
 def test_costs_of_different_kinds_and_seconds_of_different_days_are_not_divided(
