@@ -28,6 +28,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+import torch
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from bench.contracts.dataset import Sample
@@ -36,8 +39,10 @@ from bench.engine.acceleration import compile_network
 from bench.engine.batching import smallest_of_the_best
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
-from bench.perf.timing import in_turns, ratio
-from bench.perf.work import bare, one_at_a_time, scoring
+from bench.engine.scoring import cell_errors, mixed
+from bench.engine.trees import Tree, count
+from bench.inputs.pixels import decode
+from bench.perf.work import Work, bare, in_turns, ratio, scoring
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
@@ -63,6 +68,46 @@ def denoising(engine: Engine) -> DenoisingEngine:
     """Return the engine, which is a denoiser's here."""
     assert isinstance(engine, DenoisingEngine)
     return engine
+
+
+def one_at_a_time(
+    engine: DenoisingEngine, conditioning: Tree, samples: list[Sample], cells: int
+) -> Work:
+    """Return work that scores as one would first write it: image by image, draw by draw.
+
+    All prompts of one draw are a batch, and its errors are read before the next one begins. The
+    cells and their errors are those of the engine's full sweep.
+
+    Args:
+        engine: gives backbone, draws and noise, which its images share.
+        conditioning: as `encode_prompts` gives it.
+        samples: the images, over and over.
+        cells: work ends with the draw in which so many are reached.
+    """
+    backbone, scoring = engine.backbone, engine.evaluator.scoring
+    draws, prompts = scoring.draws, count(conditioning)
+
+    @torch.inference_mode()
+    def work() -> int:
+        done = position = 0
+        while done < cells:
+            image = decode(samples[position % len(samples)].image)
+            latent = backbone.encode_images([image]).float()
+            latents = latent.expand(prompts, *latent.shape[1:])
+            for k in range(len(draws.alpha)):
+                draw = torch.full((prompts,), k, device=backbone.device)
+                eps = scoring.noise.of([], np.empty((2, 0), np.int64), draw)
+                x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
+                answer = backbone.denoise(x_t, draws.time[draw], conditioning)
+                wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
+                cell_errors(answer, wanted, draws.factor[draw], scoring.loss).tolist()
+                done += prompts
+                if done >= cells:
+                    break
+            position += 1
+        return done
+
+    return work
 
 
 def engine_against_bare(
@@ -179,9 +224,9 @@ def growth(counts: list[int]) -> list[dict[str, Any]]:
     """Score each number of images in a process of its own."""
     here = str(Path(__file__).parent)
     found = []
-    for count in counts:
+    for images in counts:
         done = subprocess.run(
-            [sys.executable, "-c", GROWTH, here, str(count)],
+            [sys.executable, "-c", GROWTH, here, str(images)],
             capture_output=True,
             text=True,
             check=True,

@@ -14,7 +14,7 @@ from bench.cli.options import config_from_options, config_options
 from bench.cli.output import next_steps, print_json, say
 
 if TYPE_CHECKING:
-    from bench.perf.measured import Measured
+    from bench.perf.measure import Measured
 
 _OPTIONS = (
     *("backbone", "strategy", "params", "weights", "revision", "template", "resolution", "limit"),

@@ -1,4 +1,4 @@
-"""`bench perf`: one backbone, this machine, and what that means for a dataset."""
+"""`bench perf`: the speed of a backbone on this machine, and what that means for a dataset."""
 
 from __future__ import annotations
 
@@ -19,21 +19,58 @@ from bench.machine.environment import peak_memory
 from bench.machine.hardware import matmul_peak
 from bench.machine.offline import as_settings_say
 from bench.machine.speed import remember_batch_size, remember_speed
-from bench.perf.measured import Measured, Rate, Switches
-from bench.perf.timing import in_turns, ratio
-from bench.perf.work import bare, evaluation_flops, pictures, scoring
+from bench.perf.work import bare, evaluation_flops, in_turns, pictures, ratio, scoring
 from bench.running.checks import check
 from bench.running.prepare import prepare
 from bench.running.scorers.choose import kind_of
 from bench.running.scorers.encoding import speed_key
 from bench.running.settings import RunConfig
-from bench.running.verbs.estimate import make_plan
+from bench.running.verbs.estimate import Plan, make_plan
+from bench.store.fields import Count, Document
 
 NO_DATASET = "-"
 CLASSES = tuple(f"thing {n}" for n in range(10))  # made up, where no dataset is named
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SIZES = {"cpu": (8, 16, 32, 64, 128), "slow": (1, 2), "gpu": (8, 16, 32, 64, 128, 256)}
-ROUNDS = 3
+BATCH_SIZES = {"cpu": (8, 16, 32, 64, 128), "slow": (1, 2), "gpu": (8, 16, 32, 64, 128, 256)}
+TIMED_ROUNDS = 3
+
+
+class Switches(Document):
+    """Settings that change the speed and not the decisions."""
+
+    layout: str
+    attention: str
+    tf32: bool
+    compile: bool
+
+
+class Rate(Document):
+    """The bare network at one batch size."""
+
+    batch_size: Count
+    evaluations_per_second: float
+
+
+class Measured(Document):
+    """The speed of one backbone on this machine, by medians of interleaved rounds."""
+
+    backbone: str
+    device: str
+    dtype: str
+    settings: Switches
+    bare: list[Rate]
+    best_batch_size: Count
+    engine: dict[str, float]
+    """Strategy → evaluations per second."""
+    engine_over_bare: dict[str, float]
+    flops_per_evaluation: float
+    peak_flops: float
+    """Operations per second of the device's best matrix product."""
+    utilisation: float
+    """Percent of the peak that the fastest strategy uses."""
+    peak_memory_bytes: int | None
+    """None where the device does not report it."""
+    plan: Plan | None
+    """What the dataset would take; None where no dataset is named."""
 
 
 @as_settings_say
@@ -46,11 +83,11 @@ def measure(
     """Measure the backbone that `config` names, and remember its speed for later plans.
 
     Args:
-        config: the settings; the dataset `-` stands for ten made-up classes. Images are made up
-            always: a speed does not depend on them, the evaluations of a race do.
-        strategies: whose speed to measure; none: every registered one.
-        sizes: batch sizes of the bare network; none: chosen for the device.
-        seconds: about how long measuring may take. One batch of each kind is the least.
+        config: the settings; the dataset `-` stands for ten made-up classes. Images are always made
+            up: the speed does not depend on them, only the evaluations of a race do.
+        strategies: strategies to measure; empty: every registered one.
+        sizes: batch sizes of the bare network; empty: chosen for the device.
+        seconds: about how long measuring may take; at least one batch of each kind is measured.
 
     Raises:
         UserError: the backbone is no denoiser, or settings that cannot be measured.
@@ -83,22 +120,22 @@ def measure(
     conditioning = backbone.encode_prompts(prepared.prompts.texts[:64])
     flops = evaluation_flops(backbone, conditioning)
     dtype = resolved.dtype
-    peak = matmul_peak(backbone.device, DTYPES[dtype])
+    peak = matmul_peak(backbone.device, getattr(torch, dtype))
 
     if config.batch_size != "auto":
         sizes = (config.batch_size,)
     elif not sizes:
         single = median(in_turns({"1": bare(backbone, conditioning, 1, 1)}, 1)["1"])
         kind = "slow" if single < 2 else "cpu" if backbone.device.type == "cpu" else "gpu"
-        sizes = SIZES[kind]
+        sizes = BATCH_SIZES[kind]
     sizes = _fitting(backbone, conditioning, sizes)
     cells = max(sizes) if max(sizes) < 8 else 128
     works = {str(size): bare(backbone, conditioning, size, cells) for size in sizes}
-    rates = in_turns(works, ROUNDS)
+    rates = in_turns(works, TIMED_ROUNDS)
     table = {size: median(rates[str(size)]) for size in sizes}
     best = smallest_of_the_best(table)
 
-    share = seconds / (ROUNDS + 1) / (len(engines) + 1)
+    share = seconds / (TIMED_ROUNDS + 1) / (len(engines) + 1)
     cells = max(2 * best, round(table[best] * share))
     works = {"bare": bare(backbone, conditioning, best, cells)}
     for name, (engine, one) in engines.items():
@@ -106,7 +143,7 @@ def measure(
         if one.strategy.linearises and config.batch_size == "auto":
             settle_batch_size(engine.linear, f"{speed_key(one)} linearised")
         works[name] = scoring(engine, one.strategy, samples, cells)
-    rates = in_turns(works, ROUNDS)
+    rates = in_turns(works, TIMED_ROUNDS)
     speeds = {name: median(rates[name]) for name in engines}
     if config.batch_size == "auto":
         name = device_name(backbone.device)
@@ -133,7 +170,7 @@ def measure(
 def _fitting(
     backbone: CheckedDenoiser, conditioning: Tree, sizes: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the batch sizes that fit into memory, the smallest in any case."""
+    """Return the batch sizes that fit into memory; the smallest has to."""
     fitting: list[int] = []
     for size in sorted(sizes):
         try:

@@ -1,9 +1,14 @@
-"""The things that are timed: the bare network, the engine under a strategy, a plain loop."""
+"""What is timed, the bare network and the engine under a strategy, and how: in turns.
+
+A machine is never quite quiet, so speeds are compared by medians of rounds that are interleaved.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,15 +20,15 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Strategy
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
-from bench.engine.scoring import cell_errors, mixed, times
+from bench.engine.scoring import times
 from bench.engine.trees import Tree, count, rows
-from bench.inputs.pixels import decode
 from bench.machine.hardware import synchronize
-from bench.perf.timing import Work
+
+Work = Callable[[], float]  # evaluates some cells and returns how many
 
 
 class _EnoughError(Exception):
-    """The engine has done what was to be timed."""
+    """The engine has done as many evaluations as were to be timed."""
 
 
 def pictures(resolution: int, count: int = 32) -> list[Sample]:
@@ -40,12 +45,7 @@ def pictures(resolution: int, count: int = 32) -> list[Sample]:
 
 @torch.inference_mode()
 def evaluation_flops(backbone: CheckedDenoiser, conditioning: Tree) -> float:
-    """Return the operations of one evaluation, counted while one runs.
-
-    Args:
-        backbone: the denoiser.
-        conditioning: as `encode_prompts` gives it.
-    """
+    """Return the floating-point operations of one evaluation, counted while one runs."""
     x_t = torch.zeros(1, *backbone.latent_shape, device=backbone.device)
     t = times(backbone.levels, np.array([len(backbone.levels) // 2])).to(backbone.device)
     with FlopCounterMode(display=False) as counter:
@@ -106,41 +106,25 @@ def scoring(engine: DenoisingEngine, strategy: Strategy, samples: list[Sample], 
     return work
 
 
-def one_at_a_time(
-    engine: DenoisingEngine, conditioning: Tree, samples: list[Sample], cells: int
-) -> Work:
-    """Return work that scores as one would first write it: image by image, draw by draw.
+def in_turns(
+    works: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Return the cells per second of each work, round by round.
 
-    All prompts of one draw are a batch, and its errors are read before the next one begins. The
-    cells and their errors are those of the engine's full sweep.
-
-    Args:
-        engine: gives backbone, draws and noise, which its images share.
-        conditioning: as `encode_prompts` gives it.
-        samples: the images, over and over.
-        cells: work ends with the draw in which so many are reached.
+    A round does every work once (ABCABC…), so that a disturbance of the machine meets all of them.
+    A first round warms up and is not counted. With `time.process_time` as the clock, one thread can
+    be timed on a machine whose cores are busy.
     """
-    backbone, scoring = engine.backbone, engine.evaluator.scoring
-    draws, prompts = scoring.draws, count(conditioning)
+    rates: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(rounds + 1):
+        for name, work in works.items():
+            started = clock()
+            cells = work()
+            if turn:
+                rates[name].append(cells / (clock() - started))
+    return rates
 
-    @torch.inference_mode()
-    def work() -> int:
-        done = position = 0
-        while done < cells:
-            image = decode(samples[position % len(samples)].image)
-            latent = backbone.encode_images([image]).float()
-            latents = latent.expand(prompts, *latent.shape[1:])
-            for k in range(len(draws.alpha)):
-                draw = torch.full((prompts,), k, device=backbone.device)
-                eps = scoring.noise.of([], np.empty((2, 0), np.int64), draw)
-                x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
-                answer = backbone.denoise(x_t, draws.time[draw], conditioning)
-                wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
-                cell_errors(answer, wanted, draws.factor[draw], scoring.loss).tolist()
-                done += prompts
-                if done >= cells:
-                    break
-            position += 1
-        return done
 
-    return work
+def ratio(rates: Mapping[str, list[float]], name: str, base: str) -> float:
+    """Return how much faster `name` is than `base`: the median of the rounds' ratios."""
+    return median(a / b for a, b in zip(rates[name], rates[base], strict=True))

@@ -13,8 +13,7 @@ import bench
 from bench.engine.denoising import DenoisingEngine
 from bench.inputs.pixels import decode
 from bench.perf.measure import measure
-from bench.perf.timing import in_turns
-from bench.perf.work import pictures
+from bench.perf.work import in_turns, pictures
 from bench.running.settings import make_config
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.report import Row

@@ -18,9 +18,9 @@ from bench.inputs.pixels import decode
 from bench.machine.cache import recall
 from bench.machine.hardware import matmul_peak
 from bench.perf.measure import _fitting, measure
-from bench.perf.timing import in_turns, ratio
-from bench.perf.work import evaluation_flops, one_at_a_time, pictures, scoring
+from bench.perf.work import evaluation_flops, in_turns, pictures, ratio, scoring
 from bench.running.settings import make_config
+from benchmarks.speed import one_at_a_time
 
 
 def test_turns_are_interleaved_and_the_first_is_not_counted() -> None:
