@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers.runs import a_manifest
 
-from bench.store.documents import Part
+from bench.store.documents import ShardPart
 from bench.store.folder import to_json
 from bench.store.shards import shard_folder
 
@@ -41,7 +41,7 @@ def write_shard(results: Path, index: int, arguments: argparse.Namespace) -> str
     images, shards, classes = arguments.images, arguments.shards, arguments.classes
     places = list(range(index - 1, images, shards))
     samples = [f"image-{place:07d}" for place in places]
-    part = Part(index=index, count=shards, asked=images, places=places)
+    part = ShardPart(index=index, count=shards, asked=images, places=places)
     manifest = a_manifest(samples, n_classes=classes, n_total=images, part=part.plain())
     path = shard_folder(results / manifest.run_id, index, shards)
     path.mkdir(parents=True)

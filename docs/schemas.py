@@ -27,7 +27,7 @@ from bench.stats.intervals import Statistics
 from bench.stats.power import Power
 from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest
-from bench.store.fields import LARGEST
+from bench.store.fields import MAX_INT
 from bench.store.looks import Look
 from bench.store.records import Record
 from bench.store.studies import Study
@@ -147,10 +147,10 @@ def type_in_words(field: Schema) -> str:
 
 
 def _range(field: Schema) -> str:
-    low, high = field.get("minimum", -LARGEST), field.get("maximum", LARGEST)
-    if high < LARGEST:
+    low, high = field.get("minimum", -MAX_INT), field.get("maximum", MAX_INT)
+    if high < MAX_INT:
         return f" {low:g} to {high:g}"
-    return f" ≥ {low:g}" if low > -LARGEST else ""
+    return f" ≥ {low:g}" if low > -MAX_INT else ""
 
 
 def _anchor(name: str) -> str:

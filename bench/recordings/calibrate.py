@@ -18,12 +18,17 @@ from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
 from bench.stats.probability import fit_probability
 from bench.stats.risk import LEVEL, images_needed, passing
-from bench.store.calibrations import FORMAT, Calibration, Setting, write_calibration
+from bench.store.calibrations import (
+    CALIBRATION_FORMAT,
+    CalibratedSetting,
+    Calibration,
+    write_calibration,
+)
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Count, Document, Share
 from bench.store.folder import asked_records
-from bench.store.identity import Strategy, digest
+from bench.store.identity import StrategyIdentity, digest
 from bench.store.records import Record, make_record
 from bench.store.runs import StoredRun, read_run
 
@@ -56,7 +61,7 @@ def calibrate(
         raise UserError(f"{path} has no decided image to calibrate on.")
     own = _setting(manifest.strategy, as_decisions(records))
     chosen: list[str] = []
-    settings: list[Setting] = []
+    settings: list[CalibratedSetting] = []
     others, samples = [own], [record["sample_id"] for record in records]
     try:
         recording = open_recording(path)
@@ -70,7 +75,7 @@ def calibrate(
         chosen, settings, others = _replayed(recording, name, params or {})
         samples = [record["sample_id"] for record in recorded]
     calibration = Calibration(
-        format=FORMAT,
+        format=CALIBRATION_FORMAT,
         run_id=manifest.run_id,
         identity=digest(manifest.identity),
         split=manifest.dataset.split,
@@ -119,7 +124,7 @@ def _usual(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
 
 def _replayed(
     recording: Recording, name: str, params: Mapping[str, Any]
-) -> tuple[list[str], list[Setting], list[Setting]]:
+) -> tuple[list[str], list[CalibratedSetting], list[CalibratedSetting]]:
     """Return the parameters that differ, the settings of a strategy, and other strategies."""
     usual, given = _usual(recording.manifest)
     base = {**(given if usual == name else {}), **params}
@@ -135,7 +140,7 @@ def _replayed(
     made = []
     for each, its in tried:
         version, parameters, strategy = strategy_for(recording, each, its)
-        made.append((Strategy(name=each, version=version, params=parameters), strategy))
+        made.append((StrategyIdentity(name=each, version=version, params=parameters), strategy))
     full, *decided = _decide(recording, [strategy for _, strategy in made])
     found = [
         _setting(described, each, full)
@@ -160,12 +165,14 @@ def _decide(recording: Recording, strategies: list[CheckedStrategy]) -> list[Dec
     return [as_decisions(rows) for rows in records]
 
 
-def _setting(strategy: Strategy, decided: Decisions, full: Decisions | None = None) -> Setting:
+def _setting(
+    strategy: StrategyIdentity, decided: Decisions, full: Decisions | None = None
+) -> CalibratedSetting:
     """Return what became of the images with a strategy; compared with the full sweep if given."""
     compared: dict[str, int] = {}
     if full is not None:
         compared["disagreements"] = int((decided.predictions != full.predictions).sum())
-    return Setting(
+    return CalibratedSetting(
         strategy=strategy,
         cost=float(decided.equivalents.mean()),
         right=int(decided.correct.sum()),

@@ -34,8 +34,7 @@ from bench.running.verbs.command import recording_command
 from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
-from bench.store.identity import CalibratedOn, Source
-from bench.store.identity import Strategy as StrategyRecord
+from bench.store.identity import CalibratedOn, Source, StrategyIdentity
 from bench.store.shards import whole
 
 
@@ -200,7 +199,7 @@ def prepare_replay(
     if weighting is not None:
         recording = weighed(recording, weighting)
     version, parameters, made = strategy_for(recording, strategy, params)
-    described = StrategyRecord(name=strategy, version=version, params=parameters)
+    described = StrategyIdentity(name=strategy, version=version, params=parameters)
     asked: dict[str, Any] = {"strategy": strategy, "params": {**params}, "limit": limit}
     asked["results"] = str(results)
     manifest = _manifest(recording, described, asked, made.same_draws)
@@ -209,7 +208,7 @@ def prepare_replay(
         check_risk(stated)
         chosen, calibrated = choose_setting(stated, manifest)
         version, parameters, made = strategy_for(recording, strategy, chosen)
-        described = StrategyRecord(name=strategy, version=version, params=parameters)
+        described = StrategyIdentity(name=strategy, version=version, params=parameters)
         asked["risk"] = risk
         manifest = _manifest(recording, described, asked, made.same_draws, calibrated)
     folder = results / manifest.run_id
@@ -218,7 +217,7 @@ def prepare_replay(
 
 def _manifest(
     recording: Recording,
-    strategy: StrategyRecord,
+    strategy: StrategyIdentity,
     asked: Mapping[str, Any],
     compared: bool,
     calibrated: CalibratedOn | None = None,

@@ -25,7 +25,7 @@ from bench.stats.metrics import accuracy_interval, predictions, summarize
 from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.folder import asked_records, read_manifest
-from bench.store.identity import Identity, Strategy
+from bench.store.identity import Identity, StrategyIdentity
 from bench.store.records import Record, make_record
 from bench.store.summary import Summary
 
@@ -147,7 +147,7 @@ def sweep(
             records.append(make_record(decide(sample, tables, strategy, problem), 0.0))
     rows = []
     for (name, version, parameters, strategy), records in zip(prepared, decided, strict=True):
-        made = Strategy(name=name, version=version, params=parameters)
+        made = StrategyIdentity(name=name, version=version, params=parameters)
         agrees = agreement(predictions(records), np.array(decisions))
         rows.append(
             SweepRow(
@@ -222,7 +222,7 @@ def _point(
 
 
 def _summary(
-    source: Manifest, strategy: Strategy, records: Sequence[Record], compared: bool
+    source: Manifest, strategy: StrategyIdentity, records: Sequence[Record], compared: bool
 ) -> Summary:
     """Return the summary of the recorded run's images as another strategy decides them."""
     changed = {"strategy": strategy, "replayed_from": source.run_id}
@@ -285,6 +285,6 @@ def _without_noise(identity: Identity) -> Identity:
     changed = {
         "seed": 0,
         "scoring": identity.scoring.model_copy(update={"noise": None}),
-        "strategy": Strategy(name="any", version=0, params=draws),
+        "strategy": StrategyIdentity(name="any", version=0, params=draws),
     }
     return identity.model_copy(update=changed)

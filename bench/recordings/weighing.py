@@ -12,7 +12,7 @@ from bench.recordings.recording import Recording
 from bench.running.scorers.identity import weighting_identity
 from bench.store.draw_table import read_draws
 from bench.store.fields import without_none
-from bench.store.identity import Scoring
+from bench.store.identity import ScoringIdentity
 
 
 def check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
@@ -69,7 +69,7 @@ def weighed(recording: Recording, text: str) -> Recording:
         )
     weights = draw_weights(weighting, draws.table, str(scoring.space), draws.levels, draws.n_levels)
     kept = {name: value for name, value in scoring.plain().items() if name != "weighting"}
-    scored = Scoring(**kept, **without_none(weighting=weighting_identity(weighting)))
+    scored = ScoringIdentity(**kept, **without_none(weighting=weighting_identity(weighting)))
     identity = recording.manifest.identity.model_copy(update={"scoring": scored})
     return replace(
         recording,

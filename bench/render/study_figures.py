@@ -10,7 +10,7 @@ from markupsafe import Markup
 from bench.boards.study.report import StudyReport
 from bench.errors import UserError
 from bench.render.svg import Palette, Plot, draw, for_any_page, on_paper
-from bench.stats.ranks import FEWEST, MeanRanks
+from bench.stats.ranks import MIN_DATASETS, MeanRanks
 from bench.stats.tested import IN_WORDS
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def critical_difference_plot(ranks: MeanRanks | None) -> Figure:
     """
     if ranks is None:
         raise UserError(
-            f"A critical-difference plot needs {FEWEST} datasets and three methods on all of them:"
-            " with fewer, ranks say next to nothing. --figure draws a forest plot."
+            f"A critical-difference plot needs {MIN_DATASETS} datasets and three methods on all of"
+            " them: with fewer, ranks say next to nothing. --figure draws a forest plot."
         )
     k = len(ranks.methods)
 

@@ -21,7 +21,7 @@ from bench.running.scorers.choose import kind_of
 from bench.running.scorers.denoiser import linearisation_cost
 from bench.running.settings import RunConfig, identity_share
 from bench.store import identity as ids
-from bench.store.documents import Backbone, Data, Manifest, Part, Settings
+from bench.store.documents import BackboneInfo, Data, Manifest, ShardPart, StoredConfig
 from bench.store.fields import without_none
 from bench.store.identity import (
     BackboneIdentity,
@@ -30,9 +30,9 @@ from bench.store.identity import (
     DataIdentity,
     Identity,
     LearnedFrom,
-    Strategy,
+    StrategyIdentity,
 )
-from bench.store.migrations import FORMAT
+from bench.store.migrations import MANIFEST_FORMAT
 
 
 def make_manifest(
@@ -48,7 +48,7 @@ def make_manifest(
     """Return what the run is: identity, settings, samples, and where it was made."""
     config = resolved.config
     half: tuple[Share, ...] = () if resolved.dtype == "float32" else ("half",)
-    strategy = Strategy(
+    strategy = StrategyIdentity(
         name=resolved.strategy_spec.name,
         version=resolved.strategy_spec.version,
         params=dict(resolved.strategy_parameters),
@@ -88,20 +88,20 @@ def make_manifest(
     )
     samples, part = _samples(config, split)
     return Manifest(
-        format=FORMAT,
+        format=MANIFEST_FORMAT,
         run_id=ids.run_id(
             split.name, resolved.backbone_name, resolved.strategy_spec.name, identity
         ),
         identity=identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=Settings(**resolved.recorded_settings()),
+        config=StoredConfig(**resolved.recorded_settings()),
         dataset=Data(
             name=split.name,
             version=split.version,
             split=split.split,
             n_total=len(split.sample_ids),
         ),
-        backbone=Backbone(
+        backbone=BackboneInfo(
             name=resolved.backbone_name,
             version=resolved.backbone.version,
             weights=weights.location if weights else None,
@@ -125,7 +125,7 @@ def make_manifest(
     )
 
 
-def _samples(config: RunConfig, split: Split) -> tuple[list[str], Part | None]:
+def _samples(config: RunConfig, split: Split) -> tuple[list[str], ShardPart | None]:
     """Return the samples asked for, and of a shard which part of the run it is.
 
     Raises:
@@ -140,7 +140,7 @@ def _samples(config: RunConfig, split: Split) -> tuple[list[str], Part | None]:
         raise UserError(f"--shard {shard}: there are only {asked} images, one for each shard.")
     mine = set(samples)
     places = [place for place, name in enumerate(split.sample_ids) if name in mine]
-    return samples, Part(index=shard.index, count=shard.count, asked=asked, places=places)
+    return samples, ShardPart(index=shard.index, count=shard.count, asked=asked, places=places)
 
 
 def _learned_from(fit: FitSplit) -> LearnedFrom:

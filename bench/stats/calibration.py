@@ -12,8 +12,8 @@ from bench.store.decisions import Decided, as_decisions
 from bench.store.fields import Count, Document, Share
 from bench.store.records import Record
 
-BINS = 10
-FOLDS = 10
+CONFIDENCE_BINS = 10
+EFFORT_FOLDS = 10
 TEMPERATURES = np.logspace(-6, 2, 81)  # in units of the score
 
 
@@ -35,7 +35,7 @@ class Bin(Document):
     accuracy: Share | None
 
 
-class Calibration(Document):
+class ReliabilityDiagram(Document):
     """The accuracy by `confidence`, in ten bins.
 
     Attributes:
@@ -54,18 +54,20 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
         confidence: float64 [n], from 0 to 1.
         correct: bool [n].
     """
-    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    n = np.bincount(bin_of, minlength=BINS)
-    said, right = (np.bincount(bin_of, weights=w, minlength=BINS) for w in (confidence, correct))
+    bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    n = np.bincount(bin_of, minlength=CONFIDENCE_BINS)
+    said, right = (
+        np.bincount(bin_of, weights=w, minlength=CONFIDENCE_BINS) for w in (confidence, correct)
+    )
     return [
         Bin(
-            low=i / BINS,
-            high=(i + 1) / BINS,
+            low=i / CONFIDENCE_BINS,
+            high=(i + 1) / CONFIDENCE_BINS,
             n=int(n[i]),
             confidence=min(float(said[i] / n[i]), 1.0) if n[i] else None,
             accuracy=float(right[i] / n[i]) if n[i] else None,
         )
-        for i in range(BINS)
+        for i in range(CONFIDENCE_BINS)
     ]
 
 
@@ -86,7 +88,7 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     return float(sum(gaps) / len(confidence))
 
 
-def calibration(decided: Decided) -> Calibration | None:
+def calibration(decided: Decided) -> ReliabilityDiagram | None:
     """Return the accuracy by `confidence`, over the images that have one; None: there is none.
 
     No calibration error is made of it: it is about the expected errors of two prompts, and not
@@ -97,7 +99,7 @@ def calibration(decided: Decided) -> Calibration | None:
     if not known.any():
         return None
     confidence, correct = decided.confidence[known], decided.correct[known]
-    return Calibration(n=int(known.sum()), bins=reliability(confidence, correct))
+    return ReliabilityDiagram(n=int(known.sum()), bins=reliability(confidence, correct))
 
 
 def effort_error(decided: Decided) -> float | None:
@@ -112,13 +114,13 @@ def effort_error(decided: Decided) -> float | None:
 
     decided = as_decisions(decided)
     evaluations = decided.evaluations.astype(np.float64)
-    if len(decided) < 2 * FOLDS or (evaluations == evaluations[0]).all():
+    if len(decided) < 2 * EFFORT_FOLDS or (evaluations == evaluations[0]).all():
         return None
     confidence = cross_val_predict(
         IsotonicRegression(increasing=False, out_of_bounds="clip"),
         evaluations,
         decided.correct.astype(np.float64),
-        cv=KFold(FOLDS, shuffle=True, random_state=0),
+        cv=KFold(EFFORT_FOLDS, shuffle=True, random_state=0),
     )
     return calibration_error(confidence, decided.correct)
 

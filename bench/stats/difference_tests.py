@@ -14,7 +14,7 @@ from bench.stats.paired import ALPHA, Z95, difference_interval, mcnemar, score_s
 from bench.stats.tested import Metric
 
 FLIPS = 20_000  # of one test
-ROUNDING = 1e-12  # a mean difference closer to 0 is 0
+ZERO_DIFFERENCE = 1e-12  # a mean difference closer to 0 is 0
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -158,10 +158,10 @@ def sign_flips(
         ends.append(both)
         left -= size
     low, high = np.concatenate(ends, axis=1)
-    reached = int(((low <= ROUNDING) & (high >= -ROUNDING)).sum())
+    reached = int(((low <= ZERO_DIFFERENCE) & (high >= -ZERO_DIFFERENCE)).sum())
     place = int(ALPHA * (1 + FLIPS)) - 1
     found = np.sort(low)[place], np.sort(high)[-1 - place]
-    lowest, highest = (0.0 if abs(end) <= ROUNDING else float(end) for end in found)
+    lowest, highest = (0.0 if abs(end) <= ZERO_DIFFERENCE else float(end) for end in found)
     return (1 + reached) / (1 + FLIPS), (lowest, highest)
 
 

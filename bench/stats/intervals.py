@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from bench.stats.calibration import Calibration, calibration
+from bench.stats.calibration import ReliabilityDiagram, calibration
 from bench.stats.items import per_group
 from bench.stats.metrics import ClassFigures, confusion, metrics, per_class
 from bench.stats.probability import fit_for, probabilities
@@ -37,7 +37,7 @@ class Statistics(Document):
     metrics: Metrics
     per_class: list[ClassFigures]
     confusion: list[list[Count]]
-    calibration: Calibration | None
+    calibration: ReliabilityDiagram | None
     stability: Repeatability | None
     per_group: list[Group] | None = None
     probability: Probability | None = None

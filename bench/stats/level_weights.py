@@ -15,7 +15,7 @@ from bench.contracts.strategy import Floats, Ints
 BUCKETS = 20
 RIDGE = 1e-3  # on the logarithms' spread: buckets that tell nothing keep the mean weight
 FLOOR = 1e-3  # of the largest weight: a level's weight is above 0
-FOLDS = 5
+WEIGHT_FOLDS = 5
 
 
 def bucket_of(levels: Ints, n_levels: int) -> Ints:
@@ -94,7 +94,7 @@ def cross_validated(
             None: each is of its own.
     """
     count = len(labels) if owners is None else int(owners.max()) + 1
-    part = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
+    part = np.random.default_rng(seed).permutation(count) % min(WEIGHT_FOLDS, count)
     part = part if owners is None else part[owners]
     right = 0.0
     for fold in np.unique(part):

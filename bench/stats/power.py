@@ -16,10 +16,10 @@ from bench.errors import UserError
 from bench.stats.paired import ALPHA, mcnemar
 from bench.store.fields import Document, Positive, Share
 
-USUAL = 0.8  # the power that studies are planned for
-MOST = 100_000_000  # images
+DEFAULT_POWER = 0.8  # the power that studies are planned for
+MAX_IMAGES = 100_000_000  # images
 SIMULATED = 2000  # studies
-TAIL = 8.0  # standard deviations beyond which a count of discordant images is left out
+COUNT_TAIL = 8.0  # standard deviations beyond which a count of discordant images is left out
 
 Ints = NDArray[np.int64]
 
@@ -98,7 +98,7 @@ def plan_power(
                 paired=images_needed(difference, discordance, power),
                 unpaired=unpaired_images(difference, accuracy, power),
             )
-            for power in (0.5, USUAL, 0.9, 0.95)
+            for power in (0.5, DEFAULT_POWER, 0.9, 0.95)
         ],
         n=n,
         **known,
@@ -132,7 +132,7 @@ def exact_power(n: int, difference: float, discordance: float) -> float:
     """
     from scipy.stats import binom
 
-    spread = TAIL * sqrt(n * discordance * (1 - discordance)) + 1
+    spread = COUNT_TAIL * sqrt(n * discordance * (1 - discordance)) + 1
     low, high = max(0, int(n * discordance - spread)), min(n, ceil(n * discordance + spread))
     counts = np.arange(low, high + 1)
     wins = (discordance + difference) / (2 * discordance)
@@ -153,7 +153,9 @@ def most_losses(discordant: Ints) -> Ints:
     return np.where(significant, found, found - 1)
 
 
-def images_needed(difference: float, discordance: float, power: float = USUAL) -> int | None:
+def images_needed(
+    difference: float, discordance: float, power: float = DEFAULT_POWER
+) -> int | None:
     """Return how many images show the difference with this power, on the same images.
 
     The exact power rises in small steps back and forth; this is where it has passed, to within
@@ -162,7 +164,7 @@ def images_needed(difference: float, discordance: float, power: float = USUAL) -
     low, high = 1, 2
     while exact_power(high, difference, discordance) < power:
         low, high = high, 2 * high
-        if high > MOST:
+        if high > MAX_IMAGES:
             return None
     while high - low > 1:
         middle = (low + high) // 2
@@ -173,7 +175,7 @@ def images_needed(difference: float, discordance: float, power: float = USUAL) -
     return high
 
 
-def smallest_difference(n: int, discordance: float, power: float = USUAL) -> float | None:
+def smallest_difference(n: int, discordance: float, power: float = DEFAULT_POWER) -> float | None:
     """Return the smallest difference that n images show with this power; None: none."""
     low, high = 0.0, discordance
     if exact_power(n, high, discordance) < power:
@@ -203,7 +205,7 @@ def unpaired_images(difference: float, accuracy: float | None, power: float) -> 
     if_so = float(norm.isf(1 - power)) * sqrt(one * (1 - one) + other * (1 - other))
     plain = ((under_null + if_so) / difference) ** 2
     found = ceil(plain / 4 * (1 + sqrt(1 + 4 / (plain * difference))) ** 2)
-    return max(1, found) if found <= MOST else None
+    return max(1, found) if found <= MAX_IMAGES else None
 
 
 def simulated_power(

@@ -12,7 +12,7 @@ from bench.store.calibrations import Calibrated, Feature, Fit
 from bench.store.decisions import Decided, Decisions, as_decisions
 from bench.store.documents import Manifest
 
-FEWEST = 5  # right decisions, and wrong ones, that a fit needs
+MIN_OUTCOMES = 5  # right decisions, and wrong ones, that a fit needs
 
 
 def fit_probability(decided: Decided) -> Fit | None:
@@ -33,7 +33,7 @@ def fit_probability(decided: Decided) -> Fit | None:
     decided = as_decisions(decided)
     known = _known(decided)
     right = decided.correct[known]
-    if min(right.sum(), (~right).sum()) < FEWEST:
+    if min(right.sum(), (~right).sum()) < MIN_OUTCOMES:
         return None
     unit = float(np.median(np.abs(decided.margins[known])))
     every: dict[Feature, Floats] = {

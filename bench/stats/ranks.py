@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.stats.paired import ALPHA
 from bench.store.fields import Amount, Document, Positive, Share
 
-FEWEST = 10  # datasets; with fewer the test finds next to nothing
+MIN_DATASETS = 10  # datasets; with fewer the test finds next to nothing
 
 
 class MeanRanks(Document):
@@ -47,7 +47,7 @@ def mean_ranks(methods: Sequence[str], accuracy: NDArray[np.float64]) -> MeanRan
         accuracy: float64 [datasets, methods].
     """
     datasets, k = accuracy.shape
-    if datasets < FEWEST or k < 3:
+    if datasets < MIN_DATASETS or k < 3:
         return None
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 

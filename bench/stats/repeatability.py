@@ -11,9 +11,9 @@ from bench.store.fields import Amount, Count, Document, Share
 DOUBTFUL = 0.05  # a decision that another run makes otherwise with more than this probability
 NODES = 24  # of the Gauss-Hermite quadrature
 SURE = 9.0  # standard errors of the margin beyond which a probability is below 1e-9
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 FEWEST_DRAWS = 16  # with fewer, a standard error counts the trend along the levels as noise
-STEPS = 3  # of EM from a flat prior; more of them overstate what several rivals change
+EM_STEPS = 3  # of EM from a flat prior; more of them overstate what several rivals change
 FEWEST_IMAGES = 20  # fewer say too little of the other gaps
 GAPS = np.arange(0, 12.01, 0.1)  # of the prior, in standard errors
 
@@ -111,7 +111,7 @@ def prior_factor(lead: NDArray[np.float64]) -> NDArray[np.float64]:
     right = norm.pdf(bins[:, None] - GAPS)
     wrong = norm.pdf(bins[:, None] + GAPS) * (GAPS > 0)
     prior, counts = np.full(len(GAPS), 1 / len(GAPS)), np.bincount(rows)
-    for _ in range(STEPS):
+    for _ in range(EM_STEPS):
         posterior = prior * (right + wrong)
         prior = counts @ (posterior / posterior.sum(axis=1, keepdims=True)) / len(lead)
     differs = prior * (right * norm.sf(GAPS) + wrong * norm.cdf(GAPS))
@@ -161,5 +161,5 @@ def exact_interval(count: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share by Clopper & Pearson (1934), from `count` out of `n`."""
     from scipy.stats import binomtest
 
-    low, high = binomtest(count, n).proportion_ci(LEVEL, method="exact")
+    low, high = binomtest(count, n).proportion_ci(CONFIDENCE_LEVEL, method="exact")
     return float(low), float(high)

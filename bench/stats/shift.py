@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.store.fields import Document, Number, Share
 
-FEWEST = 3  # other methods that a line is drawn through
+MIN_METHODS = 3  # other methods that a line is drawn through
 EDGE = 1e-3  # an accuracy of 0 or 1 has no logit
 
 Floats = NDArray[np.float64]
@@ -57,7 +57,7 @@ def robustness(
     for place, method in enumerate(methods):
         others = np.arange(len(methods)) != place
         expected: float | None = None
-        if others.sum() >= FEWEST and np.ptp(x[others]) > 0:
+        if others.sum() >= MIN_METHODS and np.ptp(x[others]) > 0:
             slope, offset = np.polyfit(x[others], y[others], 1)
             expected = float(expit(slope * x[place] + offset))
         found.append(

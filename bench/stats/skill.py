@@ -9,11 +9,11 @@ from bench.contracts.strategy import Floats
 from bench.stats.shares import accuracy_interval
 from bench.store.fields import Amount, Count, Document, Interval, Number, Positive, Share
 
-BINS = 10
-FEWEST = 10  # images per bin; with fewer images there are fewer bins
+MAX_MASS_BINS = 10
+MIN_PER_BIN = 10  # images per bin; with fewer images there are fewer bins
 RESAMPLES = 1000
 MULTIPLES = np.linspace(0, 4, 41)  # of the observed gaps, which an interval tries
-TAIL = 0.025
+INTERVAL_TAIL = 0.025
 SMALLEST = 1e-12  # a probability's distance from 0 and 1 in a logarithm
 
 Bools = NDArray[np.bool_]
@@ -138,7 +138,7 @@ def log_loss(probability: Floats, right: Bools) -> float:
 def equal_mass(probability: Floats) -> list[NDArray[np.int64]]:
     """Return the images of each bin, ascending: about equally many, equal values together."""
     order = np.argsort(probability, kind="stable")
-    count = max(1, min(BINS, len(order) // FEWEST))
+    count = max(1, min(MAX_MASS_BINS, len(order) // MIN_PER_BIN))
     cuts = np.linspace(0, len(order), count + 1).round().astype(int)[1:-1]
     ordered = probability[order]
     # A cut inside a run of equal values moves to the run's start.
@@ -175,7 +175,7 @@ def calibration_interval(
     tried = [ece]
     for gaps in (sums, ece * sizes, ece * n * (np.abs(sums) == worst)):
         drawn = np.stack([np.abs(m * gaps + noise).sum(axis=1) / n for m in MULTIPLES])
-        held = np.minimum((drawn >= ece).mean(axis=1), (drawn <= ece).mean(axis=1)) >= TAIL
+        held = np.minimum((drawn >= ece).mean(axis=1), (drawn <= ece).mean(axis=1)) >= INTERVAL_TAIL
         tried += (ece * MULTIPLES[held]).tolist()
     return float(expected), (min(tried), min(max(tried), 1.0))
 

@@ -14,7 +14,7 @@ from bench.store.files import read_json
 from bench.store.folder import to_json
 
 AGAIN = "again.json"
-FORMAT = 1
+AGAIN_FORMAT = 1
 
 
 class Again(Document):

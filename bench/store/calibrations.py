@@ -25,12 +25,12 @@ from bench.store.fields import (
 )
 from bench.store.files import read_json
 from bench.store.folder import places, read_manifest, to_json
-from bench.store.identity import Strategy, digest
+from bench.store.identity import StrategyIdentity, digest
 from bench.store.runs import LeftOut, warn
 
 CALIBRATION = "calibration.json"
 BESIDE = "calibration-*.json"
-FORMAT = 1
+CALIBRATION_FORMAT = 1
 
 Feature = Literal["margin", "evaluations"]
 
@@ -67,10 +67,10 @@ class Fit(Document):
         return self
 
 
-class Setting(Document):
+class CalibratedSetting(Document):
     """A strategy with its parameters, and what became of the calibrated images with it."""
 
-    strategy: Strategy
+    strategy: StrategyIdentity
     """With its parameters."""
     cost: Amount
     """Evaluation equivalents per image."""
@@ -105,9 +105,9 @@ class Calibration(Document):
     """How surely a bound on the disagreement holds."""
     chosen: list[str] = Field(default_factory=list)
     """The parameters that differ among the settings."""
-    settings: list[Setting] = Field(default_factory=list)
+    settings: list[CalibratedSetting] = Field(default_factory=list)
     """Those among which a risk chooses, the safest first: an order fixed before the images."""
-    others: list[Setting] = Field(default_factory=list)
+    others: list[CalibratedSetting] = Field(default_factory=list)
     """Those that have a probability alone."""
 
     @property
@@ -200,10 +200,10 @@ def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
     raw: Any = read_json(path, name)
     written = raw.get("format") if isinstance(raw, dict) else None
     advice = f"`bench calibrate {path}` makes it again."
-    if isinstance(written, int) and written > FORMAT:
+    if isinstance(written, int) and written > CALIBRATION_FORMAT:
         raise UserError(
             f"{path / name} was written by a newer version of the toolkit (format {written},"
-            f" this one knows {FORMAT}). {advice}"
+            f" this one knows {CALIBRATION_FORMAT}). {advice}"
         )
     try:
         found = Calibration.model_validate(raw)

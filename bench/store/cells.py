@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Evaluate, Ints
 from bench.errors import UserError
 from bench.machine.files import regular_file
-from bench.store.documents import MOST_DRAWS
+from bench.store.documents import MAX_STORED_DRAWS
 from bench.store.packed import find_packed, read_packed
 
 TYPES = {
@@ -111,14 +111,14 @@ def read_timesteps(folder: Path, sample_id: str, n_draws: int) -> Ints:
         UserError: they are damaged.
     """
     table = read_part(folder, sample_id, ("draw", "timestep"))
-    draw = indices(table, "draw", MOST_DRAWS)
+    draw = indices(table, "draw", MAX_STORED_DRAWS)
     timesteps = np.full(max(n_draws, int(draw.max(initial=-1)) + 1), -1, dtype=np.int64)
     timesteps[draw] = table["timestep"]
     return timesteps
 
 
 @dataclass(frozen=True)
-class Part:
+class ImagePart:
     """The columns of one image's part, and the file they are from."""
 
     file: Path
@@ -129,7 +129,7 @@ class Part:
         return self.columns[name]
 
 
-def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> Part:
+def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart:
     """Return columns of one image's part, without nulls and of their types.
 
     Args:
@@ -156,7 +156,7 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> Part:
     if any(table[name].null_count for name in columns):
         raise UserError(f"{path} is damaged: a value is missing.")
     found = {name: table[name].to_numpy() for name in columns}
-    return Part(path, found, metadata)
+    return ImagePart(path, found, metadata)
 
 
 def whole_part(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
@@ -177,7 +177,7 @@ def whole_part(folder: Path, sample_id: str, columns: Sequence[str] | None = Non
     raise FileNotFoundError(path)
 
 
-def indices(part: Part, name: str, count: int) -> Ints:
+def indices(part: ImagePart, name: str, count: int) -> Ints:
     """Return a column of indices, int64, all from 0 to below `count`.
 
     Raises:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bench.store.arrow import indices, strings, truths, values
 from bench.store.documents import Manifest
 from bench.store.journal_table import read_table, to_table
-from bench.store.records import TOP, Record
+from bench.store.records import TOP_CLASSES, Record
 
 FAILED = -1  # the prediction of a sample that failed: no class, so it counts as wrong
 NOBODY = -2  # the runner-up where there is none; no class, and no failed sample either
@@ -180,10 +180,10 @@ def _from_top(
     flat = values(entries.flatten().flatten(), np.nan).reshape(-1, 3)
     in_top5 = np.zeros(len(labels), dtype=bool)
     runner_up = np.full(len(labels), NOBODY, dtype=np.int64)
-    gaps = np.full((len(labels), TOP - 1), np.inf)
+    gaps = np.full((len(labels), TOP_CLASSES - 1), np.inf)
     draws = np.zeros(len(labels), dtype=np.int64)
     draws[sizes > 0] = flat[start[sizes > 0], 2]
-    for place in range(min(TOP, int(sizes.max(initial=0)))):
+    for place in range(min(TOP_CLASSES, int(sizes.max(initial=0)))):
         has = sizes > place
         classes, scores = flat[start[has] + place, :2].T
         if place < 5:

@@ -22,9 +22,9 @@ from bench.store.fields import (
     RunId,
     Share,
 )
-from bench.store.identity import Identity, Strategy
+from bench.store.identity import Identity, StrategyIdentity
 
-MOST_DRAWS = 10_000_000
+MAX_STORED_DRAWS = 10_000_000
 
 
 class Data(Document):
@@ -40,7 +40,7 @@ class Data(Document):
     """Images of the whole split."""
 
 
-class Backbone(Document):
+class BackboneInfo(Document):
     """What scored."""
 
     name: Name
@@ -76,7 +76,7 @@ class Items(Document):
     """Whether the strategy's scores compare across images, so that there are image scores."""
 
 
-class Part(Document):
+class ShardPart(Document):
     """Which part of a run a shard is."""
 
     index: Positive
@@ -92,7 +92,7 @@ class Part(Document):
         return f"{self.index}/{self.count}"
 
 
-class Settings(Document):
+class StoredConfig(Document):
     """What the user asked for. Only what readers of a run need is named; all of it is kept."""
 
     dataset: str
@@ -128,13 +128,13 @@ class Manifest(Document):
     """Everything that changes the numbers."""
     created: str
     """When, in ISO 8601."""
-    config: Settings
+    config: StoredConfig
     """The settings, as the user gave them."""
     dataset: Data
     """What was scored."""
-    backbone: Backbone
+    backbone: BackboneInfo
     """What scored it."""
-    strategy: Strategy
+    strategy: StrategyIdentity
     """What decided."""
     classes: list[str] = Field(min_length=1)
     """Their names, in label order."""
@@ -151,7 +151,7 @@ class Manifest(Document):
     linearisation_cost: Amount | None = None
     """What a linearised draw counts as, in evaluations, where the strategy asks for some. Runs of
     versions that timed it do not say."""
-    part: Part | None = None
+    part: ShardPart | None = None
     """Of a shard, which part of the run it is."""
     asked: Positive | None = None
     """Of a run that was merged although shards are missing: the images asked for of all shards."""
@@ -187,7 +187,7 @@ class Manifest(Document):
         if self.classifier:
             return 1
         given = self.strategy.params.get("draws")
-        return given if isinstance(given, int) and 0 < given <= MOST_DRAWS else None
+        return given if isinstance(given, int) and 0 < given <= MAX_STORED_DRAWS else None
 
     @property
     def class_of_column(self) -> list[int]:

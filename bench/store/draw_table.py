@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench.machine.files import regular_file
-from bench.store.documents import MOST_DRAWS
+from bench.store.documents import MAX_STORED_DRAWS
 
-NAME = "draws.parquet"
-COLUMNS = ("alpha", "sigma", "time", "p", "q", "progress")
+DRAWS = "draws.parquet"
+LEVEL_COLUMNS = ("alpha", "sigma", "time", "p", "q", "progress")
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def write_draws(folder: Path, draws: DrawTable) -> None:
         "level": pa.array(draws.levels, pa.int32()),
         "weight": pa.array(draws.weights, pa.float64()),
     }
-    for name in COLUMNS:
+    for name in LEVEL_COLUMNS:
         if (column := getattr(draws.table, name)) is not None:
             columns[name] = pa.array(column)
     table = pa.table(columns).replace_schema_metadata({"levels": str(draws.n_levels)})
-    temporary = folder / f"{NAME}.partial"
+    temporary = folder / f"{DRAWS}.partial"
     pq.write_table(table, temporary)
-    temporary.replace(folder / NAME)
+    temporary.replace(folder / DRAWS)
 
 
 def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
@@ -77,18 +77,22 @@ def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = regular_file(folder, NAME)
+    path = regular_file(folder, DRAWS)
     if path is None:
         return None
     try:
         with pq.ParquetFile(path) as file:  # its footer says how many rows there are
             rows = file.metadata.num_rows
-            if not 1 <= rows <= MOST_DRAWS or count not in (None, rows):
-                raise ValueError(f"it has {rows:,} rows, and the run {count or MOST_DRAWS:,} draws")
+            if not 1 <= rows <= MAX_STORED_DRAWS or count not in (None, rows):
+                raise ValueError(
+                    f"it has {rows:,} rows, and the run {count or MAX_STORED_DRAWS:,} draws"
+                )
             table: Any = file.read()
         if any(column.null_count for column in table.columns):
             raise ValueError("a value is missing")
-        columns = {name: table[name].to_numpy() for name in COLUMNS if name in table.column_names}
+        columns = {
+            name: table[name].to_numpy() for name in LEVEL_COLUMNS if name in table.column_names
+        }
         levels, weights = table["level"].to_numpy().astype(np.int64), table["weight"].to_numpy()
         n_levels = int(table.schema.metadata[b"levels"])
         if not (levels.min() >= 0 and levels.max() < n_levels):
@@ -99,5 +103,5 @@ def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
     except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{folder / NAME} is damaged: {reason}. Record the run again with --fresh."
+            f"{folder / DRAWS} is damaged: {reason}. Record the run again with --fresh."
         ) from None

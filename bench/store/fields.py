@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-LARGEST = 2**63 - 1  # columns of numbers hold no more
+MAX_INT = 2**63 - 1  # columns of numbers hold no more
 
-Int = Annotated[int, Field(strict=True, ge=-LARGEST, le=LARGEST)]
-Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
-Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
+Int = Annotated[int, Field(strict=True, ge=-MAX_INT, le=MAX_INT)]
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INT)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=MAX_INT)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]

@@ -8,10 +8,10 @@ from typing import Any
 from bench.errors import UserError
 from bench.machine.files import read_bytes, regular_file
 
-LARGEST_JSON = 500_000_000  # bytes; a manifest of a million samples has about 50 million
+MAX_JSON_BYTES = 500_000_000  # bytes; a manifest of a million samples has about 50 million
 
 
-def read_json(root: Path, name: str, most: int = LARGEST_JSON) -> Any:
+def read_json(root: Path, name: str, most: int = MAX_JSON_BYTES) -> Any:
     """Return what the JSON file `name` of a folder holds.
 
     Raises:

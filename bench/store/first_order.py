@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from bench.contracts.strategy import Floats, Ints, Linearise
 from bench.errors import UserError
-from bench.store.cells import Part, indices, part_path, read_part
+from bench.store.cells import ImagePart, indices, part_path, read_part
 
 Linearised = list[tuple[Linearise, NDArray[np.float32]]]
 FirstOrder = list[tuple[Floats, NDArray[np.float32]]]  # mixture [P], first-order errors [P, N]
@@ -79,7 +79,7 @@ def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> Fi
     return found
 
 
-def _mixtures(part: Part, prompts: int) -> list[Floats]:
+def _mixtures(part: ImagePart, prompts: int) -> list[Floats]:
     """Return the mixtures that a part names, float64 [P] each."""
     try:
         content = from_json(part.metadata[b"mixtures"], allow_inf_nan=False)

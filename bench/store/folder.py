@@ -21,7 +21,7 @@ from bench.store.files import read_json
 from bench.store.identity import BackboneIdentity, digest
 from bench.store.journal import JOURNAL, has_id, read_journal
 from bench.store.journal_table import read_table
-from bench.store.migrations import FORMAT, migrated
+from bench.store.migrations import MANIFEST_FORMAT, migrated
 from bench.store.records import is_record
 from bench.store.shards import SHARDS, holds_shards
 from bench.store.summary import Summary
@@ -83,10 +83,10 @@ def read_manifest(path: Path) -> Manifest:
     except UserError as error:
         raise UserError(f"{error} {advice}") from None
     written = raw.get("format") if isinstance(raw, dict) else None
-    if isinstance(written, int) and written > FORMAT:
+    if isinstance(written, int) and written > MANIFEST_FORMAT:
         raise UserError(
             f"{file} was written by a newer version of the toolkit (format {written}, this one"
-            f" knows {FORMAT}). Update with: pip install -U diffusion-classifier-bench"
+            f" knows {MANIFEST_FORMAT}). Update with: pip install -U diffusion-classifier-bench"
         )
     try:
         manifest = Manifest.model_validate(migrated(raw) if isinstance(raw, dict) else raw)

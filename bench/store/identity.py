@@ -15,7 +15,7 @@ from bench.store.fields import Count, Document, Int, Name, Positive, Share
 IDENTITY_VERSION = 1
 
 
-class Strategy(Document):
+class StrategyIdentity(Document):
     """What decided, with all its parameters."""
 
     name: Name
@@ -56,7 +56,7 @@ class BackboneIdentity(Document):
     """Its own parameters."""
 
 
-class Scoring(Document):
+class ScoringIdentity(Document):
     """How an error is measured, and on which draws; empty for a classifier, which has none."""
 
     loss: str | None = None
@@ -145,9 +145,9 @@ class Identity(Document):
     """How the images were destroyed, in a blind control."""
     backbone: BackboneIdentity
     """The network."""
-    scoring: Scoring
+    scoring: ScoringIdentity
     """The error and the draws."""
-    strategy: Strategy
+    strategy: StrategyIdentity
     """The decision."""
     seed: Int
     """Of the noise."""

@@ -24,7 +24,7 @@ from bench.store.folder import list_runs
 from bench.store.runs import read_runs
 
 LOOKS = "looks.jsonl"
-MOST_BYTES = 100_000_000  # of it; 100,000 looks have about 30 million
+MAX_LOOKS_BYTES = 100_000_000  # of it; 100,000 looks have about 30 million
 FOR_CHOICES = ("train", "training", "val", "valid", "validation", "dev", "development")
 
 # The dataset, its split, and the fingerprint of its data.
@@ -105,7 +105,7 @@ def read_looks(results: Path) -> Iterator[Look]:
     """
     try:
         file = regular_file(results, LOOKS)
-        lines = read_bytes(file, MOST_BYTES).splitlines() if file else []
+        lines = read_bytes(file, MAX_LOOKS_BYTES).splitlines() if file else []
     except (OSError, UserError):
         return
     for line in lines:

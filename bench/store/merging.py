@@ -17,7 +17,7 @@ from bench.machine.files import regular_file
 from bench.store.cells import has_cells, part_path
 from bench.store.decisions import FAILED, Decisions, join_decisions, read_decisions
 from bench.store.documents import Manifest
-from bench.store.draw_table import NAME as DRAWS
+from bench.store.draw_table import DRAWS
 from bench.store.fields import without_none
 from bench.store.folder import MANIFEST, read_manifest
 from bench.store.journal import JOURNAL, read_lines
@@ -29,7 +29,7 @@ NOWHERE = -1
 
 
 @dataclass(frozen=True)
-class Source:
+class MergeSource:
     """A folder that holds a part of the run, and its manifest."""
 
     path: Path
@@ -56,7 +56,7 @@ class Merge:
         answer: int64 [n], the prediction; -1 where the image failed.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[MergeSource]
     samples: Sequence[str]
     asked: int
     source: NDArray[np.int32]
@@ -136,7 +136,7 @@ class Merge:
                         _place(part, part_path(target / kind, name))
 
 
-def find_parts(runs: Sequence[str], results: str) -> list[Source]:
+def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
     """Return the folders that some runs, by id or folder, consist of.
 
     Raises:
@@ -158,7 +158,7 @@ def find_parts(runs: Sequence[str], results: str) -> list[Source]:
             )
     if not found:
         raise UserError("Nothing to merge: name a run, or the folders of its shards.")
-    return [Source(path, read_manifest(path)) for path in found.values()]
+    return [MergeSource(path, read_manifest(path)) for path in found.values()]
 
 
 def asked_of(manifest: Manifest) -> int:
@@ -166,7 +166,7 @@ def asked_of(manifest: Manifest) -> int:
     return manifest.part.asked if manifest.part else manifest.total
 
 
-def plan_merge(sources: Sequence[Source]) -> Merge:
+def plan_merge(sources: Sequence[MergeSource]) -> Merge:
     """Find the line of each image.
 
     Raises:

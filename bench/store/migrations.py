@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-FORMAT = 1  # that is written today
+MANIFEST_FORMAT = 1  # that is written today
 
 Raw = Mapping[str, Any]
 

@@ -18,11 +18,11 @@ from pydantic import TypeAdapter, ValidationError
 from bench.errors import UserError
 from bench.machine.files import regular_file
 
-MOST_IMAGES = 1_000  # of a file: its footer is read whole
-MOST_ROWS = 50_000_000
+MAX_IMAGES_PER_FILE = 1_000  # of a file: its footer is read whole
+MAX_ROWS = 50_000_000
 _GROUPS = b"groups"
-Group = tuple[str, dict[str, str]]  # a sample's id, and the metadata of its part
-_content = TypeAdapter(list[Group])
+RowGroup = tuple[str, dict[str, str]]  # a sample's id, and the metadata of its part
+_content = TypeAdapter(list[RowGroup])
 
 
 def name_of(number: int) -> str:
@@ -44,7 +44,7 @@ def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
 
     folder.mkdir(exist_ok=True)
     written, rows, images = 0, 0, 0
-    groups: list[Group] = []
+    groups: list[RowGroup] = []
     writer: Any = None
 
     def close() -> None:
@@ -54,7 +54,7 @@ def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
 
     try:
         for sample_id, table in parts:
-            if writer is None or len(groups) == MOST_IMAGES or rows > MOST_ROWS:
+            if writer is None or len(groups) == MAX_IMAGES_PER_FILE or rows > MAX_ROWS:
                 close()
                 plain = table.schema.remove_metadata()
                 writer = pq.ParquetWriter(folder / name_of(written), plain, compression="zstd")
@@ -69,7 +69,7 @@ def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
 
 
 @dataclass(frozen=True)
-class Place:
+class PackedPlace:
     """Where an image's part lies."""
 
     file: Path
@@ -77,7 +77,7 @@ class Place:
     metadata: Mapping[bytes, bytes]
 
 
-def find_packed(folder: Path, sample_id: str) -> Place | None:
+def find_packed(folder: Path, sample_id: str) -> PackedPlace | None:
     """Return where an image's part is packed; None: in no file of the folder.
 
     Raises:
@@ -91,7 +91,7 @@ def find_packed(folder: Path, sample_id: str) -> Place | None:
     return None
 
 
-def read_packed(place: Place, columns: list[str] | None = None) -> Any:
+def read_packed(place: PackedPlace, columns: list[str] | None = None) -> Any:
     """Return an image's part as a pyarrow table, with the metadata that it had.
 
     Args:
@@ -123,7 +123,7 @@ def _open(file: Path, changed: int, size: int) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _places(file: Path, changed: int, size: int) -> dict[str, Place]:
+def _places(file: Path, changed: int, size: int) -> dict[str, PackedPlace]:
     opened = _open(file, changed, size)
     try:
         groups = _content.validate_json((opened.metadata.metadata or {})[_GROUPS])
@@ -135,6 +135,6 @@ def _places(file: Path, changed: int, size: int) -> dict[str, Place]:
             f" number, {opened.metadata.num_row_groups:,}."
         )
     return {
-        name: Place(file, number, {k.encode(): v.encode() for k, v in known.items()})
+        name: PackedPlace(file, number, {k.encode(): v.encode() for k, v in known.items()})
         for number, (name, known) in enumerate(groups)
     }

@@ -22,7 +22,7 @@ MOST_EVALUATIONS = 2**40  # per image; the sum over millions of them fits into i
 LARGEST_ERROR = 1e39  # float32 holds no larger one
 MOST_SECONDS = 1e12  # likewise of what is summed over images
 
-TOP = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay small
+TOP_CLASSES = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay small
 
 
 Evaluations = Annotated[Count, Field(le=MOST_EVALUATIONS)]
@@ -152,7 +152,8 @@ def make_record(decided: Decided, seconds: float) -> Record:
 
 def _top(outcome: Outcome) -> list[list[Any]]:
     return [
-        [int(c), finite(outcome.scores[c]), int(outcome.draws[c])] for c in outcome.ranking[:TOP]
+        [int(c), finite(outcome.scores[c]), int(outcome.draws[c])]
+        for c in outcome.ranking[:TOP_CLASSES]
     ]
 
 

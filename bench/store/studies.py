@@ -15,13 +15,13 @@ from pydantic import Field, ValidationError
 
 from bench.errors import UserError, quoted
 from bench.machine.writing import write_atomically
-from bench.store.documents import Settings
+from bench.store.documents import StoredConfig
 from bench.store.fields import Count, Document, Name, RunId, Share, first_problem
 from bench.store.files import read_json
 from bench.store.folder import to_json
 
 STUDIES, STUDY, DECLARED = "studies", "study.json", "study.toml"
-FORMAT = 1
+STUDY_FORMAT = 1
 
 CellStatus = Literal["waiting", "pilot", "complete", "failed_samples", "failed"]
 
@@ -31,7 +31,7 @@ class StudyCell(Document):
 
     axes: dict[str, str]
     """Axis → what this cell has there, as tables show it: `{"dataset": "digits", "seed": "0"}`."""
-    config: Settings
+    config: StoredConfig
     """What makes the run, as `bench run` takes it."""
     run_id: RunId | None = None
     """None: it was not prepared yet, or could not be."""
@@ -113,10 +113,10 @@ def read_study(folder: Path) -> Study:
         study = Study.model_validate(read_json(folder, STUDY))
     except ValidationError as error:
         raise UserError(f"{folder / STUDY} is not a study: {first_problem(error)}.") from None
-    if study.format > FORMAT:
+    if study.format > STUDY_FORMAT:
         raise UserError(
             f"{folder / STUDY} was written by a newer version of the toolkit (format"
-            f" {study.format}, this one knows {FORMAT})."
+            f" {study.format}, this one knows {STUDY_FORMAT})."
         )
     return study
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from bench.store.documents import Backbone, Data, Fitted
+from bench.store.documents import BackboneInfo, Data, Fitted
 from bench.store.fields import (
     Amount,
     Count,
@@ -16,7 +16,7 @@ from bench.store.fields import (
     Share,
     without_none,
 )
-from bench.store.identity import Strategy
+from bench.store.identity import StrategyIdentity
 
 
 class Counted(Data):
@@ -159,9 +159,9 @@ class Summary(Document):
     """`complete`; `failed_samples`; `incomplete`, where images are still to be decided."""
     dataset: Counted
     """What was scored."""
-    backbone: Backbone
+    backbone: BackboneInfo
     """What scored it."""
-    strategy: Strategy
+    strategy: StrategyIdentity
     """What decided."""
     metrics: Metrics
     """How right it was."""

@@ -20,8 +20,7 @@ from bench.machine.writing import replacing, write_atomically
 from bench.store.again import AGAIN
 from bench.store.cells import Times, write_cells
 from bench.store.documents import Fitted, Manifest
-from bench.store.draw_table import NAME as DRAWS
-from bench.store.draw_table import DrawTable, write_draws
+from bench.store.draw_table import DRAWS, DrawTable, write_draws
 from bench.store.first_order import write_first_order
 from bench.store.folder import (
     LOCK,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from bench.store.documents import Settings
+from bench.store.documents import StoredConfig
 from bench.store.runs import read_run
 from bench.store.studies import Study, StudyCell, study_folder, write_study
 
@@ -44,7 +44,7 @@ def store_study(
         cells.append(
             StudyCell(
                 axes={**axes, "seed": str(manifest.identity.seed)} if over else axes,
-                config=Settings(dataset=manifest.config.dataset),
+                config=StoredConfig(dataset=manifest.config.dataset),
                 run_id=manifest.run_id,
                 images=len(manifest.samples),
                 status="complete",

@@ -17,7 +17,7 @@ from bench.recordings.replay import decide
 from bench.render.repeatability import noise_sentence, repeatability_of
 from bench.running.verbs.again import strategy_of
 from bench.stats.repeatability import flip_probability
-from bench.store.again import FORMAT, Again, read_again, write_again
+from bench.store.again import AGAIN_FORMAT, Again, read_again, write_again
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
@@ -83,7 +83,7 @@ def test_many_changes_are_a_lower_end(tmp_path: Path) -> None:
 def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
     path, manifest, decided = stored_run(tmp_path, "race", RACE)
     again = Again(
-        format=FORMAT,
+        format=AGAIN_FORMAT,
         of=60,
         images=20,
         changed=["s0001"],

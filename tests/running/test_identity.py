@@ -20,7 +20,7 @@ from bench.discovery.loading import load_plugins
 from bench.running.prepare import prepare
 from bench.running.settings import SETTINGS, make_config
 from bench.store import identity as ids
-from bench.store.calibrations import Calibration, Setting, write_calibration
+from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
 from bench.store.folder import MANIFEST, to_json
 from bench.store.identity import digest
 
@@ -287,7 +287,7 @@ def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path:
     (path / MANIFEST).write_text(to_json(other.plain()))
 
     def calibrated(images: int) -> str:
-        tried = Setting(strategy=race.strategy, cost=1.0, right=1, disagreements=0)
+        tried = CalibratedSetting(strategy=race.strategy, cost=1.0, right=1, disagreements=0)
         made = Calibration(
             format=1,
             run_id=other.run_id,

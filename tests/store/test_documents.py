@@ -30,7 +30,7 @@ from bench.store.first_order import read_first_order
 from bench.store.folder import asked_records, list_runs, read_manifest, read_summary
 from bench.store.identity import digest
 from bench.store.journal_table import read_table
-from bench.store.migrations import FORMAT, MIGRATIONS
+from bench.store.migrations import MANIFEST_FORMAT, MIGRATIONS
 from bench.store.records import is_record
 from bench.store.summary import Summary
 
@@ -48,8 +48,10 @@ few = settings(
 
 
 def test_every_format_has_an_example_and_a_way_to_the_next() -> None:
-    assert sorted(int(folder.name) for folder in FORMATS.iterdir()) == list(range(1, FORMAT + 1))
-    assert sorted(MIGRATIONS) == list(range(FORMAT))
+    assert sorted(int(folder.name) for folder in FORMATS.iterdir()) == list(
+        range(1, MANIFEST_FORMAT + 1)
+    )
+    assert sorted(MIGRATIONS) == list(range(MANIFEST_FORMAT))
 
 
 @pytest.mark.parametrize("run", sorted(FORMATS.iterdir()), ids=lambda path: path.name)

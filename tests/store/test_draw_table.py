@@ -16,7 +16,7 @@ from helpers.recorded import record
 
 from bench.contracts.levels import Levels, diffusion_levels, edm_levels, flow_levels, karras_sigmas
 from bench.errors import UserError
-from bench.store.draw_table import COLUMNS, NAME, draw_table, read_draws, write_draws
+from bench.store.draw_table import DRAWS, LEVEL_COLUMNS, draw_table, read_draws, write_draws
 
 TABLES = {
     "diffusion": diffusion_levels(np.linspace(0.99, 0.01, 50), "epsilon"),
@@ -34,7 +34,7 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
     found = read_draws(tmp_path)
     assert found is not None and found.n_levels == 50
     assert found.levels.tolist() == rows.tolist() and found.weights.tolist() == [0.5, 1, 1, 1.5]
-    for column in COLUMNS:
+    for column in LEVEL_COLUMNS:
         one, other = getattr(found.table, column), getattr(levels, column)
         if other is None:
             assert one is None
@@ -93,15 +93,15 @@ def test_a_damaged_table_is_refused_with_its_name(kind: str, tmp_path: Path) -> 
     run = tmp_path / "run"
     run.mkdir()
     write_draws(run, draw_table(TABLES["diffusion"], np.array([3, 3, 20, 41]), np.ones(4)))
-    DAMAGES[kind](run / NAME)
-    with pytest.raises(UserError, match=NAME) as caught:
+    DAMAGES[kind](run / DRAWS)
+    with pytest.raises(UserError, match=DRAWS) as caught:
         read_draws(run, 4)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_replay_says_that_the_table_is_damaged(tmp_path: Path) -> None:
     path = record(tmp_path)
-    (path / NAME).write_bytes(b"PAR1 rubbish PAR1")
+    (path / DRAWS).write_bytes(b"PAR1 rubbish PAR1")
     for command, *more in (("replay", "--strategy", "race"), ("sweep",)):
         done = bench(command, path, "--results", tmp_path, *more)
-        assert done.code == 2 and NAME in done.err and "Unexpected" not in done.err, done.err
+        assert done.code == 2 and DRAWS in done.err and "Unexpected" not in done.err, done.err

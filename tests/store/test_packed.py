@@ -21,7 +21,7 @@ def parts(n: int) -> Iterator[tuple[str, Any]]:
 
 
 def test_each_image_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "MOST_IMAGES", 3)
+    monkeypatch.setattr(packed, "MAX_IMAGES_PER_FILE", 3)
     folder = tmp_path / "errors"
     assert packed.write_packed(folder, parts(8)) == 8
     assert len(list(folder.iterdir())) == 3

@@ -15,7 +15,7 @@ from bench.running.parts.decision import Decider, make_strategy
 from bench.running.resolve import Resolved
 from bench.running.verbs.command import other_images_command
 from bench.stats.risk import images_needed, passing
-from bench.store.calibrations import Calibrated, Setting, find_calibrations
+from bench.store.calibrations import Calibrated, CalibratedSetting, find_calibrations
 from bench.store.documents import Manifest
 from bench.store.identity import CalibratedOn
 
@@ -198,7 +198,7 @@ def _too_few(found: Calibrated, risk: float, disagreements: int) -> str:
     )
 
 
-def _check_given(stated: Stated, best: Setting) -> None:
+def _check_given(stated: Stated, best: CalibratedSetting) -> None:
     """Refuse parameters of the user's that differ from those of the calibration."""
     made = stated.parameters
     for name in stated.given:

@@ -18,7 +18,7 @@ from bench.running.prepared import Prepared
 from bench.running.preparing.fitting import find_fit_split
 from bench.running.resolve import Resolved
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
-from bench.store.identity import Scoring
+from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
     from bench.engine.classifying import CheckedClassifier
@@ -38,9 +38,9 @@ class ClassifierKind(ScorerKind):
         """Return what an image asks on its one draw, which has no noise level."""
         return replace(super().problem(prepared, columns), timesteps=np.zeros(1, np.int64))
 
-    def scoring(self, resolved: Resolved, weighting: Weighting) -> Scoring:
+    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
         """Return nothing: no error is measured."""
-        return Scoring()
+        return ScoringIdentity()
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedClassifier:
         """Return a plugin's classifier with every reply checked."""

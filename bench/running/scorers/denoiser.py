@@ -30,7 +30,7 @@ from bench.running.scorers.identity import noise_identity, views_identity, weigh
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
 from bench.running.settings import identity_share
 from bench.store.fields import without_none
-from bench.store.identity import Scoring
+from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
     from bench.engine.denoiser import CheckedDenoiser
@@ -120,10 +120,10 @@ class DenoiserKind(ScorerKind):
                 read_noise(Path(config.noise), self.draws(resolved), backbone.latent_shape)
         weights_of_draws(prepared, levels)
 
-    def scoring(self, resolved: Resolved, weighting: Weighting) -> Scoring:
+    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
         """Return the error's definition and the draws; what is usual is left out."""
         config = resolved.config
-        return Scoring(
+        return ScoringIdentity(
             loss=config.loss,
             space=config.space,
             draw_plan=str(resolved.plan),

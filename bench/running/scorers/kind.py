@@ -20,7 +20,7 @@ from bench.inputs.templates import Columns, make_columns
 from bench.machine.environment import pick_device
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
-from bench.store.identity import Scoring
+from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
     from bench.engine.classifying import CheckedClassifier
@@ -102,7 +102,7 @@ class ScorerKind(ABC):
         return None
 
     @abstractmethod
-    def scoring(self, resolved: Resolved, weighting: Weighting) -> Scoring:
+    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
         """Return how an error is measured and on which draws, for the run's identity."""
 
     @abstractmethod

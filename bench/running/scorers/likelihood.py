@@ -26,7 +26,7 @@ from bench.running.resolve import Resolved
 from bench.running.scorers.identity import views_identity
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
 from bench.store.fields import without_none
-from bench.store.identity import Scoring
+from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
     from bench.engine.likelihoods import CheckedLikelihood
@@ -70,9 +70,9 @@ class LikelihoodKind(ScorerKind):
                 f" {prepared.resolved.backbone_name!r} is a likelihood, which takes images."
             )
 
-    def scoring(self, resolved: Resolved, weighting: Weighting) -> Scoring:
+    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
         """Return its seed, its reduction and the views."""
-        return Scoring(
+        return ScoringIdentity(
             noise=f"seed {resolved.config.seed}",
             reduction=reduction_of(resolved),
             **without_none(views=views_identity(resolved.views)),

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.running.study.file import DeclaredStudy
-from bench.store.documents import Settings
-from bench.store.studies import FORMAT, STUDY, Study, StudyCell, read_study, study_folder
+from bench.store.documents import StoredConfig
+from bench.store.studies import STUDY, STUDY_FORMAT, Study, StudyCell, read_study, study_folder
 
 OF_THE_MACHINE = (
     *("results", "device", "batch_size", "offline", "executor", "workers", "ray_address"),
@@ -26,7 +26,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
         known = {_key(cell.config): cell for cell in earlier.cells}
     cells = []
     for cell in declared.cells:
-        config = Settings.model_validate(cell.config.model_dump(mode="json"))
+        config = StoredConfig.model_validate(cell.config.model_dump(mode="json"))
         before = known.get(_key(config))
         fresh = StudyCell(axes=dict(cell.axes), config=config)
         if before is not None:
@@ -38,7 +38,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
             fresh = fresh.model_copy(update=kept)
         cells.append(fresh)
     return Study(
-        format=FORMAT,
+        format=STUDY_FORMAT,
         name=declared.name,
         file=str(declared.file),
         created=created,
@@ -54,7 +54,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
     )
 
 
-def _key(config: Settings) -> str:
+def _key(config: StoredConfig) -> str:
     """Return what tells a cell from others, whatever machine it is made on, and of how many images.
 
     What is stored of it is the same run.

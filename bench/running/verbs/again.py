@@ -19,7 +19,7 @@ from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.settings import SETTINGS
 from bench.stats.repeatability import exact_interval
-from bench.store.again import FORMAT, Again, read_again, write_again
+from bench.store.again import AGAIN_FORMAT, Again, read_again, write_again
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.identity import digest
@@ -84,7 +84,7 @@ def decide_again(
     changed = [name for name, prediction in second.items() if first[name] != prediction]
     low, high = exact_interval(len(changed), len(second))
     again = Again(
-        format=FORMAT,
+        format=AGAIN_FORMAT,
         of=len(good),
         images=len(second),
         changed=sorted(changed),

@@ -10,7 +10,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.strategies import exhaustive
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
-from bench.store.identity import Strategy
+from bench.store.identity import StrategyIdentity
 
 UNIFORM = "uniform"
 FOLDER = "folder"  # the dataset and the backbone of a path
@@ -81,7 +81,7 @@ def _kept(given: Mapping[str, object], manifest: Manifest) -> list[str]:
     return [w for key, value in chosen if key in shared for w in ("--set", f"{key}={_text(value)}")]
 
 
-def _not_default(strategy: Strategy) -> dict[str, object]:
+def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
     """Return the parameters that are not at the strategy's default: a backbone may set some."""
     known = load_plugins().strategies
     defaults = known.get(strategy.name).parameters if strategy.name in known else {}

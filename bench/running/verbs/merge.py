@@ -15,7 +15,7 @@ from bench.stats.metrics import summarize, summary_so_far
 from bench.store.folder import MANIFEST, read_manifest, read_summary
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL
-from bench.store.merging import Merge, Source, find_parts, missing_parts, plan_merge
+from bench.store.merging import Merge, MergeSource, find_parts, missing_parts, plan_merge
 from bench.store.summary import Summary
 from bench.store.writing import RunFolder
 
@@ -39,7 +39,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     target = Path(results, parts[0].manifest.run_id)
     places = {os.path.realpath(part.path) for part in parts}
     if os.path.realpath(target) not in places and os.path.lexists(target / MANIFEST):
-        parts.append(Source(target, read_manifest(target)))
+        parts.append(MergeSource(target, read_manifest(target)))
     _check_alike(parts)
     before, planned = _state(target), plan_merge(parts)
     if not planned.decided:
@@ -69,7 +69,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     return Finished(manifest, summary, target)
 
 
-def _check_alike(parts: Sequence[Source]) -> None:
+def _check_alike(parts: Sequence[MergeSource]) -> None:
     first = parts[0]
     for other in parts[1:]:
         if digest(first.manifest.identity) != digest(other.manifest.identity):
@@ -106,7 +106,7 @@ def _said_missing(planned: Merge) -> str:
     )
 
 
-def _summary(part: Source) -> Summary | None:
+def _summary(part: MergeSource) -> Summary | None:
     try:
         return read_summary(part.path)
     except UserError:  # damaged: its times are not known

@@ -17,7 +17,7 @@ from bench.running.verbs.merge import merge
 from bench.stats.metrics import summarize
 from bench.store.cells import has_cells, write_cells
 from bench.store.decisions import read_decisions
-from bench.store.documents import Part
+from bench.store.documents import ShardPart
 from bench.store.first_order import read_first_order, write_first_order
 from bench.store.folder import read_manifest, read_records
 from bench.store.shards import shard_folder
@@ -34,7 +34,7 @@ def store_shard(
 ) -> Path:
     """Store a shard with every `count`-th image, the first `decided` of them with a line."""
     places = list(range(index - 1, len(IDS), count))
-    part = Part(index=index, count=count, asked=len(IDS), places=places)
+    part = ShardPart(index=index, count=count, asked=len(IDS), places=places)
     answers, record = changes.pop("answers", {}), changes.pop("record", {})
     samples = [IDS[i] for i in places]
     manifest = a_manifest(samples, n_total=len(IDS), part=part.plain(), **changes)
