@@ -1,6 +1,6 @@
-"""A recorded run as a dataset to pass on: its errors in few files, with a card.
+"""A recorded run as a dataset for others: its errors in few files, with a card.
 
-The folder is a run's own, so every command that takes a run takes it too.
+The folder is that of a run, so every command that takes a run takes it too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from bench.store.folder import MANIFEST, SUMMARY, read_summary, to_json
 from bench.store.journal import JOURNAL
 from bench.store.packed import write_packed
 
-CARD = "README.md"
-PARTS = ("errors", "first_order")
+ERROR_CARD = "README.md"
+ERROR_FOLDERS = ("errors", "first_order")
 
 
 def write_error_dataset(run: Path, out: Path) -> list[Path]:
@@ -59,7 +59,7 @@ def write_error_dataset(run: Path, out: Path) -> list[Path]:
 
 def _write(recording: Recording, out: Path) -> None:
     ids = [record["sample_id"] for record in recording.records]
-    for kind in PARTS:
+    for kind in ERROR_FOLDERS:
         if (recording.path / kind).is_dir():
             write_packed(out / kind, _tables(recording, kind, ids))
     if (recording.path / DRAWS).is_file():
@@ -74,7 +74,7 @@ def _write(recording: Recording, out: Path) -> None:
     summary = read_summary(recording.path)
     if summary is not None and summary.dataset.n_samples == len(ids):
         write_atomically(out / SUMMARY, to_json(without_paths(summary.plain())))
-    write_atomically(out / CARD, card(recording))
+    write_atomically(out / ERROR_CARD, card(recording))
 
 
 def _tables(recording: Recording, kind: str, ids: list[str]) -> Iterator[tuple[str, Any]]:

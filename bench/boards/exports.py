@@ -1,78 +1,93 @@
-"""The leaderboard for a README, a spreadsheet and a web page."""
+"""The leaderboard for a README, a spreadsheet and a web page, and a run for a paper."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
+from pathlib import Path
 
-from bench.boards.columns import RIGHT, tabulate
-from bench.boards.formats import assignments, boards
+from bench.boards import text_tables
+from bench.boards.columns import RIGHT, row_settings, tabulate
+from bench.boards.formats import assignments, boards, cost_text, notes
 from bench.boards.leaderboard import RANKED
-from bench.boards.rows import LeaderboardRow
-from bench.boards.text import csv_cell, html, markdown
+from bench.boards.rows import LeaderboardRow, run_row
+from bench.boards.text import csv_text
+from bench.boards.text_tables import TextTable
+from bench.store.runs import read_run
 
 
 def to_markdown(rows: Sequence[LeaderboardRow]) -> str:
-    """Return a Markdown table per board."""
-    text = []
+    """Return one Markdown table per board."""
+    return text_tables.to_markdown(_tables(rows))
+
+
+def to_html(rows: Sequence[LeaderboardRow]) -> str:
+    """Return a page with one table per board."""
+    return text_tables.to_html(_tables(rows), "Leaderboard")
+
+
+def _tables(rows: Sequence[LeaderboardRow]) -> list[TextTable]:
+    tables = []
     for title, board in boards(rows):
         shown = tabulate(board)
-        text += [f"**{markdown(title)}**", ""]
-        text += [markdown(shown.above), ""] if shown.above else []
-        text += [_pipes([markdown(name) for name in shown.head])]
-        text += [_pipes(["--:" if name in RIGHT else "---" for name in shown.head])]
-        text += [_pipes([markdown(cell) for cell in line]) for line in shown.cells]
-        sources = enumerate(shown.sources, start=1)
-        text += ["", *(f"({n}) {markdown(source)}  " for n, source in sources)]
-        text += [""] if shown.sources else []
-    return "\n".join([*text, markdown(RANKED), ""] if text else text)
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        tables.append(
+            TextTable(
+                title,
+                shown.head,
+                shown.cells,
+                frozenset(RIGHT),
+                above=shown.above,
+                sources=shown.sources,
+            )
+        )
+    if tables:
+        tables[-1].below.append(RANKED)
+    return tables
 
 
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     """Return one table of all boards, one column per field of the rows, numbers unrounded."""
-    out = io.StringIO()
-    if rows:
-        names = [*LeaderboardRow.model_fields, "accuracy_low", "accuracy_high"]
-        names.remove("accuracy_ci95")
-        writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            low, high = row.accuracy_ci95 or (None, None)
-            line = {**row.plain(), "accuracy_low": low, "accuracy_high": high}
-            line |= {name: assignments(line[name]) for name in ("params", "parameters")}
-            writer.writerow({name: csv_cell(value) for name, value in line.items()})
-    return out.getvalue()
+    if not rows:
+        return ""
+    names = [name for name in LeaderboardRow.model_fields if name != "accuracy_ci95"]
+    lines = []
+    for row in rows:
+        plain = row.plain()
+        low, high = plain["accuracy_ci95"] or (None, None)
+        line = {name: plain[name] for name in names}
+        line |= {name: assignments(line[name]) for name in ("params", "parameters")}
+        lines.append({**line, "accuracy_low": low, "accuracy_high": high})
+    return csv_text(lines[0], (line.values() for line in lines))
 
 
-def to_html(rows: Sequence[LeaderboardRow]) -> str:
-    """Return a page that needs nothing else."""
-    text = [_PAGE]
-    for title, board in boards(rows):
-        shown = tabulate(board)
-        head = "".join(f"<th>{html(name)}</th>" for name in shown.head)
-        text += [f"<h2>{html(title)}</h2>", f"<p>{html(shown.above)}</p>"]
-        text += [f"<table><thead><tr>{head}</tr></thead><tbody>"]
-        for line in shown.cells:
-            cells = (
-                f'<td class="{"right" if name in RIGHT else "left"}">{html(cell)}</td>'
-                for name, cell in zip(shown.head, line, strict=True)
-            )
-            text.append(f"<tr>{''.join(cells)}</tr>")
-        text.append("</tbody></table>")
-        text += [f"<p>({n}) {html(source)}</p>" for n, source in enumerate(shown.sources, start=1)]
-    return "\n".join([*text, f"<p>{html(RANKED)}</p>", "</body></html>", ""])
+def to_latex(run: Path) -> str:
+    """Return the figures of a complete run as a table for LaTeX with the package `booktabs`.
 
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Leaderboard</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
-table { border-collapse: collapse; width: 100% }
-th, td { border-bottom: 1px solid #8884; padding: .3rem .6rem; text-align: left }
-.right { text-align: right; font-variant-numeric: tabular-nums }
-</style></head><body><h1>Leaderboard</h1>
-"""
+    Raises:
+        UserError: the run is not complete.
+    """
+    stored = read_run(run)
+    row = run_row(run, stored.manifest, stored.finished())
+    low, high = row.accuracy_ci95 or (row.accuracy, row.accuracy)
+    images = f"{row.n_samples or 0:,}"
+    if row.n_samples != row.n_total:
+        images += f" of {row.n_total or 0:,}"
+    cells = {
+        "backbone": row.backbone,
+        "strategy": f"{row.strategy} {assignments(row.params)}".strip(),
+        "accuracy, % (95 % interval)": (
+            f"{100 * row.accuracy:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+        ),
+        "F1, %": "–" if row.f1_weighted is None else f"{100 * row.f1_weighted:.1f}",
+        "evaluations per image": cost_text(row, 1),
+        "images": images,
+    }
+    head = list(cells)
+    facts = "; ".join([*notes(row, []), assignments(row_settings(row)), f"run {row.run_id}"])
+    table = TextTable(
+        f"{row.dataset}/{row.split}",
+        head,
+        [list(cells.values())],
+        frozenset(head[2:]),
+        below=[facts],
+    )
+    return text_tables.to_latex([table])

@@ -1,39 +1,20 @@
-"""The images of a run as a table: one row each, with the names of their classes."""
+"""The images of a run as a table: one row per image, with the names of their classes."""
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
-from bench.boards.text import csv_cell
+from bench.boards.text import csv_text
 from bench.store.documents import Manifest
 from bench.store.folder import asked_records
 
+SampleRow = dict[str, Any]
+"""One decided image, by column; a failed one has no prediction, and its error in words."""
 
-class SampleRow(TypedDict):
-    """One decided image; a failed one has no prediction, and its error in words.
-
-    The column `stability` holds the record's `confidence`, under the name that it has had: it is
-    no probability that the full sweep would decide the same.
-    """
-
-    sample_id: str
-    label: str
-    prediction: str | None
-    correct: bool
-    score: float | None
-    margin: float | None
-    margin_stderr: float | None
-    stability: float | None
-    evaluations: int
-    seconds: float
-    error: str | None
-
-
-_KINDS = {
+SAMPLE_COLUMNS = {
     "sample_id": "string",
     "label": "string",
     "prediction": "string",
@@ -41,42 +22,38 @@ _KINDS = {
     "score": "double",
     "margin": "double",
     "margin_stderr": "double",
+    # The record's `confidence`, which is no probability that the full sweep would decide the same.
     "stability": "double",
     "evaluations": "int64",
     "seconds": "double",
     "error": "string",
-}  # of parquet's columns
-COLUMNS = tuple(_KINDS)
+}
+"""Name of each column → its type in Arrow."""
 
 
 def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
-    """Yield the rows of the images that a manifest asks for and that are decided, in its order."""
-    classes, known = manifest.classes, manifest.margin_errors_known
+    """Yield the rows of the decided images that a manifest asks for, in its order."""
+    classes, errors_known = manifest.classes, manifest.margin_errors_known
     for record in asked_records(path, manifest):
-        said = record["prediction"]
-        yield SampleRow(
-            sample_id=record["sample_id"],
-            label=classes[record["label"]],
-            prediction=None if said is None else classes[said],
-            correct=said == record["label"],
-            score=record["score"],
-            margin=record["margin"],
-            margin_stderr=record["margin_stderr"] if known else None,
-            stability=record["confidence"] if known else None,
-            evaluations=record["evaluations"],
-            seconds=record["seconds"],
-            error=record["error"],
-        )
+        prediction = record["prediction"]
+        yield {
+            "sample_id": record["sample_id"],
+            "label": classes[record["label"]],
+            "prediction": None if prediction is None else classes[prediction],
+            "correct": prediction == record["label"],
+            "score": record["score"],
+            "margin": record["margin"],
+            "margin_stderr": record["margin_stderr"] if errors_known else None,
+            "stability": record["confidence"] if errors_known else None,
+            "evaluations": record["evaluations"],
+            "seconds": record["seconds"],
+            "error": record["error"],
+        }
 
 
 def to_csv(path: Path, manifest: Manifest) -> str:
     """Return the table as CSV, safe to open in a spreadsheet."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in sample_rows(path, manifest):
-        writer.writerow([csv_cell(value) for value in row.values()])
-    return out.getvalue()
+    return csv_text(SAMPLE_COLUMNS, (row.values() for row in sample_rows(path, manifest)))
 
 
 def to_parquet(path: Path, manifest: Manifest) -> bytes:
@@ -84,11 +61,9 @@ def to_parquet(path: Path, manifest: Manifest) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = list(sample_rows(path, manifest))
-    columns = {name: [row[name] for row in rows] for name in COLUMNS}  # type: ignore[literal-required]  # the keys of a row
-    kinds = [_KINDS[name] for name in COLUMNS]
-    schema = pa.schema(list(zip(COLUMNS, map(pa.type_for_alias, kinds), strict=True)))
-    table = pa.table(columns, schema).replace_schema_metadata({"run_id": manifest.run_id})
+    fields = [(name, pa.type_for_alias(kind)) for name, kind in SAMPLE_COLUMNS.items()]
+    schema = pa.schema(fields, metadata={"run_id": manifest.run_id})
     out = io.BytesIO()
-    pq.write_table(table, out, compression="zstd")
+    rows = list(sample_rows(path, manifest))
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), out, compression="zstd")
     return out.getvalue()

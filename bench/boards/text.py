@@ -6,8 +6,10 @@ terminal's cursor, become an element of a page, end a table or start a formula.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -53,6 +55,15 @@ def csv_cell(value: Any) -> Any:
     text = visible(value)
     computed = text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
     return f"'{text}" if computed else text
+
+
+def csv_text(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table as CSV that is safe to open in a spreadsheet."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(csv_cell, head))
+    writer.writerows(map(csv_cell, row) for row in rows)
+    return out.getvalue()
 
 
 def yaml_value(value: Any) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bench.boards.text import csv_cell, html, markdown, visible
+from bench.boards.text import csv_text, html, markdown, visible
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -28,12 +26,14 @@ class TextTable:
     """A table whose cells are text.
 
     Attributes:
-        title: what it is of.
-        head: the columns' names.
+        title: heading.
+        head: names of the columns.
         rows: for each row one text per column.
-        right: columns that stand right, as numbers do.
-        optional: columns that a narrow terminal does without, the first named first.
-        below: what a reader must know, a paragraph each.
+        right: columns that are aligned to the right, as numbers are.
+        optional: columns that a narrow terminal leaves out, the first of them first.
+        below: what a reader must know, one paragraph each.
+        above: what all rows share; empty where that is nothing.
+        sources: where rows come from, in the order of the numbers by which cells name them.
     """
 
     title: str
@@ -42,46 +42,49 @@ class TextTable:
     right: frozenset[str] = frozenset()
     optional: tuple[str, ...] = ()
     below: list[str] = field(default_factory=list)
+    above: str = ""
+    sources: list[str] = field(default_factory=list)
+
+    @property
+    def numbered(self) -> list[str]:
+        """The sources, each after its number."""
+        return [f"({number}) {source}" for number, source in enumerate(self.sources, start=1)]
 
 
 def to_markdown(tables: Sequence[TextTable]) -> str:
     """Return GitHub's Markdown."""
     text: list[str] = []
-    for one in tables:
-        text += [f"**{markdown(one.title)}**", "", _pipes([markdown(n) for n in one.head])]
-        text += [_pipes(["--:" if name in one.right else "---" for name in one.head])]
-        text += [_pipes([markdown(cell) for cell in row]) for row in one.rows]
-        text += [""]
-        for said in one.below:
-            text += [markdown(said), ""]
+    for table in tables:
+        text += [f"**{markdown(table.title)}**", ""]
+        text += [markdown(table.above), ""] if table.above else []
+        text += [_pipes(map(markdown, table.head))]
+        text += [_pipes("--:" if name in table.right else "---" for name in table.head)]
+        text += [*(_pipes(map(markdown, row)) for row in table.rows), ""]
+        text += [f"{markdown(source)}  " for source in table.numbered]
+        text += [""] if table.sources else []
+        for paragraph in table.below:
+            text += [markdown(paragraph), ""]
     return "\n".join(text)
 
 
-def _pipes(cells: Sequence[str]) -> str:
+def _pipes(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
 def to_csv(tables: Sequence[TextTable]) -> str:
-    """Return CSV; of several tables, each after an empty line, and the texts are left out."""
-    parts = []
-    for one in tables:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(map(csv_cell, one.head))
-        writer.writerows([csv_cell(cell) for cell in row] for row in one.rows)
-        parts.append(out.getvalue())
-    return "\n".join(parts)
+    """Return CSV without the texts; several tables are separated by an empty line."""
+    return "\n".join(csv_text(table.head, table.rows) for table in tables)
 
 
 def to_latex(tables: Sequence[TextTable]) -> str:
     """Return tables for LaTeX with the package `booktabs`."""
     text = []
-    for one in tables:
-        columns = "".join("r" if name in one.right else "l" for name in one.head)
-        text += [r"\begin{table}", r"\centering", rf"\caption{{{latex(one.title)}}}"]
-        text += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _ampersands(one.head)]
-        text += [r"\midrule", *map(_ampersands, one.rows), r"\bottomrule", r"\end{tabular}"]
-        text += [f"\n{latex(said)}" for said in one.below]
+    for table in tables:
+        columns = "".join("r" if name in table.right else "l" for name in table.head)
+        text += [r"\begin{table}", r"\centering", rf"\caption{{{latex(table.title)}}}"]
+        text += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _ampersands(table.head)]
+        text += [r"\midrule", *map(_ampersands, table.rows), r"\bottomrule", r"\end{tabular}"]
+        text += [f"\n{latex(paragraph)}" for paragraph in table.below]
         text += [r"\end{table}", ""]
     return "\n".join(text)
 
@@ -96,18 +99,20 @@ def latex(text: object) -> str:
 
 
 def to_html(tables: Sequence[TextTable], title: str) -> str:
-    """Return a page that needs nothing else."""
+    """Return a page that needs no other file."""
     text = [_PAGE.replace("TITLE", html(title))]
-    for one in tables:
-        head = "".join(f"<th>{html(name)}</th>" for name in one.head)
-        text += [f"<h2>{html(one.title)}</h2>", f"<table><thead><tr>{head}</tr></thead><tbody>"]
-        for row in one.rows:
-            cells = (
-                f'<td class="{"right" if name in one.right else "left"}">{html(cell)}</td>'
-                for name, cell in zip(one.head, row, strict=True)
-            )
-            text.append(f"<tr>{''.join(cells)}</tr>")
-        text += ["</tbody></table>", *(f"<p>{html(said)}</p>" for said in one.below)]
+    for table in tables:
+        sides = ["right" if name in table.right else "left" for name in table.head]
+        text += [f"<h2>{html(table.title)}</h2>"]
+        text += [f"<p>{html(table.above)}</p>"] if table.above else []
+        head = "".join(f"<th>{html(name)}</th>" for name in table.head)
+        text += [f"<table><thead><tr>{head}</tr></thead><tbody>"]
+        for row in table.rows:
+            cells = zip(sides, row, strict=True)
+            shown = "".join(f'<td class="{side}">{html(cell)}</td>' for side, cell in cells)
+            text += [f"<tr>{shown}</tr>"]
+        paragraphs = (*table.numbered, *table.below)
+        text += ["</tbody></table>", *(f"<p>{html(paragraph)}</p>" for paragraph in paragraphs)]
     return "\n".join([*text, "</body></html>", ""])
 
 

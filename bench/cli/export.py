@@ -88,15 +88,15 @@ def _rehearsal(run: str, kind: str, results: str) -> tuple[str, str]:
 
 def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> str | bytes:
     if kind == "model-index":
-        from bench.boards.model_card import model_index
+        from bench.boards.hub import model_index
 
         return model_index(path)
     if kind == "eval-results":
-        from bench.boards.eval_results import eval_results
+        from bench.boards.hub import eval_results
 
         return eval_results(path, dataset, task)
     if kind == "latex":
-        from bench.boards.latex import to_latex
+        from bench.boards.exports import to_latex
 
         return to_latex(path) + "\n"
     from bench.boards.samples import to_csv, to_parquet
@@ -141,19 +141,18 @@ def push(
 
     Nothing is sent without this command. Log in first with `hf auth login`.
     """
-    from bench.boards.pushing import prepared, send
+    from bench.boards.hub import prepared, send
 
     with prepared(find_run(run, results), kind, to, hub_dataset, task) as what:
-        sizes = {name: what.size(name) for name in what.files}
+        sizes = {name: file.stat().st_size for name, file in what.files.items()}
         address = None if dry_run else send(what, pull_request, create)
         if as_json:
             print_json({"repository": to, "kind": what.kind, "files": sizes, "address": address})
             return
         for name, size in sizes.items():
-            content = what.files[name]
             say(f"{what.kind} {to}: {name} ({_megabytes(size)})")
-            if dry_run and isinstance(content, bytes):
-                say(content.decode().rstrip("\n"))
+            if dry_run and kind == "eval-results":
+                say(what.files[name].read_text("utf-8").rstrip("\n"))
         say("Nothing was sent." if address is None else f"Sent: {address}")
         if dry_run:
             next_steps(("send it", "the same command without --dry-run"))

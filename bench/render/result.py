@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.boards.samples import COLUMNS, sample_rows
+from bench.boards.samples import SAMPLE_COLUMNS, sample_rows
 from bench.boards.text import html
 from bench.errors import UserError
 from bench.running.execute import Finished
@@ -60,7 +60,7 @@ class RunResult(Fields):
         import pandas as pd
 
         return pd.DataFrame(
-            list(sample_rows(self.folder, self._finished.manifest)), columns=list(COLUMNS)
+            list(sample_rows(self.folder, self._finished.manifest)), columns=list(SAMPLE_COLUMNS)
         )
 
     def to_pandas(self) -> DataFrame:

@@ -14,7 +14,7 @@ from helpers.places import ROOT
 from helpers.runs import store
 
 from bench.boards.adding import add_reported, publish_run
-from bench.boards.model_card import model_index
+from bench.boards.hub import model_index
 from bench.boards.published import problems, validate
 from bench.errors import UserError
 from bench.stats.metrics import summarize

@@ -15,8 +15,8 @@ from helpers.runs import a_manifest, a_record, store
 
 from bench.boards import text
 from bench.boards.exports import to_csv, to_html, to_markdown
+from bench.boards.hub import model_index
 from bench.boards.leaderboard import leaderboard
-from bench.boards.model_card import model_index
 from bench.boards.readme import BEGIN, END, render
 from bench.boards.reported import REPORTED
 from bench.boards.rows import LeaderboardRow

@@ -1,0 +1,261 @@
+"""A run for the Hugging Face Hub: in a model card, in `.eval_results/`, and sent there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench.boards.error_dataset import write_error_dataset
+from bench.boards.formats import assignments
+from bench.boards.text import visible, yaml_value
+from bench.contracts.training import provenance
+from bench.discovery.loading import load_plugins
+from bench.errors import BenchError, UserError
+from bench.recordings.hub import SCHEME, endpoint
+from bench.store.documents import Manifest
+from bench.store.fields import without_none
+from bench.store.runs import StoredRun, read_run
+
+EVAL_RESULTS = ".eval_results"  # folder in a model's repository
+
+# Our name → the Hub's metric, its name for people, its arguments.
+HUB_METRICS: dict[str, tuple[str, str, dict[str, str | int]]] = {
+    "accuracy": ("accuracy", "Accuracy", {}),
+    "balanced_accuracy": ("accuracy", "Balanced accuracy", {"balanced": True}),
+    "precision_weighted": ("precision", "Precision, weighted", {"average": "weighted"}),
+    "recall_weighted": ("recall", "Recall, weighted", {"average": "weighted"}),
+    "f1_weighted": ("f1", "F1, weighted", {"average": "weighted"}),
+    "f1_macro": ("f1", "F1, macro", {"average": "macro"}),
+    "top5_accuracy": ("accuracy", "Top-5 accuracy", {"top_k": 5}),
+}
+
+
+def model_index(run: Path) -> str:
+    """Return the YAML of a model card's header: `model-index` with one result per metric.
+
+    It names the task, the dataset with its version, split, fingerprint and number of images, the
+    strategy with its parameters, and the cost, so that the figures can be reproduced.
+
+    Raises:
+        UserError: the run is not complete.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    stored = read_run(run)
+    manifest, summary = stored.manifest, stored.finished()
+    data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
+    method = f"{strategy.name} {assignments(strategy.params)}".strip()
+    model = "Classifier" if manifest.classifier else "Diffusion classifier"
+    zero_shot = backbone.trained_on is None
+    task = {
+        "task_type": "zero-shot-image-classification" if zero_shot else "image-classification",
+        "task_name": f"{model} ({method})",
+        "dataset_type": data.name,
+        "dataset_name": f"{data.name}/{data.split}",
+        "dataset_split": data.split,
+        "dataset_args": {
+            "version": data.version,
+            "fingerprint": manifest.identity.dataset.fingerprint,
+            "n_samples": data.n_samples,
+            "n_total": data.n_total,
+        },
+    }
+    method_args = {
+        "strategy": method,
+        "trained_on": provenance(backbone.trained_on),
+        "evaluations_per_image": round(summary.cost.evaluations_per_image, 2),
+        "evaluation_equivalents_per_image": round(summary.cost.equivalents_per_image, 2),
+        "run_id": manifest.run_id,
+        **without_none(replayed_from=summary.replayed_from),
+    }
+    values = summary.metrics.plain()
+    results = []
+    for key, (kind, name, arguments) in HUB_METRICS.items():
+        if values.get(key) is not None:
+            interval = {"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}
+            results.append(
+                EvalResult(
+                    **yaml_value(task),
+                    metric_type=kind,
+                    metric_name=name,
+                    metric_value=values[key],
+                    metric_args=yaml_value(method_args) | arguments | interval,
+                )
+            )
+    card = ModelCardData(model_name=visible(backbone.name), eval_results=results)
+    return str(card.to_yaml())
+
+
+def eval_results(run: Path, dataset: str | None = None, task: str | None = None) -> str:
+    """Return the YAML of one entry of `.eval_results/`: the accuracy, between 0 and 1.
+
+    The format holds one value per entry, so strategy, cost and interval are in the notes.
+
+    Args:
+        run: folder of a complete run.
+        dataset: the benchmark's id on the Hub; None: the registered source of the dataset.
+        task: the task's id in that benchmark; None: `default`.
+
+    Raises:
+        UserError: the run is not complete, its dataset is not known to be on the Hub, or the
+            installed huggingface_hub has no such entries.
+    """
+    try:
+        from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    except ImportError:
+        import huggingface_hub
+
+        raise UserError(
+            f"--format eval-results needs huggingface_hub 1.4 or newer, and"
+            f" {huggingface_hub.__version__} is installed: pip install -U huggingface_hub"
+        ) from None
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # not in its list
+
+    stored = read_run(run)
+    summary = stored.finished()
+    dataset_id, revision = _on_hub(stored.manifest, dataset)
+    entry = EvalResultEntry(
+        dataset_id=dataset_id,
+        task_id=task or "default",
+        value=summary.metrics.accuracy,
+        dataset_revision=revision,
+        date=stored.manifest.created,
+        notes=visible(_notes(stored)),
+    )
+    return str(yaml_dump(eval_result_entries_to_yaml([entry]), sort_keys=False))
+
+
+def _on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
+    """Return the id of a run's dataset on the Hub, and its revision where that is a commit."""
+    name = manifest.config.dataset
+    source = f"{SCHEME}{stated.removeprefix(SCHEME)}" if stated else name
+    registered = load_plugins().datasets
+    if not source.startswith(SCHEME) and name in registered:
+        source = registered.get(name).source or ""
+    if not source.startswith(SCHEME):
+        raise UserError(
+            f"{manifest.run_id}: where its dataset {name!r} is on the Hub is not known. Name it"
+            " with --hub-dataset owner/name."
+        )
+    path, _, revision = source.removeprefix(SCHEME).partition("@")
+    dataset_id = "/".join(path.split("/")[:2])  # what follows names a part of it
+    return dataset_id, revision if len(revision) == 40 else None
+
+
+def _notes(run: StoredRun) -> str:
+    manifest, summary = run.manifest, run.finished()
+    data, strategy = summary.dataset, summary.strategy
+    low, high = summary.metrics.accuracy_ci95
+    scorer = "classifier" if manifest.classifier else "diffusion classifier"
+    part = "" if data.n_samples == data.n_total else f" of {data.n_total:,}"
+    facts = [
+        f"accuracy, 95 % interval {low:.4f}-{high:.4f}, {data.n_samples:,}{part} images of"
+        f" {data.split}",
+        f"{scorer} {summary.backbone.name}, {provenance(summary.backbone.trained_on)}",
+        f"strategy {strategy.name} {assignments(strategy.params)}".strip(),
+        summary.cost.in_words(manifest.classifier),
+        f"seed {manifest.identity.seed}",
+        *([f"replayed from {summary.replayed_from}"] if summary.replayed_from else []),
+        f"bench run {manifest.run_id}",
+    ]
+    return "; ".join(facts)
+
+
+@dataclass(frozen=True)
+class Push:
+    """A folder, and the repository that its files go to.
+
+    Attributes:
+        kind: kind of the repository.
+        repository: `owner/name`.
+        folder: holds the files under their paths in the repository.
+        message: message of the commit.
+    """
+
+    kind: Literal["model", "dataset"]
+    repository: str
+    folder: Path
+    message: str
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Path in the repository → file."""
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path for path in paths}
+
+
+@contextmanager
+def prepared(
+    run: Path, kind: str, repository: str, dataset: str | None = None, task: str | None = None
+) -> Iterator[Push]:
+    """Give what would go to the Hub; its files are deleted afterwards.
+
+    Args:
+        run: folder of a complete run.
+        kind: `eval-results`, for a model's repository, or `errors`, for a dataset's.
+        repository: `owner/name`.
+        dataset: see `eval_results`.
+        task: see `eval_results`.
+
+    Raises:
+        UserError: the run does not have it, or the repository's name is not owner/name.
+    """
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise UserError(f"--to {repository}: write it as owner/name.")
+    name = read_run(run).manifest.run_id
+    with tempfile.TemporaryDirectory(prefix="bench-push-") as temporary:
+        folder = Path(temporary, "push")
+        if kind == "errors":
+            write_error_dataset(run, folder)
+            yield Push("dataset", repository, folder, f"Add the errors of {name}")
+        else:
+            entry = eval_results(run, dataset, task)
+            (folder / EVAL_RESULTS).mkdir(parents=True)
+            (folder / EVAL_RESULTS / f"{name}.yaml").write_text(entry, "utf-8")
+            yield Push("model", repository, folder, f"Add the result of {name}")
+
+
+def send(push: Push, pull_request: bool = False, create: bool = False) -> str:
+    """Commit the files, and return the address of the commit, or of the pull request.
+
+    Args:
+        push: what is sent.
+        pull_request: open a pull request instead of committing.
+        create: make the repository, private, where there is none.
+
+    Raises:
+        BenchError: the Hub refused it, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(endpoint=endpoint())
+    try:
+        if create:
+            api.create_repo(push.repository, repo_type=push.kind, private=True, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=push.repository,
+            folder_path=push.folder,
+            commit_message=push.message,
+            repo_type=push.kind,
+            create_pr=pull_request,
+        )
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        advice = {
+            401: " Log in with: hf auth login",
+            403: " The token may not write there; --pull-request proposes the change instead.",
+            404: f" There is no {push.kind} of that name that you can see; --create makes it.",
+        }.get(status or 0, "")
+        raise BenchError(
+            f"--to {push.repository}: the Hub refused it ({status}).{advice}"
+        ) from error
+    except Exception as error:  # the Hub's client raises many kinds
+        raise BenchError(
+            f"--to {push.repository}: the Hub cannot be reached ({type(error).__name__})."
+        ) from error
+    return str((commit.pr_url if pull_request else commit.commit_url) or push.repository)
