@@ -16,7 +16,7 @@ from bench.boards.reported import REPORTED, ReportedResult, read_reported
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import FOLDER
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest

@@ -16,7 +16,7 @@ from bench.boards.formats import assignments
 from bench.boards.text import markdown, visible, yaml_value
 from bench.contracts.training import provenance
 from bench.errors import UserError
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 from bench.recordings.recording import Recording, open_recording
 from bench.store.cells import whole_part
 from bench.store.draw_table import DRAWS

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.boards.adding import publish_run
 from bench.contracts.parameters import Parameters
-from bench.discovery.strategies import exhaustive
+from bench.discovery.loading import exhaustive
 from bench.errors import UserError
 from bench.machine.toml import read_toml
 

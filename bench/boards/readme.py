@@ -15,7 +15,7 @@ from bench.boards.leaderboard import leaderboard
 from bench.boards.rows import LeaderboardRow
 from bench.boards.shipped import as_shipped
 from bench.errors import UserError
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 
 BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderboard -->"
 PICTURE = "leaderboard.png"

@@ -67,7 +67,7 @@ def export(
         return
     content = _content(kind, path, hub_dataset, task)
     if out is not None:
-        from bench.machine.writing import write_atomically
+        from bench.machine.files import write_atomically
 
         try:
             write_atomically(Path(out), content)

@@ -36,7 +36,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     if as_json:
         print_json(learned.plain())
         return
-    from bench.discovery.strategies import learning
+    from bench.discovery.loading import learning
     from bench.render.tables import table
     from bench.running.verbs.command import other_images_command
 

@@ -11,9 +11,8 @@ from bench.contracts.backbone import Backbone
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec
-from bench.discovery.defaults import with_defaults
 from bench.discovery.guard import guard, one_line
-from bench.discovery.targets import load_target
+from bench.discovery.targets import load_target, with_defaults
 from bench.errors import PluginError
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import pluggy
 
 from bench import interrupts
-from bench.errors import PluginError, UserError
+from bench.errors import BenchError, BenchWarning, PluginError, UserError
 
 LONGEST = 300  # characters of a plugin's message that are shown
 
@@ -57,3 +62,24 @@ def one_line(value: object) -> str:
         interrupts.check()
         return f"a {type(value).__name__} without a text"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
+def tell(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
+    """Tell every listener; one that fails is named in a warning, and the others hear of it too.
+
+    Args:
+        manager: the plugins and whoever else listens.
+        event: the hook's name, such as `run_started`.
+        facts: its arguments, plain data.
+    """
+    implementations = getattr(manager.hook, event).get_hookimpls()
+    listeners = dict.fromkeys(one.plugin for one in reversed(implementations))
+    for listener in listeners:
+        others = [plugin for plugin in listeners if plugin is not listener]
+        who = manager.get_name(listener) or one_line(listener)
+        try:
+            with guard(who, f"{event}()"):
+                manager.subset_hook_caller(event, others)(**deepcopy(facts))
+        except BenchError as error:
+            said = error.said if isinstance(error, PluginError) else f"{event}(): {error}"
+            warnings.warn(f"{who}: {said}. The run continues.", BenchWarning, stacklevel=2)

@@ -179,3 +179,29 @@ def load_plugins() -> Plugins:
         for found in find():
             plugins.load(found)
     return plugins
+
+
+def exhaustive() -> str:
+    """Return the name of the strategy that evaluates every prompt on every draw.
+
+    Others are compared with its decisions, and its recordings are replayed.
+
+    Raises:
+        UserError: no installed strategy does so.
+    """
+    for spec in load_plugins().strategies:
+        if spec.exhaustive:
+            return spec.name
+    raise UserError("No installed strategy evaluates every prompt on every draw (exhaustive=True).")
+
+
+def learning(parameter: str) -> StrategySpec:
+    """Return the strategy that has a parameter learned from recordings.
+
+    Raises:
+        UserError: no installed strategy does so.
+    """
+    for spec in load_plugins().strategies:
+        if parameter in spec.learned:
+            return spec
+    raise UserError(f"No installed strategy learns its parameter {parameter!r} from recordings.")

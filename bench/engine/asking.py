@@ -25,8 +25,8 @@ from bench.contracts.strategy import (
     Session,
     Strategy,
 )
-from bench.discovery.defaults import offers, with_defaults
 from bench.discovery.guard import guard, one_line
+from bench.discovery.targets import offers, with_defaults
 from bench.errors import PluginError, UserError
 
 MOST_LINEARISATIONS = 10_000  # requests per image; a strategy may have ever new mixtures

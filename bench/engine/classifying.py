@@ -16,8 +16,8 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided, Interview
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Problem, Strategy
-from bench.discovery.defaults import offers, with_defaults
 from bench.discovery.guard import guard
+from bench.discovery.targets import offers, with_defaults
 from bench.engine.encoding import open_images
 from bench.engine.items import Joint, Question, Questions
 from bench.errors import PluginError

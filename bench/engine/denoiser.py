@@ -19,8 +19,8 @@ from torch.nn.attention import SDPBackend
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import ANSWERS, Levels, levels_of_schedule
-from bench.discovery.defaults import offers, with_defaults
 from bench.discovery.guard import guard, one_line
+from bench.discovery.targets import offers, with_defaults
 from bench.engine import trees
 from bench.engine.trees import Tree
 from bench.errors import PluginError, UserError

@@ -13,7 +13,7 @@ from bench.engine.queue import Batch
 from bench.engine.scoring import Coefficients, cell_errors, guided, mixed
 from bench.engine.transfer import to_device
 from bench.engine.trees import Tree, mapped, rows
-from bench.inputs.losses import Loss
+from bench.inputs.estimand import Loss
 
 
 @dataclass(frozen=True)

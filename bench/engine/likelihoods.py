@@ -18,8 +18,8 @@ from bench.contracts.decision import Decided, Interview
 from bench.contracts.levels import Levels
 from bench.contracts.reductions import REDUCTIONS
 from bench.contracts.strategy import Evaluate, Ints, Problem, Strategy
-from bench.discovery.defaults import with_defaults
 from bench.discovery.guard import guard, one_line
+from bench.discovery.targets import with_defaults
 from bench.engine.encoding import open_images
 from bench.engine.items import Joint, Question, Questions
 from bench.engine.viewing import CheckedViews, name_of

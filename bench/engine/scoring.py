@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
-from bench.inputs.estimand import space_factor
-from bench.inputs.losses import Loss, cell_loss
+from bench.inputs.estimand import Loss, cell_loss, space_factor
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def cell_errors(
         answer: [B, C, H, W] in the model's dtype.
         wanted: float32 [B, C, H, W].
         factor: float32 [B], from `Coefficients`.
-        loss: of the difference, times the factor; see `bench.inputs.losses`.
+        loss: of the difference, times the factor; see `bench.inputs.estimand`.
     """
     return cell_loss((answer.float() - wanted) * _wide(factor), loss)
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from bench.contracts.dataset import Sample
 from bench.contracts.views import Views
-from bench.discovery.defaults import with_defaults
 from bench.discovery.guard import guard, one_line
+from bench.discovery.targets import with_defaults
 from bench.errors import PluginError
 from bench.inputs.draws import Ints
 from bench.inputs.turns import in_turn

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.items import StoredImage
 from bench.errors import UserError, quoted
-from bench.inputs.arrow_files import made_once
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import column_values, rows_of, stored_rows
 from bench.inputs.survey import files_behind, survey
-from bench.machine.cache import cache_dir
+from bench.machine.cache import cache_dir, made_once
 
 if TYPE_CHECKING:
     import datasets

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchWarning, UserError, did_you_mean, quoted
-from bench.machine.characters import has_control
-from bench.machine.files import read_text
+from bench.machine.files import has_control, read_text
 
 MOST_CHARACTERS = 1000
 _NUMBERED = re.compile(r"\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross

@@ -14,13 +14,12 @@ from bench.discovery.guard import guard
 from bench.discovery.targets import make
 from bench.errors import BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
-from bench.inputs.files import expand
-from bench.inputs.item_images import as_stored, settled_items
 from bench.inputs.items import ItemRows, item_ids, read_items
-from bench.inputs.labels import is_utf8, read_labels
-from bench.inputs.rows import column_values, labelled, settled
+from bench.inputs.labels import read_labels
+from bench.inputs.parsing import expand
+from bench.inputs.rows import as_stored, column_values, labelled, settled, settled_items
 from bench.inputs.split import Split
-from bench.machine.files import is_there
+from bench.machine.files import is_there, is_utf8
 
 if TYPE_CHECKING:
     import datasets

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.items import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.arrow_files import made_once
 from bench.inputs.boxes import cut
-from bench.inputs.json_values import name_of, parse_json
-from bench.machine.cache import cache_dir
+from bench.inputs.parsing import name_of, parse_json
+from bench.machine.cache import cache_dir, made_once
 from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import datasets
 from PIL import Image
 
 from bench.contracts.items import StoredImage
-from bench.inputs.item_images import list_of
 from bench.inputs.pixels import decode
+from bench.inputs.rows import list_of
 
 
 class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typed

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from io import StringIO
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,12 @@ from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
 from bench.machine.files import read_text
 
+if TYPE_CHECKING:
+    import torch
+
 Space = Literal["prediction", "epsilon", "sample", "v"]
 FORMULAS = ("snr", "exp", "min-snr")
+Loss = Literal["l2", "l1", "huber", "norm"]
 
 
 @dataclass(frozen=True)
@@ -231,3 +235,26 @@ def _listed(weighting: Weighting, n_levels: int, rows: NDArray[np.int64]) -> Col
     if missing:
         raise UserError(f"--weighting {weighting}: level {missing[0]} has no weight.")
     return np.array([weights[int(level)] for level in rows])
+
+
+def cell_loss(difference: torch.Tensor, loss: Loss) -> torch.Tensor:
+    """Return the error of each cell, float32 [B].
+
+    Args:
+        difference: d, float32 [B, C, H, W].
+        loss: `l2`, the mean of d²; `l1`, of |d|; `huber`, of Huber's loss with delta 1; `norm`, the
+            square root of the *sum* of d².
+    """
+    match loss:
+        case "l2":
+            return difference.square().flatten(1).mean(dim=1)
+        case "l1":
+            return difference.abs().flatten(1).mean(dim=1)
+        case "huber":  # d² / 2 up to 1, |d| − 1/2 beyond
+            size = difference.abs()
+            within = size.clamp(max=1.0)
+            return (within * (size - within / 2)).flatten(1).mean(dim=1)
+        case "norm":
+            return difference.square().flatten(1).sum(dim=1).sqrt()
+        case _:
+            assert_never(loss)

@@ -30,12 +30,12 @@ from bench.contracts.items import (
 )
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import ClassNames, comparable
-from bench.inputs.encoded import digest
-from bench.inputs.item_images import image_column, images_of
 from bench.inputs.labels import check_ids, unique_ids
 from bench.inputs.pixels import is_ordinary
 from bench.inputs.prompts import Prompts
-from bench.machine.characters import LINES, has_control
+from bench.inputs.rows import image_column, images_of
+from bench.inputs.survey import digest
+from bench.machine.files import LINES, has_control
 
 if TYPE_CHECKING:
     import datasets

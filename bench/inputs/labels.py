@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import comparable
-from bench.machine.characters import LINES, has_control
+from bench.machine.files import LINES, has_control, is_utf8
 
 DIGITS = 18  # of a label that is a number: more are no 64-bit integer
 UNLABELLED = -1  # what `datasets` writes for a label that is not known
@@ -166,15 +166,6 @@ def tidy(text: str, what: str, at: str) -> str:
     if has_control(text.strip(f" {LINES}")):
         raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
     return text.strip()
-
-
-def is_utf8(text: str) -> bool:
-    """Tell whether a text can be stored; the name of a file need not be."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def unique_ids(ids: Iterable[str]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted
-from bench.inputs.csv_tables import read_csv
 from bench.inputs.labels import DIGITS, tidy
+from bench.inputs.parsing import read_csv
 from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:

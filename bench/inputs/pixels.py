@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from bench.inputs.encoded import open_encoded
+from bench.machine.files import open_regular
 
 VERSION = 1  # of what is done to images that are not ordinary; raise it when that changes
 LARGE = 2**26  # pixels, 8192 × 8192: larger images are decoded at a reduced size
@@ -25,7 +25,6 @@ LONGEST = 200  # characters of a reason
 STRIP = 2**22  # pixels that are converted at a time while a large image is reduced
 # No EPS, PS or PDF: PIL hands them to other programs.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -225,3 +224,19 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
     if isinstance(hidden := image.info.get("transparency"), int):
         shown[values == hidden] = 0 if header.inverted else 255
     return Image.fromarray(255 - shown if header.inverted else shown)
+
+
+def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:
+    """Open a stored image for reading.
+
+    Args:
+        image: `{"bytes", "path"}`; the path is used where there are no bytes.
+
+    Raises:
+        OSError: there is no image, or its file is missing, no regular file, or cannot be read.
+    """
+    if image is None or (image.get("bytes") is None and image.get("path") is None):
+        raise FileNotFoundError("the dataset holds no image here")
+    if image.get("bytes") is not None:
+        return BytesIO(image["bytes"])
+    return open_regular(image["path"])

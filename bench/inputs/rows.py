@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchWarning, UserError
+from bench.errors import BenchWarning, UserError, quoted
 from bench.inputs.class_names import ClassNames
-from bench.inputs.encoded import settle
 from bench.inputs.labels import check_ids, unique_ids
 from bench.inputs.survey import files_behind, survey
+from bench.machine.files import inside
 
 if TYPE_CHECKING:
     import datasets
@@ -141,3 +141,128 @@ def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[A
     for place, value in zip(places, values, strict=True):
         spread[place] = value
     return spread
+
+
+def image_column(columns: Sequence[str], where: str) -> str:
+    """Return the name of the column that has the images.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in ("images", "image"):
+        if name in columns:
+            return name
+    raise UserError(
+        f"{where} has no column 'image' or 'images'; its columns: {', '.join(columns)}."
+    )
+
+
+def list_of(feature: Any) -> Any:
+    """Return the feature of lists of this one, under any version of datasets."""
+    import datasets
+
+    return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
+
+
+def as_stored(rows: Any, where: str) -> Any:
+    """Return the rows with images that are not decoded.
+
+    Raises:
+        UserError: there are none.
+    """
+    import datasets
+
+    column = image_column(rows.column_names, where)
+    feature, stored = rows.features[column], datasets.Image(decode=False)
+    if column == "images":
+        each = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+        if not isinstance(each, datasets.Image):
+            raise UserError(f"{where}: its column 'images' holds {feature}, not lists of images.")
+        return rows.cast_column(column, list_of(stored))
+    if not isinstance(feature, datasets.Image):
+        raise UserError(f"{where}: its column 'image' holds {feature}, not images.")
+    return rows.cast_column(column, stored)
+
+
+def settled_items(rows: Any, ids: Sequence[str], where: str, data_dir: Path | None) -> Any:
+    """Return the rows with their ids, and with files inside the folder.
+
+    Raises:
+        UserError: a file lies outside the folder.
+    """
+    import datasets
+
+    root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir
+    column = image_column(rows.column_names, where)
+    table = rows.data.table
+    if rows._indices is not None:
+        table = table.take(rows._indices.column(0))
+    if "sample_id" not in rows.column_names:
+        table = table.append_column("sample_id", [list(ids)])
+    place = table.column_names.index(column)
+    table = table.set_column(place, column, settle(table.column(column), root, where))
+    features = datasets.Features({**rows.features, "sample_id": datasets.Value("string")})
+    info = datasets.DatasetInfo(features=features)
+    return rows_of(table.cast(features.arrow_schema), info, rows.split)
+
+
+def images_of(row: Any) -> tuple[Any, ...]:
+    """Return the encoded images of a row."""
+    return tuple(row["images"] or ()) if "images" in row else (row["image"],)
+
+
+def settle(column: Any, root: Path | None, where: str) -> Any:
+    """Return a column of stored images with every file name made absolute, inside the root.
+
+    Args:
+        column: Arrow, a chunked struct of bytes and path, or lists of them; bytes are not copied.
+        root: the folder that the data lies in; None: the dataset names absolute files of its own.
+        where: what messages call the dataset.
+
+    Raises:
+        UserError: a name leads out of the root, or is relative without one.
+    """
+    import pyarrow as pa
+    import pyarrow.types as kinds
+
+    if kinds.is_list(column.type) or kinds.is_large_list(column.type):
+        return pa.chunked_array(
+            [_settled_lists(chunk, root, where) for chunk in column.chunks], column.type
+        )
+
+    def settled(chunk: Any) -> Any:
+        stored = chunk.field("bytes")
+        if stored.null_count == 0:
+            return chunk
+        paths, known = chunk.field("path").to_pylist(), stored.is_valid().to_pylist()
+        named = [
+            path if path is None or has_bytes else str(_absolute(path, root, where))
+            for path, has_bytes in zip(paths, known, strict=True)
+        ]
+        return pa.StructArray.from_arrays(
+            [stored, pa.array(named, pa.string())], ["bytes", "path"], mask=chunk.is_null()
+        )
+
+    return pa.chunked_array([settled(chunk) for chunk in column.chunks], column.type)
+
+
+def _settled_lists(chunk: Any, root: Path | None, where: str) -> Any:
+    """Return lists of stored images, every one settled."""
+    import pyarrow as pa
+
+    each = settle(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
+    lengths = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    ends = [0, *lengths.cumsum().tolist()]
+    starts = pa.array(ends, pa.int32())
+    return pa.ListArray.from_arrays(starts, each).cast(chunk.type)
+
+
+def _absolute(path: str, root: Path | None, where: str) -> Path:
+    if root is not None:
+        return inside(root, path)
+    if not Path(path).is_absolute():
+        raise UserError(
+            f"{where}: an image's file is named {quoted(path)}, relative to no folder; a dataset"
+            " must name its files absolutely, or hold their bytes."
+        )
+    return Path(path)

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.dataset import Sample
 from bench.inputs.class_names import ClassNames
-from bench.inputs.encoded import digest
-from bench.inputs.item_images import images_of
 from bench.inputs.items import ItemRows
 from bench.inputs.prompts import Prompts
-from bench.inputs.rows import stored_rows
-from bench.inputs.survey import Surveyed, files_behind, survey
+from bench.inputs.rows import images_of, stored_rows
+from bench.inputs.survey import Surveyed, digest, files_behind, survey
 
 if TYPE_CHECKING:
     import datasets

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.items import StoredImage
-from bench.inputs.encoded import digest
-from bench.inputs.pixels import VERSION, is_ordinary
+from bench.inputs.pixels import VERSION, is_ordinary, open_encoded
 from bench.machine.cache import cache_dir, keep, recall
 
 if TYPE_CHECKING:
@@ -150,3 +149,13 @@ def _stamp(path: str) -> bytes:
         facts.st_mtime_ns,
         facts.st_ctime_ns,
     )
+
+
+def digest(image: Mapping[str, Any] | None) -> str:
+    """Return the SHA-256 of an image as it is stored; of one that cannot be read, of its name."""
+    try:
+        with open_encoded(image) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:  # it fails when its turn comes; here it only needs something that stands for it
+        name = image.get("path") if image else None
+        return hashlib.sha256(f"unreadable {name}".encode(errors="surrogateescape")).hexdigest()

@@ -8,22 +8,24 @@ rather than read. A damaged entry is never used; it is made again, with a warnin
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import BufferedWriter
 from pathlib import Path
+from typing import Any
 
-from bench.errors import BenchWarning
-from bench.machine.files import open_regular, read_bytes
-from bench.machine.writing import replacing, write_atomically
+from bench.errors import BenchWarning, UserError
+from bench.machine.files import open_regular, read_bytes, replacing, write_atomically
 
 DIGITS = 64  # of a SHA-256
 SEAL = ".sha256"  # of the file beside a large entry
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST)
 
 
 def cache_dir(*parts: str) -> Path:
@@ -131,3 +133,31 @@ def _digest(path: Path) -> str:
 def _stamp(path: Path) -> str:
     facts = path.stat()
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
+
+
+def made_once(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) -> Path:
+    """Return a file of rows, which is written whole where it is not there or damaged.
+
+    Args:
+        target: the file; its name says all that decides its rows.
+        schema: of the rows.
+        tables: makes the rows, some at a time, so that few are in memory.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    import pyarrow as pa
+
+    if not is_kept(target):
+        try:
+            with keeping(target) as file, pa.ipc.new_stream(file, schema) as stream:
+                for table in tables():
+                    stream.write_table(table)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise UserError(
+                f"The cache folder {target.parent} does not take {target.name}: {error.strerror}."
+                " Make room there, or name another folder in BENCH_CACHE_DIR."
+            ) from None
+    return target

@@ -9,18 +9,24 @@ links to `blobs/` beside it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
+from threading import get_ident
 
 from bench.errors import UserError, quoted
 
 HUB = ("models--", "datasets--")  # how the Hub's cache names the copy of a repository
 NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # the latter: Windows
 LARGEST_TEXT = 200_000_000  # bytes; a table of a million images has half of them
+LINES = "\t\n\r"  # control characters that texts of several lines have
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Cs: half of a pair, as in a name that was not UTF-8
 
 
 class OutsideError(UserError):
@@ -143,3 +149,62 @@ def _places(root: Path) -> Iterator[Path]:
             yield folder
             yield repository / "blobs"
             return
+
+
+def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
+    """Write a file at once; see `replacing`."""
+    with replacing(path, durable) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
+    """Give a file to write, which takes its place when the block ends without an error.
+
+    A reader, or the next process after a kill, sees all of it or none.
+
+    Args:
+        path: the file.
+        durable: whether it survives a power cut as well.
+
+    Raises:
+        OSError: it cannot be written, or a device, a pipe or a folder has its name.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "it is there, and is not a regular file", str(path))
+    # Not mkstemp: its files are for the user alone, and results are read by others.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # the name that its user knows
+        raise
+
+
+def has_control(text: str, allowed: str = "") -> bool:
+    """Tell whether a text has control characters, line or paragraph separators or lone surrogates.
+
+    Args:
+        text: any text.
+        allowed: control characters that it may have.
+    """
+    return not text.isprintable() and any(
+        unicodedata.category(character) in _CONTROL and character not in allowed
+        for character in text
+    )
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be stored; the name of a file need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -22,7 +22,6 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import times
 from bench.engine.trees import Tree, count, rows
-from bench.machine.hardware import synchronize
 
 Work = Callable[[], float]  # evaluates some cells and returns how many
 
@@ -128,3 +127,38 @@ def in_turns(
 def ratio(rates: Mapping[str, list[float]], name: str, base: str) -> float:
     """Return how much faster `name` is than `base`: the median of the rounds' ratios."""
     return median(a / b for a, b in zip(rates[name], rates[base], strict=True))
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+@torch.inference_mode()
+def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """Return the floating-point operations per second of the device's best matrix product.
+
+    Products of square matrices of doubling sides, 2 n³ operations each, until one takes a tenth of
+    `seconds`; the best of several repetitions.
+    """
+    best, side, started = 0.0, 512, time.perf_counter()
+    while side <= 16_384:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        a @ b
+        took = min(_product(a, b) for _ in range(5))
+        best = max(best, 2 * side**3 / took)
+        if took > seconds / 10 or time.perf_counter() - started > 3 * seconds:
+            break
+        side *= 2
+    return best
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> float:
+    synchronize(a.device)
+    started = time.perf_counter()
+    a @ b
+    synchronize(a.device)
+    return time.perf_counter() - started

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts.parameters import Parameters
-from bench.discovery.loading import load_plugins
-from bench.discovery.strategies import exhaustive
+from bench.discovery.loading import exhaustive, load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning, UserError
 from bench.inputs.subsets import limited

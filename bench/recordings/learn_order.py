@@ -11,7 +11,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.items import asks_for_images
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats, Ints, Problem
-from bench.discovery.strategies import exhaustive, learning
+from bench.discovery.loading import exhaustive, learning
 from bench.errors import UserError
 from bench.recordings.order_trials import (
     ENOUGH,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.discovery.strategies import learning
+from bench.discovery.loading import learning
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
 from bench.recordings.recording import open_recording

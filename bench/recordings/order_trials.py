@@ -10,7 +10,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Ints
-from bench.discovery.strategies import learning
+from bench.discovery.loading import learning
 from bench.errors import UserError
 from bench.recordings.recording import Recording
 from bench.recordings.replay import decide, strategy_for

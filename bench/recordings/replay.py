@@ -19,8 +19,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.reductions import MEAN
 from bench.contracts.strategy import Evaluate, Problem, Strategy
-from bench.discovery.loading import load_plugins
-from bench.discovery.strategies import learning
+from bench.discovery.loading import learning, load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from bench.contracts import strategy as strategy_contract
 from bench.contracts.parameters import Parameters
-from bench.discovery.defaults import with_defaults
 from bench.discovery.guard import guard
-from bench.discovery.loading import load_plugins
-from bench.discovery.strategies import exhaustive
-from bench.discovery.targets import load_target
+from bench.discovery.loading import exhaustive, load_plugins
+from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording

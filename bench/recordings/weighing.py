@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import get_args
 
 from bench.errors import UserError
-from bench.inputs.estimand import Space, check_estimand, draw_weights, parse_weighting
-from bench.inputs.losses import Loss
+from bench.inputs.estimand import Loss, Space, check_estimand, draw_weights, parse_weighting
 from bench.recordings.recording import Recording
 from bench.running.scorers.identity import weighting_identity
 from bench.store.draw_table import read_draws

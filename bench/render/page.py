@@ -22,7 +22,7 @@ from bench.boards.formats import assignments, marks
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, said_template
 from bench.errors import UserError
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 from bench.render import figures
 from bench.render.against import MOST_RUNS, Against, against
 from bench.render.board import Board, make_boards

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Problem
-from bench.discovery.events import tell
+from bench.discovery.guard import tell
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError
 from bench.machine.environment import peak_memory

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.errors import UserError
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 from bench.store.decisions import Decisions
 from bench.store.fields import Amount, Count, Document, Positive, first_problem
 from bench.store.files import read_json

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from bench.errors import UserError
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 from bench.store.documents import Manifest
 from bench.store.fields import (
     Amount,

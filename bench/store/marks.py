@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 from bench.store.folder import list_runs
 
 MARK = "protocol.json"

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from bench.errors import UserError, quoted
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 from bench.store.documents import StoredConfig
 from bench.store.fields import Count, Document, Name, RunId, Share, first_problem
 from bench.store.files import read_json

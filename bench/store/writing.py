@@ -15,8 +15,7 @@ from filelock import FileLock, Timeout
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
-from bench.machine.files import regular_file
-from bench.machine.writing import replacing, write_atomically
+from bench.machine.files import regular_file, replacing, write_atomically
 from bench.store.again import AGAIN
 from bench.store.cells import Times, write_cells
 from bench.store.documents import Fitted, Manifest

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from bench.contracts.backbone import Denoiser
-from bench.discovery.defaults import offers, with_defaults
+from bench.discovery.targets import offers, with_defaults
 from bench.engine.acceleration import with_gradients
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import Tree, leaves, mapped, rows

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.machine.hardware import matmul_peak, synchronize
+from bench.perf.work import matmul_peak, synchronize
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.report import Row
 

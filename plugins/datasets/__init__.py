@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench import hookimpl, register_toml
 from bench.contracts.specs import COLUMN_PARAMETERS, Parameter
-from bench.discovery import protocols
+from bench.discovery import declared
 
 _SOURCE = Parameter("", "what follows the colon")
 _KEEP = Parameter((), "other columns that are kept", tuple[str, ...])
@@ -102,10 +102,10 @@ def register_datasets(register: Callable[..., None]) -> None:
 @hookimpl
 def register_collections(register: Callable[..., None]) -> None:
     """Register the collections."""
-    protocols.register_collections(register, __name__, "collections.toml")
+    declared.register_collections(register, __name__, "collections.toml")
 
 
 @hookimpl
 def register_protocols(register: Callable[..., None]) -> None:
     """Register the published experiments on these datasets."""
-    protocols.register_protocols(register, __name__, "protocols")
+    declared.register_protocols(register, __name__, "protocols")

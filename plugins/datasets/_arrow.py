@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.inputs.arrow_files import made_once
-from bench.machine.cache import cache_dir
+from bench.machine.cache import cache_dir, made_once
 
 
 def converted(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from datasets.features.features import generate_from_arrow_type
 
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.encoded import settle
+from bench.inputs.rows import settle
 
 SAMPLE_ID = "sample_id"
 

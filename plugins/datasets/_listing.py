@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import BenchWarning, UserError, quoted
-from bench.inputs.labels import is_utf8
+from bench.machine.files import is_utf8
 
 IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 NAMED = 3  # folders or types named in a message

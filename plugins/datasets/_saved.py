@@ -10,7 +10,7 @@ import datasets
 import pyarrow as pa
 
 from bench.errors import UserError, quoted
-from bench.inputs.json_values import parse_json
+from bench.inputs.parsing import parse_json
 from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular, read_bytes
 from bench_plugins.datasets._columns import ANY, Wanted, choose_columns, convert

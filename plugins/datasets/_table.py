@@ -10,9 +10,8 @@ import datasets
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable, readable
-from bench.inputs.csv_tables import MOST_COLUMNS, read_csv
-from bench.inputs.json_values import name_of, parse_json, text_of
 from bench.inputs.labels import DIGITS, tidy
+from bench.inputs.parsing import MOST_COLUMNS, name_of, parse_json, read_csv, text_of
 from bench.machine.files import OutsideError, inside, read_text, regular_file
 from bench_plugins.datasets._columns import ANY, Wanted
 from bench_plugins.datasets._listing import LeftOut, find_images, plural

@@ -16,11 +16,10 @@ import pyarrow as pa
 
 from bench.errors import BenchWarning, UserError, quoted
 from bench.inputs.class_names import check_names
-from bench.inputs.files import expand
-from bench.inputs.json_values import name_of, parse_json, text_of
-from bench.inputs.labels import DIGITS, is_utf8, tidy
+from bench.inputs.labels import DIGITS, tidy
+from bench.inputs.parsing import expand, name_of, parse_json, text_of
 from bench.inputs.rows import rows_of
-from bench.machine.files import inside, open_regular, read_text, regular_file
+from bench.machine.files import inside, is_utf8, open_regular, read_text, regular_file
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
 from bench_plugins.datasets._listing import IMAGES

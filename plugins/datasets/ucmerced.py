@@ -12,11 +12,10 @@ from typing import Any
 import datasets
 
 from bench.errors import BenchWarning, UserError
-from bench.inputs.encoded import digest
 from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import rows_of
-from bench.inputs.survey import Surveyed, files_behind, survey
+from bench.inputs.survey import Surveyed, digest, files_behind, survey
 from bench.machine.cache import cache_dir, keep, recall
 from bench_plugins.datasets._parquet import load_parquet
 from bench_plugins.datasets._pictures import load_images

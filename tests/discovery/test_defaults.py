@@ -10,7 +10,7 @@ import pytest
 
 from bench.contracts.backbone import Backbone, Classifier, Denoiser
 from bench.contracts.strategy import ErrorTable, Problem, Session, Strategy
-from bench.discovery.defaults import offers, with_defaults
+from bench.discovery.targets import offers, with_defaults
 from bench.engine.asking import CheckedStrategy
 
 PROBLEM = Problem(np.arange(3), np.arange(4), np.ones(4))

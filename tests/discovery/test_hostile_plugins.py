@@ -15,8 +15,8 @@ from helpers.command import bench_process
 from helpers.plugins import install, load_hooks
 
 from bench.contracts.hooks import hookimpl
-from bench.discovery.events import tell
 from bench.discovery.finding import OWN_DISTRIBUTION, find
+from bench.discovery.guard import tell
 from bench.discovery.loading import Plugins
 from bench.errors import BenchWarning, UserError
 

@@ -27,7 +27,7 @@ from bench.engine.latents import Latents
 from bench.engine.noising import OwnNoise, SharedNoise, sampled
 from bench.engine.scoring import coefficients
 from bench.inputs.draws import noise, parse_plan
-from bench.inputs.losses import Loss
+from bench.inputs.estimand import Loss
 from bench.inputs.templates import make_columns
 
 ABAR, FLOW = np.linspace(0.99, 0.01, 20), {"num_train_timesteps": 20, "shift": 3.0}

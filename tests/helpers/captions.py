@@ -21,7 +21,7 @@ from PIL import Image
 from bench.contracts.items import StoredImage
 from bench.engine.images import preprocess
 from bench.inputs.draws import noise, timestep_grid
-from bench.inputs.item_images import list_of
+from bench.inputs.rows import list_of
 
 SIDE = 16
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 230)}

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from helpers.command import bench
 
 from bench.errors import UserError
-from bench.inputs.losses import Loss, cell_loss
+from bench.inputs.estimand import Loss, cell_loss
 from bench.running.settings import make_config
 
 

@@ -16,7 +16,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_split
-from bench.inputs.encoded import open_encoded
+from bench.inputs.pixels import open_encoded
 from bench.inputs.split import Split
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from bench.discovery.loading import load_plugins
 from bench.inputs import survey as module
 from bench.inputs.data import load_split
-from bench.inputs.encoded import digest
 from bench.inputs.pixels import is_ordinary
 from bench.inputs.split import Split
+from bench.inputs.survey import digest
 
 
 def load(path: Path) -> Split:

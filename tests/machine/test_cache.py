@@ -14,8 +14,7 @@ import pyarrow as pa
 import pytest
 
 from bench.errors import BenchWarning, UserError
-from bench.inputs.arrow_files import made_once
-from bench.machine.cache import cache_dir, is_kept, keep, keeping, recall
+from bench.machine.cache import cache_dir, is_kept, keep, keeping, made_once, recall
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "overwritten": lambda path: path.write_bytes(b"x" * path.stat().st_size),

@@ -16,9 +16,8 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import UserError
 from bench.inputs.pixels import decode
 from bench.machine.cache import recall
-from bench.machine.hardware import matmul_peak
 from bench.perf.measure import _fitting, measure
-from bench.perf.work import evaluation_flops, in_turns, pictures, ratio, scoring
+from bench.perf.work import evaluation_flops, in_turns, matmul_peak, pictures, ratio, scoring
 from bench.running.settings import make_config
 from benchmarks.speed import one_at_a_time
 
@@ -42,7 +41,7 @@ def test_turns_are_interleaved_and_the_first_is_not_counted() -> None:
 def test_the_peak_is_a_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that moves on by a twentieth of a second whenever it is looked at."""
     ticks = itertools.count()
-    monkeypatch.setattr("bench.machine.hardware.time.perf_counter", lambda: next(ticks) / 20)
+    monkeypatch.setattr("bench.perf.work.time.perf_counter", lambda: next(ticks) / 20)
     peak = matmul_peak(torch.device("cpu"), torch.float32, seconds=0.2)
     assert peak == pytest.approx(2 * 512**3 / 0.05)  # longer than 0.2 / 10 s: no larger product
 

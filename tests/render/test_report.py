@@ -17,7 +17,7 @@ from helpers.reporting import save_pictures, store_reported, store_run
 from helpers.runs import store
 from helpers.studies import store_study
 
-from bench.machine.writing import write_atomically
+from bench.machine.files import write_atomically
 from bench.render.page import write_report
 from bench.store.folder import list_runs
 

@@ -9,8 +9,7 @@ from pydantic import ValidationInfo, field_validator
 from bench.contracts.specs import BackboneSpec
 from bench.errors import PluginError
 from bench.inputs.draws import DrawPlan, draw_plan, parse_levels, parse_plan
-from bench.inputs.estimand import Space, check_estimand, parse_weighting
-from bench.inputs.losses import Loss
+from bench.inputs.estimand import Loss, Space, check_estimand, parse_weighting
 from bench.running.parts.setting import DENOISERS, Part, Text, setting
 
 NoisePer = Literal["run", "image"]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts.specs import StrategySpec
-from bench.discovery.loading import load_plugins
-from bench.discovery.strategies import exhaustive
+from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError
 from bench.running.parts.decision import Decider, make_strategy
 from bench.running.resolve import Resolved

@@ -11,7 +11,7 @@ from bench.contracts.backbone import Classifier
 from bench.contracts.decision import Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
-from bench.discovery.defaults import offers
+from bench.discovery.targets import offers
 from bench.inputs.estimand import Weighting
 from bench.inputs.templates import Columns
 from bench.running.prepared import Prepared

@@ -15,8 +15,7 @@ from bench.contracts.decision import Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery import backbones
-from bench.discovery.defaults import offers
-from bench.discovery.targets import load_target, make
+from bench.discovery.targets import load_target, make, offers
 from bench.errors import UserError
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting

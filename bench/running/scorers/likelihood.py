@@ -12,9 +12,8 @@ from bench.contracts.decision import Engine
 from bench.contracts.levels import Levels
 from bench.contracts.reductions import MEAN, REDUCTIONS
 from bench.contracts.strategy import Problem
-from bench.discovery.defaults import offers
 from bench.discovery.guard import one_line
-from bench.discovery.targets import load_target
+from bench.discovery.targets import load_target, offers
 from bench.errors import PluginError, UserError
 from bench.inputs.controls import TEXT_ONLY
 from bench.inputs.draws import MOST_DRAWS

@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Mapping, Set
 from typing import Any
 
-from bench.discovery.loading import load_plugins
-from bench.discovery.strategies import exhaustive
+from bench.discovery.loading import exhaustive, load_plugins
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
 from bench.store.identity import StrategyIdentity

@@ -7,9 +7,8 @@ from pathlib import Path
 from bench.contracts.backbone import Backbone
 from bench.contracts.specs import BackboneSpec
 from bench.discovery import backbones
-from bench.discovery.defaults import offers
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import load_target
+from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
 from bench.inputs.weight_files import COUNTED
 from bench.inputs.weights import Weights, gate, resolve

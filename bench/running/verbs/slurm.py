@@ -11,8 +11,8 @@ from pathlib import Path
 from string import Template
 
 from bench.errors import BenchError, UserError
+from bench.machine.files import write_atomically
 from bench.machine.offline import as_settings_say
-from bench.machine.writing import write_atomically
 from bench.running.checks import check
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig

@@ -64,7 +64,7 @@ def test_a_setting_is_one_field_of_its_part(toolkit: Path) -> None:
 
 
 def test_a_loss_is_one_name_and_one_case(toolkit: Path) -> None:
-    losses = toolkit / "bench" / "inputs" / "losses.py"
+    losses = toolkit / "bench" / "inputs" / "estimand.py"
     replaced(losses, 'Loss = Literal["l2", ', 'Loss = Literal["l4", "l2", ')
     replaced(
         losses,

@@ -1,0 +1,134 @@
+"""CSV, JSON and ranges of file names that came with data: read strictly, with limits."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.errors import UserError, quoted
+from bench.machine.files import is_there, is_utf8
+
+MOST_COLUMNS = 1_000
+Lines = Iterator[tuple[int, dict[str, str]]]
+MOST_FILES = 1_000_000  # that a pattern may mean
+
+
+def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
+    """Return the names of a table's columns, and its other lines with their numbers, lazily.
+
+    Only line feeds and carriage returns end a line: a vertical tab or a line separator is part of
+    its field.
+
+    Args:
+        text: what is in the file.
+        where: the file, for messages.
+
+    Raises:
+        UserError: it is no CSV, has more than 1,000 columns or one twice, or a line has another
+            number of columns; the lines' errors when they are read.
+    """
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    try:
+        head = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise UserError(f"{where} is not a CSV file: {error}.") from None
+    if len(head) > MOST_COLUMNS:
+        raise UserError(f"{where}:1: {len(head):,} columns; at most {MOST_COLUMNS:,} are read.")
+    twice = next((name for name in head if head.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{where}:1: the column {quoted(twice)} occurs twice.")
+
+    def lines() -> Lines:
+        try:
+            for values in reader:
+                if values and len(values) != len(head):
+                    raise UserError(
+                        f"{where}:{reader.line_num}: {len(values)} columns, and the first line"
+                        f" names {len(head)}."
+                    )
+                if values:
+                    yield reader.line_num, dict(zip(head, values, strict=True))
+        except csv.Error as error:
+            raise UserError(f"{where} is not a CSV file: {error}.") from None
+
+    return head, lines()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, has two values of one key, or a number
+            that JSON does not have.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in table if keys.count(key) > 1)
+        raise ValueError(f"the key {quoted(twice)} occurs twice")
+    return table
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def name_of(value: Any, what: str, at: str) -> str:
+    """Return a text or a whole number, such as a label or an id, as text.
+
+    Args:
+        value: of a JSON field.
+        what: the field's name.
+        at: the file and the record, for messages.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise UserError(f"{at} the {what} is {quoted(value)}; a text or a whole number is wanted.")
+    return text_of(value, what, at)
+
+
+def text_of(value: Any, what: str, at: str) -> str:
+    """Return any value as text: a text as it is, none as an empty one, all else as JSON.
+
+    Raises:
+        UserError: it has half of a surrogate pair, which no file can hold.
+    """
+    text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if not is_utf8(text):
+        raise UserError(f"{at} the {what} {quoted(text)} is not Unicode text.")
+    return text
+
+
+def expand(pattern: str) -> list[Path]:
+    """Return the files that a pattern means: `shard-{000..031}.tar`, or a name without braces.
+
+    Raises:
+        UserError: the braces hold no range of numbers, or a file of it is not there.
+    """
+    found = re.fullmatch(r"([^{}]*)\{(\d{1,18})\.\.(\d{1,18})\}([^{}]*)", pattern)
+    names = [pattern]
+    if found is not None:
+        before, first, last, after = found.groups()
+        if not int(first) <= int(last) < int(first) + MOST_FILES:
+            raise UserError(f"{quoted(pattern)} is no range of files; write it as {{000..031}}.")
+        width = len(first) if first.startswith("0") else 0
+        names = [f"{before}{n:0{width}}{after}" for n in range(int(first), int(last) + 1)]
+    for name in names:
+        if not is_there(name):
+            of = f", of {quoted(pattern)}" if name != pattern else ""
+            raise UserError(f"There is no file {quoted(name)}{of}.")
+    return [Path(name) for name in names]
