@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from bench.contracts.specs import BackboneSpec
-from bench.contracts.training import UNKNOWN
+from bench.contracts.specs import UNKNOWN, BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import load_classes

@@ -14,7 +14,7 @@ from typing import Any
 from bench.boards.adding import without_paths
 from bench.boards.formats import assignments
 from bench.boards.text import markdown, visible, yaml_value
-from bench.contracts.training import provenance
+from bench.contracts.specs import provenance
 from bench.errors import UserError
 from bench.machine.files import write_atomically
 from bench.recordings.recording import Recording, open_recording

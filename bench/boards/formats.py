@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.training import provenance
+from bench.contracts.specs import provenance
 
 if TYPE_CHECKING:  # listings use this module, and need no pydantic
     from bench.boards.rows import LeaderboardRow

@@ -12,7 +12,7 @@ from typing import Literal
 from bench.boards.error_dataset import write_error_dataset
 from bench.boards.formats import assignments
 from bench.boards.text import visible, yaml_value
-from bench.contracts.training import provenance
+from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.recordings.hub import SCHEME, endpoint

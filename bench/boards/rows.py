@@ -10,7 +10,7 @@ from pydantic import Field
 from bench.boards.reported import REPORTED as REPORTED_FILE
 from bench.boards.reported import read_reported
 from bench.contracts.parameters import Parameters
-from bench.contracts.training import training_group
+from bench.contracts.specs import training_group
 from bench.errors import UserError
 from bench.running.verbs.command import reproducing_command
 from bench.store.documents import Manifest

@@ -23,8 +23,7 @@ from bench.cli.specs import (
     StrategyRow,
 )
 from bench.contracts.protocols import ProtocolSpec
-from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec
-from bench.contracts.training import provenance
+from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry, SpecT
 

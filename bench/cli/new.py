@@ -25,7 +25,7 @@ def command(kind: str, name: str, into: str, as_json: bool) -> None:
     will call it; the package is bench-NAME, in a folder of that name. Then put your own code where
     the example's is.
     """
-    from bench.authoring.package import KINDS, write_package
+    from bench.authoring import KINDS, write_package
     from bench.discovery.loading import load_plugins
 
     chosen = KINDS[[str(one) for one in KINDS].index(kind)]

@@ -161,7 +161,7 @@ class Likelihood(Backbone, ABC):
 
     Attributes:
         reduction: how the errors of a text's draws make its score, a class attribute: `mean`,
-            `mean-softmax` or `logsumexp`; see `bench.contracts.reductions`. Strategies that give
+            `mean-softmax` or `logsumexp`; see `bench.contracts.decision`. Strategies that give
             texts up compare means, so only a model of the mean can use them.
     """
 

@@ -1,10 +1,104 @@
-"""The dataset contract: what a dataset plugin returns, and one sample of it."""
+"""The dataset contract: a sample, which is an image with the shared prompts or an item.
+
+An item has I images and T texts. Each image has one right text, another for every image. The
+answer of an item is the text of each image, image by image, as digits in base T: of two images and
+two texts, 1 says that the first image has text 0 and the second text 1. Of one image it is the
+text's index. Several images and one text ask which image fits, and the answer is the image's index.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import factorial
+from typing import TypedDict
 
-from bench.contracts.items import Item, StoredImage
+MOST_ANSWERS = 4096  # per item; a decision ranks all of them
+
+
+class StoredImage(TypedDict, total=False):
+    """An image as `datasets` stores it, still encoded: its bytes, or the path of its file."""
+
+    bytes: bytes | None
+    path: str | None
+    border: int
+    """Pixels that are cut from each side."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """The images and candidates of one item.
+
+    Attributes:
+        images: encoded; None where one is missing.
+        texts: of each candidate, its index in the run's pool of texts.
+    """
+
+    images: tuple[StoredImage | None, ...]
+    texts: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(I, T), the numbers of images and texts."""
+        return len(self.images), len(self.texts)
+
+
+def asks_for_images(images: int, texts: int) -> bool:
+    """Tell whether the question is which image fits: several images, one text."""
+    return images > 1 and texts == 1
+
+
+def n_answers(images: int, texts: int) -> int:
+    """Return how many answers an item of so many images and texts has."""
+    return images if asks_for_images(images, texts) else texts**images
+
+
+def answer_of(pairing: Sequence[int], texts: int) -> int:
+    """Return the answer that gives each image its text of `pairing`."""
+    answer = 0
+    for text in pairing:
+        answer = answer * texts + text
+    return answer
+
+
+def pairing_of(answer: int, images: int, texts: int) -> tuple[int, ...]:
+    """Return the text of each image; the inverse of `answer_of`."""
+    digits = []
+    for _ in range(images):
+        answer, digit = divmod(answer, texts)
+        digits.append(digit)
+    return tuple(digits[::-1])
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How often guessing is right.
+
+    Attributes:
+        answer: the whole answer: every text, or the image where there is one text.
+        image: every text's image, of several images.
+        group: both.
+    """
+
+    answer: float
+    image: float | None = None
+    group: float | None = None
+
+
+def chance(images: int, texts: int) -> Chance:
+    """Return the chance of an item of so many images and texts, where every score is random.
+
+    The group score of I pairs asks that each pair's score is the best of its image and of its
+    text. With the pairs' scores in order, u_1 > … > u_I their distances from the worst, that is
+    I! times the integral of the product of u_k ** (2 (k - 1) + T - I): 1/6 for two pairs.
+    """
+    if images == 1 or texts == 1:
+        return Chance(1 / n_answers(images, texts))
+    group, exponent = float(factorial(images)), 0
+    for k in range(images, 0, -1):
+        exponent += 2 * (k - 1) + texts - images + 1
+        group /= exponent
+    return Chance(texts**-images, images**-images, group)
 
 
 @dataclass(frozen=True)

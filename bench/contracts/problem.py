@@ -27,7 +27,7 @@ class Problem:
         can_linearise: whether `Linearise` is answered: the backbone offers gradients to its
             conditioning, or they were recorded.
         reduction: how the errors of a prompt's draws make its score; see
-            `bench.contracts.reductions`. A strategy may take it for the mean: where it is another,
+            `bench.contracts.decision`. A strategy may take it for the mean: where it is another,
             only those that evaluate every prompt on the same draws are used, and their scores are
             replaced.
         cell_cost: of one cell, in evaluations: more than one under guidance, and where several

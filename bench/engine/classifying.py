@@ -18,7 +18,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.guard import guard
 from bench.discovery.targets import offers, with_defaults
-from bench.engine.encoding import open_images
+from bench.engine.images import open_images
 from bench.engine.items import Joint, Question, Questions
 from bench.errors import PluginError
 from bench.inputs.templates import Columns

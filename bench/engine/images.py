@@ -1,15 +1,33 @@
-"""From pictures to pixels."""
+"""Images on their way to a model: opened in groups, spread into views, cut to its resolution."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-MOST_PIXELS = 2**27  # of a resized image before its middle is cut out; 400 MB
+from bench.contracts.dataset import Sample
+from bench.contracts.views import Views
+from bench.discovery.guard import guard, one_line
+from bench.discovery.targets import with_defaults
+from bench.errors import PluginError
+from bench.inputs.draws import Ints
+from bench.inputs.pixels import LARGE, PixelsError, decode
+from bench.inputs.turns import in_turn
+
+if TYPE_CHECKING:
+    import torch
+
+Opened = tuple[Sample, list[Image.Image] | str]  # the reason where an image cannot be read
+
+MAX_RESIZED_PIXELS = 2**27  # of an image before its middle is cut out; 400 MB
+# Pixels of a group of images: eight photographs of 12 megapixels, or two large images.
+MAX_GROUP_PIXELS = LARGE * 3 // 2
+MAX_VIEWS = 64  # per image; their latents are in memory while it is scored
 # `half` is what Stable Diffusion's VAE was trained on. `cifar10` repeats the published UC Merced
 # notebook, which normalised with CIFAR-10's statistics and so left the VAE's range.
 NORMALIZATIONS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
@@ -27,7 +45,7 @@ def resize_and_crop(image: Image.Image, resolution: int) -> Image.Image:
     image = image.convert("RGB")
     short = min(image.size)
     width, height = (resolution * side // short for side in image.size)
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_RESIZED_PIXELS:
         left, top = ((side - short) / 2 for side in image.size)
         box = (left, top, left + short, top + short)
         return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box)
@@ -46,7 +64,110 @@ def preprocess(
     images: Sequence[Image.Image], resolution: int, normalize: str = "half"
 ) -> torch.Tensor:
     """Return pixels, float32 [n, 3, resolution, resolution], in [-1, 1] for `half`."""
+    import torch  # here: a plan needs the views alone
+
     pixels = np.stack([np.asarray(resize_and_crop(image, resolution)) for image in images])
     mean, std = (np.asarray(v, np.float32) for v in NORMALIZATIONS[normalize])
     scaled: NDArray[np.float32] = (pixels.astype(np.float32) / 255.0 - mean) / std
     return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
+
+
+def open_images(samples: Iterable[Sample], size: int) -> Iterator[list[Opened]]:
+    """Yield groups of samples, each with its images, or with the reason why one cannot be read.
+
+    A group has `size` images, or fewer where they are large, so that few large images are in
+    memory at a time; those of an item are never parted.
+    """
+    group: list[Opened] = []
+    count = pixels = 0
+    for sample in samples:
+        opened = _open(sample)
+        group.append((sample, opened))
+        count += len(sample.images)
+        if not isinstance(opened, str):
+            pixels += sum(image.width * image.height for image in opened)
+        if count >= size or pixels >= MAX_GROUP_PIXELS:
+            yield group
+            group, count, pixels = [], 0, 0
+    if group:
+        yield group
+
+
+def _open(sample: Sample) -> list[Image.Image] | str:
+    opened = []
+    for number, image in enumerate(sample.images, start=1):
+        try:
+            opened.append(decode(image))
+        except PixelsError as error:
+            which = "the image" if len(sample.images) == 1 else f"image {number}"
+            return f"{which} cannot be read: {error}"
+    return opened
+
+
+class CheckedViews:
+    """A plugin's views, checked.
+
+    Args:
+        views: made by the plugin.
+        who: what a message calls them.
+
+    Attributes:
+        count: how many views an image has.
+        of_latents: whether they are samples of the latent.
+
+    Raises:
+        PluginError: their count makes no sense.
+    """
+
+    def __init__(self, views: object, who: str) -> None:
+        self.who = who
+        self.views: Views = with_defaults(views, Views)
+        with guard(who, "reading its count"):
+            count: Any = self.views.count
+            self.of_latents = self.views.samples_latents is True
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_VIEWS:
+            raise PluginError(who, f"its count is {one_line(count)}, not 1 to {MAX_VIEWS}")
+        self.count = count
+
+    def of(self, image: Image.Image, seed: int, name: str) -> list[Image.Image]:
+        """Return the views of one image.
+
+        Args:
+            image: the image.
+            seed: of the run.
+            name: of the image, which with the seed decides what is random.
+
+        Raises:
+            PluginError: they are not as many images.
+        """
+        if self.of_latents:
+            return [image]
+        with guard(self.who, "of()"):
+            found: Sequence[Any] = self.views.of(image, view_seed(seed, name))
+            pictures = list(found)
+        if len(pictures) != self.count or not all(isinstance(p, Image.Image) for p in pictures):
+            raise PluginError(self.who, f"of() did not return {self.count} images")
+        return pictures
+
+
+def view_seed(seed: int, name: str) -> int:
+    """Return the seed of one image's views, below 2**63, from the run's and the image's name."""
+    content = f"{seed}\0{name}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1
+
+
+def view_of_draw(n_draws: int, views: int, per_level: int = 1) -> Ints:
+    """Return int64 [N], the view of each draw: balanced on every prefix and sub-grid of the draws.
+
+    Args:
+        n_draws: N.
+        views: how many there are.
+        per_level: draws that share a level, and so a view: 2 of a paired plan.
+    """
+    turns = in_turn(-(-n_draws // per_level), views)
+    return np.asarray(np.repeat(turns, per_level)[:n_draws])
+
+
+def name_of(sample: Sample, number: int) -> str:
+    """Return what stands for one image of a sample where something is made for it alone."""
+    return f"{sample.sample_id}\0{number}" if number else sample.sample_id

@@ -1,8 +1,10 @@
-"""From the images of an item to its one answer.
+"""From the decisions on an item's images, or on an image's candidates, to one decision.
 
-Every image of an item is a question of its own: which of the item's texts fits? Its problem counts
-the item's texts from 0 on, so a strategy sees no difference. When the last image is decided, the
-decisions are joined into one about the whole item.
+Each image of an item asks which of the item's texts fits. Its problem counts the item's texts from
+0 on, so a strategy sees no difference. When the last image is decided, the decisions are joined.
+
+An image with candidates asks about these classes alone, counted from 0. The other classes are never
+evaluated: they have no draws and a score of infinity, and rank behind the candidates.
 """
 
 from __future__ import annotations
@@ -15,12 +17,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided, Interview
-from bench.contracts.items import asks_for_images, pairing_of
-from bench.contracts.reductions import reduced
+from bench.contracts.dataset import Sample, asks_for_images, pairing_of
+from bench.contracts.decision import Decided, Interview, reduced
 from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem, Strategy
-from bench.engine.narrowed import narrowed, widened
 from bench.inputs.templates import Columns, make_columns
 
 
@@ -213,3 +212,52 @@ def _weakest(ends: Sequence[str | None]) -> str | None:
         if end in ends and None not in ends:
             return end
     return None
+
+
+def narrowed(
+    problem: Problem, columns: Columns, candidates: tuple[int, ...]
+) -> tuple[Problem, Columns]:
+    """Return the problem of some classes, and the prompts behind its columns.
+
+    Args:
+        problem: of all classes.
+        columns: of all classes.
+        candidates: the classes.
+    """
+    kept = kept_columns(problem, candidates)
+    place = {label: n for n, label in enumerate(sorted(candidates))}
+    classes = np.array([place[int(label)] for label in problem.class_of_prompt[kept]])
+    fewer = replace(problem, class_of_prompt=classes, can_linearise=False)
+    return fewer, replace(columns, class_of_column=classes, members=columns.members[kept])
+
+
+def kept_columns(problem: Problem, candidates: tuple[int, ...]) -> Ints:
+    """Return the columns of the candidates, in their order among all columns."""
+    return np.flatnonzero(np.isin(problem.class_of_prompt, candidates))
+
+
+def widened(decided: Decided, problem: Problem, candidates: tuple[int, ...]) -> Decided:
+    """Return what became of an image among its candidates as a decision among all classes.
+
+    Args:
+        decided: among the candidates.
+        problem: of all classes.
+        candidates: the classes, best first of the run that named them.
+    """
+    kept = kept_columns(problem, candidates)
+    decided.cells = [
+        (Evaluate(kept[request.prompts], request.draws), values)
+        for request, values in decided.cells
+    ]
+    if (outcome := decided.outcome) is not None:
+        decided.outcome = _widened(outcome, problem, np.array(sorted(candidates)))
+    return decided
+
+
+def _widened(outcome: Outcome, problem: Problem, candidates: Ints) -> Outcome:
+    every = np.unique(problem.class_of_prompt)
+    scores, draws = np.full(len(every), np.inf), np.zeros(len(every), np.int64)
+    scores[candidates], draws[candidates] = outcome.scores, outcome.draws
+    rest = np.setdiff1d(every, candidates)
+    ranking = np.concatenate([candidates[outcome.ranking], rest])
+    return replace(outcome, ranking=ranking, scores=scores, draws=draws)

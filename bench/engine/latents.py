@@ -9,11 +9,9 @@ from PIL.Image import Image
 
 from bench.contracts.dataset import Sample
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.encoding import Opened, open_images
-from bench.engine.images import squash
+from bench.engine.images import CheckedViews, Opened, name_of, open_images, squash
 from bench.engine.noising import sampled
 from bench.engine.transfer import ahead, free_memory
-from bench.engine.viewing import CheckedViews, name_of
 
 ENCODE_BATCH = 8  # images encoded by the VAE at a time
 THREADLESS = ("cpu",)  # where a thread that opens images only takes time from the model

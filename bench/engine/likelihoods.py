@@ -14,15 +14,13 @@ from PIL.Image import Image
 
 from bench.contracts.backbone import Likelihood
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided, Interview
+from bench.contracts.decision import REDUCTIONS, Decided, Interview
 from bench.contracts.levels import Levels
-from bench.contracts.reductions import REDUCTIONS
 from bench.contracts.strategy import Evaluate, Ints, Problem, Strategy
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import with_defaults
-from bench.engine.encoding import open_images
+from bench.engine.images import CheckedViews, name_of, open_images
 from bench.engine.items import Joint, Question, Questions
-from bench.engine.viewing import CheckedViews, name_of
 from bench.errors import PluginError
 from bench.inputs.draws import MOST_DRAWS
 from bench.inputs.templates import Columns

@@ -13,9 +13,9 @@ import torch
 
 from bench.contracts.strategy import Floats
 from bench.engine.acceleration import with_gradients
-from bench.engine.evaluating import Evaluator
 from bench.engine.mixing import Mixing
 from bench.engine.queue import filled_size
+from bench.engine.scoring import Evaluator
 from bench.engine.transfer import free_memory
 from bench.engine.trees import grown
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bench.contracts.strategy import Floats
-from bench.engine.pool import Pool
+from bench.engine.transfer import Pool
 from bench.engine.trees import MixRest, count, grown, leaves
 from bench.errors import UserError
 

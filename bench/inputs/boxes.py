@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.items import StoredImage
+from bench.contracts.dataset import StoredImage
 from bench.errors import UserError, quoted
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import column_values, rows_of, stored_rows

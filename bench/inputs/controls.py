@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.contracts.dataset import Sample
-from bench.contracts.items import StoredImage
+from bench.contracts.dataset import Sample, StoredImage
 from bench.errors import UserError
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import Prompts

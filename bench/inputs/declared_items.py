@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.items import StoredImage
+from bench.contracts.dataset import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.boxes import cut

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from bench.contracts.items import StoredImage
+from bench.contracts.dataset import StoredImage
 from bench.inputs.pixels import decode
 from bench.inputs.rows import list_of
 

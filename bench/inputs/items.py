@@ -18,11 +18,11 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.dataset import Sample
-from bench.contracts.items import (
+from bench.contracts.dataset import (
     MOST_ANSWERS,
     Chance,
     Item,
+    Sample,
     answer_of,
     asks_for_images,
     chance,
@@ -47,7 +47,7 @@ class ItemTable:
 
     Attributes:
         shapes: (I, T) of each item.
-        answers: see `bench.contracts.items`.
+        answers: see `bench.contracts.dataset`.
         texts: the candidates of each item.
         groups: of each item; None where the dataset has none.
     """

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.items import StoredImage
+from bench.contracts.dataset import StoredImage
 from bench.inputs.pixels import VERSION, is_ordinary, open_encoded
 from bench.machine.cache import cache_dir, keep, recall
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.contracts.dataset import Sample
-from bench.contracts.items import asks_for_images
+from bench.contracts.dataset import Sample, asks_for_images
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.loading import exhaustive, learning

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.dataset import Sample
-from bench.contracts.items import Item, StoredImage
-from bench.contracts.reductions import MEAN
+from bench.contracts.dataset import Item, Sample, StoredImage
+from bench.contracts.decision import MEAN
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.engine.items import Questions, plain_question
 from bench.errors import UserError

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided
-from bench.contracts.items import asks_for_images
+from bench.contracts.dataset import Sample, asks_for_images
+from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
-from bench.contracts.reductions import MEAN
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.loading import learning, load_plugins
 from bench.engine.asking import CheckedStrategy

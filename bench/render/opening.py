@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.contracts.training import FITTED, UNDECLARED, UNKNOWN
+from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.render.repeatability import noise_sentence
 from bench.store.again import Again
 from bench.store.decisions import Decisions

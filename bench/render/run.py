@@ -11,7 +11,7 @@ import numpy as np
 from bench.boards.formats import assignments
 from bench.boards.rows import other_settings, said_template
 from bench.boards.settings import chosen_of_backbone
-from bench.contracts.training import provenance
+from bench.contracts.specs import provenance
 from bench.render.console import console
 from bench.render.opening import opening
 from bench.render.scores import Score, scores

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from bench.contracts.training import provenance, training_group
+from bench.contracts.specs import provenance, training_group
 from bench.store.documents import Manifest
 
 Pair = list[Any]

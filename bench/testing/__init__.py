@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.testing.classifiers import ClassifierContract as ClassifierContract
     from bench.testing.datasets import DatasetContract as DatasetContract
+    from bench.testing.datasets import ItemsContract as ItemsContract
     from bench.testing.denoisers import DenoiserContract as DenoiserContract
-    from bench.testing.items import ItemsContract as ItemsContract
     from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
     from bench.testing.strategies import StrategyContract as StrategyContract
     from bench.testing.views import ViewsContract as ViewsContract
@@ -27,7 +27,7 @@ _MODULES = {
     "ClassifierContract": "classifiers",
     "DatasetContract": "datasets",
     "DenoiserContract": "denoisers",
-    "ItemsContract": "items",
+    "ItemsContract": "datasets",
     "LikelihoodContract": "likelihoods",
     "StrategyContract": "strategies",
     "ViewsContract": "views",

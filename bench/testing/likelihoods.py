@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.contracts.reductions import REDUCTIONS
+from bench.contracts.decision import REDUCTIONS
 from bench.engine.likelihoods import CheckedLikelihood, draw_numbers
 from bench.testing.classifiers import TEXTS, pictures
 from bench.testing.making import once

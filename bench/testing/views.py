@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.engine.viewing import CheckedViews
+from bench.engine.images import CheckedViews
 from bench.testing.classifiers import pictures
 
 SEEDS = ("one", "another")  # names of images, from which seeds are made

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.contracts.specs import BackboneSpec
-from bench.contracts.training import UNDECLARED, UNKNOWN, provenance, training_group
+from bench.contracts.specs import UNDECLARED, UNKNOWN, BackboneSpec, provenance, training_group
 
 
 def test_zero_shot_is_said_on_purpose() -> None:

@@ -20,9 +20,8 @@ from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.embeddings import embed_prompts
-from bench.engine.evaluating import Scoring
 from bench.engine.noising import SharedNoise
-from bench.engine.scoring import coefficients
+from bench.engine.scoring import Scoring, coefficients
 from bench.errors import PluginError, UserError
 from bench.inputs.templates import make_columns
 

@@ -22,10 +22,9 @@ from bench.contracts.levels import (
 from bench.contracts.strategy import Problem
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
-from bench.engine.evaluating import Scoring
 from bench.engine.latents import Latents
 from bench.engine.noising import OwnNoise, SharedNoise, sampled
-from bench.engine.scoring import coefficients
+from bench.engine.scoring import Scoring, coefficients
 from bench.inputs.draws import noise, parse_plan
 from bench.inputs.estimand import Loss
 from bench.inputs.templates import make_columns

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from helpers.tables import concluded, make, make_problem, make_table
 
-from bench.contracts.dataset import Sample
+from bench.contracts.dataset import Item, Sample, answer_of, chance, n_answers, pairing_of
 from bench.contracts.decision import Decided
-from bench.contracts.items import Item, answer_of, chance, n_answers, pairing_of
 from bench.recordings.replay import decide
 
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.contracts.items import StoredImage
+from bench.contracts.dataset import StoredImage
 from bench.engine.images import preprocess
 from bench.inputs.draws import noise, timestep_grid
 from bench.inputs.rows import list_of

@@ -15,8 +15,7 @@ from PIL import Image, PngImagePlugin
 
 import bench as toolkit
 from bench.contracts.dataset import Sample
-from bench.engine.encoding import open_images
-from bench.engine.images import resize_and_crop
+from bench.engine.images import open_images, resize_and_crop
 from bench.inputs import pixels
 from bench.inputs.data import load_split
 from bench.inputs.pixels import PixelsError, decode, is_ordinary
@@ -285,9 +284,9 @@ def test_long_images_are_cut_before_they_are_resized() -> None:
 
 
 def test_few_large_images_are_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.engine import encoding
+    from bench.engine import images
 
-    monkeypatch.setattr(encoding, "MOST_PIXELS", 3 * 64)
+    monkeypatch.setattr(images, "MAX_GROUP_PIXELS", 3 * 64)
     samples = [Sample(str(i), 0, ORDINARY["colour"]()) for i in range(8)]
     assert [len(group) for group in open_images(samples, 8)] == [3, 3, 2]
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bench.contracts.specs import DatasetSpec
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
-from bench.engine.viewing import CheckedViews
+from bench.engine.images import CheckedViews
 from bench.inputs.data import load_split
 from bench.testing import ClassifierContract, DatasetContract, StrategyContract, ViewsContract
 

@@ -15,7 +15,7 @@ from helpers.scoring import same, timeless
 
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import Plugins, load_plugins
-from bench.engine.viewing import view_of_draw
+from bench.engine.images import view_of_draw
 from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.store.folder import read_records

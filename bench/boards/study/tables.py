@@ -10,7 +10,7 @@ from bench.boards.study.methods import NONE
 from bench.boards.study.report import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
 from bench.boards.text_tables import TextTable
-from bench.contracts.training import provenance
+from bench.contracts.specs import provenance
 from bench.errors import UserError, did_you_mean
 from bench.stats.many import Difference
 from bench.stats.tested import IN_WORDS, METRICS, Metric

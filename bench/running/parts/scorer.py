@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.contracts.specs import BackboneSpec, DatasetSpec
-from bench.contracts.training import UNKNOWN
+from bench.contracts.specs import UNKNOWN, BackboneSpec, DatasetSpec
 from bench.discovery.loading import Plugins
 from bench.discovery.registry import Registry
 from bench.errors import AbsentError, UserError

@@ -11,7 +11,7 @@ from bench.contracts.strategy import Ints
 from bench.discovery.guard import one_line
 from bench.discovery.loading import Plugins
 from bench.discovery.targets import make
-from bench.engine.viewing import CheckedViews, view_of_draw
+from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import UserError
 from bench.inputs.draws import DrawPlan
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.contracts.items import asks_for_images
+from bench.contracts.dataset import asks_for_images
 from bench.errors import UserError
 from bench.inputs.items import ItemRows, ItemTable
 from bench.inputs.prompts import Prompts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.contracts.items import asks_for_images, pairing_of
+from bench.contracts.dataset import asks_for_images, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.inputs.estimand import Weighting

@@ -164,8 +164,8 @@ class DenoiserKind(ScorerKind):
         from bench.engine.batching import settle_batch_size
         from bench.engine.denoiser import CheckedDenoiser
         from bench.engine.denoising import DenoisingEngine
-        from bench.engine.evaluating import Scoring as Errors
         from bench.engine.latents import Latents
+        from bench.engine.scoring import Scoring as Errors
         from bench.engine.scoring import coefficients
 
         resolved, config = prepared.resolved, prepared.config

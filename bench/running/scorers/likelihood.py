@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.contracts.backbone import Likelihood
-from bench.contracts.decision import Engine
+from bench.contracts.decision import MEAN, REDUCTIONS, Engine
 from bench.contracts.levels import Levels
-from bench.contracts.reductions import MEAN, REDUCTIONS
 from bench.contracts.strategy import Problem
 from bench.discovery.guard import one_line
 from bench.discovery.targets import load_target, offers

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from bench.contracts.dataset import Sample
+from bench.contracts.dataset import Sample, StoredImage
 from bench.contracts.decision import Decided
-from bench.contracts.items import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning, UserError

@@ -27,7 +27,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.mixing import Mixing
-from bench.engine.pool import Pool
+from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import resolve
 from bench.running.parts.scorer import family_of

@@ -14,7 +14,7 @@ from helpers.scoring import same, timeless
 
 from bench import load_dataset
 from bench import run as bench_run
-from bench.engine.viewing import view_of_draw
+from bench.engine.images import view_of_draw
 from bench.errors import UserError
 from bench.inputs.pixels import decode
 from bench.store.folder import read_manifest, read_records
