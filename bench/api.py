@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from bench.cli.watching import shown
+from bench.cli.progress import shown
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make

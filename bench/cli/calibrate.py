@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import parse_assignments
-from bench.cli.output import next_steps, print_json, results_option, say
+from bench.cli.options import parse_assignments, results_and_json, set_option
+from bench.cli.output import in_results, next_steps, print_json, say
 from bench.store.folder import find_run, read_manifest
 
 if TYPE_CHECKING:
@@ -25,12 +25,9 @@ if TYPE_CHECKING:
 @click.option(
     "--strategy", help="The strategy whose parameters a risk chooses (default: the backbone's)."
 )
-@click.option(
-    "--set", "params", multiple=True, metavar="KEY=VALUE", help="A parameter that stays as it is."
-)
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(
+@set_option
+@results_and_json
+def calibrate_command(
     run: str, strategy: str | None, params: tuple[str, ...], results: str, as_json: bool
 ) -> None:
     """Learn from the images of RUN what decisions about other images are worth.
@@ -47,22 +44,23 @@ def command(
     use.
     """
     from bench.recordings.calibrate import calibrate, choices
+    from bench.running.verbs.command import other_images_command
 
     path = find_run(run, results)
-    found = calibrate(path, strategy, parse_assignments(params))
-    chosen = choices(found)
+    learned = calibrate(path, strategy, parse_assignments(params))
+    chosen = choices(learned)
     if as_json:
-        print_json({**found.plain(), "risks": [each.plain() for each in chosen]})
+        print_json({**learned.plain(), "risks": [choice.plain() for choice in chosen]})
         return
-    if found.settings:
-        _print_settings(found, chosen)
+    if learned.settings:
+        _print_settings(learned, chosen)
     else:
         say(_no_settings(path, strategy))
-    fitted = [s for s in (*found.settings, *found.others) if s.fit is not None]
+    fitted = [s for s in (*learned.settings, *learned.others) if s.fit is not None]
     if fitted:
         say(
             f"Probability that a decision is right: fitted for {len(fitted)} settings of a strategy"
-            f" on {found.images} images, {fitted[-1].right} of them right with"
+            f" on {learned.images} images, {fitted[-1].right} of them right with"
             f" {fitted[-1].strategy.name}."
         )
     else:
@@ -70,7 +68,19 @@ def command(
             "Probability that a decision is right: not fitted; that takes five right decisions and"
             " five wrong ones."
         )
-    next_steps(*_steps(found, chosen, path, results))
+    # A run at the lowest risk that can be kept, and its probabilities.
+    option = in_results(results)
+    risks = [f"{choice.risk:g}" for choice in chosen if choice.params is not None]
+    words: tuple[str, ...] = ()
+    what = "score other images"
+    if risks:
+        words = ("--strategy", learned.settings[0].strategy.name, "--risk", risks[-1])
+        what = f"score other images at a risk of {risks[-1]}"
+    steps = [(what, f"{other_images_command(read_manifest(path), *words)}{option}")]
+    if fitted:
+        shown = f"bench show THAT_RUN --statistics{option}"
+        steps.append(("then see how probable it is that they are right", shown))
+    next_steps(*steps)
 
 
 def _no_settings(path: Path, strategy: str | None) -> str:
@@ -86,54 +96,30 @@ def _no_settings(path: Path, strategy: str | None) -> str:
     return f"--risk cannot use this: {which} no settings to choose among."
 
 
-def _steps(
-    found: Calibration, choices: Sequence[RiskChoice], path: Path, results: str
-) -> list[tuple[str, str]]:
-    """Return what may follow: a run at the lowest risk that can be kept, and its probabilities."""
-    from bench.running.verbs.command import other_images_command
-
-    option = results_option(results)
-    kept = [f"{one.risk:g}" for one in choices if one.params is not None]
-    chosen = ("--strategy", found.settings[0].strategy.name) if kept else ()
-    stated = ("--risk", kept[-1]) if kept else ()
-    command = other_images_command(read_manifest(path), *chosen, *stated)
-    what = f"score other images at a risk of {kept[-1]}" if kept else "score other images"
-    steps = [(what, f"{command}{option}")]
-    if any(setting.fit for setting in (*found.settings, *found.others)):
-        shown = f"bench show THAT_RUN --statistics{option}"
-        steps.append(("then see how probable it is that they are right", shown))
-    return steps
-
-
-def _print_settings(found: Calibration, choices: Sequence[RiskChoice]) -> None:
+def _print_settings(learned: Calibration, choices: Sequence[RiskChoice]) -> None:
     from bench.boards.formats import assignments
     from bench.render.tables import table
     from bench.stats.risk import upper_limit
 
-    n, sure = found.images, f"{100 * found.level:g} %"
+    n, sure = learned.images, f"{100 * learned.level:g} %"
+    rows: list[list[Any]] = []
+    for setting in learned.settings:
+        params = {name: setting.strategy.params[name] for name in learned.chosen}
+        limit = 100 * upper_limit(setting.disagreements or 0, n, learned.level)
+        rows.append([assignments(params), setting.cost, setting.disagreements, f"{limit:.2f}"])
     table(
         ["setting", "cost", "differ", f"at most ({sure}), %"],
-        [
-            [
-                assignments({name: s.strategy.params[name] for name in found.chosen}),
-                s.cost,
-                s.disagreements,
-                f"{100 * upper_limit(s.disagreements or 0, n, found.level):.2f}",
-            ]
-            for s in found.settings
-        ],
-        title=f"{found.settings[0].strategy.name} on {n} images of {found.split}, safest first:"
+        rows,
+        title=f"{learned.settings[0].strategy.name} on {n} images of {learned.split}, safest first:"
         " decisions that differ from the full sweep's",
     )
-    table(
-        ["--risk", "chooses", "cost"],
-        [
-            [each.risk, assignments(each.params), each.evaluation_equivalents_per_image]
-            if each.params is not None
-            else [each.risk, f"nothing: needs {each.images_needed} images", None]
-            for each in choices
-        ],
-    )
+    rows = []
+    for choice in choices:
+        params_text = f"nothing: needs {choice.images_needed} images"
+        if choice.params is not None:
+            params_text = assignments(choice.params)
+        rows.append([choice.risk, params_text, choice.evaluation_equivalents_per_image])
+    table(["--risk", "chooses", "cost"], rows)
     say(
         f"A setting is chosen if these {n} images show, with probability {sure}, that at most the"
         " stated share of decisions differs from the full sweep's, on average over images drawn as"

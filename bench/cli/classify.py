@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import config_from_options, config_options
+from bench.cli.options import json_option, listed
 from bench.cli.output import next_steps, print_json, say
-from bench.cli.sections import Sectioned
+from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.errors import UserError
 from bench.running.settings import SETTINGS
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 @click.option("--dataset", help="A dataset whose classes and prompts to use instead.")
 @config_options([name for name, setting in SETTINGS.items() if setting.classify])
 @click.option("--top", default=5, show_default=True, help="Classes shown of each image.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout.")
+@json_option
 @click.pass_context
-def command(
+def classify_command(
     ctx: click.Context,
     /,
     images: tuple[str, ...],
@@ -51,7 +51,7 @@ def command(
     """
     if (classes is None) == (dataset is None):
         raise UserError('Give --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')
-    names = tuple(n.strip() for n in classes.split(",") if n.strip()) if classes else None
+    names = tuple(listed(classes)) if classes else None
     if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
         raise UserError(f"--classes {classes!r}: two or more different names are wanted.")
     missing = [path for path in images if not Path(path).is_file()]
@@ -62,18 +62,17 @@ def command(
     from bench.running.verbs.classify import classify
 
     with Counter(shown=not as_json) as counter:
-        found = classify(config, images, names, counter)
-    answers = found.answers
+        classified = classify(config, images, names, counter)
+    answers = classified.answers
     if as_json:
         print_json([answer.model_dump(mode="json", by_alias=True) for answer in answers])
     else:
-        _print(answers, top, found.strategy)
-        _print_worth(found)
-        known = shlex.quote(dataset) if dataset else "./FOLDER"
-        of = f" --backbone {shlex.quote(config.backbone)}" if config.backbone else ""
-        next_steps(
-            ("see how often it is right, on images of known class", f"bench run {known}{of}")
-        )
+        _print(answers, top, classified.strategy)
+        _print_worth(classified)
+        command = f"bench run {shlex.quote(dataset) if dataset else './FOLDER'}"
+        if config.backbone:
+            command += f" --backbone {shlex.quote(config.backbone)}"
+        next_steps(("see how often it is right, on images of known class", command))
     return 3 if any(answer.error for answer in answers) else 0
 
 
@@ -85,20 +84,16 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
         if answer.error:
             say(f"{answer.image}: {answer.error}")
             continue
-        shown = answer.ranking[:top]
-        columns = ["", "class", "score", "draws"]
-        rows: list[list[Any]] = [
-            [place, entry.name, None if entry.score is None else f"{entry.score:.5f}", entry.draws]
-            for place, entry in enumerate(shown, start=1)
-        ]
-        if any(entry.given_up for entry in shown):
-            columns.append("")
-            for row, entry in zip(rows, shown, strict=True):
-                row.append(_given_up(entry))
+        rows = []
+        for place, entry in enumerate(answer.ranking[:top], start=1):
+            score = None if entry.score is None else f"{entry.score:.5f}"
+            rows.append([place, entry.name, score, entry.draws, _given_up(entry)])
+        columns = ["", "class", "score", "draws", ""]
+        if not any(entry.given_up for entry in answer.ranking[:top]):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
         say(f"{answer.image}: {answer.prediction}{_sureness(answer, change_of(answer, strategy))}")
         table(columns, rows, right=["score"])
-    given_up = any(place.given_up for answer in answers for place in answer.ranking[:top])
-    if given_up:
+    if any(place.given_up for answer in answers for place in answer.ranking[:top]):
         say(
             "A class that was given up early has a score from fewer draws than the winner's, so the"
             " two cannot be compared. Such classes are ranked by when they were given up."
@@ -107,14 +102,14 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
         say(f"Each answer was decided at level {strategy.level:g}.")
 
 
-def _print_worth(found: Classified) -> None:
+def _print_worth(classified: Classified) -> None:
     """Say what the answers are worth, as far as other images of the dataset tell."""
     from bench.render.worth import said_risk
 
-    if found.stated is not None:
-        say(said_risk(found.stated))
-    if found.calibrated is not None:
-        manifest, images = found.calibrated
+    if classified.stated is not None:
+        say(said_risk(classified.stated))
+    if classified.calibrated is not None:
+        manifest, images = classified.calibrated
         say(
             f"Probability that the class is right: fitted on {images:,} other images"
             f" ({manifest.dataset.name}/{manifest.dataset.split}, {manifest.run_id}). It holds for"
@@ -123,16 +118,16 @@ def _print_worth(found: Classified) -> None:
 
 
 def _sureness(answer: Answer, change: float | None) -> str:
-    said = ""
+    text = ""
     if answer.margin is not None:
-        said += f", margin {answer.margin:.5f}"
+        text += f", margin {answer.margin:.5f}"
         if answer.margin_stderr:
-            said += f" ± {answer.margin_stderr:.5f}"
+            text += f" ± {answer.margin_stderr:.5f}"
         if change is not None:
-            said += f", other random noise would change it with probability {change:.3f}"
+            text += f", other random noise would change it with probability {change:.3f}"
     if answer.probability is not None:
-        said += f", probability {answer.probability:.3f}"
-    return said
+        text += f", probability {answer.probability:.3f}"
+    return text
 
 
 def _given_up(entry: Place) -> str:

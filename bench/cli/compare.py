@@ -1,45 +1,44 @@
 """`bench compare`. Compare two runs on the same images.
 
 Group: Look at results, 4.
+
+`bench power`. How many images a difference between runs needs.
+
+Group: Look at results, 5.
 """
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import metric_option
-from bench.cli.output import next_steps, print_json, run_name, say
-from bench.errors import GateError
+from bench.cli.options import metric_option, results_and_json
+from bench.cli.output import in_results, next_steps, print_json, run_name, say
+from bench.errors import GateError, UserError
 from bench.machine.offline import offline
 from bench.store.folder import find_run
 
 if TYPE_CHECKING:
     from bench.stats.comparison import Comparison, MetricDifference
     from bench.stats.paired import ClassDifference
+    from bench.stats.power import Power
     from bench.stats.tested import Metric
 
 
 @click.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 @metric_option
 @click.option("--gate", is_flag=True, help="Exit with 4 when B is significantly worse than A.")
 @click.option(
     "--seed", default=0, hidden=True, help="Of no effect: no chance is left in the interval."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@results_and_json
 @offline()
-def command(
-    run_a: str,
-    run_b: str,
-    results: str,
-    metric: Metric,
-    gate: bool,
-    seed: int,
-    as_json: bool,
+def compare_command(
+    run_a: str, run_b: str, results: str, metric: Metric, gate: bool, seed: int, as_json: bool
 ) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
@@ -52,61 +51,56 @@ def command(
     from bench.stats.comparison import compare
 
     paths = find_run(run_a, results), find_run(run_b, results)
-    found = compare(*paths, metric)
+    comparison = compare(*paths, metric)
     if as_json:
-        print_json(found.plain())
+        print_json(comparison.plain())
     else:
-        _print(found)
+        _print_comparison(comparison)
         names = " ".join(run_name(path, results) for path in paths)
         steps = [("see the images on which they differ", f"bench report {names}")]
-        if found.wins + found.losses:
-            asked = "" if found.difference else " --difference 0.02"
-            needed = ("how many images such a difference needs", f"bench power {names}{asked}")
-            steps.append(needed)
+        if comparison.wins + comparison.losses:
+            power = f"bench power {names}{'' if comparison.difference else ' --difference 0.02'}"
+            steps.append(("how many images such a difference needs", power))
         next_steps(*steps)
-    if gate and found.regression:
-        tested = found.tested
-        p = tested.p if tested else found.mcnemar_p
+    if gate and comparison.regression:
+        tested = comparison.tested
+        p = tested.p if tested else comparison.mcnemar_p
         raise GateError(
-            f"{found.run_b} is significantly worse than {found.run_a}:"
-            f" {(tested or found).difference:+.4f} (p = {p:.2g})."
+            f"{comparison.run_b} is significantly worse than {comparison.run_a}:"
+            f" {(tested or comparison).difference:+.4f} (p = {p:.2g})."
         )
 
 
-def _print(found: Comparison) -> None:
+def _print_comparison(comparison: Comparison) -> None:
     from bench.render.tables import table
 
-    low, high = found.difference_ci95
-    verdict = _verdict(found.mcnemar_p, found.difference)
-    cost, seconds, why = found.cost_ratio, found.seconds_ratio, found.not_divided
+    low, high = comparison.difference_ci95
+    verdict = _verdict(comparison.mcnemar_p, comparison.difference)
+    cost, seconds, why = comparison.cost_ratio, comparison.seconds_ratio, comparison.not_divided
     rows: list[list[Any]] = [
-        ["A", f"{found.run_a}  {found.accuracy_a:.4f}"],
-        ["B", f"{found.run_b}  {found.accuracy_b:.4f}"],
-        ["difference, B − A", f"{found.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        ["wins, losses, ties", f"{found.wins}, {found.losses}, {found.ties}"],
-        ["McNemar, exact", f"p = {found.mcnemar_p:.3g}: {verdict}"],
-        *_tested(found.tested),
-        ["same prediction", f"{100 * found.agreement:.1f} % of {found.n:,} images"],
+        ["A", f"{comparison.run_a}  {comparison.accuracy_a:.4f}"],
+        ["B", f"{comparison.run_b}  {comparison.accuracy_b:.4f}"],
+        ["difference, B − A", f"{comparison.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
+        ["wins, losses, ties", f"{comparison.wins}, {comparison.losses}, {comparison.ties}"],
+        ["McNemar, exact", f"p = {comparison.mcnemar_p:.3g}: {verdict}"],
+        *_tested(comparison.tested),
+        ["same prediction", f"{100 * comparison.agreement:.1f} % of {comparison.n:,} images"],
         ["cost, B / A", why.get("cost") if cost is None else f"{cost:.3g}"],
         ["seconds, B / A", why.get("seconds") if seconds is None else f"{seconds:.3g}"],
     ]
     table(["", ""], rows)
-    changed = [r for r in found.per_class if r.wins or r.losses]
-    changed.sort(key=lambda r: r.difference)
+    changed = [row for row in comparison.per_class if row.wins or row.losses]
     if changed:
-        head = ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"]
-        lines = [_class_line(row) for row in changed]
-        optional = ["wins", "losses", "p, adjusted", "n"]
         table(
-            head,
-            lines,
+            ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"],
+            [_class_line(row) for row in sorted(changed, key=lambda row: row.difference)],
             title="Classes with images that one of the two has right",
-            optional=optional,
+            optional=["wins", "losses", "p, adjusted", "n"],
         )
-    if found.differences:
-        rows = [[name, *map(_value, pair)] for name, pair in found.differences.items()]
+    if comparison.differences:
+        rows = [[name, *map(_value, pair)] for name, pair in comparison.differences.items()]
         table(["setting", "A", "B"], rows, title="Settings that differ")
-    for warning in found.warnings:
+    for warning in comparison.warnings:
         say(f"Warning: {warning}", err=True)
 
 
@@ -118,18 +112,17 @@ def _verdict(p: float, difference: float) -> str:
     return "B is better" if difference > 0 else "B is worse"
 
 
-def _tested(found: MetricDifference | None) -> list[list[str]]:
+def _tested(metric: MetricDifference | None) -> list[list[str]]:
     """Return the lines of another metric that was tested."""
-    if found is None:
+    if metric is None:
         return []
     from bench.stats.tested import IN_WORDS
 
-    (low, high), name = found.difference_ci95, IN_WORDS[found.metric]
-    verdict = _verdict(found.p, found.difference)
+    (low, high), name = metric.difference_ci95, IN_WORDS[metric.metric]
     return [
-        [name, f"A {found.a:.4f}, B {found.b:.4f}"],
-        [f"{name}, B − A", f"{found.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
-        ["permutation test", f"p = {found.p:.3g}: {verdict}"],
+        [name, f"A {metric.a:.4f}, B {metric.b:.4f}"],
+        [f"{name}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
+        ["permutation test", f"p = {metric.p:.3g}: {_verdict(metric.p, metric.difference)}"],
     ]
 
 
@@ -150,3 +143,89 @@ def _class_line(row: ClassDifference) -> list[Any]:
         row.losses,
         f"{row.p_adjusted:.2g}",
     ]
+
+
+@click.command()
+@click.argument("run_a", required=False)
+@click.argument("run_b", required=False)
+@click.option("--difference", type=float, help="Of the accuracies, such as 0.02.")
+@click.option("--discordance", type=float, help="The share of images that one run alone has right.")
+@click.option("--images", type=click.IntRange(1, 10_000_000), help="Images that there are.")
+@click.option("--accuracy", type=click.FloatRange(0, 1), help="Of the first run, if it is known.")
+@results_and_json
+def power_command(
+    run_a: str | None,
+    run_b: str | None,
+    difference: float | None,
+    discordance: float | None,
+    images: int | None,
+    accuracy: float | None,
+    results: str,
+    as_json: bool,
+) -> None:
+    """Say how many images a difference needs, and what so many images can show.
+
+    Give two runs on the same images, or --difference and --discordance. The test is McNemar's
+    exact one at 5 %. Of two runs, --difference asks about another difference than theirs.
+    """
+    from bench.stats.power import plan_power
+
+    if run_a is not None and run_b is not None:
+        from bench.stats.comparison import compare
+
+        runs = compare(find_run(run_a, results), find_run(run_b, results))
+        if not runs.wins + runs.losses:
+            raise UserError("These runs are right on the same images: no number shows more.")
+        discordance = discordance or (runs.wins + runs.losses) / runs.n
+        difference = difference or abs(runs.difference)
+        images, accuracy = images or runs.n, accuracy or runs.accuracy_a
+        if not difference:
+            raise UserError(
+                f"Both runs have the same accuracy, and differ on {100 * discordance:.1f} % of the"
+                " images. Say which difference you ask about, such as --difference 0.02."
+            )
+    elif run_a is not None:
+        raise UserError("Name two runs, or give --difference and --discordance.")
+    if difference is None or discordance is None:
+        raise UserError(
+            "Give two runs, or --difference 0.02 --discordance 0.1: how far accuracies differ, and"
+            " on which share of the images one run alone is right."
+        )
+    plan = plan_power(difference, discordance, images, accuracy)
+    if as_json:
+        print_json(plan.model_dump(mode="json"))
+    else:
+        _print_power(plan)
+        names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
+        next_steps(("test the difference", f"bench compare {names}{in_results(results)}"))
+
+
+def _print_power(plan: Power) -> None:
+    from bench.render.tables import table
+
+    say(
+        f"A difference of {100 * plan.difference:.2g} points between runs of which exactly one is"
+        f" right on {100 * plan.discordance:.3g} % of the images:"
+    )
+    rows = [
+        [
+            f"{100 * needed.power:.0f} %",
+            *("too many" if n is None else f"{n:,}" for n in (needed.paired, needed.unpaired)),
+        ]
+        for needed in plan.needed
+    ]
+    head = ["power", "images, the same for both", "images each, if not the same"]
+    table(head, rows, right=head)
+    if plan.n is not None and plan.power is not None and plan.simulated is not None:
+        say(
+            f"{plan.n:,} {'image shows' if plan.n == 1 else 'images show'} it with a power of"
+            f" {100 * plan.power:.1f} %"
+            f" ({100 * plan.simulated:.1f} % of 2,000 simulated studies found it)."
+        )
+        say(
+            f"With a power of 80 % they show a difference of {100 * plan.smallest:.2g} points or"
+            " more."
+            if plan.smallest is not None
+            else "They show no difference with a power of 80 %, however large: runs that agree on"
+            " so many images differ on too few."
+        )

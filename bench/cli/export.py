@@ -7,21 +7,17 @@ from pathlib import Path
 
 import click
 
-from bench.cli.output import next_steps, print_json, results_option, say
+from bench.cli.options import results_and_json, results_option
+from bench.cli.output import in_results, next_steps, print_json, say
 from bench.errors import UserError
 from bench.store.folder import find_run
 
-_RESULTS = click.option(
-    "--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored."
+_HUB_DATASET = click.option(
+    "--hub-dataset",
+    metavar="OWNER/NAME",
+    help="The benchmark on the Hub, for eval-results (default: the dataset's source).",
 )
-_HUB = (
-    click.option(
-        "--hub-dataset",
-        metavar="OWNER/NAME",
-        help="The benchmark on the Hub, for eval-results (default: the dataset's source).",
-    ),
-    click.option("--task", help="The task's id in that benchmark.  [default: default]"),
-)
+_TASK = click.option("--task", help="The task's id in that benchmark.  [default: default]")
 
 
 @click.command()
@@ -34,9 +30,9 @@ _HUB = (
     show_default=True,
 )
 @click.option("--out", help="A file to write instead of stdout; for errors, the new folder.")
-@_HUB[0]
-@_HUB[1]
-@_RESULTS
+@_HUB_DATASET
+@_TASK
+@results_option
 def export(
     run: str, kind: str, out: str | None, hub_dataset: str | None, task: str | None, results: str
 ) -> None:
@@ -83,7 +79,7 @@ def export(
 def _rehearsal(run: str, kind: str, results: str) -> tuple[str, str]:
     """Return the step that shows what of a run would be sent to the Hub."""
     words = ["bench", "results", "push", run, "--to", "OWNER/NAME", "--format", kind, "--dry-run"]
-    return "see what would go to the Hub", shlex.join(words) + results_option(results)
+    return "see what would go to the Hub", shlex.join(words) + in_results(results)
 
 
 def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> str | bytes:
@@ -121,10 +117,9 @@ def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> st
 @click.option("--dry-run", is_flag=True, help="Show what would go, and send nothing.")
 @click.option("--pull-request", is_flag=True, help="Propose it: open a pull request.")
 @click.option("--create", is_flag=True, help="Make the repository, private, where there is none.")
-@_HUB[0]
-@_HUB[1]
-@_RESULTS
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@_HUB_DATASET
+@_TASK
+@results_and_json
 def push(
     run: str,
     to: str,

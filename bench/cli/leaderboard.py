@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from bench.boards.exports import to_csv, to_html, to_markdown
 from bench.boards.leaderboard import leaderboard
 from bench.boards.shipped import shipped_rows
+from bench.cli.options import results_option, set_by_user
 from bench.cli.output import next_steps, print_json, say
 from bench.machine.offline import offline
 
@@ -21,7 +21,7 @@ TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 
 @click.command()
 @click.argument("folders", nargs=-1)
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@results_option
 @click.option("--dataset", help="Only this dataset.")
 @click.option(
     "--format",
@@ -34,7 +34,7 @@ TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 @click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout: --format json.")
 @click.pass_context
 @offline()
-def command(
+def leaderboard_command(
     ctx: click.Context,
     /,
     folders: tuple[str, ...],
@@ -52,8 +52,7 @@ def command(
     rank are not shown to be equal. The only run of its kind, subsets, replays and reported results
     have none.
     """
-    usual = ctx.get_parameter_source("results") in (ParameterSource.DEFAULT, None)
-    shipped = shipped_rows(dataset) if usual else []
+    shipped = [] if set_by_user(ctx, {"results": results}) else shipped_rows(dataset)
     rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped)
     if as_json or wanted == "json":
         print_json([row.plain() for row in rows])
@@ -65,10 +64,9 @@ def command(
         from bench.render.leaderboard import print_boards
 
         print_boards(rows, wide)
-        see = ("see one of them", "bench show RUN")
-        if not wide:
-            see = ("see which run each row is of", "bench leaderboard --wide")
         next_steps(
             ("compare two runs on the same images", "bench compare RUN_A RUN_B"),
-            see,
+            ("see one of them", "bench show RUN")
+            if wide
+            else ("see which run each row is of", "bench leaderboard --wide"),
         )

@@ -1,10 +1,15 @@
 """`bench list`. List datasets, models (backbones), strategies, ...
 
 Group: See what is there, 1.
+
+`bench runs`. List the stored runs.
+
+Group: Look at results, 7.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,99 +17,160 @@ from typing import Any
 import click
 
 from bench.boards.formats import assignments
-from bench.cli.output import next_steps, print_json, say
-from bench.cli.runs import command as runs
-from bench.cli.specs import (
-    BackboneRow,
-    CollectionRow,
-    DatasetRow,
-    ProtocolRow,
-    Row,
-    StrategyRow,
-)
-from bench.contracts.protocols import ProtocolSpec
+from bench.cli.options import json_option, results_and_json
+from bench.cli.output import next_steps, print_json, run_name, say
+from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry, SpecT
+from bench.inputs.weights import locate
 
-BACKBONE_COLUMNS = ("name", "family", "size", "resolution", "licence", "trained_on")
+_DATASET_FACTS = (
+    "classes splits evaluated items template backbone homepage source unverified templates groups"
+    " licence citation"
+)
+_BACKBONE_FACTS = (
+    "kind weights revision trained_on family size encoder_size licence gated resolution dtype flops"
+    " template exposure telling requires pipelines plan strategy strategy_parameters"
+)
+_PROTOCOL_FACTS = "settings metric published images source differs"
+_BACKBONE_COLUMNS = ("name", "family", "size", "resolution", "licence", "trained_on")
 _HEADS = {"resolution": "pixels", "trained_on": "trained on"}
 _NAME = click.argument("name", required=False)
-_JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
 
 
 @click.group()
-def command() -> None:
+def list_command() -> None:
     """List datasets, collections, backbones, strategies, views, protocols or runs."""
 
 
-@command.command()
+@list_command.command()
 @_NAME
-@_JSON
+@json_option
 def datasets(name: str | None, as_json: bool) -> None:
     """List the datasets; with NAME, show one with its classes and parameters."""
-    _list(
-        load_plugins().datasets, DatasetRow.of_dataset, name, as_json, ("name", "classes", "splits")
-    )
+
+    def row(spec: DatasetSpec) -> dict[str, Any]:
+        return _row(
+            spec,
+            _DATASET_FACTS,
+            classes=len(spec.classes) if spec.classes else None,
+            evaluated=spec.split,
+            template=None if spec.items else spec.template,
+            templates={name: len(texts) for name, texts in spec.templates.items()},
+        )
+
+    _list(load_plugins().datasets, row, name, as_json, ("name", "classes", "splits"))
 
 
-@command.command()
+@list_command.command()
 @_NAME
-@_JSON
+@json_option
 def backbones(name: str | None, as_json: bool) -> None:
     """List the backbones; with NAME, show one with its parameters."""
-    known = load_plugins().backbones
-    _list(known, BackboneRow.of_backbone, name, as_json, BACKBONE_COLUMNS)
+
+    def row(spec: BackboneSpec) -> dict[str, Any]:
+        weights = locate(spec.weights) if spec.weights else None
+        return _row(spec, _BACKBONE_FACTS, kind=spec.scorer, weights=weights)
+
+    registry = load_plugins().backbones
+    _list(registry, row, name, as_json, _BACKBONE_COLUMNS)
     if name is None and not as_json:
-        _print_exposure(known)
+        _print_exposure(registry)
 
 
-@command.command()
+@list_command.command()
 @_NAME
-@_JSON
+@json_option
 def strategies(name: str | None, as_json: bool) -> None:
     """List the strategies; with NAME, show one with its parameters, as --set takes them."""
-    _list(load_plugins().strategies, StrategyRow.of, name, as_json, ("name",))
+    _list(load_plugins().strategies, _row, name, as_json, ("name",))
 
 
-@command.command()
+@list_command.command()
 @_NAME
-@_JSON
+@json_option
 def views(name: str | None, as_json: bool) -> None:
     """List the views of an image, as --views takes them; with NAME, show one."""
-    _list(load_plugins().views, StrategyRow.of, name, as_json, ("name",))
+    _list(load_plugins().views, _row, name, as_json, ("name",))
 
 
-@command.command()
+@list_command.command()
 @_NAME
-@_JSON
+@json_option
 def collections(name: str | None, as_json: bool) -> None:
     """List the collections of datasets; with NAME, show one."""
-    _list(load_plugins().collections, CollectionRow.of, name, as_json, ("name", "datasets"))
+
+    def row(spec: CollectionSpec) -> dict[str, Any]:
+        return _row(spec, "datasets")
+
+    _list(load_plugins().collections, row, name, as_json, ("name", "datasets"))
 
 
-@command.command()
+@list_command.command()
 @_NAME
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-@_JSON
+@results_and_json
 def protocols(name: str | None, results: str, as_json: bool) -> None:
     """List the published experiments that `bench reproduce` repeats; with NAME, show one."""
     from bench.store.marks import reproduced
 
     runs = reproduced(Path(results))
 
-    def row(spec: ProtocolSpec) -> ProtocolRow:
-        return ProtocolRow.of_protocol(spec, runs.get(spec.name, []))
+    def row(spec: ProtocolSpec) -> dict[str, Any]:
+        return {**_row(spec, _PROTOCOL_FACTS), "runs": runs.get(spec.name, [])}
 
     _list(load_plugins().protocols, row, name, as_json, ("name", "published", "runs"))
 
 
-command.add_command(runs, "runs")
+@list_command.command("runs")
+@click.option("--dataset", help="Only this dataset.")
+@click.option("--wide", is_flag=True, help="A column for each fact, on a wide terminal.")
+@results_and_json
+def runs_command(dataset: str | None, wide: bool, results: str, as_json: bool) -> None:
+    """List the stored runs, incomplete and unreadable ones too.
+
+    Below a run's id stand the settings in which it differs from the others of its dataset,
+    backbone and strategy.
+    """
+    from bench.boards.inventory import stored_runs
+
+    rows = [row for row in stored_runs(Path(results)) if dataset in (None, row.dataset)]
+    if as_json:
+        print_json([row.model_dump() for row in rows])
+        return
+    from bench.render.inventory import print_runs
+
+    if rows:
+        print_runs(rows, wide)
+        newest = max(rows, key=lambda row: row.created or "")
+        next_steps(("see one of them", f"bench show {run_name(Path(newest.path), results)}"))
+    else:
+        of = f" of {dataset}" if dataset else ""
+        say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
+
+
+def _row(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
+    """Return what JSON holds of a spec.
+
+    Args:
+        spec: of any kind.
+        facts: names, between the spec's name and its parameters.
+        values: of facts that the spec has under another name, or not as JSON holds them.
+    """
+    content = {name: values.get(name, getattr(spec, name, None)) for name in facts.split()}
+    return {
+        "name": spec.name,
+        **{name: dict(v) if isinstance(v, Mapping) else v for name, v in content.items()},
+        "parameters": {name: each.default for name, each in spec.parameters.items()},
+        "help": {name: each.help for name, each in spec.parameters.items()},
+        "version": spec.version,
+        "summary": spec.summary,
+    }
 
 
 def _list(
     registry: Registry[SpecT],
-    describe: Callable[[SpecT], Row],
+    row: Callable[[SpecT], dict[str, Any]],
     name: str | None,
     as_json: bool,
     columns: tuple[str, ...],
@@ -113,29 +179,29 @@ def _list(
 
     Args:
         registry: the specs.
-        describe: makes the row of a spec, which `--json` prints.
+        row: returns what `--json` prints of a spec.
         name: only this one, in full.
         as_json: print JSON.
-        columns: what the table shows, and the summary.
+        columns: of the table, before the summary.
     """
     if name is not None:
         spec = registry.get(name)
         if as_json:
-            print_json(describe(spec).plain())
+            print_json(row(spec))
         else:
-            _show(spec, describe(spec).plain())
+            _show(spec, row(spec))
         return
-    rows = [describe(spec).plain() for spec in registry]
+    rows = [row(spec) for spec in registry]
     if as_json:
         print_json(rows)
         return
     from bench.render.tables import table
 
-    shown = (*columns, "summary")
+    columns = (*columns, "summary")
     table(
-        [_HEADS.get(column, column) for column in shown],
-        [[_text(column, row[column], row) for column in shown] for row in rows],
-        optional=["summary"] if len(columns) > 3 else [],
+        [_HEADS.get(column, column) for column in columns],
+        [[_text(column, row[column], row) for column in columns] for row in rows],
+        optional=["summary"] if len(columns) > 4 else [],
         right={"size", "pixels"},
     )
     if rows:
@@ -147,24 +213,25 @@ def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
     """Print what is known of the training data, once for all backbones that share it."""
     from bench.render.tables import table
 
-    of: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = defaultdict(list)
     for spec in backbones:
         if spec.exposure:
-            of.setdefault(spec.exposure, []).append(spec.name)
+            names[spec.exposure].append(spec.name)
     say("")
-    table(["backbones", "exposure"], [[", ".join(names), said] for said, names in of.items()])
+    rows = [[", ".join(sharing), exposure] for exposure, sharing in names.items()]
+    table(["backbones", "exposure"], rows)
 
 
-def _show(spec: Spec, described: Mapping[str, Any]) -> None:
+def _show(spec: Spec, row: Mapping[str, Any]) -> None:
     """Print one spec: what it is, and each parameter with its default and its meaning."""
     from bench.render.tables import table
 
     say(f"{spec.label}: {spec.summary}")
     left_out = ("name", "summary", "parameters", "help")
     facts = [
-        [key.replace("_", " "), _text(key, value, described)]
-        for key, value in described.items()
-        if key not in left_out and value not in (None, {}, [], "", False)
+        [key.replace("_", " "), _text(key, value, row)]
+        for key, value in row.items()
+        if key not in left_out and value not in (None, {}, [], (), "", False)
     ]
     if isinstance(spec, DatasetSpec) and spec.classes:
         facts.append(["class names", ", ".join(spec.classes)])

@@ -15,8 +15,7 @@ from typing import Any
 import click
 
 from bench import __version__, interrupts
-from bench.cli import streams
-from bench.cli.output import KEPT, say
+from bench.cli.output import JSON_WRITER, prepare_streams, say
 from bench.discovery.commands import own_commands
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
@@ -34,7 +33,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import and return a command."""
         if own := own_commands().get(name):
-            command: click.Command = import_module(own.module).command
+            command: click.Command = getattr(import_module(own.module), own.function)
             return command
         return load_plugins().commands.get(name)
 
@@ -56,8 +55,7 @@ class LazyGroup(click.Group):
         for title, group in groupby(own_commands().values(), key=lambda command: command.group):
             with formatter.section(title):
                 formatter.write_dl([(command.name, command.help) for command in group], col_max=14)
-        commands = load_plugins().commands
-        if commands:
+        if commands := load_plugins().commands:
             with formatter.section("From plugins"):
                 rows = [(n, commands[n].get_short_help_str(80)) for n in sorted(commands)]
                 formatter.write_dl(rows, col_max=14)
@@ -71,7 +69,7 @@ class LazyGroup(click.Group):
             close = did_you_mean(name, self.list_commands(ctx))
             ctx.fail(f"There is no command {name!r}.{close} `bench --help` shows all of them.")
         if name in own_commands() and "--json" in args:
-            ctx.meta[KEPT] = ctx.with_resource(set_aside())
+            ctx.meta[JSON_WRITER] = ctx.with_resource(set_aside())
         return super().resolve_command(ctx, args)
 
 
@@ -102,7 +100,7 @@ def main() -> None:
     # other processes are busy: design/engine-and-store.md has the figures.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     warnings.showwarning = _show_warning
-    out = streams.prepare()
+    out = prepare_streams()
     code = _run()
     sys.stdout.flush()
     if out and out.failure and not code:
@@ -112,7 +110,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the command and return its exit code; what went wrong is said."""
+    """Run the command, print what went wrong, and return the exit code."""
     try:
         code = cli.main(standalone_mode=False, prog_name="bench")
         interrupts.check()

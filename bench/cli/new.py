@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.options import json_option
 from bench.cli.output import next_steps, print_json, say
 
 
@@ -17,8 +18,8 @@ from bench.cli.output import next_steps, print_json, say
 @click.argument("kind", type=click.Choice(["dataset", "backbone", "strategy", "plugin"]))
 @click.argument("name")
 @click.option("--into", default=".", help="The folder that the package is written in.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(kind: str, name: str, into: str, as_json: bool) -> None:
+@json_option
+def new_command(kind: str, name: str, into: str, as_json: bool) -> None:
     """Write a package with a dataset, a backbone or a strategy of your own, or all (plugin).
 
     It is complete: it can be installed and passes its tests as it stands. NAME is what `bench run`

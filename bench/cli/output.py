@@ -1,7 +1,14 @@
-"""What the commands print: messages and JSON, whatever the names in them and the terminal are."""
+"""What the commands print, whatever the names in it, the terminal and the streams are.
+
+A pipe may close and a disk may be full. Neither ends a command: after a reader that leaves
+(`| head`) the output is dropped, and a run is scored to its end. Where writing fails otherwise,
+`main` says so at the end.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import math
 import os
@@ -12,7 +19,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -20,11 +27,17 @@ from bench.boards.text import message
 from bench.errors import BenchWarning
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from bench.store.documents import Manifest
 
-KEPT = "bench.stdout"  # in a command's context: what writes to the stdout that is kept for JSON
+JSON_WRITER = "bench.stdout"  # in a command's context: what writes to the stdout kept for JSON
+PROBLEMS_FOUND = 4  # the exit code of a command that looked for problems and found some
+MAX_IMAGES_IN_PICTURES = 300_000  # their records take a gigabyte
 
-MOST_IN_PICTURES = 300_000  # images; their records take a gigabyte
+_READABLE = "bench.readable"
+# What a terminal that lacks these characters shows instead.
+_SIMPLER = str.maketrans({"–": "-", "—": "-", "−": "-", "·": "-", "…": "...", "→": "->", "×": "x"})
 
 
 def say(text: object, err: bool = False) -> None:
@@ -33,16 +46,14 @@ def say(text: object, err: bool = False) -> None:
     On a terminal its lines break between words, except where they name a command: that can be
     copied as it stands.
     """
-    shown = message(text)
+    lines = message(text).split("\n")
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
-        shown = "\n".join(_broken(line, width) for line in shown.split("\n"))
-    click.echo(shown, err=err)
+        lines = [line if "bench " in line else _broken(line, width) for line in lines]
+    click.echo("\n".join(lines), err=err)
 
 
 def _broken(line: str, width: int) -> str:
-    if "bench " in line:
-        return line
     return "\n".join(wrap(line, width, break_long_words=False, break_on_hyphens=False)) or line
 
 
@@ -73,36 +84,32 @@ def run_name(folder: Path, results: str) -> str:
     return folder.name if usual else shlex.quote(str(folder))
 
 
-def results_option(results: str) -> str:
+def in_results(results: str) -> str:
     """Return ` --results FOLDER` for a command; nothing where it looks in that folder anyway."""
     usual = os.environ.get("BENCH_RESULTS") or "results"
     return "" if results == usual else f" --results {shlex.quote(results)}"
 
 
-def draw_pictures(run: Path, images: int, made: Manifest | None = None) -> None:
+def draw_pictures(run: Path, images: int, manifest: Manifest | None = None) -> None:
     """Draw the pictures that a run ends with; a warning says which cannot be drawn, and why.
 
     Args:
         run: the run's folder.
-        images: how many it has decided.
-        made: of a run that this process made, what it is; None: it was stored.
+        images: number of images decided.
+        manifest: of a run that this process made; None: it is read.
     """
-    if images > MOST_IN_PICTURES:
-        _warn(f"No pictures: {images:,} images are too many to hold at once.")
-        return
-    from bench.render.pictures import write_pictures
+    if images > MAX_IMAGES_IN_PICTURES:
+        problem = f"No pictures: {images:,} images are too many to hold at once."
+    else:
+        from bench.render.pictures import write_pictures
 
-    try:
-        written = write_pictures(run, made)
-    except Exception as error:  # whatever it is, the run is complete all the same
-        _warn(f"No pictures: {type(error).__name__}: {error}")
-        return
-    if len(written) < 2:
-        _warn("No picture of examples: the images are not on this machine.")
-
-
-def _warn(said: str) -> None:
-    warnings.warn(said, BenchWarning, stacklevel=3)
+        try:
+            few = len(write_pictures(run, manifest)) < 2
+            problem = "No picture of examples: the images are not on this machine." if few else ""
+        except Exception as error:  # whatever it is, the run is complete all the same
+            problem = f"No pictures: {type(error).__name__}: {error}"
+    if problem:
+        warnings.warn(problem, BenchWarning, stacklevel=2)
 
 
 def print_json(value: Any) -> None:
@@ -117,7 +124,7 @@ def print_json(value: Any) -> None:
     except UnicodeEncodeError:  # half a surrogate pair, or a terminal of fewer characters
         text = json.dumps(json.loads(text), indent=1)
     context = click.get_current_context(silent=True)
-    write = (context.meta.get(KEPT) if context else None) or click.echo
+    write = (context.meta.get(JSON_WRITER) if context else None) or click.echo
     write(text)
 
 
@@ -131,3 +138,57 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Descriptor(io.FileIO):
+    """A file descriptor that drops what can no longer be written.
+
+    Attributes:
+        failure: why writing failed, other than by a reader that left; None: it did not.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Buffer, /) -> int:
+        """Write as much as there is room for; after a failure drop everything."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.failure = error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return memoryview(data).nbytes
+
+
+def prepare_streams() -> Descriptor | None:
+    """Put `Descriptor`s under sys.stdout and sys.stderr; return that of stdout.
+
+    A character that the terminal's encoding lacks is written as a simpler one, or as an escape.
+    A stream that has no descriptor (a notebook's, a test's) stays as it is.
+    """
+    codecs.register_error(_READABLE, _readable)
+    sys.stdout, out = _stream(sys.stdout)
+    sys.stderr, _ = _stream(sys.stderr, lines=True)
+    return out
+
+
+def _stream(stream: TextIO | None, lines: bool = False) -> tuple[TextIO, Descriptor | None]:
+    if stream is None:  # it was closed before we started (`>&-`)
+        return io.StringIO(), None
+    try:
+        raw = Descriptor(stream.fileno(), "w", closefd=False)
+    except io.UnsupportedOperation:
+        return stream, None
+    stream.flush()
+    text = io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, _READABLE, line_buffering=lines or raw.isatty()
+    )
+    return text, raw
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_SIMPLER)
+    return text.encode("ascii", "backslashreplace").decode(), error.end

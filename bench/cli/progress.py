@@ -1,12 +1,13 @@
-"""Progress of a run, as a listener to the run's events like any plugin's."""
+"""Progress of runs and studies, as listeners to a run's events like any plugin's; all on stderr."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import Event, Thread
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pluggy
 from rich.console import Console
@@ -18,14 +19,65 @@ from bench.contracts.hooks import hookimpl
 from bench.inputs.survey import reading
 from bench.render.console import console
 
+if TYPE_CHECKING:
+    from bench.running.study.run import Step
+
 PLAIN_INTERVAL = 10.0  # seconds between lines where there is no terminal
+STUDY_INTERVAL = 30.0  # likewise, about one run of a study
 FIRST = 1.0  # seconds until the first of them
-
-
 WIDE = 76  # columns that all of the line takes
+LOADING = "Checking and loading"
 
 
-def _bar(console: Console) -> Bar:
+class Listener:
+    """Counts a run's images; listens to the events of `manager` for as long as it is entered.
+
+    Attributes:
+        done: number of images decided, earlier starts of the run included.
+        total: number of images of the run.
+        correct: number of images decided correctly.
+    """
+
+    def __init__(self, manager: pluggy.PluginManager) -> None:
+        self.manager = manager
+        self.done = self.total = self.correct = 0
+
+    def __enter__(self) -> Self:
+        self.manager.register(self, name="the progress display")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.manager.unregister(self)
+
+    @hookimpl
+    def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
+        """Begin to count."""
+        self.done, self.total, self.correct = done, total, correct
+
+    @hookimpl
+    def sample_scored(self, record: Mapping[str, Any]) -> None:
+        """Count one image."""
+        self.done += 1
+        self.correct += record["prediction"] == record["label"]
+
+
+class Calls(Listener):
+    """Calls a function after each image with the images decided, their total and the accuracy."""
+
+    def __init__(
+        self, manager: pluggy.PluginManager, call: Callable[[int, int, float], None]
+    ) -> None:
+        super().__init__(manager)
+        self.call = call
+
+    @hookimpl
+    def sample_scored(self, record: Mapping[str, Any]) -> None:
+        """Count one image and call the function."""
+        super().sample_scored(record)
+        self.call(self.done, self.total, self.correct / self.done)
+
+
+def run_bar(console: Console) -> Bar:
     """Return a bar on one line: on a narrow terminal without the rate."""
     rate = [TextColumn("{task.fields[rate]}")] if console.width >= WIDE else []
     return Bar(
@@ -41,21 +93,17 @@ def _bar(console: Console) -> Bar:
 
 
 class Counter:
-    """A bar of images without labels, on stderr; nothing where that is no terminal.
-
-    Args:
-        shown: whether to show it at all.
-    """
+    """A bar of images without labels; nothing where stderr is no terminal, or `shown` is False."""
 
     def __init__(self, shown: bool = True) -> None:
         self.console = console(stderr=True)
         self.shown = shown and self.console.is_terminal
-        self.status = self.console.status("Checking and loading …")
-        self.bar = _bar(self.console)
+        self.status = self.console.status(f"{LOADING} …")
+        self.bar = run_bar(self.console)
         self.task = self.bar.add_task("Scoring", total=None, rate="", accuracy="")
         self.started = time.perf_counter()
 
-    def __enter__(self) -> Counter:
+    def __enter__(self) -> Self:
         if self.shown:
             self.status.start()
         return self
@@ -74,91 +122,68 @@ class Counter:
             self.started = time.perf_counter()
             self.bar.start()
         rate = done / max(time.perf_counter() - self.started, 1e-9)
-        self.bar.update(
-            self.task,
-            completed=done,
-            total=total,
-            rate=f"{rate:.1f} images/s" if done else "",
-        )
+        shown = f"{rate:.1f} images/s" if done else ""
+        self.bar.update(self.task, completed=done, total=total, rate=shown)
 
 
-def _doing() -> str:
-    """Return what is done before the first image is scored."""
-    if reading.total:
-        return f"Reading images for the first time: {reading.done:,} of {reading.total:,}"
-    return "Checking and loading"
-
-
-class Progress:
-    """A bar on a terminal, plain lines elsewhere; both on stderr.
-
-    It listens to the events of `manager` for as long as it is entered.
-    """
+class Progress(Listener):
+    """Progress of one run: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, manager: pluggy.PluginManager) -> None:
-        self.manager = manager
+        super().__init__(manager)
         self.console = console(stderr=True)
         self.bar: Bar | None = None
-        self.correct = self.decided = self.done = self.total = 0
+        self.decided = 0  # by this start of the run
         self.entered = self.started = self.printed = time.perf_counter()
-        self.status = self.console.status("Checking and loading …")
+        self.status = self.console.status(f"{LOADING} …")
         self.left = Event()
         self.watch = Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Progress:
-        self.manager.register(self, name="the progress display")
+    def __enter__(self) -> Self:
+        super().__enter__()
         if self.console.is_terminal:
             self.status.start()
         self.watch.start()
         return self
 
     def _watch(self) -> None:
-        """Say that work goes on while no image is decided: on a terminal beside the spinner."""
+        """Say that work continues while no image is decided: on a terminal beside the spinner."""
         wait = FIRST
         while not self.left.wait(wait):
             wait = 1.0
             now = time.perf_counter()
+            doing = LOADING
+            if reading.total:
+                doing = f"Reading images for the first time: {reading.done:,} of {reading.total:,}"
             if self.console.is_terminal:
-                self.status.update(f"{_doing()} …")
-                continue
-            if self.printed > self.entered and now - self.printed < PLAIN_INTERVAL:
-                continue
-            self.printed = now
-            spent = f"{now - self.entered:.0f} s"
-            if self.total:
-                self.console.print(f"{self.done}/{self.total} images, {spent}")
-            else:
-                self.console.print(f"{_doing()}, {spent}")
+                self.status.update(f"{doing} …")
+            elif self.printed <= self.entered or now - self.printed >= PLAIN_INTERVAL:
+                self.printed = now
+                doing = f"{self.done}/{self.total} images" if self.total else doing
+                self.console.print(f"{doing}, {now - self.entered:.0f} s")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.manager.unregister(self)
+    def __exit__(self, *error: object) -> None:
+        super().__exit__()
         self.left.set()
         if self.watch.is_alive():
             self.watch.join()
         self.status.stop()
         if self.bar is not None:
             self.bar.stop()
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and self.total:
-            self.console.print(
-                f"{self.done} of {self.total} images are decided and kept.", highlight=False
-            )
+        if isinstance(error[1], KeyboardInterrupt) and self.total:
+            self.console.print(f"{self.done} of {self.total} images are decided and kept.")
 
     @hookimpl
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         """Show the bar."""
-        self.done, self.total, self.correct = done, total, correct
+        super().run_started(manifest, done, total, correct)
         self.started = self.printed = time.perf_counter()
         if done:
             self.console.print(f"Resuming: {done} of {total} images are decided.")
         if self.console.is_terminal:
             self.status.stop()
-            self.bar = _bar(self.console)
             self.console.print(visible(manifest["run_id"]), style="bold")
+            self.bar = run_bar(self.console)
             self.task = self.bar.add_task(
                 "Scoring", total=total, completed=done, rate="", accuracy=""
             )
@@ -166,26 +191,99 @@ class Progress:
 
     @hookimpl
     def sample_scored(self, record: Mapping[str, Any]) -> None:
-        """Advance it."""
-        self.done += 1
+        """Advance the bar, or print a line now and then."""
+        super().sample_scored(record)
         self.decided += 1
-        self.correct += record["prediction"] == record["label"]
         if record["error"]:
             self.console.print(f"{record['sample_id']}: {record['error']}", style="yellow")
-        elapsed = time.perf_counter() - self.started
-        # The accuracy is the run's, earlier starts included; the rate is this start's.
-        rate, accuracy = self.decided / elapsed, self.correct / self.done
+        now = time.perf_counter()
+        per_second = self.decided / (now - self.started)
+        rate = f"{per_second:.1f} images/s"
+        accuracy = f"accuracy {self.correct / self.done:.3f}"
         if self.bar is not None:
-            self.bar.update(
-                self.task,
-                completed=self.done,
-                rate=f"{rate:.1f} images/s",
-                accuracy=f"accuracy {accuracy:.3f}",
-            )
-        elif time.perf_counter() - self.printed > PLAIN_INTERVAL or self.done == self.total:
-            self.printed = time.perf_counter()
-            left = (self.total - self.done) / rate
+            self.bar.update(self.task, completed=self.done, rate=rate, accuracy=accuracy)
+        elif now - self.printed > PLAIN_INTERVAL or self.done == self.total:
+            self.printed = now
+            left = (self.total - self.done) / per_second
             self.console.print(
-                f"{self.done}/{self.total} images, {rate:.1f} images/s, {left:.0f} s left,"
-                f" accuracy {accuracy:.3f}",
+                f"{self.done}/{self.total} images, {rate}, {left:.0f} s left, {accuracy}"
             )
+
+
+class StudyProgress(Listener):
+    """Progress of a study: one line for each run that was made, and a bar of all of them."""
+
+    def __init__(self, manager: pluggy.PluginManager) -> None:
+        super().__init__(manager)
+        self.console = console(stderr=True)
+        self.bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self.console,
+        )
+        self.runs = self.bar.add_task("runs", total=None, note="")
+        self.images = self.bar.add_task("images", total=None, note="")
+        self.printed = time.perf_counter()
+        self.name = ""
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.bar.start()
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.bar.stop()
+
+    def __call__(self, step: Step) -> None:
+        """Say what became of a run."""
+        from bench.render.study import duration, step_line
+
+        style, plain = None if step.finished else "yellow", not self.console.is_terminal
+        self.console.print(step_line(step), style=style, soft_wrap=plain)
+        self.printed = time.perf_counter()
+        left = "" if step.left is None else f"{duration(step.left)} left"
+        self.bar.update(
+            self.runs, description=step.stage, completed=step.number, total=step.of, note=left
+        )
+
+    @hookimpl
+    def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
+        """Show the run that begins."""
+        super().run_started(manifest, done, total, correct)
+        self.name = visible(manifest["run_id"])
+        self.bar.update(self.images, completed=done, total=total, note=self.name)
+
+    @hookimpl
+    def sample_scored(self, record: Mapping[str, Any]) -> None:
+        """Advance the run's bar, or print a line now and then."""
+        super().sample_scored(record)
+        self.bar.update(self.images, completed=self.done)
+        now = time.perf_counter()
+        if not self.console.is_terminal and now - self.printed > STUDY_INTERVAL:
+            self.printed = now
+            self.console.print(f"{self.name}: {self.done} of {self.total} images")
+
+
+@contextmanager
+def shown(progress: bool | Callable[[int, int, float], None] | None) -> Iterator[None]:
+    """Show the progress of a run that Python started.
+
+    Args:
+        progress: True: a line of progress; a function: it is called after each image with the
+            images decided, the images asked for, and the accuracy so far; None: a line in a
+            notebook, and nothing elsewhere.
+    """
+    from bench.discovery.loading import load_plugins
+
+    manager = load_plugins().manager
+    if callable(progress):
+        with Calls(manager, progress):
+            yield
+    elif progress or (progress is None and "ipykernel" in sys.modules):
+        with Progress(manager):
+            yield
+    else:
+        yield

@@ -1,25 +1,33 @@
 """`bench replay`. Run a strategy on a run's recorded errors.
 
 Group: Try ways to score, without a model, 1.
+
+`bench sweep`. Replay many strategies: cost against agreement.
+
+Group: Try ways to score, without a model, 3.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import parse_assignments
+from bench.cli.options import limit_option, listed, parse_assignments, results_and_json, set_option
 from bench.cli.output import next_steps, print_json, run_name, say
+from bench.errors import UserError
+from bench.store.folder import find_run
 from bench.store.journal import JOURNAL
+
+if TYPE_CHECKING:
+    from bench.recordings.sweep import SweepRow
 
 
 @click.command()
 @click.argument("run")
 @click.option("--strategy", required=True, help="A registered strategy.")
-@click.option(
-    "--set", "params", multiple=True, metavar="KEY=VALUE", help="A parameter; repeat for more."
-)
+@set_option
 @click.option(
     "--risk",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -31,11 +39,10 @@ from bench.store.journal import JOURNAL
 )
 @click.option("--loss", help="What the errors must have been measured with; another is refused.")
 @click.option("--space", help="In which space; another is refused.")
-@click.option("--limit", type=click.IntRange(min=1), help="Replay only N images: stratified.")
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@limit_option
 @click.option("--fresh", is_flag=True, help="Start over instead of showing a stored replay.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(
+@results_and_json
+def replay_command(
     run: str,
     strategy: str,
     params: tuple[str, ...],
@@ -59,9 +66,9 @@ def command(
     from bench.running.execute import execute
 
     path = find_recording(run, results)
-    given, where = parse_assignments(params), Path(results)
+    values, folder = parse_assignments(params), Path(results)
     finished = execute(
-        prepare_replay(path, strategy, given, where, limit, fresh, weighting, loss, space, risk)
+        prepare_replay(path, strategy, values, folder, limit, fresh, weighting, loss, space, risk)
     )
     if as_json:
         print_json(finished.plain())
@@ -74,8 +81,119 @@ def command(
 
     print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)
-    if found := probability(decided, finished.manifest, find_calibrations(Path(results))):
-        say(said_probability(found))
-    one, other = run_name(path, results), run_name(finished.folder, results)
+    if probable := probability(decided, finished.manifest, find_calibrations(folder)):
+        say(said_probability(probable))
     if (path / JOURNAL).exists():  # not of a table of errors from the Hub
-        next_steps(("compare it with the run it replays", f"bench compare {one} {other}"))
+        names = f"{run_name(path, results)} {run_name(finished.folder, results)}"
+        next_steps(("compare it with the run it replays", f"bench compare {names}"))
+
+
+@click.command()
+@click.argument("run")
+@click.option("--against", help="A full sweep with another seed: the ceiling of any agreement.")
+@click.option("--strategies", help="Only these, comma-separated; others with their defaults.")
+@click.option("--order", help="Timesteps that a race asks for first, from `bench learn-order`.")
+@click.option(
+    "--deviation",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What a race may know of a difference on a draw, by `bench learn-order` on other images.",
+)
+@click.option(
+    "--points",
+    multiple=True,
+    help="A run on the same images to stand beside the curves, such as one of CLIP; repeatable.",
+)
+@limit_option
+@click.option("--plot", "plot_file", help="A file for the plot, such as pareto.png.")
+@results_and_json
+def sweep_command(
+    run: str,
+    against: str | None,
+    strategies: str | None,
+    order: str | None,
+    deviation: float | None,
+    points: tuple[str, ...],
+    limit: int | None,
+    plot_file: str | None,
+    results: str,
+    as_json: bool,
+) -> None:
+    """Replay many strategies on the recorded errors of RUN: cost and agreement.
+
+    Agreement is with the full sweep, which evaluates every prompt on every draw. Its ceiling is
+    the agreement of two full sweeps with different seeds (--against). Intervals are 95 % (Wilson),
+    and a star marks the Pareto front. Nothing is stored.
+    """
+    from bench.recordings.recording import open_recording
+    from bench.recordings.sweep import default_grid, self_agreement, sweep
+    from bench.recordings.sweep_plot import cheapest_proof, plot
+    from bench.render.figure_files import figure_file
+
+    path = find_run(run, results)
+    figure = figure_file("--plot", plot_file) if plot_file else None
+    ceiling = self_agreement(path, find_run(against, results)) if against else None
+    recording = open_recording(path)
+    learned = {"order": order, "deviation": deviation}
+    settings = default_grid(recording.n_draws, recording.problem.can_linearise, learned)
+    if strategies is not None:
+        if not (names := listed(strategies)):
+            raise UserError("--strategies names none; leave it out for all of them.")
+        others = set(names) - {name for name, _ in settings}
+        settings = [s for s in settings if s[0] in names]
+        settings += [(name, {}) for name in names if name in others]
+    rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
+    if figure is not None:
+        plot(rows, ceiling, figure)
+    if as_json:
+        if ceiling is not None:
+            rows = [row.model_copy(update={"self_agreement": ceiling}) for row in rows]
+        print_json([row.plain() for row in rows])
+        return
+    from bench.render.tables import table
+
+    head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
+    lines = [_line(row) for row in sorted(rows, key=lambda row: row.cost)]
+    table(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
+    say(
+        "Cost: evaluation equivalents per image. Agreement: with the full sweep, which evaluates"
+        " every prompt on every draw. A star marks the Pareto front: no other row costs"
+        " less and agrees as much."
+    )
+    if (proof := cheapest_proof(rows)) is not None:
+        say(
+            f"Oracle: knowing the winner, a proof by the bound of the race that agrees most takes"
+            f" {proof:.1f}."
+        )
+    if points:
+        say(
+            "Runs given as points cost evaluations of their own network; a classifier costs one,"
+            " since it encodes each image once."
+        )
+    if ceiling:
+        say(
+            f"A full sweep with another seed ({ceiling.against}) makes the same decision on"
+            f" {_share(ceiling.agreement, ceiling.agreement_ci95)} % of"
+            f" {ceiling.n_samples} images."
+        )
+    command = f"bench replay {run_name(path, results)} --strategy NAME"
+    next_steps(("keep one as a run of its own", command))
+
+
+def _line(row: SweepRow) -> list[str | float]:
+    from bench.boards.formats import assignments
+    from bench.boards.settings import chosen
+
+    strategy, metrics = row.summary.strategy, row.summary.metrics
+    params = {key: value for key, value in strategy.params.items() if key != "draws"}
+    name = f"{row.summary.backbone.name}, {strategy.name}" if row.point else strategy.name
+    return [
+        "*" if row.pareto else "",
+        f"{name} {assignments(chosen(strategy.name, params))}".strip(),
+        row.cost,
+        _share(row.agreement, row.agreement_ci95),
+        _share(metrics.accuracy, metrics.accuracy_ci95),
+    ]
+
+
+def _share(value: float, ends: tuple[float, float]) -> str:
+    return f"{100 * value:.1f} ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"

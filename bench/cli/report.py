@@ -1,6 +1,10 @@
 """`bench report`. Write runs on one HTML page, with the mistakes.
 
 Group: Look at results, 2.
+
+`bench view`. Show the stored runs in a browser, as they are made.
+
+Group: Look at results, 3.
 """
 
 from __future__ import annotations
@@ -9,12 +13,13 @@ from pathlib import Path
 
 import click
 
-from bench.cli.output import next_steps, print_json, results_option, run_name, say
+from bench.cli.options import results_and_json, results_option
+from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.store.folder import find_run, list_runs
 
-data_dirs_option = click.option(
+_DATA_DIRS = click.option(
     "--data-dir",
     "data_dirs",
     multiple=True,
@@ -26,8 +31,7 @@ data_dirs_option = click.option(
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("--out", default="report.html", show_default=True, help="The page's file.")
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
-@data_dirs_option
+@_DATA_DIRS
 @click.option(
     "--images",
     "most_images",
@@ -36,9 +40,9 @@ data_dirs_option = click.option(
     show_default=True,
     help="Pictures on the page, shared among its runs; 0: none.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@results_and_json
 @offline()
-def command(
+def report_command(
     runs: tuple[str, ...],
     out: str,
     results: str,
@@ -56,9 +60,8 @@ def command(
     if not file.absolute().parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {file.absolute().parent}.")
     if file.is_dir():
-        raise UserError(
-            f"--out {out}: that is a folder; name a file, such as {file / 'report.html'}."
-        )
+        example = file / "report.html"
+        raise UserError(f"--out {out}: that is a folder; name a file, such as {example}.")
     if file.exists() and not file.is_file():
         raise UserError(f"--out {out}: that is a device or a pipe, not a file; it stays as it is.")
     notes: list[tuple[str, str]] = []
@@ -76,7 +79,12 @@ def command(
     from bench.render.page import write_report
 
     report = write_report(
-        list(dict.fromkeys(paths)), file, Path(results), data_folders(data_dirs), most_images, notes
+        list(dict.fromkeys(paths)),
+        file,
+        Path(results),
+        _data_folders(data_dirs),
+        most_images,
+        notes,
     )
     for name, reason in report.notes:
         say(f"Warning: {name}: {reason}", err=True)
@@ -90,16 +98,48 @@ def command(
             }
         )
     else:
-        runs_said = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
-        say(f"{file}: {runs_said}, {report.size / 1e6:.1f} MB. Open it in a browser.")
-        steps = [("see all runs as they are made", f"bench view{results_option(results)}")]
+        count = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
+        say(f"{file}: {count}, {report.size / 1e6:.1f} MB. Open it in a browser.")
+        steps = [("see all runs as they are made", f"bench view{in_results(results)}")]
         if len(report.runs) == 2 == len(paths):
             names = " ".join(run_name(path, results) for path in paths)
             steps.insert(0, ("compare the two", f"bench compare {names}"))
         next_steps(*steps)
 
 
-def data_folders(values: tuple[str, ...]) -> dict[str, str]:
+@click.command()
+@results_option
+@_DATA_DIRS
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="The port on 127.0.0.1; 0: any (default: the first free one from 8421 on).",
+)
+@offline()
+def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> None:
+    """Show the stored runs in a browser, on pages that keep themselves up to date.
+
+    Progress, accuracy with its interval, run against run, and pictures of mistakes. The pages are
+    served on 127.0.0.1 to this machine alone, only read, and ask no network. Ctrl-C ends it.
+    """
+    if not Path(results).is_dir():
+        raise UserError(
+            f"There is no folder {results}. `bench run digits` makes the first run in ./results."
+        )
+    from bench.view.pages import Pages
+    from bench.view.server import Server, serve
+    from bench.view.stored import Stored
+
+    server = Server(Pages(Stored(Path(results), _data_folders(data_dirs))), port)
+
+    def ready(url: str) -> None:
+        say(f"{results} is shown at {url} (Ctrl-C ends it)")
+        next_steps(("keep it as one page to pass on", f"bench report{in_results(results)}"))
+
+    serve(server, ready)
+
+
+def _data_folders(values: tuple[str, ...]) -> dict[str, str]:
     """Return the folder of each dataset named, and under "" that of all others."""
     folders = {}
     for value in values:

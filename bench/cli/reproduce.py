@@ -5,28 +5,19 @@ Group: Many runs, repeated and published, 2.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from bench.cli.options import config_options, parse_assignments
-from bench.cli.output import next_steps, print_json, results_option
+from bench.cli.options import json_option, parse_assignments, set_by_user
+from bench.cli.output import in_results, next_steps, print_json
+from bench.cli.settings import config_options
 from bench.discovery.loading import load_plugins
 
 _OPTIONS = (
-    *(
-        "backbone",
-        "strategy",
-        "params",
-        "data_dir",
-        "limit",
-        "weights",
-        "device",
-        "dtype",
-        "batch_size",
-    ),
-    *("save_errors", "results", "fresh"),
+    *("backbone", "strategy", "params", "data_dir", "limit", "weights", "device", "dtype"),
+    *("batch_size", "save_errors", "results", "fresh"),
 )
 
 
@@ -35,11 +26,9 @@ _OPTIONS = (
 @config_options(_OPTIONS)
 @click.option("--published", type=click.FloatRange(0, 1), help="The figure to compare with.")
 @click.option("--dry-run", is_flag=True, help="Print what it would take, and run nothing.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object on stdout, all else on stderr."
-)
+@json_option
 @click.pass_context
-def command(
+def reproduce_command(
     ctx: click.Context,
     /,
     protocol: str,
@@ -47,11 +36,11 @@ def command(
     dry_run: bool,
     as_json: bool,
     **options: Any,
-) -> int:
+) -> None:
     """Repeat PROTOCOL, a published experiment, and show our figure beside the published one.
 
-    `bench list protocols` shows all. The options go before the protocol's settings, and what is
-    changed by them is said. A rehearsal, offline and in little time:
+    `bench list protocols` shows all. Options replace the protocol's settings, and the result says
+    which. A rehearsal, offline and in little time:
     `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
     """
     from bench.cli.progress import Progress
@@ -59,22 +48,17 @@ def command(
     from bench.running.verbs.reproduce import reproduce
 
     spec = load_plugins().protocols.get(protocol)
-    given: dict[str, Any] = {}
-    for name, value in options.items():
-        if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None):
-            given[name] = parse_assignments(value) if name == "params" else value
-    if dry_run:
-        made = reproduce(spec, given, published, dry_run=True)
-    else:
-        with Progress(load_plugins().manager):
-            made = reproduce(spec, given, published)
+    settings = set_by_user(ctx, options)
+    if "params" in settings:
+        settings["params"] = parse_assignments(settings["params"])
+    with nullcontext() if dry_run else Progress(load_plugins().manager):
+        reproduction = reproduce(spec, settings, published, dry_run=dry_run)
     if as_json:
-        print_json(made.plain())
-    else:
-        print_reproduction(made)
-        if dry_run:
-            next_steps(("repeat it", "the same command without --dry-run"))
-        elif made.run_id:
-            option = results_option(options["results"] or "results")
-            next_steps(("see the mistakes", f"bench report {made.run_id}{option}"))
-    return 0
+        print_json(reproduction.plain())
+        return
+    print_reproduction(reproduction)
+    if dry_run:
+        next_steps(("repeat it", "the same command without --dry-run"))
+    elif reproduction.run_id:
+        option = in_results(options["results"] or "results")
+        next_steps(("see the mistakes", f"bench report {reproduction.run_id}{option}"))

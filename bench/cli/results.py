@@ -11,12 +11,13 @@ from pathlib import Path
 import click
 
 from bench.cli.export import export, push
+from bench.cli.options import results_and_json, results_option
 from bench.cli.output import (
     after_run,
     draw_pictures,
+    in_results,
     next_steps,
     print_json,
-    results_option,
     run_name,
     say,
 )
@@ -35,7 +36,7 @@ _INTO = click.option(
 
 
 @click.group()
-def command() -> None:
+def results_command() -> None:
     """Publish, submit, check, merge, export and push results."""
 
 
@@ -54,10 +55,10 @@ def _there(published: str) -> Path:
     return folder
 
 
-@command.command()
+@results_command.command()
 @click.argument("source")
 @_INTO
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
+@results_option
 @click.option("--subset", is_flag=True, help="Accept a part of the split; it is marked.")
 @click.option("--private", is_flag=True, help="Accept data that others cannot get; it is marked.")
 @click.option("--replace", is_flag=True, help="Replace a run of this id that is there already.")
@@ -88,17 +89,16 @@ def _into(published: str) -> str:
     return "" if published == PUBLISHED else f" --into {shlex.quote(published)}"
 
 
-command.add_command(export)
-command.add_command(push)
+results_command.add_command(export)
+results_command.add_command(push)
 
 
-@command.command()
+@results_command.command()
 @click.argument("runs", nargs=-1)
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 @click.option(
     "--partial", is_flag=True, help="Merge although parts are missing; the run is incomplete."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@results_and_json
 @offline()
 def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> int:
     """Make one run of its shards: RUNS is the run's id, or the folders of its shards.
@@ -122,14 +122,14 @@ def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> 
             f" {finished.folder}"
         )
         if summary.status == INCOMPLETE:
-            again = f"bench results merge {summary.run_id}{results_option(results)}"
+            again = f"bench results merge {summary.run_id}{in_results(results)}"
             next_steps(("when the other shards are done", again))
         else:
             next_steps(*after_run(run_name(finished.folder, results)))
     return 3 if finished.summary.failed_samples else 0
 
 
-@command.command()
+@results_command.command()
 @_INTO
 @offline()
 def validate(published: str) -> None:
@@ -139,14 +139,14 @@ def validate(published: str) -> None:
     from bench.store.folder import list_runs
 
     folder = _there(published)
-    if found := problems(folder):
-        raise BenchError("\n".join(found))
+    if wrong := problems(folder):
+        raise BenchError("\n".join(wrong))
     say(f"{len(list_runs(folder))} published runs are valid.")
     say(TRUST)
     next_steps(("show them on the page of results", f"bench results render{_into(published)}"))
 
 
-@command.command()
+@results_command.command()
 @_INTO
 @click.option("--table", default="results/publish.toml", help="The boards to make.")
 @click.option("--dataset", help="Only this dataset's boards.")
@@ -169,17 +169,17 @@ def publish(
     from bench.cli.progress import Progress
     from bench.discovery.loading import load_plugins
 
-    wanted = [b for b in read_table(Path(table)) if dataset in (None, b.dataset)]
-    if not wanted:
+    boards = [board for board in read_table(Path(table)) if dataset in (None, board.dataset)]
+    if not boards:
         raise UserError(f"{table} lists no board{f' of {dataset}' if dataset else ''}.")
     with Progress(load_plugins().manager):
-        for board in wanted:
+        for board in boards:
             for path in publish(board, Path(work), Path(published), limit, data_dir):
                 say(f"Published {path}")
     next_steps(("check it", f"bench results validate{_into(published)}"))
 
 
-@command.command()
+@results_command.command()
 @_INTO
 @click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
 @click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
@@ -197,5 +197,5 @@ def render(published: str, readme: str, check: bool) -> None:
     if not check:
         for path in write(folder, Path(readme), shipped):
             say(f"Wrote {path}")
-    elif found := stale(folder, Path(readme), shipped):
-        raise BenchError("\n".join([*found, "`bench results render` writes them anew."]))
+    elif outdated := stale(folder, Path(readme), shipped):
+        raise BenchError("\n".join([*outdated, "`bench results render` writes them anew."]))

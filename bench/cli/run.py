@@ -10,17 +10,17 @@ from typing import Any
 
 import click
 
-from bench.cli.options import config_from_options, config_options, names_of
+from bench.cli.options import json_option
 from bench.cli.output import (
     after_run,
     draw_pictures,
+    in_results,
     next_steps,
     print_json,
-    results_option,
     run_name,
     say,
 )
-from bench.cli.sections import Sectioned
+from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
 from bench.errors import GateError, UserError
 from bench.running.settings import RunConfig
 
@@ -38,11 +38,9 @@ from bench.running.settings import RunConfig
 @click.option("-v", "--verbose", is_flag=True, help="Also say how each worker of Ray gets on.")
 @click.option("--warm-up", is_flag=True, help="Fetch weights and encode prompts; score nothing.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan and its cost.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object on stdout, all else on stderr."
-)
+@json_option
 @click.pass_context
-def command(
+def run_command(
     ctx: click.Context,
     /,
     config_file: str | None,
@@ -66,7 +64,9 @@ def command(
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
     config = config_from_options(ctx, config_file, **options)
     if verbose:
-        _say_more()
+        logger = logging.getLogger("bench.workers")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(_Lines())
     if dry_run:
         from bench.running.verbs.estimate import make_plan
 
@@ -79,7 +79,6 @@ def command(
             print_plan(plan.plain())
             next_steps(("score it", "the same command without --dry-run"))
         return 0
-
     if slurm is not None or submit:
         return _slurm(config, slurm, submit, as_json)
     if warm_up:
@@ -92,7 +91,6 @@ def command(
             say(f"{run_id} can be scored.")
             next_steps(("score it", "the same command without --warm-up"))
         return 0
-
     from bench.cli.progress import Progress
     from bench.discovery.loading import load_plugins
     from bench.running.run import run
@@ -108,12 +106,11 @@ def command(
         if not finished.resumed:
             draw_pictures(finished.folder, summary.dataset.n_samples, finished.manifest)
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
-        name = run_name(finished.folder, config.results)
         if config.shard:
-            again = f"bench results merge {summary.run_id}{results_option(config.results)}"
-            next_steps(("when all shards are done", again))
+            merge = f"bench results merge {summary.run_id}{in_results(config.results)}"
+            next_steps(("when all shards are done", merge))
         else:
-            next_steps(*after_run(name))
+            next_steps(*after_run(run_name(finished.folder, config.results)))
     accuracy = summary.metrics.accuracy
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
         raise GateError(f"Accuracy {accuracy:.4f} is below --min-accuracy {config.min_accuracy}.")
@@ -125,13 +122,6 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage(), err=True)
-
-
-def _say_more() -> None:
-    """Have the messages about workers printed."""
-    logger = logging.getLogger("bench.workers")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(_Lines())
 
 
 def _slurm(config: RunConfig, shards: int | None, submitted: bool, as_json: bool) -> int:

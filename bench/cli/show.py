@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.output import next_steps, print_json, run_name
+from bench.cli.options import results_and_json
+from bench.cli.output import after_run, next_steps, print_json, run_name
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.store.again import read_again
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
     from bench.stats.intervals import Statistics
     from bench.store.decisions import Decisions
 
-AGAIN = "again"  # the folder in which a run can be made a second time
+SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
 
 
 @click.command()
 @click.argument("run")
-@click.option("--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored.")
 @click.option("--pictures", is_flag=True, help="Draw confusion matrix and example images again.")
 @click.option(
     "--statistics",
@@ -35,11 +35,11 @@ AGAIN = "again"  # the folder in which a run can be made a second time
     is_flag=True,
     help="Also each class, the probability that answers are right, and other noise.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@results_and_json
 @offline()
-def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -> None:
+def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bool) -> None:
     """Show RUN: a run id, or a run's folder. An incomplete run has the metrics so far."""
-    path = _found(run, results)
+    path = _folder(run, results)
     if pictures:
         from bench.render.pictures import write_pictures
 
@@ -52,25 +52,24 @@ def command(run: str, results: str, pictures: bool, more: bool, as_json: bool) -
     from bench.render.run import print_run, print_statistics
     from bench.running.verbs.command import reproducing_command
 
+    manifest = stored.manifest
     decided = stored.some_decided() if more else None
     print_run(path)
     if decided is not None:
-        found = _statistics(stored, decided, results)
-        print_statistics(found, noise_details(stored.manifest, decided))
+        details = noise_details(manifest, decided)
+        print_statistics(_statistics(stored, decided, results), details)
     name = run_name(path, results)
-    steps = [("see the mistakes", f"bench report {name}")]
-    if not more:
-        steps.append(("see each class", f"bench show {name} --statistics"))
-    manifest = stored.manifest
+    steps = after_run(name)[: 1 if more else 2]
     if not manifest.replayed_from and manifest.identity.calibrated is None:
-        again = f"{reproducing_command(manifest)} --results {AGAIN}"
+        again = f"{reproducing_command(manifest)} --results {SECOND_RESULTS}"
         steps.append(("make it again, elsewhere", again))
-        run_id = manifest.run_id
-        steps.append(("compare the two", f"bench compare {name} {AGAIN}/{run_id}"))
+        steps.append(
+            ("compare the two", f"bench compare {name} {SECOND_RESULTS}/{manifest.run_id}")
+        )
     next_steps(*steps)
 
 
-def _found(run: str, results: str) -> Path:
+def _folder(run: str, results: str) -> Path:
     """Return the run's folder.
 
     Raises:
@@ -109,7 +108,7 @@ def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statisti
     from bench.store.calibrations import find_calibrations
 
     manifest = stored.manifest
-    known = chain.from_iterable(map(find_calibrations, {Path(results), stored.path.parent}))
-    probable = probability(decided, manifest, known)
+    folders = {Path(results), stored.path.parent}
+    probable = probability(decided, manifest, chain.from_iterable(map(find_calibrations, folders)))
     repeatable = repeatability_of(manifest, decided)
     return statistics(decided, manifest.classes, manifest.items, probable, repeatable)

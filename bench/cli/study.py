@@ -11,17 +11,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import config_options, metric_option
-from bench.cli.output import next_steps, print_json, results_option
+from bench.cli.options import json_option, listed, metric_option, set_by_user
+from bench.cli.output import in_results, next_steps, print_json
+from bench.cli.settings import config_options
 from bench.errors import UserError
 from bench.stats.tested import METRICS
 
 if TYPE_CHECKING:
     from bench.boards.study.report import StudyReport
 
-FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
-VALUES = (*METRICS, "cost", "seconds", "n", "status")
-MACHINE = ("results", "device", "batch_size", "offline", "executor", "workers", "ray_address")
+TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
+PIVOTED = (*METRICS, "cost", "seconds", "n", "status")
+MACHINE_OPTIONS = (
+    "results",
+    "device",
+    "batch_size",
+    "offline",
+    "executor",
+    "workers",
+    "ray_address",
+)
 
 
 @click.command()
@@ -32,7 +41,7 @@ MACHINE = ("results", "device", "batch_size", "offline", "executor", "workers", 
 @click.option(
     "--format",
     "wanted",
-    type=click.Choice(FORMATS),
+    type=click.Choice(TABLE_FORMATS),
     default="table",
     help="How to print the table.  [default: table]",
 )
@@ -40,10 +49,10 @@ MACHINE = ("results", "device", "batch_size", "offline", "executor", "workers", 
 @click.option("--columns", help="An axis for its columns; with --rows.")
 @click.option(
     "--value",
-    type=click.Choice(VALUES),
+    type=click.Choice(PIVOTED),
     metavar="FIGURE",
     default="accuracy",
-    help=f"What a pivoted table shows: {', '.join(VALUES)}.  [default: accuracy]",
+    help=f"What a pivoted table shows: {', '.join(PIVOTED)}.  [default: accuracy]",
 )
 @click.option(
     "--over",
@@ -54,10 +63,10 @@ MACHINE = ("results", "device", "batch_size", "offline", "executor", "workers", 
 @click.option("--margin", type=float, help="Differences below it count as equal, such as 0.02.")
 @click.option("--figure", help="Draw a forest plot into this file: .png, .svg or .pdf.")
 @click.option("--ranks-figure", help="Likewise a critical-difference plot, from ten datasets on.")
-@config_options(MACHINE)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@config_options(MACHINE_OPTIONS)
+@json_option
 @click.pass_context
-def command(
+def study_command(
     ctx: click.Context,
     /,
     file: str,
@@ -85,9 +94,9 @@ def command(
     if (rows is None) != (columns is None):
         raise UserError("--rows and --columns go together: name an axis with each.")
     as_json = as_json or wanted == "json"
-    given = _given(ctx, machine)
-    results = Path(str(given.get("results") or "results"))
-    option = results_option(str(results))
+    settings = set_by_user(ctx, machine)
+    results = Path(settings.get("results") or "results")
+    option = in_results(str(results))
     forest, ranks = _figures(figure, ranks_figure)
     if show:
         from bench.running.study.file import find_state
@@ -97,7 +106,7 @@ def command(
         from bench.running.study.file import read_study_file
         from bench.store.studies import study_folder
 
-        declared = read_study_file(Path(file), given)
+        declared = read_study_file(Path(file), settings)
         if dry_run:
             from bench.running.study.plan import plan_study
 
@@ -110,7 +119,7 @@ def command(
                 print_study_plan(plan)
                 next_steps(("make the runs", f"bench study {shlex.quote(file)}{option}"))
             return 0
-        from bench.cli.study_progress import StudyProgress
+        from bench.cli.progress import StudyProgress
         from bench.discovery.loading import load_plugins
         from bench.running.study.run import run_study
 
@@ -119,8 +128,7 @@ def command(
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
     from bench.boards.study.report import study_report
 
-    names = [name.strip() for name in over.split(",") if name.strip()]
-    report = study_report(folder, names, metric, margin)  # type: ignore[arg-type]  # click checked it
+    report = study_report(folder, listed(over), metric, margin)  # type: ignore[arg-type]  # click checked it
     if forest is not None or ranks is not None:
         from bench.render.study_figures import critical_difference_plot, forest_plot, save_figure
 
@@ -176,11 +184,3 @@ def _figures(forest: str | None, ranks: str | None) -> tuple[Path | None, Path |
         None if forest is None else figure_file("--figure", forest),
         None if ranks is None else figure_file("--ranks-figure", ranks),
     )
-
-
-def _given(ctx: click.Context, machine: dict[str, object]) -> dict[str, object]:
-    """Return the settings of the machine that were given, on the command line or in a variable."""
-    from click.core import ParameterSource
-
-    usual = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)
-    return {n: v for n, v in machine.items() if ctx.get_parameter_source(n) not in usual}

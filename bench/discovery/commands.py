@@ -1,7 +1,7 @@
 """The toolkit's own commands, read from the heads of their files; none is imported.
 
-A command is a module of `bench.cli` whose docstring says its line in `bench --help`, its group and
-its place there:
+The docstring of a module of `bench.cli` says for each of its commands the line in `bench --help`,
+the group and the place there. The command is the function `compare_command`:
 
     \"\"\"`bench compare`. Compare two runs on the same images.
 
@@ -26,8 +26,8 @@ GROUPS = (
     "Make it yours",
 )
 _FOLDER = Path(__file__).parents[1] / "cli"
-_HEAD = re.compile(r'"""`bench ([\w-]+)`\. (.+)\n\nGroup: (.+), (\d+)\.\n')
-_HEAD_LENGTH = 300  # characters
+_HEAD = re.compile(r"^(?:\"\"\")?`bench ([\w-]+)`\. (.+)\n\nGroup: (.+), (\d+)\.$", re.MULTILINE)
+_HEAD_LENGTH = 600  # characters
 
 
 class OwnCommand(NamedTuple):
@@ -35,7 +35,8 @@ class OwnCommand(NamedTuple):
 
     Attributes:
         name: as it is typed.
-        module: where its `command` is.
+        module: where it is defined.
+        function: the name of its function there.
         help: its line in `bench --help`.
         group: what it is for, a heading there.
         place: within the group.
@@ -43,6 +44,7 @@ class OwnCommand(NamedTuple):
 
     name: str
     module: str
+    function: str
     help: str
     group: str
     place: int
@@ -51,13 +53,13 @@ class OwnCommand(NamedTuple):
 @cache
 def own_commands() -> dict[str, OwnCommand]:
     """Return the commands by name, in the order of `bench --help`. No plugin can replace one."""
-    found = []
+    commands = []
     for path in _FOLDER.glob("*.py"):
         with path.open(encoding="utf-8") as file:
-            if head := _HEAD.match(file.read(_HEAD_LENGTH)):
-                name, line, group, place = head.groups()
-                found.append(OwnCommand(name, f"bench.cli.{path.stem}", line, group, int(place)))
-    return {command.name: command for command in sorted(found, key=_order)}
+            for name, line, group, place in _HEAD.findall(file.read(_HEAD_LENGTH)):
+                module, function = f"bench.cli.{path.stem}", f"{name.replace('-', '_')}_command"
+                commands.append(OwnCommand(name, module, function, line, group, int(place)))
+    return {command.name: command for command in sorted(commands, key=_order)}
 
 
 def _order(command: OwnCommand) -> tuple[int, str, int, str]:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bench.cli.main import cli
 from bench.cli.output import next_steps
-from bench.cli.progress import _bar
+from bench.cli.progress import run_bar
 from bench.discovery.commands import GROUPS, own_commands
 
 
@@ -30,10 +30,14 @@ def test_bench_alone_says_what_it_is() -> None:
 
 
 def test_every_command_has_its_place() -> None:
-    files = {path.stem for path in (ROOT / "bench" / "cli").glob("*.py")}
     commands = own_commands().values()
-    with_command = {f for f in files if hasattr(import_module(f"bench.cli.{f}"), "command")}
-    assert {command.module.rpartition(".")[2] for command in commands} == with_command
+    defined = {
+        (module, name)
+        for module in (f"bench.cli.{path.stem}" for path in (ROOT / "bench/cli").glob("*.py"))
+        for name in vars(import_module(module))
+        if name.endswith("_command")
+    }
+    assert {(command.module, command.function) for command in commands} == defined
     assert {command.group for command in commands} == set(GROUPS)
     places = [(command.group, command.place) for command in commands]
     assert len(set(places)) == len(places)
@@ -48,7 +52,7 @@ def test_a_command_is_one_file(tmp_path: Path) -> None:
         '"""`bench say-hello`. Greet.\n\nGroup: Make it yours, 3.\n"""\n'
         "import click\n\n"
         "@click.command()\n"
-        "def command() -> None:\n"
+        "def say_hello_command() -> None:\n"
         "    click.echo('hello')\n"
     )
     there: dict[str, Any] = {
@@ -94,7 +98,7 @@ def test_no_help_is_wider_than_80_columns(command: str) -> None:
 @pytest.mark.parametrize("width", [60, 80])
 def test_progress_is_one_line_with_all_that_matters(width: int) -> None:
     out = io.StringIO()
-    with _bar(Console(file=out, width=width, force_terminal=True, color_system=None)) as bar:
+    with run_bar(Console(file=out, width=width, force_terminal=True, color_system=None)) as bar:
         task = bar.add_task("Scoring", total=50_000, rate="123.4 images/s", accuracy="")
         bar.update(task, completed=12_345, accuracy="accuracy 0.987")
     shown = out.getvalue().replace("\x1b[?25l", "").replace("\x1b[?25h", "")

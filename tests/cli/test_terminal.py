@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import pytest
 from helpers.command import PATIENCE, bench_process
 
-from bench.cli.output import say
-from bench.cli.streams import Descriptor, prepare
+from bench.cli.output import Descriptor, prepare_streams, say
 
 LINE = "a – b → é · 猫\n"
 
@@ -64,7 +63,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_terminal_of_few_characters(encoding: str, shown: str, streams: None) -> None:
     read, write = os.pipe()
     terminal = sys.stdout = os.fdopen(write, "w", encoding=encoding)
-    prepare()
+    prepare_streams()
     sys.stdout.write(LINE)
     sys.stdout.flush()
     assert os.read(read, 100).decode(encoding) == shown
@@ -74,7 +73,7 @@ def test_a_terminal_of_few_characters(encoding: str, shown: str, streams: None) 
 
 def test_closed_streams(streams: None) -> None:
     sys.stdout = sys.stderr = None
-    prepare()
+    prepare_streams()
     assert sys.stdout is not None and sys.stderr is not None
     sys.stdout.write(LINE)
     sys.stderr.write(LINE)

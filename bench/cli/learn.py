@@ -1,26 +1,56 @@
 """`bench learn-order`. Learn which noise levels to ask first.
 
 Group: Try ways to score, without a model, 4.
+
+`bench learn-screen`. Learn how far a first look must reach.
+
+Group: Try ways to score, without a model, 5.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import learning_options
+from bench.cli.options import limit_option, results_and_json
 from bench.cli.output import next_steps, print_json, say
 from bench.store.folder import find_run, read_manifest, to_json
 
 if TYPE_CHECKING:
     from bench.recordings.learn_order import LearnedOrder
+    from bench.recordings.learn_screen import LearnedScreens, Risk
+
+
+def learning_options(function: Any) -> Any:
+    """Add RUN and the options of a command that learns from a recorded run."""
+    out = click.option("--out", help="Also write the result to this file, as JSON.")
+    return click.argument("run")(limit_option(out(results_and_json(function))))
+
+
+def _put_out(learned: LearnedOrder | LearnedScreens, out: str | None, as_json: bool) -> None:
+    """Write the file and the JSON that were asked for."""
+    if out:
+        Path(out).write_text(to_json(learned.plain()), "utf-8")
+    if as_json:
+        print_json(learned.plain())
+
+
+def _use(path: Path, ability: str, params: dict[str, Any]) -> str:
+    """Return the command that scores other images with what was learned."""
+    from bench.discovery.loading import learning
+    from bench.running.verbs.command import other_images_command
+
+    words = [word for key, value in params.items() for word in ("--set", f"{key}={value}")]
+    return other_images_command(read_manifest(path), "--strategy", learning(ability).name, *words)
 
 
 @click.command()
 @learning_options
-def command(run: str, limit: int | None, out: str | None, results: str, as_json: bool) -> None:
+def learn_order_command(
+    run: str, limit: int | None, out: str | None, results: str, as_json: bool
+) -> None:
     """Learn from the recorded errors of RUN which timesteps a race should ask for first.
 
     RUN was made with `bench run … --strategy full --save-errors`, on images that the order will
@@ -33,14 +63,10 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
 
     path = find_run(run, results)
     learned = learn_order(path, limit)
-    if out:
-        Path(out).write_text(to_json(learned.plain()), "utf-8")
+    _put_out(learned, out, as_json)
     if as_json:
-        print_json(learned.plain())
         return
-    from bench.discovery.loading import learning
     from bench.render.tables import table
-    from bench.running.verbs.command import other_images_command
 
     table(
         ["timesteps", "evaluations per image on these alone, estimated"],
@@ -58,9 +84,7 @@ def command(run: str, limit: int | None, out: str | None, results: str, as_json:
     )
     say(_advice(learned))
     if learned.recommended:
-        words = [w for key, one in learned.recommended.items() for w in ("--set", f"{key}={one}")]
-        chosen = ("--strategy", learning("order").name, *words)
-        next_steps(("race so", other_images_command(read_manifest(path), *chosen)))
+        next_steps(("race so", _use(path, "order", learned.recommended)))
 
 
 def _print_trials(learned: LearnedOrder) -> None:
@@ -107,3 +131,55 @@ def _advice(learned: LearnedOrder) -> str:
         f" {learned.n_samples} images leave room for {lost:.1f} points less (95 % interval)."
         " Other data, prompts or draws need an order and a deviation of their own."
     )
+
+
+@click.command()
+@learning_options
+def learn_screen_command(
+    run: str, limit: int | None, out: str | None, results: str, as_json: bool
+) -> None:
+    """Learn from RUN how far a screen must reach to keep the winner at a stated risk.
+
+    RUN was made with `bench run … --strategy full-linearised --save-errors`, on images that the
+    reach will not be tested on, such as a training split. Use the result with
+    `bench run … --strategy screen-race --set samples=… --set reach=…`.
+    """
+    from bench.recordings.learn_screen import learn_screen
+
+    path = find_run(run, results)
+    learned = learn_screen(path, limit)
+    _put_out(learned, out, as_json)
+    if as_json:
+        return
+    from bench.render.tables import table
+
+    screens = learned.screens
+    table(
+        ["samples", *(f"first {k}, %" for k in screens[0].recall)],
+        [[s.samples, *(f"{100 * r:.1f}" for r in s.recall.values())] for s in screens],
+        title=f"{learned.run_id}, {learned.n_samples} images: how often the winner is among",
+    )
+    table(
+        ["samples", *(f"risk {risk}" for risk in screens[0].risks)],
+        [[s.samples, *map(_reach, s.risks.values())] for s in screens],
+        title="reach (prompts kept); –: too few images for that risk",
+    )
+    say(f"A linearised draw cost {learned.linearisation_cost:.2f} evaluations.")
+    # The lowest risk that a screen keeps, with the screen that keeps the fewest prompts there.
+    safest = min(
+        (
+            (float(risk), at_risk.kept, screen.samples, at_risk.reach)
+            for screen in screens
+            for risk, at_risk in screen.risks.items()
+            if at_risk.reach is not None
+        ),
+        default=None,
+    )
+    if safest is not None:
+        risk, _, samples, reach = safest
+        command = _use(path, "reach", {"samples": samples, "reach": f"{reach:.3f}"})
+        next_steps((f"screen at a risk of {risk:g}", command))
+
+
+def _reach(risk: Risk) -> str:
+    return "–" if risk.reach is None else f"{risk.reach:.3f} ({risk.kept:.1f})"

@@ -1,6 +1,10 @@
 """`bench perf`. Measure a model's speed on this machine.
 
 Group: See what is there, 4.
+
+`bench fetch`. Download a model, for work without a network.
+
+Group: See what is there, 5.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import config_from_options, config_options
+from bench.cli.options import json_option, listed
 from bench.cli.output import next_steps, print_json, say
+from bench.cli.settings import config_from_options, config_options
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.perf.measure import Measured
@@ -28,9 +34,9 @@ _OPTIONS = (
 @click.option("--only", help="Measure only these strategies, comma-separated (default: all).")
 @click.option("--sizes", help="Batch sizes of the bare network, comma-separated.")
 @click.option("--seconds", default=20.0, show_default=True, help="About how long to measure.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@json_option
 @click.pass_context
-def command(
+def perf_command(
     ctx: click.Context,
     /,
     dataset: str,
@@ -48,18 +54,17 @@ def command(
     that it costs.
     """
     config = config_from_options(ctx, None, dataset, **options)
-    chosen = _numbers(sizes)
+    batch_sizes = _numbers(sizes)
     from bench.perf.measure import measure
 
-    names = tuple(name.strip() for name in only.split(",")) if only else ()
-    report = measure(config, names, chosen, seconds)
+    report = measure(config, tuple(listed(only)), batch_sizes, seconds)
     if as_json:
         print_json(report.plain())
     else:
         _print(report)
-        named = "DATASET" if dataset == "-" else shlex.quote(dataset)
-        scored = shlex.quote(config.backbone or report.backbone)
-        next_steps(("see what a run costs", f"bench run {named} --backbone {scored} --dry-run"))
+        name = "DATASET" if dataset == "-" else shlex.quote(dataset)
+        backbone = shlex.quote(config.backbone or report.backbone)
+        next_steps(("see what a run costs", f"bench run {name} --backbone {backbone} --dry-run"))
 
 
 def _numbers(sizes: str | None) -> tuple[int, ...]:
@@ -77,20 +82,17 @@ def _print(report: Measured) -> None:
 
     flops, peak = report.flops_per_evaluation, report.peak_flops
 
-    def used(rate: float) -> float:
-        return float(100 * rate * flops / peak)
-
-    rows: list[list[Any]] = [
-        [f"bare, batches of {each.batch_size}", each.evaluations_per_second, None]
-        for each in report.bare
+    rows: list[tuple[str, float, str | None]] = [
+        (f"bare, batches of {speed.batch_size}", speed.evaluations_per_second, None)
+        for speed in report.bare
     ]
     rows += [
-        [f"engine, {name}", rate, f"{report.engine_over_bare[name]:.3f}"]
+        (f"engine, {name}", rate, f"{report.engine_over_bare[name]:.3f}")
         for name, rate in report.engine.items()
     ]
     table(
         ["", "evaluations/s", "of the bare network", "utilisation, %"],
-        [[label, rate, share, used(rate)] for label, rate, share in rows],
+        [[label, rate, share, 100 * rate * flops / peak] for label, rate, share in rows],
         title=f"{report.backbone} in {report.dtype} on {report.device}",
     )
     say(
@@ -98,13 +100,47 @@ def _print(report: Measured) -> None:
         f" {peak / 1e9:,.1f} GFLOP/s"
     )
     memory = report.peak_memory_bytes
-    say(
-        f"Best batch size: {report.best_batch_size}"
-        + (f"; peak memory {memory / 2**20:,.0f} MiB" if memory else "")
-    )
+    peak_memory = f"; peak memory {memory / 2**20:,.0f} MiB" if memory else ""
+    say(f"Best batch size: {report.best_batch_size}{peak_memory}")
     plan = report.plan
     if plan and plan.seconds is not None:
         say(
             f"{plan.dataset}, {plan.strategy}: {plan.images:,} images, at most"
             f" {plan.evaluations:,} evaluations, {plan.seconds / 3600:,.2f} hours"
         )
+
+
+@click.command()
+@click.argument("backbones", nargs=-1, required=True, metavar="BACKBONE…")
+@click.option("--revision", help="The Hub revision, where one backbone is fetched.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of two stored precisions, the one that fits it [default: the backbone's].",
+)
+@json_option
+def fetch_command(
+    backbones: tuple[str, ...], revision: str | None, dtype: str | None, as_json: bool
+) -> None:
+    """Download the weights of each BACKBONE, a name or a Hub id, and check them.
+
+    They are kept in the Hub's cache; afterwards `bench run --offline` needs no network.
+    """
+    from bench.running.verbs.fetch import Fetched, fetch
+
+    if revision and len(backbones) > 1:
+        raise UserError("--revision goes with one backbone.")
+    fetched: list[Fetched] = []
+    for name in backbones:
+        model = fetch(name, revision, dtype)
+        fetched.append(model)
+        where = "it has no weights of its own"
+        if model.weights:
+            where = f"{model.weights} is in {model.folder}"
+        licence = f" (licence: {model.licence})" if model.licence else ""
+        say(f"{name}: {where}{licence}.", err=as_json)
+    if as_json:
+        print_json([model.plain() for model in fetched])
+    elif ready := [model.name for model in fetched if model.weights]:
+        again = f"bench run DATASET --backbone {shlex.quote(ready[-1])} --offline"
+        next_steps(("score with it", again))

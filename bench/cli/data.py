@@ -1,0 +1,120 @@
+"""`bench check-data`. Read a dataset once and say what is wrong with it.
+
+Group: Score images, 3.
+
+`bench prompts`. Show the texts that images are compared with.
+
+Group: Score images, 4.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from bench.cli.options import json_option
+from bench.cli.output import PROBLEMS_FOUND, next_steps, print_json, say
+from bench.cli.settings import config_from_options, config_options
+from bench.running.parts.data import DATA_SETTINGS
+
+INTERVAL = 5.0  # seconds between lines of progress
+
+
+@click.command()
+@click.argument("dataset")
+@config_options(["data_dir", *DATA_SETTINGS])
+@json_option
+@click.pass_context
+def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
+    """Read DATASET once, every split of it, and say what is wrong; 4 is then the exit code.
+
+    Counts, images that cannot be read, images that are there twice within or across splits, classes
+    without images, class names that look like ids, checksums of the original download.
+    """
+    from bench.discovery.loading import load_plugins
+    from bench.inputs.checking import check_data
+    from bench.running.resolve import resolve_dataset
+
+    config = config_from_options(ctx, None, **options)
+    data = resolve_dataset(config, load_plugins())
+    printed = time.perf_counter()
+
+    def progress(split: str, done: int, total: int) -> None:
+        nonlocal printed
+        if time.perf_counter() - printed > INTERVAL:
+            printed = time.perf_counter()
+            say(f"{split}: {done:,} of {total:,} images", err=True)
+
+    check = check_data(data.spec, config.split, data.data_dir, data.options, progress)
+    code = PROBLEMS_FOUND if check.findings else 0
+    if as_json:
+        findings = [finding.plain() for finding in check.findings]
+        counts = {"dataset": data.name, "splits": check.splits, "classes": check.classes}
+        print_json({**counts, "findings": findings})
+        return code
+    from bench.render.tables import table
+
+    read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
+    say(f"{data.name}: {check.classes:,} classes; images read: {read}.")
+    if check.findings:
+        rows = [[finding.kind, finding.split, finding.said] for finding in check.findings]
+        table(["what", "split", "is wrong"], rows)
+        return code
+    say("Nothing is wrong.")
+    name = shlex.quote(options["dataset"])
+    if data.spec.backbone:
+        next_steps(("score it, with the same options", f"bench run {name}"))
+    else:
+        next_steps(
+            ("choose a model (backbone) for it", "bench list backbones"),
+            ("see what it costs", f"bench run {name} --backbone NAME --dry-run"),
+        )
+    return code
+
+
+@click.command()
+@click.argument("dataset")
+@config_options(
+    ["template", "prompts", "data_dir", *DATA_SETTINGS, "backbone", "weights", "revision"]
+)
+@json_option
+@click.pass_context
+def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Show the prompts of DATASET, and their tokens for the backbone.
+
+    Where class names were put into words, the name in the data is shown beside them.
+    """
+    from bench.running.checks import token_counts
+    from bench.running.prepare import prepare
+
+    prepared = prepare(config_from_options(ctx, None, **options), images=False)
+    named, prompts, name = prepared.named, prepared.prompts, prepared.resolved.backbone_name
+    counts: Sequence[int | None] = [None] * len(prompts.texts)
+    if prepared.absent:
+        note = f"No token counts: {prepared.absent[0]}"
+    elif (counted := token_counts(prepared)) is None:
+        note = f"The backbone {name} cannot count tokens."
+    else:
+        counts, limit = counted
+        note = f"Tokens of {name}, start and end included; at most {limit}."
+    rows = [
+        {"class": named.names[c], "found": named.found[c], "prompt": text, "tokens": tokens}
+        for text, c, tokens in zip(prompts.texts, prompts.class_of_prompt, counts, strict=True)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    from bench.render.tables import table
+
+    heads = {"class": "class", "found": "in the data", "prompt": "prompt", "tokens": "tokens"}
+    keys = [key for key in heads if key != "found" or named.changed]
+    table([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
+    say(note)
+    dataset = shlex.quote(options["dataset"])
+    backbone = shlex.quote(options["backbone"]) if options["backbone"] else "NAME"
+    command = f"bench run {dataset} --backbone {backbone} --dry-run"
+    next_steps(("see what asking them costs", command))

@@ -1,0 +1,133 @@
+"""`bench plugins`. List installed plugins, and what failed to load.
+
+Group: See what is there, 2.
+
+`bench doctor`. Check this installation; for bug reports.
+
+Group: See what is there, 3.
+
+`bench completion`. Complete commands and names with the Tab key.
+
+Group: Make it yours, 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import get_completion_class
+
+from bench.cli.options import json_option
+from bench.cli.output import PROBLEMS_FOUND, next_steps, print_json, say
+from bench.discovery.loading import load_plugins
+
+if TYPE_CHECKING:
+    from bench.running.verbs.doctor import Diagnosis
+
+# What makes a shell read its completion at every start.
+_AT_EVERY_START = {
+    "bash": "bench completion bash >> ~/.bashrc",
+    "zsh": "bench completion zsh >> ~/.zshrc",
+    "fish": "bench completion fish > ~/.config/fish/completions/bench.fish",
+}
+
+
+@click.command()
+@json_option
+def plugins_command(as_json: bool) -> None:
+    """List the installed plugins: what each registered, or why it failed."""
+    rows = [
+        {**asdict(plugin), "status": "failed" if plugin.error else "loaded"}
+        for plugin in load_plugins().loaded
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    from bench.render.tables import table
+
+    keys = ("name", "distribution", "version", "status")
+    table(
+        ["plugin", *keys[1:], "registers"],
+        [
+            [*(row[key] for key in keys), row["error"] or _by_kind(row["registered"])]
+            for row in rows
+        ],
+        optional=["version", "distribution"],
+    )
+    next_steps(("write one of your own", "bench new plugin NAME"))
+
+
+def _by_kind(registered: Sequence[str]) -> str:
+    """Return `backbone sd15`, `backbone sd21` as `backbone: sd15, sd21`."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for entry in registered:
+        kind, _, name = entry.partition(" ")
+        kinds[kind].append(name)
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items())
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Without the self-test, which takes about 10 seconds.")
+@json_option
+def doctor_command(quick: bool, as_json: bool) -> int:
+    """Check this installation, and print what a bug report needs.
+
+    Versions, devices, sizes of caches, plugins and which of them failed; then a few images are
+    scored with the model that is included. The exit code is 4 where something is wrong.
+    """
+    from bench.running.verbs.doctor import diagnose
+
+    if not quick:
+        say("Scoring a few images …", err=True)
+    diagnosis = diagnose(load_plugins(), testing=not quick)
+    if as_json:
+        print_json(diagnosis.model_dump(mode="json"))
+    else:
+        _print_diagnosis(diagnosis)
+    return 0 if diagnosis.well else PROBLEMS_FOUND
+
+
+def _print_diagnosis(report: Diagnosis) -> None:
+    from bench.render.tables import table
+
+    commit = f", commit {report.git}" if report.git else ""
+    rows: list[Sequence[str]] = [
+        ["bench", f"{report.bench}{commit}"],
+        ["Python", f"{report.python} on {report.platform}, {report.cpus} CPUs"],
+        ["devices", "\n".join(report.devices)],
+        ["packages", ", ".join(f"{k} {v or 'MISSING'}" for k, v in report.packages.items())],
+        *([f"cache: {c.name}", f"{c.bytes / 1e6:,.1f} MB in {c.folder}"] for c in report.caches),
+        ["variables", "\n".join(f"{k}={v}" for k, v in report.variables.items()) or "none"],
+    ]
+    for plugin in report.plugins:
+        status = f"FAILED: {plugin.error}" if plugin.error else "loaded"
+        rows.append([f"plugin: {plugin.name}", f"{plugin.distribution} {plugin.version}, {status}"])
+    test = report.self_test
+    seconds = "" if test.seconds is None else f" in {test.seconds:.1f} s"
+    rows.append(["self-test", f"{test.status.upper()}: {test.said}{seconds}"])
+    table(["", ""], rows)
+    say(
+        "\nNothing is wrong." if report.well else "\nSomething is wrong: see the words in capitals."
+    )
+    next_steps(("report a problem with all of the above", "bench doctor --json > doctor.json"))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(list(_AT_EVERY_START)))
+@click.pass_context
+def completion_command(ctx: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete commands, options and names with the Tab key.
+
+    For good: bench completion bash >> ~/.bashrc (zsh: ~/.zshrc; fish:
+    > ~/.config/fish/completions/bench.fish). Then start a new shell.
+    """
+    completion = get_completion_class(shell)
+    assert completion is not None
+    click.echo(completion(ctx.find_root().command, {}, "bench", "_BENCH_COMPLETE").source())
+    if sys.stdout.isatty():
+        say(f"For good: {_AT_EVERY_START[shell]}, then start a new shell.", err=True)

@@ -1,0 +1,132 @@
+"""Options made from `RunConfig`, so that a setting is defined once."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from bench.cli.options import parse_assignments, set_by_user
+from bench.errors import UserError
+from bench.running.parts.setting import help_of
+from bench.running.settings import RunConfig, chapters, make_config, read_config_file
+
+_SPECIAL = {"dataset", "params"}
+_REPEATED = {"template"}
+_NAMED = {"backbone": "backbones", "strategy": "strategies"}  # field → whose names it takes
+
+
+class Lines(click.types.StringParamType):
+    """Text, of which a variable of the environment holds one per line."""
+
+    envvar_list_splitter = "\n"
+
+
+class Sectioned(click.Command):
+    """A command whose help shows the settings of a run by chapter."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the settings by chapter, and then the command's other options."""
+        options = {p.name: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
+        (first, most_used), *rest = chapters()
+        sections = [
+            (title, [options.pop(name) for name in names if name in options])
+            for title, names in [(first, [*most_used, "dry_run", "as_json"]), *rest]
+        ]
+        for title, shown in [*sections, ("This command", list(options.values()))]:
+            records = [record for option in shown if (record := option.get_help_record(ctx))]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes the registered names of `datasets`, `backbones` or `strategies`."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from bench.discovery.loading import load_plugins
+
+        registry = getattr(load_plugins(), kind)
+        return [spec.name for spec in registry if spec.name.startswith(incomplete)]
+
+    return complete
+
+
+def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
+    """Return a decorator that adds the options of `RunConfig`'s fields, and `--set`.
+
+    Args:
+        names: only these fields; None: all of them.
+    """
+
+    def decorate(function: Any) -> Any:
+        chosen = [n for n in RunConfig.model_fields if names is None or n in names]
+        for name in reversed(chosen):
+            if name not in _SPECIAL:
+                function = _option(name, RunConfig.model_fields[name])(function)
+        if "params" in chosen:
+            function = click.option(
+                "--set",
+                "params",
+                multiple=True,
+                metavar="KEY=VALUE",
+                envvar="BENCH_SET",
+                help=RunConfig.model_fields["params"].description,
+            )(function)
+        return function
+
+    return decorate
+
+
+def config_from_options(
+    ctx: click.Context, config_file: str | None, dataset: str | None = None, **options: Any
+) -> RunConfig:
+    """Return the settings: option over variable over file over default.
+
+    Raises:
+        UserError: a file or value that does not work.
+    """
+    settings = read_config_file(Path(config_file)) if config_file else {}
+    for name, value in set_by_user(ctx, options).items():
+        if name == "params":
+            value = {**settings.get("params", {}), **parse_assignments(value)}
+        if name in _REPEATED:
+            value = value[0] if len(value) == 1 else list(value)
+        settings[name] = value
+    if dataset is not None:
+        settings["dataset"] = dataset
+    if settings.get("dataset") is None:
+        raise UserError("Which dataset? For a start: `bench run digits`.")
+    return make_config(settings)
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
+    """Return an option; pydantic checks its value, so that file and variables are checked alike."""
+    kind = field.annotation
+    if get_origin(kind) in (Union, types.UnionType):  # of `X | None`, X
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    flag = "--" + name.replace("_", "-")
+    keywords: dict[str, Any] = {
+        "help": help_of(field),
+        "envvar": f"BENCH_{name.upper()}",
+        "default": None,
+    }
+    if kind is bool:
+        return click.option(flag, name, is_flag=True, **{**keywords, "default": False})
+    if name in _REPEATED:
+        return click.option(flag, name, multiple=True, type=Lines(), metavar="TEXT", **keywords)
+    if get_origin(kind) is Literal:
+        keywords["type"] = click.Choice(get_args(kind))
+    elif kind in (int, float):
+        keywords["type"] = kind
+    else:
+        keywords["metavar"] = "TEXT" if name == "device" else name.upper()
+    if "type" in keywords and field.default is not None:
+        keywords["help"] = f"{keywords['help']} [default: {field.default}]"
+    if name in _NAMED:
+        keywords["shell_complete"] = names_of(_NAMED[name])
+    return click.option(flag, name, **keywords)
