@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from bench.render.study_result import StudyResult
     from bench.running.verbs.classify import Picture
-    from bench.stats.tested import Metric
+    from bench.stats.class_metrics import Metric
 
 
 def load_dataset(

@@ -21,7 +21,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Problem
 from bench.recordings.recording import open_recording
 from bench.recordings.replay import decide, strategy_for
-from bench.stats.metrics import accuracy_interval
+from bench.stats.shares import accuracy_interval
 
 CLASSES = (10, 21, 50, 100, 200, 500, 1000)
 

@@ -28,7 +28,7 @@ from helpers.runs import a_manifest
 
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
-from bench.store.folder import to_json
+from bench.store.fields import to_json
 
 
 def write_run(results: Path, seed: int, samples: int, classes: int) -> Path:

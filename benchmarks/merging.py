@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers.runs import a_manifest
 
 from bench.store.documents import ShardPart
-from bench.store.folder import to_json
-from bench.store.shards import shard_folder
+from bench.store.fields import to_json
+from bench.store.folder import shard_folder
 
 MERGE = """
 import resource, sys, time

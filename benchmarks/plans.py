@@ -19,7 +19,7 @@ import numpy as np
 from bench.contracts.dataset import Sample
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, strategy_for
-from bench.stats.metrics import accuracy_interval
+from bench.stats.shares import accuracy_interval
 
 RIVALS = 3
 LEVELS = (0.02, 0.05, 0.1)

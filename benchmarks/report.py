@@ -26,7 +26,7 @@ from helpers.runs import a_manifest
 from bench.contracts.strategy import Evaluate
 from bench.stats.metrics import summarize
 from bench.store.cells import write_cells
-from bench.store.folder import to_json
+from bench.store.fields import to_json
 from bench.store.records import Record
 
 DRAWS = 50

@@ -28,8 +28,8 @@ from bench.recordings.learn_screen import Screen, at_the_mean, learn_screen
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.sweep import Setting, sweep
 from bench.recordings.sweep_plot import plot
-from bench.stats.metrics import accuracy_interval
-from bench.stats.screening import distances
+from bench.stats.risk import distances
+from bench.stats.shares import accuracy_interval
 
 SAMPLES = (4, 8, 16)
 

@@ -31,7 +31,7 @@ from bench.inputs.subsets import limited
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
-from bench.stats.screening import distances
+from bench.stats.risk import distances
 
 PARAPHRASES = (
     "this is {}", "a picture of {}", "an image showing {}", "we see {}", "{}, seen closely",

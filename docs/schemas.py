@@ -23,7 +23,7 @@ from bench.boards.study.report import StudyReport
 from bench.running.verbs.classify import Answer
 from bench.running.verbs.estimate import Plan
 from bench.stats.comparison import Comparison
-from bench.stats.intervals import Statistics
+from bench.stats.metrics import Statistics
 from bench.stats.power import Power
 from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest

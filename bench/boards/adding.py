@@ -20,7 +20,8 @@ from bench.machine.files import write_atomically
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import ADDING, asked_records, to_json
+from bench.store.fields import to_json
+from bench.store.folder import ADDING, asked_records
 from bench.store.records import Record
 from bench.store.runs import read_run
 from bench.store.summary import Summary

@@ -20,7 +20,8 @@ from bench.machine.files import write_atomically
 from bench.recordings.recording import Recording, open_recording
 from bench.store.cells import whole_part
 from bench.store.draw_table import DRAWS
-from bench.store.folder import MANIFEST, SUMMARY, read_summary, to_json
+from bench.store.fields import to_json
+from bench.store.folder import MANIFEST, SUMMARY, read_summary
 from bench.store.journal import JOURNAL
 from bench.store.packed import write_packed
 

@@ -9,8 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.errors import UserError
-from bench.store.fields import Amount, Interval, Positive, Share, first_problem
-from bench.store.files import read_json
+from bench.store.fields import Amount, Interval, Positive, Share, first_problem, read_json
 
 REPORTED = "reported.json"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.boards.rows import LeaderboardRow, Rows
-from bench.store.folder import to_json
+from bench.store.fields import to_json
 
 FILE = Path("bench", "boards", "published.json")  # in a clone of the repository
 

@@ -21,10 +21,10 @@ from bench.machine.offline import offline
 from bench.store.folder import find_run
 
 if TYPE_CHECKING:
+    from bench.stats.class_metrics import Metric
     from bench.stats.comparison import Comparison, MetricDifference
     from bench.stats.paired import ClassDifference
     from bench.stats.power import Power
-    from bench.stats.tested import Metric
 
 
 @click.command()
@@ -116,7 +116,7 @@ def _tested(metric: MetricDifference | None) -> list[list[str]]:
     """Return the lines of another metric that was tested."""
     if metric is None:
         return []
-    from bench.stats.tested import IN_WORDS
+    from bench.stats.class_metrics import IN_WORDS
 
     (low, high), name = metric.difference_ci95, IN_WORDS[metric.metric]
     return [

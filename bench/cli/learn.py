@@ -16,7 +16,8 @@ import click
 
 from bench.cli.options import limit_option, results_and_json
 from bench.cli.output import next_steps, print_json, say
-from bench.store.folder import find_run, read_manifest, to_json
+from bench.store.fields import to_json
+from bench.store.folder import find_run, read_manifest
 
 if TYPE_CHECKING:
     from bench.recordings.learn_order import LearnedOrder

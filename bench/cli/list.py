@@ -112,7 +112,7 @@ def collections(name: str | None, as_json: bool) -> None:
 @results_and_json
 def protocols(name: str | None, results: str, as_json: bool) -> None:
     """List the published experiments that `bench reproduce` repeats; with NAME, show one."""
-    from bench.store.marks import reproduced
+    from bench.store.runs import reproduced
 
     runs = reproduced(Path(results))
 

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from bench.errors import UserError
-from bench.stats.tested import METRICS
+from bench.stats.class_metrics import METRICS
 
 _USUAL = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # nothing that a user set
 

@@ -75,13 +75,13 @@ def replay_command(
         return
     from bench.render.run import print_run
     from bench.render.worth import said_probability
-    from bench.stats.intervals import probability
+    from bench.stats.probability import probability_skill
     from bench.store.calibrations import find_calibrations
     from bench.store.decisions import read_decisions
 
     print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)
-    if probable := probability(decided, finished.manifest, find_calibrations(folder)):
+    if probable := probability_skill(decided, finished.manifest, find_calibrations(folder)):
         say(said_probability(probable))
     if (path / JOURNAL).exists():  # not of a table of errors from the Hub
         names = f"{run_name(path, results)} {run_name(finished.folder, results)}"

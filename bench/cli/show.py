@@ -15,12 +15,12 @@ from bench.cli.options import results_and_json
 from bench.cli.output import after_run, next_steps, print_json, run_name
 from bench.errors import UserError
 from bench.machine.offline import offline
-from bench.store.again import read_again
 from bench.store.folder import find_run
 from bench.store.runs import StoredRun, read_run
+from bench.store.summary import read_again
 
 if TYPE_CHECKING:
-    from bench.stats.intervals import Statistics
+    from bench.stats.metrics import Statistics
     from bench.store.decisions import Decisions
 
 SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
@@ -104,11 +104,14 @@ def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
 
 def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statistics:
     from bench.render.repeatability import repeatability_of
-    from bench.stats.intervals import probability, statistics
+    from bench.stats.metrics import statistics
+    from bench.stats.probability import probability_skill
     from bench.store.calibrations import find_calibrations
 
     manifest = stored.manifest
     folders = {Path(results), stored.path.parent}
-    probable = probability(decided, manifest, chain.from_iterable(map(find_calibrations, folders)))
+    probable = probability_skill(
+        decided, manifest, chain.from_iterable(map(find_calibrations, folders))
+    )
     repeatable = repeatability_of(manifest, decided)
     return statistics(decided, manifest.classes, manifest.items, probable, repeatable)

@@ -15,7 +15,7 @@ from bench.cli.options import json_option, listed, metric_option, set_by_user
 from bench.cli.output import in_results, next_steps, print_json
 from bench.cli.settings import config_options
 from bench.errors import UserError
-from bench.stats.tested import METRICS
+from bench.stats.class_metrics import METRICS
 
 if TYPE_CHECKING:
     from bench.boards.study.report import StudyReport

@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.inputs.draws import sub_grid
 from bench.recordings.recording import open_recording
 from bench.running.verbs.command import recording_command
-from bench.stats.screening import conformal_quantile, distances
+from bench.stats.risk import conformal_quantile, distances
 from bench.store.fields import Document
 
 SAMPLES = (2, 4, 8, 16, 32)  # draws of a screen that are tried

@@ -17,10 +17,9 @@ from bench.engine.items import Questions, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import limited
 from bench.running.verbs.command import recording_command
-from bench.store.cells import holds_part, read_cells, read_timesteps
+from bench.store.cells import FirstOrder, holds_part, read_cells, read_first_order, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws
-from bench.store.first_order import FirstOrder, read_first_order
 from bench.store.folder import asked_records, read_manifest
 from bench.store.records import Record
 

@@ -31,8 +31,8 @@ from bench.running.verbs.command import recording_command
 from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
+from bench.store.folder import whole
 from bench.store.identity import CalibratedOn, Source, StrategyIdentity
-from bench.store.shards import whole
 
 
 class ReplayEngine:

@@ -19,7 +19,9 @@ from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import as_compared, decide, strategy_for
 from bench.stats.calibration import effort_error, softmax_error
-from bench.stats.metrics import accuracy_interval, predictions, summarize
+from bench.stats.metrics import summarize
+from bench.stats.shares import accuracy_interval
+from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.folder import asked_records, read_manifest
@@ -146,7 +148,7 @@ def sweep(
     rows = []
     for (name, version, parameters, strategy), records in zip(prepared, decided, strict=True):
         made = StrategyIdentity(name=name, version=version, params=parameters)
-        agrees = agreement(predictions(records), np.array(decisions))
+        agrees = agreement(as_decisions(records).predictions, np.array(decisions))
         rows.append(
             SweepRow(
                 summary=_summary(recording.manifest, made, records, strategy.same_draws),
@@ -206,7 +208,7 @@ def _point(
             f" such as {missing[0]!r}. --limit leaves images out of the sweep."
         )
     records = [decided[name] for name in names]
-    agrees = agreement(predictions(records), exhaustive)
+    agrees = agreement(as_decisions(records).predictions, exhaustive)
     return SweepRow(
         summary=summarize(manifest, records, total_seconds=None, peak_memory=None),
         ece_evaluations=effort_error(records),
@@ -268,7 +270,8 @@ def self_agreement(path: Path, against: Path) -> SelfAgreement:
     shared = [sample_id for sample_id in of_one if sample_id in of_other]
     if not shared:
         raise UserError(f"--against {against}: the two runs share no image.")
-    agrees = agreement(*(predictions([run[i] for i in shared]) for run in (of_one, of_other)))
+    decided_a, decided_b = (as_decisions([run[i] for i in shared]) for run in (of_one, of_other))
+    agrees = agreement(decided_a.predictions, decided_b.predictions)
     return SelfAgreement(
         agreement=agrees.share,
         agreement_ci95=agrees.ci95,

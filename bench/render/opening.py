@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.render.repeatability import noise_sentence
-from bench.store.again import Again
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
-from bench.store.summary import Summary
+from bench.store.summary import Again, Summary
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,11 @@ from bench.render.scores import blind_controls, scores
 from bench.render.studies import StudyPart, studies_of
 from bench.render.templating import environment, source
 from bench.render.worth import said_probability, said_risk, worth
-from bench.stats.intervals import probability
 from bench.stats.metrics import confusion, per_class, worst_confusions
-from bench.stats.probability import known_probabilities
-from bench.store.again import read_again
+from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
+from bench.store.summary import read_again
 
 IMAGES = 240  # pictures on a page, shared among its runs
 FEWEST = 12  # of one run
@@ -182,7 +181,7 @@ def describe(
     shown = most_confused(matrix) if len(matrix) > MOST else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda one: 2.0 if one.recall is None else one.recall)
-    curves, probable = by_timestep(run), probability(decided, run.manifest, calibrated)
+    curves, probable = by_timestep(run), probability_skill(decided, run.manifest, calibrated)
     html = (
         environment()
         .get_template("run.html")

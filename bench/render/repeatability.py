@@ -12,9 +12,9 @@ from bench.engine.asking import CheckedStrategy
 from bench.running.verbs.again import strategy_of
 from bench.running.verbs.classify import Answer
 from bench.stats.repeatability import FEWEST_DRAWS, Repeatability, flip_probability, repeatability
-from bench.store.again import Again
 from bench.store.decisions import Decided
 from bench.store.documents import Manifest
+from bench.store.summary import Again
 
 HOW = " (`bench run … --again 60` measures it)"
 TIED = 0.7  # share of changes that the estimate exceeds only where it is too low: nearly all do

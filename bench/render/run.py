@@ -17,15 +17,13 @@ from bench.render.opening import opening
 from bench.render.scores import Score, scores
 from bench.render.tables import table
 from bench.render.worth import said_probability, said_risk
-from bench.stats.intervals import Statistics
-from bench.stats.metrics import confusion, summary_so_far, worst_confusions
+from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability
-from bench.store.again import Again, read_again
 from bench.store.decisions import read_decisions
 from bench.store.documents import Items, Manifest
 from bench.store.folder import read_records
 from bench.store.runs import read_run
-from bench.store.summary import Cost, Ends, Metrics, Summary
+from bench.store.summary import Again, Cost, Ends, Metrics, Summary, read_again
 
 
 def print_run(

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from bench.boards.study.report import StudyReport
 from bench.errors import UserError
 from bench.render.svg import Palette, Plot, draw, for_any_page, on_paper
-from bench.stats.ranks import MIN_DATASETS, MeanRanks
-from bench.stats.tested import IN_WORDS
+from bench.stats.across_datasets import MIN_DATASETS, MeanRanks
+from bench.stats.class_metrics import IN_WORDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

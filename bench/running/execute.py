@@ -22,14 +22,13 @@ from bench.machine.speed import remember_speed
 from bench.running.executors.local import LocalExecutor
 from bench.running.executors.protocol import Executable, Executor, OpenExecutor
 from bench.stats.metrics import summarize
-from bench.store.again import Again
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import draw_table
 from bench.store.folder import missing, read_manifest, read_summary
 from bench.store.looks import record_look
 from bench.store.records import make_record
-from bench.store.summary import Summary
+from bench.store.summary import Again, Summary
 from bench.store.writing import RunFolder
 
 
@@ -156,13 +155,13 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     decided = read_decisions(folder.path, run.manifest, top=True)
     priced = _priced(run.manifest, folder.manifest)
     summary = summarize(priced, decided, earlier + here, memory)
-    summary = summary.made_in(folder.path, fitted)
+    summary = summary.with_folder_and_fit(folder.path, fitted)
     if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
     elif not folder.outstanding(whole.samples, save_errors=False):
         every = read_decisions(folder.path, whole, top=True)
         largest = summarize(whole, every, float(every.seconds.sum()) + here, memory)
-        folder.finish(largest.made_in(folder.path, fitted))
+        folder.finish(largest.with_folder_and_fit(folder.path, fitted))
     elif stored is None or stored.dataset.n_samples <= len(decided):
         folder.finish(summary)
     record_look(folder.path.parent, run.manifest)

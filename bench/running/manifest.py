@@ -21,7 +21,14 @@ from bench.running.scorers.choose import kind_of
 from bench.running.scorers.denoiser import linearisation_cost
 from bench.running.settings import RunConfig, identity_share
 from bench.store import identity as ids
-from bench.store.documents import BackboneInfo, Data, Manifest, ShardPart, StoredConfig
+from bench.store.documents import (
+    MANIFEST_FORMAT,
+    BackboneInfo,
+    Data,
+    Manifest,
+    ShardPart,
+    StoredConfig,
+)
 from bench.store.fields import without_none
 from bench.store.identity import (
     BackboneIdentity,
@@ -32,7 +39,6 @@ from bench.store.identity import (
     LearnedFrom,
     StrategyIdentity,
 )
-from bench.store.migrations import MANIFEST_FORMAT
 
 
 def make_manifest(

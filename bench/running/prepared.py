@@ -19,7 +19,7 @@ from bench.running.preparing.candidates import Shortlist
 from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
-from bench.store.shards import shard_folder
+from bench.store.folder import shard_folder
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,19 @@ images is the metric, so that whatever holds for a mean over images serves all o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.tested import Metric
+Metric = Literal["accuracy", "balanced_accuracy", "f1_macro", "f1_weighted"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+IN_WORDS: dict[Metric, str] = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "macro F1",
+    "f1_weighted": "weighted F1",
+}
 
 PERMUTATIONS = 20_000
 AT_ONCE = 1 << 24  # signs and counts that are in memory together

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
+from bench.stats.class_metrics import Metric
 from bench.stats.differences import differences, differing_identity, training_warning
 from bench.stats.many import Answers, compare_all
-from bench.stats.metrics import accuracy_interval
 from bench.stats.paired import (
     ALPHA,
     ClassDifference,
@@ -20,7 +20,7 @@ from bench.stats.paired import (
     paired_test,
     shared_rows,
 )
-from bench.stats.tested import Metric
+from bench.stats.shares import accuracy_interval
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document

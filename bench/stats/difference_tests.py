@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.class_metrics import AT_ONCE, exchange_p, image_values
+from bench.stats.class_metrics import AT_ONCE, Metric, exchange_p, image_values
 from bench.stats.crossed import are_answers, image_error, seed_error, unit_sums
 from bench.stats.paired import ALPHA, Z95, difference_interval, mcnemar, score_statistic, with_zero
-from bench.stats.tested import Metric
 
 FLIPS = 20_000  # of one test
 ZERO_DIFFERENCE = 1e-12  # a mean difference closer to 0 is 0

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.class_metrics import image_values
+from bench.stats.class_metrics import Metric, image_values
 from bench.stats.crossed import Over
 from bench.stats.difference_tests import (
     compare_by_exchange,
@@ -17,7 +17,6 @@ from bench.stats.difference_tests import (
     compare_over_seeds,
 )
 from bench.stats.paired import ALPHA
-from bench.stats.tested import Metric
 from bench.store.fields import Document, Number, Positive, Share
 
 Floats = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Metrics of a run from its records, or from their columns."""
+"""Metrics, cost, summary and statistics of a run, from its records or their columns."""
 
 from __future__ import annotations
 
@@ -10,45 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.stats.items import pair_scores, worst_group
-from bench.stats.shares import accuracy_interval as accuracy_interval
-from bench.stats.shares import wilson as wilson
+from bench.stats.calibration import ReliabilityDiagram, calibration
+from bench.stats.repeatability import Repeatability
+from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson
+from bench.stats.skill import Probability
 from bench.store.decisions import FAILED, Decided, Decisions, as_decisions
 from bench.store.documents import Items, Manifest
-from bench.store.fields import Count, Document, Interval, Share
-from bench.store.summary import Cost, Counted, Ends, Metrics, Summary
+from bench.store.fields import Count, Document, Interval, Share, without_none
+from bench.store.summary import Cost, Ends, Group, Metrics, ScoredData, Summary
 
-INCOMPLETE = "incomplete"  # the status of a run some of whose images are not decided
-
-
-def predictions(decided: Decided) -> NDArray[np.int64]:
-    """Return int64 [n]: the predicted class, -1 where the sample failed."""
-    return as_decisions(decided).predictions
-
-
-def labels(decided: Decided) -> NDArray[np.int64]:
-    """Return int64 [n]: the true class."""
-    return as_decisions(decided).labels
+INCOMPLETE = "incomplete"  # status of a run with undecided images
 
 
 def metrics(decided: Decided, n_classes: int, items: Items | None = None) -> Metrics:
     """Return accuracy with its interval, balanced accuracy, precision, recall, F1 and top-5.
 
-    Weighted averages are over the classes by their number of true samples; macro ones are plain
-    means over the classes that have any. A failed sample counts as wrong. `top5_accuracy` takes
-    the five best classes of each record; it is None where there are no more. `chance` is the
-    accuracy of guessing. Of items, a class is an answer; see `bench.stats.items`.
+    Weighted averages weigh the classes by their true samples; macro averages are plain means over
+    the classes that have any. A failed sample counts as wrong. Of items, a class is an answer.
 
     Args:
-        decided: the records, or columns that were read with `top`.
-        n_classes: how many classes there are.
-        items: of a run of items, what they are.
+        decided: records, or columns read with `top`.
+        n_classes: number of classes.
+        items: description of the items, for a run of items.
     """
     decided = as_decisions(decided)
     precision, recall, f1, support = _by_class(decided, n_classes)
     seen = support > 0
     correct = int(decided.correct.sum())
     assert decided.in_top5 is not None, "columns without top were read"
+    candidates = decided.in_candidates
     return Metrics(
         accuracy=correct / len(decided),
         accuracy_ci95=accuracy_interval(correct, len(decided)),
@@ -61,29 +51,25 @@ def metrics(decided: Decided, n_classes: int, items: Items | None = None) -> Met
         f1_macro=float(f1[seen].mean()),
         top5_accuracy=float(decided.in_top5.mean()) if n_classes > 5 and not items else None,
         chance=items.chance if items else 1 / n_classes,
-        **_candidate_recall(decided),
-        **worst_group(decided),
+        **without_none(
+            candidate_recall=None if candidates is None else float(candidates.mean()),
+            worst_group=next(iter(per_group(decided)), None),
+        ),
         **(pair_scores(decided, items) if items else {}),
     )
-
-
-def _candidate_recall(decided: Decisions) -> dict[str, float]:
-    if decided.in_candidates is None:
-        return {}
-    return {"candidate_recall": float(decided.in_candidates.mean())}
 
 
 class ClassFigures(Document):
     """How right the decisions about one class were.
 
     Attributes:
-        name: the class.
-        n: images of it.
-        predicted: images taken for it.
-        precision: the share of these that are of it; 0 where there are none.
-        recall: the share of its images taken for it, the class's accuracy; None: it has no images.
-        recall_ci95: the recall's 95 % Wilson interval; None likewise.
-        f1: the harmonic mean of precision and recall.
+        name: name of the class.
+        n: number of its images.
+        predicted: number of images predicted as it.
+        precision: share of these that are of the class; 0 where there are none.
+        recall: share of its images predicted as it, the class's accuracy; None: it has no images.
+        recall_ci95: 95 % Wilson interval of the recall; None: it has no images.
+        f1: harmonic mean of precision and recall.
     """
 
     name: str = Field(alias="class")
@@ -99,9 +85,8 @@ def per_class(decided: Decided, classes: Sequence[str]) -> list[ClassFigures]:
     """Return the figures of each class, in label order."""
     decided = as_decisions(decided)
     precision, recall, f1, support = _by_class(decided, len(classes))
-    predicted = np.bincount(
-        decided.predictions[decided.predictions != FAILED], minlength=len(classes)
-    )
+    taken = decided.predictions[decided.predictions != FAILED]
+    predicted = np.bincount(taken, minlength=len(classes))
     hits = np.bincount(decided.labels[decided.correct], minlength=len(classes))
     ends = np.stack(wilson(hits, np.maximum(support, 1)), axis=1).tolist()
     return [
@@ -118,40 +103,28 @@ def per_class(decided: Decided, classes: Sequence[str]) -> list[ClassFigures]:
     ]
 
 
-def _by_class(decided: Decided, n_classes: int) -> tuple[NDArray[Any], ...]:
-    """Return precision, recall, F1 and the number of true samples of each class."""
+def _by_class(decided: Decisions, n_classes: int) -> Any:
+    """Return precision, recall, F1 and number of true samples of each class, [n_classes] each."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    decided = as_decisions(decided)
-    found: tuple[NDArray[Any], ...] = precision_recall_fscore_support(
+    return precision_recall_fscore_support(
         decided.labels, decided.predictions, labels=np.arange(n_classes), zero_division=0
     )
-    return found
 
 
 def confusion(decided: Decided, n_classes: int) -> NDArray[np.int64]:
-    """Return int64 [true, predicted]: counts; failed samples are in no column."""
-    from sklearn.metrics import confusion_matrix
-
+    """Return counts, int64 [true, predicted]; failed samples are in no column."""
     decided = as_decisions(decided)
-    if not len(decided):
-        return np.zeros((n_classes, n_classes), dtype=np.int64)
-    matrix: NDArray[np.int64] = confusion_matrix(
-        decided.labels, decided.predictions, labels=np.arange(n_classes)
-    )
+    matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
+    scored = decided.predictions != FAILED
+    np.add.at(matrix, (decided.labels[scored], decided.predictions[scored]), 1)
     return matrix
 
 
 def worst_confusions(
     matrix: NDArray[np.int64], classes: Sequence[str], most: int = 5
 ) -> list[tuple[str, str, int]]:
-    """Return (true, predicted, count) of the most frequent mistakes, worst first.
-
-    Args:
-        matrix: int64 [true, predicted], from `confusion`.
-        classes: the class names in label order.
-        most: at most so many.
-    """
+    """Return (true, predicted, count) of the `most` most frequent mistakes, worst first."""
     matrix = matrix * ~np.eye(len(matrix), dtype=bool)
     worst = np.argsort(-matrix, axis=None, kind="stable")[:most]
     pairs = zip(*np.unravel_index(worst, matrix.shape), strict=True)
@@ -159,14 +132,10 @@ def worst_confusions(
 
 
 def cost(decided: Decided, total_seconds: float | None, peak_memory: int | None) -> Cost:
-    """Return what the run cost, summed over its parts; see `bench.store.summary.Cost`."""
+    """Return the cost of a run, summed over its images."""
     decided = as_decisions(decided)
-    n, evaluations, seconds = (
-        len(decided),
-        int(decided.evaluations.sum()),
-        float(decided.seconds.sum()),
-    )
-    equivalents = float(decided.equivalents.sum())
+    n, evaluations = len(decided), int(decided.evaluations.sum())
+    seconds, equivalents = float(decided.seconds.sum()), float(decided.equivalents.sum())
     return Cost(
         evaluations=evaluations,
         evaluations_per_image=evaluations / n,
@@ -180,13 +149,13 @@ def cost(decided: Decided, total_seconds: float | None, peak_memory: int | None)
     )
 
 
-def ends(decided: Decisions) -> dict[str, Ends]:
-    """Return `decided_by`, how many images each end has; nothing where no record says."""
+def _ends(decided: Decisions) -> Ends | None:
+    """Return the number of images by what ended them; None where no record says."""
     if decided.decided_by is None:
-        return {}
-    counted = Counter(decided.decided_by.to_pylist())
-    counted.pop(None, None)
-    return {"decided_by": Ends(**counted)}
+        return None
+    counts = Counter(decided.decided_by.to_pylist())
+    counts.pop(None, None)
+    return Ends(**counts)
 
 
 def summarize(
@@ -200,36 +169,83 @@ def summarize(
     failed = int(decided.failed.sum())
     costs = cost(decided, total_seconds, peak_memory)
     if costs.linearisations and manifest.linearisation_cost is not None:
-        price = {"linearisation_cost": manifest.linearisation_cost}
-        costs = costs.model_copy(update=price)
-    replayed = {}
-    if manifest.replayed_from is not None:  # no model ran: its time is not known
-        replayed = {"replayed_from": manifest.replayed_from}
+        costs = costs.model_copy(update={"linearisation_cost": manifest.linearisation_cost})
+    if manifest.replayed_from is not None:  # no model ran, so the time is unknown
         costs = costs.model_copy(update={"seconds": None, "images_per_second": None})
     return Summary(
         run_id=manifest.run_id,
         status="complete" if not failed else "failed_samples",
-        dataset=Counted(**manifest.dataset.plain(), n_samples=len(decided)),
+        dataset=ScoredData(**manifest.dataset.plain(), n_samples=len(decided)),
         backbone=manifest.backbone,
         strategy=manifest.strategy,
         metrics=metrics(decided, len(manifest.classes), manifest.items),
         cost=costs,
         failed_samples=failed,
-        **ends(decided),
-        **replayed,
+        **without_none(decided_by=_ends(decided), replayed_from=manifest.replayed_from),
     )
 
 
 def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decisions) -> Summary:
-    """Return a run's stored summary, or one of what is decided where images are outstanding.
+    """Return a run's stored summary, or one of its decided images where others are undecided.
 
     Args:
-        manifest: the run's manifest.
-        stored: its summary, of all the images asked for, of fewer, or None.
-        decided: its decisions, at least one, read with `top`.
+        manifest: of the run.
+        stored: the stored summary, of any number of images; None: there is none.
+        decided: the run's decisions, at least one, read with `top`.
     """
     if stored is not None and stored.dataset.n_samples == len(manifest.samples):
         return stored
     partial = summarize(manifest, decided, None, None)
-    fitted = {} if manifest.fitted is None else {"fitted": manifest.fitted}
-    return partial.model_copy(update={"status": INCOMPLETE, **fitted})
+    update = without_none(status=INCOMPLETE, fitted=manifest.fitted)
+    return partial.model_copy(update=update)
+
+
+class Statistics(Document):
+    """What `bench show --statistics --json` prints beside the summary.
+
+    Attributes:
+        metrics: metrics of the decided images.
+        per_class: figures of each class, in label order.
+        confusion: number of images, [true][predicted].
+        calibration: accuracy by `confidence`; None: the strategy states none.
+        stability: decisions that an independent run would make otherwise; None: unknown.
+        per_group: accuracy of each group, the worst first, where the samples have groups.
+        probability: quality of the probabilities of the decisions, where other images of the same
+            question were calibrated.
+    """
+
+    metrics: Metrics
+    per_class: list[ClassFigures]
+    confusion: list[list[Count]]
+    calibration: ReliabilityDiagram | None
+    stability: Repeatability | None
+    per_group: list[Group] | None = None
+    probability: Probability | None = None
+
+
+def statistics(
+    decided: Decided,
+    classes: Sequence[str],
+    items: Items | None = None,
+    probable: Probability | None = None,
+    repeatable: Repeatability | None = None,
+) -> Statistics:
+    """Return the statistics of decided images.
+
+    Args:
+        decided: records, or columns read with `top`.
+        classes: class names in label order.
+        items: description of the items, for a run of items.
+        probable: from `probability_skill`.
+        repeatable: from `repeatability`, where that applies.
+    """
+    decided = as_decisions(decided)
+    groups = per_group(decided)
+    return Statistics(
+        metrics=metrics(decided, len(classes), items),
+        per_class=per_class(decided, classes),
+        confusion=confusion(decided, len(classes)).tolist(),
+        calibration=calibration(decided),
+        stability=repeatable,
+        **without_none(per_group=groups or None, probability=probable),
+    )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
+from bench.stats.skill import Probability, skill
 from bench.store.calibrations import Calibrated, Feature, Fit
 from bench.store.decisions import Decided, Decisions, as_decisions
 from bench.store.documents import Manifest
@@ -106,3 +107,22 @@ def known_probabilities(
     """
     found = fit_for(manifest, calibrated)
     return None if found is None else probabilities(found[1], decided)
+
+
+def probability_skill(
+    decided: Decided, manifest: Manifest, calibrated: Iterable[Calibrated]
+) -> Probability | None:
+    """Return how good the probabilities of a run's decisions are.
+
+    None where no calibration is of the run's question and strategy and of other images, or no
+    decision has a probability.
+    """
+    if (calibrated_fit := fit_for(manifest, calibrated)) is None:
+        return None
+    calibration, fit = calibrated_fit
+    decided = as_decisions(decided)
+    values = probabilities(fit, decided)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return None
+    return skill(values[finite], decided.correct[finite], calibration.manifest.run_id, fit.images)

@@ -11,7 +11,6 @@ from bench.store.fields import Amount, Count, Document, Share
 DOUBTFUL = 0.05  # a decision that another run makes otherwise with more than this probability
 NODES = 24  # of the Gauss-Hermite quadrature
 SURE = 9.0  # standard errors of the margin beyond which a probability is below 1e-9
-CONFIDENCE_LEVEL = 0.95
 FEWEST_DRAWS = 16  # with fewer, a standard error counts the trend along the levels as noise
 EM_STEPS = 3  # of EM from a flat prior; more of them overstate what several rivals change
 FEWEST_IMAGES = 20  # fewer say too little of the other gaps
@@ -155,11 +154,3 @@ def repeatability(decided: Decided, own_noise: bool = False) -> Repeatability | 
         accuracy_stderr=float(np.sqrt(variance) / n) if own_noise else None,
         unknown=len(decided) - n,
     )
-
-
-def exact_interval(count: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share by Clopper & Pearson (1934), from `count` out of `n`."""
-    from scipy.stats import binomtest
-
-    low, high = binomtest(count, n).proportion_ci(CONFIDENCE_LEVEL, method="exact")
-    return float(low), float(high)

@@ -1,13 +1,13 @@
-"""Calibrations: what recorded images say of other decisions of the same kind."""
+"""`calibration.json`: what the recorded images of a run say of decisions on other images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from bench.errors import UserError
 from bench.machine.files import write_atomically
@@ -21,10 +21,10 @@ from bench.store.fields import (
     Positive,
     RunId,
     Share,
-    first_problem,
+    read_document,
+    to_json,
 )
-from bench.store.files import read_json
-from bench.store.folder import places, read_manifest, to_json
+from bench.store.folder import places, read_manifest
 from bench.store.identity import StrategyIdentity, digest
 from bench.store.runs import LeftOut, warn
 
@@ -39,21 +39,21 @@ class Fit(Document):
     """A fitted logistic regression of "the decision is right"; see `bench.stats.probability`."""
 
     images: Positive
-    """That were fitted."""
+    """Number of images fitted."""
     right: Count
-    """How many of them were decided rightly."""
+    """Number of them decided rightly."""
     unit: Amount
-    """Of a margin: the median of those that were fitted."""
+    """Unit of a margin: the median absolute margin of the images fitted."""
     features: list[Feature] = Field(min_length=1)
-    """What it reads of a decision."""
+    """Features of a decision."""
     centre: list[Number]
-    """Of each feature, what is subtracted."""
+    """Number subtracted from each feature."""
     spread: list[Number]
-    """Of each feature, what it is divided by."""
+    """Number that each feature is divided by."""
     weights: list[Number]
-    """Of each feature."""
+    """Weight of each feature."""
     intercept: Number
-    """Of the regression."""
+    """Intercept of the regression."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -68,16 +68,16 @@ class Fit(Document):
 
 
 class CalibratedSetting(Document):
-    """A strategy with its parameters, and what became of the calibrated images with it."""
+    """The outcome of the calibrated images under one strategy and its parameters."""
 
     strategy: StrategyIdentity
-    """With its parameters."""
+    """Strategy with its parameters."""
     cost: Amount
     """Evaluation equivalents per image."""
     right: Count
-    """Images decided rightly."""
+    """Number of images decided rightly."""
     disagreements: Count | None = None
-    """Images decided otherwise than by the full sweep; None: not compared."""
+    """Number of images decided otherwise than by the full sweep; None: not compared."""
     fit: Fit | None = None
     """None: too few of the decisions are right, or wrong, to fit a probability."""
 
@@ -90,25 +90,25 @@ class Calibration(Document):
     """
 
     format: Count
-    """Of this file."""
+    """Format version."""
     run_id: RunId
-    """Of the run."""
+    """Id of the run."""
     identity: str
-    """The hash of the run's identity."""
+    """Hash of the run's identity."""
     split: Name
-    """Of the images."""
+    """Split of the images."""
     images: Positive
-    """How many."""
+    """Number of images."""
     samples: list[str] | None = None
-    """Their ids; None of versions that did not say: all that the run was asked for."""
+    """Ids of the images; None in early versions: all images of the run."""
     level: Share
-    """How surely a bound on the disagreement holds."""
+    """Confidence level of a bound on the disagreement."""
     chosen: list[str] = Field(default_factory=list)
-    """The parameters that differ among the settings."""
+    """Parameters that differ among the settings."""
     settings: list[CalibratedSetting] = Field(default_factory=list)
-    """Those among which a risk chooses, the safest first: an order fixed before the images."""
+    """Settings among which a risk chooses, the safest first: an order fixed before the images."""
     others: list[CalibratedSetting] = Field(default_factory=list)
-    """Those that have a probability alone."""
+    """Settings for which only a probability is fitted."""
 
     @property
     def key(self) -> str:
@@ -123,12 +123,12 @@ class Calibration(Document):
         if self.samples is not None and len(set(self.samples)) != self.images:
             raise ValueError(f"{len(set(self.samples)):,} different samples, of {self.images:,}")
         for setting in (*self.settings, *self.others):
-            fitted = setting.fit.images if setting.fit else 0
-            for name, count in (
-                ("right", setting.right),
-                ("disagreements", setting.disagreements or 0),
-                ("fit.images", fitted),
-            ):
+            counts = {
+                "right": setting.right,
+                "disagreements": setting.disagreements or 0,
+                "fit.images": setting.fit.images if setting.fit else 0,
+            }
+            for name, count in counts.items():
                 if count > self.images:
                     raise ValueError(f"{name} is {count:,}, of {self.images:,} images")
         return self
@@ -136,7 +136,7 @@ class Calibration(Document):
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration that was found, with the manifest of its run."""
+    """A stored calibration with the manifest of its run."""
 
     path: Path
     manifest: Manifest
@@ -197,23 +197,19 @@ def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
     Raises:
         UserError: there is none, it is damaged, of another run, or of a newer version.
     """
-    raw: Any = read_json(path, name)
-    written = raw.get("format") if isinstance(raw, dict) else None
-    advice = f"`bench calibrate {path}` makes it again."
-    if isinstance(written, int) and written > CALIBRATION_FORMAT:
-        raise UserError(
-            f"{path / name} was written by a newer version of the toolkit (format {written},"
-            f" this one knows {CALIBRATION_FORMAT}). {advice}"
-        )
-    try:
-        found = Calibration.model_validate(raw)
-    except ValidationError as error:
-        said = f"{path / name} is no calibration: {first_problem(error)}."
-        raise UserError(f"{said} {advice}") from None
+    advice = f"`bench calibrate {path}` makes it."
+    calibration = read_document(
+        Calibration,
+        path,
+        name,
+        what="a calibration",
+        newest=CALIBRATION_FORMAT,
+        advice=advice,
+    )
     manifest = read_manifest(path)
-    if found.identity != digest(manifest.identity):
+    if calibration.identity != digest(manifest.identity):
         raise UserError(f"{path / name} is of another run than its folder. {advice}")
-    return Calibrated(path, manifest, found)
+    return Calibrated(path, manifest, calibration)
 
 
 def find_calibrations(results: Path, left_out: LeftOut = warn) -> Iterator[Calibrated]:

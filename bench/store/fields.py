@@ -1,12 +1,20 @@
-"""What documents are made of: their base, and kinds of numbers, names and intervals."""
+"""Stored JSON: the base of documents, their kinds of values, and how files are read."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
-MAX_INT = 2**63 - 1  # columns of numbers hold no more
+from bench.errors import UserError
+from bench.machine.files import read_bytes, regular_file
+
+MAX_INT = 2**63 - 1  # the largest int64, as columns hold them
+MAX_JSON_BYTES = 500_000_000  # a manifest of a million samples has about 50 million
 
 Int = Annotated[int, Field(strict=True, ge=-MAX_INT, le=MAX_INT)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_INT)]
@@ -34,21 +42,24 @@ RunId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_fold
 
 
 class Document(BaseModel):
-    """A document, or a part of one; nobody changes it. Fields it does not know are kept."""
+    """An immutable document, or a part of one. Unknown fields are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
 
     def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it: every field that was given, and no other."""
+        """Return the content for JSON: every field that was set, and no other."""
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 class FullDocument(Document):
-    """A document of which JSON holds every field, also those that were not given."""
+    """A document whose JSON holds every field, defaults included."""
 
     def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it: every field."""
+        """Return the content for JSON: every field."""
         return self.model_dump(mode="json")
+
+
+AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
 def without_none(**fields: Any) -> dict[str, Any]:
@@ -56,8 +67,72 @@ def without_none(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def to_json(value: Any) -> str:
+    """Return indented JSON that ends with a newline."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def first_problem(error: ValidationError) -> str:
-    """Return in one line what does not fit, such as `dataset.n_total: Field required`."""
+    """Return the first problem in one line, such as `dataset.n_total: Field required`."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def read_json(root: Path, name: str, most: int = MAX_JSON_BYTES) -> Any:
+    """Return the content of the JSON file `name` in a folder.
+
+    Raises:
+        UserError: the file is absent, not a regular file inside the folder, larger than `most`
+            bytes, or not JSON; NaN and infinity are not JSON.
+    """
+    file = regular_file(root, name)
+    if file is None:
+        raise UserError(f"There is no file {root / name}.")
+    try:
+        return from_json(read_bytes(file, most), allow_inf_nan=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{root / name} cannot be read: {error}.") from None
+
+
+def read_document(
+    model: type[AnyDocument],
+    root: Path,
+    name: str,
+    *,
+    what: str,
+    newest: int | None = None,
+    advice: str = "",
+    migrated: Callable[[dict[str, Any]], Any] = dict,
+) -> AnyDocument:
+    """Return the document in the file `name` of a folder.
+
+    Args:
+        model: its class.
+        root: the folder.
+        name: of the file.
+        what: what the file should be, for the message: `a study`.
+        newest: the highest format that is known; None: the document has no format.
+        advice: a sentence after the problem.
+        migrated: brings the content of an earlier format to today's.
+
+    Raises:
+        UserError: as `read_json`; or the content is invalid, or of a newer format.
+    """
+    try:
+        content = read_json(root, name)
+    except UserError as error:
+        raise UserError(f"{error} {advice}".rstrip()) from None
+    if isinstance(content, dict):
+        written = content.get("format")
+        if newest is not None and isinstance(written, int) and written > newest:
+            raise UserError(
+                f"{root / name} was written by a newer version of the toolkit (format {written},"
+                f" this one knows {newest}). Update with: pip install -U diffusion-classifier-bench"
+            )
+        content = migrated(content)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        message = f"{root / name} is not {what}: {first_problem(error)}. {advice}"
+        raise UserError(message.rstrip()) from None

@@ -1,33 +1,31 @@
-"""A run's folder, as anybody reads it."""
+"""A run's folder as readers see it, and the folders of its shards.
+
+results/<run_id>/shards/3-of-16/      a folder as any run's, with the samples of the shard
+"""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError, quoted
 from bench.store.cells import has_cells
-from bench.store.documents import Manifest
-from bench.store.fields import first_problem
-from bench.store.files import read_json
+from bench.store.documents import MANIFEST_FORMAT, Manifest, migrated
+from bench.store.fields import read_document
 from bench.store.identity import BackboneIdentity, digest
 from bench.store.journal import JOURNAL, has_id, read_journal
 from bench.store.journal_table import read_table
-from bench.store.migrations import MANIFEST_FORMAT, migrated
 from bench.store.records import is_record
-from bench.store.shards import SHARDS, holds_shards
 from bench.store.summary import Summary
 
-MANIFEST, SUMMARY, LOCK = "manifest.json", "summary.json", ".lock"
-ADDING = ".adding-"  # what a folder is called whose content is not checked yet
+MANIFEST, SUMMARY, LOCK, SHARDS = "manifest.json", "summary.json", ".lock", "shards"
+ADDING = ".adding-"  # start of the name of a folder whose content is not checked yet
 
 
 def missing(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | None:
@@ -74,25 +72,16 @@ def read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if not os.path.lexists(file):
         raise UserError(f"{path} is not a run: it has no {MANIFEST}.")
-    advice = (
-        f"Its {JOURNAL} is not touched: delete the manifest, and the `bench run` that made it"
-        " writes it again and keeps what was decided."
+    manifest = read_document(
+        Manifest,
+        path,
+        MANIFEST,
+        what="a run's manifest",
+        newest=MANIFEST_FORMAT,
+        advice=f"Its {JOURNAL} is not touched: delete the manifest, and the `bench run` that made"
+        " it writes it again and keeps what was decided.",
+        migrated=migrated,
     )
-    try:
-        raw = read_json(path, MANIFEST)
-    except UserError as error:
-        raise UserError(f"{error} {advice}") from None
-    written = raw.get("format") if isinstance(raw, dict) else None
-    if isinstance(written, int) and written > MANIFEST_FORMAT:
-        raise UserError(
-            f"{file} was written by a newer version of the toolkit (format {written}, this one"
-            f" knows {MANIFEST_FORMAT}). Update with: pip install -U diffusion-classifier-bench"
-        )
-    try:
-        manifest = Manifest.model_validate(migrated(raw) if isinstance(raw, dict) else raw)
-    except ValidationError as error:
-        said = f"{file} is not a run's manifest: {first_problem(error)}."
-        raise UserError(f"{said} {advice}") from None
     _warn_of_correction(path, manifest.identity.backbone)
     return manifest
 
@@ -134,12 +123,7 @@ def read_summary(path: Path) -> Summary | None:
     """
     if not os.path.lexists(path / SUMMARY):
         return None
-    try:
-        return Summary.model_validate(read_json(path, SUMMARY))
-    except ValidationError as error:
-        raise UserError(
-            f"{path / SUMMARY} is not a run's summary: {first_problem(error)}."
-        ) from None
+    return read_document(Summary, path, SUMMARY, what="a run's summary")
 
 
 def find_run(run: str, results: str) -> Path:
@@ -189,6 +173,46 @@ def places(results: Path, name: str) -> Iterator[Path]:
         below[:] = [n for n in below if not run and not n.startswith(ADDING)]
 
 
-def to_json(value: Any) -> str:
-    """Return indented JSON with a line's end."""
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def shard_folder(run: Path, index: int, count: int) -> Path:
+    """Return the folder of a shard of the run in a folder."""
+    return run / SHARDS / f"{index}-of-{count}"
+
+
+def holds_shards(run: Path | str) -> bool:
+    """Tell whether a folder is that of a run with shards."""
+    return next(shards_of(Path(run)), None) is not None
+
+
+def shards_of(run: Path) -> Iterator[Path]:
+    """Yield the folders of a run's shards, in the order of their numbers."""
+    try:
+        names = [path.name for path in (run / SHARDS).iterdir()]
+    except (OSError, ValueError):  # a name may hold a NUL
+        return
+    found = [match for name in names if (match := re.fullmatch(r"([0-9]+)-of-([0-9]+)", name))]
+    for match in sorted(found, key=lambda match: (int(match[2]), int(match[1]))):
+        yield run / SHARDS / match[0]
+
+
+def joined(earlier: Manifest, now: Manifest) -> Manifest:
+    """Return `now` with the samples that either of two manifests of one folder asks for."""
+    if earlier.part is None or now.part is None:
+        samples = list(dict.fromkeys([*earlier.samples, *now.samples]))
+        return now.model_copy(update={"samples": samples})
+    places: dict[str, int] = {}
+    for manifest in (earlier, now):
+        assert manifest.part is not None
+        places.update(zip(manifest.samples, manifest.part.places, strict=True))
+    asked = max(earlier.part.asked, now.part.asked)
+    part = now.part.model_copy(update={"asked": asked, "places": list(places.values())})
+    return now.model_copy(update={"samples": list(places), "part": part})
+
+
+def whole(manifest: Manifest, **changes: Any) -> Manifest:
+    """Return a manifest as that of a run which is no part of another one."""
+    content = {**manifest.plain(), **changes}
+    for name in ("part", "asked"):
+        if name not in changes:
+            content.pop(name, None)
+    content["config"] = {**content["config"], "shard": None}
+    return Manifest.model_validate(content)

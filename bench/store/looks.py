@@ -37,13 +37,13 @@ class Look(Document):
     dataset: Name
     """The registered name."""
     split: Name
-    """That was looked at."""
+    """Name of the split."""
     fingerprint: str
-    """Of the split's data."""
+    """Fingerprint of the split's data."""
     run_id: RunId
-    """Of the run that looked."""
+    """Id of the run."""
     created: str
-    """When, in ISO 8601."""
+    """Time of the run's creation, in ISO 8601."""
 
     @property
     def key(self) -> SplitKey:

@@ -19,10 +19,9 @@ from bench.store.decisions import FAILED, Decisions, join_decisions, read_decisi
 from bench.store.documents import Manifest
 from bench.store.draw_table import DRAWS
 from bench.store.fields import without_none
-from bench.store.folder import MANIFEST, read_manifest
+from bench.store.folder import MANIFEST, read_manifest, shards_of, whole
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
-from bench.store.shards import shards_of, whole
 
 ERRORS = ("first_order", "errors")  # in this order: errors say that an image is complete
 NOWHERE = -1

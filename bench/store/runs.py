@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -10,12 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchWarning, UserError
-from bench.machine.files import regular_file
+from bench.machine.files import regular_file, write_atomically
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import ADDING, MANIFEST, read_manifest, read_summary
+from bench.store.folder import (
+    ADDING,
+    MANIFEST,
+    SHARDS,
+    list_runs,
+    read_manifest,
+    read_summary,
+    shards_of,
+)
 from bench.store.journal import JOURNAL
-from bench.store.shards import SHARDS, shards_of
 from bench.store.summary import Summary
 
 LeftOut = Callable[[Path, UserError], None]  # told of what cannot be read, and why
@@ -126,3 +134,22 @@ def _is_part(shard: Path, merged: set[str]) -> bool:
     with suppress(UserError):
         return merged.issuperset(read_manifest(shard).samples)
     return False
+
+
+MARK = "protocol.json"
+
+
+def mark(folder: Path, protocol: str) -> None:
+    """Write down that a run repeats a protocol; the run is complete without that."""
+    with suppress(OSError):
+        write_atomically(folder / MARK, json.dumps({"protocol": protocol}))
+
+
+def reproduced(results: Path) -> dict[str, list[str]]:
+    """Return protocol → the runs below a folder that repeat it."""
+    found: dict[str, list[str]] = {}
+    for path in list_runs(results) if results.is_dir() else ():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            name = json.loads((path / MARK).read_text("utf-8"))["protocol"]
+            found.setdefault(str(name), []).append(path.name)
+    return found

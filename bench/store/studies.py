@@ -11,14 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from bench.errors import UserError, quoted
 from bench.machine.files import write_atomically
 from bench.store.documents import StoredConfig
-from bench.store.fields import Count, Document, Name, RunId, Share, first_problem
-from bench.store.files import read_json
-from bench.store.folder import to_json
+from bench.store.fields import (
+    Count,
+    Document,
+    Name,
+    RunId,
+    Share,
+    read_document,
+    to_json,
+)
 
 STUDIES, STUDY, DECLARED = "studies", "study.json", "study.toml"
 STUDY_FORMAT = 1
@@ -30,57 +36,57 @@ class StudyCell(Document):
     """One run of a study."""
 
     axes: dict[str, str]
-    """Axis → what this cell has there, as tables show it: `{"dataset": "digits", "seed": "0"}`."""
+    """Axis → value of this cell, as tables show it: `{"dataset": "digits", "seed": "0"}`."""
     config: StoredConfig
-    """What makes the run, as `bench run` takes it."""
+    """Settings of the run, as for `bench run`."""
     run_id: RunId | None = None
-    """None: it was not prepared yet, or could not be."""
+    """Id of the run; None: it was not prepared yet, or could not be."""
     images: Count | None = None
-    """Asked for; None: not known yet."""
+    """Number of images requested; None: not known yet."""
     status: CellStatus = "waiting"
-    """How far it is."""
+    """State of the run."""
     error: str | None = None
-    """Why it failed."""
+    """Reason of the failure."""
 
 
 class Study(Document):
     """`study.json`: a grid of runs and how far it is."""
 
     format: Count
-    """Of this file."""
+    """Format version."""
     name: Name
-    """As the study's file has it."""
+    """Name of the study in its file."""
     file: str
-    """The file that declares it, as it was named."""
+    """Path of the file that declares it, as the user gave it."""
     created: str
-    """When, in ISO 8601."""
+    """Time of creation, in ISO 8601."""
     updated: str
-    """When, in ISO 8601."""
+    """Time of the last change, in ISO 8601."""
     axes: list[str] = Field(min_length=1)
-    """Their names, in the order in which tables show them."""
+    """Names of the axes, in the order of the tables."""
     cells: list[StudyCell]
-    """The runs."""
+    """Runs of the study."""
     pilot: Count = 0
-    """Images of every run that are scored before any run is scored whole; 0: none."""
+    """Number of images per run that are scored before any run is scored whole; 0: none."""
     margin: Share | None = None
-    """Accuracies that differ by less count as equal, where a test shows it; None: none do."""
+    """Margin of equality: a test shows whether accuracies differ by less; None: not tested."""
     shifts: list[tuple[str, str]] = Field(default_factory=list)
-    """Datasets of which the second is a shift of the first."""
+    """Pairs of datasets; the second is a shift of the first."""
     backbone_groups: dict[str, list[str]] = Field(default_factory=dict)
-    """The name of each group of backbones → its backbones, as tables call them."""
+    """Name of each group of backbones → its backbones, as tables call them."""
     whole_groups: bool = False
-    """Whether the images of one group were taken together, so that they are drawn together."""
+    """Whether each group's images were sampled together, so that they are resampled together."""
     over: Literal["images", "seeds"] = "images"
-    """What tests and intervals are over; `seeds`: over other images and other seeds."""
+    """Population of tests and intervals: other images, or other images and other seeds."""
 
     @property
     def done(self) -> int:
-        """How many cells are complete."""
+        """Number of complete cells."""
         return sum(cell.status in ("complete", "failed_samples") for cell in self.cells)
 
     @property
     def failed(self) -> int:
-        """How many cells failed, or have images that did."""
+        """Number of cells that failed or have failed images."""
         return sum(cell.status in ("failed", "failed_samples") for cell in self.cells)
 
 
@@ -109,16 +115,7 @@ def read_study(folder: Path) -> Study:
     """
     if not os.path.lexists(folder / STUDY):
         raise UserError(f"{folder} is not a study: it has no {STUDY}.")
-    try:
-        study = Study.model_validate(read_json(folder, STUDY))
-    except ValidationError as error:
-        raise UserError(f"{folder / STUDY} is not a study: {first_problem(error)}.") from None
-    if study.format > STUDY_FORMAT:
-        raise UserError(
-            f"{folder / STUDY} was written by a newer version of the toolkit (format"
-            f" {study.format}, this one knows {STUDY_FORMAT})."
-        )
-    return study
+    return read_document(Study, folder, STUDY, what="a study", newest=STUDY_FORMAT)
 
 
 def find_study(study: str, results: str) -> Path:

@@ -1,10 +1,12 @@
-"""The summary of a run: how right its decisions were, and what they took."""
+"""`summary.json` and `again.json`: how right a run's decisions were, and how repeatable."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Self
 
+from bench.machine.files import write_atomically
+from bench.store.decisions import Decisions
 from bench.store.documents import BackboneInfo, Data, Fitted
 from bench.store.fields import (
     Amount,
@@ -14,119 +16,123 @@ from bench.store.fields import (
     Positive,
     RunId,
     Share,
+    read_document,
+    to_json,
     without_none,
 )
 from bench.store.identity import StrategyIdentity
 
+AGAIN = "again.json"
+AGAIN_FORMAT = 1
 
-class Counted(Data):
-    """The images that a summary is about."""
+
+class ScoredData(Data):
+    """The images that a summary covers."""
 
     n_samples: Positive
-    """Images decided."""
+    """Number of images decided."""
 
 
 class Group(Document):
     """The samples of one group."""
 
     group: str
-    """Its name."""
+    """Name of the group."""
     n: Positive
-    """Images of it."""
+    """Number of its images."""
     accuracy: Share
-    """The share of them that is right."""
+    """Share of its images decided rightly."""
     accuracy_ci95: Interval
-    """Its 95 % Wilson interval."""
+    """95 % Wilson interval of the accuracy."""
 
 
 class Metrics(Document):
     """How right the decisions were. Versions before the first release wrote no macro averages."""
 
     accuracy: Share
-    """The share of images whose prediction is right; failed images count as wrong."""
+    """Share of images whose prediction is right; failed images count as wrong."""
     accuracy_ci95: Interval
-    """Its 95 % Wilson interval."""
+    """95 % Wilson interval of the accuracy."""
     balanced_accuracy: Share
-    """The mean of the classes' recalls."""
+    """Mean of the classes' recalls."""
     precision_weighted: Share
-    """Over classes, by their images."""
+    """Mean precision of the classes, weighted by their images."""
     recall_weighted: Share
-    """Likewise; it equals the accuracy."""
+    """Mean recall, weighted by images; it equals the accuracy."""
     f1_weighted: Share
-    """Likewise."""
+    """Mean F1 of the classes, weighted by their images."""
     precision_macro: Share | None = None
-    """Over classes, each alike."""
+    """Unweighted mean precision of the classes."""
     recall_macro: Share | None = None
-    """Likewise."""
+    """Unweighted mean recall of the classes."""
     f1_macro: Share | None = None
-    """Likewise."""
+    """Unweighted mean F1 of the classes."""
     top5_accuracy: Share | None = None
-    """None where there are five classes or fewer."""
+    """Share of images whose class is among the five best; None with five classes or fewer."""
     candidate_recall: Share | None = None
-    """Of a run among candidates, the share of images whose class was one of them: no strategy can
-    be right more often."""
+    """Of a run among candidates, the share of images whose class was a candidate: an upper limit
+    of the accuracy."""
     chance: Share | None = None
-    """The accuracy of guessing: one over the number of classes, or of an item's answers."""
+    """Accuracy of guessing: one over the number of classes, or of an item's answers."""
     text_score: Share | None = None
-    """Of items with several images: the share in which every image has its text; the accuracy."""
+    """Share of items with several images in which every image has its text; the accuracy."""
     image_score: Share | None = None
-    """The share in which every text has its image; None where images do not compare."""
+    """Share of items in which every text has its image; None where images do not compare."""
     image_score_ci95: Interval | None = None
-    """Its 95 % Wilson interval."""
+    """95 % Wilson interval of the image score."""
     image_chance: Share | None = None
-    """The image score of guessing."""
+    """Image score of guessing."""
     group_score: Share | None = None
-    """The share in which both are right; None where images do not compare."""
+    """Share of items in which both are right; None where images do not compare."""
     group_score_ci95: Interval | None = None
-    """Its 95 % Wilson interval."""
+    """95 % Wilson interval of the group score."""
     group_chance: Share | None = None
-    """The group score of guessing."""
+    """Group score of guessing."""
     worst_group: Group | None = None
-    """Of a dataset with groups, the one with the lowest accuracy."""
+    """Group with the lowest accuracy, of a dataset with groups."""
 
 
 class Cost(Document):
     """What the decisions took.
 
-    Evaluation equivalents are one for each evaluation, and for each linearised draw what forward
-    and backward pass cost in evaluations. Before there were linearisations, a summary had none:
-    then an evaluation equivalent was an evaluation.
+    A linearised draw counts in evaluation equivalents as its forward and backward pass cost in
+    evaluations. Without linearisations, equivalents are evaluations, and early summaries have none.
     """
 
     evaluations: Count
-    """Forward passes of the network, one per cell."""
+    """Number of forward passes of the network, one per cell."""
     evaluations_per_image: Amount
-    """Their mean."""
+    """Mean number of evaluations per image."""
     linearisations: Count = 0
-    """Draws of which a gradient was taken."""
+    """Number of draws of which a gradient was taken."""
     evaluation_equivalents: Amount | None = None
     """Evaluations, and gradients counted in evaluations."""
     evaluation_equivalents_per_image: Amount | None = None
-    """Their mean: the cost that tables show."""
+    """Mean evaluation equivalents per image: the cost in tables."""
     linearisation_cost: Amount | None = None
-    """What a linearised draw counted as; None where it was timed."""
+    """Evaluations that a linearised draw counts as; None where it was timed."""
     seconds: Amount | None
-    """Of scoring."""
+    """Scoring time."""
     images_per_second: Amount | None
-    """Of scoring."""
+    """Images per second of scoring time."""
     total_seconds: Amount | None
-    """Loading and preparing included."""
+    """Time including loading and preparing."""
     peak_memory_bytes: Count | None = None
-    """Of the device."""
+    """Peak memory of the device."""
 
     @property
     def timed(self) -> bool:
-        """Whether the equivalents rest on a clock, so on one machine and one day."""
+        """Whether the equivalents depend on measured time, so on one machine and one day."""
         return self.linearisations > 0 and self.linearisation_cost is None
 
     @property
     def equivalents_per_image(self) -> float:
         """Evaluation equivalents per image."""
-        known = self.evaluation_equivalents_per_image
-        return self.evaluations_per_image if known is None else known
+        equivalents = self.evaluation_equivalents_per_image
+        return self.evaluations_per_image if equivalents is None else equivalents
 
     def per_image(self, classifier: bool) -> float:
-        """Return what tables show: evaluation equivalents, of a classifier its one pass per image.
+        """Return the cost in tables: evaluation equivalents, or a classifier's one pass per image.
 
         A classifier's evaluations are its scores, one per text. It encodes the image once.
         """
@@ -140,45 +146,94 @@ class Cost(Document):
 
 
 class Ends(Document):
-    """How many images each end has, of a strategy that says what ended them."""
+    """Number of images by what ended them, of a strategy that reports it."""
 
     bound: Count = 0
-    """Its test left one class."""
+    """Images whose test left one class."""
     ceiling: Count = 0
-    """A limit on the cost left prompts out or ended the image: nothing is promised for it."""
+    """Images that a limit on the cost ended, or some of their prompts: no bound holds for them."""
     exhausted: Count = 0
-    """All draws were used up."""
+    """Images that used all draws."""
 
 
 class Summary(Document):
     """`summary.json`: metrics and cost; with its folder, the object that `--json` prints."""
 
     run_id: RunId
-    """As in the manifest."""
+    """Id of the run, as in the manifest."""
     status: str
     """`complete`; `failed_samples`; `incomplete`, where images are still to be decided."""
-    dataset: Counted
-    """What was scored."""
+    dataset: ScoredData
+    """Dataset and number of images."""
     backbone: BackboneInfo
-    """What scored it."""
+    """Backbone that scored."""
     strategy: StrategyIdentity
-    """What decided."""
+    """Strategy that decided."""
     metrics: Metrics
-    """How right it was."""
+    """How right the decisions were."""
     cost: Cost
-    """What it took."""
+    """What the decisions took."""
     failed_samples: Count
-    """Images that could not be scored."""
+    """Number of images that could not be scored."""
     decided_by: Ends | None = None
-    """None: the strategy does not say what ended an image."""
+    """Number of images by what ended them; None: the strategy does not report it."""
     replayed_from: str | None = None
     """Of a replay, the run whose errors were replayed."""
     fitted: Fitted | None = None
-    """What a backbone that learned says of the result."""
+    """Report of a backbone that learned on its fit."""
     results_dir: str | None = None
-    """Where it was made."""
+    """Folder in which the run was made."""
 
-    def made_in(self, folder: Path, fitted: Fitted | None) -> Self:
-        """Return it with where it was made, and what a backbone that learned says of the result."""
-        place = without_none(results_dir=str(folder.resolve()), fitted=fitted)
-        return self.model_copy(update=place)
+    def with_folder_and_fit(self, folder: Path, fitted: Fitted | None) -> Self:
+        """Return a copy with the run's folder and the report of a backbone that learned."""
+        update = without_none(results_dir=str(folder.resolve()), fitted=fitted)
+        return self.model_copy(update=update)
+
+
+class Again(Document):
+    """`again.json`: how many decisions other noise changed, of images chosen at random.
+
+    It changes no record of the run.
+    """
+
+    format: Count
+    """Format version."""
+    of: Positive
+    """Decided images of the run among which the images were chosen."""
+    images: Positive
+    """Images decided again."""
+    changed: list[str]
+    """Ids of the images that were decided otherwise."""
+    expected: Amount
+    """Estimated number of the run's decisions that an independent run makes otherwise."""
+    expected_ci95: tuple[Amount, Amount]
+    """Its exact 95 % interval, over the choice of the images and their second noise."""
+    seed: Count
+    """Seed of the second noise. Each image has noise of its own."""
+    evaluations: Count
+    """Forward passes of the network that this took."""
+    evaluation_equivalents: Amount
+    """The same, with gradients counted in evaluations."""
+    seconds: Amount
+    """Scoring time."""
+
+
+def read_again(path: Path, decided: Decisions) -> Again | None:
+    """Return a run's `again.json`; None: there is none, or it is of another number of images.
+
+    Args:
+        path: the run's folder.
+        decided: the run's decisions.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not (path / AGAIN).exists():
+        return None
+    again = read_document(Again, path, AGAIN, what="a report of decisions made again")
+    return again if again.of == int((~decided.failed).sum()) else None
+
+
+def write_again(path: Path, again: Again) -> None:
+    """Write `again.json` into a run's folder."""
+    write_atomically(path / AGAIN, to_json(again.plain()))

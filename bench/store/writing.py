@@ -16,24 +16,15 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import regular_file, replacing, write_atomically
-from bench.store.again import AGAIN
-from bench.store.cells import Times, write_cells
+from bench.store.cells import Times, write_cells, write_first_order
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
-from bench.store.first_order import write_first_order
-from bench.store.folder import (
-    LOCK,
-    MANIFEST,
-    SUMMARY,
-    read_manifest,
-    to_json,
-    undecided,
-)
+from bench.store.fields import to_json
+from bench.store.folder import LOCK, MANIFEST, SHARDS, SUMMARY, joined, read_manifest, undecided
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
 from bench.store.records import Record
-from bench.store.shards import SHARDS, joined
-from bench.store.summary import Summary
+from bench.store.summary import AGAIN, Summary
 
 
 class RunFolder:

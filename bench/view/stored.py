@@ -23,7 +23,7 @@ from bench.render.studies import StudyPart, study_part
 from bench.running.verbs.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
 from bench.stats.differences import Settings, run_settings
-from bench.stats.metrics import accuracy_interval
+from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import (
     CALIBRATION,
     Calibrated,

@@ -23,7 +23,7 @@ from bench.contracts.strategy import (
     paired_mean,
 )
 from bench.inputs.draws import sub_grid
-from bench.stats.screening import distances
+from bench.stats.risk import distances
 from bench_plugins.strategies._ceiling import (
     ADAPTIVE,
     Budget,

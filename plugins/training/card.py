@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from bench.stats.metrics import accuracy_interval
+from bench.stats.shares import accuracy_interval
 from bench_plugins.training.captions import NULL_CAPTION
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from bench.boards.hub import model_index
 from bench.boards.published import problems, validate
 from bench.errors import UserError
 from bench.stats.metrics import summarize
-from bench.store.folder import asked_records, read_manifest, to_json
+from bench.store.fields import to_json
+from bench.store.folder import asked_records, read_manifest
 
 LABELS = [i % 3 for i in range(30)]
 PUBLISHED = ROOT / "results" / "published"

@@ -20,8 +20,9 @@ from PIL import Image
 from bench.boards.leaderboard import leaderboard, ranked
 from bench.errors import BenchWarning
 from bench.stats.many import holm
-from bench.stats.metrics import accuracy_interval, confusion, metrics, worst_confusions
+from bench.stats.metrics import confusion, metrics, worst_confusions
 from bench.stats.paired import mcnemar
+from bench.stats.shares import accuracy_interval
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.folder import read_manifest
 

@@ -14,7 +14,7 @@ from helpers.places import ROOT
 
 from bench.boards.leaderboard import leaderboard
 from bench.stats.comparison import compare
-from bench.stats.intervals import statistics
+from bench.stats.metrics import statistics
 from bench.store.runs import read_run
 
 PUBLISHED = ROOT / "results" / "published"

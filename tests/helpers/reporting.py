@@ -13,7 +13,8 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Problem, Reply
 from bench.inputs.draws import timestep_grid
 from bench.stats.metrics import summarize
-from bench.store.folder import read_records, to_json
+from bench.store.fields import to_json
+from bench.store.folder import read_records
 from bench.store.records import make_record
 from bench.store.writing import RunFolder
 

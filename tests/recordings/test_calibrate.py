@@ -123,7 +123,7 @@ def test_a_replay_refuses_a_risk_that_nothing_supports(
 def test_a_damaged_calibration_is_said_to_be_one(calibrated: Path, tmp_path: Path) -> None:
     path = record(tmp_path)
     (path / CALIBRATION).write_text("{}")
-    with pytest.raises(UserError, match="is no calibration"):
+    with pytest.raises(UserError, match="is not a calibration"):
         read_calibration(path)
     (path / CALIBRATION).write_text((calibrated / CALIBRATION).read_text().replace("1,", "9,", 1))
     with pytest.raises(UserError, match="newer version"):

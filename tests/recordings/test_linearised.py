@@ -16,7 +16,7 @@ from bench.boards.formats import notes
 from bench.boards.leaderboard import leaderboard
 from bench.errors import UserError
 from bench.recordings.recording import open_recording
-from bench.store.first_order import read_first_order
+from bench.store.cells import read_first_order
 from bench.store.folder import read_manifest, read_records, read_summary
 
 PRICE = 1.984  # of a linearised draw of tiny-digits, counted

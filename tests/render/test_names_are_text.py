@@ -29,7 +29,7 @@ from bench.render.pictures import draw_confusion
 from bench.render.run import print_run
 from bench.render.runs import with_decisions
 from bench.render.tables import table
-from bench.store.folder import to_json
+from bench.store.fields import to_json
 from bench.store.runs import read_run
 
 NAMES = [

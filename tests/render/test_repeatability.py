@@ -17,11 +17,11 @@ from bench.recordings.replay import decide
 from bench.render.repeatability import noise_sentence, repeatability_of
 from bench.running.verbs.again import strategy_of
 from bench.stats.repeatability import flip_probability
-from bench.store.again import AGAIN_FORMAT, Again, read_again, write_again
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
 from bench.store.records import make_record
+from bench.store.summary import AGAIN_FORMAT, Again, read_again, write_again
 
 RACE = {"delta": 0.02, "first": 4, "growth": 8, "order": "even", "draws": 40}
 STOPPED: dict[str, dict[str, Any]] = {

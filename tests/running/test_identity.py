@@ -21,7 +21,8 @@ from bench.running.prepare import prepare
 from bench.running.settings import SETTINGS, make_config
 from bench.store import identity as ids
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
-from bench.store.folder import MANIFEST, to_json
+from bench.store.fields import to_json
+from bench.store.folder import MANIFEST
 from bench.store.identity import digest
 
 CHANGES: dict[str, Any] = {  # field → another value

@@ -13,9 +13,8 @@ from sklearn import metrics
 from bench.boards.study import tables
 from bench.cli import compare, study
 from bench.stats import class_metrics
-from bench.stats.class_metrics import Ints, exchange_p, image_values
+from bench.stats.class_metrics import METRICS, Ints, Metric, exchange_p, image_values
 from bench.stats.many import Answers, compare_all
-from bench.stats.tested import METRICS, Metric
 
 KNOWN: dict[Metric, Any] = {
     "accuracy": metrics.accuracy_score,

@@ -13,8 +13,7 @@ from helpers.runs import a_record, store
 from sklearn import metrics as sk
 
 from bench.stats.calibration import calibration, calibration_error, reliability
-from bench.stats.intervals import Statistics, statistics
-from bench.stats.metrics import confusion, metrics, per_class
+from bench.stats.metrics import Statistics, confusion, metrics, per_class, statistics
 from bench.stats.repeatability import repeatability
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import asked_records, read_manifest

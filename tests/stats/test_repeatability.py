@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from helpers.runs import a_record
 
-from bench.stats.repeatability import exact_interval, flip_probability, repeatability
+from bench.stats.repeatability import flip_probability, repeatability
+from bench.stats.shares import exact_interval
 
 
 def test_flips_as_often_as_two_seeds_differ() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.stats.screening import conformal_quantile, distances
+from bench.stats.risk import conformal_quantile, distances
 
 
 def test_distances_have_the_unit_of_the_scores() -> None:

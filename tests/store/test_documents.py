@@ -23,14 +23,12 @@ from bench.errors import UserError
 from bench.recordings.recording import open_recording
 from bench.render.run import print_run
 from bench.stats.metrics import summarize
-from bench.store.cells import part_path, read_cells, read_timesteps
+from bench.store.cells import part_path, read_cells, read_first_order, read_timesteps
 from bench.store.decisions import read_decisions
-from bench.store.documents import Manifest
-from bench.store.first_order import read_first_order
+from bench.store.documents import MANIFEST_FORMAT, MIGRATIONS, Manifest
 from bench.store.folder import asked_records, list_runs, read_manifest, read_summary
 from bench.store.identity import digest
 from bench.store.journal_table import read_table
-from bench.store.migrations import MANIFEST_FORMAT, MIGRATIONS
 from bench.store.records import is_record
 from bench.store.summary import Summary
 

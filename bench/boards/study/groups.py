@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench.boards.study.methods import MethodRuns, clusters_of
+from bench.stats.class_metrics import Metric
 from bench.stats.crossed import spread
 from bench.stats.many import Answers, Difference, compare_all
-from bench.stats.tested import Metric
 from bench.store.fields import Amount, Document, Number, Positive
 
 BACKBONE = "backbone"

@@ -21,11 +21,10 @@ from bench.boards.study.methods import (
 )
 from bench.boards.study.rows import StudyRow, study_runs
 from bench.errors import UserError
+from bench.stats.across_datasets import MeanRanks, Robustness, mean_ranks, robustness
+from bench.stats.class_metrics import Metric
 from bench.stats.crossed import Over, Spread, spread
 from bench.stats.many import Difference, compare_all, corrected, ranks
-from bench.stats.ranks import MeanRanks, mean_ranks
-from bench.stats.shift import Robustness, robustness
-from bench.stats.tested import Metric
 from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.looks import count_looks, is_test
 from bench.store.studies import Study, read_study, results_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.stats.class_metrics import METRICS
 from bench.stats.metrics import summary_so_far
-from bench.stats.tested import METRICS
 from bench.store.fields import Count, FullDocument, Interval, Share
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, Study, StudyCell, results_of

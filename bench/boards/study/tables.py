@@ -12,8 +12,8 @@ from bench.boards.study.rows import StudyRow
 from bench.boards.text_tables import TextTable
 from bench.contracts.specs import provenance
 from bench.errors import UserError, did_you_mean
+from bench.stats.class_metrics import IN_WORDS, METRICS, Metric
 from bench.stats.many import Difference
-from bench.stats.tested import IN_WORDS, METRICS, Metric
 
 Value = Literal[Metric, "cost", "seconds", "n", "status"]
 VALUES: tuple[str, ...] = (*METRICS, "cost", "seconds", "n", "status")

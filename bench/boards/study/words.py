@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.boards.study.report import StudyMethod, StudyReport
+from bench.stats.class_metrics import IN_WORDS
 from bench.stats.crossed import LEAST_SEEDS
 from bench.stats.many import Difference, ranking
-from bench.stats.tested import IN_WORDS
 
 
 def notes(report: StudyReport, margin: float | None) -> list[str]:

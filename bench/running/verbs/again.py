@@ -18,11 +18,11 @@ from bench.running.parts.decision import make_strategy
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.settings import SETTINGS
-from bench.stats.repeatability import exact_interval
-from bench.store.again import AGAIN_FORMAT, Again, read_again, write_again
+from bench.stats.shares import exact_interval
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.identity import digest
+from bench.store.summary import AGAIN_FORMAT, Again, read_again, write_again
 
 if TYPE_CHECKING:
     from bench.running.executors.protocol import OpenExecutor

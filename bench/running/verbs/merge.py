@@ -64,7 +64,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
         shards = [_summary(part) for part in parts if part.path != target]
         summary = summarize(manifest, decided, *_sums(shards or [_summary(parts[0])]))
         known = [part.manifest.fitted for part in parts] + [one.fitted for one in shards if one]
-        summary = summary.made_in(target, next((one for one in known if one), None))
+        summary = summary.with_folder_and_fit(target, next((one for one in known if one), None))
         folder.finish(summary)
     return Finished(manifest, summary, target)
 

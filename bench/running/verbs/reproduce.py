@@ -14,7 +14,7 @@ from bench.running.run import run
 from bench.running.settings import RunConfig, make_config
 from bench.running.verbs.estimate import Plan, make_plan
 from bench.store.fields import Document
-from bench.store.marks import mark
+from bench.store.runs import mark
 
 OF_A_REHEARSAL = ("backbone", "strategy", "params", "limit")  # settings that make it one
 OF_A_BACKBONE = ("weights", "revision")  # settings that go with the protocol's own backbone

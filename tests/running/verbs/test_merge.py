@@ -15,12 +15,10 @@ from bench.contracts.strategy import Linearise
 from bench.errors import UserError
 from bench.running.verbs.merge import merge
 from bench.stats.metrics import summarize
-from bench.store.cells import has_cells, write_cells
+from bench.store.cells import has_cells, read_first_order, write_cells, write_first_order
 from bench.store.decisions import read_decisions
 from bench.store.documents import ShardPart
-from bench.store.first_order import read_first_order, write_first_order
-from bench.store.folder import read_manifest, read_records
-from bench.store.shards import shard_folder
+from bench.store.folder import read_manifest, read_records, shard_folder
 from bench.store.summary import Ends
 from bench.store.writing import RunFolder
 

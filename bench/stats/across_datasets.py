@@ -1,4 +1,4 @@
-"""Mean ranks over many datasets, and how far apart they must be (Demšar, JMLR 7, 2006)."""
+"""Methods compared across datasets: mean ranks, and effective robustness under a shift."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.stats.paired import ALPHA
-from bench.store.fields import Amount, Document, Positive, Share
+from bench.store.fields import Amount, Document, Number, Positive, Share
 
 MIN_DATASETS = 10  # datasets; with fewer the test finds next to nothing
 
@@ -63,3 +63,64 @@ def mean_ranks(methods: Sequence[str], accuracy: NDArray[np.float64]) -> MeanRan
         friedman_p=p,
         critical_difference=float(q * np.sqrt(k * (k + 1) / (6 * datasets))),
     )
+
+
+MIN_METHODS = 3  # other methods that a line is drawn through
+EDGE = 1e-3  # an accuracy of 0 or 1 has no logit
+
+Floats = NDArray[np.float64]
+
+
+class Robustness(Document):
+    """One method under one shift."""
+
+    method: str
+    """As tables call it."""
+    usual: str
+    """The dataset that is shifted."""
+    shifted: str
+    """Its shift."""
+    accuracy_usual: Share
+    """Without the shift."""
+    accuracy_shifted: Share
+    """Under it."""
+    expected: Share | None
+    """By the line through the other methods; None: there are too few of them."""
+    effective: Number | None
+    """The accuracy under the shift less the expected one."""
+
+
+def robustness(
+    methods: Sequence[str], usual: str, shifted: str, before: Floats, after: Floats
+) -> list[Robustness]:
+    """Return the effective robustness of each method.
+
+    Args:
+        methods: their names.
+        usual: the dataset that is shifted.
+        shifted: the dataset after the shift.
+        before: [methods], the accuracy on the usual data.
+        after: [methods], the accuracy on the shifted data.
+    """
+    from scipy.special import expit, logit
+
+    x, y = (logit(np.clip(one, EDGE, 1 - EDGE)) for one in (before, after))
+    found = []
+    for place, method in enumerate(methods):
+        others = np.arange(len(methods)) != place
+        expected: float | None = None
+        if others.sum() >= MIN_METHODS and np.ptp(x[others]) > 0:
+            slope, offset = np.polyfit(x[others], y[others], 1)
+            expected = float(expit(slope * x[place] + offset))
+        found.append(
+            Robustness(
+                method=method,
+                usual=usual,
+                shifted=shifted,
+                accuracy_usual=float(before[place]),
+                accuracy_shifted=float(after[place]),
+                expected=expected,
+                effective=None if expected is None else float(after[place]) - expected,
+            )
+        )
+    return found
