@@ -45,16 +45,15 @@ __all__ = [
     "run",
     "tradeoff_figure",
 ]
+_ELSEWHERE = {
+    "hookimpl": "bench.contracts.hooks",
+    "register_modules": "bench.discovery.modules",
+    "register_toml": "bench.discovery.declared",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import the Python interface on first use: plugins import this package at every start."""
-    if name == "hookimpl":
-        return import_module("bench.contracts.hooks").hookimpl
-    if name == "register_toml":
-        return import_module("bench.discovery.declared").register_toml
-    if name == "register_modules":
-        return import_module("bench.discovery.modules").register_modules
     if name in __all__:
-        return getattr(import_module("bench.api"), name)
+        return getattr(import_module(_ELSEWHERE.get(name, "bench.api")), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

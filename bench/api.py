@@ -50,14 +50,13 @@ def load_dataset(
 ) -> datasets.Dataset:
     """Return a dataset's split with the columns image, label and sample_id.
 
+    Images are decoded when they are read, as runs see them. A dataset of items has the columns of
+    docs/items.md.
+
     Args:
         name: a registered name, or a folder (a value with a slash).
         split: None: the one that is evaluated.
         data_dir: a local copy.
-
-    Returns:
-        Its images are decoded as runs see them when they are read. A dataset of items has the
-        columns of docs/items.md.
     """
     from bench.inputs.decoded import decoded
 
@@ -67,11 +66,9 @@ def load_dataset(
 
 
 def prompts(name: str, template: str | None = None) -> list[str]:
-    """Return the prompts of a dataset in class order.
+    """Return the prompts of a dataset (a name or a folder) in class order.
 
-    Args:
-        name: a registered name, or a folder.
-        template: a text with `{class}` instead of the dataset's.
+    `template` is a text with `{class}` instead of the dataset's own.
     """
     config = make_config({"dataset": name, "template": template})
     return list(prepare(config, images=False).prompts.texts)
@@ -88,18 +85,13 @@ def load_backbone(
         device: None: the best there is.
         dtype: None: the backbone's, mostly float32; `auto` as in a run.
     """
-    found = resolve_backbone(
-        RunConfig(dataset="-", backbone=name, weights=weights), None, load_plugins()
-    )
-    spec, source = found.spec, found.weights or found.spec.weights
+    config = RunConfig(dataset="-", backbone=name, weights=weights)
+    resolved = resolve_backbone(config, None, load_plugins())
+    spec, source = resolved.spec, resolved.weights or resolved.spec.weights
     device, dtype = pick_device(device), resolve_dtype(dtype, spec, device)
-    backbone = make(
-        spec,
-        resolve_weights(source, spec.revision) if source else None,
-        device=device,
-        dtype=dtype,
-        **spec.resolve_parameters({}),
-    )
+    folder = resolve_weights(source, spec.revision) if source else None
+    parameters = spec.resolve_parameters({})
+    backbone = make(spec, folder, device=device, dtype=dtype, **parameters)
     _LOADED[backbone] = {"backbone": name, "weights": weights, "device": device, "dtype": dtype}
     return backbone
 
@@ -137,8 +129,8 @@ def run(
         dataset = spec.name
     if backbone is not None and not isinstance(backbone, str | PathLike):
         loaded, (backbone, settings) = backbone, _as_loaded(backbone, settings)
-    given = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
-    config = make_config({**given, "params": dict(params or {}), **settings})
+    names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
+    config = make_config({**names, "params": dict(params or {}), **settings})
     with shown(progress):
         finished = run_config(config, spec, rows, loaded)
     if spec is None:
@@ -168,9 +160,7 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
 def load_study(study: str | PathLike[str], results: str = "results") -> StudyResult:
     """Return a study that was started, with what is stored of it by now.
 
-    Args:
-        study: the file that declares it, its name, or its folder.
-        results: where its runs are stored.
+    `study` is the file that declares it, its name, or its folder.
 
     Raises:
         bench.errors.UserError: there is no such study, or it was not started yet.
@@ -187,11 +177,9 @@ def load_study(study: str | PathLike[str], results: str = "results") -> StudyRes
 def tradeoff_figure(
     runs: Sequence[RunResult | str | PathLike[str]] | None = None, results: str = "results"
 ) -> list[Figure]:
-    """Return accuracy against cost with the Pareto front, a figure for each dataset.
+    """Return accuracy against cost with the Pareto front, one figure per dataset.
 
-    Args:
-        runs: their ids, folders, or themselves; None: all that are stored.
-        results: where runs are stored.
+    `runs` are ids, folders, or runs themselves; None: all that are stored.
 
     Raises:
         bench.errors.UserError: there is no such run, or nothing of one is decided.
@@ -200,9 +188,9 @@ def tradeoff_figure(
     from bench.render.figures import tradeoff_figure as draw
     from bench.render.runs import with_decisions
 
-    folders = list_runs(Path(results)) if runs is None else [_folder(one, results) for one in runs]
-    found = {str(path): with_decisions(read_run(path)) for path in folders}
-    figures = [draw(board.entries) for board in make_boards(found, ())]
+    folders = list_runs(Path(results)) if runs is None else [_folder(run, results) for run in runs]
+    decided = {str(path): with_decisions(read_run(path)) for path in folders}
+    figures = [draw(board.entries) for board in make_boards(decided, ())]
     return [figure for figure in figures if figure is not None]
 
 
@@ -212,7 +200,7 @@ def classify(
     dataset: str | None = None,
     **settings: Any,
 ) -> list[Answer]:
-    """Return what each image is taken for, as `bench classify` does.
+    """Classify images of your own, as `bench classify` does.
 
     Args:
         images: paths or PIL images.
@@ -221,7 +209,7 @@ def classify(
         settings: any other field of `bench.running.settings.RunConfig`.
 
     Returns:
-        For each image its prediction, margin and its standard error, ranking and, where it is
+        Per image its prediction, the margin with its standard error, the ranking and, where it is
         known, the probability that the prediction is right.
 
     Raises:
@@ -244,9 +232,9 @@ def compare(
     """Compare two runs on the images that both have, as `bench compare` does.
 
     Args:
-        one: a run, its id or its folder.
-        other: likewise; differences are those of this one from the first.
-        results: where runs are stored.
+        one: the baseline: a run, its id or its folder.
+        other: likewise; differences are this run's minus the baseline's.
+        results: the folder of stored runs.
         metric: what is tested: `accuracy`, `balanced_accuracy`, `f1_macro` or `f1_weighted`.
 
     Raises:
@@ -258,10 +246,6 @@ def compare(
 @offline()
 def leaderboard(results: str | PathLike[str] = "results", dataset: str | None = None) -> DataFrame:
     """Return the stored runs of each dataset, best first, as `bench leaderboard` ranks them.
-
-    Args:
-        results: where runs are stored.
-        dataset: only this one.
 
     Raises:
         bench.errors.UserError: there is no such folder.
@@ -282,9 +266,9 @@ _LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 def _as_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return a loaded backbone's name, and the settings with those it was loaded with."""
+    """Return a loaded backbone's name, and the settings together with those of its loading."""
     try:
-        known = _LOADED[backbone]
+        loaded = _LOADED[backbone]
     except (KeyError, TypeError):
         raise UserError(
             f"backbone={type(backbone).__name__}(…): load it with bench.load_backbone(NAME), so"
@@ -294,14 +278,13 @@ def _as_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, 
         if settings.get(name):
             raise UserError(f"{name}= goes with a backbone's name, not with one that is loaded.")
     for name in ("weights", "device", "dtype"):
-        if settings.get(name) not in (None, known[name]):
-            raise UserError(f"The backbone was loaded with {name}={known[name]!r}.")
-    own = {name: known[name] for name in ("weights", "device", "dtype")}
-    return known["backbone"], {**settings, **own}
+        if settings.get(name) not in (None, loaded[name]):
+            raise UserError(f"The backbone was loaded with {name}={loaded[name]!r}.")
+    return loaded["backbone"], {**settings, **{n: v for n, v in loaded.items() if n != "backbone"}}
 
 
 def _in_memory(rows: Any) -> DatasetSpec:
-    """Return the spec of a dataset in memory, called as it calls itself."""
+    """Return the spec of a dataset in memory, under the dataset's own name."""
     import datasets
 
     if not isinstance(rows, datasets.Dataset):

@@ -1,4 +1,4 @@
-"""What a page's address asks for: which rows, in which order, and which of their pages."""
+"""Which rows a page's address selects, in which order, and which of their pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.stats.paired import shared_rows
 from bench.store.decisions import Decisions
 from bench.view.stored import Line
 
-RUNS, PICTURES = 100, 60  # on a page
+RUNS, PICTURES = 100, 60  # per page
 ODD_BYTES = "surrogateescape"  # a folder's name need not be UTF-8
 
 Row = TypeVar("Row")
@@ -23,14 +23,14 @@ Query = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Part(Generic[Row]):
+class RowsPage(Generic[Row]):
     """One page of many rows.
 
     Attributes:
-        rows: those on it.
-        total: of all pages.
-        page: its number, from 1 on.
-        pages: how many there are, one at least.
+        rows: those on this page.
+        total: number of rows on all pages.
+        page: number of this page, from 1 on.
+        pages: number of pages, at least 1.
     """
 
     rows: Sequence[Row]
@@ -39,12 +39,12 @@ class Part(Generic[Row]):
     pages: int
 
 
-def part(rows: Sequence[Row], asked: str | None, size: int) -> Part[Row]:
-    """Return the page asked for; of a number that is none, the nearest."""
+def rows_page(rows: Sequence[Row], number: str | None, size: int) -> RowsPage[Row]:
+    """Return the page of this number; the nearest one where there is none."""
     pages = max(1, -(-len(rows) // size))
-    wanted = int(asked) if asked and asked.isdecimal() and len(asked) < 10 else 1
+    wanted = int(number) if number and number.isdecimal() and len(number) < 10 else 1
     page = min(max(1, wanted), pages)
-    return Part(rows[(page - 1) * size : page * size], len(rows), page, pages)
+    return RowsPage(rows[(page - 1) * size : page * size], len(rows), page, pages)
 
 
 def address(path: str, query: Query, **changes: str | int | None) -> str:
@@ -54,7 +54,7 @@ def address(path: str, query: Query, **changes: str | int | None) -> str:
     return f"{path}?{urlencode(kept, errors=ODD_BYTES)}" if kept else path
 
 
-# Column → what it sorts by; what is None stands last.
+# Column → its sort key; rows without one stand last.
 RUN_COLUMNS: dict[str, Callable[[Line], Any]] = {
     "run": lambda line: line.row.run_id,
     "dataset": lambda line: f"{line.row.dataset}/{line.row.split}",
@@ -68,7 +68,7 @@ _FIRST_DOWN = ("accuracy", "images", "started")  # read from the largest
 
 
 def opposite(column: str, query: Query) -> str:
-    """Return the order that a click on a column's head asks for."""
+    """Return the order that a click on a column's head selects."""
     first = "down" if column in _FIRST_DOWN else "up"
     if query.get("sort") != column:
         return first
@@ -76,10 +76,10 @@ def opposite(column: str, query: Query) -> str:
 
 
 def chosen_runs(lines: Sequence[Line], query: Query) -> list[Line]:
-    """Return the runs that fit the words and the status asked for, in the order asked for."""
+    """Return the runs with the query's words and status, in the query's order."""
     words = query.get("find", "").lower().split()
     status = query.get("status", "")
-    found = [
+    matching = [
         line
         for line in lines
         if status in ("", line.row.status) and all(word in _text(line) for word in words)
@@ -87,35 +87,25 @@ def chosen_runs(lines: Sequence[Line], query: Query) -> list[Line]:
     column = query.get("sort", "started")
     value = RUN_COLUMNS.get(column, RUN_COLUMNS["started"])
     down = query.get("order", "down" if column in _FIRST_DOWN else "up") == "down"
-    known = [line for line in found if value(line) is not None]
-    unknown = [line for line in found if value(line) is None]
-    return [*sorted(known, key=value, reverse=down), *unknown]
+    valued = [line for line in matching if value(line) is not None]
+    others = [line for line in matching if value(line) is None]
+    return [*sorted(valued, key=value, reverse=down), *others]
 
 
 def _text(line: Line) -> str:
     row = line.row
-    said = (
-        row.run_id,
-        row.dataset,
-        row.split,
-        row.backbone,
-        row.strategy,
-        assignments(row.differs),
-    )
-    return " ".join(filter(None, said)).lower()
+    facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy)
+    return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 
 
 def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> NDArray[np.int64]:
-    """Return the rows of a run's images that are asked for, int64, in the order asked for.
+    """Return the rows of a run's images that fit the query, int64, in the query's order.
 
-    Without a wish: mistakes, the widest margin first.
+    By default mistakes, the widest margin first.
     """
     show = query.get("show", "wrong")
-    kept = {
-        "wrong": ~decided.correct,
-        "right": decided.correct,
-        "failed": decided.failed,
-    }.get(show, np.ones(len(decided), bool))
+    choices = {"wrong": ~decided.correct, "right": decided.correct, "failed": decided.failed}
+    kept = choices.get(show, np.ones(len(decided), bool))
     for name, column in (("true", decided.labels), ("said", decided.predictions)):
         if query.get(name):
             wanted = classes.index(query[name]) if query[name] in classes else -9
@@ -138,8 +128,8 @@ def changed_samples(
     Args:
         a: the baseline's decisions.
         b: the other run's.
-        show: `wins`, which B alone has right; `losses`, which A alone has; `changed`, all that
-            are decided otherwise; `wrong`, which both have wrong.
+        show: `wins`: B alone is right; `losses`: A alone is right; `wrong`: both are wrong;
+            `changed`: the predictions differ.
     """
     rows_a, rows_b = shared_rows(a, b)
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]

@@ -16,14 +16,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from bench.errors import UserError
-from bench.view.pages import Answer, Pages
+from bench.view.pages import Pages, Response
 from bench.view.queries import ODD_BYTES
 
 ADDRESS = "127.0.0.1"
 PORT, TRIES = 8421, 20  # the first port that is free from here on
-IDLE = 60.0  # seconds after which a silent connection is closed
-MOST_CONNECTIONS = 64  # a browser opens six
-MOST_FIELDS = 30  # of a query
+SILENCE = 60.0  # seconds after which a silent connection is closed
+MAX_CONNECTIONS = 64  # a browser opens six
+MAX_QUERY_FIELDS = 30  # of a query
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
@@ -38,11 +38,7 @@ HEADERS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the pages.
-
-    Args:
-        pages: what there is.
-        port: None: the first one that is free.
+    """Serves the pages on a port; None: the first one that is free.
 
     Raises:
         UserError: the port is in use, or may not be used.
@@ -54,13 +50,13 @@ class Server(ThreadingHTTPServer):
         self.pages = pages
         self._waiting: OrderedDict[socket.socket, None] = OrderedDict()  # the longest silent first
         self._changes = threading.Lock()
-        self._most = MOST_CONNECTIONS
+        self._max_connections = MAX_CONNECTIONS
         with suppress(ImportError):  # not on Windows
             import resource
 
             files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             if files != resource.RLIM_INFINITY:
-                self._most = max(2, min(self._most, files // 4))
+                self._max_connections = max(2, min(self._max_connections, files // 4))
         wanted = range(PORT, PORT + TRIES) if port is None else [port]
         for number in wanted:
             try:
@@ -75,10 +71,12 @@ class Server(ThreadingHTTPServer):
         )
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection; where there are too many, the longest silent one is closed."""
+        """Response a connection; where there are too many, the longest silent one is closed."""
         with self._changes:
             self._waiting[request] = None
-            silent = next(iter(self._waiting)) if len(self._waiting) > self._most else None
+            silent = (
+                next(iter(self._waiting)) if len(self._waiting) > self._max_connections else None
+            )
             if silent is not None:
                 del self._waiting[silent]
         if silent is not None:
@@ -87,7 +85,7 @@ class Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def note_activity(self, request: Any) -> None:
-        """Have a connection that asked for something wait behind the silent ones."""
+        """Note that a connection is not silent: it is closed after those that are."""
         with self._changes:
             if request in self._waiting:
                 self._waiting.move_to_end(request)
@@ -99,7 +97,7 @@ class Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a browser that has gone away; of anything else, what happened."""
+        """Report an error, except that a browser has gone away."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]  # as they came
 
@@ -125,37 +123,37 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "bench", ""
-    timeout = IDLE
+    timeout = SILENCE
 
     def do_GET(self) -> None:
-        """Answer with a page."""
+        """Response with a page."""
         self.server.note_activity(self.request)
         if self.headers.get("Host", "").lower() not in self.server.hosts:
             # A name that somebody made to mean 127.0.0.1 would let their pages read these.
-            self._send(Answer(b"This server answers to 127.0.0.1 alone.\n", "text/plain", 421))
+            self._send(Response(b"This server answers to 127.0.0.1 alone.\n", "text/plain", 421))
             return
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            self._send(Answer(b"Another site asked for this page.\n", "text/plain", 403))
+            self._send(Response(b"Another site asked for this page.\n", "text/plain", 403))
             return
         self._send(self._answer())
 
     def do_HEAD(self) -> None:
-        """Answer without the page itself."""
+        """Response without the page itself."""
         self.do_GET()
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> Response:
         pages = self.server.pages
         try:
-            asked = urlsplit(self.path)
-            query = dict(parse_qsl(asked.query, max_num_fields=MOST_FIELDS, errors=ODD_BYTES))
+            url = urlsplit(self.path)
+            query = dict(parse_qsl(url.query, max_num_fields=MAX_QUERY_FIELDS, errors=ODD_BYTES))
         except ValueError:  # as of too many fields
             return pages.problem(400, "This is not an address of these pages.")
         try:
-            return pages.answer(asked.path, query)
+            return pages.answer(url.path, query)
         except Exception as error:  # of a damaged run, or ours; the other pages work
             return pages.problem(500, f"Unexpected {type(error).__name__}: {error}")
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Response) -> None:
         code, content, tag = answer.code, answer.content, answer.tag
         if code == 200 and self.headers.get("If-None-Match") == tag:
             code, content = 304, b""
@@ -174,12 +172,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(server: Server, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C.
-
-    Args:
-        server: what serves.
-        ready: told where the pages are.
-    """
+    """Serve until Ctrl-C; `ready` is called with the address of the pages."""
     from bench import interrupts
 
     interrupts.begin_work()
@@ -187,7 +180,7 @@ def serve(server: Server, ready: Callable[[str], None]) -> None:
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        if interrupts.received() is None:  # somebody's else
+        if interrupts.received() is None:  # not the user's Ctrl-C
             raise
         interrupts.end_work()
     finally:

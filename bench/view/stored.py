@@ -1,4 +1,4 @@
-"""The results folder as the pages see it: read again where its files changed, and not else."""
+"""The results folder as the pages see it: a run is read again only after its files changed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from bench.boards.inventory import (
-    InventoryRow,
-    row_of,
-    run_folders,
-    tell_apart,
-    unreadable,
-)
+from bench.boards.inventory import InventoryRow, row_of, run_folders, tell_apart, unreadable
 from bench.errors import UserError
 from bench.render.images import Images
 from bench.render.runs import RunData, with_decisions
@@ -36,9 +31,10 @@ from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
 
 LOADED = 4  # runs whose decisions are held; 200,000 images take about 100 MB
-IDLE = 10  # a growing run is read again after so many times as long as reading it took
+PAUSE = 10  # a growing run is read again after so many times as long as reading it took
 
 Stamp = tuple[tuple[int, int], ...]  # when each file changed, and its size
+Key = TypeVar("Key")
 Kept = TypeVar("Kept")
 
 
@@ -47,14 +43,12 @@ class Line:
     """A run in the list.
 
     Attributes:
-        key: names it in an address: its folder below the results.
-        row: what is known of it.
-        settings: by which it differs from others.
-        ends: of the accuracy's 95 % interval.
+        key: the run's name in an address: its folder below the results.
+        row: its line of `bench runs`.
+        settings: those in which it may differ from other runs.
+        ends: the 95 % interval of its accuracy.
         cost: evaluation equivalents per image; None: not known yet.
-        command: makes the run again.
-        stamp: of the files that this was read from.
-        wait: until when a change is not looked at, on `time.monotonic`'s clock.
+        command: the command that makes the run again.
     """
 
     key: str
@@ -63,19 +57,14 @@ class Line:
     ends: tuple[float, float] | None = None
     cost: float | None = None
     command: str = ""
-    stamp: Stamp = ()
-    wait: float = 0.0
 
 
 @dataclass(frozen=True)
 class ListedStudy:
-    """A study in the list.
+    """A study in the list: its state, or the error that reading it gave.
 
     Attributes:
-        folder: where it is stored.
-        study: its state; None: it cannot be read.
-        changed: when its file did, in nanoseconds.
-        error: why it cannot be read.
+        changed: modification time of its file, in nanoseconds.
     """
 
     folder: Path
@@ -84,15 +73,36 @@ class ListedStudy:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class _KeptStudy:
-    part: StudyPart
-    changed: int
+@dataclass
+class _Reading(Generic[Kept]):
+    """A value that was read.
+
+    Attributes:
+        stamp: of the files it was read from.
+        wait: until when a change is ignored, on `time.monotonic`'s clock.
+    """
+
+    value: Kept
+    stamp: object
     wait: float
 
 
+def _current(
+    readings: dict[Key, _Reading[Kept]], key: Key, stamp: object, read: Callable[[], Kept]
+) -> Kept:
+    """Return the value of a key, which is read again some time after its files changed."""
+    started = time.monotonic()
+    reading = readings.get(key)
+    if reading is None or (reading.stamp != stamp and started >= reading.wait):
+        value, ended = read(), time.monotonic()
+        # The first time takes longer: it imports what it needs.
+        wait = 0.0 if reading is None else ended + PAUSE * (ended - started)
+        readings[key] = reading = _Reading(value, stamp, wait)
+    return reading.value
+
+
 class Stored:
-    """All runs below a folder.
+    """All runs and studies below the folder `results`.
 
     Only folders that a walk through the results found are ever read: a key is looked up among
     them, and never made part of a path.
@@ -105,55 +115,48 @@ class Stored:
     def __init__(self, results: Path, data_dirs: Mapping[str, str]) -> None:
         self.results = results
         self.images = Images(data_dirs)
-        self._lines: dict[Path, Line] = {}
-        self._studies: dict[str, _KeptStudy] = {}
+        self._lines: dict[Path, _Reading[Line]] = {}
+        self._studies: dict[str, _Reading[StudyPart]] = {}
         self._kept: OrderedDict[tuple[object, ...], object] = OrderedDict()
 
     def lines(self) -> list[Line]:
         """Return the runs there are now, in the order of their paths."""
-        there = run_folders(self.results)
-        for path in there:
-            known = self._lines.get(path)
-            stamp = stamp_of(path)
-            started = time.monotonic()
-            if known is None or (known.stamp != stamp and started >= known.wait):
-                self._lines[path] = line = self._read(path, stamp)
-                if known is not None:  # the first time takes longer: it imports what it needs
-                    ended = time.monotonic()
-                    line.wait = ended + IDLE * (ended - started)
-        self._lines = {path: self._lines[path] for path in there}
-        lines = list(self._lines.values())
+        paths = run_folders(self.results)
+        self._lines = {path: self._lines[path] for path in paths if path in self._lines}
+        lines = [
+            _current(self._lines, path, stamp_of(path), partial(self._read, path)) for path in paths
+        ]
         tell_apart((line.row, line.settings) for line in lines)
         return lines
 
-    def _read(self, path: Path, stamp: Stamp) -> Line:
+    def _read(self, path: Path) -> Line:
         key = path.relative_to(self.results).as_posix()
         try:
             run = read_run(path)
             row = row_of(run)
         except UserError as error:
-            return Line(key, unreadable(path, error), stamp=stamp)
-        summary, classifier = run.summary if run.complete else None, run.manifest.classifier
-        cost = None if summary is None else summary.cost.per_image(classifier)
+            return Line(key, unreadable(path, error))
+        summary = run.summary if run.complete else None
+        cost = summary.cost.per_image(run.manifest.classifier) if summary else None
         ends = None
         if row.accuracy is not None and row.done:
             ends = accuracy_interval(round(row.accuracy * row.done), row.done)
         command = reproducing_command(run.manifest)
-        return Line(key, row, run_settings(run.manifest), ends, cost, command, stamp)
+        return Line(key, row, run_settings(run.manifest), ends, cost, command)
 
     def studies(self) -> dict[str, ListedStudy]:
         """Return the studies there are now, by the name of their folder."""
-        found = {}
+        studies = {}
         for folder in list_studies(self.results):
             try:
                 changed = (folder / STUDY).stat().st_mtime_ns
-                found[folder.name] = ListedStudy(folder, read_study(folder), changed)
+                studies[folder.name] = ListedStudy(folder, read_study(folder), changed)
             except (OSError, UserError) as error:
-                found[folder.name] = ListedStudy(folder, None, error=str(error))
-        return found
+                studies[folder.name] = ListedStudy(folder, None, error=str(error))
+        return studies
 
     def study(self, name: str) -> StudyPart:
-        """Return what a study says; while it is made, again after a while.
+        """Return a study for a page; while its runs are made, it is read again after a while.
 
         Raises:
             UserError: there is none of this name, or it cannot be read.
@@ -161,15 +164,7 @@ class Stored:
         listed = self.studies().get(name)
         if listed is None:
             raise UserError(f"There is no study {name!r} in {self.results}.")
-        started = time.monotonic()
-        known = self._studies.get(name)
-        if known is None or (known.changed != listed.changed and started >= known.wait):
-            part = study_part(listed.folder)
-            ended = time.monotonic()
-            wait = 0.0 if known is None else ended + IDLE * (ended - started)
-            known = _KeptStudy(part, listed.changed, wait)
-            self._studies[name] = known
-        return known.part
+        return _current(self._studies, name, listed.changed, lambda: study_part(listed.folder))
 
     def line(self, key: str) -> Line:
         """Return a run of the list.
@@ -206,8 +201,8 @@ class Stored:
         Raises:
             UserError: they do not compare.
         """
-        one, other = self.path(a), self.path(b)
-        return self.keep(("compare", one, other), (one, other), lambda: compare(one, other))
+        paths = self.path(a), self.path(b)
+        return self.keep(("compare", *paths), paths, lambda: compare(*paths))
 
     def path(self, key: str) -> Path:
         """Return a run's folder.
@@ -220,36 +215,30 @@ class Stored:
     def keep(
         self, name: tuple[object, ...], paths: tuple[Path, ...], make: Callable[[], Kept]
     ) -> Kept:
-        """Return what `make` gives, the same again until the runs' files change.
-
-        Args:
-            name: what it is.
-            paths: the folders of the runs that it is made of.
-            make: makes it.
-        """
+        """Return the value of `make`, kept under a name until the files of these runs change."""
         key = (*name, *map(stamp_of, paths))
         if key not in self._kept:
             for old in [k for k in self._kept if k[: len(name)] == name]:
                 del self._kept[old]
             self._kept[key] = make()
-            while len(self._kept) > 3 * LOADED or self._runs() > LOADED:
+            while len(self._kept) > 3 * LOADED or self._loaded() > LOADED:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        found: Kept = self._kept[key]  # type: ignore[assignment]  # what `make` gave
-        return found
+        value: Kept = self._kept[key]  # type: ignore[assignment]  # what `make` returned
+        return value
 
-    def _runs(self) -> int:
+    def _loaded(self) -> int:
         return sum(isinstance(value, RunData) for value in self._kept.values())
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Return what tells whether a run's files changed."""
-    found = []
+    """Return modification time and size of each of a run's files; 0, 0 for one that is missing."""
+    stamp = []
     for name in (MANIFEST, JOURNAL, SUMMARY, *calibration_files(path)):
         try:
             status = (path / name).stat()
         except (OSError, ValueError):
-            found.append((0, 0))
+            stamp.append((0, 0))
         else:
-            found.append((status.st_mtime_ns, status.st_size))
-    return tuple(found)
+            stamp.append((status.st_mtime_ns, status.st_size))
+    return tuple(stamp)

@@ -146,7 +146,7 @@ def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
     assert stored.lines()[0] is same
     with (path / "samples.jsonl").open("ab") as file:
         file.writelines(lines[2:])
-    stored.lines()[0].wait = 0.0  # a growing run is looked at again after a while
+    stored._lines[path].wait = 0.0  # a growing run is looked at again after a while
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
     assert "4 of 4" not in page and "75.0 %" in page
 
