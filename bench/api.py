@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from bench.render.study_result import StudyResult
     from bench.running.verbs.classify import Picture
-    from bench.stats.class_metrics import Metric
 
 
 def load_dataset(
@@ -227,7 +226,7 @@ def compare(
     one: RunResult | str | PathLike[str],
     other: RunResult | str | PathLike[str],
     results: str = "results",
-    metric: Metric = "accuracy",
+    metric: str = "accuracy",
 ) -> Comparison:
     """Compare two runs on the images that both have, as `bench compare` does.
 

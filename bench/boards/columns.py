@@ -9,10 +9,12 @@ from typing import Any
 from bench.boards.formats import assignments, cost_text, notes
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.settings import chosen, chosen_of_backbone
+from bench.contracts.metrics import METRICS, MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.stats.differences import Settings
 
-RIGHT = {"rank", "n", "cost", "s"}  # evaluation equivalents and seconds per image
+# Columns of numbers; cost and s are evaluation equivalents and seconds per image.
+RIGHT = {"rank", "n", "cost", "s", *(m.words for m in METRICS.values() if m.column)}
 UNKNOWN = "–"
 OF_PROMPTS = ("prompt", "template")
 OF_DENOISERS = ("draws", "loss", "space", "plan", *OF_PROMPTS)
@@ -38,7 +40,8 @@ class Table:
 def tabulate(board: Sequence[LeaderboardRow]) -> Table:
     """Return a board as a table; reported results share nothing, for they do not say it all."""
     sources: list[str] = []
-    lines = [_line(row) for row in board]
+    columns = metric_columns(board)
+    lines = [_line(row, columns) for row in board]
     settings = [row_settings(row) for row in board]
     own = [place for place, row in enumerate(board) if row.kind != REPORTED]
     own = own or list(range(len(board)))
@@ -57,6 +60,12 @@ def tabulate(board: Sequence[LeaderboardRow]) -> Table:
     above += _settings_above(constant, of_some)
     head = [name for name in lines[0] if name not in facts]
     return Table(" · ".join(above), head, [[line[n] for n in head] for line in lines], sources)
+
+
+def metric_columns(rows: Sequence[LeaderboardRow]) -> list[MetricSpec]:
+    """Return the metrics that have a column on a board of these rows, the accuracy aside."""
+    columns = [metric for metric in METRICS.values() if metric.column]
+    return [m for m in columns if any(row.figure(m.name) is not None for row in rows)]
 
 
 def row_settings(row: LeaderboardRow) -> Settings:
@@ -116,18 +125,23 @@ def _settings_above(common: Settings, of_some: Settings) -> list[str]:
     return [rows + assignments(settings) for rows, settings in parts if settings]
 
 
-def _line(row: LeaderboardRow) -> dict[str, str]:
+def _line(row: LeaderboardRow, columns: Sequence[MetricSpec]) -> dict[str, str]:
     interval, each = row.accuracy_ci95, row.seconds_per_image
     return {
         "rank": UNKNOWN if row.rank is None else str(row.rank),
         "accuracy (95 %)": f"{row.accuracy:.4f}"
         + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
+        **{metric.words: _figure(row.figure(metric.name)) for metric in columns},
         "cost": cost_text(row),
         "s": UNKNOWN if each is None else f"{each:.3g}",
         "n": UNKNOWN if row.n_samples is None else f"{row.n_samples:,}",
         "backbone": row.backbone,
         "strategy": f"{row.strategy} {assignments(_params(row))}".strip(),
     }
+
+
+def _figure(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4f}"
 
 
 def _params(row: LeaderboardRow) -> Parameters:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.boards import text_tables
-from bench.boards.columns import RIGHT, row_settings, tabulate
+from bench.boards.columns import RIGHT, metric_columns, row_settings, tabulate
 from bench.boards.formats import assignments, boards, cost_text, notes
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import LeaderboardRow, run_row
@@ -77,10 +77,10 @@ def to_latex(run: Path) -> str:
         "accuracy, % (95 % interval)": (
             f"{100 * row.accuracy:.1f} ({100 * low:.1f}–{100 * high:.1f})"
         ),
-        "F1, %": "–" if row.f1_weighted is None else f"{100 * row.f1_weighted:.1f}",
-        "evaluations per image": cost_text(row, 1),
-        "images": images,
     }
+    for metric in metric_columns([row]):
+        cells[f"{metric.words}, %"] = f"{100 * (row.figure(metric.name) or 0):.1f}"
+    cells |= {"evaluations per image": cost_text(row, 1), "images": images}
     head = list(cells)
     facts = "; ".join([*notes(row, []), assignments(row_settings(row)), f"run {row.run_id}"])
     table = TextTable(

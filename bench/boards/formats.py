@@ -46,8 +46,8 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
             found.append(("replayed", "replayed"))
     elif row.kind not in ("measured", "candidates"):
         found.append((row.kind, row.kind))
-    if row.candidate_recall is not None:
-        top, recall = row.parameters.get("top"), row.candidate_recall
+    if (recall := row.figure("candidate_recall")) is not None:
+        top = row.parameters.get("top")
         found.append(("candidates", f"among {top} candidates, recall {recall:.4f}"))
     found.append(("trained" if row.trained_on else "zero-shot", provenance(row.trained_on)))
     found += [("draws", text) for text in drawn(row.draw_plan)]

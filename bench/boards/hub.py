@@ -12,6 +12,7 @@ from typing import Literal
 from bench.boards.error_dataset import write_error_dataset
 from bench.boards.formats import assignments
 from bench.boards.text import visible, yaml_value
+from bench.contracts.metrics import METRICS
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
@@ -21,17 +22,6 @@ from bench.store.fields import without_none
 from bench.store.runs import StoredRun, read_run
 
 EVAL_RESULTS = ".eval_results"  # folder in a model's repository
-
-# Our name → the Hub's metric, its name for people, its arguments.
-HUB_METRICS: dict[str, tuple[str, str, dict[str, str | int]]] = {
-    "accuracy": ("accuracy", "Accuracy", {}),
-    "balanced_accuracy": ("accuracy", "Balanced accuracy", {"balanced": True}),
-    "precision_weighted": ("precision", "Precision, weighted", {"average": "weighted"}),
-    "recall_weighted": ("recall", "Recall, weighted", {"average": "weighted"}),
-    "f1_weighted": ("f1", "F1, weighted", {"average": "weighted"}),
-    "f1_macro": ("f1", "F1, macro", {"average": "macro"}),
-    "top5_accuracy": ("accuracy", "Top-5 accuracy", {"top_k": 5}),
-}
 
 
 def model_index(run: Path) -> str:
@@ -74,8 +64,9 @@ def model_index(run: Path) -> str:
     }
     values = summary.metrics.plain()
     results = []
-    for key, (kind, name, arguments) in HUB_METRICS.items():
-        if values.get(key) is not None:
+    for key, metric in METRICS.items():
+        if metric.hub and values.get(key) is not None:
+            kind, name, arguments = metric.hub
             interval = {"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}
             results.append(
                 EvalResult(

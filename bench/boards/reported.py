@@ -9,7 +9,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.errors import UserError
-from bench.store.fields import Amount, Interval, Positive, Share, first_problem, read_json
+from bench.store.fields import (
+    Amount,
+    Interval,
+    Positive,
+    Share,
+    first_problem,
+    read_json,
+    with_metrics,
+)
 
 REPORTED = "reported.json"
 
@@ -23,8 +31,9 @@ def _one_line(text: str) -> str:
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 
 
-class ReportedResult(BaseModel):
-    """One result from a paper or a report. Shares are from 0 to 1, never per cent."""
+@with_metrics(required=False)
+class _ReportedFigures(BaseModel):
+    """What was scored, and how right it was."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,12 +53,11 @@ class ReportedResult(BaseModel):
     """The share of images whose prediction is right."""
     accuracy_ci95: Interval | None = None
     """Its 95 % interval."""
-    precision_weighted: Share | None = None
-    """Over classes, by their images."""
-    recall_weighted: Share | None = None
-    """Likewise."""
-    f1_weighted: Share | None = None
-    """Likewise."""
+
+
+class ReportedResult(_ReportedFigures):
+    """One result from a paper or a report. Shares are from 0 to 1, never per cent."""
+
     n_samples: Positive | None = None
     """Images scored."""
     n_total: Positive | None = None

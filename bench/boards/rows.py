@@ -9,12 +9,13 @@ from pydantic import Field
 
 from bench.boards.reported import REPORTED as REPORTED_FILE
 from bench.boards.reported import read_reported
+from bench.contracts.metrics import METRICS
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
 from bench.errors import UserError
 from bench.running.verbs.command import reproducing_command
 from bench.store.documents import Manifest
-from bench.store.fields import FullDocument
+from bench.store.fields import Figures, FullDocument, with_metrics
 from bench.store.folder import places
 from bench.store.runs import LeftOut, warn
 from bench.store.summary import Summary
@@ -23,8 +24,9 @@ MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "report
 AMONG_CANDIDATES = "candidates"  # a decision among some classes of each image
 
 
-class LeaderboardRow(FullDocument):
-    """One result, as JSON and CSV give it; what is not known is None.
+@with_metrics(required=False)
+class _RowFigures(Figures, FullDocument):
+    """What a result is of, and how right it was.
 
     Attributes:
         rank: among results that compare; None: ranked with none.
@@ -50,25 +52,6 @@ class LeaderboardRow(FullDocument):
         classes: how many there are: one in so many decisions is right by chance.
         accuracy: the share of images whose prediction is right.
         accuracy_ci95: its 95 % interval.
-        balanced_accuracy: the mean of the classes' recalls.
-        precision_weighted: over classes, by their images.
-        recall_weighted: likewise.
-        f1_weighted: likewise.
-        top5_accuracy: None where there are five classes or fewer.
-        candidate_recall: of a run among candidates, how often the true class was one of them.
-        n_samples: images decided.
-        n_total: images of the whole split.
-        failed_samples: images that could not be scored; they count as wrong.
-        evaluations_per_image: forward passes of the network.
-        evaluation_equivalents_per_image: evaluations, and gradients counted in evaluations.
-        cost_timed: whether a clock counted the gradients, on one machine and one day.
-        seconds: of scoring.
-        replayed_from: of a replay, the run whose errors were replayed.
-        private_data: published although others cannot get its data.
-        run_id: of a run.
-        command: what makes the run again.
-        source: `run ID`, or where a result was reported.
-        path: the run's folder; None: it is not here.
     """
 
     rank: int | None = None
@@ -93,12 +76,27 @@ class LeaderboardRow(FullDocument):
     classes: int | None = None
     accuracy: float
     accuracy_ci95: tuple[float, float] | None
-    balanced_accuracy: float | None = None
-    precision_weighted: float | None = None
-    recall_weighted: float | None = None
-    f1_weighted: float | None = None
-    top5_accuracy: float | None = None
-    candidate_recall: float | None = None
+
+
+class LeaderboardRow(_RowFigures):
+    """One result, as JSON and CSV give it; what is not known is None.
+
+    Attributes:
+        n_samples: images decided.
+        n_total: images of the whole split.
+        failed_samples: images that could not be scored; they count as wrong.
+        evaluations_per_image: forward passes of the network.
+        evaluation_equivalents_per_image: evaluations, and gradients counted in evaluations.
+        cost_timed: whether a clock counted the gradients, on one machine and one day.
+        seconds: of scoring.
+        replayed_from: of a replay, the run whose errors were replayed.
+        private_data: published although others cannot get its data.
+        run_id: of a run.
+        command: what makes the run again.
+        source: `run ID`, or where a result was reported.
+        path: the run's folder; None: it is not here.
+    """
+
     n_samples: int | None
     n_total: int | None
     failed_samples: int | None = None
@@ -175,14 +173,8 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         # One that learned its classes read no prompt.
         prompt=manifest.prompts[0][0] if manifest.prompts and not identity.learned_from else None,
         classes=len(manifest.classes),
-        accuracy=values.accuracy,
         accuracy_ci95=values.accuracy_ci95,
-        balanced_accuracy=values.balanced_accuracy,
-        precision_weighted=values.precision_weighted,
-        recall_weighted=values.recall_weighted,
-        f1_weighted=values.f1_weighted,
-        top5_accuracy=values.top5_accuracy,
-        candidate_recall=values.candidate_recall,
+        **{name: getattr(values, name) for name in METRICS},
         n_samples=data.n_samples,
         n_total=data.n_total,
         failed_samples=summary.failed_samples,

@@ -21,7 +21,6 @@ from bench.machine.offline import offline
 from bench.store.folder import find_run
 
 if TYPE_CHECKING:
-    from bench.stats.class_metrics import Metric
     from bench.stats.comparison import Comparison, MetricDifference
     from bench.stats.paired import ClassDifference
     from bench.stats.power import Power
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 @results_and_json
 @offline()
 def compare_command(
-    run_a: str, run_b: str, results: str, metric: Metric, gate: bool, seed: int, as_json: bool
+    run_a: str, run_b: str, results: str, metric: str, gate: bool, seed: int, as_json: bool
 ) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
@@ -116,9 +115,9 @@ def _tested(metric: MetricDifference | None) -> list[list[str]]:
     """Return the lines of another metric that was tested."""
     if metric is None:
         return []
-    from bench.stats.class_metrics import IN_WORDS
+    from bench.contracts.metrics import METRICS
 
-    (low, high), name = metric.difference_ci95, IN_WORDS[metric.metric]
+    (low, high), name = metric.difference_ci95, METRICS[metric.metric].words
     return [
         [name, f"A {metric.a:.4f}, B {metric.b:.4f}"],
         [f"{name}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],

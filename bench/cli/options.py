@@ -8,8 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from bench.contracts.metrics import difference_metrics
 from bench.errors import UserError
-from bench.stats.class_metrics import METRICS
 
 _USUAL = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # nothing that a user set
 
@@ -27,7 +27,7 @@ limit_option = click.option(
 )
 metric_option = click.option(
     "--metric",
-    type=click.Choice(METRICS),
+    type=click.Choice(difference_metrics()),
     default="accuracy",
     help="What differences are tested in.  [default: accuracy]",
 )

@@ -14,14 +14,14 @@ import click
 from bench.cli.options import json_option, listed, metric_option, set_by_user
 from bench.cli.output import in_results, next_steps, print_json
 from bench.cli.settings import config_options
+from bench.contracts.metrics import difference_metrics
 from bench.errors import UserError
-from bench.stats.class_metrics import METRICS
 
 if TYPE_CHECKING:
     from bench.boards.study.report import StudyReport
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
-PIVOTED = (*METRICS, "cost", "seconds", "n", "status")
+PIVOTED = (*difference_metrics(), "cost", "seconds", "n", "status")
 MACHINE_OPTIONS = (
     "results",
     "device",
@@ -128,7 +128,7 @@ def study_command(
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
     from bench.boards.study.report import study_report
 
-    report = study_report(folder, listed(over), metric, margin)  # type: ignore[arg-type]  # click checked it
+    report = study_report(folder, listed(over), metric, margin)
     if forest is not None or ranks is not None:
         from bench.render.study_figures import critical_difference_plot, forest_plot, save_figure
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from bench.boards.columns import in_words
+from bench.boards.columns import in_words, metric_columns
 from bench.boards.formats import boards, marks
 from bench.boards.leaderboard import arrange
 from bench.boards.rows import LeaderboardRow
+from bench.contracts.metrics import MetricSpec
 from bench.render.runs import RunData
 
 
@@ -56,7 +57,13 @@ class Board:
 
     name: str
     above: str
+    columns: list[MetricSpec]
     entries: list[Entry]
+
+    @property
+    def heads(self) -> list[str]:
+        """The heads of the columns of metrics."""
+        return [f"{metric.words[:1].upper()}{metric.words[1:]}, %" for metric in self.columns]
 
 
 def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[Board]:
@@ -76,7 +83,7 @@ def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow])
                 Entry(row, letters(position), anchors.get(row.path or "", ""), params)
                 for position, (row, params) in enumerate(zip(board, differs, strict=True))
             ]
-            made.append(Board(title, above, entries))
+            made.append(Board(title, above, metric_columns(board), entries))
     return made
 
 

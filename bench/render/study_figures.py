@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from bench.boards.study.report import StudyReport
+from bench.contracts.metrics import METRICS
 from bench.errors import UserError
 from bench.render.svg import Palette, Plot, draw, for_any_page, on_paper
 from bench.stats.across_datasets import MIN_DATASETS, MeanRanks
-from bench.stats.class_metrics import IN_WORDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def _forest(report: StudyReport) -> tuple[Plot, tuple[float, float]]:
             axes.set_ylim(-0.6, len(methods) - 0.4)
             axes.set_title(board, loc="left", fontsize=10.5)
             axes.grid(axis="y", visible=False)
-        metric = IN_WORDS[report.metric]
+        metric = METRICS[report.metric].words
         all_axes[-1].set_xlabel(f"{metric}, %, with its 95 % interval\nover {over}")
 
     return plot, (7, 1.0 + 0.3 * sum(counts) + 0.5 * len(boards))

@@ -1,6 +1,6 @@
 """Metrics that differences are tested in: as means over images, and under exchanged predictions.
 
-Accuracy is a mean over images. Balanced accuracy and F1 are made of the counts of each class, to
+Accuracy is a mean over images. Other metrics are made of the counts of each class, to
 which each image adds a little: its value is the metric, and how far the metric would move if there
 were more such images (the infinitesimal jackknife, Efron 1982). The mean of the values over the
 images is the metric, so that whatever holds for a mean over images serves all of them.
@@ -9,19 +9,12 @@ images is the metric, so that whatever holds for a mean over images serves all o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Metric = Literal["accuracy", "balanced_accuracy", "f1_macro", "f1_weighted"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-IN_WORDS: dict[Metric, str] = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1_macro": "macro F1",
-    "f1_weighted": "weighted F1",
-}
+from bench.contracts.metrics import METRICS, ClassRatio, MetricSpec
 
 PERMUTATIONS = 20_000
 AT_ONCE = 1 << 24  # signs and counts that are in memory together
@@ -30,7 +23,29 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def image_values(metric: Metric, labels: Ints, predictions: Ints) -> Floats:
+def class_counts(labels: Ints, predictions: Ints, classes: int) -> tuple[Floats, Floats, Floats]:
+    """Return hits, images and predictions of each class, float64 [classes] each.
+
+    Args:
+        labels: int64 [n], the true classes.
+        predictions: int64 [n]; a negative one is of no class.
+        classes: number of classes.
+    """
+    hits, support, predicted = (
+        np.bincount(values, minlength=classes).astype(np.float64)
+        for values in (labels[predictions == labels], labels, predictions[predictions >= 0])
+    )
+    return hits, support, predicted
+
+
+def class_average(metric: MetricSpec, hits: Floats, support: Floats, predicted: Floats) -> float:
+    """Return a metric that averages a figure of each class, from the counts of each class."""
+    assert metric.ratio is not None
+    weights = support if metric.by_support else support > 0
+    return float(np.average(_of_classes(metric.ratio, hits, support, predicted), weights=weights))
+
+
+def image_values(metric: str, labels: Ints, predictions: Ints) -> Floats:
     """Return the values of each image whose mean over the images is the metric.
 
     Args:
@@ -41,49 +56,46 @@ def image_values(metric: Metric, labels: Ints, predictions: Ints) -> Floats:
     Returns:
         float64, of the shape of `predictions`.
     """
-    if metric == "accuracy":
+    spec = METRICS[metric]
+    if spec.mean_over_images:
         return np.asarray(predictions == labels, dtype=np.float64)
     flat = predictions.reshape(-1, len(labels))
-    rows = [_values(metric, labels, one) for one in flat]
+    rows = [_values(spec, labels, predicted) for predicted in flat]
     return np.asarray(rows, dtype=np.float64).reshape(predictions.shape)
 
 
-def _values(metric: Metric, labels: Ints, predicted: Ints) -> Floats:
-    n, classes = len(labels), 1 + int(max(labels.max(), predicted.max()))
-    right = predicted == labels
-    support = np.bincount(labels, minlength=classes).astype(np.float64)
-    hits = np.bincount(labels[right], minlength=classes).astype(np.float64)
-    taken = np.bincount(predicted[predicted >= 0], minlength=classes).astype(np.float64)
-    each = _of_classes(metric, hits, taken, support)
+def _values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
+    assert metric.ratio is not None
+    ratio, n, classes = metric.ratio, len(labels), 1 + int(max(labels.max(), predicted.max()))
+    hits, support, taken = class_counts(labels, predicted, classes)
+    figures = _of_classes(ratio, hits, support, taken)
     share = _weights(metric, support)
-    value = float(each @ share)
-    if metric == "balanced_accuracy":
-        slope = n * share / np.maximum(support, 1)
-        return np.asarray(value + slope[labels] * (right - each[labels]))
-    slope = n * share / np.maximum(support + taken, 1)
-    moved = 2 * right * slope[labels] - (slope * each)[labels]
-    moved -= np.where(predicted >= 0, (slope * each)[predicted], 0.0)
-    if metric == "f1_weighted":  # the weight of a class, too, is a count of images
-        moved += each[labels] - value
+    value = float(figures @ share)
+    counted = ratio.support * support + ratio.predicted * taken
+    slope = n * share / np.where(counted > 0, counted, 1)
+    moved = ratio.hits * (predicted == labels) * slope[labels]
+    moved -= ratio.support * (slope * figures)[labels]
+    moved -= ratio.predicted * np.where(predicted >= 0, (slope * figures)[predicted], 0.0)
+    if metric.by_support:  # the weight of a class, too, is a count of images
+        moved += figures[labels] - value
     return np.asarray(value + moved)
 
 
-def _of_classes(metric: Metric, hits: Any, taken: Any, support: Floats) -> Any:
-    """Return recall or F1 of each class: of its images that are right, and those taken for it."""
-    if metric == "balanced_accuracy":
-        return hits / np.maximum(support, 1)
-    return 2 * hits / np.maximum(support + taken, 1)
+def _of_classes(ratio: ClassRatio, hits: Any, support: Floats, predicted: Any) -> Any:
+    """Return the figure of each class, of the shape of `hits`."""
+    counted = ratio.support * support + ratio.predicted * predicted
+    return ratio.hits * hits / np.where(counted > 0, counted, 1)
 
 
-def _weights(metric: Metric, support: Floats) -> Floats:
+def _weights(metric: MetricSpec, support: Floats) -> Floats:
     """Return what each class counts in the metric; a class without images counts nothing."""
-    if metric == "f1_weighted":
+    if metric.by_support:
         return np.asarray(support / support.sum())
     return np.asarray((support > 0) / np.count_nonzero(support))
 
 
 def exchange_p(
-    metric: Metric,
+    metric: str,
     labels: Ints,
     a: Sequence[Ints],
     b: Sequence[Ints],
@@ -110,13 +122,15 @@ def exchange_p(
     of_a, of_b = (_tallies(labels, side, classes) for side in (a, b))
     moved = _summed(of_b - of_a, units, len(counts))  # [units, 2 · classes]
     middle, half = np.asarray((of_a + of_b).sum(axis=0)).ravel() / 2, moved / 2
-    share = _weights(metric, support)
+    spec = METRICS[metric]
+    ratio, share = spec.ratio, _weights(spec, support)
+    assert ratio is not None
 
     def difference(shift: Any) -> Any:
         ends = (middle + shift, middle - shift)
         of_b, of_a = (
-            _of_classes(metric, one[..., :classes], one[..., classes:], support) @ share
-            for one in ends
+            _of_classes(ratio, counts[..., :classes], support, counts[..., classes:]) @ share
+            for counts in ends
         )
         return of_b - of_a
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.metrics import difference_metric
 from bench.errors import UserError
-from bench.stats.class_metrics import Metric
 from bench.stats.differences import differences, differing_identity, training_warning
 from bench.stats.many import Answers, compare_all
 from bench.stats.paired import (
@@ -41,7 +41,7 @@ class MetricDifference(Document):
         p: of a paired permutation test, two-sided.
     """
 
-    metric: Metric
+    metric: str
     a: float
     b: float
     difference: float
@@ -105,7 +105,7 @@ class Comparison(Document):
     warnings: list[str]
 
 
-def compare(path_a: Path, path_b: Path, metric: Metric = "accuracy") -> Comparison:
+def compare(path_a: Path, path_b: Path, metric: str = "accuracy") -> Comparison:
     """Compare run B with run A, the baseline, on the samples that both decided.
 
     Args:
@@ -115,7 +115,8 @@ def compare(path_a: Path, path_b: Path, metric: Metric = "accuracy") -> Comparis
 
     Raises:
         UserError: dataset, version, split or classes differ, a sample's label does, or the runs
-            share no sample. Anything less is a warning in the result.
+            share no sample, or differences are not tested in this metric. Anything less is a
+            warning in the result.
     """
     one, other = read_run(path_a), read_run(path_b)
     check_comparable(one.manifest, other.manifest)
@@ -126,7 +127,7 @@ def compare(path_a: Path, path_b: Path, metric: Metric = "accuracy") -> Comparis
 def compare_decided(
     manifests: tuple[Manifest, Manifest],
     decided: tuple[Decisions, Decisions],
-    metric: Metric = "accuracy",
+    metric: str = "accuracy",
 ) -> Comparison:
     """Compare run B with run A, the baseline; see `compare`.
 
@@ -139,6 +140,7 @@ def compare_decided(
         UserError: as `compare`.
     """
     check_comparable(*manifests)
+    difference_metric(metric)
     a, b = decided
     rows_a, rows_b = shared_rows(a, b)
     names = [m.run_id for m in manifests]
@@ -183,7 +185,7 @@ def compare_decided(
 
 
 def _tested(
-    metric: Metric, labels: NDArray[np.int64], *predictions: NDArray[np.int64]
+    metric: str, labels: NDArray[np.int64], *predictions: NDArray[np.int64]
 ) -> MetricDifference:
     methods = [Answers(name, (of[None, None],)) for name, of in zip("ab", predictions, strict=True)]
     a, b = (float(one.values(metric, labels).mean()) for one in methods)

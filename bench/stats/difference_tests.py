@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.class_metrics import AT_ONCE, Metric, exchange_p, image_values
+from bench.stats.class_metrics import AT_ONCE, exchange_p, image_values
 from bench.stats.crossed import are_answers, image_error, seed_error, unit_sums
 from bench.stats.paired import ALPHA, Z95, difference_interval, mcnemar, score_statistic, with_zero
 
@@ -92,7 +92,7 @@ def compare_over_seeds(
 
 
 def compare_by_exchange(
-    metric: Metric,
+    metric: str,
     labels: Ints,
     a: Sequence[Ints],
     b: Sequence[Ints],

@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.class_metrics import Metric, image_values
+from bench.contracts.metrics import METRICS
+from bench.stats.class_metrics import image_values
 from bench.stats.crossed import Over
 from bench.stats.difference_tests import (
     compare_by_exchange,
@@ -41,7 +42,7 @@ class Answers:
         """How many runs there are."""
         return sum(one.shape[0] * one.shape[1] for one in self.members)
 
-    def values(self, metric: Metric, labels: Ints) -> Floats:
+    def values(self, metric: str, labels: Ints) -> Floats:
         """Return the values of each image whose mean is the metric, [seeds, templates, n].
 
         Of a group they are the mean over its members, [1, 1, n].
@@ -50,7 +51,7 @@ class Answers:
             return image_values(metric, labels, self.members[0])
         return np.asarray(self.of_members(metric, labels).mean(axis=0, keepdims=True))
 
-    def of_members(self, metric: Metric, labels: Ints) -> Floats:
+    def of_members(self, metric: str, labels: Ints) -> Floats:
         """Return the same of each member, the mean over its runs, [members, 1, n]."""
         found = [image_values(metric, labels, one) for one in self.members]
         return np.stack([one.mean(axis=(0, 1))[None] for one in found])
@@ -103,7 +104,7 @@ def holm(p: Sequence[float] | Floats) -> Floats:
 def compare_all(
     methods: Sequence[Answers],
     labels: Ints,
-    metric: Metric = "accuracy",
+    metric: str = "accuracy",
     margin: float | None = None,
     clusters: Ints | None = None,
     over: Over = "images",
@@ -123,7 +124,7 @@ def compare_all(
     for (of_a, a), (of_b, b) in combinations(zip(methods, values, strict=True), 2):
         if over == "seeds":
             tested = compare_over_seeds(a, b, margin, clusters)
-        elif metric == "accuracy":
+        elif METRICS[metric].mean_over_images:
             tested = compare_over_images(a, b, margin, clusters)
         else:
             members = of_a.members, of_b.members

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from bench.contracts.metrics import METRICS
 from bench.stats.calibration import ReliabilityDiagram, calibration
+from bench.stats.class_metrics import class_average, class_counts
 from bench.stats.repeatability import Repeatability
 from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson
 from bench.stats.skill import Probability
@@ -34,29 +36,34 @@ def metrics(decided: Decided, n_classes: int, items: Items | None = None) -> Met
         items: description of the items, for a run of items.
     """
     decided = as_decisions(decided)
-    precision, recall, f1, support = _by_class(decided, n_classes)
-    seen = support > 0
     correct = int(decided.correct.sum())
     assert decided.in_top5 is not None, "columns without top were read"
-    candidates = decided.in_candidates
     return Metrics(
-        accuracy=correct / len(decided),
+        **_registered(decided, n_classes, items),
         accuracy_ci95=accuracy_interval(correct, len(decided)),
-        balanced_accuracy=float(recall[seen].mean()),
-        precision_weighted=float(np.average(precision, weights=support)),
-        recall_weighted=float(np.average(recall, weights=support)),
-        f1_weighted=float(np.average(f1, weights=support)),
-        precision_macro=float(precision[seen].mean()),
-        recall_macro=float(recall[seen].mean()),
-        f1_macro=float(f1[seen].mean()),
-        top5_accuracy=float(decided.in_top5.mean()) if n_classes > 5 and not items else None,
         chance=items.chance if items else 1 / n_classes,
-        **without_none(
-            candidate_recall=None if candidates is None else float(candidates.mean()),
-            worst_group=next(iter(per_group(decided)), None),
-        ),
+        **without_none(worst_group=next(iter(per_group(decided)), None)),
         **(pair_scores(decided, items) if items else {}),
     )
+
+
+def _registered(decided: Decisions, n_classes: int, items: Items | None) -> dict[str, float | None]:
+    """Return the value of each metric that the decisions have what it needs for."""
+    of_images = {
+        "prediction": decided.correct,
+        "top5": decided.in_top5 if n_classes > 5 and not items else None,
+    }
+    if decided.in_candidates is not None:  # a run on all classes says nothing of candidates
+        of_images["candidates"] = decided.in_candidates
+    counts = class_counts(decided.labels, decided.predictions, n_classes)
+    values: dict[str, float | None] = {}
+    for name, metric in METRICS.items():
+        if metric.ratio is not None and not metric.mean_over_images:
+            values[name] = class_average(metric, *counts)
+        elif metric.needs in of_images:
+            right = of_images[metric.needs]
+            values[name] = None if right is None else float(right.mean())
+    return values
 
 
 class ClassFigures(Document):

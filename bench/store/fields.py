@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import from_json
 
+from bench.contracts.metrics import METRICS
 from bench.errors import UserError
 from bench.machine.files import read_bytes, regular_file
 
@@ -60,6 +61,45 @@ class FullDocument(Document):
 
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Figures:
+    """A document with the metrics of the registry, which are its attributes too."""
+
+    def figure(self, metric: str) -> float | None:
+        """Return the value of a metric; None: it has none."""
+        value: float | None = getattr(self, metric, None)
+        return value
+
+
+def with_metrics(required: bool) -> Callable[[type[Model]], type[Model]]:
+    """Return a decorator that adds a field for each metric that a document does not declare.
+
+    Args:
+        required: whether metrics that every summary has are required.
+    """
+
+    def decorate(model: type[Model]) -> type[Model]:
+        fields: dict[str, Any] = {}
+        for name, metric in METRICS.items():
+            low, high = metric.range
+            value = Annotated[float, Field(strict=True, ge=low, le=high, allow_inf_nan=False)]
+            if name in model.model_fields:
+                continue
+            if required and metric.required:
+                fields[name] = (value, Field(description=metric.meaning))
+            else:
+                fields[name] = (value | None, Field(None, description=metric.meaning))
+        return create_model(
+            model.__name__,
+            __base__=model,
+            __module__=model.__module__,
+            __doc__=model.__doc__,
+            **fields,
+        )
+
+    return decorate
 
 
 def without_none(**fields: Any) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from bench.store.fields import (
     Amount,
     Count,
     Document,
+    Figures,
     Interval,
     Positive,
     RunId,
     Share,
     read_document,
     to_json,
+    with_metrics,
     without_none,
 )
 from bench.store.identity import StrategyIdentity
@@ -46,32 +48,19 @@ class Group(Document):
     """95 % Wilson interval of the accuracy."""
 
 
-class Metrics(Document):
-    """How right the decisions were. Versions before the first release wrote no macro averages."""
+@with_metrics(required=True)
+class _MetricsOfAll(Figures, Document):
+    """The metrics of the registry."""
 
     accuracy: Share
     """Share of images whose prediction is right; failed images count as wrong."""
     accuracy_ci95: Interval
     """95 % Wilson interval of the accuracy."""
-    balanced_accuracy: Share
-    """Mean of the classes' recalls."""
-    precision_weighted: Share
-    """Mean precision of the classes, weighted by their images."""
-    recall_weighted: Share
-    """Mean recall, weighted by images; it equals the accuracy."""
-    f1_weighted: Share
-    """Mean F1 of the classes, weighted by their images."""
-    precision_macro: Share | None = None
-    """Unweighted mean precision of the classes."""
-    recall_macro: Share | None = None
-    """Unweighted mean recall of the classes."""
-    f1_macro: Share | None = None
-    """Unweighted mean F1 of the classes."""
-    top5_accuracy: Share | None = None
-    """Share of images whose class is among the five best; None with five classes or fewer."""
-    candidate_recall: Share | None = None
-    """Of a run among candidates, the share of images whose class was a candidate: an upper limit
-    of the accuracy."""
+
+
+class Metrics(_MetricsOfAll):
+    """How right the decisions were. Versions before the first release wrote no macro averages."""
+
     chance: Share | None = None
     """Accuracy of guessing: one over the number of classes, or of an item's answers."""
     text_score: Share | None = None

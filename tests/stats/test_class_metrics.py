@@ -12,11 +12,13 @@ from sklearn import metrics
 
 from bench.boards.study import tables
 from bench.cli import compare, study
+from bench.contracts.metrics import difference_metrics
 from bench.stats import class_metrics
-from bench.stats.class_metrics import METRICS, Ints, Metric, exchange_p, image_values
+from bench.stats.class_metrics import Ints, exchange_p, image_values
 from bench.stats.many import Answers, compare_all
 
-KNOWN: dict[Metric, Any] = {
+METRICS = difference_metrics()
+KNOWN: dict[str, Any] = {
     "accuracy": metrics.accuracy_score,
     "balanced_accuracy": metrics.balanced_accuracy_score,
     "f1_macro": lambda labels, said: metrics.f1_score(labels, said, average="macro"),
@@ -42,7 +44,7 @@ def test_the_command_offers_every_metric() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_mean_over_images_is_sklearns_metric(metric: Metric) -> None:
+def test_the_mean_over_images_is_sklearns_metric(metric: str) -> None:
     rng = np.random.default_rng(0)
     labels = np.concatenate([np.arange(3), drawn(rng, 57)])
     said = np.stack([answers(rng, labels, right) for right in (0.2, 0.9)])
@@ -53,7 +55,7 @@ def test_the_mean_over_images_is_sklearns_metric(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_an_image_that_failed_is_wrong_and_of_no_class(metric: Metric) -> None:
+def test_an_image_that_failed_is_wrong_and_of_no_class(metric: str) -> None:
     labels = np.array([0, 0, 1, 1])
     value = image_values(metric, labels, np.array([0, -1, 1, 1])).mean()
     recalls, f1 = (0.5, 1.0), (2 / 3, 1.0)
@@ -61,7 +63,7 @@ def test_an_image_that_failed_is_wrong_and_of_no_class(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", OTHERS)
-def test_the_spread_over_images_is_that_of_other_samples(metric: Metric) -> None:
+def test_the_spread_over_images_is_that_of_other_samples(metric: str) -> None:
     rng, n = np.random.default_rng(1), 300
     stated, seen = [], []
     for _ in range(400):
@@ -74,7 +76,7 @@ def test_the_spread_over_images_is_that_of_other_samples(metric: Metric) -> None
 
 
 @pytest.mark.parametrize("metric", OTHERS)
-def test_the_exchange_is_scipys(metric: Metric) -> None:
+def test_the_exchange_is_scipys(metric: str) -> None:
     rng = np.random.default_rng(2)
     labels = np.concatenate([np.arange(3), drawn(rng, 37)])
     a, b = answers(rng, labels, 0.5), answers(rng, labels, 0.75)
@@ -115,7 +117,7 @@ def test_images_that_belong_together_are_exchanged_together() -> None:
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "f1_macro"])
 def test_intervals_cover_and_the_test_errs_as_often_as_it_says(
-    metric: Metric, monkeypatch: pytest.MonkeyPatch
+    metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(class_metrics, "PERMUTATIONS", 499)
     rng, studies = np.random.default_rng(6), 200

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench.boards.study.methods import MethodRuns, clusters_of
-from bench.stats.class_metrics import Metric
 from bench.stats.crossed import spread
 from bench.stats.many import Answers, Difference, compare_all
 from bench.store.fields import Amount, Document, Number, Positive
@@ -44,7 +43,7 @@ def compare_groups(
     board: str,
     methods: Sequence[MethodRuns],
     groups: Mapping[str, Sequence[str]],
-    metric: Metric,
+    metric: str,
     margin: float | None,
     whole: bool,
 ) -> tuple[list[StudyGroup], list[Difference]]:

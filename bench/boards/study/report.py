@@ -22,7 +22,6 @@ from bench.boards.study.methods import (
 from bench.boards.study.rows import StudyRow, study_runs
 from bench.errors import UserError
 from bench.stats.across_datasets import MeanRanks, Robustness, mean_ranks, robustness
-from bench.stats.class_metrics import Metric
 from bench.stats.crossed import Over, Spread, spread
 from bench.stats.many import Difference, compare_all, corrected, ranks
 from bench.store.fields import Count, Document, FullDocument, Positive
@@ -74,7 +73,7 @@ class BoardDifferences(Document):
 
     board: str
     """The dataset and its split."""
-    metric: Metric
+    metric: str
     """What is compared."""
     differences: list[Difference]
     """Of every two methods."""
@@ -93,7 +92,7 @@ class StudyReport(FullDocument):
     """Their names."""
     over: list[str]
     """The axes whose runs are taken together."""
-    metric: Metric = "accuracy"
+    metric: str = "accuracy"
     """What differences are tested in."""
     tests_over: Over = "images"
     """What tests and intervals are over; `seeds`: over other images and other seeds."""
@@ -126,7 +125,7 @@ class StudyReport(FullDocument):
 def study_report(
     folder: Path,
     over: Sequence[str] = OVER,
-    metric: Metric = "accuracy",
+    metric: str = "accuracy",
     margin: float | None = None,
     known: Study | None = None,
 ) -> StudyReport:
@@ -206,7 +205,7 @@ def study_report(
 
 
 def _method(
-    board: str, one: MethodRuns, study: Study, metric: Metric, looks: int | None
+    board: str, one: MethodRuns, study: Study, metric: str, looks: int | None
 ) -> StudyMethod:
     rows = [member.row for member in one.members]
     clusters = clusters_of([one]) if study.whole_groups else None
@@ -222,7 +221,7 @@ def _method(
         declared=sum(_is_of(cell.axes, one.axes, first.axes) for cell in study.cells),
         spread=spread(right, clusters, study.over),
         tested=None if metric == "accuracy" else spread(tested, clusters, study.over),
-        balanced_accuracy=float(np.mean([r.balanced_accuracy or 0.0 for r in rows])),
+        balanced_accuracy=float(np.mean([r.figure("balanced_accuracy") or 0.0 for r in rows])),
         cost=one.cost,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
         worst_group=worst_group_of(one),

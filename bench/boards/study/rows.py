@@ -7,17 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.contracts.metrics import METRICS
 from bench.errors import UserError
-from bench.stats.class_metrics import METRICS
 from bench.stats.metrics import summary_so_far
-from bench.store.fields import Count, FullDocument, Interval, Share
+from bench.store.fields import Count, Figures, FullDocument, Interval, Share, with_metrics
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, Study, StudyCell, results_of
 from bench.store.summary import Group, Summary
 
 
-class StudyRow(FullDocument):
-    """One cell of a study; what is not known yet is None.
+@with_metrics(required=False)
+class _CellFigures(Figures, FullDocument):
+    """What a cell is, and how right it was.
 
     Attributes:
         axes: axis → its value in words.
@@ -35,13 +36,6 @@ class StudyRow(FullDocument):
         strategy: what decided.
         accuracy: the share of images whose prediction is right.
         accuracy_ci95: its 95 % interval.
-        balanced_accuracy: the mean of the classes' recalls.
-        f1_weighted: over classes, by their images.
-        f1_macro: over classes, each alike.
-        cost: evaluation equivalents per image, of a classifier its one pass.
-        seconds: of scoring.
-        failed_samples: images that could not be scored.
-        worst_group: of a dataset with groups, the one with the lowest accuracy.
     """
 
     axes: dict[str, str]
@@ -59,9 +53,18 @@ class StudyRow(FullDocument):
     strategy: str | None = None
     accuracy: Share | None = None
     accuracy_ci95: Interval | None = None
-    balanced_accuracy: Share | None = None
-    f1_macro: Share | None = None
-    f1_weighted: Share | None = None
+
+
+class StudyRow(_CellFigures):
+    """One cell of a study; what is not known yet is None.
+
+    Attributes:
+        cost: evaluation equivalents per image, of a classifier its one pass.
+        seconds: of scoring.
+        failed_samples: images that could not be scored.
+        worst_group: of a dataset with groups, the one with the lowest accuracy.
+    """
+
     cost: float | None = None
     seconds: float | None = None
     failed_samples: Count | None = None

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from bench.boards.study.groups import StudyGroup
 from bench.boards.study.methods import NONE
 from bench.boards.study.report import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
 from bench.boards.text_tables import TextTable
+from bench.contracts.metrics import METRICS, difference_metrics
 from bench.contracts.specs import provenance
 from bench.errors import UserError, did_you_mean
-from bench.stats.class_metrics import IN_WORDS, METRICS, Metric
 from bench.stats.many import Difference
 
-Value = Literal[Metric, "cost", "seconds", "n", "status"]
-VALUES: tuple[str, ...] = (*METRICS, "cost", "seconds", "n", "status")
+VALUES: tuple[str, ...] = (*difference_metrics(), "cost", "seconds", "n", "status")
 
 
 def study_tables(report: StudyReport, differences: bool = True) -> list[TextTable]:
     """Return a table of methods for each dataset, and of their differences."""
     found = []
     boards = list(dict.fromkeys(method.board for method in report.methods))
-    metric = "acc" if report.metric == "accuracy" else IN_WORDS[report.metric]
+    metric = "acc" if report.metric == "accuracy" else METRICS[report.metric].words
     for board in boards:
         methods = [m for m in report.methods if m.board == board]
         found.append(_methods(board, methods, metric))
         if groups := [one for one in report.groups if one.board == board]:
             found.append(_groups(f"{board}: groups of backbones", groups, metric))
     if differences:
-        of = f"differences in {IN_WORDS[report.metric]}"
+        of = f"differences in {METRICS[report.metric].words}"
         for one in report.differences:
             if one.differences:
                 found.append(_differences(f"{one.board}: {of}", one.differences))
@@ -202,7 +200,7 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
     said = []
     if varied and value != "status":
         said = [f"Each is the mean over {', '.join(varied)}; ± is the standard deviation of runs."]
-    shown = next((f"{IN_WORDS[one]}, %" for one in METRICS if one == value), value)
+    shown = f"{METRICS[value].words}, %" if value in METRICS else value
     title = f"{report.name}: {shown}"
     return TextTable(title, [rows, *heads], text, frozenset(heads), (), [*said, *report.notes[:1]])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.boards.study.report import StudyMethod, StudyReport
-from bench.stats.class_metrics import IN_WORDS
+from bench.contracts.metrics import METRICS
 from bench.stats.crossed import LEAST_SEEDS
 from bench.stats.many import Difference, ranking
 
@@ -15,7 +15,7 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
     said = _progress(report)
     for board in dict.fromkeys(method.board for method in report.methods):
         methods = [method for method in report.methods if method.board == board]
-        said.append(f"{board}: {moved(methods, IN_WORDS[report.metric])}")
+        said.append(f"{board}: {moved(methods, METRICS[report.metric].words)}")
         if (count := report.looks.get(board)) is not None:
             said.append(
                 f"{board} was looked at {count} time{'s' if count != 1 else ''}: so many runs with"
