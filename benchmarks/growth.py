@@ -68,7 +68,7 @@ def main() -> None:
             made.append(rng.permutation(np.concatenate([winner[None], winner + rivals])))
         truth = [int(table.astype(float).mean(axis=1).argmin()) for table in made]
         for name, params in settings(n_draws, arguments.order):
-            strategy = strategy_for(recording, name, params)[2]
+            strategy = strategy_for(recording, name, params)[1]
             evaluations = equal = 0
             for table, best in zip(made, truth, strict=True):
                 decided = decide(Sample("", 0, {}), table, strategy, problem)

@@ -126,7 +126,7 @@ def replayed(recording: Recording) -> list[str]:
     rows = []
     schedule = None
     for name, params in SETTINGS:
-        strategy = strategy_for(recording, name, params)[2]
+        strategy = strategy_for(recording, name, params)[1]
         decided = [decide(s, t, strategy, problem) for s, t in zip(samples, tables, strict=True)]
         winners = [d.outcome.ranking[0] if d.outcome else -1 for d in decided]
         right = np.array([a == b for a, b in zip(winners, truth, strict=True)])

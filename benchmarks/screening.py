@@ -26,7 +26,7 @@ from bench.inputs.draws import sub_grid
 from bench.recordings.learn_order import learn_order
 from bench.recordings.learn_screen import Screen, at_the_mean, learn_screen
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.sweep import Setting, sweep
+from bench.recordings.sweep import SweepSetting, sweep
 from bench.recordings.sweep_plot import plot
 from bench.stats.risk import distances
 from bench.stats.shares import accuracy_interval
@@ -83,9 +83,9 @@ def lost(recording: Recording, samples: int, reach: float) -> tuple[int, float]:
     return missed, float(np.mean(kept))
 
 
-def settings(screens: list[Screen], order: str, n_draws: int) -> list[Setting]:
+def settings(screens: list[Screen], order: str, n_draws: int) -> list[SweepSetting]:
     """Return what is replayed: each strategy over its dial, screens at the risks learned."""
-    chosen: list[Setting] = [("full", {})]
+    chosen: list[SweepSetting] = [("full", {})]
     chosen += [("uniform", {"samples": n}) for n in (2, 4, 8, 16, 32) if n < n_draws]
     deltas = (0.1, 0.02, 0.005)
     chosen += [

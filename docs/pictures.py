@@ -120,7 +120,7 @@ def draws(recorded: Recorded) -> Figure:
 
 def asked(recorded: Recorded, sample: Sample, name: str) -> NDArray[np.int64]:
     """Return when each cell was asked for, [prompts, draws], from 1 on; 0: never."""
-    strategy = strategy_for(recorded.recording, name, {})[2]
+    strategy = strategy_for(recorded.recording, name, {})[1]
     session = strategy.start(recorded.recording.problem)
     errors, turn = recorded.errors(sample), 0
     when = np.zeros(errors.shape, dtype=np.int64)

@@ -16,7 +16,7 @@ from bench.contracts.metrics import METRICS
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
-from bench.recordings.hub import SCHEME, endpoint
+from bench.recordings.recording import SCHEME, endpoint
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.runs import StoredRun, read_run

@@ -21,7 +21,7 @@ from bench.store.folder import find_run, read_manifest
 
 if TYPE_CHECKING:
     from bench.recordings.learn_order import LearnedOrder
-    from bench.recordings.learn_screen import LearnedScreens, Risk
+    from bench.recordings.learn_screen import LearnedScreens, ScreenRisk
 
 
 def learning_options(function: Any) -> Any:
@@ -182,5 +182,5 @@ def learn_screen_command(
         next_steps((f"screen at a risk of {risk:g}", command))
 
 
-def _reach(risk: Risk) -> str:
+def _reach(risk: ScreenRisk) -> str:
     return "–" if risk.reach is None else f"{risk.reach:.3f} ({risk.kept:.1f})"

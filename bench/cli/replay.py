@@ -61,7 +61,7 @@ def replay_command(
     a folder, or `hf:owner/name` on the Hugging Face Hub. The replay is stored as a run
     of its own, marked as replayed, and counts the evaluations that the strategy asked for.
     """
-    from bench.recordings.hub import find_recording
+    from bench.recordings.recording import find_recording
     from bench.recordings.replay import prepare_replay
     from bench.running.execute import execute
 

@@ -1,4 +1,4 @@
-"""Learn from a run's images what later decisions of the same kind are worth."""
+"""Learn from the images of a run how far later decisions of the same kind can be trusted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive, load_plugins
-from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning, UserError
 from bench.inputs.subsets import limited
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.replay import decide, strategy_for
+from bench.recordings.replay import replayed, strategy_for
 from bench.stats.probability import fit_probability
 from bench.stats.risk import LEVEL, images_needed, passing
 from bench.store.calibrations import (
@@ -28,7 +27,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import Count, Document, Share
 from bench.store.folder import asked_records
 from bench.store.identity import StrategyIdentity, digest
-from bench.store.records import Record, make_record
+from bench.store.records import Record
 from bench.store.runs import StoredRun, read_run
 
 RISKS = (0.1, 0.05, 0.02, 0.01)
@@ -37,17 +36,16 @@ RISKS = (0.1, 0.05, 0.02, 0.01)
 def calibrate(
     path: Path, strategy: str | None = None, params: Mapping[str, Any] | None = None
 ) -> Calibration:
-    """Calibrate on a run's images, and keep what was found in its folder.
+    """Calibrate on the images of a run, and keep the result in its folder.
 
     Of a run that recorded every cell, the settings that the strategy's spec lists are replayed,
-    and the disagreements of each with the full sweep are counted: from these `bench run --risk`
-    chooses. The probability that a decision is right is fitted for each of them, for the full
-    sweep, and for the strategy as the backbone uses it. Of any other run it is fitted for the
-    run's own decisions.
+    and the disagreements of each with the full sweep are counted; `bench run --risk` chooses from
+    these. The probability that a decision is right is fitted for each of them, for the full sweep,
+    and for the strategy as the backbone uses it; of any other run, for its own decisions.
 
     Args:
-        path: the run's folder.
-        strategy: the strategy's name; None: the backbone's.
+        path: folder of the run.
+        strategy: name of the strategy; None: that of the backbone.
         params: its other parameters, over those that the backbone sets.
 
     Raises:
@@ -125,8 +123,8 @@ def _replayed(
     recording: Recording, name: str, params: Mapping[str, Any]
 ) -> tuple[list[str], list[CalibratedSetting], list[CalibratedSetting]]:
     """Return the parameters that differ, the settings of a strategy, and other strategies."""
-    usual, given = _usual(recording.manifest)
-    base = {**(given if usual == name else {}), **params}
+    usual, usual_params = _usual(recording.manifest)
+    base = {**(usual_params if usual == name else {}), **params}
     spec = load_plugins().strategies.get(name)
     chosen = sorted(spec.safest_first[0]) if spec.safest_first else []
     if both := [key for key in chosen if key in params]:
@@ -136,38 +134,26 @@ def _replayed(
     tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive(), {})]
     tried += [(name, {**base, **setting}) for setting in spec.safest_first]
     tried += [(name, base)]
-    made = []
-    for each, its in tried:
-        version, parameters, strategy = strategy_for(recording, each, its)
-        made.append((StrategyIdentity(name=each, version=version, params=parameters), strategy))
-    full, *decided = _decide(recording, [strategy for _, strategy in made])
-    found = [
-        _setting(described, each, full)
-        for (described, _), each in zip(made[1:], decided, strict=True)
+    identities, strategies = zip(
+        *(strategy_for(recording, strategy, its) for strategy, its in tried), strict=True
+    )
+    records = replayed(recording, recording.samples(), strategies)
+    full, *decided = map(as_decisions, records)
+    settings = [
+        _setting(identity, decisions, full)
+        for identity, decisions in zip(identities[1:], decided, strict=True)
     ]
-    others = [_setting(made[0][0], full)]
-    if found[-1].strategy not in [setting.strategy for setting in (*found[:-1], *others)]:
-        others.append(found[-1])
-    return chosen, found[:-1], others
-
-
-def _decide(recording: Recording, strategies: list[CheckedStrategy]) -> list[Decisions]:
-    """Return what each strategy decides of the recorded images; each table is read once."""
-    records: list[list[Record]] = [[] for _ in strategies]
-    for sample in recording.samples():
-        tables, problem = (
-            recording.tables(sample.sample_id),
-            recording.questions.of(sample).problem,
-        )
-        for rows, strategy in zip(records, strategies, strict=True):
-            rows.append(make_record(decide(sample, tables, strategy, problem), 0.0))
-    return [as_decisions(rows) for rows in records]
+    others = [_setting(identities[0], full)]
+    usual_setting = settings.pop()
+    if usual_setting.strategy not in [setting.strategy for setting in (*settings, *others)]:
+        others.append(usual_setting)
+    return chosen, settings, others
 
 
 def _setting(
     strategy: StrategyIdentity, decided: Decisions, full: Decisions | None = None
 ) -> CalibratedSetting:
-    """Return what became of the images with a strategy; compared with the full sweep if given."""
+    """Return cost and right decisions of a strategy, and how often it differs from `full`."""
     compared: dict[str, int] = {}
     if full is not None:
         compared["disagreements"] = int((decided.predictions != full.predictions).sum())
@@ -189,18 +175,19 @@ class RiskChoice(Document):
     images_needed: Count | None = None
 
 
-def choices(found: Calibration) -> list[RiskChoice]:
-    """Return for some risks what is chosen."""
-    counts = [setting.disagreements or 0 for setting in found.settings]
+def choices(calibration: Calibration) -> list[RiskChoice]:
+    """Return what is chosen for each of `RISKS`."""
+    counts = [setting.disagreements or 0 for setting in calibration.settings]
     chosen: list[RiskChoice] = []
     for risk in RISKS if counts else ():
-        kept = [found.settings[i] for i in passing(counts, found.images, risk, found.level)]
+        places = passing(counts, calibration.images, risk, calibration.level)
+        kept = [calibration.settings[place] for place in places]
         best = min(kept, key=lambda setting: setting.cost, default=None)
         if best is None:
-            needed = images_needed(risk, counts[0], found.level)
+            needed = images_needed(risk, counts[0], calibration.level)
             chosen.append(RiskChoice(risk=risk, images_needed=needed))
         else:
-            params = {name: best.strategy.params[name] for name in found.chosen}
+            params = {name: best.strategy.params[name] for name in calibration.chosen}
             chosen.append(
                 RiskChoice(risk=risk, params=params, evaluation_equivalents_per_image=best.cost)
             )

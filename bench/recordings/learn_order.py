@@ -13,48 +13,49 @@ from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.loading import exhaustive, learning
 from bench.errors import UserError
 from bench.recordings.order_trials import (
-    ENOUGH,
+    MIN_HELD_OUT,
     OrderTrial,
-    Params,
-    compared,
+    RaceParams,
     cross_validated,
-    decisions,
+    evaluations_per_image,
+    order_trials,
+    raced,
     recommended,
 )
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.replay import strategy_for
+from bench.recordings.replay import replayed, strategy_for
 from bench.store.fields import Document
 
-PARTS = 20  # the draws are cut into so many parts, as Clark & Jaini's learned weights are
+MAX_PARTS = 20  # parts of the draws, as many as Clark & Jaini learn weights for
 Z = 3.0  # standard errors at which a race would drop a rival
 
 
 class PartCost(Document):
-    """What a race costs per image on a part of the draws alone, by the reckoning."""
+    """Estimated cost per image of a race on one part of the draws alone."""
 
     timesteps: str
     cost: float
 
 
 class LearnedOrder(Document):
-    """An order that was learned of a recording."""
+    """An order of the draws that was learned from a recording."""
 
     order: str
-    """The band, as `race` takes it."""
+    """Band of timesteps, as `race` takes it."""
     cost: float
     """Evaluations per image, or per item, of `race` in that order."""
     cost_even: float
-    """The same in the even one."""
+    """Evaluations per image of `race` in the even order."""
     deviation: float
-    """The standard deviation of a difference on a draw, as `race` takes it with this order."""
+    """Standard deviation of a difference on one draw, as `race` takes it with this order."""
     deviation_even: float
-    """The same for the even one."""
+    """Standard deviation for the even order."""
     cost_with_deviation: float
-    """Evaluations of `race` in the learned order that knows it, and looks after one draw."""
+    """Evaluations of `race` in the learned order with the deviation, which looks after one draw."""
     cost_even_with_deviation: float
-    """The same in the even one."""
+    """Evaluations of `race` in the even order with its deviation."""
     span: float
-    """The largest difference of two errors on a draw."""
+    """Largest difference of two errors on a draw."""
     n_samples: int
     run_id: str
     parts: list[PartCost]
@@ -71,11 +72,11 @@ class _Evidence(NamedTuple):
     """What the recorded images say, one row per image.
 
     Attributes:
-        costs: float64 [n, bands], the reckoned cost of a race on each band alone.
-        misses: float64 [n, N], the squares by which a draw misses the mean differences, summed
-            over the rivals.
-        rivals: int64 [n], their number.
-        span: the largest difference of two errors on a draw.
+        costs: float64 [n, bands], the estimated cost of a race on each band alone.
+        misses: float64 [n, N], squared deviations of a draw from the mean differences, summed over
+            the rivals.
+        rivals: int64 [n], number of rivals.
+        span: largest difference of two errors on a draw.
     """
 
     costs: Floats
@@ -87,27 +88,26 @@ class _Evidence(NamedTuple):
 def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     """Find the band of timesteps on which a race of the recorded images would have been cheapest.
 
-    For every band, a run of neighbouring parts out of 20, and every rival class of an image, the
-    draws needed to tell the rival from the exhaustive winner are (Z s / m)², where m and s are
-    mean and standard deviation of their paired differences on the band, s from neighbouring
-    draws; all N draws where the band gets the order of the two wrong. A race costs each rival's
-    draws, and the winner the most of them. The band with the lowest mean cost by this reckoning is
-    returned, as `race` takes it (order=650-850). It asks for those draws first and for the others
-    after them, so the score itself is not re-weighted; but a prompt that is dropped on the band has
-    been judged on the band, and where the band orders the prompts otherwise than all levels do, a
-    race in this order loses winners.
+    A band is a run of neighbouring parts of the draws. To tell a rival class from the exhaustive
+    winner takes (Z s / m)² draws, where m and s are mean and standard deviation of their paired
+    differences on the band, s from neighbouring draws; all N where the band orders the two wrongly.
+    A race costs the draws of every rival, and for the winner the most of these. The band with the
+    lowest mean cost is returned, as `race` takes it (order=650-850). The race asks for its draws
+    first and for the others afterwards, so the score is not re-weighted. But a prompt that is
+    dropped on the band was judged on the band alone: where the band orders prompts otherwise than
+    all levels do, winners are lost.
 
-    What the race costs in that order, and in the even one, is then measured by running it on the
-    recorded errors: these are the figures that `bench replay` gives for the same images. How often
-    it then decides as the full sweep does is measured by cross-validation: order and deviation are
-    learned from four fifths of the images and tried on the other fifth. With fewer than 20 images
-    they are tried on the images themselves, and nothing is recommended.
+    The cost in that order and in the even one is measured by running the race on the recorded
+    errors, as `bench replay` does. How often it decides as the full sweep does is measured by
+    cross-validation: order and deviation are learned from four fifths of the images and tried on
+    the other fifth. With fewer than 20 images they are tried on the images themselves, and nothing
+    is recommended.
 
     Learn from other images than those that the order is then tested on.
 
     Args:
-        path: the folder of a run with --strategy full --save-errors.
-        limit: only so many recorded images, those that a replay with this limit decides.
+        path: folder of a run with --strategy full --save-errors.
+        limit: number of recorded images, those that a replay with this limit decides; None: all.
 
     Raises:
         UserError: the run has no errors, or asks which image fits a text.
@@ -120,30 +120,30 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
             " among the texts of one image."
         )
     timesteps = recording.problem.timesteps
-    parts = np.array_split(np.arange(len(timesteps)), min(PARTS, len(timesteps)))
+    parts = np.array_split(np.arange(len(timesteps)), min(MAX_PARTS, len(timesteps)))
     bands = [(a, b) for a in range(len(parts)) for b in range(a, len(parts))]
     spans = [(int(parts[a][0]), int(parts[b][-1])) for a, b in bands]
     names = [f"{timesteps[first]}-{timesteps[last]}" for first, last in spans]
     samples = recording.some(limit)
     evidence = _evidence(recording, samples, spans)
 
-    def learned(rows: Ints) -> list[Params]:
+    def learned(rows: Ints) -> list[RaceParams]:
         """Return the parameters learned from some images: none, and each choice."""
         order = names[int(evidence.costs[rows].mean(axis=0).argmin())]
-        plain: list[Params] = [{}, {"order": order}]
+        plain: list[RaceParams] = [{}, {"order": order}]
         deviations = [_deviation(recording, evidence, rows, params) for params in plain]
         return plain + [
             {**params, "deviation": deviation, "first": 1} if deviation else params
             for params, deviation in zip(plain, deviations, strict=True)
         ]
 
-    everything = np.arange(len(samples))
-    _, banded, even_known, banded_known = chosen = learned(everything)
-    decided = [decisions(recording, samples, params) for params in chosen]
-    costs = [float(np.mean([image.evaluations for image in images])) for images in decided]
-    held_out = len(samples) >= ENOUGH
+    _, banded, even_known, banded_known = chosen = learned(np.arange(len(samples)))
+    decided = raced(recording, samples, chosen)
+    costs = [evaluations_per_image(records) for records in decided]
+    held_out = len(samples) >= MIN_HELD_OUT
     tried = cross_validated(recording, samples, learned) if held_out else decided
-    trials = compared(chosen, tried, decisions(recording, samples, {}, exhaustive()))
+    [full] = replayed(recording, samples, [strategy_for(recording, exhaustive(), {})[1]])
+    trials = order_trials(chosen, tried, full)
     mean = evidence.costs.mean(axis=0)
     return LearnedOrder(
         order=str(banded["order"]),
@@ -157,8 +157,8 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
         n_samples=len(samples),
         run_id=recording.manifest.run_id,
         parts=[
-            PartCost(timesteps=names[i], cost=float(mean[i]))
-            for i, (a, b) in enumerate(bands)
+            PartCost(timesteps=name, cost=float(cost))
+            for name, cost, (a, b) in zip(names, mean, bands, strict=True)
             if a == b
         ],
         held_out=held_out,
@@ -170,13 +170,14 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
 def _evidence(
     recording: Recording, samples: list[Sample], spans: list[tuple[int, int]]
 ) -> _Evidence:
-    """Return what each recorded image says of the bands, given by their first and last draw."""
+    """Return what each image says of the bands, which are first and last draws."""
     costs = np.zeros((len(samples), len(spans)))
     misses = np.zeros((len(samples), recording.n_draws))
     rivals, span = np.zeros(len(samples), dtype=np.int64), 0.0
     for row, sample in enumerate(samples):
         problem = recording.questions.of(sample).problem
-        for errors in _of_images(recording, sample.sample_id, problem):
+        table = recording.errors(sample.sample_id).astype(np.float64)
+        for errors in table.reshape(-1, len(problem.class_of_prompt), table.shape[1]):
             differences, largest = _rivals(errors, problem)
             span = max(span, largest)
             costs[row] += [
@@ -189,26 +190,19 @@ def _evidence(
     return _Evidence(costs, misses, rivals, span)
 
 
-def _deviation(recording: Recording, evidence: _Evidence, rows: Ints, params: Params) -> float:
-    """Return by how much a race's first draw misjudges a rival's mean difference, in one draw.
+def _deviation(recording: Recording, evidence: _Evidence, rows: Ints, params: RaceParams) -> float:
+    """Return the deviation of the first draw of a race from the mean difference of a rival.
 
     The root mean square over images and rivals of a difference on the draw less its mean over all
     N, as the standard deviation of one draw among infinitely many.
     """
-    request = (
-        strategy_for(recording, learning("order").name, params)[2].start(recording.problem).ask()
-    )
+    strategy = strategy_for(recording, learning("order").name, params)[1]
+    request = strategy.start(recording.problem).ask()
     share = 1 - 1 / recording.n_draws
     if request is None or not share:
         return 0.0
     mean = evidence.misses[rows, request.draws[0]].sum() / evidence.rivals[rows].sum()
     return float(f"{np.sqrt(mean / share):.3g}")
-
-
-def _of_images(recording: Recording, sample_id: str, problem: Problem) -> Floats:
-    """Return float64 [I, P, N], the errors of each image of a sample."""
-    errors = recording.errors(sample_id).astype(np.float64)
-    return errors.reshape(-1, len(problem.class_of_prompt), errors.shape[1])
 
 
 def _rivals(errors: Floats, problem: Problem) -> tuple[Floats, float]:
@@ -224,7 +218,7 @@ def _rivals(errors: Floats, problem: Problem) -> tuple[Floats, float]:
 
 
 def _race_cost(differences: Floats, n_draws: int) -> float:
-    """Return the evaluations that a race against these rivals is expected to take."""
+    """Return the expected evaluations of a race against rivals with these differences."""
     rivals, n = differences.shape
     if rivals == 0:
         return 0.0

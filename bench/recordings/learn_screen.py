@@ -12,42 +12,42 @@ from bench.contracts.strategy import Floats
 from bench.discovery.loading import learning
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
+from bench.recordings.calibrate import RISKS
 from bench.recordings.recording import open_recording
 from bench.running.verbs.command import recording_command
 from bench.stats.risk import conformal_quantile, distances
 from bench.store.fields import Document
 
-SAMPLES = (2, 4, 8, 16, 32)  # draws of a screen that are tried
-RISKS = (0.1, 0.05, 0.02, 0.01)
-RECALL = (1, 2, 3, 5, 8)  # how often the winner is among the first so many
+SCREEN_DRAWS = (2, 4, 8, 16, 32)
+RECALL_RANKS = (1, 2, 3, 5, 8)
 
 
-class Risk(Document):
-    """What a screen takes to lose the winner no more often than a risk allows."""
+class ScreenRisk(Document):
+    """The reach at which a screen loses the winner no more often than a risk allows."""
 
     reach: float | None
-    """None: too few images for that risk."""
+    """The reach; None: too few images for that risk."""
     kept: float
-    """Prompts that it kept of an image, on average."""
+    """Mean number of prompts kept per image."""
 
 
 class Screen(Document):
-    """A screen of so many draws."""
+    """A screen of `samples` draws."""
 
     samples: int
     recall: dict[str, float]
-    """The share of images whose winner is among the first 1, 2, 3, 5, 8."""
-    risks: dict[str, Risk]
-    """By the risk, as text."""
+    """Share of images whose winner is among the first 1, 2, 3, 5 or 8."""
+    risks: dict[str, ScreenRisk]
+    """Risk, as text → the reach."""
 
 
 class LearnedScreens(Document):
-    """What was learned of a recording."""
+    """Screens that were learned from a recording."""
 
     run_id: str
     n_samples: int
     linearisation_cost: float
-    """Of a draw, in evaluations."""
+    """Evaluations per linearised draw."""
     screens: list[Screen]
 
 
@@ -62,8 +62,8 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     from these.
 
     Args:
-        path: the folder of a run with --strategy full-linearised --save-errors.
-        limit: only so many recorded images, those that a replay with this limit decides.
+        path: folder of a run with --strategy full-linearised --save-errors.
+        limit: number of recorded images, those that a replay with this limit decides; None: all.
 
     Raises:
         UserError: the run has no first-order errors, or is about items.
@@ -80,7 +80,7 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
             f"{path} holds no first-order errors. Record them once with:"
             f" {recording_command(recording.manifest, screen.learned['reach'])}"
         )
-    counts = [n for n in SAMPLES if n <= recording.n_draws]
+    counts = [n for n in SCREEN_DRAWS if n <= recording.n_draws]
     scores: dict[int, list[Any]] = {n: [] for n in counts}
     winners = []
     for sample in recording.some(limit):
@@ -117,9 +117,9 @@ def _screen(samples: int, scores: Floats, winners: NDArray[np.int64]) -> Screen:
     reaches = {risk: conformal_quantile(far[images, winners], risk) for risk in RISKS}
     return Screen(
         samples=samples,
-        recall={str(k): float((ahead < k).mean()) for k in RECALL},
+        recall={str(k): float((ahead < k).mean()) for k in RECALL_RANKS},
         risks={
-            str(risk): Risk(
+            str(risk): ScreenRisk(
                 reach=reach if np.isfinite(reach) else None,
                 kept=float((far <= reach).sum(axis=1).mean()),
             )

@@ -7,21 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Ints
 from bench.discovery.loading import learning
 from bench.errors import UserError
 from bench.recordings.recording import Recording
-from bench.recordings.replay import decide, strategy_for
+from bench.recordings.replay import replayed, strategy_for
 from bench.stats.paired import paired_test
 from bench.stats.shares import accuracy_interval
+from bench.store.decisions import as_decisions
 from bench.store.fields import Document
+from bench.store.records import Record
 
-Params = Mapping[str, str | float]  # of a race
+RaceParams = Mapping[str, str | float]
 
-FOLDS = 5
-ENOUGH = 20  # images, so that a fold has four or more
+TRIAL_FOLDS = 5
+MIN_HELD_OUT = 20  # images, so that a fold has four or more
 MAX_LOSS = 0.05  # of agreement, that a recommendation leaves room for
 
 
@@ -46,59 +47,55 @@ class OrderTrial(Document):
     """Its interval, paired image by image (Tango)."""
 
 
-def decisions(
-    recording: Recording, samples: Sequence[Sample], params: Params, strategy: str | None = None
-) -> list[Decided]:
-    """Return how a strategy decides recorded images; None: the one that learns an order."""
-    strategy = strategy or learning("order").name
-    made, questions = strategy_for(recording, strategy, params)[2], recording.questions
-    return [
-        decide(sample, recording.tables(sample.sample_id), made, questions.of(sample).problem)
-        for sample in samples
-    ]
+def raced(
+    recording: Recording, samples: Sequence[Sample], choices: Sequence[RaceParams]
+) -> list[list[Record]]:
+    """Return the records of the samples under each choice of parameters of the race."""
+    race = learning("order").name
+    return replayed(
+        recording, samples, [strategy_for(recording, race, params)[1] for params in choices]
+    )
+
+
+def evaluations_per_image(records: Sequence[Record]) -> float:
+    """Return the mean number of evaluations."""
+    return float(np.mean([record["evaluations"] for record in records]))
 
 
 def cross_validated(
-    recording: Recording, samples: Sequence[Sample], learned: Callable[[Ints], list[Params]]
-) -> list[list[Decided]]:
-    """Return how the images are decided with each choice of parameters learned from other images.
-
-    Args:
-        recording: the recorded run.
-        samples: the images, at least as many as folds.
-        learned: returns the choices of parameters that some rows of the images teach.
-    """
-    fold_of = np.random.default_rng(0).permutation(len(samples)) % FOLDS
-    decided: dict[int, list[Decided]] = {}
-    for fold in range(FOLDS):
+    recording: Recording, samples: Sequence[Sample], learned: Callable[[Ints], list[RaceParams]]
+) -> list[list[Record]]:
+    """Return the records of the samples under each choice that the other folds teach."""
+    fold_of = np.random.default_rng(0).permutation(len(samples)) % TRIAL_FOLDS
+    by_row: dict[int, tuple[Record, ...]] = {}
+    for fold in range(TRIAL_FOLDS):
         rows = np.flatnonzero(fold_of == fold).tolist()
-        left_out = [samples[row] for row in rows]
-        tried = [
-            decisions(recording, left_out, p) for p in learned(np.flatnonzero(fold_of != fold))
-        ]
-        decided.update(zip(rows, map(list, zip(*tried, strict=True)), strict=True))
-    return [list(choice) for choice in zip(*map(decided.__getitem__, sorted(decided)), strict=True)]
+        choices = learned(np.flatnonzero(fold_of != fold))
+        records = raced(recording, [samples[row] for row in rows], choices)
+        by_row |= zip(rows, zip(*records, strict=True), strict=True)
+    return [list(choice) for choice in zip(*(by_row[row] for row in sorted(by_row)), strict=True)]
 
 
-def compared(
-    chosen: Sequence[Params], decided: Sequence[Sequence[Decided]], full: Sequence[Decided]
+def order_trials(
+    chosen: Sequence[RaceParams], tried: Sequence[Sequence[Record]], full: Sequence[Record]
 ) -> list[OrderTrial]:
-    """Return the trials of some choices of parameters; the first is the one without any.
+    """Return a trial per choice of parameters; the first choice is the one without any.
 
-    Args:
-        chosen: the parameters.
-        decided: the images under each of them.
-        full: the same images under the full sweep.
+    Raises:
+        UserError: the recorded errors of an image decide nothing.
     """
-    winners = np.array([_winner(image) for image in full])
-    agrees = [np.array([_winner(image) for image in images]) == winners for images in decided]
+    for record in (*full, *(record for records in tried for record in records)):
+        if record["prediction"] is None:
+            raise UserError(f"The recorded errors of {record['sample_id']}: {record['error']}.")
+    winners = as_decisions(full).predictions
+    agrees = [as_decisions(records).predictions == winners for records in tried]
     trials = []
-    for params, images, agreed in zip(chosen, decided, agrees, strict=True):
+    for params, records, agreed in zip(chosen, tried, agrees, strict=True):
         difference = paired_test(agrees[0], agreed)
         trials.append(
             OrderTrial(
                 params=dict(params),
-                cost=float(np.mean([image.evaluations for image in images])),
+                cost=evaluations_per_image(records),
                 agreement=float(agreed.mean()),
                 agreement_ci95=accuracy_interval(int(agreed.sum()), len(agreed)),
                 difference=difference["difference"],
@@ -124,14 +121,3 @@ def recommended(trials: Sequence[OrderTrial]) -> Parameters | None:
         and trial.cost < first.cost
     ]
     return min(safe, key=lambda trial: trial.cost).params if safe else None
-
-
-def _winner(decided: Decided) -> int:
-    """Return the class, or the answer, that was decided on.
-
-    Raises:
-        UserError: what is recorded of the image decides nothing.
-    """
-    if decided.outcome is None:
-        raise UserError(f"The recorded errors of {decided.sample.sample_id}: {decided.error}.")
-    return int(decided.outcome.ranking[0])

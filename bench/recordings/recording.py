@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,14 +15,20 @@ from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.contracts.decision import MEAN
 from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.engine.items import Questions, plain_question
-from bench.errors import UserError
+from bench.errors import AbsentError, UserError
 from bench.inputs.subsets import limited
 from bench.running.verbs.command import recording_command
 from bench.store.cells import FirstOrder, holds_part, read_cells, read_first_order, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws
-from bench.store.folder import asked_records, read_manifest
+from bench.store.folder import MANIFEST, asked_records, find_run, read_manifest
 from bench.store.records import Record
+
+SCHEME = "hf:"  # of an error table on the Hugging Face Hub
+RECORDING_FILES = (
+    *("README.md", MANIFEST, "samples.jsonl", "summary.json", "draws.parquet"),
+    *("errors/*.parquet", "first_order/*.parquet"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,9 @@ class Tables:
     Attributes:
         errors: float32 [P, N].
         first_order: first-order errors, float32 [P, N], by mixture; NaN where there are none.
-        linearisation_cost: of one draw, in evaluations.
-        cell_cost: of one cell, in evaluations.
-        null_cost: of one null that is subtracted from all cells of a draw; 0: there is none.
+        linearisation_cost: evaluations per linearised draw.
+        cell_cost: evaluations per cell.
+        null_cost: evaluations of the null that is subtracted from all cells of a draw; 0: none.
     """
 
     errors: NDArray[np.float32]
@@ -43,7 +50,7 @@ class Tables:
     null_cost: int = 0
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
-        """Return what was asked for, float32 [prompts, draws].
+        """Return the requested errors, float32 [prompts, draws].
 
         Raises:
             UserError: a linearisation that was not recorded.
@@ -51,9 +58,9 @@ class Tables:
         if isinstance(request, Evaluate):
             return self.errors[np.ix_(request.prompts, request.draws)]
         for mixture, values in self.first_order:
-            found = values[:, request.draws]
-            if np.allclose(mixture, request.mixture) and not np.isnan(found).any():
-                return found
+            errors = values[:, request.draws]
+            if np.allclose(mixture, request.mixture) and not np.isnan(errors).any():
+                return errors
         raise UserError(
             "The strategy asks for a linearisation that was not recorded. A run with --strategy"
             " full-linearised --save-errors records those at the mean of the prompts; others need"
@@ -68,8 +75,8 @@ class Recording:
     Attributes:
         path: its folder.
         manifest: its manifest.
-        records: the decided images, in the order of the manifest.
-        problem: the question every image asked.
+        records: decided images, in the order of the manifest.
+        problem: the question of every image.
     """
 
     path: Path
@@ -84,8 +91,8 @@ class Recording:
 
     def samples(self, sample_ids: Iterable[str] | None = None) -> list[Sample]:
         """Return samples with id and label, without their images; None: all."""
-        known = self._by_id
-        return [_sample(known[i]) for i in (known if sample_ids is None else sample_ids)]
+        by_id = self._by_id
+        return [_sample(by_id[i]) for i in (by_id if sample_ids is None else sample_ids)]
 
     def some(self, limit: int | None) -> list[Sample]:
         """Return `limit` samples, None: all; stratified, those that a replay with it decides."""
@@ -181,9 +188,9 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     """Open a run to be replayed.
 
     Args:
-        path: the run's folder.
-        strategy: the one that records what is needed, for the message where it is missing; None:
-            the exhaustive one.
+        path: folder of the run.
+        strategy: the strategy that the message about missing errors advises; None: the exhaustive
+            one.
 
     Raises:
         UserError: it kept no errors, or is no run.
@@ -209,8 +216,8 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
         raise UserError(f"{path}: its manifest does not say how many draws were recorded.")
     timesteps = read_timesteps(folder, records[0]["sample_id"], manifest.draws)
     classes = np.array(manifest.class_of_column, dtype=np.int64)
-    known = read_draws(path, len(timesteps))
-    weights = np.ones(len(timesteps)) if known is None else known.weights
+    draws = read_draws(path, len(timesteps))
+    weights = np.ones(len(timesteps)) if draws is None else draws.weights
     reduction = manifest.identity.scoring.reduction or MEAN
     problem = Problem(
         classes,
@@ -233,3 +240,58 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     recording = replace(recording, problem=problem)
     recording.errors(records[0]["sample_id"])  # refuses a run that skipped cells, before the work
     return recording
+
+
+def find_recording(name: str, results: str) -> Path:
+    """Return the folder of a recorded run.
+
+    Args:
+        name: an id, a folder, or `hf:owner/name` with or without `@revision`.
+        results: folder of stored runs.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    return (
+        _fetched(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)
+    )
+
+
+def _fetched(repository: str) -> Path:
+    """Return the folder of an error table of the Hub; it is downloaded once.
+
+    Raises:
+        UserError: it cannot be downloaded, or is no error table.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    name, _, revision = repository.partition("@")
+    try:
+        folder = snapshot_download(
+            name,
+            repo_type="dataset",
+            revision=revision or None,
+            allow_patterns=list(RECORDING_FILES),
+            endpoint=endpoint(),
+        )
+    except HFValidationError:
+        raise UserError(
+            f"{SCHEME}{repository} is no dataset of the Hub: write it as {SCHEME}owner/name."
+        ) from None
+    except Exception as error:  # the Hub's client raises many kinds
+        raise AbsentError(
+            f"{SCHEME}{repository} is not on this machine, and the Hub did not give it"
+            f" ({type(error).__name__}). Is it a dataset that you can see, and is there a network?"
+        ) from error
+    if not Path(folder, MANIFEST).is_file():
+        raise UserError(
+            f"{SCHEME}{repository} is no error table: it has no {MANIFEST}. `bench results export"
+            " RUN --format errors` writes one."
+        )
+    return Path(folder)
+
+
+def endpoint() -> str | None:
+    """Return the address of the Hub that the environment names; None: the public one."""
+    return os.environ.get("HF_ENDPOINT") or None

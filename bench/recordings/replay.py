@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample, asks_for_images
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
-from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.loading import learning, load_plugins
 from bench.engine.asking import CheckedStrategy
@@ -33,6 +32,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.folder import whole
 from bench.store.identity import CalibratedOn, Source, StrategyIdentity
+from bench.store.records import Record, make_record
 
 
 class ReplayEngine:
@@ -53,19 +53,31 @@ class ReplayEngine:
             yield decide(sample, tables, strategy, question.problem)
 
 
+def replayed(
+    recording: Recording, samples: Iterable[Sample], strategies: Sequence[Strategy]
+) -> list[list[Record]]:
+    """Return per strategy the records of the samples that it decides; each table is read once."""
+    records: list[list[Record]] = [[] for _ in strategies]
+    for sample in samples:
+        tables, problem = recording.tables(sample.sample_id), recording.questions.of(sample).problem
+        for rows, strategy in zip(records, strategies, strict=True):
+            rows.append(make_record(decide(sample, tables, strategy, problem), 0.0))
+    return records
+
+
 def decide(
     sample: Sample,
     known: Tables | NDArray[np.float32],
     strategy: Strategy,
     problem: Problem,
 ) -> Decided:
-    """Let a strategy decide one sample of which all is known: its tables, or errors [P, N] alone.
+    """Let a strategy decide one sample by its recorded tables, or by errors [P, N] alone.
 
     Args:
         sample: an image, or an item.
-        known: of an item, P are its images times its texts, image by image.
+        known: the tables or errors; P of an item are its images times its texts, image by image.
         strategy: decides each image.
-        problem: what each image asks.
+        problem: the question of each image.
     """
     tables = known if isinstance(known, Tables) else Tables(known)
     joint = Joint(sample, strategy, plain_question(problem))
@@ -86,17 +98,17 @@ def decide(
 
 
 def strategy_for(
-    recording: Recording, name: str, given: Mapping[str, Any]
-) -> tuple[int, Parameters, CheckedStrategy]:
-    """Return a strategy's version, parameters and itself, on the recorded draws.
+    recording: Recording, name: str, params: Mapping[str, Any]
+) -> tuple[StrategyIdentity, CheckedStrategy]:
+    """Return a strategy on the recorded draws, and its identity; `params` override its defaults.
 
     Raises:
-        UserError: the strategy or a parameter is unknown, or another number of draws is asked for.
+        UserError: the strategy or a parameter is unknown, or does not fit what was recorded.
     """
     spec = load_plugins().strategies.get(name)
     n_draws = recording.n_draws
-    own = {"draws": n_draws} if "draws" in spec.parameters else {}
-    parameters, strategy = make_strategy(spec, {**own, **given})
+    recorded = {"draws": n_draws} if "draws" in spec.parameters else {}
+    parameters, strategy = make_strategy(spec, {**recorded, **params})
     if parameters["draws"] != n_draws:
         raise UserError(
             f"{recording.manifest.run_id} recorded {n_draws} draws; a replay cannot use"
@@ -122,7 +134,7 @@ def strategy_for(
             f"Strategy {name!r} gives up texts of one image, and the items of"
             f" {recording.manifest.run_id} ask which image fits. Use --strategy full."
         )
-    return spec.version, parameters, strategy
+    return StrategyIdentity(name=name, version=spec.version, params=parameters), strategy
 
 
 def _largest(recording: Recording) -> Problem:
@@ -152,7 +164,7 @@ class PreparedReplay:
         return iter(self.recording.samples(sample_ids))
 
     def check(self) -> None:
-        """Everything was checked when it was prepared."""
+        """Do nothing: all was checked when the replay was prepared."""
 
     def open_engine(self) -> ReplayEngine:
         """Return what answers from the recording."""
@@ -174,15 +186,15 @@ def prepare_replay(
     """Prepare to replay a recorded run with another strategy; `execute` makes it a run of its own.
 
     Args:
-        path: the folder of the recorded run.
-        strategy: the strategy's name.
+        path: folder of the recorded run.
+        strategy: name of the strategy.
         params: its parameters; the others keep their default, and `draws` is the recorded number.
-        results: the folder that the new run is stored in.
-        limit: only so many images, stratified, the same ones every time.
+        results: folder that the new run is stored in.
+        limit: number of images, stratified, the same ones every time; None: all.
         fresh: start over where that replay is stored already.
         weighting: other weights over the levels, as `bench run --weighting` takes them.
-        loss: what the errors must have been measured with; another one is refused.
-        space: likewise.
+        loss: loss that the errors must have been measured with; None: any.
+        space: space that they must have been measured in; None: any.
         risk: the largest share of decisions that may differ from those of the full sweep; chooses
             the other parameters, by a calibration in `results`.
 
@@ -195,19 +207,18 @@ def prepare_replay(
     check_measured(recording, loss, space)
     if weighting is not None:
         recording = weighed(recording, weighting)
-    version, parameters, made = strategy_for(recording, strategy, params)
-    described = StrategyIdentity(name=strategy, version=version, params=parameters)
-    asked: dict[str, Any] = {"strategy": strategy, "params": {**params}, "limit": limit}
-    asked["results"] = str(results)
-    manifest = _manifest(recording, described, asked, made.same_draws)
+    identity, made = strategy_for(recording, strategy, params)
+    settings: dict[str, Any] = {"strategy": strategy, "params": {**params}, "limit": limit}
+    settings["results"] = str(results)
+    manifest = _manifest(recording, identity, settings, made.same_draws)
     if risk is not None:
-        stated = Stated(risk, load_plugins().strategies.get(strategy), params, parameters, results)
+        spec = load_plugins().strategies.get(strategy)
+        stated = Stated(risk, spec, params, identity.params, results)
         check_risk(stated)
         chosen, calibrated = choose_setting(stated, manifest)
-        version, parameters, made = strategy_for(recording, strategy, chosen)
-        described = StrategyIdentity(name=strategy, version=version, params=parameters)
-        asked["risk"] = risk
-        manifest = _manifest(recording, described, asked, made.same_draws, calibrated)
+        identity, made = strategy_for(recording, strategy, chosen)
+        settings["risk"] = risk
+        manifest = _manifest(recording, identity, settings, made.same_draws, calibrated)
     folder = results / manifest.run_id
     return PreparedReplay(recording, manifest, made, folder, fresh, started)
 
@@ -215,19 +226,11 @@ def prepare_replay(
 def _manifest(
     recording: Recording,
     strategy: StrategyIdentity,
-    asked: Mapping[str, Any],
+    settings: Mapping[str, Any],
     compared: bool,
     calibrated: CalibratedOn | None = None,
 ) -> Manifest:
-    """Return the recorded run's manifest with another strategy, and where it comes from.
-
-    Args:
-        recording: the recorded run.
-        strategy: the other strategy.
-        asked: the settings of the replay.
-        compared: whether the strategy compares the images of an item.
-        calibrated: what the parameters were chosen on, for a stated risk.
-    """
+    """Return the manifest of the replay; `compared`: the strategy compares images of an item."""
     source = as_compared(recording.manifest, compared)
     if source.part or source.asked:
         source = whole(source)
@@ -243,9 +246,9 @@ def _manifest(
             ),
             "identity": identity,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "config": source.config.model_copy(update={**asked, "save_errors": False}),
+            "config": source.config.model_copy(update={**settings, "save_errors": False}),
             "strategy": strategy,
-            "samples": limited(sample_ids, labels, asked["limit"]),
+            "samples": limited(sample_ids, labels, settings["limit"]),
             "environment": environment(load_plugins().versions()),
             "replayed_from": source.run_id,
             **({"pairs_averaged": True} if identity.scoring.antithetic else {}),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts import strategy as strategy_contract
+from bench.contracts.dataset import Sample
 from bench.contracts.parameters import Parameters
 from bench.discovery.guard import guard
 from bench.discovery.loading import exhaustive, load_plugins
@@ -17,7 +18,7 @@ from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
-from bench.recordings.replay import as_compared, decide, strategy_for
+from bench.recordings.replay import as_compared, replayed, strategy_for
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
@@ -26,58 +27,52 @@ from bench.store.documents import Manifest
 from bench.store.fields import Document
 from bench.store.folder import asked_records, read_manifest
 from bench.store.identity import Identity, StrategyIdentity
-from bench.store.records import Record, make_record
+from bench.store.records import Record
 from bench.store.summary import Summary
 
-Setting = tuple[str, Parameters]  # a strategy's name and parameters
-
-
-class Share(NamedTuple):
-    """A share of decisions, with its 95 % Wilson interval."""
-
-    share: float
-    ci95: tuple[float, float]
+SweepSetting = tuple[str, Parameters]  # name and parameters of a strategy
+Agreement = tuple[float, tuple[float, float]]  # a share, and its 95 % Wilson interval
 
 
 class SelfAgreement(Document):
-    """How far two exhaustive runs that differ in their noise alone decide alike."""
+    """Agreement of two exhaustive runs that differ only in their noise."""
 
     agreement: float
     agreement_ci95: tuple[float, float]
     n_samples: int
     against: str
-    """The other run."""
+    """Id of the other run."""
 
 
 class SweepRow(Document):
-    """A setting, replayed; as JSON, what `bench replay --json` would print and more.
+    """A replayed setting; its JSON includes that of `bench replay --json`.
 
-    A strategy's own `confidence` is about the expected errors of two prompts, and none of the
-    probabilities whose calibration errors are here.
+    The calibration errors are not those of a strategy's own `confidence`, which compares the
+    expected errors of two prompts.
     """
 
     summary: Summary
     ece_evaluations: float | None
-    """Calibration error of a probability read off the evaluations."""
+    """Calibration error of a probability predicted from the evaluations."""
     ece_softmax: float | None
-    """Of one read off the scores."""
+    """Calibration error of a softmax of the scores."""
     agreement: float
-    """With the exhaustive decision."""
+    """Share of decisions that equal those of the full sweep."""
     agreement_ci95: tuple[float, float]
     pareto: bool
-    """No setting costs less and agrees as much."""
+    """Whether no setting costs less and agrees as much."""
     self_agreement: SelfAgreement | None = None
-    """The ceiling of any agreement, where another run says it."""
+    """Ceiling of any agreement, where a run with other noise was named."""
     oracle_equivalents_per_image: float | None = None
-    """What the cheapest proof costs, in one row: that which agrees most of those that prove."""
+    """Cost of the cheapest proof, in one row: the one that agrees most of those that prove."""
     point: bool = False
-    """Whether it is a run that was given, whose cost is in evaluations of its own network."""
+    """Whether it is a named run, whose cost is in evaluations of its own network."""
     classifier: bool = False
-    """Whether that run is of a classifier, which encodes each image once and counts its scores."""
+    """Whether that run is of a classifier, which encodes each image once."""
 
     @property
     def cost(self) -> float:
-        """Evaluation equivalents per image; of a classifier one."""
+        """Evaluation equivalents per image; 1 for a classifier."""
         return self.summary.cost.per_image(self.classifier)
 
     def beats(self, other: SweepRow) -> bool:
@@ -86,7 +81,7 @@ class SweepRow(Document):
         return better and (self.cost, self.agreement) != (other.cost, other.agreement)
 
     def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it; a replay is not stored, so it has no id and no folder."""
+        """Return its JSON; a replay is not stored, so it has no id and no folder."""
         own = super().plain()
         stored = {} if self.point else {"run_id": None, "results_dir": None}
         return {**own.pop("summary"), **stored, **own}
@@ -94,18 +89,18 @@ class SweepRow(Document):
 
 def default_grid(
     n_draws: int, linearised: bool = False, learned: Mapping[str, Any] | None = None
-) -> list[Setting]:
-    """Return the settings a sweep tries unless told otherwise: those of each strategy's `sweep`.
+) -> list[SweepSetting]:
+    """Return the settings that a sweep tries by default: those of each strategy's `sweep`.
 
     Args:
         n_draws: N of the recording.
         linearised: whether first-order errors were recorded, too.
-        learned: parameters that were learned of other images, such as `order`.
+        learned: parameters that were learned from other images, such as `order`.
 
     Raises:
-        PluginError: a strategy fails to say its settings.
+        PluginError: the `sweep` of a strategy fails.
     """
-    grid: list[Setting] = []
+    grid: list[SweepSetting] = []
     for spec in sorted(load_plugins().strategies, key=lambda spec: not spec.exhaustive):
         strategy = with_defaults(load_target(spec), strategy_contract.Strategy)
         with guard(spec.label, "sweep()"):
@@ -116,16 +111,16 @@ def default_grid(
 
 def sweep(
     path: Path,
-    settings: Iterable[Setting] | None = None,
+    settings: Iterable[SweepSetting] | None = None,
     limit: int | None = None,
     points: Sequence[Path] = (),
 ) -> list[SweepRow]:
     """Replay each setting on a recorded run; nothing is stored.
 
     Args:
-        path: the folder of the recorded run.
+        path: folder of the recorded run.
         settings: what to try; None: the default grid.
-        limit: only so many recorded images, those that a replay with this limit decides.
+        limit: number of recorded images, those that a replay with this limit decides; None: all.
         points: folders of other runs on the same images, to stand beside them.
 
     Raises:
@@ -134,45 +129,45 @@ def sweep(
     recording = open_recording(path)
     if settings is None:
         settings = default_grid(recording.n_draws, recording.problem.can_linearise)
-    prepared = [(name, *strategy_for(recording, name, given)) for name, given in settings]
-    decided: list[list[Record]] = [[] for _ in prepared]
-    decisions: list[int] = []
-    full = strategy_for(recording, exhaustive(), {})[2]
-    for sample in recording.some(limit):
-        tables = recording.tables(sample.sample_id)
-        problem = recording.questions.of(sample).problem
-        outcome = decide(sample, tables, full, problem).outcome
-        decisions.append(int(outcome.ranking[0]) if outcome else -1)
-        for records, (*_, strategy) in zip(decided, prepared, strict=True):
-            records.append(make_record(decide(sample, tables, strategy, problem), 0.0))
+    prepared = [strategy_for(recording, name, params) for name, params in settings]
+    strategies = [strategy for _, strategy in prepared]
+    samples = recording.some(limit)
+    full = strategy_for(recording, exhaustive(), {})[1]
+    swept, *decided = replayed(recording, samples, [full, *strategies])
+    decisions = as_decisions(swept).predictions
     rows = []
-    for (name, version, parameters, strategy), records in zip(prepared, decided, strict=True):
-        made = StrategyIdentity(name=name, version=version, params=parameters)
-        agrees = agreement(as_decisions(records).predictions, np.array(decisions))
-        rows.append(
-            SweepRow(
-                summary=_summary(recording.manifest, made, records, strategy.same_draws),
-                ece_evaluations=effort_error(records),
-                ece_softmax=softmax_error(records),
-                agreement=agrees.share,
-                agreement_ci95=agrees.ci95,
-                pareto=True,
-            )
-        )
+    for (identity, strategy), records in zip(prepared, decided, strict=True):
+        changed = {"strategy": identity, "replayed_from": recording.manifest.run_id}
+        manifest = as_compared(recording.manifest, strategy.same_draws).model_copy(update=changed)
+        rows.append(_row(manifest, records, decisions, pareto=True))
     beaten = [any(other.beats(row) for other in rows) for row in rows]
     rows = [
         row.model_copy(update={"pareto": not lost}) for row, lost in zip(rows, beaten, strict=True)
     ]
-    rows = _with_oracle(rows, [strategy for *_, strategy in prepared], recording, limit)
-    names = [sample.sample_id for sample in recording.some(limit)]
-    return rows + [_point(recording, names, np.array(decisions), other) for other in points]
+    rows = _with_oracle(rows, strategies, recording, samples)
+    names = [sample.sample_id for sample in samples]
+    return rows + [_point(recording, names, decisions, other) for other in points]
+
+
+def _row(
+    manifest: Manifest, records: Sequence[Record], full: NDArray[np.int64], **marks: bool
+) -> SweepRow:
+    share, interval = agreement(as_decisions(records).predictions, full)
+    return SweepRow(
+        summary=summarize(manifest, records, total_seconds=None, peak_memory=None),
+        ece_evaluations=effort_error(records),
+        ece_softmax=softmax_error(records),
+        agreement=share,
+        agreement_ci95=interval,
+        **marks,
+    )
 
 
 def _with_oracle(
     rows: list[SweepRow],
     strategies: Sequence[CheckedStrategy],
     recording: Recording,
-    limit: int | None,
+    samples: Sequence[Sample],
 ) -> list[SweepRow]:
     """Add what the cheapest proof costs to the row that agrees most of those that prove."""
     if recording.manifest.items is not None:
@@ -181,7 +176,7 @@ def _with_oracle(
         zip(rows, strategies, strict=True), key=lambda pair: (-pair[0].agreement, pair[0].cost)
     ):
         proofs = []
-        for sample in recording.some(limit):
+        for sample in samples:
             errors = recording.errors(sample.sample_id).astype(np.float64)
             proof = strategy.cheapest(recording.questions.of(sample).problem, errors)
             if proof is None:
@@ -194,12 +189,12 @@ def _with_oracle(
 
 
 def _point(
-    recording: Recording, names: Sequence[str], exhaustive: NDArray[np.int64], path: Path
+    recording: Recording, names: Sequence[str], full: NDArray[np.int64], path: Path
 ) -> SweepRow:
-    """Return a given run on the sweep's images, as a row."""
+    """Return the row of another run, on the images of the sweep."""
     source, manifest = recording.manifest, read_manifest(path)
-    data, other = (found.identity.dataset for found in (source, manifest))
-    if (data, source.classes) != (other, manifest.classes):
+    kinds = [(run.identity.dataset, run.classes) for run in (source, manifest)]
+    if kinds[0] != kinds[1]:
         raise UserError(f"--points {path}: it is not about the images and classes of the sweep.")
     decided = {record["sample_id"]: record for record in asked_records(path, manifest)}
     if missing := [name for name in names if name not in decided]:
@@ -208,80 +203,60 @@ def _point(
             f" such as {missing[0]!r}. --limit leaves images out of the sweep."
         )
     records = [decided[name] for name in names]
-    agrees = agreement(as_decisions(records).predictions, exhaustive)
-    return SweepRow(
-        summary=summarize(manifest, records, total_seconds=None, peak_memory=None),
-        ece_evaluations=effort_error(records),
-        ece_softmax=softmax_error(records),
-        agreement=agrees.share,
-        agreement_ci95=agrees.ci95,
-        pareto=False,  # what it costs is of another network
-        point=True,
-        classifier=manifest.classifier,
-    )
+    # It is on no Pareto front: its cost is of another network.
+    return _row(manifest, records, full, pareto=False, point=True, classifier=manifest.classifier)
 
 
-def _summary(
-    source: Manifest, strategy: StrategyIdentity, records: Sequence[Record], compared: bool
-) -> Summary:
-    """Return the summary of the recorded run's images as another strategy decides them."""
-    changed = {"strategy": strategy, "replayed_from": source.run_id}
-    manifest = as_compared(source, compared).model_copy(update=changed)
-    return summarize(manifest, records, total_seconds=None, peak_memory=None)
-
-
-def agreement(one: NDArray[np.int64], other: NDArray[np.int64]) -> Share:
+def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> Agreement:
     """Return how often two lists of decisions are equal."""
-    equal = int((one == other).sum())
-    return Share(equal / len(one), accuracy_interval(equal, len(one)))
+    equal = int((a == b).sum())
+    return equal / len(a), accuracy_interval(equal, len(a))
 
 
 def self_agreement(path: Path, against: Path) -> SelfAgreement:
-    """Return how far two exhaustive runs that differ in their noise alone decide alike.
+    """Return the agreement of two exhaustive runs that differ only in their noise.
 
-    This is the honest ceiling: a cheaper strategy cannot be expected to agree with the exhaustive
-    decision more than that decision does with itself.
+    A cheaper strategy cannot be expected to agree with the exhaustive decision more often than
+    that decision agrees with itself.
 
     Args:
-        path: the recorded run.
-        against: the run under another seed, by any strategy that evaluates every cell; its errors
-            are not needed.
+        path: folder of the recorded run.
+        against: folder of a run with another seed and any strategy that evaluates every cell; its
+            errors are not needed.
 
     Raises:
         UserError: the runs differ in anything else, or not in their noise, or share no image, or
             did not evaluate as many cells per image.
     """
     manifests = read_manifest(path), read_manifest(against)
-    kinds = [_without_noise(manifest.identity) for manifest in manifests]
-    if kinds[0] != kinds[1]:
-        one, other = (kind.plain() for kind in kinds)
-        differing = sorted(name for name in one if one[name] != other.get(name))
+    plain, other = (_without_noise(manifest.identity).plain() for manifest in manifests)
+    if plain != other:
+        differing = sorted(name for name in plain if plain[name] != other.get(name))
         raise UserError(f"--against {against}: it differs in {', '.join(differing)}, not the seed.")
     if manifests[0].identity == manifests[1].identity:
         raise UserError(f"--against {against}: it has the same noise; run it with another --seed.")
-    of_one, of_other = (
-        {r["sample_id"]: r for r in asked_records(where, manifest)}
-        for where, manifest in zip((path, against), manifests, strict=True)
-    )
-    every = (*of_one.values(), *of_other.values())
-    records = [record for record in every if not record["error"]]
+    runs = [
+        {record["sample_id"]: record for record in asked_records(folder, manifest)}
+        for folder, manifest in zip((path, against), manifests, strict=True)
+    ]
+    records = [record for run in runs for record in run.values() if not record["error"]]
     if len({record["evaluations"] for record in records}) > 1:
         raise UserError(f"--against {against}: its strategy did not evaluate every cell.")
-    shared = [sample_id for sample_id in of_one if sample_id in of_other]
+    shared = [sample_id for sample_id in runs[0] if sample_id in runs[1]]
     if not shared:
         raise UserError(f"--against {against}: the two runs share no image.")
-    decided_a, decided_b = (as_decisions([run[i] for i in shared]) for run in (of_one, of_other))
-    agrees = agreement(decided_a.predictions, decided_b.predictions)
+    decided = [as_decisions([run[sample_id] for sample_id in shared]) for run in runs]
+    share, interval = agreement(decided[0].predictions, decided[1].predictions)
     return SelfAgreement(
-        agreement=agrees.share,
-        agreement_ci95=agrees.ci95,
+        agreement=share,
+        agreement_ci95=interval,
         n_samples=len(shared),
         against=manifests[1].run_id,
     )
 
 
 def _without_noise(identity: Identity) -> Identity:
-    """Return what decides a run's decisions, but for the noise; of the strategy, its draws."""
+    """Return the identity without noise, and of the strategy only its number of draws."""
     draws = {"draws": identity.strategy.params.get("draws")}
     changed = {
         "seed": 0,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import UserError
-from bench.recordings.sweep import SelfAgreement, Share, SweepRow
+from bench.recordings.sweep import Agreement, SelfAgreement, SweepRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,20 +65,20 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
 
 
 def cheapest_proof(rows: Sequence[SweepRow]) -> float | None:
-    """Return what the oracle costs; None where no strategy proves its decisions."""
-    known = (row.oracle_equivalents_per_image for row in rows)
-    return next((cost for cost in known if cost is not None), None)
+    """Return the cost of the oracle; None where no strategy proves its decisions."""
+    costs = (row.oracle_equivalents_per_image for row in rows)
+    return next((cost for cost in costs if cost is not None), None)
 
 
 def _curve(
     axes: Axes,
     rows: Sequence[SweepRow],
     label: str,
-    value: Callable[[SweepRow], Share],
+    value: Callable[[SweepRow], Agreement],
     form: str,
 ) -> None:
-    middle = np.array([value(row).share for row in rows])
-    low, high = np.array([value(row).ci95 for row in rows]).T
+    middle = np.array([value(row)[0] for row in rows])
+    low, high = np.array([value(row)[1] for row in rows]).T
     reach = np.clip([middle - low, high - middle], 0, None)
     cost = [row.cost for row in rows]
     axes.errorbar(
@@ -86,9 +86,9 @@ def _curve(
     )
 
 
-def _agreement(row: SweepRow) -> Share:
-    return Share(row.agreement, row.agreement_ci95)
+def _agreement(row: SweepRow) -> Agreement:
+    return row.agreement, row.agreement_ci95
 
 
-def _accuracy(row: SweepRow) -> Share:
-    return Share(row.summary.metrics.accuracy, row.summary.metrics.accuracy_ci95)
+def _accuracy(row: SweepRow) -> Agreement:
+    return row.summary.metrics.accuracy, row.summary.metrics.accuracy_ci95
