@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
-from bench.running.executors.dispatch import Dispatch, Rules
+from bench.running.executors.dispatch import Dispatch, DispatchRules
 from bench.store.folder import read_manifest, read_records
 from bench.store.records import make_record
 from bench.store.writing import RunFolder
@@ -60,7 +60,7 @@ def dynamic(costs: NDArray[np.float64], speeds: NDArray[np.float64]) -> tuple[fl
     A worker is asked for news when half of its last block is done, as a real one asks by itself.
     """
     names = [str(number) for number in range(len(speeds))]
-    dispatch = Dispatch(map(str, range(len(costs))), names, Rules.of(len(names)))
+    dispatch = Dispatch(map(str, range(len(costs))), names, DispatchRules.of(len(names)))
     queues: dict[str, list[tuple[float, str]]] = {name: [] for name in names}  # (decided at, id)
     busy_until = dict.fromkeys(names, 0.0)
     events = [(0.0, name) for name in names]
@@ -134,7 +134,7 @@ def driver(arguments: argparse.Namespace) -> None:
             for start in range(0, len(ids), 50)
         ]
         asked = manifest.model_copy(update={"samples": ids})
-        dispatch = Dispatch(ids, ["a"], Rules(hold_seconds=1e9, block_seconds=1e9))
+        dispatch = Dispatch(ids, ["a"], DispatchRules(hold_seconds=1e9, block_seconds=1e9))
         timesteps = np.zeros(0, np.int64)
         with tempfile.TemporaryDirectory() as folder, RunFolder(Path(folder, "r"), asked) as store:
             start = time.perf_counter()

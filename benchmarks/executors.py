@@ -34,7 +34,7 @@ import numpy as np
 from bench.errors import BenchWarning
 from bench.running.execute import execute
 from bench.running.executors.driver import Driver
-from bench.running.executors.local import LocalExecutor
+from bench.running.executors.protocol import LocalExecutor
 from bench.running.executors.ray import open_ray
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare

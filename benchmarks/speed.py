@@ -46,7 +46,7 @@ from bench.perf.work import Work, bare, in_turns, ratio, scoring
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.scorers.choose import kind_of
+from bench.running.scorers import kind_of
 from bench.running.settings import make_config
 
 # Draws such that a turn sees many images; schedules scaled from the published 50 of 500.

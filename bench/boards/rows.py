@@ -13,7 +13,7 @@ from bench.contracts.metrics import METRICS
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
 from bench.errors import UserError
-from bench.running.verbs.command import reproducing_command
+from bench.running.command import reproducing_command
 from bench.store.documents import Manifest
 from bench.store.fields import Figures, FullDocument, with_metrics
 from bench.store.folder import places

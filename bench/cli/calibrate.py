@@ -44,7 +44,7 @@ def calibrate_command(
     use.
     """
     from bench.recordings.calibrate import calibrate, choices
-    from bench.running.verbs.command import other_images_command
+    from bench.running.command import other_images_command
 
     path = find_run(run, results)
     learned = calibrate(path, strategy, parse_assignments(params))

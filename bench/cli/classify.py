@@ -20,7 +20,7 @@ from bench.running.settings import SETTINGS
 
 if TYPE_CHECKING:
     from bench.engine.asking import CheckedStrategy
-    from bench.running.verbs.classify import Answer, Classified, Place
+    from bench.running.verbs.classify import Answer, Classified, RankedClass
 
 
 @click.command(cls=Sectioned)
@@ -130,7 +130,7 @@ def _sureness(answer: Answer, change: float | None) -> str:
     return text
 
 
-def _given_up(entry: Place) -> str:
+def _given_up(entry: RankedClass) -> str:
     if not entry.given_up:
         return ""
     if not entry.draws:

@@ -41,7 +41,7 @@ def _put_out(learned: LearnedOrder | LearnedScreens, out: str | None, as_json: b
 def _use(path: Path, ability: str, params: dict[str, Any]) -> str:
     """Return the command that scores other images with what was learned."""
     from bench.discovery.loading import learning
-    from bench.running.verbs.command import other_images_command
+    from bench.running.command import other_images_command
 
     words = [word for key, value in params.items() for word in ("--set", f"{key}={value}")]
     return other_images_command(read_manifest(path), "--strategy", learning(ability).name, *words)

@@ -50,7 +50,7 @@ def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bo
         return
     from bench.render.repeatability import noise_details
     from bench.render.run import print_run, print_statistics
-    from bench.running.verbs.command import reproducing_command
+    from bench.running.command import reproducing_command
 
     manifest = stored.manifest
     decided = stored.some_decided() if more else None

@@ -21,8 +21,8 @@ from bench.machine.speed import remember_batch_size, remember_speed
 from bench.perf.work import bare, evaluation_flops, in_turns, matmul_peak, pictures, ratio, scoring
 from bench.running.checks import check
 from bench.running.prepare import prepare
-from bench.running.scorers.choose import kind_of
-from bench.running.scorers.encoding import speed_key
+from bench.running.scorers import kind_of
+from bench.running.scorers.draws import speed_key
 from bench.running.settings import RunConfig
 from bench.running.verbs.estimate import Plan, make_plan
 from bench.store.fields import Count, Document

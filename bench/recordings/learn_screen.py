@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.inputs.draws import sub_grid
 from bench.recordings.calibrate import RISKS
 from bench.recordings.recording import open_recording
-from bench.running.verbs.command import recording_command
+from bench.running.command import recording_command
 from bench.stats.risk import conformal_quantile, distances
 from bench.store.fields import Document
 

@@ -17,7 +17,7 @@ from bench.contracts.strategy import Evaluate, Linearise, Problem
 from bench.engine.items import Questions, plain_question
 from bench.errors import AbsentError, UserError
 from bench.inputs.subsets import limited
-from bench.running.verbs.command import recording_command
+from bench.running.command import recording_command
 from bench.store.cells import FirstOrder, holds_part, read_cells, read_first_order, read_timesteps
 from bench.store.documents import Manifest
 from bench.store.draw_table import read_draws

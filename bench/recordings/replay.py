@@ -24,9 +24,9 @@ from bench.inputs.subsets import limited
 from bench.machine.environment import environment
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.recordings.weighing import check_measured, weighed
+from bench.running.command import recording_command
 from bench.running.parts.decision import make_strategy
 from bench.running.preparing.risk import Stated, check_risk, choose_setting
-from bench.running.verbs.command import recording_command
 from bench.store import identity as ids
 from bench.store.documents import Manifest
 from bench.store.fields import without_none

@@ -8,7 +8,7 @@ from typing import get_args
 from bench.errors import UserError
 from bench.inputs.estimand import Loss, Space, check_estimand, draw_weights, parse_weighting
 from bench.recordings.recording import Recording
-from bench.running.scorers.identity import weighting_identity
+from bench.running.scorers.draws import weighting_identity
 from bench.store.draw_table import read_draws
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity

@@ -80,7 +80,7 @@ class RunResult(Fields):
     @property
     def command(self) -> str:
         """The command that makes the run again."""
-        from bench.running.verbs.command import reproducing_command
+        from bench.running.command import reproducing_command
 
         return reproducing_command(self.manifest)
 

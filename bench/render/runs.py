@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
-from bench.running.verbs.command import recording_command, reproducing_command
+from bench.running.command import recording_command, reproducing_command
 from bench.stats.metrics import INCOMPLETE, summary_so_far
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest

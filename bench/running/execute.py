@@ -19,8 +19,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError
 from bench.machine.environment import peak_memory
 from bench.machine.speed import remember_speed
-from bench.running.executors.local import LocalExecutor
-from bench.running.executors.protocol import Executable, Executor, OpenExecutor
+from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest

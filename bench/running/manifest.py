@@ -15,9 +15,9 @@ from bench.inputs.subsets import limited, parse_shard
 from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.parts.setting import Share
-from bench.running.preparing.item_checks import describe_items
+from bench.running.preparing.texts import describe_items
 from bench.running.resolve import Resolved
-from bench.running.scorers.choose import kind_of
+from bench.running.scorers import kind_of
 from bench.running.scorers.denoiser import linearisation_cost
 from bench.running.settings import RunConfig, identity_share
 from bench.store import identity as ids

@@ -12,11 +12,9 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning
-from bench.running.checks import check
-from bench.running.prepared import Prepared
-from bench.running.preparing.samples import run_samples
-from bench.running.scorers.choose import kind_of
-from bench.running.scorers.precision import check_precision
+from bench.running.checks import check, check_precision
+from bench.running.prepared import Prepared, run_samples
+from bench.running.scorers import kind_of
 from bench.store.documents import Manifest
 
 if TYPE_CHECKING:

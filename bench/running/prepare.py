@@ -18,11 +18,10 @@ from bench.running.manifest import make_manifest
 from bench.running.parts.data import DataSource
 from bench.running.prepared import Prepared
 from bench.running.preparing.candidates import find_candidates
-from bench.running.preparing.fitting import find_fit_split, name_fit_split
-from bench.running.preparing.item_checks import warn_of_items as _only_texts
-from bench.running.preparing.learned import learn_weighting
+from bench.running.preparing.learned import find_fit_split, learn_weighting, name_fit_split
 from bench.running.preparing.risk import stated_risk, with_risk
 from bench.running.preparing.texts import item_texts, make_prompts, uneven_counts
+from bench.running.preparing.texts import warn_of_items as _only_texts
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig, check_scope
 from bench.store.documents import Manifest

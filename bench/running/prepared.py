@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.dataset import Sample
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.class_names import ClassNames
+from bench.inputs.controls import TEXT_ONLY, blinded
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
@@ -95,3 +98,16 @@ class Prepared:
     def sample_ids(self) -> list[str]:
         """The images asked for."""
         return self.manifest.samples
+
+
+def run_samples(prepared: Prepared, sample_ids: Iterable[str]) -> Iterator[Sample]:
+    """Yield a run's images with these ids, blinded and with candidates as its settings say."""
+    split, control, shortlist = prepared.split, prepared.config.control, prepared.shortlist
+    assert split is not None, "prepared without images"
+    if control is None or control == TEXT_ONLY:
+        samples = split.samples(sample_ids, prepared.prompts)
+    else:
+        samples = blinded(split, sample_ids, prepared.prompts, control)
+    if shortlist is None:
+        return samples
+    return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)

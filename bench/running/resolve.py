@@ -14,9 +14,8 @@ from bench.inputs.draws import DrawPlan
 from bench.machine.offline import as_settings_say
 from bench.running.parts.data import DataSource, data_source, find_dataset
 from bench.running.parts.decision import Decider, find_strategy, of_backbone
-from bench.running.parts.measure import find_plan
+from bench.running.parts.measure import ResolvedViews, find_plan, resolve_views
 from bench.running.parts.scorer import AUTO, BackboneSource, find_backbone, resolve_dtype
-from bench.running.parts.views import ResolvedViews, resolve_views
 from bench.running.settings import RunConfig
 
 

@@ -1,27 +1,34 @@
-"""A run, from its settings to its summary."""
+"""A run, from its settings to its summary, and what several runs share: a backbone, and Ray."""
 
 from __future__ import annotations
 
+import gc
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.stdout import set_aside
 from bench.errors import BenchWarning, UserError
+from bench.machine.environment import pick_device
 from bench.machine.offline import as_settings_say
 from bench.running.execute import Finished, execute
-from bench.running.executors.cluster import check_executor
-from bench.running.executors.local import LocalExecutor
-from bench.running.executors.protocol import OpenExecutor
+from bench.running.executors.cluster import Connection, check_executor, connect
+from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.scorers.sharing import SharedBackbone, sharing
+from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.running.verbs.again import decide_again, with_other_noise
 
 if TYPE_CHECKING:
     import datasets
+
+    from bench.running.scorers.kind import CheckedBackbone
 
 
 @as_settings_say
@@ -90,3 +97,103 @@ def executor_of(prepared: Prepared) -> OpenExecutor:
     from bench.running.executors.ray import open_ray
 
     return lambda _: open_ray(prepared)
+
+
+class SharedBackbone:
+    """The backbone of the last run, kept for the next one.
+
+    Only one is in memory at a time. One that learns is made anew for every run.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._backbone: CheckedBackbone | None = None
+
+    def of(self, prepared: Prepared, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
+        """Return the backbone of a run, loaded; None: the run makes one of its own.
+
+        Args:
+            prepared: the run.
+            others: the settings of runs that will use it too. Their prompts are encoded before its
+                network is loaded, so that text encoders are never in memory beside it.
+        """
+        if prepared.resolved.backbone.learns:
+            self.free()
+            return None
+        key = _key(prepared)
+        if self._backbone is None or key != self._key:
+            self.free()
+            self._backbone, self._key = _loaded(prepared, others), key
+        return self._backbone
+
+    def free(self) -> None:
+        """Give its memory back."""
+        device = getattr(self._backbone, "device", None)
+        self._backbone, self._key = None, None
+        if device is not None:  # a model, whose parts may point at each other
+            from bench.engine.transfer import free_memory
+
+            gc.collect()
+            free_memory(device)
+
+
+def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConfig]) -> ModelRun:
+    """Return a run that takes its backbone from `shared`, and leaves it there for others."""
+    return ModelRun(prepared, lambda: shared.of(prepared, others))
+
+
+def _key(prepared: Prepared) -> object:
+    """Return all that decides how a backbone is loaded."""
+    config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
+    return (
+        (spec.name, spec.version, pick_device(config.device), prepared.resolved.dtype, config.tf32),
+        (config.compile, config.layout, config.attention),
+        (weights.location, weights.revision, weights.fingerprint) if weights else None,
+        sorted(
+            (name, repr(value)) for name, value in prepared.resolved.backbone_parameters.items()
+        ),
+    )
+
+
+def _loaded(prepared: Prepared, others: Iterable[RunConfig]) -> CheckedBackbone:
+    """Load a run's backbone after the prompts of all runs that will use it are encoded."""
+    return kind_of(prepared.resolved).load(prepared, chain([prepared], _prepared(others)))
+
+
+def _prepared(configs: Iterable[RunConfig]) -> Iterator[Prepared]:
+    """Yield the runs that can be prepared; the others report their errors themselves."""
+    for config in configs:
+        with suppress(UserError):
+            yield prepare(config, images=False)
+
+
+class SharedCluster:
+    """The connection of the last run, kept for the next one that wants the same."""
+
+    def __init__(self) -> None:
+        self._wanted: object = None
+        self._connection: Connection | None = None
+
+    def executor_of(self, prepared: Prepared) -> OpenExecutor:
+        """Return the executor of a run; for workers of Ray, the connection is there already."""
+        opens, config = executor_of(prepared), prepared.config
+        if config.executor != "ray":
+            return opens
+
+        def connected(run: Executable) -> Executor:
+            wanted = config.ray_address, config.workers
+            if wanted != self._wanted:
+                self.close()
+                with set_aside():  # Ray prints what it has to say
+                    self._connection = connect(*wanted)
+                self._wanted = wanted
+            return opens(run)
+
+        return connected
+
+    def close(self) -> None:
+        """Disconnect; a Ray of our own ends."""
+        connection, self._connection, self._wanted = self._connection, None, None
+        if connection is not None:
+            with set_aside():
+                connection.close()

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.contracts.specs import BackboneSpec, Scorer
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.toml import read_toml
 from bench.running.parts.data import DataSettings
 from bench.running.parts.decision import DecisionSettings
@@ -22,9 +22,9 @@ from bench.running.parts.measure import MeasureSettings
 from bench.running.parts.place import PlaceSettings
 from bench.running.parts.question import QuestionSettings
 from bench.running.parts.scorer import ScorerSettings
-from bench.running.parts.setting import Part, Setting, Share, setting_of
+from bench.running.parts.setting import Chapter, DeclaredSetting, Share, setting_of
 
-PARTS: tuple[type[Part], ...] = (
+CHAPTERS: tuple[type[Chapter], ...] = (
     DataSettings,
     QuestionSettings,
     ScorerSettings,
@@ -33,7 +33,6 @@ PARTS: tuple[type[Part], ...] = (
     PlaceSettings,
     KeepSettings,
 )
-SHOWN = 60  # characters of a wrong value in a message
 WHY = {
     "denoiser": "is a denoiser",
     "classifier": "is a classifier, which scores images directly",
@@ -53,7 +52,7 @@ class RunConfig(
     """The settings of a run, as they were read."""
 
 
-SETTINGS: dict[str, Setting] = {
+SETTINGS: dict[str, DeclaredSetting] = {
     name: setting_of(field) for name, field in RunConfig.model_fields.items()
 }
 
@@ -61,7 +60,7 @@ SETTINGS: dict[str, Setting] = {
 def chapters() -> Iterator[tuple[str, list[str]]]:
     """Yield the title and the settings of each chapter of help; the most used come first."""
     yield "Most used", [name for name in SETTINGS if SETTINGS[name].most_used]
-    for part in PARTS:
+    for part in CHAPTERS:
         names = [name for name in part.model_fields if not SETTINGS[name].most_used]
         yield part.title, [name for name in names if name != "dataset"]
 
@@ -147,10 +146,8 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")
-        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        given = repr(first["input"])
-        given = given if len(given) <= SHOWN else f"{given[:SHOWN]} …"
-        raise UserError(f"{name}: {said} (given: {given}).") from None
+        problem = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise UserError(f"{name}: {problem} (given: {quoted(first['input'], 60)}).") from None
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from bench.errors import UserError
 from bench.render.images import Images
 from bench.render.runs import RunData, with_decisions
 from bench.render.studies import StudyPart, study_part
-from bench.running.verbs.command import reproducing_command
+from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
 from bench.stats.differences import Settings, run_settings
 from bench.stats.shares import accuracy_interval

@@ -14,8 +14,7 @@ import pytest
 
 from bench.engine import embeddings
 from bench.engine.denoiser import CheckedDenoiser
-from bench.running.executors.job import Job
-from bench.running.executors.messages import Answer, Ended, Fetch, Texts
+from bench.running.executors.messages import Answer, Ended, Fetch, Job, Texts
 from bench.running.executors.worker import Worker
 
 _here = threading.local()

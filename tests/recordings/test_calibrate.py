@@ -14,9 +14,9 @@ from helpers.runs import store
 from bench.contracts.specs import StrategySpec
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
+from bench.running.command import reproducing_command
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
-from bench.running.verbs.command import reproducing_command
 from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
 from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder

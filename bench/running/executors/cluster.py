@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from bench.running.settings import RunConfig
 
 EXTRA = "pip install 'diffusion-classifier-bench[ray]'"
-ANSWERS = 5.0  # seconds in which an address takes a connection
+ANSWERS_WITHIN = 5.0  # seconds in which an address takes a connection
 CONNECTS = 20.0  # seconds in which Ray is there
 STARTS = 120.0  # seconds in which a Ray of our own has started
 LOOKS_EVERY = 2.0  # seconds between two questions whether Ray is still there
 SILENT = 60.0  # seconds without an answer after which it is not
 OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, and a container's /dev/shm may be
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-SETTINGS = {  # of Ray, in the environment alone
+RAY_VARIABLES = {  # of Ray, in the environment alone
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns of a change to come
     "RAY_worker_niceness": "0",  # 15 by default: a worker would starve beside other work
@@ -237,7 +237,7 @@ def connect(address: str | None, workers: int | str | None) -> Connection | None
     Raises:
         UserError: nobody answers.
     """
-    for name, value in SETTINGS.items():
+    for name, value in RAY_VARIABLES.items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -276,7 +276,7 @@ def _check_answers(address: str, said: str) -> None:
     if not colon or not port.isdecimal():
         raise UserError(f"--ray-address {address}: write auto, or HOST:PORT of the cluster's head.")
     try:
-        socket.create_connection((host, int(port)), ANSWERS).close()
+        socket.create_connection((host, int(port)), ANSWERS_WITHIN).close()
     except (OSError, OverflowError) as error:
         raise UserError(f"{said}: {error}.") from None
 

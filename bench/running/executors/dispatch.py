@@ -21,7 +21,7 @@ FORGETS = 0.8  # of what was seen of a worker's speed before, how much counts at
 
 
 @dataclass(frozen=True)
-class Rules:
+class DispatchRules:
     """How images are given out.
 
     Attributes:
@@ -40,13 +40,13 @@ class Rules:
     deaths: int = 8
 
     @staticmethod
-    def of(workers: int) -> Rules:
+    def of(workers: int) -> DispatchRules:
         """Return the rules for so many workers: of many, each says something less often."""
-        return Rules(block_seconds=max(1.0, PACE * workers))
+        return DispatchRules(block_seconds=max(1.0, PACE * workers))
 
 
 @dataclass(frozen=True)
-class Block:
+class ImageBlock:
     """What a worker is given.
 
     Attributes:
@@ -113,7 +113,9 @@ class Dispatch:
         left: images that are not decided and have not failed.
     """
 
-    def __init__(self, ids: Iterable[str], workers: Iterable[str], rules: Rules = Rules()) -> None:
+    def __init__(
+        self, ids: Iterable[str], workers: Iterable[str], rules: DispatchRules = DispatchRules()
+    ) -> None:
         self.rules = rules
         self._pending = deque(ids)
         self.left = len(self._pending)
@@ -135,7 +137,7 @@ class Dispatch:
         """Return a worker's images per second of late; None: not known yet."""
         return self._workers[worker].speed
 
-    def give(self, worker: str, now: float) -> Block:
+    def give(self, worker: str, now: float) -> ImageBlock:
         """Return what a worker that has room is given; an empty block: nothing for now.
 
         Args:
@@ -144,7 +146,7 @@ class Dispatch:
         """
         one = self._workers[worker]
         if one.closed:
-            return Block()
+            return ImageBlock()
         if not one.held:
             one.since = now
         # A worker that has just started is slow, and may be ended by what had ended it before: it
@@ -158,7 +160,7 @@ class Dispatch:
                 return self._given(one, [], last=True)
         room = min(self._most(one) - len(one.held), len(self._pending))
         if room <= 0:
-            return self._given(one, [], last=True) if one.held else Block()
+            return self._given(one, [], last=True) if one.held else ImageBlock()
         count = min(room, max(1, round((one.speed or 0) * self.rules.block_seconds)))
         ids = [self._pending.popleft() for _ in range(count)]
         return self._given(one, ids, last=count == room)
@@ -222,7 +224,7 @@ class Dispatch:
         return min(share, timed)
 
     @staticmethod
-    def _given(one: _Worker, ids: Sequence[str], last: bool) -> Block:
+    def _given(one: _Worker, ids: Sequence[str], last: bool) -> ImageBlock:
         one.held.update(dict.fromkeys(ids))
         one.closed = last
-        return Block(tuple(ids), last)
+        return ImageBlock(tuple(ids), last)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.errors import BenchError, BenchWarning, WorkersLostError
-from bench.running.executors.dispatch import Block, Dispatch, Loss, Rules
+from bench.running.executors.dispatch import Dispatch, DispatchRules, ImageBlock, Loss
 from bench.running.executors.job import job_of
 from bench.running.executors.messages import (
     Answer,
@@ -26,12 +26,12 @@ from bench.running.executors.messages import (
     Fetch,
     Lacking,
     Opened,
-    Place,
     Processes,
     Refused,
     Report,
+    WorkerProcess,
 )
-from bench.running.preparing.samples import run_samples
+from bench.running.prepared import run_samples
 from bench.store.records import is_record, make_record
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Member:
     """
 
     stage: str = "prepare"
-    place: Place | None = None
+    place: WorkerProcess | None = None
 
 
 class Driver:
@@ -77,7 +77,7 @@ class Driver:
         self._run, self._processes = run, processes
         self.workers: dict[str, Member] = {}
         self.dispatch: Dispatch | None = None
-        self._rules = Rules.of(processes.count)
+        self._rules = DispatchRules.of(processes.count)
         self._deaths: Counter[str] = Counter()  # of workers that nothing was given yet
         self._causes: list[BenchError] = []  # why workers that could speak cannot take part
         self._silent = False  # whether a worker was given up that could not
@@ -162,7 +162,7 @@ class Driver:
             self._refused(name, answer)
         elif isinstance(answer, Ended):
             yield from self._lost(name, answer)
-        elif isinstance(answer, Place):
+        elif isinstance(answer, WorkerProcess):
             member.place, member.stage = answer, "prepared"
             logger.info("%s is ready to load.", self._called(name))
         elif isinstance(answer, Lacking):
@@ -232,7 +232,7 @@ class Driver:
         """Give a worker more images if it has room, and ask for what it decides."""
         assert self.dispatch is not None and self._run.split is not None
         member = self.workers[name]
-        block = self.dispatch.give(name, monotonic()) if hungry else Block()
+        block = self.dispatch.give(name, monotonic()) if hungry else ImageBlock()
         if not self.dispatch.holds(name):
             member.stage = "idle"
             return

@@ -6,36 +6,19 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.machine.cache import is_kept, keeping
+from bench.running.executors.messages import Job, Texts
+from bench.running.scorers import kind_of
 
 if TYPE_CHECKING:
     from bench.running.prepared import Prepared
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker is told of a run.
-
-    Attributes:
-        settings: `RunConfig` as JSON.
-        identity: the run's identity, as JSON.
-        folder: where the driver was started: relative paths begin there.
-        versions: distribution → version of the toolkit and of the plugins that the run uses.
-        surveyed: the fingerprint of all images, and whether all are ordinary.
-        report_seconds: how long a decision is kept back at most.
-    """
-
-    settings: str
-    identity: str
-    folder: str
-    versions: Mapping[str, str]
-    surveyed: tuple[str, bool]
-    report_seconds: float = 1.0
 
 
 def job_of(run: Prepared) -> Job:
@@ -107,3 +90,26 @@ def _check_versions(wanted: Mapping[str, str]) -> None:
             raise UserError(f"plugin {name} {version} is not installed here.")
         if known[name] != version:
             raise UserError(f"plugin {name} is {known[name]} here, and {version} on the driver.")
+
+
+def lacks_texts(prepared: Prepared) -> bool:
+    """Tell whether prompts would have to be encoded here."""
+    return not all(is_kept(file) for file in kind_of(prepared.resolved).text_files(prepared))
+
+
+def kept_texts(prepared: Prepared) -> Texts:
+    """Return the prompts that are encoded here; large ones are read when they are sent."""
+    files = (
+        file
+        for file in kind_of(prepared.resolved).text_files(prepared)
+        if is_kept(file, always=True)
+    )
+    return {file.name: np.asarray(np.memmap(file, np.uint8, "r")) for file in files}
+
+
+def keep_texts(prepared: Prepared, texts: Texts) -> None:
+    """Keep prompts that are encoded elsewhere; those that the disk does not take are made here."""
+    for file in kind_of(prepared.resolved).text_files(prepared):
+        if file.name in texts:
+            with suppress(OSError), keeping(file, durable=False) as opened:
+                opened.write(texts[file.name].data)

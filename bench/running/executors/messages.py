@@ -17,14 +17,34 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.discovery.guard import one_line
 from bench.errors import BenchError, PluginError, UserError
-from bench.running.executors.job import Job
 
 Texts = Mapping[str, NDArray[np.uint8]]  # encoded prompts: a file's name → its bytes
 Fetch = Callable[[], Texts]  # called where they are missing
 
 
 @dataclass(frozen=True)
-class Place:
+class Job:
+    """What a worker is told of a run.
+
+    Attributes:
+        settings: `RunConfig` as JSON.
+        identity: the run's identity, as JSON.
+        folder: where the driver was started: relative paths begin there.
+        versions: distribution → version of the toolkit and of the plugins that the run uses.
+        surveyed: the fingerprint of all images, and whether all are ordinary.
+        report_seconds: how long a decision is kept back at most.
+    """
+
+    settings: str
+    identity: str
+    folder: str
+    versions: Mapping[str, str]
+    surveyed: tuple[str, bool]
+    report_seconds: float = 1.0
+
+
+@dataclass(frozen=True)
+class WorkerProcess:
     """Where a worker is."""
 
     host: str
@@ -45,13 +65,13 @@ class Refused:
         exit_code: of the command, where this happens in its own process.
     """
 
-    place: Place
+    place: WorkerProcess
     said: str
     failed: str | None = None
     exit_code: int = 1
 
     @staticmethod
-    def of(place: Place, error: Exception) -> Refused:
+    def of(place: WorkerProcess, error: Exception) -> Refused:
         """Return what an error says, without its class, which the driver may not have."""
         if isinstance(error, PluginError):
             return Refused(place, error.said, error.who, error.exit_code)
@@ -119,7 +139,7 @@ class Report:
     peak_memory: int | None = None
 
 
-Answer = Place | Opened | Lacking | Report | Refused | Ended
+Answer = WorkerProcess | Opened | Lacking | Report | Refused | Ended
 
 
 class Processes(Protocol):

@@ -1,4 +1,4 @@
-"""The two sides of scoring a run: what is scored, and what scores it."""
+"""The two sides of scoring a run: what is scored, and what scores it; here, in this process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bench.contracts.decision import Decided, Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.engine.asking import CheckedStrategy
+from bench.machine.environment import peak_memory
 from bench.store.documents import Manifest
 
 
@@ -82,3 +83,29 @@ class Executor(Protocol):
 
 
 OpenExecutor = Callable[[Executable], Executor]
+
+
+class LocalExecutor:
+    """Scores in this process.
+
+    Args:
+        run: what is scored.
+    """
+
+    def __init__(self, run: Executable) -> None:
+        self._run, self._engine = run, run.open_engine()
+        self.problem, self.levels = self._engine.problem, self._engine.levels
+        self.device = self._engine.device
+        self.fitted: Mapping[str, Any] | None = getattr(self._engine, "fitted", None)
+
+    @property
+    def peak_memory(self) -> int | None:
+        """The most memory used so far in bytes."""
+        return peak_memory()
+
+    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
+        """Yield each image as it is decided."""
+        return self._engine.score(self._run.samples(sample_ids), self._run.strategy)
+
+    def close(self) -> None:
+        """There is nothing to end."""

@@ -23,8 +23,15 @@ from bench.running.executors.cluster import (
     plan_workers,
 )
 from bench.running.executors.driver import Driver
-from bench.running.executors.job import Job
-from bench.running.executors.messages import Answer, Ended, Fetch, Place, Refused, Texts
+from bench.running.executors.messages import (
+    Answer,
+    Ended,
+    Fetch,
+    Job,
+    Refused,
+    Texts,
+    WorkerProcess,
+)
 from bench.running.executors.worker import Worker
 
 if TYPE_CHECKING:
@@ -180,7 +187,7 @@ def never_began(said: str) -> Refused | None:
     if found is None:
         return None
     last = said.strip().splitlines()[-1].strip()
-    place = Place(found["ip"], int(found["pid"]))
+    place = WorkerProcess(found["ip"], int(found["pid"]))
     return Refused(place, f"the toolkit does not start there: {one_line(last)}.", exit_code=2)
 
 

@@ -22,29 +22,28 @@ from bench.discovery.guard import one_line
 from bench.errors import BenchError, UserError, quoted
 from bench.machine.environment import peak_memory
 from bench.machine.offline import offline
-from bench.running.executors.dispatch import Block
-from bench.running.executors.handing import keep_texts, kept_texts, lacks_texts
-from bench.running.executors.job import Job, prepare_job
+from bench.running.executors.dispatch import ImageBlock
+from bench.running.executors.job import keep_texts, kept_texts, lacks_texts, prepare_job
 from bench.running.executors.messages import (
     Ended,
     Fetch,
+    Job,
     Lacking,
     Opened,
-    Place,
     Refused,
     Report,
     Texts,
+    WorkerProcess,
 )
 from bench.running.model_run import ModelRun
-from bench.running.prepared import Prepared
-from bench.running.preparing.samples import run_samples
+from bench.running.prepared import Prepared, run_samples
 
 T = TypeVar("T")
 
 
-def here() -> Place:
+def here() -> WorkerProcess:
     """Return where this process is."""
-    return Place(socket.gethostname(), os.getpid())
+    return WorkerProcess(socket.gethostname(), os.getpid())
 
 
 class _Calls:
@@ -99,7 +98,7 @@ class Worker:
         self._failed: BaseException | None = None
         self._reported = 0.0
 
-    def prepare(self) -> Place | Refused:
+    def prepare(self) -> WorkerProcess | Refused:
         """Resolve and check the run here, and that it is the driver's."""
         try:
             self._prepared = self._torch.call(lambda: prepare_job(self.job)).result()
@@ -133,7 +132,7 @@ class Worker:
         assert self._prepared is not None, "prepare comes first"
         return kept_texts(self._prepared)
 
-    def exchange(self, block: Block, contents: tuple[str, ...]) -> Report:
+    def exchange(self, block: ImageBlock, contents: tuple[str, ...]) -> Report:
         """Take more images, and return when there is something to say.
 
         Args:

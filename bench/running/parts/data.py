@@ -17,8 +17,15 @@ from bench.inputs.data import FOLDER, DataOptions, check_data_dir
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.subsets import parse_shard
 from bench.machine.files import is_there, regular_file
-from bench.running.parts.names import is_path, registered
-from bench.running.parts.setting import DENOISERS, WITH_DRAWS, Part, Text, setting
+from bench.running.parts.setting import (
+    DENOISERS,
+    WITH_DRAWS,
+    Chapter,
+    Text,
+    is_path,
+    registered,
+    setting,
+)
 
 Fit = Literal["crop", "squash"]
 Control = Literal["grey", "noise", "shuffled-images", "text-only"]
@@ -31,7 +38,7 @@ DATA_PARAMETERS = ("labels", "image_column", "label_column", "id_column")
 DATA_SETTINGS = ("split", *DATA_PARAMETERS, "class_names", "skip_unlabelled")
 
 
-class DataSettings(Part):
+class DataSettings(Chapter):
     """The images of a run, and how they are seen."""
 
     title = "What is scored"

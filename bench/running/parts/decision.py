@@ -14,11 +14,10 @@ from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.draws import MOST_DRAWS
-from bench.running.parts.names import default_of
-from bench.running.parts.setting import Part, Text, setting
+from bench.running.parts.setting import Chapter, Text, default_of, setting
 
 
-class DecisionSettings(Part):
+class DecisionSettings(Chapter):
     """The strategy of a run."""
 
     title = "How it decides"

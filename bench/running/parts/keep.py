@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import ValidationInfo, field_validator
 
-from bench.running.parts.setting import WITH_DRAWS, Part, Text, setting
+from bench.running.parts.setting import WITH_DRAWS, Chapter, Text, setting
 
 
-class KeepSettings(Part):
+class KeepSettings(Chapter):
     """The results of a run."""
 
     title = "What is kept"

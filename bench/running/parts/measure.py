@@ -1,22 +1,29 @@
-"""How an error is measured: the loss, its space, and the draws."""
+"""How an error is measured: the loss, its space, the draws, and the views that they see."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from bench.contracts.specs import BackboneSpec
-from bench.errors import PluginError
+from bench.contracts.specs import BackboneSpec, ViewsSpec
+from bench.contracts.strategy import Ints
+from bench.discovery.guard import one_line
+from bench.discovery.loading import Plugins
+from bench.discovery.targets import make
+from bench.engine.images import CheckedViews, view_of_draw
+from bench.errors import PluginError, UserError
 from bench.inputs.draws import DrawPlan, draw_plan, parse_levels, parse_plan
 from bench.inputs.estimand import Loss, Space, check_estimand, parse_weighting
-from bench.running.parts.setting import DENOISERS, Part, Text, setting
+from bench.running.parts.setting import DENOISERS, Chapter, Text, setting
 
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
 
 
-class MeasureSettings(Part):
+class MeasureSettings(Chapter):
     """The error of a cell, and the draws of a run."""
 
     title = "How an error is measured"
@@ -140,3 +147,47 @@ def find_plan(settings: MeasureSettings, backbone: BackboneSpec) -> DrawPlan:
         return draw_plan(settings.plan, settings.levels, backbone.plan)
     except ValueError as error:  # the user's own were checked with the settings
         raise PluginError(backbone.label, f"its plan: {error}") from None
+
+
+@dataclass(frozen=True)
+class ResolvedViews:
+    """Views, made from what `--views` said.
+
+    Attributes:
+        spec: their spec.
+        parameters: with their values.
+        views: themselves.
+    """
+
+    spec: ViewsSpec
+    parameters: Mapping[str, Any]
+    views: CheckedViews
+
+
+def resolve_views(text: str, plugins: Plugins) -> ResolvedViews:
+    """Return the views of `NAME` or `NAME:VALUE`; the value is that of their first parameter.
+
+    Raises:
+        UserError: the name is unknown, or the value makes no sense.
+    """
+    name, colon, value = text.partition(":")
+    spec = plugins.views.get(name)
+    first = next(iter(spec.parameters), None)
+    if colon and first is None:
+        raise UserError(f"--views {text}: the views {name!r} take no value.")
+    parameters = spec.resolve_parameters({first: value} if colon and first else {})
+    try:
+        made = make(spec, passing=(ValueError,), **parameters)
+    except ValueError as error:
+        raise UserError(f"--views {text}: {one_line(error)}.") from None
+    return ResolvedViews(spec, parameters, CheckedViews(made, spec.label))
+
+
+def per_level(plan: DrawPlan) -> int:
+    """Return how many neighbouring draws share a noise level."""
+    return 1 if plan.name == "grid" else 2
+
+
+def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:
+    """Return int64 [N], the view that each draw sees; draws of one level see the same one."""
+    return None if views is None else view_of_draw(n_draws, views.views.count, per_level(plan))

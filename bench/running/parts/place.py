@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from bench.running.parts.setting import DENOISERS, Part, Text, setting
+from bench.running.parts.setting import DENOISERS, Chapter, Text, setting
 
 Layout = Literal["auto", "contiguous", "channels-last"]
 Executors = Literal["local", "ray"]
@@ -16,7 +16,7 @@ Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 
 
-class PlaceSettings(Part):
+class PlaceSettings(Chapter):
     """The machine of a run."""
 
     title = "Where it runs"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bench.running.parts.setting import Part, Text, setting
+from bench.running.parts.setting import Chapter, Text, setting
 
 Rule = Literal["best", "mean", "spread"]
 
 
-class QuestionSettings(Part):
+class QuestionSettings(Chapter):
     """The prompts of a run."""
 
     title = "What is asked"

@@ -14,15 +14,14 @@ from bench.inputs.data import FOLDER, slug
 from bench.inputs.weight_files import find_file, read_object
 from bench.inputs.weights import locate, resolve
 from bench.machine.environment import has_bfloat16, pick_device
-from bench.running.parts.names import default_of, is_path, registered
-from bench.running.parts.setting import Part, Text, setting
+from bench.running.parts.setting import Chapter, Text, default_of, is_path, registered, setting
 
 INDEX = "model_index.json"
 AUTO = "auto"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-class ScorerSettings(Part):
+class ScorerSettings(Chapter):
     """The backbone of a run."""
 
     title = "What scores it"

@@ -1,4 +1,4 @@
-"""What is declared of a setting on its field, and what follows from it.
+"""What the parts share: what is declared of a setting on its field, and names of registered things.
 
 Help, refusals, the options of `bench classify` and the share of a setting in a run's identity are
 derived from here, so that a setting is written down where it is defined and where it is used.
@@ -14,11 +14,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from bench.contracts.specs import Scorer
+from bench.discovery.registry import Registry, SpecT
+from bench.errors import UserError
+from bench.machine.files import is_there
 
 DENOISERS: tuple[Scorer, ...] = ("denoiser",)
 WITH_DRAWS: tuple[Scorer, ...] = ("denoiser", "likelihood")
 ALL: tuple[Scorer, ...] = ("denoiser", "classifier", "likelihood")
-DECLARED = "declared"  # the key of a field that holds what is declared of it
+DECLARED_KEY = "declared"  # the key of a field that holds what is declared of it
 
 Share = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 """How a setting enters the identity of a run.
@@ -34,7 +37,7 @@ Share = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class DeclaredSetting:
     """What is declared of a setting.
 
     Attributes:
@@ -58,7 +61,7 @@ class Setting:
         return " and ".join(f"{scorer}s" for scorer in self.scorers)
 
 
-class Part(BaseModel):
+class Chapter(BaseModel):
     """The settings of one chapter; never changed after they are read.
 
     Attributes:
@@ -81,15 +84,15 @@ def setting(
     **limits: Any,
 ) -> Any:
     """Return a field with its help, what is declared of it, and pydantic's limits on its value."""
-    declared = Setting(scorers, identity, shared, classify, most_used)
-    extra: Any = {DECLARED: declared}
+    declared = DeclaredSetting(scorers, identity, shared, classify, most_used)
+    extra: Any = {DECLARED_KEY: declared}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
-def setting_of(field: FieldInfo) -> Setting:
+def setting_of(field: FieldInfo) -> DeclaredSetting:
     """Return what is declared of a field."""
     extra: Any = field.json_schema_extra
-    declared: Setting = extra[DECLARED]
+    declared: DeclaredSetting = extra[DECLARED_KEY]
     return declared
 
 
@@ -116,3 +119,28 @@ def _is_text(value: str) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_from_path), AfterValidator(_is_text)]
+
+
+def is_path(name: str) -> bool:
+    """Tell a folder from a registered name: a value with a slash, or `.`, `..`."""
+    return "/" in name or "\\" in name or name in (".", "..")
+
+
+def registered(registry: Registry[SpecT], name: str) -> SpecT:
+    """Return the spec of a name; where a file is called so, the error says how to name it."""
+    try:
+        return registry.get(name)
+    except UserError as error:
+        if is_there(name):
+            raise UserError(
+                f"{error}\nFor the folder or file of that name, write ./{name}"
+            ) from None
+        raise
+
+
+def default_of(registry: Registry[SpecT]) -> SpecT:
+    """Return the spec that is the default of its kind."""
+    if (spec := registry.default()) is not None:
+        return spec
+    kind = registry.kind.kind
+    raise UserError(f"No {kind} is marked as the default; name one with --{kind}.")

@@ -10,9 +10,9 @@ from typing import Any
 from bench.contracts.specs import StrategySpec
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError
+from bench.running.command import other_images_command
 from bench.running.parts.decision import Decider, make_strategy
 from bench.running.resolve import Resolved
-from bench.running.verbs.command import other_images_command
 from bench.stats.risk import images_needed, passing
 from bench.store.calibrations import Calibrated, CalibratedSetting, find_calibrations
 from bench.store.documents import Manifest

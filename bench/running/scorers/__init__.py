@@ -1,1 +1,30 @@
 """One object per kind of backbone: what its runs ask, refuse and cost, and how they are scored."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.contracts.decision import Engine
+from bench.contracts.specs import Scorer
+from bench.running.prepared import Prepared
+from bench.running.resolve import Resolved
+from bench.running.scorers.classifier import ClassifierKind
+from bench.running.scorers.denoiser import DenoiserKind
+from bench.running.scorers.kind import ScorerKind
+from bench.running.scorers.likelihood import LikelihoodKind
+
+KINDS: Final[dict[Scorer, ScorerKind]] = {
+    "denoiser": DenoiserKind(),
+    "classifier": ClassifierKind(),
+    "likelihood": LikelihoodKind(),
+}
+
+
+def kind_of(resolved: Resolved) -> ScorerKind:
+    """Return what the kind of a run's backbone decides."""
+    return KINDS[resolved.backbone.scorer]
+
+
+def open_engine(prepared: Prepared) -> Engine:
+    """Load a run's backbone and return the engine that fits it."""
+    return kind_of(prepared.resolved).open_engine(prepared)

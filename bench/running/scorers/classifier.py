@@ -15,7 +15,7 @@ from bench.discovery.targets import offers
 from bench.inputs.estimand import Weighting
 from bench.inputs.templates import Columns
 from bench.running.prepared import Prepared
-from bench.running.preparing.fitting import find_fit_split
+from bench.running.preparing.learned import find_fit_split
 from bench.running.resolve import Resolved
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
 from bench.store.identity import ScoringIdentity

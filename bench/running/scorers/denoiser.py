@@ -20,12 +20,21 @@ from bench.errors import UserError
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting
 from bench.inputs.templates import Columns, make_columns
-from bench.running.parts.views import per_level, view_of_each_draw
+from bench.running.parts.measure import per_level, view_of_each_draw
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
-from bench.running.scorers.draws import draw_rows, level_table, run_noise, weights_of_draws
-from bench.running.scorers.encoding import encode_texts, speed_key, text_files
-from bench.running.scorers.identity import noise_identity, views_identity, weighting_identity
+from bench.running.scorers.draws import (
+    draw_rows,
+    encode_texts,
+    level_table,
+    noise_identity,
+    run_noise,
+    speed_key,
+    text_files,
+    views_identity,
+    weighting_identity,
+    weights_of_draws,
+)
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
 from bench.running.settings import identity_share
 from bench.store.fields import without_none

@@ -1,7 +1,8 @@
-"""The draws of a denoiser's run: their levels, weights and noise."""
+"""The draws and encoded prompts of a run, and what the identity says of its draws."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,17 @@ from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints
 from bench.discovery import backbones
 from bench.inputs.draws import read_noise
-from bench.inputs.estimand import draw_weights
+from bench.inputs.estimand import Weighting, draw_weights
+from bench.running.parts.measure import ResolvedViews
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
+from bench.running.settings import RunConfig
+from bench.store.identity import digest
 
 if TYPE_CHECKING:
     from bench.engine.denoiser import CheckedDenoiser
     from bench.engine.noising import Noise
+    from bench.engine.trees import Tree
 
 
 def draw_rows(resolved: Resolved, levels: Levels) -> Ints:
@@ -53,3 +58,68 @@ def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> No
     else:
         bank = plan.noise(config.seed, n_draws, shape)
     return SharedNoise(bank, backbone.device)
+
+
+def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> tuple[Tree, Tree | None]:
+    """Return the conditioning of a run's prompts, and of the null under guidance."""
+    from bench.engine.embeddings import embed_null, embed_prompts
+
+    config, key = prepared.config, _conditioning_key(prepared)
+    conditioning = embed_prompts(backbone, key, prepared.prompts.texts, config.subtract_null)
+    return conditioning, embed_null(backbone, key) if config.guidance is not None else None
+
+
+def text_files(prepared: Prepared) -> list[Path]:
+    """Return the files that hold the run's encoded prompts, and its null's under guidance."""
+    from bench.engine.embeddings import null_file, prompts_file
+
+    config, key = prepared.config, _conditioning_key(prepared)
+    files = [prompts_file(key, prepared.prompts.texts, config.subtract_null)]
+    return [*files, null_file(key)] if config.guidance is not None else files
+
+
+def speed_key(prepared: Prepared) -> str:
+    """Return all that decides a speed but the device, to remember the best batch size under."""
+    config = prepared.config
+    resolution = prepared.resolved.backbone_parameters.get("resolution")
+    guided = "" if config.guidance is None else " guided"
+    return f"{_backbone_key(prepared)} {resolution} {config.layout} {config.attention}{guided}"
+
+
+def _backbone_key(prepared: Prepared) -> str:
+    config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
+    fingerprint, rounding = weights.fingerprint if weights else "", " tf32" if config.tf32 else ""
+    return f"{spec.name} {spec.version} {fingerprint} {prepared.resolved.dtype}{rounding}"
+
+
+def _conditioning_key(prepared: Prepared) -> str:
+    """Return all that decides a conditioning but its text: some models are told the resolution."""
+    spec, chosen = prepared.resolved.backbone, prepared.resolved.backbone_parameters
+    changed = {n: v for n, v in chosen.items() if v != spec.parameters[n].default}
+    return f"{_backbone_key(prepared)} {sorted(changed.items())}"
+
+
+def noise_identity(config: RunConfig, n_draws: int) -> str:
+    """Return where the noise of the draws comes from: a seed, or the hash of a file."""
+    if config.noise is None:
+        return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
+    bank = read_noise(Path(config.noise), n_draws)
+    return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
+
+
+def views_identity(views: ResolvedViews | None) -> str | None:
+    """Return the views with their parameters and version; None: the image itself."""
+    if views is None:
+        return None
+    name = ":".join([views.spec.name, *map(str, views.parameters.values())])
+    version = views.spec.version
+    return name if version == 1 else f"{name} (version {version})"
+
+
+def weighting_identity(weighting: Weighting) -> str | None:
+    """Return a formula as it is written, listed weights by their hash; None: all are the same."""
+    if weighting.name == "uniform":
+        return None
+    if weighting.weights is None:
+        return str(weighting)
+    return f"sha256 {digest({'weights': sorted(weighting.weights.items())})}"

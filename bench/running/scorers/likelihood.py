@@ -18,10 +18,10 @@ from bench.inputs.controls import TEXT_ONLY
 from bench.inputs.draws import MOST_DRAWS
 from bench.inputs.estimand import Weighting
 from bench.inputs.templates import Columns
-from bench.running.parts.views import view_of_each_draw
+from bench.running.parts.measure import view_of_each_draw
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
-from bench.running.scorers.identity import views_identity
+from bench.running.scorers.draws import views_identity
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity

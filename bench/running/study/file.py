@@ -19,7 +19,7 @@ from bench.machine.toml import read_toml
 from bench.running.parts.data import expand_datasets
 from bench.running.settings import RunConfig, make_config
 from bench.running.study.values import (
-    PILOT,
+    PILOT_IMAGES,
     PLURALS,
     Table,
     exclusion,
@@ -37,7 +37,7 @@ from bench.running.study.values import (
 from bench.stats.crossed import Over
 from bench.store.studies import STUDY, find_study, study_folder
 
-NAMED = ("dataset", "backbone", "strategy")  # a value of these may be a table with a `name`
+TABLE_AXES = ("dataset", "backbone", "strategy")  # a value of these may be a table with a `name`
 OF_STUDY = (
     *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups", "over"),
     *("grid", "exclude"),
@@ -87,7 +87,7 @@ class DeclaredStudy:
     text: str
     axes: tuple[str, ...]
     cells: tuple[DeclaredCell, ...]
-    pilot: int = PILOT
+    pilot: int = PILOT_IMAGES
     margin: float | None = None
     shifts: tuple[tuple[str, str], ...] = ()
     backbone_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -222,7 +222,7 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
     params = grid["params"]
     assert isinstance(params, dict)
     for name, value in grid.items():
-        if name in NAMED or (isinstance(value, list) and name != "params"):
+        if name in TABLE_AXES or (isinstance(value, list) and name != "params"):
             axes[name] = _choices(name, value if isinstance(value, list) else [value])
         elif name != "params":
             shared[name] = value
@@ -251,7 +251,7 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
 def _choices(name: str, values: Sequence[object]) -> list[Choice]:
     choices: list[Choice] = []
     for value in values:
-        if isinstance(value, dict) and name in NAMED:
+        if isinstance(value, dict) and name in TABLE_AXES:
             choices += _named(name, value)
         elif name == "dataset" and isinstance(value, str):
             choices += [Choice(one, {name: one}, {}) for one in _expanded(value)]

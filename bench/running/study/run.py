@@ -23,14 +23,12 @@ from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
 from bench.running.parts.data import DATA_SETTINGS
 from bench.running.prepare import prepare
-from bench.running.preparing.fitting import name_fit_split
+from bench.running.preparing.learned import name_fit_split
 from bench.running.resolve import resolve
-from bench.running.scorers.sharing import SharedBackbone, sharing
+from bench.running.run import SharedBackbone, SharedCluster, sharing
 from bench.running.settings import WHY, RunConfig, check_scope, without_unread
-from bench.running.study.clock import Clock
-from bench.running.study.cluster import SharedCluster
 from bench.running.study.file import DeclaredCell, DeclaredStudy
-from bench.running.study.state import now, start_study
+from bench.running.study.state import Clock, now, start_study
 from bench.store.studies import (
     Study,
     StudyCell,

@@ -18,7 +18,7 @@ PLURALS = {
     "templates": "template",
     "seeds": "seed",
 }
-PILOT = 24  # images of every run that are scored first, unless the file says otherwise
+PILOT_IMAGES = 24  # images of every run that are scored first, unless the file says otherwise
 
 MOST_TABLES = 1_000  # of one kind
 
@@ -80,7 +80,7 @@ def study_name(said: Table, path: Path) -> str:
 
 def pilot_of(said: Table) -> int:
     """Return how many images of every run are scored first."""
-    pilot = said.get("pilot", PILOT)
+    pilot = said.get("pilot", PILOT_IMAGES)
     if not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 0:
         raise UserError(f"pilot = {pilot!r}: a number of images is wanted; 0: no pilot.")
     return pilot

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Picture = str | PathLike[str] | Image.Image
 
 
-class Place(Document):
+class RankedClass(Document):
     """A class in an image's ranking."""
 
     name: str = Field(serialization_alias="class")
@@ -73,7 +73,7 @@ class Answer(Document):
     calibration is of the same question and strategy."""
     evaluations: Count
     """Forward passes of the network."""
-    ranking: list[Place]
+    ranking: list[RankedClass]
     """The classes, best first."""
     error: str | None
     """Why it failed."""
@@ -207,7 +207,7 @@ def _answer(image: str, decided: Decided, classes: Sequence[str]) -> Answer:
         confidence=finite(outcome.confidence),
         evaluations=decided.evaluations,
         ranking=[
-            Place(
+            RankedClass(
                 name=classes[c],
                 score=finite(outcome.scores[c]),
                 draws=int(outcome.draws[c]),

@@ -21,7 +21,7 @@ from bench.machine.environment import devices, environment
 
 IMAGES = 20  # of the self-test
 # Beside BENCH_…: what changes how the libraries work. None of them holds a secret.
-VARIABLES = (
+SHOWN_VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "NO_COLOR", "COLUMNS"),
     *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"),
 )
@@ -96,7 +96,7 @@ def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
         variables={
             name: _short(value)
             for name, value in sorted(os.environ.items())
-            if name.startswith("BENCH_") or name in VARIABLES
+            if name.startswith("BENCH_") or name in SHOWN_VARIABLES
         },
         plugins=[
             PluginState(name=p.name, distribution=p.distribution, version=p.version, error=p.error)

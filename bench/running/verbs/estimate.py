@@ -18,7 +18,7 @@ from bench.running.checks import check, problems
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved, resolve_dataset
-from bench.running.scorers.choose import kind_of
+from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document
 from bench.store.folder import missing

@@ -19,7 +19,7 @@ from bench.store.merging import Merge, MergeSource, find_parts, missing_parts, p
 from bench.store.summary import Summary
 from bench.store.writing import RunFolder
 
-SHOWN = 5  # missing parts in a message
+MAX_MISSING_SHOWN = 5  # missing parts in a message
 ALIKE = ("classes", "prompts", "dataset", "strategy", "items")  # of the manifests of all parts
 
 
@@ -98,8 +98,8 @@ def _first_difference(a: Any, b: Any) -> str:
 
 def _said_missing(planned: Merge) -> str:
     said = missing_parts(planned)
-    more = f" and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
-    why = f": {', '.join(said[:SHOWN])}{more}" if said else ""
+    more = f" and {len(said) - MAX_MISSING_SHOWN} more" if len(said) > MAX_MISSING_SHOWN else ""
+    why = f": {', '.join(said[:MAX_MISSING_SHOWN])}{more}" if said else ""
     return (
         f"{planned.decided:,} of {planned.asked:,} images are decided{why}. Run what is missing;"
         " --partial merges without it."

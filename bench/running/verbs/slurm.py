@@ -14,12 +14,12 @@ from bench.errors import BenchError, UserError
 from bench.machine.files import write_atomically
 from bench.machine.offline import as_settings_say
 from bench.running.checks import check
+from bench.running.command import run_command
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
-from bench.running.verbs.command import run_command
 
-FOLDER, SCRIPT = "slurm", "run.sh"
-MOST = 100_000  # shards; an array of Slurm has 1,000 tasks by default
+SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"
+MAX_SHARDS = 100_000  # shards; an array of Slurm has 1,000 tasks by default
 
 TEMPLATE = Template("""\
 #!/bin/bash
@@ -81,13 +81,13 @@ def write_script(config: RunConfig, shards: int) -> Path:
     prepared = prepare(config)
     manifest = prepared.manifest
     check(prepared)
-    if not 1 <= shards <= min(len(manifest.samples), MOST):
-        most = min(len(manifest.samples), MOST)
+    if not 1 <= shards <= min(len(manifest.samples), MAX_SHARDS):
+        most = min(len(manifest.samples), MAX_SHARDS)
         raise UserError(
             f"--slurm {shards}: write how many shards, from 1 to {most:,}: the run has"
             f" {len(manifest.samples):,} images."
         )
-    folder = prepared.folder / FOLDER
+    folder = prepared.folder / SCRIPT_FOLDER
     device = config.device or "cuda"
     each = "--cpus-per-task=4 --time=24:00:00"
     text = TEMPLATE.substitute(
@@ -102,10 +102,10 @@ def write_script(config: RunConfig, shards: int) -> Path:
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / SCRIPT, text)
+        write_atomically(folder / SCRIPT_FILE, text)
     except OSError as error:
         raise UserError(f"The results folder {folder} cannot be written: {error}.") from None
-    return folder / SCRIPT
+    return folder / SCRIPT_FILE
 
 
 def check_slurm() -> None:

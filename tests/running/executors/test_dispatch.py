@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.running.executors.dispatch import Block, Dispatch, Rules
+from bench.running.executors.dispatch import Dispatch, DispatchRules, ImageBlock
 
 IDS = [f"s{number:03d}" for number in range(200)]
 
@@ -47,12 +47,12 @@ def test_a_worker_holds_no_more_than_a_minute_of_work() -> None:
     dispatch = Dispatch(map(str, range(10_000)), ["a", "b"])
     first = dispatch.give("a", 0.0)
     dispatch.decided("a", first.ids, 2.0)  # half an image per second
-    held, block = 0, Block()
+    held, block = 0, ImageBlock()
     while not block.last:
         block = dispatch.give("a", 2.0)
         held += len(block.ids)
     assert held == dispatch.holds("a") == 30
-    assert dispatch.give("a", 2.0) == Block()  # it was told to end what it has
+    assert dispatch.give("a", 2.0) == ImageBlock()  # it was told to end what it has
 
 
 def test_the_last_images_are_given_one_by_one() -> None:
@@ -99,36 +99,36 @@ def test_an_image_that_ends_workers_fails_alone() -> None:
 
 
 def test_a_worker_with_images_ends_them_before_it_gets_one_alone() -> None:
-    dispatch = Dispatch(IDS, ["a", "b"], Rules(together=1, block_seconds=0.1))
+    dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(together=1, block_seconds=0.1))
     dispatch.decided("b", dispatch.give("b", 0.0).ids, 0.01)
     taken = dispatch.give("b", 0.02)
     assert not taken.last
     [lone] = dispatch.give("a", 0.02).ids
     dispatch.lost("a")
-    assert dispatch.give("b", 0.03) == Block(last=True)
+    assert dispatch.give("b", 0.03) == ImageBlock(last=True)
     dispatch.decided("b", taken.ids, 1.0)
-    assert dispatch.give("b", 1.0) == Block((lone,), last=True)
-    assert dispatch.give("b", 1.0) == Block()
+    assert dispatch.give("b", 1.0) == ImageBlock((lone,), last=True)
+    assert dispatch.give("b", 1.0) == ImageBlock()
     assert dispatch.decided("b", [lone], 2.0) == (lone,)
     assert dispatch.give("b", 2.0).ids  # and goes on with the others
 
 
 def test_a_worker_that_only_ends_is_given_up() -> None:
-    dispatch = Dispatch(IDS, ["a", "b"], Rules(deaths=3))
+    dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(deaths=3))
     assert [dispatch.lost("a").restart for _ in range(3)] == [True, True, False]
     assert dispatch.workers == ("b",)
     assert drain(dispatch, "b") == IDS
 
 
 def test_deciding_an_image_clears_a_worker_s_record() -> None:
-    dispatch = Dispatch(IDS, ["a"], Rules(deaths=2, together=9))
+    dispatch = Dispatch(IDS, ["a"], DispatchRules(deaths=2, together=9))
     for now in range(8):
         dispatch.decided("a", dispatch.give("a", now).ids, now + 0.5)
         assert dispatch.lost("a").restart
 
 
 def test_a_worker_that_leaves_is_no_fault_of_its_images() -> None:
-    dispatch = Dispatch(IDS[:2], ["a", "b"], Rules(together=1))
+    dispatch = Dispatch(IDS[:2], ["a", "b"], DispatchRules(together=1))
     ids = dispatch.give("a", 0.0).ids
     dispatch.leave("a")
     assert dispatch.decided("a", ids, 1.0) == ()
@@ -150,7 +150,7 @@ def test_each_image_is_decided_once_or_fails_whatever_happens(
     """Fake workers decide some of what they hold, die at random, and always with a bad image."""
     chance, ids = random.Random(seed), [f"i{n}" for n in range(images)]
     names, bad_ids = [f"w{n}" for n in range(workers)], {f"i{n}" for n in bad if n < images}
-    rules = Rules(deaths=10**6)
+    rules = DispatchRules(deaths=10**6)
     dispatch, now = Dispatch(ids, names, rules), 0.0
     held: dict[str, list[str]] = {name: [] for name in names}
     done: Counter[str] = Counter()

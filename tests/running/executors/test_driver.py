@@ -21,7 +21,7 @@ from bench.engine.classifying import ClassifyingEngine
 from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import PluginError
 from bench.running.executors import cluster, ray, worker
-from bench.running.executors.dispatch import Rules
+from bench.running.executors.dispatch import DispatchRules
 from bench.running.executors.driver import Driver
 from bench.running.executors.messages import Answer, Report
 from bench.running.model_run import ModelRun
@@ -144,7 +144,7 @@ def wanted() -> dict[str, Decided]:
 def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
     rubbish: str, wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Rules, "of", staticmethod(lambda workers: Rules(deaths=1)))
+    monkeypatch.setattr(DispatchRules, "of", staticmethod(lambda workers: DispatchRules(deaths=1)))
 
     class Rubbish(Threads):
         def answers(self) -> list[tuple[str, Answer]]:

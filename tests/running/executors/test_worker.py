@@ -11,9 +11,9 @@ from helpers.engines import assert_same
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.running.executors.dispatch import Block, Dispatch
+from bench.running.executors.dispatch import Dispatch, ImageBlock
 from bench.running.executors.job import job_of
-from bench.running.executors.messages import Ended, Opened, Place, Refused
+from bench.running.executors.messages import Ended, Opened, Refused, WorkerProcess
 from bench.running.executors.worker import Worker
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
@@ -31,12 +31,12 @@ def a_run(**settings: Any) -> Prepared:
 def scored(run: Prepared, worker: Worker) -> dict[str, Decided]:
     """Have one worker score a run, as the driver does it."""
     assert run.split is not None
-    assert isinstance(worker.prepare(), Place)
+    assert isinstance(worker.prepare(), WorkerProcess)
     assert isinstance(worker.open(), Opened)
     dispatch, found, now, hungry = Dispatch(run.sample_ids, ["a"]), {}, 0.0, True
     while dispatch.left:
         now += 0.01
-        block = dispatch.give("a", now) if hungry else Block()
+        block = dispatch.give("a", now) if hungry else ImageBlock()
         report = worker.exchange(block, tuple(map(run.split.content, block.ids)))
         assert report.end is None, report.end
         found.update({one.sample.sample_id: one for one in report.decided})
@@ -94,9 +94,9 @@ def test_a_worker_whose_weights_differ_refuses() -> None:
 def test_a_worker_with_other_images_refuses_the_first_that_differs() -> None:
     run = a_run(**QUICK)
     worker = Worker(job_of(run))
-    assert isinstance(worker.prepare(), Place) and isinstance(worker.open(), Opened)
+    assert isinstance(worker.prepare(), WorkerProcess) and isinstance(worker.open(), Opened)
     name = run.sample_ids[0]
-    report = worker.exchange(Block((name,), last=True), ("another",))
+    report = worker.exchange(ImageBlock((name,), last=True), ("another",))
     assert isinstance(report.end, Refused)
     assert f"{name!r} is not the driver's" in report.end.said
 
@@ -109,7 +109,7 @@ def test_what_the_engine_raises_ends_the_worker(monkeypatch: pytest.MonkeyPatch)
     assert run.split is not None and worker._engine is not None
     monkeypatch.setattr(type(worker._engine), "score", _fails(RuntimeError("no device")))
     name = run.sample_ids[0]
-    report = worker.exchange(Block((name,), last=True), (run.split.content(name),))
+    report = worker.exchange(ImageBlock((name,), last=True), (run.split.content(name),))
     assert report.end == Ended("RuntimeError: no device", raised=True)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bench.running.parts.measure import MeasureSettings
-from bench.running.parts.setting import ALL, Setting, help_of, setting_of
+from bench.running.parts.setting import ALL, DeclaredSetting, help_of, setting_of
 from bench.running.settings import (
-    PARTS,
+    CHAPTERS,
     SETTINGS,
     RunConfig,
     changed,
@@ -16,9 +16,9 @@ from bench.running.settings import (
 
 
 def test_every_setting_is_declared_in_one_part() -> None:
-    names = [name for part in PARTS for name in part.model_fields]
+    names = [name for part in CHAPTERS for name in part.model_fields]
     assert sorted(names) == sorted(RunConfig.model_fields) == sorted(SETTINGS)
-    assert len({part.title for part in PARTS}) == len(PARTS)
+    assert len({part.title for part in CHAPTERS}) == len(CHAPTERS)
 
 
 def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument() -> None:
@@ -29,7 +29,7 @@ def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument()
 def test_help_names_the_backbones_that_read_a_setting() -> None:
     fields = MeasureSettings.model_fields
     assert help_of(fields["loss"]).endswith("[for denoisers]")
-    assert setting_of(fields["seed"]) == Setting(ALL, identity="resolved", classify=True)
+    assert setting_of(fields["seed"]) == DeclaredSetting(ALL, identity="resolved", classify=True)
     assert help_of(fields["seed"]) == "The seed of the noise."
 
 

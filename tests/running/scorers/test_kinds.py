@@ -14,7 +14,7 @@ from bench.contracts.specs import Scorer
 from bench.errors import UserError
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.scorers.choose import KINDS, kind_of
+from bench.running.scorers import KINDS, kind_of
 from bench.running.settings import make_config
 
 

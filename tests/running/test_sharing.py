@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.scorers.sharing import SharedBackbone, sharing
+from bench.running.run import SharedBackbone, sharing
 from bench.running.settings import RunConfig
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from bench.discovery.loading import exhaustive, load_plugins
+from bench.inputs.data import FOLDER
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
 from bench.store.identity import StrategyIdentity
 
 UNIFORM = "uniform"
-FOLDER = "folder"  # the dataset and the backbone of a path
 _OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "fresh"}
 _OWN |= {"min_accuracy"}
 _OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.running.study import cluster
-from bench.running.study.cluster import SharedCluster
+from bench.running import run as module
+from bench.running.run import SharedCluster
 
 
 class Connection:
@@ -28,8 +28,8 @@ def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> No
     def connect(address: str | None, workers: int) -> Connection:
         return Connection(said, f"{address} {workers}")
 
-    monkeypatch.setattr(cluster, "connect", connect)
-    monkeypatch.setattr(cluster, "executor_of", lambda prepared: lambda run: said.append("scores"))
+    monkeypatch.setattr(module, "connect", connect)
+    monkeypatch.setattr(module, "executor_of", lambda prepared: lambda run: said.append("scores"))
     shared = SharedCluster()
 
     def score(executor: str, workers: int) -> None:

@@ -11,7 +11,7 @@ from helpers.places import ROOT
 from helpers.recorded import record, replay
 from helpers.runs import a_manifest, store
 
-from bench.running.verbs.command import recording_command, reproducing_command
+from bench.running.command import recording_command, reproducing_command
 from bench.store.folder import read_manifest
 
 
