@@ -1,4 +1,4 @@
-"""`execute`: the engine, the store and the events of a run that is prepared."""
+"""`execute` scores a prepared run: the engine, the store and the events."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Finished:
     """A run whose images are all decided.
 
     Attributes:
-        manifest: what the run is; its samples are the images that were asked for.
+        manifest: the run, with the images asked for as its samples.
         summary: metrics and cost of these images.
         folder: where the run is stored, perhaps with more images than these.
-        resumed: nothing was left to score.
-        again: what came of images that were decided again with other noise.
+        resumed: whether nothing was left to score.
+        again: the images that were decided again with other noise.
     """
 
     manifest: Manifest
@@ -51,20 +51,19 @@ class Finished:
 
     def plain(self) -> dict[str, Any]:
         """Return the object behind `--json`."""
-        said = {"results_dir": str(self.folder.resolve())}
-        again = {"again": self.again.plain()} if self.again else {}
-        resumed = {"resumed": "complete"} if self.resumed else {}
-        return {**self.summary.plain(), **said, **again, **resumed}
+        return {
+            **self.summary.plain(),
+            "results_dir": str(self.folder.resolve()),
+            **({"again": self.again.plain()} if self.again else {}),
+            **({"resumed": "complete"} if self.resumed else {}),
+        }
 
 
 def execute(run: Executable, open_executor: OpenExecutor = LocalExecutor) -> Finished:
     """Score the images asked for that are not decided yet.
 
-    The answer is about these images alone, also where the stored run has more of them.
-
-    Args:
-        run: what is scored.
-        open_executor: what scores it; opened only where there is something to score.
+    The result is of these images only, also where the stored run has more of them. The executor is
+    opened only where there is something to score.
 
     Raises:
         UserError: the user can fix this; nothing was scored.
@@ -72,7 +71,7 @@ def execute(run: Executable, open_executor: OpenExecutor = LocalExecutor) -> Fin
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
     if not run.fresh and missing(run.folder, run.manifest, run.save_errors) == []:
-        if summary := _known(run.folder, run.manifest):
+        if summary := _stored_result(run.folder, run.manifest):
             return Finished(run.manifest, summary, run.folder, resumed=True)
     else:
         run.check()
@@ -83,28 +82,25 @@ def execute(run: Executable, open_executor: OpenExecutor = LocalExecutor) -> Fin
                 _score(run, folder, executor, outstanding, earlier)
                 memory, problem = executor.peak_memory, executor.problem
         finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
-    if problem is not None and (said := _said_dear(run, problem, finished.summary)):
-        warnings.warn(said, BenchWarning, stacklevel=2)
+    if problem is not None and (warning := _cost_warning(run, problem, finished.summary)):
+        warnings.warn(warning, BenchWarning, stacklevel=2)
     return finished
 
 
-def _known(path: Path, asked: Manifest) -> Summary | None:
-    """Return the summary of decided images, where the stored run needs none to be written.
-
-    That is the stored one where it is about the same images, and else made from their records.
-    """
+def _stored_result(path: Path, asked: Manifest) -> Summary | None:
+    """Return the stored summary, or of fewer images one made from their records; None: none."""
     stored = _stored_summary(path)
     if stored is None:
         return None
     if len(asked.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
         return stored
-    # How long a part of a run took in all, and in how much memory, nobody knows.
+    # The total time and the memory of a part of a run are not known.
     asked = _priced(asked, read_manifest(path))
     return summarize(asked, read_decisions(path, asked, top=True), None, None)
 
 
 def _priced(asked: Manifest, stored: Manifest) -> Manifest:
-    """Return `asked` with the stored run's price: where a part was timed, there is none."""
+    """Return `asked` with the stored run's cost of linearising: a run in parts may have none."""
     return asked.model_copy(update={"linearisation_cost": stored.linearisation_cost})
 
 
@@ -115,36 +111,36 @@ def _score(
     outstanding: list[str],
     earlier: Decisions,
 ) -> None:
-    """Score the outstanding images and make each one's record durable before the next."""
-    listeners, asked = load_plugins().manager, executor.problem
+    """Score the outstanding images, each record durable before the next one."""
+    listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
         folder.keep_fitted(Fitted.model_validate(executor.fitted))
     if run.save_errors and executor.levels is not None:
-        folder.keep_draws(draw_table(executor.levels, asked.timesteps, asked.weights))
-    total, known = len(run.manifest.samples), run.manifest.plain()
+        folder.keep_draws(draw_table(executor.levels, problem.timesteps, problem.weights))
+    total, manifest = len(run.manifest.samples), run.manifest.plain()
     done = total - len(outstanding)
     again = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or without their errors
     correct = int(earlier.correct[~again].sum())
-    tell(listeners, "run_started", manifest=known, done=done, total=total, correct=correct)
+    tell(listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct)
     seconds = equivalents = 0.0
-    for decided, took in _timed(executor.score(outstanding)):
-        record = make_record(decided, took if run.timed else 0.0)
-        folder.append(record, decided if run.save_errors else None, asked.timesteps)
+    for decided, duration in _timed(executor.score(outstanding)):
+        record = make_record(decided, duration if run.timed else 0.0)
+        folder.append(record, decided if run.save_errors else None, problem.timesteps)
         tell(listeners, "sample_scored", record=record)
-        seconds, equivalents = seconds + took, equivalents + decided.equivalents
+        seconds, equivalents = seconds + duration, equivalents + decided.equivalents
     if executor.device and seconds > 1:
         backbone = run.manifest.backbone
         remember_speed(backbone.name, executor.device, backbone.dtype, equivalents / seconds)
 
 
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
-    """Write the summary of all images that are decided; return that of those asked for.
+    """Write the summary of all decided images; return that of the images asked for.
 
     Args:
         run: the run.
         folder: its open folder.
-        earlier: seconds that earlier starts spent on scoring the images asked for.
-        memory: bytes, the most that a process used while scoring; None: not known.
+        earlier: seconds that earlier starts spent on scoring these images.
+        memory: largest use of a process while scoring in bytes; None: not known.
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     here = time.perf_counter() - run.started
@@ -176,7 +172,7 @@ def _stored_summary(path: Path) -> Summary | None:
 
 
 def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
-    """Yield each decision with the seconds since the one before it, or since scoring began."""
+    """Yield each decision with the seconds since the previous one, or since scoring began."""
     last = time.perf_counter()
     for decided in decisions:
         now = time.perf_counter()
@@ -184,16 +180,16 @@ def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
         last = now
 
 
-def _said_dear(run: Executable, problem: Problem, summary: Summary) -> str | None:
-    """Return what a user should know of a strategy that took more than the one it is to save."""
+def _cost_warning(run: Executable, problem: Problem, summary: Summary) -> str | None:
+    """Return a warning of a strategy that cost more than the one that it replaces."""
     if run.manifest.items is not None or run.manifest.identity.calibrated is not None:
-        return None  # items differ in what they ask; a stated risk goes with no ceiling
-    other, took = run.strategy.replaces(problem), summary.cost.equivalents_per_image
-    if other is None or took <= other.equivalents:
+        return None  # items differ in their problems; a stated risk excludes a ceiling
+    other, cost = run.strategy.replaces(problem), summary.cost.equivalents_per_image
+    if other is None or cost <= other.equivalents:
         return None
     settings = " ".join(f"{name}={value}" for name, value in other.settings.items())
     return (
-        f"{run.manifest.strategy.name} took {took:,.0f} evaluation equivalents per image, more than"
+        f"{run.manifest.strategy.name} took {cost:,.0f} evaluation equivalents per image, more than"
         f" {other.strategy} takes on the same draws ({other.equivalents:,.0f}): these prompts can"
         f" hardly be told apart. With {settings} no image costs more than that."
     )

@@ -1,4 +1,4 @@
-"""The manifest: what a run is, its identity, its samples, and where it was made."""
+"""The manifest of a run: identity, settings, samples, and the place where it was made."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make_manifest(
     candidates: Candidates | None = None,
     calibrated: CalibratedOn | None = None,
 ) -> Manifest:
-    """Return what the run is: identity, settings, samples, and where it was made."""
+    """Return the manifest of a resolved run."""
     config = resolved.config
     half: tuple[Share, ...] = () if resolved.dtype == "float32" else ("half",)
     strategy = StrategyIdentity(
@@ -87,7 +87,13 @@ def make_manifest(
         seed=config.seed,
         **identity_share(config, "run"),
         **without_none(
-            learned_from=None if learns_from is None else _learned_from(learns_from),
+            learned_from=None
+            if learns_from is None
+            else LearnedFrom(
+                split=learns_from.split.split,
+                fingerprint=learns_from.split.fingerprint,
+                images=len(learns_from.split.sample_ids),
+            ),
             candidates=candidates,
             calibrated=calibrated,
         ),
@@ -132,11 +138,7 @@ def make_manifest(
 
 
 def _samples(config: RunConfig, split: Split) -> tuple[list[str], ShardPart | None]:
-    """Return the samples asked for, and of a shard which part of the run it is.
-
-    Raises:
-        UserError: there are more shards than samples.
-    """
+    """Return the samples asked for, and the part of the run that a shard is."""
     if config.shard is None:
         return limited(split.sample_ids, split.labels, config.limit), None
     shard = parse_shard(config.shard)
@@ -147,11 +149,3 @@ def _samples(config: RunConfig, split: Split) -> tuple[list[str], ShardPart | No
     mine = set(samples)
     places = [place for place, name in enumerate(split.sample_ids) if name in mine]
     return samples, ShardPart(index=shard.index, count=shard.count, asked=asked, places=places)
-
-
-def _learned_from(fit: FitSplit) -> LearnedFrom:
-    """Return what a backbone that learns was fitted on."""
-    split = fit.split
-    return LearnedFrom(
-        split=split.split, fingerprint=split.fingerprint, images=len(split.sample_ids)
-    )

@@ -1,4 +1,4 @@
-"""A prepared run that a model answers: what `execute` needs of it."""
+"""A prepared run whose errors a model computes, as `execute` takes it."""
 
 from __future__ import annotations
 
@@ -21,43 +21,39 @@ if TYPE_CHECKING:
     from bench.running.scorers.kind import CheckedBackbone
 
 
-def load_nothing() -> None:
-    """Leave it to the run to load its backbone."""
-
-
 @dataclass(frozen=True)
 class ModelRun:
-    """A run whose errors a model computes.
+    """A run whose errors a model computes; see `Executable`.
 
     Attributes:
-        prepared: what the run is.
-        shared_backbone: returns the loaded backbone that several runs share; None: the run loads
-            its own. Called when the run is scored, not before.
+        prepared: the run.
+        shared_backbone: called when the run is scored; returns the loaded backbone that several
+            runs share. None: the run loads its own.
     """
 
     prepared: Prepared
-    shared_backbone: Callable[[], CheckedBackbone | None] = load_nothing
+    shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None
 
     timed = True  # its records hold the seconds that the model took
 
     @property
     def manifest(self) -> Manifest:
-        """What the run is."""
+        """Manifest of the run."""
         return self.prepared.manifest
 
     @property
     def strategy(self) -> CheckedStrategy:
-        """What decides its images."""
+        """Strategy that decides its images."""
         return self.prepared.strategy
 
     @property
     def folder(self) -> Path:
-        """Where it is stored."""
+        """Folder of its results."""
         return self.prepared.folder
 
     @property
     def fresh(self) -> bool:
-        """Whether to start over where it is stored already."""
+        """Whether to start over instead of resuming."""
         return self.prepared.config.fresh
 
     @property
@@ -67,15 +63,15 @@ class ModelRun:
 
     @property
     def started(self) -> float:
-        """When preparing it began, on `time.perf_counter`'s clock."""
+        """Start of preparing it, on `time.perf_counter`'s clock."""
         return self.prepared.started
 
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
-        """Yield the images with these ids, one at a time; no id is asked for before its turn."""
+        """Yield the images with these ids; each id is taken when its image is."""
         return run_samples(self.prepared, sample_ids)
 
     def check(self) -> None:
-        """Refuse what only the backbone's class can tell; imports it, and reads no weights."""
+        """Refuse what only the backbone's class can tell; reads no weights."""
         check(self.prepared)
 
     def open_engine(self) -> Engine:

@@ -1,4 +1,4 @@
-"""`prepare`: from settings to all that a run needs and is, checked, with nothing heavy loaded."""
+"""`prepare` makes a checked run of its settings, with nothing heavy loaded."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from bench.running.prepared import Prepared
 from bench.running.preparing.candidates import find_candidates
 from bench.running.preparing.learned import find_fit_split, learn_weighting, name_fit_split
 from bench.running.preparing.risk import stated_risk, with_risk
-from bench.running.preparing.texts import item_texts, make_prompts, uneven_counts
-from bench.running.preparing.texts import warn_of_items as _only_texts
+from bench.running.preparing.texts import (
+    item_texts,
+    make_prompts,
+    text_score_warning,
+    uneven_prompts_warning,
+)
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig, check_scope
 from bench.store.documents import Manifest
@@ -41,13 +45,13 @@ def prepare(
     surveyed: tuple[str, bool] | None = None,
     split: Split | None = None,
 ) -> Prepared:
-    """Resolve and check everything that `config` says.
+    """Resolve and check a run.
 
     Args:
         config: the settings.
         dataset: instead of the registered one that `config` names.
-        images: whether the images are wanted; without them, a dataset that declares its classes
-            is not loaded.
+        images: whether to load the images; without them, a dataset that declares its classes is
+            not loaded.
         rows: the images, where they are in memory already.
         loaded: the backbone that `config` names, where the caller has loaded it.
         surveyed: the fingerprint of the images and whether all are ordinary, where another process
@@ -79,10 +83,12 @@ def prepare(
     except AbsentError as error:
         weights, absent = None, (str(error),)
     manifest, weighting = None, parse_weighting(config.weighting)
-    said = _far_from_training(resolved, chosen, len(named.names))
-    said += (
-        _only_texts(resolved, split) if split and split.items else uneven_counts(config, prompts)
-    )
+    warnings = [
+        out_of_domain_warning(resolved, chosen, len(named.names)),
+        text_score_warning(resolved, split)
+        if split and split.items
+        else uneven_prompts_warning(config, prompts),
+    ]
     if split and not absent:
         if weighting.name == "learned":
             learned = learn_weighting(
@@ -92,7 +98,7 @@ def prepare(
                 weights.fingerprint if weights else None,
                 split.fingerprint,
             )
-            said.append(learned.said)
+            warnings.append(learned.expected_gain)
             weighting = learned.weighting
             resolved = _also_trained_on(resolved, learned.trained_on)
         candidates = shortlist.source if shortlist else None
@@ -116,7 +122,7 @@ def prepare(
         absent,
         started,
         weighting,
-        tuple(said),
+        tuple(filter(None, warnings)),
         loaded,
         learns_from,
         shortlist,
@@ -124,22 +130,22 @@ def prepare(
 
 
 def _also_trained_on(resolved: Resolved, data: str) -> Resolved:
-    known = resolved.trained_on
-    return replace(resolved, trained_on=data if known in (None, data) else f"{known} + {data}")
+    before = resolved.trained_on
+    return replace(resolved, trained_on=data if before in (None, data) else f"{before} + {data}")
 
 
-def _far_from_training(resolved: Resolved, chosen: bool, n_classes: int) -> list[str]:
-    """Say so where a backbone that was trained on one dataset is used on another."""
+def out_of_domain_warning(resolved: Resolved, chosen: bool, n_classes: int) -> str | None:
+    """Return a warning of a backbone that was trained on another dataset only."""
     trained, _, split = (resolved.trained_on or "").partition("/")
     if not split or resolved.backbone.learns or trained == resolved.dataset.name:
-        return []
+        return None
     why = "" if chosen else ", and is used since no other was named"
-    return [
+    return (
         f"Backbone {resolved.backbone_name!r} was trained on {resolved.trained_on} alone{why}."
         f" On other images it may do no better than guessing, which is right for"
         f" {1 / n_classes:.1%} of {n_classes} classes. --backbone names another one;"
         " `bench list backbones` shows all."
-    ]
+    )
 
 
 def find_weights(resolved: Resolved) -> Weights | None:
@@ -147,11 +153,11 @@ def find_weights(resolved: Resolved) -> Weights | None:
 
     Raises:
         AbsentError: they are not on this machine.
-        UserError: they cannot be what is meant.
+        UserError: the user's weights cannot be a checkpoint.
     """
     weights = resolved.source.weights or resolved.backbone.weights
-    for name, known in resolved.backbone.weights_by.items():
-        weights = weights or known.get(str(resolved.backbone_parameters[name]))
+    for name, weights_of_value in resolved.backbone.weights_by.items():
+        weights = weights or weights_of_value.get(str(resolved.backbone_parameters[name]))
     if weights is None:
         return None
     revision, spec = resolved.config.revision or resolved.backbone.revision, resolved.backbone

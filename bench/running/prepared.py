@@ -33,16 +33,16 @@ class Prepared:
         resolved: its names and settings.
         named: the classes in label order, in words and as the data spells them.
         prompts: its prompts.
-        weights: where they are; None where the backbone needs none, or they are absent.
+        weights: the located checkpoint; None where the backbone needs none, or it is absent.
         split: the images; None where only classes and prompts were asked for.
-        described: what the run is; None without the images or the weights.
-        absent: why it cannot be executed on this machine as it is; empty where it can.
-        started: when preparing began, on `time.perf_counter`'s clock.
-        weighting: how much a level counts; what is learned has its weights.
-        warnings: what the user should know before believing the result.
+        described: the manifest; None without the images or the weights.
+        absent: what this machine lacks to execute it.
+        started: start of preparing it, on `time.perf_counter`'s clock.
+        weighting: the weights over the levels, also where they were learned.
+        warnings: for the user, before the run.
         loaded: the backbone itself, where the caller has loaded it.
         shortlist: the candidates of each image; None: all classes are scored.
-        learns_from: the images that the backbone learns from; None: it does not, or there are none.
+        learns_from: the images that the backbone is fitted on; None: it is not, or there are none.
     """
 
     resolved: Resolved
@@ -61,33 +61,29 @@ class Prepared:
 
     @property
     def config(self) -> RunConfig:
-        """The settings."""
+        """Settings as they were read."""
         return self.resolved.config
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes in words, in label order."""
+        """Classes in words, in label order."""
         return self.named.names
 
     @property
     def strategy(self) -> CheckedStrategy:
-        """The strategy, made from its parameters."""
+        """Strategy, made from its parameters."""
         return self.resolved.strategy
 
     @property
     def manifest(self) -> Manifest:
-        """What the run is.
-
-        Raises:
-            UserError: it was prepared without its images, or its weights are absent.
-        """
+        """Manifest; a UserError without the images or the weights."""
         if self.described is None:
             raise UserError(self.absent[0] if self.absent else "Prepared without images.")
         return self.described
 
     @property
     def folder(self) -> Path:
-        """Where the run is stored."""
+        """Folder of the results, of a shard its own."""
         whole = Path(self.config.results, self.manifest.run_id)
         if self.config.shard is None:
             return whole
@@ -96,12 +92,12 @@ class Prepared:
 
     @property
     def sample_ids(self) -> list[str]:
-        """The images asked for."""
+        """Ids of the images asked for."""
         return self.manifest.samples
 
 
 def run_samples(prepared: Prepared, sample_ids: Iterable[str]) -> Iterator[Sample]:
-    """Yield a run's images with these ids, blinded and with candidates as its settings say."""
+    """Yield a run's images, blinded and with candidates as its settings say."""
     split, control, shortlist = prepared.split, prepared.config.control, prepared.shortlist
     assert split is not None, "prepared without images"
     if control is None or control == TEXT_ONLY:

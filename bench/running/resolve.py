@@ -1,4 +1,4 @@
-"""From names to things: which data, backbone and strategy a run has. Loads nothing heavy."""
+"""Resolves the dataset, backbone and strategy that settings name. Loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Resolved:
         source: the backbone, and the weights that the user named.
         backbone_parameters: all of the backbone's parameters.
         trained_on: `dataset/split`, None for zero-shot, `unknown` for weights of the user's own.
-        dtype: in which the model computes.
+        dtype: of the model.
         template: the user's template, or the backbone's; None: the dataset's, or none is used.
         decider: the strategy with its parameters.
-        plan: how draws are paired, and on which levels.
-        views: of each image; None: itself alone.
+        plan: levels and pairs of the draws.
+        views: of each image; None: only itself.
         checks_dtype: whether the toolkit chose half precision, and so compares it with float32.
     """
 
@@ -51,36 +51,36 @@ class Resolved:
 
     @property
     def dataset(self) -> DatasetSpec:
-        """The dataset's spec."""
+        """Spec of the dataset."""
         return self.data.spec
 
     @property
     def backbone(self) -> BackboneSpec:
-        """The backbone's spec."""
+        """Spec of the backbone."""
         return self.source.spec
 
     @property
     def backbone_name(self) -> str:
-        """What the run calls the backbone: the spec's name, or that of its folder."""
+        """Name of the backbone: the spec's, or that of its folder."""
         return self.source.name
 
     @property
     def strategy_spec(self) -> StrategySpec:
-        """The strategy's spec."""
+        """Spec of the strategy."""
         return self.decider.spec
 
     @property
     def strategy_parameters(self) -> Parameters:
-        """The strategy's parameters, as they are recorded."""
+        """Recorded parameters of the strategy."""
         return self.decider.parameters
 
     @property
     def strategy(self) -> CheckedStrategy:
-        """What decides the images."""
+        """Strategy that decides the images."""
         return self.decider.strategy
 
     def recorded_settings(self) -> dict[str, Any]:
-        """Return the settings with the names that they stand for, as the manifest holds them."""
+        """Return the settings with the resolved names, as the manifest holds them."""
         return {
             **self.config.model_dump(),
             "dataset": self.data.name,
@@ -113,11 +113,21 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         )
     dtype = resolve_dtype(config.dtype, source.spec, config.device)
     decider = find_strategy(config, source.spec, plugins)
+    options = {
+        name: value
+        for name in ("normalize", "resolution")
+        if (value := getattr(config, name)) is not None
+    }
+    for name in options:
+        if name not in source.spec.parameters:
+            raise UserError(f"Backbone {source.spec.name!r} has no choice of --{name}.")
     return Resolved(
         config=config,
         data=data,
         source=source,
-        backbone_parameters=_backbone_parameters(config, source.spec, decider.spec),
+        backbone_parameters=source.spec.resolve_parameters(
+            {**of_backbone(config, source.spec, decider.spec), **options}
+        ),
         trained_on=source.trained_on,
         dtype=dtype,
         template=config.template or (None if config.prompts else source.spec.template),
@@ -140,18 +150,3 @@ def resolve_backbone(
 ) -> BackboneSource:
     """Find the backbone, with the network only where the settings allow it."""
     return find_backbone(config, dataset, plugins)
-
-
-def _backbone_parameters(
-    config: RunConfig, spec: BackboneSpec, strategy: StrategySpec
-) -> Parameters:
-    """Return the backbone's parameters, with the options and the `--set` that set one."""
-    options = {
-        name: value
-        for name in ("normalize", "resolution")
-        if (value := getattr(config, name)) is not None
-    }
-    for name in options:
-        if name not in spec.parameters:
-            raise UserError(f"Backbone {spec.name!r} has no choice of --{name}.")
-    return spec.resolve_parameters({**of_backbone(config, spec, strategy), **options})

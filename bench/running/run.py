@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 
 @as_settings_say
 def warm_up(config: RunConfig) -> str:
-    """Do what all shards of a run need, and score nothing: fetch weights, encode the prompts.
-
-    Returns:
-        The run's id.
+    """Fetch the weights and encode the prompts once for all shards of a run; return its id.
 
     Raises:
         UserError: something is wrong that the user can fix.
@@ -75,8 +72,8 @@ def run(
             " the backbone instead of handing over objects in memory."
         )
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
-    for said in prepared.warnings:
-        warnings.warn(said, BenchWarning, stacklevel=2)
+    for warning in prepared.warnings:
+        warnings.warn(warning, BenchWarning, stacklevel=2)
     if config.again is None:
         return execute(ModelRun(prepared), executor_of(prepared))
     shared, other = SharedBackbone(), with_other_noise(prepared, dataset)
@@ -86,11 +83,7 @@ def run(
 
 
 def executor_of(prepared: Prepared) -> OpenExecutor:
-    """Return what scores a run, as its settings say.
-
-    Raises:
-        UserError: it is not there, or settings do not go with it.
-    """
+    """Return the executor of a run's settings; a UserError where it is not installed."""
     check_executor(prepared.config)
     if prepared.config.executor == "local":
         return LocalExecutor
@@ -100,7 +93,7 @@ def executor_of(prepared: Prepared) -> OpenExecutor:
 
 
 class SharedBackbone:
-    """The backbone of the last run, kept for the next one.
+    """The backbone of the last run, loaded once for all next runs that use it in the same way.
 
     Only one is in memory at a time. One that learns is made anew for every run.
     """
@@ -110,7 +103,7 @@ class SharedBackbone:
         self._backbone: CheckedBackbone | None = None
 
     def of(self, prepared: Prepared, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
-        """Return the backbone of a run, loaded; None: the run makes one of its own.
+        """Return the loaded backbone of a run; None: the run makes its own.
 
         Args:
             prepared: the run.
@@ -120,14 +113,16 @@ class SharedBackbone:
         if prepared.resolved.backbone.learns:
             self.free()
             return None
-        key = _key(prepared)
+        key = _loading_key(prepared)
         if self._backbone is None or key != self._key:
             self.free()
-            self._backbone, self._key = _loaded(prepared, others), key
+            first = chain([prepared], _prepared(others))
+            self._backbone = kind_of(prepared.resolved).load(prepared, first)
+            self._key = key
         return self._backbone
 
     def free(self) -> None:
-        """Give its memory back."""
+        """Drop the backbone and free its memory."""
         device = getattr(self._backbone, "device", None)
         self._backbone, self._key = None, None
         if device is not None:  # a model, whose parts may point at each other
@@ -138,11 +133,11 @@ class SharedBackbone:
 
 
 def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConfig]) -> ModelRun:
-    """Return a run that takes its backbone from `shared`, and leaves it there for others."""
+    """Return a run that takes its backbone from `shared`."""
     return ModelRun(prepared, lambda: shared.of(prepared, others))
 
 
-def _key(prepared: Prepared) -> object:
+def _loading_key(prepared: Prepared) -> object:
     """Return all that decides how a backbone is loaded."""
     config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
     return (
@@ -155,11 +150,6 @@ def _key(prepared: Prepared) -> object:
     )
 
 
-def _loaded(prepared: Prepared, others: Iterable[RunConfig]) -> CheckedBackbone:
-    """Load a run's backbone after the prompts of all runs that will use it are encoded."""
-    return kind_of(prepared.resolved).load(prepared, chain([prepared], _prepared(others)))
-
-
 def _prepared(configs: Iterable[RunConfig]) -> Iterator[Prepared]:
     """Yield the runs that can be prepared; the others report their errors themselves."""
     for config in configs:
@@ -168,14 +158,14 @@ def _prepared(configs: Iterable[RunConfig]) -> Iterator[Prepared]:
 
 
 class SharedCluster:
-    """The connection of the last run, kept for the next one that wants the same."""
+    """The connection to Ray of the last run, kept for next runs with the same settings of it."""
 
     def __init__(self) -> None:
         self._wanted: object = None
         self._connection: Connection | None = None
 
     def executor_of(self, prepared: Prepared) -> OpenExecutor:
-        """Return the executor of a run; for workers of Ray, the connection is there already."""
+        """Return the executor of a run; workers of Ray find the connection."""
         opens, config = executor_of(prepared), prepared.config
         if config.executor != "ray":
             return opens
@@ -184,7 +174,7 @@ class SharedCluster:
             wanted = config.ray_address, config.workers
             if wanted != self._wanted:
                 self.close()
-                with set_aside():  # Ray prints what it has to say
+                with set_aside():  # Ray prints messages
                     self._connection = connect(*wanted)
                 self._wanted = wanted
             return opens(run)

@@ -58,7 +58,7 @@ SETTINGS: dict[str, DeclaredSetting] = {
 
 
 def chapters() -> Iterator[tuple[str, list[str]]]:
-    """Yield the title and the settings of each chapter of help; the most used come first."""
+    """Yield the title and the settings of each chapter of help, the most used first."""
     yield "Most used", [name for name in SETTINGS if SETTINGS[name].most_used]
     for part in CHAPTERS:
         names = [name for name in part.model_fields if not SETTINGS[name].most_used]
@@ -77,7 +77,7 @@ def changed(config: RunConfig) -> dict[str, Any]:
 def identity_share(config: RunConfig, *shares: Share) -> dict[str, Any]:
     """Return the settings that enter a part of the identity by their value.
 
-    What is at its default is left out, so that a new setting leaves earlier runs as they are.
+    Defaults are left out, so that a new setting does not change earlier runs.
     """
     return {
         name: value for name, value in changed(config).items() if SETTINGS[name].identity in shares
@@ -90,16 +90,7 @@ def unread(config: RunConfig, scorer: Scorer) -> list[str]:
 
 
 def check_scope(config: RunConfig, spec: BackboneSpec, name: str) -> None:
-    """Refuse settings that the backbone does not read.
-
-    Args:
-        config: the settings.
-        spec: the backbone's.
-        name: what the run calls it.
-
-    Raises:
-        UserError: one is not at its default.
-    """
+    """Refuse settings other than their default that the backbone `name` ignores (UserError)."""
     for setting in unread(config, spec.scorer):
         raise UserError(
             f"--{setting.replace('_', '-')} is for {SETTINGS[setting].scope}. Backbone {name!r}"
@@ -110,7 +101,7 @@ def check_scope(config: RunConfig, spec: BackboneSpec, name: str) -> None:
 def without_unread(
     config: RunConfig, scorer: Scorer, scorers: Set[Scorer]
 ) -> tuple[RunConfig, list[str]]:
-    """Return the settings of one run of a study without the shared ones that only others read.
+    """Return a run's settings without the shared ones that only other runs of its study read.
 
     Args:
         config: the settings.
@@ -130,7 +121,7 @@ def without_unread(
 
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:
-    """Validate settings; None means not given.
+    """Validate settings; None stands for the default.
 
     Raises:
         UserError: an unknown setting or an impossible value.

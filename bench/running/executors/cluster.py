@@ -45,7 +45,7 @@ PASSED_ON = ("BENCH_LOAD_PLUGINS", "BENCH_BLOCK_PLUGINS", "BENCH_STRICT_PLUGINS"
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine of the cluster has."""
+    """Resources of one machine of the cluster."""
 
     cpus: int
     gpus: int
@@ -53,14 +53,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Layout:
-    """How many workers there are, and what each takes.
-
-    Attributes:
-        workers: how many.
-        cpus: that each takes.
-        gpus: that each takes, 0 or 1.
-        threads: of each worker's processor, for torch.
-    """
+    """Number of workers, and what each takes: CPUs, 0 or 1 GPU, threads of torch."""
 
     workers: int
     cpus: int
@@ -69,11 +62,7 @@ class Layout:
 
 
 def check_executor(config: RunConfig) -> None:
-    """Refuse settings of an executor that is not there or not asked for.
-
-    Raises:
-        UserError: it says what would be right.
-    """
+    """Refuse settings of an executor that is not installed or not chosen (UserError)."""
     if config.executor == "local":
         for name in ("workers", "ray_address"):
             if getattr(config, name) is not None:
@@ -102,10 +91,9 @@ def plan_workers(
 
     Args:
         nodes: the machines of the cluster.
-        workers: how many the user wants; `auto` or None: one per GPU, and without any, one per
-            machine.
+        workers: the user's; `auto` or None: one per GPU, and without any, one per machine.
         device: the kind of device that the user wants.
-        own: whether the cluster is one of our own on this machine, which will not grow.
+        own: whether this process starts the cluster, which then does not grow.
 
     Raises:
         UserError: there are no such devices, or fewer than workers.
@@ -115,13 +103,13 @@ def plan_workers(
         if device == "cuda":
             raise UserError("--device cuda: no machine of the cluster has a GPU.")
         if workers in (None, "auto"):
-            each = max(1, min(node.cpus for node in nodes))
-            return Layout(len(nodes), each, 0, each)
+            cores = max(1, min(node.cpus for node in nodes))
+            return Layout(len(nodes), cores, 0, cores)
         wanted = int(workers or 1)
-        each = max(1, cpus // wanted)
-        while each > 1 and sum(node.cpus // each for node in nodes) < wanted:
-            each -= 1
-        return Layout(wanted, each, 0, each)
+        cores = max(1, cpus // wanted)
+        while cores > 1 and sum(node.cpus // cores for node in nodes) < wanted:
+            cores -= 1
+        return Layout(wanted, cores, 0, cores)
     wanted = gpus if workers in (None, "auto") else int(workers or 1)
     if own and wanted > gpus:
         raise UserError(f"--workers {wanted}: each takes a GPU, and there are {gpus}.")
@@ -129,8 +117,8 @@ def plan_workers(
 
 
 def environment(layout: Layout) -> dict[str, str]:
-    """Return the variables of a worker; they are set before it imports anything."""
-    # One number for all: where MKL's is another one, torch takes that.
+    """Return the variables of a worker, which are set before it imports anything."""
+    # One number for all variables: torch takes MKL's where it differs.
     wanted = os.environ.get("OMP_NUM_THREADS", str(layout.threads))
     threads = {name: os.environ.get(name, wanted) for name in THREADS}
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -147,24 +135,28 @@ class Connection:
 
     Args:
         limit: seconds.
-        said: what a message says where it fails.
+        failure: the start of the message where it fails.
         options: of `ray.init`.
     """
 
-    def __init__(self, limit: float, said: str, **options: object) -> None:
+    def __init__(self, limit: float, failure: str, **options: object) -> None:
         self._tried, self._over = Event(), Event()
         self._failed: BaseException | None = None
         self._options = options
         Thread(target=self._hold, daemon=True).start()
         if not self._tried.wait(limit):
-            raise UserError(f"{said} within {limit:.0f} s.")
+            raise UserError(f"{failure} within {limit:.0f} s.")
         error = self._failed
         if error is not None:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if isinstance(error, ConnectionError):
-                raise UserError(f"{said}: {first}")
-            raise BenchError(f"{said}: {type(error).__name__}: {first}")
-        _restore_signal_handlers()
+                raise UserError(f"{failure}: {first}")
+            raise BenchError(f"{failure}: {type(error).__name__}: {first}")
+        if current_thread() is main_thread():
+            # Ray's own handlers, in C, abort the process on SIGTERM.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if (handler := signal.getsignal(number)) is not None:
+                    signal.signal(number, handler)
 
     def _hold(self) -> None:
         import ray
@@ -184,16 +176,8 @@ class Connection:
         self._over.set()
 
 
-def _restore_signal_handlers() -> None:
-    """Put Python's handlers of signals back: Ray's own, in C, aborts the process on SIGTERM."""
-    if current_thread() is main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if (handler := signal.getsignal(number)) is not None:
-                signal.signal(number, handler)
-
-
 class Watch:
-    """Whether Ray's node on this machine is alive, asked in a thread of its own.
+    """Polls in a thread of its own whether Ray's node on this machine is alive.
 
     A node ends with its dashboard agent. Then no worker starts any more, and nothing raises.
     """
@@ -212,7 +196,7 @@ class Watch:
         return self._dead or monotonic() - self._answered > SILENT
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
         self._over.set()
 
     def _look(self) -> None:
@@ -225,14 +209,14 @@ class Watch:
 
 
 def connect(address: str | None, workers: int | str | None) -> Connection | None:
-    """Connect to Ray, or start one on this machine where there is no address.
+    """Connect to Ray at `auto` or HOST:PORT; without an address, start one on this machine.
 
     Args:
-        address: `auto`, or HOST:PORT of a cluster's head; None: start one.
-        workers: how many are wanted; one of our own has room for them.
+        address: of the cluster's head.
+        workers: for which a Ray that is started has room.
 
     Returns:
-        What is to be closed; None where the caller of the toolkit has connected already.
+        The connection; None where the caller of the toolkit has connected already.
 
     Raises:
         UserError: nobody answers.
@@ -245,8 +229,10 @@ def connect(address: str | None, workers: int | str | None) -> Connection | None
         return None
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        room = max(_cores(), workers if isinstance(workers, int) else 1)
-        # Its ports are free ones: the fixed ones of two clusters on a machine would clash.
+        macos = not hasattr(os, "sched_getaffinity")
+        cores = os.cpu_count() or 1 if macos else len(os.sched_getaffinity(0))
+        room = max(cores, workers if isinstance(workers, int) else 1)
+        # "local" takes free ports: the fixed ones of two clusters on a machine would clash.
         return Connection(
             STARTS,
             "Ray did not start on this machine",
@@ -256,37 +242,23 @@ def connect(address: str | None, workers: int | str | None) -> Connection | None
             object_store_memory=OBJECT_STORE,
             **quiet,
         )
-    said = f"--ray-address {address}: no Ray cluster answers there"
-    _check_answers(address, said)
-    return Connection(CONNECTS, said, address=address, **quiet)
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
-
-
-def _check_answers(address: str, said: str) -> None:
-    """Refuse an address that takes no connection; Ray itself would try for long."""
-    if address == "auto":
-        return
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal():
-        raise UserError(f"--ray-address {address}: write auto, or HOST:PORT of the cluster's head.")
-    try:
-        socket.create_connection((host, int(port)), ANSWERS_WITHIN).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(f"{said}: {error}.") from None
+    failure = f"--ray-address {address}: no Ray cluster answers there"
+    if address != "auto":  # Ray itself would try an address that takes no connection for long
+        host, colon, port = address.rpartition(":")
+        if not colon or not port.isdecimal():
+            raise UserError(
+                f"--ray-address {address}: write auto, or HOST:PORT of the cluster's head."
+            )
+        try:
+            socket.create_connection((host, int(port)), ANSWERS_WITHIN).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"{failure}: {error}.") from None
+    return Connection(CONNECTS, failure, address=address, **quiet)
 
 
 def nodes() -> list[Node]:
-    """Return the machines of the cluster that are there."""
+    """Return the machines of the cluster that are alive."""
     import ray
 
-    return [
-        Node(int(each["Resources"].get("CPU", 0)), int(each["Resources"].get("GPU", 0)))
-        for each in ray.nodes()
-        if each["Alive"]
-    ]
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 PACE = 0.01  # seconds of a block for each worker: some hundred answers per second for the driver
-FORGETS = 0.8  # of what was seen of a worker's speed before, how much counts at the next report
+FORGETS = 0.8  # share of the earlier images and seconds that counts in a worker's speed
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,9 @@ class DispatchRules:
     Attributes:
         block_seconds: the work of one block.
         hold_seconds: the work that a worker may hold.
-        together: workers that an image's block may end before the image is scored alone.
-        alone: workers that an image may end alone before it has failed.
-        deaths: times that a worker may end in a row, with no image decided between them, before it
-            is given up.
+        together: workers that may end with an image in a block before it is scored alone.
+        alone: workers that may end with an image scored alone before it has failed.
+        deaths: times that a worker may end without deciding an image before it is given up.
     """
 
     block_seconds: float = 1.0
@@ -41,18 +40,13 @@ class DispatchRules:
 
     @staticmethod
     def of(workers: int) -> DispatchRules:
-        """Return the rules for so many workers: of many, each says something less often."""
+        """Return the rules for so many workers: the more there are, the larger a block."""
         return DispatchRules(block_seconds=max(1.0, PACE * workers))
 
 
 @dataclass(frozen=True)
 class ImageBlock:
-    """What a worker is given.
-
-    Attributes:
-        ids: the images; empty: none for now.
-        last: whether nothing follows until all that the worker holds is decided.
-    """
+    """The next images of a worker; `last`: none follow until it has decided all that it holds."""
 
     ids: tuple[str, ...] = ()
     last: bool = False
@@ -60,13 +54,7 @@ class ImageBlock:
 
 @dataclass(frozen=True)
 class Loss:
-    """What became of the images of a worker that ended.
-
-    Attributes:
-        again: those that are scored again.
-        failed: those that ended too many workers.
-        restart: whether the worker is worth starting again.
-    """
+    """The images of a worker that ended: scored again or failed; and whether to restart it."""
 
     again: tuple[str, ...]
     failed: tuple[str, ...]
@@ -75,28 +63,16 @@ class Loss:
 
 @dataclass
 class _Worker:
-    """A worker, as far as giving out images needs to know it.
-
-    Attributes:
-        held: the images that it has and has not decided, in the order given.
-        closed: whether it was told that nothing follows for now.
-        alone: whether it has an image that is scored alone.
-        recent: images decided and seconds taken, the older ones counting less.
-        deaths: how often it ended since it last decided an image.
-        decided: images decided in all.
-    """
-
-    held: dict[str, None] = field(default_factory=dict)
-    closed: bool = False
-    alone: bool = False
-    recent: tuple[float, float] = (0.0, 0.0)
+    held: dict[str, None] = field(default_factory=dict)  # images not decided, in the order given
+    closed: bool = False  # whether its block was the last for now
+    alone: bool = False  # whether it has an image that is scored alone
+    recent: tuple[float, float] = (0.0, 0.0)  # images and seconds, the older ones counting less
     since: float = 0.0
-    deaths: int = 0
-    decided: int = 0
+    deaths: int = 0  # since it last decided an image
 
     @property
     def speed(self) -> float | None:
-        """Images per second; None: not known yet."""
+        """Images per second; None before the first is decided."""
         images, seconds = self.recent
         return images / seconds if images and seconds > 0 else None
 
@@ -106,8 +82,8 @@ class Dispatch:
 
     Args:
         ids: the images, each once.
-        workers: the names of the workers that are expected.
-        rules: how they are given out.
+        workers: names of the workers.
+        rules: sizes of blocks, and how often work is repeated.
 
     Attributes:
         left: images that are not decided and have not failed.
@@ -134,75 +110,68 @@ class Dispatch:
         return len(self._workers[worker].held)
 
     def speed(self, worker: str) -> float | None:
-        """Return a worker's images per second of late; None: not known yet."""
+        """Return a worker's recent images per second; None before the first is decided."""
         return self._workers[worker].speed
 
     def give(self, worker: str, now: float) -> ImageBlock:
-        """Return what a worker that has room is given; an empty block: nothing for now.
+        """Return the next images of a worker that has room; an empty block: none for now.
 
         Args:
             worker: its name.
-            now: seconds on any clock that does not go back.
+            now: seconds on any monotonic clock.
         """
-        one = self._workers[worker]
-        if one.closed:
+        state = self._workers[worker]
+        if state.closed:
             return ImageBlock()
-        if not one.held:
-            one.since = now
-        # A worker that has just started is slow, and may be ended by what had ended it before: it
-        # shows first, with other images, that it works.
-        if self._for_one and (one.deaths == 0 or not self._pending):
-            if not one.held:
-                one.alone = True
-                return self._given(one, [self._for_one.popleft()], last=True)
+        if not state.held:
+            state.since = now
+        # A worker that was started again first shows with other images that it works: it is slow
+        # at the start, and may end again with the image that ended it before.
+        if self._for_one and (state.deaths == 0 or not self._pending):
+            if not state.held:
+                state.alone = True
+                return self._hand_out(state, [self._for_one.popleft()], last=True)
             emptying = sum(w.closed and not w.alone for w in self._workers.values())
             if emptying < len(self._for_one):
-                return self._given(one, [], last=True)
-        room = min(self._most(one) - len(one.held), len(self._pending))
+                return self._hand_out(state, [], last=True)
+        room = min(self._most(state) - len(state.held), len(self._pending))
         if room <= 0:
-            return self._given(one, [], last=True) if one.held else ImageBlock()
-        count = min(room, max(1, round((one.speed or 0) * self.rules.block_seconds)))
+            return self._hand_out(state, [], last=True) if state.held else ImageBlock()
+        count = min(room, max(1, round((state.speed or 0) * self.rules.block_seconds)))
         ids = [self._pending.popleft() for _ in range(count)]
-        return self._given(one, ids, last=count == room)
+        return self._hand_out(state, ids, last=count == room)
 
     def decided(self, worker: str, ids: Sequence[str], now: float) -> tuple[str, ...]:
         """Enter what a worker decided; return the images that count, each once in a run."""
-        one = self._workers.get(worker)
-        if one is None:
+        state = self._workers.get(worker)
+        if state is None:
             return ()
-        counted = tuple(name for name in dict.fromkeys(ids) if name in one.held)
+        counted = tuple(name for name in dict.fromkeys(ids) if name in state.held)
         for name in counted:
-            del one.held[name]
-        images, seconds = one.recent
-        one.recent = FORGETS * images + len(counted), FORGETS * seconds + now - one.since
-        one.since = now
+            del state.held[name]
+        images, seconds = state.recent
+        state.recent = FORGETS * images + len(counted), FORGETS * seconds + now - state.since
+        state.since = now
         self.left -= len(counted)
         if counted:
-            one.deaths = 0
-            one.decided += len(counted)
-        if not one.held:
-            one.closed = one.alone = False
+            state.deaths = 0
+        if not state.held:
+            state.closed = state.alone = False
         return counted
 
     def lost(self, worker: str) -> Loss:
         """Take the images back of a worker that ended, and say what becomes of them."""
-        one = self._workers[worker]
-        ids, again, failed = tuple(one.held), [], []
-        for name in ids:
-            ended = self._ended_alone if one.alone else self._ended
-            ended[name] += 1
-            if self._ended_alone[name] >= self.rules.alone:
-                failed.append(name)
-            else:
-                again.append(name)
+        state = self._workers[worker]
+        (self._ended_alone if state.alone else self._ended).update(list(state.held))
+        failed = tuple(n for n in state.held if self._ended_alone[n] >= self.rules.alone)
+        again = tuple(name for name in state.held if name not in failed)
         self.left -= len(failed)
         self._take_back(again)
-        deaths = one.deaths + 1
+        deaths = state.deaths + 1
+        self._workers[worker] = _Worker(recent=state.recent, deaths=deaths)
         if deaths >= self.rules.deaths:
             del self._workers[worker]
-            return Loss(tuple(again), tuple(failed), restart=False)
-        self._workers[worker] = _Worker(recent=one.recent, deaths=deaths, decided=one.decided)
-        return Loss(tuple(again), tuple(failed), restart=True)
+        return Loss(again, failed, restart=worker in self._workers)
 
     def leave(self, worker: str) -> None:
         """Give up a worker, which is no fault of the images that it holds."""
@@ -214,17 +183,17 @@ class Dispatch:
             alone = self._ended[name] >= self.rules.together
             (self._for_one if alone else self._pending).append(name)
 
-    def _most(self, one: _Worker) -> int:
+    def _most(self, state: _Worker) -> int:
         """Return how many images a worker may hold: at first one, which shows its speed."""
         held = self.left - len(self._pending) - len(self._for_one)
         share = -(-(len(self._pending) + held) // len(self._workers))
         if len(self._workers) > 1:
             share = max(1, share // 2)
-        timed = 1 if one.speed is None else max(1, int(one.speed * self.rules.hold_seconds))
+        timed = 1 if state.speed is None else max(1, int(state.speed * self.rules.hold_seconds))
         return min(share, timed)
 
     @staticmethod
-    def _given(one: _Worker, ids: Sequence[str], last: bool) -> ImageBlock:
-        one.held.update(dict.fromkeys(ids))
-        one.closed = last
+    def _hand_out(state: _Worker, ids: Sequence[str], last: bool) -> ImageBlock:
+        state.held.update(dict.fromkeys(ids))
+        state.closed = last
         return ImageBlock(tuple(ids), last)

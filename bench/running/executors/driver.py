@@ -1,4 +1,4 @@
-"""The executor of workers: which is asked what next, and what becomes of one that ends.
+"""The executor of workers: calls them, hands out images, and restarts or drops what ends.
 
 Neither the driver nor the workers know Ray: `Processes` starts workers and carries the messages.
 `dispatch` decides which worker scores which image, and what is done again. The driver alone opens
@@ -38,53 +38,48 @@ if TYPE_CHECKING:
     from bench.running.prepared import Prepared
 
 logger = logging.getLogger("bench.workers")
-SAID_EVERY = 10.0  # seconds between two lines about the workers' speed
-PATIENCE = 120.0  # seconds after which it is said that no worker is ready
+SPEEDS_EVERY = 10.0  # seconds between two log lines about the workers' speed
+PATIENCE = 120.0  # seconds without a ready worker after which a warning says so
 
 
 @dataclass
 class Member:
-    """One worker, as the driver sees it.
+    """One worker, as the driver sees it."""
 
-    Attributes:
-        stage: what it was asked last; "prepared" and "idle": nothing.
-        place: where it is, once that is known.
-    """
-
-    stage: str = "prepare"
-    place: WorkerProcess | None = None
+    stage: str = "prepare"  # its last call; "prepared" and "idle": it waits for the next
+    place: WorkerProcess | None = None  # None: not known yet
 
 
 class Driver:
     """Scores with workers.
 
     Args:
-        run: what is scored.
+        run: the run.
         processes: where the workers run; closed with the driver.
 
     Attributes:
         workers: by name, those that have not been given up.
-        dispatch: which image is whose; None before scoring.
+        dispatch: which worker has which images; None before scoring.
 
     Raises:
         BenchError: no worker can take part; the first one's reason.
         WorkersLostError: the workers ended before one was ready.
     """
 
-    device: str | None = None  # no speed of this process is worth remembering
+    device: str | None = None  # this process does not score: it has no speed to remember
 
     def __init__(self, run: Prepared, processes: Processes) -> None:
         self._run, self._processes = run, processes
         self.workers: dict[str, Member] = {}
         self.dispatch: Dispatch | None = None
         self._rules = DispatchRules.of(processes.count)
-        self._deaths: Counter[str] = Counter()  # of workers that nothing was given yet
-        self._causes: list[BenchError] = []  # why workers that could speak cannot take part
-        self._silent = False  # whether a worker was given up that could not
+        self._deaths: Counter[str] = Counter()  # before scoring
+        self._causes: list[BenchError] = []  # why workers cannot take part
+        self._silent = False  # whether a worker was given up without a cause
         self._opened: Opened | None = None
         self._texts: tuple[str, Fetch] | None = None  # a worker with encoded prompts, and those
         self._memory: int | None = None
-        self._since = self._said = monotonic()
+        self._since = self._logged = monotonic()
         try:
             self._job = replace(job_of(run), report_seconds=self._rules.block_seconds)
             for number in range(1, processes.count + 1):
@@ -108,7 +103,7 @@ class Driver:
         """Yield each image as it is decided.
 
         Raises:
-            BenchError: every worker said why it cannot go on; the first one's reason.
+            BenchError: every worker had to stop; the first one's reason.
             WorkersLostError: no worker is left; the same command resumes.
         """
         self.dispatch = dispatch = Dispatch(sample_ids, self.workers, self._rules)
@@ -118,10 +113,10 @@ class Driver:
                 if member.stage == "idle":
                     self._feed(name, hungry=True)
             yield from self._step()
-        self._say_speeds()
+        self._log_speeds()
 
     def wait_for_all(self) -> None:
-        """Wait until every worker has loaded; scoring begins with the first one otherwise."""
+        """Wait until every worker has loaded; otherwise the first one begins alone."""
         while any(member.stage != "idle" for member in self.workers.values()):
             list(self._step())
 
@@ -147,9 +142,9 @@ class Driver:
         for name, answer in self._processes.answers():
             yield from self._answered(name, answer)
         now = monotonic()
-        if now - self._said >= SAID_EVERY:
-            self._said = now
-            self._say_speeds()
+        if now - self._logged >= SPEEDS_EVERY:
+            self._logged = now
+            self._log_speeds()
         placed = any(member.place for member in self.workers.values())
         if self._since and not placed and now - self._since >= PATIENCE:
             self._since = 0.0
@@ -175,10 +170,7 @@ class Driver:
             yield from self._reported(name, answer)
         else:
             yield from self._lost(name, _nonsense(f"a {type(answer).__name__}"))
-        self._open_prepared()
-
-    def _open_prepared(self) -> None:
-        """Let workers load: one first, which encodes the prompts, and then all others."""
+        # Workers load: one first, which encodes the prompts, and then all others.
         for name, member in self.workers.items():
             first = any(other.stage == "open" for other in self.workers.values())
             if member.stage == "prepared" and (self._opened is not None or not first):
@@ -186,7 +178,7 @@ class Driver:
                 self._processes.call(name, "open", None, self._opened is None)
 
     def _encoded(self) -> Fetch | None:
-        """Return the encoded prompts of a worker that has loaded; None: none is left."""
+        """Return the encoded prompts of a loaded worker; None: no such worker is left."""
         if self._texts is None:
             loaded = [n for n, member in self.workers.items() if member.stage in ("idle", "score")]
             if loaded:
@@ -215,7 +207,7 @@ class Driver:
             yield by_id[sample_id]
 
     def _is_sound(self, decided: Any) -> bool:
-        """Tell whether what a worker decided is of an image of the run, and can be recorded."""
+        """Return whether a decision is of an image of the run, and can be recorded."""
         split, manifest = self._run.split, self._run.manifest
         assert split is not None and manifest is not None
         try:
@@ -223,13 +215,13 @@ class Driver:
             row = split.row_of[record["sample_id"]]
             blocks = [(len(r.prompts), len(r.draws), errors) for r, errors in decided.cells]
             fit = all(errors.shape == (rows, columns) for rows, columns, errors in blocks)
-        except Exception:  # whatever another type or another shape leads to
+        except Exception:  # another type or another shape raises anything
             return False
         labelled = split.items is not None or record["label"] == split.labels[row]
         return fit and labelled and is_record(record, len(manifest.classes))
 
     def _feed(self, name: str, hungry: bool) -> None:
-        """Give a worker more images if it has room, and ask for what it decides."""
+        """Hand a worker more images if it has room, and ask for its decisions."""
         assert self.dispatch is not None and self._run.split is not None
         member = self.workers[name]
         block = self.dispatch.give(name, monotonic()) if hungry else ImageBlock()
@@ -241,7 +233,7 @@ class Driver:
         self._processes.call(name, "exchange", block, contents)
 
     def _lost(self, name: str, ended: Ended) -> Iterator[Decided]:
-        """Start a worker again that ended; yield its images that ended too many."""
+        """Restart a worker that ended; yield the images that ended too many workers as failed."""
         called = self._called(name)
         self._remove(name)
         if self.dispatch is None:
@@ -261,8 +253,8 @@ class Driver:
             self._silent = True
         rules = self._rules
         for sample in run_samples(self._run, loss.failed):
-            said = f"the worker that scored it ended {rules.together + rules.alone} times"
-            yield Decided(sample, error=f"{said}, {rules.alone} times with this image alone")
+            deaths = f"the worker that scored it ended {rules.together + rules.alone} times"
+            yield Decided(sample, error=f"{deaths}, {rules.alone} times with this image alone")
 
     def _refused(self, name: str, refused: Refused) -> None:
         """Leave out a worker that cannot take part."""
@@ -282,18 +274,18 @@ class Driver:
         place = self.workers[name].place
         return f"{name} ({place})" if place else name
 
-    def _say_speeds(self) -> None:
+    def _log_speeds(self) -> None:
         if self.dispatch is None:
             return
         for name in self.workers:
             speed = self.dispatch.speed(name)
-            said = "no image yet" if speed is None else f"{speed:.2f} images/s"
-            logger.info("%s: %s, holds %d", self._called(name), said, self.dispatch.holds(name))
+            rate = "no image yet" if speed is None else f"{speed:.2f} images/s"
+            logger.info("%s: %s, holds %d", self._called(name), rate, self.dispatch.holds(name))
 
 
 def _nonsense(what: str) -> Ended:
     return Ended(f"it returned {what}", raised=True)
 
 
-def _warn(said: str) -> None:
-    warnings.warn(said, BenchWarning, stacklevel=3)
+def _warn(message: str) -> None:
+    warnings.warn(message, BenchWarning, stacklevel=3)

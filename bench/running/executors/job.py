@@ -1,4 +1,4 @@
-"""What a worker is told of a run, and whether what it finds is the driver's."""
+"""How a worker prepares the driver's run: from its settings, and with its encoded prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def job_of(run: Prepared) -> Job:
-    """Return what workers are told: settings, and what they must find."""
+    """Return a run's settings, and what workers must find with them."""
     here = {"executor": "local", "workers": None, "ray_address": None, "fresh": False}
     config = run.config.model_copy(update={**here, "shard": None, "dtype": run.resolved.dtype})
     split = run.split
@@ -37,10 +37,10 @@ def job_of(run: Prepared) -> Job:
 
 
 def prepare_job(job: Job) -> Prepared:
-    """Resolve and check a run here.
+    """Resolve and check a run on this machine.
 
     Raises:
-        UserError: it cannot be scored here, or is not the driver's: it says what differs.
+        UserError: it cannot be scored here, or differs from the driver's.
     """
     from bench.running.checks import check
     from bench.running.prepare import prepare
@@ -48,7 +48,7 @@ def prepare_job(job: Job) -> Prepared:
     from bench.stats.differences import differing_identity
     from bench.store.identity import Identity
 
-    with suppress(OSError):  # where it is not on this node, what is missing in it is named
+    with suppress(OSError):  # a folder that this node lacks: the error is about the file in it
         os.chdir(job.folder)
     _check_versions(job.versions)
     prepared = prepare(RunConfig.model_validate_json(job.settings), surveyed=job.surveyed)
@@ -56,9 +56,9 @@ def prepare_job(job: Job) -> Prepared:
     mine = prepared.manifest
     wanted = Identity.model_validate(json.loads(job.identity))
     drivers = mine.model_copy(update={"identity": wanted})
-    if differs := differing_identity(mine, drivers):
-        said = "; ".join(f"{name} is {a}, and {b} there" for name, (a, b) in differs.items())
-        raise UserError(f"the run is not the driver's: {said}.")
+    if differing := differing_identity(mine, drivers):
+        differs = "; ".join(f"{name} is {a}, and {b} there" for name, (a, b) in differing.items())
+        raise UserError(f"the run is not the driver's: {differs}.")
     return prepared
 
 
@@ -71,44 +71,42 @@ def _versions_used(prepared: Prepared) -> dict[str, str]:
         plugins.strategies.owner(resolved.strategy_spec.name),
         *([plugins.views.owner(resolved.views.spec.name)] if resolved.views else []),
     ]
-    known = plugins.versions()
-    return {name: known[name] for name in sorted({o for o in owners if o in known})}
+    versions = plugins.versions()
+    return {name: versions[name] for name in sorted({o for o in owners if o in versions})}
 
 
 def _check_versions(wanted: Mapping[str, str]) -> None:
-    """Refuse plugins that are not here, or in another version.
-
-    Raises:
-        UserError: it says which.
-    """
+    """Refuse plugins that are missing here, or in another version (UserError)."""
     plugins = load_plugins()
-    known, failed = plugins.versions(), {p.distribution: p.error for p in plugins.loaded if p.error}
+    here, failed = plugins.versions(), {p.distribution: p.error for p in plugins.loaded if p.error}
     for name, version in wanted.items():
         if name in failed:
             raise UserError(f"plugin {name} failed to load here: {failed[name]}.")
-        if name not in known:
+        if name not in here:
             raise UserError(f"plugin {name} {version} is not installed here.")
-        if known[name] != version:
-            raise UserError(f"plugin {name} is {known[name]} here, and {version} on the driver.")
+        if here[name] != version:
+            raise UserError(f"plugin {name} is {here[name]} here, and {version} on the driver.")
+
+
+# Encoded prompts are files whose name, on every machine, is the hash of all that decides them.
 
 
 def lacks_texts(prepared: Prepared) -> bool:
-    """Tell whether prompts would have to be encoded here."""
+    """Return whether prompts would have to be encoded here."""
     return not all(is_kept(file) for file in kind_of(prepared.resolved).text_files(prepared))
 
 
 def kept_texts(prepared: Prepared) -> Texts:
     """Return the prompts that are encoded here; large ones are read when they are sent."""
-    files = (
-        file
+    return {
+        file.name: np.asarray(np.memmap(file, np.uint8, "r"))
         for file in kind_of(prepared.resolved).text_files(prepared)
         if is_kept(file, always=True)
-    )
-    return {file.name: np.asarray(np.memmap(file, np.uint8, "r")) for file in files}
+    }
 
 
 def keep_texts(prepared: Prepared, texts: Texts) -> None:
-    """Keep prompts that are encoded elsewhere; those that the disk does not take are made here."""
+    """Write prompts that another worker encoded; those that do not fit are encoded here."""
     for file in kind_of(prepared.resolved).text_files(prepared):
         if file.name in texts:
             with suppress(OSError), keeping(file, durable=False) as opened:

@@ -1,6 +1,6 @@
-"""What a driver and its workers tell each other, and what carries it.
+"""The messages of a driver and its workers, and what carries them.
 
-That is names, settings and decisions: no model and no dataset.
+They hold names, settings and decisions: no model and no dataset.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Fetch = Callable[[], Texts]  # called where they are missing
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told of a run.
+    """A run, as its workers are told of it.
 
     Attributes:
         settings: `RunConfig` as JSON.
-        identity: the run's identity, as JSON.
-        folder: where the driver was started: relative paths begin there.
+        identity: the run's identity as JSON.
+        folder: the driver's, where relative paths begin.
         versions: distribution → version of the toolkit and of the plugins that the run uses.
         surveyed: the fingerprint of all images, and whether all are ordinary.
-        report_seconds: how long a decision is kept back at most.
+        report_seconds: the longest time that a decision is kept back.
     """
 
     settings: str
@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """Where a worker is."""
+    """The machine and the process of a worker."""
 
     host: str
     process: int
@@ -56,23 +56,23 @@ class WorkerProcess:
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a worker cannot take part.
+    """The reason why a worker cannot take part.
 
     Attributes:
-        place: where it is.
-        said: what is wrong.
-        failed: the plugin that failed, where one did.
+        place: the worker's process.
+        reason: what is wrong.
+        plugin: the plugin that failed, where one did.
         exit_code: of the command, where this happens in its own process.
     """
 
     place: WorkerProcess
-    said: str
-    failed: str | None = None
+    reason: str
+    plugin: str | None = None
     exit_code: int = 1
 
     @staticmethod
     def of(place: WorkerProcess, error: Exception) -> Refused:
-        """Return what an error says, without its class, which the driver may not have."""
+        """Return the message of an error without its class, which the driver may not have."""
         if isinstance(error, PluginError):
             return Refused(place, error.said, error.who, error.exit_code)
         if isinstance(error, BenchError):
@@ -80,21 +80,16 @@ class Refused:
         return Refused(place, f"unexpected {type(error).__name__}: {one_line(error)}")
 
     def error(self, worker: str) -> BenchError:
-        """Return what ends the run where no worker can take part."""
+        """Return the error that ends the run where no worker can take part."""
         where = f"{worker} ({self.place})"
-        if self.failed is not None:
-            return PluginError(f"{where}: {self.failed}", self.said)
-        return (UserError if self.exit_code == 2 else BenchError)(f"{where}: {self.said}")
+        if self.plugin is not None:
+            return PluginError(f"{where}: {self.plugin}", self.reason)
+        return (UserError if self.exit_code == 2 else BenchError)(f"{where}: {self.reason}")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A worker ended, with all that it held.
-
-    Attributes:
-        reason: in a few words.
-        raised: whether its code raised something; otherwise its process ended.
-    """
+    """A worker ended, with all that it held: its code raised something, or its process ended."""
 
     reason: str
     raised: bool = False
@@ -102,18 +97,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Lacking:
-    """A worker has no encoded prompts, and another one has."""
+    """A worker lacks encoded prompts, which another one has."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What a loaded engine is, as far as the driver needs it.
-
-    Attributes:
-        problem: what every image asks.
-        levels: the model's noise levels, where it has any.
-        fitted: what a backbone that learned says of the result.
-    """
+    """What the driver needs of a loaded engine; see `Executor`."""
 
     problem: Problem
     levels: Levels | None
@@ -129,7 +118,7 @@ class Report:
         hungry: whether it has room for more images.
         idle: whether it has nothing left to do.
         end: why it stopped; None: it did not. A worker that ended may be started again.
-        peak_memory: bytes, the most that it used so far.
+        peak_memory: its largest use so far in bytes.
     """
 
     decided: tuple[Decided, ...] = ()
@@ -146,27 +135,27 @@ class Processes(Protocol):
     """Where workers run, and how they are called.
 
     Attributes:
-        count: how many workers are wanted.
-        needs: what each of them takes, in words.
+        count: number of workers.
+        needs: the resources of one worker, in words.
     """
 
     count: int
     needs: str
 
     def start(self, name: str, job: Job) -> None:
-        """Start a worker, whose first call waits until it is there."""
+        """Start a worker; its first call waits until it has started."""
 
-    def call(self, name: str, method: str, *given: object) -> None:
-        """Call a worker's method; what it says is among the `answers`."""
+    def call(self, name: str, method: str, *arguments: object) -> None:
+        """Call a worker's method; the reply is among the `answers`."""
 
     def ask_for(self, name: str, method: str) -> Fetch:
-        """Call a worker's method for other workers; they fetch what it returns, and nobody else."""
+        """Call a worker's method; its result is for other workers, which fetch it themselves."""
 
     def end(self, name: str) -> None:
         """End a worker, also one that has ended."""
 
     def answers(self) -> list[tuple[str, Answer]]:
-        """Return what workers said, by their names; waits for it, a second at most.
+        """Return names of workers with their replies, after waiting a second at most.
 
         Raises:
             WorkersLostError: what carries the answers has ended.

@@ -1,4 +1,4 @@
-"""The two sides of scoring a run: what is scored, and what scores it; here, in this process."""
+"""The two sides of scoring a run, what is scored and what scores it; and the local executor."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Executable(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where it is stored."""
+        """Folder of its results."""
 
     @property
     def fresh(self) -> bool:
-        """Whether to start over where it is stored already."""
+        """Whether to start over instead of resuming."""
 
     @property
     def save_errors(self) -> bool:
@@ -40,11 +40,11 @@ class Executable(Protocol):
 
     @property
     def started(self) -> float:
-        """When preparing it began, on `time.perf_counter`'s clock."""
+        """Start of preparing it, on `time.perf_counter`'s clock."""
 
     @property
     def timed(self) -> bool:
-        """Whether the time of an image means anything; of a recording it does not."""
+        """Whether its seconds are a model's; those of a recording mean nothing."""
 
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the images with these ids."""
@@ -57,13 +57,13 @@ class Executable(Protocol):
 
 
 class Executor(Protocol):
-    """Scores the images of a run somewhere; what it yields is stored by its caller.
+    """Scores the images of a run somewhere; the caller stores what it yields.
 
     Attributes:
         problem: what every image asks.
         levels: the model's noise levels, where it has any.
-        device: the kind of device, where the speed of this process is worth remembering.
-        fitted: what a backbone that learned says of the result.
+        device: the kind of device whose speed may be remembered; None: no such one.
+        fitted: what a backbone that learned reports of its fit.
     """
 
     problem: Problem
@@ -73,24 +73,20 @@ class Executor(Protocol):
 
     @property
     def peak_memory(self) -> int | None:
-        """Bytes, the most that one process used so far; None: not known."""
+        """Largest use of one process so far in bytes; None: not known."""
 
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
         """Yield each image as it is decided, in any order."""
 
     def close(self) -> None:
-        """End what it started; also where scoring was interrupted."""
+        """End what it started, also where scoring was interrupted."""
 
 
 OpenExecutor = Callable[[Executable], Executor]
 
 
 class LocalExecutor:
-    """Scores in this process.
-
-    Args:
-        run: what is scored.
-    """
+    """Scores in this process."""
 
     def __init__(self, run: Executable) -> None:
         self._run, self._engine = run, run.open_engine()
@@ -100,7 +96,7 @@ class LocalExecutor:
 
     @property
     def peak_memory(self) -> int | None:
-        """The most memory used so far in bytes."""
+        """Largest use so far in bytes."""
         return peak_memory()
 
     def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
@@ -108,4 +104,4 @@ class LocalExecutor:
         return self._engine.score(self._run.samples(sample_ids), self._run.strategy)
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: nothing was started."""

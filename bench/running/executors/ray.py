@@ -48,7 +48,7 @@ ENDED = {
 
 
 def open_ray(run: Prepared) -> Driver:
-    """Return what scores with workers of Ray, on this machine or a cluster.
+    """Return the executor with workers of Ray, on this machine or a cluster.
 
     Raises:
         UserError: nobody answers at the address.
@@ -59,24 +59,16 @@ def open_ray(run: Prepared) -> Driver:
 
 
 class Actors:
-    """Processes of Ray.
-
-    Args:
-        config: how many there are, and where.
-        most: workers; more would find nothing to do.
-
-    Attributes:
-        count: how many workers are wanted.
-        needs: what each of them takes, in words.
+    """Workers as actors of Ray: `Processes` of at most `most` workers, as the settings say.
 
     Raises:
-        UserError: nobody answers at the address, or what is wanted is not there.
+        UserError: nobody answers at the address, or a device is missing.
     """
 
     def __init__(self, config: RunConfig, most: int) -> None:
         self._actors: dict[str, Any] = {}
         self._waiting: dict[Any, str] = {}  # reference → the worker that answers
-        self._stdout = ExitStack()  # Ray prints what it has to say, and stdout is the command's
+        self._stdout = ExitStack()  # Ray prints messages, and stdout is the command's
         self._connection: Connection | None = None
         self._watch: Watch | None = None
         self._stdout.enter_context(set_aside())
@@ -108,12 +100,12 @@ class Actors:
         )
         self._actors[name] = made.remote(job)
 
-    def call(self, name: str, method: str, *given: object) -> None:
-        """Call a worker's method; what it says is among the `answers`."""
-        self._waiting[getattr(self._actors[name], method).remote(*given)] = name
+    def call(self, name: str, method: str, *arguments: object) -> None:
+        """Call a worker's method; the reply is among the `answers`."""
+        self._waiting[getattr(self._actors[name], method).remote(*arguments)] = name
 
     def ask_for(self, name: str, method: str) -> Fetch:
-        """Call a worker's method; what it returns stays in Ray until another worker fetches it."""
+        """Call a worker's method; its result stays in Ray until another worker fetches it."""
         return _Fetch(getattr(self._actors[name], method).remote())
 
     def end(self, name: str) -> None:
@@ -126,7 +118,7 @@ class Actors:
             ray.kill(actor, no_restart=True)
 
     def answers(self) -> list[tuple[str, Answer]]:
-        """Return what workers said, by their names; waits for it, a second at most."""
+        """Return names of workers with their replies, after waiting a second at most."""
         import ray
 
         references = list(self._waiting)
@@ -155,7 +147,7 @@ class Actors:
 
 @dataclass(frozen=True)
 class _Fetch:
-    """Fetches what a worker returned, in another one; of one that ended there is nothing."""
+    """Fetches one worker's result in another; of a worker that ended it is empty."""
 
     reference: Any
 
@@ -178,26 +170,22 @@ def _answer(reference: Any) -> Answer:
     return answer
 
 
-def never_began(said: str) -> Refused | None:
-    """Return why a worker could not be made where it is; None: it is something else that Ray says.
-
-    Its process is there, and the toolkit is not, or is another one.
-    """
-    found = NEVER_BEGAN.search(said)
-    if found is None:
+def never_began(message: str) -> Refused | None:
+    """Return why a worker's process cannot load the toolkit; None: Ray reports something else."""
+    process = NEVER_BEGAN.search(message)
+    if process is None:
         return None
-    last = said.strip().splitlines()[-1].strip()
-    place = WorkerProcess(found["ip"], int(found["pid"]))
+    last = message.strip().splitlines()[-1].strip()
+    place = WorkerProcess(process["ip"], int(process["pid"]))
     return Refused(place, f"the toolkit does not start there: {one_line(last)}.", exit_code=2)
 
 
 def _ended(error: Exception) -> Ended:
-    """Return in a few words why a worker ended."""
     logger.debug("%s", error)
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
         return Ended(f"{type(cause).__name__}: {one_line(cause)}", raised=True)
-    for kind, said in ENDED.items():
+    for kind, reason in ENDED.items():
         if type(error).__name__ == kind or kind in str(error):
-            return Ended(said)
+            return Ended(reason)
     return Ended("its process was ended from outside")

@@ -1,4 +1,4 @@
-"""A worker: it prepares a run by itself from names and settings, and scores what it is given.
+"""A worker: prepares a run from names and settings, and scores the images it receives.
 
 It knows nothing of Ray, and runs in any process.
 """
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 def here() -> WorkerProcess:
-    """Return where this process is."""
+    """Return this machine and process."""
     return WorkerProcess(socket.gethostname(), os.getpid())
 
 
@@ -57,7 +57,6 @@ class _Calls:
         Thread(target=self._run, daemon=True).start()
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Return what the function will return, or raise."""
         future: Future[T] = Future()
         self._waiting.put((function, future))
         return future
@@ -79,8 +78,6 @@ class Worker:
     and with more threads than cores none of them waits actively (a third of the speed on two
     cores).
 
-    Args:
-        job: what it is told of the run.
     """
 
     def __init__(self, job: Job) -> None:
@@ -91,15 +88,15 @@ class Worker:
         self._engine: Engine | None = None
         self._changed = Condition()
         self._feed: deque[tuple[str, str]] = deque()  # images with the hash of their content
-        self._given = 0  # images of the last block
-        self._closed = False  # whether what is in the feed is the last for now
+        self._last_size = 0  # images of the last block
+        self._closed = False  # whether nothing follows the feed for now
         self._open = False  # whether the engine takes images
         self._decided: list[Decided] = []
         self._failed: BaseException | None = None
         self._reported = 0.0
 
     def prepare(self) -> WorkerProcess | Refused:
-        """Resolve and check the run here, and that it is the driver's."""
+        """Resolve and check the run, and that it is the driver's."""
         try:
             self._prepared = self._torch.call(lambda: prepare_job(self.job)).result()
         except Exception as error:
@@ -108,11 +105,11 @@ class Worker:
         return here()
 
     def open(self, fetch: Fetch | None = None, encode: bool = True) -> Opened | Lacking | Refused:
-        """Load what answers the strategy.
+        """Load the engine.
 
         Args:
-            fetch: returns the encoded prompts of another worker; called where they are not here.
-            encode: whether to encode prompts that are missing all the same.
+            fetch: returns the encoded prompts of another worker; called where this one has none.
+            encode: whether to encode prompts that are missing.
         """
         assert self._prepared is not None, "prepare comes first"
         try:
@@ -133,16 +130,16 @@ class Worker:
         return kept_texts(self._prepared)
 
     def exchange(self, block: ImageBlock, contents: tuple[str, ...]) -> Report:
-        """Take more images, and return when there is something to say.
+        """Take more images, and return when there is something to report.
 
         Args:
             block: the images.
-            contents: of each, the hash that `Split.content` gives on the driver.
+            contents: for each image, the hash that `Split.content` gives on the driver.
         """
         with self._changed:
             self._feed.extend(zip(block.ids, contents, strict=True))
             if block.ids:
-                self._given, self._open = len(block.ids), True
+                self._last_size, self._open = len(block.ids), True
             if block.ids or block.last:
                 self._closed = block.last
             self._changed.notify_all()
@@ -165,10 +162,10 @@ class Worker:
     def _is_hungry(self) -> bool:
         if not self._open:  # nothing is under way
             return True
-        return not self._closed and 2 * len(self._feed) <= self._given
+        return not self._closed and 2 * len(self._feed) <= self._last_size
 
     def _score(self) -> None:
-        """Score what arrives until the process ends; once for all that is given up to a last."""
+        """Score until the process ends; the engine runs once per series of blocks up to a last."""
         assert self._prepared is not None and self._engine is not None
         while True:
             with self._changed:
@@ -189,7 +186,7 @@ class Worker:
                 self._changed.notify_all()
 
     def _arriving(self) -> Iterator[str]:
-        """Yield the images as they are given, until there are no more for now."""
+        """Yield images as they arrive, until there are no more for now."""
         assert self._prepared is not None and self._prepared.split is not None
         while True:
             with self._changed:
@@ -206,7 +203,6 @@ class Worker:
 
 
 def _end_of(error: BaseException | None) -> Refused | Ended | None:
-    """Return what becomes of a worker whose engine raised something: see `Report.end`."""
     if error is None:
         return None
     if isinstance(error, BenchError):
@@ -215,7 +211,7 @@ def _end_of(error: BaseException | None) -> Refused | Ended | None:
 
 
 def _light(decided: Decided, with_errors: bool) -> Decided:
-    """Return a decision without the images, and without errors that nobody keeps."""
+    """Return a decision without the images, and without errors that are not kept."""
     sample = replace(decided.sample, image={})
     if sample.item is not None:
         item = replace(sample.item, images=(None,) * len(sample.item.images))

@@ -1,4 +1,4 @@
-"""What is scored: the images, and how they are seen."""
+"""What is scored: the images, and how they are shown to the model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DATA_SETTINGS = ("split", *DATA_PARAMETERS, "class_names", "skip_unlabelled")
 
 
 class DataSettings(Chapter):
-    """The images of a run, and how they are seen."""
+    """The images of a run, and how they are shown to the model."""
 
     title = "What is scored"
 
@@ -140,11 +140,11 @@ class DataSettings(Chapter):
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where the images of a run are, and how they are read.
+    """The images of a run, and how they are read.
 
     Attributes:
         spec: the dataset's.
-        name: what the manifest calls it: as the user named it, or `folder`.
+        name: of the dataset in the manifest: as the user named it, or `folder`.
         data_dir: the local copy; of a dataset that is a path, this path.
         options: how it is read.
     """
@@ -159,7 +159,7 @@ def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
     """Find the dataset: a name, a scheme such as `hf:`, a TOML file, or with a slash a folder.
 
     Raises:
-        UserError: there is none, or a setting means nothing to it.
+        UserError: there is none, or it has no such setting.
     """
     name, data_dir = settings.dataset, settings.data_dir
     if name.startswith("@"):
@@ -173,10 +173,9 @@ def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
         return data_source(settings, plugins.datasets.get(scheme))
     if name.endswith(DECLARATION):
         return data_source(settings, _declared(Path(name), plugins))
-    if is_path(name) and is_there(name):
-        inside = f"dataset{DECLARATION}"
-        if regular_file(Path(name), inside) is not None:
-            return data_source(settings, _declared(Path(name, inside), plugins, in_data=True))
+    inside = f"dataset{DECLARATION}"
+    if is_path(name) and is_there(name) and regular_file(Path(name), inside) is not None:
+        return data_source(settings, _declared(Path(name, inside), plugins, in_data=True))
     if is_scheme(name) and not name.startswith("."):
         raise UserError(unknown_scheme(scheme))
     if is_path(name):
@@ -190,12 +189,12 @@ def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
 def data_source(
     settings: DataSettings, spec: DatasetSpec, name: str | None = None, data_dir: str | None = None
 ) -> DataSource:
-    """Return where the images of a known dataset are, and how the settings say they are read.
+    """Return the images of a dataset, read as the settings say.
 
     Args:
         settings: the user's.
         spec: the dataset's.
-        name: what the manifest calls it; None: as the settings name it.
+        name: of the dataset in the manifest; None: the settings'.
         data_dir: its folder; None: the settings'.
 
     Raises:
@@ -217,20 +216,15 @@ def data_source(
 
 
 def expand_datasets(names: Sequence[str], plugins: Plugins) -> list[str]:
-    """Return dataset names with `@NAME` replaced by the datasets of that collection, each once.
-
-    Raises:
-        UserError: there is no such collection.
-    """
-    found: dict[str, None] = {}
+    """Return distinct dataset names, `@NAME` replaced by the datasets of that collection."""
+    expanded: list[str] = []
     for name in names:
-        several = plugins.collections.get(name[1:]).datasets if name.startswith("@") else (name,)
-        found.update(dict.fromkeys(several))
-    return list(found)
+        expanded += plugins.collections.get(name[1:]).datasets if name.startswith("@") else (name,)
+    return list(dict.fromkeys(expanded))
 
 
 def _declared(file: Path, plugins: Plugins, in_data: bool = False) -> DatasetSpec:
-    """Return the dataset that a TOML file declares, which the user named or the data came with."""
+    """Return the dataset that a TOML file declares, the user's or one inside the data."""
     spec = load_spec(file, in_data)
     if spec.name in plugins.datasets:
         raise UserError(

@@ -50,13 +50,7 @@ class DecisionSettings(Chapter):
 
 @dataclass(frozen=True)
 class Decider:
-    """What decides the images of a run.
-
-    Attributes:
-        spec: the strategy's.
-        parameters: those that are recorded: all, but later ones at their default.
-        strategy: made from them.
-    """
+    """A strategy, its recorded parameters (all but later ones at their default), and its spec."""
 
     spec: StrategySpec
     parameters: Parameters
@@ -64,10 +58,10 @@ class Decider:
 
 
 def find_strategy(settings: DecisionSettings, backbone: BackboneSpec, plugins: Plugins) -> Decider:
-    """Find the strategy: the one named, the backbone's, or the default one; and make it.
+    """Find and make the strategy: the user's, the backbone's, or the default one.
 
     Raises:
-        UserError: there is none, or a parameter makes no sense.
+        UserError: there is none, or a parameter is invalid.
     """
     usual: Parameters = {}
     if settings.strategy is not None:
@@ -87,7 +81,7 @@ def find_strategy(settings: DecisionSettings, backbone: BackboneSpec, plugins: P
 def of_backbone(
     settings: DecisionSettings, spec: BackboneSpec, strategy: StrategySpec
 ) -> Parameters:
-    """Return the parameters of `--set` that are the backbone's and none of the strategy's."""
+    """Return the parameters of `--set` that only the backbone has."""
     return {
         name: value
         for name, value in settings.params.items()
@@ -96,16 +90,14 @@ def of_backbone(
 
 
 def make_strategy(
-    spec: StrategySpec, given: Mapping[str, Any]
+    spec: StrategySpec, params: Mapping[str, Any]
 ) -> tuple[Parameters, CheckedStrategy]:
-    """Return the strategy made from the parameters given, and the parameters to be recorded.
-
-    These are all of them with their values, but for those that came later and are at their default.
+    """Return the recorded parameters of a strategy (see `Decider`), and the strategy.
 
     Raises:
-        UserError: a parameter is unknown, or its value makes no sense.
+        UserError: a parameter is unknown, or its value is invalid.
     """
-    parameters = spec.resolve_parameters(given)
+    parameters = spec.resolve_parameters(params)
     try:
         made = make(spec, passing=(ValueError,), **parameters)
     except ValueError as error:

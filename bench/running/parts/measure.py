@@ -138,26 +138,20 @@ class MeasureSettings(Chapter):
 
 
 def find_plan(settings: MeasureSettings, backbone: BackboneSpec) -> DrawPlan:
-    """Return how draws are paired and on which levels: the user's plan, or the backbone's.
+    """Return the levels and pairs of the draws: the user's plan, or the backbone's.
 
     Raises:
-        PluginError: the backbone's makes no sense.
+        PluginError: the backbone's is invalid.
     """
     try:
         return draw_plan(settings.plan, settings.levels, backbone.plan)
-    except ValueError as error:  # the user's own were checked with the settings
+    except ValueError as error:  # the user's plan was checked with the settings
         raise PluginError(backbone.label, f"its plan: {error}") from None
 
 
 @dataclass(frozen=True)
 class ResolvedViews:
-    """Views, made from what `--views` said.
-
-    Attributes:
-        spec: their spec.
-        parameters: with their values.
-        views: themselves.
-    """
+    """The views that `--views` names, with their spec and parameters."""
 
     spec: ViewsSpec
     parameters: Mapping[str, Any]
@@ -168,7 +162,7 @@ def resolve_views(text: str, plugins: Plugins) -> ResolvedViews:
     """Return the views of `NAME` or `NAME:VALUE`; the value is that of their first parameter.
 
     Raises:
-        UserError: the name is unknown, or the value makes no sense.
+        UserError: the name is unknown, or the value is invalid.
     """
     name, colon, value = text.partition(":")
     spec = plugins.views.get(name)
@@ -184,7 +178,7 @@ def resolve_views(text: str, plugins: Plugins) -> ResolvedViews:
 
 
 def per_level(plan: DrawPlan) -> int:
-    """Return how many neighbouring draws share a noise level."""
+    """Return the number of neighbouring draws that share a noise level."""
     return 1 if plan.name == "grid" else 2
 
 

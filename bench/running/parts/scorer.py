@@ -59,11 +59,11 @@ class ScorerSettings(Chapter):
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """The backbone of a run, and where its weights are if they are not its own.
+    """The backbone of a run, and the weights that the user named.
 
     Attributes:
         spec: the backbone's.
-        weights: the weights that the user named, a Hub id or a folder; None: the backbone's own.
+        weights: a Hub id or a folder; None: the backbone's own.
     """
 
     spec: BackboneSpec
@@ -71,7 +71,7 @@ class BackboneSource:
 
     @property
     def name(self) -> str:
-        """What the run calls it: the spec's name, or that of its folder."""
+        """Name in the run: the spec's, or that of its folder."""
         return slug(str(self.weights)) if self.spec.takes_folders else self.spec.name
 
     @property
@@ -83,10 +83,10 @@ class BackboneSource:
 def find_backbone(
     settings: ScorerSettings, dataset: DatasetSpec | None, plugins: Plugins
 ) -> BackboneSource:
-    """Find the backbone: the one named, the dataset's, or the default one.
+    """Find the backbone: the user's, the dataset's, or the default one.
 
     Raises:
-        UserError: there is none, or its weights cannot be what is meant.
+        UserError: there is none, or its weights cannot be a checkpoint.
     """
     name, weights = settings.backbone, settings.weights
     name = name or (dataset.backbone if dataset else None) or default_of(plugins.backbones).name
@@ -102,7 +102,7 @@ def find_backbone(
 
 
 def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpec]) -> str | None:
-    """Return the name of the backbone for a pipeline; None where the pipeline does not say.
+    """Return the name of the backbone that loads a pipeline; None where its index names no class.
 
     Args:
         weights: a folder, or a Hub id.
@@ -110,50 +110,41 @@ def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpe
         registry: the backbones.
 
     Raises:
-        UserError: it is of a family that no backbone loads; it says which there are.
+        UserError: no backbone loads its class; the message lists those that are loaded.
     """
-    said = _pipeline(weights, revision)
-    if said is None:
-        return None
-    known = {name: spec for spec in registry if spec.takes_folders for name in spec.pipelines}
-    if said not in known:
-        names = ", ".join(sorted(known))
-        raise UserError(
-            f"{weights}: {INDEX} says _class_name {said!r:.100}, which no backbone loads. Folders"
-            f" of these are loaded: {names}."
-        )
-    return known[said].name
-
-
-def _pipeline(weights: str, revision: str | None) -> str | None:
-    """Return the class that the index names; None where there is no index, or not yet."""
     location = locate(weights)
     if Path(location).is_absolute():
         path = find_file(Path(location), INDEX)
     else:
         try:
             path = resolve(weights, revision).find(INDEX)
-        except AbsentError:  # which is said where the weights are looked for
+        except AbsentError:  # the error is raised where the weights are located
             return None
-    if path is None:
+    pipeline = read_object(path, f"{weights}: {INDEX}").get("_class_name") if path else None
+    if not isinstance(pipeline, str):
         return None
-    said = read_object(path, f"{weights}: {INDEX}").get("_class_name")
-    return said if isinstance(said, str) else None
+    backbones = {name: spec for spec in registry if spec.takes_folders for name in spec.pipelines}
+    if pipeline not in backbones:
+        raise UserError(
+            f"{weights}: {INDEX} says _class_name {pipeline!r:.100}, which no backbone loads."
+            f" Folders of these are loaded: {', '.join(sorted(backbones))}."
+        )
+    return backbones[pipeline].name
 
 
-def resolve_dtype(asked: str | None, backbone: BackboneSpec, device: str | None) -> str:
+def resolve_dtype(dtype: str | None, backbone: BackboneSpec, device: str | None) -> str:
     """Return the dtype that the backbone runs in.
 
     Args:
-        asked: a dtype; `auto`: bfloat16 where the spec says that the model was trained in it and
+        dtype: the user's; `auto`: bfloat16 where the spec says that the model was trained in it and
             the device has it, else float32; None: the spec's.
         backbone: its spec.
-        device: None: the best there is.
+        device: None: the best available.
 
     Raises:
-        UserError: `auto` on a device that is not there.
+        UserError: `auto` on a device that is missing.
     """
-    if asked != AUTO:
-        return asked or backbone.dtype
+    if dtype != AUTO:
+        return dtype or backbone.dtype
     half = backbone.dtype == "bfloat16" and has_bfloat16(pick_device(device))
     return "bfloat16" if half else "float32"

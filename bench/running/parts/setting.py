@@ -21,7 +21,7 @@ from bench.machine.files import is_there
 DENOISERS: tuple[Scorer, ...] = ("denoiser",)
 WITH_DRAWS: tuple[Scorer, ...] = ("denoiser", "likelihood")
 ALL: tuple[Scorer, ...] = ("denoiser", "classifier", "likelihood")
-DECLARED_KEY = "declared"  # the key of a field that holds what is declared of it
+DECLARED_KEY = "declared"  # in the `json_schema_extra` of a field
 
 Share = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 """How a setting enters the identity of a run.
@@ -38,13 +38,13 @@ Share = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 
 @dataclass(frozen=True)
 class DeclaredSetting:
-    """What is declared of a setting.
+    """The declaration of a setting.
 
     Attributes:
         scorers: the kinds of backbones that read it.
         identity: how it enters the identity; None: not at all.
-        shared: whether all runs of a study may have it; those that do not read it ignore it, with a
-            note. That is so where it says how a network runs, and not what is asked.
+        shared: whether a study may give it to runs that do not read it, which ignore it with a
+            note: it changes how a network runs, and not the result.
         classify: whether `bench classify` has it.
         most_used: whether help shows it first.
     """
@@ -57,19 +57,16 @@ class DeclaredSetting:
 
     @property
     def scope(self) -> str:
-        """The kinds of backbones that read it, in words."""
+        """Kinds of backbones that read it, in words."""
         return " and ".join(f"{scorer}s" for scorer in self.scorers)
 
 
 class Chapter(BaseModel):
-    """The settings of one chapter; never changed after they are read.
-
-    Attributes:
-        title: the chapter's name in help and documents.
-    """
+    """The settings of one chapter; never changed after they are read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     title: ClassVar[str]
+    """Title in help and documents."""
 
 
 def setting(
@@ -83,14 +80,14 @@ def setting(
     most_used: bool = False,
     **limits: Any,
 ) -> Any:
-    """Return a field with its help, what is declared of it, and pydantic's limits on its value."""
+    """Return a field with its help, its declaration, and pydantic's limits on its value."""
     declared = DeclaredSetting(scorers, identity, shared, classify, most_used)
     extra: Any = {DECLARED_KEY: declared}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 def setting_of(field: FieldInfo) -> DeclaredSetting:
-    """Return what is declared of a field."""
+    """Return the declaration of a field."""
     extra: Any = field.json_schema_extra
     declared: DeclaredSetting = extra[DECLARED_KEY]
     return declared
@@ -122,12 +119,12 @@ Text = Annotated[str, BeforeValidator(_from_path), AfterValidator(_is_text)]
 
 
 def is_path(name: str) -> bool:
-    """Tell a folder from a registered name: a value with a slash, or `.`, `..`."""
+    """Return whether a name is a path: it has a slash, or is `.` or `..`."""
     return "/" in name or "\\" in name or name in (".", "..")
 
 
 def registered(registry: Registry[SpecT], name: str) -> SpecT:
-    """Return the spec of a name; where a file is called so, the error says how to name it."""
+    """Return the spec of a name; the error shows how to write a file of that name."""
     try:
         return registry.get(name)
     except UserError as error:
@@ -139,7 +136,7 @@ def registered(registry: Registry[SpecT], name: str) -> SpecT:
 
 
 def default_of(registry: Registry[SpecT]) -> SpecT:
-    """Return the spec that is the default of its kind."""
+    """Return the default spec of a kind."""
     if (spec := registry.default()) is not None:
         return spec
     kind = registry.kind.kind

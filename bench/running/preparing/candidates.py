@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.errors import UserError, quoted
@@ -16,12 +16,11 @@ from bench.store.identity import Candidates, digest
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The candidates of every image asked for.
+    """The candidates of every image asked for: sample id → class indices, best first.
 
     Attributes:
         source: the run that they are from, and how many.
-        trained_on: what its backbone was trained on.
-        classes: sample id → class indices, best first.
+        trained_on: of the backbone of that run.
     """
 
     source: Candidates
@@ -55,25 +54,20 @@ def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None
             f"--top {config.top}: {manifest.run_id} keeps the {fewest} best classes of an image."
         )
     source = Candidates(run_id=manifest.run_id, identity=digest(manifest.identity), top=config.top)
-    return Shortlist(source, manifest.backbone.trained_on, _cut(kept, asked, config.top))
-
-
-def _cut(
-    kept: Mapping[str, Sequence[int]], asked: Sequence[str], top: int
-) -> dict[str, tuple[int, ...]]:
-    return {sample_id: tuple(kept[sample_id][:top]) for sample_id in asked}
+    classes = {sample_id: tuple(kept[sample_id][: config.top]) for sample_id in asked}
+    return Shortlist(source, manifest.backbone.trained_on, classes)
 
 
 def _check_alike(resolved: Resolved, manifest: Manifest, split: Split, option: str) -> None:
     if split.items is not None or manifest.items is not None:
         raise UserError(f"{option}: items have texts of their own, and no classes to choose from.")
-    there, called = manifest.identity.dataset, f"{manifest.dataset.name}/{manifest.dataset.split}"
-    if there.fingerprint != split.fingerprint:
+    if manifest.identity.dataset.fingerprint != split.fingerprint:
+        there = f"{manifest.dataset.name}/{manifest.dataset.split}"
         raise UserError(
-            f"{option}: it is about other images, {called}, than {split.name}/{split.split}."
+            f"{option}: it is about other images, {there}, than {split.name}/{split.split}."
         )
     if list(manifest.classes) != list(split.classes):
-        raise UserError(f"{option}: its {len(manifest.classes)} classes are called otherwise.")
+        raise UserError(f"{option}: the names of its {len(manifest.classes)} classes differ.")
     if resolved.config.top >= len(split.classes):
         raise UserError(
             f"--top {resolved.config.top}: there are {len(split.classes)} classes, so that all of"

@@ -36,23 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Learned:
-    """Weights, and what they were learned from.
-
-    Attributes:
-        weighting: with a weight for each level of the model.
-        trained_on: `dataset/split`.
-        said: what they are expected to gain, for the user.
-    """
+    """Weights per level, the `dataset/split` they were learned from, and their gain in words."""
 
     weighting: Weighting
     trained_on: str
-    said: str
+    expected_gain: str
 
 
 def learn_weighting(
     weighting: Weighting, config: RunConfig, backbone: str, weights: str | None, fingerprint: str
 ) -> Learned:
-    """Fit the weights that a recorded run's labelled images ask for.
+    """Fit weights over the levels to the labelled images of a recorded run.
 
     Args:
         weighting: `learned:RUN`.
@@ -76,16 +70,13 @@ def learn_weighting(
     buckets, labels, owners = _read(path, manifest, draws)
     if len(np.unique(owners)) < 2:
         raise UserError(f"--weighting {weighting}: it holds the errors of {len(labels)} images.")
-    found = fit_weights(buckets, labels)
+    bucket_weights = fit_weights(buckets, labels)
     data = f"{manifest.dataset.name}/{manifest.dataset.split}"
-    left_out, even = (
-        cross_validated(buckets, labels, owners=owners),
-        accuracy_of(np.ones(BUCKETS), buckets, labels),
-    )
+    left_out = cross_validated(buckets, labels, owners=owners)
+    even = accuracy_of(np.ones(BUCKETS), buckets, labels)
     of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
-    listed = {level: float(found[bucket]) for level, bucket in enumerate(of_level)}
     return Learned(
-        replace(weighting, weights=listed),
+        replace(weighting, weights=dict(enumerate(bucket_weights[of_level].tolist()))),
         data,
         f"Weights learned from {len(labels)} images of {data}: accuracy {left_out:.3f} on those"
         f" left out of the fit, {even:.3f} with equal weights. The run counts as trained on it.",
@@ -106,34 +97,30 @@ def _check_alike(
             f"--weighting {weighting}: it recorded the images that are to be scored. Learn from"
             " another split."
         )
-    there = {
-        "backbone": (identity.backbone.name, identity.backbone.weights),
-        "--loss": identity.scoring.loss,
-        "--space": identity.scoring.space,
-        "--weighting": identity.scoring.weighting,
+    scoring = identity.scoring
+    pairs = {
+        "backbone": ((identity.backbone.name, identity.backbone.weights), (backbone, weights)),
+        "--loss": (scoring.loss, config.loss),
+        "--space": (scoring.space, config.space),
+        "--weighting": (scoring.weighting, None),
     }
-    here = {
-        "backbone": (backbone, weights),
-        "--loss": config.loss,
-        "--space": config.space,
-        "--weighting": None,
-    }
-    if differing := [name for name in here if here[name] != there[name]]:
-        raise UserError(
-            f"--weighting {weighting}: it was recorded with another {differing[0]}, whose errors"
-            " need other weights."
-        )
+    for name, (there, here) in pairs.items():
+        if there != here:
+            raise UserError(
+                f"--weighting {weighting}: it was recorded with another {name}, whose errors need"
+                " other weights."
+            )
 
 
 def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Ints, Ints]:
-    """Return the errors per bucket, float64 [images, classes, 20], labels and owners of images.
+    """Return the errors per bucket, float64 [questions, classes, 20], their labels and items.
 
-    Of items, every image is a question with classes of its own: its texts, or where there is one
-    text, the images. One that has fewer of them has NaN in the other places.
+    Every image of an item is a question whose classes are the texts; an item with one text is a
+    question whose classes are the images. Places of missing classes hold NaN.
     """
     columns, n = np.array(manifest.class_of_column), len(draws.levels)
     buckets = bucket_of(draws.levels, draws.n_levels)
-    found: list[Floats] = []
+    tables: list[Floats] = []
     labels: list[int] = []
     owners: list[int] = []
     for number, record in enumerate(asked_records(path, manifest)):
@@ -144,29 +131,25 @@ def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Int
         if np.isnan(errors).any():
             raise UserError(f"{path} does not hold every cell of {record['sample_id']!r}.")
         exact = errors.astype(np.float64)
-        if "shape" not in record:
-            # A class is its best prompt by the mean over all draws.
-            order = np.lexsort((exact.mean(axis=1), columns))
-            best = order[np.unique(columns[order], return_index=True)[1]]
-            found.append(bucket_errors(exact[best], buckets))
-            labels.append(record["label"])
-        elif asks_for_images(images, texts):
-            found.append(bucket_errors(exact, buckets))
-            labels.append(record["label"])
-        else:
-            found += list(bucket_errors(exact.reshape(images, texts, n), buckets))
+        if "shape" in record and not asks_for_images(images, texts):
+            tables += list(bucket_errors(exact.reshape(images, texts, n), buckets))
             labels += pairing_of(record["label"], images, texts)
+        else:
+            if "shape" not in record:  # a class is its best prompt by the mean over all draws
+                order = np.lexsort((exact.mean(axis=1), columns))
+                exact = exact[order[np.unique(columns[order], return_index=True)[1]]]
+            tables.append(bucket_errors(exact, buckets))
+            labels.append(record["label"])
         owners += [number] * (len(labels) - len(owners))
-    most = max((len(each) for each in found), default=1)
-    table = np.full((len(found), most, BUCKETS), np.nan)
-    for each, errors_of_image in zip(table, found, strict=True):
-        each[: len(errors_of_image)] = errors_of_image
-    _, whose = np.unique(owners, return_inverse=True)
-    return table, np.array(labels, dtype=np.int64), whose
+    padded = np.full((len(tables), max(map(len, tables), default=1), BUCKETS), np.nan)
+    for row, table in zip(padded, tables, strict=True):
+        row[: len(table)] = table
+    _, item_of_row = np.unique(owners, return_inverse=True)
+    return padded, np.array(labels, dtype=np.int64), item_of_row
 
 
 def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
-    """Return the run with what its backbone will have learned from, where it learns.
+    """Return the run with the split that its backbone is fitted on, where it learns.
 
     Raises:
         UserError: a setting means nothing to this backbone, or the dataset has no other split.
@@ -187,23 +170,25 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
             f"Backbone {name!r} learns classes, and dataset {data.name!r} has items with texts of"
             " their own."
         )
-    known = load_plugins().datasets
-    if data.name not in known or known.get(data.name) is not data:
+    registry = load_plugins().datasets
+    if data.name not in registry or registry.get(data.name) is not data:
         raise UserError(
             f"Backbone {name!r} learns from labelled images: name a registered dataset, or a folder"
             " that has another split."
         )
-    called = slug(str(resolved.data.data_dir)) if data.name == FOLDER else data.name
-    split = f"{scored.name if scored else called}/{config.fit_split or USUAL}"
-    return replace(resolved, trained_on=split)
+    if scored is not None:
+        dataset = scored.name
+    else:
+        dataset = slug(str(resolved.data.data_dir)) if data.name == FOLDER else data.name
+    return replace(resolved, trained_on=f"{dataset}/{config.fit_split or USUAL}")
 
 
 def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
-    """Return the images that the backbone learns from; None where it does not learn.
+    """Return the images that the backbone is fitted on; None where it does not learn.
 
     Args:
         resolved: the run's names and settings.
-        scored: the split that is scored; None: pictures of the user's own are.
+        scored: the split that is scored; None: the user's own pictures.
 
     Raises:
         UserError: there are no such images.

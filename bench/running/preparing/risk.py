@@ -14,7 +14,7 @@ from bench.running.command import other_images_command
 from bench.running.parts.decision import Decider, make_strategy
 from bench.running.resolve import Resolved
 from bench.stats.risk import images_needed, passing
-from bench.store.calibrations import Calibrated, CalibratedSetting, find_calibrations
+from bench.store.calibrations import Calibration, find_calibrations
 from bench.store.documents import Manifest
 from bench.store.identity import CalibratedOn
 
@@ -26,57 +26,54 @@ class Stated:
     Attributes:
         risk: the largest share of decisions that may differ from those of the full sweep.
         spec: the strategy's.
-        given: the parameters that the user gave.
+        params: the user's parameters.
         parameters: all of the strategy's, as they would be without a risk.
-        results: the folder in which calibrations lie.
+        results: the folder with the calibrations.
     """
 
     risk: float
     spec: StrategySpec
-    given: Mapping[str, Any]
+    params: Mapping[str, Any]
     parameters: Mapping[str, Any]
     results: Path
 
     @property
     def option(self) -> str:
-        """How the user wrote it."""
+        """The option as the user wrote it."""
         return f"--risk {self.risk:g}"
 
 
 def stated_risk(resolved: Resolved) -> Stated | None:
-    """Return the risk that a run's settings state, after `check_risk`; None: none.
-
-    Raises:
-        UserError: no parameters can be chosen for it.
-    """
-    config = resolved.config
+    """Return the risk that a run's settings state, after `check_risk`; None: none."""
+    config, decider = resolved.config, resolved.decider
     if config.risk is None:
         return None
-    spec, parameters = resolved.strategy_spec, resolved.strategy_parameters
-    stated = Stated(config.risk, spec, config.params, parameters, Path(config.results))
+    folder = Path(config.results)
+    stated = Stated(config.risk, decider.spec, config.params, decider.parameters, folder)
     check_risk(stated)
     return stated
 
 
 def check_risk(stated: Stated) -> None:
-    """Refuse a risk where no parameters can be chosen for it.
+    """Refuse a risk for which no parameters can be chosen.
 
     Raises:
-        UserError: the strategy has none to choose, or a parameter of it speaks against it.
+        UserError: the strategy has none to choose, or the user set one of them, or a ceiling.
     """
     spec, option = stated.spec, stated.option
     if not spec.safest_first:
-        able = [each.name for each in load_plugins().strategies if each.safest_first]
+        able = [other.name for other in load_plugins().strategies if other.safest_first]
         raise UserError(
             f"{option}: strategy {spec.name!r} has no settings to choose among; those that have:"
             f" {', '.join(able) or 'none'}."
         )
     chosen = sorted(spec.safest_first[0])
-    if both := [name for name in chosen if name in stated.given]:
-        raise UserError(
-            f"{option} chooses {' and '.join(chosen)}: leave --set {both[0]}="
-            f"{stated.given[both[0]]} out."
-        )
+    for name in chosen:
+        if name in stated.params:
+            raise UserError(
+                f"{option} chooses {' and '.join(chosen)}: leave --set"
+                f" {name}={stated.params[name]} out."
+            )
     if (ceiling := stated.parameters.get("ceiling")) is not None:
         raise UserError(
             f"{option} and ceiling={ceiling} exclude each other: an image that the ceiling cut"
@@ -87,28 +84,17 @@ def check_risk(stated: Stated) -> None:
 def with_risk(
     resolved: Resolved, stated: Stated, manifest: Manifest
 ) -> tuple[Resolved, CalibratedOn]:
-    """Return a run with the parameters that a risk chooses, and what they were calibrated on.
-
-    Args:
-        resolved: the run's names and settings.
-        stated: its risk.
-        manifest: the run as it would be without one.
-
-    Raises:
-        UserError: as `choose_setting` says.
-    """
+    """Return a run with the parameters of its risk, and their calibration; see `choose_setting`."""
     chosen, calibrated = choose_setting(stated, manifest)
     decider = Decider(stated.spec, *make_strategy(stated.spec, chosen))
-    changed = replace(resolved, decider=decider)
-    return changed, calibrated
+    return replace(resolved, decider=decider), calibrated
 
 
 def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], CalibratedOn]:
-    """Return the parameters that a risk chooses, and what they were calibrated on.
+    """Return the cheapest parameters that keep a risk on calibrated images, and the calibration.
 
-    Of the settings that keep the risk on the calibrated images, the cheapest is taken; see
-    `bench.stats.risk`. Of several calibrations, one with the run's other parameters is taken, and
-    of these the one of the most images.
+    See `bench.stats.risk`. Of several calibrations, one with the run's other parameters is taken,
+    and of these the one with the most images.
 
     Args:
         stated: the risk.
@@ -117,14 +103,21 @@ def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], 
     Raises:
         UserError: there is no calibration for it, or too few images, or the images are the same.
     """
-    found = _calibrated(stated, manifest)
-    calibration, n = found.calibration, found.calibration.images
+    calibration = _calibration_for(stated, manifest)
+    n = calibration.images
     counts = [setting.disagreements or 0 for setting in calibration.settings]
-    kept = [calibration.settings[i] for i in passing(counts, n, stated.risk, calibration.level)]
-    if not kept:
-        raise UserError(_too_few(found, stated.risk, counts[0]))
-    best = min(kept, key=lambda setting: setting.cost)
-    _check_given(stated, best)
+    safe = [calibration.settings[i] for i in passing(counts, n, stated.risk, calibration.level)]
+    if not safe:
+        raise UserError(_too_few_message(calibration, stated.risk, counts[0]))
+    best = min(safe, key=lambda setting: setting.cost)
+    for name in stated.params:
+        value = stated.parameters.get(name)
+        used = best.strategy.params.get(name, value)
+        if name in stated.parameters and value != used:
+            raise UserError(
+                f"{stated.option}: --set {name}={value} differs from {name}={used}, with which it"
+                " was calibrated. Leave it out, or calibrate again with it."
+            )
     return dict(best.strategy.params), CalibratedOn(
         run_id=calibration.run_id,
         identity=calibration.identity,
@@ -136,16 +129,15 @@ def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], 
     )
 
 
-def _calibrated(stated: Stated, manifest: Manifest) -> Calibrated:
-    """Return the calibration that a run can use."""
+def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
     spec = stated.spec
     same = [
-        each
-        for each in find_calibrations(stated.results)
-        if each.fits(manifest)
+        calibrated
+        for calibrated in find_calibrations(stated.results)
+        if calibrated.fits(manifest)
         and any(
             (setting.strategy.name, setting.strategy.version) == (spec.name, spec.version)
-            for setting in each.calibration.settings
+            for setting in calibrated.calibration.settings
         )
     ]
     if not same:
@@ -156,8 +148,8 @@ def _calibrated(stated: Stated, manifest: Manifest) -> Calibrated:
             f" least {images_needed(stated.risk)}, and calibrate on them:"
             f" {recorded}, then `bench calibrate RUN`."
         )
-    other = [each for each in same if not each.shared(manifest)]
-    if not other:
+    disjoint = [calibrated.calibration for calibrated in same if not calibrated.shared(manifest)]
+    if not disjoint:
         shared = same[0].shared(manifest)
         raise UserError(
             f"{stated.option}: {same[0].manifest.run_id} was calibrated on {shared} of the"
@@ -165,12 +157,11 @@ def _calibrated(stated: Stated, manifest: Manifest) -> Calibrated:
             " calibrate on another split."
         )
     # A run without parameters of its own is the same run before and after another calibration.
-    return max(other, key=lambda each: (_as_given(stated, each), each.calibration.images))
+    return max(disjoint, key=lambda one: (_has_parameters(stated, one), one.images))
 
 
-def _as_given(stated: Stated, calibrated: Calibrated) -> bool:
-    """Whether a calibration has the parameters that the run would have without a risk."""
-    calibration = calibrated.calibration
+def _has_parameters(stated: Stated, calibration: Calibration) -> bool:
+    """Return whether the parameters that were not calibrated are the run's."""
     return all(
         value == stated.parameters.get(name, value)
         for setting in calibration.settings
@@ -179,9 +170,8 @@ def _as_given(stated: Stated, calibrated: Calibrated) -> bool:
     )
 
 
-def _too_few(found: Calibrated, risk: float, disagreements: int) -> str:
-    """Return what is wrong where not even the safest setting keeps a risk."""
-    calibration = found.calibration
+def _too_few_message(calibration: Calibration, risk: float, disagreements: int) -> str:
+    """Return why not even the safest setting keeps a risk."""
     sure = f"a risk of {risk:.3g} with probability {100 * calibration.level:g} %"
     about = f"{calibration.run_id} ({calibration.split}) has {calibration.images}"
     needed = images_needed(risk, disagreements, calibration.level)
@@ -195,15 +185,3 @@ def _too_few(found: Calibrated, risk: float, disagreements: int) -> str:
         f" {calibration.images} images of {calibration.run_id} otherwise than the full sweep;"
         f" {sure} needs {needed} images with so many. Use --strategy full, or state a larger risk."
     )
-
-
-def _check_given(stated: Stated, best: CalibratedSetting) -> None:
-    """Refuse parameters of the user's that differ from those of the calibration."""
-    made = stated.parameters
-    for name in stated.given:
-        used = best.strategy.params.get(name, made.get(name))
-        if name in made and made[name] != used:
-            raise UserError(
-                f"{stated.option}: --set {name}={made[name]} differs from {name}={used}, with which"
-                " it was calibrated. Leave it out, or calibrate again with it."
-            )

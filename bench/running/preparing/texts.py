@@ -18,12 +18,14 @@ from bench.inputs.subsets import limited
 from bench.inputs.templates import from_templates, make_columns, read_templates
 from bench.running.resolve import Resolved
 from bench.running.scorers import kind_of
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, changed
 from bench.store.documents import Items
+
+OF_CLASSES = ("template", "template_rule", "prompts", "class_names", "skip_unlabelled")
 
 
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
-    """Return the texts of the items asked for, each once.
+    """Return the distinct texts of the items asked for.
 
     Raises:
         UserError: a setting or the strategy cannot serve items.
@@ -46,16 +48,23 @@ def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
     elif (template := resolved.template) is None:
         prompts = from_template(spec.template, classes, spec.phrases)
     else:
-        given = [template] if isinstance(template, str) else template
-        prompts = from_templates(read_templates(_of_sets(given, spec)), classes, spec.phrases)
-    _check_rule(resolved, prompts)
+        values = [template] if isinstance(template, str) else template
+        templates = read_templates(_with_sets(values, spec))
+        prompts = from_templates(templates, classes, spec.phrases)
+    rule = config.template_rule
+    if rule == "spread" and kind_of(resolved).one_draw:
+        raise UserError(
+            f"--template-rule spread: {resolved.backbone_name!r} is a classifier, which has one"
+            " draw; use mean or best."
+        )
+    make_columns(np.array(prompts.class_of_prompt), rule, 1)  # refuses a rule that does not fit
     return prompts
 
 
-def _of_sets(given: Sequence[str], spec: DatasetSpec) -> list[str]:
+def _with_sets(values: Sequence[str], spec: DatasetSpec) -> list[str]:
     """Return the templates, `@NAME` replaced by those of the dataset's set of that name."""
     templates: list[str] = []
-    for value in given:
+    for value in values:
         if not value.startswith("@"):
             templates.append(value)
             continue
@@ -69,46 +78,27 @@ def _of_sets(given: Sequence[str], spec: DatasetSpec) -> list[str]:
     return templates
 
 
-def _check_rule(resolved: Resolved, prompts: Prompts) -> None:
-    """Refuse a rule that these prompts do not allow."""
-    rule = resolved.config.template_rule
-    if rule == "spread" and kind_of(resolved).one_draw:
-        raise UserError(
-            f"--template-rule spread: {resolved.backbone_name!r} is a classifier, which has one"
-            " draw; use mean or best."
-        )
-    make_columns(np.array(prompts.class_of_prompt), rule, 1)
-
-
-def uneven_counts(config: RunConfig, prompts: Prompts) -> list[str]:
-    """Say so where a class has more prompts than another, and the best one counts."""
+def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
+    """Return a warning where classes differ in their number of prompts, and the best one counts."""
     counts = Counter(prompts.class_of_prompt).values()
     if config.template_rule != "best" or len(set(counts)) == 1:
-        return []
-    return [
+        return None
+    return (
         f"Classes have {min(counts)} to {max(counts)} prompts. A class is as good as its best"
         " prompt, so those with more have an advantage."
-    ]
+    )
 
 
 def check_items(resolved: Resolved, table: ItemTable) -> None:
-    """Refuse what cannot be used with these items.
-
-    Raises:
-        UserError: a setting is about classes, or the strategy cannot decide such items.
-    """
-    config, name = resolved.config, resolved.dataset.name
-    given = {
-        "--template": config.template is not None,
-        "--template-rule": config.template_rule != "best",
-        "--prompts": config.prompts is not None,
-        "--class-names": config.class_names is not None,
-        "--skip-unlabelled": config.skip_unlabelled,
-    }
-    for option in (option for option, said in given.items() if said):
-        raise UserError(
-            f"{option} is about classes, and every item of dataset {name!r} has texts of its own."
-        )
+    """Refuse settings about classes, and strategies that cannot decide such items (UserError)."""
+    settings, name = changed(resolved.config), resolved.dataset.name
+    for setting in OF_CLASSES:
+        if setting in settings:
+            option = setting.replace("_", "-")
+            raise UserError(
+                f"--{option} is about classes, and every item of dataset {name!r} has texts of its"
+                " own."
+            )
     strategy = resolved.strategy_spec.name
     if resolved.strategy.linearises:
         raise UserError(
@@ -122,30 +112,28 @@ def check_items(resolved: Resolved, table: ItemTable) -> None:
         )
 
 
-def warn_of_items(resolved: Resolved, split: Split) -> list[str]:
-    """Say so where the strategy serves the text score alone."""
+def text_score_warning(resolved: Resolved, split: Split) -> str | None:
+    """Return a warning where the strategy gives a text score only."""
     assert split.items is not None
     images, texts = split.items.table.shapes[0]
     if images == 1 or texts == 1 or resolved.strategy.same_draws:
-        return []
-    return [
+        return None
+    return (
         f"Strategy {resolved.strategy_spec.name!r} gives up texts of one image before others: there"
         " will be a text score, and no image and group score, which compare errors across images."
         " --strategy full gives all three."
-    ]
+    )
 
 
 def describe_items(resolved: Resolved, items: ItemRows, pool: Prompts) -> Items:
-    """Return what the manifest says of the items."""
-    table = items.table
-    expected = table.chance
-    images = table.shapes[0][0]
-    both = {"image_chance": expected.image, "group_chance": expected.group}
+    """Return the manifest's entry of the items."""
+    table, chance = items.table, items.table.chance
+    both = {"image_chance": chance.image, "group_chance": chance.group}
     return Items(
-        images=images,
+        images=table.shapes[0][0],
         texts=max(texts for _, texts in table.shapes),
         pool=len(pool.texts),
-        chance=expected.answer,
+        chance=chance.answer,
         images_compared=resolved.strategy.same_draws,
-        **(both if expected.image is not None else {}),
+        **(both if chance.image is not None else {}),
     )

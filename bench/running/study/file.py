@@ -1,6 +1,6 @@
-"""The file of a study: one TOML file that declares a grid of runs.
+"""The TOML file of a study, which declares a grid of runs.
 
-A list is an axis: every value of it is combined with every value of the others. A list inside a
+A list is an axis: each of its values is combined with each value of the others. A list inside a
 list is one value. Everything else is a setting that all runs share.
 """
 
@@ -37,19 +37,19 @@ from bench.running.study.values import (
 from bench.stats.crossed import Over
 from bench.store.studies import STUDY, find_study, study_folder
 
-TABLE_AXES = ("dataset", "backbone", "strategy")  # a value of these may be a table with a `name`
+TABLE_AXES = ("dataset", "backbone", "strategy")  # whose values may be tables with a `name`
 OF_STUDY = (
     *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups", "over"),
     *("grid", "exclude"),
 )
-OF_COMMAND = ("results", "fresh", "shard", "again", "min_accuracy")  # not a study's to set
+OF_COMMAND = ("results", "fresh", "shard", "again", "min_accuracy")  # refused in a file
 FIRST, LAST = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
-MOST_CELLS = 10_000
+MAX_CELLS = 10_000
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of an axis: what tables call it, and the settings and parameters it means."""
+    """One value of an axis: its label in tables, and the settings and parameters it stands for."""
 
     label: str
     settings: Table
@@ -58,7 +58,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class DeclaredCell:
-    """One run of a study: its place on each axis, and its settings."""
+    """One run of a study: its label on each axis, and its settings."""
 
     axes: Mapping[str, str]
     config: RunConfig
@@ -66,16 +66,16 @@ class DeclaredCell:
 
 @dataclass(frozen=True)
 class DeclaredStudy:
-    """What a study's file says.
+    """A study as its file declares it.
 
     Attributes:
-        name: of the study: what its folder is called.
+        name: of the study and its folder.
         file: the file.
-        text: what is in it.
-        axes: their names, in the order of tables.
+        text: content of the file.
+        axes: names of the axes, in the order of tables.
         cells: every run, each once.
         pilot: images of every run that are scored before any run is scored whole.
-        margin: accuracies that differ by less count as equal; None: not said.
+        margin: accuracies that differ by less count as equal; None: not set.
         shifts: datasets of which the second is a shift of the first.
         backbone_groups: the name of each group of backbones → its backbones.
         whole_groups: whether the images of a group are drawn together.
@@ -103,23 +103,19 @@ def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
         machine: settings of this machine, such as `results` and `device`, over those of the file.
 
     Raises:
-        UserError: it is not there, not TOML, or says something that makes no sense.
+        UserError: it is missing, not TOML, or invalid.
     """
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}. A study is a TOML file.")
-    said: Table = read_toml(path)
+    study: Table = read_toml(path)
     try:
-        return _declared(path, read_text(path), said, machine)
+        return _declared(path, read_text(path), study, machine)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
 def find_state(name: str, results: Path) -> Path:
-    """Return the folder of the study that a file declares, or that has this name.
-
-    Raises:
-        UserError: there is no such file and no such study, or it was not started yet.
-    """
+    """Return the folder of a study by its name or its file; a UserError where it is missing."""
     if name.endswith(".toml") and Path(name).is_file():
         declared = read_study_file(Path(name), {})
         folder = study_folder(results, declared.name)
@@ -129,66 +125,62 @@ def find_state(name: str, results: Path) -> Path:
     return find_study(name, str(results))
 
 
-def _declared(path: Path, text: str, said: Table, machine: Table) -> DeclaredStudy:
-    common = _settings({k: v for k, v in said.items() if k not in OF_STUDY}, "a study")
-    grids = [_settings(table, "a grid") for table in tables_of(said, "grid")] or [{}]
-    found: dict[str, DeclaredCell] = {}
+def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredStudy:
+    common = _settings({k: v for k, v in study.items() if k not in OF_STUDY}, "a study")
+    grids = [_settings(table, "a grid") for table in tables_of(study, "grid")] or [{}]
+    distinct: dict[str, DeclaredCell] = {}
     labels: dict[str, dict[str, None]] = {}
     combinations = 0
     for grid in grids:
         for axes, config in _cells({**common, **grid, "params": _params(common, grid)}, machine):
             for name, label in axes.items():
                 labels.setdefault(name, {})[label] = None
-            found.setdefault(config.model_dump_json(), DeclaredCell(axes, config))
-            if (combinations := combinations + 1) > MOST_CELLS:
-                raise UserError(f"its grids have more than {MOST_CELLS:,} combinations together.")
-    excluded = [exclusion(table, labels) for table in tables_of(said, "exclude")]
-    cells = tuple(cell for cell in found.values() if not is_excluded(cell.axes, excluded))
+            distinct.setdefault(config.model_dump_json(), DeclaredCell(axes, config))
+            if (combinations := combinations + 1) > MAX_CELLS:
+                raise UserError(f"its grids have more than {MAX_CELLS:,} combinations together.")
+    excluded = [exclusion(table, labels) for table in tables_of(study, "exclude")]
+    cells = tuple(cell for cell in distinct.values() if not is_excluded(cell.axes, excluded))
     if not cells:
         raise UserError("it declares no run: everything is excluded.")
-    _check_places(cells)
+    _check_labels(cells)
+    names, registry = {cell.config.dataset for cell in cells}, load_plugins().datasets
+    registered = names if all(name in registry for name in names) else set()
     return DeclaredStudy(
-        name=study_name(said, path),
+        name=study_name(study, path),
         file=path,
         text=text,
         axes=_ordered(labels),
         cells=cells,
-        pilot=pilot_of(said),
-        margin=margin_of(said),
-        shifts=shifts_of(said, _registered(cells)),
-        backbone_groups=groups_of(said, labels),
-        whole_groups=whole_groups_of(said),
-        over=over_of(said, [cell.axes for cell in cells]),
+        pilot=pilot_of(study),
+        margin=margin_of(study),
+        shifts=shifts_of(study, registered),
+        backbone_groups=groups_of(study, labels),
+        whole_groups=whole_groups_of(study),
+        over=over_of(study, [cell.axes for cell in cells]),
     )
 
 
-def _registered(cells: Sequence[DeclaredCell]) -> set[str]:
-    """Return the names of the datasets; nothing where one of them is no registered name."""
-    names, known = {cell.config.dataset for cell in cells}, load_plugins().datasets
-    return names if all(name in known for name in names) else set()
-
-
-def _check_places(cells: Sequence[DeclaredCell]) -> None:
-    """Refuse two runs that tables would take for one."""
+def _check_labels(cells: Sequence[DeclaredCell]) -> None:
+    """Refuse two runs with the same labels."""
     at: dict[tuple[tuple[str, str], ...], RunConfig] = {}
     for cell in cells:
         place = tuple(sorted(cell.axes.items()))
         other = at.setdefault(place, cell.config)
         if other is cell.config:
             continue
-        one, two = ({**c.model_dump(exclude={"params"}), **c.params} for c in (other, cell.config))
-        name = next(key for key in {**one, **two} if one.get(key) != two.get(key))
-        said = ", ".join(f"{axis} = {label!r}" for axis, label in place)
+        a, b = ({**c.model_dump(exclude={"params"}), **c.params} for c in (other, cell.config))
+        name = next(key for key in {**a, **b} if a.get(key) != b.get(key))
+        labels = ", ".join(f"{axis} = {label!r}" for axis, label in place)
         raise UserError(
-            f"two different runs are called {said}; their {name} differs: {in_text(one.get(name))}"
-            f" and {in_text(two.get(name))}. Give each a label of its own, or make {name} a list."
+            f"two different runs are called {labels}; their {name} differs: {in_text(a.get(name))}"
+            f" and {in_text(b.get(name))}. Give each a label of its own, or make {name} a list."
         )
 
 
 def _settings(table: Table, what: str) -> dict[str, object]:
     """Return a table's settings under their singular names, every name checked."""
-    known = [*RunConfig.model_fields, *PLURALS, *OF_STUDY]
-    found: dict[str, object] = {}
+    allowed = [*RunConfig.model_fields, *PLURALS, *OF_STUDY]
+    settings: dict[str, object] = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
         if name in OF_COMMAND:
@@ -196,12 +188,12 @@ def _settings(table: Table, what: str) -> dict[str, object]:
                 f"{key!r} is not a setting of {what}; `bench study --help` shows the command's."
             )
         if name not in RunConfig.model_fields:
-            raise UserError(f"unknown setting {key!r}.{did_you_mean(key, known)}")
-        if name in found:
+            raise UserError(f"unknown setting {key!r}.{did_you_mean(key, allowed)}")
+        if name in settings:
             other = next(k for k in table if PLURALS.get(k, k) == name)
             raise UserError(f"{key!r} says again what {other!r} says. Keep one of the two.")
-        found[name] = value
-    return found
+        settings[name] = value
+    return settings
 
 
 def _params(common: Table, grid: Table) -> dict[str, object]:
@@ -214,7 +206,7 @@ def _params(common: Table, grid: Table) -> dict[str, object]:
 
 
 def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunConfig]]:
-    """Yield every combination of a grid's values, with its place on each axis."""
+    """Yield the labels and settings of every combination of a grid's values."""
     if "dataset" not in grid:
         raise UserError('which datasets? Write datasets = ["digits"], for one.')
     shared, shared_params = dict[str, object](), dict[str, object]()
@@ -228,7 +220,7 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
             shared[name] = value
     for name, value in params.items():
         if isinstance(value, list):
-            axes[name] = [Choice(in_text(one), {}, {name: one}) for one in value]
+            axes[name] = [Choice(in_text(item), {}, {name: item}) for item in value]
         else:
             shared_params[name] = value
     for name, choices in axes.items():
@@ -236,15 +228,15 @@ def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunCon
             raise UserError(f"{name} is an empty list.")
     order = _ordered(axes)
     combinations = prod(map(len, axes.values()))
-    if combinations > MOST_CELLS:  # counted first: equal values take as long, and make no run more
+    if combinations > MAX_CELLS:  # counted first: equal values take as long and add no run
         sizes = " × ".join(f"{len(axes[name]):,} {name}" for name in order if len(axes[name]) > 1)
         raise UserError(
-            f"a grid has {combinations:,} combinations ({sizes}); at most {MOST_CELLS:,} are read."
+            f"a grid has {combinations:,} combinations ({sizes}); at most {MAX_CELLS:,} are read."
         )
     for chosen in product(*(axes[name] for name in order)):
         settings = _merged(shared, [choice.settings for choice in chosen])
-        given = _merged(shared_params, [choice.params for choice in chosen])
-        config = make_config({**settings, **machine, "params": given})
+        params = _merged(shared_params, [choice.params for choice in chosen])
+        config = make_config({**settings, **machine, "params": params})
         yield {n: choice.label for n, choice in zip(order, chosen, strict=True)}, config
 
 
@@ -252,16 +244,17 @@ def _choices(name: str, values: Sequence[object]) -> list[Choice]:
     choices: list[Choice] = []
     for value in values:
         if isinstance(value, dict) and name in TABLE_AXES:
-            choices += _named(name, value)
+            choices += _from_table(name, value)
         elif name == "dataset" and isinstance(value, str):
-            choices += [Choice(one, {name: one}, {}) for one in _expanded(value)]
+            names = expand_datasets([value], load_plugins())
+            choices += [Choice(dataset, {name: dataset}, {}) for dataset in names]
         else:
             choices.append(Choice(in_text(value), {name: value}, {}))
     return choices
 
 
-def _named(axis: str, table: Table) -> Iterator[Choice]:
-    """Yield what a table means: `{name = "race", draws = 50, label = "race, 50 draws"}`."""
+def _from_table(axis: str, table: Table) -> Iterator[Choice]:
+    """Yield the choices of a table: `{name = "race", draws = 50, label = "race, 50 draws"}`."""
     rest = {key: value for key, value in table.items() if key not in ("name", "label")}
     name, label = table.get("name"), table.get("label")
     if not isinstance(name, str):
@@ -271,26 +264,23 @@ def _named(axis: str, table: Table) -> Iterator[Choice]:
     if axis == "dataset" and params:
         wrong = next(iter(params))
         raise UserError(f"unknown setting {wrong!r}.{did_you_mean(wrong, RunConfig.model_fields)}")
-    said = " ".join([name, *(f"{k}={in_text(v)}" for k, v in rest.items() if k != "data_dir")])
-    names = _expanded(name) if axis == "dataset" else [name]
-    for one in names:
-        shown = str(label) if label is not None else said if len(names) == 1 else one
-        yield Choice(shown, {axis: one, **settings}, params)
-
-
-def _expanded(name: str) -> list[str]:
-    return expand_datasets([name], load_plugins())
+    names = expand_datasets([name], load_plugins()) if axis == "dataset" else [name]
+    if label is None and len(names) == 1:
+        label = " ".join([name, *(f"{k}={in_text(v)}" for k, v in rest.items() if k != "data_dir")])
+    for value in names:
+        shown = value if label is None else str(label)
+        yield Choice(shown, {axis: value, **settings}, params)
 
 
 def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
     """Return the shared settings with the chosen ones over them; no two choices set the same."""
-    found: dict[str, object] = {}
+    merged: dict[str, object] = {}
     for table in chosen:
         for name, value in table.items():
-            if name in found:
+            if name in merged:
                 raise UserError(f"{name!r} is an axis, and a table of another axis sets it too.")
-            found[name] = value
-    return {**shared, **found}
+            merged[name] = value
+    return {**shared, **merged}
 
 
 def _ordered(names: Mapping[str, object]) -> tuple[str, ...]:

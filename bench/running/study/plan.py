@@ -14,27 +14,27 @@ class PlannedCell(Document):
 
     axes: dict[str, str]
     run_id: str | None = None
-    """None: its data or weights were not read."""
+    """Run id; None: data or weights were not read."""
     images: Count | None = None
     images_to_score: Count | None = None
-    """Without those that are stored already; 0: the run is there."""
+    """Images that are not stored yet; 0: the run is complete."""
     evaluation_equivalents: Count | None = None
     tflop: float | None = None
     seconds: float | None = None
-    """None: nothing is known of the backbone's speed here."""
+    """None: the backbone's speed is not known here."""
     at_most: bool = False
-    """The strategy spends on each image what it needs: the cost is what it cannot exceed."""
+    """Whether the cost is an upper bound: the strategy spends on each image what it needs."""
     error: str | None = None
-    """Why it cannot be made as it is."""
+    """Why it cannot run."""
 
     @property
     def there(self) -> bool:
-        """Whether all of it is stored."""
+        """Whether it is stored completely."""
         return self.images_to_score == 0
 
 
 class StudyPlan(Document):
-    """Every run of a study, and what all of them take together."""
+    """Every run of a study, and the cost of those that are left."""
 
     name: str
     axes: list[str]
@@ -46,24 +46,20 @@ class StudyPlan(Document):
     images_to_score: Count
     evaluation_equivalents: Count
     tflop: float | None
-    """None: not known of every run that is left."""
+    """None: not known of every run."""
     seconds: float
-    """Of the runs whose speed is known."""
+    """Of the runs with a known speed."""
     at_most: bool
-    """The cost of a run that is left is what it cannot exceed."""
+    """Whether the cost of a run is an upper bound."""
     runs_without_time: Count
-    """Runs that are left and whose speed is not known."""
+    """Runs without a known speed."""
     warnings: list[str]
 
 
 def plan_study(declared: DeclaredStudy) -> StudyPlan:
-    """Return what every run would be and cost.
-
-    Raises:
-        UserError: a name, a parameter or a combination cannot work.
-    """
+    """Return the plan of every run; raises as `check_cells`."""
     declared, notes = check_cells(declared)
-    cells, said = [], dict.fromkeys(notes)
+    cells, warnings = [], dict.fromkeys(notes)
     for cell in declared.cells:
         axes = dict(cell.axes)
         try:
@@ -71,22 +67,12 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         except UserError as error:
             cells.append(PlannedCell(axes=axes, error=str(error)))
             continue
-        said.update(dict.fromkeys(plan.warnings))
-        cells.append(
-            PlannedCell(
-                axes=axes,
-                run_id=plan.run_id,
-                images=plan.images,
-                images_to_score=plan.images_to_score,
-                evaluation_equivalents=plan.evaluations,
-                tflop=plan.tflop,
-                seconds=plan.seconds,
-                at_most=plan.at_most,
-            )
-        )
+        warnings.update(dict.fromkeys(plan.warnings))
+        fields = plan.model_dump(include=set(PlannedCell.model_fields))
+        cells.append(PlannedCell(axes=axes, evaluation_equivalents=plan.evaluations, **fields))
     left = [cell for cell in cells if not cell.there and cell.error is None]
-    tflop = [cell.tflop for cell in left]
-    seconds = [cell.seconds for cell in left]
+    tflop = [cell.tflop for cell in left if cell.tflop is not None]
+    seconds = [cell.seconds for cell in left if cell.seconds is not None]
     return StudyPlan(
         name=declared.name,
         axes=list(declared.axes),
@@ -97,9 +83,9 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         runs_with_errors=sum(cell.error is not None for cell in cells),
         images_to_score=sum(cell.images_to_score or 0 for cell in left),
         evaluation_equivalents=sum(cell.evaluation_equivalents or 0 for cell in left),
-        tflop=None if None in tflop else sum(one or 0.0 for one in tflop),
-        seconds=sum(one or 0.0 for one in seconds),
+        tflop=sum(tflop) if len(tflop) == len(left) else None,
+        seconds=sum(seconds),
         at_most=any(cell.at_most for cell in left),
-        runs_without_time=seconds.count(None),
-        warnings=list(said),
+        runs_without_time=len(left) - len(seconds),
+        warnings=list(warnings),
     )

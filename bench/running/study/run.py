@@ -1,7 +1,7 @@
-"""A study: many prepared runs, one after another, each a run like any other.
+"""A study: many ordinary runs, one after another.
 
-First every run is made of a few images, then every run whole, so that a study that is stopped is
-still a result. A cell that fails is reported and the others go on.
+First every run scores a few images, then all of them, so that a study that is stopped is still a
+result. A cell that fails is reported, and the others continue.
 """
 
 from __future__ import annotations
@@ -29,30 +29,25 @@ from bench.running.run import SharedBackbone, SharedCluster, sharing
 from bench.running.settings import WHY, RunConfig, check_scope, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.running.study.state import Clock, now, start_study
-from bench.store.studies import (
-    Study,
-    StudyCell,
-    study_folder,
-    write_study,
-)
+from bench.store.studies import Study, StudyCell, study_folder, write_study
 
-WRITE_EVERY = 2.0  # seconds between writes of the state, beside those at the ends of stages
+WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
 PILOT, WHOLE = "pilot", "whole"
 
 
 @dataclass(frozen=True)
 class Step:
-    """A cell that was made, or failed.
+    """A cell that is complete, or failed.
 
     Attributes:
         stage: `pilot` or `whole`.
         number: of the step within its stage, from 1.
-        of: steps of that stage.
-        cell: what became of it.
-        place: where it is in the grid, in words: its values on the axes that have several.
+        of: number of steps of that stage.
+        cell: its state.
+        place: its labels on the axes that have several, in words.
         finished: its result; None: it failed.
-        seconds: it took.
-        left: seconds that the rest of the study will take; None: nothing is known yet.
+        seconds: its duration.
+        left: expected seconds of the rest of the study; None: not known yet.
     """
 
     stage: str
@@ -66,15 +61,14 @@ class Step:
 
 
 def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
-    """Return the study as it is made, and what settings mean nothing to some of its runs.
+    """Return the study without settings that a run ignores, and a note on each of them.
 
     Raises:
-        UserError: a run has a name, parameter or combination that cannot work; it says which run,
-            and what is wrong.
+        UserError: a run has a name, parameter or combination that cannot work.
     """
     backbones: list[tuple[BackboneSpec, str]] = []
     for cell in declared.cells:
-        with _named(declared, cell):
+        with _naming_run(declared, cell):
             check_executor(cell.config)
             resolved = resolve(cell.config)
             name_fit_split(resolved, None)
@@ -83,7 +77,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     cells, notes = [], dict[str, None]()
     for cell, (spec, name) in zip(declared.cells, backbones, strict=True):
         config, ignored = without_unread(cell.config, spec.scorer, scorers)
-        with _named(declared, cell):
+        with _naming_run(declared, cell):
             check_scope(config, spec, name)
         cells.append(replace(cell, config=config))
         for setting in ignored:
@@ -92,8 +86,8 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
 
 
 @contextmanager
-def _named(declared: DeclaredStudy, cell: DeclaredCell) -> Iterator[None]:
-    """Say of an error in which run of a study it is."""
+def _naming_run(declared: DeclaredStudy, cell: DeclaredCell) -> Iterator[None]:
+    """Add the run of a study to an error within the block."""
     try:
         yield
     except UserError as error:
@@ -104,7 +98,7 @@ def _named(declared: DeclaredStudy, cell: DeclaredCell) -> Iterator[None]:
 
 
 def in_words(axes: Mapping[str, str]) -> str:
-    """Return a cell's place on each axis: `dataset digits, seed 0`."""
+    """Return a cell's labels: `dataset digits, seed 0`."""
     return ", ".join(f"{name} {label}" for name, label in axes.items())
 
 
@@ -114,13 +108,13 @@ def run_study(
     tell: Callable[[Step], None] = lambda step: None,
     pilot_only: bool = False,
 ) -> Study:
-    """Make every run of a study that is not stored yet.
+    """Complete every run of a study that is not stored yet.
 
     Args:
-        declared: what its file says.
-        results: where runs are stored.
-        tell: called with each cell that was made, or failed.
-        pilot_only: make the pilots, and no run whole.
+        declared: the study.
+        results: folder of the runs.
+        tell: called with each cell that is complete, or failed.
+        pilot_only: score the pilots only.
 
     Raises:
         UserError: a name, a parameter or a combination cannot work; nothing was scored.
@@ -132,27 +126,25 @@ def run_study(
 
 
 class _Course:
-    """The course of a study."""
-
     def __init__(
         self,
         declared: DeclaredStudy,
         results: Path,
         tell: Callable[[Step], None],
-        notes: Sequence[str] = (),
+        notes: Sequence[str],
     ) -> None:
-        self.declared, self.results, self.tell = declared, results, tell
+        self.declared, self.tell = declared, tell
         self.study = start_study(declared, results)
         self.folder = study_folder(results, declared.name)
         self.cells = list(self.study.cells)
         self.shared, self.cluster, self.clock = SharedBackbone(), SharedCluster(), Clock()
         self.split: dict[str, Split] = {}  # the images of the last run, read once for the next
         self.written = 0.0
-        self.said: set[str] = set()
+        self.warned: set[str] = set()
         self._warn(notes)
         axes = [cell.axes for cell in self.cells]
-        several = [n for n in self.study.axes if len({one.get(n) for one in axes}) > 1]
-        self.varied = several or self.study.axes[:1]
+        varied = [name for name in self.study.axes if len({at.get(name) for at in axes}) > 1]
+        self.varied = varied or self.study.axes[:1]
 
     def run(self, pilot_only: bool) -> Study:
         try:
@@ -161,13 +153,11 @@ class _Course:
             raise UserError(
                 f"The study's folder {self.folder} cannot be written: {error}."
             ) from None
-        stages = [PILOT] if self.declared.pilot else []
-        stages += [] if pilot_only else [WHOLE]
         try:
-            for position, stage in enumerate(stages):
-                places = [p for p in self._order() if stage == WHOLE or self._wants_pilot(p)]
-                later = len(stages) - position - 1
-                self._stage(stage, places, later)
+            if self.declared.pilot:
+                self._stage(PILOT, [p for p in self._order() if self._wants_pilot(p)], pilot_only)
+            if not pilot_only:
+                self._stage(WHOLE, self._order(), last=True)
         finally:
             self.cluster.close()
             self._write()
@@ -181,19 +171,19 @@ class _Course:
         return [place for group in groups.values() for place in group]
 
     def _wants_pilot(self, place: int) -> bool:
-        limit, known = self.declared.cells[place].config.limit, self.cells[place]
-        if known.status in ("complete", "failed_samples", "pilot"):
-            return False  # of what is stored, the whole run says whether it is still there
+        limit = self.declared.cells[place].config.limit
+        if self.cells[place].status in ("complete", "failed_samples", "pilot"):
+            return False  # the whole run finds out whether the stored images are still there
         return limit is None or limit > 2 * self.declared.pilot
 
-    def _stage(self, stage: str, places: Sequence[int], later: int) -> None:
+    def _stage(self, stage: str, places: Sequence[int], last: bool) -> None:
         for number, place in enumerate(places, start=1):
             began = time.perf_counter()
             finished = self._cell(stage, place, places[number:])
             seconds = time.perf_counter() - began
             if finished is not None:
                 self._note(place, finished, seconds)
-            left = self.clock.left(self._rest(stage, places[number:], later))
+            left = self.clock.left(self._rest(stage, places[number:], last))
             cell = self.cells[place]
             where = in_words({n: v for n, v in cell.axes.items() if n in self.varied})
             self.tell(Step(stage, number, len(places), cell, where, finished, seconds, left))
@@ -201,16 +191,16 @@ class _Course:
                 self._write()
         self._write()
 
-    def _rest(self, stage: str, places: Sequence[int], later: int) -> list[tuple[int, int]]:
-        """Return the cells that are left, of this stage and later, and how many images each has."""
-        known = [cell.images for cell in self.cells if cell.images]
-        usual = sum(known) // len(known) if known else 0
-        whole = {p: self.declared.cells[p].config.limit or usual for p in self._order()}
+    def _rest(self, stage: str, places: Sequence[int], last: bool) -> list[tuple[int, int]]:
+        """Return the cells left in this stage and the next one, each with its images."""
+        sizes = [cell.images for cell in self.cells if cell.images]
+        mean = sum(sizes) // len(sizes) if sizes else 0
+        whole = {p: self.declared.cells[p].config.limit or mean for p in self._order()}
         rest = [(p, self.declared.pilot if stage == PILOT else whole[p]) for p in places]
-        return rest + (list(whole.items()) if later else [])
+        return rest if last else rest + list(whole.items())
 
     def _cell(self, stage: str, place: int, rest: Sequence[int]) -> Finished | None:
-        """Make one run, or of a pilot a part of it; None: it failed, and says why."""
+        """Score one run, or its pilot; None: it failed, and its state says why."""
         config = self.declared.cells[place].config
         if stage == PILOT:
             config = config.model_copy(update={"limit": self.declared.pilot})
@@ -224,28 +214,29 @@ class _Course:
         except StoreError:
             raise
         except Exception as error:
-            interrupts.check()  # some library made another error of it
+            interrupts.check()  # a library may have turned an interrupt into another error
             self.shared.free()
             self.cluster.close()
-            said = str(error) if isinstance(error, BenchError) else _unexpected(error)
-            self._set(place, status="failed", error=said)
+            unexpected = (
+                "" if isinstance(error, BenchError) else f"unexpected {type(error).__name__}: "
+            )
+            self._set(place, status="failed", error=f"{unexpected}{error}")
             return None
-        summary, asked = finished.summary, self.declared.cells[place].config.limit
+        summary, failed = finished.summary, finished.summary.failed_samples
         total = summary.dataset.n_total
-        images = min(total, asked or total)
-        whole = summary.dataset.n_samples >= images
-        status = "failed_samples" if summary.failed_samples else "complete"
+        images = min(total, self.declared.cells[place].config.limit or total)
+        whole = "failed_samples" if failed else "complete"
         self._set(
             place,
-            status=status if whole else "pilot",
+            status=whole if summary.dataset.n_samples >= images else "pilot",
             run_id=summary.run_id,
             images=images,
-            error=f"{summary.failed_samples} images failed" if summary.failed_samples else None,
+            error=f"{failed} images failed" if failed else None,
         )
         return finished
 
     def _others(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
-        """Yield the settings of later runs with the same backbone, one for each set of prompts."""
+        """Yield the settings of later runs with the same backbone, one run per set of prompts."""
         mine = self.declared.cells[place]
         seen = {_of_prompts(mine.config)}
         for other in (self.declared.cells[p] for p in rest):
@@ -255,22 +246,20 @@ class _Course:
 
     def _note(self, place: int, finished: Finished, seconds: float) -> None:
         summary, cell = finished.summary, self.cells[place]
-        n, scoring = summary.dataset.n_samples, summary.cost.seconds or 0.0
-        left = max(0, (cell.images or n) - n)
-        if finished.resumed:
-            self.clock.note(place, seconds, 0.0, 0, left)
-        else:
-            self.clock.note(place, seconds, min(scoring, seconds), n, left)
+        n = summary.dataset.n_samples
+        scored = 0 if finished.resumed else n
+        scoring = min(summary.cost.seconds or 0.0, seconds) if scored else 0.0
+        self.clock.note(place, seconds, scoring, scored, max(0, (cell.images or n) - n))
 
     def _set(self, place: int, **changes: object) -> None:
         self.cells[place] = self.cells[place].model_copy(update=changes)
 
-    def _warn(self, said: Sequence[str]) -> None:
-        """Say each warning once, however many runs it is about."""
-        for text in said:
-            if text not in self.said:
-                self.said.add(text)
-                warnings.warn(text, BenchWarning, stacklevel=2)
+    def _warn(self, messages: Sequence[str]) -> None:
+        """Give each warning once, however many runs it is about."""
+        for message in messages:
+            if message not in self.warned:
+                self.warned.add(message)
+                warnings.warn(message, BenchWarning, stacklevel=2)
 
     def _write(self) -> None:
         changes = {"cells": list(self.cells), "updated": now()}
@@ -285,13 +274,13 @@ class _Course:
 
 
 def _of_backbone(cell: DeclaredCell) -> str:
-    """Return what cells have in common that can share a loaded backbone, as far as names tell."""
+    """Return the settings that are equal in cells that can share a loaded backbone."""
     config = cell.config
-    known, name = load_plugins().backbones, config.backbone
-    own = known.get(name).parameters if name is not None and name in known else {}
-    given = sorted(f"{k}={v}" for k, v in config.params.items() if k in own)
-    named = (config.backbone, config.weights, config.revision, config.resolution, config.normalize)
-    return repr((*named, config.dtype, config.tf32, given))
+    registry, name = load_plugins().backbones, config.backbone
+    own = registry.get(name).parameters if name is not None and name in registry else {}
+    params = sorted(f"{k}={v}" for k, v in config.params.items() if k in own)
+    image = (config.resolution, config.normalize)
+    return repr((name, config.weights, config.revision, *image, config.dtype, config.tf32, params))
 
 
 def _of_data(config: RunConfig) -> str:
@@ -300,7 +289,3 @@ def _of_data(config: RunConfig) -> str:
 
 def _of_prompts(config: RunConfig) -> str:
     return repr((config.dataset, config.data_dir, config.template, config.prompts))
-
-
-def _unexpected(error: Exception) -> str:
-    return f"unexpected {type(error).__name__}: {error}"

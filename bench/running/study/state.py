@@ -1,4 +1,4 @@
-"""A study's state at its start, and how long the rest of it will take."""
+"""The state of a study at its start, and the time that is left."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ OF_THE_MACHINE = (
 
 
 def start_study(declared: DeclaredStudy, results: Path) -> Study:
-    """Return a study's state: what is known of it already, and its cells as the file has them."""
+    """Return a study with the cells of its file, and what is stored of them."""
     folder, begun = study_folder(results, declared.name), now()
-    known: dict[str, StudyCell] = {}
+    stored: dict[str, StudyCell] = {}
     created = begun
     if (folder / STUDY).exists():
         earlier = read_study(folder)
         created = earlier.created
-        known = {_key(cell.config): cell for cell in earlier.cells}
+        stored = {_cell_key(cell.config): cell for cell in earlier.cells}
     cells = []
     for cell in declared.cells:
         config = StoredConfig.model_validate(cell.config.model_dump(mode="json"))
-        before = known.get(_key(config))
+        before = stored.get(_cell_key(config))
         fresh = StudyCell(axes=dict(cell.axes), config=config)
         if before is not None:
             kept = {"run_id": before.run_id, "images": before.images, "status": before.status}
-            if before.status == "failed":  # it is tried again
+            if before.status == "failed":  # and now repeated
                 kept["status"] = "waiting"
             elif before.config.limit != config.limit and before.status != "waiting":
-                kept |= {"status": "pilot", "images": None}  # of other images, as far as is known
+                kept |= {"status": "pilot", "images": None}  # perhaps of other images
             fresh = fresh.model_copy(update=kept)
         cells.append(fresh)
     return Study(
@@ -50,51 +50,48 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
         pilot=declared.pilot,
         margin=declared.margin,
         shifts=list(declared.shifts),
-        backbone_groups={name: list(of) for name, of in declared.backbone_groups.items()},
+        backbone_groups={group: list(names) for group, names in declared.backbone_groups.items()},
         whole_groups=declared.whole_groups,
         over=declared.over,
     )
 
 
-def _key(config: StoredConfig) -> str:
-    """Return what tells a cell from others, whatever machine it is made on, and of how many images.
-
-    What is stored of it is the same run.
-    """
+def _cell_key(config: StoredConfig) -> str:
+    """Return the settings of a cell but those of the machine and the number of images."""
     return config.model_dump_json(exclude=set(OF_THE_MACHINE))
 
 
 def now() -> str:
-    """Return the time, as documents have it."""
+    """Return the time in the format of documents."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass
 class Clock:
-    """What cells took so far, for the time that is left."""
+    """The seconds that cells took so far."""
 
     overhead: list[float] = field(default_factory=list)
     per_image: dict[int, float] = field(default_factory=dict)  # cell → seconds
     images: dict[int, int] = field(default_factory=dict)  # cell → images left to score
 
     def note(self, place: int, seconds: float, scoring: float, scored: int, left: int) -> None:
-        """Take in what a cell took: in all, and for scoring so many images."""
+        """Enter the seconds of a cell, those of scoring, its images scored and those left."""
         self.overhead.append(max(0.0, seconds - scoring))
         self.images[place] = left
         if scored:
             self.per_image[place] = scoring / scored
 
     def left(self, cells: Sequence[tuple[int, int]]) -> float | None:
-        """Return the seconds that cells will take; None: nothing is known yet.
+        """Return the seconds that cells will take; None before the first cell.
 
         Args:
             cells: their places, and the images of each if it was not noted.
         """
         if not self.overhead:
             return None
-        each = sum(self.overhead) / len(self.overhead)
+        overhead = sum(self.overhead) / len(self.overhead)
         mean = sum(self.per_image.values()) / len(self.per_image) if self.per_image else 0.0
         return sum(
-            each + self.per_image.get(place, mean) * self.images.get(place, images)
+            overhead + self.per_image.get(place, mean) * self.images.get(place, images)
             for place, images in cells
         )

@@ -1,4 +1,4 @@
-"""What single entries of a study's file mean, each checked."""
+"""Entries of a study's file, each read and checked."""
 
 from __future__ import annotations
 
@@ -18,23 +18,21 @@ PLURALS = {
     "templates": "template",
     "seeds": "seed",
 }
-PILOT_IMAGES = 24  # images of every run that are scored first, unless the file says otherwise
-
-MOST_TABLES = 1_000  # of one kind
-
+PILOT_IMAGES = 24  # images of every run that are scored first, by default
+MAX_TABLES = 1_000  # of one kind
 Table = Mapping[str, object]
 
 
-def tables_of(said: Table, key: str) -> list[Table]:
+def tables_of(study: Table, key: str) -> list[Table]:
     """Return the tables `[[key]]` of a study's file."""
-    found = said.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+    tables = study.get(key, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UserError(f"{key} is a list of tables: write it as [[{key}]].")
-    if len(found) > MOST_TABLES:
+    if len(tables) > MAX_TABLES:
         raise UserError(
-            f"it has {len(found):,} tables [[{key}]]; at most {MOST_TABLES:,} are read."
+            f"it has {len(tables):,} tables [[{key}]]; at most {MAX_TABLES:,} are read."
         )
-    return found
+    return tables
 
 
 def in_text(value: object) -> str:
@@ -45,31 +43,29 @@ def in_text(value: object) -> str:
 
 
 def exclusion(table: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, frozenset[str]]:
-    """Return what a cell has on the axes that a table of `[[exclude]]` names."""
-    found = {}
+    """Return the labels per axis that a table of `[[exclude]]` leaves out."""
+    excluded = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
         if name not in labels:
             raise UserError(f"[[exclude]]: there is no axis {key!r}.{did_you_mean(key, labels)}")
-        wanted = [in_text(one) for one in (value if isinstance(value, list) else [value])]
-        for one in wanted:
-            if one not in labels[name]:
-                close = did_you_mean(one, labels[name])
-                raise UserError(f"[[exclude]]: {name} has no value {one!r}.{close}")
-        found[name] = frozenset(wanted)
-    if not found:
+        excluded[name] = frozenset(map(in_text, value if isinstance(value, list) else [value]))
+        for label in sorted(excluded[name] - set(labels[name])):
+            close = did_you_mean(label, labels[name])
+            raise UserError(f"[[exclude]]: {name} has no value {label!r}.{close}")
+    if not excluded:
         raise UserError("[[exclude]]: an empty table would exclude everything.")
-    return found
+    return excluded
 
 
 def is_excluded(axes: Mapping[str, str], excluded: Sequence[Mapping[str, frozenset[str]]]) -> bool:
-    """Tell whether a cell with these values is left out."""
-    return any(all(axes.get(name) in values for name, values in one.items()) for one in excluded)
+    """Return whether a cell is left out: one of the tables fits it on all axes that it names."""
+    return any(all(axes.get(n) in labels for n, labels in table.items()) for table in excluded)
 
 
-def study_name(said: Table, path: Path) -> str:
-    """Return the study's name: what the file says, or the file's own."""
-    name = said.get("name", slug(str(path)))
+def study_name(study: Table, path: Path) -> str:
+    """Return the study's name: by default the file's."""
+    name = study.get("name", slug(str(path)))
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
         raise UserError(
             f"name = {name!r}: use lower case letters, digits, '.', '_' and '-'; the study's"
@@ -78,17 +74,17 @@ def study_name(said: Table, path: Path) -> str:
     return name
 
 
-def pilot_of(said: Table) -> int:
-    """Return how many images of every run are scored first."""
-    pilot = said.get("pilot", PILOT_IMAGES)
+def pilot_of(study: Table) -> int:
+    """Return the number of images of every run that are scored first."""
+    pilot = study.get("pilot", PILOT_IMAGES)
     if not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 0:
         raise UserError(f"pilot = {pilot!r}: a number of images is wanted; 0: no pilot.")
     return pilot
 
 
-def margin_of(said: Table) -> float | None:
-    """Return the difference that counts as none; None: the file does not say."""
-    margin = said.get("margin")
+def margin_of(study: Table) -> float | None:
+    """Return the difference of accuracies that counts as none; None: not set."""
+    margin = study.get("margin")
     if margin is None:
         return None
     if not isinstance(margin, float) or not 0 < margin < 1:
@@ -99,44 +95,39 @@ def margin_of(said: Table) -> float | None:
     return margin
 
 
-def groups_of(said: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:
-    """Return the groups of backbones: the name of each → its backbones, as tables call them."""
-    given = said.get("backbone_groups", {})
-    if not isinstance(given, dict):
+def groups_of(study: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:
+    """Return the name of each group of backbones → their labels."""
+    groups = study.get("backbone_groups", {})
+    if not isinstance(groups, dict):
         raise UserError(
             'backbone_groups is a table: [backbone_groups], and below it sd = ["sd15", "sd21"].'
         )
-    known, found = labels.get("backbone", {}), dict[str, tuple[str, ...]]()
+    backbones, read = labels.get("backbone", {}), dict[str, tuple[str, ...]]()
     placed: dict[str, str] = {}
-    for group, names in given.items():
+    for group, names in groups.items():
         if not isinstance(names, list) or not names:
             raise UserError(f'[backbone_groups]: {group} is a list: {group} = ["sd15", "sd21"].')
         for name in map(in_text, names):
-            if name not in known:
-                close = did_you_mean(name, known)
+            if name not in backbones:
+                close = did_you_mean(name, backbones)
                 raise UserError(f"[backbone_groups]: the study has no backbone {name!r}.{close}")
             if placed.setdefault(name, group) != group:
                 raise UserError(f"[backbone_groups]: {name} is in {placed[name]} and in {group}.")
-        found[group] = tuple(dict.fromkeys(map(in_text, names)))
-    return found
+        read[group] = tuple(dict.fromkeys(map(in_text, names)))
+    return read
 
 
-def whole_groups_of(said: Table) -> bool:
+def whole_groups_of(study: Table) -> bool:
     """Return whether images of one group are drawn together."""
-    given = said.get("whole_groups", False)
-    if not isinstance(given, bool):
-        raise UserError(f"whole_groups = {given!r}: true or false is wanted, without quotes.")
-    return given
+    whole = study.get("whole_groups", False)
+    if not isinstance(whole, bool):
+        raise UserError(f"whole_groups = {whole!r}: true or false is wanted, without quotes.")
+    return whole
 
 
-def over_of(said: Table, cells: Sequence[Mapping[str, str]]) -> Over:
-    """Return what tests and intervals are over.
-
-    Args:
-        said: the file.
-        cells: the place of each run on each axis. Over seeds, all methods have the same seeds.
-    """
-    over = said.get("over", "images")
+def over_of(study: Table, cells: Sequence[Mapping[str, str]]) -> Over:
+    """Return what tests and intervals are over; over seeds, all methods have the same seeds."""
+    over = study.get("over", "images")
     if over == "images":
         return "images"
     if over != "seeds":
@@ -144,7 +135,7 @@ def over_of(said: Table, cells: Sequence[Mapping[str, str]]) -> Over:
             f'over = {over!r}: write over = "seeds" for tests over other images and other seeds;'
             " without it they are over other images."
         )
-    if "backbone_groups" in said:
+    if "backbone_groups" in study:
         raise UserError('over = "seeds" compares methods, and no [backbone_groups].')
     seeds: dict[str, set[str]] = {}
     for axes in cells:
@@ -161,23 +152,23 @@ def over_of(said: Table, cells: Sequence[Mapping[str, str]]) -> Over:
     return "seeds"
 
 
-def shifts_of(said: Table, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
+def shifts_of(study: Table, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
     """Return the pairs of datasets of which the second is a shift of the first.
 
     Args:
-        said: the file.
-        datasets: the study's, of which a pair has to be; none: they are not known by name.
+        study: the file.
+        datasets: the study's, which pairs must be of; empty: they have no registered names.
     """
-    given = said.get("shifts", [])
-    found: list[tuple[str, str]] = []
-    for pair in given if isinstance(given, list) else [given]:
+    shifts = study.get("shifts", [])
+    pairs: list[tuple[str, str]] = []
+    for pair in shifts if isinstance(shifts, list) else [shifts]:
         match pair:
             case [str(usual), str(shifted)]:
                 for name in (usual, shifted):
                     if datasets and name.split("/")[0] not in datasets:
                         close = did_you_mean(name, datasets)
                         raise UserError(f"shifts: the study has no dataset {name!r}.{close}")
-                found.append((usual, shifted))
+                pairs.append((usual, shifted))
             case _:
                 raise UserError('shifts is a list of pairs: [["imagenet", "imagenet-sketch"]].')
-    return tuple(found)
+    return tuple(pairs)

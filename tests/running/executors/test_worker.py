@@ -88,7 +88,7 @@ def test_a_worker_whose_weights_differ_refuses() -> None:
     assert other is not None
     answer = Worker(replace(job, identity=job.identity.replace(other, "0" * 64))).prepare()
     assert isinstance(answer, Refused)
-    assert f"backbone.weights is {other}" in answer.said
+    assert f"backbone.weights is {other}" in answer.reason
 
 
 def test_a_worker_with_other_images_refuses_the_first_that_differs() -> None:
@@ -98,7 +98,7 @@ def test_a_worker_with_other_images_refuses_the_first_that_differs() -> None:
     name = run.sample_ids[0]
     report = worker.exchange(ImageBlock((name,), last=True), ("another",))
     assert isinstance(report.end, Refused)
-    assert f"{name!r} is not the driver's" in report.end.said
+    assert f"{name!r} is not the driver's" in report.end.reason
 
 
 def test_what_the_engine_raises_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
