@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from bench.render.study_result import StudyResult
+    from bench.render.result import StudyResult
     from bench.running.verbs.classify import Picture
 
 
@@ -165,7 +165,7 @@ def load_study(study: str | PathLike[str], results: str = "results") -> StudyRes
         bench.errors.UserError: there is no such study, or it was not started yet.
     """
     from bench.boards.study.report import study_report
-    from bench.render.study_result import StudyResult
+    from bench.render.result import StudyResult
     from bench.running.study.file import find_state
 
     folder = find_state(str(study), Path(results))

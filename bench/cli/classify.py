@@ -77,7 +77,7 @@ def classify_command(
 
 
 def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> None:
-    from bench.render.repeatability import change_of
+    from bench.render.sentences import change_of
     from bench.render.tables import table
 
     for answer in answers:

@@ -138,7 +138,7 @@ def runs_command(dataset: str | None, wide: bool, results: str, as_json: bool) -
     if as_json:
         print_json([row.model_dump() for row in rows])
         return
-    from bench.render.inventory import print_runs
+    from bench.render.leaderboard import print_runs
 
     if rows:
         print_runs(rows, wide)

@@ -17,7 +17,7 @@ from rich.progress import Progress as Bar
 from bench.boards.text import visible
 from bench.contracts.hooks import hookimpl
 from bench.inputs.survey import reading
-from bench.render.console import console
+from bench.render.tables import console
 
 if TYPE_CHECKING:
     from bench.running.study.run import Step

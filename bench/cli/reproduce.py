@@ -44,7 +44,7 @@ def reproduce_command(
     `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
     """
     from bench.cli.progress import Progress
-    from bench.render.reproduction import print_reproduction
+    from bench.render.plan import print_reproduction
     from bench.running.verbs.reproduce import reproduce
 
     spec = load_plugins().protocols.get(protocol)

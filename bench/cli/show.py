@@ -48,8 +48,8 @@ def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bo
     if as_json:
         print_json({**_described(stored, more, results), "results_dir": str(path.resolve())})
         return
-    from bench.render.repeatability import noise_details
     from bench.render.run import print_run, print_statistics
+    from bench.render.sentences import noise_details
     from bench.running.command import reproducing_command
 
     manifest = stored.manifest
@@ -103,7 +103,7 @@ def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
 
 
 def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statistics:
-    from bench.render.repeatability import repeatability_of
+    from bench.render.sentences import repeatability_of
     from bench.stats.metrics import statistics
     from bench.stats.probability import probability_skill
     from bench.store.calibrations import find_calibrations

@@ -1,4 +1,4 @@
-"""The errors of the true class and of the best wrong one, by timestep."""
+"""Numbers behind the figures: errors by timestep, and the most confused classes."""
 
 from __future__ import annotations
 
@@ -112,3 +112,31 @@ def _curves(
         np.sqrt(variance / n),
         len(pairs),
     )
+
+
+ALL = 100  # classes of which all are drawn
+MOST = 40  # classes that are drawn of more
+
+
+def most_confused(matrix: NDArray[np.int64], most: int = MOST) -> NDArray[np.int64]:
+    """Return the classes with the most frequent confusions, in label order.
+
+    Pairs are taken from the most frequent one down until `most` classes are together; where there
+    are too few mistakes, the first classes of the dataset fill the places.
+
+    Args:
+        matrix: int64 [true, predicted], counts.
+        most: at most so many.
+
+    Returns:
+        int64 [≤ most], indices of classes.
+    """
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    pairs = np.flatnonzero(wrong)
+    pairs = pairs[
+        np.argsort(-wrong.ravel()[pairs], kind="stable")[:most]
+    ]  # each adds a class or two
+    classes = np.stack(np.unravel_index(pairs, matrix.shape), axis=1).ravel()
+    chosen = dict.fromkeys([*classes.tolist(), *range(len(matrix))])
+    return np.sort(np.fromiter(chosen, np.int64)[:most])

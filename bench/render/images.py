@@ -19,7 +19,7 @@ from threading import Lock, Thread
 from typing import IO, Any
 
 from bench.errors import UserError
-from bench.render.thumbnails import SIDE
+from bench.render.sample_process import SIDE
 from bench.running.parts.data import DATA_SETTINGS
 from bench.store.documents import Manifest
 

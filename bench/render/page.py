@@ -24,15 +24,12 @@ from bench.boards.rows import all_reported, said_template
 from bench.errors import UserError
 from bench.machine.files import write_atomically
 from bench.render import figures
-from bench.render.against import MOST_RUNS, Against, against
-from bench.render.board import Board, make_boards
-from bench.render.confusion import MOST, most_confused
-from bench.render.curves import by_timestep
+from bench.render.board import MOST_RUNS, Against, Board, against, make_boards
+from bench.render.curves import MOST, by_timestep, most_confused
 from bench.render.gallery import pictures
 from bench.render.images import Images
-from bench.render.opening import Opening, opening
-from bench.render.runs import RunData, with_decisions
-from bench.render.scores import blind_controls, scores
+from bench.render.runs import RunData, blind_controls, scores, with_decisions
+from bench.render.sentences import Opening, opening
 from bench.render.studies import StudyPart, studies_of
 from bench.render.templating import environment, source
 from bench.render.worth import said_probability, said_risk, worth

@@ -20,9 +20,9 @@ from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.render.confusion import ALL, MOST, most_confused
+from bench.render.curves import ALL, MOST, most_confused
 from bench.render.images import Images
-from bench.render.thumbnails import side_by_side
+from bench.render.sample_process import side_by_side
 from bench.running.resolve import resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion

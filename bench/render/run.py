@@ -12,10 +12,9 @@ from bench.boards.formats import assignments
 from bench.boards.rows import other_settings, said_template
 from bench.boards.settings import chosen_of_backbone
 from bench.contracts.specs import provenance
-from bench.render.console import console
-from bench.render.opening import opening
-from bench.render.scores import Score, scores
-from bench.render.tables import table
+from bench.render.runs import Score, scores
+from bench.render.sentences import opening
+from bench.render.tables import console, table
 from bench.render.worth import said_probability, said_risk
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability

@@ -1,8 +1,8 @@
-"""A process that opens the data of one stored run, and gives its pictures.
+"""A process that opens the data of one stored run, and returns its pictures.
 
-What a stored run names may be a pipe that never ends, or a table that fills memory: anybody may
-have written it. So no other process opens it, and this one uses no network, has a limit on its
-memory, and can be ended at any time.
+The data named by a stored run may be a pipe that never ends, or a table that fills memory: anybody
+may have written it. So no other process opens it. This one uses no network, has a memory limit and
+can be ended at any time.
 
 It reads a line of JSON, `{"settings", "side"}`, then lines with lists of ids, and answers each
 with a line.
@@ -14,21 +14,73 @@ import base64
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bench.contracts.dataset import Sample
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_split
-from bench.inputs.pixels import PixelsError
+from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.render.thumbnails import sample_picture
 from bench.running.resolve import resolve_dataset
 from bench.running.settings import make_config
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+SIDE = 128  # pixels of a thumbnail's longer side
+QUALITY = 75  # WebP
+
+
+def sample_picture(sample: Sample, side: int = SIDE) -> tuple[str, bytes, bool]:
+    """Return a sample's picture, as `thumbnail` does.
+
+    Raises:
+        PixelsError: an image of it cannot be decoded.
+    """
+    return thumbnail(side_by_side([decode(one) for one in sample.images]), side)
+
+
+def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """Return one picture of the images of an item."""
+    if len(images) == 1:
+        return images[0]
+    from PIL import Image
+
+    height = max(image.height for image in images)
+    whole = Image.new("RGB", (sum(image.width for image in images), height))
+    left = 0
+    for image in images:
+        whole.paste(image.convert("RGB"), (left, 0))
+        left += image.width
+    return whole
+
+
+def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[str, bytes, bool]:
+    """Return media type and bytes, and whether the image is so small that every pixel is kept.
+
+    Args:
+        image: the image.
+        side: pixels of the picture's longer side, at most.
+    """
+    small = max(image.size) <= side // 2
+    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    out = BytesIO()
+    if small:
+        image.save(out, "PNG", optimize=True)
+    else:
+        image.thumbnail((side, side))
+        image.save(out, "WEBP", quality=QUALITY, method=4)
+    return f"image/{'png' if small else 'webp'}", out.getvalue(), small
+
 
 MEMORY = 2 << 30  # bytes for the data, beside what libraries took before
 

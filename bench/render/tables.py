@@ -1,4 +1,4 @@
-"""Tables on a terminal of any width."""
+"""What is printed on a terminal is text, whoever named it; tables fit any width."""
 
 from __future__ import annotations
 
@@ -10,9 +10,25 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from bench.boards.text import message
-from bench.render.console import console
+
+
+class PlainConsole(Console):
+    """A console that shows every string as it is: no markup, no emoji codes, no control codes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the string as rich's text; rich calls this for all that it prints."""
+        return super().render_str(message(text), **options)
+
+
+def console(stderr: bool = False) -> PlainConsole:
+    """Return a console on today's stdout, or stderr."""
+    return PlainConsole(stderr=stderr)
 
 
 def table(

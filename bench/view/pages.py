@@ -16,7 +16,7 @@ from markupsafe import Markup
 from bench.boards.formats import assignments
 from bench.errors import UserError
 from bench.render.gallery import picture
-from bench.render.inventory import age
+from bench.render.leaderboard import age
 from bench.render.page import describe
 from bench.render.runs import RunData
 from bench.render.templating import environment, source

@@ -9,7 +9,7 @@ import pytest
 from helpers.runs import a_manifest, a_record
 from PIL import Image
 
-from bench.render.confusion import most_confused
+from bench.render.curves import most_confused
 from bench.render.pictures import draw_confusion, short
 
 

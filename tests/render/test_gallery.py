@@ -9,7 +9,7 @@ import numpy as np
 from helpers.runs import a_record
 
 from bench.render.gallery import choose
-from bench.render.thumbnails import thumbnail
+from bench.render.sample_process import thumbnail
 from bench.store.decisions import Decisions, as_decisions
 
 

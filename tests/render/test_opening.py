@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench.render.opening import Opening, opening
 from bench.render.page import write_report
 from bench.render.runs import with_decisions
+from bench.render.sentences import Opening, opening
 from bench.store.folder import list_runs
 from bench.store.runs import read_run
 

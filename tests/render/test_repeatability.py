@@ -14,7 +14,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Problem
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.render.repeatability import noise_sentence, repeatability_of
+from bench.render.sentences import noise_sentence, repeatability_of
 from bench.running.verbs.again import strategy_of
 from bench.stats.repeatability import flip_probability
 from bench.store.decisions import Decisions, as_decisions, read_decisions
