@@ -1,4 +1,8 @@
-"""What a backbone's class says before a backbone is made, through the guard."""
+"""What a backbone's class declares before a backbone is made; calls are guarded.
+
+`weights` is a `bench.inputs.weights.Weights` or None. All functions raise a `PluginError` where the
+class fails, or returns something else than the contract says.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +21,17 @@ from bench.errors import PluginError
 
 
 def can_linearise(spec: BackboneSpec) -> bool:
-    """Return whether it offers gradients to its conditioning."""
+    """Return whether the backbone offers gradients with respect to its conditioning."""
     return getattr_static(load_target(spec), "can_linearise", False) is True
 
 
 def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
-    """Have it refuse weights that it could not load, where it can tell before reading them.
-
-    Args:
-        spec: the backbone.
-        weights: `bench.inputs.weights.Weights`, or None.
-        settings: dtype and the backbone's parameters.
+    """Have the backbone refuse weights that it could not load; settings: dtype and parameters.
 
     Raises:
         UserError: they would not load.
-        PluginError: it failed to tell.
     """
-    kind = _class(spec)
-    with guard(spec.label, "check_weights()"):
-        kind.check_weights(weights, **settings)
+    _call(spec, "check_weights", weights, **settings)
 
 
 def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:
@@ -43,14 +39,8 @@ def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters
 
     A parameter that came later is left out at its default, so that earlier ids stay.
 
-    Args:
-        spec: the backbone.
-        weights: `bench.inputs.weights.Weights`, or None.
-        parameters: all of its parameters.
-
     Raises:
-        UserError: what it says of the weights.
-        PluginError: it failed to tell.
+        UserError: the weights do not fit.
     """
     recorded = {
         name: value
@@ -59,24 +49,19 @@ def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters
     }
     if weights is None:
         return recorded
-    kind = _class(spec)
+    decided = _call(spec, "weight_parameters", weights, **parameters)
     with guard(spec.label, "weight_parameters()"):
-        return {**recorded, **kind.weight_parameters(weights, **parameters)}
+        return {**recorded, **decided}
 
 
 def count_tokens(
     spec: BackboneSpec, weights: Any, texts: Sequence[str]
 ) -> tuple[list[int], int] | None:
-    """Return each text's tokens and the most there may be; None where it cannot count.
-
-    Raises:
-        PluginError: it failed to count, or returned something else.
-    """
-    kind = _class(spec)
+    """Return the tokens of each text and their limit; None where the backbone cannot count."""
+    counted = _call(spec, "token_counts", weights, texts)
+    if counted is None:
+        return None
     with guard(spec.label, "token_counts()"):
-        counted = kind.token_counts(weights, texts)
-        if counted is None:
-            return None
         counts, most = [int(count) for count in counted[0]], int(counted[1])
     if len(counts) != len(texts):
         raise PluginError(
@@ -86,66 +71,47 @@ def count_tokens(
 
 
 def count_operations(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
-    """Return the floating-point operations of one evaluation; None where it cannot count.
-
-    Raises:
-        PluginError: it failed to count, or returned no positive number.
-    """
-    kind = _class(spec)
-    with guard(spec.label, "evaluation_flops()"):
-        return _positive(spec, "evaluation_flops()", kind.evaluation_flops(weights, resolution))
+    """Return the floating-point operations of one evaluation; None if unknown."""
+    return _positive(spec, "evaluation_flops", weights, resolution)
 
 
 def memory_of_weights(
     spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any
 ) -> float | None:
-    """Return the bytes of the weights that are in memory together; None where it cannot tell.
-
-    Raises:
-        PluginError: it failed to tell, or returned no positive number.
-    """
-    kind = _class(spec)
-    with guard(spec.label, "memory()"):
-        return _positive(spec, "memory()", kind.memory(weights, dtype, **parameters))
+    """Return the bytes of the weights that are in memory together; None if unknown."""
+    return _positive(spec, "memory", weights, dtype, **parameters)
 
 
 def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
-    """Return the evaluations that a linearised draw counts as; None where it does not say.
-
-    Raises:
-        PluginError: it failed to tell, or returned no positive number.
-    """
-    kind = _class(spec)
-    with guard(spec.label, "linearisation_cost()"):
-        cost = kind.linearisation_cost(weights, resolution)
-        return _positive(spec, "linearisation_cost()", cost)
+    """Return the evaluations that a linearised draw counts as; None if unknown."""
+    return _positive(spec, "linearisation_cost", weights, resolution)
 
 
 def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels | None:
-    """Return its noise levels; None where it knows them only when it is made.
+    """Return the noise levels; None where only a backbone that is made has them.
 
     Raises:
-        UserError: what it says of the weights.
-        PluginError: it failed to tell, or returned something else.
+        UserError: the weights do not fit.
     """
-    kind = _class(spec)
-    with guard(spec.label, "level_table()"):
-        levels: Any = kind.level_table(weights, **parameters)
+    levels = _call(spec, "level_table", weights, **parameters)
     if levels is not None and not isinstance(levels, Levels):
         raise PluginError(spec.label, f"level_table() returned a {type(levels).__name__}")
     return levels
 
 
-def _class(spec: BackboneSpec) -> type[Backbone]:
-    """Return its class with the defaults of the contract."""
-    kind: type[Backbone] = with_defaults(load_target(spec), Backbone)
-    return kind
+def _call(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> Any:
+    """Return what a method of the class, or its default in the contract, returns."""
+    kind = with_defaults(load_target(spec), Backbone)
+    with guard(spec.label, f"{method}()"):
+        return getattr(kind, method)(*arguments, **keywords)
 
 
-def _positive(spec: BackboneSpec, call: str, given: Any) -> float | None:
-    if given is None:
+def _positive(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> float | None:
+    number = _call(spec, method, *arguments, **keywords)
+    if number is None:
         return None
-    value = float(given)
+    with guard(spec.label, f"{method}()"):
+        value = float(number)
     if not (value > 0 and isfinite(value)):
-        raise PluginError(spec.label, f"{call} returned {one_line(given)}")
+        raise PluginError(spec.label, f"{method}() returned {one_line(number)}")
     return value

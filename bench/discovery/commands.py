@@ -31,16 +31,7 @@ _HEAD_LENGTH = 600  # characters
 
 
 class OwnCommand(NamedTuple):
-    """A command of the toolkit.
-
-    Attributes:
-        name: as it is typed.
-        module: where it is defined.
-        function: the name of its function there.
-        help: its line in `bench --help`.
-        group: what it is for, a heading there.
-        place: within the group.
-    """
+    """A command of the toolkit: `function` in `module`; `help` is its line in `bench --help`."""
 
     name: str
     module: str

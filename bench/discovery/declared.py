@@ -16,8 +16,8 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.places import (
     LISTS,
     UNKNOWN_COUNT,
+    check_keys,
     check_places,
-    check_tables,
     check_texts,
     is_path,
     refuse_unknown,
@@ -26,22 +26,6 @@ from bench.errors import UserError, quoted
 from bench.machine.files import read_text
 from bench.machine.toml import read_toml
 
-_TEXT = ("name", "summary", "template", "source", "split", "backbone", "homepage")
-_MORE_TEXT = ("licence", "citation", "box")
-_TABLES = (
-    "item",
-    "splits",
-    "split_names",
-    "columns",
-    "layout",
-    "templates",
-    "phrases",
-    "checksums",
-    "labels",
-)
-_FLAGS = ("unverified", "items", "leave_out_others")
-_NUMBERS = ("version", "border")
-KEYS = (*_TEXT, *_MORE_TEXT, *_TABLES, *LISTS, *_FLAGS, *_NUMBERS)
 MOST_LETTERS = 100  # of a name, which is part of a folder's
 PROTOCOL_KEYS = ("name", "summary", "version", "source", "metric", "published", "images")
 PROTOCOL_TABLES = ("differs", "settings")
@@ -52,17 +36,50 @@ def register_toml(register: Callable[..., None], package: str, folder: str = "")
     """Register every dataset that a `.toml` file of a package declares.
 
     Args:
-        register: what the hook `register_datasets` was given.
+        register: the callback of the hook `register_datasets`.
         package: the package's name; in its own module, `__name__`.
         folder: a folder in it; empty: the package itself.
 
     Raises:
-        UserError: a file is no declaration; it says which, and what would be right.
+        UserError: a file is no declaration.
     """
     place = files(package).joinpath(folder) if folder else files(package)
-    for file in sorted(place.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".toml"):
-            register(**declared_fields(read_toml(file), str(file), place))
+    for file in _toml_files(place):
+        register(**declared_fields(read_toml(file), str(file), place))
+
+
+def register_protocols(register: Callable[..., None], package: str, folder: str) -> None:
+    """Register the protocols that the `.toml` files of a package's folder declare, one per file.
+
+    Raises:
+        UserError: a file is no declaration of a protocol.
+    """
+    for file in _toml_files(files(package).joinpath(folder)):
+        fields = read_toml(file)
+        refuse_unknown(fields, (*PROTOCOL_KEYS, *PROTOCOL_TABLES), str(file))
+        if "name" not in fields:
+            raise UserError(f"{file}: the key 'name' is missing.")
+        fields["differs"] = tuple(fields.get("differs", ()))
+        register(**fields)
+
+
+def register_collections(register: Callable[..., None], package: str, name: str) -> None:
+    """Register the collections that a TOML file of a package declares, one per table.
+
+    Raises:
+        UserError: the file is no declaration of collections.
+    """
+    file = files(package).joinpath(name)
+    for collection, fields in read_toml(file).items():
+        if not isinstance(fields, Mapping):
+            raise UserError(f"{file}: {collection} is no table.")
+        refuse_unknown(fields, COLLECTION_KEYS, f"{file}, [{collection}]")
+        register(collection, **{**fields, "datasets": tuple(fields.get("datasets", ()))})
+
+
+def _toml_files(folder: Traversable) -> list[Traversable]:
+    toml = [file for file in folder.iterdir() if file.name.endswith(".toml")]
+    return sorted(toml, key=lambda file: file.name)
 
 
 def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
@@ -90,52 +107,37 @@ def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
 
 
 def declared_fields(
-    said: dict[str, Any], where: str, folder: Traversable, in_data: bool | None = None
+    table: dict[str, Any], where: str, folder: Traversable, in_data: bool | None = None
 ) -> dict[str, Any]:
-    """Return what a TOML file declares, as fields of `DatasetSpec`.
+    """Return the fields of `DatasetSpec` that a TOML file declares.
 
     Args:
-        said: the file's keys and values; changed.
+        table: the file's keys and values; changed.
         where: the file, for messages.
-        folder: where the files that it names lie.
-        in_data: as of `load_spec`; None: the file belongs to an installed package.
+        folder: the folder from which its names lead.
+        in_data: see `load_spec`; None: the file belongs to an installed package.
 
     Raises:
         UserError: a name or a source is missing, or a key is unknown or has a wrong value.
     """
-    refuse_unknown(said, KEYS, where)
-    for key in ("name", "source"):
-        if key not in said:
-            raise UserError(f"{where}: the key {key!r} is missing.")
-    for keys, kind, word in (
-        ((*_TEXT, *_MORE_TEXT), str, "text"),
-        (_TABLES, dict, "a table"),
-        (_FLAGS, bool, "true or false"),
-        (_NUMBERS, int, "a whole number"),
-    ):
-        for key in keys:
-            if key in said and type(said[key]) is not kind:
-                raise UserError(f"{where}: {key} = {quoted(said[key])} is not {word}.")
-    if len(said["name"]) > MOST_LETTERS:
+    check_keys(table, where)
+    if len(table["name"]) > MOST_LETTERS:
         raise UserError(f"{where}: a name has at most {MOST_LETTERS} characters.")
-    check_tables(said, where)
     if in_data is not None and isinstance(folder, Path):
-        check_places(said, where, folder, in_data)
-    for key in LISTS:
-        if key in said:
-            said[key] = _lines(said[key], key, where, folder)
-    said["splits"] = {
-        n: None if c == UNKNOWN_COUNT else c for n, c in said.get("splits", {}).items()
-    }
-    if said["splits"]:
-        usual = (name for name in ("test", "validation", "train") if name in said["splits"])
-        said.setdefault("split", next(usual, next(iter(said["splits"]))))
-    for table in ("templates", "labels"):
-        sets = said.get(table, {})
-        said[table] = {n: _lines(v, f"{table}.{n}", where, folder) for n, v in sets.items()}
-    said["source"] = _source(said["source"], folder)
-    check_texts(said, where)
-    return said
+        check_places(table, where, folder, in_data)
+    table |= {key: _lines(table[key], key, where, folder) for key in LISTS if key in table}
+    for key in ("templates", "labels"):
+        sets = table.get(key, {}).items()
+        table[key] = {name: _lines(v, f"{key}.{name}", where, folder) for name, v in sets}
+    counts = table.get("splits", {}).items()
+    table["splits"] = splits = {name: None if n == UNKNOWN_COUNT else n for name, n in counts}
+    if splits:
+        evaluated = [name for name in ("test", "validation", "train") if name in splits]
+        table.setdefault("split", [*evaluated, *splits][0])
+    if isinstance(folder, Path) and is_path(table["source"]):
+        table["source"] = str(Path(folder, table["source"]).absolute())
+    check_texts(table, where)
+    return table
 
 
 def _lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, ...]:
@@ -146,46 +148,6 @@ def _lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, 
         except (OSError, ValueError) as error:
             raise UserError(f"{where}: {key} = {quoted(value)} cannot be read: {error}.") from None
         value = [line.strip() for line in text.splitlines() if line.strip()]
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise UserError(f"{where}: {key} must be a list of texts, or the name of a text file.")
     return tuple(value)
-
-
-def _source(source: str, folder: Traversable) -> str:
-    """Return the source; a path, which leads from the file's folder, as an absolute one."""
-    if not (isinstance(folder, Path) and is_path(source)):
-        return source
-    return str(Path(folder, source).absolute())
-
-
-def register_protocols(register: Callable[..., None], package: str, folder: str) -> None:
-    """Register the protocols that the `.toml` files of a package's folder declare, one per file.
-
-    Raises:
-        UserError: a file is no declaration of a protocol.
-    """
-    place = files(package).joinpath(folder)
-    for file in sorted(place.iterdir(), key=lambda file: file.name):
-        if not file.name.endswith(".toml"):
-            continue
-        said = read_toml(file)
-        refuse_unknown(said, (*PROTOCOL_KEYS, *PROTOCOL_TABLES), str(file))
-        if "name" not in said:
-            raise UserError(f"{file}: the key 'name' is missing.")
-        said["differs"] = tuple(said.get("differs", ()))
-        register(**said)
-
-
-def register_collections(register: Callable[..., None], package: str, name: str) -> None:
-    """Register the collections that a TOML file of a package declares, one per table.
-
-    Raises:
-        UserError: the file is no declaration of collections.
-    """
-    file = files(package).joinpath(name)
-    for collection, said in read_toml(file).items():
-        if not isinstance(said, Mapping):
-            raise UserError(f"{file}: {collection} is no table.")
-        refuse_unknown(said, COLLECTION_KEYS, f"{file}, [{collection}]")
-        fields = {**said, "datasets": tuple(said.get("datasets", ()))}
-        register(collection, **fields)

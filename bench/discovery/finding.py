@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, PathDistribution, distributions
 from pathlib import Path
@@ -30,7 +31,7 @@ class Found:
 
 
 def find() -> list[Found]:
-    """Return the plugins to load, the toolkit's own first, less those that the user left out.
+    """Return the plugins to load, the toolkit's own first.
 
     `BENCH_LOAD_PLUGINS`: unset loads all, empty only the toolkit's own, a comma-separated list
     only those besides. `BENCH_BLOCK_PLUGINS` lists plugins to leave out. Both take names of
@@ -63,12 +64,10 @@ def _plugins_of(distribution: Distribution) -> Iterator[Found]:
 
 
 def _name_of(distribution: Distribution) -> str:
-    """Return the distribution's name, or its folder's where there is none to be read."""
-    try:
+    """Return the distribution's name, or its folder's if that cannot be read."""
+    with suppress(Exception):
         if name := distribution.name:
             return name
-    except Exception:
-        pass
     return Path(str(distribution._path)).stem if isinstance(distribution, PathDistribution) else "?"
 
 

@@ -25,37 +25,32 @@ def guard(
     That includes SystemExit and a KeyboardInterrupt of its own; the user's interrupts pass.
 
     Args:
-        who: the plugin, as `Spec.label` or `Plugin.label` have it.
-        doing: what is called, such as `ask()`.
-        passing: errors that are not the plugin's failure: a `UserError` says by itself what the
-            user can do, unless the caller says otherwise.
+        who: the plugin, such as `Spec.label` or `Plugin.label`.
+        doing: the call, such as `ask()`.
+        passing: errors that are not the plugin's failure, such as a `UserError`, which teaches by
+            itself.
 
     Raises:
         PluginError: the plugin raised something else.
     """
     try:
         yield
-    except PluginError:
-        raise
-    except passing:
+    except (PluginError, *passing):
         raise
     except BaseException as error:
-        interrupts.check()  # whatever was made of it
+        interrupts.check()  # which the plugin may have turned into another error
         if interrupts.is_users(error):
             raise
-        raise PluginError(who, f"{doing} {_what_happened(error)}") from error
+        text = one_line(error)
+        reason = f"raised {type(error).__name__}" + (f": {text}" if text else "")
+        if isinstance(error, SystemExit):
+            reason = f"tried to end the program (exit code {one_line(error.code)})"
+        raise PluginError(who, f"{doing} {reason}") from error
     interrupts.check()
 
 
-def _what_happened(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"tried to end the program (exit code {one_line(error.code)})"
-    text = one_line(error)
-    return f"raised {type(error).__name__}" + (f": {text}" if text else "")
-
-
 def one_line(value: object) -> str:
-    """Return a plugin's text or object on one line of sane length, whatever it is."""
+    """Return the text of any object of a plugin on one line of at most 300 characters."""
     try:
         text = " ".join(str(value).split())
     except BaseException:  # even its text may fail
@@ -65,15 +60,15 @@ def one_line(value: object) -> str:
 
 
 def tell(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
-    """Tell every listener; one that fails is named in a warning, and the others hear of it too.
+    """Call every listener of a run event; one that fails is named in a warning.
 
     Args:
-        manager: the plugins and whoever else listens.
+        manager: the plugins and other listeners.
         event: the hook's name, such as `run_started`.
-        facts: its arguments, plain data.
+        facts: its arguments, plain data, of which each listener gets a copy.
     """
     implementations = getattr(manager.hook, event).get_hookimpls()
-    listeners = dict.fromkeys(one.plugin for one in reversed(implementations))
+    listeners = dict.fromkeys(hook.plugin for hook in reversed(implementations))
     for listener in listeners:
         others = [plugin for plugin in listeners if plugin is not listener]
         who = manager.get_name(listener) or one_line(listener)
@@ -81,5 +76,5 @@ def tell(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
             with guard(who, f"{event}()"):
                 manager.subset_hook_caller(event, others)(**deepcopy(facts))
         except BenchError as error:
-            said = error.said if isinstance(error, PluginError) else f"{event}(): {error}"
-            warnings.warn(f"{who}: {said}. The run continues.", BenchWarning, stacklevel=2)
+            reason = error.said if isinstance(error, PluginError) else f"{event}(): {error}"
+            warnings.warn(f"{who}: {reason}. The run continues.", BenchWarning, stacklevel=2)

@@ -29,7 +29,7 @@ Staged = list[tuple[Registry[Any], Spec]]
 
 @dataclass
 class Plugin:
-    """One entry point and what became of it."""
+    """One entry point, with its registrations or its error."""
 
     name: str
     distribution: str
@@ -40,12 +40,12 @@ class Plugin:
 
     @property
     def builtin(self) -> bool:
-        """Whether it comes with the toolkit."""
+        """Whether it is part of the toolkit."""
         return self.distribution == OWN_DISTRIBUTION
 
     @property
     def label(self) -> str:
-        """What a message calls it."""
+        """Its name in messages."""
         return f"plugin {self.name!r} of {self.distribution}"
 
 
@@ -60,6 +60,8 @@ class Plugins:
         self.views = Registry(ViewsSpec, "views")
         self.collections = Registry(CollectionSpec, "collections")
         self.protocols = Registry(ProtocolSpec, "protocols")
+        own = (self.datasets, self.backbones, self.strategies, self.views)
+        self._registries: list[Registry[Any]] = [*own, self.collections, self.protocols]
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}  # command → the plugin's label
         self.loaded: list[Plugin] = []
@@ -104,23 +106,14 @@ class Plugins:
         with guard(who, "reading its hooks"):
             manager.register(module)
             manager.check_pending()
-        hook = manager.hook
-        with guard(who, "register_datasets()"):
-            hook.register_datasets(register=_stage(self.datasets, staged, plugin))
-        with guard(who, "register_backbones()"):
-            hook.register_backbones(register=_stage(self.backbones, staged, plugin))
-        with guard(who, "register_strategies()"):
-            hook.register_strategies(register=_stage(self.strategies, staged, plugin))
-        with guard(who, "register_views()"):
-            hook.register_views(register=_stage(self.views, staged, plugin))
-        with guard(who, "register_collections()"):
-            hook.register_collections(register=_stage(self.collections, staged, plugin))
-        with guard(who, "register_protocols()"):
-            hook.register_protocols(register=_stage(self.protocols, staged, plugin))
+        for registry in self._registries:
+            hook = f"register_{registry.listing}"
+            with guard(who, f"{hook}()"):
+                getattr(manager.hook, hook)(register=_stage(registry, staged, plugin))
         with guard(who, "register_commands()"):
-            hook.register_commands(cli=cli)
+            manager.hook.register_commands(cli=cli)
             for command in cli.commands.values():
-                command.get_short_help_str()  # what `bench --help` asks of it
+                command.get_short_help_str()  # as `bench --help` does
         self._refuse_clashes(plugin, staged, cli)
         with guard(who, "reading its hooks"):
             self.manager.register(module, name=who)
@@ -143,7 +136,7 @@ class Plugins:
     def _fail(self, plugin: Plugin, error: BenchError, staged: Staged) -> None:
         plugin.error = error.said if isinstance(error, PluginError) else str(error)
         message = f"{plugin.label}: {plugin.error}"
-        for registry in (self.datasets, self.backbones, self.strategies, self.views):
+        for registry in self._registries:
             registry.failures.append(message)
         for registry, spec in staged:
             if spec.name not in registry:
@@ -187,7 +180,7 @@ def exhaustive() -> str:
     Others are compared with its decisions, and its recordings are replayed.
 
     Raises:
-        UserError: no installed strategy does so.
+        UserError: there is no such strategy.
     """
     for spec in load_plugins().strategies:
         if spec.exhaustive:
@@ -196,7 +189,7 @@ def exhaustive() -> str:
 
 
 def learning(parameter: str) -> StrategySpec:
-    """Return the strategy that has a parameter learned from recordings.
+    """Return the strategy with a parameter that is learned from recordings.
 
     Raises:
         UserError: no installed strategy does so.

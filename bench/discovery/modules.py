@@ -1,8 +1,8 @@
 """Classes that declare themselves: a module of a package is all that a strategy needs.
 
-A class says in a literal `spec` what its registration says. Its parameters, their defaults and
-types are those of `__init__`, and their help is its docstring's. The modules are read and not
-imported: `bench --help` and listings do without numpy.
+A literal `spec` holds the fields of the registration. The parameters, their defaults and types are
+those of `__init__`, and their help is the docstring's. The modules are read and not imported:
+`bench --help` and listings do without numpy.
 """
 
 from __future__ import annotations
@@ -25,11 +25,7 @@ _NAMES = {
 
 
 def register_modules(register: Callable[..., None], package: str) -> None:
-    """Register every class with a `spec` in the modules of a package.
-
-    Args:
-        register: what the hook was handed.
-        package: its name, such as `__name__` in its `__init__.py`.
+    """Register every class with a `spec` in the modules of a package, such as `__name__`.
 
     Raises:
         ValueError: a `spec`, a default or an annotation is missing or no literal.
@@ -54,12 +50,12 @@ def register_modules(register: Callable[..., None], package: str) -> None:
 
 
 def _assigned(declared: ast.ClassDef) -> ast.expr | None:
-    """Return what a class assigns to `spec`."""
+    """Return the value that a class assigns to `spec`."""
     for line in declared.body:
-        if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == "spec":
-            return line.value
-        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "spec":
-            return line.value
+        if isinstance(line, ast.Assign | ast.AnnAssign):
+            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+            if ast.unparse(target) == "spec":
+                return line.value
     return None
 
 
@@ -88,12 +84,12 @@ def _parameter(argument: ast.arg, default: ast.expr | None, text: str) -> Parame
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if isinstance(kind, UnionType) or get_origin(kind) is Union:
-        kind = Union[tuple(one for one in get_args(kind) if one is not NoneType)]  # noqa: UP007
+        kind = Union[tuple(part for part in get_args(kind) if part is not NoneType)]  # noqa: UP007
     return Parameter(ast.literal_eval(default), text, type=kind, later=later)
 
 
 def _described(docstring: str) -> Iterator[tuple[str, str]]:
-    """Yield each argument of a docstring with what is said of it, on one line."""
+    """Yield each argument of a docstring with its description, on one line."""
     _, _, arguments = docstring.partition("\nArgs:\n")
     for name, text in _ENTRY.findall(arguments.partition("\n\n")[0]):
         yield name, " ".join(text.split()).removesuffix(".")

@@ -37,28 +37,27 @@ class Registry(Generic[SpecT]):
         return self._owners.get(name)
 
     def refuse_clash(self, spec: Spec, claimant: str, builtin: str) -> None:
-        """Refuse a name that is taken; between two third parties nobody gets it.
+        """Refuse a name that is taken; of two third parties, neither gets it.
 
         Args:
-            spec: what wants the name.
+            spec: the later spec of that name.
             claimant: its distribution.
             builtin: the toolkit's own distribution, which keeps its names.
 
         Raises:
-            UserError: the name is taken; it says by whom.
+            UserError: the name is taken.
         """
         owner = self.owner(spec.name)
         if owner is None:
             return
-        message = (
+        if owner == builtin:
+            raise UserError(f"The {spec.kind} name {spec.name!r} is the toolkit's own.")
+        self.unusable[spec.name] = (
             f"The {spec.kind} name {spec.name!r} is claimed by two distributions, {owner!r}"
             f" and {claimant!r}. Uninstall one of them, or leave one out with"
             f" BENCH_BLOCK_PLUGINS={claimant}."
         )
-        if owner == builtin:
-            raise UserError(f"The {spec.kind} name {spec.name!r} is the toolkit's own.")
-        self.unusable[spec.name] = message
-        raise UserError(message)
+        raise UserError(self.unusable[spec.name])
 
     def default(self) -> SpecT | None:
         """Return the spec that is used where nobody names one."""

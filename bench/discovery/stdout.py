@@ -1,4 +1,4 @@
-"""stdout belongs to the command: what plugins and libraries print meanwhile goes to stderr."""
+"""stdout belongs to the command: plugins and libraries print to stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STDOUT, STDERR = 1, 2
 
 @contextmanager
 def set_aside() -> Iterator[Callable[[str], None]]:
-    """Send to stderr whatever is printed, by C code too; yield what prints on stdout itself."""
+    """Send to stderr whatever is printed, by C code too; yield a function that prints on stdout."""
     out, sys.stdout = sys.stdout, sys.stderr
     try:
         with _descriptor_set_aside(out) as kept:
@@ -36,13 +36,13 @@ def set_aside() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _descriptor_set_aside(out: TextIO) -> Iterator[int | None]:
-    """Do so for the process's own stdout; a test's or a notebook's has no descriptor."""
+    """Redirect the process's own stdout; a test's or a notebook's has no descriptor."""
     out.flush()
     try:
-        mine = out.fileno() == STDOUT
+        own = out.fileno() == STDOUT
     except (OSError, UnsupportedOperation):
-        mine = False
-    if not mine:
+        own = False
+    if not own:
         yield None
         return
     kept = os.dup(STDOUT)

@@ -7,6 +7,7 @@ load a network.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getattr_static, unwrap
@@ -38,18 +39,13 @@ def load_target(spec: Spec) -> Any:
 
 
 def _check_version(spec: Spec) -> None:
-    """Refuse a library that is older than a backbone says it needs."""
-    package, _, least = (getattr(spec, "requires", None) or "").partition(">=")
-    if not least:
-        return
-    try:
-        found = version(package.strip())
-    except PackageNotFoundError:  # which importing the class says
-        return
-    if _numbers(found) < _numbers(least):
-        raise UserError(
-            f"{spec.label} needs {package.strip()} {least.strip()} or newer; {found} is installed."
-        )
+    """Refuse a library that is older than a backbone needs."""
+    package, _, least = (getattr(spec, "requires", None) or "").replace(" ", "").partition(">=")
+    with suppress(PackageNotFoundError):  # importing the class fails with the better message
+        if least and _numbers(installed := version(package)) < _numbers(least):
+            raise UserError(
+                f"{spec.label} needs {package} {least} or newer; {installed} is installed."
+            )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -60,13 +56,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def make(
     spec: Spec, *arguments: Any, passing: tuple[type[BaseException], ...] = (), **keywords: Any
 ) -> Any:
-    """Return what the spec's class makes of the arguments.
-
-    Args:
-        spec: a dataset, a backbone or a strategy.
-        arguments: for the class.
-        passing: errors that the caller handles.
-        keywords: for the class.
+    """Return the spec's class called with the arguments; `passing` are errors that may leave it.
 
     Raises:
         PluginError: it raised something else.
@@ -79,21 +69,14 @@ def make(
 def offers(thing: object, default: Callable[..., Any]) -> bool:
     """Return whether a class or an object has a method of its own in place of the contract's.
 
-    Args:
-        thing: a class or an object, with the contract's base or without.
-        default: the base's method, such as `Denoiser.encode_null`.
+    `default` is the base's method, such as `Denoiser.encode_null`.
     """
     method = getattr_static(thing, default.__name__, None)
     return method is not None and unwrap(method) is not default
 
 
 def with_defaults(thing: object, base: type) -> Any:
-    """Return an object, or a class, that has every member of the contract's base.
-
-    Args:
-        thing: an object or a class; None as a member counts as no member.
-        base: the contract.
-    """
+    """Return the object or class with every member of the contract's base; None is no member."""
     if isinstance(thing, base) or (isinstance(thing, type) and issubclass(thing, base)):
         return thing
     return _Adapted(thing, base)
@@ -106,7 +89,7 @@ class _Adapted:
         self._thing, self._base = thing, base
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # none of a contract; not set yet where an object is unpickled
+        if name.startswith("_"):  # in no contract, and not set yet while an object is unpickled
             raise AttributeError(name)
         if getattr_static(self._thing, name, None) is not None:
             return getattr(self._thing, name)

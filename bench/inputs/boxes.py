@@ -17,20 +17,15 @@ from bench.machine.cache import cache_dir, made_once
 if TYPE_CHECKING:
     import datasets
 
-BATCH = 256  # images cropped at a time
+BATCH = 256  # images that are cropped before they are written
 
 
 def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
     """Return the rows with each image cropped to its box.
 
     The pictures are uncompressed, so that no library's version changes their bytes. They are kept
-    in a file of the cache, and not in memory.
-
-    Args:
-        rows: with the columns image and `column`: x, y, width and height in pixels of the image
-            as a person sees it.
-        column: the boxes' column.
-        where: what messages call the dataset.
+    in a file of the cache, and not in memory. `column` holds x, y, width and height in pixels of
+    the image as a person sees it; `where` is what messages call the dataset.
 
     Raises:
         UserError: there is no such column, or a box has no part of its image.
@@ -45,18 +40,21 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
         )
     plain = rows.cast_column("image", datasets.Image(decode=False))
     table, places = stored_rows(plain)
-    found = survey(table.column("image"), files_behind(plain, table))
+    surveyed = survey(table.column("image"), files_behind(plain, table))
     boxes = column_values(plain, column)
     state = hashlib.sha256(f"boxes {VERSION}".encode())
     for place, box in zip(places, boxes, strict=True):
-        state.update(f"{found.digest(place)} {box}".encode())
+        state.update(f"{surveyed.digest(place)} {box}".encode())
     kind = datasets.Image.pa_type
     schema = pa.schema({"image": kind})
 
     def made() -> Iterator[Any]:
         for start in range(0, len(plain), BATCH):
             part = plain[start : start + BATCH]["image"]
-            images = list(_cropped(part, boxes[start : start + BATCH], where, start))
+            images = [
+                cut(image, boxes[row], f"{where}: image {row + 1}")
+                for row, image in enumerate(part, start)
+            ]
             yield pa.table({"image": pa.array(images, kind)}, schema=schema)
 
     file = made_once(cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, made)
@@ -72,13 +70,6 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
     return rows_of(table, info, rows.split)
 
 
-def _cropped(
-    images: list[StoredImage], boxes: list[Any], where: str, start: int
-) -> Iterator[StoredImage]:
-    for row, (image, box) in enumerate(zip(images, boxes, strict=True), start + 1):
-        yield cut(image, box, f"{where}: image {row}")
-
-
 def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
     """Return a stored image cropped to its box; one that cannot be decoded, as it is.
 
@@ -87,7 +78,7 @@ def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
     """
     try:
         picture = decode(image)
-    except PixelsError:  # it fails when its turn comes, and costs no other
+    except PixelsError:  # the image is counted as failed when it is scored
         return image
     corners = _corners(box, picture.size)
     if corners is None:
@@ -102,7 +93,7 @@ def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
 
 def _corners(box: Any, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """Return left, top, right, bottom inside the image; None: the box has no part of it."""
-    if isinstance(box, str):  # of a table that is text
+    if isinstance(box, str):  # in a table of texts
         box = box.strip("[]() ").replace(",", " ").split()
     if not isinstance(box, list) or len(box) != 4:
         return None

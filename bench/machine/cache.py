@@ -1,9 +1,9 @@
-"""The toolkit's cache folder, and the one way in which its entries are trusted.
+"""The toolkit's cache folder, whose entries are used only if their content is what was written.
 
 Every entry has the SHA-256 of its content: a small one in front of it, a large one in a file beside
-it. It is compared whenever a small entry is read. Of a large one it may be compared only when size,
-times or file number are no longer those at which it was compared last: tens of gigabytes are mapped
-rather than read. A damaged entry is never used; it is made again, with a warning.
+it. That of a small entry is compared whenever it is read. That of a large one is compared again
+only when size, times or file number have changed, since tens of gigabytes are mapped rather than
+read. A damaged entry is never used; it is made again, with a warning.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any
 from bench.errors import BenchWarning, UserError
 from bench.machine.files import open_regular, read_bytes, replacing, write_atomically
 
-DIGITS = 64  # of a SHA-256
-SEAL = ".sha256"  # of the file beside a large entry
+DIGITS = 64  # hex digits of a SHA-256
+SEAL = ".sha256"  # suffix of the file beside a large entry
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST)
 
 
 def cache_dir(*parts: str) -> Path:
-    """Return a folder of the cache, made if need be: `BENCH_CACHE_DIR`, or `~/.cache/bench`."""
+    """Return a folder in `BENCH_CACHE_DIR` or `~/.cache/bench`, and create it if need be."""
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("BENCH_CACHE_DIR") or user / "bench", *parts)
     try:
@@ -42,15 +42,14 @@ def cache_dir(*parts: str) -> Path:
 
 @cache
 def _private() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder of this process alone, which ends with it: nobody else can prepare it."""
+    """Return a folder of this process alone, which is removed at its end."""
     return tempfile.TemporaryDirectory(prefix="bench-cache-")
 
 
 def keep(path: Path, content: str | bytes) -> None:
-    """Write a small entry; where the disk does not take it, it is made again next time.
+    """Write a small entry, unless the disk is full.
 
-    It is not forced to the disk, which takes 5 ms per file: a power cut may cost what can be made
-    again.
+    It is not forced to the disk, which takes 5 ms per file: after a power cut it is made again.
     """
     content = content.encode() if isinstance(content, str) else content
     digest = hashlib.sha256(content).hexdigest()
@@ -64,7 +63,7 @@ def recall(path: Path) -> bytes | None:
         stored = read_bytes(path)
     except (FileNotFoundError, PermissionError):  # another user's is none of ours
         return None
-    except OSError:  # no regular file, for one
+    except OSError:  # such as a pipe
         discard(path)
         return None
     content = stored[DIGITS:]
@@ -76,7 +75,7 @@ def recall(path: Path) -> bytes | None:
 
 @contextmanager
 def keeping(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
-    """Give a file to write a large entry to, which takes its place when the block ends.
+    """Yield a file to write a large entry to, which takes its place when the block ends.
 
     Raises:
         OSError: the disk does not take it.
@@ -85,28 +84,26 @@ def keeping(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
     with replacing(path, durable) as file:
         yield file
         file.flush()
-        digest = _digest(Path(file.name))
-        seal.unlink(missing_ok=True)  # that of the file which is replaced
-    write_atomically(seal, f"{digest} {_stamp(path)}", durable=False)
+        digest = file_digest(Path(file.name))
+        seal.unlink(missing_ok=True)  # of the file which is replaced
+    write_atomically(seal, f"{digest} {stamp(path)}", durable=False)
 
 
 def is_kept(path: Path, always: bool = False) -> bool:
-    """Tell whether a large entry is there and has the content that was written.
+    """Return whether a large entry is there and has the content that was written.
 
-    Args:
-        path: the entry.
-        always: whether all of it is read; else only if it looks different from when it was read.
+    All of it is read `always`, or if it looks different from when it was read last.
     """
     seal = path.with_name(path.name + SEAL)
     try:
         if not path.is_file():
-            raise OSError("a pipe, for one") if path.exists() else FileNotFoundError
-        digest, _, stamp = read_bytes(seal).decode("ascii", "replace").partition(" ")
-        current = _stamp(path)
-        if current == stamp and not always:
+            raise OSError("such as a pipe") if path.exists() else FileNotFoundError
+        digest, _, sealed = read_bytes(seal).decode("ascii", "replace").partition(" ")
+        current = stamp(path)
+        if current == sealed and not always:
             return True
-        if digest == _digest(path):
-            if current != stamp:  # such as a copy of the whole cache
+        if digest == file_digest(path):
+            if current != sealed:  # such as in a copy of the whole cache
                 with suppress(OSError):
                     write_atomically(seal, f"{digest} {current}", durable=False)
             return True
@@ -125,22 +122,28 @@ def discard(path: Path) -> None:
         path.unlink()
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path, kind: str = "sha256") -> str:
+    """Return a hash of a regular file in hex digits.
+
+    Raises:
+        OSError: see `open_regular`.
+    """
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
-def _stamp(path: Path) -> str:
+def stamp(path: Path) -> str:
+    """Return size, times and number of a file; nobody sets back the time of its last change."""
     facts = path.stat()
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
 
 
 def made_once(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) -> Path:
-    """Return a file of rows, which is written whole where it is not there or damaged.
+    """Return an Arrow file of rows, which is written whole where it is not there or damaged.
 
     Args:
-        target: the file; its name says all that decides its rows.
-        schema: of the rows.
+        target: the file; its name depends on all that decides its rows.
+        schema: Arrow's schema of the rows.
         tables: makes the rows, some at a time, so that few are in memory.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The machine: the device to use, and what a manifest records of where a run was made."""
+"""The device to use, and the record of the machine in a manifest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
@@ -17,7 +18,7 @@ _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow"
 
 
 def pick_device(wanted: str | None) -> str:
-    """Return the device to use: the wanted one, or the best there is.
+    """Return the wanted device, or the best of this machine.
 
     Raises:
         UserError: the wanted device is unknown or not there.
@@ -42,13 +43,12 @@ def devices() -> list[str]:
     """Return the devices that a run may use, best first, with their memory where it is known."""
     import torch
 
-    found = []
+    names = []
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         card = torch.cuda.get_device_properties(number)
-        found.append(f"cuda:{number}: {card.name}, {card.total_memory / 2**30:.0f} GiB")
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    return [*found, f"cpu: {torch.get_num_threads()} threads"]
+        names.append(f"cuda:{number}: {card.name}, {card.total_memory / 2**30:.0f} GiB")
+    names += ["mps"] * torch.backends.mps.is_available()
+    return [*names, f"cpu: {torch.get_num_threads()} threads"]
 
 
 def has_bfloat16(device: str) -> bool:
@@ -62,7 +62,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def peak_memory() -> int | None:
-    """Return the most memory used so far in bytes: the GPU's where there is one in use."""
+    """Return the most memory used so far in bytes: the GPU's if one is in use."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
@@ -75,7 +75,7 @@ def peak_memory() -> int | None:
 
 
 class Environment(TypedDict):
-    """What a manifest records of where a run was made."""
+    """Record of where a run was made, for its manifest."""
 
     python: str
     platform: str
@@ -86,26 +86,19 @@ class Environment(TypedDict):
 
 
 def environment(plugins: Mapping[str, str]) -> Environment:
-    """Return versions of packages and plugins, git state and hardware.
-
-    Args:
-        plugins: distribution → version of each plugin that is loaded.
-    """
+    """Return versions of packages and plugins (distribution → version), git state and hardware."""
+    packages = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": packages,
         "plugins": dict(plugins),
         "git": _git_state(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_state() -> str | None:
@@ -113,17 +106,10 @@ def _git_state() -> str | None:
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+dirty"]
     try:
-        commit, changes = (
-            subprocess.run(
-                ["git", "-C", str(root), *command],
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=True,
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
-        )
+        return subprocess.check_output(
+            command, cwd=root, stderr=subprocess.DEVNULL, text=True, timeout=10
+        ).strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{commit}+dirty" if changes else commit

@@ -1,7 +1,7 @@
 """Files that data, weights and stored runs name: regular, inside their folder and bounded in size.
 
-A file is opened without waiting for it, so that a FIFO cannot block, and is looked at once more
-when it is open. Everything that came with data is read by the functions of this module.
+A file is opened without waiting for it, so that a FIFO cannot block, and is checked again when it
+is open. Everything that came with data is read by the functions of this module.
 
 One layout of links is allowed: that of the Hugging Face Hub's cache, where `snapshots/COMMIT/…`
 links to `blobs/` beside it.
@@ -24,7 +24,7 @@ from bench.errors import UserError, quoted
 
 HUB = ("models--", "datasets--")  # how the Hub's cache names the copy of a repository
 NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # the latter: Windows
-LARGEST_TEXT = 200_000_000  # bytes; a table of a million images has half of them
+LARGEST_TEXT = 200_000_000  # bytes, twice a table of a million images
 LINES = "\t\n\r"  # control characters that texts of several lines have
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Cs: half of a pair, as in a name that was not UTF-8
 
@@ -78,7 +78,7 @@ def regular_file(root: Path, name: str) -> Path | None:
 
 
 def is_there(path: str | Path) -> bool:
-    """Tell whether a path exists; a text that cannot be the name of a file names none."""
+    """Return whether a path exists; False for what cannot be the name of a file."""
     return os.path.exists(path)  # noqa: PTH110  # pathlib's raises on names that are too long
 
 
@@ -133,7 +133,7 @@ def _expect_regular(mode: int, path: str | Path) -> None:
 
 
 def _within(real: Path, root: Path) -> bool:
-    # The usual case is told without pathlib, which is slow for thousands of files.
+    # The usual case is decided without pathlib, which is slow for thousands of files.
     if str(real).startswith(f"{os.path.realpath(root).rstrip(os.sep)}{os.sep}"):
         return True
     return any(real.is_relative_to(place) for place in _places(root))
@@ -159,13 +159,10 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
-    """Give a file to write, which takes its place when the block ends without an error.
+    """Yield a file to write, which takes the place of `path` when the block ends without an error.
 
-    A reader, or the next process after a kill, sees all of it or none.
-
-    Args:
-        path: the file.
-        durable: whether it survives a power cut as well.
+    A reader, or the next process after a kill, sees all of it or none; if it is `durable`, also
+    after a power cut.
 
     Raises:
         OSError: it cannot be written, or a device, a pipe or a folder has its name.
@@ -189,12 +186,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
 
 
 def has_control(text: str, allowed: str = "") -> bool:
-    """Tell whether a text has control characters, line or paragraph separators or lone surrogates.
-
-    Args:
-        text: any text.
-        allowed: control characters that it may have.
-    """
+    """Return whether a text has control characters, other than `allowed`, or lone surrogates."""
     return not text.isprintable() and any(
         unicodedata.category(character) in _CONTROL and character not in allowed
         for character in text
@@ -202,7 +194,7 @@ def has_control(text: str, allowed: str = "") -> bool:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a text can be stored; the name of a file need not be."""
+    """Return whether a text can be encoded; names of files need not."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
 """Working without a network: one switch for every source, for the time of a block.
 
-The Hub's libraries are told, and find what is in their caches. Whatever else asks for another
-machine, also in a plugin, meets an error where Python opens a connection.
+The Hub's libraries use only what is in their caches. Whatever else asks for another machine, also
+in a plugin, meets an error where Python opens a connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import wraps
 from ipaddress import ip_address
 from threading import Lock
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -26,10 +26,10 @@ _CONSTANTS = {
     "transformers.utils.hub": ("_is_offline_mode",),  # before 5.0
 }
 _lock = Lock()
-_blocks = 0  # that are open, in all threads
+_blocks = 0  # number of open blocks, in all threads
 _guarded = False
-_before: dict[str, str | None] = {}  # the variables outside of all blocks
-_switches: dict[tuple[Any, str], Any] = {}  # likewise, those of the libraries
+_before: dict[str, str | None] = {}  # values of the variables outside of all blocks
+_switches: dict[tuple[Any, str], Any] = {}  # and of the libraries' switches
 
 
 class OfflineError(OSError):
@@ -43,13 +43,10 @@ def is_offline() -> bool:
 
 @contextmanager
 def offline(wanted: bool = True) -> Iterator[None]:
-    """Use no network within the block, in this process and those that it starts.
+    """Use no network within the block, in this process and those that it starts, if `wanted`.
 
-    Blocks nest, and the end of the last one brings back what was before. As libraries keep one
-    switch for all threads, so does this.
-
-    Args:
-        wanted: False: change nothing.
+    Blocks nest, and the end of the last one restores what was before. All threads share one
+    switch, since libraries keep one for all threads.
     """
     global _blocks
     if not wanted:
@@ -62,7 +59,7 @@ def offline(wanted: bool = True) -> Iterator[None]:
             os.environ.update(dict.fromkeys(VARIABLES, "1"))
             _switches.clear()
             _switches.update((place, getattr(*place)) for place in _imported())
-            _tell_libraries(dict.fromkeys(_switches, True))
+            _set_switches(dict.fromkeys(_switches, True))
     try:
         yield
     finally:
@@ -72,33 +69,23 @@ def offline(wanted: bool = True) -> Iterator[None]:
                 for name, value in _before.items():
                     os.environ.pop(name, None)
                     os.environ.update({} if value is None else {name: value})
-                # What was imported within the block has read that there is no network.
+                # Libraries that were imported within the block have read its variables.
                 imported = dict.fromkeys(_imported(), _true(*VARIABLES))
-                _tell_libraries({**imported, **_switches})
-
-
-class Settings(Protocol):
-    """Settings that say whether to use a network."""
-
-    @property
-    def offline(self) -> bool:
-        """Whether to use none."""
+                _set_switches({**imported, **_switches})
 
 
 P = ParamSpec("P")
 T = TypeVar("T")
-S = TypeVar("S", bound=Settings)
 
 
-def as_settings_say(
-    function: Callable[Concatenate[S, P], T],
-) -> Callable[Concatenate[S, P], T]:
-    """Use no network while a function runs whose first argument, settings, wants none."""
+def as_settings_say(function: Callable[P, T]) -> Callable[P, T]:
+    """Return the function, which uses no network if its first argument, settings, wants none."""
 
     @wraps(function)
-    def call(settings: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        settings: Any = args[0]
         with offline(settings.offline):
-            return function(settings, *args, **kwargs)
+            return function(*args, **kwargs)
 
     return call
 
@@ -111,16 +98,16 @@ def _imported() -> Iterator[tuple[Any, str]]:
 
 
 def _true(*variables: str) -> bool:
-    """Return whether one of the variables is true, as the libraries read them."""
+    """Return whether a variable is true, as the libraries read them."""
     return any(os.environ.get(v, "").upper() in ("1", "ON", "YES", "TRUE") for v in variables)
 
 
-def _tell_libraries(values: Mapping[tuple[Any, str], Any]) -> None:
-    """Set the libraries' switches, and see to it that sockets are guarded."""
+def _set_switches(values: Mapping[tuple[Any, str], Any]) -> None:
+    """Set the libraries' switches, and guard sockets."""
     global _guarded
     for (library, name), value in values.items():
         setattr(library, name, value)
-    # Before huggingface_hub 1.0, a session remembered what it was made with.
+    # Before huggingface_hub 1.0, a session remembered the switch of its start.
     getattr(sys.modules.get("huggingface_hub.utils"), "reset_sessions", lambda: None)()
     if not _guarded:
         sys.addaudithook(_guard)  # it cannot be removed
@@ -128,15 +115,15 @@ def _tell_libraries(values: Mapping[tuple[Any, str], Any]) -> None:
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse connections to other machines, and questions for their addresses."""
+    """Refuse connections to other machines, and look-ups of their addresses."""
     if not _blocks or event not in ("socket.connect", "socket.getaddrinfo", "urllib.Request"):
         return
     if "ray" in sys.modules:  # the machines of a cluster are a network that the user named
         return
     if event == "socket.connect":
-        asker, address = arguments
-        # To connect a datagram socket sends nothing; it is how a machine learns its own address.
-        if asker.type == socket.SOCK_DGRAM or not isinstance(address, tuple):
+        connecting, address = arguments
+        # Connecting a datagram socket sends nothing; it is how a machine learns its own address.
+        if connecting.type == socket.SOCK_DGRAM or not isinstance(address, tuple):
             return
         host = address[0]
     else:

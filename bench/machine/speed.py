@@ -1,11 +1,10 @@
-"""What was measured on this machine and is remembered: speeds, and the best batch sizes."""
+"""Remembered measurements of this machine: speeds, and the best batch sizes."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from contextlib import suppress
-from pathlib import Path
 
 from filelock import FileLock
 
@@ -18,14 +17,14 @@ ASSUMED = {"cuda": 60e12, "mps": 5e12, "cpu": 50e9}
 
 
 def likely_device(wanted: str | None) -> str:
-    """Return the kind of device a run would take, without asking torch."""
+    """Return the kind of device a run would take, without importing torch."""
     if wanted:
         return wanted.partition(":")[0]
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
 
 
 def remember_speed(backbone: str, device: str, dtype: str, evaluations_per_second: float) -> None:
-    """Keep the speed of a run that was long enough to tell."""
+    """Keep the speed of a run that was long enough to measure it."""
     _remember("speeds", f"{backbone} {device} {dtype}", evaluations_per_second)
 
 
@@ -36,8 +35,7 @@ def remember_batch_size(key: str, size: int) -> None:
 
 def forget_larger(key: str, size: int) -> None:
     """Lower the batch size kept for `key` to one that fits into memory."""
-    known = remembered_batch_size(key)
-    remember_batch_size(key, size if known is None else min(size, known))
+    remember_batch_size(key, min(size, remembered_batch_size(key) or size))
 
 
 def remembered_batch_size(key: str) -> int | None:
@@ -49,7 +47,7 @@ def remembered_batch_size(key: str) -> int | None:
 def estimate(
     backbone: str, device: str, dtype: str, flops: float | None
 ) -> tuple[float | None, str]:
-    """Return evaluations per second, None where nothing is known, and what that rests on."""
+    """Return evaluations per second, None if unknown, and the source of the number."""
     measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:
         return measured, f"measured on this machine: {measured:,.0f} evaluations per second"
@@ -58,20 +56,16 @@ def estimate(
     return None, "unknown: this backbone has not run on this machine yet"
 
 
-def _remember(what: str, key: str, value: float) -> None:
-    path = _file(what)
+def _remember(kind: str, key: str, value: float) -> None:
+    path = cache_dir() / f"{kind}.bin"
     # Locked, or one of two runs would forget the other's; without a lock nothing is kept.
     with suppress(OSError), FileLock(f"{path}.lock"):
-        keep(path, json.dumps({**_recall(what), key: value}, indent=1))
+        keep(path, json.dumps({**_recall(kind), key: value}, indent=1))
 
 
-def _recall(what: str) -> dict[str, float]:
+def _recall(kind: str) -> dict[str, float]:
     try:
-        known = json.loads(recall(_file(what)) or "{}")
+        stored = json.loads(recall(cache_dir() / f"{kind}.bin") or "{}")
     except ValueError:
         return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _file(what: str) -> Path:
-    return cache_dir() / f"{what}.bin"
+    return stored if isinstance(stored, dict) else {}

@@ -10,7 +10,7 @@ from typing import Any
 from bench.errors import UserError
 from bench.machine.files import read_text
 
-MOST_BYTES = 2_000_000  # the declaration of 22,000 classes has half of them
+MOST_BYTES = 2_000_000  # twice the declaration of 22,000 classes
 DEEPEST = 50  # tables and lists in each other
 INT64 = range(-(2**63), 2**63)  # the integers of TOML
 
@@ -20,11 +20,7 @@ _LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
 
 
 def read_toml(file: Traversable, option: str = "") -> dict[str, Any]:
-    """Return what a TOML file says.
-
-    Args:
-        file: of a user, of a package or inside data.
-        option: the option that named it, for messages.
+    """Return the content of a TOML file; `option` named it, for messages.
 
     Raises:
         UserError: it cannot be read, is not TOML or larger than 2 MB, or has a value that is nested
