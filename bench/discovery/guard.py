@@ -33,9 +33,10 @@ def guard(
     Raises:
         PluginError: the plugin raised something else.
     """
+    passing = (PluginError, *passing)
     try:
         yield
-    except (PluginError, *passing):
+    except passing:
         raise
     except BaseException as error:
         interrupts.check()  # which the plugin may have turned into another error
