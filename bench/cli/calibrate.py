@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from bench.boards.formats import assignments
 from bench.cli.options import parse_assignments, results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, say
+from bench.errors import UserError
+from bench.recordings.calibrate import RiskChoice, calibrate, choices
+from bench.recordings.recording import open_recording
+from bench.render.tables import table
+from bench.running.command import other_images_command
+from bench.stats.risk import upper_limit
+from bench.store.calibrations import Calibration
 from bench.store.folder import find_run, read_manifest
-
-if TYPE_CHECKING:
-    from bench.recordings.calibrate import RiskChoice
-    from bench.store.calibrations import Calibration
 
 
 @click.command()
@@ -43,9 +47,6 @@ def calibrate_command(
     How probable it is that a decision is right, which `bench show RUN --statistics` and the report
     use.
     """
-    from bench.recordings.calibrate import calibrate, choices
-    from bench.running.command import other_images_command
-
     path = find_run(run, results)
     learned = calibrate(path, strategy, parse_assignments(params))
     chosen = choices(learned)
@@ -85,9 +86,6 @@ def calibrate_command(
 
 def _no_settings(path: Path, strategy: str | None) -> str:
     """Return why `--risk` cannot use a calibration that has no settings."""
-    from bench.errors import UserError
-    from bench.recordings.recording import open_recording
-
     try:
         open_recording(path)
     except UserError as error:
@@ -97,9 +95,6 @@ def _no_settings(path: Path, strategy: str | None) -> str:
 
 
 def _print_settings(learned: Calibration, choices: Sequence[RiskChoice]) -> None:
-    from bench.boards.formats import assignments
-    from bench.render.tables import table
-    from bench.stats.risk import upper_limit
 
     n, sure = learned.images, f"{100 * learned.level:g} %"
     rows: list[list[Any]] = []

@@ -8,19 +8,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bench.cli.options import json_option, listed
 from bench.cli.output import next_steps, print_json, say
+from bench.cli.progress import Counter
 from bench.cli.settings import Sectioned, config_from_options, config_options
+from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
+from bench.render.sentences import change_of
+from bench.render.tables import table
+from bench.render.worth import said_risk
 from bench.running.settings import SETTINGS
-
-if TYPE_CHECKING:
-    from bench.engine.asking import CheckedStrategy
-    from bench.running.verbs.classify import Answer, Classified, RankedClass
+from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
 
 
 @click.command(cls=Sectioned)
@@ -58,8 +60,6 @@ def classify_command(
     if missing:
         raise UserError(f"There is no image {missing[0]}.")
     config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)
-    from bench.cli.progress import Counter
-    from bench.running.verbs.classify import classify
 
     with Counter(shown=not as_json) as counter:
         classified = classify(config, images, names, counter)
@@ -77,8 +77,6 @@ def classify_command(
 
 
 def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> None:
-    from bench.render.sentences import change_of
-    from bench.render.tables import table
 
     for answer in answers:
         if answer.error:
@@ -104,8 +102,6 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
 
 def _print_worth(classified: Classified) -> None:
     """Say what the answers are worth, as far as other images of the dataset tell."""
-    from bench.render.worth import said_risk
-
     if classified.stated is not None:
         say(said_risk(classified.stated))
     if classified.calibrated is not None:

@@ -10,20 +10,21 @@ Group: Look at results, 5.
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from bench.cli.options import metric_option, results_and_json
+from bench.cli.options import results_and_json
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
+from bench.cli.settings import metric_option
+from bench.contracts.metrics import METRICS
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
+from bench.render.tables import table
+from bench.stats.comparison import Comparison, MetricDifference, compare
+from bench.stats.paired import ALPHA, ClassDifference
+from bench.stats.power import Power, plan_power
 from bench.store.folder import find_run
-
-if TYPE_CHECKING:
-    from bench.stats.comparison import Comparison, MetricDifference
-    from bench.stats.paired import ClassDifference
-    from bench.stats.power import Power
 
 
 @click.command()
@@ -47,8 +48,6 @@ def compare_command(
     dataset, version, split or other classes are refused; other data of the same name, subsets,
     prompts and training are warned of.
     """
-    from bench.stats.comparison import compare
-
     paths = find_run(run_a, results), find_run(run_b, results)
     comparison = compare(*paths, metric)
     if as_json:
@@ -71,7 +70,6 @@ def compare_command(
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    from bench.render.tables import table
 
     low, high = comparison.difference_ci95
     verdict = _verdict(comparison.mcnemar_p, comparison.difference)
@@ -104,7 +102,6 @@ def _print_comparison(comparison: Comparison) -> None:
 
 
 def _verdict(p: float, difference: float) -> str:
-    from bench.stats.paired import ALPHA
 
     if p >= ALPHA:
         return "not significant"
@@ -115,7 +112,6 @@ def _tested(metric: MetricDifference | None) -> list[list[str]]:
     """Return the lines of another metric that was tested."""
     if metric is None:
         return []
-    from bench.contracts.metrics import METRICS
 
     (low, high), name = metric.difference_ci95, METRICS[metric.metric].words
     return [
@@ -167,11 +163,7 @@ def power_command(
     Give two runs on the same images, or --difference and --discordance. The test is McNemar's
     exact one at 5 %. Of two runs, --difference asks about another difference than theirs.
     """
-    from bench.stats.power import plan_power
-
     if run_a is not None and run_b is not None:
-        from bench.stats.comparison import compare
-
         runs = compare(find_run(run_a, results), find_run(run_b, results))
         if not runs.wins + runs.losses:
             raise UserError("These runs are right on the same images: no number shows more.")
@@ -200,7 +192,6 @@ def power_command(
 
 
 def _print_power(plan: Power) -> None:
-    from bench.render.tables import table
 
     say(
         f"A difference of {100 * plan.difference:.2g} points between runs of which exactly one is"

@@ -19,7 +19,13 @@ import click
 from bench.cli.options import json_option
 from bench.cli.output import PROBLEMS_FOUND, next_steps, print_json, say
 from bench.cli.settings import config_from_options, config_options
+from bench.discovery.loading import load_plugins
+from bench.inputs.checking import check_data
+from bench.render.tables import table
+from bench.running.checks import token_counts
 from bench.running.parts.data import DATA_SETTINGS
+from bench.running.prepare import prepare
+from bench.running.resolve import resolve_dataset
 
 INTERVAL = 5.0  # seconds between lines of progress
 
@@ -35,10 +41,6 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
     Counts, images that cannot be read, images that are there twice within or across splits, classes
     without images, class names that look like ids, checksums of the original download.
     """
-    from bench.discovery.loading import load_plugins
-    from bench.inputs.checking import check_data
-    from bench.running.resolve import resolve_dataset
-
     config = config_from_options(ctx, None, **options)
     data = resolve_dataset(config, load_plugins())
     printed = time.perf_counter()
@@ -56,8 +58,6 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
         counts = {"dataset": data.name, "splits": check.splits, "classes": check.classes}
         print_json({**counts, "findings": findings})
         return code
-    from bench.render.tables import table
-
     read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
     say(f"{data.name}: {check.classes:,} classes; images read: {read}.")
     if check.findings:
@@ -88,9 +88,6 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
 
     Where class names were put into words, the name in the data is shown beside them.
     """
-    from bench.running.checks import token_counts
-    from bench.running.prepare import prepare
-
     prepared = prepare(config_from_options(ctx, None, **options), images=False)
     named, prompts, name = prepared.named, prepared.prompts, prepared.resolved.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
@@ -108,8 +105,6 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
     if as_json:
         print_json(rows)
         return
-    from bench.render.tables import table
-
     heads = {"class": "class", "found": "in the data", "prompt": "prompt", "tokens": "tokens"}
     keys = [key for key in heads if key != "found" or named.changed]
     table([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import click
 
+from bench.boards.error_dataset import write_error_dataset
+from bench.boards.exports import to_latex
+from bench.boards.hub import eval_results, model_index, prepared, send
+from bench.boards.samples import to_csv, to_parquet
 from bench.cli.options import results_and_json, results_option
 from bench.cli.output import in_results, next_steps, print_json, say
 from bench.errors import UserError
+from bench.machine.files import write_atomically
 from bench.store.folder import find_run
+from bench.store.runs import read_run
 
 _HUB_DATASET = click.option(
     "--hub-dataset",
@@ -52,8 +58,6 @@ def export(
         what = "folder" if kind == "errors" else "file"
         raise UserError(f"--format {kind} writes a {what}: name it with --out.")
     if kind == "errors":
-        from bench.boards.error_dataset import write_error_dataset
-
         files = write_error_dataset(path, Path(str(out)))
         say(f"{out}: {len(files)} files, {_megabytes(sum(f.stat().st_size for f in files))}")
         next_steps(
@@ -63,8 +67,6 @@ def export(
         return
     content = _content(kind, path, hub_dataset, task)
     if out is not None:
-        from bench.machine.files import write_atomically
-
         try:
             write_atomically(Path(out), content)
         except OSError as error:
@@ -84,19 +86,11 @@ def _rehearsal(run: str, kind: str, results: str) -> tuple[str, str]:
 
 def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> str | bytes:
     if kind == "model-index":
-        from bench.boards.hub import model_index
-
         return model_index(path)
     if kind == "eval-results":
-        from bench.boards.hub import eval_results
-
         return eval_results(path, dataset, task)
     if kind == "latex":
-        from bench.boards.exports import to_latex
-
         return to_latex(path) + "\n"
-    from bench.boards.samples import to_csv, to_parquet
-    from bench.store.runs import read_run
 
     stored = read_run(path)
     stored.some_decided()
@@ -136,8 +130,6 @@ def push(
 
     Nothing is sent without this command. Log in first with `hf auth login`.
     """
-    from bench.boards.hub import prepared, send
-
     with prepared(find_run(run, results), kind, to, hub_dataset, task) as what:
         sizes = {name: file.stat().st_size for name, file in what.files.items()}
         address = None if dry_run else send(what, pull_request, create)

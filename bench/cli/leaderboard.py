@@ -15,6 +15,7 @@ from bench.boards.shipped import shipped_rows
 from bench.cli.options import results_option, set_by_user
 from bench.cli.output import next_steps, print_json, say
 from bench.machine.offline import offline
+from bench.render.leaderboard import print_boards
 
 TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 
@@ -61,8 +62,6 @@ def leaderboard_command(
     elif not rows:
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
-        from bench.render.leaderboard import print_boards
-
         print_boards(rows, wide)
         next_steps(
             ("compare two runs on the same images", "bench compare RUN_A RUN_B"),

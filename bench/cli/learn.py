@@ -10,18 +10,21 @@ Group: Try ways to score, without a model, 5.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from bench.boards.formats import assignments
 from bench.cli.options import limit_option, results_and_json
 from bench.cli.output import next_steps, print_json, say
+from bench.discovery.loading import learning
+from bench.recordings.learn_order import LearnedOrder, learn_order
+from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
+from bench.recordings.order_trials import MAX_LOSS
+from bench.render.tables import table
+from bench.running.command import other_images_command
 from bench.store.fields import to_json
 from bench.store.folder import find_run, read_manifest
-
-if TYPE_CHECKING:
-    from bench.recordings.learn_order import LearnedOrder
-    from bench.recordings.learn_screen import LearnedScreens, ScreenRisk
 
 
 def learning_options(function: Any) -> Any:
@@ -40,9 +43,6 @@ def _put_out(learned: LearnedOrder | LearnedScreens, out: str | None, as_json: b
 
 def _use(path: Path, ability: str, params: dict[str, Any]) -> str:
     """Return the command that scores other images with what was learned."""
-    from bench.discovery.loading import learning
-    from bench.running.command import other_images_command
-
     words = [word for key, value in params.items() for word in ("--set", f"{key}={value}")]
     return other_images_command(read_manifest(path), "--strategy", learning(ability).name, *words)
 
@@ -60,15 +60,11 @@ def learn_order_command(
     from where there are 20 or more. Only what is shown to agree as often, to within 5 points, is
     recommended; that takes about 73 images.
     """
-    from bench.recordings.learn_order import learn_order
-
     path = find_run(run, results)
     learned = learn_order(path, limit)
     _put_out(learned, out, as_json)
     if as_json:
         return
-    from bench.render.tables import table
-
     table(
         ["timesteps", "evaluations per image on these alone, estimated"],
         [[part.timesteps, part.cost] for part in learned.parts],
@@ -89,8 +85,6 @@ def learn_order_command(
 
 
 def _print_trials(learned: LearnedOrder) -> None:
-    from bench.boards.formats import assignments
-    from bench.render.tables import table
 
     rows = []
     for trial in learned.trials:
@@ -110,9 +104,6 @@ def _print_trials(learned: LearnedOrder) -> None:
 
 def _advice(learned: LearnedOrder) -> str:
     """Return what the trials recommend, and how much it may lose."""
-    from bench.boards.formats import assignments
-    from bench.recordings.order_trials import MAX_LOSS
-
     if not learned.held_out:
         return (
             f"Nothing is recommended: {learned.n_samples} images are too few to learn from some and"
@@ -145,15 +136,11 @@ def learn_screen_command(
     reach will not be tested on, such as a training split. Use the result with
     `bench run … --strategy screen-race --set samples=… --set reach=…`.
     """
-    from bench.recordings.learn_screen import learn_screen
-
     path = find_run(run, results)
     learned = learn_screen(path, limit)
     _put_out(learned, out, as_json)
     if as_json:
         return
-    from bench.render.tables import table
-
     screens = learned.screens
     table(
         ["samples", *(f"first {k}, %" for k in screens[0].recall)],

@@ -18,6 +18,8 @@ from bench.cli.options import json_option, listed
 from bench.cli.output import next_steps, print_json, say
 from bench.cli.settings import config_from_options, config_options
 from bench.errors import UserError
+from bench.render.tables import table
+from bench.running.verbs.fetch import Fetched, fetch
 
 if TYPE_CHECKING:
     from bench.perf.measure import Measured
@@ -78,7 +80,6 @@ def _numbers(sizes: str | None) -> tuple[int, ...]:
 
 
 def _print(report: Measured) -> None:
-    from bench.render.tables import table
 
     flops, peak = report.flops_per_evaluation, report.peak_flops
 
@@ -126,8 +127,6 @@ def fetch_command(
 
     They are kept in the Hub's cache; afterwards `bench run --offline` needs no network.
     """
-    from bench.running.verbs.fetch import Fetched, fetch
-
     if revision and len(backbones) > 1:
         raise UserError("--revision goes with one backbone.")
     fetched: list[Fetched] = []

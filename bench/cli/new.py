@@ -10,8 +10,10 @@ from pathlib import Path
 
 import click
 
+from bench.authoring import KINDS, write_package
 from bench.cli.options import json_option
 from bench.cli.output import next_steps, print_json, say
+from bench.discovery.loading import load_plugins
 
 
 @click.command()
@@ -26,9 +28,6 @@ def new_command(kind: str, name: str, into: str, as_json: bool) -> None:
     will call it; the package is bench-NAME, in a folder of that name. Then put your own code where
     the example's is.
     """
-    from bench.authoring import KINDS, write_package
-    from bench.discovery.loading import load_plugins
-
     chosen = KINDS[[str(one) for one in KINDS].index(kind)]
     package = write_package(chosen, name, Path(into), load_plugins())
     if as_json:

@@ -8,7 +8,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from bench.contracts.metrics import difference_metrics
 from bench.errors import UserError
 
 _USUAL = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # nothing that a user set
@@ -24,12 +23,6 @@ limit_option = click.option(
     "--limit",
     type=click.IntRange(min=1),
     help="Only N recorded images: stratified, the same ones every time.",
-)
-metric_option = click.option(
-    "--metric",
-    type=click.Choice(difference_metrics()),
-    default="accuracy",
-    help="What differences are tested in.  [default: accuracy]",
 )
 
 

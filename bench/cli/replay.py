@@ -10,18 +10,28 @@ Group: Try ways to score, without a model, 3.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from bench.boards.formats import assignments
+from bench.boards.settings import chosen
 from bench.cli.options import limit_option, listed, parse_assignments, results_and_json, set_option
 from bench.cli.output import next_steps, print_json, run_name, say
 from bench.errors import UserError
+from bench.recordings.recording import find_recording, open_recording
+from bench.recordings.replay import prepare_replay
+from bench.recordings.sweep import SweepRow, default_grid, self_agreement, sweep
+from bench.recordings.sweep_plot import cheapest_proof, plot
+from bench.render.figure_files import figure_file
+from bench.render.run import print_run
+from bench.render.tables import table
+from bench.render.worth import said_probability
+from bench.running.execute import execute
+from bench.stats.probability import probability_skill
+from bench.store.calibrations import find_calibrations
+from bench.store.decisions import read_decisions
 from bench.store.folder import find_run
 from bench.store.journal import JOURNAL
-
-if TYPE_CHECKING:
-    from bench.recordings.sweep import SweepRow
 
 
 @click.command()
@@ -61,10 +71,6 @@ def replay_command(
     a folder, or `hf:owner/name` on the Hugging Face Hub. The replay is stored as a run
     of its own, marked as replayed, and counts the evaluations that the strategy asked for.
     """
-    from bench.recordings.recording import find_recording
-    from bench.recordings.replay import prepare_replay
-    from bench.running.execute import execute
-
     path = find_recording(run, results)
     values, folder = parse_assignments(params), Path(results)
     finished = execute(
@@ -73,12 +79,6 @@ def replay_command(
     if as_json:
         print_json(finished.plain())
         return
-    from bench.render.run import print_run
-    from bench.render.worth import said_probability
-    from bench.stats.probability import probability_skill
-    from bench.store.calibrations import find_calibrations
-    from bench.store.decisions import read_decisions
-
     print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)
     if probable := probability_skill(decided, finished.manifest, find_calibrations(folder)):
@@ -124,11 +124,6 @@ def sweep_command(
     the agreement of two full sweeps with different seeds (--against). Intervals are 95 % (Wilson),
     and a star marks the Pareto front. Nothing is stored.
     """
-    from bench.recordings.recording import open_recording
-    from bench.recordings.sweep import default_grid, self_agreement, sweep
-    from bench.recordings.sweep_plot import cheapest_proof, plot
-    from bench.render.figure_files import figure_file
-
     path = find_run(run, results)
     figure = figure_file("--plot", plot_file) if plot_file else None
     ceiling = self_agreement(path, find_run(against, results)) if against else None
@@ -149,8 +144,6 @@ def sweep_command(
             rows = [row.model_copy(update={"self_agreement": ceiling}) for row in rows]
         print_json([row.plain() for row in rows])
         return
-    from bench.render.tables import table
-
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
     lines = [_line(row) for row in sorted(rows, key=lambda row: row.cost)]
     table(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
@@ -180,8 +173,6 @@ def sweep_command(
 
 
 def _line(row: SweepRow) -> list[str | float]:
-    from bench.boards.formats import assignments
-    from bench.boards.settings import chosen
 
     strategy, metrics = row.summary.strategy, row.summary.metrics
     params = {key: value for key, value in strategy.params.items() if key != "draws"}

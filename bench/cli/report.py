@@ -17,7 +17,11 @@ from bench.cli.options import results_and_json, results_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.machine.offline import offline
+from bench.render.page import write_report
 from bench.store.folder import find_run, list_runs
+from bench.view.pages import Pages
+from bench.view.server import Server, serve
+from bench.view.stored import Stored
 
 _DATA_DIRS = click.option(
     "--data-dir",
@@ -76,8 +80,6 @@ def report_command(
         if not paths:
             raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
 
-    from bench.render.page import write_report
-
     report = write_report(
         list(dict.fromkeys(paths)),
         file,
@@ -126,9 +128,6 @@ def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> 
         raise UserError(
             f"There is no folder {results}. `bench run digits` makes the first run in ./results."
         )
-    from bench.view.pages import Pages
-    from bench.view.server import Server, serve
-    from bench.view.stored import Stored
 
     server = Server(Pages(Stored(Path(results), _data_folders(data_dirs))), port)
 

@@ -12,8 +12,11 @@ import click
 
 from bench.cli.options import json_option, parse_assignments, set_by_user
 from bench.cli.output import in_results, next_steps, print_json
+from bench.cli.progress import Progress
 from bench.cli.settings import config_options
 from bench.discovery.loading import load_plugins
+from bench.render.plan import print_reproduction
+from bench.running.verbs.reproduce import reproduce
 
 _OPTIONS = (
     *("backbone", "strategy", "params", "data_dir", "limit", "weights", "device", "dtype"),
@@ -43,10 +46,6 @@ def reproduce_command(
     which. A rehearsal, offline and in little time:
     `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
     """
-    from bench.cli.progress import Progress
-    from bench.render.plan import print_reproduction
-    from bench.running.verbs.reproduce import reproduce
-
     spec = load_plugins().protocols.get(protocol)
     settings = set_by_user(ctx, options)
     if "params" in settings:

@@ -10,6 +10,12 @@ from pathlib import Path
 
 import click
 
+from bench.boards.adding import add_reported, publish_run
+from bench.boards.consistency import TRUST
+from bench.boards.published import validate
+from bench.boards.publishing import publish, read_table
+from bench.boards.readme import render, stale
+from bench.boards.shipped import FILE
 from bench.cli.export import export, push
 from bench.cli.options import results_and_json, results_option
 from bench.cli.output import (
@@ -21,10 +27,13 @@ from bench.cli.output import (
     run_name,
     say,
 )
+from bench.cli.progress import Progress
+from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
+from bench.running.verbs.merge import merge
 from bench.stats.metrics import INCOMPLETE
-from bench.store.folder import find_run
+from bench.store.folder import find_run, list_runs
 
 PUBLISHED = "results/published"
 _INTO = click.option(
@@ -55,7 +64,7 @@ def _there(published: str) -> Path:
     return folder
 
 
-@results_command.command()
+@results_command.command("add")
 @click.argument("source")
 @_INTO
 @results_option
@@ -63,7 +72,7 @@ def _there(published: str) -> Path:
 @click.option("--private", is_flag=True, help="Accept data that others cannot get; it is marked.")
 @click.option("--replace", is_flag=True, help="Replace a run of this id that is there already.")
 @offline()
-def add(
+def add_results(
     source: str, published: str, results: str, subset: bool, private: bool, replace: bool
 ) -> None:
     """Add SOURCE: a complete run (id or folder), or a JSON file of reported results.
@@ -71,9 +80,6 @@ def add(
     It is checked first. A run must be on the whole split of a registered dataset; a replay is
     marked as one. Manifest, summary and one line per image are copied, and no image.
     """
-    from bench.boards.adding import add_reported, publish_run
-    from bench.boards.consistency import TRUST
-
     if Path(source).is_file():
         new = add_reported(Path(source), Path(published))
         say(f"Added {len(new)} reported result{'s' * (len(new) != 1)} to {published}.")
@@ -93,22 +99,20 @@ results_command.add_command(export)
 results_command.add_command(push)
 
 
-@results_command.command()
+@results_command.command("merge")
 @click.argument("runs", nargs=-1)
 @click.option(
     "--partial", is_flag=True, help="Merge although parts are missing; the run is incomplete."
 )
 @results_and_json
 @offline()
-def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> int:
+def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> int:
     """Make one run of its shards: RUNS is the run's id, or the folders of its shards.
 
     The run is written below --results, under its own id. Shards stay as they are. Merging again
     changes nothing.
     """
-    from bench.running.verbs.merge import merge as merged
-
-    finished = merged(runs, results, partial)
+    finished = merge(runs, results, partial)
     if as_json:
         print_json(finished.plain())
     else:
@@ -129,31 +133,27 @@ def merge(runs: tuple[str, ...], results: str, partial: bool, as_json: bool) -> 
     return 3 if finished.summary.failed_samples else 0
 
 
-@results_command.command()
+@results_command.command("validate")
 @_INTO
 @offline()
-def validate(published: str) -> None:
+def validate_results(published: str) -> None:
     """Check every published result: schema, names, figures against records, files."""
-    from bench.boards.consistency import TRUST
-    from bench.boards.published import validate as problems
-    from bench.store.folder import list_runs
-
     folder = _there(published)
-    if wrong := problems(folder):
+    if wrong := validate(folder):
         raise BenchError("\n".join(wrong))
     say(f"{len(list_runs(folder))} published runs are valid.")
     say(TRUST)
     next_steps(("show them on the page of results", f"bench results render{_into(published)}"))
 
 
-@results_command.command()
+@results_command.command("publish")
 @_INTO
 @click.option("--table", default="results/publish.toml", help="The boards to make.")
 @click.option("--dataset", help="Only this dataset's boards.")
 @click.option("--work", default="results", help="Where the runs themselves are kept.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only N images, to try it.")
 @click.option("--data-dir", envvar="BENCH_DATA_DIR", help="A local copy of the dataset.")
-def publish(
+def publish_results(
     published: str,
     table: str,
     dataset: str | None,
@@ -165,10 +165,6 @@ def publish(
 
     Stopped at any time, the same command resumes.
     """
-    from bench.boards.publishing import publish, read_table
-    from bench.cli.progress import Progress
-    from bench.discovery.loading import load_plugins
-
     boards = [board for board in read_table(Path(table)) if dataset in (None, board.dataset)]
     if not boards:
         raise UserError(f"{table} lists no board{f' of {dataset}' if dataset else ''}.")
@@ -179,23 +175,19 @@ def publish(
     next_steps(("check it", f"bench results validate{_into(published)}"))
 
 
-@results_command.command()
+@results_command.command("render")
 @_INTO
 @click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
 @click.option("--check", is_flag=True, help="Change nothing; fail where something is out of date.")
 @offline()
-def render(published: str, readme: str, check: bool) -> None:
+def render_results(published: str, readme: str, check: bool) -> None:
     """Write the leaderboard of the published results into a page, and draw its picture.
 
     In a clone of the repository, also the rows that come with the package.
     """
-    from bench.boards.readme import render as write
-    from bench.boards.readme import stale
-    from bench.boards.shipped import FILE
-
     folder, shipped = _there(published), FILE if FILE.parent.is_dir() else None
     if not check:
-        for path in write(folder, Path(readme), shipped):
+        for path in render(folder, Path(readme), shipped):
             say(f"Wrote {path}")
     elif outdated := stale(folder, Path(readme), shipped):
         raise BenchError("\n".join([*outdated, "`bench results render` writes them anew."]))

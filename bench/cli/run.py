@@ -20,9 +20,17 @@ from bench.cli.output import (
     run_name,
     say,
 )
+from bench.cli.progress import Progress
 from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
+from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
+from bench.render.plan import print_plan
+from bench.render.run import print_run
+from bench.running.run import run
+from bench.running.run import warm_up as warmed_up
 from bench.running.settings import RunConfig
+from bench.running.verbs.estimate import make_plan
+from bench.running.verbs.slurm import check_slurm, submit, write_script
 
 
 @click.command(cls=Sectioned)
@@ -68,22 +76,16 @@ def run_command(
         logger.setLevel(logging.INFO)
         logger.addHandler(_Lines())
     if dry_run:
-        from bench.running.verbs.estimate import make_plan
-
         plan = make_plan(config)
         if as_json:
             print_json(plan.plain())
         else:
-            from bench.render.plan import print_plan
-
             print_plan(plan.plain())
             next_steps(("score it", "the same command without --dry-run"))
         return 0
     if slurm is not None or submit:
         return _slurm(config, slurm, submit, as_json)
     if warm_up:
-        from bench.running.run import warm_up as warmed_up
-
         run_id = warmed_up(config)
         if as_json:
             print_json({"run_id": run_id})
@@ -91,18 +93,12 @@ def run_command(
             say(f"{run_id} can be scored.")
             next_steps(("score it", "the same command without --warm-up"))
         return 0
-    from bench.cli.progress import Progress
-    from bench.discovery.loading import load_plugins
-    from bench.running.run import run
-
     with Progress(load_plugins().manager):
         finished = run(config)
     summary = finished.summary
     if as_json:
         print_json(finished.plain())
     else:
-        from bench.render.run import print_run
-
         if not finished.resumed:
             draw_pictures(finished.folder, summary.dataset.n_samples, finished.manifest)
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
@@ -126,8 +122,6 @@ class _Lines(logging.Handler):
 
 def _slurm(config: RunConfig, shards: int | None, submitted: bool, as_json: bool) -> int:
     """Write the script of a run in shards, and submit it where that is asked for."""
-    from bench.running.verbs.slurm import check_slurm, submit, write_script
-
     if shards is None:
         raise UserError("--submit is for --slurm N, which says in how many shards.")
     if submitted:

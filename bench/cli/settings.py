@@ -11,6 +11,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from bench.cli.options import parse_assignments, set_by_user
+from bench.contracts.metrics import difference_metrics
 from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
@@ -18,6 +19,13 @@ from bench.running.settings import RunConfig, chapters, make_config, read_config
 _SPECIAL = {"dataset", "params"}
 _REPEATED = {"template"}
 _NAMED = {"backbone": "backbones", "strategy": "strategies"}  # field → whose names it takes
+
+metric_option = click.option(
+    "--metric",
+    type=click.Choice(difference_metrics()),
+    default="accuracy",
+    help="What differences are tested in.  [default: accuracy]",
+)
 
 
 class Lines(click.types.StringParamType):

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from bench.boards.shipped import shipped_row
 from bench.cli.options import results_and_json
 from bench.cli.output import after_run, next_steps, print_json, run_name
 from bench.errors import UserError
 from bench.machine.offline import offline
+from bench.render.pictures import write_pictures
+from bench.render.run import print_run, print_statistics
+from bench.render.sentences import noise_details, repeatability_of
+from bench.running.command import reproducing_command
+from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far
+from bench.stats.probability import probability_skill
+from bench.store.calibrations import find_calibrations
+from bench.store.decisions import Decisions
 from bench.store.folder import find_run
 from bench.store.runs import StoredRun, read_run
 from bench.store.summary import read_again
-
-if TYPE_CHECKING:
-    from bench.stats.metrics import Statistics
-    from bench.store.decisions import Decisions
 
 SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
 
@@ -41,17 +46,11 @@ def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bo
     """Show RUN: a run id, or a run's folder. An incomplete run has the metrics so far."""
     path = _folder(run, results)
     if pictures:
-        from bench.render.pictures import write_pictures
-
         write_pictures(path)
     stored = read_run(path)
     if as_json:
         print_json({**_described(stored, more, results), "results_dir": str(path.resolve())})
         return
-    from bench.render.run import print_run, print_statistics
-    from bench.render.sentences import noise_details
-    from bench.running.command import reproducing_command
-
     manifest = stored.manifest
     decided = stored.some_decided() if more else None
     print_run(path)
@@ -78,8 +77,6 @@ def _folder(run: str, results: str) -> Path:
     try:
         return find_run(run, results)
     except UserError:
-        from bench.boards.shipped import shipped_row
-
         row = shipped_row(run)
         if row is None or row.command is None:
             raise
@@ -91,8 +88,6 @@ def _folder(run: str, results: str) -> Path:
 
 def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
     """Return the summary; of an incomplete run, that of the images decided so far."""
-    from bench.stats.metrics import INCOMPLETE, summary_so_far
-
     decided = stored.some_decided() if more else stored.decided(top=True)
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
@@ -103,10 +98,6 @@ def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
 
 
 def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statistics:
-    from bench.render.sentences import repeatability_of
-    from bench.stats.metrics import statistics
-    from bench.stats.probability import probability_skill
-    from bench.store.calibrations import find_calibrations
 
     manifest = stored.manifest
     folders = {Path(results), stored.path.parent}

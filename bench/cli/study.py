@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import json_option, listed, metric_option, set_by_user
+from bench.boards.study.report import StudyReport, study_report
+from bench.boards.study.tables import VALUES, pivot, study_tables
+from bench.boards.text_tables import to_csv, to_html, to_latex, to_markdown
+from bench.cli.options import json_option, listed, set_by_user
 from bench.cli.output import in_results, next_steps, print_json
-from bench.cli.settings import config_options
-from bench.contracts.metrics import difference_metrics
+from bench.cli.progress import StudyProgress
+from bench.cli.settings import config_options, metric_option
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-
-if TYPE_CHECKING:
-    from bench.boards.study.report import StudyReport
+from bench.render.figure_files import figure_file
+from bench.render.study import print_study_plan, print_tables
+from bench.render.study_figures import critical_difference_plot, forest_plot, save_figure
+from bench.running.study.file import find_state, read_study_file
+from bench.running.study.plan import plan_study
+from bench.running.study.run import run_study
+from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
-PIVOTED = (*difference_metrics(), "cost", "seconds", "n", "status")
 MACHINE_OPTIONS = (
-    "results",
-    "device",
-    "batch_size",
-    "offline",
-    "executor",
-    "workers",
-    "ray_address",
+    *("results", "device", "batch_size", "offline"),
+    *("executor", "workers", "ray_address"),
 )
 
 
@@ -49,10 +50,10 @@ MACHINE_OPTIONS = (
 @click.option("--columns", help="An axis for its columns; with --rows.")
 @click.option(
     "--value",
-    type=click.Choice(PIVOTED),
+    type=click.Choice(VALUES),
     metavar="FIGURE",
     default="accuracy",
-    help=f"What a pivoted table shows: {', '.join(PIVOTED)}.  [default: accuracy]",
+    help=f"What a pivoted table shows: {', '.join(VALUES)}.  [default: accuracy]",
 )
 @click.option(
     "--over",
@@ -88,7 +89,7 @@ def study_command(
     """Make all runs that FILE, a TOML file, declares as a grid; then show their table.
 
     Every run is an ordinary one in the results folder; what is stored already is not made again.
-    Runs that fail are reported and the rest goes on; then the exit code is 3. The same command
+    Runs that fail are reported and the others are made; then the exit code is 3. The same command
     resumes. With --show, FILE may also be the name of a study that was started.
     """
     if (rows is None) != (columns is None):
@@ -97,67 +98,45 @@ def study_command(
     settings = set_by_user(ctx, machine)
     results = Path(settings.get("results") or "results")
     option = in_results(str(results))
-    forest, ranks = _figures(figure, ranks_figure)
+    forest = None if figure is None else figure_file("--figure", figure)
+    ranks = None if ranks_figure is None else figure_file("--ranks-figure", ranks_figure)
     if show:
-        from bench.running.study.file import find_state
-
         folder, code = find_state(file, results), 0
     else:
-        from bench.running.study.file import read_study_file
-        from bench.store.studies import study_folder
-
         declared = read_study_file(Path(file), settings)
         if dry_run:
-            from bench.running.study.plan import plan_study
-
             plan = plan_study(declared)
             if as_json:
                 print_json(plan.plain())
             else:
-                from bench.render.study import print_study_plan
-
                 print_study_plan(plan)
                 next_steps(("make the runs", f"bench study {shlex.quote(file)}{option}"))
             return 0
-        from bench.cli.progress import StudyProgress
-        from bench.discovery.loading import load_plugins
-        from bench.running.study.run import run_study
 
         with StudyProgress(load_plugins().manager) as progress:
             study = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if study.failed else 0
-    from bench.boards.study.report import study_report
 
     report = study_report(folder, listed(over), metric, margin)
-    if forest is not None or ranks is not None:
-        from bench.render.study_figures import critical_difference_plot, forest_plot, save_figure
-
-        if forest is not None:
-            save_figure(forest_plot(report), forest)
-        if ranks is not None:
-            save_figure(critical_difference_plot(report.ranks), ranks)
+    if forest is not None:
+        save_figure(forest_plot(report), forest)
+    if ranks is not None:
+        save_figure(critical_difference_plot(report.ranks), ranks)
     if as_json:
         print_json(report.plain())
         return code
-    from bench.boards.study.tables import pivot, study_tables
-    from bench.boards.text_tables import to_csv, to_html, to_latex, to_markdown
-
     if rows is not None and columns is not None:
         tables = [pivot(report, rows, columns, value)]
     else:
         tables = study_tables(report)
     if wanted == "table":
-        from bench.render.study import print_tables
-
         print_tables(tables)
         next_steps(*_steps(report, option))
         return code
-    text = {
-        "markdown": lambda: to_markdown(tables),
-        "csv": lambda: to_csv(tables),
-        "latex": lambda: to_latex(tables),
-        "html": lambda: to_html(tables, report.name),
-    }[wanted]()
+    if wanted == "html":
+        text = to_html(tables, report.name)
+    else:
+        text = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}[wanted](tables)
     click.echo(text, nl=False)
     return code
 
@@ -172,15 +151,3 @@ def _steps(report: StudyReport, option: str) -> list[tuple[str, str]]:
     elif report.done < report.cells:
         steps.insert(0, ("make the runs that are left", made))
     return steps
-
-
-def _figures(forest: str | None, ranks: str | None) -> tuple[Path | None, Path | None]:
-    """Return the files that figures go to, checked before any run is made."""
-    if forest is None and ranks is None:
-        return None, None
-    from bench.render.figure_files import figure_file
-
-    return (
-        None if forest is None else figure_file("--figure", forest),
-        None if ranks is None else figure_file("--ranks-figure", ranks),
-    )

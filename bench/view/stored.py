@@ -19,12 +19,7 @@ from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
 from bench.stats.differences import Settings, run_settings
 from bench.stats.shares import accuracy_interval
-from bench.store.calibrations import (
-    CALIBRATION,
-    Calibrated,
-    calibration_files,
-    find_calibrations,
-)
+from bench.store.calibrations import CALIBRATION, Calibrated, calibration_files, find_calibrations
 from bench.store.folder import MANIFEST, SUMMARY, places
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run

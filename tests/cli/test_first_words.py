@@ -12,6 +12,7 @@ from subprocess import run
 from typing import Any
 
 import pytest
+from click import Command
 from click.shell_completion import ShellComplete
 from helpers.command import PATIENCE, bench
 from helpers.places import ROOT
@@ -34,8 +35,8 @@ def test_every_command_has_its_place() -> None:
     defined = {
         (module, name)
         for module in (f"bench.cli.{path.stem}" for path in (ROOT / "bench/cli").glob("*.py"))
-        for name in vars(import_module(module))
-        if name.endswith("_command")
+        for name, value in vars(import_module(module)).items()
+        if name.endswith("_command") and isinstance(value, Command)
     }
     assert {(command.module, command.function) for command in commands} == defined
     assert {command.group for command in commands} == set(GROUPS)
