@@ -184,13 +184,13 @@ def tradeoff_figure(
         bench.errors.UserError: there is no such run, or nothing of one is decided.
     """
     from bench.render.board import make_boards
-    from bench.render.figures import tradeoff_figure as draw
+    from bench.render.figures import tradeoff
     from bench.render.runs import with_decisions
 
     folders = list_runs(Path(results)) if runs is None else [_folder(run, results) for run in runs]
     decided = {str(path): with_decisions(read_run(path)) for path in folders}
-    figures = [draw(board.entries) for board in make_boards(decided, ())]
-    return [figure for figure in figures if figure is not None]
+    drawings = [tradeoff(board.entries) for board in make_boards(decided, ())]
+    return [drawing.figure() for drawing in drawings if drawing is not None]
 
 
 def classify(

@@ -18,9 +18,8 @@ from bench.cli.progress import Counter
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.render.sentences import change_of
+from bench.render.sentences import change_of, said_risk
 from bench.render.tables import table
-from bench.render.worth import said_risk
 from bench.running.settings import SETTINGS
 from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
 

@@ -22,10 +22,10 @@ from bench.recordings.recording import find_recording, open_recording
 from bench.recordings.replay import prepare_replay
 from bench.recordings.sweep import SweepRow, default_grid, self_agreement, sweep
 from bench.recordings.sweep_plot import cheapest_proof, plot
-from bench.render.figure_files import figure_file
 from bench.render.run import print_run
+from bench.render.sentences import said_probability
+from bench.render.svg import figure_file
 from bench.render.tables import table
-from bench.render.worth import said_probability
 from bench.running.execute import execute
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations

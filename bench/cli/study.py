@@ -19,9 +19,9 @@ from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options, metric_option
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.render.figure_files import figure_file
 from bench.render.study import print_study_plan, print_tables
-from bench.render.study_figures import critical_difference_plot, forest_plot, save_figure
+from bench.render.study_figures import critical_difference_plot, forest_plot
+from bench.render.svg import figure_file, save_figure
 from bench.running.study.file import find_state, read_study_file
 from bench.running.study.plan import plan_study
 from bench.running.study.run import run_study
@@ -119,9 +119,9 @@ def study_command(
 
     report = study_report(folder, listed(over), metric, margin)
     if forest is not None:
-        save_figure(forest_plot(report), forest)
+        save_figure(forest_plot(report).figure(), forest)
     if ranks is not None:
-        save_figure(critical_difference_plot(report.ranks), ranks)
+        save_figure(critical_difference_plot(report.ranks).figure(), ranks)
     if as_json:
         print_json(report.plain())
         return code

@@ -6,38 +6,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from bench.render.board import Entry, comparable, pareto_front
 from bench.render.curves import Curves
-from bench.render.svg import Palette, Plot, draw, on_paper
+from bench.render.svg import Drawing, Palette
+from bench.stats.skill import Probability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRADEOFF, ERRORS = (4.6, 3.3), (4.6, 3.9)  # inches
 SHARED = 5  # keys written beside points that lie together
 
 
-def tradeoff(entries: Sequence[Entry], name: str) -> Markup | None:
-    """Draw accuracy against cost for a page; see `tradeoff_figure`."""
-    plot = _tradeoff(entries)
-    label = "Accuracy against cost; the values are in the leaderboard."
-    return None if plot is None else draw(plot, TRADEOFF, name, label, place=False)
-
-
-def tradeoff_figure(entries: Sequence[Entry]) -> Figure | None:
+def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
     """Return accuracy against cost, with the Pareto front of what compares.
 
     None where there is nothing to compare.
     """
-    plot = _tradeoff(entries)
-    return None if plot is None else on_paper(plot, TRADEOFF, place=False)
-
-
-def _tradeoff(entries: Sequence[Entry]) -> Plot | None:
     placed = [entry for entry in entries if entry.cost is not None]
     if len(entries) < 2 or not placed:
         return None
@@ -72,7 +59,8 @@ def _tradeoff(entries: Sequence[Entry]) -> Plot | None:
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
 
-    return plot
+    label = "Accuracy against cost; the values are in the leaderboard."
+    return Drawing(plot, (4.6, 3.3), label, placed=True)
 
 
 def _plain_ticks(axes: Axes) -> None:
@@ -142,18 +130,9 @@ def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
         )
 
 
-def error_curves(curves: Curves, name: str) -> Markup:
-    """Draw the errors by timestep for a page; see `error_figure`."""
-    label = "Error against timestep for the true and the best wrong class, and the difference."
-    return draw(_errors(curves), ERRORS, name, label)
-
-
-def error_figure(curves: Curves) -> Figure:
+def errors(curves: Curves) -> Drawing:
     """Return the errors of the true and the best wrong class by timestep, and their gap."""
-    return on_paper(_errors(curves), ERRORS)
 
-
-def _errors(curves: Curves) -> Plot:
     def plot(figure: Figure, colours: Palette) -> None:
         above, below = figure.subplots(2, 1, sharex=True)
         t = curves.timestep
@@ -174,4 +153,41 @@ def _errors(curves: Curves) -> Plot:
         below.locator_params(axis="y", nbins=4)
         figure.align_ylabels()
 
-    return plot
+    label = "Error against timestep for the true and the best wrong class, and the difference."
+    return Drawing(plot, (4.6, 3.9), label)
+
+
+def reliability(found: Probability) -> Drawing:
+    """Return the reliability diagram, and accuracy against coverage."""
+
+    def plot(figure: Figure, colours: Palette) -> None:
+        left, right = figure.subplots(1, 2)
+        ends = [b.accuracy_ci95 for b in found.bins]
+        lowest = min([low for low, _ in ends] + [b.probability for b in found.bins])
+        left.plot([lowest, 1], [lowest, 1], color=colours.muted, linestyle=":", linewidth=1.2)
+        reach = [
+            [max(b.accuracy - low, 0.0) for b, (low, _) in zip(found.bins, ends, strict=True)],
+            [max(high - b.accuracy, 0.0) for b, (_, high) in zip(found.bins, ends, strict=True)],
+        ]
+        left.errorbar(
+            [b.probability for b in found.bins],
+            [b.accuracy for b in found.bins],
+            reach,
+            fmt="o",
+            color=colours.right,
+            markersize=5,
+            elinewidth=1,
+        )
+        left.set_xlabel("probability")
+        left.set_ylabel("accuracy")
+        right.plot(
+            [c.coverage for c in found.coverage],
+            [c.accuracy for c in found.coverage],
+            color=colours.right,
+            linewidth=1.4,
+        )
+        right.axhline(found.accuracy, color=colours.muted, linestyle=":", linewidth=1.2)
+        right.set_xlabel("coverage")
+
+    label = "Reliability diagram, and accuracy against coverage; the text says the scores."
+    return Drawing(plot, (4.6, 2.6), label)

@@ -29,10 +29,9 @@ from bench.render.curves import MOST, by_timestep, most_confused
 from bench.render.gallery import pictures
 from bench.render.images import Images
 from bench.render.runs import RunData, blind_controls, scores, with_decisions
-from bench.render.sentences import Opening, opening
-from bench.render.studies import StudyPart, studies_of
+from bench.render.sentences import Opening, opening, said_probability, said_risk
+from bench.render.study_figures import StudyPart, studies_of
 from bench.render.templating import environment, source
-from bench.render.worth import said_probability, said_risk, worth
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
@@ -198,8 +197,8 @@ def describe(
             worst=worst_confusions(matrix, run.classes, most=10),
             risk=said_risk(run.manifest.identity.calibrated),
             probability=said_probability(probable) if probable else None,
-            worth=worth(probable, f"{anchor}-worth") if probable else None,
-            curves=figures.error_curves(curves, f"{anchor}-curves") if curves else None,
+            worth=figures.reliability(probable).inline(f"{anchor}-worth") if probable else None,
+            curves=figures.errors(curves).inline(f"{anchor}-curves") if curves else None,
             curve_images=curves.n_images if curves else 0,
             pictures=pictures(
                 run,
@@ -235,6 +234,7 @@ def render(
     studies: Sequence[StudyPart] = (),
 ) -> str:
     """Return the page."""
+    drawn = [(b, figures.tradeoff(b.entries)) for b in board]
     script, style = source("report.js"), source("report.css")
     page: str = (
         environment()
@@ -242,8 +242,8 @@ def render(
         .render(
             ranked=RANKED,
             boards=[
-                (b, figures.tradeoff(b.entries, f"board-{number}"))
-                for number, b in enumerate(board, start=1)
+                (b, drawing and drawing.inline(f"board-{number}"))
+                for number, (b, drawing) in enumerate(drawn, start=1)
             ],
             sections=sections,
             first=_first(board, sections),

@@ -95,7 +95,7 @@ class RunResult(Fields):
             bench.errors.UserError: the run kept no errors.
         """
         from bench.render.curves import by_timestep
-        from bench.render.figures import error_figure
+        from bench.render.figures import errors
         from bench.render.runs import with_decisions
         from bench.store.runs import read_run
 
@@ -106,7 +106,7 @@ class RunResult(Fields):
                 f"{run.run_id} kept no errors by noise level. Record them with:"
                 f" {run.recording_command}"
             )
-        return error_figure(curves)
+        return errors(curves).figure()
 
     def confusion_figure(self) -> Figure:
         """Return the confusion matrix."""
@@ -218,7 +218,7 @@ class StudyResult:
         """
         from bench.render.study_figures import forest_plot
 
-        return forest_plot(self.report)
+        return forest_plot(self.report).figure()
 
     def ranks_figure(self) -> Figure:
         """Return the mean ranks with their critical difference, from ten datasets on.
@@ -228,7 +228,7 @@ class StudyResult:
         """
         from bench.render.study_figures import critical_difference_plot
 
-        return critical_difference_plot(self.report.ranks)
+        return critical_difference_plot(self.report.ranks).figure()
 
     def __repr__(self) -> str:
         report = self.report

@@ -13,9 +13,8 @@ from bench.boards.rows import other_settings, said_template
 from bench.boards.settings import chosen_of_backbone
 from bench.contracts.specs import provenance
 from bench.render.runs import Score, scores
-from bench.render.sentences import opening
+from bench.render.sentences import opening, said_probability, said_risk
 from bench.render.tables import console, table
-from bench.render.worth import said_probability, said_risk
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability
 from bench.store.decisions import read_decisions

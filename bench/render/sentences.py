@@ -11,8 +11,10 @@ from bench.engine.asking import CheckedStrategy
 from bench.running.verbs.again import strategy_of
 from bench.running.verbs.classify import Answer
 from bench.stats.repeatability import FEWEST_DRAWS, Repeatability, flip_probability, repeatability
+from bench.stats.skill import Probability
 from bench.store.decisions import Decided, Decisions
 from bench.store.documents import Manifest
+from bench.store.identity import CalibratedOn
 from bench.store.summary import Again, Summary
 
 
@@ -179,3 +181,37 @@ def _own_noise(manifest: Manifest) -> bool:
 
 def _count(value: float) -> str:
     return f"{value:.{0 if value >= 10 else 1}f}"
+
+
+def said_risk(stated: CalibratedOn | None) -> str:
+    """Return what a run with a stated risk promises; nothing where none was stated."""
+    if stated is None:
+        return ""
+    return (
+        f"Stated risk: at most {100 * stated.risk:g} % of the decisions differ from those of the"
+        f" full sweep. The parameters were chosen on {stated.images:,} other images"
+        f" ({stated.split}, {stated.run_id}), where {stated.disagreements} differed. With"
+        f" probability {100 * stated.level:g} % over the choice of these images, the risk is kept"
+        " on average over images drawn as they were. It is no promise for a single image or class."
+    )
+
+
+def said_probability(found: Probability) -> str:
+    """Return the scores of the probabilities in words."""
+    said = (
+        f"Probabilities fitted on {found.calibrated_images:,} other images ({found.calibrated_on}):"
+        f" Brier score {found.brier:.3f}, logarithmic loss {found.log_loss:.3f}"
+    )
+    if found.brier_skill is not None and found.log_loss_skill is not None:
+        said += (
+            f"; skill over the base rate {found.accuracy:.3f}: {found.brier_skill:+.3f} and"
+            f" {found.log_loss_skill:+.3f} (0: no better than always saying the base rate)"
+        )
+    if found.ece is None or found.ece_ci95 is None:
+        return f"{said}. All probabilities are equal, so nothing is known of single decisions."
+    low, high = found.ece_ci95
+    return (
+        f"{said}. Calibration error, bins of equal mass: {found.ece:.3f} (95 % interval"
+        f" {low:.3f}–{high:.3f}; exact probabilities would show {found.ece_if_calibrated:.3f} on"
+        f" {found.n:,} images)."
+    )

@@ -1,50 +1,88 @@
-"""A study's figures: a forest plot, and from ten datasets on a critical-difference plot."""
+"""Studies on pages and in files: their tables, a forest plot, and a critical-difference plot."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bench.boards.study.report import StudyReport
+from bench.boards.study.report import StudyReport, study_report
+from bench.boards.study.tables import study_tables
+from bench.boards.text_tables import TextTable
 from bench.contracts.metrics import METRICS
 from bench.errors import UserError
-from bench.render.svg import Palette, Plot, draw, for_any_page, on_paper
+from bench.render.svg import Drawing, Palette
 from bench.stats.across_datasets import MIN_DATASETS, MeanRanks
+from bench.store.studies import list_studies, read_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+@dataclass(frozen=True)
+class StudyPart:
+    """A study as a page shows it.
+
+    Attributes:
+        report: what it says.
+        tables: the same as text.
+        figure: the forest plot; empty: nothing is decided yet.
+        folder: where it is stored.
+    """
+
+    report: StudyReport
+    tables: list[TextTable]
+    figure: Markup
+    folder: Path
+
+
+def study_part(folder: Path) -> StudyPart:
+    """Return a study for a page.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    report = study_report(folder)
+    name = re.sub(r"\W", "-", f"study-{folder.name}")
+    figure = forest_plot(report).inline(name) if report.methods else Markup("")
+    return StudyPart(report, study_tables(report), figure, folder)
+
+
+def studies_of(
+    results: Path, runs: Collection[str], left_out: Callable[[Path, UserError], None]
+) -> list[StudyPart]:
+    """Return the studies in a results folder that have one of these runs.
+
+    Args:
+        results: the folder.
+        runs: ids of runs.
+        left_out: is told of each study that cannot be read.
+    """
+    found = []
+    for folder in list_studies(results):
+        try:
+            if any(cell.run_id in runs for cell in read_study(folder).cells):
+                found.append(study_part(folder))
+        except UserError as error:
+            left_out(folder, error)
+    return found
+
+
 MOST_LABEL = 44  # characters of a method's name
 
 
-def forest_plot(report: StudyReport) -> Figure:
-    """Return a figure with the metric and the interval of every method, by dataset.
+def forest_plot(report: StudyReport) -> Drawing:
+    """Return the metric and the interval of every method, by dataset.
 
     Raises:
         UserError: the study has no decided image yet.
     """
     if not report.methods:
         raise UserError(f"The study {report.name} has no decided image yet; nothing to draw.")
-    return on_paper(*_forest(report))
-
-
-def forest_in_page(report: StudyReport, name: str) -> Markup:
-    """Return the same as an element of a page; empty where no image is decided yet.
-
-    Args:
-        report: the study.
-        name: unique on the page.
-    """
-    if not report.methods:
-        return Markup("")
-    label = "The value of every method with its interval; the values are in the table."
-    return draw(*_forest(report), name, label)
-
-
-def _forest(report: StudyReport) -> tuple[Plot, tuple[float, float]]:
-    """Return what draws a forest plot, and its size."""
     boards = list(dict.fromkeys(method.board for method in report.methods))
     counts = [sum(m.board == board for m in report.methods) for board in boards]
     over = "other images and seeds" if report.tests_over == "seeds" else "other images"
@@ -67,11 +105,12 @@ def _forest(report: StudyReport) -> tuple[Plot, tuple[float, float]]:
         metric = METRICS[report.metric].words
         all_axes[-1].set_xlabel(f"{metric}, %, with its 95 % interval\nover {over}")
 
-    return plot, (7, 1.0 + 0.3 * sum(counts) + 0.5 * len(boards))
+    label = "The value of every method with its interval; the values are in the table."
+    return Drawing(plot, (7, 1.0 + 0.3 * sum(counts) + 0.5 * len(boards)), label)
 
 
-def critical_difference_plot(ranks: MeanRanks | None) -> Figure:
-    """Return a figure of mean ranks in which methods that do not differ are joined.
+def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
+    """Return mean ranks in which methods that do not differ are joined.
 
     Raises:
         UserError: there are fewer than ten datasets, or fewer than three methods on all of them.
@@ -102,22 +141,7 @@ def critical_difference_plot(ranks: MeanRanks | None) -> Figure:
         axes.set_xlabel(f"mean rank over {ranks.datasets} datasets (1 is best)")
         axes.spines["left"].set_visible(False)
 
-    return on_paper(plot, (7, 1.4 + 0.28 * k))
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the file's name ends with; an SVG is dark on a dark page.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        if path.suffix.lower() == ".svg":
-            path.write_bytes(for_any_page(figure))
-            return
-        figure.savefig(path, dpi=160)
-    except OSError as error:
-        raise UserError(f"The figure cannot be written to {path}: {error}.") from None
+    return Drawing(plot, (7, 1.4 + 0.28 * k), "Mean ranks with their critical difference.")
 
 
 def _cut(name: str) -> str:

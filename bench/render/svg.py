@@ -1,4 +1,4 @@
-"""From a matplotlib figure to an SVG that lives inside a page and takes the page's colours."""
+"""Figures for every place: inline in a page, whose colours they take, in files and notebooks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from html import escape
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from markupsafe import Markup
+
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,12 +37,66 @@ PAGE = Palette("#000001", "#000002", "#000003", "#000004", "#000005")
 PAPER = Palette("#1b1f24", "#57606a", "#d5dae0", "#1f5fbf", "#ad3c0e")
 # On a dark page.
 DARK = Palette("#e9ecf0", "#a7b0ba", "#39414a", "#82b1ff", "#ff9d6e")
-VARIABLES = {colour: f"var(--{name})" for name, colour in asdict(PAGE).items()}
-
-Plot = Callable[["Figure", Palette], None]  # draws on a figure, in these colours
 
 
-def style(colours: Palette) -> dict[Any, Any]:
+@dataclass(frozen=True)
+class Drawing:
+    """A figure before its colours are chosen.
+
+    Attributes:
+        plot: draws on a matplotlib figure, in the colours of a palette.
+        size: width and height, inches; 4.6 wide stays readable on a phone.
+        label: text for screen readers.
+        placed: whether `plot` places the axes; matplotlib takes as long for it as for drawing.
+    """
+
+    plot: Callable[[Figure, Palette], None]
+    size: tuple[float, float]
+    label: str
+    placed: bool = False
+
+    def figure(self, colours: Palette = PAPER) -> Figure:
+        """Return the figure, for a notebook or a file."""
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        with matplotlib.rc_context(_style(colours)):
+            figure = Figure(self.size, layout=None if self.placed else "constrained")
+            self.plot(figure, colours)
+        return figure
+
+    def inline(self, name: str) -> Markup:
+        """Return the figure as an SVG element for HTML.
+
+        Args:
+            name: unique on the page; every id inside begins with it.
+        """
+        import matplotlib
+
+        out = BytesIO()
+        with matplotlib.rc_context(_style(PAGE)), warnings.catch_warnings():
+            # Text stays text: the reader's fonts draw it, and need not be ours.
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            self.figure(PAGE).savefig(out, format="svg")
+        # The style would reach the whole page. Only tags change: a class may be called "#000001".
+        svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", out.getvalue().decode(), flags=re.S)
+        svg = re.sub(r"<[^>]+>", lambda tag: _for_page(tag[0], name), svg[svg.index("<svg") :])
+        box = re.search(r'viewBox="[^"]+"', svg)
+        assert box is not None
+        head = f'<svg {box[0]} role="img" aria-label="{escape(self.label)}">'
+        return Markup(head + svg.partition(">")[2])
+
+
+def _for_page(tag: str, name: str) -> str:
+    tag = re.sub(r' id="[\w.]+_\d+"', "", tag)  # of groups, to which nothing refers
+    tag = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", tag).replace("xlink:href", "href")
+    for variable, colour in asdict(PAGE).items():
+        tag = tag.replace(colour, f"var(--{variable})")
+    # The figure decides the size of a font alone.
+    return re.sub(r'font: (?:\w+ )*?([\d.]+px)[^;"]*', r"font-size: \1", tag)
+
+
+def _style(colours: Palette) -> dict[Any, Any]:
     """Return matplotlib's settings for figures in these colours."""
     ground = "none" if colours == PAGE else "white"
     return {
@@ -67,113 +124,55 @@ def style(colours: Palette) -> dict[Any, Any]:
     }
 
 
-SVG = "http://www.w3.org/2000/svg"
-XLINK = "http://www.w3.org/1999/xlink"
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the file's name ends with.
 
+    The colours of an SVG suit a dark page too, where the page, or the system, that shows it is.
 
-def on_paper(plot: Plot, size: tuple[float, float], place: bool = True) -> Figure:
-    """Return a figure by itself, for a notebook or a file; see `draw`."""
+    Raises:
+        UserError: it cannot be written.
+    """
     import matplotlib
 
-    with matplotlib.rc_context(style(PAPER)):
-        return _figure(plot, size, PAPER, place)
+    try:
+        if path.suffix.lower() != ".svg":
+            figure.savefig(path, dpi=160)
+            return
+        out = BytesIO()
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
+            figure.savefig(out, format="svg", metadata={"Date": None})
+        light, dark = (asdict(palette).values() for palette in (PAPER, DARK))
+        rules = "".join(
+            f'[style*="{what}: {before}"] {{{what}: {after} !important}}'
+            for before, after in [*zip(light, dark, strict=True), ("#ffffff", "none")]
+            for what in ("fill", "stroke")
+        )
+        rules = f"@media (prefers-color-scheme: dark) {{{rules}}}</style>"
+        path.write_bytes(out.getvalue().replace(b"</style>", rules.encode(), 1))
+    except OSError as error:
+        raise UserError(f"The figure cannot be written to {path}: {error}.") from None
 
 
-def draw(
-    plot: Plot,
-    size: tuple[float, float],
-    name: str,
-    label: str,
-    place: bool = True,
-) -> Markup:
-    """Return a figure as an inline SVG element.
+def figure_file(option: str, value: str) -> Path:
+    """Return the file that an option names, before the work that it shows is done.
 
     Args:
-        plot: draws on the figure.
-        size: inches; 4.6 wide stays readable on a phone.
-        name: unique on the page; every id inside begins with it.
-        label: what a screen reader says of the figure.
-        place: whether matplotlib places the axes, which takes as long as drawing; if not, `plot`
-            says where they are.
+        option: as the command line has it, such as `--plot`.
+        value: the file; its suffix says the format.
+
+    Raises:
+        UserError: it is a folder, lies in none, or matplotlib does not know the format.
     """
-    import matplotlib
+    from matplotlib.backend_bases import FigureCanvasBase
 
-    with matplotlib.rc_context(style(PAGE)), warnings.catch_warnings():
-        # Text stays text: the reader's fonts draw it, and need not be ours.
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        out = BytesIO()
-        _figure(plot, size, PAGE, place).savefig(out, format="svg")
-    return inline(out.getvalue(), name, label)
-
-
-def for_any_page(figure: Figure) -> bytes:
-    """Return a figure that `on_paper` made as an SVG file, whose colours suit a dark page too.
-
-    A page that shows it as a picture is dark to it where the page, or the system, is.
-    """
-    import matplotlib
-
-    out = BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    light, dark = (asdict(palette).values() for palette in (PAPER, DARK))
-    rules = "".join(
-        f'[style*="{what}: {before}"] {{{what}: {after} !important}}'
-        for before, after in [*zip(light, dark, strict=True), ("#ffffff", "none")]
-        for what in ("fill", "stroke")
-    )
-    return out.getvalue().replace(
-        b"</style>", f"@media (prefers-color-scheme: dark) {{{rules}}}</style>".encode(), 1
-    )
-
-
-def _figure(plot: Plot, size: tuple[float, float], colours: Palette, place: bool) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained" if place else None)
-    plot(figure, colours)
-    return figure
-
-
-def inline(svg: bytes, name: str, label: str) -> Markup:
-    """Return matplotlib's SVG as an element for HTML: its own ids, the page's colours, a label."""
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", XLINK)
-    root = ElementTree.fromstring(svg)
-    for parent in list(root.iter()):
-        for child in list(parent):  # the style would reach the whole page
-            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
-                parent.remove(child)
-    used = {name for element in root.iter() for name in _references(element)}
-    for element in root.iter():
-        for key, value in list(element.attrib.items()):
-            if key == "id":
-                del element.attrib[key]
-                if value in used:
-                    element.set("id", f"{name}-{value}")
-            else:
-                element.set(key, _themed(_prefixed(value, name), key))
-    for key in ("width", "height", "version"):
-        root.attrib.pop(key, None)
-    root.set("role", "img")
-    root.set("aria-label", label)
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def _references(element: ElementTree.Element) -> list[str]:
-    text = " ".join(element.attrib.values())
-    return re.findall(r"url\(#([^)]+)\)", text) + re.findall(r"(?:^|\s)#([\w-]+)(?=$|\s)", text)
-
-
-def _prefixed(value: str, name: str) -> str:
-    value = re.sub(r"url\(#", f"url(#{name}-", value)
-    return f"#{name}-{value[1:]}" if value.startswith("#") and value not in VARIABLES else value
-
-
-def _themed(value: str, key: str) -> str:
-    if key != "style":
-        return VARIABLES.get(value, value)
-    for colour, variable in VARIABLES.items():
-        value = value.replace(colour, variable)
-    # Only the size of a font is the figure's own business.
-    return re.sub(r"font: (?:\w+ )*?([\d.]+px)[^;]*", r"font-size: \1", value)
+    path, suffixes = Path(value), FigureCanvasBase.get_supported_filetypes()
+    if path.is_dir():
+        raise UserError(f"{option} {value}: it is a folder. Name a file in it: {path / 'plot.png'}")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{option} {value}: there is no folder {path.parent}.")
+    if path.suffix.lower().removeprefix(".") not in suffixes:
+        raise UserError(
+            f"{option} {value}: the name ends with the format, which is one of"
+            f" {', '.join(f'.{suffix}' for suffix in sorted(suffixes))}."
+        )
+    return path

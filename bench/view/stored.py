@@ -14,7 +14,7 @@ from bench.boards.inventory import InventoryRow, row_of, run_folders, tell_apart
 from bench.errors import UserError
 from bench.render.images import Images
 from bench.render.runs import RunData, with_decisions
-from bench.render.studies import StudyPart, study_part
+from bench.render.study_figures import StudyPart, study_part
 from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
 from bench.stats.differences import Settings, run_settings

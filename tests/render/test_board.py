@@ -67,8 +67,9 @@ def test_figures_take_the_pages_colours(stored: Path) -> None:
         name: with_decisions(read_run(results / name)) for name in ("zero", "trained", "replayed")
     }
     [board] = make_boards(runs, reported_rows(results / "reported.json"))
-    svg = tradeoff(board.entries, "x")
-    assert svg is not None
+    drawing = tradeoff(board.entries)
+    assert drawing is not None
+    svg = drawing.inline("x")
     assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
     assert "<style" not in svg and "<metadata" not in svg
     assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))

@@ -9,14 +9,15 @@ from helpers.runs import store
 from helpers.studies import store_study
 
 from bench.boards.study.report import study_report
-from bench.render.study_figures import forest_plot, save_figure
+from bench.render.study_figures import forest_plot
+from bench.render.svg import save_figure
 
 
 def test_every_colour_has_another_one_on_a_dark_page(tmp_path: Path) -> None:
     results, trained = tmp_path / "results", "d/train"
     runs = [store(results, [0, 1, 2] * 8, [0, 1, 0] * 8, backbone="open")]
     runs.append(store(results, [0, 1, 2] * 8, [0, 1, 2] * 8, backbone="own", trained_on=trained))
-    figure = forest_plot(study_report(store_study(results, runs)))
+    figure = forest_plot(study_report(store_study(results, runs))).figure()
     for name in ("one.svg", "two.svg"):
         save_figure(figure, tmp_path / name)
     text = (tmp_path / "one.svg").read_text()
