@@ -1,0 +1,77 @@
+"""`execute` opens what scores a run only where it is needed, closes it always, and stores all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.contracts.decision import Decided
+from bench.contracts.levels import Levels
+from bench.contracts.strategy import Outcome, Problem
+from bench.running.execute import execute
+from bench.running.executors.protocol import Executable
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.store.folder import read_records
+
+
+class Scripted:
+    """An executor that takes every image for class 0, and can end early."""
+
+    levels: Levels | None = None
+    device: str | None = None
+    fitted: Mapping[str, Any] | None = None
+    peak_memory: int | None = None
+
+    def __init__(self, run: Executable, ends_after: int | None = None) -> None:
+        self.run, self.ends_after, self.closed = run, ends_after, False
+        self.problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
+
+    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
+        for number, sample in enumerate(self.run.samples(sample_ids)):
+            if number == self.ends_after:
+                raise KeyboardInterrupt
+            ranking, ones = np.arange(10), np.ones(10)
+            outcome = Outcome(ranking, ones, np.ones(10, np.int64), 0.0, 0.0, 0.5)
+            yield Decided(sample, outcome, evaluations=10)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> ModelRun:
+    settings: dict[str, Any] = {"dataset": "digits", "backbone": "random", "limit": 6}
+    return ModelRun(prepare(make_config({**settings, "results": str(tmp_path)})))
+
+
+def test_what_was_decided_before_an_interruption_is_kept_and_not_scored_again(
+    run: ModelRun,
+) -> None:
+    opened: list[Scripted] = []
+
+    def interrupted(of: Executable) -> Scripted:
+        opened.append(Scripted(of, ends_after=4))
+        return opened[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, interrupted)
+    assert opened[0].closed and len(read_records(run.folder)) == 4
+    finished = execute(run, Scripted)
+    assert finished.summary.dataset.n_samples == 6 and not finished.resumed
+    assert finished.summary.cost.evaluations == 60
+
+
+def test_nothing_is_opened_for_a_run_that_is_complete(run: ModelRun) -> None:
+    first = execute(run, Scripted)
+
+    def never(of: Executable) -> Scripted:
+        raise AssertionError("opened for nothing")
+
+    again = execute(run, never)
+    assert again.resumed and again.summary == first.summary
