@@ -19,7 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from bench.boards.reported import ReportedResult
 from bench.boards.rows import LeaderboardRow
-from bench.boards.study.report import StudyReport
+from bench.boards.study.documents import StudyReport
 from bench.running.verbs.classify import Answer
 from bench.running.verbs.estimate import Plan
 from bench.stats.comparison import Comparison

@@ -1,4 +1,4 @@
-"""Adding to `results/published/`: a new run is written beside, checked, and only then moved in."""
+"""Adding to `results/published/`: a run is written beside it, checked, and only then moved in."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.boards.consistency import Totals
-from bench.boards.published import FILES, problems
+from bench.boards.published import PUBLISHED_FILES, Totals, problems
 from bench.boards.reported import REPORTED, ReportedResult, read_reported
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
@@ -24,10 +23,9 @@ from bench.store.fields import to_json
 from bench.store.folder import ADDING, asked_records
 from bench.store.records import Record
 from bench.store.runs import read_run
-from bench.store.summary import Summary
 
-DIGITS = 6  # significant ones a float32 score keeps
-TOP = 5  # classes kept per record, as many as top5_accuracy needs
+FLOAT32_DIGITS = 6  # significant ones
+PUBLISHED_TOP = 5  # classes kept per record, as many as top5_accuracy needs
 
 
 def publish_run(
@@ -42,19 +40,24 @@ def publish_run(
     Per sample the five best classes are kept, and six significant digits. No image is copied.
 
     Args:
-        run: the run's folder.
-        published: the folder of published results.
+        run: folder of the run.
+        published: folder of published results.
         subset: accept a part of the split; boards mark it.
         private: accept data that is not a registered dataset; boards mark it.
-        replace: put it in the place of a run that is there with other content.
+        replace: replace a published run of the same id with other content.
 
     Raises:
         UserError: the run is not complete, not on the whole split of a registered dataset, does
-            not pass `problems`, or is there already. Nothing is changed then.
+            not pass `problems`, or is published already. Nothing is changed then.
     """
     stored = read_run(run)
     manifest, summary, totals = stored.manifest, stored.finished(), Totals(published)
-    _refuse_a_part(summary, subset)
+    data = summary.dataset
+    if data.n_samples < data.n_total and not subset:
+        raise UserError(
+            f"{summary.run_id} has {data.n_samples:,} of the split's {data.n_total:,} images. Run"
+            " the whole split, or add it with --subset: it is marked as a subset, without a rank."
+        )
     if reason := _not_public(manifest, totals):
         if not private:
             raise UserError(
@@ -70,17 +73,12 @@ def publish_run(
     # What the records say today: a summary written by an older version may lack a metric.
     today = metrics(as_decisions(records), len(manifest.classes), manifest.items)
     summary = summary.model_copy(update={"metrics": today})
-    contents = dict(
-        zip(
-            FILES,
-            (
-                to_json(without_paths(manifest.plain())),
-                "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records),
-                to_json(without_paths(summary.plain())),
-            ),
-            strict=True,
-        )
+    texts = (
+        to_json(without_paths(manifest.plain())),
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+        to_json(without_paths(summary.plain())),
     )
+    contents = dict(zip(PUBLISHED_FILES, texts, strict=True))
     target = Path(published, manifest.run_id)
     with _writing(published):
         published.mkdir(parents=True, exist_ok=True)
@@ -91,8 +89,8 @@ def publish_run(
         with _beside(target) as new:
             for name, content in contents.items():
                 write_atomically(new / name, content)
-            if found := list(problems(new, target.name, totals)):
-                raise UserError(f"{run} cannot be published as it is: {'; '.join(found)}.")
+            if errors := list(problems(new, target.name, totals)):
+                raise UserError(f"{run} cannot be published as it is: {'; '.join(errors)}.")
             _move_in(new, target)
     return target
 
@@ -104,27 +102,18 @@ def add_reported(file: Path, published: Path) -> list[ReportedResult]:
         UserError: an entry does not fit, or is there already.
     """
     new, target = read_reported(file.resolve()), published / REPORTED
-    known = read_reported(target) if os.path.lexists(target) else []
+    added = read_reported(target) if os.path.lexists(target) else []
     for place, result in enumerate(new):
-        if result in known or result in new[:place]:
+        if result in added or result in new[:place]:
             raise UserError(
                 f"{target} has this result already: {result.dataset}/{result.split},"
                 f" {result.backbone}, {result.strategy}."
             )
-    rows = [result.model_dump(exclude_unset=True) for result in (*known, *new)]
+    rows = [result.model_dump(exclude_unset=True) for result in (*added, *new)]
     with _writing(published):
         published.mkdir(parents=True, exist_ok=True)
         write_atomically(target, to_json(rows))
     return new
-
-
-def _refuse_a_part(summary: Summary, subset: bool) -> None:
-    data = summary.dataset
-    if data.n_samples < data.n_total and not subset:
-        raise UserError(
-            f"{summary.run_id} has {data.n_samples:,} of the split's {data.n_total:,} images. Run"
-            " the whole split, or add it with --subset: it is marked as a subset, without a rank."
-        )
 
 
 def _not_public(manifest: Manifest, totals: Totals) -> str | None:
@@ -148,7 +137,7 @@ def _writing(published: Path) -> Iterator[None]:
 
 
 def _holds(target: Path, contents: Mapping[str, str]) -> bool:
-    """Tell whether a folder holds these files, with this content, and no other."""
+    """Return whether a folder holds these files, with this content, and no other."""
     try:
         return {path.name: path.read_text("utf-8") for path in target.iterdir()} == contents
     except (OSError, ValueError):
@@ -157,7 +146,7 @@ def _holds(target: Path, contents: Mapping[str, str]) -> bool:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """Make a folder beside `target` for its new content; it is gone afterwards, moved or not."""
+    """Make a folder beside `target` for its new content; it is deleted or moved afterwards."""
     new = target.with_name(f"{ADDING}{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
@@ -178,12 +167,12 @@ def _move_in(new: Path, target: Path) -> None:
 
 
 def _compact(record: Record) -> Any:
-    top = [[index, _rounded(score), draws] for index, score, draws in record["top"][:TOP]]
+    top = [[index, _rounded(score), draws] for index, score, draws in record["top"][:PUBLISHED_TOP]]
     return {**{key: _rounded(value) for key, value in record.items()}, "top": top}
 
 
 def _rounded(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+    return float(f"{value:.{FLOAT32_DIGITS}g}") if isinstance(value, float) else value
 
 
 def without_paths(value: Any) -> Any:

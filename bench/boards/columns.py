@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from bench.boards.formats import assignments, cost_text, notes
+from bench.boards.formats import assignments, chosen, chosen_of_backbone, cost_text, notes
 from bench.boards.rows import REPORTED, LeaderboardRow
-from bench.boards.settings import chosen, chosen_of_backbone
+from bench.boards.text_tables import TextTable
 from bench.contracts.metrics import METRICS, MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.stats.differences import Settings
 
 # Columns of numbers; cost and s are evaluation equivalents and seconds per image.
-RIGHT = {"rank", "n", "cost", "s", *(m.words for m in METRICS.values() if m.column)}
-UNKNOWN = "–"
+RIGHT = frozenset({"rank", "n", "cost", "s", *(m.words for m in METRICS.values() if m.column)})
+NO_VALUE = "–"
 OF_PROMPTS = ("prompt", "template")
 OF_DENOISERS = ("draws", "loss", "space", "plan", *OF_PROMPTS)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A board's rows as text.
+def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
+    """Return a board as a table.
 
-    Attributes:
-        above: what all own rows share; "" where that is nothing.
-        head: the columns' names.
-        cells: for each row one text per column.
-        sources: of reported results, in the order of their numbers.
+    What all rows share stands above; reported results are left out of this, as they do not state
+    all of their settings.
     """
-
-    above: str
-    head: list[str]
-    cells: list[list[str]]
-    sources: list[str]
-
-
-def tabulate(board: Sequence[LeaderboardRow]) -> Table:
-    """Return a board as a table; reported results share nothing, for they do not say it all."""
     sources: list[str] = []
     columns = metric_columns(board)
     lines = [_line(row, columns) for row in board]
@@ -49,17 +35,19 @@ def tabulate(board: Sequence[LeaderboardRow]) -> Table:
     named = dict.fromkeys(
         n for place in own for n in settings[place] if n not in {**constant, **of_some}
     )
-    for line, row, given in zip(lines, board, settings, strict=True):
+    for line, row, options in zip(lines, board, settings, strict=True):
         for name in named:
-            line[name] = _text(given[name]) if name in given else UNKNOWN
+            line[name] = _text(options[name]) if name in options else NO_VALUE
         line["what"] = ", ".join(notes(row, sources))
     facts = [n for n in ("backbone", "n", "what") if len({lines[p][n] for p in own}) == 1]
     if len(own) < len(board):  # a reported result has a backbone and a source of its own
         facts = []
-    above = [_fact(name, lines[own[0]][name]) for name in facts]
+    first = lines[own[0]]
+    above = [f"{first[name]} images" if name == "n" else first[name] for name in facts]
     above += _settings_above(constant, of_some)
     head = [name for name in lines[0] if name not in facts]
-    return Table(" · ".join(above), head, [[line[n] for n in head] for line in lines], sources)
+    cells = [[line[name] for name in head] for line in lines]
+    return TextTable(title, head, cells, RIGHT, above=" · ".join(above), sources=sources)
 
 
 def metric_columns(rows: Sequence[LeaderboardRow]) -> list[MetricSpec]:
@@ -73,7 +61,7 @@ def row_settings(row: LeaderboardRow) -> Settings:
 
     Parameters at their default, and what is not set, are left out.
     """
-    found = {
+    options = {
         "draws": None if row.classifier else row.params.get("draws"),
         "template": f"“{row.template}”" if row.template else None,
         "prompt": f"“{row.prompt}”" if row.prompt and not row.template else None,
@@ -84,7 +72,7 @@ def row_settings(row: LeaderboardRow) -> Settings:
         "dtype": row.dtype,
         **chosen_of_backbone(row.backbone, row.parameters),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
@@ -92,12 +80,12 @@ def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
 
     Own rows are those that are not reported by others.
     """
-    given = [{**_params(row), **row_settings(row)} for row in board]
-    own = [one for one, row in zip(given, board, strict=True) if row.kind != REPORTED]
-    common, of_some = shared(own or given)
+    settings = [{**_params(row), **row_settings(row)} for row in board]
+    own = [options for options, row in zip(settings, board, strict=True) if row.kind != REPORTED]
+    common, of_some = shared(own or settings)
     above = {**common, **of_some}
-    differs = [{k: v for k, v in one.items() if k not in above} for one in given]
-    return " · ".join(_settings_above(common, of_some)), [assignments(one) for one in differs]
+    differs = [{k: v for k, v in options.items() if k not in above} for options in settings]
+    return " · ".join(_settings_above(common, of_some)), [assignments(row) for row in differs]
 
 
 def shared(settings: Sequence[Settings]) -> tuple[Settings, Settings]:
@@ -106,15 +94,16 @@ def shared(settings: Sequence[Settings]) -> tuple[Settings, Settings]:
     A classifier has no loss, no plan and perhaps no prompt; it does not keep the others from
     sharing theirs.
     """
-    found: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+    common: dict[str, Any] = {}
+    of_some: dict[str, Any] = {}
     fullest_first = sorted(settings, key=len, reverse=True)  # so that the order is always the same
-    for name in dict.fromkeys(name for one in fullest_first for name in one):
-        values = [one[name] for one in settings if name in one]
-        lacking = [one for one in settings if name not in one]
-        allowed = name in OF_DENOISERS and not any("loss" in one for one in lacking)
+    for name in dict.fromkeys(name for row in fullest_first for name in row):
+        values = [row[name] for row in settings if name in row]
+        lacking = [row for row in settings if name not in row]
+        allowed = name in OF_DENOISERS and not any("loss" in row for row in lacking)
         if all(value == values[0] for value in values) and (allowed or not lacking):
-            found[bool(lacking)][name] = values[0]
-    return found
+            (of_some if lacking else common)[name] = values[0]
+    return common, of_some
 
 
 def _settings_above(common: Settings, of_some: Settings) -> list[str]:
@@ -126,31 +115,27 @@ def _settings_above(common: Settings, of_some: Settings) -> list[str]:
 
 
 def _line(row: LeaderboardRow, columns: Sequence[MetricSpec]) -> dict[str, str]:
-    interval, each = row.accuracy_ci95, row.seconds_per_image
+    interval, seconds = row.accuracy_ci95, row.seconds_per_image
     return {
-        "rank": UNKNOWN if row.rank is None else str(row.rank),
+        "rank": NO_VALUE if row.rank is None else str(row.rank),
         "accuracy (95 %)": f"{row.accuracy:.4f}"
         + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
         **{metric.words: _figure(row.figure(metric.name)) for metric in columns},
         "cost": cost_text(row),
-        "s": UNKNOWN if each is None else f"{each:.3g}",
-        "n": UNKNOWN if row.n_samples is None else f"{row.n_samples:,}",
+        "s": NO_VALUE if seconds is None else f"{seconds:.3g}",
+        "n": NO_VALUE if row.n_samples is None else f"{row.n_samples:,}",
         "backbone": row.backbone,
         "strategy": f"{row.strategy} {assignments(_params(row))}".strip(),
     }
 
 
 def _figure(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.4f}"
+    return NO_VALUE if value is None else f"{value:.4f}"
 
 
 def _params(row: LeaderboardRow) -> Parameters:
     """Return the strategy's parameters that are not at their default, but for the draws."""
     return {k: v for k, v in chosen(row.strategy, row.params).items() if k != "draws"}
-
-
-def _fact(name: str, text: str) -> str:
-    return f"{text} images" if name == "n" else text
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.boards import text_tables
-from bench.boards.columns import RIGHT, metric_columns, row_settings, tabulate
+from bench.boards.columns import metric_columns, row_settings, tabulate
 from bench.boards.formats import assignments, boards, cost_text, notes
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import LeaderboardRow, run_row
@@ -26,19 +26,7 @@ def to_html(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _tables(rows: Sequence[LeaderboardRow]) -> list[TextTable]:
-    tables = []
-    for title, board in boards(rows):
-        shown = tabulate(board)
-        tables.append(
-            TextTable(
-                title,
-                shown.head,
-                shown.cells,
-                frozenset(RIGHT),
-                above=shown.above,
-                sources=shown.sources,
-            )
-        )
+    tables = [tabulate(board, title) for title, board in boards(rows)]
     if tables:
         tables[-1].below.append(RANKED)
     return tables

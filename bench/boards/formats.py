@@ -1,4 +1,4 @@
-"""What a row of the leaderboard is called: its board, its marks, its parameters."""
+"""Rows of the leaderboard in words: title of the board, marks, cost, parameters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from bench.contracts.parameters import Parameter, Parameters
 from bench.contracts.specs import provenance
 
 if TYPE_CHECKING:  # listings use this module, and need no pydantic
@@ -13,7 +14,7 @@ if TYPE_CHECKING:  # listings use this module, and need no pydantic
 
 
 def boards(rows: Sequence[LeaderboardRow]) -> Iterator[tuple[str, list[LeaderboardRow]]]:
-    """Yield each board's title and its rows; rows of a board follow each other."""
+    """Yield title and rows of each board; rows of a board follow each other."""
     data: dict[Any, set[str | None]] = {}  # fingerprints under one title
     for row in rows:
         data.setdefault(_name(row), set()).add(row.fingerprint)
@@ -38,26 +39,26 @@ def notes(row: LeaderboardRow, sources: list[str]) -> list[str]:
 
 
 def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
-    """Return what tells a row apart, as (kind of mark, text)."""
-    found = []
+    """Return what distinguishes a row, as (kind of mark, text)."""
+    texts = []
     if row.kind == "subset":
-        found.append(("subset", f"subset of {row.n_total:,}"))
+        texts.append(("subset", f"subset of {row.n_total:,}"))
         if row.replayed_from:
-            found.append(("replayed", "replayed"))
+            texts.append(("replayed", "replayed"))
     elif row.kind not in ("measured", "candidates"):
-        found.append((row.kind, row.kind))
+        texts.append((row.kind, row.kind))
     if (recall := row.figure("candidate_recall")) is not None:
         top = row.parameters.get("top")
-        found.append(("candidates", f"among {top} candidates, recall {recall:.4f}"))
-    found.append(("trained" if row.trained_on else "zero-shot", provenance(row.trained_on)))
-    found += [("draws", text) for text in drawn(row.draw_plan)]
+        texts.append(("candidates", f"among {top} candidates, recall {recall:.4f}"))
+    texts.append(("trained" if row.trained_on else "zero-shot", provenance(row.trained_on)))
+    texts += [("draws", text) for text in drawn(row.draw_plan)]
     if row.cost_timed:
-        found.append(("timed", "cost timed"))
+        texts.append(("timed", "cost timed"))
     if row.private_data:
-        found.append(("private", "private data"))
+        texts.append(("private", "private data"))
     if row.failed_samples:
-        found.append(("failed", f"{row.failed_samples:,} failed"))
-    return found
+        texts.append(("failed", f"{row.failed_samples:,} failed"))
+    return texts
 
 
 def cost_text(row: LeaderboardRow, digits: int = 0) -> str:
@@ -79,3 +80,31 @@ def assignments(params: Mapping[str, Any]) -> str:
         for k, v in params.items()
         if v is not None
     )
+
+
+def chosen(strategy: str, params: Parameters) -> Parameters:
+    """Return the parameters that are not at their default; of an unknown strategy, all."""
+    from bench.discovery.loading import load_plugins
+
+    strategies = load_plugins().strategies
+    known = strategies.get(strategy).parameters if strategy in strategies else {}
+    return _not_default(known, params)
+
+
+def chosen_of_backbone(backbone: str, params: Parameters) -> Parameters:
+    """Return the parameters of a backbone that are not at their default; of an unknown one, all."""
+    from bench.discovery.loading import load_plugins
+
+    backbones = load_plugins().backbones
+    known = backbones.get(backbone).parameters if backbone in backbones else {}
+    return _not_default(known, params)
+
+
+def _not_default(declared: Mapping[str, Parameter], params: Parameters) -> Parameters:
+    # JSON has no tuples.
+    values = {n: tuple(v) if isinstance(v, list) else v for n, v in params.items()}
+    return {
+        name: value
+        for name, value in params.items()
+        if name not in declared or declared[name].default != values[name]
+    }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 
@@ -10,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
-from bench.boards.shipped import not_among
 from bench.errors import UserError
 from bench.stats.many import Floats, holm, ranking, ranks
 from bench.stats.paired import ALPHA, mcnemar, paired_wins
 from bench.store.decisions import Decisions, read_decisions
+from bench.store.fields import to_json
 from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_runs
 
+PUBLISHED_ROWS = Path("bench", "boards", "published.json")  # in a clone of the repository
 RANKED = (
     f"{ranking('runs')} Tests are McNemar's exact test on the same images. Ranked together are runs"
     " on the whole split whose backbones are zero-shot, or trained on the same data; a run that is"
@@ -32,32 +35,30 @@ def leaderboard(
 ) -> list[LeaderboardRow]:
     """Return the rows of every dataset's board, best accuracy first.
 
-    Rows of one board share dataset, version, split and data (its fingerprint). A rank is counted
-    only among rows of a kind: measured on the whole split, and either zero-shot or trained on the
-    same thing. Subsets, replays and reported results are shown without a rank.
-
-    A rank is one more than the number of runs of its kind that are significantly better, by
-    McNemar's exact test on the same images, corrected for all pairs of the kind on the board (Holm,
-    5 %). The only run of its kind has no rank.
+    Rows of one board share dataset, version, split and data (its fingerprint). Ranks are among runs
+    of a kind: measured on the whole split, and either zero-shot or trained on the same data. A rank
+    is one more than the number of runs of its kind that are significantly better, by McNemar's
+    exact test on the same images, corrected for all pairs of the kind on the board (Holm, 5 %). The
+    only run of its kind, subsets, replays and reported results have no rank.
 
     Args:
         folders: a folder of runs, or several; runs and `reported.json` files at any depth below
             are included. A run that lies in several of them counts once.
-        dataset: only this one.
-        shipped: rows of runs that are not here. They keep their rank where no run that is here
-            has one, and have none beside runs that are.
+        dataset: only this dataset; None: all.
+        shipped: rows of runs that are not here. They keep their rank on a board without runs that
+            are here, and have none beside these.
 
     Raises:
         UserError: no folder exists and no row is shipped.
     """
     folders = [folders] if isinstance(folders, Path) else folders
-    there = [folder for folder in folders if folder.is_dir()]
-    if not there and not shipped:
+    existing = [folder for folder in folders if folder.is_dir()]
+    if not existing and not shipped:
         raise UserError(
             f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
         )
-    reported = (row for row in all_reported(there) if dataset in (None, row.dataset))
-    rows = [*_stored(there, dataset), *reported]
+    reported = (row for row in all_reported(existing) if dataset in (None, row.dataset))
+    rows = [*_stored(existing, dataset), *reported]
     return arrange(rows, shipped)
 
 
@@ -71,10 +72,11 @@ def arrange(
     Args:
         rows: runs and reported results.
         shipped: rows of runs that are not here.
-        decided: gives the decisions of the run in a folder; None: they are read there.
+        decided: returns the decisions of the run in a folder; None: they are read there.
     """
     rows = _placed(list(rows))
-    rows += not_among(shipped, rows)
+    here = {_key(row) for row in rows}
+    rows += [row for row in shipped if _key(row) not in here]
     rows.sort(key=lambda row: (*row.board, -row.accuracy, row.cost or 0))
     boards = groupby(rows, key=lambda row: row.board)
     return [row for _, board in boards for row in ranked(list(board), decided or _read)]
@@ -106,27 +108,22 @@ def _placed(rows: Rows) -> list[LeaderboardRow]:
             newest[key] = max(newest.get(key, (0, "")), (version, data))
     placed = []
     for row in rows:
-        found = newest.get((row.dataset, row.split)) if row.kind == REPORTED else None
-        if found:
-            known = {"version": found[0] or None, "fingerprint": found[1] or None}
-            row = row.model_copy(update=known)
+        board = newest.get((row.dataset, row.split)) if row.kind == REPORTED else None
+        if board:
+            place = {"version": board[0] or None, "fingerprint": board[1] or None}
+            row = row.model_copy(update=place)
         placed.append(row)
     return placed
 
 
 def ranked(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[LeaderboardRow]:
-    """Return a board's rows with their ranks, as `leaderboard` explains them.
-
-    Args:
-        board: rows of the same data.
-        decided: gives the decisions of the run in a folder. Each is read once at most.
-    """
+    """Return the rows of one board with their ranks, as `leaderboard` explains them."""
     groups: dict[tuple[str, str], list[int]] = {}
     for place, row in enumerate(board):
         if row.kind == MEASURED and row.path is not None:
             groups.setdefault(row.training, []).append(place)
     if not groups:
-        return list(board)  # those that come with the package keep theirs
+        return list(board)  # rows that come with the package keep their ranks
     placed: dict[int, int | None] = {}
     for places_of_group in groups.values():
         better = _significantly_better([board[place] for place in places_of_group], decided)
@@ -137,9 +134,9 @@ def ranked(board: Rows, decided: Callable[[str], Decisions] = _read) -> list[Lea
 def _significantly_better(rows: Rows, decided: Callable[[str], Decisions]) -> NDArray[np.bool_]:
     """Return bool [R, R]: whether row i is significantly better than row j, among all pairs.
 
-    Of a pair whose accuracies differ much, no decision is read: its p is largest where as few
-    images as can be are right in both runs, and if that p is significant among all pairs
-    (Bonferroni), so is the pair, and Holm's correction of the others does not depend on its p.
+    Decisions are read only for pairs with similar accuracies: p is largest where as few images as
+    possible are right in both runs. If that p is significant among all pairs (Bonferroni), so is
+    the pair, and Holm's correction of the others does not depend on its p.
     """
     first, second = np.triu_indices(len(rows), 1)
     right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])
@@ -164,3 +161,22 @@ def _largest_p(a: NDArray[np.int64], b: NDArray[np.int64], n: NDArray[np.int64])
     """Return the largest p that McNemar's test can have, of the images that two runs have right."""
     both = np.maximum(0, a + b - n)
     return np.asarray(mcnemar(a - both, b - both), dtype=np.float64)
+
+
+def shipped_rows(dataset: str | None = None) -> list[LeaderboardRow]:
+    """Return the published rows that come with the package, of one dataset or of all.
+
+    Their runs are not here (`path` is None), so no test can rank them anew.
+    """
+    text = files("bench.boards").joinpath(PUBLISHED_ROWS.name).read_text("utf-8")
+    rows = [LeaderboardRow.model_validate(row) for row in json.loads(text)]
+    return [row for row in rows if dataset in (None, row.dataset)]
+
+
+def as_shipped(rows: Rows) -> str:
+    """Return the content of the package's file for the rows of the published results."""
+    return to_json([{**row.plain(), "path": None} for row in rows])
+
+
+def _key(row: LeaderboardRow) -> tuple[str | int | None, ...]:
+    return row.source, row.dataset, row.split, row.backbone, row.n_samples

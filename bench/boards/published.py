@@ -1,16 +1,24 @@
-"""`results/published/`: complete runs, small enough to commit, and the checks they must pass."""
+"""`results/published/`: complete runs, small enough to commit, and the checks they must pass.
+
+Everybody can write a manifest. What follows from its identity, the records or registered specs is
+computed again; the rest is taken on trust, and `TRUST` names it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.boards.consistency import Totals, contradictions
 from bench.boards.reported import REPORTED, read_reported
-from bench.errors import UserError
+from bench.contracts.specs import UNKNOWN, BackboneSpec
+from bench.discovery.loading import load_plugins
+from bench.errors import UserError, quoted
+from bench.inputs.data import load_classes
 from bench.stats.metrics import summarize
+from bench.store.documents import Manifest
 from bench.store.folder import (
     LOCK,
     MANIFEST,
@@ -18,23 +26,29 @@ from bench.store.folder import (
     asked_records,
     list_runs,
     places,
+    read_manifest,
 )
-from bench.store.identity import run_id
+from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
 
-FILES = (MANIFEST, JOURNAL, SUMMARY)
-MOST_BYTES = 2_000_000  # a run; 420 images take about 0.1 MB
-ROUNDED = 1e-3  # what six digits of each record's cost may move a sum, and a rounded time
+PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY)
+MAX_RUN_BYTES = 2_000_000  # 420 images take about 0.1 MB
+ROUNDED = 1e-3  # relative error of sums and times by six digits of each record's cost
 OF_MANIFEST = ("run_id", "dataset", "backbone", "strategy")
-# What does not follow from the records: see `TRUST`.
+# Values that do not follow from the records: see `TRUST`.
 TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from"})
+TRUST = (
+    "Taken on trust: what the records say of each image, the hashes of data and weights, times and"
+    " memory; of data, classes and backbones that are not registered here, what the run says of"
+    " them; and all of reported results. The other figures were computed again."
+)
 
 
 def validate(published: Path) -> list[str]:
     """Return what is wrong with the results in a folder, one line each; none: all is valid."""
     totals = Totals(published)
-    found = [
+    errors = [
         f"{run.name}: {problem}"
         for run in list_runs(published)
         for problem in problems(run, totals=totals)
@@ -43,17 +57,17 @@ def validate(published: Path) -> list[str]:
         try:
             read_reported(place / REPORTED)
         except UserError as error:
-            found.append(str(error))
-    return found
+            errors.append(str(error))
+    return errors
 
 
 def problems(run: Path, name: str | None = None, totals: Totals | None = None) -> Iterator[str]:
     """Yield what is wrong with a published run: its schema, its name, its figures, its files.
 
     Args:
-        run: its folder.
-        name: the folder's name where it is going to be; None: it is there.
-        totals: of the published runs that it is, or will be, among; None: of those beside it.
+        run: folder of the run.
+        name: name of the folder that it will be moved to; None: it is there already.
+        totals: totals of the published runs; None: of those beside it.
     """
     try:
         stored = read_run(run)
@@ -90,15 +104,15 @@ def problems(run: Path, name: str | None = None, totals: Totals | None = None) -
 
 def _odd_files(run: Path) -> Iterator[str]:
     for path in sorted(run.rglob("*")):
-        if path.relative_to(run).as_posix() not in (*FILES, LOCK):
-            yield f"{path.name} does not belong there: only {', '.join(FILES)}"
-    size = sum((run / name).stat().st_size for name in FILES)
-    if size > MOST_BYTES:
-        yield f"it takes {size:,} bytes, more than {MOST_BYTES:,}"
+        if path.relative_to(run).as_posix() not in (*PUBLISHED_FILES, LOCK):
+            yield f"{path.name} does not belong there: only {', '.join(PUBLISHED_FILES)}"
+    size = sum((run / name).stat().st_size for name in PUBLISHED_FILES)
+    if size > MAX_RUN_BYTES:
+        yield f"it takes {size:,} bytes, more than {MAX_RUN_BYTES:,}"
 
 
 def _differences(place: str, computed: Any, stored: Any) -> Iterator[str]:
-    """Yield each value of a summary that differs from the one computed, with its place."""
+    """Yield the values of a summary that differ from the computed ones."""
     if isinstance(computed, dict) and isinstance(stored, dict):
         for name in sorted(stored.keys() - TRUSTED):
             yield from _differences(f"{place}.{name}".strip("."), computed.get(name), stored[name])
@@ -122,3 +136,104 @@ def _close(computed: Any, stored: Any, tolerance: float) -> bool:
     if isinstance(computed, float) and isinstance(stored, float | int):
         return math.isclose(computed, stored, rel_tol=tolerance, abs_tol=1e-9)
     return bool(computed == stored)
+
+
+class Totals:
+    """Numbers of images that the runs in the folder `published` state for their splits."""
+
+    def __init__(self, published: Path) -> None:
+        self._totals: dict[str, dict[str, int]] = {}
+        for path in list_runs(published):
+            with suppress(UserError):
+                manifest = read_manifest(path)
+                if not manifest.private_data:
+                    runs = self._totals.setdefault(digest(manifest.identity.dataset.plain()), {})
+                    runs[manifest.run_id] = manifest.dataset.n_total
+
+    def of_others(self, manifest: Manifest) -> set[int]:
+        """Return the numbers that other runs on the same images state, by their fingerprint."""
+        runs = self._totals.get(digest(manifest.identity.dataset.plain()), {})
+        return {total for run_id, total in runs.items() if run_id != manifest.run_id}
+
+    def problem(self, manifest: Manifest) -> str | None:
+        """Return what is wrong with the number of images that a run states for its split."""
+        data, datasets = manifest.identity.dataset, load_plugins().datasets
+        total, others = manifest.dataset.n_total, self.of_others(manifest)
+        if others - {total}:
+            theirs = " and ".join(f"{other:,}" for other in sorted(others))
+            return f"its n_total is {total:,}, and other runs on the same images have {theirs}"
+        if others or data.name not in datasets:
+            return None
+        spec = datasets.get(data.name)
+        size = spec.splits.get(data.split) if spec.version == data.version else None
+        if size in (None, total):
+            return None
+        return f"its n_total is {total:,}, and {data.name}/{data.split} has {size:,}"
+
+
+def contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
+    """Yield where a manifest contradicts its identity, other runs or registered specs."""
+    identity, data, backbone = manifest.identity, manifest.dataset, manifest.backbone
+    replayed = identity.replayed.run_id if identity.replayed else None
+    pairs = {
+        "dataset's version": (data.version, identity.dataset.version),
+        "split": (data.split, identity.dataset.split),
+        "backbone's version": (backbone.version, identity.backbone.version),
+        "dtype": (backbone.dtype, identity.backbone.dtype),
+        "strategy": (manifest.strategy.plain(), identity.strategy.plain()),
+        "replayed run": (manifest.replayed_from, replayed),
+    }
+    if manifest.items is None:
+        pairs["prompts' hash"] = (prompts_digest(manifest.prompts), identity.prompts)
+    for name, (stated, hashed) in pairs.items():
+        if stated != hashed:
+            yield f"its {name} is {quoted(stated)}, by its identity {quoted(hashed)}"
+    if len(set(manifest.samples)) < len(manifest.samples):
+        yield "it names a sample twice"
+    if len(manifest.samples) > data.n_total:
+        yield f"it has {len(manifest.samples):,} samples of {data.n_total:,} images"
+    if not manifest.private_data:
+        if problem := totals.problem(manifest):
+            yield problem
+        yield from _of_classes(manifest)
+    backbones = load_plugins().backbones
+    if identity.backbone.name in backbones:
+        spec = backbones.get(identity.backbone.name)
+        if spec.version == identity.backbone.version:
+            yield from _of_backbone(manifest, spec)
+
+
+def _of_classes(manifest: Manifest) -> Iterator[str]:
+    datasets, identity = load_plugins().datasets, manifest.identity.dataset
+    spec = datasets.get(identity.name) if identity.name in datasets else None
+    if spec is None or spec.version != identity.version or spec.classes is None:
+        return
+    if manifest.config.plain().get("class_names"):
+        return
+    registered = load_classes(spec).names
+    if len(registered) != len(manifest.classes):
+        yield f"it has {len(manifest.classes)} classes, and {identity.name} has {len(registered)}"
+        return
+    for number, (stated, expected) in enumerate(zip(manifest.classes, registered, strict=True)):
+        if stated != expected:
+            yield (
+                f"its class {number} is {quoted(stated)}, and that of {identity.name} is"
+                f" {quoted(expected)}"
+            )
+            return
+
+
+def _of_backbone(manifest: Manifest, spec: BackboneSpec) -> Iterator[str]:
+    learned, stated = manifest.identity.learned_from, manifest.backbone.trained_on
+    if manifest.config.weights is not None:
+        expected: str | None = UNKNOWN
+    elif learned is not None:
+        expected = f"{manifest.dataset.name}/{learned.split}"
+    else:
+        expected = spec.trained_on
+    weighting = str(manifest.config.plain().get("weighting"))
+    more = manifest.identity.candidates is not None or weighting.startswith("learned")
+    if more and (expected is None or str(stated).startswith(f"{expected} + ")):
+        return  # the candidates or weights were learned from the data that another run names
+    if stated != expected:
+        yield f"its trained_on is {quoted(stated)}, by backbone {spec.name} {quoted(expected)}"

@@ -14,6 +14,7 @@ from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive
 from bench.errors import UserError
 from bench.machine.toml import read_toml
+from bench.store.fields import first_problem
 
 
 class _Choice(BaseModel):
@@ -23,7 +24,7 @@ class _Choice(BaseModel):
     params: Parameters = Field(default_factory=dict)
 
 
-class Board(BaseModel):
+class PublishedBoard(BaseModel):
     """What is published of one backbone on one dataset."""
 
     model_config = ConfigDict(extra="forbid")
@@ -38,7 +39,7 @@ class Board(BaseModel):
     replay: list[_Choice] = []
 
 
-def read_table(file: Path) -> list[Board]:
+def read_table(file: Path) -> list[PublishedBoard]:
     """Read the boards of a TOML file.
 
     Raises:
@@ -46,28 +47,26 @@ def read_table(file: Path) -> list[Board]:
     """
     try:
         entries = read_toml(file).get("board", [])
-        return [Board.model_validate(entry) for entry in entries]
+        return [PublishedBoard.model_validate(entry) for entry in entries]
     except (OSError, ValueError) as error:  # pydantic's is a ValueError
-        said = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else error
-        raise UserError(f"{file} is no table of boards: {said}") from None
+        problem = first_problem(error) if isinstance(error, ValidationError) else error
+        raise UserError(f"{file} is no table of boards: {problem}") from None
 
 
 def publish(
-    board: Board,
+    board: PublishedBoard,
     work: Path,
     published: Path,
     limit: int | None = None,
     data_dir: str | None = None,
 ) -> Iterator[Path]:
-    """Make a board's runs and yield each one's published folder.
-
-    Stopped at any time, the same call resumes, as every run does.
+    """Make the runs of a board and yield their published folders; the same call resumes.
 
     Args:
         board: what to make.
-        work: where the runs with their recorded errors are kept.
-        published: where the small copies go.
-        limit: only so many images, to try it.
+        work: folder of the runs with their recorded errors.
+        published: folder of the small copies.
+        limit: number of images, to try it; None: all.
         data_dir: a local copy of the dataset.
 
     Raises:
@@ -79,20 +78,20 @@ def publish(
     from bench.running.settings import make_config
 
     add = partial(publish_run, published=published, subset=limit is not None, replace=True)
-    settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
-    settings |= {"dataset": board.dataset, "backbone": board.backbone}
+
+    def folder_of(strategy: str | None, params: Parameters, save_errors: bool) -> Path:
+        settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
+        settings |= {"dataset": board.dataset, "backbone": board.backbone}
+        settings |= {"strategy": strategy, "params": dict(params)}
+        settings |= {"save_errors": True} if save_errors else {}
+        return run(make_config(settings)).folder
+
     recorded = None
     if board.draws is not None:
-        record = {
-            "strategy": board.record or exhaustive(),
-            "params": {"draws": board.draws},
-            "save_errors": True,
-        }
-        recorded = run(make_config({**settings, **record})).folder
+        recorded = folder_of(board.record or exhaustive(), {"draws": board.draws}, True)
         yield add(recorded)
     for choice in board.live:
-        chosen = {"strategy": choice.strategy, "params": dict(choice.params)}
-        yield add(run(make_config({**settings, **chosen})).folder)
+        yield add(folder_of(choice.strategy, choice.params, False))
     for choice in board.replay:
         if choice.strategy is None or recorded is None:
             raise UserError(f"A replay on {board.dataset} needs a strategy and draws.")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from bench.boards.columns import tabulate
 from bench.boards.exports import to_markdown
 from bench.boards.formats import boards
-from bench.boards.leaderboard import leaderboard
+from bench.boards.leaderboard import as_shipped, leaderboard
 from bench.boards.rows import LeaderboardRow
-from bench.boards.shipped import as_shipped
 from bench.errors import UserError
 from bench.machine.files import write_atomically
 
@@ -25,9 +23,9 @@ def render(published: Path, readme: Path, shipped: Path | None = None) -> list[P
     """Write the leaderboard into the README, its picture and the package's rows; return the files.
 
     Args:
-        published: the folder of published results.
-        readme: the page that shows the leaderboard.
-        shipped: the file of rows that comes with the package; None: it is not written.
+        published: folder of published results.
+        readme: page that shows the leaderboard.
+        shipped: file of rows that comes with the package; None: it is not written.
 
     Raises:
         UserError: the README has no place for it, or a file cannot be read or written.
@@ -49,14 +47,14 @@ def render(published: Path, readme: Path, shipped: Path | None = None) -> list[P
 def stale(published: Path, readme: Path, shipped: Path | None = None) -> list[str]:
     """Return what `render` would change, one line each."""
     rows = own_boards(published)
-    found = []
+    changes = []
     if _read(readme) != _with_table(readme, rows):
-        found.append(f"{readme}: its leaderboard is not that of {published}")
+        changes.append(f"{readme}: its leaderboard is not that of {published}")
     if rows and _drawn_from(published / PICTURE) != _digest(rows):
-        found.append(f"{published / PICTURE} was not drawn from these results")
+        changes.append(f"{published / PICTURE} was not drawn from these results")
     if shipped and _read(shipped) != as_shipped(leaderboard(published)):
-        found.append(f"{shipped}: its rows are not those of {published}")
-    return found
+        changes.append(f"{shipped}: its rows are not those of {published}")
+    return changes
 
 
 def _read(file: Path) -> str:
@@ -84,7 +82,11 @@ def _with_table(readme: Path, rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _digest(rows: Sequence[LeaderboardRow]) -> str:
-    shown = [[title, asdict(tabulate(board))] for title, board in boards(rows)]
+    shown = []
+    for title, board in boards(rows):
+        table = tabulate(board)
+        content = {"above": table.above, "head": table.head, "cells": table.rows}
+        shown.append([title, {**content, "sources": table.sources}])
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
@@ -98,10 +100,10 @@ def _drawn_from(picture: Path) -> str | None:
 
 
 def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
-    """Draw accuracy and its interval against evaluation equivalents per image, a panel per board.
+    """Draw accuracy and its interval against evaluation equivalents per image, one panel per board.
 
-    The picture says in its `Source` which rows it was drawn from, so that a stale one is found
-    whatever version of matplotlib drew it.
+    The metadata `Source` of the picture is the digest of its rows, so that a stale one is
+    recognised whatever version of matplotlib drew it.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
@@ -111,7 +113,7 @@ def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, board) in zip(places, panels, strict=True):
         costed = [(r.cost, r.accuracy_ci95, r) for r in board if r.cost and r.accuracy_ci95]
-        for cost, (low, high), row in sorted(costed, key=lambda found: found[0]):
+        for cost, (low, high), row in sorted(costed, key=lambda point: point[0]):
             value = row.accuracy
             live = row.kind == "measured"
             mark = "" if live else f" ({row.kind})"

@@ -10,8 +10,7 @@ from pathlib import Path
 import click
 
 from bench.boards.exports import to_csv, to_html, to_markdown
-from bench.boards.leaderboard import leaderboard
-from bench.boards.shipped import shipped_rows
+from bench.boards.leaderboard import leaderboard, shipped_rows
 from bench.cli.options import results_option, set_by_user
 from bench.cli.output import next_steps, print_json, say
 from bench.machine.offline import offline

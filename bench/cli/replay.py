@@ -13,8 +13,7 @@ from pathlib import Path
 
 import click
 
-from bench.boards.formats import assignments
-from bench.boards.settings import chosen
+from bench.boards.formats import assignments, chosen
 from bench.cli.options import limit_option, listed, parse_assignments, results_and_json, set_option
 from bench.cli.output import next_steps, print_json, run_name, say
 from bench.errors import UserError

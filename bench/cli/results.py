@@ -11,11 +11,10 @@ from pathlib import Path
 import click
 
 from bench.boards.adding import add_reported, publish_run
-from bench.boards.consistency import TRUST
-from bench.boards.published import validate
+from bench.boards.leaderboard import PUBLISHED_ROWS
+from bench.boards.published import TRUST, validate
 from bench.boards.publishing import publish, read_table
 from bench.boards.readme import render, stale
-from bench.boards.shipped import FILE
 from bench.cli.export import export, push
 from bench.cli.options import results_and_json, results_option
 from bench.cli.output import (
@@ -185,7 +184,7 @@ def render_results(published: str, readme: str, check: bool) -> None:
 
     In a clone of the repository, also the rows that come with the package.
     """
-    folder, shipped = _there(published), FILE if FILE.parent.is_dir() else None
+    folder, shipped = _there(published), PUBLISHED_ROWS if PUBLISHED_ROWS.parent.is_dir() else None
     if not check:
         for path in render(folder, Path(readme), shipped):
             say(f"Wrote {path}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from bench.boards.shipped import shipped_row
+from bench.boards.leaderboard import shipped_rows
 from bench.cli.options import results_and_json
 from bench.cli.output import after_run, next_steps, print_json, run_name
 from bench.errors import UserError
@@ -77,7 +77,7 @@ def _folder(run: str, results: str) -> Path:
     try:
         return find_run(run, results)
     except UserError:
-        row = shipped_row(run)
+        row = next((row for row in shipped_rows() if row.run_id == run), None)
         if row is None or row.command is None:
             raise
         raise UserError(

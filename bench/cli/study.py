@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from bench.boards.study.report import StudyReport, study_report
+from bench.boards.study.documents import StudyReport
+from bench.boards.study.report import study_report
 from bench.boards.study.tables import VALUES, pivot, study_tables
 from bench.boards.text_tables import to_csv, to_html, to_latex, to_markdown
 from bench.cli.options import json_option, listed, set_by_user

@@ -31,7 +31,7 @@ def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
             sources = wide_table.sources
             above = f"{title}\n{wide_table.above}".strip()
             runs = [row.run_id or "" for row in board]
-            cells = [[*line, run] for line, run in zip(wide_table.cells, runs, strict=True)]
+            cells = [[*line, run] for line, run in zip(wide_table.rows, runs, strict=True)]
             table([*wide_table.head, "run"], cells, above, RIGHT)
         else:
             _print_narrow(title, board, sources)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.boards.samples import SAMPLE_COLUMNS, sample_rows
-from bench.boards.study.report import StudyMethod, StudyReport
+from bench.boards.study.documents import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
 from bench.boards.study.tables import study_tables
 from bench.boards.text import html

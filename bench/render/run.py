@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.formats import assignments
+from bench.boards.formats import assignments, chosen_of_backbone
 from bench.boards.rows import other_settings, said_template
-from bench.boards.settings import chosen_of_backbone
 from bench.contracts.specs import provenance
 from bench.render.runs import Score, scores
 from bench.render.sentences import opening, said_probability, said_risk

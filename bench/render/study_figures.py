@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bench.boards.study.report import StudyReport, study_report
+from bench.boards.study.documents import StudyReport
+from bench.boards.study.report import study_report
 from bench.boards.study.tables import study_tables
 from bench.boards.text_tables import TextTable
 from bench.contracts.metrics import METRICS

@@ -9,8 +9,7 @@ from helpers.command import bench
 from helpers.places import ROOT
 from helpers.runs import store
 
-from bench.boards.leaderboard import leaderboard
-from bench.boards.shipped import as_shipped, shipped_rows
+from bench.boards.leaderboard import as_shipped, leaderboard, shipped_rows
 
 
 def test_they_are_those_of_the_published_results() -> None:

@@ -33,21 +33,21 @@ class MethodRuns:
     axes: dict[str, str]
     members: list[StudyRun]
     predictions: Ints | None = None
-    """int64 [seeds, templates, n], the predicted classes; None: there is nothing yet."""
+    """int64 [seeds, templates, n], the predicted classes; None: there are none yet."""
     seeds: tuple[str, ...] = ()
-    """What the study calls them, in the order of `predictions`."""
+    """Names of the seeds in the study, in the order of `predictions`."""
     decided: Decisions | None = None
-    """Of its first run, in the order of `predictions`."""
+    """Decisions of the first run, in the order of `predictions`."""
 
     @property
     def answers(self) -> Answers:
-        """What its runs said."""
+        """The predictions under the name of the method."""
         assert self.predictions is not None
         return Answers(self.name, (self.predictions,))
 
     @property
     def cost(self) -> float:
-        """Evaluation equivalents per image, the mean over its runs."""
+        """Evaluation equivalents per image, mean over the runs."""
         return float(np.mean([member.row.cost or 0.0 for member in self.members]))
 
     @property
@@ -58,7 +58,7 @@ class MethodRuns:
 
     @property
     def images(self) -> int:
-        """How many images all of its runs have."""
+        """Number of images that all runs have."""
         return 0 if self.predictions is None else self.predictions.shape[2]
 
 
@@ -69,23 +69,23 @@ def read_methods(
     boards: dict[str, dict[str, MethodRuns]] = {}
     apart = [name for name in study.axes if name not in (*DATA, *over)]
     varied = [n for n in apart if len({r.axes.get(n, NONE) for r in study.cells}) > 1]
-    made = [one for one in runs if one.run is not None and one.row.dataset is not None]
-    called: dict[str, set[str]] = {}  # board → what the study calls its dataset
-    for one in made:
-        called.setdefault(_board(one.row), set()).add(one.row.axes.get("dataset", NONE))
-    for one in made:
-        board = _board(one.row)
-        if len(called[board]) > 1:
-            board = f"{board} ({one.row.axes.get('dataset', NONE)})"
-        axes = {name: one.row.axes[name] for name in apart if name in one.row.axes}
+    made = [run for run in runs if run.run is not None and run.row.dataset is not None]
+    labels: dict[str, set[str]] = {}  # board → names of its dataset in the study
+    for run in made:
+        labels.setdefault(_board(run.row), set()).add(run.row.axes.get("dataset", NONE))
+    for run in made:
+        board = _board(run.row)
+        if len(labels[board]) > 1:
+            board = f"{board} ({run.row.axes.get('dataset', NONE)})"
+        axes = {name: run.row.axes[name] for name in apart if name in run.row.axes}
         shown = " ".join(axes[n] for n in (varied or apart) if n in axes) or "the method"
         method = boards.setdefault(board, {}).setdefault(shown, MethodRuns(shown, axes, []))
-        method.members.append(one)
+        method.members.append(run)
     for methods in boards.values():
         for method in methods.values():
             _read(method, over)
     decided = {
-        board: [one for one in methods.values() if one.predictions is not None]
+        board: [method for method in methods.values() if method.predictions is not None]
         for board, methods in boards.items()
     }
     return {board: methods for board, methods in decided.items() if methods}
@@ -114,8 +114,10 @@ def _read(method: MethodRuns, over: Sequence[str]) -> None:
             assert run is not None
             decided = run.decided()
             first = first or decided
-            planes.append(_aligned(decided, first))
-    if first is None or any(plane is None for plane in planes):
+            if (places := _places(decided, first)) is None:
+                return
+            planes.append(decided.predictions[places])
+    if first is None:
         return
     stacked = np.array(planes, dtype=np.int64)
     method.predictions = stacked.reshape(len(seeds), len(templates), -1)
@@ -139,47 +141,40 @@ def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
     return sorted(seeds), sorted(templates)
 
 
-def _aligned(decided: Decisions, first: Decisions) -> Ints | None:
-    """Return what another run says of the first run's images; None: it lacks some."""
-    places = _places(decided, first)
-    return None if places is None else decided.predictions[places]
-
-
 def _places(of: Decisions, first: Decisions) -> Ints | None:
-    """Return where the first run's images are in another run.
+    """Return the rows of the first run's images in another run.
 
-    None: it lacks some, or has other labels for them.
+    None: it lacks some of them, or has other labels for them.
     """
     import pyarrow.compute as pc
 
-    found = pc.index_in(first.sample_ids, value_set=of.sample_ids)
-    if found.null_count:
+    rows = pc.index_in(first.sample_ids, value_set=of.sample_ids)
+    if rows.null_count:
         return None
-    places = values(found)
+    places = values(rows)
     return places if np.array_equal(of.labels[places], first.labels) else None
 
 
 def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
-    """Return the methods of the same, most, images, all in the order of the first of them."""
-    most = max((one.images for one in members), default=0)
+    """Return the methods with the most images, the same ones, in the order of the first method."""
+    most = max((method.images for method in members), default=0)
     kept: list[MethodRuns] = []
-    for one in members:
-        if one.predictions is None or one.decided is None or one.images != most:
+    for method in members:
+        if method.predictions is None or method.decided is None or method.images != most:
             continue
-        first = kept[0].decided if kept else one.decided
+        first = kept[0].decided if kept else method.decided
         assert first is not None
-        if (places := _places(one.decided, first)) is None:
-            continue
-        one.predictions, one.decided = one.predictions[:, :, places], first
-        kept.append(one)
+        if (places := _places(method.decided, first)) is not None:
+            method.predictions, method.decided = method.predictions[:, :, places], first
+            kept.append(method)
     return kept
 
 
 def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Return the methods that can be compared over seeds: those with the same, enough, seeds."""
-    counts = Counter(one.seeds for one in members if len(one.seeds) >= LEAST_SEEDS)
+    counts = Counter(m.seeds for m in members if len(m.seeds) >= LEAST_SEEDS)
     usual = max(counts, key=lambda seeds: (counts[seeds], len(seeds)), default=())
-    return [one for one in members if one.seeds == usual]
+    return [method for method in members if method.seeds == usual]
 
 
 def clusters_of(members: Sequence[MethodRuns]) -> NDArray[np.int64] | None:
@@ -191,16 +186,18 @@ def clusters_of(members: Sequence[MethodRuns]) -> NDArray[np.int64] | None:
     return np.asarray(codes, dtype=np.int64)
 
 
-def worst_group_of(one: MethodRuns) -> Group | None:
-    """Return the group with the lowest mean accuracy over the method's runs."""
-    if one.decided is None or one.decided.groups is None or one.predictions is None:
+def worst_group_of(method: MethodRuns) -> Group | None:
+    """Return the group with the lowest mean accuracy over the runs of a method."""
+    if method.decided is None or method.decided.groups is None or method.predictions is None:
         return None
-    names = np.array([g or "" for g in one.decided.groups.to_pylist()])
-    each = (one.predictions == one.labels).mean(axis=(0, 1))
-    found = [(float(each[names == g].mean()), str(g)) for g in np.unique(names) if g]
-    if not found:
+    names = np.array([group or "" for group in method.decided.groups.to_pylist()])
+    right = (method.predictions == method.labels).mean(axis=(0, 1))
+    shares = [
+        (float(right[names == group].mean()), str(group)) for group in np.unique(names) if group
+    ]
+    if not shares:
         return None
-    share, name = min(found)
+    share, name = min(shares)
     n = int((names == name).sum())
     interval = accuracy_interval(round(share * n), n)
     return Group(group=name, n=n, accuracy=share, accuracy_ci95=interval)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from bench.boards.study.groups import StudyGroup, compare_groups
+from bench.boards.study.documents import (
+    BoardDifferences,
+    StudyGroup,
+    StudyMethod,
+    StudyReport,
+    notes,
+)
 from bench.boards.study.methods import (
     DATA,
     OVER,
@@ -19,107 +24,15 @@ from bench.boards.study.methods import (
     read_methods,
     worst_group_of,
 )
-from bench.boards.study.rows import StudyRow, study_runs
+from bench.boards.study.rows import study_runs
 from bench.errors import UserError
 from bench.stats.across_datasets import MeanRanks, Robustness, mean_ranks, robustness
-from bench.stats.crossed import Over, Spread, spread
-from bench.stats.many import Difference, compare_all, corrected, ranks
-from bench.store.fields import Count, Document, FullDocument, Positive
+from bench.stats.crossed import spread
+from bench.stats.many import Answers, Difference, compare_all, corrected, ranks
 from bench.store.looks import count_looks, is_test
 from bench.store.studies import Study, read_study, results_of
-from bench.store.summary import Group
 
-
-class StudyMethod(Document):
-    """One method on one dataset: what a study's table has in a line."""
-
-    board: str
-    """The dataset and its split."""
-    method: str
-    """Its place on all axes but those of the data, and those it is taken over."""
-    axes: dict[str, str]
-    """The same by axis."""
-    trained_on: str | None
-    """`dataset/split`; None: zero-shot."""
-    runs: Positive
-    """That are complete."""
-    declared: Positive
-    """Runs that the study has of it."""
-    spread: Spread
-    """Of its accuracy."""
-    tested: Spread | None = None
-    """Of the metric that differences are tested in, where that is another one."""
-    balanced_accuracy: float
-    """The mean over its runs."""
-    cost: float
-    """Evaluation equivalents per image, the mean over its runs."""
-    seconds_per_image: float | None
-    """Of scoring."""
-    worst_group: Group | None = None
-    """Of a dataset with groups, the one with the lowest accuracy."""
-    rank: Positive | None = None
-    """One more than the methods that are significantly better; None: it was compared with none."""
-    looks: Count | None = None
-    """Finished runs on this split in the results folder; None: it is no test split."""
-
-    @property
-    def shown(self) -> Spread:
-        """What tables and figures show: of the metric that differences are tested in."""
-        return self.tested or self.spread
-
-
-class BoardDifferences(Document):
-    """The differences of the methods on one dataset, or of groups of them."""
-
-    board: str
-    """The dataset and its split."""
-    metric: str
-    """What is compared."""
-    differences: list[Difference]
-    """Of every two methods."""
-
-
-class StudyReport(FullDocument):
-    """A study's table and statistics, as `bench study FILE --show --json` prints them."""
-
-    name: str
-    """Of the study."""
-    file: str
-    """That declares it."""
-    updated: str
-    """When, in ISO 8601."""
-    axes: list[str]
-    """Their names."""
-    over: list[str]
-    """The axes whose runs are taken together."""
-    metric: str = "accuracy"
-    """What differences are tested in."""
-    tests_over: Over = "images"
-    """What tests and intervals are over; `seeds`: over other images and other seeds."""
-    cells: Count
-    """Runs that are declared."""
-    done: Count
-    """Of these, complete ones."""
-    failed: Count
-    """Runs that failed, or have images that did."""
-    rows: list[StudyRow]
-    """The runs."""
-    methods: list[StudyMethod]
-    """Runs that differ in seed or template alone, taken together."""
-    differences: list[BoardDifferences]
-    """Of the methods, on each dataset."""
-    groups: list[StudyGroup] = Field(default_factory=list)
-    """Methods taken together by the group of their backbone."""
-    group_differences: list[BoardDifferences] = Field(default_factory=list)
-    """Corrected for all differences of groups."""
-    ranks: MeanRanks | None = None
-    """Over ten datasets and more."""
-    robustness: list[Robustness] = Field(default_factory=list)
-    """Of each method under each shift."""
-    looks: dict[str, Count] = Field(default_factory=dict)
-    """Dataset and test split → finished runs on it, in the results folder."""
-    notes: list[str] = Field(default_factory=list)
-    """What a reader must know, in plain words."""
+BACKBONE = "backbone"  # the axis whose values are grouped
 
 
 def study_report(
@@ -127,21 +40,19 @@ def study_report(
     over: Sequence[str] = OVER,
     metric: str = "accuracy",
     margin: float | None = None,
-    known: Study | None = None,
 ) -> StudyReport:
-    """Return what a study says by now.
+    """Return the report of a study, of the runs that are there.
 
     Args:
-        folder: the study's folder.
+        folder: folder of the study.
         over: axes whose runs are taken together, some of `seed` and `template`.
-        metric: what differences are tested in.
-        margin: differences below it count as nothing; None: what the study's file says.
-        known: its state, where it was read already.
+        metric: metric that differences are tested in.
+        margin: differences below it count as none; None: that of the study's file.
 
     Raises:
         UserError: there is no such study, or no such axis to take together.
     """
-    study = known or read_study(folder)
+    study = read_study(folder)
     for name in over:
         if name not in OVER:
             raise UserError(f"--over {name}: runs are taken together over {' and '.join(OVER)}.")
@@ -152,7 +63,7 @@ def study_report(
     boards = read_methods(runs, study, over)
     methods: list[StudyMethod] = []
     groups: list[StudyGroup] = []
-    found: list[BoardDifferences] = []
+    of_methods: list[BoardDifferences] = []
     of_groups: list[BoardDifferences] = []
     compared: dict[str, list[str]] = {}  # board → the methods with a difference from each other
     looks = {
@@ -164,18 +75,18 @@ def study_report(
         whole = of_most_images(members)
         clusters = clusters_of(whole) if study.whole_groups else None
         same = of_same_seeds(whole) if study.over == "seeds" else whole
-        compared[board] = [one.name for one in same]
-        answers, labels = [one.answers for one in same], whole[0].labels
+        compared[board] = [method.name for method in same]
+        answers, labels = [method.answers for method in same], whole[0].labels
         differences = compare_all(answers, labels, metric, margin, clusters, study.over)
-        found.append(BoardDifferences(board=board, metric=metric, differences=differences))
-        methods += [_method(board, one, study, metric, looks.get(board)) for one in members]
-        pooled, differences = compare_groups(
+        of_methods.append(BoardDifferences(board=board, metric=metric, differences=differences))
+        methods += [_method(board, m, study, metric, looks.get(board)) for m in members]
+        pooled, differences = _compare_groups(
             board, whole, study.backbone_groups, metric, margin, study.whole_groups
         )
         groups += pooled
         of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
-    found, of_groups = _corrected(found), _corrected(of_groups)
-    placed = {board.board: _ranks(board, compared[board.board]) for board in found}
+    of_methods, of_groups = _corrected(of_methods), _corrected(of_groups)
+    placed = {board.board: _ranks(board, compared[board.board]) for board in of_methods}
     methods = [m.model_copy(update={"rank": placed[m.board].get(m.method)}) for m in methods]
     order = {board: place for place, board in enumerate(boards)}
     methods.sort(key=lambda m: (order[m.board], m.rank is None, -m.shown.accuracy))
@@ -190,57 +101,53 @@ def study_report(
         cells=len(study.cells),
         done=study.done,
         failed=study.failed,
-        rows=[one.row for one in runs],
+        rows=[run.row for run in runs],
         methods=methods,
-        differences=found,
+        differences=of_methods,
         groups=groups,
-        group_differences=[one for one in of_groups if one.differences],
+        group_differences=[board for board in of_groups if board.differences],
         ranks=_mean_ranks(methods),
         robustness=_robustness(methods, study.shifts),
         looks=looks,
     )
-    from bench.boards.study.words import notes
-
     return report.model_copy(update={"notes": notes(report, margin)})
 
 
 def _method(
-    board: str, one: MethodRuns, study: Study, metric: str, looks: int | None
+    board: str, method: MethodRuns, study: Study, metric: str, looks: int | None
 ) -> StudyMethod:
-    rows = [member.row for member in one.members]
-    clusters = clusters_of([one]) if study.whole_groups else None
+    rows = [member.row for member in method.members]
+    clusters = clusters_of([method]) if study.whole_groups else None
     seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
     first = rows[0]
-    right, tested = (one.answers.values(name, one.labels) for name in ("accuracy", metric))
+    place = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
+    right, tested = (method.answers.values(name, method.labels) for name in ("accuracy", metric))
     return StudyMethod(
         board=board,
-        method=one.name,
-        axes=one.axes,
+        method=method.name,
+        axes=method.axes,
         trained_on=first.trained_on,
         runs=len(rows),
-        declared=sum(_is_of(cell.axes, one.axes, first.axes) for cell in study.cells),
+        declared=sum(
+            all(cell.axes.get(name) == value for name, value in place.items())
+            for cell in study.cells
+        ),
         spread=spread(right, clusters, study.over),
         tested=None if metric == "accuracy" else spread(tested, clusters, study.over),
         balanced_accuracy=float(np.mean([r.figure("balanced_accuracy") or 0.0 for r in rows])),
-        cost=one.cost,
+        cost=method.cost,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
-        worst_group=worst_group_of(one),
+        worst_group=worst_group_of(method),
         looks=looks if first.split is not None and is_test(first.split) else None,
     )
 
 
-def _is_of(cell: dict[str, str], method: dict[str, str], first: dict[str, str]) -> bool:
-    """Tell whether a cell is a run of a method on the dataset of the method's first run."""
-    same_data = all(cell.get(name) == first.get(name) for name in DATA)
-    return same_data and all(cell.get(name) == label for name, label in method.items())
-
-
-def _corrected(found: Sequence[BoardDifferences]) -> list[BoardDifferences]:
+def _corrected(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
     """Correct p for all differences of the study."""
-    flat = iter(corrected([one for board in found for one in board.differences]))
+    flat = iter(corrected([pair for board in boards for pair in board.differences]))
     return [
         board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
-        for board in found
+        for board in boards
     ]
 
 
@@ -248,9 +155,9 @@ def _ranks(board: BoardDifferences, names: Sequence[str]) -> dict[str, int | Non
     """Return the rank of each method that was compared."""
     place = {name: row for row, name in enumerate(names)}
     better = np.zeros((len(names), len(names)), dtype=bool)
-    for one in board.differences:
-        first, second = (one.b, one.a) if one.difference > 0 else (one.a, one.b)
-        better[place[first], place[second]] = one.different
+    for pair in board.differences:
+        winner, loser = (pair.b, pair.a) if pair.difference > 0 else (pair.a, pair.b)
+        better[place[winner], place[loser]] = pair.different
     return dict(zip(names, ranks(better), strict=True))
 
 
@@ -270,18 +177,68 @@ def _mean_ranks(methods: Sequence[StudyMethod]) -> MeanRanks | None:
 def _robustness(
     methods: Sequence[StudyMethod], shifts: Sequence[tuple[str, str]]
 ) -> list[Robustness]:
-    found = []
+    results = []
     for usual, shifted in shifts:
         before, after = (
             {
                 m.method: m.spread.accuracy
                 for m in methods
-                if name in (m.board, m.board.split("/")[0])
+                if board in (m.board, m.board.split("/")[0])
             }
-            for name in (usual, shifted)
+            for board in (usual, shifted)
         )
         names = [name for name in before if name in after]
         if names:
-            values = [np.array([one[name] for name in names]) for one in (before, after)]
-            found += robustness(names, usual, shifted, *values)
-    return found
+            values = [np.array([shares[name] for name in names]) for shares in (before, after)]
+            results += robustness(names, usual, shifted, *values)
+    return results
+
+
+def _compare_groups(
+    board: str,
+    methods: Sequence[MethodRuns],
+    groups: Mapping[str, Sequence[str]],
+    metric: str,
+    margin: float | None,
+    whole: bool,
+) -> tuple[list[StudyGroup], list[Difference]]:
+    """Return the groups of backbones on a dataset, and their differences, not corrected yet."""
+    of_backbone = {name: group for group, names in groups.items() for name in names}
+    pooled: dict[str, list[MethodRuns]] = {}
+    axes: dict[str, dict[str, str]] = {}
+    for method in methods:
+        if (group := of_backbone.get(method.axes.get(BACKBONE, ""))) is not None:
+            place = {**method.axes, BACKBONE: group}
+            name = " ".join(place.values())
+            pooled.setdefault(name, []).append(method)
+            axes[name] = place
+    if not pooled:
+        return [], []
+    varied = [
+        axis
+        for axis in dict.fromkeys(axis for place in axes.values() for axis in place)
+        if len({place.get(axis) for place in axes.values()}) > 1
+    ] or [BACKBONE]
+    labels = methods[0].labels
+    clusters = clusters_of(methods) if whole else None
+    answers, studied = [], []
+    for name, members in pooled.items():
+        called = " ".join(axes[name][axis] for axis in varied if axis in axes[name])
+        answer = Answers(called, tuple(m for method in members for m in method.answers.members))
+        moved = spread(answer.of_members(metric, labels), clusters)
+        answers.append(answer)
+        studied.append(
+            StudyGroup(
+                board=board,
+                group=called,
+                axes=axes[name],
+                methods=[method.name for method in members],
+                images=len(labels),
+                value=moved.accuracy,
+                interval=moved.interval,
+                of_images=moved.of_images,
+                of_backbones=moved.of_seeds,  # the first axis of what is resampled
+                cost=float(np.mean([method.cost for method in members])),
+            )
+        )
+    return studied, compare_all(answers, labels, metric, margin, clusters)

@@ -80,19 +80,9 @@ class StudyRun:
 
 
 def study_runs(folder: Path, study: Study) -> Iterator[StudyRun]:
-    """Yield a row for each cell of a study, with its run.
-
-    Args:
-        folder: the study's.
-        study: its state.
-    """
+    """Yield a row for each cell of the study in a folder, with its run."""
     for cell in study.cells:
         yield _of_cell(cell, results_of(folder))
-
-
-def study_rows(folder: Path, study: Study) -> list[StudyRow]:
-    """Return a row for each cell of a study."""
-    return [one.row for one in study_runs(folder, study)]
 
 
 def _of_cell(cell: StudyCell, results: Path) -> StudyRun:
@@ -120,7 +110,7 @@ def _of_cell(cell: StudyCell, results: Path) -> StudyRun:
 
 
 def _limited(run: StoredRun, limit: int) -> StoredRun:
-    """Return a run with the images alone that a limit asks for."""
+    """Return a run with only the images of a limit."""
     from bench.inputs.subsets import limited
 
     manifest = run.manifest

@@ -1,0 +1,217 @@
+"""The report of a study: its documents, and what its statistics mean in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from bench.boards.study.rows import StudyRow
+from bench.contracts.metrics import METRICS
+from bench.stats.across_datasets import MeanRanks, Robustness
+from bench.stats.crossed import LEAST_SEEDS, Over, Spread
+from bench.stats.many import Difference, ranking
+from bench.store.fields import Amount, Count, Document, FullDocument, Number, Positive
+from bench.store.summary import Group
+
+
+class StudyMethod(Document):
+    """One method on one dataset."""
+
+    board: str
+    """The dataset and its split."""
+    method: str
+    """Values on all axes but those of the data, and those that are taken together."""
+    axes: dict[str, str]
+    """Axis → value."""
+    trained_on: str | None
+    """`dataset/split`; None: zero-shot."""
+    runs: Positive
+    """Number of complete runs."""
+    declared: Positive
+    """Number of runs that the study declares."""
+    spread: Spread
+    """Accuracy, and what moves it."""
+    tested: Spread | None = None
+    """Likewise of the metric that differences are tested in, where that is another one."""
+    balanced_accuracy: float
+    """Mean over the runs."""
+    cost: float
+    """Evaluation equivalents per image, mean over the runs."""
+    seconds_per_image: float | None
+    """Seconds of scoring per image, mean over the runs."""
+    worst_group: Group | None = None
+    """Group of the dataset with the lowest accuracy, where it has groups."""
+    rank: Positive | None = None
+    """One more than the number of significantly better methods; None: compared with none."""
+    looks: Count | None = None
+    """Finished runs on this split in the results folder; None: not a test split."""
+
+    @property
+    def shown(self) -> Spread:
+        """Spread of the metric that differences are tested in, which tables and figures show."""
+        return self.tested or self.spread
+
+
+class BoardDifferences(Document):
+    """The differences of the methods on one dataset, or of groups of them."""
+
+    board: str
+    """The dataset and its split."""
+    metric: str
+    """The metric that is compared."""
+    differences: list[Difference]
+    """One per pair of methods."""
+
+
+class StudyGroup(Document):
+    """The methods of a group's backbones on one dataset that are alike in everything else."""
+
+    board: str
+    """The dataset and its split."""
+    group: str
+    """Name of the group, and values on the other axes."""
+    axes: dict[str, str]
+    """Axis → value, with the group for the backbone."""
+    methods: list[str]
+    """Methods that are taken together."""
+    images: Positive
+    """Number of images that all of them have."""
+    value: Number
+    """Mean of the metric over the methods."""
+    interval: tuple[Number, Number]
+    """95 % interval over other images, for these backbones."""
+    of_images: Amount
+    """Standard deviation of the metric of one method over other images."""
+    of_backbones: Amount | None = None
+    """Standard deviation over other backbones, on the same images; None: there is one."""
+    cost: float
+    """Evaluation equivalents per image, mean over the methods."""
+
+
+class StudyReport(FullDocument):
+    """A study's table and statistics, as `bench study FILE --show --json` prints them."""
+
+    name: str
+    """Name of the study."""
+    file: str
+    """File that declares it."""
+    updated: str
+    """Time of the last change, in ISO 8601."""
+    axes: list[str]
+    """Names of the axes."""
+    over: list[str]
+    """Axes whose runs are taken together."""
+    metric: str = "accuracy"
+    """Metric that differences are tested in."""
+    tests_over: Over = "images"
+    """What tests and intervals are over; `seeds`: over other images and other seeds."""
+    cells: Count
+    """Number of declared runs."""
+    done: Count
+    """Number of complete runs."""
+    failed: Count
+    """Number of runs that failed, or have images that did."""
+    rows: list[StudyRow]
+    """One row per declared run."""
+    methods: list[StudyMethod]
+    """Runs that differ only in seed or template, taken together."""
+    differences: list[BoardDifferences]
+    """Differences of the methods, per dataset."""
+    groups: list[StudyGroup] = Field(default_factory=list)
+    """Methods taken together by the group of their backbone."""
+    group_differences: list[BoardDifferences] = Field(default_factory=list)
+    """Differences of the groups, corrected for all of these."""
+    ranks: MeanRanks | None = None
+    """Mean ranks, from ten datasets on."""
+    robustness: list[Robustness] = Field(default_factory=list)
+    """Robustness of each method under each shift."""
+    looks: dict[str, Count] = Field(default_factory=dict)
+    """Dataset and test split → finished runs on it, in the results folder."""
+    notes: list[str] = Field(default_factory=list)
+    """What a reader must know, in plain words."""
+
+
+def notes(report: StudyReport, margin: float | None) -> list[str]:
+    """Return what a reader must know about a study, one or two sentences each."""
+    texts = _progress(report)
+    for board in dict.fromkeys(method.board for method in report.methods):
+        methods = [method for method in report.methods if method.board == board]
+        texts.append(f"{board}: {moved(methods, METRICS[report.metric].words)}")
+        if (count := report.looks.get(board)) is not None:
+            texts.append(
+                f"{board} was looked at {count} time{'s' if count != 1 else ''}: so many runs with"
+                " settings of their own are finished on it. The best of many looks is partly luck."
+            )
+    if report.methods:
+        texts.append(_over(report))
+    if count := sum(len(board.differences) for board in report.differences):
+        texts += [_tested(count, report), _equal(report, margin)]
+    return texts
+
+
+def _progress(report: StudyReport) -> list[str]:
+    waiting = report.cells - report.done - sum(row.status == "failed" for row in report.rows)
+    parts = [f"{report.done} of {report.cells} runs are complete"]
+    if report.failed:
+        parts.append(f"{report.failed} failed or have images that did")
+    if waiting:
+        parts.append(f"{waiting} are not: what is shown of them is of the images decided so far")
+    return [f"{', '.join(parts)}."] if waiting or report.failed else []
+
+
+def moved(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
+    """Return what moves the metric of the methods on one dataset, in words."""
+    parts = []
+    for what, name in (("another seed", "of_seeds"), ("another template", "of_templates")):
+        values = [value for m in methods if (value := getattr(m.shown, name)) is not None]
+        if values:
+            parts.append((what, sum(values) / len(values)))
+    images = sum(m.shown.of_images for m in methods) / len(methods)
+    parts.append(("other images", images))
+    first, by = parts[0]
+    verb = "moves" if first != "other images" else "move"
+    words = [f"{first} {verb} {metric} by {100 * by:.1f} points"]
+    words += [f"{what} by {100 * by:.1f}" for what, by in parts[1:]]
+    return f"{'; '.join(words)} (one standard deviation, the mean over methods)."
+
+
+def _over(report: StudyReport) -> str:
+    if report.tests_over == "seeds":
+        few = any(m.spread.seeds < LEAST_SEEDS for m in report.methods)
+        alone = f" (of methods with fewer than {LEAST_SEEDS} seeds, over images alone)"
+        return (
+            "Intervals, tests and ranks are over other images and other seeds, for these"
+            f" templates{alone if few else ''}."
+        )
+    return (
+        "Intervals, tests and ranks are over other images, for these seeds and templates. Whether a"
+        ' difference holds for other seeds is another question: over = "seeds" in the study\'s file'
+        f" asks it, of {LEAST_SEEDS} seeds or more."
+    )
+
+
+def _tested(count: int, report: StudyReport) -> str:
+    how = "McNemar's exact test of two runs, a permutation test of several"
+    agree = "p is at most 0.05 exactly where the 95 % interval excludes 0"
+    if report.tests_over == "seeds":
+        how = "a t test of images and seeds that are crossed"
+    elif report.metric != "accuracy":
+        how, agree = "a permutation test", "the 95 % interval contains 0 wherever p is above 0.05"
+    return f"Of one difference alone ({how}), {agree}. {ranking('methods', count)}"
+
+
+def _equal(report: StudyReport, margin: float | None, most: int = 8) -> str:
+    if margin is None:
+        return "--margin 0.02 tests which methods are equal, within 2 points."
+    within = f"within ± {100 * margin:g} points (two one-sided tests, 5 %, Holm)"
+    equal = [
+        f"{pair.a} and {pair.b} on {board.board}"
+        for board in report.differences
+        for pair in board.differences
+        if pair.equal
+    ]
+    if not equal:
+        return f"No two methods are shown to be equal {within}; not significant is not equal."
+    more = f"; and {len(equal) - most} more" if len(equal) > most else ""
+    return f"Shown to be equal {within}: {'; '.join(equal[:most])}{more}."
