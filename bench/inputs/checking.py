@@ -1,4 +1,4 @@
-"""A dataset read once from end to end, and what is wrong with it."""
+"""`bench check-data`: a dataset read once from end to end, and its problems."""
 
 from __future__ import annotations
 
@@ -16,27 +16,34 @@ from bench.errors import BenchError, BenchWarning, UserError, quoted
 from bench.inputs.data import DataOptions, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
-from bench.machine.files import open_regular, regular_file
+from bench.machine.cache import file_digest
+from bench.machine.files import regular_file
 
 AS_IT_IS = DataOptions()
-NAMED = 5  # images or classes named in a finding
+NAMED = 5  # images or classes that a problem names
 SPLITS = ("test", "validation", "val", "valid", "train")  # looked for where none are declared
 # n01440764, class_12, c3, 0017, 5f2b9c…: words that say nothing to a text encoder.
 _LIKE_AN_ID = re.compile(r"(n|id|c|cls|class|label)?[ _-]?\d+|[0-9a-f]{8,}|", re.IGNORECASE)
 
+_PROBLEMS = {
+    "unreadable": ("image cannot be read", "images cannot be read"),
+    "duplicates": ("image is there twice", "images are there twice"),
+    "conflict": ("image has two classes", "images have two classes"),
+    "across": ("image is in another split too", "images are in another split too"),
+}
 Progress = Callable[[str, int, int], None]  # split, images read, their total
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem of a dataset.
 
     Attributes:
         kind: `count`, `unreadable`, `duplicates`, `conflict`, `across`, `empty`, `names`,
             `checksum`, `split` or `warning`.
-        split: of which split; None: of the dataset.
-        said: what it is, in a sentence.
-        images: how many images it is about.
+        split: its split; None: the whole dataset.
+        said: a description in a sentence.
+        images: number of images with this problem.
     """
 
     kind: str
@@ -45,26 +52,20 @@ class Finding:
     images: int = 0
 
     def plain(self) -> dict[str, Any]:
-        """Return what JSON holds of it."""
+        """Return the fields for JSON."""
         return dict(self.__dict__)
 
 
 @dataclass
 class Checked:
-    """What was read and what is wrong.
-
-    Attributes:
-        splits: split → images.
-        classes: the number of classes.
-        findings: what is wrong.
-    """
+    """A dataset that was read: number of images per split, of classes, and problems."""
 
     splits: dict[str, int] = field(default_factory=dict)
     classes: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, split: str | None, said: str, images: int = 0) -> None:
-        """Note one thing that is wrong."""
+        """Add one problem."""
         self.findings.append(Finding(kind, split, said, images))
 
 
@@ -75,14 +76,14 @@ def check_data(
     options: DataOptions = AS_IT_IS,
     progress: Progress | None = None,
 ) -> Checked:
-    """Read every split, or one, and return what is wrong: nothing is scored.
+    """Read every split that is declared or there, or one, and return the problems.
 
     Args:
         spec: the dataset.
-        split: only this one; None: all that are declared, or that are found.
+        split: the only split to read.
         data_dir: a local copy.
         options: how it is read.
-        progress: called after each image.
+        progress: called after every image.
     """
     checked, seen = Checked(), dict[str, tuple[str, str]]()
     for name, loaded in _splits(spec, split, data_dir, options, checked):
@@ -90,8 +91,8 @@ def check_data(
         checked.classes = len(loaded.classes)
         expected = spec.splits.get(name)
         if expected not in (None, len(loaded.sample_ids)):
-            said = f"{len(loaded.sample_ids):,} images, and {expected:,} are declared"
-            checked.add("count", name, said, abs(len(loaded.sample_ids) - int(expected or 0)))
+            problem = f"{len(loaded.sample_ids):,} images, and {expected:,} are declared"
+            checked.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
         _check_classes(loaded, name, checked)
         if loaded.items is None:
             _check_images(loaded, name, seen, checked, progress)
@@ -106,7 +107,7 @@ def _splits(
     options: DataOptions,
     checked: Checked,
 ) -> Iterator[tuple[str, Split]]:
-    """Yield the splits that load; what is said or wrong meanwhile is a finding."""
+    """Yield the splits that load; errors and warnings are added to the problems."""
     declared = [name for name in spec.splits if name != "all" or len(spec.splits) == 1]
     names: Sequence[str | None] = [split] if split else declared or [None, *SPLITS]
     done: set[str] = set()
@@ -134,12 +135,12 @@ def _check_classes(loaded: Split, name: str, checked: Checked) -> None:
     counts = Counter(loaded.labels)
     empty = [c for label, c in enumerate(loaded.classes) if not counts[label]]
     if empty:
-        said = f"{len(empty)} of {len(loaded.classes)} classes have no image: {_some(empty)}"
-        checked.add("empty", name, said)
+        problem = f"{len(empty)} of {len(loaded.classes)} classes have no image: {_some(empty)}"
+        checked.add("empty", name, problem)
     ids = [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]
     if ids:
-        said = f"{len(ids)} class names look like ids, which say nothing to a text encoder:"
-        checked.add("names", name, f"{said} {_some(ids)}; --class-names FILE says them in words")
+        problem = f"{len(ids)} class names look like ids, which say nothing to a text encoder:"
+        checked.add("names", name, f"{problem} {_some(ids)}; --class-names FILE says them in words")
 
 
 def _check_images(
@@ -150,57 +151,43 @@ def _check_images(
     progress: Progress | None,
 ) -> None:
     """Decode every image; the same pixels twice are duplicates."""
-    broken: list[str] = []
-    within: list[str] = []
-    conflicts: list[str] = []
-    across: list[str] = []
+    images: dict[str, list[str]] = {kind: [] for kind in _PROBLEMS}
     label_of = dict(zip(loaded.sample_ids, loaded.labels, strict=True))
     total = len(loaded.sample_ids)
     for done, sample in enumerate(loaded.samples(loaded.sample_ids), 1):
         try:
             picture = decode(sample.image).convert("RGB")
         except PixelsError as error:
-            broken.append(f"{sample.sample_id} ({error})")
+            images["unreadable"].append(f"{sample.sample_id} ({error})")
         else:
             key = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
             other, where = seen.setdefault(key, (sample.sample_id, name))
             if where != name:
-                across.append(f"{sample.sample_id} is {other} of {where}")
+                images["across"].append(f"{sample.sample_id} is {other} of {where}")
             elif other != sample.sample_id:
-                same = label_of[other] == sample.label
-                (within if same else conflicts).append(f"{sample.sample_id} is {other}")
+                kind = "duplicates" if label_of[other] == sample.label else "conflict"
+                images[kind].append(f"{sample.sample_id} is {other}")
         if progress is not None:
             progress(name, done, total)
-    for kind, found, one, many in (
-        ("unreadable", broken, "image cannot be read", "images cannot be read"),
-        ("duplicates", within, "image is there twice", "images are there twice"),
-        ("conflict", conflicts, "image has two classes", "images have two classes"),
-        ("across", across, "image is in another split too", "images are in another split too"),
-    ):
-        if found:
-            said = one if len(found) == 1 else many
-            checked.add(kind, name, f"{len(found):,} {said}: {_some(found)}", len(found))
+    for kind, names in images.items():
+        if names:
+            problem = _PROBLEMS[kind][len(names) > 1]
+            checked.add(kind, name, f"{len(names):,} {problem}: {_some(names)}", len(names))
 
 
 def _check_files(spec: DatasetSpec, data_dir: str | None, checked: Checked) -> None:
-    """Compare the files of the original download that are there with their checksums."""
-    for name, wanted in spec.checksums.items():
-        if data_dir is None:
-            continue
+    for name, wanted in spec.checksums.items() if data_dir is not None else ():
         try:
-            file = regular_file(Path(data_dir), name)
+            file = regular_file(Path(str(data_dir)), name)
         except UserError as error:
             checked.add("checksum", None, str(error))
             continue
         if file is None:
             continue
-        kind, _, digits = wanted.partition(":")
-        with open_regular(file) as opened:
-            found = hashlib.file_digest(opened, kind).hexdigest()
-        if found != digits:
-            checked.add(
-                "checksum", None, f"{name} has the {kind} {found}, and {digits} is declared"
-            )
+        kind, _, declared = wanted.partition(":")
+        if (digits := file_digest(file, kind)) != declared:
+            problem = f"{name} has the {kind} {digits}, and {declared} is declared"
+            checked.add("checksum", None, problem)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -49,6 +49,11 @@ def comparable(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def letters(name: str) -> str:
+    """Return the letters and digits of a name, without case."""
+    return "".join(c for c in comparable(name) if c.isalnum())
+
+
 def readable(found: Sequence[str]) -> tuple[str, ...]:
     """Return names as found in data, in words: `grand_piano` → `grand piano`.
 
@@ -72,11 +77,8 @@ def name_classes(
 ) -> ClassNames:
     """Put a dataset's classes into words and check them.
 
-    Args:
-        found: the names in label order.
-        where: what messages call the dataset.
-        declared: whether its author chose them as words.
-        file: the user's own words.
+    `declared` names were chosen as words by the dataset's author; those in `file`, by the user.
+    The others, such as folder names, are put into words. `where` is the dataset in messages.
 
     Raises:
         UserError: fewer than two classes; names that are empty, too long or not distinct; or a
@@ -94,10 +96,7 @@ def name_classes(
 def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = None) -> None:
     """Refuse class names that no prompt could tell apart.
 
-    Args:
-        names: in words.
-        where: what messages call their source.
-        found: as data spells them; None: they are the author's or the user's own.
+    `found` are the names as the data spells them; None: they are the author's or the user's own.
 
     Raises:
         UserError: fewer than two; or names that are empty, too long or not distinct.
@@ -128,7 +127,6 @@ def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = 
 
 
 def _warn_of_codes(names: Sequence[str], where: str) -> None:
-    """Warn of names that a text encoder makes nothing of."""
     if any(_WORDNET_ID.fullmatch(name) for name in names):
         kind = f"WordNet ids such as {names[0]}"
     elif all(name.isdecimal() for name in names):
@@ -148,10 +146,6 @@ def read_class_names(file: Path, found: Sequence[str]) -> tuple[str, ...]:
     The file is a JSON object (name → words) or list, a CSV file of two columns (name, words), or
     a text file with a class per line: its words alone, or its name, a space and its words. A list
     is in label order; where the classes are numbers from 0 or 1 on, in the order of the numbers.
-
-    Args:
-        file: the user's file.
-        found: the classes as the data spells them.
 
     Raises:
         UserError: the file cannot be read, or does not go with the classes.
@@ -213,7 +207,6 @@ def _read(file: Path, found: Sequence[str]) -> Mapping[str, str] | list[str]:
 
 
 def _pairs(rows: Sequence[Sequence[str]], file: Path) -> dict[str, str]:
-    """Return name → words; a name may occur once."""
     words: dict[str, str] = {}
     for number, row in enumerate(rows, start=1):
         if not row:

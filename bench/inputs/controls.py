@@ -36,12 +36,6 @@ def blinded(
 ) -> Iterator[Sample]:
     """Yield samples whose images say nothing about their answers.
 
-    Args:
-        split: the data.
-        sample_ids: which.
-        pool: the texts of items.
-        control: `grey`, `noise` or `shuffled-images`.
-
     Raises:
         UserError: there is no other sample to take images from.
     """

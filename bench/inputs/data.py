@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,11 @@ FOLDER = "folder"  # the registered name that a path stands for, among datasets 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How a dataset is read, where the user says.
+    """The user's options for reading a dataset.
 
     Attributes:
-        parameters: of the dataset, as its spec declares them.
-        class_names: a file that says the classes in words.
+        parameters: those that its spec declares.
+        class_names: a file with the classes in words.
         skip_unlabelled: leave images without a label out instead of refusing them.
     """
 
@@ -42,9 +42,14 @@ class DataOptions:
     class_names: str | None = None
     skip_unlabelled: bool = False
 
+    @property
+    def words(self) -> Path | None:
+        """The file with the classes in words."""
+        return None if self.class_names is None else Path(self.class_names)
+
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
-    """Refuse a data folder that is not there, or that the dataset would not look at.
+    """Refuse a data folder that is not there, or that the dataset would not read.
 
     Raises:
         UserError: it cannot be used.
@@ -65,23 +70,19 @@ def load_split(
     split: str | None = None,
     data_dir: str | None = None,
     options: DataOptions = DataOptions(),
-    given: datasets.Dataset | None = None,
+    rows: datasets.Dataset | None = None,
 ) -> Split:
     """Load one split and check it: columns, labels, classes, ids, and where its files lie.
 
-    Args:
-        spec: the dataset.
-        split: its name; None: the one that is evaluated.
-        data_dir: a local copy, where the dataset can use one.
-        options: how it is read.
-        given: its rows, where they are in memory already.
+    `split` None means the one that is evaluated; `rows` are used where they are in memory already.
 
     Raises:
         UserError: unknown split, missing data, or anything in it that does not fit.
     """
     if spec.items:
-        return _load_items(spec, split, data_dir, options, given)
-    rows, classes = _load(spec, split, data_dir, options, given)
+        return _load_items(spec, split, data_dir, options, rows)
+    rows, classes = _load(spec, split, data_dir, options, rows)
+    groups = tuple(name for name in spec.groups if name in rows.column_names)
     return Split(
         name=_name(spec, data_dir, options),
         version=spec.version,
@@ -90,16 +91,9 @@ def load_split(
         sample_ids=tuple(column_values(rows, "sample_id")),
         labels=tuple(column_values(rows, "label")),
         rows=rows,
-        group_columns=_group_columns(spec, rows.column_names),
+        group_columns=("group",) if "group" in rows.column_names else groups,
         border=spec.border,
     )
-
-
-def _group_columns(spec: DatasetSpec, columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that divide the images into groups: `group`, or those of the spec."""
-    if "group" in columns:
-        return ("group",)
-    return tuple(name for name in spec.groups if name in columns)
 
 
 def load_rows(
@@ -134,7 +128,7 @@ def load_classes(
         )
     if spec.classes is None:
         return _load(spec, None, data_dir, options)[1]
-    return name_classes(spec.classes, _called(spec, data_dir), True, _path(options.class_names))
+    return name_classes(spec.classes, _called(spec, data_dir), True, options.words)
 
 
 def _load(
@@ -142,19 +136,21 @@ def _load(
     split: str | None,
     data_dir: str | None,
     options: DataOptions,
-    given: datasets.Dataset | None = None,
+    rows: datasets.Dataset | None = None,
 ) -> tuple[datasets.Dataset, ClassNames]:
-    """Return the rows and the classes, all checked."""
+    import datasets
+
     where = _called(spec, data_dir)
-    rows = _ask_plugin(spec, split, data_dir, options) if given is None else given
+    rows = _ask_plugin(spec, split, data_dir, options) if rows is None else rows
     _check_rows(rows, spec, where, split or spec.split, "the columns 'image' and 'label'")
-    _check_columns(rows, spec, where, split or spec.split)
+    _check_columns(rows, spec, where)
     rows = rows.with_format(None)  # no transform: a plugin's code would run at every row
     declared = spec.classes
-    file = _path(options.class_names)
-    if declared is None and file is not None and _holds_numbers(rows.features["label"]):
+    file, feature = options.words, rows.features["label"]
+    numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
+    if declared is None and file is not None and numbered:
         declared = tuple(map(str, range(listed(file) or 0))) or None
-    labels = read_labels(column_values(rows, "label"), rows.features["label"], declared, where)
+    labels = read_labels(column_values(rows, "label"), feature, declared, where)
     rows, indices = labelled(rows, labels.indices, where, options.skip_unlabelled)
     classes = name_classes(labels.classes, where, spec.classes is not None, file)
     return settled(rows, indices, classes, where, _place(spec, data_dir)), classes
@@ -172,13 +168,12 @@ def _load_items(
     split: str | None,
     data_dir: str | None,
     options: DataOptions,
-    given: datasets.Dataset | None = None,
+    rows: datasets.Dataset | None = None,
 ) -> Split:
-    """Return a split of items, all checked."""
     where = _called(spec, data_dir)
     if options.class_names:
         raise UserError(f"{where} has no classes; leave --class-names out.")
-    rows = _ask_plugin(spec, split, data_dir, options) if given is None else given
+    rows = _ask_plugin(spec, split, data_dir, options) if rows is None else rows
     wanted = "the columns 'image' or 'images', 'texts', and 'label' or 'pairing'"
     _check_rows(rows, spec, where, split or spec.split, wanted)
     rows = as_stored(rows.with_format(None), where)
@@ -206,10 +201,6 @@ def _place(spec: DatasetSpec, data_dir: str | None) -> Path | None:
 def _called(spec: DatasetSpec, data_dir: str | None) -> str:
     """Return what messages call the dataset."""
     return f"The data in {data_dir}" if spec.name == FOLDER else f"Dataset {spec.name!r}"
-
-
-def _path(name: str | None) -> Path | None:
-    return None if name is None else Path(name)
 
 
 def _ask_plugin(
@@ -260,7 +251,7 @@ def _check_rows(rows: Any, spec: DatasetSpec, where: str, split: str | None, col
         raise UserError(f"{where} holds no images{of}.")
 
 
-def _check_columns(rows: Any, spec: DatasetSpec, where: str, split: str | None) -> None:
+def _check_columns(rows: Any, spec: DatasetSpec, where: str) -> None:
     import datasets
 
     for column in COLUMNS:
@@ -273,12 +264,6 @@ def _check_columns(rows: Any, spec: DatasetSpec, where: str, split: str | None) 
         if spec.name == FOLDER:
             raise UserError(f"{where}: {holds}.")
         raise PluginError(spec.label, f"{holds}; it must be cast with datasets.Image()")
-
-
-def _holds_numbers(feature: Any) -> bool:
-    import datasets
-
-    return isinstance(feature, datasets.Value) and "int" in feature.dtype
 
 
 def slug(path: str) -> str:

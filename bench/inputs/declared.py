@@ -18,7 +18,8 @@ from bench.discovery.places import DOWNLOAD
 from bench.discovery.targets import make
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.boxes import crop
-from bench.inputs.class_names import comparable
+from bench.inputs.class_names import letters
+from bench.inputs.data import FOLDER
 from bench.inputs.declared_items import load_items
 from bench.inputs.listed import read_list, read_table
 from bench.inputs.rows import column_values, rows_of
@@ -28,8 +29,7 @@ from bench.machine.files import inside, is_there
 if TYPE_CHECKING:
     import datasets
 
-GROUP = "group"  # the column that the accuracy of the worst group is made from
-FOLDER = "folder"  # the registered dataset that reads paths
+GROUP_COLUMN = "group"  # the column that the accuracy of the worst group is made from
 OTHER = -2  # a class that is not declared; -1 is an image without a label
 
 
@@ -65,7 +65,7 @@ class Declared:
         rows = numbered(rows, spec, data_dir or str(spec.source))
         if spec.box:
             rows = crop(rows, spec.box, f"Dataset {spec.name!r}")
-        if spec.groups and GROUP not in rows.column_names:
+        if spec.groups and GROUP_COLUMN not in rows.column_names:
             rows = grouped(rows, spec.groups)
         return named(rows, split)
 
@@ -187,7 +187,7 @@ def grouped(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
         ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
         for row in zip(*values, strict=True)
     ]
-    return rows.add_column(GROUP, said)
+    return rows.add_column(GROUP_COLUMN, said)
 
 
 def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
@@ -246,10 +246,10 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
             known.setdefault(name, position)
     for listed in (spec.found, classes):
         for position, name in enumerate(listed):
-            known.setdefault(_letters(name), position)
+            known.setdefault(letters(name), position)
     if all(name.isdecimal() for name in names) and not set(names) <= known.keys():
         return _from_numbers([int(name) for name in names], len(classes), where)
-    found = [known.get(name, known.get(_letters(name), OTHER)) for name in names]
+    found = [known.get(name, known.get(letters(name), OTHER)) for name in names]
     strange = [name for name, position in zip(names, found, strict=True) if position == OTHER]
     if spec.leave_out_others:
         return found
@@ -271,7 +271,3 @@ def _from_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[in
         f"{where}: the classes are the numbers {min(numbers)} to {max(numbers)}, which do not say"
         f" which of the {n_classes} declared classes they are."
     )
-
-
-def _letters(name: str) -> str:
-    return "".join(c for c in comparable(name) if c.isalnum())

@@ -125,7 +125,6 @@ def _field(record: Record, name: str, at: str) -> Any:
 def _boxed(
     items: Sequence[dict[str, Any]], boxes: Sequence[Any], features: Any, where: str
 ) -> datasets.Dataset:
-    """Return the items with their images cropped, from an Arrow file that is made once."""
     import datasets
     import pyarrow as pa
 

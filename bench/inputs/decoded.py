@@ -15,8 +15,7 @@ from bench.inputs.rows import list_of
 class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typed
     """`datasets.Image` that decodes as runs do: upright, on white, of known formats only.
 
-    Args:
-        border: pixels that are cut from each side.
+    `border` is the number of pixels that are cut from each side.
     """
 
     border: int = 0

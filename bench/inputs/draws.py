@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from bench.errors import UserError
 
 Ints = NDArray[np.int64]
-
-
 PLANS = ("grid", "repeated", "antithetic")
 MOST_DRAWS = 100_000  # a hundred for each level of a usual schedule
 MOST_NOISE = 4 * 2**30  # bytes of the noise of all draws, which is held in memory
@@ -23,15 +21,15 @@ MOST_NOISE = 4 * 2**30  # bytes of the noise of all draws, which is held in memo
 
 @dataclass(frozen=True)
 class DrawPlan:
-    """Which draws a run makes: on which levels, and how they are paired.
+    """The draws of a run: their levels, and how they are paired.
 
     Attributes:
         name: `grid`: every draw on a level of its own, N equal strata. `repeated`: two draws per
             level, on a grid of N / 2. `antithetic`: the same, the second with the noise of the
             first negated (Hammersley & Morton, 1956).
-        first, end: the half-open range of levels, as if the others were not there: the score is
-            then the mean over this range, another estimand than the whole. None: all of them.
-        listed: these levels instead, ascending; the draws are spread over the list as over a range.
+        first, end: the half-open range of levels. The score is the mean over this range, another
+            estimand than that of all levels (end None).
+        listed: levels instead of a range, ascending.
     """
 
     name: str = "grid"
@@ -54,9 +52,9 @@ class DrawPlan:
         end = n_levels if self.end is None else self.end
         last = end - 1 if self.listed is None else self.listed[-1]
         if last >= n_levels:
-            asked = f"the range {self.first}-{end}" if self.listed is None else f"level {last}"
+            levels = f"the range {self.first}-{end}" if self.listed is None else f"level {last}"
             raise UserError(
-                f"--levels: {asked} reaches beyond the model's {n_levels} levels,"
+                f"--levels: {levels} reaches beyond the model's {n_levels} levels,"
                 f" 0 … {n_levels - 1}."
             )
         if self.listed is not None:
@@ -96,11 +94,7 @@ class DrawPlan:
         return bank
 
     def noise_of(
-        self,
-        seed: int,
-        draw: int,
-        shape: tuple[int, ...],
-        sample_id: str | None = None,
+        self, seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
         """Return the noise of one draw, float32 `shape`; see `noise`."""
         if self.name == "antithetic" and draw % 2:
@@ -115,16 +109,16 @@ def parse_plan(text: str) -> DrawPlan:
         ValueError: the text is not of that form.
     """
     name, colon, levels = text.partition(":")
-    ranged = re.fullmatch(r"(\d+)-(\d+)", levels)
-    listed = re.fullmatch(r"\d+(,\d+)*", levels)
     if name in PLANS and not colon:
         return DrawPlan(name)
-    if name in PLANS and ranged and int(ranged[1]) < int(ranged[2]):
-        return DrawPlan(name, int(ranged[1]), int(ranged[2]))
-    if name in PLANS and listed:
-        wanted = tuple(int(level) for level in levels.split(","))
-        if wanted == tuple(sorted(set(wanted))):
-            return DrawPlan(name, listed=wanted)
+    if name in PLANS and (bounds := re.fullmatch(r"(\d+)-(\d+)", levels)):
+        first, end = map(int, bounds.groups())
+        if first < end:
+            return DrawPlan(name, first, end)
+    if name in PLANS and re.fullmatch(r"\d+(,\d+)*", levels):
+        listed = tuple(map(int, levels.split(",")))
+        if listed == tuple(sorted(set(listed))):
+            return DrawPlan(name, listed=listed)
     raise ValueError(
         f"{text} is no draw plan: one of {', '.join(PLANS)}, and perhaps levels: a half-open range,"
         " as in grid:100-700, or a rising list, as in grid:32,65,98"
@@ -138,9 +132,7 @@ def parse_levels(text: str) -> DrawPlan:
         ValueError: the text is not of that form.
     """
     try:
-        if text == "grid" or text.startswith("grid:"):
-            return parse_plan(text)
-        return parse_plan(f"grid:{text}")
+        return parse_plan(text if re.match(r"grid(:|$)", text) else f"grid:{text}")
     except ValueError:
         raise ValueError(
             f"{text} says no levels: grid (all of them), a half-open range, as in grid:100-700, or"
@@ -152,25 +144,25 @@ def draw_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
     """Return a run's plan.
 
     Pairing and levels are two settings. A pairing without levels keeps the backbone's levels;
-    `grid` alone is every level, as it always was.
+    `grid` alone is every level.
 
     Args:
-        plan: what `--plan` said: the pairing, and perhaps the levels.
-        levels: what `--levels` said.
+        plan: `--plan`: the pairing, and perhaps the levels.
+        levels: `--levels`.
         usual: the backbone's own plan.
 
     Raises:
         UserError: both name levels.
     """
-    given, own = parse_plan(plan or usual), parse_plan(usual)
+    chosen = parse_plan(plan or usual)
     names_levels = plan is not None and ":" in plan
     if levels is not None:
         if names_levels:
             raise UserError(f"--plan {plan} and --levels {levels} both choose the levels.")
-        return replace(parse_levels(levels), name=given.name)
+        return replace(parse_levels(levels), name=chosen.name)
     if plan in (None, "grid") or names_levels:
-        return given
-    return replace(own, name=given.name)
+        return chosen
+    return replace(parse_plan(usual), name=chosen.name)
 
 
 def timestep_grid(n_draws: int, n_timesteps: int) -> Ints:
@@ -222,23 +214,13 @@ def noise(
     return generator.standard_normal(shape, dtype=np.float32)
 
 
-def noise_bank(seed: int, n_draws: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the noise of all draws, float32 [N, *shape]."""
-    return np.stack([noise(seed, draw, shape) for draw in range(n_draws)])
-
-
 def read_noise(
     path: Path, n_draws: int, shape: tuple[int, ...] | None = None
 ) -> NDArray[np.float32]:
-    """Read a noise bank from a file: safetensors with tensor `noise`, or a `torch.save`d tensor.
+    """Return a noise bank, float32 [N, C, H, W], of a safetensors file or a `torch.save`d tensor.
 
-    Args:
-        path: the file.
-        n_draws: N, the first dimension wanted.
-        shape: (C, H, W) of the backbone's latents; None: not checked yet.
-
-    Returns:
-        float32 [N, C, H, W].
+    The tensor of a safetensors file is called `noise`. `shape` is (C, H, W) of the backbone's
+    latents; None: not checked yet.
 
     Raises:
         UserError: the file is missing, unreadable or of the wrong shape or type.

@@ -25,9 +25,7 @@ USUAL = "train"  # the split that is learned from unless the user says otherwise
 class FitSplit:
     """A split to learn from.
 
-    Attributes:
-        split: the images, without those that are scored.
-        left_out: how many those were.
+    `left_out` is the number of images that are scored too.
     """
 
     split: Split
@@ -49,11 +47,7 @@ class FitSplit:
                 ) from None
 
     def texts(self, texts: Sequence[str]) -> list[str]:
-        """Return the text of each image's class.
-
-        Args:
-            texts: of the classes, in label order.
-        """
+        """Return the text of each image's class."""
         return [texts[label] for label in self.split.labels]
 
 
@@ -67,13 +61,8 @@ def load_fit_split(
 ) -> FitSplit:
     """Load the split that a backbone learns from.
 
-    Args:
-        spec: the dataset.
-        name: the split's; None: `train`.
-        data_dir: a local copy.
-        options: how it is read.
-        scored: the split that is scored; None: pictures of the user's own are.
-        learner: what messages call the backbone.
+    `scored` is the split that is scored; None: pictures of the user's own are. `name` None means
+    `train`; `learner` is the backbone in messages.
 
     Raises:
         UserError: there is no such split, it is the scored one, has other classes, or has no image
@@ -117,7 +106,6 @@ def load_fit_split(
 
 
 def _without(split: Split, scored: Split) -> FitSplit:
-    """Leave out what is scored, by the bytes of the images."""
     held_out = set(scored.digests())
     kept = [n for n, digest in enumerate(split.digests()) if digest not in held_out]
     left_out = len(split.sample_ids) - len(kept)

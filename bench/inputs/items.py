@@ -89,10 +89,7 @@ class ItemTable:
 def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> ItemTable:
     """Return the texts and answers of a dataset's rows.
 
-    Args:
-        rows: with the columns of the contract.
-        names: of each row, what a message calls it: its sample id, or its number.
-        where: what messages call the dataset.
+    `names` are the rows in messages: sample ids, or numbers.
 
     Raises:
         UserError: a column is missing, or an item makes no question; with its name.
@@ -146,7 +143,6 @@ def _lengths(rows: Any, column: str) -> list[int]:
 
 
 def _candidates(given: Any, said: str) -> tuple[str, ...]:
-    """Return an item's texts."""
     if not isinstance(given, list) or not given:
         raise UserError(f"{said}: it has no texts; a list of candidates is wanted.")
     first: dict[str, str] = {}
@@ -186,7 +182,6 @@ def _check_shape(shape: tuple[int, int], first: tuple[int, int], said: str) -> N
 
 
 def _answer(given: Any, shape: tuple[int, int], said: str) -> int:
-    """Return the number of the right answer."""
     images, texts = shape
     if asks_for_images(images, texts):
         right, among = [given], images
@@ -211,9 +206,7 @@ def _answer(given: Any, shape: tuple[int, int], said: str) -> int:
 def item_ids(rows: Any, where: str) -> tuple[str, ...]:
     """Return a unique id for each row: its own, or the hash of its images and texts.
 
-    Args:
-        rows: with images that are not decoded.
-        where: what messages call the dataset.
+    The images are not decoded; `where` is the dataset in messages.
     """
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)
@@ -228,13 +221,7 @@ def item_ids(rows: Any, where: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ItemRows:
-    """The items of a split: what a `Split` has of them beside ids and answers.
-
-    Attributes:
-        sample_ids: [n].
-        table: their texts and answers.
-        rows: [n], with their images, not decoded.
-    """
+    """The items of a split: what a `Split` has of them beside ids and answers."""
 
     sample_ids: tuple[str, ...]
     table: ItemTable

@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import UserError, quoted
-from bench.inputs.class_names import comparable
+from bench.inputs.class_names import letters
 from bench.machine.files import LINES, has_control, is_utf8
 
-DIGITS = 18  # of a label that is a number: more are no 64-bit integer
+LABEL_DIGITS = 18  # of a label that is a number: more are no 64-bit integer
 UNLABELLED = -1  # what `datasets` writes for a label that is not known
-MOST_CHARACTERS = 4096  # of a sample id; the longest path there is
+LONGEST_ID = 4096  # of a sample id; the longest path there is
 
 
 @dataclass(frozen=True)
 class Labels:
     """The labels of a dataset.
 
-    Attributes:
-        classes: names in label order, as the data or the dataset's author spells them.
-        indices: [n], the class of each image; None where it has no label.
+    `classes` are in label order, as the data or the author spells them; `indices` [n] is the class
+    of each image, None where it has no label.
     """
 
     classes: tuple[str, ...]
@@ -77,17 +76,13 @@ def check_order(found: Sequence[str], declared: Sequence[str], where: str) -> No
         raise UserError(
             f"{where}: the data has {len(found)} classes, and {len(declared)} are declared."
         )
-    places = {_letters(name) for name in declared}
+    places = {letters(name) for name in declared}
     for index, name in enumerate(found):
-        if _letters(name) in places - {_letters(declared[index])}:
+        if letters(name) in places - {letters(declared[index])}:
             raise UserError(
                 f"{where}: label {index} is {quoted(name)} in the data and"
                 f" {quoted(declared[index])} in the declared classes; the order differs."
             )
-
-
-def _letters(name: str) -> str:
-    return "".join(c for c in comparable(name) if c.isalnum())
 
 
 def _indices(values: Sequence[object], names: Sequence[str], where: str) -> tuple[int | None, ...]:
@@ -110,8 +105,8 @@ def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: 
     names = tuple(declared) if declared else tuple(sorted({v for v in given if v is not None}))
     index = {name: position for position, name in enumerate(names)}
     if declared:  # its author's spelling, or one that reads the same
-        spelt = {_letters(name): position for position, name in enumerate(names)}
-        index = {v: index.get(v, spelt.get(_letters(v), -1)) for v in given if v is not None}
+        spelt = {letters(name): position for position, name in enumerate(names)}
+        index = {v: index.get(v, spelt.get(letters(v), -1)) for v in given if v is not None}
         strange = next((v for v, position in index.items() if position < 0), None)
         if strange is not None:
             raise UserError(f"{where}: the label {quoted(strange)} is none of its classes.")
@@ -142,10 +137,10 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
             raise UserError(
                 f"{where}: the sample_id of image {row + 1} is {quoted(sample_id)}; text is wanted."
             )
-        if not sample_id.strip() or len(sample_id) > MOST_CHARACTERS or not is_utf8(sample_id):
+        if not sample_id.strip() or len(sample_id) > LONGEST_ID or not is_utf8(sample_id):
             raise UserError(
                 f"{where}: the sample_id {quoted(sample_id)} of image {row + 1} is not an id: 1 to"
-                f" {MOST_CHARACTERS} characters of UTF-8 are wanted."
+                f" {LONGEST_ID} characters of UTF-8 are wanted."
             )
     names = [str(sample_id) for sample_id in ids]
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)

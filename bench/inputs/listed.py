@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted
-from bench.inputs.labels import DIGITS, tidy
+from bench.inputs.labels import LABEL_DIGITS, tidy
 from bench.inputs.parsing import read_csv
 from bench.machine.files import inside, read_bytes
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import datasets
 
 _FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
-MOST_CHARACTERS = 1_000  # of a line: a pattern's time grows with their square
+LONGEST_LIST_LINE = 1_000  # of a line: a pattern's time grows with their square
 
 
 def line_pattern(line: str) -> re.Pattern[str]:
@@ -45,51 +45,31 @@ def read_list(
 ) -> datasets.Dataset:
     """Return the images of a split that a text file lists.
 
-    Args:
-        folder: the download.
-        split: whose list is read.
-        layout: `lists` (split → file), `line` (its form), `images` (where an image of the line
-            lies), `first_label` (the number of the first class, where labels are numbers).
-        spec: the declaration.
+    `layout` has `lists` (split → file), `line` (its form), `images` (where an image of the line
+    lies) and `first_label` (the number of the first class, where labels are numbers).
 
     Raises:
         UserError: a line of another form, or an image that is not there; with file and line.
     """
-    import datasets
-
     table = inside(folder, layout["lists"][split])
     pattern = line_pattern(str(layout.get("line", "{label}/{file}")))
     images = str(layout.get("images", "{label}/{file}"))
     first = layout.get("first_label")
-    lines = _text(table).split("\n")
-    names, labels = [], []
-    for number, line in enumerate(lines, 1):
+    rows: dict[str, list[str]] = {"image": [], "label": [], "sample_id": []}
+    for number, line in enumerate(_text(table).split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        if len(line) > MOST_CHARACTERS:
-            raise UserError(f"{table}:{number}: more than {MOST_CHARACTERS:,} characters.")
-        found = pattern.fullmatch(tidy(line, "line", f"{table}:{number}"))
-        if found is None:
-            raise UserError(
-                f"{table}:{number}: {quoted(line)} is not of the form {layout.get('line')!r}."
-            )
-        name = images.replace("{file}", found["file"]).replace("{label}", found["label"])
-        if not inside(folder, name).exists():
-            raise UserError(f"{table}:{number}: there is no file {quoted(name)} in {folder}.")
-        names.append(name)
-        labels.append(_label(found["label"], first, spec, f"{table}:{number}"))
-    if not names:
+        if len(line) > LONGEST_LIST_LINE:
+            raise UserError(f"{table}:{number}: more than {LONGEST_LIST_LINE:,} characters.")
+        at = f"{table}:{number}"
+        fields = pattern.fullmatch(tidy(line, "line", at))
+        if fields is None:
+            raise UserError(f"{at}: {quoted(line)} is not of the form {layout.get('line')!r}.")
+        name = images.replace("{file}", fields["file"]).replace("{label}", fields["label"])
+        _add(rows, folder, name, _label(fields["label"], first, spec, at), at)
+    if not rows["image"]:
         raise UserError(f"{table} lists no images.")
-    return datasets.Dataset.from_dict(
-        {"image": [str(folder / n) for n in names], "label": labels, "sample_id": names},
-        features=datasets.Features(
-            {
-                "image": datasets.Image(),
-                "label": datasets.Value("string"),
-                "sample_id": datasets.Value("string"),
-            }
-        ),
-    )
+    return _dataset(rows)
 
 
 def read_table(
@@ -97,18 +77,12 @@ def read_table(
 ) -> datasets.Dataset:
     """Return the images of a split that a CSV file of the download lists, with their groups.
 
-    Args:
-        folder: the download.
-        split: which rows are read.
-        layout: `table`, `file_column`, `label_column`, and `split_column` with `split_values`
-            (split → what the column says).
-        spec: the declaration; its `groups` are columns too.
+    `layout` has `table`, `file_column`, `label_column`, and `split_column` with `split_values`
+    (split → value of the column). The `groups` of the declaration are columns too.
 
     Raises:
         UserError: a column or an image is missing; with file and line.
     """
-    import datasets
-
     table = inside(folder, layout["table"])
     head, lines = read_csv(_text(table), str(table))
     wanted = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
@@ -120,16 +94,26 @@ def read_table(
         if row[layout["split_column"]] != layout["split_values"].get(split):
             continue
         name, at = row[layout["file_column"]], f"{table}:{line}"
-        if not name or not inside(folder, name).exists():
-            raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
-        rows["image"].append(str(folder / name))
-        rows["label"].append(_label(row[layout["label_column"]], 0, spec, at))
-        rows["sample_id"].append(name)
+        _add(rows, folder, name, _label(row[layout["label_column"]], 0, spec, at), at)
         rows["group"].append(", ".join(f"{group} {row[group]}" for group in spec.groups))
     if not rows["image"]:
         raise UserError(f"{table} lists no images of {split}.")
     if not spec.groups:
         del rows["group"]
+    return _dataset(rows)
+
+
+def _add(rows: dict[str, list[str]], folder: Path, name: str, label: str, at: str) -> None:
+    if not name or not inside(folder, name).exists():
+        raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
+    rows["image"].append(str(folder / name))
+    rows["label"].append(label)
+    rows["sample_id"].append(name)
+
+
+def _dataset(rows: dict[str, list[str]]) -> datasets.Dataset:
+    import datasets
+
     text = datasets.Value("string")
     features = {name: datasets.Image() if name == "image" else text for name in rows}
     return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
@@ -148,8 +132,9 @@ def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
     if first is None:
         return label
     classes = spec.found or spec.classes or ()
-    if not label.isdecimal() or len(label) > DIGITS or not 0 <= int(label) - first < len(classes):
+    number = int(label) - first if label.isdecimal() and len(label) <= LABEL_DIGITS else -1
+    if not 0 <= number < len(classes):
         raise UserError(
             f"{where}: the label {quoted(label)} is none of {first} to {first + len(classes) - 1}."
         )
-    return classes[int(label) - first]
+    return classes[number]

@@ -15,7 +15,7 @@ from bench.machine.files import is_there, is_utf8
 
 MOST_COLUMNS = 1_000
 Lines = Iterator[tuple[int, dict[str, str]]]
-MOST_FILES = 1_000_000  # that a pattern may mean
+MOST_SHARDS = 1_000_000  # that a pattern may mean
 
 
 def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
@@ -23,10 +23,6 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
 
     Only line feeds and carriage returns end a line: a vertical tab or a line separator is part of
     its field.
-
-    Args:
-        text: what is in the file.
-        where: the file, for messages.
 
     Raises:
         UserError: it is no CSV, has more than 1,000 columns or one twice, or a line has another
@@ -88,11 +84,6 @@ def _refuse(constant: str) -> NoReturn:
 def name_of(value: Any, what: str, at: str) -> str:
     """Return a text or a whole number, such as a label or an id, as text.
 
-    Args:
-        value: of a JSON field.
-        what: the field's name.
-        at: the file and the record, for messages.
-
     Raises:
         UserError: it is neither.
     """
@@ -123,7 +114,7 @@ def expand(pattern: str) -> list[Path]:
     names = [pattern]
     if found is not None:
         before, first, last, after = found.groups()
-        if not int(first) <= int(last) < int(first) + MOST_FILES:
+        if not int(first) <= int(last) < int(first) + MOST_SHARDS:
             raise UserError(f"{quoted(pattern)} is no range of files; write it as {{000..031}}.")
         width = len(first) if first.startswith("0") else 0
         names = [f"{before}{n:0{width}}{after}" for n in range(int(first), int(last) + 1)]

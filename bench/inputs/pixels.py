@@ -21,7 +21,7 @@ from bench.machine.files import open_regular
 VERSION = 1  # of what is done to images that are not ordinary; raise it when that changes
 LARGE = 2**26  # pixels, 8192 × 8192: larger images are decoded at a reduced size
 LARGEST = 178_956_970  # pixels: PIL's own limit, above which a file may be made to fill memory
-LONGEST = 200  # characters of a reason
+LONGEST_REASON = 200  # characters of a reason
 STRIP = 2**22  # pixels that are converted at a time while a large image is reduced
 # No EPS, PS or PDF: PIL hands them to other programs.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -103,7 +103,7 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
         raise
     except Exception as error:  # PIL raises many kinds, MemoryError among them
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise PixelsError(reason[:LONGEST]) from error
+        raise PixelsError(reason[:LONGEST_REASON]) from error
 
 
 def _without_border(shown: Image.Image, border: int) -> Image.Image:
@@ -229,8 +229,7 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
 def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:
     """Open a stored image for reading.
 
-    Args:
-        image: `{"bytes", "path"}`; the path is used where there are no bytes.
+    The path of `{"bytes", "path"}` is used where there are no bytes.
 
     Raises:
         OSError: there is no image, or its file is missing, no regular file, or cannot be read.

@@ -10,12 +10,12 @@ from functools import cached_property
 from io import StringIO
 from pathlib import Path
 
+from bench.discovery.places import PLACEHOLDER
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable
 from bench.machine.files import LINES, has_control, read_text
 
-PLACEHOLDER = "{class}"
-COLUMNS = ("prompt", "classname", "classidx")
+PROMPT_COLUMNS = ("prompt", "classname", "classidx")
 REST = "\0"  # where the reader puts values without a column
 _ARTICLE = r"\b([Aa])n?\s+(?=\{class\})"
 _OWN_ARTICLE = re.compile(r"(an?|the)\s+", re.IGNORECASE)
@@ -95,9 +95,7 @@ def from_template(
 def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
     """Make one prompt per label, of which a class has one or more.
 
-    Args:
-        labels: of each class, its labels separated by spaces.
-        classes: class names in words.
+    `labels` holds the labels of a class, separated by spaces.
 
     Raises:
         UserError: two classes share a label.
@@ -163,14 +161,13 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
 
 
 def _check_head(head: Sequence[str], path: Path) -> None:
-    """Refuse a first line that lacks a column or names one twice."""
-    for column in COLUMNS:
+    for column in PROMPT_COLUMNS:
         if head.count(column) != 1:
             what = "occurs twice" if column in head else "is missing"
             found = quoted(",".join(head))[1:-1] or "nothing"
             raise UserError(
                 f"{path}:1: the column {column!r} {what}; the first line must name"
-                f" {','.join(COLUMNS)} (found: {found})."
+                f" {','.join(PROMPT_COLUMNS)} (found: {found})."
             )
 
 
@@ -203,12 +200,7 @@ def _key(name: str) -> str:
 
 
 def fill(template: str, phrase: str) -> str:
-    """Return the toolkit's own template with `phrase` for `{class}` and the article it needs.
-
-    Args:
-        template: such as `a photo of a {class}`.
-        phrase: a class; with an article of its own, it keeps that.
-    """
+    """Return the toolkit's own template with `phrase` for `{class}` and the article it needs."""
     ends = re.search(r"\{class\}\s*($|[.,;:!?])", template) is not None
     if _OWN_ARTICLE.match(phrase) or (ends and is_plural(phrase)):
         template = re.sub(_ARTICLE, "", template)

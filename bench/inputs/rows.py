@@ -95,12 +95,6 @@ def rows_of(table: Any, info: Any, split: Any = None, indices: Any = None) -> da
 
     Its fingerprint is random. The library's own hashes the table, which copies all images that are
     in memory: 200,000 small ones took seconds and 500 MB.
-
-    Args:
-        table: Arrow's, or the library's.
-        info: with the features.
-        split: its name.
-        indices: the rows that are selected, as the library keeps them.
     """
     import datasets
     from datasets.fingerprint import generate_random_fingerprint
@@ -247,7 +241,6 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
 
 
 def _settled_lists(chunk: Any, root: Path | None, where: str) -> Any:
-    """Return lists of stored images, every one settled."""
     import pyarrow as pa
 
     each = settle(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()

@@ -98,9 +98,7 @@ class Split:
     def content(self, sample_id: str, read: bool = False) -> str:
         """Return a hash of one sample: its label or texts, and its images.
 
-        Args:
-            sample_id: which.
-            read: read the images; otherwise what was found when all were read is used.
+        Its images are `read`; otherwise the hashes of when all were read are used.
         """
         row = self.row_of[sample_id]
         if self.items is not None:
@@ -117,9 +115,7 @@ class Split:
     def samples(self, sample_ids: Iterable[str], pool: Prompts | None = None) -> Iterator[Sample]:
         """Yield the samples with these ids, one at a time; no id is asked for before its turn.
 
-        Args:
-            sample_ids: which.
-            pool: of items, the texts that their own are among; None: those of these items.
+        `pool` are the texts that those of items are among; None: the texts of these items.
         """
         if self.items is not None:
             if pool is None:

@@ -20,13 +20,13 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """Return what `--shard` says.
+    """Return the shard of `I/N`.
 
     Raises:
         ValueError: it is no shard.
     """
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
+    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    shard = Shard(*map(int, numbers.groups())) if numbers else Shard(0, 0)
     if not 1 <= shard.index <= shard.count:
         raise ValueError("must be I/N with I from 1 to N, such as 3/16")
     return shard
@@ -35,14 +35,11 @@ def parse_shard(text: str) -> Shard:
 def limited(
     sample_ids: Sequence[str], labels: Sequence[int], limit: int | None, shard: Shard | None = None
 ) -> list[str]:
-    """Choose `limit` samples: stratified over the classes, nested, independent of the order.
+    """Return `limit` samples in the order of the dataset: stratified, nested, independent of it.
 
     Samples are ranked within their class by a hash of their id and dealt out class by class in
     rounds, the classes of each round again by a hash, so that no class is always short. Of that
     ranking, each shard gets one sample out of every `count`, and so is stratified as well.
-
-    Returns:
-        The chosen ones in the order given.
     """
     if shard is None and (limit is None or limit >= len(sample_ids)):
         return list(sample_ids)

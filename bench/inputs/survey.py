@@ -39,11 +39,7 @@ reading = Reading()
 
 @dataclass(frozen=True)
 class Surveyed:
-    """What was found of each row of a table.
-
-    Attributes:
-        content: [n · 33], the digest of a row's image and whether it is ordinary.
-    """
+    """What was found of each row of a table."""
 
     content: bytes
 
@@ -75,9 +71,8 @@ def files_behind(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
 def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
     """Return what there is of each image of a column.
 
-    Args:
-        images: Arrow, a chunked struct of bytes and path.
-        files: the files that alone make up the column; empty: only its images' own are known.
+    `images` is an Arrow column of bytes and path, `files` are those that alone make it up; without
+    any, only the images' own files are known.
     """
     memo = _memo(images, files)
     if memo is not None:

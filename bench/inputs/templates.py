@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.discovery.places import PLACEHOLDER
 from bench.errors import UserError
 from bench.inputs.draws import Ints
-from bench.inputs.prompts import PLACEHOLDER, Prompts, from_template
+from bench.inputs.prompts import Prompts, from_template
 from bench.inputs.turns import in_turn
 from bench.machine.files import read_text
 

@@ -1,7 +1,7 @@
-"""The files of a weights folder: which may be opened, which are counted, and what a JSON holds.
+"""The files of a weights folder: their hash, and the content of their JSON.
 
 Only regular files inside the folder are opened, and no folder in it may be a link: its files would
-not be counted.
+not be in the hash.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.machine.cache import cache_dir, keep, recall
-from bench.machine.files import open_regular, read_text, regular_file
+from bench.machine.cache import cache_dir, file_digest, keep, recall, stamp
+from bench.machine.files import read_text, regular_file
 
 COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has one of these endings
-MOST_FILES = 20_000  # a folder with more is not that of one model
+MOST_FILES = 20_000  # of the folder of one model
 LARGEST_JSON = 100_000_000  # bytes; the largest tokenizers have some ten million
-LARGE = 50_000_000  # bytes from which on a hash is remembered
+LARGE_FILE = 50_000_000  # bytes above which a hash is remembered
 
 
 def find_file(folder: Path, name: str) -> Path | None:
     """Return the regular file `name` of a weights folder, links resolved; None if it is not there.
 
-    Args:
-        folder: absolute, links resolved.
-        name: relative, such as `unet/config.json`.
+    `folder` is absolute, its links resolved; `name` is relative, such as `unet/config.json`.
 
     Raises:
         UserError: it is something else, or leads out of the folder.
@@ -78,30 +76,23 @@ def _counted(folder: Path) -> Iterator[Path]:
 def _file_hash(path: Path, real: Path) -> str:
     """Hash a file; gigabytes of weights are read again only when the file has changed."""
     try:
-        facts = real.stat()
-        # The time of the last change of any kind: nobody sets it back.
-        stamp = f"{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
-        key = hashlib.sha256(stamp.encode(errors="surrogateescape")).hexdigest()
-        memo = cache_dir("hashes") / f"{key}.bin" if facts.st_size > LARGE else None
-        if memo and (known := recall(memo)):
-            return known.decode("ascii", "replace")
-        with open_regular(real) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if real.stat().st_size <= LARGE_FILE:
+            return file_digest(real)
+        state = f"{path} {stamp(real)}".encode(errors="surrogateescape")
+        memo = cache_dir("hashes") / f"{hashlib.sha256(state).hexdigest()}.bin"
+        if remembered := recall(memo):
+            return remembered.decode("ascii", "replace")
+        digest = file_digest(real)
     except OSError as error:
         raise UserError(
             f"The weights file {path} cannot be read: {error.strerror or error}."
         ) from None
-    if memo:
-        keep(memo, digest)
+    keep(memo, digest)
     return digest
 
 
 def read_object(path: Path, name: str) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Args:
-        path: a regular file.
-        name: what messages call it.
+    """Return the JSON object in a regular file; `name` is its name in messages.
 
     Raises:
         UserError: there is no such object in it.

@@ -21,10 +21,8 @@ HEADS = ("model_index.json", "config.json")  # of a pipeline, of a single model
 class Weights:
     """Resolved weights.
 
-    Attributes:
-        location: an absolute folder, or a Hub id.
-        revision: the Hub commit; None for a folder.
-        fingerprint: hash of the folder's files, or Hub id and commit.
+    `location` is an absolute folder or a Hub id; `revision` the Hub's commit, None for a folder;
+    `fingerprint` a hash of the folder's files, or Hub id and commit.
     """
 
     location: str

@@ -10,7 +10,7 @@ import datasets
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import comparable, readable
-from bench.inputs.labels import DIGITS, tidy
+from bench.inputs.labels import LABEL_DIGITS, tidy
 from bench.inputs.parsing import MOST_COLUMNS, name_of, parse_json, read_csv, text_of
 from bench.machine.files import OutsideError, inside, read_text, regular_file
 from bench_plugins.datasets._columns import ANY, Wanted
@@ -99,7 +99,7 @@ def load_table(
     kind = "string"
     if all(row.label == "" or row.label.removeprefix("-").isdecimal() for row in rows):
         for row in rows:
-            if len(row.label) > DIGITS:
+            if len(row.label) > LABEL_DIGITS:
                 raise UserError(f"{table}:{row.line}: the label {quoted(row.label)} is too large.")
         labels, kind = [int(row.label or -1) for row in rows], "int64"
     text = datasets.Value("string")

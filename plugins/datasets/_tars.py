@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bench.errors import BenchWarning, UserError, quoted
 from bench.inputs.class_names import check_names
-from bench.inputs.labels import DIGITS, tidy
+from bench.inputs.labels import LABEL_DIGITS, tidy
 from bench.inputs.parsing import expand, name_of, parse_json, text_of
 from bench.inputs.rows import rows_of
 from bench.machine.files import inside, is_utf8, open_regular, read_text, regular_file
@@ -74,7 +74,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     table = datasets.Dataset.from_file(arrow).data.table
     labels = table["label"].to_pylist()
     if all(label.removeprefix("-").isdecimal() for label in labels):
-        if too_long := [label for label in labels if len(label) > DIGITS]:
+        if too_long := [label for label in labels if len(label) > LABEL_DIGITS]:
             raise UserError(f"{source}: the label {quoted(too_long[0])} is out of range.")
         features["label"] = _meaning(root, found[chosen][0])
         numbers = pa.array([int(label) for label in labels], pa.int64())

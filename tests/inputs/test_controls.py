@@ -30,7 +30,7 @@ def pixels(image: Any) -> Any:
 
 @pytest.mark.parametrize("rows", [one_image(5), two_images(4)], ids=["one", "two"])
 def test_nothing_of_the_image_is_left(rows: Any) -> None:
-    split = load_split(SPEC, given=rows)
+    split = load_split(SPEC, rows=rows)
     for sample in destroyed(split, "grey").values():
         for image in sample.images:
             assert (pixels(image) == 128).all()

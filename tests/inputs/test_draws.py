@@ -10,7 +10,7 @@ from helpers.command import bench
 from safetensors.numpy import save_file
 
 from bench.errors import UserError
-from bench.inputs.draws import draw_plan, noise, noise_bank, parse_levels, parse_plan, read_noise
+from bench.inputs.draws import DrawPlan, draw_plan, noise, parse_levels, parse_plan, read_noise
 from bench.running.resolve import resolve
 from bench.running.settings import RunConfig, make_config
 
@@ -33,7 +33,7 @@ def test_pairs_share_a_timestep_and_antithetic_ones_their_noise() -> None:
     repeated, antithetic = parse_plan("repeated"), parse_plan("antithetic:0-500")
     assert repeated.levels(5, 1000).tolist() == [166, 166, 500, 500, 833]
     assert antithetic.levels(4, 1000).tolist() == [125, 125, 375, 375]
-    plain = noise_bank(3, 5, SHAPE)
+    plain = DrawPlan().noise(3, 5, SHAPE)
     assert np.array_equal(repeated.noise(3, 5, SHAPE), plain)
     bank = antithetic.noise(3, 5, SHAPE)
     assert np.array_equal(bank[0::2], plain[0::2])

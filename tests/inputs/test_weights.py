@@ -42,7 +42,7 @@ def test_all_that_is_read_is_in_the_fingerprint(tmp_path: Path) -> None:
 def test_a_file_rewritten_with_the_same_size_and_time_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.inputs.weight_files.LARGE", 10)
+    monkeypatch.setattr("bench.inputs.weight_files.LARGE_FILE", 10)
     file = tmp_path / "weights" / "x.safetensors"
     file.parent.mkdir()
     found = []

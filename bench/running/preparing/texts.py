@@ -10,9 +10,10 @@ import numpy as np
 
 from bench.contracts.dataset import asks_for_images
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.places import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
 from bench.inputs.items import ItemRows, ItemTable
-from bench.inputs.prompts import PLACEHOLDER, Prompts, from_file, from_labels, from_template
+from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited
 from bench.inputs.templates import from_templates, make_columns, read_templates
