@@ -9,7 +9,7 @@ from bench import interrupts
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C and SIGTERM are heard from the first moment on."""
+    """Run the command line; Ctrl-C and SIGTERM are handled from the first moment on."""
     interrupts.listen()
     _open_descriptors()
     from bench.cli.main import main as run

@@ -23,21 +23,21 @@ class AbsentError(UserError):
 
 
 class PluginError(BenchError):
-    """A plugin failed or gave something wrong. Exit code 2; what was decided is kept.
+    """A plugin failed or returned something wrong. Exit code 2; what was decided is kept.
 
     Attributes:
         who: the plugin and what it registered.
-        said: what was called and what is wrong, without the name.
+        problem: what was called and what is wrong, without the name.
     """
 
     exit_code = 2
 
-    def __init__(self, who: str, said: str) -> None:
-        super().__init__(who, said)
-        self.who, self.said = who, said
+    def __init__(self, who: str, problem: str) -> None:
+        super().__init__(who, problem)
+        self.who, self.problem = who, problem
 
     def __str__(self) -> str:
-        return f"{self.who}: {self.said}"
+        return f"{self.who}: {self.problem}"
 
 
 class GateError(BenchError):
@@ -60,17 +60,14 @@ class BenchWarning(UserWarning):
     """Something a user should know; the command continues."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return `" Did you mean 'x' or 'y'?"` for the names closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 
 
 def quoted(value: object, most: int = 80) -> str:
-    """Return `repr(value)` for a message; a long one loses its middle, and has `most` characters.
-
-    Its end stays, since the end of a path is its file.
-    """
+    """Return `repr(value)` for a message; of a long one, `most` characters without its middle."""
     text = repr(value)
-    end = most // 2
+    end = most // 2  # the end of a path is its file
     return text if len(text) <= most else f"{text[: most - end - 1]}…{text[-end:]}"

@@ -19,7 +19,7 @@ class Interrupt(KeyboardInterrupt):
 
 
 class _State:
-    """What is known. No dataclass: that module takes longer to import than all else here."""
+    """No dataclass: that module takes longer to import than all else here."""
 
     def __init__(self) -> None:
         self.process: int | None = None  # the one that listens; its forked workers do not
@@ -44,7 +44,7 @@ def begin_work() -> None:
 
 
 def end_work() -> None:
-    """Ignore what comes from now on: the exit code is known."""
+    """Ignore signals from now on: the exit code is certain."""
     _state.over = True
 
 
@@ -75,7 +75,7 @@ def exit_code() -> int:
 
 
 def word() -> str:
-    """Return what happened in a word, for a message."""
+    """Return `Interrupted` or `Terminated`, for a message."""
     return WORDS[signal.Signals(_state.received or signal.SIGINT)]
 
 

@@ -95,7 +95,6 @@ def _no_settings(path: Path, strategy: str | None) -> str:
 
 
 def _print_settings(learned: Calibration, choices: Sequence[RiskChoice]) -> None:
-
     n, sure = learned.images, f"{100 * learned.level:g} %"
     rows: list[list[Any]] = []
     for setting in learned.settings:

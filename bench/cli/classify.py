@@ -55,11 +55,9 @@ def classify_command(
     names = tuple(listed(classes)) if classes else None
     if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
         raise UserError(f"--classes {classes!r}: two or more different names are wanted.")
-    missing = [path for path in images if not Path(path).is_file()]
-    if missing:
+    if missing := [path for path in images if not Path(path).is_file()]:
         raise UserError(f"There is no image {missing[0]}.")
     config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)
-
     with Counter(shown=not as_json) as counter:
         classified = classify(config, images, names, counter)
     answers = classified.answers
@@ -76,7 +74,6 @@ def classify_command(
 
 
 def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> None:
-
     for answer in answers:
         if answer.error:
             say(f"{answer.image}: {answer.error}")

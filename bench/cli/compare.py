@@ -22,7 +22,7 @@ from bench.errors import GateError, UserError
 from bench.machine.offline import offline
 from bench.render.tables import table
 from bench.stats.comparison import Comparison, MetricDifference, compare
-from bench.stats.paired import ALPHA, ClassDifference
+from bench.stats.paired import ALPHA
 from bench.stats.power import Power, plan_power
 from bench.store.folder import find_run
 
@@ -70,7 +70,6 @@ def compare_command(
 
 
 def _print_comparison(comparison: Comparison) -> None:
-
     low, high = comparison.difference_ci95
     verdict = _verdict(comparison.mcnemar_p, comparison.difference)
     cost, seconds, why = comparison.cost_ratio, comparison.seconds_ratio, comparison.not_divided
@@ -90,7 +89,13 @@ def _print_comparison(comparison: Comparison) -> None:
     if changed:
         table(
             ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"],
-            [_class_line(row) for row in sorted(changed, key=lambda row: row.difference)],
+            [
+                [
+                    *(row.name, row.n, f"{row.accuracy_a:.3f}", f"{row.accuracy_b:.3f}"),
+                    *(f"{row.difference:+.3f}", row.wins, row.losses, f"{row.p_adjusted:.2g}"),
+                ]
+                for row in sorted(changed, key=lambda row: row.difference)
+            ],
             title="Classes with images that one of the two has right",
             optional=["wins", "losses", "p, adjusted", "n"],
         )
@@ -102,7 +107,6 @@ def _print_comparison(comparison: Comparison) -> None:
 
 
 def _verdict(p: float, difference: float) -> str:
-
     if p >= ALPHA:
         return "not significant"
     return "B is better" if difference > 0 else "B is worse"
@@ -125,19 +129,6 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "unset" if value is None else str(value)
-
-
-def _class_line(row: ClassDifference) -> list[Any]:
-    return [
-        row.name,
-        row.n,
-        f"{row.accuracy_a:.3f}",
-        f"{row.accuracy_b:.3f}",
-        f"{row.difference:+.3f}",
-        row.wins,
-        row.losses,
-        f"{row.p_adjusted:.2g}",
-    ]
 
 
 @click.command()
@@ -192,7 +183,6 @@ def power_command(
 
 
 def _print_power(plan: Power) -> None:
-
     say(
         f"A difference of {100 * plan.difference:.2g} points between runs of which exactly one is"
         f" right on {100 * plan.discordance:.3g} % of the images:"

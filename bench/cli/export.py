@@ -91,7 +91,6 @@ def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> st
         return eval_results(path, dataset, task)
     if kind == "latex":
         return to_latex(path) + "\n"
-
     stored = read_run(path)
     stored.some_decided()
     return (to_csv if kind == "csv" else to_parquet)(path, stored.manifest)

@@ -62,9 +62,7 @@ def leaderboard_command(
         say("No complete runs yet. `bench run digits` makes the first.")
     else:
         print_boards(rows, wide)
-        next_steps(
-            ("compare two runs on the same images", "bench compare RUN_A RUN_B"),
-            ("see one of them", "bench show RUN")
-            if wide
-            else ("see which run each row is of", "bench leaderboard --wide"),
-        )
+        see = ("see which run each row is of", "bench leaderboard --wide")
+        if wide:
+            see = ("see one of them", "bench show RUN")
+        next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)

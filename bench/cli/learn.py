@@ -85,7 +85,6 @@ def learn_order_command(
 
 
 def _print_trials(learned: LearnedOrder) -> None:
-
     rows = []
     for trial in learned.trials:
         low, high = (100 * end for end in trial.agreement_ci95)

@@ -150,19 +150,13 @@ def runs_command(dataset: str | None, wide: bool, results: str, as_json: bool) -
 
 
 def _row(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:
-    """Return what JSON holds of a spec.
-
-    Args:
-        spec: of any kind.
-        facts: names, between the spec's name and its parameters.
-        values: of facts that the spec has under another name, or not as JSON holds them.
-    """
+    """Return what JSON holds of a spec: some of its fields, or values in place of them."""
     content = {name: values.get(name, getattr(spec, name, None)) for name in facts.split()}
     return {
         "name": spec.name,
         **{name: dict(v) if isinstance(v, Mapping) else v for name, v in content.items()},
-        "parameters": {name: each.default for name, each in spec.parameters.items()},
-        "help": {name: each.help for name, each in spec.parameters.items()},
+        "parameters": {name: value.default for name, value in spec.parameters.items()},
+        "help": {name: value.help for name, value in spec.parameters.items()},
         "version": spec.version,
         "summary": spec.summary,
     }
@@ -175,14 +169,9 @@ def _list(
     as_json: bool,
     columns: tuple[str, ...],
 ) -> None:
-    """List the specs of a registry, or show one of them.
+    """List the specs of a registry, or show the one of this name in full.
 
-    Args:
-        registry: the specs.
-        row: returns what `--json` prints of a spec.
-        name: only this one, in full.
-        as_json: print JSON.
-        columns: of the table, before the summary.
+    `row` returns what JSON holds of a spec; `columns` are those of the table before the summary.
     """
     if name is not None:
         spec = registry.get(name)

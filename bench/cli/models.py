@@ -80,7 +80,6 @@ def _numbers(sizes: str | None) -> tuple[int, ...]:
 
 
 def _print(report: Measured) -> None:
-
     flops, peak = report.flops_per_evaluation, report.peak_flops
 
     rows: list[tuple[str, float, str | None]] = [

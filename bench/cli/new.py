@@ -6,39 +6,32 @@ Group: Make it yours, 1.
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from bench.authoring import KINDS, write_package
+from bench.authoring import KINDS, Kind, write_package
 from bench.cli.options import json_option
 from bench.cli.output import next_steps, print_json, say
 from bench.discovery.loading import load_plugins
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["dataset", "backbone", "strategy", "plugin"]))
+@click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
 @click.option("--into", default=".", help="The folder that the package is written in.")
 @json_option
-def new_command(kind: str, name: str, into: str, as_json: bool) -> None:
+def new_command(kind: Kind, name: str, into: str, as_json: bool) -> None:
     """Write a package with a dataset, a backbone or a strategy of your own, or all (plugin).
 
     It is complete: it can be installed and passes its tests as it stands. NAME is what `bench run`
     will call it; the package is bench-NAME, in a folder of that name. Then put your own code where
     the example's is.
     """
-    chosen = KINDS[[str(one) for one in KINDS].index(kind)]
-    package = write_package(chosen, name, Path(into), load_plugins())
+    package = write_package(kind, name, Path(into), load_plugins())
     if as_json:
-        print_json(
-            {
-                "folder": str(package.folder.resolve()),
-                "distribution": package.distribution,
-                "module": package.module,
-                "files": list(package.files),
-            }
-        )
+        print_json({**asdict(package), "folder": str(package.folder.resolve())})
         return
     say(f"Wrote {package.folder}:")
     for file in package.files:

@@ -91,13 +91,7 @@ def in_results(results: str) -> str:
 
 
 def draw_pictures(run: Path, images: int, manifest: Manifest | None = None) -> None:
-    """Draw the pictures that a run ends with; a warning says which cannot be drawn, and why.
-
-    Args:
-        run: the run's folder.
-        images: number of images decided.
-        manifest: of a run that this process made; None: it is read.
-    """
+    """Draw the pictures that a run ends with; a warning says which cannot be drawn, and why."""
     if images > MAX_IMAGES_IN_PICTURES:
         problem = f"No pictures: {images:,} images are too many to hold at once."
     else:

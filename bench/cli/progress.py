@@ -34,8 +34,7 @@ class Listener:
 
     Attributes:
         done: number of images decided, earlier starts of the run included.
-        total: number of images of the run.
-        correct: number of images decided correctly.
+        correct: of these, the number decided correctly.
     """
 
     def __init__(self, manager: pluggy.PluginManager) -> None:

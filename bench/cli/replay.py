@@ -172,7 +172,6 @@ def sweep_command(
 
 
 def _line(row: SweepRow) -> list[str | float]:
-
     strategy, metrics = row.summary.strategy, row.summary.metrics
     params = {key: value for key, value in strategy.params.items() if key != "draws"}
     name = f"{row.summary.backbone.name}, {strategy.name}" if row.point else strategy.name

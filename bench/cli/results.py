@@ -48,12 +48,8 @@ def results_command() -> None:
     """Publish, submit, check, merge, export and push results."""
 
 
-def _there(published: str) -> Path:
-    """Return the folder of published results.
-
-    Raises:
-        UserError: there is none.
-    """
+def _folder(published: str) -> Path:
+    """Return the folder of published results; UserError: there is none."""
     folder = Path(published)
     if not folder.is_dir():
         raise UserError(
@@ -137,7 +133,7 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: b
 @offline()
 def validate_results(published: str) -> None:
     """Check every published result: schema, names, figures against records, files."""
-    folder = _there(published)
+    folder = _folder(published)
     if wrong := validate(folder):
         raise BenchError("\n".join(wrong))
     say(f"{len(list_runs(folder))} published runs are valid.")
@@ -184,7 +180,8 @@ def render_results(published: str, readme: str, check: bool) -> None:
 
     In a clone of the repository, also the rows that come with the package.
     """
-    folder, shipped = _there(published), PUBLISHED_ROWS if PUBLISHED_ROWS.parent.is_dir() else None
+    folder = _folder(published)
+    shipped = PUBLISHED_ROWS if PUBLISHED_ROWS.parent.is_dir() else None
     if not check:
         for path in render(folder, Path(readme), shipped):
             say(f"Wrote {path}")

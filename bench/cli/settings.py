@@ -65,11 +65,7 @@ def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[
 
 
 def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
-    """Return a decorator that adds the options of `RunConfig`'s fields, and `--set`.
-
-    Args:
-        names: only these fields; None: all of them.
-    """
+    """Return a decorator that adds the options of these fields of `RunConfig`; None: of all."""
 
     def decorate(function: Any) -> Any:
         chosen = [n for n in RunConfig.model_fields if names is None or n in names]

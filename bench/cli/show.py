@@ -69,11 +69,7 @@ def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bo
 
 
 def _folder(run: str, results: str) -> Path:
-    """Return the run's folder.
-
-    Raises:
-        UserError: there is none. Of a published run, the message says how it is made again.
-    """
+    """Return the run's folder; of a published run that is not here, say how it is made again."""
     try:
         return find_run(run, results)
     except UserError:
@@ -98,7 +94,6 @@ def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
 
 
 def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statistics:
-
     manifest = stored.manifest
     folders = {Path(results), stored.path.parent}
     probable = probability_skill(

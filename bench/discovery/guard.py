@@ -77,5 +77,5 @@ def tell(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
             with guard(who, f"{event}()"):
                 manager.subset_hook_caller(event, others)(**deepcopy(facts))
         except BenchError as error:
-            reason = error.said if isinstance(error, PluginError) else f"{event}(): {error}"
+            reason = error.problem if isinstance(error, PluginError) else f"{event}(): {error}"
             warnings.warn(f"{who}: {reason}. The run continues.", BenchWarning, stacklevel=2)

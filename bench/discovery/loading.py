@@ -134,7 +134,7 @@ class Plugins:
                 raise UserError(f"The command {name!r} is another plugin's already.")
 
     def _fail(self, plugin: Plugin, error: BenchError, staged: Staged) -> None:
-        plugin.error = error.said if isinstance(error, PluginError) else str(error)
+        plugin.error = error.problem if isinstance(error, PluginError) else str(error)
         message = f"{plugin.label}: {plugin.error}"
         for registry in self._registries:
             registry.failures.append(message)

@@ -90,11 +90,11 @@ class Pages:
             return self.problem(404, str(error))
 
     def problem(self, code: int, text: str) -> Response:
-        """Return the page that says what is wrong."""
+        """Return the page of an error."""
         return self._page("problem.html", title="Not found", text=text, code=code)
 
     def runs(self, query: Query) -> Response:
-        """All runs."""
+        """Return the page of all runs."""
         lines = self.stored.lines()
         page = rows_page(chosen_runs(lines, query), query.get("page"), RUNS)
         now = datetime.now(UTC)
@@ -113,7 +113,7 @@ class Pages:
         )
 
     def run(self, query: Query) -> Response:
-        """One run: what came of it, and its images."""
+        """Return the page of a run: its results and its images."""
         key = query.get("run", "")
         line = self.stored.line(key)
         if query.get("live"):
@@ -148,7 +148,7 @@ class Pages:
         )
 
     def compare(self, query: Query) -> Response:
-        """One run against another, and the images on which they differ."""
+        """Return the page of two runs: their comparison, and the images on which they differ."""
         a, b = query.get("a", ""), query.get("b", "")
         comparison = self.stored.comparison(a, b)
         run_a, run_b = self.stored.run(a), self.stored.run(b)
@@ -172,13 +172,13 @@ class Pages:
         )
 
     def study(self, query: Query) -> Response:
-        """One study: its tables, and the forest plot."""
+        """Return the page of a study: its tables, and the forest plot."""
         name = query.get("study", "")
         shown = self.stored.study(name)
         return self._live("study", query, title=f"Study {name}", study=shown, anchor="study")
 
     def picture(self, query: Query) -> Response:
-        """The picture of an image of a run."""
+        """Return the picture of an image of a run."""
         name = query.get("sample", "")
         with self._turn:
             manifest = self.stored.run(query.get("run", "")).manifest

@@ -24,19 +24,12 @@ Query = dict[str, str]
 
 @dataclass(frozen=True)
 class RowsPage(Generic[Row]):
-    """One page of many rows.
-
-    Attributes:
-        rows: those on this page.
-        total: number of rows on all pages.
-        page: number of this page, from 1 on.
-        pages: number of pages, at least 1.
-    """
+    """One page of many rows."""
 
     rows: Sequence[Row]
-    total: int
-    page: int
-    pages: int
+    total: int  # number of rows on all pages
+    page: int  # number of this page, from 1 on
+    pages: int  # at least 1
 
 
 def rows_page(rows: Sequence[Row], number: str | None, size: int) -> RowsPage[Row]:

@@ -111,11 +111,6 @@ class Server(ThreadingHTTPServer):
         """Where a browser finds the pages."""
         return f"http://{ADDRESS}:{self.port}/"
 
-    @property
-    def hosts(self) -> frozenset[str]:
-        """The names by which a browser on this machine may call the server."""
-        return frozenset(f"{name}:{self.port}" for name in (ADDRESS, "localhost"))
-
 
 class Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
@@ -128,7 +123,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Response with a page."""
         self.server.note_activity(self.request)
-        if self.headers.get("Host", "").lower() not in self.server.hosts:
+        hosts = [f"{name}:{self.server.port}" for name in (ADDRESS, "localhost")]
+        if self.headers.get("Host", "").lower() not in hosts:
             # A name that somebody made to mean 127.0.0.1 would let their pages read these.
             self._send(Response(b"This server answers to 127.0.0.1 alone.\n", "text/plain", 421))
             return
@@ -153,16 +149,19 @@ class Handler(BaseHTTPRequestHandler):
         except Exception as error:  # of a damaged run, or ours; the other pages work
             return pages.problem(500, f"Unexpected {type(error).__name__}: {error}")
 
-    def _send(self, answer: Response) -> None:
-        code, content, tag = answer.code, answer.content, answer.tag
-        if code == 200 and self.headers.get("If-None-Match") == tag:
+    def _send(self, response: Response) -> None:
+        code, content = response.code, response.content
+        if code == 200 and self.headers.get("If-None-Match") == response.tag:
             code, content = 304, b""
         self.send_response(code)
-        headers = {"Cache-Control": "no-cache", **HEADERS, **answer.headers, "ETag": tag}
-        headers["Content-Type"] = answer.kind
-        headers["Content-Length"] = str(len(content))
-        for name, value in headers.items():
-            self.send_header(name, value)
+        own = {"ETag": response.tag, "Content-Type": response.kind, "Content-Length": len(content)}
+        for name, value in {
+            "Cache-Control": "no-cache",
+            **HEADERS,
+            **response.headers,
+            **own,
+        }.items():
+            self.send_header(name, str(value))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)

@@ -35,47 +35,29 @@ Kept = TypeVar("Kept")
 
 @dataclass
 class Line:
-    """A run in the list.
+    """A run in the list."""
 
-    Attributes:
-        key: the run's name in an address: its folder below the results.
-        row: its line of `bench runs`.
-        settings: those in which it may differ from other runs.
-        ends: the 95 % interval of its accuracy.
-        cost: evaluation equivalents per image; None: not known yet.
-        command: the command that makes the run again.
-    """
-
-    key: str
+    key: str  # its name in an address: its folder below the results
     row: InventoryRow
-    settings: Settings = field(default_factory=dict)
-    ends: tuple[float, float] | None = None
-    cost: float | None = None
-    command: str = ""
+    settings: Settings = field(default_factory=dict)  # in which it may differ from other runs
+    ends: tuple[float, float] | None = None  # the 95 % interval of its accuracy
+    cost: float | None = None  # evaluation equivalents per image
+    command: str = ""  # makes the run again
 
 
 @dataclass(frozen=True)
 class ListedStudy:
-    """A study in the list: its state, or the error that reading it gave.
-
-    Attributes:
-        changed: modification time of its file, in nanoseconds.
-    """
+    """A study in the list: its state, or the error that reading it gave."""
 
     folder: Path
     study: Study | None
-    changed: int = 0
+    changed: int = 0  # modification time of its file, in nanoseconds
     error: str = ""
 
 
 @dataclass
 class _Reading(Generic[Kept]):
-    """A value that was read.
-
-    Attributes:
-        stamp: of the files it was read from.
-        wait: until when a change is ignored, on `time.monotonic`'s clock.
-    """
+    """A value, the stamp of its files, and until when (`time.monotonic`) a change is ignored."""
 
     value: Kept
     stamp: object
@@ -151,60 +133,37 @@ class Stored:
         return studies
 
     def study(self, name: str) -> StudyPart:
-        """Return a study for a page; while its runs are made, it is read again after a while.
-
-        Raises:
-            UserError: there is none of this name, or it cannot be read.
-        """
+        """Return a study for a page; UserError: there is none of this name, or it is damaged."""
         listed = self.studies().get(name)
         if listed is None:
             raise UserError(f"There is no study {name!r} in {self.results}.")
         return _current(self._studies, name, listed.changed, lambda: study_part(listed.folder))
 
     def line(self, key: str) -> Line:
-        """Return a run of the list.
-
-        Raises:
-            UserError: there is none of this key.
-        """
-        for line in self.lines():
-            if line.key == key:
-                return line
-        raise UserError(f"There is no run {key!r} in {self.results}.")
+        """Return a run of the list; UserError: there is none of this key."""
+        lines = {line.key: line for line in self.lines()}
+        if key not in lines:
+            raise UserError(f"There is no run {key!r} in {self.results}.")
+        return lines[key]
 
     def run(self, key: str) -> RunData:
-        """Return a run with its decisions.
-
-        Raises:
-            UserError: there is none, it cannot be read, or nothing of it is decided.
-        """
+        """Return a run with its decisions; UserError: none, damaged, or nothing is decided."""
         path = self.path(key)
         return self.keep(("run", path), (path,), lambda: with_decisions(read_run(path)))
 
     def calibrations(self) -> list[Calibrated]:
         """Return the calibrations there are now; one that cannot be read is left out."""
         folders = tuple(sorted(places(self.results, CALIBRATION)))
-        return self.keep(
-            ("calibrations",),
-            folders,
-            lambda: list(find_calibrations(self.results, lambda path, error: None)),
-        )
+        read = partial(find_calibrations, self.results, lambda path, error: None)
+        return self.keep(("calibrations",), folders, lambda: list(read()))
 
     def comparison(self, a: str, b: str) -> Comparison:
-        """Return run B against run A.
-
-        Raises:
-            UserError: they do not compare.
-        """
+        """Return run B against run A; UserError: they do not compare."""
         paths = self.path(a), self.path(b)
         return self.keep(("compare", *paths), paths, lambda: compare(*paths))
 
     def path(self, key: str) -> Path:
-        """Return a run's folder.
-
-        Raises:
-            UserError: there is none of this key.
-        """
+        """Return a run's folder; UserError: there is none of this key."""
         return Path(self.line(key).row.path)
 
     def keep(
@@ -216,14 +175,14 @@ class Stored:
             for old in [k for k in self._kept if k[: len(name)] == name]:
                 del self._kept[old]
             self._kept[key] = make()
-            while len(self._kept) > 3 * LOADED or self._loaded() > LOADED:
+            while (
+                len(self._kept) > 3 * LOADED
+                or sum(isinstance(value, RunData) for value in self._kept.values()) > LOADED
+            ):
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         value: Kept = self._kept[key]  # type: ignore[assignment]  # what `make` returned
         return value
-
-    def _loaded(self) -> int:
-        return sum(isinstance(value, RunData) for value in self._kept.values())
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -232,8 +191,7 @@ def stamp_of(path: Path) -> Stamp:
     for name in (MANIFEST, JOURNAL, SUMMARY, *calibration_files(path)):
         try:
             status = (path / name).stat()
+            stamp.append((status.st_mtime_ns, status.st_size))
         except (OSError, ValueError):
             stamp.append((0, 0))
-        else:
-            stamp.append((status.st_mtime_ns, status.st_size))
     return tuple(stamp)

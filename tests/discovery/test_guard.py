@@ -49,7 +49,7 @@ def test_whatever_is_raised_names_the_plugin(
 ) -> None:
     with pytest.raises(PluginError) as caught, guard("the plugin", "ask()"):
         raise error
-    assert (caught.value.said, str(caught.value)) == (said, f"the plugin: {said}")
+    assert (caught.value.problem, str(caught.value)) == (said, f"the plugin: {said}")
     assert caught.value.__cause__ is error and caught.value.exit_code == 2
 
 

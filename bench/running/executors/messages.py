@@ -74,7 +74,7 @@ class Refused:
     def of(place: WorkerProcess, error: Exception) -> Refused:
         """Return the message of an error without its class, which the driver may not have."""
         if isinstance(error, PluginError):
-            return Refused(place, error.said, error.who, error.exit_code)
+            return Refused(place, error.problem, error.who, error.exit_code)
         if isinstance(error, BenchError):
             return Refused(place, str(error), None, error.exit_code)
         return Refused(place, f"unexpected {type(error).__name__}: {one_line(error)}")
