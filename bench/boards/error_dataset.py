@@ -30,16 +30,10 @@ ERROR_FOLDERS = ("errors", "first_order")
 
 
 def write_error_dataset(run: Path, out: Path) -> list[Path]:
-    """Write a recorded run as a dataset: card, documents, and the errors as parquet.
+    """Write a recorded run as a dataset in the empty or new folder `out`, and return its files.
 
-    Paths of this machine are left out. No image is copied.
-
-    Args:
-        run: the folder of a run that recorded every cell.
-        out: the dataset's folder; it must be empty or absent.
-
-    Returns:
-        The files written.
+    It has a card, the documents of the run, and the errors as parquet; no path of this machine and
+    no image.
 
     Raises:
         UserError: the run recorded too little, or `out` cannot be written.

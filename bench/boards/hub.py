@@ -158,14 +158,7 @@ def _notes(run: StoredRun) -> str:
 
 @dataclass(frozen=True)
 class Push:
-    """A folder, and the repository that its files go to.
-
-    Attributes:
-        kind: kind of the repository.
-        repository: `owner/name`.
-        folder: holds the files under their paths in the repository.
-        message: message of the commit.
-    """
+    """A folder whose files go to a repository, `owner/name`, in one commit."""
 
     kind: Literal["model", "dataset"]
     repository: str
@@ -183,14 +176,10 @@ class Push:
 def prepared(
     run: Path, kind: str, repository: str, dataset: str | None = None, task: str | None = None
 ) -> Iterator[Push]:
-    """Give what would go to the Hub; its files are deleted afterwards.
+    """Yield what would go to the Hub; its files are deleted afterwards.
 
-    Args:
-        run: folder of a complete run.
-        kind: `eval-results`, for a model's repository, or `errors`, for a dataset's.
-        repository: `owner/name`.
-        dataset: see `eval_results`.
-        task: see `eval_results`.
+    `kind` is `eval-results`, for a model's repository (dataset and task: see `eval_results`), or
+    `errors`, for a dataset's.
 
     Raises:
         UserError: the run does not have it, or the repository's name is not owner/name.
@@ -213,10 +202,8 @@ def prepared(
 def send(push: Push, pull_request: bool = False, create: bool = False) -> str:
     """Commit the files, and return the address of the commit, or of the pull request.
 
-    Args:
-        push: what is sent.
-        pull_request: open a pull request instead of committing.
-        create: make the repository, private, where there is none.
+    `pull_request` opens a pull request instead; `create` makes the repository, private, where there
+    is none.
 
     Raises:
         BenchError: the Hub refused it, or cannot be reached.

@@ -15,7 +15,7 @@ from bench.store.runs import StoredRun, list_shards, read_runs
 
 
 class InventoryRow(BaseModel):
-    """One run folder. Of one that cannot be read, only id, status, path and error are known."""
+    """One run folder; one that cannot be read has only id, status, path and error."""
 
     run_id: str
     status: Literal["complete", "failed_samples", "incomplete", "unreadable"]
@@ -24,34 +24,29 @@ class InventoryRow(BaseModel):
     backbone: str | None = None
     strategy: str | None = None
     differs: Settings = {}
-    """The settings that are not the same in all runs of this dataset, backbone and strategy."""
+    """Settings that differ among the runs of this dataset, backbone and strategy."""
     shard: str | None = None
-    """Of a part of a run, which one."""
+    """Which part of a run, such as 3/16."""
     done: int | None = None
-    """Images decided."""
+    """Number of decided images."""
     total: int | None = None
-    """Images asked for."""
+    """Number of images of the run."""
     failed: int | None = None
-    """Images that failed, of the decided ones."""
+    """Number of decided images that failed."""
     accuracy: float | None = None
-    """Of the decided images; None: there is none."""
+    """Accuracy on the decided images; None: there are none."""
     created: str | None = None
     path: str
     error: str | None = None
 
 
 def stored_runs(folder: Path) -> list[InventoryRow]:
-    """Return the runs at any depth below a folder, in the order of their paths.
-
-    Shards are among them until they are merged.
-    """
+    """Return the runs and unmerged shards at any depth below a folder, by path."""
     rows: list[InventoryRow] = []
     settings: list[tuple[InventoryRow, Settings]] = []
-
-    def left_out(path: Path, error: UserError) -> None:
-        rows.append(unreadable(path, error))
-
-    for run in read_runs(run_folders(folder), left_out):
+    for run in read_runs(
+        run_folders(folder), lambda path, error: rows.append(unreadable(path, error))
+    ):
         row = row_of(run)
         rows.append(row)
         settings.append((row, run_settings(run.manifest)))
@@ -65,14 +60,13 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def tell_apart(rows: Iterable[tuple[InventoryRow, Settings]]) -> None:
-    """Say in each row in which settings it differs from those like it."""
+    """Set in each row the settings in which it differs from rows of its kind."""
     alike: dict[tuple[str | None, ...], list[tuple[InventoryRow, Settings]]] = {}
     for row, settings in rows:
         kind = (row.dataset, row.split, row.backbone, row.strategy)
         alike.setdefault(kind, []).append((row, settings))
     for group in alike.values():
-        found = differing([settings for _, settings in group])
-        for (row, _), differs in zip(group, found, strict=True):
+        for (row, _), differs in zip(group, differing([s for _, s in group]), strict=True):
             row.differs = differs
 
 

@@ -129,20 +129,20 @@ class LeaderboardRow(_RowFigures):
 
     @property
     def training(self) -> tuple[str, str]:
-        """What rows have in common whose backbones were trained on the same data."""
+        """What rows share whose backbones were trained on the same data."""
         return training_group(self.trained_on, self.weights or self.backbone)
 
     @property
     def board(self) -> tuple[str, int, str, str]:
-        """What the rows of one board have in common, in the order of the boards."""
+        """What the rows of one board share, in the order of the boards."""
         return self.dataset, self.version or 0, self.split, self.fingerprint or ""
 
 
 Rows = Sequence[LeaderboardRow]
 
 
-def said_template(manifest: Manifest) -> str | None:
-    """Return the user's template; of several, all of them."""
+def user_template(manifest: Manifest) -> str | None:
+    """Return the template of the user; several are joined."""
     template = manifest.config.template
     return " · ".join(template) if isinstance(template, list) else template
 
@@ -169,8 +169,8 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         space=identity.scoring.space,
         dtype=identity.backbone.dtype,
         parameters=other_settings(manifest),
-        template=said_template(manifest),
-        # One that learned its classes read no prompt.
+        template=user_template(manifest),
+        # A run that learned its classes read no prompt.
         prompt=manifest.prompts[0][0] if manifest.prompts and not identity.learned_from else None,
         classes=len(manifest.classes),
         accuracy_ci95=values.accuracy_ci95,
@@ -191,58 +191,44 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     )
 
 
-# What has a column of its own, or stands for one.
-_OF_BACKBONE = ("name", "version", "weights", "dtype", "parameters")
-_OF_SCORING = ("loss", "space", "draw_plan")
-_OF_IDENTITY = (
-    *(
-        "version",
-        "dataset",
-        "prompts",
-        "backbone",
-        "scoring",
-        "strategy",
-        "seed",
-        "learned_from",
-        "candidates",
-        "replayed",
-        "calibrated",
+# Fields of an identity that have a column of their own, or stand for one.
+IN_COLUMNS = {
+    "backbone": ("name", "version", "weights", "dtype", "parameters"),
+    "scoring": ("loss", "space", "draw_plan"),
+    "identity": (
+        *("version", "dataset", "prompts", "backbone", "scoring", "strategy", "seed"),
+        *("learned_from", "candidates", "replayed", "calibrated"),
     ),
-)
+}
 
 
 def other_settings(manifest: Manifest) -> Parameters:
-    """Return what changes a run's numbers and has no column of its own: its other settings."""
-    identity, said = manifest.identity, manifest.config.plain()
-    found = dict(identity.backbone.parameters)
-    for part, known in (
-        (identity.backbone, _OF_BACKBONE),
-        (identity.scoring, _OF_SCORING),
-        (identity, _OF_IDENTITY),
-    ):
-        for name, value in part.plain().items():
+    """Return the settings that change the numbers of a run and have no column of their own."""
+    identity, config = manifest.identity, manifest.config.plain()
+    settings = dict(identity.backbone.parameters)
+    parts = {"backbone": identity.backbone, "scoring": identity.scoring, "identity": identity}
+    for part, document in parts.items():
+        for name, value in document.plain().items():
             if isinstance(value, str) and value.startswith("sha256 "):  # a file: as it was named
-                value = said.get(name) or value[:15]
-            if name not in known:
-                found[name] = value
+                value = config.get(name) or value[:15]
+            if name not in IN_COLUMNS[part]:
+                settings[name] = value
     if (source := identity.candidates) is not None:
-        found |= {"candidates_from": source.run_id, "top": source.top}
+        settings |= {"candidates_from": source.run_id, "top": source.top}
     if (stated := identity.calibrated) is not None:
-        found |= {"risk": stated.risk, "calibrated_on": stated.run_id}
-    if found.get("noise") == f"seed {identity.seed}":  # the seed says it already
-        del found["noise"]
-    return found
+        settings |= {"risk": stated.risk, "calibrated_on": stated.run_id}
+    if settings.get("noise") == f"seed {identity.seed}":  # the column of the seed shows it
+        del settings["noise"]
+    return settings
 
 
 def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[LeaderboardRow]:
-    """Yield the rows of all reported results at any depth below some folders.
+    """Yield the rows of all reported results at any depth below some folders, each file once.
 
-    Args:
-        folders: where `reported.json` files are looked for; one that lies in several counts once.
-        left_out: is told of each file that cannot be read.
+    `left_out` is called with each file that cannot be read.
     """
-    found = (place for folder in folders for place in places(folder, REPORTED_FILE))
-    for file in sorted({(place / REPORTED_FILE).resolve() for place in found}):
+    holders = (place for folder in folders for place in places(folder, REPORTED_FILE))
+    for file in sorted({(holder / REPORTED_FILE).resolve() for holder in holders}):
         try:
             yield from reported_rows(file)
         except UserError as error:

@@ -86,7 +86,7 @@ class Recording:
 
     @property
     def n_draws(self) -> int:
-        """N, the draws recorded."""
+        """N, the number of recorded draws."""
         return len(self.problem.timesteps)
 
     def samples(self, sample_ids: Iterable[str] | None = None) -> list[Sample]:
@@ -116,7 +116,7 @@ class Recording:
 
     @cached_property
     def linearisation_cost(self) -> float:
-        """What one linearised draw counts as, in evaluations; of old recordings, what it took."""
+        """Evaluations per linearised draw; of old recordings, those that were counted."""
         if self.manifest.linearisation_cost is not None:
             return self.manifest.linearisation_cost
         draws = sum(record.get("linearisations", 0) for record in self.records)
@@ -125,10 +125,7 @@ class Recording:
 
     @cached_property
     def cell_cost(self) -> int:
-        """What one cell cost where it was recorded.
-
-        More than an evaluation under guidance, and where several prompts make one error.
-        """
+        """Evaluations per cell: several under guidance, and where prompts share an error."""
         first = self.records[0]
         prompts, draws = self.shape(first["sample_id"])
         if self.subtracts_null:
@@ -137,15 +134,11 @@ class Recording:
 
     @property
     def subtracts_null(self) -> bool:
-        """Whether each error is that beyond the null's on the same draw."""
+        """Whether the error of the null on the same draw was subtracted from each error."""
         return bool(self.manifest.identity.scoring.subtract_null)
 
     def tables(self, sample_id: str) -> Tables:
-        """Return all that was recorded of one image.
-
-        Raises:
-            UserError: some of it is missing.
-        """
+        """Return all that was recorded of one image; `UserError`: some of it is missing."""
         errors = self.errors(sample_id)
         if not self.problem.can_linearise:
             null = self.cell_cost if self.subtracts_null else 0
@@ -159,11 +152,7 @@ class Recording:
         return Tables(errors, first_order, self.linearisation_cost, self.cell_cost)
 
     def errors(self, sample_id: str) -> NDArray[np.float32]:
-        """Return one image's errors, float32 [P, N].
-
-        Raises:
-            UserError: some are missing.
-        """
+        """Return the errors of one image, float32 [P, N]; `UserError`: some are missing."""
         try:
             errors = read_cells(self.path / "errors", sample_id, self.shape(sample_id))
         except FileNotFoundError:
@@ -177,7 +166,7 @@ class Recording:
 
 
 def _sample(record: Record) -> Sample:
-    """Return the sample of a record, without its images; an item's texts are its own, from 0 on."""
+    """Return the sample of a record, without images; texts of an item are numbered from 0."""
     item = None
     if (shape := record.get("shape")) is not None:
         item = Item((StoredImage(),) * shape[0], tuple(range(shape[1])))

@@ -36,7 +36,7 @@ from bench.store.records import Record, make_record
 
 
 class ReplayEngine:
-    """Answers strategies from recorded errors; the same seam as an engine with a model."""
+    """Answers strategies from recorded errors, as an engine with a model does."""
 
     device: str | None = None
     levels: Levels | None = None  # nothing is recorded again

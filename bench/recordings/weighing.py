@@ -15,40 +15,31 @@ from bench.store.identity import ScoringIdentity
 
 
 def check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
-    """Refuse errors that were not measured as wanted.
-
-    Args:
-        recording: the recorded run.
-        loss: None: any.
-        space: None: any.
+    """Check that errors were measured with a loss and in a space; None: any.
 
     Raises:
-        UserError: they were measured with another loss or space.
+        UserError: they were measured otherwise.
     """
     scoring = recording.manifest.identity.scoring
-    for name, wanted, found, kind in (
+    for name, wanted, recorded, kind in (
         ("loss", loss, scoring.loss, Loss),
         ("space", space, scoring.space, Space),
     ):
         if wanted is not None and wanted not in get_args(kind):
             raise UserError(f"--{name} {wanted} is none of {', '.join(get_args(kind))}.")
-        if wanted not in (None, found):
+        if wanted not in (None, recorded):
             raise UserError(
                 f"--{name} {wanted}: {recording.manifest.run_id} recorded errors with --{name}"
-                f" {found}, from which others cannot be computed. Record them once with:"
+                f" {recorded}, from which others cannot be computed. Record them once with:"
                 f" --strategy full --save-errors --{name} {wanted}"
             )
 
 
 def weighed(recording: Recording, text: str) -> Recording:
-    """Return the recording with other weights over the levels.
-
-    Args:
-        recording: the recorded run.
-        text: as `bench run --weighting` takes it.
+    """Return the recording with other weights over the levels, as `bench run --weighting` takes.
 
     Raises:
-        UserError: the weights make no sense, or need what was not recorded.
+        UserError: the weights are invalid, or need what was not recorded.
     """
     try:
         weighting = parse_weighting(text)

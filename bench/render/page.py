@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bench import __version__
 from bench.boards.formats import assignments, marks
 from bench.boards.leaderboard import RANKED
-from bench.boards.rows import all_reported, said_template
+from bench.boards.rows import all_reported, user_template
 from bench.errors import UserError
 from bench.machine.files import write_atomically
 from bench.render import figures
@@ -189,7 +189,7 @@ def describe(
             scores=scores(run.summary.metrics, len(run.classes), run.manifest.items),
             marks=marks(run.row),
             params=assignments(run.summary.strategy.params),
-            template=said_template(run.manifest),
+            template=user_template(run.manifest),
             most_prompts=PROMPTS,
             classes=classes,
             names=[run.classes[index] for index in shown],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.boards.formats import assignments, chosen_of_backbone
-from bench.boards.rows import other_settings, said_template
+from bench.boards.rows import other_settings, user_template
 from bench.contracts.specs import provenance
 from bench.render.runs import Score, scores
 from bench.render.sentences import opening, said_probability, said_risk
@@ -128,7 +128,7 @@ def _description(manifest: Manifest, decided: int) -> str:
         "plan": identity.scoring.draw_plan,
         **chosen_of_backbone(backbone.name, other_settings(manifest)),
     }
-    prompt = said_template(manifest) or (manifest.prompts[0][0] if manifest.prompts else "")
+    prompt = user_template(manifest) or (manifest.prompts[0][0] if manifest.prompts else "")
     return (
         f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} {_asked(manifest)}"
         f" · {backbone.name}"
