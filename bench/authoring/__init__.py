@@ -1,4 +1,4 @@
-"""A complete plugin package, written from the templates beside this module."""
+"""Packages for plugin authors to start from: `bench new` writes them from templates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,14 +19,14 @@ from bench.discovery.registry import Registry
 from bench.errors import UserError, quoted
 
 Kind = Literal["dataset", "backbone", "strategy", "plugin"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-PARTS = KINDS[:-1]  # a plugin package has one of each
+PACKAGE_KINDS: tuple[Kind, ...] = get_args(Kind)
+PLUGIN_KINDS = PACKAGE_KINDS[:-1]  # a package of kind `plugin` has one of each
 PREFIX = "bench-"
-MOST_LETTERS = 100  # of a name, which is part of a file's
+MAX_NAME_LENGTH = 100  # a name is part of a file's
 _NAME = re.compile(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*")
 
-# Template → the file it becomes. One that is named after a part is for packages with that part.
-FILES = {
+# Template → its file. A template named after a kind is for packages with a plugin of that kind.
+TEMPLATES = {
     "pyproject.toml.jinja": "pyproject.toml",
     "README.md.jinja": "README.md",
     "gitignore.jinja": ".gitignore",
@@ -42,14 +42,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class Package:
-    """A package that was written.
-
-    Attributes:
-        folder: where it lies.
-        distribution: its name for pip.
-        module: its name for Python.
-        files: what was written, relative to `folder`.
-    """
+    """A package on disk: its names for pip and for Python, and its files, relative to `folder`."""
 
     folder: Path
     distribution: str
@@ -58,27 +51,23 @@ class Package:
 
 
 def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Package:
-    """Write a package with one plugin, or one of each kind.
+    """Write the package `bench-NAME` into a folder, with one plugin or one of each kind.
 
-    Args:
-        kind: what it registers.
-        name: the name that it registers; the distribution is called `bench-NAME`.
-        into: the folder that the package's folder is made in.
-        plugins: what is installed, whose names are taken.
+    `plugins` are the installed ones, whose names are taken.
 
     Raises:
         UserError: the name cannot be used or is taken, or the folder cannot be written.
     """
     name = name.removeprefix(PREFIX)
-    parts = PARTS if kind == "plugin" else (kind,)
-    _check_name(name, parts, plugins)
+    kinds = PLUGIN_KINDS if kind == "plugin" else (kind,)
+    _check_name(name, kinds, plugins)
     distribution = PREFIX + re.sub("[._]", "-", name)
     module = distribution.replace("-", "_")
     _check_module(module, distribution)
     folder = into / distribution
     if folder.exists():
         raise UserError(f"{folder} is there already; choose another name, or another --into.")
-    texts = dict(_render(name, distribution, module, parts))
+    texts = dict(_render(name, distribution, module, kinds))
     try:
         for file, text in texts.items():
             path = folder / file
@@ -89,9 +78,9 @@ def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Packag
     return Package(folder, distribution, module, tuple(texts))
 
 
-def _check_name(name: str, parts: Iterable[str], plugins: Plugins) -> None:
-    if len(name) > MOST_LETTERS:
-        raise UserError(f"{quoted(name)} is too long to name a package: at most {MOST_LETTERS}.")
+def _check_name(name: str, kinds: Iterable[str], plugins: Plugins) -> None:
+    if len(name) > MAX_NAME_LENGTH:
+        raise UserError(f"{quoted(name)} is too long to name a package: at most {MAX_NAME_LENGTH}.")
     if not _NAME.fullmatch(name):
         raise UserError(
             f"{quoted(name)} cannot name a package: use lower case letters and digits, begin with a"
@@ -102,25 +91,22 @@ def _check_name(name: str, parts: Iterable[str], plugins: Plugins) -> None:
         "backbone": plugins.backbones,
         "strategy": plugins.strategies,
     }
-    for part in parts:
-        if name in registries[part]:
-            owner = registries[part].owner(name)
-            raise UserError(f"There is a {part} {name!r} already, in {owner}; choose another name.")
+    for kind in kinds:
+        if name in registries[kind]:
+            owner = registries[kind].owner(name)
+            raise UserError(f"There is a {kind} {name!r} already, in {owner}; choose another name.")
 
 
 def _check_module(module: str, distribution: str) -> None:
-    try:
-        known = version(distribution)
-    except PackageNotFoundError:
-        known = None
-    if known is not None or find_spec(module) is not None or keyword.iskeyword(module):
+    installed = any(distributions(name=distribution))
+    if installed or find_spec(module) is not None or keyword.iskeyword(module):
         raise UserError(
             f"A package {distribution} ({module}) is installed already; choose another name."
         )
 
 
 def _render(
-    name: str, distribution: str, module: str, parts: Iterable[str]
+    name: str, distribution: str, module: str, kinds: tuple[str, ...]
 ) -> Iterable[tuple[str, str]]:
     environment = Environment(
         loader=PackageLoader("bench.authoring"),
@@ -129,16 +115,15 @@ def _render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    given = {
+    variables = {
         "name": name,
         "distribution": distribution,
         "module": module,
         "title": "".join(word.capitalize() for word in re.split("[._-]", name)),
-        "parts": tuple(parts),
+        "parts": kinds,
         "toolkit": ".".join(__version__.split(".")[:2]),
     }
-    for template, file in FILES.items():
-        part = template.partition(".")[0]
-        if part not in PARTS or part in given["parts"]:
-            text = environment.get_template(template).render(given)
-            yield file.format(module=module), text
+    for template, file in TEMPLATES.items():
+        kind = template.partition(".")[0]
+        if kind not in PLUGIN_KINDS or kind in kinds:
+            yield file.format(module=module), environment.get_template(template).render(variables)

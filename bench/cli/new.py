@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 
-from bench.authoring import KINDS, Kind, write_package
+from bench.authoring import PACKAGE_KINDS, Kind, write_package
 from bench.cli.options import json_option
 from bench.cli.output import next_steps, print_json, say
 from bench.discovery.loading import load_plugins
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", type=click.Choice(PACKAGE_KINDS))
 @click.argument("name")
 @click.option("--into", default=".", help="The folder that the package is written in.")
 @json_option

@@ -1,11 +1,11 @@
-"""The backbone contract: what scores. A backbone never knows of classes.
+"""The backbone contract: models that score images against texts. They know nothing of classes.
 
 A backbone is made as `Target(weights, device=…, dtype=…, **parameters)`, with the parameters of its
 spec, and `bench.inputs.weights.Weights`, or None where the spec names no weights.
 
 Each kind is a base class: its abstract methods are required, and the others are abilities with a
 default. A class that has these methods without the base gets the same defaults. `bench.testing`
-checks what a class offers.
+checks both.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     Tree = torch.Tensor | Mapping[str, Any]  # a tensor, or nested mappings of tensors
 
-# What a linearised draw counts as, in evaluations, where a class does not say: a forward pass, and
-# a backward pass of twice its operations.
+# Default cost of a linearised draw, in evaluations: a forward pass, and a backward pass of twice
+# its operations.
 LINEARISATION_COST = 3.0
 
 
 class Backbone:
-    """What the class of any backbone may know from configs and headers, before weights are read."""
+    """Facts that the class of any backbone may read from configs and headers, without weights."""
 
     @staticmethod
     def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
@@ -38,34 +38,34 @@ class Backbone:
 
     @staticmethod
     def weight_parameters(weights: Any, **parameters: Any) -> Mapping[str, Any]:
-        """Return parameters that nobody set and the weights decide; they identify a run."""
+        """Return parameters that the weights decide unless the user does; they identify a run."""
         return {}
 
     @staticmethod
     def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int] | None:
-        """Return the tokens of each text and the most there may be; None where it cannot count."""
+        """Return the number of tokens of each text, and the largest allowed; None if unknown."""
         return None
 
     @staticmethod
     def evaluation_flops(weights: Any, resolution: int | None = None) -> float | None:
-        """Return the floating-point operations of one evaluation; None where it cannot count."""
+        """Return the floating-point operations of one evaluation; None if unknown."""
         return None
 
     @staticmethod
     def memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
-        """Return the bytes of the parts that are in memory together, at the most, or None."""
+        """Return the largest number of bytes in memory at once; None if unknown."""
         return None
 
     @staticmethod
     def level_table(weights: Any, **parameters: Any) -> Levels | None:
-        """Return what a denoiser's `levels` will be; None where that is not known yet."""
+        """Return a denoiser's future `levels`; None if unknown."""
         return None
 
     @staticmethod
     def linearisation_cost(weights: Any, resolution: int | None = None) -> float | None:
-        """Return what a denoiser's forward pass with the gradient costs, in evaluations.
+        """Return the cost of a forward pass with its gradient, in evaluations, counted, not timed.
 
-        It is counted, never timed: the same on every machine. None: `LINEARISATION_COST`.
+        None: `LINEARISATION_COST`.
         """
         return None
 
@@ -73,21 +73,21 @@ class Backbone:
 class Denoiser(Backbone, ABC):
     """A text-to-image diffusion model.
 
-    A model of pixels has them for latents. A model of class labels takes class names for texts.
-    Prompts are encoded before `network` is first read, so that it may be loaded then.
+    The latents of a pixel-space model are pixels. A model of class labels takes class names as
+    texts. Prompts are encoded before `network` is first read, so that it may be loaded then.
 
     Attributes:
         latent_shape: (C, H, W) of a latent.
         resolution: side of the images in pixels.
-        levels: its noise levels. Instead of them it may have `alphas_cumprod`, float [T], and
+        levels: the noise levels. Instead of them it may have `alphas_cumprod`, float [T], and
             `prediction_type`, as `bench.contracts.levels.levels_of_schedule` takes them.
-        device: where its tensors live.
+        device: the device of its tensors.
         network: optional; the torch module that `denoise` calls, which `--compile`, `--layout` and
             `--attention` change in place. It may be a property.
         can_linearise: whether it is differentiable with respect to its conditioning wherever
-            gradients are enabled; a class attribute. Its parameters should ask for no gradient.
-        prompts_at_once: how many prompts it is given at a time, a class attribute. A denoiser that
-            loads its text encoders for every call wants many.
+            gradients are enabled; a class attribute. Its parameters should require no gradient.
+        prompts_at_once: number of prompts per call of `encode_prompts`, a class attribute; large
+            for a denoiser that loads its text encoders in every call.
     """
 
     latent_shape: tuple[int, int, int]
@@ -105,7 +105,8 @@ class Denoiser(Backbone, ABC):
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning: a tensor, or nested mappings of tensors by name.
 
-        Every leaf has the n prompts first and, padded, the same lengths behind them for any texts.
+        The first axis of every leaf is the n prompts; the others are padded to the same lengths for
+        any texts.
         """
 
     @abstractmethod
@@ -115,7 +116,7 @@ class Denoiser(Backbone, ABC):
         Args:
             x_t: float32 [B, C, H, W].
             t: [B], times of the level table: int64 where they are whole, else float32.
-            conditioning: as `encode_prompts` makes it, with a row for each of the B cells.
+            conditioning: as `encode_prompts` returns it, with one row per cell.
         """
 
     def encode_null(self) -> Tree:
@@ -123,46 +124,42 @@ class Denoiser(Backbone, ABC):
         raise NotImplementedError
 
     def posterior(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and standard deviation of the latents, for `--latent sample`.
+        """Return mean and standard deviation of the scaled latents, float32 [n, C, H, W] each.
 
-        Returns:
-            float32 [n, C, H, W] each, scaled as latents.
+        For `--latent sample`.
         """
         raise NotImplementedError
 
     def mix_rest(self, rest: Any, weights: torch.Tensor) -> Tree:
-        """Return one row: what the leaves `rest` of all prompts are for weights, float32 [P].
+        """Return a mixture's leaves that are not floating, such as masks, as one row.
 
-        These are masks and other leaves that are not floating, which must otherwise be the same for
-        all prompts. Floating leaves of a conditioning are mixed by their weights.
+        `rest` are these leaves of all prompts, and `weights`, float32 [P], the mixture. Without
+        this method they must be the same for all prompts. Floating leaves are averaged.
         """
         raise NotImplementedError
 
     def fold_prompts(self, conditioning: Any) -> Tree:
-        """Return what depends on the prompts alone, computed once: a tree with a row per prompt.
+        """Return all that depends on the prompts alone, computed once: a tree, one row per prompt.
 
         `denoise` takes rows of it in the conditioning's place, and still takes a conditioning.
         """
         return conditioning  # type: ignore[no-any-return]
 
     def save_memory(self) -> bool | None:
-        """Recompute activations in a backward pass from now on, instead of keeping them.
+        """Recompute activations in backward passes from now on; return False if not possible.
 
-        Called once, where a single cell's backward pass does not fit.
-
-        Returns:
-            False where it cannot.
+        Called once, where a single cell's backward pass does not fit in memory.
         """
         return False
 
 
 class Likelihood(Backbone, ABC):
-    """A model that gives errors or negative log-likelihoods by itself.
+    """A model that computes errors or negative log-likelihoods itself.
 
     Attributes:
         reduction: how the errors of a text's draws make its score, a class attribute: `mean`,
-            `mean-softmax` or `logsumexp`; see `bench.contracts.decision`. Strategies that give
-            texts up compare means, so only a model of the mean can use them.
+            `mean-softmax` or `logsumexp`; see `bench.contracts.decision`. Strategies that drop
+            texts compare means, so only models with `mean` can use them.
     """
 
     reduction: str
@@ -176,15 +173,12 @@ class Likelihood(Backbone, ABC):
         Args:
             images: [B], of any size and mode. The cells of one image share one object.
             texts: [B].
-            draws: int64 [B], a number for each draw, the same for every image and text, and other
-                numbers under another seed of the run. All that is random comes from it alone.
+            draws: int64 [B], the number of each cell's draw: the same for every image and text,
+                and different under another seed of the run. It alone decides what is random.
         """
 
     def prior(self, texts: Sequence[str], draws: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the error of each text without an image, float32 [B], on the scale of `evaluate`.
-
-        For `--control text-only`.
-        """
+        """Return errors of texts without an image, float32 [B], for `--control text-only`."""
         raise NotImplementedError
 
 
@@ -198,24 +192,22 @@ class Classifier(Backbone, ABC):
     def score_sets(
         self, images: Sequence[Image.Image], sets: Sequence[Sequence[str]]
     ) -> NDArray[np.float32]:
-        """Return logits, float32 [images, sets]; a set has one or more texts.
+        """Return logits, float32 [images, sets], of sets of one or more texts.
 
-        How several texts of a class make one. Without it, `--template-rule mean` takes the mean of
-        the texts' logits.
+        Without this method, `--template-rule mean` takes the mean of the texts' logits.
         """
         raise NotImplementedError
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
-        """Learn from labelled images of another split; of a classifier whose spec says `learns`.
+        """Learn from labelled images of another split, if the spec says `learns`.
 
         Called once, before `score`. Such a classifier reads no prompts: a class's text is its name.
 
         Args:
-            images: [n], of any size and mode, each decoded when it is asked for.
-            labels: [n], the text of each one's class, as `score` gets it. Every class has an image.
+            images: [n], of any size and mode, decoded one by one.
+            labels: [n], the text of each image's class, as `score` gets it. No class is empty.
 
         Returns:
-            What is worth knowing about the result, such as the regularisation that was chosen, as
-            JSON holds it. It is recorded in the run's summary.
+            Facts about the fit for the run's summary, such as the regularisation chosen, as JSON.
         """
         raise NotImplementedError

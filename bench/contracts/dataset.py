@@ -27,12 +27,7 @@ class StoredImage(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Item:
-    """The images and candidates of one item.
-
-    Attributes:
-        images: encoded; None where one is missing.
-        texts: of each candidate, its index in the run's pool of texts.
-    """
+    """The encoded images of one item (None: missing), and its texts by index in the run's pool."""
 
     images: tuple[StoredImage | None, ...]
     texts: tuple[int, ...]
@@ -44,12 +39,12 @@ class Item:
 
 
 def asks_for_images(images: int, texts: int) -> bool:
-    """Tell whether the question is which image fits: several images, one text."""
+    """Tell whether an item asks which image fits: several images, one text."""
     return images > 1 and texts == 1
 
 
 def n_answers(images: int, texts: int) -> int:
-    """Return how many answers an item of so many images and texts has."""
+    """Return the number of answers of an item of so many images and texts."""
     return images if asks_for_images(images, texts) else texts**images
 
 
@@ -72,11 +67,11 @@ def pairing_of(answer: int, images: int, texts: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Chance:
-    """How often guessing is right.
+    """The probabilities that a guess is right.
 
     Attributes:
         answer: the whole answer: every text, or the image where there is one text.
-        image: every text's image, of several images.
+        image: the image of every text, in an item of several images.
         group: both.
     """
 
@@ -88,9 +83,9 @@ class Chance:
 def chance(images: int, texts: int) -> Chance:
     """Return the chance of an item of so many images and texts, where every score is random.
 
-    The group score of I pairs asks that each pair's score is the best of its image and of its
-    text. With the pairs' scores in order, u_1 > … > u_I their distances from the worst, that is
-    I! times the integral of the product of u_k ** (2 (k - 1) + T - I): 1/6 for two pairs.
+    The group is right if the score of each of the I pairs is the best of its image and of its text.
+    With u_1 > … > u_I the pairs' distances from the worst score, the probability is I! times the
+    integral of the product of u_k ** (2 (k - 1) + T - I): 1/6 for two pairs.
     """
     if images == 1 or texts == 1:
         return Chance(1 / n_answers(images, texts))
@@ -106,12 +101,11 @@ class Sample:
     """One labelled image, still encoded, or one item.
 
     Attributes:
-        sample_id: unique.
         label: the class index of an image, or the answer of an item.
-        image: encoded; of an item, nothing.
-        item: its images and candidates; None: one image and the shared prompts.
-        group: the part of the dataset that it belongs to, if it has such parts.
-        candidates: the classes that are scored, best first of another run; None: all of them.
+        image: the encoded image; empty in an item.
+        item: images and texts; None: one image and the shared prompts.
+        group: the part of the dataset to which the sample belongs, if there are parts.
+        candidates: the classes to score, ranked as by another run; None: all classes.
     """
 
     sample_id: str

@@ -1,4 +1,4 @@
-"""What an engine yields of each image, and how the errors of a text's draws make its score.
+"""The end of an image, and how the errors of a text's draws make its score.
 
     mean           the weighted mean error
     mean-softmax   minus the mean over draws of the text's softmax of the negative errors
@@ -29,6 +29,7 @@ from bench.contracts.strategy import (
     Reply,
     Session,
     Strategy,
+    best_prompts,
     confidence,
     paired_mean,
 )
@@ -42,40 +43,35 @@ REDUCTIONS = (MEAN, "mean-softmax", "logsumexp")
 
 
 def reduced(problem: Problem, cells: Cells) -> Outcome:
-    """Return the outcome of errors, all prompts on the same draws, by the problem's reduction.
-
-    Args:
-        problem: the question.
-        cells: blocks with their errors, float32 [prompts, draws].
+    """Return the outcome of blocks of errors, float32 [prompts, draws], by a problem's reduction.
 
     Raises:
-        ValueError: a prompt lacks a draw that another one has.
+        ValueError: a reduction other than the mean, and prompts on different draws.
     """
     table = ErrorTable(problem)
     for request, values in cells:
         table.tell(request, Reply(values, float(values.size)))
     if problem.reduction == MEAN:
         return table.outcome()
-    known = np.isfinite(table.errors)
-    if not (known == known[0]).all():
+    evaluated = np.isfinite(table.errors)
+    if not (evaluated == evaluated[0]).all():
         raise ValueError(f"{problem.reduction} needs all prompts on the same draws")
-    errors, weights = table.errors[:, known[0]].astype(np.float64), problem.weights[known[0]]
+    drawn = evaluated[0]
+    errors, weights = table.errors[:, drawn].astype(np.float64), problem.weights[drawn]
     scores, terms = _terms(errors, weights, problem.reduction)
-    order = np.lexsort((np.arange(len(scores)), scores))
-    _, first = np.unique(problem.class_of_prompt[order], return_index=True)
-    best = order[np.sort(first)]  # each class's best prompt, best class first
+    best = best_prompts(problem, scores)
     ranking = problem.class_of_prompt[best]
-    by_class = best[np.argsort(ranking)]
     margin, stderr = np.inf, 0.0
     if len(best) > 1:
         margin = float(scores[best[1]] - scores[best[0]])
         stderr = paired_mean(terms[best[1]] - terms[best[0]], weights)[1]
-    draws = np.full(len(ranking), int(known[0].sum()))
-    return Outcome(ranking, scores[by_class], draws, margin, stderr, confidence(margin, stderr))
+    draws = np.full(len(ranking), int(drawn.sum()))
+    scores = scores[best[np.argsort(ranking)]]
+    return Outcome(ranking, scores, draws, margin, stderr, confidence(margin, stderr))
 
 
 def _terms(errors: Floats, weights: Floats, reduction: str) -> tuple[Floats, Floats]:
-    """Return scores, float64 [P], and what each draw adds to them, to first order, [P, n]."""
+    """Return scores, float64 [P], and the contribution of each draw, to first order, [P, n]."""
     if reduction == "mean-softmax":
         likely = np.exp(errors.min(axis=0) - errors)
         terms = -likely / likely.sum(axis=0)
@@ -88,19 +84,16 @@ def _terms(errors: Floats, weights: Floats, reduction: str) -> tuple[Floats, Flo
 
 @dataclass
 class Decided:
-    """One image's end: an outcome, or the reason why there is none.
+    """The end of an image: an outcome, or an error message.
 
     Attributes:
-        sample: the image.
-        outcome: None where it failed.
-        error: a message where it failed.
         evaluations: forward passes of the network.
-        linearisations: draws linearised.
-        equivalents: what both cost, in evaluations.
-        cells: every block asked for with its errors, float32 [prompts, draws], in order.
+        linearisations: number of draws linearised.
+        equivalents: cost of both, in evaluations.
+        cells: every block requested with its errors, float32 [prompts, draws], in order.
         linearised: every linearisation with its first-order errors, float32 [P, draws], in order.
-        pairs: of an item of several images, the score of each image with each text, float64 [I, T];
-            None where not all of them are on the same draws.
+        pairs: in an item of several images, the score of each image with each text, float64
+            [I, T]; None where not all of them are on the same draws.
         image_right: whether each text's own image has the lowest score for it; None likewise.
         group_right: whether the answer and the images are right; None likewise.
     """
@@ -119,12 +112,9 @@ class Decided:
 
 
 class Interview:
-    """One image's way to a decision: what its strategy asks, is told and concludes.
+    """The dialogue with a strategy about one image; `decided` is its state so far.
 
     A strategy that misbehaves fails this image and no other.
-
-    Attributes:
-        decided: what became of the image so far.
     """
 
     def __init__(self, sample: Sample, strategy: Strategy, problem: Problem) -> None:
@@ -137,7 +127,7 @@ class Interview:
             self.decided.error = str(error)
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return what is wanted next; None when the image is decided, or has failed."""
+        """Return the next request; None when the image is decided, or has failed."""
         if self._session is None or self.decided.error is not None:
             return None
         try:
@@ -161,13 +151,13 @@ class Interview:
         cost: float = 1.0,
         extra: int = 0,
     ) -> None:
-        """Account for `values` and hand them over, unless one is not finite: the image has failed.
+        """Account for the reply to the last request and hand it over; a value not finite fails.
 
         Args:
-            request: what was asked for last.
+            request: the last request.
             values: float32 [prompts, draws]; they become read-only.
-            cost: in evaluations, of one cell (a whole number), or of one linearised draw.
-            extra: evaluations that were needed beside the cells.
+            cost: cost of one cell (a whole number), or of one linearised draw, in evaluations.
+            extra: number of evaluations beside the cells.
         """
         assert self._session is not None
         values.setflags(write=False)
@@ -197,10 +187,10 @@ class Interview:
 
 
 class Engine(Protocol):
-    """The one seam that an executor has to offer: images in, decisions out, in any order."""
+    """The one interface that an executor needs: images in, decisions out, in any order."""
 
     problem: Problem
-    device: str | None  # the kind of device, where speeds are worth remembering
+    device: str | None  # the kind of device, where its speed is worth remembering
     levels: Levels | None  # the model's noise levels, where it has any
 
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:

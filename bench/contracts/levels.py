@@ -1,19 +1,17 @@
-"""Noise levels: what a denoiser is shown, what it is told, and what it should answer.
+"""Noise levels: the input, the time and the target of a denoiser, one table row per level.
 
-One table, a row per level:
-
-    x_t = alpha · x_0 + sigma · eps        the noised latent that the model is shown
-    time                                   the number that tells the model how noisy it is
-    p · x_0 + q · eps                      what a perfect model answers
+    x_t = alpha · x_0 + sigma · eps        the noised latent, input of the model
+    time                                   the number that tells the model the noise level
+    p · x_0 + q · eps                      the target: the output of a perfect model
 
 Noise, x_0, velocity and flow models are four pairs (p, q); so are models whose output is negated or
-divided. EDM's preconditioning is one more. Nothing else in the toolkit knows of a kind of model.
+divided, and EDM's preconditioning. Nothing else in the toolkit depends on the kind of model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import exp
 from typing import Any
 
@@ -21,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[np.float64]
-SAME = 1e-6  # how far alpha² + sigma², or alpha + sigma, may be from 1
+SAME = 1e-6  # largest deviation of alpha² + sigma², or of alpha + sigma, from 1
 
 
 @dataclass(frozen=True)
@@ -31,15 +29,15 @@ class Levels:
     Attributes:
         alpha: float64 [T], the factor of the clean latent x_0.
         sigma: float64 [T], the factor of the noise eps.
-        time: [T], what the model is told: int64 or float64, on any scale, rising or falling.
-        p: float64 [T], x_0's share in the model's answer.
-        q: float64 [T], eps's share in it.
-        progress: float64 [T] in [0, 1], the model's own time as a fraction, for weights that are a
-            function of it; None: it has no such time.
+        time: [T], the model's time: int64 or float64, on any scale, rising or falling.
+        p: float64 [T], the factor of x_0 in the target.
+        q: float64 [T], the factor of eps in the target.
+        progress: float64 [T] in [0, 1], the model's time as a fraction, for weights that are a
+            function of it; None: there is no such time.
 
     Raises:
-        ValueError: columns of unlike length, values that are not finite, a signal-to-noise ratio
-            that is not monotone, or an answer that is a multiple of what the model is shown.
+        ValueError: columns of different lengths, values that are not finite, a signal-to-noise
+            ratio that is not monotone, or a target that is a multiple of the input.
     """
 
     alpha: Column
@@ -50,22 +48,14 @@ class Levels:
     progress: Column | None = None
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "sigma", "p", "q", "progress"):
-            column = getattr(self, name)
-            if column is not None:
-                object.__setattr__(self, name, np.asarray(column, np.float64))
-        time = np.asarray(self.time)
-        whole = np.issubdtype(time.dtype, np.integer)
-        object.__setattr__(self, "time", time.astype(np.int64 if whole else np.float64))
+        for name, values in self._columns().items():
+            column = np.asarray(values)
+            whole = name == "time" and np.issubdtype(column.dtype, np.integer)
+            object.__setattr__(self, name, column.astype(np.int64 if whole else np.float64))
         self._check()
 
     def _check(self) -> None:
-        columns = {
-            name: column
-            for name in ("alpha", "sigma", "time", "p", "q", "progress")
-            if (column := getattr(self, name)) is not None
-        }
-        for name, column in columns.items():
+        for name, column in self._columns().items():
             if column.ndim != 1 or len(column) != len(self) or not len(self):
                 raise ValueError(
                     f"level table: {name} has shape {column.shape}, and alpha {self.alpha.shape};"
@@ -95,9 +85,9 @@ class Levels:
 
     @property
     def determinant(self) -> Column:
-        """float64 [T], p·sigma − q·alpha: differences of answers over those of x_0, times sigma.
+        """float64 [T], p·sigma − q·alpha: differences of targets over those of x_0, times sigma.
 
-        At a fixed x_t, d eps = −(alpha / sigma) d x_0. So an answer p·x_0 + q·eps changes by
+        At a fixed x_t, d eps = −(alpha / sigma) d x_0. So the target changes by
         (p·sigma − q·alpha) / sigma · d x_0.
         """
         return self.p * self.sigma - self.q * self.alpha
@@ -122,31 +112,25 @@ class Levels:
 
     def rows(self, chosen: NDArray[np.int64]) -> Levels:
         """Return the table of some rows; they may repeat."""
-        alpha, sigma, time, p, q = (
-            column[chosen] for column in (self.alpha, self.sigma, self.time, self.p, self.q)
-        )
-        progress = None if self.progress is None else self.progress[chosen]
-        return Levels(alpha, sigma, time, p, q, progress)
+        return Levels(**{name: column[chosen] for name, column in self._columns().items()})
 
     def answering(self, p: Column, q: Column) -> Levels:
-        """Return the same levels of a model that answers p·x_0 + q·eps."""
-        return Levels(self.alpha, self.sigma, self.time, p, q, self.progress)
+        """Return the same levels of a model with the target p·x_0 + q·eps."""
+        return replace(self, p=p, q=q)
+
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: column for name, column in columns.items() if column is not None}
 
 
 ANSWERS = ("epsilon", "sample", "v_prediction", "flow")
 
 
 def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
-    """Return (p, q) of a kind of answer in diffusers' words.
+    """Return (p, q) of a kind of target in diffusers' words, for float64 [T] alpha and sigma.
 
-    Args:
-        kind: `epsilon`, `sample` (x_0), `v_prediction` (alpha · eps − sigma · x_0) or `flow`
-            (eps − x_0).
-        alpha: float64 [T].
-        sigma: float64 [T].
-
-    Raises:
-        ValueError: another kind.
+    The kinds are `epsilon`, `sample` (x_0), `v_prediction` (alpha · eps − sigma · x_0) and `flow`
+    (eps − x_0); `ValueError` on another.
     """
     zero, one = np.zeros_like(alpha), np.ones_like(alpha)
     kinds = {
@@ -161,7 +145,7 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
 
 
 def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
-    """Return the levels of a DDPM-like schedule, fed its integer timesteps 0 … T − 1.
+    """Return the levels of a DDPM-like schedule with integer timesteps 0 … T − 1.
 
     Computed in float64. The reference implementation computes them in float16, which is wrong by
     7 % at t = 0 and 1.
@@ -177,11 +161,9 @@ def diffusion_levels(alphas_cumprod: NDArray[Any], prediction_type: str) -> Leve
 
 
 def levels_of_schedule(alphas_cumprod: NDArray[Any], prediction_type: str) -> Levels:
-    """Return the levels of a denoiser that declares a schedule, as all did before level tables.
+    """Return the levels of a denoiser that declares a schedule in place of levels.
 
-    Args:
-        alphas_cumprod: float [T], of a DDPM-like schedule; for `flow`, 1 − sigma.
-        prediction_type: `epsilon`, `sample`, `v_prediction` or `flow`.
+    `alphas_cumprod` and `prediction_type` are as in `diffusion_levels`; for `flow`, 1 − sigma.
     """
     if prediction_type != "flow":
         return diffusion_levels(alphas_cumprod, prediction_type)
@@ -196,20 +178,20 @@ def flow_levels(
     scale: float = 1000.0,
     reverse: bool = False,
 ) -> Levels:
-    """Return the levels of a rectified flow, as dense as its scheduler's config has them.
+    """Return the levels of a rectified flow, as many as its scheduler's config has.
 
-    x_t = (1 − sigma) x_0 + sigma eps, and the model answers eps − x_0. The table is the scheduler's
+    x_t = (1 − sigma) x_0 + sigma eps, and the target is eps − x_0. The table is the scheduler's
     *initial* one: `set_timesteps` would shift a table that its constructor has shifted already.
 
     Args:
-        config: of diffusers' `FlowMatchEulerDiscreteScheduler`.
+        config: the config of diffusers' `FlowMatchEulerDiscreteScheduler`.
         mu: the resolution's shift, for a config with `use_dynamic_shifting`, as the pipeline's
-            `calculate_shift` gives it (`dynamic_mu`).
-        scale: the model is fed scale · sigma: 1000 for SD 3, 1 for FLUX.
-        reverse: the model is fed scale · (1 − sigma), as Lumina's are.
+            `calculate_shift` returns it (`dynamic_mu`).
+        scale: the model's time is scale · sigma: 1000 for SD 3, 1 for FLUX.
+        reverse: the model's time is scale · (1 − sigma), as in Lumina.
 
     Raises:
-        ValueError: `mu` is missing or too much, or the config warps the table in another way.
+        ValueError: `mu` is missing or superfluous, or the config warps the table in another way.
     """
     warps = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas")
     if warped := [name for name in warps if config.get(name)]:
@@ -232,9 +214,7 @@ def flow_levels(
 def dynamic_mu(config: Mapping[str, Any], tokens: int) -> float:
     """Return the shift `mu` of an image of so many tokens: linear between the config's two sizes.
 
-    Args:
-        config: of diffusers' `FlowMatchEulerDiscreteScheduler`.
-        tokens: the packed latent's length, (side / 16)² for FLUX.1.
+    `tokens` is the length of the packed latent, (side / 16)² for FLUX.1.
     """
     base, most = config["base_image_seq_len"], config["max_image_seq_len"]
     slope = (config["max_shift"] - config["base_shift"]) / (most - base)
@@ -244,12 +224,9 @@ def dynamic_mu(config: Mapping[str, Any], tokens: int) -> float:
 def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
     """Return the levels of a network F with EDM's preconditioning (Karras et al., 2022, table 1).
 
-    D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4) with x = x_0 + s eps. F itself is shown c_in x
-    and answers (x_0 − c_skip x) / c_out.
-
-    Args:
-        sigmas: float [T], s, rising.
-        sigma_data: the standard deviation of the clean data.
+    D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4) with x = x_0 + s eps. The input of F itself is
+    c_in x, and its target (x_0 − c_skip x) / c_out. `sigmas` are s, float [T], rising, and
+    `sigma_data` is the standard deviation of the clean data.
     """
     s = np.asarray(sigmas, np.float64)
     size = np.sqrt(s**2 + sigma_data**2)

@@ -23,11 +23,11 @@ class Parameter:
     """One parameter of a strategy or backbone.
 
     Attributes:
-        default: its value where nobody gives one.
+        default: the value unless the user sets one.
         help: a line for listings.
-        type: what it must be, such as `int` or `tuple[int, ...]`; None: what the default is.
-        later: whether runs were published before there was this parameter. Then its default means
-            what they did, and it is not recorded at its default, so that their ids stay.
+        type: the type of a value, such as `int` or `tuple[int, ...]`; None: the default's.
+        later: whether runs were published before the parameter existed. Then its default is their
+            behaviour, and is not recorded, so that their ids stay.
     """
 
     default: Any
@@ -47,14 +47,14 @@ class Parameter:
 
     @property
     def wanted(self) -> str:
-        """What fits, in words."""
+        """The values that fit, in words."""
         if self.default is not None:
             return f"a value like {as_text(self.default)}"
         if isinstance(self.kind, UnionType) or get_origin(self.kind) is Union:
-            return " or ".join(_in_words(one) for one in get_args(self.kind))
+            return " or ".join(map(_in_words, get_args(self.kind)))
         several = get_origin(self.kind) is tuple
-        one = _in_words(get_args(self.kind)[0] if several else self.kind)
-        return f"a list, each {one}," if several else one
+        value = _in_words(get_args(self.kind)[0] if several else self.kind)
+        return f"a list, each {value}," if several else value
 
     def parse(self, value: Any) -> Any:
         """Convert text from a command line to the parameter's type, or check a Python value.
@@ -62,7 +62,7 @@ class Parameter:
         Raises:
             ValueError: `value` does not fit.
         """
-        import numpy as np  # here: listings do without
+        import numpy as np  # here: listings need neither
         from pydantic import TypeAdapter
 
         if value is None:
@@ -73,8 +73,8 @@ class Parameter:
             value = [item.strip() for item in value.split(",")]
         if several and not isinstance(value, list | tuple):
             raise ValueError(f"{value!r} is no list")
-        one = TypeAdapter(get_args(kind)[0] if several else kind)
-        converted = tuple(_converted(one, item) for item in (value if several else [value]))
+        adapter = TypeAdapter(get_args(kind)[0] if several else kind)
+        converted = tuple(_converted(adapter, item) for item in (value if several else [value]))
         return converted if several else converted[0]
 
 
@@ -85,16 +85,16 @@ def _in_words(kind: Any) -> str:
     return words.get(kind.__name__, str(kind.__name__))
 
 
-def _converted(kind: Any, value: Any) -> Any:
+def _converted(adapter: Any, value: Any) -> Any:
     if isinstance(value, str):
-        found = kind.validate_strings(value)
+        converted = adapter.validate_strings(value)
     else:
-        found = kind.validate_python(value, strict=True)
-    if isinstance(found, float) and not isfinite(found):
-        raise ValueError(f"{found} is no finite number")
-    if isinstance(found, str):
-        found.encode()  # a UnicodeEncodeError is a ValueError
-    return found
+        converted = adapter.validate_python(value, strict=True)
+    if isinstance(converted, float) and not isfinite(converted):
+        raise ValueError(f"{converted} is no finite number")
+    if isinstance(converted, str):
+        converted.encode()  # a UnicodeEncodeError is a ValueError
+    return converted
 
 
 def as_text(value: Any) -> str:
@@ -103,14 +103,12 @@ def as_text(value: Any) -> str:
 
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-
-
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What every registration says.
+    """The fields of every registration.
 
     Attributes:
         name: the word on the command line: lower case letters, digits, `.`, `_`, `-`.
@@ -119,10 +117,10 @@ class Spec:
         version: raise it when results change; it enters the identity of every run.
         extra: the pip extra that the target needs, if any, for the message when it is missing.
         parameters: name → default value or `Parameter`.
-        owner: the plugin that registered it, for messages; filled in by the toolkit.
+        owner: the plugin that registered it, for messages; set by the toolkit.
 
     Raises:
-        ValueError: a field is of another type, or makes no sense.
+        ValueError: a field has another type or an invalid value.
     """
 
     kind: ClassVar[str]
@@ -163,22 +161,22 @@ class Spec:
 
     @property
     def label(self) -> str:
-        """What a message calls it, its plugin included."""
+        """The name in messages, with the plugin."""
         return f"{self.kind} {self.name!r}" + (f" ({self.owner})" if self.owner else "")
 
-    def resolve_parameters(self, given: Mapping[str, Any]) -> Parameters:
-        """Return every parameter with its value: the given ones, converted, over the defaults.
+    def resolve_parameters(self, overrides: Mapping[str, Any]) -> Parameters:
+        """Return every parameter with its value: converted overrides over the defaults.
 
         Raises:
-            UserError: a parameter that is unknown or does not convert.
+            UserError: a parameter is unknown, or its value does not convert.
         """
         values = {key: parameter.default for key, parameter in self.parameters.items()}
-        for key, value in given.items():
+        for key, value in overrides.items():
             if key not in self.parameters:
-                known = ", ".join(sorted(self.parameters)) or "none"
+                names = ", ".join(sorted(self.parameters)) or "none"
                 raise UserError(
                     f"{self.kind} {self.name!r} has no parameter {key!r}."
-                    f"{did_you_mean(key, self.parameters)} It has: {known}."
+                    f"{did_you_mean(key, self.parameters)} It has: {names}."
                 )
             try:
                 values[key] = self.parameters[key].parse(value)
@@ -191,10 +189,10 @@ class Spec:
 
 
 def _fits(value: Any, wanted: Any) -> bool:
-    """Tell whether a value is of a field's type, which is one of the few that specs use."""
+    """Tell whether a value has a field's type, one of the few that specs use."""
     origin, inner = get_origin(wanted), get_args(wanted)
     if origin is UnionType:
-        return any(_fits(value, one) for one in inner)
+        return any(_fits(value, kind) for kind in inner)
     if origin is Literal:
         return isinstance(value, str) and value in inner
     if origin is tuple:

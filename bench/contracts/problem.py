@@ -1,8 +1,9 @@
-"""What passes between a strategy and the engine: question, requests, replies and decision."""
+"""The messages between a strategy and the engine: problem, requests, replies and outcome."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +23,18 @@ class Problem:
     Attributes:
         class_of_prompt: int64 [P], the class index of each prompt.
         timesteps: int64 [N], the timestep of each draw. A classifier backbone has one draw.
-        weights: float64 [N], the weight of each draw in a score; all ones unless the user asked.
+        weights: float64 [N], the weight of each draw in a score; ones without a weighting.
         seed: for strategies that choose at random.
-        can_linearise: whether `Linearise` is answered: the backbone offers gradients to its
-            conditioning, or they were recorded.
+        can_linearise: whether `Linearise` is answered: the backbone offers gradients with respect
+            to its conditioning, or they were recorded.
         reduction: how the errors of a prompt's draws make its score; see
-            `bench.contracts.decision`. A strategy may take it for the mean: where it is another,
-            only those that evaluate every prompt on the same draws are used, and their scores are
-            replaced.
-        cell_cost: of one cell, in evaluations: more than one under guidance, and where several
-            templates make one error.
-        null_cost: what the first cell on a draw costs besides, in evaluations, where the null's
+            `bench.contracts.decision`. A strategy may take it for the mean: other reductions are
+            for strategies with the same draws for every prompt, whose scores are replaced.
+        cell_cost: cost of one cell, in evaluations: more than one under guidance, and where
+            several templates make one error.
+        null_cost: additional cost of the first cell on a draw, in evaluations, where the null's
             error is subtracted.
-        linearisation_cost: of one linearised draw, in evaluations.
+        linearisation_cost: cost of one linearised draw, in evaluations.
         antithetic: whether draws 2k and 2k + 1 share a level and have opposite noise.
     """
 
@@ -55,12 +55,17 @@ class Problem:
             view.setflags(write=False)
             object.__setattr__(self, name, view)
 
+    @cached_property
+    def n_classes(self) -> int:
+        """C, the number of classes."""
+        return len(np.unique(self.class_of_prompt))
+
     def pairs(self, draws: Ints) -> Ints | None:
-        """Return the pair of each draw, int64 of the same shape; None: draws are not paired."""
+        """Return the pair of each draw, int64 of the same shape; None if draws are not paired."""
         return draws // 2 if self.antithetic else None
 
     def price(self, prompts: int, draws: int) -> float:
-        """Return what so many prompts cost on so many new draws, in evaluations."""
+        """Return the cost of so many prompts on so many new draws, in evaluations."""
         return draws * (prompts * self.cell_cost + self.null_cost)
 
 
@@ -74,7 +79,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Linearise:
-    """The first-order error of *every* prompt on each of `draws`, for one gradient a draw.
+    """The first-order error of *every* prompt on each of `draws`, for one gradient per draw.
 
     A cell's error e is a differentiable function of the conditioning c. At the mixture
     c_0 = sum_p mixture_p c_p, forward and backward pass give e(c_0) and its gradient g, and with
@@ -93,12 +98,11 @@ class Linearise:
 
 @dataclass(frozen=True)
 class Reply:
-    """What was asked for, and its cost in evaluations.
+    """The reply to a request.
 
     Attributes:
         values: float32 [len(prompts), len(draws)], errors; or [P, len(draws)], first-order errors.
-        cost: one for each cell; for each linearised draw what forward and backward pass take on
-            this device, in evaluations.
+        cost: cost of the request, in evaluations.
     """
 
     values: NDArray[np.float32]
@@ -107,17 +111,17 @@ class Reply:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a strategy concludes of one image.
+    """The decision of a strategy on one image.
 
     Attributes:
         ranking: int64 [C], class indices, best first.
         scores: float64 [C], by class: the score of its best prompt (lower is better).
         draws: int64 [C], by class: the draws behind that score.
         margin: mean difference of the errors of runner-up and winner on the draws they share.
-        margin_stderr: its standard error.
+        margin_stderr: standard error of the margin.
         confidence: normal probability that the winner's expected error is below the runner-up's,
             from margin and margin_stderr; NaN where unknown.
-        decided_by: of a strategy that says so, what ended the image: `bound` (its test left one
+        decided_by: what ended the image, if the strategy reports it: `bound` (its test left one
             class), `ceiling` (a limit on the cost left prompts out or ended it, so that
             nothing is promised) or `exhausted` (all draws were used up).
     """

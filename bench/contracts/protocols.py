@@ -9,16 +9,12 @@ from typing import Any, ClassVar
 
 from bench.contracts.specs import Spec
 
-REPRODUCE = "bench.running.verbs.reproduce:reproduce"  # what runs a protocol
+REPRODUCE = "bench.running.verbs.reproduce:reproduce"  # runs a protocol
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionSpec(Spec):
-    """A named list of datasets, `@NAME` on the command line.
-
-    Attributes:
-        datasets: their registered names.
-    """
+    """A named list of registered datasets, `@NAME` on the command line."""
 
     kind: ClassVar[str] = "collection"
 
@@ -36,12 +32,12 @@ class ProtocolSpec(Spec):
     """A published experiment: all settings that move its number, and the number.
 
     Attributes:
-        settings: of the run, as `bench run` takes them; `params` is a table.
-        metric: which metric of a run the figure is.
-        published: the figure; None: none is known at first hand.
-        images: how many images it is over.
-        source: where it was published.
-        differs: what cannot be repeated, such as an unpublished subset; said with every result.
+        settings: settings of the run, as `bench run` takes them; `params` is a table.
+        metric: the metric of the published figure.
+        published: the figure; None: no first-hand figure is known.
+        images: number of images behind the figure.
+        source: the publication.
+        differs: what cannot be repeated, such as an unpublished subset; shown with every result.
     """
 
     kind: ClassVar[str] = "protocol"

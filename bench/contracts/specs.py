@@ -14,17 +14,13 @@ from typing import Any, ClassVar, Literal
 from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
 
-UNKNOWN = "unknown"  # weights of the user's own
-UNDECLARED = "undeclared"  # a spec that does not say
+UNKNOWN = "unknown"  # the user's own weights
+UNDECLARED = "undeclared"  # a spec without `trained_on`
 FITTED = "fitted"  # a spec whose class learns from a split of each dataset
 
 
 def provenance(trained_on: str | None) -> str:
-    """Return in words what a backbone was trained on.
-
-    Args:
-        trained_on: `dataset/split`, None for zero-shot, `unknown`, `undeclared` or `fitted`.
-    """
+    """Return in words what a backbone was trained on, from a spec's `trained_on`."""
     if trained_on is None:
         return "zero-shot"
     if trained_on == FITTED:
@@ -35,19 +31,15 @@ def provenance(trained_on: str | None) -> str:
 
 
 def training_group(trained_on: str | None, weights: str) -> tuple[str, str]:
-    """Return what two backbones have in common exactly if they were trained on the same data.
+    """Return a key that two backbones share exactly if they were trained on the same data.
 
-    Two that do not say are not alike: only the same weights are.
-
-    Args:
-        trained_on: as for `provenance`.
-        weights: what tells the weights apart, such as their fingerprint.
+    Where that is not declared, only those of the same weights share it; `weights` is a fingerprint.
     """
     return provenance(trained_on), weights if trained_on in (UNKNOWN, UNDECLARED) else ""
 
 
 Scorer = Literal["denoiser", "classifier", "likelihood"]
-# What reads a dataset that says its source instead of a class.
+# Reads a dataset that declares its source in place of a class.
 DECLARED = "bench.inputs.declared:Declared"
 COLUMN_PARAMETERS = {
     "image_column": Parameter(None, help="the column of the images"),
@@ -58,38 +50,37 @@ COLUMN_PARAMETERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec(Spec):
-    """A dataset: its classes and splits, and how its images are described in words.
+    """A dataset: its classes, splits and prompt templates.
 
     Attributes:
         classes: readable class names in label order; None: read from the data.
-        phrases: class name → what stands for `{class}` in a template, such as `an airplane`.
+        phrases: class name → replacement of `{class}` in a template, such as `an airplane`.
         template: the prompt template.
         splits: split name → number of images (None where unknown).
         split: the split that is evaluated unless the user names another.
         backbone: the default backbone's name.
-        homepage: where the data comes from.
+        homepage: web page of the data.
         takes_data_dir: whether it can use a local copy that the user names with `--data-dir`.
         scheme: whether `NAME:SOURCE` on the command line means this dataset, made with `source`.
-        source: where a declared dataset's data lies, as the command line takes it: `hf:owner/name`,
-            another scheme, or an absolute path. It needs no target.
-        found: how the data spells the classes, in the order of `classes`; empty: as they are, or
-            in another case or with other signs.
-        split_names: split → what the source calls it, where that is another name.
-        columns: `image`, `label` and `id` → what the source calls that column.
-        layout: how a copy of the original download is laid out, for `--data-dir`.
-        item: of a declared dataset of items, which fields are images, texts and right answers.
+        source: source of a declared dataset, as on the command line: `hf:owner/name`, another
+            scheme, or an absolute path. A declared dataset needs no target.
+        found: class names in the data, in the order of `classes`; empty: the same names, up to
+            case and punctuation.
+        split_names: split → its name at the source, where it differs.
+        columns: `image`, `label` and `id` → the column's name at the source.
+        layout: the layout of a copy of the original download, for `--data-dir`.
+        item: for a declared dataset of items, the fields of images, texts and right answers.
         templates: name → the templates of a set, which `--template @NAME` uses.
         groups: columns whose values divide the images into groups, such as backgrounds.
-        box: the column of the box that an image is cropped to: x, y, width, height.
-        border: pixels that are cut from each side of every image.
-        leave_out_others: whether images of classes that are not declared are left out; else they
-            are refused.
-        labels: name of a set of labels → for each class, those that mean it, separated by spaces;
-            what a model that takes labels of this set is asked instead of a text.
-        licence: of the data.
+        box: the column of the box to which an image is cropped: x, y, width, height.
+        border: number of pixels that are cut from each side of every image.
+        leave_out_others: whether images of undeclared classes are left out; else they are refused.
+        labels: name of a set of labels → the labels of each class, separated by spaces; a model
+            that takes labels of this set gets them in place of a text.
+        licence: licence of the data.
         citation: the paper to cite.
         checksums: file of the original download → `md5:…` or `sha256:…`.
-        unverified: whether its author could not load it; said in listings and when it is used.
+        unverified: whether its author could not load it; shown in listings and when it is used.
         items: whether its rows are items, images with texts of their own; then it has no classes.
     """
 
@@ -130,16 +121,17 @@ class DatasetSpec(Spec):
             object.__setattr__(self, "target", DECLARED)
             object.__setattr__(self, "parameters", {**COLUMN_PARAMETERS, **self.parameters})
         super().__post_init__()
-        if self.found and len(self.found) != len(self.classes or ()):
+        count = len(self.classes or ())
+        if self.found and len(self.found) != count:
             raise ValueError(
                 f"{self.kind} {self.name!r}: found has {len(self.found)} names, and there are"
-                f" {len(self.classes or ())} classes"
+                f" {count} classes"
             )
         for name, labels in self.labels.items():
-            if len(labels) != len(self.classes or ()) or not all(map(str.split, labels)):
+            if len(labels) != count or not all(map(str.split, labels)):
                 raise ValueError(
                     f"{self.kind} {self.name!r}: labels.{name} needs a label or more for each of"
-                    f" the {len(self.classes or ())} classes"
+                    f" the {count} classes"
                 )
         if self.border < 0 or (self.items and (self.border or self.leave_out_others)):
             raise ValueError(f"{self.kind} {self.name!r}: border={self.border} cannot be cut")
@@ -153,43 +145,42 @@ class DatasetSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec(Spec):
-    """A backbone: what it is, where its weights lie, what it has seen.
+    """A backbone: its kind, weights and training data.
 
     Attributes:
         scorer: `denoiser` (a diffusion model), `classifier` (scores directly, as CLIP does) or
             `likelihood` (returns errors itself).
         weights: a Hub id, `package:folder` inside an installed package, or None: the user's.
         revision: the Hub revision.
-        weights_by: parameter → its value → the weights that this value means, where the user names
-            no others.
-        trained_on: `dataset/split` that the weights were trained on; None, said on purpose:
-            zero-shot. One that does not say is `undeclared`, and ranked apart.
+        weights_by: parameter → its value → its weights, unless the user names others.
+        trained_on: `dataset/split` on which the weights were trained; an explicit None: zero-shot.
+            Without it a backbone is `undeclared`, and ranked apart.
         strategy: the default strategy's name; None: the toolkit's.
-        strategy_parameters: its parameters.
-        draws: the draws of a plan that decide as well as more of them do; every strategy takes so
-            many unless the user says otherwise. None: the strategy's own number.
-        plan: its draw plan: the noise levels at which it tells prompts apart.
+        strategy_parameters: parameters of the default strategy.
+        draws: number of draws beyond which more do not decide better, the default of every
+            strategy; None: the strategy's own number.
+        plan: the draw plan: the noise levels at which the backbone tells prompts apart.
         flops: floating-point operations of one evaluation, for the plan.
         family: the kind of model, which its other weights share, such as `sdxl`.
         pipelines: the pipeline classes of diffusers whose folders it loads: `--backbone FOLDER`
             picks it by the folder's `model_index.json`.
-        size: parameters of the network.
-        encoder_size: parameters of its largest text encoder, which is freed before the network is
-            loaded.
-        licence: of the weights.
+        size: number of parameters of the network.
+        encoder_size: number of parameters of its largest text encoder, which is freed before the
+            network is loaded.
+        licence: licence of the weights.
         gated: whether the Hub gives the weights only to those who accepted the licence there.
         resolution: side of the images in pixels.
-        dtype: what it runs in unless the user says otherwise, such as what it was trained in.
+        dtype: default dtype, such as that of the training.
         template: the prompt template that it needs, unless the user names one; None: the dataset's.
-        labels: the set of labels that it takes instead of texts, such as `imagenet`; a dataset may
-            say which of them mean its classes.
-        exposure: what is known of the overlap of its training data with datasets, with the source.
-        telling: the noise levels that are known to matter, with the source.
-        requires: the least version of a library that it needs, such as `diffusers>=0.32`.
+        labels: the set of labels that it takes in place of texts, such as `imagenet`; a dataset may
+            map them to its classes.
+        exposure: known overlap of its training data with datasets, with the source.
+        telling: noise levels that are known to matter, with the source.
+        requires: lowest version of a library that it needs, such as `diffusers>=0.32`.
         learns: whether its class learns from labelled images of another split, with `fit`; then
-            `trained_on` says so, and every run says which split it was.
-        default: used where neither the user nor the dataset names a backbone.
-        correction: what was wrong in runs of earlier versions; said whenever one is read.
+            `trained_on` is `fitted`, and every run records the split.
+        default: whether it is used where neither the user nor the dataset names a backbone.
+        correction: the mistake in runs of earlier versions; shown whenever one is read.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -223,7 +214,7 @@ class BackboneSpec(Spec):
 
     @property
     def takes_folders(self) -> bool:
-        """Whether it has no weights of its own: a folder stands for it, and names the runs."""
+        """Whether it has no weights of its own, so that runs are named after a folder."""
         return self.weights is None and bool(self.pipelines)
 
     def __post_init__(self) -> None:
@@ -241,15 +232,13 @@ class StrategySpec(Spec):
     """A strategy.
 
     Attributes:
-        default: used where nobody names another.
-        safest_first: parameters among which `--risk` chooses, such as `{"samples": 100}`, from
-            those that keep most decisions of the full sweep to the cheapest. `bench calibrate`
-            tests them in this order up to the first that fails, so it is fixed here, before any
-            image is seen.
+        default: whether it is used where the user names no other.
+        safest_first: settings among which `--risk` chooses, such as `{"samples": 100}`, from those
+            that keep most decisions of the full sweep to the cheapest. `bench calibrate` tests them
+            in this order up to the first that fails, so it is fixed before any image is seen.
         exhaustive: whether it evaluates every prompt on every draw and nothing else. Others are
             compared with its decisions, and its recordings are replayed.
-        learned: parameters that are learned from recordings, each with the strategy that makes
-            these.
+        learned: parameters that are learned from recordings → the strategy of the recordings.
     """
 
     kind: ClassVar[str] = "strategy"
@@ -261,8 +250,8 @@ class StrategySpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = [sorted(setting) for setting in self.safest_first]
-        if any(found != names[0] or not set(found) <= set(self.parameters) for found in names):
+        names = {frozenset(setting) for setting in self.safest_first}
+        if len(names) > 1 or not frozenset().union(*names) <= set(self.parameters):
             raise ValueError(
                 f"{self.kind} {self.name!r}: each of safest_first sets the same of its parameters"
             )

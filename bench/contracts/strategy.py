@@ -1,4 +1,4 @@
-"""The strategy contract: ask for cells or linearisations, be told errors, decide. numpy only.
+"""The strategy contract: request cells or linearisations, receive errors, decide. numpy only.
 
 A strategy never sees the model, so it runs on a model and on recorded errors alike:
 
@@ -33,10 +33,10 @@ class Session(Protocol):
     """One image under way. One request is outstanding at a time."""
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return what is wanted next, or None when decided."""
+        """Return the next request, or None when the image is decided."""
 
     def tell(self, request: Any, reply: Reply) -> None:
-        """Take the reply to the request that `ask` returned last, of the kinds that it returns."""
+        """Take the reply to the request that `ask` returned last."""
 
     def outcome(self) -> Outcome:
         """Return the decision; called once `ask` has returned None."""
@@ -44,12 +44,12 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Replaced:
-    """What a strategy is used instead of.
+    """The strategy that another one replaces to save cost.
 
     Attributes:
-        strategy: its registered name.
-        equivalents: what it takes per image.
-        settings: the parameters with which the one in its place never takes more.
+        strategy: registered name of the replaced strategy.
+        equivalents: its cost per image, in evaluations.
+        settings: the parameters with which the replacing strategy never costs more.
     """
 
     strategy: str
@@ -58,23 +58,23 @@ class Replaced:
 
 
 class Strategy(ABC):
-    """Made from its spec's parameters; raises ValueError on values that do not make sense.
+    """A strategy, made from its spec's parameters; raises ValueError on invalid values.
 
     Only `draws` and `start` are required. A class that has them without this base gets the defaults
     of the other members.
 
-    Every request must name cells of the problem, and none that was asked for before; a mixture
-    sums to one. Whatever does not, or raises, fails that image and names the plugin. The arrays
-    that it is handed are read-only.
+    Every request must name cells of the problem, none of which was requested before; a mixture sums
+    to one. A bad request or an exception fails that image and names the plugin. All arrays that a
+    strategy receives are read-only.
 
     Attributes:
-        draws: N, the draws of the plan.
-        linearises: whether it is of no use without linearisations.
+        draws: N, the number of draws of the plan.
+        linearises: whether it needs linearisations.
         same_draws: whether every prompt is evaluated on the same draws, whatever the errors are.
-            Then its scores compare across the images of an item, too. A strategy that gives prompts
-            up serves the text score of such an item alone.
-        settled: parameters that follow from others, with their values as they are to be recorded.
-        level: of one comparison of the test that decides an image; None: no test does.
+            Then scores compare across the images of an item, too. A strategy that drops prompts
+            is used for the text score of such an item alone.
+        settled: parameters that follow from others, with their values to be recorded.
+        level: level of one comparison in the test that decides an image; None: there is no test.
     """
 
     draws: int
@@ -87,12 +87,12 @@ class Strategy(ABC):
     def sweep(
         n_draws: int, linearised: bool, learned: Mapping[str, Any]
     ) -> Iterable[Mapping[str, Any]]:
-        """Return the settings that `bench sweep` tries; none: only where it is named.
+        """Return the settings that `bench sweep` tries; without any, the strategy must be named.
 
         Args:
             n_draws: N of the recording.
             linearised: whether first-order errors were recorded, too.
-            learned: what the user knows of other images, such as `order`, by parameter.
+            learned: values learned from other images, such as `order`, by parameter.
         """
         return ()
 
@@ -101,55 +101,44 @@ class Strategy(ABC):
         """Begin an image."""
 
     def check(self, problem: Problem) -> None:  # noqa: B027  # most strategies refuse nothing
-        """Raise ValueError where it cannot be used, such as with too small a budget.
-
-        Called before anything is scored.
-        """
+        """Raise ValueError on a problem that it cannot be used on; called before scoring."""
 
     def at_most(self, problem: Problem) -> float:
-        """Return an upper bound of what `Reply.cost` sums to: every prompt on every draw."""
+        """Return an upper bound of the sum of `Reply.cost`: every prompt on every draw."""
         return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
 
     def at_least(self, problem: Problem) -> float | None:
-        """Return a lower bound of what `Reply.cost` sums to; None where that is not known."""
+        """Return a lower bound of the sum of `Reply.cost`; None if unknown."""
         return None
 
     def cheapest(self, problem: Problem, errors: Floats) -> float | None:
-        """Return the cost of the cheapest proof of a decision; None of a strategy without proofs.
+        """Return the cost of the cheapest proof of an image's winner, if it were known.
 
-        Args:
-            problem: what the image asks.
-            errors: float64 [P, N], of every prompt on every draw.
-
-        Returns:
-            The cost of one image, in evaluation equivalents, if its winner were known.
+        `errors` is float64 [P, N], of every prompt on every draw. The cost is in evaluation
+        equivalents; None for a strategy without proofs.
         """
         return None
 
     def replaces(self, problem: Problem) -> Replaced | None:
-        """Return what it is used instead of, to save cost; None where it never takes more."""
+        """Return the strategy that it replaces to save cost; None where it never costs more."""
         return None
 
 
 class ErrorTable:
-    """The errors of one image as they come in; what most sessions keep.
-
-    Attributes:
-        errors: float32 [P, N], NaN where a cell has not been evaluated.
-    """
+    """The errors of one image so far, float32 [P, N], NaN where a cell is not evaluated."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         shape = (len(problem.class_of_prompt), len(problem.timesteps))
         self.errors = np.full(shape, np.nan, dtype=np.float32)
         # Running sums, so that scores cost O(P) at any time. They do not depend on the order of
-        # the draws: float64 holds sums of thousands of such float32 values exactly, or nearly.
+        # the draws: float64 holds sums of thousands of float32 values exactly, or nearly.
         self._draws = np.zeros(shape[0], dtype=np.int64)
         self._sums = np.zeros(shape[0])
         self._weights = np.zeros(shape[0])
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Enter the errors of `request`, none of whose cells has been entered before."""
+        """Add the errors of a request for new cells."""
         self.errors[np.ix_(request.prompts, request.draws)] = reply.values
         weights = self.problem.weights[request.draws]
         self._draws[request.prompts] += len(request.draws)
@@ -157,7 +146,7 @@ class ErrorTable:
         self._weights[request.prompts] += weights.sum()
 
     def draws(self) -> Ints:
-        """Return int64 [P]: how many draws each prompt has."""
+        """Return int64 [P]: the number of draws of each prompt."""
         return self._draws.copy()
 
     def scores(self) -> Floats:
@@ -170,26 +159,16 @@ class ErrorTable:
         """Rank the classes and measure the margin.
 
         Args:
-            survived: [P], for how many stages each prompt survived: more ranks before fewer,
+            survived: [P], the number of stages that each prompt survived: more ranks before fewer,
                 whatever the score. None: by score alone. Ties go to the lower prompt index.
         """
-        scores, draws = self.scores(), self.draws()
-        stages = np.zeros(len(scores)) if survived is None else np.asarray(survived)
-        order = np.lexsort((np.arange(len(scores)), scores, -stages))
-        classes = self.problem.class_of_prompt[order]
-        ranking, first = np.unique(classes, return_index=True)
-        best = order[np.sort(first)]  # each class's best prompt, best class first
+        scores = self.scores()
+        best = best_prompts(self.problem, scores, survived)
         ranking = self.problem.class_of_prompt[best]
         by_class = best[np.argsort(ranking)]
         margin, stderr = self._margin(best)
-        return Outcome(
-            ranking=ranking,
-            scores=scores[by_class],
-            draws=draws[by_class],
-            margin=margin,
-            margin_stderr=stderr,
-            confidence=confidence(margin, stderr),
-        )
+        draws, certainty = self._draws[by_class], confidence(margin, stderr)
+        return Outcome(ranking, scores[by_class], draws, margin, stderr, certainty)
 
     def _margin(self, best: Ints) -> tuple[float, float]:
         if len(best) < 2:
@@ -198,6 +177,16 @@ class ErrorTable:
         shared = np.flatnonzero(np.isfinite(difference))
         problem = self.problem
         return paired_mean(difference[shared], problem.weights[shared], problem.pairs(shared))
+
+
+def best_prompts(
+    problem: Problem, scores: Floats, survived: Sequence[int] | Ints | None = None
+) -> Ints:
+    """Return int64 [C], the best prompt of each class, best class first; see `ErrorTable`."""
+    stages = np.zeros(len(scores)) if survived is None else np.asarray(survived)
+    order = np.lexsort((np.arange(len(scores)), scores, -stages))
+    _, first = np.unique(problem.class_of_prompt[order], return_index=True)
+    return np.asarray(order[np.sort(first)])
 
 
 def paired_mean(
@@ -213,10 +202,10 @@ def paired_mean(
     Args:
         difference: float64 [n], ordered by timestep.
         weights: float64 [n], relative weight of each draw.
-        pairs: int64 [n], ascending, the pair of each draw; None: each draw is by itself.
+        pairs: int64 [n], ascending, the pair of each draw; None: draws are not paired.
 
     Returns:
-        The weighted mean and its standard error; (0, 0) of nothing, an error of inf of one value.
+        The weighted mean and its standard error: (0, 0) for n = 0, and inf for a single value.
     """
     n = len(difference)
     if n == 0:
@@ -236,9 +225,9 @@ def paired_mean(
 
 
 def confidence(margin: float, stderr: float) -> float:
-    """Return the probability that a normal mean of which these were seen is positive.
+    """Return the probability that a normal mean with this estimate and standard error is positive.
 
-    NaN where one draw was seen, which says nothing of others.
+    NaN after a single draw, which has no standard error.
     """
     if isinf(stderr):
         return nan

@@ -11,15 +11,14 @@ if TYPE_CHECKING:
 
 
 class Views(ABC):
-    """Made as `Target(**parameters)`, with the parameters of its spec.
+    """Views, made as `Target(**parameters)` with the parameters of their spec.
 
-    Each draw of an image sees one of its views, the same one for every text. A view is encoded
-    once.
+    Each draw of an image sees one view, the same for every text. A view is encoded once.
 
     Attributes:
-        count: how many views there are, at least 1; the same for every image.
-        samples_latents: whether they are samples of the latent's posterior, a class attribute. The
-            toolkit makes those, and `of` is not called.
+        count: number of views, at least 1; the same for every image.
+        samples_latents: whether the views are samples of the latent's posterior, a class attribute.
+            The toolkit makes those, and `of` is not called.
     """
 
     count: int
@@ -31,5 +30,5 @@ class Views(ABC):
 
         Args:
             image: upright, of any size and mode.
-            seed: of this image in this run. All that is random must come from it alone.
+            seed: seed of this image in this run. It alone must decide what is random.
         """

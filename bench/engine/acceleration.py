@@ -1,6 +1,6 @@
-"""How the network is run: memory layout, attention kernel, TF32, compilation.
+"""How the network runs: memory layout, attention kernel, TF32, compilation.
 
-None of it changes what is computed, only how it is rounded: design/speed.md has the figures.
+These change rounding alone: design/speed.md has the figures.
 """
 
 from __future__ import annotations
@@ -26,12 +26,10 @@ KERNELS = {
 
 
 def set_precision(device: torch.device, tf32: bool) -> None:
-    """Say for the whole process whether float32 products may be rounded to TF32 on a GPU.
+    """Set for the whole process whether a GPU may round float32 products to TF32.
 
-    torch's own default is yes for convolutions and no for matrix products.
-
-    Raises:
-        UserError: TF32 is asked for where there is none.
+    torch's own default is yes for convolutions and no for matrix products. `UserError` where
+    there is no TF32.
     """
     if tf32 and device.type != "cuda":
         raise UserError(f"--tf32 is a mode of NVIDIA GPUs; the device here is {device.type}.")
@@ -55,15 +53,14 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
         UserError: the backbone has no `network` attribute, or no such kernel on this device.
     """
     network = backbone.network
-    asked = layout != "auto" or attention != "auto" or compiled
     if network is None:
-        if asked:
+        if layout != "auto" or attention != "auto" or compiled:
             raise UserError(
                 f"--compile, --layout and --attention cannot be used with {backbone.who}: it has"
                 " no `network` attribute."
             )
         return
-    # On a CPU it is worth nothing (design/speed.md); tensor cores want it.
+    # It gains nothing on a CPU (design/speed.md), but tensor cores are faster with it.
     if layout == "channels-last" or (layout == "auto" and backbone.device.type == "cuda"):
         cast(Any, network).to(memory_format=torch.channels_last)  # some stubs of torch lack it
     if attention != "auto":
@@ -78,17 +75,16 @@ def compile_network(backbone: CheckedDenoiser) -> None:
     on_gpu = backbone.device.type == "cuda"
     # CUDA graphs take the launches of small kernels off the host.
     network = backbone.network
-    assert network is not None, "`accelerate` asked for one"
+    assert network is not None, "`accelerate` checked it"
     network.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
 
 
 @contextmanager
 def with_gradients(backbone: CheckedDenoiser) -> Iterator[None]:
-    """Run the network so that a backward pass can follow, which has to be within this context too.
+    """Enable gradients of the network; the backward pass must be within this context, too.
 
-    What is compiled runs as it was written: a backward pass would have to be compiled as well. A
-    pinned attention kernel stays pinned where activations are recomputed; another kernel keeps
-    other tensors.
+    A compiled network runs uncompiled, since its backward pass is not compiled. A pinned attention
+    kernel stays pinned where activations are recomputed: another kernel keeps other tensors.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))

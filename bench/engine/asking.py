@@ -1,12 +1,11 @@
-"""A plugin's strategy behind the guard: what it asks for and concludes is checked once, here.
+"""A plugin's strategy behind the guard: its requests and outcomes are checked once, here.
 
-What is handed on is a request within the problem and new, and an outcome that ranks every class.
-A check takes a few numpy operations per request, and none per cell in Python.
+A request that passes names cells of the problem, none of them twice; an outcome that passes ranks
+every class. A check takes a few numpy operations per request, and none per cell in Python.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,56 +28,24 @@ from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import offers, with_defaults
 from bench.errors import PluginError, UserError
 
-MOST_LINEARISATIONS = 10_000  # requests per image; a strategy may have ever new mixtures
+MAX_LINEARISATIONS = 10_000  # requests per image; a strategy may have ever new mixtures
 SUMS_TO_ONE = 1e-4  # how far float32 weights of thousands of prompts may be off
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What requests and outcomes of a problem must fit.
-
-    Attributes:
-        prompts: P.
-        draws: N.
-        classes: C.
-        can_linearise: whether linearisations may be asked for.
-    """
-
-    prompts: int
-    draws: int
-    classes: int
-    can_linearise: bool
-
-    @staticmethod
-    def of(problem: Problem) -> Rules:
-        """Return the rules of a problem."""
-        return Rules(
-            prompts=len(problem.class_of_prompt),
-            draws=len(problem.timesteps),
-            classes=len(np.unique(problem.class_of_prompt)),
-            can_linearise=problem.can_linearise,
-        )
-
-
 class CheckedStrategy(Strategy):
-    """A plugin's strategy, whose every word is checked.
-
-    Args:
-        strategy: made from its parameters, with the contract's base or without.
-        who: what a message calls it.
+    """A plugin's strategy, called `who` in messages, whose requests and outcomes are checked.
 
     Attributes:
-        bounds_cost: whether it says what an image costs at the most.
+        bounds_cost: whether it has an upper bound of its own of what an image costs.
 
     Raises:
-        PluginError: its attributes are not of their type.
+        PluginError: an attribute is of another type than the contract's.
     """
 
     def __init__(self, strategy: object, who: str) -> None:
         self.who = who
         self.strategy: Strategy = with_defaults(strategy, Strategy)
         self.bounds_cost = offers(strategy, Strategy.at_most)
-        self._rules: tuple[Problem, Rules] | None = None
         with guard(who, "reading `draws`, `settled` and `level`"):
             draws: Any = self.strategy.draws
             self.settled = {str(key): value for key, value in self.strategy.settled.items()}
@@ -91,18 +58,12 @@ class CheckedStrategy(Strategy):
 
     def start(self, problem: Problem) -> CheckedSession:
         """Begin an image."""
-        if self._rules is None or self._rules[0] is not problem:
-            self._rules = problem, Rules.of(problem)
         with guard(self.who, "start()", passing=()):
             session = self.strategy.start(problem)
-        return CheckedSession(session, self._rules[1], self.who)
+        return CheckedSession(session, problem, self.who)
 
     def check(self, problem: Problem) -> None:
-        """Refuse a problem that it cannot be used on.
-
-        Raises:
-            UserError: it says so.
-        """
+        """Raise `UserError` on a problem that the strategy cannot be used on."""
         try:
             with guard(self.who, "check()", passing=(ValueError, UserError)):
                 self.strategy.check(problem)
@@ -115,19 +76,17 @@ class CheckedStrategy(Strategy):
             return float(self.strategy.at_most(problem))
 
     def at_least(self, problem: Problem) -> float | None:
-        """Return the lowest cost per image, in evaluations, None where it does not say."""
+        """Return the lowest cost per image, in evaluations, or None where it is not known."""
         with guard(self.who, "at_least()"):
-            least = self.strategy.at_least(problem)
-            return None if least is None else float(least)
+            return _float_or_none(self.strategy.at_least(problem))
 
     def cheapest(self, problem: Problem, errors: Floats) -> float | None:
-        """Return what the cheapest proof of a decision costs, None where it does not say."""
+        """Return the cost of the cheapest proof of a decision, or None without proofs."""
         with guard(self.who, "cheapest()"):
-            cost = self.strategy.cheapest(problem, errors)
-            return None if cost is None else float(cost)
+            return _float_or_none(self.strategy.cheapest(problem, errors))
 
     def replaces(self, problem: Problem) -> Replaced | None:
-        """Return what it is used instead of, None where it does not say or never takes more."""
+        """Return what the strategy replaces to save cost, or None where it never costs more."""
         with guard(self.who, "replaces()"):
             other: Any = self.strategy.replaces(problem)
         if other is not None and not isinstance(other, Replaced):
@@ -136,21 +95,22 @@ class CheckedStrategy(Strategy):
 
 
 class CheckedSession:
-    """One image under way: passes on what is asked and told, and refuses what cannot be meant."""
+    """One image under way: rejects invalid requests and outcomes of a plugin's session."""
 
-    def __init__(self, session: Session, rules: Rules, who: str) -> None:
-        self.session, self.rules, self.who = session, rules, who
-        self._asked = np.zeros((rules.prompts, rules.draws), dtype=bool)
+    def __init__(self, session: Session, problem: Problem, who: str) -> None:
+        self.session, self.problem, self.who = session, problem, who
+        self.prompts, self.draws = len(problem.class_of_prompt), len(problem.timesteps)
+        self._requested = np.zeros((self.prompts, self.draws), dtype=bool)
         self._cells = 0
         self._linearised: dict[bytes, NDArray[np.bool_]] = {}  # by mixture, which draws
         self._linearisations = 0
         self._request: Any = None  # as the plugin made it
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return what is wanted next, in arrays of its own, or None when decided.
+        """Return a copy of the next request, or None when the image is decided.
 
         Raises:
-            PluginError: it is no request, or one that cannot be answered or brings nothing new.
+            PluginError: the session returned no request, or one that is invalid or not new.
         """
         with guard(self.who, "ask()", passing=()):
             request: Any = self.session.ask()
@@ -171,54 +131,52 @@ class CheckedSession:
             self.session.tell(self._request, reply)
 
     def outcome(self) -> Outcome:
-        """Return the decision.
+        """Return a copy of the decision.
 
         Raises:
-            PluginError: it does not rank and score every class.
+            PluginError: the outcome does not rank and score every class.
         """
         with guard(self.who, "outcome()", passing=()):
             outcome: Any = self.session.outcome()
             if not isinstance(outcome, Outcome):
                 kind = type(outcome).__name__
                 raise PluginError(self.who, f"outcome() returned a {kind}; an Outcome is wanted")
-            return _checked_outcome(outcome, self.rules, self.who)
+            return _checked_outcome(outcome, self.problem.n_classes, self.who)
 
     def _evaluate(self, request: Evaluate) -> Evaluate:
-        prompts = self._indices(request.prompts, self.rules.prompts, "prompt")
-        draws = self._indices(request.draws, self.rules.draws, "draw")
-        self._asked[prompts[:, None], draws] = True
+        prompts = self._indices(request.prompts, self.prompts, "prompt")
+        draws = self._indices(request.draws, self.draws, "draw")
+        self._requested[prompts[:, None], draws] = True
         self._cells += len(prompts) * len(draws)
-        # So a cell that is named twice shows, within a request and across them.
-        if np.count_nonzero(self._asked) != self._cells:
+        # The counts differ where a cell is named twice, within a request or across requests.
+        if np.count_nonzero(self._requested) != self._cells:
             raise self._refuse("asked for a cell twice")
         return Evaluate(prompts, draws)
 
     def _linearise(self, request: Linearise) -> Linearise:
-        if not self.rules.can_linearise:
+        if not self.problem.can_linearise:
             raise self._refuse("asked for a linearisation, which this backbone does not offer")
-        draws = self._indices(request.draws, self.rules.draws, "draw")
+        draws = self._indices(request.draws, self.draws, "draw")
         mixture = np.array(request.mixture, dtype=np.float64)
-        if mixture.shape != (self.rules.prompts,):
+        if mixture.shape != (self.prompts,):
             raise self._refuse(
-                f"gave a mixture of shape {mixture.shape}; {self.rules.prompts} weights are wanted"
+                f"gave a mixture of shape {mixture.shape}; {self.prompts} weights are wanted"
             )
         if not abs(mixture.sum() - 1) <= SUMS_TO_ONE:
             raise self._refuse(f"gave a mixture that sums to {mixture.sum():.6g}, not to 1")
         self._linearisations += 1
-        if self._linearisations > MOST_LINEARISATIONS:
-            raise self._refuse(f"asked for more than {MOST_LINEARISATIONS:,} linearisations")
-        known = self._linearised.setdefault(
-            mixture.tobytes(), np.zeros(self.rules.draws, dtype=bool)
-        )
-        before = np.count_nonzero(known)
-        known[draws] = True
-        if np.count_nonzero(known) != before + len(draws):
+        if self._linearisations > MAX_LINEARISATIONS:
+            raise self._refuse(f"asked for more than {MAX_LINEARISATIONS:,} linearisations")
+        linearised = self._linearised.setdefault(mixture.tobytes(), np.zeros(self.draws, bool))
+        before = np.count_nonzero(linearised)
+        linearised[draws] = True
+        if np.count_nonzero(linearised) != before + len(draws):
             raise self._refuse("asked for the same linearisation twice")
         return Linearise(draws, mixture)
 
-    def _indices(self, given: Any, count: int, what: str) -> Ints:
+    def _indices(self, returned: Any, count: int, what: str) -> Ints:
         """Return int64 [n], n >= 1, each below `count`."""
-        values = np.array(given)
+        values = np.array(returned)
         if values.size == 0:
             raise self._refuse(f"asked for no {what}")
         if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -231,20 +189,20 @@ class CheckedSession:
             raise self._refuse(f"asked for {what} {strange}; there are {count}, from 0 on")
         return indices
 
-    def _refuse(self, said: str) -> PluginError:
-        return PluginError(self.who, f"ask() {said}")
+    def _refuse(self, problem: str) -> PluginError:
+        return PluginError(self.who, f"ask() {problem}")
 
 
-def _checked_outcome(outcome: Outcome, rules: Rules, who: str) -> Outcome:
-    """Return the outcome in arrays and numbers of its own.
+def _checked_outcome(outcome: Outcome, classes: int, who: str) -> Outcome:
+    """Return a copy of the outcome.
 
-    A class without a draw has no score: infinity. All others, the winner's among them, are finite.
+    The score of a class without a draw is infinite; all others, the winner's included, are finite.
     """
-    ranking = _column(outcome.ranking, "iu", "ranking", rules.classes, who)
-    if not np.array_equal(np.sort(ranking), np.arange(rules.classes)):
-        raise PluginError(who, f"outcome(): its ranking is no order of the {rules.classes} classes")
-    scores = _column(outcome.scores, "f", "scores", rules.classes, who).astype(np.float64)
-    draws = _column(outcome.draws, "iu", "draws", rules.classes, who)
+    ranking = _column(outcome.ranking, "iu", "ranking", classes, who)
+    if not np.array_equal(np.sort(ranking), np.arange(classes)):
+        raise PluginError(who, f"outcome(): its ranking is no order of the {classes} classes")
+    scores = _column(outcome.scores, "f", "scores", classes, who).astype(np.float64)
+    draws = _column(outcome.draws, "iu", "draws", classes, who)
     if (draws < 0).any():
         raise PluginError(who, "outcome(): a number of draws is negative")
     scored = np.isfinite(scores)
@@ -269,19 +227,12 @@ def _checked_outcome(outcome: Outcome, rules: Rules, who: str) -> Outcome:
             f"outcome(): decided_by is {one_line(outcome.decided_by)}; one of"
             f" {', '.join(DECIDED_BY)}, or None, is wanted",
         )
-    return Outcome(
-        ranking.astype(np.int64),
-        scores,
-        draws.astype(np.int64),
-        margin,
-        stderr,
-        confidence,
-        outcome.decided_by,
-    )
+    ranking, draws = ranking.astype(np.int64), draws.astype(np.int64)
+    return Outcome(ranking, scores, draws, margin, stderr, confidence, outcome.decided_by)
 
 
-def _column(given: Any, kinds: str, name: str, classes: int, who: str) -> NDArray[Any]:
-    values = np.array(given)
+def _column(returned: Any, kinds: str, name: str, classes: int, who: str) -> NDArray[Any]:
+    values = np.array(returned)
     if values.shape != (classes,) or values.dtype.kind not in kinds:
         wanted = "floats" if "f" in kinds else "integers"
         raise PluginError(
@@ -290,6 +241,10 @@ def _column(given: Any, kinds: str, name: str, classes: int, who: str) -> NDArra
             " per class, are wanted",
         )
     return values
+
+
+def _float_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _number(value: Any) -> float | None:

@@ -18,14 +18,14 @@ SMALLEST, LARGEST = 8, 512
 
 
 class Batched(Protocol):
-    """What works in batches: the engine, and its lineariser."""
+    """The engine, or its lineariser: its batch size can be measured."""
 
     batch_size: int
     out_of_memory: Callable[[int], None]
 
     @property
     def backbone(self) -> Any:
-        """What it works with; its `device` is read."""
+        """The backbone; its `device` is read."""
 
     def rehearse(self, size: int) -> None:
         """Do one batch of `size` made-up cells and wait for it."""
@@ -34,11 +34,8 @@ class Batched(Protocol):
 def settle_batch_size(engine: Batched, key: str) -> None:
     """Give `engine` the batch size remembered under `key`, measured now where there is none.
 
-    A size at which memory runs out later is forgotten in favour of the one that went through.
-
-    Args:
-        engine: its own batch size stays where measuring would take too long.
-        key: everything that decides the best size but the device: backbone, dtype, latent shape.
+    The key names all that decides the best size but the device: backbone, dtype, latent shape. A
+    size at which memory runs out later is forgotten in favour of the one that fitted.
     """
     key = f"{key} {device_name(engine.backbone.device)}"
     size = remembered_batch_size(key)
@@ -52,8 +49,9 @@ def settle_batch_size(engine: Batched, key: str) -> None:
 def best_batch_size(engine: Batched) -> int:
     """Return the smallest batch size whose cells per second are within 4 % of the best.
 
-    Sizes double until a batch takes too long or memory ends. They are timed in turns, so that a
-    disturbance of the machine meets all of them.
+    Sizes double until a batch takes too long or memory runs out. They are timed in turns, so that
+    a disturbance of the machine affects all of them. Where measuring would take too long, the
+    engine's own batch size is returned.
     """
     started = time.perf_counter()
     engine.rehearse(1)
@@ -81,7 +79,7 @@ def best_batch_size(engine: Batched) -> int:
         for size in seconds:
             seconds[size] = min(seconds[size], _seconds(engine, size))
     if not seconds:
-        return SMALLEST // 2  # and what does not fit then is halved by the run
+        return SMALLEST // 2  # the run halves it further where it does not fit
     return smallest_of_the_best({size: size / s for size, s in seconds.items()})
 
 
@@ -91,7 +89,7 @@ def smallest_of_the_best(rates: Mapping[int, float]) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a speed depends on: the GPU's model, or the CPU's threads."""
+    """Return the name of a device for its speed: the GPU's model, or the CPU's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} {torch.get_num_threads()} threads"

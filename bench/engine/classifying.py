@@ -17,7 +17,7 @@ from bench.contracts.decision import Decided, Interview
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.guard import guard
-from bench.discovery.targets import offers, with_defaults
+from bench.discovery.targets import with_defaults
 from bench.engine.images import open_images
 from bench.engine.items import Joint, Question, Questions
 from bench.errors import PluginError
@@ -25,62 +25,42 @@ from bench.inputs.templates import Columns
 
 
 class CheckedClassifier:
-    """A plugin's classifier behind the guard: one logit per image and text.
-
-    Args:
-        backbone: made by the plugin, with the contract's base or without.
-        who: what a message calls it.
-
-    Attributes:
-        makes_ensembles: whether it makes one of several texts by itself.
-    """
+    """A plugin's classifier, called `who` in messages; its logits are checked."""
 
     def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who
         self._model: Classifier = with_defaults(backbone, Classifier)
-        self.makes_ensembles = offers(backbone, Classifier.score_sets)
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits, float32 [images, texts].
 
         Raises:
-            PluginError: it raised something, or returned something else.
+            PluginError: the plugin raised something, or returned something else.
         """
+        shape = len(images), len(texts)
         with guard(self.who, "score()"):
-            given: NDArray[Any] = np.asarray(self._model.score(images, texts))
-        return self._checked("score()", given, (len(images), len(texts)), "text")
-
-    def _checked(
-        self, call: str, given: NDArray[Any], shape: tuple[int, int], each: str
-    ) -> NDArray[np.float32]:
-        if given.shape != shape or given.dtype.kind != "f":
-            raise PluginError(
-                self.who,
-                f"{call} returned {given.dtype} {list(given.shape)}; floats {list(shape)}, one per"
-                f" image and {each}, are wanted",
-            )
-        return given.astype(np.float32)
+            logits = self._model.score(images, texts)
+            return checked_floats(self.who, "score()", logits, shape, "image and text")
 
     def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, Any]:
-        """Have a classifier that learns do so; return what it says of the result.
+        """Fit a classifier that learns; return its facts about the result.
 
         Raises:
-            UserError: what it says of the images.
-            PluginError: it raised something else, or returned what JSON does not hold.
+            UserError: the images cannot be learned from.
+            PluginError: the plugin raised something else, or returned what JSON does not hold.
         """
         with guard(self.who, "fit()"):
-            said = self._model.fit(images, labels)
-            facts: Any = json.loads(json.dumps(dict(said or {}), allow_nan=False))
-        return dict(facts)
+            facts = self._model.fit(images, labels)
+            return dict(json.loads(json.dumps(dict(facts or {}), allow_nan=False)))
 
 
 class CheckedEnsemble(CheckedClassifier):
-    """A classifier that makes one of the several texts of each class by itself.
+    """A classifier that scores the several texts of each class as a set.
 
     Every text of a class has the class's logit, so that their mean is that logit.
 
     Args:
-        classifier: it has `score_sets`.
+        classifier: a classifier with `score_sets`.
         texts: the prompts, in order.
         columns: the prompts of each class.
     """
@@ -95,28 +75,42 @@ class CheckedEnsemble(CheckedClassifier):
             self.set_of_text[members] = number
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return logits, float32 [images, texts], of all the texts.
-
-        Raises:
-            PluginError: it raised something, or returned something else.
-        """
-        with guard(self.who, "score_sets()"):
-            given: NDArray[Any] = np.asarray(self._model.score_sets(images, self.sets))
+        """Return logits, float32 [images, texts], of all the texts; see `CheckedClassifier`."""
         shape = len(images), len(self.sets)
-        return self._checked("score_sets()", given, shape, "set")[:, self.set_of_text]
+        with guard(self.who, "score_sets()"):
+            logits = self._model.score_sets(images, self.sets)
+            logits = checked_floats(self.who, "score_sets()", logits, shape, "image and set")
+        return logits[:, self.set_of_text]
+
+
+def checked_floats(
+    who: str, call: str, returned: object, shape: tuple[int, ...], unit: str
+) -> NDArray[np.float32]:
+    """Return a plugin's floats as float32 of this shape, one per `unit`, or raise `PluginError`."""
+    values: NDArray[Any] = np.asarray(returned)
+    if values.shape != shape or values.dtype.kind != "f":
+        raise PluginError(
+            who,
+            f"{call} returned {values.dtype} {list(values.shape)}; floats {list(shape)}, one per"
+            f" {unit}, are wanted",
+        )
+    return values.astype(np.float32)
 
 
 class ClassifyingEngine:
-    """Scores images with a classifier, `batch_size` images at a time.
+    """Scores images with a classifier.
 
     Args:
         backbone: the classifier.
-        texts: the prompts.
-        problem: the question every image asks, about columns.
+        texts: the prompts, or the pool of the items' texts.
+        problem: the question that every image asks, about columns.
         columns: the prompts behind each column.
         batch_size: images at a time.
-        fitted: what a classifier that learned says of the result.
+        fitted: what a classifier that learned reports of the result.
     """
+
+    device: str | None = None
+    levels: Levels | None = None
 
     def __init__(
         self,
@@ -127,13 +121,9 @@ class ClassifyingEngine:
         batch_size: int,
         fitted: Mapping[str, Any] | None = None,
     ) -> None:
-        self.backbone = backbone
-        self.device: str | None = None
-        self.levels: Levels | None = None
-        self.texts = tuple(texts)
+        self.backbone, self.texts, self.fitted = backbone, tuple(texts), fitted
         self.problem, self.questions = problem, Questions(Question(problem, columns))
         self.batch_size = batch_size
-        self.fitted = fitted
 
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each sample as it is decided."""
@@ -141,42 +131,31 @@ class ClassifyingEngine:
             images = [
                 image for _, opened in group if not isinstance(opened, str) for image in opened
             ]
-            texts, place_of = self._texts(sample for sample, _ in group)
+            # Items have texts of their own: only those of the group are scored.
+            own = sorted({t for sample, _ in group if sample.item for t in sample.item.texts})
+            texts = [self.texts[text] for text in own] if own else self.texts
             logits = iter(self.backbone.score(images, texts) if images else ())
             for sample, opened in group:
                 if isinstance(opened, str):
                     yield Decided(sample, error=opened)
                     continue
-                joint = Joint(sample, strategy, self._question(sample, place_of), self.problem)
+                question = self.questions.of(sample)
+                if question.texts is not None:
+                    question = replace(question, texts=np.searchsorted(own, question.texts))
+                joint = Joint(sample, strategy, question, self.problem)
                 for interview in joint.interviews:
-                    self._decide(interview, next(logits), joint.question)
+                    _decide(interview, next(logits), question)
                     if whole := joint.ended():
                         yield whole
 
-    def _texts(self, samples: Iterable[Sample]) -> tuple[Sequence[str], dict[int, int]]:
-        """Return the texts that some samples need, and of items the place of each among them."""
-        asked = {text for sample in samples if sample.item for text in sample.item.texts}
-        if not asked:
-            return self.texts, {}
-        place_of = {text: place for place, text in enumerate(sorted(asked))}
-        return [self.texts[text] for text in place_of], place_of
 
-    def _question(self, sample: Sample, place_of: Mapping[int, int]) -> Question:
-        question = self.questions.of(sample)
-        if question.texts is None:
-            return question
-        places = np.array([place_of[int(text)] for text in question.texts])
-        return replace(question, texts=places)
-
-    @staticmethod
-    def _decide(interview: Interview, logits: NDArray[np.float32], question: Question) -> None:
-        """Let one image be decided by its logits, float32 [texts]."""
-        needed = logits if question.texts is None else logits[question.texts]
-        if not np.isfinite(needed).all():
-            strange = needed[~np.isfinite(needed)][0]
-            interview.decided.error = f"the model's logit is {strange}"
-        while (request := interview.ask()) is not None:
-            assert isinstance(request, Evaluate), "there are no gradients to linearise with"
-            texts, _ = question.cells(request)
-            values = question.columns.errors(-logits[texts], len(request.prompts))
-            interview.tell(request, values, float(question.columns.each))
+def _decide(interview: Interview, logits: NDArray[np.float32], question: Question) -> None:
+    """Let one image be decided by its logits, float32 [texts]."""
+    needed = logits if question.texts is None else logits[question.texts]
+    if not (finite := np.isfinite(needed)).all():
+        interview.decided.error = f"the model's logit is {needed[~finite][0]}"
+    while (request := interview.ask()) is not None:
+        assert isinstance(request, Evaluate), "there are no gradients to linearise with"
+        texts, _ = question.cells(request)
+        values = question.columns.errors(-logits[texts], len(request.prompts))
+        interview.tell(request, values, float(question.columns.each))

@@ -1,13 +1,14 @@
-"""A plugin's denoiser behind the guard: what it is and what it returns is checked once, here.
+"""A plugin's denoiser behind the guard: its attributes and replies are checked once, here.
 
-Shapes and dtypes are checked and never values: those would make the host wait for a GPU. That the
+Shapes and dtypes are checked and never values, which would make the host wait for a GPU. That the
 errors are finite is checked where they are read anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from inspect import getattr_static
 from typing import Any
 
@@ -27,21 +28,17 @@ from bench.errors import PluginError, UserError
 
 
 class CheckedDenoiser:
-    """A denoiser whose every answer is checked.
-
-    Args:
-        backbone: made by the plugin, with the contract's base or without.
-        who: what a message calls it.
+    """A plugin's denoiser, called `who` in messages; its replies are checked.
 
     Attributes:
         latent_shape: (C, H, W) of a latent.
         resolution: side of the images in pixels.
-        levels: its noise levels.
-        device: where its tensors live.
-        pinned_kernel: the attention kernel that it was pinned to, if it was.
+        levels: the noise levels.
+        device: the device of its tensors.
+        pinned_kernel: the attention kernel that it was pinned to, if any.
 
     Raises:
-        PluginError: its attributes are not what a denoiser has.
+        PluginError: an attribute is not as the contract has it.
     """
 
     def __init__(self, backbone: Any, who: str) -> None:
@@ -60,12 +57,12 @@ class CheckedDenoiser:
 
     @property
     def network(self) -> torch.nn.Module | None:
-        """The module that `denoise` calls, where it says which."""
+        """The module that `denoise` calls; None where the backbone declares none."""
         backbone = self.backbone
         with self.guard("reading its network"):
             if getattr_static(backbone, "network", None) is not None:
                 network: Any = backbone.network
-            elif isinstance(backbone, torch.nn.Module):  # which keeps its parts apart
+            elif isinstance(backbone, torch.nn.Module):  # its submodules are no attributes
                 network = dict(backbone.named_children()).get("network")
             else:
                 return None
@@ -74,81 +71,53 @@ class CheckedDenoiser:
         return network
 
     def encode_images(self, images: Sequence[Image]) -> torch.Tensor:
-        """Return latents, floating [n, C, H, W].
-
-        Raises:
-            torch.OutOfMemoryError: they do not fit together.
-        """
+        """Return latents, floating [n, C, H, W]; torch.OutOfMemoryError passes."""
         with self.guard("encode_images()", torch.OutOfMemoryError):
             latents = self._model.encode_images(images)
         return self._floating("encode_images()", latents, (len(images), *self.latent_shape))
 
     def posterior(self, images: Sequence[Image]) -> torch.Tensor:
-        """Return mean and standard deviation of the latents, floating [n, 2, C, H, W].
-
-        Raises:
-            torch.OutOfMemoryError: they do not fit together.
-        """
+        """Return the latents' mean and standard deviation, floating [n, 2, C, H, W]."""
         with self.guard("posterior()", torch.OutOfMemoryError):
-            both: Any = self._model.posterior(images)
-        if not isinstance(both, tuple) or len(both) != 2:
-            raise self._refuse(f"posterior() returned {_described(both)}; a pair is wanted")
+            pair: Any = self._model.posterior(images)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise self._refuse(f"posterior() returned {_described(pair)}; a pair is wanted")
         shape = (len(images), *self.latent_shape)
-        return torch.stack([self._floating("posterior()", each, shape) for each in both], dim=1)
+        return torch.stack([self._floating("posterior()", part, shape) for part in pair], dim=1)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
-        """Return the conditioning, a row for each text in every leaf."""
-        with self.guard("encode_prompts()", torch.OutOfMemoryError):
-            found: Any = self._model.encode_prompts(texts)
-        self._check_rows("encode_prompts()", found, len(texts))
-        return found  # type: ignore[no-any-return]
+        """Return the conditioning, one row per text in every leaf."""
+        return self._rows("encode_prompts()", len(texts), self._model.encode_prompts, texts)
 
     @property
     def prompts_at_once(self) -> int:
-        """How many prompts it is given at a time."""
+        """Number of prompts to encode at a time."""
         with self.guard("reading its prompts_at_once"):
             return max(1, int(self._model.prompts_at_once))
 
     def encode_null(self) -> Tree:
         """Return the conditioning of no prompt, one row."""
-        with self.guard("encode_null()", torch.OutOfMemoryError):
-            found: Any = self._model.encode_null()
-        self._check_rows("encode_null()", found, 1)
-        return found  # type: ignore[no-any-return]
+        return self._rows("encode_null()", 1, self._model.encode_null)
 
     def fold_prompts(self, conditioning: Tree) -> Tree:
-        """Return what `denoise` takes in the conditioning's place."""
-        with self.guard("fold_prompts()", torch.OutOfMemoryError):
-            folded: Any = self._model.fold_prompts(conditioning)
-        prompts = trees.count(conditioning)
-        self._check_rows("fold_prompts()", folded, prompts)
-        return folded  # type: ignore[no-any-return]
+        """Return what `denoise` takes in the conditioning's place, one row per prompt."""
+        count = trees.count(conditioning)
+        return self._rows("fold_prompts()", count, self._model.fold_prompts, conditioning)
 
     def mixes_rest(self) -> trees.MixRest | None:
-        """Return what makes a mixture's leaves that are not floating; None where it has none."""
+        """Return the checked `mix_rest`, one row per call; None where the backbone has none."""
         if not offers(self.backbone, Denoiser.mix_rest):
             return None
-
-        def mix(rest: Tree, weights: torch.Tensor) -> Tree:
-            with self.guard("mix_rest()"):
-                mixed: Any = self._model.mix_rest(rest, weights)
-            self._check_rows("mix_rest()", mixed, 1)
-            return mixed  # type: ignore[no-any-return]
-
-        return mix
+        return partial(self._rows, "mix_rest()", 1, self._model.mix_rest)
 
     def denoise(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Tree) -> torch.Tensor:
-        """Return the prediction, floating [B, C, H, W].
-
-        Raises:
-            torch.OutOfMemoryError: the batch does not fit.
-        """
+        """Return the prediction, floating [B, C, H, W]; torch.OutOfMemoryError passes."""
         with self.guard("denoise()", torch.OutOfMemoryError):
             prediction = self._model.denoise(x_t, t, conditioning)
         return self._floating("denoise()", prediction, (len(x_t), *self.latent_shape))
 
     def save_memory(self) -> bool:
-        """Have it keep less for a backward pass; False where it cannot."""
+        """Have the backbone keep less for a backward pass; False where it cannot."""
         with self.guard("save_memory()"):
             return self._model.save_memory() is not False
 
@@ -156,14 +125,14 @@ class CheckedDenoiser:
         """Return the guard around a call into the plugin's code."""
         return guard(self.who, doing, (UserError, *passing))
 
-    def _latent_shape(self, given: Any) -> tuple[int, int, int]:
-        shape = tuple(int(side) for side in given)
+    def _latent_shape(self, declared: Any) -> tuple[int, int, int]:
+        shape = tuple(int(side) for side in declared)
         if len(shape) != 3 or min(shape) < 1:
-            raise self._refuse(f"its latent_shape is {one_line(given)}; (C, H, W) is wanted")
+            raise self._refuse(f"its latent_shape is {one_line(declared)}; (C, H, W) is wanted")
         return shape
 
     def _levels(self, backbone: Any) -> Levels:
-        """Return its level table, or the one of the schedule that it declares instead."""
+        """Return the level table, or that of the schedule that the backbone declares instead."""
         with self.guard("reading its levels, or prediction_type and alphas_cumprod"):
             if getattr_static(backbone, "levels", None) is not None:
                 levels: Any = backbone.levels
@@ -188,35 +157,39 @@ class CheckedDenoiser:
         except ValueError as error:
             raise self._refuse(f"its alphas_cumprod: {error}") from None
 
-    def _check_rows(self, doing: str, given: Any, count: int) -> None:
+    def _rows(self, doing: str, count: int, method: Callable[..., Tree], *arguments: Any) -> Tree:
+        """Return the tree that a method of the plugin makes, with `count` rows in every leaf."""
+        with self.guard(doing, torch.OutOfMemoryError):
+            tree = method(*arguments)
         try:
-            found = trees.leaves(given)
+            leaves = trees.leaves(tree)
         except trees.TreeError as error:
             raise self._refuse(f"{doing}: {error}") from None
-        for path, leaf in found.items():
+        for path, leaf in leaves.items():
             wrong = leaf.is_complex() or leaf.device.type != self.device.type
             if wrong or leaf.ndim == 0 or len(leaf) != count:
-                named = f" for {path!r}" if path else ""
+                at = f" for {path!r}" if path else ""
                 raise self._refuse(
-                    f"{doing} returned {_described(leaf)}{named}; {count} rows of real numbers on"
+                    f"{doing} returned {_described(leaf)}{at}; {count} rows of real numbers on"
                     f" {self.device.type} are wanted"
                 )
+        return tree
 
-    def _floating(self, doing: str, given: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    def _floating(self, doing: str, returned: Any, shape: tuple[int, ...]) -> torch.Tensor:
         if (
-            isinstance(given, torch.Tensor)
-            and given.shape == shape
-            and given.dtype.is_floating_point
-            and given.device.type == self.device.type
+            isinstance(returned, torch.Tensor)
+            and returned.shape == shape
+            and returned.dtype.is_floating_point
+            and returned.device.type == self.device.type
         ):
-            return given
+            return returned
         raise self._refuse(
-            f"{doing} returned {_described(given)}; a floating-point tensor of shape"
+            f"{doing} returned {_described(returned)}; a floating-point tensor of shape"
             f" {list(shape)} on {self.device.type} is wanted"
         )
 
-    def _refuse(self, said: str) -> PluginError:
-        return PluginError(self.who, said)
+    def _refuse(self, problem: str) -> PluginError:
+        return PluginError(self.who, problem)
 
 
 def _described(value: object) -> str:

@@ -1,9 +1,9 @@
-"""The scoring engine for denoisers: cells of many images in one queue a kind, full batches.
+"""The scoring engine for denoisers: cells of many images in full batches.
 
-A strategy asks for ragged little blocks. Blocks of all images under way wait in a queue, one for
-evaluations and one for linearisations, and batches are cut from its front whatever image, draw or
-prompt a cell belongs to. A new image starts only while no queue fills a batch, so few images are
-under way at a time and memory does not grow with the dataset.
+A strategy asks for small blocks of any shape. The blocks of all images under way wait in a queue,
+one for evaluations and one for linearisations, and batches are cut from its front whatever image,
+draw or prompt a cell belongs to. A new image starts only while no queue fills a batch, so few
+images are under way at a time and memory does not grow with the dataset.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from bench.engine.transfer import fetch, free_memory, to_device
 from bench.engine.trees import Tree
 from bench.inputs.templates import Columns
 
-# A batch, and its errors when they are waited for.
+# A batch, and a function that waits for its errors.
 Launched = tuple[Batch, Callable[[], NDArray[np.float32]]]
 
 
 class DenoisingEngine:
     """Scores images with a denoiser.
 
-    Batches are of one size. Only where nothing else can be done meanwhile, at the end of a run, is
-    one smaller: a half, a quarter or an eighth of it, filled up with a cell of its own. On a GPU
-    the next batch is launched before the errors of the last one are read.
+    Batches are of one size. Only at the end of a run, where nothing else can be done meanwhile,
+    a batch has a half, a quarter or an eighth of it, filled up by repeating its last cell. On a
+    GPU the next batch is launched before the errors of the last one are read.
 
     Args:
         backbone: the denoiser.
-        conditioning: the embedded prompts, a row for each, on the host.
-        problem: the question every image asks, about columns.
+        conditioning: the embedded prompts, one row each, on the host.
+        problem: the question that every image asks, about columns.
         columns: the prompts behind each column.
-        scoring: what an error is.
+        scoring: the definition of an error.
         batch_size: cells per batch; halved for good when memory runs out.
-        latents: encodes images; None: each to the mean of its posterior.
+        latents: encodes images; None: to the mean of the posterior.
         view_of_draw: int64 [N], the view of an image that each draw sees; None: there is one.
         subtracts_null: whether the null's error on the same draw is subtracted from each error;
-            then the conditioning has one row more, the null's.
-        linearisation_cost: what one linearised draw counts as, in evaluations.
+            then the conditioning has the null as an additional last row.
+        linearisation_cost: cost of one linearised draw, in evaluations.
 
     Attributes:
         linear: makes the linearisations, in batches of its own size.
-        evaluated: what was done so far, in evaluations: cells, without those that only fill a
-            batch, and linearised draws at what they cost.
-        depth: batches launched before the errors of the first are read.
+        evaluated: cost of the work so far, in evaluations: of cells, without those that only fill
+            a batch, and of linearised draws.
+        depth: number of batches launched before the errors of the first are read.
         one_shape: whether a batch that is not full is filled to its full size, for networks that
             are compiled for one shape.
         out_of_memory: called with the new batch size when memory runs out.
@@ -114,8 +114,8 @@ class DenoisingEngine:
                     yield Decided(sample, error=latents)
                     continue
                 joint = Joint(sample, strategy, self.questions.of(sample), self.problem)
-                for interview, each in zip(joint.interviews, latents, strict=True):
-                    flight = Flight(interview, joint, each)
+                for interview, latent in zip(joint.interviews, latents, strict=True):
+                    flight = Flight(interview, joint, latent)
                     if self._ask(flight, plain, linear) and (whole := joint.ended()):
                         yield whole
             if (another := self._launch(plain, linear, len(launched))) is not None:
@@ -136,9 +136,9 @@ class DenoisingEngine:
                         yield whole
 
     def _launch(self, plain: Queue, linear: Queue, under_way: int) -> Launched | None:
-        """Begin a full batch; where nothing is under way, one that is not full.
+        """Launch a full batch; where nothing is under way, one that is not full.
 
-        A linearisation brings evaluations to ask for, so it goes first where both could.
+        Linearisations go first, since evaluations follow from them.
         """
         kinds = (
             (linear, self.linear.batch_size, self._linearise),
@@ -154,11 +154,7 @@ class DenoisingEngine:
 
     @torch.inference_mode()
     def rehearse(self, size: int) -> None:
-        """Evaluate one batch of `size` made-up cells and wait for it, to time or to warm up.
-
-        Raises:
-            torch.OutOfMemoryError: that many do not fit.
-        """
+        """Evaluate one batch of `size` made-up cells and wait for it; OutOfMemoryError passes."""
         cell = np.arange(size)
         draws = len(self.problem.timesteps)
         latents = torch.zeros(1, *self.backbone.latent_shape, device=self.backbone.device)
@@ -166,7 +162,7 @@ class DenoisingEngine:
         fetch(self.evaluator.errors(Batch(np.stack(cells), latents, [""])))()
 
     def _ask(self, flight: Flight, plain: Queue, linear: Queue) -> bool:
-        """Queue what is wanted next; return True when the image is decided, or has failed."""
+        """Queue the next request; return True when the image is decided, or has failed."""
         request = flight.interview.ask()
         if request is None:
             return True
@@ -186,7 +182,7 @@ class DenoisingEngine:
         return False
 
     def _linear_blocks(self, flight: Flight, request: Linearise) -> Iterator[Block]:
-        """Yield a block for each mixture of prompts that a mixture of columns means."""
+        """Yield one block per mixture of prompts that a mixture of columns means."""
         shown = self.columns.shown[request.draws]
         _, group = np.unique(shown, axis=0, return_inverse=True)
         flight.order = np.argsort(group.reshape(-1), kind="stable")
@@ -198,7 +194,6 @@ class DenoisingEngine:
             start += int(count)
 
     def _tell(self, flight: Flight) -> None:
-        """Hand over the errors that were asked for."""
         request = flight.request
         assert request is not None
         if isinstance(request, Linearise):
@@ -221,7 +216,7 @@ class DenoisingEngine:
     def _with_null(
         self, flight: Flight, request: Evaluate, prompts: Ints, draws: Ints
     ) -> tuple[Ints, Ints]:
-        """Return the cells with the null's behind them, on the draws where it is not known yet."""
+        """Return the cells, and behind them the null's on draws where it is not evaluated yet."""
         if not len(flight.null):
             flight.null = np.full(len(self.problem.timesteps), np.nan, np.float32)
         flight.fresh = request.draws[np.isnan(flight.null[request.draws])]
@@ -229,7 +224,7 @@ class DenoisingEngine:
         return np.concatenate([prompts, null]), np.concatenate([draws, flight.fresh])
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
-        """Return the batch's errors, float32 [B]; out of memory, do the same cells by halves."""
+        """Return the batch's errors, float32 [B]; out of memory, in halves."""
         if len(batch) > self.batch_size:
             parts = np.array_split(np.arange(len(batch)), -(-len(batch) // self.batch_size))
             return torch.cat([self._evaluate(batch.part(part)) for part in parts])
@@ -241,14 +236,10 @@ class DenoisingEngine:
         except torch.OutOfMemoryError:
             if self.batch_size == 1:
                 raise
-        self._shrink(len(batch))
-        return self._evaluate(batch)
-
-    def _shrink(self, cells: int) -> None:
-        """Halve the batch size for good, since memory ran out with so many cells."""
-        self.batch_size = max(1, min(self.batch_size, cells) // 2)
+        self.batch_size = max(1, min(self.batch_size, len(batch)) // 2)
         free_memory(self.backbone.device)
         self.out_of_memory(self.batch_size)
+        return self._evaluate(batch)
 
     def _linearise(self, batch: Batch) -> torch.Tensor:
         """Return first-order errors, float32 [B, P]."""

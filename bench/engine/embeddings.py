@@ -44,91 +44,68 @@ def embed_prompts(
 ) -> Tree:
     """Return the conditioning of `texts` on the host; a large one is mapped from its file.
 
-    It is looked up in the cache first, so a backbone that loads its text encoder on demand may
-    never load it. Two processes may do this at once: a file appears whole, and both write the same.
+    The cache is looked up first, so a backbone that loads its text encoder on demand may never load
+    it. Two processes may do this at once: a file appears whole, and both write the same.
 
     Args:
-        backbone: encodes what is missing; what it loads for that, it has checked.
+        backbone: encodes what is missing; it has checked the weights that it loads for that.
         key: everything that decides a conditioning besides its text and the libraries: the
             fingerprint of the weights (of text encoder and tokenizer at least), dtype, version.
         texts: the prompts.
         with_null: whether the null conditioning is the last row.
 
     Raises:
-        UserError: one is not finite, or prompts are not padded to the same lengths.
+        UserError: a row is not finite, or prompts are not padded to the same lengths.
     """
-
-    def encoded() -> Iterator[Tree]:
-        yield from _encoded(backbone, texts)
-        if with_null:
-            yield _checked(backbone.encode_null(), ["the null"])
-
-    return _kept(prompts_file(key, texts, with_null), encoded, len(texts) + with_null)
+    path = conditioning_file(key, texts, with_null)
+    return _kept(path, lambda: _encoded(backbone, texts, with_null), len(texts) + with_null)
 
 
 def embed_null(backbone: CheckedDenoiser, key: str) -> Tree:
     """Return the null conditioning, one row, on the host; kept like the prompts'."""
-
-    def encoded() -> Iterator[Tree]:
-        yield _checked(backbone.encode_null(), ["the null"])
-
-    return _kept(null_file(key), encoded, 1)
+    return _kept(conditioning_file(key, None), lambda: _encoded(backbone, (), True), 1)
 
 
-def prompts_file(key: str, texts: Sequence[str], with_null: bool = False) -> Path:
-    """Return the file of a prompt set's conditioning, which need not be there."""
-    return _path(f"{key} and the null" if with_null else key, list(texts))
-
-
-def null_file(key: str) -> Path:
-    """Return the file of the null conditioning, which need not be there."""
-    return _path(key, None)
-
-
-def _kept(path: Path, encode: Callable[[], Iterator[Tree]], prompts: int) -> Tree:
-    found = read_tree(path)
-    if found is None or count(found) != prompts:
-        try:
-            with suppress(OSError):  # a disk that does not take it must not stop a run
-                write_tree(path, encode(), prompts)
-            found = read_tree(path)
-            if found is None:
-                found = mapped(lambda leaf: leaf.cpu(), joined(list(encode())))
-        except TreeError as error:
-            raise UserError(str(error)) from None
-    return mapped(torch.clone, found) if size(found) <= IN_MEMORY else found
-
-
-def _encoded(backbone: CheckedDenoiser, texts: Sequence[str]) -> Iterator[Tree]:
-    size = backbone.prompts_at_once
-    for start in range(0, len(texts), size):
-        batch = list(texts[start : start + size])
-        yield _checked(backbone.encode_prompts(batch), batch)
-
-
-def _checked(conditioning: Tree, texts: Sequence[str]) -> Tree:
-    try:
-        check_conditioning(conditioning, texts)
-    except TreeError as error:
-        raise UserError(str(error)) from None
-    return conditioning
-
-
-def _path(key: str, texts: list[str] | None) -> Path:
-    content = json.dumps([FORMAT, _libraries(), key, texts])
+def conditioning_file(key: str, texts: Sequence[str] | None, with_null: bool = False) -> Path:
+    """Return the file of a conditioning of prompts, or of the null (None); it may be missing."""
+    key = f"{key} and the null" if with_null else key
+    content = json.dumps([FORMAT, _libraries(), key, None if texts is None else list(texts)])
     digest = hashlib.sha256(content.encode()).hexdigest()
     return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
 
 
+def _kept(path: Path, encode: Callable[[], Iterator[Tree]], prompts: int) -> Tree:
+    tree = read_tree(path)
+    if tree is None or count(tree) != prompts:
+        try:
+            with suppress(OSError):  # a disk that does not take it must not stop a run
+                write_tree(path, encode(), prompts)
+            tree = read_tree(path)
+            if tree is None:
+                tree = mapped(lambda leaf: leaf.cpu(), joined(list(encode())))
+        except TreeError as error:
+            raise UserError(str(error)) from None
+    return mapped(torch.clone, tree) if size(tree) <= IN_MEMORY else tree
+
+
+def _encoded(backbone: CheckedDenoiser, texts: Sequence[str], with_null: bool) -> Iterator[Tree]:
+    at_once = backbone.prompts_at_once
+    for start in range(0, len(texts), at_once):
+        batch = list(texts[start : start + at_once])
+        yield check_conditioning(backbone.encode_prompts(batch), batch)
+    if with_null:
+        yield check_conditioning(backbone.encode_null(), ["the null"])
+
+
 @cache
 def _libraries() -> str:
-    found = []
+    versions = []
     for name in LIBRARIES:
         try:
-            found.append(f"{name} {version(name)}")
+            versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:  # a backbone need not use it
-            found.append(f"no {name}")
-    return ", ".join(found)
+            versions.append(f"no {name}")
+    return ", ".join(versions)
 
 
 ROOT = "conditioning"  # the name of a tree that is a single tensor
@@ -147,29 +124,28 @@ DTYPES = {
 
 
 def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
-    """Write the conditioning of so many prompts, which comes in chunks, in order.
+    """Write the conditioning of so many prompts from its chunks, in order.
 
     Raises:
         OSError: the disk does not take it.
-        UserError: the chunks do not fit together.
+        TreeError: the chunks have different leaves, dtypes or lengths.
     """
     with keeping(path) as file:
         starts: dict[str, int] = {}
         first: dict[str, torch.Tensor] = {}
         done = 0
-        for chunk in chunks:
-            found = leaves(chunk)
+        for chunk in map(leaves, chunks):
             if not first:
                 # Rows of no prompt keep names, dtypes and lengths, and no memory.
-                first = {name: leaf[:0].cpu() for name, leaf in found.items()}
-                header, starts = _header(found, prompts)
+                first = {name: leaf[:0].cpu() for name, leaf in chunk.items()}
+                header, starts = _header(chunk, prompts)
                 file.write(header)
-            check_alike(first, found)
-            for name, leaf in found.items():
+            check_alike(first, chunk)
+            for name, leaf in chunk.items():
                 data = leaf.detach().contiguous().cpu()
                 file.seek(starts[name] + done * _row_bytes(leaf))
                 file.write(data.flatten().view(torch.uint8).numpy().data)
-            done += len(next(iter(found.values())))
+            done += len(next(iter(chunk.values())))
 
 
 def read_tree(path: Path) -> Tree | None:
@@ -179,21 +155,21 @@ def read_tree(path: Path) -> Tree | None:
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
-        found = load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError):
         return None
-    return grown({"" if name == ROOT else name: found[name] for name in names})
+    return grown({"" if name == ROOT else name: tensors[name] for name in names})
 
 
 def _row_bytes(leaf: torch.Tensor) -> int:
     return leaf[0].numel() * leaf.element_size()
 
 
-def _header(found: dict[str, torch.Tensor], prompts: int) -> tuple[bytes, dict[str, int]]:
-    """Return the file's head and where each leaf's data starts in the file."""
+def _header(first: dict[str, torch.Tensor], prompts: int) -> tuple[bytes, dict[str, int]]:
+    """Return the file's header and the position of each leaf's data in the file."""
     entries, offset = {}, 0
     # Wide elements first, so that each leaf is aligned.
-    for name, leaf in sorted(found.items(), key=lambda item: -item[1].element_size()):
+    for name, leaf in sorted(first.items(), key=lambda item: -item[1].element_size()):
         length = prompts * _row_bytes(leaf)
         entries[name or ROOT] = {
             "dtype": DTYPES[leaf.dtype],
@@ -203,5 +179,5 @@ def _header(found: dict[str, torch.Tensor], prompts: int) -> tuple[bytes, dict[s
         offset += length
     text = json.dumps(entries).encode()
     text += b" " * (-(len(text) + 8) % 8)
-    starts = {name: 8 + len(text) + entries[name or ROOT]["data_offsets"][0] for name in found}
+    starts = {name: 8 + len(text) + entries[name or ROOT]["data_offsets"][0] for name in first}
     return len(text).to_bytes(8, "little") + text, starts

@@ -105,18 +105,14 @@ def _open(sample: Sample) -> list[Image.Image] | str:
 
 
 class CheckedViews:
-    """A plugin's views, checked.
-
-    Args:
-        views: made by the plugin.
-        who: what a message calls them.
+    """A plugin's views, called `who` in messages; what they return is checked.
 
     Attributes:
-        count: how many views an image has.
-        of_latents: whether they are samples of the latent.
+        count: number of views per image.
+        of_latents: whether the views are samples of the latent.
 
     Raises:
-        PluginError: their count makes no sense.
+        PluginError: the count is invalid.
     """
 
     def __init__(self, views: object, who: str) -> None:
@@ -130,24 +126,24 @@ class CheckedViews:
         self.count = count
 
     def of(self, image: Image.Image, seed: int, name: str) -> list[Image.Image]:
-        """Return the views of one image.
-
-        Args:
-            image: the image.
-            seed: of the run.
-            name: of the image, which with the seed decides what is random.
+        """Return the views of one image, made from the run's seed and the image's name.
 
         Raises:
-            PluginError: they are not as many images.
+            PluginError: the plugin did not return `count` images.
         """
         if self.of_latents:
             return [image]
         with guard(self.who, "of()"):
-            found: Sequence[Any] = self.views.of(image, view_seed(seed, name))
-            pictures = list(found)
+            pictures = list(self.views.of(image, view_seed(seed, name)))
         if len(pictures) != self.count or not all(isinstance(p, Image.Image) for p in pictures):
             raise PluginError(self.who, f"of() did not return {self.count} images")
         return pictures
+
+    def of_sample(
+        self, sample: Sample, images: Sequence[Image.Image], seed: int
+    ) -> list[list[Image.Image]]:
+        """Return the views of each image of a sample."""
+        return [self.of(image, seed, name_of(sample, n)) for n, image in enumerate(images)]
 
 
 def view_seed(seed: int, name: str) -> int:
@@ -159,15 +155,12 @@ def view_seed(seed: int, name: str) -> int:
 def view_of_draw(n_draws: int, views: int, per_level: int = 1) -> Ints:
     """Return int64 [N], the view of each draw: balanced on every prefix and sub-grid of the draws.
 
-    Args:
-        n_draws: N.
-        views: how many there are.
-        per_level: draws that share a level, and so a view: 2 of a paired plan.
+    `per_level` draws share a level, and so a view: 2 in a paired plan.
     """
     turns = in_turn(-(-n_draws // per_level), views)
     return np.asarray(np.repeat(turns, per_level)[:n_draws])
 
 
 def name_of(sample: Sample, number: int) -> str:
-    """Return what stands for one image of a sample where something is made for it alone."""
+    """Return the name of one image of a sample, from which what is random for it is made."""
     return f"{sample.sample_id}\0{number}" if number else sample.sample_id

@@ -25,12 +25,12 @@ from bench.inputs.templates import Columns, make_columns
 
 @dataclass(frozen=True)
 class Question:
-    """What every image of a sample asks.
+    """The question that every image of a sample asks.
 
     Attributes:
-        problem: as its strategy sees it.
+        problem: the question as a strategy sees it.
         columns: the prompts behind each column of the problem.
-        texts: of each prompt, its index in the pool of texts; None: that index itself.
+        texts: index of each prompt in the pool of texts; None: the prompt's own index.
     """
 
     problem: Problem
@@ -49,10 +49,9 @@ def plain_question(problem: Problem) -> Question:
 
 
 class Questions:
-    """The question of each sample: of items with as many texts it is one problem.
+    """The question of each sample; items with as many texts have the same problem.
 
-    Args:
-        shared: of samples that share the prompts.
+    `shared` is the question of samples that share the prompts.
     """
 
     def __init__(self, shared: Question) -> None:
@@ -62,8 +61,7 @@ class Questions:
     def of(self, sample: Sample) -> Question:
         """Return a sample's question."""
         if sample.candidates is not None:
-            shared = self.shared
-            return Question(*narrowed(shared.problem, shared.columns, sample.candidates))
+            return narrowed(self.shared, sample.candidates)
         if sample.item is None:
             return self.shared
         texts = len(sample.item.texts)
@@ -76,21 +74,13 @@ class Questions:
 
 
 class Joint:
-    """A sample under way: an interview for each of its images.
+    """A sample under way: one interview per image.
 
-    Args:
-        sample: an image with the shared prompts, or an item.
-        strategy: decides each image.
-        question: what each asks.
-        problem: of all classes, where the sample has candidates among them.
+    `problem` is the question about all classes, for a sample that has candidates among them.
     """
 
     def __init__(
-        self,
-        sample: Sample,
-        strategy: Strategy,
-        question: Question,
-        problem: Problem | None = None,
+        self, sample: Sample, strategy: Strategy, question: Question, problem: Problem | None = None
     ) -> None:
         self.sample, self.question, self.problem = sample, question, problem
         self.interviews = [Interview(sample, strategy, question.problem) for _ in sample.images]
@@ -98,7 +88,7 @@ class Joint:
         self._left = len(self.interviews)
 
     def ended(self) -> Decided | None:
-        """Take note that one more image is decided; return the whole when it was the last."""
+        """Count one more image as decided; return the sample's end when it was the last."""
         self._left -= 1
         if self._left:
             return None
@@ -109,12 +99,9 @@ class Joint:
 
 
 def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
-    """Return what became of a sample from what became of its images.
+    """Return the end of a sample from the ends of its images, in order.
 
-    Args:
-        problem: what each image asked.
-        parts: the images, in order.
-        compare: whether all of their errors are on the same draws, so that images compare.
+    `compare`: whether all errors are on the same draws, so that scores compare across images.
     """
     sample = parts[0].sample
     if sample.item is None:
@@ -155,9 +142,7 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
 def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
     """Tell whether each text's own image has a lower score for it than every other image.
 
-    Args:
-        scores: float64 [I, T].
-        pairing: the text of each image.
+    `scores` is float64 [I, T], and `pairing` the text of each image.
     """
     own = scores[np.arange(len(pairing)), list(pairing)]
     others = scores[:, list(pairing)].copy()
@@ -166,9 +151,10 @@ def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
 
 
 def _against_ties(outcome: Outcome, right: int) -> Outcome:
-    """Return the outcome with the right candidate behind one of the same score: a tie is wrong.
+    """Return the outcome with the right candidate behind another one of the same score.
 
-    A scorer that cannot tell candidates apart would else be right wherever the right one is first.
+    A tie is wrong: else a scorer that cannot tell candidates apart is right wherever the right one
+    is first.
     """
     ranking = outcome.ranking
     if len(ranking) < 2 or ranking[0] != right:
@@ -186,7 +172,7 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
     """Return the outcome over all answers of an item whose images were decided one by one.
 
     An answer's score is the sum of its texts' scores, its draws the fewest behind one of them. The
-    runner-up differs in one image, the one with the smallest margin.
+    runner-up differs from the winner in the image with the smallest margin.
     """
     texts = len(outcomes[0].scores)
     places = [np.argsort(outcome.ranking) for outcome in outcomes]
@@ -207,57 +193,39 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _weakest(ends: Sequence[str | None]) -> str | None:
-    """Return what ended an item's images: `ceiling` where one of them was cut."""
+    """Return what ended an item's images: `ceiling` where a limit ended one of them."""
     for end in ("ceiling", "bound", "exhausted"):
         if end in ends and None not in ends:
             return end
     return None
 
 
-def narrowed(
-    problem: Problem, columns: Columns, candidates: tuple[int, ...]
-) -> tuple[Problem, Columns]:
-    """Return the problem of some classes, and the prompts behind its columns.
-
-    Args:
-        problem: of all classes.
-        columns: of all classes.
-        candidates: the classes.
-    """
-    kept = kept_columns(problem, candidates)
-    place = {label: n for n, label in enumerate(sorted(candidates))}
-    classes = np.array([place[int(label)] for label in problem.class_of_prompt[kept]])
+def narrowed(question: Question, candidates: tuple[int, ...]) -> Question:
+    """Return the question about some of the classes."""
+    problem, columns = question.problem, question.columns
+    kept = _columns_of(problem, candidates)
+    classes = np.searchsorted(sorted(candidates), problem.class_of_prompt[kept])
     fewer = replace(problem, class_of_prompt=classes, can_linearise=False)
-    return fewer, replace(columns, class_of_column=classes, members=columns.members[kept])
-
-
-def kept_columns(problem: Problem, candidates: tuple[int, ...]) -> Ints:
-    """Return the columns of the candidates, in their order among all columns."""
-    return np.flatnonzero(np.isin(problem.class_of_prompt, candidates))
+    columns = replace(columns, class_of_column=classes, members=columns.members[kept])
+    return Question(fewer, columns)
 
 
 def widened(decided: Decided, problem: Problem, candidates: tuple[int, ...]) -> Decided:
-    """Return what became of an image among its candidates as a decision among all classes.
-
-    Args:
-        decided: among the candidates.
-        problem: of all classes.
-        candidates: the classes, best first of the run that named them.
-    """
-    kept = kept_columns(problem, candidates)
+    """Return a decision among candidates as a decision among all classes of a problem."""
+    kept = _columns_of(problem, candidates)
     decided.cells = [
         (Evaluate(kept[request.prompts], request.draws), values)
         for request, values in decided.cells
     ]
     if (outcome := decided.outcome) is not None:
-        decided.outcome = _widened(outcome, problem, np.array(sorted(candidates)))
+        classes, chosen = np.unique(problem.class_of_prompt), np.array(sorted(candidates))
+        scores, draws = np.full(len(classes), np.inf), np.zeros(len(classes), np.int64)
+        scores[chosen], draws[chosen] = outcome.scores, outcome.draws
+        ranking = np.concatenate([chosen[outcome.ranking], np.setdiff1d(classes, chosen)])
+        decided.outcome = replace(outcome, ranking=ranking, scores=scores, draws=draws)
     return decided
 
 
-def _widened(outcome: Outcome, problem: Problem, candidates: Ints) -> Outcome:
-    every = np.unique(problem.class_of_prompt)
-    scores, draws = np.full(len(every), np.inf), np.zeros(len(every), np.int64)
-    scores[candidates], draws[candidates] = outcome.scores, outcome.draws
-    rest = np.setdiff1d(every, candidates)
-    ranking = np.concatenate([candidates[outcome.ranking], rest])
-    return replace(outcome, ranking=ranking, scores=scores, draws=draws)
+def _columns_of(problem: Problem, candidates: tuple[int, ...]) -> Ints:
+    """Return the columns of the candidates, in their order among all columns."""
+    return np.flatnonzero(np.isin(problem.class_of_prompt, candidates))

@@ -19,28 +19,25 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Ints, Problem, Strategy
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import with_defaults
-from bench.engine.images import CheckedViews, name_of, open_images
+from bench.engine.classifying import checked_floats
+from bench.engine.images import CheckedViews, open_images
 from bench.engine.items import Joint, Question, Questions
 from bench.errors import PluginError
 from bench.inputs.draws import MOST_DRAWS
 from bench.inputs.templates import Columns
 
-OPENED = 4  # images opened at a time
+OPENED_IMAGES = 4  # images opened at a time
 
 
 class CheckedLikelihood:
-    """A plugin's likelihood behind the guard: one error per cell.
-
-    Args:
-        backbone: made by the plugin, with the contract's base or without.
-        who: what a message calls it.
+    """A plugin's likelihood, called `who` in messages; its errors are checked.
 
     Attributes:
         reduction: how the errors of a text's draws make its score.
         blind: whether the text alone is scored, by the model's `prior`.
 
     Raises:
-        PluginError: its reduction is none.
+        PluginError: the reduction is not one of `REDUCTIONS`.
     """
 
     def __init__(self, backbone: object, who: str) -> None:
@@ -55,7 +52,7 @@ class CheckedLikelihood:
         """Return errors, float32 [B].
 
         Raises:
-            PluginError: it raised something, or returned something else.
+            PluginError: the plugin raised something, or returned something else.
             torch.OutOfMemoryError: the batch does not fit.
         """
         method = "prior()" if self.blind else "evaluate()"
@@ -64,29 +61,18 @@ class CheckedLikelihood:
                 returned = self._model.prior(texts, draws)
             else:
                 returned = self._model.evaluate(images, texts, draws)
-            given: NDArray[Any] = np.asarray(returned)
-        if given.shape != (len(texts),) or given.dtype.kind != "f":
-            raise PluginError(
-                self.who,
-                f"{method} returned {given.dtype} {list(given.shape)}; floats [{len(texts)}], one"
-                " per cell, are wanted",
-            )
-        return given.astype(np.float32)
+            return checked_floats(self.who, method, returned, (len(texts),), "cell")
 
 
 def check_reduction(backbone: Any, who: str) -> str:
-    """Return how a likelihood puts draws together, said by the model or its class.
-
-    Raises:
-        PluginError: it does not say.
-    """
+    """Return the reduction of a likelihood or its class; raise `PluginError` where it has none."""
     with guard(who, "reading its reduction"):
-        found: Any = getattr(backbone, "reduction", None)
-    if found not in REDUCTIONS:
+        reduction: Any = getattr(backbone, "reduction", None)
+    if reduction not in REDUCTIONS:
         raise PluginError(
-            who, f"its reduction is {one_line(found)}; one of {', '.join(REDUCTIONS)} is wanted"
+            who, f"its reduction is {one_line(reduction)}; one of {', '.join(REDUCTIONS)} is wanted"
         )
-    return str(found)
+    return str(reduction)
 
 
 @dataclass
@@ -94,19 +80,20 @@ class _Flight:
     """One image under way.
 
     Attributes:
-        pictures: one for each view.
-        texts, draws: int64, of the cells that were asked for last.
-        errors: float32, of these.
-        cut: how many of them are evaluated.
+        pictures: one per view.
+        texts: int64, the text of each cell of the request.
+        draws: int64, the draw of each cell.
+        errors: float32, the error of each cell.
+        cut: number of cells evaluated so far.
     """
 
     interview: Interview
     joint: Joint
     pictures: list[Image]
     request: Evaluate | None = None
-    texts: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    draws: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    texts: Ints = field(init=False)
+    draws: Ints = field(init=False)
+    errors: NDArray[np.float32] = field(init=False)
     cut: int = 0
 
 
@@ -116,12 +103,15 @@ class LikelihoodEngine:
     Args:
         backbone: the likelihood.
         texts: the prompts, or the pool of the items' texts.
-        problem: the question every image asks, about columns.
+        problem: the question that every image asks, about columns.
         columns: the prompts behind each column.
         batch_size: cells at a time; halved for good when memory runs out.
-        views: of each image; None: itself alone.
+        views: the views of each image; None: the image alone.
         view_of_draw: int64 [N], the view that each draw sees.
     """
+
+    device: str | None = None
+    levels: Levels | None = None
 
     def __init__(
         self,
@@ -133,10 +123,7 @@ class LikelihoodEngine:
         views: CheckedViews | None = None,
         view_of_draw: Ints | None = None,
     ) -> None:
-        self.backbone = backbone
-        self.device: str | None = None
-        self.levels: Levels | None = None
-        self.texts = tuple(texts)
+        self.backbone, self.texts = backbone, tuple(texts)
         self.problem, self.questions = problem, Questions(Question(problem, columns))
         self.batch_size, self.views = batch_size, views
         draws = np.arange(len(problem.timesteps))
@@ -178,17 +165,17 @@ class LikelihoodEngine:
         self, samples: Iterable[Sample]
     ) -> Iterator[tuple[Sample, list[list[Image]] | str]]:
         """Yield samples with the views of each image, or why there are none."""
-        for group in open_images(samples, OPENED):
+        for group in open_images(samples, OPENED_IMAGES):
             for sample, opened in group:
-                if isinstance(opened, str) or self.views is None:
-                    yield sample, opened if isinstance(opened, str) else [[i] for i in opened]
-                    continue
-                names = (name_of(sample, number) for number in range(len(opened)))
-                seen = zip(opened, names, strict=True)
-                yield sample, [self.views.of(i, self.problem.seed, name) for i, name in seen]
+                if isinstance(opened, str):
+                    yield sample, opened
+                elif self.views is None:
+                    yield sample, [[image] for image in opened]
+                else:
+                    yield sample, self.views.of_sample(sample, opened, self.problem.seed)
 
     def _ask(self, flight: _Flight) -> bool:
-        """Take what is wanted next; False when the image is decided, or has failed."""
+        """Set up the next request; False when the image is decided, or has failed."""
         request = flight.interview.ask()
         if request is None:
             return False
@@ -211,9 +198,8 @@ class LikelihoodEngine:
         draws: list[Ints] = []
         parts: list[tuple[_Flight, slice]] = []
         for flight in waiting:
-            part = slice(
-                flight.cut, min(len(flight.draws), flight.cut + self.batch_size - len(texts))
-            )
+            stop = min(len(flight.draws), flight.cut + self.batch_size - len(texts))
+            part = slice(flight.cut, stop)
             draw = flight.draws[part]
             images += [flight.pictures[view] for view in self.view_of_draw[draw]]
             texts += [self.texts[text] for text in flight.texts[part]]
@@ -236,5 +222,5 @@ class LikelihoodEngine:
 
 
 def draw_numbers(seed: int, n_draws: int) -> Ints:
-    """Return int64 [N], the number that stands for each draw of a seed: seed · 100,000 + k."""
+    """Return int64 [N], the number that each draw of a seed has: seed · 100,000 + k."""
     return np.arange(n_draws, dtype=np.int64) + np.int64(seed * MOST_DRAWS)

@@ -19,7 +19,7 @@ from bench.engine.scoring import Evaluator
 from bench.engine.transfer import free_memory
 from bench.engine.trees import grown
 
-SHARE = 4  # a batch of linearisations is that much smaller: about the time, and less to keep
+SHARE = 4  # a batch of linearisations is smaller by this factor: similar time, less memory
 Leaves = dict[str, torch.Tensor]
 
 
@@ -28,14 +28,14 @@ class Lineariser:
 
     Args:
         evaluator: evaluates cells, with a backbone that can linearise.
-        cells: the engine's batch size, of which this one's is a share until it is measured.
-        cost: what one linearised draw counts as, in evaluations.
+        cells: the engine's batch size; the batch size here is a share of it until it is measured.
+        cost: cost of one linearised draw without guidance, in evaluations.
 
     Attributes:
         batch_size: draws per batch; halved for good when memory runs out.
         out_of_memory: called with the new size when that happens.
-        cost: what one linearised draw counts as now: one evaluation more where activations are
-            computed a second time, since memory did not hold them, and one for guidance.
+        cost: present cost of one linearised draw, in evaluations: one more under guidance, and one
+            more once activations are computed a second time because memory did not hold them.
     """
 
     def __init__(self, evaluator: Evaluator, cells: int, cost: float) -> None:
@@ -48,7 +48,7 @@ class Lineariser:
 
     @property
     def mixing(self) -> Mixing:
-        """The mixtures; made when they are first needed, since not every conditioning has any."""
+        """The mixtures, made on demand: not every conditioning can be mixed."""
         if self._made is None:
             self._made = Mixing(self.evaluator.pool, self.backbone.mixes_rest())
         return self._made
@@ -68,12 +68,12 @@ class Lineariser:
         Args:
             draw: int64 [B], B at most `batch_size` as it was when the batch was cut.
             latents: float32 [B, C, H, W].
-            eps: float32 [B, C, H, W], their noise.
+            eps: float32 [B, C, H, W], the noise.
             mixtures: float64 [P] each.
-            of_mixture: int64 [B], which of them each draw is linearised at.
+            of_mixture: int64 [B], the mixture at which each draw is linearised.
         """
-        each = [self.mixing.mix(mixture) for mixture in mixtures]
-        centres = {path: torch.cat([one[path] for one in each]) for path in each[0]}
+        mixed = [self.mixing.mix(mixture) for mixture in mixtures]
+        centres = {path: torch.cat([leaves[path] for leaves in mixed]) for path in mixed[0]}
         references = {path: leaf[of_mixture] for path, leaf in centres.items()}
         return self._fitting(draw, latents, eps, references)
 
@@ -82,18 +82,18 @@ class Lineariser:
     ) -> torch.Tensor:
         count, size = len(draw), self.batch_size
 
-        def some(
-            part: torch.Tensor | slice,
+        def part(
+            rows: torch.Tensor | slice,
         ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Leaves]:
-            chosen = {path: leaf[part] for path, leaf in references.items()}
-            return draw[part], latents[part], eps[part], chosen
+            chosen = {path: leaf[rows] for path, leaf in references.items()}
+            return draw[rows], latents[rows], eps[rows], chosen
 
         if count > size:
             parts = [slice(i, i + size) for i in range(0, count, size)]
-            return torch.cat([self._fitting(*some(part)) for part in parts])
+            return torch.cat([self._fitting(*part(rows)) for rows in parts])
         filled = torch.arange(filled_size(count, size), device=draw.device).clamp(max=count - 1)
         try:
-            return self._values(*some(filled))[:count]
+            return self._values(*part(filled))[:count]
         except torch.OutOfMemoryError:
             if size == 1 and not self._save_memory():
                 raise
@@ -105,11 +105,7 @@ class Lineariser:
 
     @torch.inference_mode()
     def rehearse(self, size: int) -> None:
-        """Linearise a batch of `size` made-up draws and wait for it, to time or to warm up.
-
-        Raises:
-            torch.OutOfMemoryError: that many do not fit.
-        """
+        """Linearise a batch of `size` made-up draws and wait for it; OutOfMemoryError passes."""
         draw = torch.zeros(size, dtype=torch.int64, device=self.backbone.device)
         latents = torch.zeros(size, *self.backbone.latent_shape, device=self.backbone.device)
         first = self.mixing.mix(np.eye(1, self.mixing.prompts)[0])
@@ -125,7 +121,7 @@ class Lineariser:
         self._values(*batch).cpu()
 
     def _save_memory(self) -> bool:
-        """Have the backbone keep less for a backward pass; False if it cannot, or does already."""
+        """Have the backbone keep less for a backward pass; False if it cannot do so (again)."""
         if self._saving or not self.backbone.save_memory():
             return False
         self._saving = True
@@ -139,13 +135,13 @@ class Lineariser:
         # The engine works in inference mode, whose tensors cannot be kept for a backward pass.
         with with_gradients(self.backbone):
             at = {path: leaf.clone() for path, leaf in references.items()}
-            asked = [at[path].requires_grad_() for path in mixing.floating]
+            inputs = [at[path].requires_grad_() for path in mixing.floating]
             errors = self.evaluator.errors_at(draw, latents.clone(), eps.clone(), grown(at))
-            # Of the sum over the latent: the mean's gradient would vanish in half precision.
+            # The gradient of the sum over the latent: the mean's would vanish in half precision.
             elements = latents[0].numel()
             with self.backbone.guard("the gradient to its conditioning", torch.OutOfMemoryError):
                 gradients = torch.autograd.grad(
-                    errors.sum() * elements, asked, allow_unused=True, materialize_grads=True
+                    errors.sum() * elements, inputs, allow_unused=True, materialize_grads=True
                 )
         slopes = {
             path: gradient.float() / elements

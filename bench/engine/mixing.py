@@ -1,7 +1,7 @@
-"""Mixtures of prompts, and how far each prompt is from one: what linearising needs of a tree.
+"""Mixtures of prompts, and the offset of each prompt from one, for linearisations.
 
-Floating leaves are mixed. Other leaves (masks, ids) are the same for all prompts, or the model says
-what a mixture's are. No second copy of a large conditioning is made: it is read in chunks.
+Floating leaves are mixed. Other leaves (masks, ids) are the same for all prompts, or the model
+computes a mixture's. No second copy of a large conditioning is made: it is read in chunks.
 """
 
 from __future__ import annotations
@@ -17,26 +17,24 @@ from bench.engine.trees import MixRest, count, grown, leaves
 from bench.errors import UserError
 
 CHUNK = 256 * 2**20  # bytes of offsets, in float32, at a time
-MIXED = 64  # mixtures whose conditioning is kept; a strategy may have some of each image's own
+CACHED_MIXTURES = 64  # a strategy may have mixtures of each image's own
 
 
 class Mixing:
     """Mixtures of the prompts' conditioning.
 
-    Args:
-        pool: the conditioning.
-        mix_rest: given the leaves that are not floating and float32 weights [P], returns a
-            mixture's, one row; None: they are the same for all prompts.
+    `mix_rest` takes the leaves that are not floating and float32 weights [P], and returns a
+    mixture's, one row; None: these leaves are the same for all prompts.
 
     Raises:
-        UserError: there is nothing to mix, or prompts differ in what cannot be mixed.
+        UserError: no leaf is floating, or prompts differ in leaves that cannot be mixed.
     """
 
     def __init__(self, pool: Pool, mix_rest: MixRest | None = None) -> None:
         self.pool, self.mix_rest = pool, mix_rest
-        found = leaves(pool.tree)
-        self.floating = [path for path, leaf in found.items() if leaf.is_floating_point()]
-        self.rest = {path: leaf for path, leaf in found.items() if path not in self.floating}
+        by_path = leaves(pool.tree)
+        self.floating = [path for path, leaf in by_path.items() if leaf.is_floating_point()]
+        self.rest = {path: leaf for path, leaf in by_path.items() if path not in self.floating}
         if not self.floating:
             raise UserError("The conditioning has no floating-point leaf: prompts cannot be mixed.")
         if mix_rest is None:
@@ -47,7 +45,7 @@ class Mixing:
                         " and cannot be mixed; the model must compute a mixture's (mix_rest)."
                     )
         self.prompts = count(pool.tree)
-        width = sum(found[path][0].numel() for path in self.floating)
+        width = sum(by_path[path][0].numel() for path in self.floating)
         self._step = max(1, CHUNK // (4 * width))
         self._centre: dict[str, torch.Tensor] | None = None
         self._offsets: dict[str, torch.Tensor] | None = None
@@ -58,18 +56,19 @@ class Mixing:
         weights = torch.from_numpy(np.asarray(mixture, np.float32))
         key = weights.numpy().tobytes()
         if key not in self._mixed:
-            if len(self._mixed) >= MIXED:
+            if len(self._mixed) >= CACHED_MIXTURES:
                 self._mixed.clear()
             self._mixed[key] = self._mix(weights.to(self.pool.device))
         return self._mixed[key]
 
     def _mix(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
-        found, mixed = leaves(self.pool.tree), dict(self.centre())
+        by_path, mixed = leaves(self.pool.tree), dict(self.centre())
         for start, offsets in self._chunks():
             for path, offset in offsets.items():
                 mixed[path] = mixed[path] + weights[start : start + len(offset)] @ offset
         for path in self.floating:
-            mixed[path] = mixed[path].reshape(1, *found[path].shape[1:]).to(found[path].dtype)
+            leaf = by_path[path]
+            mixed[path] = mixed[path].reshape(1, *leaf.shape[1:]).to(leaf.dtype)
         if not self.rest:
             return mixed
         if self.mix_rest is None:
@@ -106,8 +105,8 @@ class Mixing:
     def centre(self) -> dict[str, torch.Tensor]:
         """Return the prompts' mean of each floating leaf, float32 [its elements].
 
-        Offsets are taken from it: what all prompts share is large (the start token's embedding)
-        and would cost digits.
+        Offsets are relative to it: the part that all prompts share is large (the start token's
+        embedding) and would cost digits.
         """
         if self._centre is None:
             sums: dict[str, torch.Tensor] = {}
@@ -120,7 +119,7 @@ class Mixing:
         return self._centre
 
     def _chunks(self) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-        """Yield runs of prompts, with their start: c_p − centre of each floating leaf."""
+        """Yield chunks of prompts with their start: c_p − centre of each floating leaf."""
         if self._offsets is not None:
             yield 0, self._offsets
             return
@@ -129,15 +128,15 @@ class Mixing:
             offsets = {path: flat - centre[path] for path, flat in part.items()}
             length = len(next(iter(offsets.values())))
             if length == self.prompts:
-                self._offsets = offsets  # all of it is no more than a chunk
+                self._offsets = offsets  # one chunk holds all prompts
             yield start, offsets
             start += length
 
     def _parts(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield runs of prompts, float32 [n, elements] of each floating leaf."""
+        """Yield chunks of prompts, float32 [n, elements] of each floating leaf."""
         for start in range(0, self.prompts, self._step):
-            found = leaves(self.pool.part(slice(start, start + self._step)))
-            yield {path: _flat(found[path]) for path in self.floating}
+            chunk = leaves(self.pool.part(slice(start, start + self._step)))
+            yield {path: _flat(chunk[path]) for path in self.floating}
 
 
 def _flat(leaf: torch.Tensor) -> torch.Tensor:

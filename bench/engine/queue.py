@@ -13,7 +13,7 @@ from bench.contracts.decision import Interview
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.engine.items import Joint
 
-PARTS = (8, 4, 2, 1)  # a batch is an eighth of a full one, a quarter, a half, or full
+BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or all of a full one
 
 
 @dataclass
@@ -21,14 +21,13 @@ class Flight:
     """One image under way.
 
     Attributes:
-        interview: asks for cells, is told errors, and ends in a decision.
-        joint: the sample that the image is one of.
-        latents: float32 [V, C, H, W], one for each view.
-        null: of a run that subtracts the null's errors, those known so far, float32 [N], else NaN.
-        fresh: int64, the draws whose null is evaluated with the present request.
+        joint: the sample to which the image belongs.
+        latents: float32 [V, C, H, W], one per view.
+        order: in a linearisation, the draw of each row of `errors`.
         errors: of the request, float32 [cells]; of a linearisation [draws, P].
-        missing: how many of them are not there yet.
-        order: of a linearisation, which of its draws each row of `errors` is.
+        missing: number of errors that are not there yet.
+        null: the null's errors where a run subtracts them, float32 [N]; NaN: not evaluated yet.
+        fresh: int64, the draws whose null is evaluated with the present request.
     """
 
     interview: Interview
@@ -44,14 +43,14 @@ class Flight:
 
 @dataclass
 class Block:
-    """Cells of one request that still wait: its prompts and draws, cell by cell.
+    """Cells of one request that wait: the prompt and draw of each cell.
 
     A linearised draw is a cell without a prompt (-1); its "error" is a row, one for each prompt.
 
     Attributes:
-        offset: where the block begins in the flight's errors.
+        offset: position of the block in the flight's errors.
         mixture: of a linearisation, float64 [P].
-        start: how many cells were cut already.
+        start: number of cells that were cut.
     """
 
     flight: Flight
@@ -67,9 +66,9 @@ class Batch:
     """Cells to evaluate together, and where their errors belong.
 
     Attributes:
-        cells: int64 [3, B]: prompt, draw and image of each cell. An image counts once a view.
+        cells: int64 [3, B]: prompt, draw and image of each cell. Each view counts as an image.
         latents: float32 [images, C, H, W].
-        images: their sample ids.
+        images: the sample id of each image.
         parts: block, offset in its flight's errors, and number of cells, in the cells' order.
     """
 
@@ -91,10 +90,9 @@ class Batch:
 
 
 class Queue:
-    """Blocks of one kind that wait, and how many cells that are.
+    """Blocks of one kind that wait, with their number of cells.
 
-    Args:
-        view_of_draw: int64 [N], the view that each draw sees.
+    `view_of_draw`, int64 [N], is the view that each draw sees.
     """
 
     def __init__(self, view_of_draw: Ints) -> None:
@@ -103,12 +101,12 @@ class Queue:
         self.cells = 0
 
     def append(self, block: Block) -> None:
-        """Put a block at the end."""
+        """Append a block."""
         self.blocks.append(block)
         self.cells += len(block.draws)
 
     def cut(self, size: int) -> Batch:
-        """Take up to `size` cells from the front; there must be one."""
+        """Remove up to `size` cells from the front, at least one, and return them as a batch."""
         prompts, draws, parts = [], [], []
         while self.blocks and size:
             block = self.blocks[0]
@@ -132,4 +130,5 @@ class Queue:
 
 def filled_size(cells: int, full: int) -> int:
     """Return the size that a batch of so many cells, at most `full`, is filled to."""
-    return next(size for size in (-(-full // part) for part in PARTS) if size >= cells)
+    sizes = (-(-full // fraction) for fraction in BATCH_FRACTIONS)
+    return next(size for size in sizes if size >= cells)

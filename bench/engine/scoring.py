@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,16 +12,75 @@ from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.noising import Noise
 from bench.engine.queue import Batch
 from bench.engine.transfer import Pool, to_device
 from bench.engine.trees import Tree, mapped, rows
+from bench.inputs.draws import DrawPlan, noise
 from bench.inputs.estimand import Loss, cell_loss, space_factor
+
+CACHED_NOISES = 256  # (image, draw) pairs; the prompts of one are often in two batches
+LATENT = 2**64 - 1  # the draw number of an image's sampled latent; no plan has it
+
+
+class SharedNoise:
+    """The same noise for a draw of every image, from a bank, float32 [N, C, H, W]."""
+
+    def __init__(self, bank: NDArray[np.float32], device: torch.device) -> None:
+        self.bank = torch.from_numpy(bank).to(device)
+
+    def of(
+        self, images: Sequence[str], cells: NDArray[np.int64], draw: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the noise of a batch's cells, float32 [B, C, H, W] on the device.
+
+        Args:
+            images: sample ids.
+            cells: int64 [2, B], the draw of each cell and its position in `images`.
+            draw: int64 [B] on the device, the draws again.
+        """
+        return self.bank[draw]
+
+
+class OwnNoise:
+    """Noise of shape (C, H, W) per image and draw, made from (seed, draw, sample id) on demand."""
+
+    def __init__(
+        self, plan: DrawPlan, seed: int, shape: tuple[int, ...], device: torch.device
+    ) -> None:
+        self.device = device
+
+        @lru_cache(CACHED_NOISES)
+        def made(image: str, draw: int) -> NDArray[np.float32]:
+            return plan.noise_of(seed, draw, shape, image)
+
+        self._made = made
+
+    def of(
+        self, images: Sequence[str], cells: NDArray[np.int64], draw: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the noise as `SharedNoise.of` does; each (image, draw) is made once per batch."""
+        distinct, place = np.unique(cells, axis=1, return_inverse=True)
+        made = [self._made(images[image], int(k)) for k, image in distinct.T]
+        bank = to_device(np.stack(made), self.device)
+        return bank[to_device(place.reshape(-1), self.device)]
+
+
+Noise = SharedNoise | OwnNoise
+
+
+def sampled(posterior: torch.Tensor, seed: int, image: str) -> torch.Tensor:
+    """Return a sample of an image's latent, float32 [C, H, W], made from (seed, sample id) alone.
+
+    `posterior` is float32 [2, C, H, W]: mean and standard deviation.
+    """
+    mean, deviation = posterior
+    eps = torch.from_numpy(noise(seed, LATENT, tuple(mean.shape), image)).to(mean.device)
+    return torch.addcmul(mean, deviation, eps)
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What each draw multiplies with, float32 [N], and the time that the model is told.
+    """The factors of each draw, float32 [N], and the time that the model is given.
 
     x_t = alpha · x_0 + sigma · eps, and a perfect model answers p · x_0 + q · eps. `factor` turns a
     difference of answers into one in the space in which the error is measured. `time` is int64
@@ -46,7 +107,7 @@ def coefficients(
 
 
 def times(levels: Levels, rows: NDArray[np.int64]) -> torch.Tensor:
-    """Return what the model is told on these levels: int64, or float32."""
+    """Return the time that the model is given on these levels: int64, or float32."""
     time = torch.from_numpy(levels.time[rows])
     return time.float() if time.is_floating_point() else time
 
@@ -64,13 +125,9 @@ def mixed(
 def cell_errors(
     answer: torch.Tensor, wanted: torch.Tensor, factor: torch.Tensor, loss: Loss
 ) -> torch.Tensor:
-    """Return each cell's error, float32 [B].
+    """Return each cell's error, float32 [B]: the loss of the difference times `factor`, [B].
 
-    Args:
-        answer: [B, C, H, W] in the model's dtype.
-        wanted: float32 [B, C, H, W].
-        factor: float32 [B], from `Coefficients`.
-        loss: of the difference, times the factor; see `bench.inputs.estimand`.
+    `answer` is [B, C, H, W] in the model's dtype, `wanted` is float32.
     """
     return cell_loss((answer.float() - wanted) * _wide(factor), loss)
 
@@ -86,14 +143,14 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What an error is.
+    """The definition of an error.
 
     Attributes:
         draws: the draws' coefficients.
-        noise: where their noise comes from.
-        loss: how a difference becomes an error.
+        noise: the source of the draws' noise.
+        loss: reduces a difference to an error.
         guidance: the weight of classifier-free guidance; None: there is none.
-        null: its conditioning of no prompt, one row.
+        null: the conditioning of no prompt for guidance, one row.
     """
 
     draws: Coefficients
@@ -104,16 +161,11 @@ class Scoring:
 
 
 class Evaluator:
-    """Evaluates batches of cells.
-
-    Args:
-        backbone: the denoiser.
-        conditioning: on the host, a row for each prompt.
-        scoring: what an error is.
+    """Evaluates batches of cells; the conditioning has one row per prompt, on the host.
 
     Attributes:
-        pool: the conditioning, for whoever wants its gradient.
-        prompts: the same, or what the backbone's `fold_prompts` made of it.
+        pool: the conditioning, for gradients with respect to it.
+        prompts: the conditioning, or what the backbone's `fold_prompts` made of it.
         passes: forward passes per cell.
     """
 
@@ -137,7 +189,7 @@ class Evaluator:
     def errors_at(
         self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, conditioning: Tree
     ) -> torch.Tensor:
-        """Return the errors, float32 [B], of cells whose noise and conditioning are given."""
+        """Return the errors, float32 [B], of cells with this noise and conditioning."""
         draws = self.scoring.draws
         x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
         time = draws.time[draw]

@@ -41,17 +41,17 @@ def fetch(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what torch keeps of a GPU's memory, after it has run out."""
+    """Free the GPU memory that torch caches, after memory has run out."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """Yield `items` in their order, made by a thread that stays at most `depth` of them ahead.
+    """Yield `items` in order, made by a thread that is at most `depth` of them ahead.
 
-    What making one raises is raised here, in its place. The thread ends with the iterator.
+    An exception of an item is raised here, in its place. The thread ends with the iterator.
     """
-    # An item in a tuple of its own, an error to raise, or None at the end.
+    # An item in a tuple, an error to raise, or None at the end.
     made: Queue[tuple[T] | BaseException | None] = Queue(maxsize=depth)
     stopped = Event()
 
@@ -86,7 +86,7 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     finally:
         stopped.set()
         while worker.is_alive():
-            try:  # room, so that a thread that waits for it sees that it is over
+            try:  # makes room, so that a thread that waits for it sees the end
                 made.get_nowait()
             except Empty:
                 worker.join(0.05)
@@ -98,40 +98,29 @@ GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part o
 class Pool:
     """The prompts' conditioning: on the device, or on the host (in memory, or a mapped file).
 
-    Args:
-        tree: on the host, a row for each prompt.
-        device: where batches are wanted.
-
     Attributes:
-        near: whether it is on the device.
+        near: whether the conditioning is on the device.
     """
 
     def __init__(self, tree: Tree, device: torch.device) -> None:
-        self.device = device
-        self.near = device.type != "cuda" or size(tree) <= _room(device)
+        self.device, self.near = device, device.type != "cuda"
+        if not self.near:
+            memory = int(torch.cuda.get_device_properties(device).total_memory)
+            self.near = size(tree) <= memory // GPU_SHARE
         self.tree = mapped(lambda leaf: leaf.to(device), tree) if self.near else tree
 
     def take(self, prompts: NDArray[np.int64], there: torch.Tensor) -> Tree:
-        """Return rows on the device.
-
-        Args:
-            prompts: int64 [B], on the host.
-            there: the same on the device.
-        """
+        """Return rows on the device; both arguments are the prompts, int64 [B], here and there."""
         if self.near:
             return rows(self.tree, there)
-        # A batch repeats few prompts; each crosses once.
+        # A batch repeats few prompts; each is moved once.
         distinct, place = np.unique(prompts, return_inverse=True)
-        moved = mapped(self._moved, rows(self.tree, torch.from_numpy(distinct)))
+        moved = mapped(
+            lambda leaf: leaf.pin_memory().to(self.device, non_blocking=True),
+            rows(self.tree, torch.from_numpy(distinct)),
+        )
         return rows(moved, to_device(place, self.device))
 
     def part(self, chosen: slice) -> Tree:
         """Return a run of prompts on the device."""
         return mapped(lambda leaf: leaf.to(self.device), rows(self.tree, chosen))
-
-    def _moved(self, leaf: torch.Tensor) -> torch.Tensor:
-        return leaf.pin_memory().to(self.device, non_blocking=True)
-
-
-def _room(device: torch.device) -> int:
-    return int(torch.cuda.get_device_properties(device).total_memory) // GPU_SHARE

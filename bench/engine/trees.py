@@ -18,14 +18,14 @@ SEPARATOR = "/"  # between the names of a leaf's path
 
 
 class TreeError(ValueError):
-    """Something that is no conditioning, or does not go with another one."""
+    """An object that is no conditioning, or one that does not fit another conditioning."""
 
 
 def leaves(tree: Tree) -> dict[str, torch.Tensor]:
-    """Return every leaf by its path, in order; of a single tensor, the tensor by `""`.
+    """Return every leaf by its path, in order; a single tensor has the path `""`.
 
     Raises:
-        TreeError: something in the tree is no tensor, or a name cannot be part of a path.
+        TreeError: a leaf is no tensor, or a name cannot be part of a path.
     """
     return dict(_walk(tree, ""))
 
@@ -45,12 +45,12 @@ def _walk(tree: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
         yield from _walk(child, f"{path}{SEPARATOR}{name}" if path else name)
 
 
-def grown(found: Mapping[str, torch.Tensor]) -> Tree:
+def grown(by_path: Mapping[str, torch.Tensor]) -> Tree:
     """Return the tree of leaves by path: the inverse of `leaves`."""
-    if set(found) == {""}:
-        return found[""]
+    if set(by_path) == {""}:
+        return by_path[""]
     tree: dict[str, Any] = {}
-    for path, leaf in found.items():
+    for path, leaf in by_path.items():
         *branch, name = path.split(SEPARATOR)
         at = tree
         for part in branch:
@@ -68,13 +68,11 @@ def mapped(change: Callable[[torch.Tensor], torch.Tensor], tree: Tree) -> Tree:
 
 def rows(tree: Tree, chosen: torch.Tensor | slice) -> Tree:
     """Return the tree of the chosen prompts, which may repeat."""
-    if isinstance(tree, torch.Tensor):
-        return tree[chosen]
-    return {name: rows(child, chosen) for name, child in tree.items()}
+    return mapped(lambda leaf: leaf[chosen], tree)
 
 
 def count(tree: Tree) -> int:
-    """Return how many prompts a tree holds."""
+    """Return the number of prompts of a tree."""
     return len(next(iter(leaves(tree).values())))
 
 
@@ -84,39 +82,31 @@ def size(tree: Tree) -> int:
 
 
 def joined(trees: Sequence[Tree]) -> Tree:
-    """Return one tree of all the prompts, in order.
-
-    Raises:
-        TreeError: the trees have other leaves, dtypes or lengths.
-    """
-    found = [leaves(tree) for tree in trees]
-    for other in found[1:]:
-        check_alike(found[0], other)
-    return grown({path: torch.cat([each[path] for each in found]) for path in found[0]})
+    """Return one tree of all the prompts, in order; raise `TreeError` where the leaves differ."""
+    parts = [leaves(tree) for tree in trees]
+    for part in parts[1:]:
+        check_alike(parts[0], part)
+    return grown({path: torch.cat([part[path] for part in parts]) for path in parts[0]})
 
 
-def check_alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
-    """Refuse leaves that prompts do not share.
-
-    Raises:
-        TreeError: other names, dtypes, or lengths behind the prompt axis.
-    """
-
-    def kinds(found: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        return {path: (leaf.dtype, tuple(leaf.shape[1:])) for path, leaf in found.items()}
-
-    if kinds(one) != kinds(other):
+def check_alike(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> None:
+    """Raise `TreeError` where names, dtypes, or lengths behind the prompt axis differ."""
+    layouts = [
+        {path: (leaf.dtype, tuple(leaf.shape[1:])) for path, leaf in part.items()}
+        for part in (first, second)
+    ]
+    if layouts[0] != layouts[1]:
         raise TreeError(
-            f"The conditioning of some prompts is {kinds(one)} and of others {kinds(other)};"
+            f"The conditioning of some prompts is {layouts[0]} and of others {layouts[1]};"
             " every prompt must be padded to the same lengths."
         )
 
 
-def check_conditioning(tree: Tree, texts: Sequence[str]) -> None:
-    """Refuse a conditioning that is no tree with a row for each text, or not finite.
+def check_conditioning(tree: Tree, texts: Sequence[str]) -> Tree:
+    """Return a conditioning that is a tree with a finite row for each text.
 
     Raises:
-        TreeError: naming the leaf, and the prompt.
+        TreeError: a leaf has another shape, or a prompt's row is not finite.
     """
     for path, leaf in leaves(tree).items():
         where = f"The conditioning{f' {path!r}' if path else ''}"
@@ -130,3 +120,4 @@ def check_conditioning(tree: Tree, texts: Sequence[str]) -> None:
             if not finite.all():
                 text = texts[int((~finite).nonzero()[0])]
                 raise TreeError(f"{where} of the prompt {text[:200]!r} is not finite.")
+    return tree

@@ -1,4 +1,4 @@
-"""For plugin authors: what a plugin must keep, as pytest classes to subclass.
+"""The contract suites for plugin authors: pytest classes to subclass.
 
     from bench.testing import StrategyContract
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.testing.strategies import StrategyContract as StrategyContract
     from bench.testing.views import ViewsContract as ViewsContract
 
-_MODULES = {
+MODULES = {
     "ClassifierContract": "classifiers",
     "DatasetContract": "datasets",
     "DenoiserContract": "denoisers",
@@ -32,18 +32,9 @@ _MODULES = {
     "StrategyContract": "strategies",
     "ViewsContract": "views",
 }
-__all__ = [
-    "ClassifierContract",
-    "DatasetContract",
-    "DenoiserContract",
-    "ItemsContract",
-    "LikelihoodContract",
-    "StrategyContract",
-    "ViewsContract",
-]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)

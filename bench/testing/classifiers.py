@@ -26,7 +26,7 @@ class ClassifierContract:
 
     Attributes:
         texts: three prompts of unlike lengths.
-        tolerance: how far logits may move with the batch.
+        tolerance: change of a logit with its batch, relative and absolute.
     """
 
     texts: Sequence[str] = TEXTS
@@ -42,7 +42,7 @@ class ClassifierContract:
         return once(type(self), self.make)
 
     def test_logits_are_one_row_per_image(self, backbone: Any) -> None:
-        """Float [images, texts], finite, for images of any size and mode; also for one of each."""
+        """Logits are floats [images, texts], finite, for images of any size and mode."""
         logits = np.asarray(backbone.score(pictures(), list(self.texts)))
         assert logits.shape == (5, len(self.texts))
         assert logits.dtype.kind == "f" and np.isfinite(logits).all()

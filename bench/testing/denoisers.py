@@ -14,12 +14,13 @@ from bench.contracts.backbone import Denoiser
 from bench.discovery.targets import offers, with_defaults
 from bench.engine.acceleration import with_gradients
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.trees import Tree, leaves, mapped, rows
+from bench.engine.scoring import mixed, times
+from bench.engine.trees import Tree, check_alike, leaves, mapped, rows
 from bench.testing.classifiers import pictures
 from bench.testing.making import once
 
-TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
-STEP = 1e-2  # of the way to another prompt, for finite differences
+DENOISER_TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
+STEP = 1e-2  # share of the way to another prompt, for finite differences
 
 
 class DenoiserContract:
@@ -31,11 +32,11 @@ class DenoiserContract:
 
     Attributes:
         texts: three prompts that the model takes, of unlike lengths.
-        tolerance: how far numbers may move, relative to the largest, with the batch they are in.
-        slope_tolerance: how far the gradient may be from a finite difference, relatively.
+        tolerance: change of a number with its batch, relative to the largest number.
+        slope_tolerance: relative deviation of the gradient from a finite difference.
     """
 
-    texts: Sequence[str] = TEXTS
+    texts: Sequence[str] = DENOISER_TEXTS
     tolerance = 1e-5
     slope_tolerance = 0.05
 
@@ -57,7 +58,7 @@ class DenoiserContract:
     def test_images_become_latents(
         self, backbone: CheckedDenoiser, images: list[Image.Image]
     ) -> None:
-        """Finite, whatever the image's size and mode, and whatever its neighbours."""
+        """Latents are finite, whatever the image's size, mode and neighbours."""
         together = backbone.encode_images(images)
         assert torch.isfinite(together).all()
         alone = torch.cat([backbone.encode_images([image]) for image in images])
@@ -65,7 +66,7 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_prompts_become_rows(self, backbone: CheckedDenoiser) -> None:
-        """A row for each prompt in order, padded alike: the same alone, beside others, turned."""
+        """Prompts have a row each, in order and padded alike, whatever their neighbours."""
         texts = list(self.texts)
         together = leaves(backbone.encode_prompts(texts))
         turned = leaves(backbone.encode_prompts(texts[::-1]))
@@ -79,7 +80,7 @@ class DenoiserContract:
 
     @torch.inference_mode()
     def test_predictions_do_not_depend_on_the_batch(self, backbone: CheckedDenoiser) -> None:
-        """At the first, middle and last level: finite, the same alone, nothing written into."""
+        """From the first to the last level: finite, the same alone, arguments unchanged."""
         x_t, time, conditioning = self.cells(backbone)
         kept = [x.clone() for x in (x_t, time, *leaves(conditioning).values())]
         together = backbone.denoise(x_t, time, conditioning)
@@ -98,20 +99,19 @@ class DenoiserContract:
         conditioning = backbone.encode_prompts(list(self.texts))
         count = len(self.texts)
         same = x_t[:1].expand(count, -1, -1, -1), time[:1].expand(count)
-        found = backbone.denoise(*same, conditioning)
-        for other in found[1:]:
-            assert not torch.equal(other, found[0])
+        first, *others = backbone.denoise(*same, conditioning)
+        assert not any(torch.equal(other, first) for other in others)
 
     @torch.inference_mode()
     def test_nan_stays_where_it_is(self, backbone: CheckedDenoiser) -> None:
-        """A latent that is not finite fails its own image, and no other one of the batch."""
+        """A latent that is not finite fails its own image, and no other of the batch."""
         x_t, time, conditioning = self.cells(backbone)
         clean = backbone.denoise(x_t, time, conditioning)
         broken = x_t.clone()
         broken[0] = float("nan")
-        found = backbone.denoise(broken, time, conditioning)
-        assert not torch.isfinite(found[0].float()).all()
-        self.close(found[1:], clean[1:])
+        predictions = backbone.denoise(broken, time, conditioning)
+        assert not torch.isfinite(predictions[0].float()).all()
+        self.close(predictions[1:], clean[1:])
 
     @torch.inference_mode()
     def test_the_null_is_a_prompt_like_others(self, backbone: CheckedDenoiser) -> None:
@@ -121,15 +121,13 @@ class DenoiserContract:
         null, prompts = (
             leaves(tree) for tree in (backbone.encode_null(), backbone.encode_prompts(self.texts))
         )
-        assert {p: (x.dtype, x.shape[1:]) for p, x in null.items()} == {
-            p: (x.dtype, x.shape[1:]) for p, x in prompts.items()
-        }
+        check_alike(null, prompts)
         x_t, time, _ = self.cells(backbone)
         backbone.denoise(x_t[:1], time[:1], backbone.encode_null())
 
     @torch.inference_mode()
     def test_folding_changes_nothing(self, backbone: CheckedDenoiser) -> None:
-        """What is computed of the prompts once stands for them."""
+        """Folded prompts give the predictions of the prompts."""
         if not offers(backbone.backbone, Denoiser.fold_prompts):
             pytest.skip("it folds no prompts")
         conditioning = backbone.encode_prompts(list(self.texts))
@@ -141,7 +139,7 @@ class DenoiserContract:
         self.close(backbone.denoise(x_t, time, rows(conditioning, chosen)), exact)
 
     def test_gradients_agree_with_finite_differences(self, backbone: CheckedDenoiser) -> None:
-        """Of one error towards another prompt; only for a model that says it can linearise."""
+        """Gradients of an error towards another prompt; only where `can_linearise` is set."""
         if with_defaults(backbone.backbone, Denoiser).can_linearise is not True:
             pytest.skip("it does not linearise")
         with torch.inference_mode():
@@ -193,25 +191,16 @@ class DenoiserContract:
         generator = torch.Generator().manual_seed(1)
         x_0, eps = torch.randn(2, 6, *backbone.latent_shape, generator=generator)
         alpha, sigma = (
-            torch.from_numpy(column[chosen]).float()[:, None, None, None]
-            for column in (levels.alpha, levels.sigma)
+            torch.from_numpy(column[chosen]).float() for column in (levels.alpha, levels.sigma)
         )
-        time = torch.from_numpy(levels.time[chosen])
         conditioning = backbone.encode_prompts(list(self.texts))
-        picked: Any = torch.arange(6) % len(self.texts)
-        return (
-            alpha * x_0 + sigma * eps,
-            time.float() if time.is_floating_point() else time,
-            rows(conditioning, picked),
-        )
+        prompt = torch.arange(6) % len(self.texts)
+        return mixed(x_0, eps, alpha, sigma), times(levels, chosen), rows(conditioning, prompt)
 
-    def close(self, found: torch.Tensor, wanted: torch.Tensor, what: str = "") -> None:
-        """Check that two tensors are equal, but for rounding."""
-        assert found.shape == wanted.shape and found.dtype == wanted.dtype
-        if not wanted.is_floating_point():
-            assert torch.equal(found, wanted), what
-            return
-        largest = float(wanted.float().abs().max())
+    def close(self, actual: torch.Tensor, wanted: torch.Tensor, what: str = "") -> None:
+        """Check that two tensors are equal, but for rounding; `what` names them in a message."""
+        relative = self.tolerance if wanted.is_floating_point() else 0.0
+        absolute = relative * float(wanted.float().abs().max())
         torch.testing.assert_close(
-            found.float(), wanted.float(), rtol=self.tolerance, atol=self.tolerance * largest
+            actual, wanted, rtol=relative, atol=absolute, msg=lambda text: f"{what} {text}".strip()
         )

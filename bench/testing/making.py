@@ -1,4 +1,4 @@
-"""What is made once for a class of checks."""
+"""Objects that are made once for a class of checks."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -15,12 +15,12 @@ from bench.contracts.decision import Decided, Interview
 from bench.contracts.strategy import Evaluate, Outcome, Problem
 from bench.engine.asking import CheckedStrategy
 
-# prompts, draws, prompts per class
+# Prompts, draws, prompts per class.
 SHAPES = [(10, 40, 1), (12, 40, 3), (3, 1, 1), (2, 1, 1), (1, 20, 1), (4, 9, 4), (2, 30, 1)]
-LARGE = (1000, 12, 1)
-# evaluations of a cell, of a draw's null, of a linearised draw
+LARGE_SHAPE = (1000, 12, 1)
+# Cost of a cell, of a draw's null, of a linearised draw, in evaluations.
 PRICES = [(1, 0, 3.0), (2, 0, 1.5), (1, 1, 6.0), (4, 2, 0.5)]
-ROUNDING = 1e-6  # of sums of costs
+COST_ROUNDING = 1e-6  # of sums of costs
 
 
 def made_table(
@@ -28,8 +28,8 @@ def made_table(
 ) -> NDArray[np.float32]:
     """Return errors, float32 [P, N].
 
-    A trend and noise that all prompts share, a level and noise of each prompt's own; the levels
-    are `gap` or more above the best.
+    Trend and noise over the draws are shared, level and noise of a prompt its own. All levels but
+    the best are `gap` or more above it.
     """
     rng = np.random.default_rng(seed)
     level = gap * rng.uniform(1, 4, size=(prompts, 1))
@@ -43,18 +43,12 @@ def made_problem(errors: NDArray[np.float32], per_class: int = 1, **fields: Any)
     """Return the question of a table with `per_class` prompts per class, on 1,000 levels."""
     prompts, draws = errors.shape
     levels = (2 * np.arange(draws) + 1) * 1000 // (2 * draws)
-    problem = Problem(np.arange(prompts) // per_class, levels, np.ones(draws))
-    return replace(problem, **fields)
+    return Problem(np.arange(prompts) // per_class, levels, **{"weights": np.ones(draws), **fields})
 
 
 @dataclass
 class Told:
-    """A decision, and what it was made from.
-
-    Attributes:
-        decided: the image's end.
-        asked: int64 [P, N], how often each cell was asked for.
-    """
+    """A decision, and how often each cell was requested for it, int64 [P, N]."""
 
     decided: Decided
     asked: NDArray[np.int64]
@@ -67,10 +61,10 @@ class Told:
 
 
 def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> Told:
-    """Let a strategy decide on a table; a linearisation is answered by the errors themselves.
+    """Let a strategy decide on a table; the reply to a linearisation are the errors themselves.
 
-    What it asks and concludes is checked as in a run: cells and draws that exist, none twice, an
-    outcome that ranks every class.
+    Requests and outcome are checked as in a run: cells and draws that exist, none twice, and a
+    ranking of every class.
     """
     checked = CheckedStrategy(strategy, "the strategy")
     for array in (problem.class_of_prompt, problem.timesteps, problem.weights):
@@ -101,7 +95,7 @@ class StrategyContract:
         """Return the strategy for plans of so many draws."""
         raise NotImplementedError
 
-    @pytest.mark.parametrize("shape", [*SHAPES, LARGE])
+    @pytest.mark.parametrize("shape", [*SHAPES, LARGE_SHAPE])
     def test_every_shape_is_decided(self, shape: tuple[int, int, int]) -> None:
         """One class or many, several prompts per class, one draw; each cell is asked for once."""
         prompts, draws, per_class = shape
@@ -141,8 +135,8 @@ class StrategyContract:
                 linearisation_cost=linearisation,
             )
             cost = decide(strategy, errors, problem).decided.equivalents
-            assert (checked.at_least(problem) or 0) - ROUNDING <= cost
-            assert cost <= checked.at_most(problem) + ROUNDING
+            assert (checked.at_least(problem) or 0) - COST_ROUNDING <= cost
+            assert cost <= checked.at_most(problem) + COST_ROUNDING
 
     def test_the_same_errors_give_the_same_decision(self) -> None:
         """On recorded errors a strategy is replayed; images are under way side by side."""

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Evaluate, Linearise, Problem, Reply
-from bench.engine.asking import MOST_LINEARISATIONS, CheckedStrategy
+from bench.engine.asking import MAX_LINEARISATIONS, CheckedStrategy
 from bench.errors import PluginError, UserError
 from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
@@ -75,7 +75,7 @@ def test_asking_for_ever_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Tables, "reply", lambda self, request: ERRORS[:, request.draws])
     found = decided(Scripted(mixtures()))
-    assert found.linearisations == MOST_LINEARISATIONS
+    assert found.linearisations == MAX_LINEARISATIONS
     assert "more than 10,000 linearisations" in found.error
 
 

@@ -20,8 +20,7 @@ from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.embeddings import embed_prompts
-from bench.engine.noising import SharedNoise
-from bench.engine.scoring import Scoring, coefficients
+from bench.engine.scoring import Scoring, SharedNoise, coefficients
 from bench.errors import PluginError, UserError
 from bench.inputs.templates import make_columns
 

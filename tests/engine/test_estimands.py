@@ -23,8 +23,7 @@ from bench.contracts.strategy import Problem
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.latents import Latents
-from bench.engine.noising import OwnNoise, SharedNoise, sampled
-from bench.engine.scoring import Scoring, coefficients
+from bench.engine.scoring import OwnNoise, Scoring, SharedNoise, coefficients, sampled
 from bench.inputs.draws import noise, parse_plan
 from bench.inputs.estimand import Loss
 from bench.inputs.templates import make_columns

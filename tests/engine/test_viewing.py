@@ -14,7 +14,7 @@ from bench.contracts.dataset import Sample
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.images import CheckedViews, preprocess, view_of_draw, view_seed
 from bench.engine.latents import Latents
-from bench.engine.noising import LATENT
+from bench.engine.scoring import LATENT
 from bench.errors import PluginError
 from bench.inputs.draws import even_order, noise, sub_grid
 from bench_plugins.views.posterior import Posterior

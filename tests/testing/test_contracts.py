@@ -73,7 +73,7 @@ def test_splits_that_overlap_are_found() -> None:
     contract.test_ids_are_unique_and_stay(spec, loaded)
     contract.test_images_open(loaded)
     with pytest.raises(AssertionError, match="share"):
-        contract.test_splits_share_no_image(loaded)
+        contract.test_splits_share_no_sample(loaded)
     with pytest.raises(AssertionError):
         contract.test_splits_are_as_declared(spec, loaded)
 

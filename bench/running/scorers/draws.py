@@ -19,7 +19,7 @@ from bench.store.identity import digest
 
 if TYPE_CHECKING:
     from bench.engine.denoiser import CheckedDenoiser
-    from bench.engine.noising import Noise
+    from bench.engine.scoring import Noise
     from bench.engine.trees import Tree
 
 
@@ -48,7 +48,7 @@ def level_table(prepared: Prepared) -> Levels | None:
 
 def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> Noise:
     """Return the noise of the run's draws, from the seed or the file, shared or per image."""
-    from bench.engine.noising import OwnNoise, SharedNoise
+    from bench.engine.scoring import OwnNoise, SharedNoise
 
     config, plan, shape = prepared.config, prepared.resolved.plan, backbone.latent_shape
     if config.noise_per == "image":
@@ -71,11 +71,11 @@ def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> tuple[Tree, T
 
 def text_files(prepared: Prepared) -> list[Path]:
     """Return the files that hold the run's encoded prompts, and its null's under guidance."""
-    from bench.engine.embeddings import null_file, prompts_file
+    from bench.engine.embeddings import conditioning_file
 
     config, key = prepared.config, _conditioning_key(prepared)
-    files = [prompts_file(key, prepared.prompts.texts, config.subtract_null)]
-    return [*files, null_file(key)] if config.guidance is not None else files
+    files = [conditioning_file(key, prepared.prompts.texts, config.subtract_null)]
+    return [*files, conditioning_file(key, None)] if config.guidance is not None else files
 
 
 def speed_key(prepared: Prepared) -> str:

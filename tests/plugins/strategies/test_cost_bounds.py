@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.testing.strategies import ROUNDING, decide
+from bench.testing.strategies import COST_ROUNDING, decide
 
 CEILINGS = st.none() | st.just("adaptive") | st.floats(1, 2000)
 PARAMETERS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
@@ -73,7 +73,7 @@ def test_a_cost_lies_within_the_bounds_of_its_strategy(name: str, data: st.DataO
         return  # the ceiling does not pay for each prompt
     cost = decide(strategy.strategy, errors, problem).decided.equivalents
     least, most = strategy.at_least(problem), strategy.at_most(problem)
-    assert (0 if least is None else least) - ROUNDING <= cost <= most + ROUNDING
+    assert (0 if least is None else least) - COST_ROUNDING <= cost <= most + COST_ROUNDING
 
 
 def test_the_price_of_a_gradient_is_the_problems() -> None:
