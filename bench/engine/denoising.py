@@ -124,16 +124,10 @@ class DenoisingEngine:
             if not launched:
                 return
             batch, errors = launched.popleft()
-            start, values = 0, errors()
-            for block, offset, count in batch.parts:
-                flight = block.flight
-                flight.errors[offset : offset + count] = values[start : start + count]
-                start += count
-                flight.missing -= count
-                if flight.missing == 0:
-                    self._tell(flight)
-                    if self._ask(flight, plain, linear) and (whole := flight.joint.ended()):
-                        yield whole
+            for flight in batch.deliver(errors()):
+                self._tell(flight)
+                if self._ask(flight, plain, linear) and (whole := flight.joint.ended()):
+                    yield whole
 
     def _launch(self, plain: Queue, linear: Queue, under_way: int) -> Launched | None:
         """Launch a full batch; where nothing is under way, one that is not full.
@@ -166,18 +160,15 @@ class DenoisingEngine:
         request = flight.interview.ask()
         if request is None:
             return True
-        flight.request = request
         if isinstance(request, Linearise):
-            flight.missing = len(request.draws)
-            flight.errors = np.empty((flight.missing, self.prompts), np.float32)
+            flight.expect(request, len(request.draws), self.prompts)
             for block in self._linear_blocks(flight, request):
                 linear.append(block)
         else:
             prompts, draws = flight.joint.question.cells(request)
             if self.subtracts_null:
                 prompts, draws = self._with_null(flight, request, prompts, draws)
-            flight.missing = len(draws)
-            flight.errors = np.empty(len(draws), np.float32)
+            flight.expect(request, len(draws))
             plain.append(Block(flight, prompts, draws))
         return False
 
@@ -195,7 +186,6 @@ class DenoisingEngine:
 
     def _tell(self, flight: Flight) -> None:
         request = flight.request
-        assert request is not None
         if isinstance(request, Linearise):
             values = np.empty((len(self.columns.members), len(request.draws)), np.float32)
             for row, position in zip(flight.errors, flight.order, strict=True):
@@ -247,7 +237,7 @@ class DenoisingEngine:
         _, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
         errors = self.linear.first_order(
-            draw, batch.latents[image], eps, mixtures, image // self.views
+            draw, batch.contents[image], eps, mixtures, image // self.views
         )
         self.evaluated += len(batch) * self.linear.cost
         return errors

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL.Image import Image
 
 from bench.contracts.backbone import Likelihood
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import REDUCTIONS, Decided, Interview
+from bench.contracts.decision import REDUCTIONS, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Ints, Problem, Strategy
 from bench.discovery.guard import guard, one_line
@@ -22,6 +21,7 @@ from bench.discovery.targets import with_defaults
 from bench.engine.classifying import checked_floats
 from bench.engine.images import CheckedViews, open_images
 from bench.engine.items import Joint, Question, Questions
+from bench.engine.queue import Batch, Block, Flight, Queue
 from bench.errors import PluginError
 from bench.inputs.draws import MOST_DRAWS
 from bench.inputs.templates import Columns
@@ -75,28 +75,6 @@ def check_reduction(backbone: Any, who: str) -> str:
     return str(reduction)
 
 
-@dataclass
-class _Flight:
-    """One image under way.
-
-    Attributes:
-        pictures: one per view.
-        texts: int64, the text of each cell of the request.
-        draws: int64, the draw of each cell.
-        errors: float32, the error of each cell.
-        cut: number of cells evaluated so far.
-    """
-
-    interview: Interview
-    joint: Joint
-    pictures: list[Image]
-    request: Evaluate | None = None
-    texts: Ints = field(init=False)
-    draws: Ints = field(init=False)
-    errors: NDArray[np.float32] = field(init=False)
-    cut: int = 0
-
-
 class LikelihoodEngine:
     """Scores images with a likelihood.
 
@@ -133,32 +111,26 @@ class LikelihoodEngine:
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:
         """Yield each sample as it is decided; one that fails does not stop the others."""
         arriving = self._opened(samples)
-        waiting: deque[_Flight] = deque()
+        queue = Queue(self.view_of_draw, lambda pictures: list(chain.from_iterable(pictures)))
         while True:
-            while sum(len(flight.draws) - flight.cut for flight in waiting) < self.batch_size:
-                arrival = next(arriving, None)
-                if arrival is None:
-                    break
+            while queue.cells < self.batch_size and (arrival := next(arriving, None)) is not None:
                 sample, opened = arrival
                 if isinstance(opened, str):
                     yield Decided(sample, error=opened)
                     continue
                 joint = Joint(sample, strategy, self.questions.of(sample), self.problem)
                 for interview, pictures in zip(joint.interviews, opened, strict=True):
-                    flight = _Flight(interview, joint, pictures)
-                    if self._ask(flight):
-                        waiting.append(flight)
-                    elif whole := joint.ended():
+                    flight = Flight(interview, joint, pictures)
+                    if self._ask(flight, queue) and (whole := joint.ended()):
                         yield whole
-            if not waiting:
+            if not queue.cells:
                 return
-            self._evaluate(waiting)
-            while waiting and waiting[0].cut == len(waiting[0].draws):
-                flight = waiting.popleft()
-                self._tell(flight)
-                if self._ask(flight):
-                    waiting.append(flight)
-                elif whole := flight.joint.ended():
+            batch = queue.cut(self.batch_size)
+            for flight in batch.deliver(self._evaluate(batch)):
+                request, columns = flight.request, flight.joint.question.columns
+                values = columns.errors(flight.errors, len(request.prompts))
+                flight.interview.tell(request, values, float(columns.each))
+                if self._ask(flight, queue) and (whole := flight.joint.ended()):
                     yield whole
 
     def _opened(
@@ -174,51 +146,32 @@ class LikelihoodEngine:
                 else:
                     yield sample, self.views.of_sample(sample, opened, self.problem.seed)
 
-    def _ask(self, flight: _Flight) -> bool:
-        """Set up the next request; False when the image is decided, or has failed."""
+    def _ask(self, flight: Flight, queue: Queue) -> bool:
+        """Queue the next request; return True when the image is decided, or has failed."""
         request = flight.interview.ask()
         if request is None:
-            return False
+            return True
         assert isinstance(request, Evaluate), "there are no gradients to linearise with"
-        flight.request, flight.cut = request, 0
-        flight.texts, flight.draws = flight.joint.question.cells(request)
-        flight.errors = np.empty(len(flight.draws), np.float32)
-        return True
+        texts, draws = flight.joint.question.cells(request)
+        flight.expect(request, len(draws))
+        queue.append(Block(flight, texts, draws))
+        return False
 
-    def _tell(self, flight: _Flight) -> None:
-        assert flight.request is not None
-        columns = flight.joint.question.columns
-        values = columns.errors(flight.errors, len(flight.request.prompts))
-        flight.interview.tell(flight.request, values, float(columns.each))
-
-    def _evaluate(self, waiting: Iterable[_Flight]) -> None:
-        """Evaluate a batch of the cells that wait; out of memory, a smaller one."""
-        images: list[Image] = []
-        texts: list[str] = []
-        draws: list[Ints] = []
-        parts: list[tuple[_Flight, slice]] = []
-        for flight in waiting:
-            stop = min(len(flight.draws), flight.cut + self.batch_size - len(texts))
-            part = slice(flight.cut, stop)
-            draw = flight.draws[part]
-            images += [flight.pictures[view] for view in self.view_of_draw[draw]]
-            texts += [self.texts[text] for text in flight.texts[part]]
-            draws.append(self.numbers[draw])
-            parts.append((flight, part))
-            if len(texts) == self.batch_size:
-                break
+    def _evaluate(self, batch: Batch) -> NDArray[np.float32]:
+        """Return the batch's errors, float32 [B]; out of memory, in halves."""
+        texts, draws, images = batch.cells
         try:
-            errors = self.backbone.evaluate(images, texts, np.concatenate(draws))
+            return self.backbone.evaluate(
+                [batch.contents[image] for image in images],
+                [self.texts[text] for text in texts],
+                self.numbers[draws],
+            )
         except torch.OutOfMemoryError:
-            if self.batch_size == 1:
+            if len(batch) == 1:
                 raise
-            self.batch_size //= 2
-            return
-        start = 0
-        for flight, part in parts:
-            count = part.stop - part.start
-            flight.errors[part] = errors[start : start + count]
-            flight.cut, start = part.stop, start + count
+        self.batch_size = max(1, self.batch_size // 2)
+        halves = np.array_split(np.arange(len(batch)), 2)
+        return np.concatenate([self._evaluate(batch.part(half)) for half in halves])
 
 
 def draw_numbers(seed: int, n_draws: int) -> Ints:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ class Flight:
 
     Attributes:
         joint: the sample to which the image belongs.
-        latents: float32 [V, C, H, W], one per view.
+        views: one per view: latents, float32 [V, C, H, W], or V pictures.
         order: in a linearisation, the draw of each row of `errors`.
         errors: of the request, float32 [cells]; of a linearisation [draws, P].
         missing: number of errors that are not there yet.
@@ -32,13 +34,18 @@ class Flight:
 
     interview: Interview
     joint: Joint
-    latents: torch.Tensor
-    request: Evaluate | Linearise | None = None
+    views: Any
+    request: Any = None
     order: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     missing: int = 0
     null: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     fresh: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def expect(self, request: Evaluate | Linearise, count: int, *shape: int) -> None:
+        """Make room for `count` errors of a request, each a number or of this shape."""
+        self.request, self.missing = request, count
+        self.errors = np.empty((count, *shape), np.float32)
 
 
 @dataclass
@@ -67,13 +74,13 @@ class Batch:
 
     Attributes:
         cells: int64 [3, B]: prompt, draw and image of each cell. Each view counts as an image.
-        latents: float32 [images, C, H, W].
+        contents: latents, float32 [images, C, H, W], or pictures.
         images: the sample id of each image.
         parts: block, offset in its flight's errors, and number of cells, in the cells' order.
     """
 
     cells: Ints
-    latents: torch.Tensor
+    contents: Any
     images: list[str]
     parts: list[tuple[Block, int, int]] = field(default_factory=list)
 
@@ -82,21 +89,32 @@ class Batch:
 
     def part(self, chosen: Ints) -> Batch:
         """Return the batch of the chosen cells; they may repeat."""
-        return Batch(self.cells[:, chosen], self.latents, self.images)
+        return Batch(self.cells[:, chosen], self.contents, self.images)
 
     def filled(self, size: int) -> Batch:
         """Return the batch with its last cell repeated until there are `size`."""
         return self.part(np.minimum(np.arange(size), len(self) - 1))
 
+    def deliver(self, errors: NDArray[np.float32]) -> Iterator[Flight]:
+        """Hand the cells' errors to their flights; yield each whose request is complete."""
+        start = 0
+        for block, offset, count in self.parts:
+            flight = block.flight
+            flight.errors[offset : offset + count] = errors[start : start + count]
+            start += count
+            flight.missing -= count
+            if flight.missing == 0:
+                yield flight
+
 
 class Queue:
     """Blocks of one kind that wait, with their number of cells.
 
-    `view_of_draw`, int64 [N], is the view that each draw sees.
+    `view_of_draw`, int64 [N], is the view that each draw sees; `joined` concatenates views.
     """
 
-    def __init__(self, view_of_draw: Ints) -> None:
-        self.view_of_draw = view_of_draw
+    def __init__(self, view_of_draw: Ints, joined: Callable[[list[Any]], Any] = torch.cat) -> None:
+        self.view_of_draw, self.joined = view_of_draw, joined
         self.blocks: deque[Block] = deque()
         self.cells = 0
 
@@ -120,12 +138,12 @@ class Queue:
             if stop == len(block.draws):
                 self.blocks.popleft()
         flights = [block.flight for block, *_ in parts]
-        views, draw = len(flights[0].latents), np.concatenate(draws)
+        views, draw = len(flights[0].views), np.concatenate(draws)
         part = np.repeat(np.arange(len(parts)), [count for *_, count in parts])
         cells = np.stack([np.concatenate(prompts), draw, part * views + self.view_of_draw[draw]])
         names = [flight.interview.decided.sample.sample_id for flight in flights]
         images = [name for name in names for _ in range(views)]
-        return Batch(cells, torch.cat([flight.latents for flight in flights]), images, parts)
+        return Batch(cells, self.joined([flight.views for flight in flights]), images, parts)
 
 
 def filled_size(cells: int, full: int) -> int:

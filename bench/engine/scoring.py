@@ -184,7 +184,7 @@ class Evaluator:
         prompt, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.scoring.noise.of(batch.images, batch.cells[1:], draw)
         conditioning = self.prompts.take(batch.cells[0], prompt)
-        return self.errors_at(draw, batch.latents[image], eps, conditioning)
+        return self.errors_at(draw, batch.contents[image], eps, conditioning)
 
     def errors_at(
         self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, conditioning: Tree

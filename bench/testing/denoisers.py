@@ -15,7 +15,7 @@ from bench.discovery.targets import offers, with_defaults
 from bench.engine.acceleration import with_gradients
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.scoring import mixed, times
-from bench.engine.trees import Tree, check_alike, leaves, mapped, rows
+from bench.engine.trees import Tree, check_alike, grown, leaves, rows
 from bench.testing.classifiers import pictures
 from bench.testing.making import once
 
@@ -86,11 +86,11 @@ class DenoiserContract:
         together = backbone.denoise(x_t, time, conditioning)
         assert torch.isfinite(together.float()).all()
         for before, after in zip(kept, (x_t, time, *leaves(conditioning).values()), strict=True):
-            assert torch.equal(before, after), "denoise() wrote into what it was given"
+            assert torch.equal(before, after), "denoise() changed its arguments"
         for cell in range(len(x_t)):
-            one = slice(cell, cell + 1)
-            alone = backbone.denoise(x_t[one], time[one], rows(conditioning, one))
-            self.close(alone, together[one])
+            alone = slice(cell, cell + 1)
+            prediction = backbone.denoise(x_t[alone], time[alone], rows(conditioning, alone))
+            self.close(prediction, together[alone])
 
     @torch.inference_mode()
     def test_the_prompt_counts(self, backbone: CheckedDenoiser) -> None:
@@ -146,42 +146,36 @@ class DenoiserContract:
             x_t, time, _ = self.cells(backbone)
             eps = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(2))
             conditioning = backbone.encode_prompts(list(self.texts))
-        middle = len(x_t) // 2
+            first = {path: leaf[:1] for path, leaf in leaves(conditioning).items()}
+            toward = {
+                path: leaf[1:2] - leaf[:1]
+                for path, leaf in leaves(conditioning).items()
+                if leaf.is_floating_point()
+            }
+        middle = slice(len(x_t) // 2, len(x_t) // 2 + 1)
 
-        def error(at: Tree) -> torch.Tensor:
-            one = slice(middle, middle + 1)
-            answer = backbone.denoise(x_t[one].clone(), time[one].clone(), at)
-            return (answer.float() - eps[one].clone()).square().sum()
+        def error(prompt: dict[str, torch.Tensor]) -> torch.Tensor:
+            prediction = backbone.denoise(x_t[middle].clone(), time[middle].clone(), grown(prompt))
+            return (prediction.float() - eps[middle].clone()).square().sum()
 
-        found = {p: x.clone() for p, x in leaves(conditioning).items() if x.is_floating_point()}
-        toward = {p: x[1:2] - x[:1] for p, x in found.items()}
-
-        def at(share: float, asking: bool = False) -> tuple[Tree, list[torch.Tensor]]:
-            asked: list[torch.Tensor] = []
-            names = iter(leaves(conditioning))
-
-            def moved(leaf: torch.Tensor) -> torch.Tensor:
-                path = next(names)
-                if path not in found:
-                    return leaf[:1].clone()
-                here = found[path][:1] + share * toward[path]
-                asked.append(here.requires_grad_() if asking else here)
-                return asked[-1]
-
-            return mapped(moved, conditioning), asked
+        def moved(share: float) -> dict[str, torch.Tensor]:
+            """Return the first prompt's leaves, moved by a share of the way to the second."""
+            prompt = {path: leaf.clone() for path, leaf in first.items()}
+            return prompt | {path: prompt[path] + share * way for path, way in toward.items()}
 
         with with_gradients(backbone):
-            tree, asked = at(0.0, asking=True)
+            prompt = moved(0.0)
+            inputs = [prompt[path].requires_grad_() for path in toward]
             gradients = torch.autograd.grad(
-                error(tree), asked, allow_unused=True, materialize_grads=True
+                error(prompt), inputs, allow_unused=True, materialize_grads=True
             )
         slope = sum(
             float((gradient.double() * way.double()).sum())
             for gradient, way in zip(gradients, toward.values(), strict=True)
         )
         with torch.no_grad():
-            difference = float(error(at(STEP)[0]) - error(at(-STEP)[0])) / (2 * STEP)
-            scale = float(error(at(0.0)[0]))
+            difference = float(error(moved(STEP)) - error(moved(-STEP))) / (2 * STEP)
+            scale = float(error(moved(0.0)))
         assert slope == pytest.approx(difference, rel=self.slope_tolerance, abs=1e-5 * scale / STEP)
 
     def cells(self, backbone: CheckedDenoiser) -> tuple[torch.Tensor, torch.Tensor, Tree]:

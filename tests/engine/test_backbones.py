@@ -20,6 +20,7 @@ from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.embeddings import embed_prompts
+from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
 from bench.engine.scoring import Scoring, SharedNoise, coefficients
 from bench.errors import PluginError, UserError
 from bench.inputs.templates import make_columns
@@ -205,6 +206,32 @@ def test_gradients_that_there_are_none_of() -> None:
     assert all(d.error is None for d in score(Model(), "full-linearised", gradients=True))
     with pytest.raises(PluginError, match="x': the gradient to its conditioning raised"):
         score(Deaf(), "full-linearised", gradients=True)
+
+
+def test_batches_of_a_likelihood_are_halved_where_memory_ends() -> None:
+    sizes: list[int] = []
+
+    class Small:
+        reduction = "mean"
+        limit = 64
+
+        def evaluate(self, images: Any, texts: Any, draws: Any) -> Any:
+            sizes.append(len(texts))
+            if len(texts) > self.limit:
+                raise torch.OutOfMemoryError("simulated")
+            return np.array([len(t) + d % 7 for t, d in zip(texts, draws, strict=True)], np.float32)
+
+    def run(limit: int) -> list[Any]:
+        model = Small()
+        model.limit = limit
+        problem = Problem(np.arange(3), np.arange(DRAWS), np.ones(DRAWS))
+        columns = make_columns(np.arange(3), "best", DRAWS)
+        engine = LikelihoodEngine(CheckedLikelihood(model, "x"), TEXTS, problem, columns, 16)
+        decisions = list(engine.score(SAMPLES, make("full", DRAWS)))
+        return [d.outcome.scores.tolist() for d in decisions if d.outcome is not None]
+
+    assert run(64) == run(5) and len(run(64)) == 3
+    assert sizes[:6] == [16, 16, 4, 16, 8, 4]
 
 
 LOGITS: dict[str, Callable[[int, int], Any]] = {
