@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +35,11 @@ from bench.contracts.strategy import (
 )
 from bench.errors import PluginError
 
-if TYPE_CHECKING:
-    Cells = Sequence[tuple[Evaluate, NDArray[np.float32]]]
-
 MEAN = "mean"
 REDUCTIONS = (MEAN, "mean-softmax", "logsumexp")
 
 
-def reduced(problem: Problem, cells: Cells) -> Outcome:
+def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32]]]) -> Outcome:
     """Return the outcome of blocks of errors, float32 [prompts, draws], by a problem's reduction.
 
     Raises:

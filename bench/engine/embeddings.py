@@ -34,7 +34,7 @@ from bench.engine.trees import (
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, is_kept, keeping
 
-FORMAT = 4  # 1 kept what was not checked, 2 a file for each prompt, 3 no hash
+CONDITIONING_FORMAT = 4  # 1: unchecked, 2: one file per prompt, 3: no hash
 LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
 IN_MEMORY = 256 * 2**20  # bytes up to which a conditioning is read, and not mapped from its file
 
@@ -69,7 +69,8 @@ def embed_null(backbone: CheckedDenoiser, key: str) -> Tree:
 def conditioning_file(key: str, texts: Sequence[str] | None, with_null: bool = False) -> Path:
     """Return the file of a conditioning of prompts, or of the null (None); it may be missing."""
     key = f"{key} and the null" if with_null else key
-    content = json.dumps([FORMAT, _libraries(), key, None if texts is None else list(texts)])
+    prompts = None if texts is None else list(texts)
+    content = json.dumps([CONDITIONING_FORMAT, _libraries(), key, prompts])
     digest = hashlib.sha256(content.encode()).hexdigest()
     return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
 
