@@ -134,10 +134,14 @@ def _value(value: Any) -> str:
 @click.command()
 @click.argument("run_a", required=False)
 @click.argument("run_b", required=False)
-@click.option("--difference", type=float, help="Of the accuracies, such as 0.02.")
+@click.option("--difference", type=float, help="The difference of the accuracies, such as 0.02.")
 @click.option("--discordance", type=float, help="The share of images that one run alone has right.")
-@click.option("--images", type=click.IntRange(1, 10_000_000), help="Images that there are.")
-@click.option("--accuracy", type=click.FloatRange(0, 1), help="Of the first run, if it is known.")
+@click.option(
+    "--images", type=click.IntRange(1, 10_000_000), help="The number of images there are."
+)
+@click.option(
+    "--accuracy", type=click.FloatRange(0, 1), help="The accuracy of the first run, if it is known."
+)
 @results_and_json
 def power_command(
     run_a: str | None,

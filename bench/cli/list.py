@@ -124,7 +124,7 @@ def protocols(name: str | None, results: str, as_json: bool) -> None:
 
 @list_command.command("runs")
 @click.option("--dataset", help="Only this dataset.")
-@click.option("--wide", is_flag=True, help="A column for each fact, on a wide terminal.")
+@click.option("--wide", is_flag=True, help="One column per fact, for a wide terminal.")
 @results_and_json
 def runs_command(dataset: str | None, wide: bool, results: str, as_json: bool) -> None:
     """List the stored runs, incomplete and unreadable ones too.

@@ -47,7 +47,7 @@ from bench.store.journal import JOURNAL
     "--weighting", help="How much a noise level counts, as `bench run --weighting` takes it."
 )
 @click.option("--loss", help="What the errors must have been measured with; another is refused.")
-@click.option("--space", help="In which space; another is refused.")
+@click.option("--space", help="The space they must have been measured in; another is refused.")
 @limit_option
 @click.option("--fresh", is_flag=True, help="Start over instead of showing a stored replay.")
 @results_and_json

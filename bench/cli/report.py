@@ -79,15 +79,8 @@ def report_command(
         paths = list_runs(Path(results))
         if not paths:
             raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
-
-    report = write_report(
-        list(dict.fromkeys(paths)),
-        file,
-        Path(results),
-        _data_folders(data_dirs),
-        most_images,
-        notes,
-    )
+    paths, folders = list(dict.fromkeys(paths)), _data_folders(data_dirs)
+    report = write_report(paths, file, Path(results), folders, most_images, notes)
     for name, reason in report.notes:
         say(f"Warning: {name}: {reason}", err=True)
     if as_json:
@@ -122,13 +115,12 @@ def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> 
     """Show the stored runs in a browser, on pages that keep themselves up to date.
 
     Progress, accuracy with its interval, run against run, and pictures of mistakes. The pages are
-    served on 127.0.0.1 to this machine alone, only read, and ask no network. Ctrl-C ends it.
+    served on 127.0.0.1 to this machine alone, change nothing and use no network. Ctrl-C ends it.
     """
     if not Path(results).is_dir():
         raise UserError(
             f"There is no folder {results}. `bench run digits` makes the first run in ./results."
         )
-
     server = Server(Pages(Stored(Path(results), _data_folders(data_dirs))), port)
 
     def ready(url: str) -> None:

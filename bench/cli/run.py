@@ -43,7 +43,7 @@ from bench.running.verbs.slurm import check_slurm, submit, write_script
     "--slurm", type=int, metavar="N", help="Write a Slurm script of N shards; run nothing."
 )
 @click.option("--submit", is_flag=True, help="With --slurm: submit the script as well.")
-@click.option("-v", "--verbose", is_flag=True, help="Also say how each worker of Ray gets on.")
+@click.option("-v", "--verbose", is_flag=True, help="Also report the state of each worker of Ray.")
 @click.option("--warm-up", is_flag=True, help="Fetch weights and encode prompts; score nothing.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan and its cost.")
 @json_option
