@@ -37,13 +37,13 @@ def find() -> list[Found]:
     only those besides. `BENCH_BLOCK_PLUGINS` lists plugins to leave out. Both take names of
     plugins and of distributions.
     """
-    found: dict[tuple[str, str], Found] = {}
+    plugins: dict[tuple[str, str], Found] = {}
     for distribution in distributions():
         for plugin in _plugins_of(distribution):
             # First on the path wins, as it does for imports.
-            found.setdefault((plugin.distribution, plugin.name), plugin)
-    order = sorted(found, key=lambda key: (key[0] != OWN_DISTRIBUTION, key))
-    return [found[key] for key in order if _wanted(found[key])]
+            plugins.setdefault((plugin.distribution, plugin.name), plugin)
+    order = sorted(plugins, key=lambda key: (key[0] != OWN_DISTRIBUTION, key))
+    return [plugins[key] for key in order if _wanted(plugins[key])]
 
 
 def _plugins_of(distribution: Distribution) -> Iterator[Found]:

@@ -70,16 +70,16 @@ class Plugins:
         """Return distribution → version of the plugins that loaded."""
         return {p.distribution: p.version for p in self.loaded if p.error is None}
 
-    def load(self, found: Found) -> None:
+    def load(self, entry: Found) -> None:
         """Load one plugin whole, or leave no trace of it but its error."""
-        point = found.entry_point
+        point = entry.entry_point
         module = point.value if point else ""
-        plugin = Plugin(found.name, found.distribution, found.version, module)
+        plugin = Plugin(entry.name, entry.distribution, entry.version, module)
         self.loaded.append(plugin)
         staged: Staged = []
         cli = click.Group()
         try:
-            self._stage_all(found, plugin, staged, cli)
+            self._stage_all(entry, plugin, staged, cli)
         except BenchError as error:
             if os.environ.get("BENCH_STRICT_PLUGINS") == "1":
                 raise
@@ -92,12 +92,12 @@ class Plugins:
         plugin.registered = [f"{spec.kind} {spec.name}" for _, spec in staged]
         plugin.registered += [f"command {name}" for name in cli.commands]
 
-    def _stage_all(self, found: Found, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
+    def _stage_all(self, entry: Found, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
         who = plugin.label
-        if found.entry_point is None:
-            raise PluginError(who, found.error or "it cannot be read")
+        if entry.entry_point is None:
+            raise PluginError(who, entry.error or "it cannot be read")
         with guard(who, f"importing {plugin.module}"):
-            module = found.entry_point.load()
+            module = entry.entry_point.load()
         if self.manager.is_registered(module):
             other = self.manager.get_name(module)
             raise PluginError(who, f"its module {plugin.module} is that of {other} already")
@@ -169,8 +169,8 @@ def load_plugins() -> Plugins:
     """Load every installed plugin once per process, the toolkit's own first."""
     plugins = Plugins()
     with set_aside():
-        for found in find():
-            plugins.load(found)
+        for entry in find():
+            plugins.load(entry)
     return plugins
 
 

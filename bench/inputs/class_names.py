@@ -200,8 +200,8 @@ def _read(file: Path, found: Sequence[str]) -> Mapping[str, str] | list[str]:
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"--class-names: {file} cannot be read: {str(error)[:200]}.") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    known = set(found)
-    if lines and all(line.split(maxsplit=1)[0] in known and " " in line for line in lines):
+    names = set(found)
+    if lines and all(line.split(maxsplit=1)[0] in names and " " in line for line in lines):
         return _pairs([line.split(maxsplit=1) for line in lines], file)
     return lines
 

@@ -34,18 +34,13 @@ OTHER = -2  # a class that is not declared; -1 is an image without a label
 
 
 class Declared:
-    """The reader of a declared dataset.
-
-    Args:
-        spec: the declaration.
-        parameters: the user's columns, which go before the declared ones.
-    """
+    """The reader of a declared dataset; the user's columns go before the declared ones."""
 
     def __init__(self, spec: DatasetSpec, **parameters: Any) -> None:
         self.spec = spec
         declared = {f"{kind}_column": name for kind, name in spec.columns.items()}
-        given = {name: value for name, value in parameters.items() if value is not None}
-        self.parameters = {**declared, **given}
+        own = {name: value for name, value in parameters.items() if value is not None}
+        self.parameters = {**declared, **own}
 
     def load(self, split: str | None, data_dir: str | None) -> Any:
         """Return a split of the source, or of the local copy, with the declared classes.
@@ -114,13 +109,12 @@ class Declared:
         """Return the split to ask a local copy for: its own name, ours, or all that is there."""
         if split is None or not place.is_dir():
             return split
-        there = [path.name for folder in (place, place / "data") for path in _in(folder)]
+        folders = [folder for folder in (place, place / "data") if folder.is_dir()]
+        there = [path.name for folder in folders for path in folder.iterdir()]
         for name in filter(None, (its_split, split)):
             if any(other.startswith(name) for other in there):
                 return name
-        if len(self.spec.splits) <= 1:
-            return None
-        return split
+        return split if len(self.spec.splits) > 1 else None
 
     def _known(self, reader: DatasetSpec) -> Parameters:
         wanted = {**self.parameters, "keep": (*self.spec.groups, *filter(None, [self.spec.box]))}
@@ -153,10 +147,10 @@ def is_scheme(source: str) -> bool:
 
 def unknown_scheme(scheme: str) -> str:
     """Return the message about a scheme that nothing reads."""
-    known = [spec.name for spec in load_plugins().datasets if spec.scheme]
+    schemes = [spec.name for spec in load_plugins().datasets if spec.scheme]
     return (
-        f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, known)} The schemes:"
-        f" {', '.join(f'{name}:' for name in known)}."
+        f"Nothing reads {scheme + ':'!r}.{did_you_mean(scheme, schemes)} The schemes:"
+        f" {', '.join(f'{name}:' for name in schemes)}."
     )
 
 
@@ -165,12 +159,8 @@ def _has(folder: Path, name: str) -> bool:
     return inside(folder, name).exists()
 
 
-def _in(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _ask(spec: DatasetSpec, given: Parameters, split: str | None, place: str | None) -> Any:
-    dataset = make(spec, **spec.resolve_parameters(given))
+def _ask(spec: DatasetSpec, parameters: Parameters, split: str | None, place: str | None) -> Any:
+    dataset = make(spec, **spec.resolve_parameters(parameters))
     with guard(spec.label, "load()"):
         return dataset.load(split=split, data_dir=place)
 
@@ -183,11 +173,11 @@ def named(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
 def grouped(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
     """Return the rows with a column that says the group: `place water, sex f`."""
     values = [column_values(rows, name) for name in columns]
-    said = [
+    groups = [
         ", ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True))
         for row in zip(*values, strict=True)
     ]
-    return rows.add_column(GROUP_COLUMN, said)
+    return rows.add_column(GROUP_COLUMN, groups)
 
 
 def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
@@ -206,10 +196,10 @@ def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.
         index: Sequence[Any] = indices_of(feature.names, spec, where)
         values = [None if v is None or v < 0 else index[v] for v in column_values(rows, "label")]
     elif feature == datasets.Value("string"):
-        given = column_values(rows, "label")
-        names = sorted({v for v in given if v is not None and v.strip()})
+        labels = column_values(rows, "label")
+        names = sorted({v for v in labels if v is not None and v.strip()})
         of = dict(zip(names, indices_of(names, spec, where), strict=True))
-        values = [of.get(v) for v in given]
+        values = [of.get(v) for v in labels]
     else:
         return rows  # numbers are indices already; they are checked with the labels
     plain = rows.flatten_indices() if rows._indices is not None else rows
@@ -240,26 +230,25 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
         UserError: a name is none of the classes, or numbers may be counted from 0 or from 1.
     """
     classes = spec.classes or ()
-    known: dict[str, int] = {}
-    for listed in (spec.found, classes):
-        for position, name in enumerate(listed):
-            known.setdefault(name, position)
-    for listed in (spec.found, classes):
-        for position, name in enumerate(listed):
-            known.setdefault(letters(name), position)
-    if all(name.isdecimal() for name in names) and not set(names) <= known.keys():
+    position_of: dict[str, int] = {}
+    spelt = [*enumerate(spec.found), *enumerate(classes)]
+    for position, name in spelt:
+        position_of.setdefault(name, position)
+    for position, name in spelt:
+        position_of.setdefault(letters(name), position)
+    if all(name.isdecimal() for name in names) and not set(names) <= position_of.keys():
         return _from_numbers([int(name) for name in names], len(classes), where)
-    found = [known.get(name, known.get(letters(name), OTHER)) for name in names]
-    strange = [name for name, position in zip(names, found, strict=True) if position == OTHER]
+    positions = [position_of.get(name, position_of.get(letters(name), OTHER)) for name in names]
+    strange = [name for name, position in zip(names, positions, strict=True) if position == OTHER]
     if spec.leave_out_others:
-        return found
+        return positions
     if strange:
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
         raise UserError(
             f"{where}: the class {quoted(strange[0])}{more} is none of the {len(classes)} classes"
             f" of dataset {spec.name!r}.{did_you_mean(strange[0], [*spec.found, *classes])}"
         )
-    return found
+    return positions
 
 
 def _from_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[int]:

@@ -180,11 +180,11 @@ def draw_weights(
     """Return float64 [N], the weights of draws; their mean is 1.
 
     Args:
-        weighting: with its weights, where it is learned.
+        weighting: with its weights, if it is learned.
         draws: the rows of the model's table that the draws are on.
-        space: in which the error is measured.
-        levels: int64 [N], which levels of the model they are.
-        n_levels: how many the model has.
+        space: the space of the error.
+        levels: int64 [N], the indices of these levels among the model's `n_levels`.
+        n_levels: number of levels of the model.
 
     Raises:
         UserError: a level without a weight, or whose weight is not finite and above 0.

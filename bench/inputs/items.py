@@ -75,11 +75,11 @@ class ItemTable:
     @property
     def chance(self) -> Chance:
         """How often guessing is right, the mean over the items."""
-        found = [chance(*shape) for shape in self.shapes]
+        chances = [chance(*shape) for shape in self.shapes]
         compared = [
-            (c.image, c.group) for c in found if c.image is not None and c.group is not None
+            (c.image, c.group) for c in chances if c.image is not None and c.group is not None
         ]
-        answer = sum(c.answer for c in found) / len(found)
+        answer = sum(c.answer for c in chances) / len(chances)
         if not compared:
             return Chance(answer)
         image, group = (sum(column) / len(compared) for column in zip(*compared, strict=True))
@@ -104,14 +104,14 @@ def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> Item
     shapes: list[tuple[int, int]] = []
     answers: list[int] = []
     texts: list[tuple[str, ...]] = []
-    given = zip(names, counts, rows["texts"], rows[str(answer)], strict=True)
-    for name, images, candidates, right in given:
-        said = f"{where}, item {quoted(name)}"
-        texts.append(_candidates(candidates, said))
+    fields = zip(names, counts, rows["texts"], rows[str(answer)], strict=True)
+    for name, images, candidates, right in fields:
+        at = f"{where}, item {quoted(name)}"
+        texts.append(_candidates(candidates, at))
         shape = images, len(texts[-1])
-        _check_shape(shape, shapes[0] if shapes else shape, said)
+        _check_shape(shape, shapes[0] if shapes else shape, at)
         shapes.append(shape)
-        answers.append(_answer(right, shape, said))
+        answers.append(_answer(right, shape, at))
     groups: Iterable[Any] = rows["group"] if "group" in columns else (None for _ in names)
     return ItemTable(
         tuple(shapes),
@@ -142,64 +142,64 @@ def _lengths(rows: Any, column: str) -> list[int]:
     ]
 
 
-def _candidates(given: Any, said: str) -> tuple[str, ...]:
-    if not isinstance(given, list) or not given:
-        raise UserError(f"{said}: it has no texts; a list of candidates is wanted.")
+def _candidates(texts: Any, at: str) -> tuple[str, ...]:
+    if not isinstance(texts, list) or not texts:
+        raise UserError(f"{at}: it has no texts; a list of candidates is wanted.")
     first: dict[str, str] = {}
-    for text in given:
+    for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise UserError(f"{said}: one of its texts is empty, or no text.")
+            raise UserError(f"{at}: one of its texts is empty, or no text.")
         if has_control(text, LINES):
-            raise UserError(f"{said}: the text {quoted(text)} has control characters.")
+            raise UserError(f"{at}: the text {quoted(text)} has control characters.")
         if comparable(text) in first:
             raise UserError(
-                f"{said}: the text {quoted(text)} is there twice; candidates must differ in more"
+                f"{at}: the text {quoted(text)} is there twice; candidates must differ in more"
                 " than case and spaces."
             )
         first[comparable(text)] = text
-    return tuple(given)
+    return tuple(texts)
 
 
-def _check_shape(shape: tuple[int, int], first: tuple[int, int], said: str) -> None:
+def _check_shape(shape: tuple[int, int], first: tuple[int, int], at: str) -> None:
     """Refuse a shape that makes no question, or not the first item's."""
     images, texts = shape
     if images == 0:
-        raise UserError(f"{said}: it has no images.")
+        raise UserError(f"{at}: it has no images.")
     if images == 1 and texts == 1:
-        raise UserError(f"{said}: it has one image and one text, which leaves nothing to decide.")
+        raise UserError(f"{at}: it has one image and one text, which leaves nothing to decide.")
     if images != first[0] or (images > 1 and shape != first):
         raise UserError(
-            f"{said}: it has {images} images and {texts} texts, and the first item has {first[0]}"
+            f"{at}: it has {images} images and {texts} texts, and the first item has {first[0]}"
             f" and {first[1]}. Items of several images must all have the same shape."
         )
     if images > 1 and 1 < texts < images:
-        raise UserError(f"{said}: it has {images} images and only {texts} texts, one for each.")
+        raise UserError(f"{at}: it has {images} images and only {texts} texts, one for each.")
     if n_answers(images, texts) > MOST_ANSWERS:
         raise UserError(
-            f"{said}: {images} images and {texts} texts have {n_answers(images, texts):,} answers;"
+            f"{at}: {images} images and {texts} texts have {n_answers(images, texts):,} answers;"
             f" {MOST_ANSWERS:,} is the most."
         )
 
 
-def _answer(given: Any, shape: tuple[int, int], said: str) -> int:
+def _answer(answer: Any, shape: tuple[int, int], at: str) -> int:
     images, texts = shape
     if asks_for_images(images, texts):
-        right, among = [given], images
+        right, among = [answer], images
     else:
-        right, among = given if isinstance(given, list) else [given], texts
+        right, among = answer if isinstance(answer, list) else [answer], texts
         if len(right) != images:
             raise UserError(
-                f"{said}: it has {images} images, and {len(right)} of them have a right text; name"
+                f"{at}: it has {images} images, and {len(right)} of them have a right text; name"
                 " one for each in a column 'pairing'."
             )
-    for one in right:
-        if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < among:
+    for number in right:
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < among:
             raise UserError(
-                f"{said}: its right answer {one!r} is not among its {among}"
+                f"{at}: its right answer {number!r} is not among its {among}"
                 f" {'images' if among == images and texts == 1 else 'texts'}, counted from 0."
             )
     if len(set(right)) < len(right):
-        raise UserError(f"{said}: two of its images have the same right text.")
+        raise UserError(f"{at}: two of its images have the same right text.")
     return answer_of(right, among)
 
 

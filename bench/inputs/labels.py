@@ -86,7 +86,6 @@ def check_order(found: Sequence[str], declared: Sequence[str], where: str) -> No
 
 
 def _indices(values: Sequence[object], names: Sequence[str], where: str) -> tuple[int | None, ...]:
-    """Check numbers that are class indices already."""
     for row, value in enumerate(values):
         if value is None or value == UNLABELLED:
             continue
@@ -101,16 +100,16 @@ def _indices(values: Sequence[object], names: Sequence[str], where: str) -> tupl
 
 
 def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
-    given = [value if isinstance(value, str) and value.strip() else None for value in values]
-    names = tuple(declared) if declared else tuple(sorted({v for v in given if v is not None}))
+    texts = [value if isinstance(value, str) and value.strip() else None for value in values]
+    names = tuple(declared) if declared else tuple(sorted({v for v in texts if v is not None}))
     index = {name: position for position, name in enumerate(names)}
     if declared:  # its author's spelling, or one that reads the same
         spelt = {letters(name): position for position, name in enumerate(names)}
-        index = {v: index.get(v, spelt.get(letters(v), -1)) for v in given if v is not None}
+        index = {v: index.get(v, spelt.get(letters(v), -1)) for v in texts if v is not None}
         strange = next((v for v, position in index.items() if position < 0), None)
         if strange is not None:
             raise UserError(f"{where}: the label {quoted(strange)} is none of its classes.")
-    return Labels(names, tuple(None if v is None else index[v] for v in given))
+    return Labels(names, tuple(None if v is None else index[v] for v in texts))
 
 
 def _from_numbers(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:

@@ -110,10 +110,10 @@ def expand(pattern: str) -> list[Path]:
     Raises:
         UserError: the braces hold no range of numbers, or a file of it is not there.
     """
-    found = re.fullmatch(r"([^{}]*)\{(\d{1,18})\.\.(\d{1,18})\}([^{}]*)", pattern)
+    bounds = re.fullmatch(r"([^{}]*)\{(\d{1,18})\.\.(\d{1,18})\}([^{}]*)", pattern)
     names = [pattern]
-    if found is not None:
-        before, first, last, after = found.groups()
+    if bounds is not None:
+        before, first, last, after = bounds.groups()
         if not int(first) <= int(last) < int(first) + MOST_SHARDS:
             raise UserError(f"{quoted(pattern)} is no range of files; write it as {{000..031}}.")
         width = len(first) if first.startswith("0") else 0

@@ -43,15 +43,12 @@ class PixelsError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What an image's header says, before its pixels are read.
+    """Facts of an image that its header holds, before its pixels are read.
 
     Attributes:
-        pixels: width × height.
-        mode: PIL's.
-        turn: what turns it upright; None: it is.
+        turn: the transposition that turns it upright; None: it is upright.
         transparent: whether pixels may be transparent.
-        white: the value of white, where the pixels are whole numbers of more than 8 bits; None
-            where nothing says it.
+        white: the value of white of whole numbers of more than 8 bits; None if unknown.
         inverted: whether such numbers grow towards black.
     """
 

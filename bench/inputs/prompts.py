@@ -63,14 +63,10 @@ def from_template(
     phrases: Mapping[str, str] | None = None,
     as_written: bool = False,
 ) -> Prompts:
-    """Make one prompt per class.
+    """Return one prompt per class: a template with the phrase of the class, or its name.
 
-    Args:
-        template: a text with `{class}`.
-        classes: class names in words.
-        phrases: class name → what stands for `{class}`; missing ones stand for themselves.
-        as_written: whether the template is the user's, of which nothing is changed; in the
-            toolkit's own, the article before `{class}` is put right.
+    Nothing else of a user's template changes (`as_written`); in the toolkit's own, the article
+    before `{class}` is put right.
 
     Raises:
         UserError: the template lacks `{class}` or has another placeholder, or two prompts are the
@@ -100,8 +96,8 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
     Raises:
         UserError: two classes share a label.
     """
-    each = [(text, number) for number, texts in enumerate(labels) for text in texts.split()]
-    texts, numbers = zip(*each, strict=True)
+    pairs = [(text, number) for number, texts in enumerate(labels) for text in texts.split()]
+    texts, numbers = zip(*pairs, strict=True)
     return _distinct(Prompts(texts, numbers, tuple(classes[number] for number in numbers)))
 
 
@@ -164,10 +160,10 @@ def _check_head(head: Sequence[str], path: Path) -> None:
     for column in PROMPT_COLUMNS:
         if head.count(column) != 1:
             what = "occurs twice" if column in head else "is missing"
-            found = quoted(",".join(head))[1:-1] or "nothing"
+            first_line = quoted(",".join(head))[1:-1] or "nothing"
             raise UserError(
                 f"{path}:1: the column {column!r} {what}; the first line must name"
-                f" {','.join(PROMPT_COLUMNS)} (found: {found})."
+                f" {','.join(PROMPT_COLUMNS)} (found: {first_line})."
             )
 
 

@@ -66,8 +66,8 @@ def settled(
     if "sample_id" in rows.column_names:
         ids = column_values(rows, "sample_id")
     else:
-        found = survey(settle(table.column("image"), root, where), files)
-        ids = unique_ids(found.digest(row)[:16] for row in places)
+        surveyed = survey(settle(table.column("image"), root, where), files)
+        ids = unique_ids(surveyed.digest(row)[:16] for row in places)
     columns = {
         **{name: table.column(name) for name in table.column_names},
         "image": settle(table.column("image"), root, where),
@@ -169,8 +169,8 @@ def as_stored(rows: Any, where: str) -> Any:
     column = image_column(rows.column_names, where)
     feature, stored = rows.features[column], datasets.Image(decode=False)
     if column == "images":
-        each = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
-        if not isinstance(each, datasets.Image):
+        entry = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+        if not isinstance(entry, datasets.Image):
             raise UserError(f"{where}: its column 'images' holds {feature}, not lists of images.")
         return rows.cast_column(column, list_of(stored))
     if not isinstance(feature, datasets.Image):
@@ -228,10 +228,10 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
         stored = chunk.field("bytes")
         if stored.null_count == 0:
             return chunk
-        paths, known = chunk.field("path").to_pylist(), stored.is_valid().to_pylist()
+        paths, valid = chunk.field("path").to_pylist(), stored.is_valid().to_pylist()
         named = [
             path if path is None or has_bytes else str(_absolute(path, root, where))
-            for path, has_bytes in zip(paths, known, strict=True)
+            for path, has_bytes in zip(paths, valid, strict=True)
         ]
         return pa.StructArray.from_arrays(
             [stored, pa.array(named, pa.string())], ["bytes", "path"], mask=chunk.is_null()
@@ -243,11 +243,11 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
 def _settled_lists(chunk: Any, root: Path | None, where: str) -> Any:
     import pyarrow as pa
 
-    each = settle(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
+    images = settle(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
     lengths = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     ends = [0, *lengths.cumsum().tolist()]
     starts = pa.array(ends, pa.int32())
-    return pa.ListArray.from_arrays(starts, each).cast(chunk.type)
+    return pa.ListArray.from_arrays(starts, images).cast(chunk.type)
 
 
 def _absolute(path: str, root: Path | None, where: str) -> Path:

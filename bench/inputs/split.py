@@ -25,18 +25,15 @@ class Split:
     """One split of one dataset, ready to be scored.
 
     Attributes:
-        name: the dataset's name.
-        version: its spec's version.
-        split: the split's name.
-        named: the classes in label order.
+        name: the dataset's name; `version` is its spec's, `split` the split's name.
         sample_ids: [n], unique, in the dataset's order.
         labels: [n], class indices.
         rows: [n], with the columns image (not decoded), label and sample_id.
-        items: of a dataset whose rows are items, their texts and images.
-        group_columns: of ordinary images, the columns that divide them into groups.
-        border: pixels that are cut from each side of an image.
-        known: fingerprint, and whether all images are ordinary, where somebody else found them;
-            None: each image is read once to find them.
+        items: the texts and images of a dataset whose rows are items.
+        group_columns: the columns that divide ordinary images into groups.
+        border: number of pixels that are cut from each side of an image.
+        known: fingerprint, and whether all images are ordinary, where a reader has them; None:
+            every image is read once for them.
     """
 
     name: str
@@ -75,19 +72,19 @@ class Split:
             return self.known
         if self.items is not None:
             return self.items.surveyed()
-        found, places = self._images
+        surveyed, places = self._images
         lines = [
-            f"{sample_id} {label} {found.digest(row)}"
+            f"{sample_id} {label} {surveyed.digest(row)}"
             for sample_id, label, row in zip(self.sample_ids, self.labels, places, strict=True)
         ]
         lines += [f"border {self.border}"] * (self.border > 0)
-        ordinary = all(found.ordinary(row) for row in places)
+        ordinary = all(surveyed.ordinary(row) for row in places)
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest(), ordinary
 
     def digests(self) -> list[str]:
         """Return the SHA-256 of each row's image as it is stored, in hex digits; not of items."""
-        found, places = self._images
-        return [found.digest(row) for row in places]
+        surveyed, places = self._images
+        return [surveyed.digest(row) for row in places]
 
     @cached_property
     def _images(self) -> tuple[Surveyed, Sequence[int]]:
@@ -103,14 +100,14 @@ class Split:
         row = self.row_of[sample_id]
         if self.items is not None:
             table = self.items.table
-            said = [table.answers[row], table.texts[row], table.groups[row]]
-            said += map(digest, self.images(sample_id))
+            facts = [table.answers[row], table.texts[row], table.groups[row]]
+            facts += map(digest, self.images(sample_id))
         elif read:
-            said = [self.labels[row], digest(self.rows[row]["image"])]
+            facts = [self.labels[row], digest(self.rows[row]["image"])]
         else:
-            found, places = self._images
-            said = [self.labels[row], found.digest(places[row])]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+            surveyed, places = self._images
+            facts = [self.labels[row], surveyed.digest(places[row])]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def samples(self, sample_ids: Iterable[str], pool: Prompts | None = None) -> Iterator[Sample]:
         """Yield the samples with these ids, one at a time; no id is asked for before its turn.
@@ -135,10 +132,10 @@ class Split:
 
     def _group(self, row: Mapping[str, Any]) -> str | None:
         """Return the group of a row, None where it has none: of several columns all of them."""
-        said = [(name, row[name]) for name in self.group_columns if row[name] is not None]
+        values = [(name, row[name]) for name in self.group_columns if row[name] is not None]
         if self.group_columns == ("group",):
-            return str(said[0][1]) if said else None
-        return ", ".join(f"{name} {value}" for name, value in said) or None
+            return str(values[0][1]) if values else None
+        return ", ".join(f"{name} {value}" for name, value in values) or None
 
     def images(self, sample_id: str) -> tuple[Any, ...]:
         """Return the encoded images of one sample."""

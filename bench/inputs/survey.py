@@ -95,10 +95,10 @@ def survey(images: Any, files: Sequence[str] = ()) -> Surveyed:
 
 def _holds(content: bytes, images: Any) -> bool:
     """Check some rows of what was remembered: the files may have had another column of images."""
-    found = Surveyed(content)
+    remembered = Surveyed(content)
     for row in {0, len(images) // 2, len(images) - 1} if len(images) else ():
         image = next(stored_images(images.slice(row, 1)))
-        if found.digest(row) != digest(image):
+        if remembered.digest(row) != digest(image):
             return False
     return True
 

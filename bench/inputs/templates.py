@@ -26,7 +26,7 @@ from bench.machine.files import read_text
 RULES = ("best", "mean", "spread")
 
 
-def read_templates(given: Sequence[str]) -> tuple[str, ...]:
+def read_templates(values: Sequence[str]) -> tuple[str, ...]:
     """Return the templates of `--template`: each a text with `{class}`, or a file of them.
 
     A file holds one template per line; empty lines are skipped.
@@ -34,18 +34,18 @@ def read_templates(given: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: a text or a line without `{class}`, a template said twice, or an empty file.
     """
-    found: dict[str, str] = {}
-    for value in given:
+    where_of: dict[str, str] = {}
+    for value in values:
         for template, where in _read(value):
             if PLACEHOLDER not in template:
                 raise UserError(
                     f"{where}the template {template!r} has no {PLACEHOLDER}, so that every class"
                     f" would get the same prompt. Write it like 'a photo of a {PLACEHOLDER}'."
                 )
-            if template in found:
+            if template in where_of:
                 raise UserError(f"{where}the template {template!r} was there before.")
-            found[template] = where
-    return tuple(found)
+            where_of[template] = where
+    return tuple(where_of)
 
 
 def _read(value: str) -> list[tuple[str, str]]:
@@ -56,10 +56,10 @@ def _read(value: str) -> list[tuple[str, str]]:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--template: {path} is not a UTF-8 text file: {error}.") from error
-    found = [(line.strip(), f"{path}:{n}: ") for n, line in enumerate(lines, 1) if line.strip()]
-    if not found:
+    templates = [(line.strip(), f"{path}:{n}: ") for n, line in enumerate(lines, 1) if line.strip()]
+    if not templates:
         raise UserError(f"--template: {path} holds no templates.")
-    return found
+    return templates
 
 
 def from_templates(

@@ -1,4 +1,4 @@
-"""Which template each draw uses where every draw uses one, so that none is seen sooner or more.
+"""The template of each draw where every draw uses one, so that all are seen equally.
 
 k mod n would give a stage of 50 of 500 draws one template of five. Two kinds of sets are balanced
 instead: the prefixes of the order in which most strategies ask for draws (`even_order`), and the
@@ -86,8 +86,8 @@ def in_turn(n_draws: int, n_templates: int) -> Ints:
     for attempt in range(TRIES):
         if not best.unbalanced:
             break
-        found = _balanced(_Deal.of(dealt.copy(), exact, n_templates), blocks, attempt)
-        best = min(best, found, key=lambda deal: deal.unbalanced)
+        balanced = _balanced(_Deal.of(dealt.copy(), exact, n_templates), blocks, attempt)
+        best = min(best, balanced, key=lambda deal: deal.unbalanced)
     return _closer(best.turns, blocks, exact, close, n_templates)
 
 
@@ -95,15 +95,15 @@ def _sub_grids(n_draws: int) -> tuple[Ints, Ints]:
     """Return 0 or 1, [sets, N]: the sub-grids whose size divides N; others, and ranges of draws."""
     exact = [size for size in range(2, n_draws + 1) if n_draws % size == 0]
     close = [size for size in range(2, min(CLOSE, n_draws) + 1) if n_draws % size]
-    found = []
+    members = []
     for sizes in (exact, close):
         member = np.zeros((len(sizes), n_draws), np.int64)
         for row, size in enumerate(sizes):
             member[row, sub_grid(size, n_draws)] = 1
-        found.append(member)
+        members.append(member)
     ends = np.unique(np.linspace(1, n_draws, min(n_draws, BANDS), dtype=np.int64))
     bands = np.arange(n_draws) < ends[:, None]
-    return found[0], np.concatenate([found[1], bands.astype(np.int64)])
+    return members[0], np.concatenate([members[1], bands.astype(np.int64)])
 
 
 def _weights(member: Ints) -> NDArray[np.float64]:
