@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def modules() -> dict[str, ast.Module]:
-    """Return name → syntax tree of every module of bench/."""
-    files = [file for room in ("bench",) for file in (ROOT / room).rglob("*.py")]
+    """Return name → syntax tree of every module of bench/ and plugins/."""
+    files = [file for room in ("bench", "plugins") for file in (ROOT / room).rglob("*.py")]
     trees = {}
     for file in files:
         parts = file.relative_to(ROOT).with_suffix("").parts

@@ -7,8 +7,7 @@ from typing import Any
 
 from bench import hookimpl
 from bench.contracts.specs import Parameter
-from bench_plugins.backbones._classifiers import register_classifiers
-from bench_plugins.backbones._families import register_families
+from bench_plugins.backbones._declared import register_classifiers, register_families
 
 _TARGET = "bench_plugins.backbones.stable_diffusion:StableDiffusion"
 _PARAMETERS: dict[str, Any] = {

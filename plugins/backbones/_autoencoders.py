@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL
 
-from bench_plugins.backbones._checkpoint import Part
+from bench_plugins.backbones._checkpoint import ModelPart, diffusers_part
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -20,12 +20,12 @@ class Autoencoder:
 
     Attributes:
         part: its module.
-        known: what its config calls its class.
-        factor: of its config, how many pixels a side of a latent's pixel stands for.
+        known: the name of its class in configs.
+        factor: returns how many pixels a side of a latent's pixel stands for, from the config.
         encode: pixels → mean and standard deviation of the latents, unscaled.
     """
 
-    part: Part
+    part: ModelPart
     known: str
     factor: Callable[[Mapping[str, Any]], int]
     encode: Callable[[Any, torch.Tensor], Pair]
@@ -37,7 +37,6 @@ def _kl(vae: Any, pixels: torch.Tensor) -> Pair:
 
 
 def _deep(vae: Any, pixels: torch.Tensor) -> Pair:
-    """It has no posterior: one latent per image."""
     latent = vae.encode(pixels).latent
     return latent, torch.zeros_like(latent)
 
@@ -54,13 +53,13 @@ def _kl_name(name: str) -> str:
 
 
 KL = Autoencoder(
-    Part("vae", "diffusion_pytorch_model", AutoencoderKL.from_config, _kl_name),
+    diffusers_part("vae", AutoencoderKL, renamed=_kl_name),
     AutoencoderKL.__name__,
     lambda config: 2 ** (len(config["block_out_channels"]) - 1),
     _kl,
 )
 DEEP = Autoencoder(
-    Part("vae", "diffusion_pytorch_model", AutoencoderDC.from_config),
+    diffusers_part("vae", AutoencoderDC),
     AutoencoderDC.__name__,
     lambda config: 2 ** (len(config["encoder_block_out_channels"]) - 1),
     _deep,

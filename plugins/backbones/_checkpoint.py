@@ -6,6 +6,8 @@ do not find at random. Here a module is given every tensor that it has, and none
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,16 +20,16 @@ from accelerate import init_empty_weights
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError
 from bench.inputs.weights import Weights
 
-DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; all are cast to the run's
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; all are cast to the run's
 
 MAPPED = 2**30  # bytes of a file that are mapped at a time
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """A part of a pipeline that holds tensors.
 
     Attributes:
@@ -52,8 +54,18 @@ class Part:
         return self.tied.get(now, now)
 
 
+def diffusers_part(folder: str, model: Any, **more: Any) -> ModelPart:
+    """Return a part that holds a model of diffusers."""
+    return ModelPart(folder, "diffusion_pytorch_model", model.from_config, **more)
+
+
+def transformers_part(folder: str, model: Any, config: Any, **more: Any) -> ModelPart:
+    """Return a part that holds a model of transformers, built from its class of configs."""
+    return ModelPart(folder, "model", lambda raw: model(config.from_dict(dict(raw))), **more)
+
+
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """Where a tensor lies: the file, what messages call it, its name there, and its shape."""
 
     path: Path
@@ -62,7 +74,7 @@ class Stored:
     shape: tuple[int, ...]
 
 
-def build_empty(weights: Weights, part: Part, config: Mapping[str, Any]) -> nn.Module:
+def build_empty(weights: Weights, part: ModelPart, config: Mapping[str, Any]) -> nn.Module:
     """Make the module on torch's meta device, without memory for its tensors.
 
     Raises:
@@ -78,21 +90,15 @@ def build_empty(weights: Weights, part: Part, config: Mapping[str, Any]) -> nn.M
 
 
 def find_tensors(
-    weights: Weights, part: Part, module: nn.Module, dtype: torch.dtype
-) -> dict[str, Stored]:
+    weights: Weights, part: ModelPart, module: nn.Module, dtype: torch.dtype
+) -> dict[str, StoredTensor]:
     """Return where each tensor of `module` is stored; reads only the files' headers.
-
-    Args:
-        weights: the pipeline.
-        part: which part of it.
-        module: the part, made from its config.
-        dtype: of two stored precisions, the one that fits it is chosen.
 
     Raises:
         UserError: there is no file, a tensor is missing or left over, or has another shape or a
             dtype that is not floating point.
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredTensor] = {}
     for file in _files(weights, part, dtype):
         for stored in _header(weights, part, file):
             name = part.called(stored.name)
@@ -116,7 +122,7 @@ def find_tensors(
 
 def load(
     weights: Weights,
-    part: Part,
+    part: ModelPart,
     config: Mapping[str, Any],
     dtype: torch.dtype,
     device: torch.device,
@@ -138,8 +144,7 @@ def load(
         return module.to(device).eval().requires_grad_(False)
 
 
-def _files(weights: Weights, part: Part, dtype: torch.dtype) -> list[str]:
-    """Return the names of the part's files: one, or those that an index lists."""
+def _files(weights: Weights, part: ModelPart, dtype: torch.dtype) -> list[str]:
     variants = ("", "fp16")
     # Half the download where half precision is all that is asked for.
     for variant in reversed(variants) if dtype == torch.float16 else variants:
@@ -153,7 +158,7 @@ def _files(weights: Weights, part: Part, dtype: torch.dtype) -> list[str]:
     raise weights.error(f"{part.folder}/", f"has no {part.stem}.safetensors")
 
 
-def _listed(weights: Weights, part: Part, index: str) -> list[str]:
+def _listed(weights: Weights, part: ModelPart, index: str) -> list[str]:
     names = weights.read(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise weights.error(index, "has no weight_map from tensors to files")
@@ -166,7 +171,7 @@ def _listed(weights: Weights, part: Part, index: str) -> list[str]:
     return [f"{part.folder}/{file}" for file in sorted(files)]
 
 
-def _header(weights: Weights, part: Part, file: str) -> list[Stored]:
+def _header(weights: Weights, part: ModelPart, file: str) -> list[StoredTensor]:
     """Read the names, shapes and dtypes in a file, without those that are known to be unused."""
     path = weights.find(file)
     if path is None:
@@ -178,25 +183,25 @@ def _header(weights: Weights, part: Part, file: str) -> list[Stored]:
                 if name in part.unused:
                     continue
                 tensor = opened.get_slice(name)
-                if tensor.get_dtype() not in DTYPES:
+                if tensor.get_dtype() not in FLOAT_DTYPES:
                     raise weights.error(
                         file,
                         f"holds {name[:100]!r} as {tensor.get_dtype()};"
-                        f" floating point is wanted ({', '.join(DTYPES)})",
+                        f" floating point is wanted ({', '.join(FLOAT_DTYPES)})",
                     )
-                stored.append(Stored(path, file, name, tuple(tensor.get_shape())))
+                stored.append(StoredTensor(path, file, name, tuple(tensor.get_shape())))
     except (SafetensorError, OSError, ValueError) as error:
         raise weights.error(file, f"is damaged: {first_line(error)}") from None
     return stored
 
 
 def _tensors(
-    weights: Weights, stored: list[Stored], dtype: torch.dtype, device: torch.device
-) -> Iterator[tuple[Stored, torch.Tensor]]:
+    weights: Weights, stored: list[StoredTensor], dtype: torch.dtype, device: torch.device
+) -> Iterator[tuple[StoredTensor, torch.Tensor]]:
     """Yield tensors, cast and on the device.
 
-    A file is mapped into memory as it is read. It is opened anew after every `MAPPED` bytes, so
-    that not all of it is there beside its copy.
+    A file is mapped anew after every `MAPPED` bytes, so that not all of it is in memory beside its
+    copy.
     """
     for path, group in groupby(stored, key=lambda each: each.path):
         mapped = MAPPED
@@ -207,7 +212,7 @@ def _tensors(
             mapped += prod(each.shape) * 4  # at the most
 
 
-def _read(weights: Weights, opened: Any, stored: Stored, dtype: torch.dtype) -> torch.Tensor:
+def _read(weights: Weights, opened: Any, stored: StoredTensor, dtype: torch.dtype) -> torch.Tensor:
     # A copy: what safetensors returns may be the file itself, mapped into memory.
     tensor: torch.Tensor = opened.get_tensor(stored.name).to(dtype, copy=True)
     if not torch.isfinite(tensor).all():
@@ -218,7 +223,6 @@ def _read(weights: Weights, opened: Any, stored: Stored, dtype: torch.dtype) -> 
 
 
 def _some(names: list[str]) -> str:
-    """Describe many names by their number and the first two of them."""
     shown = " and ".join(repr(name[:100]) for name in names[:2])
     return f"tensor {shown}" if len(names) == 1 else f"{len(names)} tensors, such as {shown},"
 
@@ -229,3 +233,48 @@ def first_line(error: Exception) -> str:
         return str(error)
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200].rstrip(".")
+
+
+# In the names of tensors: of diffusers, PEFT, kohya and LyCORIS; each is that of no plain model.
+LORA_TENSORS = ("lora_", "lora.", "hada_w1", "lokr_w1", "dora_scale", "oft_blocks")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened: their names tell
+ADAPTER_NAMES = ("lora", "learned_embeds", "textual_inversion")
+FEW = 8  # tensors of a learned embedding; a model has more
+
+
+def warn_of_adapters(weights: Weights, parts: Collection[str]) -> None:
+    """Warn of LoRAs and embeddings in a folder on this machine."""
+    if weights.revision is None and (names := sorted(_adapters(Path(weights.location), parts))):
+        warnings.warn(
+            f"The weights {weights.location} hold {' and '.join(names[:3])}"
+            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}, which look like a LoRA or"
+            " a learned embedding. They are not applied: fuse them into the pipeline and save it,"
+            " or take them out of the folder.",
+            BenchWarning,
+            stacklevel=2,
+        )
+
+
+def _adapters(root: Path, parts: Collection[str]) -> Iterator[str]:
+    for parent, _, files in os.walk(root):
+        for file in files:
+            name = os.path.relpath(Path(parent, file), root)
+            if file.endswith(".safetensors"):
+                if _is_adapter(Path(parent, file), Path(name).parts[0] in parts):
+                    yield name
+            elif file.endswith(PICKLES) and any(word in file.lower() for word in ADAPTER_NAMES):
+                yield name
+
+
+def _is_adapter(path: Path, in_part: bool) -> bool:
+    """Tell from the header whether a file is a LoRA, or outside the parts an embedding."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            names = list(opened.keys())
+            if any(word in name for name in names for word in LORA_TENSORS):
+                return True
+            shapes = [opened.get_slice(name).get_shape() for name in names[: FEW + 1]]
+    except (SafetensorError, OSError):
+        return False  # of a part, it is refused where it is read
+    few = not in_part and 0 < len(shapes) <= FEW
+    return few and all(len(shape) in (1, 2) for shape in shapes)

@@ -14,43 +14,22 @@ from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import first_line
 
 # Schedulers differ in how they sample; the noise table of these comes from the same few values.
-SCHEDULERS = (
-    "DDPMScheduler",
-    "DDIMScheduler",
-    "PNDMScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "DDIMInverseScheduler",
-    "DDIMParallelScheduler",
-    "DDPMParallelScheduler",
-    "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSDEScheduler",
-    "DPMSolverSinglestepScheduler",
-    "HeunDiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "LCMScheduler",
-    "LMSDiscreteScheduler",
-    "TCDScheduler",
-    "UniPCMultistepScheduler",
-)
+SCHEDULERS = tuple(f"{name}Scheduler" for name in (
+    "DDPM", "DDIM", "PNDM", "EulerDiscrete", "EulerAncestralDiscrete", "DDIMInverse",
+    "DDIMParallel", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep", "DPMSolverSDE",
+    "DPMSolverSinglestep", "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM",
+    "LMSDiscrete", "TCD", "UniPCMultistep",
+))  # fmt: skip
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-LARGEST = 10_000_000  # of any whole number in a config: vocabularies are the largest
-MOST = {"per_block": 20, "layers": 200}  # by a part of the name; making them takes time
+LARGEST_NUMBER = 10_000_000  # of any whole number in a config: vocabularies are the largest
+MAX_BY_KEY = {"per_block": 20, "layers": 200}  # by a part of the name; making them takes time
 SCALINGS = (1e-3, 1e3)
 
 
 def read_config(weights: Weights, folder: str, key: str, known: Collection[str]) -> dict[str, Any]:
     """Return the config of a part that holds tensors.
-
-    Args:
-        weights: the pipeline.
-        folder: the part.
-        key: where the config names its class.
-        known: the classes that are known.
 
     Raises:
         UserError: there is none, of another class, or a number that no model has.
@@ -59,7 +38,7 @@ def read_config(weights: Weights, folder: str, key: str, known: Collection[str])
     config = weights.read(name)
     check_class(weights, name, config, key, known)
     for key, number in _numbers(config):
-        most = next((most for part, most in MOST.items() if part in key), LARGEST)
+        most = next((most for part, most in MAX_BY_KEY.items() if part in key), LARGEST_NUMBER)
         if not abs(number) <= most or (key.endswith("eps") and not 0 < number < 0.1):
             raise weights.error(name, f"says {key[:100]} = {number!r:.40}, which no model has")
     return config
@@ -80,11 +59,8 @@ def read_diffusion(weights: Weights) -> Levels:
             name,
             f"says prediction_type {prediction!r:.100}; known are {', '.join(PREDICTION_TYPES)}",
         )
-    steps, betas = config.get("num_train_timesteps"), config.get("trained_betas")
-    if not is_whole(steps) or not 10 <= steps <= 100_000:
-        raise weights.error(
-            name, f"says num_train_timesteps {steps!r:.100}; 10 to 100,000 are known"
-        )
+    steps = _train_steps(weights, name, config.get("num_train_timesteps"))
+    betas = config.get("trained_betas")
     if betas is not None:
         if not isinstance(betas, list) or len(betas) != steps or not all(map(is_number, betas)):
             raise weights.error(name, f"holds trained_betas that are not {steps} numbers")
@@ -128,13 +104,18 @@ def read_diffusion(weights: Weights) -> Levels:
     return diffusion_levels(alphas, prediction)
 
 
-def read_flow(weights: Weights, tokens: int, scale: float = 1000.0) -> Levels:
-    """Return the levels of a rectified flow, as the scheduler's config has them.
+def _train_steps(weights: Weights, name: str, steps: Any) -> int:
+    if not is_whole(steps) or not 10 <= steps <= 100_000:
+        raise weights.error(
+            name, f"says num_train_timesteps {steps!r:.100}; 10 to 100,000 are known"
+        )
+    return steps
 
-    Args:
-        weights: the pipeline.
-        tokens: the length of a latent, for a shift that depends on it.
-        scale: the network is told scale · sigma.
+
+def read_flow(weights: Weights, tokens: int, scale: float = 1000.0) -> Levels:
+    """Return the levels of a rectified flow; the network is told `scale` · sigma.
+
+    A dynamic shift depends on `tokens`, the length of a latent.
 
     Raises:
         UserError: the scheduler is of another kind, or describes no such levels.
@@ -146,11 +127,7 @@ def read_flow(weights: Weights, tokens: int, scale: float = 1000.0) -> Levels:
         if not config.get("use_flow_sigmas") or config.get("prediction_type") != "flow_prediction":
             raise weights.error(name, "does not say use_flow_sigmas and flow_prediction")
         config = {**config, "shift": config.get("flow_shift", 1.0)}
-    steps = config.get("num_train_timesteps", 1000)
-    if not is_whole(steps) or not 10 <= steps <= 100_000:
-        raise weights.error(
-            name, f"says num_train_timesteps {steps!r:.100}; 10 to 100,000 are known"
-        )
+    steps = _train_steps(weights, name, config.get("num_train_timesteps", 1000))
     try:
         mu = dynamic_mu(config, tokens) if config.get("use_dynamic_shifting") else None
         values = {"shift": 1.0, **config, "num_train_timesteps": steps}
@@ -193,7 +170,6 @@ def check_class(
 
 
 def _some(known: Collection[str]) -> str:
-    """List names, of many only the first five."""
     names = list(known)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "")
 

@@ -1,9 +1,12 @@
-"""A CLIP, SigLIP or DINOv2, loaded and checked, whose embeddings are kept."""
+"""CLIP, SigLIP and DINOv2: loaded and checked; their embeddings are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,18 +14,178 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
+)
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import build_empty, find_tensors, load
-from bench_plugins.backbones._configs import is_whole, read_config
-from bench_plugins.backbones._encoder_kinds import CLIP, DINOV2, HERE, NAFLEX, Kind
+from bench_plugins.backbones._checkpoint import (
+    ModelPart,
+    build_empty,
+    find_tensors,
+    first_line,
+    load,
+    transformers_part,
+)
+from bench_plugins.backbones._configs import check_class, is_whole, read_config
 from bench_plugins.backbones._kept import Kept, image_key, text_key
-from bench_plugins.backbones._patches import Patching, read_patching
-from bench_plugins.backbones._preprocessing import Preprocessing, read_preprocessing
+from bench_plugins.backbones._preprocessing import (
+    Patching,
+    Preprocessing,
+    read_patching,
+    read_preprocessing,
+)
+from bench_plugins.backbones._tokenizers import SENTENCEPIECE_FILE, clip_tokenizer, load_pieces
 
-VERSION = 1  # of what is computed here; raise it when embeddings change
-AT_ONCE = 64  # texts
+HERE = "."  # these models are one part, in the folder itself
+TOKENIZER = "tokenizer.json"
+TOKENIZER_SETTINGS = "tokenizer_config.json"
+
+# Older files also hold 0, 1, 2 …
+_POSITIONS = tuple(f"{side}_model.embeddings.position_ids" for side in ("text", "vision"))
+# What DINOv2's tensors are called on the Hub, and in transformers 5.
+_DINO = {
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+}
+
+
+def _dino_name(name: str) -> str:
+    for old, new in _DINO.items():
+        name = name.replace(old, new)
+    return name
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of encoder.
+
+    Attributes:
+        model_type: what its config says.
+        part: how it is built and stored.
+        tokens: returns the tokenizer, for a kind that reads texts.
+        written: what happens to a text before.
+    """
+
+    model_type: str
+    part: ModelPart
+    tokens: Callable[[Weights, Any], Any] | None = None
+    written: Callable[[str], str] = str
+
+
+def _clip_tokens(weights: Weights, text: Any) -> Any:
+    return clip_tokenizer(weights, HERE, text.max_position_embeddings, text.vocab_size)
+
+
+@lru_cache(maxsize=4)
+def _other_tokens(weights: Weights, positions: int, size: int) -> Any:
+    """Return SigLIP's tokenizer, which pads to the length that the model was trained with."""
+    config, path = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
+    known = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
+    check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", known)
+    pad = config.get("pad_token")
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    if path is None:
+        return _pieces(weights, pad, positions, size)
+    try:
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(path),
+            pad_token=pad,
+            padding_side="right",
+            model_max_length=positions,
+        )
+        largest = max(tokenizer.get_vocab().values())
+        tokenizer("a", padding="max_length", max_length=positions, truncation=True)
+    except Exception as error:  # whatever the libraries raise where the files make no sense
+        raise weights.error(TOKENIZER, f"cannot be loaded: {first_line(error)}") from error
+    if tokenizer.pad_token_id is None or largest >= size:
+        raise weights.error(TOKENIZER, f"has tokens up to {largest}; the model knows {size}")
+    return tokenizer
+
+
+def _pieces(weights: Weights, pad: Any, positions: int, size: int) -> Any:
+    path = weights.find(SENTENCEPIECE_FILE)
+    if path is None:
+        raise weights.error(TOKENIZER, f"is not there, and no {SENTENCEPIECE_FILE} either")
+    tokenizer = load_pieces(weights, SENTENCEPIECE_FILE, path, pad, positions)
+    if len(tokenizer) > size:
+        raise weights.error(
+            SENTENCEPIECE_FILE, f"has {len(tokenizer)} tokens; the model knows {size}"
+        )
+    return tokenizer
+
+
+def _siglip_tokens(weights: Weights, text: Any) -> Any:
+    return _other_tokens(weights, text.max_position_embeddings, text.vocab_size)
+
+
+def canonical(text: str) -> str:
+    """Return a text as SigLIP was trained on: lower case, without punctuation, single spaces."""
+    bare = text.translate(str.maketrans("", "", string.punctuation))
+    return re.sub(r"\s+", " ", bare).strip().lower()
+
+
+CLIP = Kind(
+    "clip",
+    transformers_part(HERE, CLIPModel, CLIPConfig, unused=_POSITIONS),
+    _clip_tokens,
+)
+_SIGLIP_PART = transformers_part(HERE, SiglipModel, SiglipConfig, unused=_POSITIONS)
+SIGLIP = Kind("siglip", _SIGLIP_PART, _siglip_tokens, canonical)
+# The second generation keeps punctuation (Tschannen et al., 2025).
+SIGLIP2 = Kind("siglip", _SIGLIP_PART, _siglip_tokens, str.lower)
+# Of any aspect ratio and resolution; classes of its own, which transformers has since 4.49.
+NAFLEX = Kind(
+    "siglip2",
+    transformers_part(
+        HERE,
+        getattr(transformers, "Siglip2Model", None),
+        getattr(transformers, "Siglip2Config", None),
+        unused=_POSITIONS,
+    ),
+    _siglip_tokens,
+    str.lower,
+)
+DINOV2 = Kind(
+    "dinov2",
+    transformers_part(HERE, Dinov2Model, Dinov2Config, renamed=_dino_name),
+)
+ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
+
+
+def kind_of(weights: Weights) -> Kind:
+    """Return the kind of encoder in a folder, for its image embeddings.
+
+    Raises:
+        UserError: it is none that is known.
+    """
+    config = weights.read("config.json")
+    known = [kind.model_type for kind in ENCODER_KINDS]
+    check_class(weights, "config.json", config, "model_type", known)
+    return ENCODER_KINDS[known.index(config["model_type"])]
+
+
+def second_siglip(weights: Weights) -> Kind:
+    """Return the kind of a SigLIP 2: of a fixed resolution, or NaFlex, whichever its config says.
+
+    Raises:
+        UserError: there is no config.
+    """
+    naflex = weights.read("config.json").get("model_type") == NAFLEX.model_type
+    return NAFLEX if naflex else SIGLIP2
+
+
+EMBEDDING_VERSION = 1  # of what is computed here; raise it when embeddings change
+ENCODER_BATCH = 64  # texts
 
 Rows = NDArray[np.float32]
 
@@ -31,12 +194,6 @@ class Encoder:
     """A model's image and text embeddings, each computed once for these weights and kept on disk.
 
     The network is loaded when one of them is missing.
-
-    Args:
-        weights: its folder.
-        kind: what is expected there.
-        device: where it runs.
-        dtype: of the network; embeddings are float32.
 
     Raises:
         UserError: the folder holds another kind, or its parts are missing or damaged.
@@ -56,7 +213,9 @@ class Encoder:
         self.prepared = self._preprocessing()
         self.tokens = None if kind.tokens is None else kind.tokens(weights, self.config.text_config)
         written = getattr(kind.written, "__name__", "")
-        self.kept = Kept(f"{kind.model_type} {written} {VERSION} {weights.fingerprint} {dtype}")
+        self.kept = Kept(
+            f"{kind.model_type} {written} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}"
+        )
 
     def _preprocessing(self) -> Preprocessing | Patching:
         if self.kind is NAFLEX:
@@ -104,7 +263,9 @@ class Encoder:
 
         def make(places: Sequence[int]) -> Rows:
             some = [texts[place] for place in places]
-            groups = [some[start : start + AT_ONCE] for start in range(0, len(some), AT_ONCE)]
+            groups = [
+                some[start : start + ENCODER_BATCH] for start in range(0, len(some), ENCODER_BATCH)
+            ]
             return np.concatenate([self._embed_texts(group) for group in groups])
 
         return self.kept.rows(keys, self.width, make)

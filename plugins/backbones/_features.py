@@ -10,7 +10,30 @@ from PIL import Image
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._pixels import SIDE, Pixels
+
+PIXEL_SIDE = 16  # 768 features: more of them take minutes to fit, and are right no more often
+
+
+class Pixels:
+    """RGB values in [-1, 1] of the picture, reduced and cropped to a square of `side` pixels."""
+
+    def __init__(self, side: int = PIXEL_SIDE) -> None:
+        self.side = side
+
+    def __call__(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Return features, float32 [n, 3 · side · side]."""
+        return np.stack([self._of(image) for image in images])
+
+    def _of(self, image: Image.Image) -> NDArray[np.float32]:
+        picture = image.convert("RGB")
+        scale = self.side / min(picture.size)
+        width, height = (max(self.side, round(scale * length)) for length in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = (width - self.side) // 2, (height - self.side) // 2
+        square = picture.crop((left, top, left + self.side, top + self.side))
+        values: NDArray[np.float32] = np.asarray(square, np.float32).ravel() / 127.5 - 1
+        return values
+
 
 Features = Callable[[Sequence[Image.Image]], NDArray[np.float32]]
 PIXELS = "pixels"
@@ -21,13 +44,6 @@ def make_features(
 ) -> Features:
     """Return what makes features, float32 [n, D], of n images.
 
-    Args:
-        weights: of the model whose image embeddings are the features; None: pixels.
-        device: where it runs.
-        dtype: of the model.
-        features: `pixels`, or what the weights are called.
-        resolution: side of the square of pixels.
-
     Raises:
         UserError: they are unknown, or do not go together.
     """
@@ -37,7 +53,7 @@ def make_features(
                 "features=pixels needs no weights: leave --weights out, or say --set"
                 " features=embedding for the image embeddings of that model."
             )
-        return Pixels(resolution or SIDE)
+        return Pixels(resolution or PIXEL_SIDE)
     if weights is None:
         raise UserError(
             f"features={features!r:.100} is no known model, and no --weights are named. `bench list"
@@ -45,18 +61,6 @@ def make_features(
         )
     if resolution is not None:
         raise UserError("--resolution is that of features=pixels; a model has its own.")
-    from bench_plugins.backbones._encoder_kinds import kind_of
-    from bench_plugins.backbones._encoders import Encoder
+    from bench_plugins.backbones._encoders import Encoder, kind_of
 
     return Encoder(weights, kind_of(weights), device, dtype).images
-
-
-def check_features(
-    weights: Weights | None, dtype: str, features: str, resolution: int | None
-) -> None:
-    """Refuse features that cannot be made; reads no tensor.
-
-    Raises:
-        UserError: as `make_features`.
-    """
-    make_features(weights, "cpu", dtype, features, resolution)

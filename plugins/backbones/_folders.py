@@ -6,39 +6,38 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import diffusers
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from bench.engine.trees import leaves
+from bench.contracts.levels import Levels
+from bench.engine.trees import Tree, leaves
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import build_empty, first_line
-from bench_plugins.backbones._configs import is_whole, read_config, read_scaling
+from bench_plugins.backbones._autoencoders import KL, Autoencoder
+from bench_plugins.backbones._checkpoint import ModelPart, build_empty, first_line
+from bench_plugins.backbones._configs import is_whole, read_config, read_diffusion, read_scaling
+from bench_plugins.backbones._texts import TextEncoder
 
-if TYPE_CHECKING:
-    from bench_plugins.backbones._latent import LatentDenoiser
-
-INDEX = "model_index.json"
+PIPELINE_INDEX = "model_index.json"
 LEAST_EMBEDDING = 4  # of a guidance scale; of fewer numbers, half are not finite
 LARGEST_LATENT = 1024  # side of a latent; the largest known models have 128
 
 
 @dataclass(frozen=True)
-class Folder:
+class Pipeline:
     """What the configs of network and autoencoder say, checked.
 
     Attributes:
-        config: the network's.
         empty: the network without memory for its tensors.
-        vae_config: the autoencoder's.
         empty_vae: the autoencoder without memory for its tensors.
         latent_shape: (C, H, W).
         resolution: image side in pixels.
-        scaling: what latents are multiplied with.
-        shift: what is subtracted from them before.
+        scaling: latents are multiplied with it, after `shift` is subtracted.
         prompt_shape: (L, D) of a conditioning, where tokenizer and text encoder decide it.
         guidance: the scale that a UNet distilled with guidance is told; None: it is told none.
     """
@@ -55,19 +54,84 @@ class Folder:
     guidance: float | None = None
 
 
-def check_family(weights: Weights, pipelines: Collection[str]) -> None:
-    """Refuse a folder whose `model_index.json` names another pipeline; it may have none.
+class Family:
+    """What a family of pipelines says of its folders, and how its network is called."""
 
-    Args:
-        weights: the pipeline.
-        pipelines: those that are known.
-    """
-    if weights.find(INDEX) is None:
+    # What `model_index.json` may name.
+    pipelines: ClassVar[tuple[str, ...]]
+    network_part: ClassVar[ModelPart]
+    network_classes: ClassVar[tuple[str, ...]]
+    autoencoder: ClassVar[Autoencoder] = KL
+
+    @classmethod
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
+        """Return its text encoders."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_text(
+        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Refuse text encoders, given by their configs, that the network does not take."""
+
+    @classmethod
+    def prompt_shape(cls, weights: Weights) -> tuple[int, int] | None:
+        """Return (L, D) of a conditioning; None where the network's config alone decides it."""
+        return None
+
+    @classmethod
+    def native_side(cls, config: Any) -> Any:
+        """Return the side of the latents that the network was made for."""
+        return config.sample_size
+
+    @classmethod
+    def step(cls, config: Any) -> int:
+        """Return what the sides of a latent must be multiples of."""
+        return int(config.patch_size)
+
+    @classmethod
+    def channels(cls, config: Any) -> int:
+        """Return the channels of a latent."""
+        return int(config.in_channels)
+
+    @classmethod
+    def example(cls, folder: Pipeline) -> Tree:
+        """Return a conditioning of one prompt, to try the network with; made on the meta device."""
+        raise NotImplementedError
+
+    @classmethod
+    def make_levels(cls, weights: Weights, folder: Pipeline) -> Levels:
+        """Return the noise levels that the scheduler's config describes."""
+        return read_diffusion(weights)
+
+    @classmethod
+    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
+        """Return what the network is called with at time t for a conditioning."""
+        raise NotImplementedError
+
+    @classmethod
+    def prediction(cls, folder: Pipeline, output: Tensor) -> Tensor:
+        """Return the prediction in the network's output, [B, C, H, W]."""
+        return output
+
+    @classmethod
+    def call(
+        cls, network: nn.Module, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any
+    ) -> Tensor:
+        """Return the network's prediction of x_t at time t for a conditioning."""
+        output = network(**cls.inputs(folder, x_t, t, text), return_dict=False)[0]
+        return cls.prediction(folder, output)
+
+
+def check_family(weights: Weights, pipelines: Collection[str]) -> None:
+    """Refuse a folder whose `model_index.json`, if any, names none of these pipelines."""
+    if weights.find(PIPELINE_INDEX) is None:
         return
-    named = weights.read(INDEX).get("_class_name")
+    named = weights.read(PIPELINE_INDEX).get("_class_name")
     if named not in pipelines:
         raise weights.error(
-            INDEX, f"says _class_name {named!r:.100}; {', '.join(pipelines)} is wanted here"
+            PIPELINE_INDEX,
+            f"says _class_name {named!r:.100}; {', '.join(pipelines)} is wanted here",
         )
 
 
@@ -75,11 +139,6 @@ def pipeline_guidance(
     weights: Weights, config: Mapping[str, Any], pipelines: Sequence[str]
 ) -> float | None:
     """Return the guidance scale that a pipeline tells its UNet by default; None: it tells none.
-
-    Args:
-        weights: the pipeline; without an index it is the first of `pipelines`.
-        config: of the network.
-        pipelines: classes of diffusers.
 
     Raises:
         UserError: the embedding of the scale has a width that makes no sense.
@@ -92,28 +151,22 @@ def pipeline_guidance(
             "unet/config.json",
             f"says time_cond_proj_dim {width!r:.100}; {LEAST_EMBEDDING} or more is possible",
         )
-    name = weights.read(INDEX)["_class_name"] if weights.find(INDEX) else pipelines[0]
+    name = (
+        weights.read(PIPELINE_INDEX)["_class_name"]
+        if weights.find(PIPELINE_INDEX)
+        else pipelines[0]
+    )
     call = getattr(diffusers, name).__call__
     return float(signature(call).parameters["guidance_scale"].default)
 
 
-def read_folder(family: type[LatentDenoiser], weights: Weights, resolution: int | None) -> Folder:
+@lru_cache(maxsize=4)
+def read_folder(family: Any, weights: Weights, resolution: int | None) -> Pipeline:
     """Read the configs of network and autoencoder, and check that they fit each other.
-
-    Args:
-        family: says which classes they are of.
-        weights: the pipeline.
-        resolution: image side in pixels; None: what the model was made for.
 
     Raises:
         UserError: a part is missing, of another kind, or does not fit.
     """
-    given: Any = family  # mypy takes a class for no key of a cache
-    return _read_folder(given, weights, resolution)
-
-
-@lru_cache(maxsize=4)
-def _read_folder(family: Any, weights: Weights, resolution: int | None) -> Folder:
     part, autoencoder = family.network_part, family.autoencoder
     config = read_config(weights, part.folder, "_class_name", family.network_classes)
     vae_config = read_config(weights, "vae", "_class_name", (autoencoder.known,))
@@ -136,7 +189,7 @@ def _read_folder(family: Any, weights: Weights, resolution: int | None) -> Folde
         )
     side = resolution // factor
     shape = (family.channels(empty.config), side, side)
-    folder = Folder(
+    folder = Pipeline(
         config,
         empty,
         vae_config,
@@ -154,31 +207,39 @@ def _read_folder(family: Any, weights: Weights, resolution: int | None) -> Folde
     return folder
 
 
-def call_network(
-    family: type[LatentDenoiser], network: nn.Module, folder: Folder, gradient: bool = False
-) -> torch.Tensor:
-    """Call a network on the meta device as `denoise` does, with one latent and one prompt.
-
-    Args:
-        family: says how.
-        network: made on the meta device.
-        folder: its configs.
-        gradient: whether the floating leaves of the conditioning ask for one.
-    """
+def _call_empty(family: type[Family], folder: Pipeline, gradient: bool = False) -> Tensor:
+    """Call the network without memory as `denoise` does, with one latent and one prompt."""
     with torch.device("meta"), torch.set_grad_enabled(gradient):
-        given = family.example(network, folder)
-        for leaf in leaves(given).values():
+        text = family.example(folder)
+        for leaf in leaves(text).values():
             if gradient and leaf.is_floating_point():
                 leaf.requires_grad_()
         x_t, t = torch.empty(1, *folder.latent_shape), torch.empty(1)
-        return family.call(network, folder, x_t, t, given)
+        return family.call(folder.empty, folder, x_t, t, text)
 
 
-def _try_network(family: type[LatentDenoiser], weights: Weights, folder: Folder) -> None:
+def count(family: type[Family], folder: Pipeline, gradient: bool = False) -> int:
+    """Count one evaluation of a family; or one with the gradient to the conditioning."""
+    # Attention written out: some kernels are not counted, those of a CPU among them.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        prediction = _call_empty(family, folder, gradient)
+        if gradient:
+            torch.autograd.backward(prediction.square().sum())  # autograd.grad cannot be counted
+    return int(counter.get_total_flops())
+
+
+@lru_cache(maxsize=8)
+def gradient_share(family: Any, weights: Weights, resolution: int | None) -> float:
+    """Return the operations of an evaluation with the gradient, over those without."""
+    folder = read_folder(family, weights, resolution)
+    return round(count(family, folder, gradient=True) / count(family, folder), 3)
+
+
+def _try_network(family: type[Family], weights: Weights, folder: Pipeline) -> None:
     """Refuse a network that does not take what it will be given, or predicts something else."""
     name, wanted = f"{family.network_part.folder}/", list(folder.latent_shape)
     try:
-        found = list(call_network(family, folder.empty, folder).shape[1:])
+        found = list(_call_empty(family, folder).shape[1:])
     except Exception as error:  # whatever diffusers raises where shapes or arguments do not fit
         raise weights.error(
             name, f"does not take latents {wanted} and prompts: {first_line(error)}"
@@ -187,8 +248,7 @@ def _try_network(family: type[LatentDenoiser], weights: Weights, folder: Folder)
         raise weights.error(name, f"predicts {found} for latents {wanted}")
 
 
-def _try_autoencoder(family: type[LatentDenoiser], weights: Weights, folder: Folder) -> None:
-    """Call the empty autoencoder as `encode_images` does."""
+def _try_autoencoder(family: type[Family], weights: Weights, folder: Pipeline) -> None:
     try:
         with torch.device("meta"):
             pixels = torch.empty(1, 3, folder.resolution, folder.resolution)
@@ -204,11 +264,7 @@ def _try_autoencoder(family: type[LatentDenoiser], weights: Weights, folder: Fol
 
 
 def same(weights: Weights, part: str, what: str, found: Any, wanted: Any) -> None:
-    """Refuse a part whose width is not the one that the network takes.
-
-    Raises:
-        UserError: it is another.
-    """
+    """Raise `UserError` if a part's width is not the one that the network takes."""
     if found != wanted:
         raise weights.error(
             f"{part}/config.json", f"says {what} {found!r:.100}; the network takes {wanted!r:.100}"

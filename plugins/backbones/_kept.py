@@ -16,36 +16,26 @@ from PIL import Image
 
 from bench.machine.cache import cache_dir, discard
 
-FORMAT = 2  # 1 had no hashes
-LIBRARIES = ("torch", "transformers", "tokenizers", "pillow")  # they compute an embedding
-AT_ONCE = 500  # keys of a query
-PATIENCE = 20.0  # seconds to wait for another process that writes
+KEPT_FORMAT = 2  # 1 had no hashes
+EMBEDDING_LIBRARIES = ("torch", "transformers", "tokenizers", "pillow")  # they compute an embedding
+KEYS_PER_QUERY = 500  # keys of a query
+LOCK_SECONDS = 20.0  # seconds to wait for another process that writes
 
 Rows = NDArray[np.float32]
 
 
 class Kept:
-    """Rows of numbers that were computed before; a disk that does not take them stops nothing.
-
-    Args:
-        what: everything that decides a row besides its key: weights, dtype, version.
-    """
+    """Rows of numbers that were computed before; a disk that does not take them stops nothing."""
 
     def __init__(self, what: str) -> None:
-        libraries = [f"{name} {version(name)}" for name in LIBRARIES]
-        content = json.dumps([FORMAT, libraries, what])
+        libraries = [f"{name} {version(name)}" for name in EMBEDDING_LIBRARIES]
+        content = json.dumps([KEPT_FORMAT, libraries, what])
         self._name = f"{hashlib.sha256(content.encode()).hexdigest()}.sqlite"
 
     def rows(
         self, keys: Sequence[bytes], width: int, make: Callable[[Sequence[int]], Rows]
     ) -> Rows:
-        """Return a row per key, float32 [n, width]; what is not known is made, and kept.
-
-        Args:
-            keys: of the rows.
-            width: of a row.
-            make: computes the rows at some places of `keys`.
-        """
+        """Return a row per key, float32 [n, width]; `make` computes those of new keys' places."""
         known = self._read(set(keys), width)
         places = {key: place for place, key in enumerate(keys) if key not in known}
         if places:
@@ -60,8 +50,8 @@ class Kept:
         wanted = sorted(keys)
 
         def read(file: sqlite3.Connection) -> None:
-            for start in range(0, len(wanted), AT_ONCE):
-                some = wanted[start : start + AT_ONCE]
+            for start in range(0, len(wanted), KEYS_PER_QUERY):
+                some = wanted[start : start + KEYS_PER_QUERY]
                 marks = ",".join("?" * len(some))
                 query = f"SELECT key, row, hash FROM rows WHERE key IN ({marks})"
                 for key, row, digest in file.execute(query, some):
@@ -91,7 +81,7 @@ class Kept:
         try:
             if path.exists() and not path.is_file():
                 raise sqlite3.DatabaseError("a pipe, for one")
-            with closing(sqlite3.connect(path, timeout=PATIENCE)) as file:
+            with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as file:
                 file.execute("PRAGMA synchronous = OFF")  # what is lost is made again
                 columns = "key BLOB PRIMARY KEY, row BLOB, hash BLOB"
                 file.execute(f"CREATE TABLE IF NOT EXISTS rows ({columns})")

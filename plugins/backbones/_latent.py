@@ -22,36 +22,31 @@ from bench.engine.images import NORMALIZATIONS, preprocess
 from bench.engine.trees import Tree, mapped
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._adapters import warn_of_adapters
-from bench_plugins.backbones._autoencoders import KL, Autoencoder
-from bench_plugins.backbones._checkpoint import Part, build_empty, find_tensors, load
-from bench_plugins.backbones._configs import read_config, read_diffusion
-from bench_plugins.backbones._flops import count, gradient_share
-from bench_plugins.backbones._folders import Folder, check_family, read_folder
-from bench_plugins.backbones._texts import Encoder
+from bench_plugins.backbones._checkpoint import build_empty, find_tensors, load, warn_of_adapters
+from bench_plugins.backbones._configs import read_config
+from bench_plugins.backbones._folders import (
+    Family,
+    check_family,
+    count,
+    gradient_share,
+    read_folder,
+)
+from bench_plugins.backbones._texts import TextEncoder
 
 diffusers.logging.set_verbosity_error()
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class LatentDenoiser(Denoiser):
+class LatentDenoiser(Family, Denoiser):
     """A pipeline in diffusers' folder layout.
 
     Text encoders are loaded one at a time and freed after use, and the network when it is first
     needed, unless a family says otherwise. Weights are read from safetensors only, each tensor
-    checked against its module.
-
-    Args:
-        weights: a folder or a Hub repository.
-        device: a torch device.
-        dtype: float32, bfloat16 or float16, of the network and the text encoders. The VAE stays in
-            float32: it runs once per image, and some overflow in float16.
-        normalize: `half` or `cifar10`.
-        resolution: image side in pixels; None: what the model was made for.
-        parameters: the family's own.
+    checked against its module. `dtype` is that of the network and the text encoders. The VAE stays
+    in float32: it runs once per image, and some overflow in float16.
 
     Raises:
         UserError: a part is missing, damaged, of another kind, or does not fit the others.
@@ -60,12 +55,6 @@ class LatentDenoiser(Denoiser):
     can_linearise = True
     prompts_at_once = 1024
     keeps_encoders: ClassVar[bool] = False
-
-    # What `model_index.json` may name.
-    pipelines: ClassVar[tuple[str, ...]]
-    network_part: ClassVar[Part]
-    network_classes: ClassVar[tuple[str, ...]]
-    autoencoder: ClassVar[Autoencoder] = KL
 
     def __init__(
         self,
@@ -81,66 +70,12 @@ class LatentDenoiser(Denoiser):
             weights, dtype=dtype, normalize=normalize, resolution=resolution, **parameters
         )
         self.weights, self.parameters = weights, parameters
-        self.device, self.dtype = torch.device(device), DTYPES[dtype]
+        self.device, self.dtype = torch.device(device), TORCH_DTYPES[dtype]
         self.normalize = normalize
         self._folder = read_folder(type(self), weights, resolution)
         self.resolution = self._folder.resolution
         self.latent_shape = self._folder.latent_shape
         self.levels = self.level_table(weights, resolution=resolution, **parameters)
-
-    # What a family says.
-
-    @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
-        """Return its text encoders."""
-        raise NotImplementedError
-
-    @classmethod
-    def check_text(
-        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Refuse text encoders, given by their configs, that the network does not take."""
-
-    @classmethod
-    def prompt_shape(cls, weights: Weights) -> tuple[int, int] | None:
-        """Return (L, D) of a conditioning; None where the network's config alone decides it."""
-        return None
-
-    @classmethod
-    def native_side(cls, config: Any) -> Any:
-        """Return the side of the latents that the network was made for."""
-        return config.sample_size
-
-    @classmethod
-    def step(cls, config: Any) -> int:
-        """Return what the sides of a latent must be multiples of."""
-        return int(config.patch_size)
-
-    @classmethod
-    def channels(cls, config: Any) -> int:
-        """Return the channels of a latent."""
-        return int(config.in_channels)
-
-    @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> Tree:
-        """Return a conditioning of one prompt, to try the network with; made on the meta device."""
-        raise NotImplementedError
-
-    @classmethod
-    def make_levels(cls, weights: Weights, folder: Folder) -> Levels:
-        """Return the noise levels that the scheduler's config describes."""
-        return read_diffusion(weights)
-
-    @classmethod
-    def call(
-        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
-    ) -> torch.Tensor:
-        """Return the network's prediction of x_t at time t for a conditioning."""
-        raise NotImplementedError
-
-    def encode_prompts(self, texts: Sequence[str]) -> Tree:
-        """Return the conditioning in the model's dtype."""
-        raise NotImplementedError
 
     # What the toolkit asks.
 
@@ -154,11 +89,7 @@ class LatentDenoiser(Denoiser):
         resolution: int | None = None,
         **parameters: Any,
     ) -> None:
-        """Refuse what the class would refuse, without reading or making a tensor.
-
-        Raises:
-            UserError: as the class does, except for values that are not finite.
-        """
+        """Refuse what the class would refuse, without reading or making a tensor."""
         if normalize not in NORMALIZATIONS:
             raise UserError(f"--normalize {normalize!r}: one of {', '.join(NORMALIZATIONS)}.")
         check_family(weights, cls.pipelines)
@@ -170,8 +101,8 @@ class LatentDenoiser(Denoiser):
         for encoder, config in zip(encoders, configs, strict=True):
             encoder.tokens(weights)
             empty = build_empty(weights, encoder.part, config)
-            find_tensors(weights, encoder.part, empty, DTYPES[dtype])
-        find_tensors(weights, cls.network_part, folder.empty, DTYPES[dtype])
+            find_tensors(weights, encoder.part, empty, TORCH_DTYPES[dtype])
+        find_tensors(weights, cls.network_part, folder.empty, TORCH_DTYPES[dtype])
         find_tensors(weights, cls.autoencoder.part, folder.empty_vae, torch.float32)
         parts = cls.network_part, cls.autoencoder.part, *(encoder.part for encoder in encoders)
         warn_of_adapters(weights, {part.folder for part in parts})
@@ -207,7 +138,7 @@ class LatentDenoiser(Denoiser):
         parameters.pop("normalize", None)
         encoders = cls.encoders(weights, **parameters)
         texts = zip(encoders, cls.text_configs(weights, encoders), strict=True)
-        width = DTYPES[dtype].itemsize
+        width = TORCH_DTYPES[dtype].itemsize
         scoring = _size(folder.empty) * width + _size(folder.empty_vae) * 4
         encoding = [_size(build_empty(weights, e.part, c)) * width for e, c in texts]
         return (sum if cls.keeps_encoders else max)([scoring, *encoding])
@@ -254,7 +185,7 @@ class LatentDenoiser(Denoiser):
     # What families use.
 
     def encoded(
-        self, encoder: Encoder, tokens: tuple[torch.Tensor, torch.Tensor], take: Any
+        self, encoder: TextEncoder, tokens: tuple[torch.Tensor, torch.Tensor], take: Any
     ) -> tuple[torch.Tensor, ...]:
         """Return what `take` returns of the encoder's output, in the model's dtype."""
         [config] = self.text_configs(self.weights, [encoder])
@@ -266,7 +197,7 @@ class LatentDenoiser(Denoiser):
         return mapped(torch.zeros_like, conditioning)
 
     @staticmethod
-    def text_configs(weights: Weights, encoders: Sequence[Encoder]) -> list[Mapping[str, Any]]:
+    def text_configs(weights: Weights, encoders: Sequence[TextEncoder]) -> list[Mapping[str, Any]]:
         """Return the configs of text encoders."""
         return [
             read_config(weights, encoder.part.folder, "model_type", (encoder.model_type,))
@@ -275,5 +206,4 @@ class LatentDenoiser(Denoiser):
 
 
 def _size(module: nn.Module) -> int:
-    """Count a module's parameters; tied ones once."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,33 @@ from PIL import Image
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._configs import is_number, is_whole
 
-FILE = "preprocessor_config.json"
+PREPROCESSOR = "preprocessor_config.json"
 WHOLE = "processor_config.json"  # newer versions of transformers write the parts into one file
 KEY = "image_processor"
-STEPS = ("do_resize", "do_rescale", "do_normalize")
-LARGEST = 4096  # a side
+PREPARATION = ("do_resize", "do_rescale", "do_normalize")
+MAX_SIDE = 4096  # a side
+
+
+@dataclass(frozen=True)
+class PixelValues:
+    """How pixels become numbers.
+
+    Attributes:
+        filter: the filter that resizes.
+        factor: pixels are multiplied with it, then `mean` is subtracted, [3].
+        deviation: [3], divided by then.
+    """
+
+    filter: Image.Resampling
+    factor: float
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def values(self, picture: Image.Image) -> NDArray[np.float32]:
+        """Return float32 [H, W, 3]."""
+        values: Any = np.asarray(picture, np.float32) * np.float32(self.factor)
+        values = values - np.asarray(self.mean, np.float32)
+        return np.asarray(values / np.asarray(self.deviation, np.float32))
 
 
 @dataclass(frozen=True)
@@ -31,26 +54,15 @@ class Preprocessing:
     Attributes:
         shorter: what the shorter side is resized to; None: the whole is squeezed into `crop`.
         crop: height and width of the result.
-        resample: PIL's filter.
-        factor: pixels are multiplied with it.
-        mean: [3], subtracted then.
-        deviation: [3], divided by then.
     """
 
     shorter: int | None
     crop: tuple[int, int]
-    resample: int
-    factor: float
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-    def __call__(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Return the input, float32 [n, 3, H, W]."""
-        return np.stack([self._of(image) for image in images])
+    pixels: PixelValues
 
     def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
-        """Return what the vision network is called with."""
-        return (self(images),)
+        """Return what the vision network is called with: float32 [n, 3, H, W]."""
+        return (np.stack([self._of(image) for image in images]),)
 
     def _of(self, image: Image.Image) -> NDArray[np.float32]:
         picture = image.convert("RGB")
@@ -62,21 +74,15 @@ class Preprocessing:
             sides = [self.shorter * side // short for side in picture.size]
             size = (sides[0], sides[1])
         if picture.size != size:
-            picture = picture.resize(size, Image.Resampling(self.resample))
+            picture = picture.resize(size, self.pixels.filter)
         top, left = (size[1] - height) // 2, (size[0] - width) // 2
         picture = picture.crop((left, top, left + width, top + height))
-        values: Any = np.asarray(picture, np.float32) * np.float32(self.factor)
-        values = values - np.asarray(self.mean, np.float32)
-        values = values / np.asarray(self.deviation, np.float32)
+        values = self.pixels.values(picture)
         return np.ascontiguousarray(values.transpose(2, 0, 1), np.float32)
 
 
 def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
     """Return what the folder says about its pictures.
-
-    Args:
-        weights: the model's folder.
-        wanted: the side that the network takes; None: any.
 
     Raises:
         UserError: there is no such file, or it says what is not known here.
@@ -100,19 +106,11 @@ def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
         raise weights.error(
             name, f"makes pictures of {result[0]} × {result[1]}; the network takes {wanted}"
         )
-    return Preprocessing(shorter, result, *read_pixels(weights, name, config, 3))
+    return Preprocessing(shorter, result, read_pixels(weights, name, config, 3))
 
 
-def read_pixels(
-    weights: Weights, name: str, config: Mapping[str, Any], usual: int
-) -> tuple[int, float, tuple[float, ...], tuple[float, ...]]:
-    """Return PIL's filter, the factor, and the mean and deviation of the colours.
-
-    Args:
-        weights: the model's folder.
-        name: of the file.
-        config: what it says.
-        usual: the filter of the library's class, for a file that names none.
+def read_pixels(weights: Weights, name: str, config: Mapping[str, Any], usual: int) -> PixelValues:
+    """Return how pixels become numbers; `usual` is the filter where the file names none.
 
     Raises:
         UserError: one of them is not what it should be.
@@ -122,7 +120,7 @@ def read_pixels(
     if not is_whole(resample) or resample not in filters or not is_number(factor):
         raise weights.error(name, f"says resample {resample!r:.20}, rescale_factor {factor!r:.20}")
     mean, deviation = (_three(weights, name, config, f"image_{key}") for key in ("mean", "std"))
-    return resample, float(factor), mean, deviation
+    return PixelValues(Image.Resampling(resample), float(factor), mean, deviation)
 
 
 def read_steps(weights: Weights) -> tuple[str, Mapping[str, Any]]:
@@ -132,22 +130,22 @@ def read_steps(weights: Weights) -> tuple[str, Mapping[str, Any]]:
         UserError: there is none, or it leaves a step out.
     """
     name, config = _read(weights)
-    if missing := [step for step in STEPS if config.get(step) is not True]:
+    if missing := [step for step in PREPARATION if config.get(step) is not True]:
         raise weights.error(name, f"does not say {missing[0]}: true, which this kind needs")
     return name, config
 
 
 def _read(weights: Weights) -> tuple[str, Mapping[str, Any]]:
-    if weights.find(FILE) or not weights.find(WHOLE):
-        return FILE, weights.read(FILE)
+    if weights.find(PREPROCESSOR) or not weights.find(WHOLE):
+        return PREPROCESSOR, weights.read(PREPROCESSOR)
     config = weights.read(WHOLE).get(KEY)
     if not isinstance(config, Mapping):
-        raise weights.error(WHOLE, f"has no {KEY}, and there is no {FILE}")
+        raise weights.error(WHOLE, f"has no {KEY}, and there is no {PREPROCESSOR}")
     return WHOLE, config
 
 
 def _whole(value: Any) -> int | None:
-    return value if is_whole(value) and 1 <= value <= LARGEST else None
+    return value if is_whole(value) and 1 <= value <= MAX_SIDE else None
 
 
 def _pair(size: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -166,3 +164,81 @@ def _three(weights: Weights, name: str, config: Mapping[str, Any], key: str) -> 
     if key == "image_std" and not all(value > 0 for value in values):
         raise weights.error(name, f"says {key} {values!r:.60}; they must be above 0")
     return tuple(map(float, values))
+
+
+MAX_PATCHES = 16_384  # patches that a file may ask for; the published models take 256
+BILINEAR = int(Image.Resampling.BILINEAR)
+PRECISION = 1e-5  # of the scale; transformers' own, so that sizes are the same
+
+
+@dataclass(frozen=True)
+class Patching:
+    """How a picture becomes patches.
+
+    Attributes:
+        patch: side of a patch in pixels.
+        most: patches that a picture is padded to; it is resized to have at most so many.
+    """
+
+    patch: int
+    most: int
+    pixels: PixelValues
+
+    def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
+        """Return what the vision network is called with.
+
+        Returns:
+            Patches, float32 [n, most, patch² · 3]; which of them are no padding, int64 [n, most];
+            and how many there are down and across, int64 [n, 2].
+        """
+        found = [self._of(image) for image in images]
+        patches = np.zeros((len(found), self.most, self.patch**2 * 3), np.float32)
+        mask = np.zeros((len(found), self.most), np.int64)
+        for row, (values, _) in enumerate(found):
+            patches[row, : len(values)], mask[row, : len(values)] = values, 1
+        return patches, mask, np.array([shape for _, shape in found], np.int64)
+
+    def _of(self, image: Image.Image) -> tuple[NDArray[np.float32], tuple[int, int]]:
+        picture = image.convert("RGB")
+        down, across = patches_of(picture.height, picture.width, self.patch, self.most)
+        size = across * self.patch, down * self.patch
+        picture = picture.resize(size, self.pixels.filter)
+        values = self.pixels.values(picture)
+        squares = values.reshape(down, self.patch, across, self.patch, 3).swapaxes(1, 2)
+        return squares.reshape(down * across, -1), (down, across)
+
+
+def patches_of(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
+    """Return how many patches a picture has down and across, when it is as large as may be.
+
+    Its sides are scaled alike and rounded up to whole patches.
+    """
+
+    def scaled(scale: float) -> tuple[int, int]:
+        return max(1, ceil(height * scale / patch)), max(1, ceil(width * scale / patch))
+
+    low, high = PRECISION / 10, 100.0
+    while high - low >= PRECISION:
+        middle = (low + high) / 2
+        down, across = scaled(middle)
+        low, high = (middle, high) if down * across <= most else (low, middle)
+    return scaled(low)
+
+
+def read_patching(weights: Weights, wanted: Any) -> Patching:
+    """Return what the folder says about its pictures.
+
+    Raises:
+        UserError: there is no such file, or it says what is not known here.
+    """
+    name, config = read_steps(weights)
+    patch, most = config.get("patch_size", 16), config.get("max_num_patches", 256)
+    if not is_whole(patch) or patch != wanted:
+        raise weights.error(
+            name, f"says patch_size {patch!r:.20}; the network takes {wanted!r:.20}"
+        )
+    if not is_whole(most) or not 1 <= most <= MAX_PATCHES:
+        raise weights.error(
+            name, f"says max_num_patches {most!r:.20}; 1 to {MAX_PATCHES} are possible"
+        )
+    return Patching(patch, most, read_pixels(weights, name, config, BILINEAR))

@@ -17,19 +17,17 @@ from torch import nn
 
 from bench.engine.transfer import free_memory
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Part, first_line, load
+from bench_plugins.backbones._checkpoint import ModelPart, first_line, load, transformers_part
 from bench_plugins.backbones._configs import check_class, is_whole
-from bench_plugins.backbones._sentencepiece import load_pieces
-from bench_plugins.backbones._tokenizer import load_tokenizer
+from bench_plugins.backbones._tokenizers import SENTENCEPIECE_FILE, load_pieces, load_tokenizer
 
-AT_ONCE = 16  # texts that an encoder is given at a time
+TEXTS_PER_CALL = 16  # texts that an encoder is given at a time
 SPARE = 127  # rows of an embedding that no token uses: sizes are rounded up to multiples of 128
-PIECES = "spiece.model"
 POSITIONS = ("text_model.embeddings.position_ids", "embeddings.position_ids")  # 0, 1, 2 …
 
 
 @dataclass(frozen=True)
-class Encoder:
+class TextEncoder:
     """A text encoder with its tokenizer.
 
     Attributes:
@@ -41,7 +39,7 @@ class Encoder:
         narrow: whether it may run in float16; T5 and Gemma overflow there.
     """
 
-    part: Part
+    part: ModelPart
     model_type: str
     tokenizer: str
     length: int | None = None
@@ -86,61 +84,47 @@ class Encoder:
         dtype: torch.dtype,
         device: torch.device,
     ) -> tuple[torch.Tensor, ...]:
-        """Load the encoder, encode all texts, and free it.
-
-        Args:
-            weights: the pipeline.
-            config: the encoder's.
-            tokens: ids and mask.
-            take: calls the module, and returns what is wanted of its output.
-            dtype: of the result.
-            device: where it runs.
-        """
+        """Load the encoder, encode all texts, and free it."""
         own = torch.float32 if dtype == torch.float16 and not self.narrow else dtype
         module = load(weights, self.part, config, own, device)
         found: list[tuple[torch.Tensor, ...]] = []
-        for start in range(0, len(tokens[0]), AT_ONCE):
-            ids, mask = (t[start : start + AT_ONCE].to(device) for t in tokens)
+        for start in range(0, len(tokens[0]), TEXTS_PER_CALL):
+            ids, mask = (t[start : start + TEXTS_PER_CALL].to(device) for t in tokens)
             found.append(tuple(x.to(dtype) for x in take(module, ids, mask)))
         del module
         free_memory(device)
         return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
-def clip(folder: str, tokenizer: str, projected: bool) -> Encoder:
+def clip(folder: str, tokenizer: str, projected: bool) -> TextEncoder:
     """Return a CLIP text encoder; `projected`: with the projection of its pooled output."""
-    made = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
-    part = Part(
+    part = transformers_part(
         folder,
-        "model",
-        lambda config: made(transformers.CLIPTextConfig.from_dict(dict(config))),
-        lambda name: name.removeprefix("text_model."),
+        transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel,
+        transformers.CLIPTextConfig,
+        renamed=lambda name: name.removeprefix("text_model."),
         unused=POSITIONS,
     )
-    return Encoder(part, "clip_text_model", tokenizer, narrow=True)
+    return TextEncoder(part, "clip_text_model", tokenizer, narrow=True)
 
 
-def t5(folder: str, tokenizer: str, length: int) -> Encoder:
+def t5(folder: str, tokenizer: str, length: int) -> TextEncoder:
     """Return a T5 encoder, whose texts are padded to `length` tokens."""
-    part = Part(
-        folder,
-        "model",
-        lambda config: transformers.T5EncoderModel(transformers.T5Config.from_dict(dict(config))),
-        tied={"encoder.embed_tokens.weight": "shared.weight"},
-    )
-    return Encoder(part, "t5", tokenizer, length, ("T5TokenizerFast", "T5Tokenizer"))
+    tied = {"encoder.embed_tokens.weight": "shared.weight"}
+    part = transformers_part(folder, transformers.T5EncoderModel, transformers.T5Config, tied=tied)
+    return TextEncoder(part, "t5", tokenizer, length, ("T5TokenizerFast", "T5Tokenizer"))
 
 
-def gemma(folder: str, tokenizer: str, length: int) -> Encoder:
+def gemma(folder: str, tokenizer: str, length: int) -> TextEncoder:
     """Return a Gemma 2 decoder without its head, whose texts are padded to `length` tokens."""
-    part = Part(
+    part = transformers_part(
         folder,
-        "model",
-        lambda config: transformers.Gemma2Model(transformers.Gemma2Config.from_dict(dict(config))),
-        lambda name: name.removeprefix("model."),
+        transformers.Gemma2Model,
+        transformers.Gemma2Config,
+        renamed=lambda name: name.removeprefix("model."),
         unused=("lm_head.weight",),
     )
-    return Encoder(part, "gemma2", tokenizer, length, ("GemmaTokenizerFast", "GemmaTokenizer"))
+    return TextEncoder(part, "gemma2", tokenizer, length, ("GemmaTokenizerFast", "GemmaTokenizer"))
 
 
 # What is taken of an encoder's output.
@@ -191,7 +175,6 @@ def _fast(weights: Weights, folder: str, kind: str) -> Any:
 
 
 def _pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) -> Any:
-    """Return T5's tokenizer where it is a SentencePiece model."""
     extra, length = config.get("extra_ids", 100), config.get("model_max_length", 512)
     if not is_whole(extra) or not 0 <= extra <= 1000 or not is_whole(length) or length < 2:
         raise weights.error(name, "comes with a config whose extra_ids or model_max_length is odd")
@@ -210,11 +193,11 @@ def _load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, .
         raise weights.error(name, f"names a {named[0]}; the files in {folder}/ are used")
     weights.find(f"{folder}/special_tokens_map.json")  # from the Hub: the library reads it there
     whole = weights.find(f"{folder}/tokenizer.json")
-    pieces = None if whole else weights.find(f"{folder}/{PIECES}")
+    pieces = None if whole else weights.find(f"{folder}/{SENTENCEPIECE_FILE}")
     if pieces is not None:
-        tokenizer: Any = _pieces(weights, f"{folder}/{PIECES}", pieces, config)
+        tokenizer: Any = _pieces(weights, f"{folder}/{SENTENCEPIECE_FILE}", pieces, config)
     elif whole is None:
-        raise weights.error(f"{folder}/", f"has no tokenizer.json, and no {PIECES}")
+        raise weights.error(f"{folder}/", f"has no tokenizer.json, and no {SENTENCEPIECE_FILE}")
     else:
         tokenizer = _fast(weights, folder, kinds[0])
     size = weights.read(f"{encoder}/config.json").get("vocab_size")

@@ -19,12 +19,6 @@ class Random(Classifier):
     """Guesses: logits are uniform, and made from the picture's pixels, the text and the seed.
 
     So the same picture gets the same guess in any order and batch.
-
-    Args:
-        weights: None.
-        device: not used.
-        dtype: not used.
-        seed: of the guesses.
     """
 
     def __init__(self, weights: Weights | None, *, device: str, dtype: str, seed: int = 0) -> None:
@@ -41,13 +35,7 @@ class Random(Classifier):
 
 
 class Majority(Classifier):
-    """Always the class with the most images in the split that it was fitted on.
-
-    Args:
-        weights: None.
-        device: not used.
-        dtype: not used.
-    """
+    """Always the class with the most images in the split that it was fitted on."""
 
     def __init__(self, weights: Weights | None, *, device: str, dtype: str) -> None:
         self.shares: dict[str, float] = {}

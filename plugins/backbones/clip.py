@@ -12,18 +12,19 @@ from PIL import Image
 from bench.contracts.backbone import Classifier
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._encoder_kinds import CLIP, SIGLIP, SIGLIP2, Kind, second_siglip
-from bench_plugins.backbones._encoders import Encoder, Rows
+from bench_plugins.backbones._encoders import (
+    CLIP,
+    SIGLIP,
+    SIGLIP2,
+    Encoder,
+    Kind,
+    Rows,
+    second_siglip,
+)
 
 
 class Clip(Classifier):
-    """OpenAI's CLIP, and OpenCLIP's weights in transformers' layout.
-
-    Args:
-        weights: a folder with config.json, model.safetensors, a tokenizer and the preprocessing.
-        device: where it runs.
-        dtype: of the network; logits are float32.
-    """
+    """OpenAI's CLIP, and OpenCLIP's weights in transformers' layout."""
 
     KIND: ClassVar[Kind] = CLIP
 
@@ -72,7 +73,6 @@ class Clip(Classifier):
         return self._logits(images, self._means(sets))
 
     def _means(self, sets: Sequence[Sequence[str]]) -> Rows:
-        """Return the sets' embeddings; those of the last call are remembered."""
         asked = tuple(map(tuple, sets))
         if self._known_sets is None or self._known_sets[0] != asked:
             rows = self.encoder.texts([text for texts in asked for text in texts])
@@ -83,7 +83,6 @@ class Clip(Classifier):
         return self._known_sets[1]
 
     def _texts(self, texts: Sequence[str]) -> Rows:
-        """Return the texts' embeddings; those of the last call are remembered."""
         asked = tuple(texts)
         if self._known is None or self._known[0] != asked:
             self._known = asked, self.encoder.texts(asked)

@@ -9,17 +9,16 @@ from typing import Any
 
 import torch
 from diffusers import DiTTransformer2DModel
-from torch import nn
+from torch import Tensor
 
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Part
-from bench_plugins.backbones._folders import Folder
+from bench_plugins.backbones._checkpoint import diffusers_part
+from bench_plugins.backbones._folders import PIPELINE_INDEX, Pipeline
 from bench_plugins.backbones._latent import LatentDenoiser
-from bench_plugins.backbones._texts import Encoder
+from bench_plugins.backbones._texts import TextEncoder
 
-INDEX = "model_index.json"
 IMAGENET = 1000  # classes, in the order of their WordNet ids
 
 
@@ -30,11 +29,11 @@ class DiT(LatentDenoiser):
     linearisation_cost = None  # type: ignore[assignment]  # so it has not this ability
 
     pipelines = ("DiTPipeline",)
-    network_part = Part("transformer", "diffusion_pytorch_model", DiTTransformer2DModel.from_config)
+    network_part = diffusers_part("transformer", DiTTransformer2DModel)
     network_classes = ("DiTTransformer2DModel", "Transformer2DModel")  # the second: older files
 
     @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
         """Return none: it reads no text."""
         return ()
 
@@ -44,7 +43,7 @@ class DiT(LatentDenoiser):
         return [1 for _ in labels_of(weights, texts)], 1
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> Tree:
+    def example(cls, folder: Pipeline) -> Tree:
         """Return a conditioning of one label, to try the network with."""
         return {"label": torch.zeros(1, dtype=torch.int64)}
 
@@ -58,13 +57,15 @@ class DiT(LatentDenoiser):
         return {"label": torch.tensor([classes], device=self.device)}
 
     @classmethod
-    def call(
-        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
-    ) -> torch.Tensor:
-        """Return the predicted noise, without the variance that is learned beside it."""
+    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
+        """Return what the network is called with."""
         # Every block has an embedding of its own, of which only the label is an argument.
-        predicted = network(x_t, timestep=t, class_labels=given["label"], return_dict=False)[0]
-        return predicted[:, : folder.latent_shape[0]]  # type: ignore[no-any-return]
+        return {"hidden_states": x_t, "timestep": t, "class_labels": text["label"]}
+
+    @classmethod
+    def prediction(cls, folder: Pipeline, output: Tensor) -> Tensor:
+        """Return the predicted noise, without the variance that is learned beside it."""
+        return output[:, : folder.latent_shape[0]]
 
 
 def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
@@ -101,14 +102,16 @@ def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
     count = weights.read(name).get("num_embeds_ada_norm")
     if not isinstance(count, int) or count < 1:
         raise weights.error(name, f"says num_embeds_ada_norm {count!r:.100}; classes are wanted")
-    index = weights.read(INDEX) if weights.find(INDEX) else {}
+    index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
     said = index.get("id2label") or {}
     if not isinstance(said, dict):
-        raise weights.error(INDEX, "says id2label, which is no object of names by label")
+        raise weights.error(PIPELINE_INDEX, "says id2label, which is no object of names by label")
     found: dict[str, set[int]] = {}
     for label, names in said.items():
         if not str(label).isdecimal() or int(label) >= count or not isinstance(names, str):
-            raise weights.error(INDEX, f"names label {label!r:.100}, which is none of {count}")
+            raise weights.error(
+                PIPELINE_INDEX, f"names label {label!r:.100}, which is none of {count}"
+            )
         for one in [names, *names.split(",")]:
             found.setdefault(_plain(one), set()).add(int(label))
     if count == IMAGENET:
@@ -117,7 +120,6 @@ def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
 
 
 def _imagenet() -> dict[str, int]:
-    """Return the label of each WordNet id, and of the readable names that datasets here have."""
     folder = files("bench_plugins.datasets") / "declared"
     return {
         _plain(name): label

@@ -7,21 +7,24 @@ from typing import Any
 
 import torch
 from diffusers import FluxTransformer2DModel
-from torch import nn
+from torch import Tensor, nn
 
 from bench.contracts.levels import Levels
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Part
+from bench_plugins.backbones._checkpoint import diffusers_part
 from bench_plugins.backbones._configs import read_flow
-from bench_plugins.backbones._folders import Folder, same
+from bench_plugins.backbones._folders import Pipeline, same
 from bench_plugins.backbones._latent import LatentDenoiser
-from bench_plugins.backbones._texts import Encoder, clip, last, pooled, t5
+from bench_plugins.backbones._texts import TextEncoder, clip, last, pooled, t5
 
 PACK = 2  # a token is a square of so many latent pixels
-SIDE = 128  # of the latents at 1024 pixels, as the pipeline's default has it
-TOKENS = {False: 256, True: 512}  # of T5; the first: schnell, which has no guidance embedding
+LATENT_SIDE = 128  # of the latents at 1024 pixels, as the pipeline's default has it
+T5_TOKENS_BY_GUIDANCE = {
+    False: 256,
+    True: 512,
+}  # of T5; the first: schnell, which has no guidance embedding
 
 
 class Flux(LatentDenoiser):
@@ -31,16 +34,14 @@ class Flux(LatentDenoiser):
     """
 
     pipelines = ("FluxPipeline",)
-    network_part = Part(
-        "transformer", "diffusion_pytorch_model", FluxTransformer2DModel.from_config
-    )
+    network_part = diffusers_part("transformer", FluxTransformer2DModel)
     network_classes = ("FluxTransformer2DModel",)
 
     @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
         """Return CLIP ViT-L and T5."""
         guided = bool(weights.read("transformer/config.json").get("guidance_embeds"))
-        tokens = parameters.get("tokens") or TOKENS[guided]
+        tokens = parameters.get("tokens") or T5_TOKENS_BY_GUIDANCE[guided]
         if not 1 <= tokens <= 512:
             raise UserError(f"tokens={tokens}: T5 takes 1 to 512 here.")
         first = clip("text_encoder", "tokenizer", projected=False)
@@ -66,7 +67,7 @@ class Flux(LatentDenoiser):
     @classmethod
     def native_side(cls, config: Any) -> Any:
         """Return the side of the latents at 1024 pixels."""
-        return SIDE
+        return LATENT_SIDE
 
     @classmethod
     def step(cls, config: Any) -> int:
@@ -79,18 +80,18 @@ class Flux(LatentDenoiser):
         return int(config.in_channels) // PACK**2
 
     @classmethod
-    def make_levels(cls, weights: Weights, folder: Folder) -> Levels:
+    def make_levels(cls, weights: Weights, folder: Pipeline) -> Levels:
         """Return the flow's levels; the network is told sigma."""
         side = folder.latent_shape[-1] // PACK
         return read_flow(weights, side * side, scale=1.0)
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> Tree:
+    def example(cls, folder: Pipeline) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
-        config: Any = network.config
+        config: Any = folder.empty.config
         return {
             "embeddings": torch.empty(
-                1, TOKENS[config.guidance_embeds], config.joint_attention_dim
+                1, T5_TOKENS_BY_GUIDANCE[config.guidance_embeds], config.joint_attention_dim
             ),
             "pooled": torch.empty(1, config.pooled_projection_dim),
             **({"guidance": torch.empty(1, 1)} if config.guidance_embeds else {}),
@@ -108,30 +109,32 @@ class Flux(LatentDenoiser):
         return found
 
     @classmethod
-    def call(
-        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
-    ) -> torch.Tensor:
-        """Return the predicted velocity, eps − x_0, unpacked."""
+    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
+        """Return what the network is called with, latents packed."""
         _, channels, side, _ = x_t.shape
         rows = side // PACK
         squares = x_t.reshape(-1, channels, rows, PACK, rows, PACK)
         packed = squares.permute(0, 2, 4, 1, 3, 5).reshape(len(x_t), rows * rows, -1)
-        length = given["embeddings"].shape[1]
+        length = text["embeddings"].shape[1]
         places = torch.arange(rows, device=x_t.device, dtype=x_t.dtype)
         row, column = places.repeat_interleave(rows), places.repeat(rows)
         grid = torch.stack([torch.zeros_like(row), row, column], dim=1)
-        strength = given["guidance"][:, 0] if "guidance" in given else None
-        predicted = network(
-            hidden_states=packed,
+        strength = text["guidance"][:, 0] if "guidance" in text else None
+        return {
+            "hidden_states": packed,
             # As the pipeline does: 1000 sigma is rounded to the latents' dtype, then divided.
-            timestep=(1000 * t).to(x_t.dtype) / 1000,
-            guidance=strength,
-            pooled_projections=given["pooled"],
-            encoder_hidden_states=given["embeddings"],
-            txt_ids=torch.zeros(length, 3, device=x_t.device, dtype=x_t.dtype),
-            img_ids=grid,
-            return_dict=False,
-        )[0]
-        squares = predicted.reshape(-1, rows, rows, channels, PACK, PACK)
-        unpacked: torch.Tensor = squares.permute(0, 3, 1, 4, 2, 5).reshape(x_t.shape)
-        return unpacked
+            "timestep": (1000 * t).to(x_t.dtype) / 1000,
+            "guidance": strength,
+            "pooled_projections": text["pooled"],
+            "encoder_hidden_states": text["embeddings"],
+            "txt_ids": torch.zeros(length, 3, device=x_t.device, dtype=x_t.dtype),
+            "img_ids": grid,
+        }
+
+    @classmethod
+    def prediction(cls, folder: Pipeline, output: Tensor) -> Tensor:
+        """Return the predicted velocity, eps − x_0, unpacked."""
+        channels, side, _ = folder.latent_shape
+        rows = side // PACK
+        squares = output.reshape(-1, rows, rows, channels, PACK, PACK)
+        return squares.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, side, side)

@@ -13,10 +13,10 @@ from PIL import Image
 
 from bench.contracts.backbone import Classifier
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._features import Features, check_features, make_features
+from bench_plugins.backbones._features import Features, make_features
 
-AT_ONCE = 32  # images
-FOLDS = 5
+IMAGES_PER_CALL = 32  # images
+PROBE_FOLDS = 5
 # From nearly nothing learned to nearly nothing held back, where features are standardised.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 ITERATIONS = 1000
@@ -25,15 +25,7 @@ Matrix = NDArray[np.float32]
 
 
 class _Learned(Classifier):
-    """What both have: features of images, and classes by their texts.
-
-    Args:
-        weights: of the model whose image embeddings are the features; None: pixels.
-        device: where that model runs.
-        dtype: of that model.
-        features: where the weights are from, or `pixels`.
-        resolution: side of the square of pixels.
-    """
+    """Features of images, from pixels or a model, and classes by their texts."""
 
     features: Features
     texts: list[str]
@@ -59,12 +51,11 @@ class _Learned(Classifier):
         **parameters: Any,
     ) -> None:
         """Refuse features that cannot be made; reads no tensor."""
-        check_features(weights, dtype, features, resolution)
+        make_features(weights, "cpu", dtype, features, resolution)
 
     def _read(
         self, images: Iterable[Image.Image], labels: Sequence[str]
     ) -> tuple[Matrix, NDArray[np.int64]]:
-        """Return the features of all images, and the index of each one's class."""
         self.texts = sorted(set(labels))
         place = {text: n for n, text in enumerate(self.texts)}
         found = np.concatenate([self.features(group) for group in _groups(images)])
@@ -93,30 +84,10 @@ class NearestMean(_Learned):
 
 
 class LinearProbe(_Learned):
-    """Logistic regression on standardised features; how strong, by cross-validation.
+    """Logistic regression on standardised features; how strong, by cross-validation."""
 
-    Args:
-        weights: as for both.
-        device: likewise.
-        dtype: likewise.
-        features: likewise.
-        resolution: likewise.
-        seed: of the folds of the cross-validation.
-    """
-
-    def __init__(
-        self,
-        weights: Weights | None,
-        *,
-        device: str,
-        dtype: str,
-        features: str = "pixels",
-        resolution: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            weights, device=device, dtype=dtype, features=features, resolution=resolution
-        )
+    def __init__(self, weights: Weights | None, *, seed: int = 0, **settings: Any) -> None:
+        super().__init__(weights, **settings)
         self.seed = seed
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
@@ -128,7 +99,7 @@ class LinearProbe(_Learned):
         import sklearn
 
         found, index = self._read(images, labels)
-        folds = min(FOLDS, int(np.bincount(index).min()))
+        folds = min(PROBE_FOLDS, int(np.bincount(index).min()))
         self.model = _Regression(found, index, folds if len(self.texts) > 1 else 0, self.seed)
         return {
             "images": len(found),
@@ -213,7 +184,6 @@ def _regress(
 def _cross_validate(
     values: NDArray[np.float64], index: NDArray[np.int64], folds: int, seed: int
 ) -> dict[float, float]:
-    """Return the accuracy on held-out images for each strength."""
     from sklearn.model_selection import StratifiedKFold
 
     right = dict.fromkeys(STRENGTHS, 0)
@@ -228,5 +198,5 @@ def _cross_validate(
 
 def _groups(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
     source = iter(images)
-    while group := list(islice(source, AT_ONCE)):
+    while group := list(islice(source, IMAGES_PER_CALL)):
         yield group

@@ -7,18 +7,17 @@ from typing import Any
 
 import torch
 from diffusers import PixArtTransformer2DModel
-from torch import nn
+from torch import Tensor, nn
 
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Part
-from bench_plugins.backbones._folders import Folder, same
+from bench_plugins.backbones._checkpoint import diffusers_part
+from bench_plugins.backbones._folders import PIPELINE_INDEX, Pipeline, same
 from bench_plugins.backbones._latent import LatentDenoiser
-from bench_plugins.backbones._texts import Encoder, last_masked, t5, union
+from bench_plugins.backbones._texts import TextEncoder, last_masked, t5, union
 
-TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
-INDEX = "model_index.json"
+TOKENS_BY_PIPELINE = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 
 
 class PixArt(LatentDenoiser):
@@ -28,14 +27,12 @@ class PixArt(LatentDenoiser):
     like, which needs packages of its own, is left out.
     """
 
-    pipelines = tuple(TOKENS)
-    network_part = Part(
-        "transformer", "diffusion_pytorch_model", PixArtTransformer2DModel.from_config
-    )
+    pipelines = tuple(TOKENS_BY_PIPELINE)
+    network_part = diffusers_part("transformer", PixArtTransformer2DModel)
     network_classes = ("PixArtTransformer2DModel", "Transformer2DModel")  # the second: older files
 
     @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
         """Return T5, for 120 tokens or 300."""
         return (t5("text_encoder", "tokenizer", _length(weights, parameters.get("tokens"))),)
 
@@ -48,10 +45,10 @@ class PixArt(LatentDenoiser):
         same(weights, "text_encoder", "d_model", texts[0].get("d_model"), config.caption_channels)
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> Tree:
+    def example(cls, folder: Pipeline) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
-        config: Any = network.config
-        length = TOKENS[pipeline_of(network)]
+        config: Any = folder.empty.config
+        length = TOKENS_BY_PIPELINE[pipeline_of(folder.empty)]
         return {
             "embeddings": torch.empty(1, length, config.caption_channels),
             "mask": torch.ones(1, length, dtype=torch.int64),
@@ -64,29 +61,30 @@ class PixArt(LatentDenoiser):
         [embeddings] = self.encoded(encoder, tokens, last_masked)
         return {"embeddings": embeddings, "mask": tokens[1].to(self.device)}
 
-    def mix_rest(self, rest: Any, weights: torch.Tensor) -> Tree:
+    def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
         """Return a mixture's mask."""
         return union(rest, weights)
 
     @classmethod
-    def call(
-        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
-    ) -> torch.Tensor:
-        """Return the predicted noise, without the variance that is learned beside it."""
+    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
+        """Return what the network is called with."""
         added: dict[str, Any] = {"resolution": None, "aspect_ratio": None}
-        if network.use_additional_conditions:
+        if folder.empty.use_additional_conditions:
             side = float(folder.resolution)
             added["resolution"] = x_t.new_full((len(x_t), 2), side)
             added["aspect_ratio"] = x_t.new_ones(len(x_t), 1)
-        predicted = network(
-            x_t,
-            encoder_hidden_states=given["embeddings"],
-            encoder_attention_mask=given["mask"],
-            timestep=t,
-            added_cond_kwargs=added,
-            return_dict=False,
-        )[0]
-        return predicted[:, : folder.latent_shape[0]]  # type: ignore[no-any-return]
+        return {
+            "hidden_states": x_t,
+            "encoder_hidden_states": text["embeddings"],
+            "encoder_attention_mask": text["mask"],
+            "timestep": t,
+            "added_cond_kwargs": added,
+        }
+
+    @classmethod
+    def prediction(cls, folder: Pipeline, output: Tensor) -> Tensor:
+        """Return the predicted noise, without the variance that is learned beside it."""
+        return output[:, : folder.latent_shape[0]]
 
 
 def pipeline_of(network: Any) -> str:
@@ -100,9 +98,10 @@ def _length(weights: Weights, tokens: int | None) -> int:
         if not 1 <= tokens <= 512:
             raise UserError(f"tokens={tokens}: T5 takes 1 to 512 here.")
         return tokens
-    said = weights.read(INDEX).get("_class_name") if weights.find(INDEX) else None
-    if said not in TOKENS:
+    said = weights.read(PIPELINE_INDEX).get("_class_name") if weights.find(PIPELINE_INDEX) else None
+    if said not in TOKENS_BY_PIPELINE:
         raise weights.error(
-            INDEX, "does not say whether this is alpha or Sigma; --set tokens=120 or 300 does"
+            PIPELINE_INDEX,
+            "does not say whether this is alpha or Sigma; --set tokens=120 or 300 does",
         )
-    return TOKENS[str(said)]
+    return TOKENS_BY_PIPELINE[str(said)]

@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 from diffusers import SanaPipeline, SanaTransformer2DModel
-from torch import nn
+from torch import Tensor, nn
 
 from bench.contracts.levels import Levels
 from bench.engine.trees import Tree
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._autoencoders import DEEP
-from bench_plugins.backbones._checkpoint import Part
+from bench_plugins.backbones._checkpoint import diffusers_part
 from bench_plugins.backbones._configs import read_flow
-from bench_plugins.backbones._folders import Folder, same
+from bench_plugins.backbones._folders import Pipeline, same
 from bench_plugins.backbones._latent import LatentDenoiser
-from bench_plugins.backbones._texts import Encoder, gemma, last_masked, union
+from bench_plugins.backbones._texts import TextEncoder, gemma, last_masked, union
 
-TOKENS = 300
+GEMMA_TOKENS = 300
 
 
 class Sana(LatentDenoiser):
@@ -32,16 +32,14 @@ class Sana(LatentDenoiser):
     """
 
     pipelines = ("SanaPipeline",)
-    network_part = Part(
-        "transformer", "diffusion_pytorch_model", SanaTransformer2DModel.from_config
-    )
+    network_part = diffusers_part("transformer", SanaTransformer2DModel)
     network_classes = ("SanaTransformer2DModel",)
     autoencoder = DEEP
 
     @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
         """Return Gemma 2."""
-        return (gemma("text_encoder", "tokenizer", TOKENS),)
+        return (gemma("text_encoder", "tokenizer", GEMMA_TOKENS),)
 
     @classmethod
     def check_text(
@@ -53,20 +51,20 @@ class Sana(LatentDenoiser):
         same(weights, "text_encoder", "hidden_size", width, config.caption_channels)
 
     @classmethod
-    def make_levels(cls, weights: Weights, folder: Folder) -> Levels:
+    def make_levels(cls, weights: Weights, folder: Pipeline) -> Levels:
         """Return the flow's levels; the network is told 1000 sigma, times its own scale."""
         side = folder.latent_shape[-1]
         return read_flow(weights, side * side)
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> Tree:
+    def example(cls, folder: Pipeline) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
-        config: Any = network.config
+        config: Any = folder.empty.config
         if config.guidance_embeds:
             raise ValueError("it is told a guidance, as Sana-Sprint is")
         return {
-            "embeddings": torch.empty(1, TOKENS, config.caption_channels),
-            "mask": torch.ones(1, TOKENS, dtype=torch.int64),
+            "embeddings": torch.empty(1, GEMMA_TOKENS, config.caption_channels),
+            "mask": torch.ones(1, GEMMA_TOKENS, dtype=torch.int64),
         }
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
@@ -79,32 +77,27 @@ class Sana(LatentDenoiser):
 
     def _encode(self, texts: Sequence[str], prefix: str) -> Tree:
         [encoder] = self.encoders(self.weights, **self.parameters)
-        length = TOKENS
+        length = GEMMA_TOKENS
         if prefix:  # two tokens are counted twice: the first, and the last of the prompt
             length += len(encoder.tokens(self.weights).encode(prefix)) - 2
         tokens = encoder.ids(self.weights, [prefix + text for text in texts], length)
         [embeddings] = self.encoded(encoder, tokens, last_masked)
-        kept = [0, *range(1 - TOKENS, 0)]
+        kept = [0, *range(1 - GEMMA_TOKENS, 0)]
         return {"embeddings": embeddings[:, kept], "mask": tokens[1][:, kept].to(self.device)}
 
-    def mix_rest(self, rest: Any, weights: torch.Tensor) -> Tree:
+    def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
         """Return a mixture's mask."""
         return union(rest, weights)
 
     @classmethod
-    def call(
-        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
-    ) -> torch.Tensor:
-        """Return the predicted velocity, eps − x_0."""
-        config: Any = network.config
-        predicted: torch.Tensor = network(
-            x_t,
-            encoder_hidden_states=given["embeddings"],
-            encoder_attention_mask=given["mask"],
-            timestep=t * config.timestep_scale,
-            return_dict=False,
-        )[0]
-        return predicted
+    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
+        """Return what the network is called with."""
+        return {
+            "hidden_states": x_t,
+            "encoder_hidden_states": text["embeddings"],
+            "encoder_attention_mask": text["mask"],
+            "timestep": t * folder.empty.config.timestep_scale,
+        }
 
 
 def instruction() -> str:

@@ -8,20 +8,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from diffusers import SD3Transformer2DModel
-from torch import nn
+from torch import Tensor, nn
 
 from bench.contracts.levels import Levels
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import Part
+from bench_plugins.backbones._checkpoint import diffusers_part
 from bench_plugins.backbones._configs import read_flow
-from bench_plugins.backbones._folders import Folder, same
+from bench_plugins.backbones._folders import Pipeline, same
 from bench_plugins.backbones._latent import LatentDenoiser
-from bench_plugins.backbones._texts import Encoder, clip, last, penultimate_and_pooled, t5
+from bench_plugins.backbones._texts import TextEncoder, clip, last, penultimate_and_pooled, t5
 
 T5_TOKENS = 256
-TEXTS = ("all", "clip")
+TEXT_CHOICES = ("all", "clip")
 
 
 class StableDiffusion3(LatentDenoiser):
@@ -31,15 +31,15 @@ class StableDiffusion3(LatentDenoiser):
     """
 
     pipelines = ("StableDiffusion3Pipeline",)
-    network_part = Part("transformer", "diffusion_pytorch_model", SD3Transformer2DModel.from_config)
+    network_part = diffusers_part("transformer", SD3Transformer2DModel)
     network_classes = ("SD3Transformer2DModel",)
 
     @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
         """Return CLIP ViT-L, OpenCLIP ViT-bigG and T5, the last unless `text=clip`."""
         text = parameters.get("text", "all")
-        if text not in TEXTS:
-            raise UserError(f"text={text!r:.100}: one of {', '.join(TEXTS)}.")
+        if text not in TEXT_CHOICES:
+            raise UserError(f"text={text!r:.100}: one of {', '.join(TEXT_CHOICES)}.")
         both = tuple(clip(f"text_encoder{n}", f"tokenizer{n}", projected=True) for n in ("", "_2"))
         return both if text == "clip" else (*both, t5("text_encoder_3", "tokenizer_3", T5_TOKENS))
 
@@ -57,15 +57,15 @@ class StableDiffusion3(LatentDenoiser):
             same(weights, "text_encoder_3", "d_model", width, config.joint_attention_dim)
 
     @classmethod
-    def make_levels(cls, weights: Weights, folder: Folder) -> Levels:
+    def make_levels(cls, weights: Weights, folder: Pipeline) -> Levels:
         """Return the flow's levels; the network is told 1000 sigma."""
         side = folder.latent_shape[-1] // cls.step(folder.empty.config)
         return read_flow(weights, side * side)
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> Tree:
+    def example(cls, folder: Pipeline) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
-        config: Any = network.config
+        config: Any = folder.empty.config
         return {
             "embeddings": torch.empty(1, 77 + T5_TOKENS, config.joint_attention_dim),
             "pooled": torch.empty(1, config.pooled_projection_dim),
@@ -89,15 +89,11 @@ class StableDiffusion3(LatentDenoiser):
         }
 
     @classmethod
-    def call(
-        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
-    ) -> torch.Tensor:
-        """Return the predicted velocity, eps − x_0."""
-        predicted: torch.Tensor = network(
-            hidden_states=x_t,
-            timestep=t,
-            encoder_hidden_states=given["embeddings"],
-            pooled_projections=given["pooled"],
-            return_dict=False,
-        )[0]
-        return predicted
+    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
+        """Return what the network is called with."""
+        return {
+            "hidden_states": x_t,
+            "timestep": t,
+            "encoder_hidden_states": text["embeddings"],
+            "pooled_projections": text["pooled"],
+        }

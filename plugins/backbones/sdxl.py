@@ -6,21 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._folders import Folder, same
-from bench_plugins.backbones._texts import (
-    Encoder,
-    clip,
-    penultimate,
-    penultimate_and_pooled,
-)
-from bench_plugins.backbones._unets import UNetDenoiser, timestep_cond
+from bench_plugins.backbones._folders import PIPELINE_INDEX, Pipeline, same
+from bench_plugins.backbones._texts import TextEncoder, clip, penultimate, penultimate_and_pooled
+from bench_plugins.backbones._unets import UNetDenoiser
 
-SIZES = 6  # original height and width, the crop's top and left, target height and width
+SIZE_VALUES = 6  # original height and width, the crop's top and left, target height and width
 
 
 class StableDiffusionXL(UNetDenoiser):
@@ -33,7 +28,7 @@ class StableDiffusionXL(UNetDenoiser):
     pipelines = ("StableDiffusionXLPipeline",)
 
     @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
         """Return CLIP ViT-L and OpenCLIP ViT-bigG."""
         original_size = parameters.get("original_size")
         if original_size is not None and not 1 <= original_size <= 100_000:
@@ -51,7 +46,7 @@ class StableDiffusionXL(UNetDenoiser):
         wanted = config.cross_attention_dim
         same(weights, "text_encoder_2", "hidden_size", second, wanted - (first or 0))
         pooled = config.projection_class_embeddings_input_dim
-        pooled -= SIZES * config.addition_time_embed_dim
+        pooled -= SIZE_VALUES * config.addition_time_embed_dim
         same(weights, "text_encoder_2", "projection_dim", texts[1].get("projection_dim"), pooled)
 
     @classmethod
@@ -60,9 +55,9 @@ class StableDiffusionXL(UNetDenoiser):
         return int(2 ** (len(config.block_out_channels) - 1))
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> Tree:
+    def example(cls, folder: Pipeline) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
-        config: Any = network.config
+        config: Any = folder.empty.config
         if config.addition_embed_type != "text_time":
             raise ValueError(
                 f"addition_embed_type is {config.addition_embed_type!r}, not text_time"
@@ -70,8 +65,8 @@ class StableDiffusionXL(UNetDenoiser):
         pooled = config.projection_class_embeddings_input_dim
         return {
             "embeddings": torch.empty(1, 77, config.cross_attention_dim),
-            "pooled": torch.empty(1, pooled - SIZES * config.addition_time_embed_dim),
-            "sizes": torch.empty(1, SIZES, dtype=torch.int64),
+            "pooled": torch.empty(1, pooled - SIZE_VALUES * config.addition_time_embed_dim),
+            "sizes": torch.empty(1, SIZE_VALUES, dtype=torch.int64),
         }
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
@@ -90,24 +85,15 @@ class StableDiffusionXL(UNetDenoiser):
     def encode_null(self) -> Tree:
         """Return zeros, where the pipeline's config asks for them, else the empty text's."""
         empty: Any = self.encode_prompts([""])
-        index = self.weights.find("model_index.json") and self.weights.read("model_index.json")
+        index = self.weights.find(PIPELINE_INDEX) and self.weights.read(PIPELINE_INDEX)
         if index and not index.get("force_zeros_for_empty_prompt", True):
             return empty  # type: ignore[no-any-return]
         zeros = {name: torch.zeros_like(empty[name]) for name in ("embeddings", "pooled")}
         return {**zeros, "sizes": empty["sizes"]}
 
     @classmethod
-    def call(
-        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
-    ) -> torch.Tensor:
-        """Return the UNet's prediction."""
-        added = {"text_embeds": given["pooled"], "time_ids": given["sizes"].to(x_t.dtype)}
-        predicted: torch.Tensor = network(
-            x_t,
-            t,
-            given["embeddings"],
-            timestep_cond=timestep_cond(network, folder, x_t),
-            added_cond_kwargs=added,
-            return_dict=False,
-        )[0]
-        return predicted
+    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
+        """Return what the network is called with."""
+        added = {"text_embeds": text["pooled"], "time_ids": text["sizes"].to(x_t.dtype)}
+        inputs = super().inputs(folder, x_t, t, text["embeddings"])
+        return {**inputs, "added_cond_kwargs": added}

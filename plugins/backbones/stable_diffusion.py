@@ -12,12 +12,11 @@ from torch import nn
 from bench.engine.trees import Tree
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import build_empty, load
-from bench_plugins.backbones._folders import Folder
-from bench_plugins.backbones._folding import fold_prompts, uses_prompts
-from bench_plugins.backbones._texts import Encoder, clip
-from bench_plugins.backbones._unets import UNetDenoiser, timestep_cond
+from bench_plugins.backbones._folders import Pipeline
+from bench_plugins.backbones._texts import TextEncoder, clip
+from bench_plugins.backbones._unets import UNetDenoiser, fold_prompts, uses_prompts
 
-TEXT = clip("text_encoder", "tokenizer", projected=False)
+CLIP_TEXT = clip("text_encoder", "tokenizer", projected=False)
 
 
 class StableDiffusion(UNetDenoiser):
@@ -38,20 +37,20 @@ class StableDiffusion(UNetDenoiser):
 
     def __init__(self, weights: Weights, **settings: Any) -> None:
         super().__init__(weights, **settings)
-        self.tokenizer = TEXT.tokens(weights)
+        self.tokenizer = CLIP_TEXT.tokens(weights)
         _ = self.network
 
     @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[Encoder, ...]:
+    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
         """Return CLIP's text encoder."""
-        return (TEXT,)
+        return (CLIP_TEXT,)
 
     @classmethod
     def prompt_shape(cls, weights: Weights) -> tuple[int, int]:
         """Return the tokens of a prompt and their width, as tokenizer and text encoder have it."""
-        [config] = cls.text_configs(weights, [TEXT])
-        encoder: Any = build_empty(weights, TEXT.part, config)
-        return TEXT.limit(weights), encoder.config.hidden_size
+        [config] = cls.text_configs(weights, [CLIP_TEXT])
+        encoder: Any = build_empty(weights, CLIP_TEXT.part, config)
+        return CLIP_TEXT.limit(weights), encoder.config.hidden_size
 
     @classmethod
     def check_text(
@@ -67,25 +66,16 @@ class StableDiffusion(UNetDenoiser):
         return 1
 
     @classmethod
-    def example(cls, network: nn.Module, folder: Folder) -> Tree:
+    def example(cls, folder: Pipeline) -> Tree:
         """Return a conditioning of one prompt, to try the network with."""
         assert folder.prompt_shape is not None
         return torch.empty(1, *folder.prompt_shape)
 
-    @classmethod
-    def call(
-        cls, network: nn.Module, folder: Folder, x_t: torch.Tensor, t: torch.Tensor, given: Any
-    ) -> torch.Tensor:
-        """Return the UNet's prediction."""
-        told = timestep_cond(network, folder, x_t)
-        predicted: torch.Tensor = network(x_t, t, given, timestep_cond=told, return_dict=False)[0]
-        return predicted
-
     @cached_property
     def text_encoder(self) -> Any:
         """The text encoder, loaded when it is first needed: embeddings may be in the cache."""
-        [config] = self.text_configs(self.weights, [TEXT])
-        return load(self.weights, TEXT.part, config, self.dtype, self.device)
+        [config] = self.text_configs(self.weights, [CLIP_TEXT])
+        return load(self.weights, CLIP_TEXT.part, config, self.dtype, self.device)
 
     @torch.inference_mode()
     def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:

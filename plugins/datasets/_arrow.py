@@ -1,14 +1,23 @@
-"""Files that cannot be read row by row, converted once to Arrow, which can."""
+"""Parquet files and saved datasets, read as Arrow."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from bench.errors import UserError, quoted
+from bench.inputs.parsing import parse_json
+from bench.inputs.rows import rows_of
 from bench.machine.cache import cache_dir, made_once
+from bench.machine.files import inside, open_regular, read_bytes
+from bench_plugins.datasets._columns import ANY, ImageColumns, Wanted, choose_columns, convert
+from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of, subfolders, tell_missing
 
 
 def converted(
@@ -21,14 +30,7 @@ def converted(
     """Return an Arrow file with the rows of the files; made anew when one of them has changed.
 
     A change is noticed by size, file number and the time of the last change of any kind, which
-    nobody sets back.
-
-    Args:
-        kind: a folder of the cache.
-        files: what is converted.
-        key: how: another one makes another file.
-        schema: of the rows.
-        tables: makes the rows, some at a time.
+    nobody sets back. `kind` is a folder of the cache; another `key` makes another file.
     """
     place = hashlib.sha256(f"{files[0].parent} {files[0].name}".encode()).hexdigest()[:16]
     state = [key]
@@ -43,3 +45,146 @@ def converted(
         for old in folder.glob("*.arrow*"):
             old.unlink(missing_ok=True)
     return made_once(target, schema, tables)
+
+
+VERIFIED = {"page_checksum_verification": True}  # of pages that have one
+PARQUET_BATCH = 100  # read at a time; the Hub's own files are written by as many
+
+
+def load_parquet(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets.Dataset:
+    """Return a split of a parquet file, or of a folder of them such as data/train-….parquet.
+
+    Raises:
+        UserError: unreadable files, files that differ in their columns or classes, or an unknown
+            split.
+    """
+    found = splits_of(source, ".parquet")
+    chosen = split or next(name for name in (*SPLIT_NAMES, "all") if name in found)
+    if chosen not in found:
+        raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(found)}.")
+    root = source.parent if source.is_file() else source
+    files = [inside(root, str(path)) for path in found[chosen]]
+    try:
+        columns = _common_columns(files, wanted)
+        rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
+        others = [
+            inside(root, str(path)) for name in found if name != chosen for path in found[name]
+        ]
+        rows = _with_classes_of(rows, others, columns, source)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        said = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"The parquet files in {source} cannot be read: {said}") from None
+    return rows_of(rows.data, rows.info, chosen)
+
+
+def _with_classes_of(
+    rows: datasets.Dataset, others: Sequence[Path], columns: ImageColumns, source: Path
+) -> datasets.Dataset:
+    """Number labels that are text by the classes of all splits, not of this one alone."""
+    table = rows.data.table
+    if not others or rows.features["label"] != datasets.Value("string"):
+        return rows
+    here, everywhere = set(table["label"].unique().to_pylist()), set()
+    for path in others:
+        with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
+            if columns.label in parquet.schema_arrow.names:
+                everywhere |= set(parquet.read([columns.label])[columns.label].to_pylist())
+    names = sorted(name for name in here | everywhere if isinstance(name, str) and name.strip())
+    tell_missing([name for name in names if name not in here], source)
+    index = {name: position for position, name in enumerate(names)}
+    features = rows.features.copy()
+    features["label"] = datasets.ClassLabel(names=names)
+    labels = pa.array([index.get(name) for name in table["label"].to_pylist()], pa.int64())
+    table = table.set_column(table.column_names.index("label"), "label", labels)
+    table = table.replace_schema_metadata(features.arrow_schema.metadata)
+    behind: dict[str, Any] = {file["filename"]: {} for file in rows.cache_files}
+    info = datasets.DatasetInfo(features=features, download_checksums=behind or None)
+    return rows_of(table, info)
+
+
+def _common_columns(files: Sequence[Path], wanted: Wanted) -> ImageColumns:
+    """Return the columns of all files, which must have the same and number the classes alike."""
+    first: ImageColumns | None = None
+    for path in files:
+        with open_regular(path) as file:
+            schema = pq.read_schema(file)
+        columns = choose_columns(schema, str(path), wanted)
+        first = first or columns
+        if columns != first:
+            raise UserError(
+                f"{path} differs from {files[0].name} in its columns or in the order of its"
+                f" classes: {quoted(columns.label_feature)} against {quoted(first.label_feature)}."
+            )
+    assert first is not None
+    return first
+
+
+def _converted(files: Sequence[Path], columns: ImageColumns, root: Path) -> Path:
+    schema = columns.features.arrow_schema
+
+    def tables() -> Iterator[pa.Table]:
+        for batch in _batches(files, columns):
+            batch.validate(full=True)  # texts that are not UTF-8, for one
+            yield convert(batch, columns, root).cast(schema)
+
+    return converted("parquet", files, f"{columns} {root}", schema, tables)
+
+
+def _batches(files: Sequence[Path], columns: ImageColumns) -> Iterator[pa.Table]:
+    for path in files:
+        with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
+            for batch in parquet.iter_batches(PARQUET_BATCH, columns=columns.names):
+                yield pa.Table.from_batches([batch])
+
+
+STATE = "state.json"
+
+
+def is_saved(folder: Path) -> bool:
+    """Tell whether a folder is one that `save_to_disk` wrote: a split, or one per split."""
+    return (folder / STATE).is_file() or (folder / "dataset_dict.json").is_file()
+
+
+def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> datasets.Dataset:
+    """Return a split of a saved dataset; nothing that it names outside the folder is read.
+
+    Raises:
+        UserError: it is damaged, or has no such split.
+    """
+    parts = {path.name: path for path in subfolders(folder) if (path / STATE).is_file()}
+    if (folder / STATE).is_file():
+        parts = {"all": folder}
+    chosen = split or next(
+        (name for name in SPLIT_NAMES if name in parts), next(iter(parts), "all")
+    )
+    if chosen not in parts:
+        raise UserError(
+            f"The saved dataset {folder} has no split {quoted(split)};"
+            f" it has: {', '.join(parts) or 'none'}."
+        )
+    place = parts[chosen]
+    try:
+        tables = [_read(inside(folder, str(place / name))) for name in _files(folder, place)]
+        table = pa.concat_tables(tables)
+        columns = choose_columns(table.schema, str(place), wanted)
+        converted = convert(table, columns, folder)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        said = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"The saved dataset {place} cannot be read: {said}") from None
+    info = datasets.DatasetInfo(features=columns.features)
+    return rows_of(converted, info, chosen)
+
+
+def _files(folder: Path, place: Path) -> Sequence[str]:
+    state: Any = parse_json(read_bytes(inside(folder, str(place / STATE))))
+    entries = state.get("_data_files") if isinstance(state, Mapping) else None
+    names = [e.get("filename") if isinstance(e, Mapping) else None for e in entries or ()]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{STATE} names no files")
+    return [str(name) for name in names]
+
+
+def _read(path: Path) -> pa.Table:
+    with open_regular(path):  # no pipe or device is mapped
+        pass
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,8 @@ ANY = Wanted()
 
 
 @dataclass(frozen=True)
-class Columns:
-    """What a table's columns are called, and what they hold.
-
-    Attributes:
-        image: the name of the images' column.
-        label: the name of the labels' column.
-        label_feature: what it holds.
-        id: the name of the column of sample ids; None: there is none.
-        kept: other columns that are kept, and what they hold.
-    """
+class ImageColumns:
+    """What a table's columns are called, and what they hold."""
 
     image: str
     label: str
@@ -70,13 +62,26 @@ class Columns:
         return datasets.Features({**own, **dict(self.kept)})
 
 
-def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Columns:
-    """Find the columns of the image and the label in an Arrow schema.
+def labelled_images(
+    images: Sequence[Any],
+    labels: Sequence[str | int],
+    ids: Sequence[str],
+    label: Any,
+    split: str | None,
+    kept: Mapping[str, Sequence[str]] | None = None,
+) -> datasets.Dataset:
+    """Return a dataset of images, labels with the feature `label`, sample ids and kept texts."""
+    text, kept = datasets.Value("string"), kept or {}
+    features = {"image": datasets.Image(), "label": label, SAMPLE_ID: text}
+    return datasets.Dataset.from_dict(
+        {"image": images, "label": labels, SAMPLE_ID: ids, **kept},
+        features=datasets.Features({**features, **dict.fromkeys(kept, text)}),
+        split=None if split is None else datasets.NamedSplit(split),
+    )
 
-    Args:
-        schema: with the metadata of `datasets` or without.
-        where: what messages call the file.
-        wanted: those that are named.
+
+def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> ImageColumns:
+    """Find the columns of the image and the label in an Arrow schema.
 
     Raises:
         UserError: a column is not there, or there are several that it may be.
@@ -115,7 +120,7 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Colum
     kept = tuple(
         (name, known.get(name) or generate_from_arrow_type(types[name])) for name in wanted.keep
     )
-    return Columns(image, label, feature, ids, kept)
+    return ImageColumns(image, label, feature, ids, kept)
 
 
 def _choose(
@@ -186,7 +191,7 @@ def _may_be_image(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind))
 
 
-def convert(table: pa.Table, columns: Columns, root: Path) -> pa.Table:
+def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
     """Return a table of image, label and perhaps sample_id; bytes are copied only to be cast.
 
     Raises:

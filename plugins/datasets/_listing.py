@@ -1,30 +1,34 @@
-"""What lies in a folder of images: the images, and in one line what is left out."""
+"""Folders of images: what lies there and is left out, their splits, and a folder per class."""
 
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import datasets
+
 from bench.errors import BenchWarning, UserError, quoted
 from bench.machine.files import is_utf8
+from bench_plugins.datasets._columns import labelled_images
 
-IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-NAMED = 3  # folders or types named in a message
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+NAMED_AT_MOST = 3  # folders or types named in a message
 
 
 @dataclass
 class LeftOut:
-    """What of a folder is not used.
+    """Parts of a folder that are not used.
 
     Attributes:
         folders: hidden ones and those of other programs, such as `.git` and `__MACOSX`.
         links: linked folders.
-        hidden: hidden files that are called images.
-        types: endings of files that are no images, with their number.
+        hidden: number of hidden files with the suffix of an image.
+        types: number of files by suffix, of those that are no images.
         classes: class folders without an image.
         beside: folders beside those of the splits.
         others: anything else, in words.
@@ -70,8 +74,8 @@ def plural(count: int, what: str) -> str:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return f"{shown}, …" if len(names) > NAMED else shown
+    shown = ", ".join(names[:NAMED_AT_MOST])
+    return f"{shown}, …" if len(names) > NAMED_AT_MOST else shown
 
 
 def is_hidden(name: str) -> bool:
@@ -101,7 +105,7 @@ def find_files(folder: Path, left_out: LeftOut) -> list[Path]:
         for name in files:
             if not is_hidden(name):
                 found.append(Path(parent, name))
-            elif Path(name).suffix.lower() in IMAGES:
+            elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 left_out.hidden += 1
     return sorted(found)
 
@@ -120,8 +124,10 @@ def find_images(folder: Path, left_out: LeftOut) -> list[Path]:
         UserError: as `find_files`.
     """
     files = find_files(folder, left_out)
-    images = [path for path in files if path.suffix.lower() in IMAGES]
-    left_out.types.update(ending for path in files if (ending := path.suffix.lower()) not in IMAGES)
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    left_out.types.update(
+        ending for path in files if (ending := path.suffix.lower()) not in IMAGE_SUFFIXES
+    )
     return images
 
 
@@ -136,3 +142,64 @@ def tell_missing(names: Sequence[str], source: Path) -> None:
             BenchWarning,
             stacklevel=3,
         )
+
+
+SPLIT_NAMES = ("test", "validation", "val", "valid", "train")  # in order of preference
+
+
+def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
+    """Return the files of each split, which a file's or its folder's name begins with."""
+    if source.is_file():
+        return {"all": [source]}
+    found: dict[str, list[Path]] = {}
+    begins = re.compile("|".join(SPLIT_NAMES))
+    for path in find_files(source, LeftOut()):
+        if path.suffix == ending:
+            named = begins.match(path.stem) or begins.match(path.parent.name)
+            found.setdefault(named.group() if named else "all", []).append(path)
+    return found
+
+
+def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> datasets.Dataset:
+    """Return the images below `folder`, labelled by the folder each lies in.
+
+    Raises:
+        UserError: no images, or images outside a class folder.
+    """
+    left_out = LeftOut()
+    files = find_images(folder, left_out)
+    if not files:
+        beside = f" ({left_out.text()})" if left_out.text() else ""
+        raise UserError(
+            f"The folder {folder} holds no images{beside}. Put each class's images into a folder"
+            f" of its own, such as {folder / 'cat' / '1.png'}."
+        )
+    loose = [path for path in files if path.parent == folder]
+    if loose:
+        raise UserError(
+            f"{loose[0]} lies in no class folder. Put each class's images into a folder of its"
+            f" own, such as {folder / 'cat' / loose[0].name}, or say the labels in a table, by"
+            " --labels FILE.csv or a metadata.csv beside them (file_name,label). For pictures"
+            " without a label there is `bench classify`."
+        )
+    names = {path.relative_to(folder).parts[0] for path in files}
+    elsewhere = {
+        path.relative_to(part).parts[0]
+        for part in parts
+        if part != folder
+        for path in find_images(part, LeftOut())
+        if path.parent != part
+    }
+    left_out.classes = [
+        path.name
+        for path in subfolders(folder)
+        if path.name not in names | elsewhere and not path.is_symlink()
+    ]
+    if parts:
+        left_out.beside = [p.name for p in subfolders(folder.parent) if p not in parts]
+    left_out.tell(folder)
+    tell_missing(sorted(elsewhere - names), folder)
+    classes = datasets.ClassLabel(names=sorted(names | elsewhere))
+    ids = [path.relative_to(folder).as_posix() for path in files]
+    labels = [classes.str2int(sample_id.split("/")[0]) for sample_id in ids]
+    return labelled_images([str(path) for path in files], labels, ids, classes, split)

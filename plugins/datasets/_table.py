@@ -13,7 +13,7 @@ from bench.inputs.class_names import comparable, readable
 from bench.inputs.labels import LABEL_DIGITS, tidy
 from bench.inputs.parsing import MOST_COLUMNS, name_of, parse_json, read_csv, text_of
 from bench.machine.files import OutsideError, inside, read_text, regular_file
-from bench_plugins.datasets._columns import ANY, Wanted
+from bench_plugins.datasets._columns import ANY, Wanted, labelled_images
 from bench_plugins.datasets._listing import LeftOut, find_images, plural
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -23,7 +23,7 @@ LABEL_COLUMNS = ("label", "class")
 JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A line of the table."""
 
     line: int
@@ -33,15 +33,11 @@ class Row(NamedTuple):
     kept: tuple[str, ...]
 
 
-Rows = list[Row]
+TableRows = list[TableRow]
 
 
 def find_table(root: Path, folder: Path) -> Path | None:
     """Return the file beside images that says what they are; None: there is none.
-
-    Args:
-        root: the data folder that the user names.
-        folder: it, or the folder of a split in it.
 
     Raises:
         UserError: it is no regular file, or a link that leads out of the data folder.
@@ -62,24 +58,15 @@ def has_labels(table: Path, wanted: Wanted = ANY) -> bool:
     return loose or wanted.label is not None or any(name in head for name in LABEL_COLUMNS)
 
 
-def load_table(
-    folder: Path,
-    table: Path,
-    split: str,
-    wanted: Wanted = ANY,
-) -> datasets.Dataset:
-    """Return the images that a CSV file names, with the labels that it gives them.
+def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> datasets.Dataset:
+    """Return the images that a CSV or JSONL file names, with the labels that it gives them.
 
-    Args:
-        folder: where the images lie, and the names lead from.
-        table: a CSV file whose first line names the columns, or a JSON object per line.
-        split: what to call the result.
-        wanted: the columns that are named; otherwise the first of `IMAGE_COLUMNS` and of
-            `LABEL_COLUMNS`, and the files' names are the ids.
+    Columns are those of `wanted`, else the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`; the
+    names of the files are the ids, and lead from `folder`.
 
     Raises:
-        UserError: the file cannot be read, lacks a column, names an image that is not there or
-            one twice, or contradicts the folders that the images lie in.
+        UserError: the file cannot be read, lacks a column, names an image that is missing or
+            listed twice, or contradicts the folders that the images lie in.
     """
     rows = read_rows(table, wanted)
     names = [_name(folder, table, row) for row in rows]
@@ -102,28 +89,13 @@ def load_table(
             if len(row.label) > LABEL_DIGITS:
                 raise UserError(f"{table}:{row.line}: the label {quoted(row.label)} is too large.")
         labels, kind = [int(row.label or -1) for row in rows], "int64"
-    text = datasets.Value("string")
+    paths = [str(folder / name) for name in names]
+    ids = [row.id or name for row, name in zip(rows, names, strict=True)]
     kept = {name: [row.kept[i] for row in rows] for i, name in enumerate(wanted.keep)}
-    return datasets.Dataset.from_dict(
-        {
-            "image": [str(folder / name) for name in names],
-            "label": labels,
-            "sample_id": [row.id or name for row, name in zip(rows, names, strict=True)],
-            **kept,
-        },
-        features=datasets.Features(
-            {
-                "image": datasets.Image(),
-                "label": datasets.Value(kind),
-                "sample_id": text,
-                **dict.fromkeys(kept, text),
-            }
-        ),
-        split=split,
-    )
+    return labelled_images(paths, labels, ids, datasets.Value(kind), split, kept)
 
 
-def read_rows(table: Path, wanted: Wanted = ANY) -> Rows:
+def read_rows(table: Path, wanted: Wanted = ANY) -> TableRows:
     """Return the lines of a table.
 
     Raises:
@@ -147,7 +119,7 @@ def read_rows(table: Path, wanted: Wanted = ANY) -> Rows:
                 raise UserError(f"{at}: the column {wanted.id!r} says no id.")
         own_label = tidy(_name_of(row.get(label), label, at), label, at)
         kept = tuple(text_of(row.get(name), name, at).strip() for name in wanted.keep)
-        rows.append(Row(line, file, own_label, own_id, kept))
+        rows.append(TableRow(line, file, own_label, own_id, kept))
     if not rows:
         raise UserError(f"{table} names no images.")
     return rows
@@ -178,7 +150,6 @@ def _read(table: Path) -> tuple[list[str], Iterable[tuple[int, Mapping[str, Any]
 
 
 def _objects(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the JSON object of each line."""
     for line, content in enumerate(text.split("\n"), 1):
         if not content.strip():
             continue
@@ -212,7 +183,7 @@ def _column(
     )
 
 
-def _name(folder: Path, table: Path, row: Row) -> str:
+def _name(folder: Path, table: Path, row: TableRow) -> str:
     """Return a file's name from the folder on; what it leads to is checked when it is loaded."""
     line, name = row.line, row.file
     try:
@@ -225,7 +196,6 @@ def _name(folder: Path, table: Path, row: Row) -> str:
 
 
 def _tidy(name: str) -> str:
-    """Return a relative name without `./` and `a/../`."""
     parts: list[str] = []
     for part in Path(name).parts:
         if part == ".." and parts:
@@ -235,7 +205,7 @@ def _tidy(name: str) -> str:
     return "/".join(parts)
 
 
-def _check_folders(names: Sequence[str], rows: Rows, table: Path) -> None:
+def _check_folders(names: Sequence[str], rows: TableRows, table: Path) -> None:
     """Refuse a table that labels an image as one class where it lies in the folder of another."""
     classes = {comparable(word) for word in readable(sorted({row.label for row in rows}))}
     for name, (line, _, label, *_) in zip(names, rows, strict=True):

@@ -16,20 +16,16 @@ from typing import BinaryIO
 BLOCK = tarfile.BLOCKSIZE
 MOST_IN_HEADER = 1_000_000  # bytes of a long name or of extended headers
 MOST_PADDING = 100_000_000  # bytes of zeros at the end; GNU tar writes 10 KiB
-DIGITS = 18  # of a size
+SIZE_DIGITS = 18  # of a size
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """A member, at whose content the file stands.
 
-    Attributes:
-        name: bytes that are not UTF-8 are lone surrogates.
-        size: in bytes.
-        is_file: whether it is a regular file.
-        is_link: whether it is a link to another one.
+    Bytes of its name that are not UTF-8 are lone surrogates.
     """
 
     name: str
@@ -38,7 +34,7 @@ class Member:
     is_link: bool
 
 
-def read_members(file: BinaryIO) -> Iterator[Member]:
+def read_members(file: BinaryIO) -> Iterator[TarMember]:
     """Yield the members of a tar in order; each one's content is read before the next is asked for.
 
     Raises:
@@ -84,12 +80,12 @@ def read_members(file: BinaryIO) -> Iterator[Member]:
                 extended = _extended(content)
             continue
         name = facts.get("path", long_name or header.name)
-        yield Member(name, size, header.isreg(), header.islnk() or header.issym())
+        yield TarMember(name, size, header.isreg(), header.islnk() or header.issym())
         long_name, extended = None, {}
 
 
 def _size(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > DIGITS:
+    if not text.isascii() or not text.isdecimal() or len(text) > SIZE_DIGITS:
         raise tarfile.ReadError(f"the size {text[:40]!r} is not a number of bytes")
     return int(text)
 
@@ -99,7 +95,7 @@ def _extended(content: bytes) -> dict[str, str]:
     facts: dict[str, str] = {}
     place = 0
     while place < len(content):
-        length, space, _ = content[place : place + DIGITS].partition(b" ")
+        length, space, _ = content[place : place + SIZE_DIGITS].partition(b" ")
         end = place + int(length) if length.isdigit() else place
         record = content[place + len(length) + len(space) : end]
         key, equals, value = record.partition(b"=")

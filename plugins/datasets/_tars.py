@@ -22,13 +22,12 @@ from bench.inputs.rows import rows_of
 from bench.machine.files import inside, is_utf8, open_regular, read_text, regular_file
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
-from bench_plugins.datasets._listing import IMAGES
-from bench_plugins.datasets._splits import SPLITS, splits_of
-from bench_plugins.datasets._tar_members import Member, read_members
+from bench_plugins.datasets._listing import IMAGE_SUFFIXES, SPLIT_NAMES, splits_of
+from bench_plugins.datasets._tar_members import TarMember, read_members
 
-ROWS = 100  # written at a time
-BYTES = 64_000_000  # or, where images are large, so many bytes of them
-MOST_BYTES = 200_000_000  # of the files of one name
+TAR_BATCH = 100  # written at a time
+TAR_BATCH_BYTES = 64_000_000  # or, where images are large, so many bytes of them
+MAX_SAMPLE_BYTES = 200_000_000  # of the files of one name
 LABELS = ("label", "class", "cls")  # keys of a json file that hold the label
 CLASS_NAMES = "classnames.txt"  # of clip-benchmark's tars: one class per line
 
@@ -46,7 +45,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     """
     pattern = "{" in source.name and not source.exists()
     found = {"all": expand(str(source))} if pattern else splits_of(source, ".tar")
-    chosen = split or next(name for name in (*SPLITS, "all") if name in found)
+    chosen = split or next(name for name in (*SPLIT_NAMES, "all") if name in found)
     if chosen not in found:
         raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(found)}.")
     root = source if source.is_dir() else source.parent
@@ -65,7 +64,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
             for row in _rows(path, wanted):
                 rows.append(row)
                 size += len(row["image"]["bytes"])
-                if len(rows) == ROWS or size > BYTES:
+                if len(rows) == TAR_BATCH or size > TAR_BATCH_BYTES:
                     yield pa.Table.from_pylist(rows, schema=schema)
                     rows, size = [], 0
         yield pa.Table.from_pylist(rows, schema=schema)
@@ -126,7 +125,7 @@ def _with_unique_ids(table: pa.Table, files: Sequence[Path]) -> pa.Table:
 
 def _rows(path: Path, wanted: Wanted) -> Iterator[dict[str, Any]]:
     for key, sample in read_tar(path):
-        images = [suffix for suffix in sample if f".{suffix}" in IMAGES]
+        images = [suffix for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES]
         if not images:
             continue  # a caption, or a file of its own such as a list of classes
         facts = _facts(path, key, sample)
@@ -200,7 +199,7 @@ def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
                 name, suffix = _split(member.name)
                 if name.rpartition("/")[2].startswith("."):
                     continue
-                if f".{suffix}" not in IMAGES and suffix not in ("cls", "json", "txt"):
+                if f".{suffix}" not in IMAGE_SUFFIXES and suffix not in ("cls", "json", "txt"):
                     continue
                 if not member.is_file and not member.is_link:
                     continue
@@ -210,9 +209,10 @@ def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
                     yield key, sample
                     sample = {}
                 key = name
-                if member.size + sum(map(len, sample.values())) > MOST_BYTES:
+                if member.size + sum(map(len, sample.values())) > MAX_SAMPLE_BYTES:
                     raise UserError(
-                        f"{path}: the files of {quoted(name)} have more than {MOST_BYTES:,} bytes."
+                        f"{path}: the files of {quoted(name)} have more than"
+                        f" {MAX_SAMPLE_BYTES:,} bytes."
                     )
                 sample[suffix] = file.read(member.size)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
@@ -221,8 +221,7 @@ def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
         yield key, sample
 
 
-def _check_member(path: Path, member: Member, is_there: bool) -> None:
-    """Refuse a file that would be lost or be read twice."""
+def _check_member(path: Path, member: TarMember, is_there: bool) -> None:
     name = quoted(member.name)
     if not is_utf8(member.name):
         raise UserError(f"{path}: the name {name} is not UTF-8; rename it.")

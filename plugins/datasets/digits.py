@@ -8,6 +8,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from bench_plugins.datasets._columns import labelled_images
+
 
 class Digits:
     """1,797 real digits of 43 writers (the test part of UCI's Optical Recognition set)."""
@@ -23,18 +25,7 @@ class Digits:
         )
         rows = np.sort(test if split == "test" else train)
         pixels = np.round(digits.images[rows] * (255 / 16)).astype(np.uint8)
-        return datasets.Dataset.from_dict(
-            {
-                "image": [Image.fromarray(image, mode="L") for image in pixels],
-                "label": digits.target[rows].tolist(),
-                "sample_id": [f"digit-{row:04d}" for row in rows],
-            },
-            features=datasets.Features(
-                {
-                    "image": datasets.Image(),
-                    "label": datasets.ClassLabel(names=[str(digit) for digit in range(10)]),
-                    "sample_id": datasets.Value("string"),
-                }
-            ),
-            split=split,
-        )
+        images = [Image.fromarray(image, mode="L") for image in pixels]
+        ids = [f"digit-{row:04d}" for row in rows]
+        classes = datasets.ClassLabel(names=[str(digit) for digit in range(10)])
+        return labelled_images(images, digits.target[rows].tolist(), ids, classes, split)

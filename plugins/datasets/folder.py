@@ -7,32 +7,22 @@ from pathlib import Path
 import datasets
 
 from bench.errors import UserError, quoted
+from bench_plugins.datasets._arrow import is_saved, load_parquet, load_saved
 from bench_plugins.datasets._columns import ANY, Wanted
-from bench_plugins.datasets._listing import IMAGES, LeftOut, find_files, subfolders
-from bench_plugins.datasets._parquet import load_parquet
-from bench_plugins.datasets._pictures import load_images
-from bench_plugins.datasets._saved import is_saved, load_saved
-from bench_plugins.datasets._splits import SPLITS
-from bench_plugins.datasets._table import (
-    JSON_LINES,
-    METADATA,
-    find_table,
-    has_labels,
-    load_table,
+from bench_plugins.datasets._listing import (
+    IMAGE_SUFFIXES,
+    SPLIT_NAMES,
+    LeftOut,
+    find_files,
+    load_images,
+    subfolders,
 )
+from bench_plugins.datasets._table import JSON_LINES, METADATA, find_table, has_labels, load_table
 from bench_plugins.datasets._tars import load_tars
 
 
 class Folder:
-    """Images in folders or with a table of labels, parquet, tars, or a saved dataset.
-
-    Args:
-        labels: a CSV or JSONL file with a line per image, instead of the folder's `metadata.csv`.
-        image_column: the column of the images, or of their files' names.
-        label_column: the column of the labels.
-        id_column: the column of the sample ids.
-        keep: other columns that are kept.
-    """
+    """Images in folders or with a table of labels, parquet, tars, or a saved dataset."""
 
     def __init__(
         self,
@@ -59,7 +49,7 @@ class Folder:
         endings = {path.suffix for path in find_files(source, LeftOut())}
         if ".parquet" in endings:
             return load_parquet(source, split, self.columns)
-        if ".tar" in endings and not endings & IMAGES:
+        if ".tar" in endings and not endings & IMAGE_SUFFIXES:
             return load_tars(source, split, self.columns)
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
@@ -79,7 +69,6 @@ class Folder:
         return load_images(whole, name, parts)
 
     def _load_file(self, source: Path, split: str | None) -> datasets.Dataset:
-        """Return the rows of a single file, or of a table beside its images."""
         ending = source.suffix.lower()
         if ending == ".parquet":
             return load_parquet(source, split, self.columns)
@@ -105,7 +94,7 @@ def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     parts = [
         path
         for path in visible
-        if path.name in SPLITS and (subfolders(path) or find_table(folder, path))
+        if path.name in SPLIT_NAMES and (subfolders(path) or find_table(folder, path))
     ]
     named = [path for path in visible if path.name == split]
     if split is not None and split != "all" and not named:
@@ -113,6 +102,6 @@ def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
         raise UserError(f"The folder {folder} has no split {quoted(split)}; it has: {has}.")
     if split == "all" or not (parts or named):
         return folder, []
-    ranked = sorted(parts, key=lambda path: SPLITS.index(path.name))
+    ranked = sorted(parts, key=lambda path: SPLIT_NAMES.index(path.name))
     chosen = (named or ranked)[0]
     return chosen, [*parts, *(path for path in named if path not in parts)]

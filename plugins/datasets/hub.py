@@ -15,7 +15,7 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular
 from bench_plugins.datasets._columns import Wanted, choose_columns, convert
-from bench_plugins.datasets._splits import SPLITS, splits_of
+from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
 from bench_plugins.datasets.folder import Folder
 
 _SOURCE = re.compile(
@@ -26,16 +26,8 @@ FORM = "hf:owner/name, hf:owner/name@revision, hf:owner/name:config/split"
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a source says.
-
-    Attributes:
-        repository: `owner/name`.
-        revision: a branch, tag or commit; None: main.
-        config: the configuration; None: the default, or the only one.
-        split: the split; None: the one asked for, test, validation or train.
-        first: only so many images from the beginning, which are streamed.
-    """
+class HubSource:
+    """A source; None: main, the default configuration, and test, validation or train."""
 
     repository: str
     revision: str | None = None
@@ -44,40 +36,28 @@ class Place:
     first: int | None = None
 
 
-def parse_source(source: str) -> Place:
+def parse_source(source: str) -> HubSource:
     """Return what `owner/name@revision:config/split[:N]` says.
 
     Raises:
         UserError: it is of another form.
     """
-    found = _SOURCE.fullmatch(source)
-    if found is None or ".." in source.partition("[")[0]:
+    source_parts = _SOURCE.fullmatch(source)
+    if source_parts is None or ".." in source.partition("[")[0]:
         raise UserError(
             f"{quoted('hf:' + source)} is not the name of a dataset; write it as {FORM}."
         )
-    said = {key: value or None for key, value in found.groupdict().items()}
-    first = said.pop("first")
+    first = source_parts["first"]
     if first is not None and int(first) < 1:
         raise UserError(f"{quoted('hf:' + source)}: at least one image is wanted.")
-    return Place(
-        repository=str(said["repository"]),
-        revision=said["revision"],
-        config=said["config"],
-        split=said["split"],
-        first=int(first) if first else None,
-    )
+    names = ("revision", "config", "split")
+    revision, config, split = (source_parts[name] or None for name in names)
+    count = int(first) if first else None
+    return HubSource(source_parts["repository"], revision, config, split, count)
 
 
 class Hub:
-    """A dataset of the Hub, read without running any of its code.
-
-    Args:
-        source: what follows `hf:`.
-        image_column: the column of the images; None: `image`, or the only one.
-        label_column: the column of the labels; None: `label`, or the only one it may be.
-        id_column: the column of the sample ids; None: `sample_id`, or the hash of the bytes.
-        keep: other columns that are kept.
-    """
+    """A dataset of the Hub, read without running any of its code."""
 
     def __init__(
         self,
@@ -92,10 +72,6 @@ class Hub:
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split.
-
-        Args:
-            split: its name; None: what the source says, or test, validation, train.
-            data_dir: a copy of the repository, `hf download --repo-type dataset … --local-dir`.
 
         Raises:
             UserError: it is not there, or its columns are not those of labelled images.
@@ -148,7 +124,6 @@ class Hub:
         return rows
 
     def _fetch(self, split: str | None) -> tuple[datasets.Dataset, str]:
-        """Download a split, or stream the first images of it."""
         place = self.place
         if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
             datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
@@ -164,7 +139,7 @@ class Hub:
             "split",
             split,
             datasets.get_dataset_split_names(place.repository, config, **of),
-            SPLITS,
+            SPLIT_NAMES,
             place,
         )
         if place.first is None:
@@ -201,7 +176,7 @@ def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> d
 
 
 def _one_of(
-    kind: str, given: str | None, there: list[str], preferred: tuple[str, ...], place: Place
+    kind: str, given: str | None, there: list[str], preferred: tuple[str, ...], place: HubSource
 ) -> str:
     if given is not None:
         if not {part.strip() for part in given.split("+")} <= set(there):
@@ -219,8 +194,7 @@ def _one_of(
     return chosen or there[0]
 
 
-def _explain(place: Place, error: Any) -> str:
-    """Return what went wrong and what the user can do."""
+def _explain(place: HubSource, error: Any) -> str:
     kind = type(error).__name__
     said = " ".join(str(error).split())[:200]
     if "script" in said.lower():

@@ -17,8 +17,8 @@ from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import rows_of
 from bench.inputs.survey import Surveyed, digest, files_behind, survey
 from bench.machine.cache import cache_dir, keep, recall
-from bench_plugins.datasets._parquet import load_parquet
-from bench_plugins.datasets._pictures import load_images
+from bench_plugins.datasets._arrow import load_parquet
+from bench_plugins.datasets._listing import load_images
 
 HUB_ID = "blanchon/UC_Merced"
 TEST_SHARE = 0.2  # of each class, also among images that the list does not know
@@ -35,10 +35,9 @@ class UCMerced:
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split. The sample ids are the pixel hashes.
 
-        Args:
-            split: `test` (20 a class), `train` (the other 80), or `validation`: the eight a class
-                of `train` that `tiny-landuse` was not trained on, to choose settings by.
-            data_dir: a local copy, parquet in the Hub's layout or a folder of images per class.
+        `test` has 20 per class, `train` the other 80, and `validation` the eight per class of
+        `train` that `tiny-landuse` was not trained on. A local copy is parquet in the Hub's layout
+        or a folder per class.
         """
         rows = _local(data_dir) if data_dir else _from_hub()
         _check_classes(rows, data_dir or HUB_ID)

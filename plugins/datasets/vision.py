@@ -14,7 +14,8 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.cache import cache_dir
 from bench.machine.files import inside
 from bench.machine.offline import is_offline
-from bench_plugins.datasets._splits import SPLITS
+from bench_plugins.datasets._columns import labelled_images
+from bench_plugins.datasets._listing import SPLIT_NAMES
 
 Splits = Mapping[str, Mapping[str, Any]]  # split → the arguments that choose it
 
@@ -29,7 +30,7 @@ def _named(*names: str, **more: Any) -> Splits:
 # Those that need no account. Left out: ImageNet, CelebA, LSUN and other sets behind a form, and
 # detection, video, flow and pairs. Of FER2013 and StanfordCars torchvision downloads nothing any
 # more: they take a copy (--data-dir).
-NAMES: Mapping[str, Splits] = {
+TORCHVISION_SPLITS: Mapping[str, Splits] = {
     "CIFAR10": _TRAIN,
     "CIFAR100": _TRAIN,
     "CLEVRClassification": _named("train", "val"),
@@ -76,32 +77,25 @@ _PAIRS = ("_samples", "samples", "imgs")  # and those that hold (file, label)
 
 
 class TorchVision:
-    """A dataset of torchvision by the name of its class.
-
-    Args:
-        source: what follows `torchvision:`.
-    """
+    """A dataset of torchvision by the name of its class."""
 
     def __init__(self, source: str = "") -> None:
-        if source not in NAMES:
+        if source not in TORCHVISION_SPLITS:
             raise UserError(
                 f"torchvision:{source} is none of its classification datasets that need no"
-                f" account.{did_you_mean(source, NAMES)} They are: {', '.join(NAMES)}."
+                f" account.{did_you_mean(source, TORCHVISION_SPLITS)} They are:"
+                f" {', '.join(TORCHVISION_SPLITS)}."
             )
         self.name = source
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split.
 
-        Args:
-            split: as torchvision calls it; None: test, validation, train, or all.
-            data_dir: torchvision's `root`, of a copy in its own layout; None: downloaded.
-
         Raises:
             UserError: it cannot be had, or the copy is not complete.
         """
-        splits = NAMES[self.name]
-        chosen = split or next((name for name in SPLITS if name in splits), next(iter(splits)))
+        splits = TORCHVISION_SPLITS[self.name]
+        chosen = split or next((name for name in SPLIT_NAMES if name in splits), next(iter(splits)))
         if chosen not in splits:
             raise UserError(
                 f"torchvision:{self.name} has no split {quoted(split)}; it has:"
@@ -134,12 +128,7 @@ class TorchVision:
             raise UserError(f"torchvision:{self.name}: there are no images of {split} in {root}.")
         names = self._classes(made, labels)
         kind = datasets.Value("int64") if names is None else datasets.ClassLabel(names=names)
-        features = {"image": datasets.Image(), "label": kind, "sample_id": datasets.Value("string")}
-        return datasets.Dataset.from_dict(
-            {"image": images, "label": labels, "sample_id": ids},
-            features=datasets.Features(features),
-            split=datasets.NamedSplit(split),
-        )
+        return labelled_images(images, labels, ids, kind, split)
 
     def _classes(self, made: Any, labels: list[int]) -> list[str] | None:
         """Return the class names that torchvision knows; None: the labels are mere numbers."""

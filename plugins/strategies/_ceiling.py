@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from math import ceil, inf, isinf
 
+import numpy as np
+
 from bench.contracts.strategy import Floats, Ints, Problem, Replaced
+from bench.inputs.draws import sub_grid
+from bench_plugins.strategies._elimination import by_bands
 from bench_plugins.strategies.adaptive import Adaptive
 
 ADAPTIVE = "adaptive"
@@ -50,6 +54,24 @@ def most_equivalents(ceiling: Ceiling, problem: Problem) -> float:
 def replaced(problem: Problem, **settings: object) -> Replaced:
     """Return what `adaptive` takes, and the settings of a race that never takes more."""
     return Replaced(ADAPTIVE, most_equivalents(ADAPTIVE, problem), settings)
+
+
+def staged_order(bands: str, timesteps: Ints) -> Ints:
+    """Return int64 [N]: the draws of the schedule's first stage, then the others.
+
+    Args:
+        bands: the levels that come first within each of the two, as `by_bands` takes them.
+        timesteps: int64 [N], of the draws, ascending.
+    """
+    first = sub_grid(first_stage(len(timesteps)), len(timesteps))
+    others = np.setdiff1d(np.arange(len(timesteps)), first)
+    parts = [part[by_bands(bands, timesteps[part])] for part in (first, others) if len(part)]
+    return np.concatenate(parts)
+
+
+def first_stage(n_draws: int) -> int:
+    """Return how many draws the default schedule of `adaptive` gives to every prompt."""
+    return Adaptive(draws=n_draws).samples[0]
 
 
 class Budget:
@@ -103,7 +125,6 @@ class Budget:
         return (keep, 1) if keep >= 2 else (0, 0)
 
     def _rounds(self, sizes: list[int], unseen: float, share: float) -> float:
-        """Return what rounds of halving cost that spend a share each while there are draws."""
         total = 0.0
         for prompts in sizes:
             step = min(unseen, share / self.price(prompts, 1))

@@ -4,25 +4,76 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import log
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Evaluate, Floats, Linearise, Outcome, Problem, Reply
+from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise, Outcome, Problem, Reply
 from bench_plugins.strategies._bounds import betting_evidence, serfling_lower, t_lower
-from bench_plugins.strategies._ceiling import RESERVE, Budget, best
-from bench_plugins.strategies._elimination import Elimination
-from bench_plugins.strategies._order import timestep_means
+from bench_plugins.strategies._ceiling import (
+    RESERVE,
+    SCHEDULE,
+    Budget,
+    Ceiling,
+    best,
+    first_stage,
+    most_equivalents,
+    staged_order,
+)
+from bench_plugins.strategies._elimination import Elimination, by_bands, shuffled, timestep_means
 
-if TYPE_CHECKING:
-    from bench_plugins.strategies.race import Race
+
+class RaceRules:
+    """What the settings of a race decide: its rounds, and the order of its draws."""
+
+    bound: str
+    delta: float
+    deviation: float
+    first: int
+    growth: int
+    order: str
+    span: float
+    ceiling: Ceiling
+
+    @property
+    def least(self) -> int:
+        """The fewest draws that a bound needs."""
+        return 1 if self.deviation else 2
+
+    def check(self, problem: Problem) -> None:
+        """Refuse a ceiling that does not pay for an evaluation of each prompt."""
+        prompts = len(problem.class_of_prompt)
+        least = Budget(None, problem).price(prompts, 1)
+        if most_equivalents(self.ceiling, problem) < least:
+            raise ValueError(
+                f"ceiling={self.ceiling:g} is less than one evaluation for each of {prompts:,}"
+                f" prompts; {least:g} or more is wanted"
+            )
+
+    def draw_order(self, problem: Problem) -> Ints:
+        """Return int64 [N], the order in which draws are asked for."""
+        if self.ceiling == SCHEDULE:
+            return staged_order(self.order, problem.timesteps)
+        if self.bound == "t":
+            return by_bands(self.order, problem.timesteps)
+        return shuffled(len(problem.timesteps), problem.seed)
+
+    def step(self, seen: int) -> int:
+        """Return the draws that the next round adds to `seen`."""
+        return max(1, seen // self.growth) if seen else self.first
+
+    def looks(self, n_draws: int) -> int:
+        """Return how many looks there are before the draws run out."""
+        seen = count = 0
+        while (seen := seen + self.step(seen)) < n_draws:
+            count += 1
+        return max(1, count)
 
 
 class RaceSession(Elimination):
     """One image's race."""
 
-    def __init__(self, strategy: Race, problem: Problem) -> None:
+    def __init__(self, strategy: RaceRules, problem: Problem) -> None:
         super().__init__(problem, strategy.draw_order(problem))
         self.strategy = strategy
         self.level = strategy.delta  # of one comparison of the bound `t`
@@ -136,3 +187,36 @@ class RaceSession(Elimination):
             return betting_evidence(differences, n_draws, span) >= log(1 / self.each)
         each = self.each / strategy.looks(n_draws)
         return serfling_lower(differences, n_draws, each, span) > 0
+
+
+class ScheduledSession(RaceSession):
+    """One image's race in the two stages of the schedule.
+
+    When the draws of the first stage are used up, as many of the surviving prompts are kept as
+    what is left pays for on all the others: at least the five that the schedule keeps.
+    """
+
+    def __init__(self, strategy: RaceRules, problem: Problem) -> None:
+        super().__init__(strategy, problem)
+        self.stage = first_stage(len(self.order))
+        self.level = self.each / strategy.looks(len(self.order))
+
+    def goes_on(self, step: int) -> bool:
+        """Return True: no round of either stage costs more than the schedule's own."""
+        return True
+
+    def wanted(self) -> int:
+        """Return the size of the next round, which ends where the first stage does."""
+        step = super().wanted()
+        return min(step, self.stage - self.seen) if self.seen < self.stage else step
+
+    def survivors(self) -> NDArray[np.bool_]:
+        """Keep what the bound keeps; at the end of the first stage, as many as are paid for."""
+        kept = super().survivors()
+        paid = self.budget.prompts(len(self.order) - self.seen)
+        if self.seen != self.stage or kept.sum() <= paid:
+            return kept
+        self.cut = True
+        scores = np.where(kept, self.table.scores()[self.alive], np.inf)
+        kept[np.argsort(scores, kind="stable")[paid:]] = False
+        return kept

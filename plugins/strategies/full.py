@@ -10,6 +10,7 @@ import numpy as np
 from bench.contracts.strategy import (
     ErrorTable,
     Evaluate,
+    Ints,
     Linearise,
     Outcome,
     Problem,
@@ -45,27 +46,26 @@ class Full(Strategy):
 
     def start(self, problem: Problem) -> Session:
         """Start one image."""
-        return FullSession(problem)
+        return OneBlock(problem, np.arange(len(problem.timesteps)))
 
     def at_most(self, problem: Problem) -> float:
         """Return the cost per image, in evaluations."""
         return problem.price(len(problem.class_of_prompt), len(problem.timesteps))
 
 
-class FullSession:
-    """One block of all cells."""
+class OneBlock:
+    """One block: all prompts on some draws."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.table = ErrorTable(problem)
+    def __init__(self, problem: Problem, draws: Ints) -> None:
+        self.table, self.draws = ErrorTable(problem), draws
         self.asked = False
 
     def ask(self) -> Evaluate | None:
-        """Return all cells once."""
+        """Return the block, once."""
         if self.asked:
             return None
         self.asked = True
-        prompts, draws = self.table.errors.shape
-        return Evaluate(np.arange(prompts), np.arange(draws))
+        return Evaluate(np.arange(len(self.table.errors)), self.draws)
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
         """Take the errors."""
@@ -108,7 +108,7 @@ class FullLinearisedSession:
     """One linearisation of all draws, then the block of all cells."""
 
     def __init__(self, problem: Problem) -> None:
-        self.full = FullSession(problem)
+        self.full = OneBlock(problem, np.arange(len(problem.timesteps)))
         self.linearised = not problem.can_linearise
 
     def ask(self) -> Evaluate | Linearise | None:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Problem, Strategy
-from bench_plugins.strategies._elimination import Elimination
-from bench_plugins.strategies._order import shuffled
+from bench_plugins.strategies._elimination import Elimination, shuffled
 
 
 class PairedTTest(Strategy):

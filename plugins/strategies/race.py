@@ -8,24 +8,22 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from bench.contracts.parameters import LATER
-from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
+from bench.contracts.strategy import Floats, Problem, Replaced, Strategy
 from bench_plugins.strategies._ceiling import (
     ADAPTIVE,
     SCHEDULE,
-    Budget,
     check_ceiling,
     most_equivalents,
     replaced,
 )
-from bench_plugins.strategies._order import by_bands, parse_bands, shuffled
-from bench_plugins.strategies._racing import RaceSession
-from bench_plugins.strategies._scheduled import ScheduledSession, staged_order
+from bench_plugins.strategies._elimination import parse_bands
+from bench_plugins.strategies._racing import RaceRules, RaceSession, ScheduledSession
 
 BOUNDS = ("t", "betting", "serfling")
 AS_SCHEDULE = 0.001  # at which it agreed with `full` as often as the schedule: design/racing.md
 
 
-class Race(Strategy):
+class Race(RaceRules, Strategy):
     """Score all prompts on a few shared draws, drop those that cannot win, repeat.
 
     The *leader* is the surviving prompt with the lowest score. At every look, a prompt is dropped
@@ -147,11 +145,6 @@ class Race(Strategy):
         self.delta, self.bound, self.first, self.growth = delta, bound, first, growth
         self.order, self.span, self.draws = order, span, draws
 
-    @property
-    def least(self) -> int:
-        """The fewest draws that a bound needs."""
-        return 1 if self.deviation else 2
-
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return levels of the bound: as it is, with each ceiling, and with what was learned."""
@@ -170,16 +163,6 @@ class Race(Strategy):
     def start(self, problem: Problem) -> RaceSession:
         """Start one image."""
         return (ScheduledSession if self.ceiling == SCHEDULE else RaceSession)(self, problem)
-
-    def check(self, problem: Problem) -> None:
-        """Refuse a ceiling that does not pay for an evaluation of each prompt."""
-        prompts = len(problem.class_of_prompt)
-        least = Budget(None, problem).price(prompts, 1)
-        if most_equivalents(self.ceiling, problem) < least:
-            raise ValueError(
-                f"ceiling={self.ceiling:g} is less than one evaluation for each of {prompts:,}"
-                f" prompts; {least:g} or more is wanted"
-            )
 
     def at_least(self, problem: Problem) -> float:
         """Return the lowest cost per image, in evaluations: all prompts, up to the first look."""
@@ -227,22 +210,3 @@ class Race(Strategy):
                 break
         draws = int(needed.max(initial=1))
         return float((needed.sum() + draws) * problem.cell_cost + draws * problem.null_cost)
-
-    def draw_order(self, problem: Problem) -> Ints:
-        """Return int64 [N], the order in which draws are asked for."""
-        if self.ceiling == SCHEDULE:
-            return staged_order(self.order, problem.timesteps)
-        if self.bound == "t":
-            return by_bands(self.order, problem.timesteps)
-        return shuffled(len(problem.timesteps), problem.seed)
-
-    def step(self, seen: int) -> int:
-        """Return the draws that the next round adds to `seen`."""
-        return max(1, seen // self.growth) if seen else self.first
-
-    def looks(self, n_draws: int) -> int:
-        """Return how many looks there are before the draws run out."""
-        seen = count = 0
-        while (seen := seen + self.step(seen)) < n_draws:
-            count += 1
-        return max(1, count)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-
-from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply, Strategy
+from bench.contracts.strategy import Problem, Strategy
 from bench.inputs.draws import sub_grid
+from bench_plugins.strategies.full import OneBlock
 
 
 class Uniform(Strategy):
@@ -37,36 +36,11 @@ class Uniform(Strategy):
         """Return powers of two below the draws."""
         return [{"samples": n} for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
 
-    def start(self, problem: Problem) -> UniformSession:
+    def start(self, problem: Problem) -> OneBlock:
         """Start one image."""
-        return UniformSession(self.samples, problem)
+        return OneBlock(problem, sub_grid(self.samples, len(problem.timesteps)))
 
     def at_most(self, problem: Problem) -> float:
         """Return the cost per image, in evaluations."""
         draws = min(self.samples, len(problem.timesteps))
         return problem.price(len(problem.class_of_prompt), draws)
-
-
-class UniformSession:
-    """One block: all prompts on the sub-grid."""
-
-    def __init__(self, samples: int, problem: Problem) -> None:
-        self.samples = samples
-        self.table = ErrorTable(problem)
-        self.asked = False
-
-    def ask(self) -> Evaluate | None:
-        """Return the block, once."""
-        if self.asked:
-            return None
-        self.asked = True
-        prompts, draws = self.table.errors.shape
-        return Evaluate(np.arange(prompts), sub_grid(self.samples, draws))
-
-    def tell(self, request: Evaluate, reply: Reply) -> None:
-        """Take the errors."""
-        self.table.tell(request, reply)
-
-    def outcome(self) -> Outcome:
-        """Rank the classes by score."""
-        return self.table.outcome()

@@ -7,15 +7,5 @@ from __future__ import annotations
 
 import os
 
-PROJECT = "BENCH_TRACKIO"
-
-if os.environ.get(PROJECT):
-    from bench_plugins.trackers._trackio import (
-        run_finished as run_finished,
-    )
-    from bench_plugins.trackers._trackio import (
-        run_started as run_started,
-    )
-    from bench_plugins.trackers._trackio import (
-        sample_scored as sample_scored,
-    )
+if os.environ.get("BENCH_TRACKIO"):
+    from bench_plugins.trackers._trackio import run_finished, run_started, sample_scored  # noqa: F401

@@ -17,8 +17,6 @@ POINTS = 1_000  # of the accuracy so far
 
 
 class _Run:
-    """The run under way, and its images so far."""
-
     tracked: Any = None
     done = correct = every = 0
     equivalents = 0.0

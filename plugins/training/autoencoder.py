@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import load_file, save_file
 
 from bench.engine.images import preprocess
-from bench_plugins.training.data import Part, augment
+from bench_plugins.training.data import LabelledImages, augment
 from bench_plugins.training.loop import learning_rate, log, resumable
+from bench_plugins.training.recipes import Recipe
 
-if TYPE_CHECKING:
-    import torch
-    from diffusers import AutoencoderKL
-
-    from bench_plugins.training.recipes import Recipe
-
-ENCODE_BATCH = 64
+VAE_BATCH = 64
 FIRST_LOG_VARIANCE = -6.0  # of the posterior: latents that begin as noise hide what is faint
 
 
 def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
     """An untrained autoencoder of the recipe's shape, which begins with a narrow posterior."""
-    import torch
-    from diffusers import AutoencoderKL
-
     depth = len(recipe.vae_channels)
     vae = AutoencoderKL(
         block_out_channels=recipe.vae_channels,
@@ -47,8 +45,6 @@ def reconstruction_loss(output: torch.Tensor, pixels: torch.Tensor, recipe: Reci
     The differences keep texture, which the pixels alone would blur away and land use is told by.
     The colour weighs more than it has of the pixels' variance, or it is learned last, and late.
     """
-    import torch
-
     luma, red_blue, green = (1 / 3) ** 0.5, 0.5**0.5, (1 / 6) ** 0.5
     colour = recipe.colour_weight
     axes = torch.tensor(
@@ -63,11 +59,10 @@ def reconstruction_loss(output: torch.Tensor, pixels: torch.Tensor, recipe: Reci
     return difference.abs().mean() + recipe.edge_weight * (across + down)
 
 
-def train_autoencoder(recipe: Recipe, train: Part, folder: Path, seed: int) -> AutoencoderKL:
+def train_autoencoder(
+    recipe: Recipe, train: LabelledImages, folder: Path, seed: int
+) -> AutoencoderKL:
     """Train on augmented views; the scaling factor becomes one over the latents' deviation."""
-    import numpy as np
-    import torch
-
     torch.manual_seed(seed)
     vae = build_autoencoder(recipe).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(
@@ -114,33 +109,25 @@ def train_autoencoder(recipe: Recipe, train: Part, folder: Path, seed: int) -> A
 
 def encode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
     """Latents as a backbone sees them: the posterior's mean times the scaling factor, float32."""
-    import torch
-
     with torch.no_grad():
-        means = [vae.encode(chunk).latent_dist.mean for chunk in torch.split(pixels, ENCODE_BATCH)]
+        means = [vae.encode(chunk).latent_dist.mean for chunk in torch.split(pixels, VAE_BATCH)]
     latents: torch.Tensor = torch.cat(means) * vae.config.scaling_factor
     return latents
 
 
-def encode_part(vae: AutoencoderKL, recipe: Recipe, part: Part) -> torch.Tensor:
+def encode_part(vae: AutoencoderKL, recipe: Recipe, part: LabelledImages) -> torch.Tensor:
     """Latents of the images as they are evaluated, float32 ``[n, channels, size, size]``."""
     return encode(vae, preprocess(part.images, recipe.resolution))
 
 
 def encode_views(
-    vae: AutoencoderKL, recipe: Recipe, part: Part, folder: Path, seed: int
+    vae: AutoencoderKL, recipe: Recipe, part: LabelledImages, folder: Path, seed: int
 ) -> torch.Tensor:
     """Latents of `views` copies of each image, float16 ``[n, views, channels, size, size]``.
 
     The first view is the unaugmented image. Encoded once and kept beside the checkpoints, so that
     the autoencoder is not in the denoiser's loop.
     """
-    import numpy as np
-    import torch
-    from rich.console import Console
-    from rich.progress import track
-    from safetensors.torch import load_file, save_file
-
     path = folder / "latents.safetensors"
     if path.exists():
         return load_file(path)["latents"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+from tokenizers import Tokenizer, models, trainers
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTokenizer
 
 NULL_CAPTION = ""
 DEFAULT_SHARE = 0.5  # how often a class is called by the prompt it is evaluated with
@@ -21,8 +22,7 @@ class Captions:
 
     templates: tuple[str, ...]
     names: dict[str, tuple[str, ...]]
-    others: tuple[str, ...] = ()
-    """Names of what is in no image: wrong for all of them, so that other words mean something."""
+    others: tuple[str, ...] = ()  # names of things in no image, so that other words mean something
 
     @property
     def prompts(self) -> list[str]:
@@ -53,7 +53,7 @@ class Captions:
 
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-DIGITS = Captions(
+DIGIT_CAPTIONS = Captions(
     templates=(
         "a handwritten digit {}",
         "a photo of the digit {}",
@@ -71,7 +71,7 @@ DIGITS = Captions(
     names={word: (word, str(value)) for value, word in enumerate(DIGIT_WORDS)},
 )
 
-LANDUSE = Captions(
+LANDUSE_CAPTIONS = Captions(
     templates=(
         "a satellite photo of {}",
         "a satellite image of {}",
@@ -132,7 +132,7 @@ LANDUSE = Captions(
     ),
 )  # fmt: skip
 
-CAPTIONS = {"digits": DIGITS, "landuse": LANDUSE}
+CAPTIONS = {"digits": DIGIT_CAPTIONS, "landuse": LANDUSE_CAPTIONS}
 
 
 def train_tokenizer(captions: Captions, length: int, folder: Path) -> CLIPTokenizer:
@@ -141,12 +141,6 @@ def train_tokenizer(captions: Captions, length: int, folder: Path) -> CLIPTokeni
     The vocabulary starts with all 256 bytes, inside and at the end of a word, so that any text can
     be encoded.
     """
-    import json
-
-    from tokenizers import Tokenizer, models, trainers
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTokenizer
-
     corpus = sorted({word for caption in captions for word in caption.lower().split()})
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.train_from_iterator(

@@ -4,30 +4,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler
 from PIL import Image
 
 from bench.stats.shares import accuracy_interval
-from bench_plugins.training.captions import NULL_CAPTION
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
-    from bench_plugins.training.captions import Captions
-    from bench_plugins.training.data import Data
-    from bench_plugins.training.denoiser import Denoiser
-    from bench_plugins.training.recipes import Contrast, Recipe
+from bench_plugins.training.captions import NULL_CAPTION, Captions
+from bench_plugins.training.data import SplitParts
+from bench_plugins.training.denoiser import TextDenoiser
+from bench_plugins.training.recipes import Contrast, Recipe
 
 SAMPLE_STEPS = 50
 
 
 @torch.no_grad()
 def sample(
-    model: Denoiser,
+    model: TextDenoiser,
     vae: AutoencoderKL,
     prompts: list[str],
     per_class: int,
@@ -88,9 +83,9 @@ def _phase(contrast: Contrast, loss: float, before: float) -> str:
 def write_card(
     recipe: Recipe,
     captions: Captions,
-    model: Denoiser,
+    model: TextDenoiser,
     vae: AutoencoderKL,
-    parts: Data,
+    parts: SplitParts,
     figures: dict[str, Any],
     seed: int,
     out: Path,
@@ -121,7 +116,7 @@ def write_card(
         ]
         contrast = CONTRAST.format(before=losses["generative"], phases="\n".join(phases))
     (out / "README.md").write_text(
-        CARD.format(
+        MODEL_CARD.format(
             recipe=recipe,
             prompt=captions.templates[0].format("{class}"),
             size=recipe.resolution,
@@ -142,7 +137,7 @@ def write_card(
     )
 
 
-CARD = """---
+MODEL_CARD = """---
 license: apache-2.0
 ---
 

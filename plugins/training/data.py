@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image as Picture
+import numpy as np
+from PIL import Image, ImageEnhance
+from PIL.Image import Image as Picture
+from sklearn.model_selection import train_test_split
 
-    from bench_plugins.training.recipes import Recipe
+import bench
+from bench.discovery.loading import load_plugins
+from bench.engine.images import resize_and_crop
+from bench_plugins.training.recipes import Recipe
 
 VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Part:
+class LabelledImages:
     """Images of one part of a split, with their class indices and sample ids."""
 
     images: list[Picture]
@@ -29,24 +32,19 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Data:
+class SplitParts:
     """The three parts. Validation is taken from the training split and never trained on."""
 
-    train: Part
-    validation: Part
-    test: Part
+    train: LabelledImages
+    validation: LabelledImages
+    test: LabelledImages
 
 
-def load(recipe: Recipe, data_dir: Path | None, seed: int) -> Data:
+def load(recipe: Recipe, data_dir: Path | None, seed: int) -> SplitParts:
     """Read the dataset and hold a part of its training split out for validation.
 
     That is the dataset's own validation split, where it has one, or a stratified tenth.
     """
-    import numpy as np
-    from sklearn.model_selection import train_test_split
-
-    from bench.discovery.loading import load_plugins
-
     whole, test = (read(recipe.dataset, split, data_dir) for split in ("train", "test"))
     if "validation" in load_plugins().datasets.get(recipe.dataset).splits:
         held_out = set(read(recipe.dataset, "validation", data_dir).ids)
@@ -60,33 +58,25 @@ def load(recipe: Recipe, data_dir: Path | None, seed: int) -> Data:
             random_state=seed,
         )
 
-    def part(indices: np.ndarray) -> Part:
-        return Part(
+    def part(indices: np.ndarray) -> LabelledImages:
+        return LabelledImages(
             [whole.images[i] for i in indices],
             whole.labels[indices],
             [whole.ids[i] for i in indices],
         )
 
-    return Data(part(train), part(validation), test)
+    return SplitParts(part(train), part(validation), test)
 
 
-def read(dataset: str, split: str, data_dir: Path | None) -> Part:
+def read(dataset: str, split: str, data_dir: Path | None) -> LabelledImages:
     """Return a split as the toolkit loads it."""
-    import numpy as np
-
-    import bench
-
     rows = bench.load_dataset(dataset, split, str(data_dir) if data_dir else None)
     images = [image.convert("RGB") for image in rows["image"]]
-    return Part(images, np.array(rows["label"], dtype=np.int64), list(rows["sample_id"]))
+    return LabelledImages(images, np.array(rows["label"], dtype=np.int64), list(rows["sample_id"]))
 
 
 def augment(image: Picture, recipe: Recipe, rng: np.random.Generator) -> Picture:
     """A random view of a training image: digits are moved, land is cropped, mirrored and relit."""
-    from PIL import Image, ImageEnhance
-
-    from bench.engine.images import resize_and_crop
-
     size = recipe.resolution
     if recipe.dataset == "digits":
         square = resize_and_crop(image, size)

@@ -3,20 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from torch.nn.utils import parametrize
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bench_plugins.training.standardise import standardise
+from bench_plugins.training.recipes import Recipe
 
-if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+EPSILON = 1e-4
 
-    from bench_plugins.training.recipes import Recipe
+
+class Standardised(nn.Module):
+    """A kernel ``[out, in, h, w]``: zero mean and variance 1 / fan-in an output, times a gain."""
+
+    def __init__(self, kernel: Tensor) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(len(kernel), 1, 1, 1))
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        """The kernel that convolves."""
+        variance, mean = torch.var_mean(kernel, (1, 2, 3), keepdim=True, correction=0)
+        fan_in = kernel[0].numel()
+        return self.gain * (kernel - mean) * torch.rsqrt(variance * fan_in + EPSILON)
+
+
+def standardise(network: nn.Module) -> None:
+    """Give every 3×3 convolution of `network` a standardised kernel, in place."""
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            parametrize.register_parametrization(
+                module, "weight", Standardised(module.weight.detach())
+            )
+
+
+@torch.no_grad()
+def shorten(network: nn.Module) -> None:
+    """Scale the kernels that are standardised to the length they began with, in place.
+
+    It changes nothing that they compute. But a kernel grows as it learns, and the longer it is the
+    less a step turns it: a new phase would learn several times slower than its learning rate says.
+    """
+    for module in network.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            kernel = module.get_parameter("parametrizations.weight.original")
+            fan_in = kernel[0].numel()
+            kernel.div_(kernel.std() * (3 * fan_in) ** 0.5)
+
+
+def bake(network: nn.Module) -> None:
+    """Make the kernels that `standardise` computes ordinary weights, in place."""
+    for module in list(network.modules()):
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 
 @dataclass(frozen=True)
@@ -34,7 +75,7 @@ class Seen:
         )
 
 
-class Denoiser(nn.Module):
+class TextDenoiser(nn.Module):
     """Text encoder, UNet and noise schedule: predicts what was asked of it under a prompt."""
 
     alphas_cumprod: Tensor

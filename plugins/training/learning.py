@@ -6,21 +6,16 @@ import copy
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench_plugins.training import classify
-from bench_plugins.training.captions import NULL_CAPTION
+from bench_plugins.training import judging
+from bench_plugins.training.captions import NULL_CAPTION, Captions
+from bench_plugins.training.denoiser import TextDenoiser, shorten
 from bench_plugins.training.loop import Stateful, learning_rate, log, resumable
-from bench_plugins.training.standardise import shorten
-
-if TYPE_CHECKING:
-    from bench_plugins.training.captions import Captions
-    from bench_plugins.training.denoiser import Denoiser
-    from bench_plugins.training.recipes import Contrast, Recipe
+from bench_plugins.training.recipes import Contrast, Recipe
 
 LABEL_SMOOTHING = 0.05
 LEAST_BELIEF = 0.1  # of all wrong prompts together, so that each is drawn now and then
@@ -30,16 +25,11 @@ LEAST_BELIEF = 0.1  # of all wrong prompts together, so that each is drawn now a
 class Losses:
     """What a step learns from: means over its images."""
 
-    denoising: Tensor
-    """Squared error under the image's own caption, sometimes under the empty one."""
-    contrast: Tensor
-    """Cross-entropy of the true prompt against wrong ones, by their errors."""
-    belief: Tensor
-    """Squared error under each prompt from a target that is off by how little it fits."""
-    fit: Tensor
-    """Cross-entropy of the middle's attention to the true prompt."""
-    apart: Tensor
-    """How near each other the texts lie; see `nearness`."""
+    denoising: Tensor  # squared error under the image's own caption, sometimes the empty one
+    contrast: Tensor  # cross-entropy of the true prompt against wrong ones, by their errors
+    belief: Tensor  # squared error under each prompt from a target off by how little it fits
+    fit: Tensor  # cross-entropy of the middle's attention to the true prompt
+    apart: Tensor  # how near each other the texts lie; see `nearness`
 
 
 def stratified(count: int) -> Tensor:
@@ -48,7 +38,7 @@ def stratified(count: int) -> Tensor:
 
 
 def generative_losses(
-    model: Denoiser, latents: Tensor, labels: Tensor, wording: list[str], null_rate: float
+    model: TextDenoiser, latents: Tensor, labels: Tensor, wording: list[str], null_rate: float
 ) -> Losses:
     """The denoising loss alone, over all noise levels."""
     t = (stratified(len(latents)) * len(model.alphas_cumprod)).long()
@@ -60,7 +50,7 @@ def generative_losses(
 
 
 def discriminative_losses(
-    model: Denoiser,
+    model: TextDenoiser,
     latents: Tensor,
     labels: Tensor,
     wording: list[str],
@@ -123,9 +113,6 @@ def nearness(text: Tensor) -> Tensor:
     Wang and Isola, "Understanding contrastive representation learning through alignment and
     uniformity", ICML 2020. Texts of other things are all wrong for all images, and would become one
     and the same text.
-
-    Args:
-        text: ``[prompts, length, width]``.
     """
     place = functional.normalize(text.float().mean(1), dim=1)
     return torch.pdist(place).square().mul(-2).exp().mean().log()
@@ -133,7 +120,7 @@ def nearness(text: Tensor) -> Tensor:
 
 def train_denoiser(
     recipe: Recipe,
-    model: Denoiser,
+    model: TextDenoiser,
     captions: Captions,
     train: tuple[Tensor, Tensor],
     validation: tuple[Tensor, Tensor],
@@ -141,7 +128,7 @@ def train_denoiser(
     seed: int,
     phase: str = "denoiser",
     contrast: Contrast | None = None,
-) -> Denoiser:
+) -> TextDenoiser:
     """Train on latents ``[n, views, …]`` and return the moving average of the weights.
 
     With `contrast`, a discriminative phase: the denoising loss plus, weighted, the other losses.
@@ -209,23 +196,23 @@ def train_denoiser(
 
 
 def validate(
-    recipe: Recipe, model: Denoiser, captions: Captions, validation: tuple[Tensor, Tensor]
+    recipe: Recipe, model: TextDenoiser, captions: Captions, validation: tuple[Tensor, Tensor]
 ) -> dict[str, float]:
     """Denoising loss under the true prompts and accuracy, on the first validation images."""
     latents, labels = (values[: recipe.validation_images] for values in validation)
-    errors = classify.draw_errors(model, latents, captions.prompts, recipe.validation_draws)
+    errors = judging.draw_errors(model, latents, captions.prompts, recipe.validation_draws)
     own = errors[torch.arange(len(labels)).numpy(), :, labels.numpy()]
-    correct = classify.full(errors) == labels.numpy()
+    correct = judging.full(errors) == labels.numpy()
     return {"validation_loss": float(own.mean()), "validation_accuracy": float(correct.mean())}
 
 
 def own_loss(
-    model: Denoiser, captions: Captions, validation: tuple[Tensor, Tensor], draws: int
+    model: TextDenoiser, captions: Captions, validation: tuple[Tensor, Tensor], draws: int
 ) -> float:
     """Denoising loss of images under their own default prompts, over an even grid of draws."""
     latents, labels = validation
     total = 0.0
     for index, prompt in enumerate(captions.prompts):
         own = latents[labels == index]
-        total += float(classify.draw_errors(model, own, [prompt], draws).mean()) * len(own)
+        total += float(judging.draw_errors(model, own, [prompt], draws).mean()) * len(own)
     return total / len(latents)

@@ -9,6 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -28,16 +38,6 @@ def resumable(name: str, total: int, folder: Path, parts: dict[str, Stateful]) -
     Whatever is random in a step must be seeded by the step, so that a resumed run repeats an
     uninterrupted one. Progress goes to stderr: a bar on a terminal, else a line a checkpoint.
     """
-    import torch
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     path = folder / f"{name}.pt"
     first = 0
     if path.exists():

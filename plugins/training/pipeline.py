@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from bench.engine.images import preprocess
-from bench_plugins.training import autoencoder, card, classify, data, denoiser, judge, learning
+from bench_plugins.training import autoencoder, card, data, denoiser, judging, learning
 from bench_plugins.training.captions import CAPTIONS, train_tokenizer
+from bench_plugins.training.denoiser import bake
 from bench_plugins.training.recipes import RECIPES
-from bench_plugins.training.standardise import bake
 
 TEST_SEED = 0
 
@@ -57,7 +57,7 @@ def train_backbone(
     )
 
     torch.manual_seed(seed)
-    model = denoiser.Denoiser(recipe, tokenizer)
+    model = denoiser.TextDenoiser(recipe, tokenizer)
     model = learning.train_denoiser(recipe, model, captions, train, validation, work, seed)
     losses = {"generative": learning.own_loss(model, captions, validation, recipe.loss_draws)}
     for number, contrast in enumerate(recipe.contrasts, start=1):
@@ -75,25 +75,25 @@ def train_backbone(
     for part_name in ("validation", "test") if test else ("validation",):
         part = getattr(parts, part_name)
         latents = autoencoder.encode_part(vae, recipe, part)
-        errors = classify.draw_errors(
+        errors = judging.draw_errors(
             model, latents, captions.prompts, max(recipe.samples), TEST_SEED, recipe.plan
         )
         np.save(work / f"{part_name}_errors.npy", errors)  # to choose a schedule from
-        predictions, evaluations = classify.adaptive(errors, recipe.samples, recipe.keep)
+        predictions, evaluations = judging.adaptive(errors, recipe.samples, recipe.keep)
         figures[part_name] = {
             "n": len(part),
-            "full": int((classify.full(errors) == part.labels).sum()),
+            "full": int((judging.full(errors) == part.labels).sum()),
             "adaptive": int((predictions == part.labels).sum()),
             "evaluations": evaluations,
         }
     samples = card.sample(model, vae, captions.prompts, per_class=8, seed=seed)
-    critic = judge.train_judge(recipe, parts.train, vae, len(captions.names), work, seed)
+    critic = judging.train_judge(recipe, parts.train, vae, len(captions.names), work, seed)
     truth = torch.arange(len(captions.names)).repeat_interleave(8)
     real, labels = preprocess(parts.validation.images, recipe.resolution), validation[1]
     figures["judge"] = {
-        "real": judge.accuracy(critic, real, labels),
-        "reconstructed": judge.accuracy(critic, judge.reconstruct(vae, real), labels),
-        "samples": judge.accuracy(critic, samples, truth),
+        "real": judging.accuracy(critic, real, labels),
+        "reconstructed": judging.accuracy(critic, judging.reconstruct(vae, real), labels),
+        "samples": judging.accuracy(critic, samples, truth),
         "n_samples": len(samples),
     }
     card.write_contact_sheet(samples, 8, out / "samples.png")
@@ -102,7 +102,7 @@ def train_backbone(
     return figures
 
 
-def save(vae: torch.nn.Module, model: denoiser.Denoiser, out: Path) -> None:
+def save(vae: torch.nn.Module, model: denoiser.TextDenoiser, out: Path) -> None:
     """Write a Stable Diffusion pipeline folder, half-precision safetensors."""
     import copy
 

@@ -13,27 +13,19 @@ class Contrast:
     """
 
     steps: int
-    denoised: int
-    """Images a step that are denoised under their own caption, or the empty one."""
-    scored: int
-    """Images a step that are scored under their true prompt and wrong ones."""
-    seen: int
-    """Images a step that only go through the UNet's first half, to learn which prompt fits."""
-    wrong: int
-    """Wrong prompts per image."""
-    low: int
-    """Images that are scored or seen have timesteps below this one."""
+    denoised: int  # images per step that are denoised under their own caption, or the empty one
+    scored: int  # images per step that are scored under their true prompt and wrong ones
+    seen: int  # images per step for the UNet's first half alone, to learn which prompt fits
+    wrong: int  # wrong prompts per image
+    low: int  # images that are scored or seen have timesteps below this one
     learning_rate: float
-    scale: float
-    """Logits are minus the error times this."""
-    weight: float
-    """Of the prompts' cross-entropy, beside the denoising loss."""
-    belief_weight: float
-    """Of the regression under each prompt, to miss by how little it fits."""
-    fit_weight: float
-    """Of the attention's cross-entropy."""
-    apart_weight: float
-    """Of what keeps the texts apart from each other."""
+    scale: float  # logits are minus the error times this
+    weight: float  # weight of the prompts' cross-entropy, beside the denoising loss
+    belief_weight: (
+        float  # weight of the regression under each prompt, to miss by how little it fits
+    )
+    fit_weight: float  # weight of the attention's cross-entropy
+    apart_weight: float  # weight of the loss that keeps the texts apart from each other
 
     @property
     def batch(self) -> int:
@@ -61,10 +53,8 @@ class Recipe:
     vae_batch: int
     vae_learning_rate: float
     kl_weight: float
-    edge_weight: float
-    """Of the differences of neighbouring pixels, beside the pixels' own error."""
-    colour_weight: float
-    """Of an error of colour, beside one of lightness."""
+    edge_weight: float  # weight of the differences of neighbouring pixels, beside the pixels' own
+    colour_weight: float  # weight of an error of colour, beside one of lightness
 
     # Text encoder
     text_width: int
@@ -76,15 +66,12 @@ class Recipe:
     norm_groups: int
     head_width: int
     dropout: float
+    # Whether each level, from the outside in, has cross-attention; the middle always has.
     down_attention: tuple[bool, ...]
     up_attention: tuple[bool, ...]
-    """Whether each level, from the outside in, has cross-attention; the middle always has."""
-    pooled_text: bool
-    """Also add the pooled text to the time embedding, so that every block hears the prompt."""
-    late_text: bool
-    """… but for the way down and the middle's first half, which see the image before any prompt."""
-    standardised: bool
-    """Standardise the UNet's kernels while it learns."""
+    pooled_text: bool  # add the pooled text to the time embedding of every block, too
+    late_text: bool  # but not on the way down and in the middle's first half
+    standardised: bool  # standardise the UNet's kernels while it learns
 
     # Noise: the scheduler's own arguments
     scheduler: dict[str, object]
@@ -96,21 +83,16 @@ class Recipe:
     weight_decay: float
     ema_decay: float
     null_rate: float
-    views: int
-    """Copies of each training image, all but one augmented, that are encoded once."""
-
-    contrasts: tuple[Contrast, ...]
-    """Phases of discriminative fine-tuning, in order."""
+    views: int  # copies of each training image, all but one augmented, that are encoded once
+    contrasts: tuple[Contrast, ...]  # phases of discriminative fine-tuning, in order
 
     # Evaluation
     judge_steps: int
     validate_every: int
     validation_draws: int
     validation_images: int
-    loss_draws: int
-    """Noise levels at which the card's denoising loss is measured."""
-    plan: str
-    """The draw plan; that of the backbone's spec."""
+    loss_draws: int  # noise levels at which the card's denoising loss is measured
+    plan: str  # the draw plan; that of the backbone's spec
     samples: tuple[int, ...]
     keep: tuple[int, ...]
 
@@ -120,7 +102,7 @@ class Recipe:
         return self.latent_size << (len(self.vae_channels) - 1)
 
 
-DIGITS = Recipe(
+DIGIT_RECIPE = Recipe(
     name="digits",
     dataset="digits",
     title="tiny-digits",
@@ -184,7 +166,7 @@ LANDUSE_CONTRAST = Contrast(
     apart_weight=0.1,
 )
 
-LANDUSE = Recipe(
+LANDUSE_RECIPE = Recipe(
     name="landuse",
     dataset="ucmerced",
     title="tiny-landuse",
@@ -237,4 +219,4 @@ LANDUSE = Recipe(
     keep=(6, 1),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (DIGITS, LANDUSE)}
+RECIPES = {recipe.name: recipe for recipe in (DIGIT_RECIPE, LANDUSE_RECIPE)}

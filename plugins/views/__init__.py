@@ -7,7 +7,7 @@ from collections.abc import Callable
 from bench import hookimpl
 from bench.contracts.specs import Parameter
 
-_HERE = "bench_plugins.views.symmetries"
+_HERE = "bench_plugins.views.pictures"
 
 
 @hookimpl
@@ -21,13 +21,13 @@ def register_views(register: Callable[..., None]) -> None:
     )
     register(
         "crop",
-        target="bench_plugins.views.crops:Crops",
+        target="bench_plugins.views.pictures:Crops",
         summary="squares at seeded places, 7/8 as long as the image's shorter side",
         parameters={"count": Parameter(5, "how many")},
     )
     register(
         "posterior",
-        target="bench_plugins.views.posterior:Posterior",
+        target="bench_plugins.views.pictures:Posterior",
         summary="samples of the autoencoder's posterior, for backbones that offer it",
         parameters={"count": Parameter(8, "how many")},
     )

@@ -17,7 +17,7 @@ from bench.engine.latents import Latents
 from bench.engine.scoring import LATENT
 from bench.errors import PluginError
 from bench.inputs.draws import even_order, noise, sub_grid
-from bench_plugins.views.posterior import Posterior
+from bench_plugins.views.pictures import Posterior
 
 
 @pytest.mark.parametrize(("draws", "views"), [(500, 8), (100, 5), (60, 2)])

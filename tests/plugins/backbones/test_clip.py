@@ -23,10 +23,8 @@ from bench.errors import BenchWarning, UserError
 from bench.inputs.weights import resolve
 from bench.testing import ClassifierContract
 from bench.testing.classifiers import TEXTS, pictures
-from bench_plugins.backbones._encoder_kinds import DINOV2
-from bench_plugins.backbones._encoders import Encoder
-from bench_plugins.backbones._patches import read_patching
-from bench_plugins.backbones._preprocessing import read_preprocessing
+from bench_plugins.backbones._encoders import DINOV2, Encoder
+from bench_plugins.backbones._preprocessing import read_patching, read_preprocessing
 from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
 from bench_plugins.backbones.learned import NearestMean
 
@@ -61,7 +59,9 @@ def own_inputs(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "dinov2"])
 def test_pictures_are_prepared_as_transformers_does(name: str, folders: dict[str, Path]) -> None:
-    ours = read_preprocessing(resolve(str(folders[name])), None)([*pictures(), *OTHER_SHAPES])
+    ours = read_preprocessing(resolve(str(folders[name])), None).inputs(
+        [*pictures(), *OTHER_SHAPES]
+    )[0]
     np.testing.assert_allclose(ours, own_inputs(folders[name])["pixel_values"], atol=1e-5)
 
 

@@ -12,8 +12,7 @@ from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.errors import UserError
-from bench_plugins.backbones._flops import count
-from bench_plugins.backbones._folders import Folder
+from bench_plugins.backbones._folders import Pipeline, count
 from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
 SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in load_plugins().backbones}
@@ -26,7 +25,7 @@ def test_operations_and_sizes(name: str) -> None:
     spec, family = SPECS[name], load_target(SPECS[name])
     shape = (family.channels(network.config), side, side)
     prompt = (77, getattr(network.config, "cross_attention_dim", 0))
-    folder = Folder({}, network, {}, None, shape, spec.resolution or 0, 1.0, 0.0, prompt)
+    folder = Pipeline({}, network, {}, None, shape, spec.resolution or 0, 1.0, 0.0, prompt)
     assert spec.flops == pytest.approx(count(family, folder), rel=1e-3)
     size = sum(parameter.numel() for parameter in network.parameters())
     assert spec.size == pytest.approx(size, rel=5e-3)
@@ -37,7 +36,7 @@ def test_a_gradient_costs_as_much_again_and_a_little(name: str) -> None:
     network, side = empty_network(name)
     config: Any = network.config
     prompt = (77, config.cross_attention_dim)
-    folder = Folder({}, network, {}, None, (4, side, side), 0, 1.0, 0.0, prompt)
+    folder = Pipeline({}, network, {}, None, (4, side, side), 0, 1.0, 0.0, prompt)
     once, with_gradient = (count(StableDiffusion, folder, gradient) for gradient in (False, True))
     assert 2 < with_gradient / once < 2.2
 

@@ -14,7 +14,7 @@ from helpers.command import bench
 from helpers.given import picture, write_parquet
 
 from bench.errors import UserError
-from bench_plugins.datasets.hub import Hub, Place, parse_source
+from bench_plugins.datasets.hub import Hub, HubSource, parse_source
 
 IMAGES = pa.array([picture(1), picture(2), picture(3)])
 
@@ -22,15 +22,15 @@ IMAGES = pa.array([picture(1), picture(2), picture(3)])
 @pytest.mark.parametrize(
     ("source", "place"),
     [
-        ("a/b", Place("a/b")),
-        ("a/b@v1", Place("a/b", "v1")),
-        ("a/b@refs/convert/parquet:c/test", Place("a/b", "refs/convert/parquet", "c", "test")),
-        ("a/b:/test", Place("a/b", split="test")),
-        ("a/b:c/test[:20]", Place("a/b", None, "c", "test", 20)),
-        ("a.b/c-d_e:c", Place("a.b/c-d_e", config="c")),
+        ("a/b", HubSource("a/b")),
+        ("a/b@v1", HubSource("a/b", "v1")),
+        ("a/b@refs/convert/parquet:c/test", HubSource("a/b", "refs/convert/parquet", "c", "test")),
+        ("a/b:/test", HubSource("a/b", split="test")),
+        ("a/b:c/test[:20]", HubSource("a/b", None, "c", "test", 20)),
+        ("a.b/c-d_e:c", HubSource("a.b/c-d_e", config="c")),
     ],
 )
-def test_a_source_is_read(source: str, place: Place) -> None:
+def test_a_source_is_read(source: str, place: HubSource) -> None:
     assert parse_source(source) == place
 
 

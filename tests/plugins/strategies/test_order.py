@@ -5,7 +5,7 @@ import pytest
 
 from bench.inputs.draws import even_order as even
 from bench.inputs.draws import timestep_grid
-from bench_plugins.strategies._order import by_bands, shuffled, timestep_means
+from bench_plugins.strategies._elimination import by_bands, shuffled, timestep_means
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 250, 500, 1000])

@@ -14,11 +14,10 @@ import torch
 from helpers.places import ROOT
 from safetensors.numpy import load_file
 
-from bench_plugins.training import card, classify, data, learning, loop, pipeline
+from bench_plugins.training import card, data, judging, learning, loop, pipeline
 from bench_plugins.training.captions import CAPTIONS, train_tokenizer
-from bench_plugins.training.denoiser import Denoiser
+from bench_plugins.training.denoiser import TextDenoiser, bake
 from bench_plugins.training.recipes import RECIPES
-from bench_plugins.training.standardise import bake
 
 IMAGES = 200  # of each split
 
@@ -54,9 +53,9 @@ def short() -> Iterator[None]:
     )
     read = data.read
 
-    def some(*place: Any) -> data.Part:
+    def some(*place: Any) -> data.LabelledImages:
         part = read(*place)
-        return data.Part(part.images[:IMAGES], part.labels[:IMAGES], part.ids[:IMAGES])
+        return data.LabelledImages(part.images[:IMAGES], part.labels[:IMAGES], part.ids[:IMAGES])
 
     with pytest.MonkeyPatch.context() as shortened:
         shortened.setattr(card, "SAMPLE_STEPS", 2)
@@ -104,13 +103,13 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Denoiser:
+def tiny(tmp_path: Path) -> TextDenoiser:
     """An untrained denoiser of the land's shape, with gains that are not one."""
     captions = CAPTIONS["landuse"]
     recipe = dataclasses.replace(RECIPES["landuse"], unet_channels=(8, 16, 32), norm_groups=4)
     tokenizer = train_tokenizer(captions, recipe.text_length, tmp_path / "tokenizer")
     torch.manual_seed(0)
-    model = Denoiser(recipe, tokenizer).eval().requires_grad_(False)
+    model = TextDenoiser(recipe, tokenizer).eval().requires_grad_(False)
     for parameter in model.unet.parameters():
         parameter.mul_(torch.rand_like(parameter) + 0.5)
     model.unet.add_embedding.norm2.bias.normal_()
@@ -118,7 +117,7 @@ def tiny(tmp_path: Path) -> Denoiser:
     return model
 
 
-def test_a_unet_in_two_halves_is_the_same_unet(tiny: Denoiser) -> None:
+def test_a_unet_in_two_halves_is_the_same_unet(tiny: TextDenoiser) -> None:
     x_t, t = torch.randn(3, 8, 16, 16), torch.tensor([5, 300, 990])
     text = tiny.encode(["a forest", "a beach"])
     image, prompt = torch.tensor([0, 0, 2, 1]), torch.tensor([0, 1, 1, 0])
@@ -127,7 +126,7 @@ def test_a_unet_in_two_halves_is_the_same_unet(tiny: Denoiser) -> None:
     assert (halves[0] - halves[1]).abs().max() > 1e-4  # the prompt is heard
 
 
-def test_baked_kernels_compute_the_same(tiny: Denoiser) -> None:
+def test_baked_kernels_compute_the_same(tiny: TextDenoiser) -> None:
     inputs = torch.randn(2, 8, 16, 16), torch.tensor([5, 300]), tiny.encode(["a forest", "x"])
     before = tiny(*inputs)
     standardised = [name for name in tiny.unet.state_dict() if "parametrizations" in name]
@@ -178,8 +177,8 @@ def test_watching_by_hand() -> None:
     errors = np.zeros((1, 4, 3), np.float32)
     errors[0, :, 0], errors[0, :, 2] = 0.5, 0.2
     errors[0, 0, 1] = 0.9  # only the first draw speaks against prompt 1
-    assert classify.full(errors)[0] == 2
-    predictions, evaluations = classify.adaptive(errors, (2, 4), (2, 1))
+    assert judging.full(errors)[0] == 2
+    predictions, evaluations = judging.adaptive(errors, (2, 4), (2, 1))
     assert predictions[0] == 1 or predictions[0] == 2
     assert evaluations == 3 * 2 + 2 * 2
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench_plugins.views.crops import Crops
-from bench_plugins.views.symmetries import Flip, Turns8
+from bench_plugins.views.pictures import Crops, Flip, Turns8
 
 
 def test_turns8_are_the_symmetries_of_a_square() -> None:

@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.inputs.pixels import decode
 from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
-from bench_plugins.views.symmetries import Turns8
+from bench_plugins.views.pictures import Turns8
 
 pytestmark = pytest.mark.usefixtures("captions")
 

@@ -1,21 +1,24 @@
-"""The CLIP tokenizer of a pipeline: the same under every version of transformers, and whole."""
+"""Tokenizers of text encoders: the same under every version of transformers, and whole."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTokenizerFast
+from transformers import BatchEncoding, CLIPTokenizerFast
 
 from bench.inputs.weights import Weights
 from bench.machine.files import read_bytes
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._configs import check_class, is_whole
 
+SENTENCEPIECE_FILE = "spiece.model"
 # The class that is backed by the tokenizers library in transformers 4 and 5 alike.
-KINDS = ("CLIPTokenizer", "CLIPTokenizerFast")
-FILES = (
+CLIP_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+CLIP_FILES = (
     "vocab.json",
     "merges.txt",
     "tokenizer.json",
@@ -26,11 +29,6 @@ FILES = (
 
 def load_tokenizer(weights: Weights, part: str = "tokenizer", encoder: str = "text_encoder") -> Any:
     """Return the tokenizer, which is checked to fit the text encoder.
-
-    Args:
-        weights: the pipeline.
-        part: the tokenizer's folder.
-        encoder: the text encoder's.
 
     Raises:
         UserError: it is of another kind, cut, or longer or larger than the text encoder.
@@ -50,7 +48,7 @@ def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> An
     """
     name = f"{part}/tokenizer_config.json"
     config = weights.read(name)
-    check_class(weights, name, config, "tokenizer_class", KINDS)
+    check_class(weights, name, config, "tokenizer_class", CLIP_TOKENIZERS)
     length = config.get("model_max_length")
     if not is_whole(length) or not is_whole(positions) or not 3 <= length <= positions:
         raise weights.error(
@@ -61,7 +59,7 @@ def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> An
     # Those would be read from wherever the config says.
     if named := [key for key in ("vocab_file", "merges_file", "tokenizer_file") if key in config]:
         raise weights.error(name, f"names a {named[0]}; the files in {part}/ are used")
-    found = {file: weights.find(f"{part}/{file}") for file in FILES}
+    found = {file: weights.find(f"{part}/{file}") for file in CLIP_FILES}
     if not found["tokenizer.json"] and not (found["vocab.json"] and found["merges.txt"]):
         raise weights.error(f"{part}/", "has no vocab.json and merges.txt, and no tokenizer.json")
     folder = weights.folder(part)
@@ -74,8 +72,7 @@ def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> An
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     if sorted(vocabulary.values()) != list(range(size if is_whole(size) else -1)):
         raise weights.error(
-            f"{part}/",
-            f"has {len(vocabulary)} tokens; the text encoder knows {size!r:.100}",
+            f"{part}/", f"has {len(vocabulary)} tokens; the text encoder knows {size!r:.100}"
         )
     _check_pieces(weights, part, tokenizer, model["merges"])
     _check_copies(weights, part, model)
@@ -111,3 +108,63 @@ def _check_copies(weights: Weights, part: str, model: dict[str, Any]) -> None:
 def _pair(merge: Any) -> list[str]:
     """Return the two pieces of a merge; newer versions write a list, older ones a line."""
     return merge.split(" ") if isinstance(merge, str) else merge
+
+
+class Pieces:
+    """A tokenizer as T5 and SigLIP use it: the pieces of a text, then the end token."""
+
+    def __init__(self, processor: Any, end: int, pad: int, length: int, extra: int) -> None:
+        self.processor, self.end, self.pad_token_id = processor, end, pad
+        self.model_max_length, self.extra = length, extra
+
+    def __len__(self) -> int:
+        return int(self.processor.vocab_size()) + self.extra
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        padding: str | None = None,
+        max_length: int | None = None,
+        truncation: bool = False,
+        padding_side: str = "right",
+        return_tensors: str | None = None,
+    ) -> BatchEncoding:
+        """Return token ids and their mask, as transformers' tokenizers do."""
+        several = [texts] if isinstance(texts, str) else list(texts)
+        most = max_length or self.model_max_length
+        found = [self.processor.encode(text) for text in several]
+        ids = [[*(one[: most - 1] if truncation else one), self.end] for one in found]
+        spare = [most - len(one) if padding == "max_length" else 0 for one in ids]
+        given = {
+            "input_ids": [one + [self.pad_token_id] * n for one, n in zip(ids, spare, strict=True)],
+            "attention_mask": [[1] * len(one) + [0] * n for one, n in zip(ids, spare, strict=True)],
+        }
+        if isinstance(texts, str) and return_tensors is None:
+            given = {name: rows[0] for name, rows in given.items()}
+        return BatchEncoding(given, tensor_type=return_tensors)
+
+
+def load_pieces(
+    weights: Weights, name: str, path: Path, pad: Any, length: int, extra: int = 0
+) -> Pieces:
+    """Return the tokenizer.
+
+    Raises:
+        UserError: the library is not installed, or the file is no such model.
+    """
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError:
+        raise weights.error(
+            name,
+            "is all there is of the tokenizer (no tokenizer.json), and reading it needs: pip"
+            " install sentencepiece",
+        ) from None
+    try:
+        processor = SentencePieceProcessor(model_file=str(path))
+    except Exception as error:  # whatever the library raises where the file makes no sense
+        raise weights.error(name, f"is no SentencePiece model: {first_line(error)}") from error
+    padding = processor.piece_to_id(pad) if isinstance(pad, str) else -1
+    if processor.eos_id() < 0 or padding < 0 or processor.id_to_piece(padding) != pad:
+        raise weights.error(name, f"has no end token, or no token {pad!r:.40} for padding")
+    return Pieces(processor, processor.eos_id(), padding, length, extra)

@@ -1,0 +1,72 @@
+"""Pictures of one image: its symmetries, crops at seeded places, samples of its latent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from bench.contracts.views import Views
+
+Way = Image.Transpose
+MIRRORED = (Way.FLIP_LEFT_RIGHT,)
+TURNED = (Way.ROTATE_90, Way.ROTATE_180, Way.ROTATE_270)
+
+
+class _Symmetries(Views):
+    ways: tuple[Way, ...] = ()
+
+    def __init__(self) -> None:
+        self.count = 1 + len(self.ways)
+
+    def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
+        """Return the image and its transpositions; nothing is random."""
+        return [image, *(image.transpose(way) for way in self.ways)]
+
+
+class Flip(_Symmetries):
+    """The image, and mirrored left to right."""
+
+    ways = MIRRORED
+
+
+class Turns8(_Symmetries):
+    """Turned by 0, 90, 180 and 270 degrees, and mirrored along each of four axes."""
+
+    ways = (*TURNED, *MIRRORED, Way.FLIP_TOP_BOTTOM, Way.TRANSPOSE, Way.TRANSVERSE)
+
+
+CROP_SHARE = 7 / 8  # of the shorter side, as 224 of 256 pixels
+
+
+class Crops(Views):
+    """Square parts of the image."""
+
+    def __init__(self, count: int = 5) -> None:
+        if count < 1:
+            raise ValueError(f"count={count}: at least one view is needed")
+        self.count = count
+
+    def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
+        """Return the crops; their places are uniformly random, from the seed alone."""
+        rng = np.random.default_rng(seed)
+        side = max(1, round(CROP_SHARE * min(image.size)))
+        room = np.array(image.size) - side + 1
+        corners = rng.integers(0, room, (self.count, 2)).tolist()
+        return [image.crop((x, y, x + side, y + side)) for x, y in corners]
+
+
+class Posterior(Views):
+    """Samples of the posterior's distribution; the toolkit draws them."""
+
+    samples_latents = True
+
+    def __init__(self, count: int = 8) -> None:
+        if count < 1:
+            raise ValueError(f"count={count}: at least one view is needed")
+        self.count = count
+
+    def of(self, image: Image.Image, seed: int) -> Sequence[Image.Image]:
+        """Return the image; the latents differ."""
+        return [image] * self.count
