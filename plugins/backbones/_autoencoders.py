@@ -32,8 +32,8 @@ class Autoencoder:
 
 
 def _kl(vae: Any, pixels: torch.Tensor) -> Pair:
-    found = vae.encode(pixels).latent_dist
-    return found.mean, found.std
+    posterior = vae.encode(pixels).latent_dist
+    return posterior.mean, posterior.std
 
 
 def _deep(vae: Any, pixels: torch.Tensor) -> Pair:

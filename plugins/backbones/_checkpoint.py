@@ -98,26 +98,26 @@ def find_tensors(
         UserError: there is no file, a tensor is missing or left over, or has another shape or a
             dtype that is not floating point.
     """
-    found: dict[str, StoredTensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     for file in _files(weights, part, dtype):
         for stored in _header(weights, part, file):
             name = part.called(stored.name)
-            if name in found and stored.name not in part.tied:
+            if name in tensors and stored.name not in part.tied:
                 raise weights.error(stored.file, f"holds {name!r} a second time")
-            found[name] = stored
+            tensors[name] = stored
     shapes = {part.called(name): tuple(t.shape) for name, t in module.state_dict().items()}
-    if missing := sorted(shapes.keys() - found.keys()):
+    if missing := sorted(shapes.keys() - tensors.keys()):
         raise weights.error(f"{part.folder}/", f"lacks {_some(missing)} that its config asks for")
-    if left := sorted(found.keys() - shapes.keys()):
+    if left := sorted(tensors.keys() - shapes.keys()):
         raise weights.error(f"{part.folder}/", f"holds {_some(left)} that its config does not name")
-    for name, stored in found.items():
+    for name, stored in tensors.items():
         if stored.shape != shapes[name]:
             raise weights.error(
                 stored.file,
                 f"holds {stored.name!r} of shape {list(stored.shape)}; its config asks for"
                 f" {list(shapes[name])}",
             )
-    return {name: found[part.called(name)] for name in module.state_dict()}
+    return {name: tensors[part.called(name)] for name in module.state_dict()}
 
 
 def load(
@@ -136,10 +136,10 @@ def load(
     with torch.inference_mode(False):
         with init_empty_weights(include_buffers=False):
             module = part.build(config)
-        found = find_tensors(weights, part, module, dtype)
-        stored = sorted(set(found.values()), key=lambda each: (each.path, each.name))
+        places = find_tensors(weights, part, module, dtype)
+        stored = sorted(set(places.values()), key=lambda place: (place.path, place.name))
         read = dict(_tensors(weights, stored, dtype, device))
-        tensors = {name: read[found[name]] for name in found}
+        tensors = {name: read[places[name]] for name in places}
         module.load_state_dict(tensors, strict=True, assign=True)
         return module.to(device).eval().requires_grad_(False)
 
@@ -203,13 +203,13 @@ def _tensors(
     A file is mapped anew after every `MAPPED` bytes, so that not all of it is in memory beside its
     copy.
     """
-    for path, group in groupby(stored, key=lambda each: each.path):
+    for path, group in groupby(stored, key=lambda tensor: tensor.path):
         mapped = MAPPED
-        for each in group:
+        for tensor in group:
             if mapped >= MAPPED:
                 opened, mapped = safe_open(path, framework="pt"), 0
-            yield each, _read(weights, opened, each, dtype).to(device)
-            mapped += prod(each.shape) * 4  # at the most
+            yield tensor, _read(weights, opened, tensor, dtype).to(device)
+            mapped += prod(tensor.shape) * 4  # at the most
 
 
 def _read(weights: Weights, opened: Any, stored: StoredTensor, dtype: torch.dtype) -> torch.Tensor:

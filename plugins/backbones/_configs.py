@@ -28,7 +28,9 @@ MAX_BY_KEY = {"per_block": 20, "layers": 200}  # by a part of the name; making t
 SCALINGS = (1e-3, 1e3)
 
 
-def read_config(weights: Weights, folder: str, key: str, known: Collection[str]) -> dict[str, Any]:
+def read_config(
+    weights: Weights, folder: str, key: str, classes: Collection[str]
+) -> dict[str, Any]:
     """Return the config of a part that holds tensors.
 
     Raises:
@@ -36,7 +38,7 @@ def read_config(weights: Weights, folder: str, key: str, known: Collection[str])
     """
     name = f"{folder}/config.json"
     config = weights.read(name)
-    check_class(weights, name, config, key, known)
+    check_class(weights, name, config, key, classes)
     for key, number in _numbers(config):
         most = next((most for part, most in MAX_BY_KEY.items() if part in key), LARGEST_NUMBER)
         if not abs(number) <= most or (key.endswith("eps") and not 0 < number < 0.1):
@@ -162,15 +164,17 @@ def read_scaling(weights: Weights, config: Mapping[str, Any]) -> tuple[float, fl
 
 
 def check_class(
-    weights: Weights, name: str, config: Mapping[str, Any], key: str, known: Collection[str]
+    weights: Weights, name: str, config: Mapping[str, Any], key: str, classes: Collection[str]
 ) -> None:
     """Refuse a config that names another class than the known ones, or none."""
-    if config.get(key) not in known:
-        raise weights.error(name, f"says {key} {config.get(key)!r:.100}; known are {_some(known)}")
+    if config.get(key) not in classes:
+        raise weights.error(
+            name, f"says {key} {config.get(key)!r:.100}; known are {_some(classes)}"
+        )
 
 
-def _some(known: Collection[str]) -> str:
-    names = list(known)
+def _some(items: Collection[str]) -> str:
+    names = list(items)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "")
 
 

@@ -90,8 +90,8 @@ def _clip_tokens(weights: Weights, text: Any) -> Any:
 def _other_tokens(weights: Weights, positions: int, size: int) -> Any:
     """Return SigLIP's tokenizer, which pads to the length that the model was trained with."""
     config, path = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
-    known = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
-    check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", known)
+    classes = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
+    check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", classes)
     pad = config.get("pad_token")
     pad = pad.get("content") if isinstance(pad, dict) else pad
     if path is None:
@@ -169,9 +169,9 @@ def kind_of(weights: Weights) -> Kind:
         UserError: it is none that is known.
     """
     config = weights.read("config.json")
-    known = [kind.model_type for kind in ENCODER_KINDS]
-    check_class(weights, "config.json", config, "model_type", known)
-    return ENCODER_KINDS[known.index(config["model_type"])]
+    types = [kind.model_type for kind in ENCODER_KINDS]
+    check_class(weights, "config.json", config, "model_type", types)
+    return ENCODER_KINDS[types.index(config["model_type"])]
 
 
 def second_siglip(weights: Weights) -> Kind:
@@ -284,11 +284,11 @@ class Encoder:
 
     @torch.inference_mode()
     def _embed_images(self, images: Sequence[Image.Image]) -> Rows:
-        given = [torch.from_numpy(array).to(self.device) for array in self.prepared.inputs(images)]
-        given[0] = given[0].to(self.dtype)
+        inputs = [torch.from_numpy(array).to(self.device) for array in self.prepared.inputs(images)]
+        inputs[0] = inputs[0].to(self.dtype)
         if self.kind is DINOV2:
-            return _unit(self.network(*given).pooler_output)
-        pooled = self.network.vision_model(*given).pooler_output
+            return _unit(self.network(*inputs).pooler_output)
+        pooled = self.network.vision_model(*inputs).pooler_output
         return _unit(self.network.visual_projection(pooled) if self.kind is CLIP else pooled)
 
     @torch.inference_mode()

@@ -239,33 +239,33 @@ def _try_network(family: type[Family], weights: Weights, folder: Pipeline) -> No
     """Refuse a network that does not take what it will be given, or predicts something else."""
     name, wanted = f"{family.network_part.folder}/", list(folder.latent_shape)
     try:
-        found = list(_call_empty(family, folder).shape[1:])
+        predicted = list(_call_empty(family, folder).shape[1:])
     except Exception as error:  # whatever diffusers raises where shapes or arguments do not fit
         raise weights.error(
             name, f"does not take latents {wanted} and prompts: {first_line(error)}"
         ) from error
-    if found != wanted:
-        raise weights.error(name, f"predicts {found} for latents {wanted}")
+    if predicted != wanted:
+        raise weights.error(name, f"predicts {predicted} for latents {wanted}")
 
 
 def _try_autoencoder(family: type[Family], weights: Weights, folder: Pipeline) -> None:
     try:
         with torch.device("meta"):
             pixels = torch.empty(1, 3, folder.resolution, folder.resolution)
-            found = family.autoencoder.encode(folder.empty_vae, pixels)[0].shape[1:]
+            encoded = family.autoencoder.encode(folder.empty_vae, pixels)[0].shape[1:]
     except Exception as error:  # as above
         raise weights.error("vae/", f"does not encode pictures: {first_line(error)}") from error
-    if tuple(found) != folder.latent_shape:
+    if tuple(encoded) != folder.latent_shape:
         raise weights.error(
             "vae/",
-            f"encodes a picture as {list(found)}; the {family.network_part.folder}/ wants"
+            f"encodes a picture as {list(encoded)}; the {family.network_part.folder}/ wants"
             f" {list(folder.latent_shape)}",
         )
 
 
-def same(weights: Weights, part: str, what: str, found: Any, wanted: Any) -> None:
+def same(weights: Weights, part: str, what: str, stated: Any, wanted: Any) -> None:
     """Raise `UserError` if a part's width is not the one that the network takes."""
-    if found != wanted:
+    if stated != wanted:
         raise weights.error(
-            f"{part}/config.json", f"says {what} {found!r:.100}; the network takes {wanted!r:.100}"
+            f"{part}/config.json", f"says {what} {stated!r:.100}; the network takes {wanted!r:.100}"
         )

@@ -36,17 +36,17 @@ class Kept:
         self, keys: Sequence[bytes], width: int, make: Callable[[Sequence[int]], Rows]
     ) -> Rows:
         """Return a row per key, float32 [n, width]; `make` computes those of new keys' places."""
-        known = self._read(set(keys), width)
-        places = {key: place for place, key in enumerate(keys) if key not in known}
+        stored = self._read(set(keys), width)
+        places = {key: place for place, key in enumerate(keys) if key not in stored}
         if places:
             made = np.ascontiguousarray(make(list(places.values())), np.float32)
             new = dict(zip(places, made, strict=True))
             self._write(new)
-            known.update(new)
-        return np.stack([known[key] for key in keys])
+            stored.update(new)
+        return np.stack([stored[key] for key in keys])
 
     def _read(self, keys: set[bytes], width: int) -> dict[bytes, Rows]:
-        found: dict[bytes, Rows] = {}
+        stored: dict[bytes, Rows] = {}
         wanted = sorted(keys)
 
         def read(file: sqlite3.Connection) -> None:
@@ -59,9 +59,9 @@ class Kept:
                         raise sqlite3.DatabaseError("a row is not what was written")
                     values = np.frombuffer(row, np.float32)
                     if np.isfinite(values).all():
-                        found[key] = values
+                        stored[key] = values
 
-        return found if self._use(read) else {}
+        return stored if self._use(read) else {}
 
     def _write(self, new: dict[bytes, Rows]) -> None:
         rows = [(key, data := row.tobytes(), _digest(key, data)) for key, row in new.items()]

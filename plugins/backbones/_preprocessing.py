@@ -115,7 +115,7 @@ def read_pixels(weights: Weights, name: str, config: Mapping[str, Any], usual: i
     Raises:
         UserError: one of them is not what it should be.
     """
-    filters = [int(one) for one in Image.Resampling]
+    filters = [int(each_filter) for each_filter in Image.Resampling]
     resample, factor = config.get("resample", usual), config.get("rescale_factor", 1 / 255)
     if not is_whole(resample) or resample not in filters or not is_number(factor):
         raise weights.error(name, f"says resample {resample!r:.20}, rescale_factor {factor!r:.20}")
@@ -191,12 +191,12 @@ class Patching:
             Patches, float32 [n, most, patch² · 3]; which of them are no padding, int64 [n, most];
             and how many there are down and across, int64 [n, 2].
         """
-        found = [self._of(image) for image in images]
-        patches = np.zeros((len(found), self.most, self.patch**2 * 3), np.float32)
-        mask = np.zeros((len(found), self.most), np.int64)
-        for row, (values, _) in enumerate(found):
+        pictures = [self._of(image) for image in images]
+        patches = np.zeros((len(pictures), self.most, self.patch**2 * 3), np.float32)
+        mask = np.zeros((len(pictures), self.most), np.int64)
+        for row, (values, _) in enumerate(pictures):
             patches[row, : len(values)], mask[row, : len(values)] = values, 1
-        return patches, mask, np.array([shape for _, shape in found], np.int64)
+        return patches, mask, np.array([shape for _, shape in pictures], np.int64)
 
     def _of(self, image: Image.Image) -> tuple[NDArray[np.float32], tuple[int, int]]:
         picture = image.convert("RGB")

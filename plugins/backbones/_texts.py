@@ -64,7 +64,7 @@ class TextEncoder:
         self, weights: Weights, texts: Sequence[str], length: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return token ids and their mask, int64 [n, L] each, padded on the right."""
-        found = self.tokens(weights)(
+        encoding = self.tokens(weights)(
             list(texts),
             padding="max_length",
             max_length=length or self.limit(weights),
@@ -72,7 +72,7 @@ class TextEncoder:
             padding_side="right",
             return_tensors="pt",
         )
-        return found.input_ids, found.attention_mask
+        return encoding.input_ids, encoding.attention_mask
 
     @torch.inference_mode()
     def encode(
@@ -87,13 +87,13 @@ class TextEncoder:
         """Load the encoder, encode all texts, and free it."""
         own = torch.float32 if dtype == torch.float16 and not self.narrow else dtype
         module = load(weights, self.part, config, own, device)
-        found: list[tuple[torch.Tensor, ...]] = []
+        batches: list[tuple[torch.Tensor, ...]] = []
         for start in range(0, len(tokens[0]), TEXTS_PER_CALL):
             ids, mask = (t[start : start + TEXTS_PER_CALL].to(device) for t in tokens)
-            found.append(tuple(x.to(dtype) for x in take(module, ids, mask)))
+            batches.append(tuple(x.to(dtype) for x in take(module, ids, mask)))
         del module
         free_memory(device)
-        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+        return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
 
 
 def clip(folder: str, tokenizer: str, projected: bool) -> TextEncoder:
@@ -137,8 +137,8 @@ def penultimate(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any
 
 def penultimate_and_pooled(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
     """Return the hidden states before the last layer, and the projected pooled output."""
-    found = module(ids, output_hidden_states=True)
-    return found.hidden_states[-2], found.text_embeds
+    output = module(ids, output_hidden_states=True)
+    return output.hidden_states[-2], output.text_embeds
 
 
 def pooled(module: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:

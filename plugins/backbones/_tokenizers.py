@@ -59,8 +59,8 @@ def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> An
     # Those would be read from wherever the config says.
     if named := [key for key in ("vocab_file", "merges_file", "tokenizer_file") if key in config]:
         raise weights.error(name, f"names a {named[0]}; the files in {part}/ are used")
-    found = {file: weights.find(f"{part}/{file}") for file in CLIP_FILES}
-    if not found["tokenizer.json"] and not (found["vocab.json"] and found["merges.txt"]):
+    files = {file: weights.find(f"{part}/{file}") for file in CLIP_FILES}
+    if not files["tokenizer.json"] and not (files["vocab.json"] and files["merges.txt"]):
         raise weights.error(f"{part}/", "has no vocab.json and merges.txt, and no tokenizer.json")
     folder = weights.folder(part)
     try:
@@ -132,16 +132,16 @@ class Pieces:
         """Return token ids and their mask, as transformers' tokenizers do."""
         several = [texts] if isinstance(texts, str) else list(texts)
         most = max_length or self.model_max_length
-        found = [self.processor.encode(text) for text in several]
-        ids = [[*(one[: most - 1] if truncation else one), self.end] for one in found]
-        spare = [most - len(one) if padding == "max_length" else 0 for one in ids]
-        given = {
-            "input_ids": [one + [self.pad_token_id] * n for one, n in zip(ids, spare, strict=True)],
-            "attention_mask": [[1] * len(one) + [0] * n for one, n in zip(ids, spare, strict=True)],
+        pieces = [self.processor.encode(text) for text in several]
+        ids = [[*(row[: most - 1] if truncation else row), self.end] for row in pieces]
+        spare = [most - len(row) if padding == "max_length" else 0 for row in ids]
+        columns = {
+            "input_ids": [row + [self.pad_token_id] * n for row, n in zip(ids, spare, strict=True)],
+            "attention_mask": [[1] * len(row) + [0] * n for row, n in zip(ids, spare, strict=True)],
         }
         if isinstance(texts, str) and return_tensors is None:
-            given = {name: rows[0] for name, rows in given.items()}
-        return BatchEncoding(given, tensor_type=return_tensors)
+            columns = {name: rows[0] for name, rows in columns.items()}
+        return BatchEncoding(columns, tensor_type=return_tensors)
 
 
 def load_pieces(

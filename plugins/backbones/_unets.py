@@ -43,8 +43,8 @@ class UNetDenoiser(LatentDenoiser):
     ) -> None:
         """Refuse what the class would refuse; see `LatentDenoiser`."""
         super().check_weights(weights, resolution=resolution, **settings)
-        told = read_folder(cls, weights, resolution).guidance
-        if settings.get("strength") is not None and told is None:
+        scale = read_folder(cls, weights, resolution).guidance
+        if settings.get("strength") is not None and scale is None:
             raise UserError(
                 f"strength={settings['strength']}: {weights.location} is told no guidance scale;"
                 " only a network that was distilled with one is, such as LCM's."
@@ -55,8 +55,8 @@ class UNetDenoiser(LatentDenoiser):
         cls, weights: Weights, *, resolution: int | None = None, **other: Any
     ) -> Mapping[str, Any]:
         """Return the guidance scale that a distilled network is told where nobody sets it."""
-        told = read_folder(cls, weights, resolution).guidance
-        return {} if told is None or other.get("strength") is not None else {"strength": told}
+        scale = read_folder(cls, weights, resolution).guidance
+        return {} if scale is None or other.get("strength") is not None else {"strength": scale}
 
     @classmethod
     def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
@@ -116,12 +116,12 @@ def fold_prompts(unet: UNet2DConditionModel, conditioning: Tensor) -> Tensor:
     config = unet.config
     if config.encoder_hid_dim_type or config.cross_attention_norm:
         return conditioning
-    found = _prompt_only(unet)
+    children = _prompt_only(unet)
     tokens = conditioning.shape[0] * conditioning.shape[1]
-    widths = sum(getattr(getattr(m, name), "out_features", 0) for m, name in found)
+    widths = sum(getattr(getattr(m, name), "out_features", 0) for m, name in children)
     if tokens * widths * conditioning.element_size() > LIMIT:
         return conditioning
-    for module, name in found:
+    for module, name in children:
         setattr(module, name, Folded(getattr(module, name), conditioning))
     return torch.arange(len(conditioning), device=conditioning.device)[:, None, None]
 
@@ -140,12 +140,12 @@ def uses_prompts(unet: UNet2DConditionModel) -> bool:
 
 
 def _prompt_only(unet: UNet2DConditionModel) -> list[tuple[nn.Module, str]]:
-    found = [
+    children = [
         (module, name)
         for module in unet.modules()
         if getattr(module, "is_cross_attention", False) and hasattr(module, "to_k")
         for name in ("to_k", "to_v")
     ]
     if unet.config.addition_embed_type == "text":
-        found.append((unet, "add_embedding"))
-    return found
+        children.append((unet, "add_embedding"))
+    return children

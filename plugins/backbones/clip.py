@@ -73,19 +73,19 @@ class Clip(Classifier):
         return self._logits(images, self._means(sets))
 
     def _means(self, sets: Sequence[Sequence[str]]) -> Rows:
-        asked = tuple(map(tuple, sets))
-        if self._known_sets is None or self._known_sets[0] != asked:
-            rows = self.encoder.texts([text for texts in asked for text in texts])
-            ends = np.cumsum([0, *map(len, asked)])
+        key = tuple(map(tuple, sets))
+        if self._known_sets is None or self._known_sets[0] != key:
+            rows = self.encoder.texts([text for texts in key for text in texts])
+            ends = np.cumsum([0, *map(len, key)])
             means = np.stack([rows[start:end].mean(axis=0) for start, end in pairwise(ends)])
             means /= np.linalg.norm(means, axis=1, keepdims=True)
-            self._known_sets = asked, means
+            self._known_sets = key, means
         return self._known_sets[1]
 
     def _texts(self, texts: Sequence[str]) -> Rows:
-        asked = tuple(texts)
-        if self._known is None or self._known[0] != asked:
-            self._known = asked, self.encoder.texts(asked)
+        key = tuple(texts)
+        if self._known is None or self._known[0] != key:
+            self._known = key, self.encoder.texts(key)
         return self._known[1]
 
     def _logits(self, images: Sequence[Image.Image], texts: Rows) -> Rows:

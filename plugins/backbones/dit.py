@@ -75,7 +75,7 @@ def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
         UserError: a text is no class of the model, or of two; it says which.
     """
     count, names = _names(weights)
-    found: list[int] = []
+    chosen: list[int] = []
     for text in texts:
         word = _plain(text)
         labels = {int(word)} if word.isdecimal() else names.get(word, set())
@@ -91,8 +91,8 @@ def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
                 f"The weights {weights.location} are a model of class labels: {text!r:.100}"
                 f" {problem}. A dataset with other classes cannot be scored with it."
             )
-        found += labels
-    return found
+        chosen += labels
+    return chosen
 
 
 @lru_cache(maxsize=2)
@@ -103,20 +103,20 @@ def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
     if not isinstance(count, int) or count < 1:
         raise weights.error(name, f"says num_embeds_ada_norm {count!r:.100}; classes are wanted")
     index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
-    said = index.get("id2label") or {}
-    if not isinstance(said, dict):
+    names_by_label = index.get("id2label") or {}
+    if not isinstance(names_by_label, dict):
         raise weights.error(PIPELINE_INDEX, "says id2label, which is no object of names by label")
-    found: dict[str, set[int]] = {}
-    for label, names in said.items():
+    labels_by_name: dict[str, set[int]] = {}
+    for label, names in names_by_label.items():
         if not str(label).isdecimal() or int(label) >= count or not isinstance(names, str):
             raise weights.error(
                 PIPELINE_INDEX, f"names label {label!r:.100}, which is none of {count}"
             )
-        for one in [names, *names.split(",")]:
-            found.setdefault(_plain(one), set()).add(int(label))
+        for word in [names, *names.split(",")]:
+            labels_by_name.setdefault(_plain(word), set()).add(int(label))
     if count == IMAGENET:
-        found.update({name: {label} for name, label in _imagenet().items()})
-    return count, found
+        labels_by_name.update({name: {label} for name, label in _imagenet().items()})
+    return count, labels_by_name
 
 
 def _imagenet() -> dict[str, int]:

@@ -102,11 +102,11 @@ class Flux(LatentDenoiser):
         first, second = self.encoders(self.weights, **self.parameters)
         [short] = self.encoded(first, first.ids(self.weights, texts), pooled)
         [long] = self.encoded(second, second.ids(self.weights, texts), last)
-        found = {"embeddings": long, "pooled": short}
+        conditioning = {"embeddings": long, "pooled": short}
         if self._folder.empty.config.guidance_embeds:
             strength = float(self.parameters.get("strength", 3.5))
-            found["guidance"] = torch.full((len(texts), 1), strength, device=self.device)
-        return found
+            conditioning["guidance"] = torch.full((len(texts), 1), strength, device=self.device)
+        return conditioning
 
     @classmethod
     def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:

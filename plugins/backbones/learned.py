@@ -58,8 +58,8 @@ class _Learned(Classifier):
     ) -> tuple[Matrix, NDArray[np.int64]]:
         self.texts = sorted(set(labels))
         place = {text: n for n, text in enumerate(self.texts)}
-        found = np.concatenate([self.features(group) for group in _groups(images)])
-        return found, np.array([place[label] for label in labels])
+        rows = np.concatenate([self.features(group) for group in _groups(images)])
+        return rows, np.array([place[label] for label in labels])
 
     def _columns(self, texts: Sequence[str]) -> list[int]:
         return [self.texts.index(text) for text in texts]
@@ -77,9 +77,9 @@ class NearestMean(_Learned):
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Matrix:
         """Return minus the mean squared distance, float32 [images, texts]."""
-        found = self.features(images).astype(np.float64)
+        rows = self.features(images).astype(np.float64)
         means = self.means[self._columns(texts)]
-        distances = [((means - one) ** 2).mean(axis=1) for one in found]
+        distances = [((means - row) ** 2).mean(axis=1) for row in rows]
         return -np.stack(distances).astype(np.float32)
 
 
@@ -98,12 +98,12 @@ class LinearProbe(_Learned):
         """
         import sklearn
 
-        found, index = self._read(images, labels)
+        rows, index = self._read(images, labels)
         folds = min(PROBE_FOLDS, int(np.bincount(index).min()))
-        self.model = _Regression(found, index, folds if len(self.texts) > 1 else 0, self.seed)
+        self.model = _Regression(rows, index, folds if len(self.texts) > 1 else 0, self.seed)
         return {
-            "images": len(found),
-            "features": int(found.shape[1]),
+            "images": len(rows),
+            "features": int(rows.shape[1]),
             "scikit-learn": sklearn.__version__,
             "seed": self.seed,
             "folds": folds if self.model.accuracy else 0,
@@ -124,11 +124,11 @@ class _Regression:
     Features have zero mean and unit deviation over all images that are learned from.
     """
 
-    def __init__(self, found: Matrix, index: NDArray[np.int64], folds: int, seed: int) -> None:
-        self.mean = found.mean(axis=0, dtype=np.float64)
-        deviation = found.std(axis=0, dtype=np.float64)
+    def __init__(self, rows: Matrix, index: NDArray[np.int64], folds: int, seed: int) -> None:
+        self.mean = rows.mean(axis=0, dtype=np.float64)
+        deviation = rows.std(axis=0, dtype=np.float64)
         self.scale = np.where(deviation > 1e-8, deviation, 1.0)
-        values = (found.astype(np.float64) - self.mean) / self.scale
+        values = (rows.astype(np.float64) - self.mean) / self.scale
         axes = _axes(values)
         values = values @ axes
         self.accuracy: dict[float, float] = {}
@@ -140,10 +140,10 @@ class _Regression:
         weights, self.bias, self.converged = _regress(values, index, self.chosen)
         self.weights = weights @ axes.T
 
-    def __call__(self, found: Matrix) -> NDArray[np.float64]:
-        values = (found.astype(np.float64) - self.mean) / self.scale
+    def __call__(self, rows: Matrix) -> NDArray[np.float64]:
+        values = (rows.astype(np.float64) - self.mean) / self.scale
         # Row by row: one product of all rows would round differently with their number.
-        return np.stack([self.weights @ one + self.bias for one in values])
+        return np.stack([self.weights @ row + self.bias for row in values])
 
 
 def _axes(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -98,10 +98,11 @@ def _length(weights: Weights, tokens: int | None) -> int:
         if not 1 <= tokens <= 512:
             raise UserError(f"tokens={tokens}: T5 takes 1 to 512 here.")
         return tokens
-    said = weights.read(PIPELINE_INDEX).get("_class_name") if weights.find(PIPELINE_INDEX) else None
-    if said not in TOKENS_BY_PIPELINE:
+    index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
+    kind = index.get("_class_name")
+    if kind not in TOKENS_BY_PIPELINE:
         raise weights.error(
             PIPELINE_INDEX,
             "does not say whether this is alpha or Sigma; --set tokens=120 or 300 does",
         )
-    return TOKENS_BY_PIPELINE[str(said)]
+    return TOKENS_BY_PIPELINE[str(kind)]

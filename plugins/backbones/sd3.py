@@ -74,10 +74,10 @@ class StableDiffusion3(LatentDenoiser):
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return embeddings [n, 77 + 256, D] and pooled text [n, D']."""
         first, second, *third = self.encoders(self.weights, **self.parameters)
-        one, pooled = self.encoded(first, first.ids(self.weights, texts), penultimate_and_pooled)
-        two, more = self.encoded(second, second.ids(self.weights, texts), penultimate_and_pooled)
+        small, pooled = self.encoded(first, first.ids(self.weights, texts), penultimate_and_pooled)
+        large, more = self.encoded(second, second.ids(self.weights, texts), penultimate_and_pooled)
         width = self._folder.empty.config.joint_attention_dim
-        clips = torch.cat([one, two], dim=-1)
+        clips = torch.cat([small, large], dim=-1)
         clips = F.pad(clips, (0, width - clips.shape[-1]))
         if third:
             [long] = self.encoded(third[0], third[0].ids(self.weights, texts), last)

@@ -72,12 +72,12 @@ class StableDiffusionXL(UNetDenoiser):
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return embeddings [n, 77, D], pooled text [n, D'], and sizes, int64 [n, 6]."""
         first, second = self.encoders(self.weights, **self.parameters)
-        [one] = self.encoded(first, first.ids(self.weights, texts), penultimate)
-        two, pooled = self.encoded(second, second.ids(self.weights, texts), penultimate_and_pooled)
+        [narrow] = self.encoded(first, first.ids(self.weights, texts), penultimate)
+        wide, pooled = self.encoded(second, second.ids(self.weights, texts), penultimate_and_pooled)
         side = self.parameters.get("original_size") or self.resolution
         sizes = [side, side, 0, 0, self.resolution, self.resolution]
         return {
-            "embeddings": torch.cat([one, two], dim=-1),
+            "embeddings": torch.cat([narrow, wide], dim=-1),
             "pooled": pooled,
             "sizes": torch.tensor([sizes] * len(texts), device=self.device),
         }

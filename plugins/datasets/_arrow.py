@@ -58,22 +58,25 @@ def load_parquet(source: Path, split: str | None, wanted: Wanted = ANY) -> datas
         UserError: unreadable files, files that differ in their columns or classes, or an unknown
             split.
     """
-    found = splits_of(source, ".parquet")
-    chosen = split or next(name for name in (*SPLIT_NAMES, "all") if name in found)
-    if chosen not in found:
-        raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(found)}.")
+    by_split = splits_of(source, ".parquet")
+    chosen = split or next(name for name in (*SPLIT_NAMES, "all") if name in by_split)
+    if chosen not in by_split:
+        raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(by_split)}.")
     root = source.parent if source.is_file() else source
-    files = [inside(root, str(path)) for path in found[chosen]]
+    files = [inside(root, str(path)) for path in by_split[chosen]]
     try:
         columns = _common_columns(files, wanted)
         rows = datasets.Dataset.from_file(str(_converted(files, columns, root)))
         others = [
-            inside(root, str(path)) for name in found if name != chosen for path in found[name]
+            inside(root, str(path))
+            for name in by_split
+            if name != chosen
+            for path in by_split[name]
         ]
         rows = _with_classes_of(rows, others, columns, source)
     except (pa.ArrowException, OSError, ValueError) as error:
-        said = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"The parquet files in {source} cannot be read: {said}") from None
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"The parquet files in {source} cannot be read: {reason}") from None
     return rows_of(rows.data, rows.info, chosen)
 
 
@@ -169,8 +172,8 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
         columns = choose_columns(table.schema, str(place), wanted)
         converted = convert(table, columns, folder)
     except (pa.ArrowException, OSError, ValueError) as error:
-        said = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"The saved dataset {place} cannot be read: {said}") from None
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"The saved dataset {place} cannot be read: {reason}") from None
     info = datasets.DatasetInfo(features=columns.features)
     return rows_of(converted, info, chosen)
 

@@ -87,11 +87,11 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Image
         UserError: a column is not there, or there are several that it may be.
     """
     types = {name: _plain(schema.field(name).type) for name in schema.names}
-    known, unreadable = _features(schema)
+    features, unreadable = _features(schema)
     images = [name for name in types if _may_be_image(types[name])]
     image = _choose("image", wanted.image, images, schema.names, where)
     others = [name for name in types if name not in (image, SAMPLE_ID, wanted.id, *wanted.keep)]
-    labels = [n for n in others if isinstance(known.get(n), datasets.ClassLabel)]
+    labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
     labels = labels or [n for n in others if _may_be_label(types[n])]
     label = _choose("label", wanted.label, labels, schema.names, where)
     if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
@@ -99,7 +99,7 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Image
             f"{where}: the column {image!r} holds {types[image]}; images are wanted: a struct of"
             " bytes and path, bytes, or names of files. Name another with --image-column."
         )
-    if pa.types.is_nested(types[label]) and label not in known:
+    if pa.types.is_nested(types[label]) and label not in features:
         raise UserError(
             f"{where}: the column {label!r} holds {types[label]}; class names or whole numbers are"
             " wanted. Name another with --label-column."
@@ -109,7 +109,7 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Image
             f"{where}: what the file says of its column {label!r} cannot be read, so that the names"
             f" of its classes would be lost: {unreadable[label]}."
         )
-    feature = known.get(label) or datasets.Value(str(types[label]))
+    feature = features.get(label) or datasets.Value(str(types[label]))
     for name in (wanted.id, *wanted.keep):
         if name is not None and name not in schema.names:
             raise UserError(
@@ -118,18 +118,18 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Image
             )
     ids = wanted.id or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
     kept = tuple(
-        (name, known.get(name) or generate_from_arrow_type(types[name])) for name in wanted.keep
+        (name, features.get(name) or generate_from_arrow_type(types[name])) for name in wanted.keep
     )
     return ImageColumns(image, label, feature, ids, kept)
 
 
 def _choose(
-    kind: str, given: str | None, likely: Sequence[str], there: Sequence[str], where: str
+    kind: str, name: str | None, likely: Sequence[str], there: Sequence[str], where: str
 ) -> str:
-    if given is not None and given not in there:
-        raise UserError(f"{where} has no column {given!r}; its columns: {', '.join(there)}.")
-    if given is not None or kind in there:
-        return given or kind
+    if name is not None and name not in there:
+        raise UserError(f"{where} has no column {name!r}; its columns: {', '.join(there)}.")
+    if name is not None or kind in there:
+        return name or kind
     if len(likely) == 1:
         return likely[0]
     raise UserError(
@@ -150,12 +150,12 @@ def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
         columns = dict(json.loads(stated)["info"]["features"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         return {}, dict.fromkeys(schema.names, f"it is not JSON of that form ({error!r:.100})")
-    known: dict[str, Any] = {}
+    features: dict[str, Any] = {}
     unreadable: dict[str, str] = {}
     gone = [name for name in columns if name not in schema.names]
     if gone and "ClassLabel" in str(columns[gone[0]]):
-        said = f"it speaks of {quoted(gone[0])}, which is no column"
-        unreadable = dict.fromkeys(set(schema.names) - set(columns), said)
+        problem = f"it speaks of {quoted(gone[0])}, which is no column"
+        unreadable = dict.fromkeys(set(schema.names) - set(columns), problem)
     for name in {*columns} & {*schema.names}:
         kind = _plain(schema.field(name).type)
         try:
@@ -164,12 +164,12 @@ def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
                 if not all(isinstance(word, str) for word in feature.names):
                     raise ValueError(f"its names are {quoted(feature.names)}")
                 if pa.types.is_integer(kind):
-                    known[name] = feature
+                    features[name] = feature
             elif datasets.Features({name: feature}).arrow_schema.field(name).type == kind:
-                known[name] = feature
+                features[name] = feature
         except Exception as error:  # whatever somebody else wrote there
             unreadable[name] = " ".join(str(error).split())[:200]
-    return known, unreadable
+    return features, unreadable
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -94,7 +94,7 @@ def find_files(folder: Path, left_out: LeftOut) -> list[Path]:
     Raises:
         UserError: a folder cannot be listed, or a name is not UTF-8.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for parent, folders, files in os.walk(folder, onerror=_cannot_list):
         left_out.folders += sorted(filter(is_hidden, folders))
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -104,10 +104,10 @@ def find_files(folder: Path, left_out: LeftOut) -> list[Path]:
                 raise UserError(f"{folder}: the name {quoted(name)} is not UTF-8; rename it.")
         for name in files:
             if not is_hidden(name):
-                found.append(Path(parent, name))
+                paths.append(Path(parent, name))
             elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 left_out.hidden += 1
-    return sorted(found)
+    return sorted(paths)
 
 
 def _cannot_list(error: OSError) -> None:
@@ -151,13 +151,13 @@ def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
     """Return the files of each split, which a file's or its folder's name begins with."""
     if source.is_file():
         return {"all": [source]}
-    found: dict[str, list[Path]] = {}
+    by_split: dict[str, list[Path]] = {}
     begins = re.compile("|".join(SPLIT_NAMES))
     for path in find_files(source, LeftOut()):
         if path.suffix == ending:
             named = begins.match(path.stem) or begins.match(path.parent.name)
-            found.setdefault(named.group() if named else "all", []).append(path)
-    return found
+            by_split.setdefault(named.group() if named else "all", []).append(path)
+    return by_split
 
 
 def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> datasets.Dataset:

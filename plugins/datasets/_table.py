@@ -163,23 +163,23 @@ def _objects(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _column(
-    table: Path, head: Sequence[str], given: str | None, known: Sequence[str], option: str
+    table: Path, head: Sequence[str], named: str | None, usual: Sequence[str], option: str
 ) -> str:
-    if given is not None:
-        if given not in head:
+    if named is not None:
+        if named not in head:
             raise UserError(
-                f"{table}:1: there is no column {quoted(given)}.{did_you_mean(given, head)} The"
+                f"{table}:1: there is no column {quoted(named)}.{did_you_mean(named, head)} The"
                 f" columns: {', '.join(head)}."
             )
-        return given
-    for name in known:
+        return named
+    for name in usual:
         if name in head:
             return name
     apart = len(head) == 1 and any(mark in head[0] for mark in ";\t|")
     hint = "Commas must stand between columns." if apart else f"Name the right one with {option}."
     raise UserError(
         f"{table}:1: none of the columns ({quoted(', '.join(head))[1:-1]}) is called"
-        f" {' or '.join(known)}. {hint}"
+        f" {' or '.join(usual)}. {hint}"
     )
 
 

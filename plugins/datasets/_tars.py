@@ -44,12 +44,12 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
         UserError: a tar is cut off or damaged, or an image has no label; with the tar's name.
     """
     pattern = "{" in source.name and not source.exists()
-    found = {"all": expand(str(source))} if pattern else splits_of(source, ".tar")
-    chosen = split or next(name for name in (*SPLIT_NAMES, "all") if name in found)
-    if chosen not in found:
-        raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(found)}.")
+    by_split = {"all": expand(str(source))} if pattern else splits_of(source, ".tar")
+    chosen = split or next(name for name in (*SPLIT_NAMES, "all") if name in by_split)
+    if chosen not in by_split:
+        raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(by_split)}.")
     root = source if source.is_dir() else source.parent
-    files = [inside(root, str(path)) for path in found[chosen]]
+    files = [inside(root, str(path)) for path in by_split[chosen]]
     text = datasets.Value("string")
     kept = dict.fromkeys(wanted.keep, text)
     features = datasets.Features(
@@ -75,7 +75,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     if all(label.removeprefix("-").isdecimal() for label in labels):
         if too_long := [label for label in labels if len(label) > LABEL_DIGITS]:
             raise UserError(f"{source}: the label {quoted(too_long[0])} is out of range.")
-        features["label"] = _meaning(root, found[chosen][0])
+        features["label"] = _meaning(root, by_split[chosen][0])
         numbers = pa.array([int(label) for label in labels], pa.int64())
         table = table.set_column(1, "label", numbers)
     table = _with_unique_ids(table, files)
@@ -117,7 +117,7 @@ def _class_names(root: Path, name: str) -> list[str] | None:
 def _with_unique_ids(table: pa.Table, files: Sequence[Path]) -> pa.Table:
     """Put the tar's name before the names in it, where two tars use the same ones."""
     ids = table[SAMPLE_ID].to_pylist()
-    short = [one.partition(":")[2] for one in ids]
+    short = [full_id.partition(":")[2] for full_id in ids]
     chosen = short if len(set(short)) == len(short) else ids
     position = table.column_names.index(SAMPLE_ID)
     return table.set_column(position, SAMPLE_ID, pa.array(chosen, pa.string()))

@@ -105,8 +105,8 @@ class Hub:
             if data_dir is None:
                 rows, _ = self._fetch(split or self.place.split)
             else:
-                found = splits_of(Path(data_dir), ".parquet")
-                files = found.get(str(split)) or found.get("all") or []
+                by_split = splits_of(Path(data_dir), ".parquet")
+                files = by_split.get(str(split)) or by_split.get("all") or []
                 if not files:
                     raise UserError(f"{data_dir} holds no parquet files of {split}.")
                 table = pa.concat_tables(
@@ -176,15 +176,15 @@ def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> d
 
 
 def _one_of(
-    kind: str, given: str | None, there: list[str], preferred: tuple[str, ...], place: HubSource
+    kind: str, named: str | None, there: list[str], preferred: tuple[str, ...], place: HubSource
 ) -> str:
-    if given is not None:
-        if not {part.strip() for part in given.split("+")} <= set(there):
+    if named is not None:
+        if not {part.strip() for part in named.split("+")} <= set(there):
             raise UserError(
-                f"hf:{place.repository} has no {kind} {given!r}.{did_you_mean(given, there)} It"
+                f"hf:{place.repository} has no {kind} {named!r}.{did_you_mean(named, there)} It"
                 f" has: {', '.join(there)}."
             )
-        return given
+        return named
     chosen = next((name for name in preferred if name in there), None)
     if chosen is None and len(there) != 1:
         raise UserError(
@@ -196,19 +196,19 @@ def _one_of(
 
 def _explain(place: HubSource, error: Any) -> str:
     kind = type(error).__name__
-    said = " ".join(str(error).split())[:200]
-    if "script" in said.lower():
+    reason = " ".join(str(error).split())[:200]
+    if "script" in reason.lower():
         return (
             f"hf:{place.repository} is a loading script, which is never run. Look for a copy of it"
             " in parquet, or name a revision that has one, such as @refs/convert/parquet."
         )
     hint = ""
-    if "Gated" in kind or "gated" in said:
+    if "Gated" in kind or "gated" in reason:
         hint = " It is gated: accept its terms on its page, then log in with `hf auth login`."
     revision = f" --revision {place.revision}" if place.revision else ""
     return (
         f"hf:{place.repository} is not on this machine, and the Hub did not give it"
-        f" ({kind}: {said}).{hint}\n"
+        f" ({kind}: {reason}).{hint}\n"
         "Fetch it where there is a network, and name the copy with --data-dir FOLDER:\n"
         f"  hf download --repo-type dataset {place.repository}{revision} --local-dir FOLDER"
     )

@@ -48,7 +48,7 @@ class UCMerced:
         hashes = _pixel_hashes(rows, survey(stored.column("image"), sources))
         splits = assign_splits(hashes, rows["label"])
         whole = "train" if split == "validation" else split
-        chosen = [row for row, found in enumerate(splits) if found == whole]
+        chosen = [row for row, part in enumerate(splits) if part == whole]
         if split == "validation":
             text = (files(__package__) / "ucmerced_validation.txt").read_text("utf-8")
             listed = set(text.split())
@@ -110,15 +110,15 @@ def _check_classes(rows: datasets.Dataset, source: str) -> None:
     """Labels must be the 21 classes in order, whatever the spelling of their names."""
     from bench.discovery.loading import load_plugins
 
-    known = [_key(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
+    wanted = [_key(name) for name in load_plugins().datasets.get("ucmerced").classes or ()]
     feature = rows.features["label"]
     if not isinstance(feature, datasets.ClassLabel):
         raise UserError(f"{source}: the column 'label' must be a ClassLabel of 21 classes.")
-    found = [_key(name) for name in feature.names]
-    if found != known:
-        missing = sorted(set(known) - set(found)) or sorted(set(found) - set(known))
+    names = [_key(name) for name in feature.names]
+    if names != wanted:
+        missing = sorted(set(wanted) - set(names)) or sorted(set(names) - set(wanted))
         raise UserError(
-            f"{source} does not hold UC Merced's 21 classes in order: found {len(found)},"
+            f"{source} does not hold UC Merced's 21 classes in order: found {len(names)},"
             f" differing at {missing[:3]}. For another dataset, name its folder instead."
         )
 
@@ -127,11 +127,11 @@ def _key(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalpha())
 
 
-def _pixel_hashes(rows: datasets.Dataset, found: Surveyed) -> list[str]:
+def _pixel_hashes(rows: datasets.Dataset, surveyed: Surveyed) -> list[str]:
     """Return each image's pixel hash; computed once for the same files, then read back."""
     encoded = hashlib.sha256()
     for row in range(len(rows)):
-        encoded.update(bytes.fromhex(found.digest(row)))
+        encoded.update(bytes.fromhex(surveyed.digest(row)))
     memo = cache_dir("pixel-hashes", str(VERSION)) / f"{encoded.hexdigest()}.bin"
     if content := recall(memo):
         return content.decode().split()

@@ -134,10 +134,10 @@ class TorchVision:
         """Return the class names that torchvision knows; None: the labels are mere numbers."""
         if self.name in _DIGITS:
             return [str(digit) for digit in range(10)]
-        known = getattr(made, "classes", None) or getattr(made, "categories", None)
-        if not known:
+        stated = getattr(made, "classes", None) or getattr(made, "categories", None)
+        if not stated:
             return None
-        names = [" or ".join(name) if isinstance(name, tuple) else str(name) for name in known]
+        names = [" or ".join(name) if isinstance(name, tuple) else str(name) for name in stated]
         enough = len(names) > max(labels) and len(set(names)) == len(names)
         return names if enough else None
 

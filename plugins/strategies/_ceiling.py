@@ -32,9 +32,9 @@ def check_ceiling(ceiling: Ceiling, names: tuple[str, ...] = (ADAPTIVE,)) -> Non
     if ceiling is None or ceiling in names:
         return
     if isinstance(ceiling, str) or not ceiling > 0:
-        said = ceiling if isinstance(ceiling, str) else f"{ceiling:g}"
+        text = ceiling if isinstance(ceiling, str) else f"{ceiling:g}"
         raise ValueError(
-            f"ceiling={said} must be a number of evaluation equivalents per image, at least one for"
+            f"ceiling={text} must be a number of evaluation equivalents per image, at least one for"
             f" each prompt, or {' or '.join(names)}"
         )
 

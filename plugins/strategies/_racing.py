@@ -185,8 +185,8 @@ class RaceSession(Elimination):
         span = strategy.span or 2 * self.largest
         if strategy.bound == "betting":
             return betting_evidence(differences, n_draws, span) >= log(1 / self.each)
-        each = self.each / strategy.looks(n_draws)
-        return serfling_lower(differences, n_draws, each, span) > 0
+        level = self.each / strategy.looks(n_draws)
+        return serfling_lower(differences, n_draws, level, span) > 0
 
 
 class ScheduledSession(RaceSession):

@@ -154,8 +154,8 @@ class Race(RaceRules, Strategy):
         settings += [{"delta": delta, "ceiling": ADAPTIVE} for delta in (0.02, 1e-4)]
         settings += [{"delta": delta, "ceiling": SCHEDULE} for delta in (0.02, 1e-3)]
         if deviation := learned.get("deviation"):
-            known = {"first": 1, "deviation": deviation}
-            settings += [{**known, "delta": delta} for delta in (0.02, 0.005, 0.001)]
+            first = {"first": 1, "deviation": deviation}
+            settings += [{**first, "delta": delta} for delta in (0.02, 0.005, 0.001)]
         if order := learned.get("order"):
             settings += [{"delta": delta, "order": order} for delta in deltas]
         return [*settings, {"bound": "betting", "delta": 0.05}]

@@ -78,13 +78,13 @@ def run_finished(summary: Mapping[str, Any]) -> None:
     """Log the metrics of the whole run, and end it."""
     if _run.tracked is None:
         return
-    found = {
+    metrics = {
         f"final/{name}": value
         for part in ("metrics", "cost")
         for name, value in summary[part].items()
         if isinstance(value, int | float)
     }
-    _run.tracked.log(found, step=_run.done)
+    _run.tracked.log(metrics, step=_run.done)
     import trackio
 
     trackio.finish()

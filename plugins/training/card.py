@@ -70,14 +70,14 @@ def _millions(module: torch.nn.Module) -> str:
 
 
 def _phase(contrast: Contrast, loss: float, before: float) -> str:
-    said = f"{contrast.steps} steps (learning rate {contrast.learning_rate:g}): {contrast.denoised} images denoised"
+    text = f"{contrast.steps} steps (learning rate {contrast.learning_rate:g}): {contrast.denoised} images denoised"
     if contrast.scored:
-        said += (
+        text += (
             f", {contrast.scored} scored under their prompt and {contrast.wrong} wrong ones"
             f" (scale {contrast.scale:g}, cross-entropy weighted {contrast.weight:g}, regression {contrast.belief_weight:g})"
         )
-    said += f", {contrast.seen} only seen, attention weighted {contrast.fit_weight:g}, t below {contrast.low}"
-    return f"* {said}: loss {loss:.4f}, {loss / before:.3f} times"
+    text += f", {contrast.seen} only seen, attention weighted {contrast.fit_weight:g}, t below {contrast.low}"
+    return f"* {text}: loss {loss:.4f}, {loss / before:.3f} times"
 
 
 def write_card(

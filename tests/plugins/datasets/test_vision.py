@@ -13,7 +13,7 @@ from helpers.given import make_folder
 torchvision = pytest.importorskip("torchvision")
 
 from bench.errors import UserError  # noqa: E402
-from bench_plugins.datasets.vision import NAMES, TorchVision  # noqa: E402
+from bench_plugins.datasets.vision import TORCHVISION_SPLITS, TorchVision  # noqa: E402
 
 
 def load(name: str, root: Path, split: str | None = None) -> Any:
@@ -21,7 +21,7 @@ def load(name: str, root: Path, split: str | None = None) -> Any:
 
 
 def test_every_name_is_a_class_of_torchvision() -> None:
-    for name, splits in NAMES.items():
+    for name, splits in TORCHVISION_SPLITS.items():
         assert hasattr(torchvision.datasets, name) and splits
 
 
