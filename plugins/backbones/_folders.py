@@ -23,6 +23,8 @@ from bench_plugins.backbones._checkpoint import ModelPart, build_empty, first_li
 from bench_plugins.backbones._configs import is_whole, read_config, read_diffusion, read_scaling
 from bench_plugins.backbones._texts import TextEncoder
 
+Configs = Sequence[Mapping[str, Any]]  # of text encoders
+
 PIPELINE_INDEX = "model_index.json"
 LEAST_EMBEDDING = 4  # of a guidance scale; of fewer numbers, half are not finite
 LARGEST_LATENT = 1024  # side of a latent; the largest known models have 128
@@ -69,9 +71,7 @@ class Family:
         raise NotImplementedError
 
     @classmethod
-    def check_text(
-        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def check_text(cls, weights: Weights, network: nn.Module, configs: Configs) -> None:
         """Refuse text encoders, given by their configs, that the network does not take."""
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import diffusers_part
 from bench_plugins.backbones._configs import read_flow
-from bench_plugins.backbones._folders import Pipeline, same
+from bench_plugins.backbones._folders import Configs, Pipeline, same
 from bench_plugins.backbones._latent import LatentDenoiser
 from bench_plugins.backbones._texts import TextEncoder, clip, last, pooled, t5
 
@@ -54,14 +54,12 @@ class Flux(LatentDenoiser):
         return long.counts(weights, texts), long.limit(weights)
 
     @classmethod
-    def check_text(
-        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def check_text(cls, weights: Weights, network: nn.Module, configs: Configs) -> None:
         """Check the width of the pooled text, and of T5."""
         config: Any = network.config
-        width = texts[0].get("hidden_size")
+        width = configs[0].get("hidden_size")
         same(weights, "text_encoder", "hidden_size", width, config.pooled_projection_dim)
-        width = texts[1].get("d_model")
+        width = configs[1].get("d_model")
         same(weights, "text_encoder_2", "d_model", width, config.joint_attention_dim)
 
     @classmethod

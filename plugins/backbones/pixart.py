@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import diffusers_part
-from bench_plugins.backbones._folders import PIPELINE_INDEX, Pipeline, same
+from bench_plugins.backbones._folders import PIPELINE_INDEX, Configs, Pipeline, same
 from bench_plugins.backbones._latent import LatentDenoiser
 from bench_plugins.backbones._texts import TextEncoder, last_masked, t5, union
 
@@ -37,12 +37,10 @@ class PixArt(LatentDenoiser):
         return (t5("text_encoder", "tokenizer", _length(weights, parameters.get("tokens"))),)
 
     @classmethod
-    def check_text(
-        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def check_text(cls, weights: Weights, network: nn.Module, configs: Configs) -> None:
         """Check the width of T5."""
         config: Any = network.config
-        same(weights, "text_encoder", "d_model", texts[0].get("d_model"), config.caption_channels)
+        same(weights, "text_encoder", "d_model", configs[0].get("d_model"), config.caption_channels)
 
     @classmethod
     def example(cls, folder: Pipeline) -> Tree:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench.inputs.weights import Weights
 from bench_plugins.backbones._autoencoders import DEEP
 from bench_plugins.backbones._checkpoint import diffusers_part
 from bench_plugins.backbones._configs import read_flow
-from bench_plugins.backbones._folders import Pipeline, same
+from bench_plugins.backbones._folders import Configs, Pipeline, same
 from bench_plugins.backbones._latent import LatentDenoiser
 from bench_plugins.backbones._texts import TextEncoder, gemma, last_masked, union
 
@@ -42,12 +42,10 @@ class Sana(LatentDenoiser):
         return (gemma("text_encoder", "tokenizer", GEMMA_TOKENS),)
 
     @classmethod
-    def check_text(
-        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def check_text(cls, weights: Weights, network: nn.Module, configs: Configs) -> None:
         """Check the width of Gemma."""
         config: Any = network.config
-        width = texts[0].get("hidden_size")
+        width = configs[0].get("hidden_size")
         same(weights, "text_encoder", "hidden_size", width, config.caption_channels)
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import diffusers_part
 from bench_plugins.backbones._configs import read_flow
-from bench_plugins.backbones._folders import Pipeline, same
+from bench_plugins.backbones._folders import Configs, Pipeline, same
 from bench_plugins.backbones._latent import LatentDenoiser
 from bench_plugins.backbones._texts import TextEncoder, clip, last, penultimate_and_pooled, t5
 
@@ -44,15 +44,13 @@ class StableDiffusion3(LatentDenoiser):
         return both if text == "clip" else (*both, t5("text_encoder_3", "tokenizer_3", T5_TOKENS))
 
     @classmethod
-    def check_text(
-        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def check_text(cls, weights: Weights, network: nn.Module, configs: Configs) -> None:
         """Check the pooled width of CLIP, and the width of T5."""
         config: Any = network.config
-        first = texts[0].get("projection_dim") or 0
+        first = configs[0].get("projection_dim") or 0
         wanted = config.pooled_projection_dim - first
-        same(weights, "text_encoder_2", "projection_dim", texts[1].get("projection_dim"), wanted)
-        for text in texts[2:]:
+        same(weights, "text_encoder_2", "projection_dim", configs[1].get("projection_dim"), wanted)
+        for text in configs[2:]:
             width = text.get("d_model")
             same(weights, "text_encoder_3", "d_model", width, config.joint_attention_dim)
 

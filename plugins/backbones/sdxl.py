@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._folders import PIPELINE_INDEX, Pipeline, same
+from bench_plugins.backbones._folders import PIPELINE_INDEX, Configs, Pipeline, same
 from bench_plugins.backbones._texts import TextEncoder, clip, penultimate, penultimate_and_pooled
 from bench_plugins.backbones._unets import UNetDenoiser
 
@@ -37,17 +37,15 @@ class StableDiffusionXL(UNetDenoiser):
         return first, clip("text_encoder_2", "tokenizer_2", projected=True)
 
     @classmethod
-    def check_text(
-        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def check_text(cls, weights: Weights, network: nn.Module, configs: Configs) -> None:
         """Check the widths of both encoders and of the pooled text."""
         config: Any = network.config
-        first, second = (text.get("hidden_size") for text in texts)
+        first, second = (text.get("hidden_size") for text in configs)
         wanted = config.cross_attention_dim
         same(weights, "text_encoder_2", "hidden_size", second, wanted - (first or 0))
         pooled = config.projection_class_embeddings_input_dim
         pooled -= SIZE_VALUES * config.addition_time_embed_dim
-        same(weights, "text_encoder_2", "projection_dim", texts[1].get("projection_dim"), pooled)
+        same(weights, "text_encoder_2", "projection_dim", configs[1].get("projection_dim"), pooled)
 
     @classmethod
     def step(cls, config: Any) -> int:

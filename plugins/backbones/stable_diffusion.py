@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 from bench.engine.trees import Tree
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import build_empty, load
-from bench_plugins.backbones._folders import Pipeline
+from bench_plugins.backbones._folders import Configs, Pipeline
 from bench_plugins.backbones._texts import TextEncoder, clip
 from bench_plugins.backbones._unets import UNetDenoiser, fold_prompts, uses_prompts
 
@@ -53,9 +53,7 @@ class StableDiffusion(UNetDenoiser):
         return CLIP_TEXT.limit(weights), encoder.config.hidden_size
 
     @classmethod
-    def check_text(
-        cls, weights: Weights, network: nn.Module, texts: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def check_text(cls, weights: Weights, network: nn.Module, configs: Configs) -> None:
         """Refuse a UNet that takes no prompts."""
         if not uses_prompts(network):
             raise weights.error("unet/config.json", "describes a model that takes no prompts")
