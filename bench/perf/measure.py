@@ -147,7 +147,7 @@ def measure(
     if config.batch_size == "auto":
         name = device_name(backbone.device)
         remember_batch_size(f"{speed_key(prepared)} {name}", best)
-    usual = speeds.get(resolved.strategy_spec.name, max(speeds.values()))
+    usual = speeds.get(resolved.decider.spec.name, max(speeds.values()))
     remember_speed(resolved.backbone_name, backbone.device.type, dtype, usual)
     return Measured(
         backbone=resolved.backbone_name,

@@ -145,7 +145,7 @@ def _largest(recording: Recording) -> Problem:
     return replace(problem, class_of_prompt=np.arange(items.texts), can_linearise=False)
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreparedReplay:
     """A replay, checked and ready for `execute`: a recording in the place of a model."""
 

@@ -23,12 +23,7 @@ MAX_RELATIVE_ERROR = 0.2  # of the paired differences, in their standard deviati
 
 
 def check(prepared: Prepared) -> None:
-    """Refuse a run that could not be scored; imports the backbone's class.
-
-    Raises:
-        UserError: weights are absent or damaged, a prompt is too long, or there are no gradients
-            where the strategy needs them.
-    """
+    """Refuse a run that could not be scored (UserError); imports the backbone's class."""
     if prepared.absent:
         raise UserError(prepared.absent[0])
     resolved, prompts = prepared.resolved, prepared.prompts
@@ -47,7 +42,7 @@ def check(prepared: Prepared) -> None:
                 )
     if strategy.linearises and not backbones.can_linearise(spec):
         raise UserError(
-            f"Strategy {resolved.strategy_spec.name!r} needs gradients to the text conditioning,"
+            f"Strategy {resolved.decider.spec.name!r} needs gradients to the text conditioning,"
             f" and backbone {resolved.backbone_name!r} does not offer them. `race` needs no"
             " gradients."
         )

@@ -87,21 +87,21 @@ def execute(run: Executable, open_executor: OpenExecutor = LocalExecutor) -> Fin
     return finished
 
 
-def _stored_result(path: Path, asked: Manifest) -> Summary | None:
+def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
     """Return the stored summary, or of fewer images one made from their records; None: none."""
     stored = _stored_summary(path)
     if stored is None:
         return None
-    if len(asked.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
+    if len(manifest.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
         return stored
     # The total time and the memory of a part of a run are not known.
-    asked = _priced(asked, read_manifest(path))
-    return summarize(asked, read_decisions(path, asked, top=True), None, None)
+    manifest = _priced(manifest, read_manifest(path))
+    return summarize(manifest, read_decisions(path, manifest, top=True), None, None)
 
 
-def _priced(asked: Manifest, stored: Manifest) -> Manifest:
-    """Return `asked` with the stored run's cost of linearising: a run in parts may have none."""
-    return asked.model_copy(update={"linearisation_cost": stored.linearisation_cost})
+def _priced(manifest: Manifest, stored: Manifest) -> Manifest:
+    """Return `manifest` with the stored run's cost of linearising: a run in parts may have none."""
+    return manifest.model_copy(update={"linearisation_cost": stored.linearisation_cost})
 
 
 def _score(
@@ -111,7 +111,6 @@ def _score(
     outstanding: list[str],
     earlier: Decisions,
 ) -> None:
-    """Score the outstanding images, each record durable before the next one."""
     listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
         folder.keep_fitted(Fitted.model_validate(executor.fitted))
@@ -136,11 +135,7 @@ def _score(
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
     """Write the summary of all decided images; return that of the images asked for.
 
-    Args:
-        run: the run.
-        folder: its open folder.
-        earlier: seconds that earlier starts spent on scoring these images.
-        memory: largest use of a process while scoring in bytes; None: not known.
+    `earlier` is the seconds that earlier starts spent on these images; `memory` in bytes.
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     here = time.perf_counter() - run.started

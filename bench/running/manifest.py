@@ -55,9 +55,9 @@ def make_manifest(
     config = resolved.config
     half: tuple[Share, ...] = () if resolved.dtype == "float32" else ("half",)
     strategy = StrategyIdentity(
-        name=resolved.strategy_spec.name,
-        version=resolved.strategy_spec.version,
-        params=dict(resolved.strategy_parameters),
+        name=resolved.decider.spec.name,
+        version=resolved.decider.spec.version,
+        params=dict(resolved.decider.parameters),
     )
     identity = Identity(
         version=ids.IDENTITY_VERSION,
@@ -101,9 +101,7 @@ def make_manifest(
     samples, part = _samples(config, split)
     return Manifest(
         format=MANIFEST_FORMAT,
-        run_id=ids.run_id(
-            split.name, resolved.backbone_name, resolved.strategy_spec.name, identity
-        ),
+        run_id=ids.run_id(split.name, resolved.backbone_name, resolved.decider.spec.name, identity),
         identity=identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=StoredConfig(**resolved.recorded_settings()),
@@ -143,9 +141,9 @@ def _samples(config: RunConfig, split: Split) -> tuple[list[str], ShardPart | No
         return limited(split.sample_ids, split.labels, config.limit), None
     shard = parse_shard(config.shard)
     samples = limited(split.sample_ids, split.labels, config.limit, shard)
-    asked = min(config.limit or len(split.sample_ids), len(split.sample_ids))
+    n_asked = min(config.limit or len(split.sample_ids), len(split.sample_ids))
     if not samples:
-        raise UserError(f"--shard {shard}: there are only {asked} images, one for each shard.")
+        raise UserError(f"--shard {shard}: there are only {n_asked} images, one for each shard.")
     mine = set(samples)
     places = [place for place, name in enumerate(split.sample_ids) if name in mine]
-    return samples, ShardPart(index=shard.index, count=shard.count, asked=asked, places=places)
+    return samples, ShardPart(index=shard.index, count=shard.count, asked=n_asked, places=places)

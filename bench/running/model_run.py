@@ -4,67 +4,39 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
-from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning
 from bench.running.checks import check, check_precision
 from bench.running.prepared import Prepared, run_samples
 from bench.running.scorers import kind_of
-from bench.store.documents import Manifest
 
 if TYPE_CHECKING:
     from bench.running.scorers.kind import CheckedBackbone
 
 
-@dataclass(frozen=True)
 class ModelRun:
     """A run whose errors a model computes; see `Executable`.
 
-    Attributes:
+    Args:
         prepared: the run.
         shared_backbone: called when the run is scored; returns the loaded backbone that several
             runs share. None: the run loads its own.
     """
 
-    prepared: Prepared
-    shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None
-
     timed = True  # its records hold the seconds that the model took
 
-    @property
-    def manifest(self) -> Manifest:
-        """Manifest of the run."""
-        return self.prepared.manifest
-
-    @property
-    def strategy(self) -> CheckedStrategy:
-        """Strategy that decides its images."""
-        return self.prepared.strategy
-
-    @property
-    def folder(self) -> Path:
-        """Folder of its results."""
-        return self.prepared.folder
-
-    @property
-    def fresh(self) -> bool:
-        """Whether to start over instead of resuming."""
-        return self.prepared.config.fresh
-
-    @property
-    def save_errors(self) -> bool:
-        """Whether to keep the error of every cell."""
-        return self.prepared.config.save_errors
-
-    @property
-    def started(self) -> float:
-        """Start of preparing it, on `time.perf_counter`'s clock."""
-        return self.prepared.started
+    def __init__(
+        self,
+        prepared: Prepared,
+        shared_backbone: Callable[[], CheckedBackbone | None] = lambda: None,
+    ) -> None:
+        self.prepared, self.shared_backbone = prepared, shared_backbone
+        self.manifest, self.folder = prepared.manifest, prepared.folder
+        self.strategy, self.started = prepared.strategy, prepared.started
+        self.fresh, self.save_errors = prepared.config.fresh, prepared.config.save_errors
 
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield the images with these ids; each id is taken when its image is."""

@@ -91,16 +91,15 @@ def prepare(
     ]
     if split and not absent:
         if weighting.name == "learned":
-            learned = learn_weighting(
+            weighting, data_learned, gain = learn_weighting(
                 weighting,
                 config,
                 resolved.backbone.name,
                 weights.fingerprint if weights else None,
                 split.fingerprint,
             )
-            warnings.append(learned.expected_gain)
-            weighting = learned.weighting
-            resolved = _also_trained_on(resolved, learned.trained_on)
+            warnings.append(gain)
+            resolved = _also_trained_on(resolved, data_learned)
         candidates = shortlist.source if shortlist else None
 
         def described(of: Resolved, calibrated: CalibratedOn | None = None) -> Manifest:

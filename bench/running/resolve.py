@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.contracts.parameters import Parameters
-from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
+from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import Plugins, load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
@@ -65,16 +65,6 @@ class Resolved:
         return self.source.name
 
     @property
-    def strategy_spec(self) -> StrategySpec:
-        """Spec of the strategy."""
-        return self.decider.spec
-
-    @property
-    def strategy_parameters(self) -> Parameters:
-        """Recorded parameters of the strategy."""
-        return self.decider.parameters
-
-    @property
     def strategy(self) -> CheckedStrategy:
         """Strategy that decides the images."""
         return self.decider.strategy
@@ -93,11 +83,7 @@ class Resolved:
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
-    """Resolve every name of `config`.
-
-    Args:
-        config: the settings.
-        dataset: instead of the registered one that `config` names.
+    """Resolve every name of the settings, with `dataset` instead of theirs.
 
     Raises:
         UserError: a name, a parameter or a combination that cannot work.

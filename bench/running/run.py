@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 
 @as_settings_say
 def warm_up(config: RunConfig) -> str:
-    """Fetch the weights and encode the prompts once for all shards of a run; return its id.
-
-    Raises:
-        UserError: something is wrong that the user can fix.
-    """
+    """Fetch the weights and encode the prompts once for all shards of a run; return its id."""
     check_executor(config)
     prepared = prepare(config)
     run = ModelRun(prepared)
@@ -105,10 +101,8 @@ class SharedBackbone:
     def of(self, prepared: Prepared, others: Iterable[RunConfig] = ()) -> CheckedBackbone | None:
         """Return the loaded backbone of a run; None: the run makes its own.
 
-        Args:
-            prepared: the run.
-            others: the settings of runs that will use it too. Their prompts are encoded before its
-                network is loaded, so that text encoders are never in memory beside it.
+        Prompts of `others`, the settings of runs that will use it too, are encoded before its
+        network is loaded, so that text encoders are never in memory beside it.
         """
         if prepared.resolved.backbone.learns:
             self.free()
@@ -138,7 +132,6 @@ def sharing(prepared: Prepared, shared: SharedBackbone, others: Iterable[RunConf
 
 
 def _loading_key(prepared: Prepared) -> object:
-    """Return all that decides how a backbone is loaded."""
     config, spec, weights = prepared.config, prepared.resolved.backbone, prepared.weights
     return (
         (spec.name, spec.version, pick_device(config.device), prepared.resolved.dtype, config.tf32),

@@ -24,15 +24,6 @@ from bench.running.parts.question import QuestionSettings
 from bench.running.parts.scorer import ScorerSettings
 from bench.running.parts.setting import Chapter, DeclaredSetting, Share, setting_of
 
-CHAPTERS: tuple[type[Chapter], ...] = (
-    DataSettings,
-    QuestionSettings,
-    ScorerSettings,
-    MeasureSettings,
-    DecisionSettings,
-    PlaceSettings,
-    KeepSettings,
-)
 WHY = {
     "denoiser": "is a denoiser",
     "classifier": "is a classifier, which scores images directly",
@@ -51,6 +42,9 @@ class RunConfig(
 ):
     """The settings of a run, as they were read."""
 
+
+# pydantic lists the fields of the last base first, and so does help.
+CHAPTERS: tuple[type[Chapter], ...] = RunConfig.__bases__[::-1]
 
 SETTINGS: dict[str, DeclaredSetting] = {
     name: setting_of(field) for name, field in RunConfig.model_fields.items()
@@ -101,15 +95,9 @@ def check_scope(config: RunConfig, spec: BackboneSpec, name: str) -> None:
 def without_unread(
     config: RunConfig, scorer: Scorer, scorers: Set[Scorer]
 ) -> tuple[RunConfig, list[str]]:
-    """Return a run's settings without the shared ones that only other runs of its study read.
+    """Return a run's settings without those that only others of its study read, and their names.
 
-    Args:
-        config: the settings.
-        scorer: of the run.
-        scorers: of all runs of the study.
-
-    Returns:
-        The settings, and the names of those left out.
+    `scorers` are the kinds of backbones of all runs of the study.
     """
     left_out = [
         name
@@ -121,11 +109,7 @@ def without_unread(
 
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:
-    """Validate settings; None stands for the default.
-
-    Raises:
-        UserError: an unknown setting or an impossible value.
-    """
+    """Validate settings (UserError); None stands for the default."""
     for key in settings:
         if key not in RunConfig.model_fields:
             raise UserError(
@@ -142,11 +126,7 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Read settings from a TOML file, parameters in a table `[params]`.
-
-    Raises:
-        UserError: the file is missing, not TOML, or has an unknown setting.
-    """
+    """Read settings from a TOML file, parameters in a table `[params]` (UserError)."""
     if not path.is_file():
         raise UserError(f"--config: there is no file {path}.")
     settings = read_toml(path, "--config")

@@ -128,6 +128,6 @@ def test_draws_have_a_bound(draws: int) -> None:
 def test_strategies_get_the_backbones_number_of_draws(strategy: str) -> None:
     settings = {"dataset": "ucmerced", "backbone": "tiny-landuse", "strategy": strategy}
     resolved = resolve(make_config(settings))
-    assert resolved.strategy_parameters["draws"] == resolved.backbone.draws == 40
+    assert resolved.decider.parameters["draws"] == resolved.backbone.draws == 40
     resolved = resolve(make_config({**settings, "params": {"draws": 60}}))
-    assert resolved.strategy_parameters["draws"] == 60
+    assert resolved.decider.parameters["draws"] == 60

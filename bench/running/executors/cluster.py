@@ -127,16 +127,11 @@ def environment(layout: Layout) -> dict[str, str]:
 
 
 class Connection:
-    """Ray, from `ray.init` to `ray.shutdown`.
+    """Ray, from `ray.init` to `ray.shutdown`; `failure` begins the message of an error.
 
     `ray.init` is called in a thread: there it leaves our signal handlers alone, and has a time
-    limit. The thread stays, since the kernel ends what Ray started when the thread that started it
-    ends.
-
-    Args:
-        limit: seconds.
-        failure: the start of the message where it fails.
-        options: of `ray.init`.
+    limit in seconds. The thread stays, since the kernel ends what Ray started when the thread that
+    started it ends.
     """
 
     def __init__(self, limit: float, failure: str, **options: object) -> None:
@@ -211,15 +206,8 @@ class Watch:
 def connect(address: str | None, workers: int | str | None) -> Connection | None:
     """Connect to Ray at `auto` or HOST:PORT; without an address, start one on this machine.
 
-    Args:
-        address: of the cluster's head.
-        workers: for which a Ray that is started has room.
-
-    Returns:
-        The connection; None where the caller of the toolkit has connected already.
-
-    Raises:
-        UserError: nobody answers.
+    A Ray that is started has room for `workers`. Returns None where the caller of the toolkit has
+    connected already; raises UserError where nobody answers.
     """
     for name, value in RAY_VARIABLES.items():
         os.environ.setdefault(name, value)

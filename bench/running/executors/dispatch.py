@@ -78,15 +78,10 @@ class _Worker:
 
 
 class Dispatch:
-    """Gives images to workers until each is decided, or has failed.
-
-    Args:
-        ids: the images, each once.
-        workers: names of the workers.
-        rules: sizes of blocks, and how often work is repeated.
+    """Gives distinct images to workers until each is decided, or has failed.
 
     Attributes:
-        left: images that are not decided and have not failed.
+        left: number of images that are not decided and have not failed.
     """
 
     def __init__(
@@ -116,9 +111,7 @@ class Dispatch:
     def give(self, worker: str, now: float) -> ImageBlock:
         """Return the next images of a worker that has room; an empty block: none for now.
 
-        Args:
-            worker: its name.
-            now: seconds on any monotonic clock.
+        `now` is in seconds on any monotonic clock.
         """
         state = self._workers[worker]
         if state.closed:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
@@ -31,11 +31,8 @@ from bench.running.executors.messages import (
     Report,
     WorkerProcess,
 )
-from bench.running.prepared import run_samples
+from bench.running.prepared import Prepared, run_samples
 from bench.store.records import is_record, make_record
-
-if TYPE_CHECKING:
-    from bench.running.prepared import Prepared
 
 logger = logging.getLogger("bench.workers")
 SPEEDS_EVERY = 10.0  # seconds between two log lines about the workers' speed
@@ -51,11 +48,7 @@ class Member:
 
 
 class Driver:
-    """Scores with workers.
-
-    Args:
-        run: the run.
-        processes: where the workers run; closed with the driver.
+    """Scores with workers of `processes`, which are closed with the driver.
 
     Attributes:
         workers: by name, those that have not been given up.
@@ -169,7 +162,8 @@ class Driver:
         elif isinstance(answer, Report) and self.dispatch is not None:
             yield from self._reported(name, answer)
         else:
-            yield from self._lost(name, _nonsense(f"a {type(answer).__name__}"))
+            reason = f"it returned a {type(answer).__name__}"
+            yield from self._lost(name, Ended(reason, raised=True))
         # Workers load: one first, which encodes the prompts, and then all others.
         for name, member in self.workers.items():
             first = any(other.stage == "open" for other in self.workers.values())
@@ -191,7 +185,8 @@ class Driver:
             self._memory = max(self._memory or 0, report.peak_memory)
         for decided in report.decided:
             if not self._is_sound(decided):
-                yield from self._lost(name, _nonsense("a decision that cannot be one"))
+                reason = "it returned a decision that cannot be one"
+                yield from self._lost(name, Ended(reason, raised=True))
                 return
         by_id = {decided.sample.sample_id: decided for decided in report.decided}
         counted = self.dispatch.decided(name, tuple(by_id), monotonic())
@@ -257,7 +252,6 @@ class Driver:
             yield Decided(sample, error=f"{deaths}, {rules.alone} times with this image alone")
 
     def _refused(self, name: str, refused: Refused) -> None:
-        """Leave out a worker that cannot take part."""
         self._causes.append(refused.error(name))
         _warn(f"{self._causes[-1]} The run goes on without it.")
         self._remove(name)
@@ -281,10 +275,6 @@ class Driver:
             speed = self.dispatch.speed(name)
             rate = "no image yet" if speed is None else f"{speed:.2f} images/s"
             logger.info("%s: %s, holds %d", self._called(name), rate, self.dispatch.holds(name))
-
-
-def _nonsense(what: str) -> Ended:
-    return Ended(f"it returned {what}", raised=True)
 
 
 def _warn(message: str) -> None:

@@ -37,11 +37,7 @@ def job_of(run: Prepared) -> Job:
 
 
 def prepare_job(job: Job) -> Prepared:
-    """Resolve and check a run on this machine.
-
-    Raises:
-        UserError: it cannot be scored here, or differs from the driver's.
-    """
+    """Resolve and check a run here; a UserError where it differs from the driver's."""
     from bench.running.checks import check
     from bench.running.prepare import prepare
     from bench.running.settings import RunConfig
@@ -68,7 +64,7 @@ def _versions_used(prepared: Prepared) -> dict[str, str]:
     owners = [
         plugins.datasets.owner(resolved.dataset.name),
         plugins.backbones.owner(resolved.backbone.name),
-        plugins.strategies.owner(resolved.strategy_spec.name),
+        plugins.strategies.owner(resolved.decider.spec.name),
         *([plugins.views.owner(resolved.views.spec.name)] if resolved.views else []),
     ]
     versions = plugins.versions()
@@ -76,7 +72,6 @@ def _versions_used(prepared: Prepared) -> dict[str, str]:
 
 
 def _check_versions(wanted: Mapping[str, str]) -> None:
-    """Refuse plugins that are missing here, or in another version (UserError)."""
     plugins = load_plugins()
     here, failed = plugins.versions(), {p.distribution: p.error for p in plugins.loaded if p.error}
     for name, version in wanted.items():

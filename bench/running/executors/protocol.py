@@ -16,35 +16,23 @@ from bench.store.documents import Manifest
 
 
 class Executable(Protocol):
-    """What `execute` needs of a run, whether a model or a recording answers."""
+    """What `execute` needs of a run, whether a model or a recording answers.
 
-    @property
-    def manifest(self) -> Manifest:
-        """What the run is."""
+    Attributes:
+        folder: of its results.
+        fresh: whether to start over instead of resuming.
+        save_errors: whether to keep the error of every cell.
+        started: start of preparing it, on `time.perf_counter`'s clock.
+        timed: whether its seconds are a model's; those of a recording mean nothing.
+    """
 
-    @property
-    def strategy(self) -> CheckedStrategy:
-        """What decides its images."""
-
-    @property
-    def folder(self) -> Path:
-        """Folder of its results."""
-
-    @property
-    def fresh(self) -> bool:
-        """Whether to start over instead of resuming."""
-
-    @property
-    def save_errors(self) -> bool:
-        """Whether to keep the error of every cell."""
-
-    @property
-    def started(self) -> float:
-        """Start of preparing it, on `time.perf_counter`'s clock."""
-
-    @property
-    def timed(self) -> bool:
-        """Whether its seconds are a model's; those of a recording mean nothing."""
+    manifest: Manifest
+    strategy: CheckedStrategy
+    folder: Path
+    fresh: bool
+    save_errors: bool
+    started: float
+    timed: bool
 
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the images with these ids."""

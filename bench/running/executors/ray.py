@@ -48,22 +48,12 @@ ENDED = {
 
 
 def open_ray(run: Prepared) -> Driver:
-    """Return the executor with workers of Ray, on this machine or a cluster.
-
-    Raises:
-        UserError: nobody answers at the address.
-        BenchError: no worker can take part.
-        WorkersLostError: the workers ended before one was ready.
-    """
+    """Return the executor with workers of Ray; raises as `connect` and `Driver`."""
     return Driver(run, Actors(run.config, len(run.sample_ids)))
 
 
 class Actors:
-    """Workers as actors of Ray: `Processes` of at most `most` workers, as the settings say.
-
-    Raises:
-        UserError: nobody answers at the address, or a device is missing.
-    """
+    """Workers as actors of Ray: `Processes` of at most `most` workers; raises as `connect`."""
 
     def __init__(self, config: RunConfig, most: int) -> None:
         self._actors: dict[str, Any] = {}

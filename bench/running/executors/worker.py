@@ -132,9 +132,7 @@ class Worker:
     def exchange(self, block: ImageBlock, contents: tuple[str, ...]) -> Report:
         """Take more images, and return when there is something to report.
 
-        Args:
-            block: the images.
-            contents: for each image, the hash that `Split.content` gives on the driver.
+        `contents` holds for each image the hash that `Split.content` gives on the driver.
         """
         with self._changed:
             self._feed.extend(zip(block.ids, contents, strict=True))

@@ -189,16 +189,13 @@ def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
 def data_source(
     settings: DataSettings, spec: DatasetSpec, name: str | None = None, data_dir: str | None = None
 ) -> DataSource:
-    """Return the images of a dataset, read as the settings say.
+    """Return the images of a dataset, read as the settings say; a UserError for an unknown option.
 
     Args:
         settings: the user's.
         spec: the dataset's.
         name: of the dataset in the manifest; None: the settings'.
         data_dir: its folder; None: the settings'.
-
-    Raises:
-        UserError: the dataset has no such choice.
     """
     data_dir = data_dir or settings.data_dir
     check_data_dir(spec, data_dir)

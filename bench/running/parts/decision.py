@@ -58,11 +58,7 @@ class Decider:
 
 
 def find_strategy(settings: DecisionSettings, backbone: BackboneSpec, plugins: Plugins) -> Decider:
-    """Find and make the strategy: the user's, the backbone's, or the default one.
-
-    Raises:
-        UserError: there is none, or a parameter is invalid.
-    """
+    """Find and make the strategy: the user's, the backbone's, or the default one."""
     usual: Parameters = {}
     if settings.strategy is not None:
         spec = plugins.strategies.get(settings.strategy)

@@ -138,11 +138,7 @@ class MeasureSettings(Chapter):
 
 
 def find_plan(settings: MeasureSettings, backbone: BackboneSpec) -> DrawPlan:
-    """Return the levels and pairs of the draws: the user's plan, or the backbone's.
-
-    Raises:
-        PluginError: the backbone's is invalid.
-    """
+    """Return the levels and pairs of the draws: the user's plan, or the backbone's."""
     try:
         return draw_plan(settings.plan, settings.levels, backbone.plan)
     except ValueError as error:  # the user's plan was checked with the settings
@@ -159,11 +155,7 @@ class ResolvedViews:
 
 
 def resolve_views(text: str, plugins: Plugins) -> ResolvedViews:
-    """Return the views of `NAME` or `NAME:VALUE`; the value is that of their first parameter.
-
-    Raises:
-        UserError: the name is unknown, or the value is invalid.
-    """
+    """Return the views of `NAME` or `NAME:VALUE`; the value is that of their first parameter."""
     name, colon, value = text.partition(":")
     spec = plugins.views.get(name)
     first = next(iter(spec.parameters), None)

@@ -83,11 +83,7 @@ class BackboneSource:
 def find_backbone(
     settings: ScorerSettings, dataset: DatasetSpec | None, plugins: Plugins
 ) -> BackboneSource:
-    """Find the backbone: the user's, the dataset's, or the default one.
-
-    Raises:
-        UserError: there is none, or its weights cannot be a checkpoint.
-    """
+    """Find the backbone: the user's, the dataset's, or the default one."""
     name, weights = settings.backbone, settings.weights
     name = name or (dataset.backbone if dataset else None) or default_of(plugins.backbones).name
     if is_path(name):
@@ -102,12 +98,7 @@ def find_backbone(
 
 
 def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpec]) -> str | None:
-    """Return the name of the backbone that loads a pipeline; None where its index names no class.
-
-    Args:
-        weights: a folder, or a Hub id.
-        revision: of the Hub.
-        registry: the backbones.
+    """Return the backbone of a pipeline, a folder or a Hub id; None: its index names no class.
 
     Raises:
         UserError: no backbone loads its class; the message lists those that are loaded.
@@ -140,9 +131,6 @@ def resolve_dtype(dtype: str | None, backbone: BackboneSpec, device: str | None)
             the device has it, else float32; None: the spec's.
         backbone: its spec.
         device: None: the best available.
-
-    Raises:
-        UserError: `auto` on a device that is missing.
     """
     if dtype != AUTO:
         return dtype or backbone.dtype

@@ -42,19 +42,19 @@ def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None
     _check_alike(resolved, manifest, split, option)
     kept = {r["sample_id"]: [entry[0] for entry in r["top"]] for r in asked_records(path, manifest)}
     shard = parse_shard(config.shard) if config.shard else None
-    asked = limited(split.sample_ids, split.labels, config.limit, shard)
-    if missing := [sample_id for sample_id in asked if not kept.get(sample_id)]:
+    wanted = limited(split.sample_ids, split.labels, config.limit, shard)
+    if missing := [sample_id for sample_id in wanted if not kept.get(sample_id)]:
         raise UserError(
-            f"{option}: it has not decided {len(missing)} of {len(asked)} images, such as"
+            f"{option}: it has not decided {len(missing)} of {len(wanted)} images, such as"
             f" {quoted(missing[0])}."
         )
-    fewest = min(len(kept[sample_id]) for sample_id in asked)
+    fewest = min(len(kept[sample_id]) for sample_id in wanted)
     if fewest < config.top:
         raise UserError(
             f"--top {config.top}: {manifest.run_id} keeps the {fewest} best classes of an image."
         )
     source = Candidates(run_id=manifest.run_id, identity=digest(manifest.identity), top=config.top)
-    classes = {sample_id: tuple(kept[sample_id][: config.top]) for sample_id in asked}
+    classes = {sample_id: tuple(kept[sample_id][: config.top]) for sample_id in wanted}
     return Shortlist(source, manifest.backbone.trained_on, classes)
 
 
@@ -75,6 +75,6 @@ def _check_alike(resolved: Resolved, manifest: Manifest, split: Split, option: s
         )
     if resolved.strategy.linearises:
         raise UserError(
-            f"{option}: strategy {resolved.strategy_spec.name!r} linearises at a mixture of prompts"
+            f"{option}: strategy {resolved.decider.spec.name!r} linearises at a mixture of prompts"
             " that all images share. `race` needs no gradients."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,18 +34,9 @@ if TYPE_CHECKING:
     from bench.running.settings import RunConfig
 
 
-@dataclass(frozen=True)
-class Learned:
-    """Weights per level, the `dataset/split` they were learned from, and their gain in words."""
-
-    weighting: Weighting
-    trained_on: str
-    expected_gain: str
-
-
 def learn_weighting(
     weighting: Weighting, config: RunConfig, backbone: str, weights: str | None, fingerprint: str
-) -> Learned:
+) -> tuple[Weighting, str, str]:
     """Fit weights over the levels to the labelled images of a recorded run.
 
     Args:
@@ -54,6 +45,10 @@ def learn_weighting(
         backbone: the backbone's registered name.
         weights: the fingerprint of its weights.
         fingerprint: of the images that will be scored.
+
+    Returns:
+        The weights per level, the `dataset/split` that they were learned from, and their gain in
+        words.
 
     Raises:
         UserError: the run does not fit, or is of the same images.
@@ -66,38 +61,12 @@ def learn_weighting(
             f"--weighting {weighting}: {path} does not say which levels its errors are of. Record"
             " it with: --strategy full --save-errors"
         )
-    _check_alike(weighting, manifest, config, backbone, weights, fingerprint)
-    buckets, labels, owners = _read(path, manifest, draws)
-    if len(np.unique(owners)) < 2:
-        raise UserError(f"--weighting {weighting}: it holds the errors of {len(labels)} images.")
-    bucket_weights = fit_weights(buckets, labels)
-    data = f"{manifest.dataset.name}/{manifest.dataset.split}"
-    left_out = cross_validated(buckets, labels, owners=owners)
-    even = accuracy_of(np.ones(BUCKETS), buckets, labels)
-    of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
-    return Learned(
-        replace(weighting, weights=dict(enumerate(bucket_weights[of_level].tolist()))),
-        data,
-        f"Weights learned from {len(labels)} images of {data}: accuracy {left_out:.3f} on those"
-        f" left out of the fit, {even:.3f} with equal weights. The run counts as trained on it.",
-    )
-
-
-def _check_alike(
-    weighting: Weighting,
-    manifest: Manifest,
-    config: RunConfig,
-    backbone: str,
-    weights: str | None,
-    fingerprint: str,
-) -> None:
-    identity = manifest.identity
+    identity, scoring = manifest.identity, manifest.identity.scoring
     if identity.dataset.fingerprint == fingerprint:
         raise UserError(
             f"--weighting {weighting}: it recorded the images that are to be scored. Learn from"
             " another split."
         )
-    scoring = identity.scoring
     pairs = {
         "backbone": ((identity.backbone.name, identity.backbone.weights), (backbone, weights)),
         "--loss": (scoring.loss, config.loss),
@@ -110,6 +79,20 @@ def _check_alike(
                 f"--weighting {weighting}: it was recorded with another {name}, whose errors need"
                 " other weights."
             )
+    buckets, labels, owners = _read(path, manifest, draws)
+    if len(np.unique(owners)) < 2:
+        raise UserError(f"--weighting {weighting}: it holds the errors of {len(labels)} images.")
+    bucket_weights = fit_weights(buckets, labels)
+    data = f"{manifest.dataset.name}/{manifest.dataset.split}"
+    left_out = cross_validated(buckets, labels, owners=owners)
+    even = accuracy_of(np.ones(BUCKETS), buckets, labels)
+    of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
+    gain = (
+        f"Weights learned from {len(labels)} images of {data}: accuracy {left_out:.3f} on those"
+        f" left out of the fit, {even:.3f} with equal weights. The run counts as trained on it."
+    )
+    weights_of_levels = dict(enumerate(bucket_weights[of_level].tolist()))
+    return replace(weighting, weights=weights_of_levels), data, gain
 
 
 def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Ints, Ints]:
@@ -149,11 +132,7 @@ def _read(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Int
 
 
 def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
-    """Return the run with the split that its backbone is fitted on, where it learns.
-
-    Raises:
-        UserError: a setting means nothing to this backbone, or the dataset has no other split.
-    """
+    """Return the run with the split that its backbone is fitted on; a UserError without one."""
     config, spec, data = resolved.config, resolved.backbone, resolved.dataset
     name = resolved.backbone_name
     if not spec.learns:
@@ -186,12 +165,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
 def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
     """Return the images that the backbone is fitted on; None where it does not learn.
 
-    Args:
-        resolved: the run's names and settings.
-        scored: the split that is scored; None: the user's own pictures.
-
-    Raises:
-        UserError: there are no such images.
+    `scored` is the split that is scored; None: the user's own pictures.
     """
     if not resolved.backbone.learns:
         return None

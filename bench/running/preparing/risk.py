@@ -55,11 +55,7 @@ def stated_risk(resolved: Resolved) -> Stated | None:
 
 
 def check_risk(stated: Stated) -> None:
-    """Refuse a risk for which no parameters can be chosen.
-
-    Raises:
-        UserError: the strategy has none to choose, or the user set one of them, or a ceiling.
-    """
+    """Refuse a risk for which no parameters can be chosen (UserError)."""
     spec, option = stated.spec, stated.option
     if not spec.safest_first:
         able = [other.name for other in load_plugins().strategies if other.safest_first]
@@ -94,11 +90,7 @@ def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], 
     """Return the cheapest parameters that keep a risk on calibrated images, and the calibration.
 
     See `bench.stats.risk`. Of several calibrations, one with the run's other parameters is taken,
-    and of these the one with the most images.
-
-    Args:
-        stated: the risk.
-        manifest: the run as it would be without it.
+    and of these the one with the most images. `manifest` is the run as it would be without a risk.
 
     Raises:
         UserError: there is no calibration for it, or too few images, or the images are the same.

@@ -12,7 +12,7 @@ from bench.contracts.dataset import asks_for_images
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.places import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
-from bench.inputs.items import ItemRows, ItemTable
+from bench.inputs.items import ItemRows
 from bench.inputs.prompts import Prompts, from_file, from_labels, from_template
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited
@@ -29,12 +29,30 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
     """Return the distinct texts of the items asked for.
 
     Raises:
-        UserError: a setting or the strategy cannot serve items.
+        UserError: a setting is about classes, or the strategy cannot decide such items.
     """
     assert split.items is not None
-    check_items(resolved, split.items.table)
-    asked = limited(split.sample_ids, split.labels, resolved.config.limit)
-    return split.items.pool(asked)
+    settings, name = changed(resolved.config), resolved.dataset.name
+    for setting in OF_CLASSES:
+        if setting in settings:
+            option = setting.replace("_", "-")
+            raise UserError(
+                f"--{option} is about classes, and every item of dataset {name!r} has texts of its"
+                " own."
+            )
+    strategy = resolved.decider.spec.name
+    if resolved.strategy.linearises:
+        raise UserError(
+            f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, and"
+            f" every item of dataset {name!r} has texts of its own. `race` needs no gradients."
+        )
+    if asks_for_images(*split.items.table.shapes[0]) and not resolved.strategy.same_draws:
+        raise UserError(
+            f"The items of dataset {name!r} ask which image fits a text. Strategy {strategy!r}"
+            " gives up texts of one image, and does not compare images. Use --strategy full."
+        )
+    sample_ids = limited(split.sample_ids, split.labels, resolved.config.limit)
+    return split.items.pool(sample_ids)
 
 
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
@@ -90,29 +108,6 @@ def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
     )
 
 
-def check_items(resolved: Resolved, table: ItemTable) -> None:
-    """Refuse settings about classes, and strategies that cannot decide such items (UserError)."""
-    settings, name = changed(resolved.config), resolved.dataset.name
-    for setting in OF_CLASSES:
-        if setting in settings:
-            option = setting.replace("_", "-")
-            raise UserError(
-                f"--{option} is about classes, and every item of dataset {name!r} has texts of its"
-                " own."
-            )
-    strategy = resolved.strategy_spec.name
-    if resolved.strategy.linearises:
-        raise UserError(
-            f"Strategy {strategy!r} linearises at a mixture of prompts that all images share, and"
-            f" every item of dataset {name!r} has texts of its own. `race` needs no gradients."
-        )
-    if asks_for_images(*table.shapes[0]) and not resolved.strategy.same_draws:
-        raise UserError(
-            f"The items of dataset {name!r} ask which image fits a text. Strategy {strategy!r}"
-            " gives up texts of one image, and does not compare images. Use --strategy full."
-        )
-
-
 def text_score_warning(resolved: Resolved, split: Split) -> str | None:
     """Return a warning where the strategy gives a text score only."""
     assert split.items is not None
@@ -120,7 +115,7 @@ def text_score_warning(resolved: Resolved, split: Split) -> str | None:
     if images == 1 or texts == 1 or resolved.strategy.same_draws:
         return None
     return (
-        f"Strategy {resolved.strategy_spec.name!r} gives up texts of one image before others: there"
+        f"Strategy {resolved.decider.spec.name!r} gives up texts of one image before others: there"
         " will be a text score, and no image and group score, which compare errors across images."
         " --strategy full gives all three."
     )

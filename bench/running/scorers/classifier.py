@@ -1,4 +1,4 @@
-"""Classifiers: an image is scored once, directly, and there are no draws."""
+"""Classifiers score an image once, directly, without draws."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ IMAGES_PER_BATCH = 16
 
 
 class ClassifierKind(ScorerKind):
-    """Runs of a classifier, which may learn from another split first."""
+    """Runs of a classifier, which may be fitted to another split first."""
 
     one_draw = True
 
     def problem(
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
-        """Return what an image asks on its one draw, which has no noise level."""
+        """Return the problem of an image on its only draw, which has no noise level."""
         return replace(super().problem(prepared, columns), timesteps=np.zeros(1, np.int64))
 
     def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
-        """Return nothing: no error is measured."""
+        """Return an empty entry: no error is measured."""
         return ScoringIdentity()
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedClassifier:
-        """Return a plugin's classifier with every reply checked."""
+        """Return a plugin's classifier with checks of every reply."""
         from bench.engine.classifying import CheckedClassifier
 
         return CheckedClassifier(backbone, resolved.backbone.label)
 
     def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
-        """Return the engine, with the classifier fitted where it learns."""
+        """Return the engine; a classifier that learns is fitted first."""
         from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
 
         resolved, prompts = prepared.resolved, prepared.prompts

@@ -1,4 +1,4 @@
-"""Denoisers: a diffusion model predicts the noise of each draw, and the prediction has an error."""
+"""Denoisers: diffusion models whose predictions of the noise of each draw have an error."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class DenoiserKind(ScorerKind):
     batches_cells = True
 
     def columns(self, resolved: Resolved, classes: Ints) -> Columns:
-        """Return what a strategy sees; draws of one level show the same prompt of a class."""
+        """Return the columns; draws of one level show the same prompt of a class."""
         rule, n_draws = resolved.config.template_rule, self.draws(resolved)
         return make_columns(classes, rule, n_draws, per_level=per_level(resolved.plan))
 
     def problem(
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
-        """Return what an image asks: its draws on the model's levels, and what cells cost there."""
+        """Return the problem of an image, with draws on the model's levels and costs of cells."""
         resolved, config = prepared.resolved, prepared.config
         passes = 1 if config.guidance is None else 2
         problem = replace(
@@ -80,9 +80,10 @@ class DenoiserKind(ScorerKind):
         )
 
     def check_abilities(self, prepared: Prepared) -> None:
-        """Refuse settings that need a null, a posterior or levels that are not there."""
+        """Refuse settings that need a null, a posterior or levels that the backbone lacks."""
         super().check_abilities(prepared)
-        _check_null_subtracted(prepared)
+        if prepared.config.subtract_null:
+            _check_null_subtracted(prepared)
         config, resolved = prepared.config, prepared.resolved
         target, name = load_target(resolved.backbone), resolved.backbone_name
         if config.guidance is not None and not offers(target, Denoiser.encode_null):
@@ -107,7 +108,7 @@ class DenoiserKind(ScorerKind):
     def check_draws(self, prepared: Prepared) -> None:
         """Refuse levels, weights and noise that do not fit the model.
 
-        The model is made for that on the processor, where its class does not say enough.
+        Where the class does not declare enough, the model is made on the CPU.
         """
         config, resolved = prepared.config, prepared.resolved
         weighted = prepared.weighting.name != "uniform"
@@ -129,7 +130,7 @@ class DenoiserKind(ScorerKind):
         weights_of_draws(prepared, levels)
 
     def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
-        """Return the error's definition and the draws; what is usual is left out."""
+        """Return the definition of the error and the draws, without defaults."""
         config = resolved.config
         return ScoringIdentity(
             loss=config.loss,
@@ -143,7 +144,7 @@ class DenoiserKind(ScorerKind):
         )
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedDenoiser:
-        """Return a plugin's denoiser with every reply checked, at the settings' precision."""
+        """Return a plugin's denoiser with checks of every reply, at the settings' precision."""
         from bench.engine.acceleration import set_precision
         from bench.engine.denoiser import CheckedDenoiser
 
@@ -152,19 +153,19 @@ class DenoiserKind(ScorerKind):
         return denoiser
 
     def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedDenoiser:
-        """Return the denoiser, its network loaded after the prompts of these runs are encoded."""
+        """Return the denoiser; its network is loaded after the prompts of the runs are encoded."""
         from bench.engine.denoiser import CheckedDenoiser
 
         backbone = self.make(prepared)
         assert isinstance(backbone, CheckedDenoiser)
         for run in encoded_first:
-            with suppress(UserError):  # that run reports it itself
+            with suppress(UserError):  # which that run reports
                 encode_texts(run, backbone)
         _set_up(prepared, backbone)
         return backbone
 
     def text_files(self, prepared: Prepared) -> list[Path]:
-        """Return the files that hold the run's encoded prompts, and its null's under guidance."""
+        """Return the files of the run's encoded prompts, and under guidance of the null."""
         return text_files(prepared)
 
     def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
@@ -224,10 +225,7 @@ class DenoiserKind(ScorerKind):
 
 
 def linearisation_cost(resolved: Resolved, weights: Weights | None) -> float:
-    """Return what a linearised draw counts as, in evaluations: what the backbone's class says.
-
-    A run that asks for none has the usual price.
-    """
+    """Return the cost of a linearised draw in evaluations, by default of the backbone's class."""
     if not resolved.strategy.linearises:
         return LINEARISATION_COST
     cost = backbones.linearisation_cost(
@@ -240,14 +238,13 @@ def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
     """Return the cells of a batch: enough to fill the device, few wasted at the end.
 
     64 for small latents; for 64×64 ones (512 pixels) 4 on a CPU, where more is no faster, and 32
-    on an accelerator, the reference implementation's.
+    on an accelerator, as in the reference implementation.
     """
-    most = 16_384 if device == "cpu" else 131_072  # latent pixels per batch
-    return max(1, min(64, most // (latent_shape[-2] * latent_shape[-1])))
+    pixels = 16_384 if device == "cpu" else 131_072  # of latents per batch
+    return max(1, min(64, pixels // (latent_shape[-2] * latent_shape[-1])))
 
 
 def _set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
-    """Have the network run as the settings say, which loads it where it is not loaded yet."""
     from bench.engine.acceleration import accelerate
 
     config = prepared.config
@@ -255,10 +252,8 @@ def _set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
 
 
 def _check_null_subtracted(prepared: Prepared) -> None:
-    """Refuse `--subtract-null` where it means nothing: where no images are compared."""
+    """Refuse `--subtract-null` where no images are compared."""
     resolved, split = prepared.resolved, prepared.split
-    if not prepared.config.subtract_null:
-        return
     images = 1 if split is None or split.items is None else split.items.table.shapes[0][0]
     if images == 1:
         raise UserError(
@@ -267,7 +262,7 @@ def _check_null_subtracted(prepared: Prepared) -> None:
         )
     if not resolved.strategy.same_draws:
         raise UserError(
-            f"--subtract-null: strategy {resolved.strategy_spec.name!r} gives no image and group"
+            f"--subtract-null: strategy {resolved.decider.spec.name!r} gives no image and group"
             " score, which are what the null's error changes. Use --strategy full."
         )
     if not offers(load_target(resolved.backbone), Denoiser.encode_null):

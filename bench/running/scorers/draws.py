@@ -25,21 +25,17 @@ if TYPE_CHECKING:
 
 def draw_rows(resolved: Resolved, levels: Levels) -> Ints:
     """Return int64 [N], the row of the level table of each draw."""
-    return resolved.plan.levels(resolved.strategy_parameters["draws"], len(levels))
+    return resolved.plan.levels(resolved.decider.parameters["draws"], len(levels))
 
 
 def weights_of_draws(prepared: Prepared, levels: Levels) -> Column:
-    """Return float64 [N], the weight of each draw on a model's levels.
-
-    Raises:
-        UserError: the levels or weights asked for are not the model's.
-    """
+    """Return float64 [N], the weight of each draw; a UserError for levels the model lacks."""
     rows, space = draw_rows(prepared.resolved, levels), prepared.config.space
     return draw_weights(prepared.weighting, levels.rows(rows), space, rows, len(levels))
 
 
 def level_table(prepared: Prepared) -> Levels | None:
-    """Return the noise levels that the backbone's class declares; None: only the model knows."""
+    """Return the noise levels that the backbone's class declares; None: the model must be made."""
     resolved = prepared.resolved
     return backbones.level_table(
         resolved.backbone, prepared.weights, **resolved.backbone_parameters
@@ -61,7 +57,7 @@ def run_noise(prepared: Prepared, backbone: CheckedDenoiser, n_draws: int) -> No
 
 
 def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> tuple[Tree, Tree | None]:
-    """Return the conditioning of a run's prompts, and of the null under guidance."""
+    """Return the conditioning of a run's prompts, and under guidance of the null."""
     from bench.engine.embeddings import embed_null, embed_prompts
 
     config, key = prepared.config, _conditioning_key(prepared)
@@ -70,7 +66,7 @@ def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> tuple[Tree, T
 
 
 def text_files(prepared: Prepared) -> list[Path]:
-    """Return the files that hold the run's encoded prompts, and its null's under guidance."""
+    """Return the files of a run's encoded prompts, and under guidance of the null."""
     from bench.engine.embeddings import conditioning_file
 
     config, key = prepared.config, _conditioning_key(prepared)
@@ -79,7 +75,7 @@ def text_files(prepared: Prepared) -> list[Path]:
 
 
 def speed_key(prepared: Prepared) -> str:
-    """Return all that decides a speed but the device, to remember the best batch size under."""
+    """Return the key of the best batch size: all that decides a speed but the device."""
     config = prepared.config
     resolution = prepared.resolved.backbone_parameters.get("resolution")
     guided = "" if config.guidance is None else " guided"
@@ -93,14 +89,14 @@ def _backbone_key(prepared: Prepared) -> str:
 
 
 def _conditioning_key(prepared: Prepared) -> str:
-    """Return all that decides a conditioning but its text: some models are told the resolution."""
+    """Return all that decides a conditioning but its text: some models take the resolution."""
     spec, chosen = prepared.resolved.backbone, prepared.resolved.backbone_parameters
     changed = {n: v for n, v in chosen.items() if v != spec.parameters[n].default}
     return f"{_backbone_key(prepared)} {sorted(changed.items())}"
 
 
 def noise_identity(config: RunConfig, n_draws: int) -> str:
-    """Return where the noise of the draws comes from: a seed, or the hash of a file."""
+    """Return the source of the noise: a seed, or the hash of a file."""
     if config.noise is None:
         return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
     bank = read_noise(Path(config.noise), n_draws)
@@ -108,7 +104,7 @@ def noise_identity(config: RunConfig, n_draws: int) -> str:
 
 
 def views_identity(views: ResolvedViews | None) -> str | None:
-    """Return the views with their parameters and version; None: the image itself."""
+    """Return the views with parameters and version; None: the image itself."""
     if views is None:
         return None
     name = ":".join([views.spec.name, *map(str, views.parameters.values())])
@@ -117,7 +113,7 @@ def views_identity(views: ResolvedViews | None) -> str | None:
 
 
 def weighting_identity(weighting: Weighting) -> str | None:
-    """Return a formula as it is written, listed weights by their hash; None: all are the same."""
+    """Return a formula as written, or the hash of listed weights; None: equal weights."""
     if weighting.name == "uniform":
         return None
     if weighting.weights is None:

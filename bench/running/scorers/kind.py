@@ -1,4 +1,4 @@
-"""What a kind of backbone decides about its runs; the kinds differ in nothing else."""
+"""The base of the kinds of backbones: all in which their runs differ."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class ScorerKind(ABC):
-    """The part of a run that depends on whether a denoiser, a classifier or a likelihood scores it.
+    """All that depends on whether a denoiser, a classifier or a likelihood scores a run.
 
     Attributes:
-        one_draw: whether an image is scored once, on no noise.
+        one_draw: whether an image is scored once, without noise.
         batches_cells: whether cells of many images share a batch, whose speed can be measured.
     """
 
@@ -43,22 +43,16 @@ class ScorerKind(ABC):
 
     def draws(self, resolved: Resolved) -> int:
         """Return N, the number of draws of a run."""
-        return 1 if self.one_draw else int(resolved.strategy_parameters["draws"])
+        return 1 if self.one_draw else int(resolved.decider.parameters["draws"])
 
     def columns(self, resolved: Resolved, classes: Ints) -> Columns:
-        """Return what a strategy sees of prompts of these classes, int64 [P]."""
+        """Return the columns that a strategy sees of prompts of these classes, int64 [P]."""
         return make_columns(classes, resolved.config.template_rule, self.draws(resolved))
 
     def problem(
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
-        """Return what an image asks, and what its cells cost.
-
-        Args:
-            prepared: the run.
-            columns: what a strategy sees of the prompts.
-            levels: the model's noise levels; None: they are not known yet, or there are none.
-        """
+        """Return the problem of an image; `levels` None: not known yet, or there are none."""
         n_draws = self.draws(prepared.resolved)
         return Problem(
             columns.class_of_column,
@@ -69,11 +63,7 @@ class ScorerKind(ABC):
         )
 
     def check_settings(self, resolved: Resolved) -> None:
-        """Refuse settings and strategies that this kind cannot use.
-
-        Raises:
-            UserError: it says which, and what would work.
-        """
+        """Refuse settings and strategies that this kind cannot use (UserError)."""
         if resolved.config.control == TEXT_ONLY:
             raise UserError(
                 f"--control {TEXT_ONLY} needs a likelihood with prior(texts, draws), which backbone"
@@ -81,11 +71,7 @@ class ScorerKind(ABC):
             )
 
     def check_abilities(self, prepared: Prepared) -> None:
-        """Refuse settings that need what the backbone's class does not offer.
-
-        Raises:
-            UserError: it says which, and what is missing.
-        """
+        """Refuse settings that need an ability that the backbone's class lacks (UserError)."""
         config, views = prepared.config, prepared.resolved.views
         if views is not None and config.template_rule == "spread":
             raise UserError(
@@ -94,23 +80,19 @@ class ScorerKind(ABC):
             )
 
     def check_draws(self, prepared: Prepared) -> None:
-        """Refuse levels, weights and noise that the user named and that do not fit the backbone.
-
-        Raises:
-            UserError: it says which.
-        """
+        """Refuse the user's levels, weights and noise that do not fit the backbone (UserError)."""
         return None
 
     @abstractmethod
     def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
-        """Return how an error is measured and on which draws, for the run's identity."""
+        """Return the errors and draws of a run for its identity."""
 
     @abstractmethod
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedBackbone:
-        """Return a plugin's backbone with every reply checked."""
+        """Return a plugin's backbone with checks of every reply."""
 
     def make(self, prepared: Prepared) -> CheckedBackbone:
-        """Make the backbone, unless the caller has; it may load its network later."""
+        """Return the caller's backbone or a new one, which may load its network later."""
         config, spec, backbone = prepared.config, prepared.resolved.backbone, prepared.loaded
         if backbone is None:
             backbone = make(
@@ -123,25 +105,23 @@ class ScorerKind(ABC):
         return self.checked(prepared.resolved, backbone)
 
     def load(self, prepared: Prepared, encoded_first: Iterable[Prepared] = ()) -> CheckedBackbone:
-        """Return the backbone, its network loaded and running as the settings say.
+        """Return the backbone with its network loaded and set up.
 
-        Args:
-            prepared: the run.
-            encoded_first: runs whose prompts are encoded before the network is loaded, so that
-                text encoders are never in memory beside it.
+        Prompts of the runs in `encoded_first` are encoded before, so that text encoders are never
+        in memory beside the network.
         """
         return self.make(prepared)
 
     def text_files(self, prepared: Prepared) -> list[Path]:
-        """Return the files that hold the run's encoded prompts; a model may keep its own."""
+        """Return the files of the run's encoded prompts; a model may keep its own."""
         return []
 
     @abstractmethod
     def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
-        """Return the engine that fits the backbone, which is loaded where none is passed."""
+        """Return the engine of a backbone, by default of a new one."""
 
 
 def chosen_batch_size(resolved: Resolved) -> int | None:
-    """Return the batch size that the user chose; None: none."""
+    """Return the user's batch size; None: automatic."""
     chosen = resolved.config.batch_size
     return None if chosen == "auto" else chosen

@@ -1,4 +1,4 @@
-"""Likelihoods: a model returns errors itself, on draws that are counted and have no noise level."""
+"""Likelihoods: models that return errors themselves, on numbered draws without noise levels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LikelihoodKind(ScorerKind):
     def problem(
         self, prepared: Prepared, columns: Columns, levels: Levels | None = None
     ) -> Problem:
-        """Return what an image asks, and how the draws of a text make its score."""
+        """Return the problem of an image, with the reduction of draws to a score."""
         problem = super().problem(prepared, columns)
         return replace(problem, reduction=reduction_of(prepared.resolved))
 
@@ -47,7 +47,7 @@ class LikelihoodKind(ScorerKind):
         """Refuse a text-only control, seeds and strategies that the likelihood cannot use."""
         if not offers(load_target(resolved.backbone), Likelihood.prior):
             super().check_settings(resolved)
-        config, strategy = resolved.config, resolved.strategy_spec.name
+        config, strategy = resolved.config, resolved.decider.spec.name
         if config.seed > (2**63 - 1) // MOST_DRAWS - 1:
             raise UserError(f"--seed {config.seed}: a likelihood takes seeds up to 10^13.")
         reduction = reduction_of(resolved)
@@ -69,7 +69,7 @@ class LikelihoodKind(ScorerKind):
             )
 
     def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
-        """Return its seed, its reduction and the views."""
+        """Return the seed, the reduction and the views."""
         return ScoringIdentity(
             noise=f"seed {resolved.config.seed}",
             reduction=reduction_of(resolved),
@@ -77,7 +77,7 @@ class LikelihoodKind(ScorerKind):
         )
 
     def checked(self, resolved: Resolved, backbone: Any) -> CheckedLikelihood:
-        """Return a plugin's likelihood with every reply checked."""
+        """Return a plugin's likelihood with checks of every reply."""
         from bench.engine.likelihoods import CheckedLikelihood
 
         return CheckedLikelihood(backbone, resolved.backbone.label)
@@ -103,11 +103,7 @@ class LikelihoodKind(ScorerKind):
 
 
 def reduction_of(resolved: Resolved) -> str:
-    """Return how a likelihood puts draws together, as its class says.
-
-    Raises:
-        PluginError: its class does not say.
-    """
+    """Return the reduction that a likelihood's class declares; a PluginError without one."""
     spec = resolved.backbone
     reduction = getattr(load_target(spec), "reduction", None)
     if reduction not in REDUCTIONS:

@@ -161,7 +161,6 @@ def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredSt
 
 
 def _check_labels(cells: Sequence[DeclaredCell]) -> None:
-    """Refuse two runs with the same labels."""
     at: dict[tuple[tuple[str, str], ...], RunConfig] = {}
     for cell in cells:
         place = tuple(sorted(cell.axes.items()))
@@ -206,7 +205,6 @@ def _params(common: Table, grid: Table) -> dict[str, object]:
 
 
 def _cells(grid: Table, machine: Table) -> Iterator[tuple[dict[str, str], RunConfig]]:
-    """Yield the labels and settings of every combination of a grid's values."""
     if "dataset" not in grid:
         raise UserError('which datasets? Write datasets = ["digits"], for one.')
     shared, shared_params = dict[str, object](), dict[str, object]()
@@ -284,6 +282,5 @@ def _merged(shared: Table, chosen: Sequence[Table]) -> dict[str, object]:
 
 
 def _ordered(names: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the names of axes in the order of tables."""
     middle = [name for name in names if name not in (*FIRST, *LAST)]
     return tuple(name for name in (*FIRST, *middle, *LAST) if name in names)

@@ -87,7 +87,6 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
 
 @contextmanager
 def _naming_run(declared: DeclaredStudy, cell: DeclaredCell) -> Iterator[None]:
-    """Add the run of a study to an error within the block."""
     try:
         yield
     except UserError as error:
@@ -108,13 +107,9 @@ def run_study(
     tell: Callable[[Step], None] = lambda step: None,
     pilot_only: bool = False,
 ) -> Study:
-    """Complete every run of a study that is not stored yet.
+    """Complete every run of a study that is not stored yet, or with `pilot_only` its pilot.
 
-    Args:
-        declared: the study.
-        results: folder of the runs.
-        tell: called with each cell that is complete, or failed.
-        pilot_only: score the pilots only.
+    `tell` is called with each cell that is complete, or failed.
 
     Raises:
         UserError: a name, a parameter or a combination cannot work; nothing was scored.
@@ -255,7 +250,6 @@ class _Course:
         self.cells[place] = self.cells[place].model_copy(update=changes)
 
     def _warn(self, messages: Sequence[str]) -> None:
-        """Give each warning once, however many runs it is about."""
         for message in messages:
             if message not in self.warned:
                 self.warned.add(message)

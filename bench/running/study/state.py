@@ -82,11 +82,7 @@ class Clock:
             self.per_image[place] = scoring / scored
 
     def left(self, cells: Sequence[tuple[int, int]]) -> float | None:
-        """Return the seconds that cells will take; None before the first cell.
-
-        Args:
-            cells: their places, and the images of each if it was not noted.
-        """
+        """Return the seconds that cells, each with its images if new, will take; None: unknown."""
         if not self.overhead:
             return None
         overhead = sum(self.overhead) / len(self.overhead)

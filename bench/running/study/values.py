@@ -10,14 +10,8 @@ from bench.errors import UserError, did_you_mean
 from bench.inputs.data import slug
 from bench.stats.crossed import LEAST_SEEDS, Over
 
-PLURALS = {
-    "datasets": "dataset",
-    "splits": "split",
-    "backbones": "backbone",
-    "strategies": "strategy",
-    "templates": "template",
-    "seeds": "seed",
-}
+PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
+PLURALS["strategies"] = "strategy"
 PILOT_IMAGES = 24  # images of every run that are scored first, by default
 MAX_TABLES = 1_000  # of one kind
 Table = Mapping[str, object]
@@ -155,9 +149,7 @@ def over_of(study: Table, cells: Sequence[Mapping[str, str]]) -> Over:
 def shifts_of(study: Table, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
     """Return the pairs of datasets of which the second is a shift of the first.
 
-    Args:
-        study: the file.
-        datasets: the study's, which pairs must be of; empty: they have no registered names.
+    Both are of the study's `datasets`; an empty collection: they have no registered names.
     """
     shifts = study.get("shifts", [])
     pairs: list[tuple[str, str]] = []

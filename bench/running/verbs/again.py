@@ -1,4 +1,4 @@
-"""`--again N`: some images of a run decided a second time, with other noise."""
+"""`--again N` decides images of a run a second time, with other noise."""
 
 from __future__ import annotations
 
@@ -29,21 +29,17 @@ if TYPE_CHECKING:
 
 
 def with_other_noise(prepared: Prepared, dataset: DatasetSpec | None = None) -> Prepared:
-    """Return a run as it would be with another seed; each image of a denoiser has its own noise.
+    """Return a run with another seed, and for a denoiser with noise per image.
 
     So decisions change independently of each other, given the first run, and the interval of
-    their number is exact. The seed comes from the run's identity: the same every time.
-
-    Args:
-        prepared: the run.
-        dataset: as it was prepared with.
+    their number is exact. The seed is derived from the run's identity: the same every time.
     """
-    seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from the usual ones
+    seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
     changes: dict[str, object] = {"seed": seed, "fresh": False, "risk": None}
     if prepared.resolved.backbone.scorer in SETTINGS["noise_per"].scorers:
         changes["noise_per"] = "image"
-    if prepared.config.risk is not None:  # its settings were calibrated with the run's own seed
-        changes["params"] = {**prepared.config.params, **prepared.resolved.strategy_parameters}
+    if prepared.config.risk is not None:  # its parameters were calibrated with the run's seed
+        changes["params"] = {**prepared.config.params, **prepared.resolved.decider.parameters}
     config = prepared.config.model_copy(update=changes)
     return prepare(config, dataset, loaded=prepared.loaded, split=prepared.split)
 
@@ -51,16 +47,16 @@ def with_other_noise(prepared: Prepared, dataset: DatasetSpec | None = None) -> 
 def decide_again(
     run: ModelRun, finished: Finished, count: int, open_executor: OpenExecutor
 ) -> Again | None:
-    """Decide images again, unless the run's folder holds what came of as many.
+    """Decide `count` random images again, or all of fewer, unless as many are stored.
 
     Args:
         run: the run with other noise.
-        finished: the run that is in its folder.
-        count: images to decide again, chosen at random; all where there are fewer.
-        open_executor: what scores them.
+        finished: the stored run.
+        count: number of images.
+        open_executor: opens the executor.
 
     Returns:
-        What is in the run's folder now; None where no image was decided both times.
+        The stored result; None where no image was decided both times.
     """
     decided = read_decisions(finished.folder, finished.manifest)
     good = np.flatnonzero(~decided.failed)
@@ -100,7 +96,7 @@ def decide_again(
 
 
 def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
-    """Return the strategy of a stored run; None where it is not installed, or is another by now."""
+    """Return the strategy of a stored run; None where it is missing, or no longer the same."""
     try:
         spec = load_plugins().strategies.get(manifest.strategy.name)
         return make_strategy(spec, manifest.strategy.params)[1]

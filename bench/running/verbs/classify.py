@@ -1,4 +1,4 @@
-"""Images of one's own: no labels, no store, an answer for each."""
+"""Classifies the user's own images: no labels, no store, one answer per image."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bench.inputs.split import Split
 from bench.machine.offline import as_settings_say
 from bench.running.checks import check
 from bench.running.manifest import make_manifest
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.preparing.risk import stated_risk, with_risk
+from bench.running.scorers import open_engine
 from bench.running.settings import RunConfig
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
@@ -40,55 +40,52 @@ if TYPE_CHECKING:
 
 
 class RankedClass(Document):
-    """A class in an image's ranking."""
+    """One class in the ranking of an image."""
 
     name: str = Field(serialization_alias="class")
-    """The class."""
+    """Name of the class."""
     score: float | None
-    """Its mean error, lower is better; None where it was never evaluated."""
+    """Mean error, lower is better; None where it was never evaluated."""
     draws: Count
-    """The draws behind the score."""
+    """Number of draws behind the score."""
     given_up: bool
-    """Whether the class was given up before the winner's last draw: its score rests on fewer draws
-    than the winner's, and the two cannot be compared."""
+    """Whether the score rests on fewer draws than the winner's, so that they do not compare."""
 
 
 class Answer(Document):
-    """What one image is taken for."""
+    """The decision on one image."""
 
     image: str
-    """As it was named."""
+    """Path, or number, of the image."""
     prediction: str | None
-    """The class decided on; None: it failed."""
+    """Name of the winning class; None: the image failed."""
     margin: float | None
-    """The runner-up's score less the winner's."""
+    """Score of the runner-up less the winner's."""
     margin_stderr: float | None
-    """Its standard error."""
+    """Standard error of the margin."""
     confidence: float | None
     """Normal probability that the winner's expected error is below the runner-up's, from margin and
     standard error; too high where the strategy stops at a significant difference. It is not the
     probability that the class is right. None where there is one draw only, as of a classifier."""
     probability: float | None = None
-    """That the decision is right, if the image is one like those of the dataset; None where no
-    calibration is of the same question and strategy."""
+    """Probability that the decision is right, for an image like those of the dataset; None without
+    a calibration of the same question and strategy."""
     evaluations: Count
-    """Forward passes of the network."""
+    """Number of forward passes of the network."""
     ranking: list[RankedClass]
-    """The classes, best first."""
+    """Classes, best first."""
     error: str | None
-    """Why it failed."""
+    """Reason why the image failed."""
 
 
 @dataclass(frozen=True)
 class Classified:
-    """The answers, and what they are worth.
+    """The answers, in the order of the images, with their strategy and calibrations.
 
     Attributes:
-        answers: one for each image, in the order given.
-        strategy: what decided.
-        stated: the calibration that chose the parameters for a stated risk; None: none was stated.
-        calibrated: the run on whose images the probabilities were fitted, and how many these are;
-            None: no calibration is of the same question and strategy.
+        stated: the calibration that chose the parameters for a stated risk; None: no such risk.
+        calibrated: the run on whose images the probabilities were fitted, and their number; None:
+            no calibration is of the same question and strategy.
     """
 
     answers: list[Answer]
@@ -104,13 +101,13 @@ def classify(
     classes: Sequence[str] | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Classified:
-    """Return what each image is taken for.
+    """Decide on images.
 
     Args:
         config: the settings; its dataset gives classes and prompts where `classes` is None.
         images: paths, or images in memory.
         classes: class names, for the template.
-        progress: called with the images decided and their total, at first with none.
+        progress: called with the number of images decided and their total, first with 0.
 
     Raises:
         UserError: anything that is wrong before scoring.
@@ -125,23 +122,23 @@ def classify(
         target = "bench.running.verbs.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     prepared = prepare(config, pictures, images=False)
-    for said in prepared.warnings:
-        warnings.warn(said, BenchWarning, stacklevel=2)
+    for warning in prepared.warnings:
+        warnings.warn(warning, BenchWarning, stacklevel=2)
     check(prepared)
     stated = fitted = None
     if pictures is None:
-        asked = _asked(prepared, len(images))
+        manifest = _manifest_of_pictures(prepared, len(images))
         if (risk := stated_risk(prepared.resolved)) is not None:
-            resolved, stated = with_risk(prepared.resolved, risk, asked)
+            resolved, stated = with_risk(prepared.resolved, risk, manifest)
             prepared = replace(prepared, resolved=resolved)
-            asked = _asked(prepared, len(images))
-        fitted = fit_for(asked, find_calibrations(Path(prepared.config.results)))
-    engine = ModelRun(prepared).open_engine()
+            manifest = _manifest_of_pictures(prepared, len(images))
+        fitted = fit_for(manifest, find_calibrations(Path(prepared.config.results)))
+    engine = open_engine(prepared)
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
     progress(0, len(samples))
-    for one in engine.score(samples, prepared.strategy):
-        decided[int(one.sample.sample_id)] = one
+    for decision in engine.score(samples, prepared.strategy):
+        decided[int(decision.sample.sample_id)] = decision
         progress(len(decided), len(samples))
     answers = [
         _answer(name_of(images[n], n), decided[n], prepared.classes) for n in sorted(decided)
@@ -149,16 +146,15 @@ def classify(
     if fitted is None:
         return Classified(answers, prepared.strategy, stated)
     calibrated, fit = fitted
-    known = probabilities(fit, [make_record(decided[n], 0.0) for n in sorted(decided)])
+    right = probabilities(fit, [make_record(decided[n], 0.0) for n in sorted(decided)])
     answers = [
         answer.model_copy(update={"probability": finite(value)})
-        for answer, value in zip(answers, known.tolist(), strict=True)
+        for answer, value in zip(answers, right.tolist(), strict=True)
     ]
     return Classified(answers, prepared.strategy, stated, (calibrated.manifest, fit.images))
 
 
-def _asked(prepared: Prepared, count: int) -> Manifest:
-    """Return the manifest of a run that asks of so many pictures what the dataset's are asked."""
+def _manifest_of_pictures(prepared: Prepared, count: int) -> Manifest:
     import datasets
 
     spec, rows = prepared.resolved.dataset, datasets.Dataset.from_dict({})
@@ -173,7 +169,7 @@ def _asked(prepared: Prepared, count: int) -> Manifest:
 
 
 def name_of(image: Picture, position: int) -> str:
-    """Return what a message calls an image: its path, or its number where it has none."""
+    """Return an image's path, or its number in memory."""
     return str(image) if isinstance(image, str | PathLike) else f"image {position}"
 
 
@@ -188,17 +184,15 @@ def _encoded(image: Picture) -> StoredImage:
 def _answer(image: str, decided: Decided, classes: Sequence[str]) -> Answer:
     outcome = decided.outcome
     if outcome is None:
+        undecided = dict.fromkeys(("prediction", "margin", "margin_stderr", "confidence"))
         return Answer(
             image=image,
-            prediction=None,
-            margin=None,
-            margin_stderr=None,
-            confidence=None,
+            **undecided,
             evaluations=decided.evaluations,
             ranking=[],
             error=decided.error,
         )
-    most = outcome.draws[outcome.ranking[0]]
+    winner_draws = outcome.draws[outcome.ranking[0]]
     return Answer(
         image=image,
         prediction=classes[outcome.ranking[0]],
@@ -211,7 +205,7 @@ def _answer(image: str, decided: Decided, classes: Sequence[str]) -> Answer:
                 name=classes[c],
                 score=finite(outcome.scores[c]),
                 draws=int(outcome.draws[c]),
-                given_up=bool(outcome.draws[c] < most),
+                given_up=bool(outcome.draws[c] < winner_draws),
             )
             for c in outcome.ranking
         ],

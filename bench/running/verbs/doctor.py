@@ -1,4 +1,4 @@
-"""What this installation is and whether it works: what a bug report needs."""
+"""Describes and tests this installation, for a bug report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment
 
 IMAGES = 20  # of the self-test
-# Beside BENCH_…: what changes how the libraries work. None of them holds a secret.
+# Variables, beside BENCH_…, that change how the libraries work. None of them holds a secret.
 SHOWN_VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "NO_COLOR", "COLUMNS"),
     *("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"),
@@ -28,7 +29,7 @@ SHOWN_VARIABLES = (
 
 
 class Cache(BaseModel):
-    """A folder of what can be made or fetched again."""
+    """A folder whose content can be made or fetched again."""
 
     name: str
     folder: str
@@ -53,7 +54,7 @@ class SelfTest(BaseModel):
 
 
 class Diagnosis(BaseModel):
-    """All that `bench doctor` says."""
+    """The report of `bench doctor`."""
 
     bench: str
     git: str | None
@@ -61,7 +62,7 @@ class Diagnosis(BaseModel):
     platform: str
     cpus: int | None
     packages: dict[str, str | None]
-    """What the toolkit needs, and its extras where they are installed; None: it is missing."""
+    """Requirements and installed extras with their versions; None: missing."""
     devices: list[str]
     caches: list[Cache]
     variables: dict[str, str]
@@ -71,25 +72,16 @@ class Diagnosis(BaseModel):
     @property
     def well(self) -> bool:
         """Whether nothing is wrong."""
-        missing = None in self.packages.values()
         failed = any(plugin.error for plugin in self.plugins) or self.self_test.status == "failed"
-        return not missing and not failed
+        return None not in self.packages.values() and not failed
 
 
 def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
-    """Look at this installation.
-
-    Args:
-        plugins: what is installed.
-        testing: whether to score a few images as well.
-    """
-    found = environment({})
+    """Describe this installation, and score a few images unless `testing` is False."""
+    here = environment({})
     return Diagnosis(
         bench=__version__,
-        git=found["git"],
-        python=found["python"],
-        platform=found["platform"],
-        cpus=found["cpus"],
+        **{name: here[name] for name in ("git", "python", "platform", "cpus")},
         packages=_packages(),
         devices=devices(),
         caches=_caches(),
@@ -109,7 +101,7 @@ def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
 
 
 def self_test(plugins: Plugins) -> SelfTest:
-    """Score a few images with the default backbone, in a folder that is removed afterwards."""
+    """Score a few images with the default backbone in a temporary folder."""
     from bench.running.run import run
     from bench.running.settings import make_config
 
@@ -124,7 +116,7 @@ def self_test(plugins: Plugins) -> SelfTest:
             summary = run(make_config({**settings, "batch_size": "64", "results": folder})).summary
         except BenchError as error:
             return SelfTest(status="failed", said=str(error))
-        except Exception as error:  # whatever it is, it is what the report is about
+        except Exception as error:  # any failure belongs into the report
             return SelfTest(status="failed", said=f"{type(error).__name__}: {error}")
     metrics, n = summary.metrics, summary.dataset.n_samples
     right = round(metrics.accuracy * n)
@@ -137,7 +129,6 @@ def self_test(plugins: Plugins) -> SelfTest:
 
 
 def _packages() -> dict[str, str | None]:
-    """Return the packages that the toolkit requires, with those of its extras that are there."""
     packages: dict[str, str | None] = {}
     try:
         required = requires(OWN_DISTRIBUTION) or []
@@ -173,16 +164,14 @@ def _caches() -> list[Cache]:
 def _size(folder: Path) -> int:
     """Return the bytes of all files below a folder; links count as themselves."""
     total = 0
-    for place, _, files in os.walk(folder):
+    for parent, _, files in os.walk(folder):
         for name in files:
-            try:
-                total += (Path(place) / name).lstat().st_size
-            except OSError:  # it went meanwhile
-                continue
+            with suppress(OSError):  # removed meanwhile
+                total += Path(parent, name).lstat().st_size
     return total
 
 
 def _short(text: str) -> str:
-    """Return a path without the user's name, which a report need not tell."""
+    """Return a path without the user's name."""
     home = str(Path.home())
     return text.replace(home, "~") if len(home) > 1 else text

@@ -1,4 +1,4 @@
-"""What a run would cost, before anything heavy is loaded."""
+"""Plans a run: its parts and its cost, before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.machine.speed import estimate, likely_device
 from bench.running.checks import check, problems
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.resolve import Resolved, resolve_dataset
+from bench.running.resolve import resolve_dataset
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document
@@ -25,86 +25,87 @@ from bench.store.folder import missing
 
 
 class Plan(Document):
-    """What a run would be and cost."""
+    """A run that was not started, and its cost."""
 
     run_id: str | None
-    """None where the data or the weights were not read."""
+    """Run id; None where the data or the weights were not read."""
     dataset: str
-    """With its split."""
+    """Dataset and split."""
     images: Count
-    """Asked for."""
+    """Number of images asked for."""
     images_to_score: Count
-    """Without those that a stored run has decided: what the cost is for."""
+    """Images that no stored run has decided; the cost is theirs."""
     prompts: Count
-    """How many."""
+    """Number of prompts."""
     first_prompt: str
-    """Of the first class."""
+    """First prompt of the first class."""
     template: str | list[str] | None
     """None where the prompts are from a file."""
     backbone: str
-    """The registered name."""
+    """Registered name, or name of the folder."""
     trained_on: str | None
     """`dataset/split`; None: zero-shot."""
     strategy: str
-    """What would decide."""
+    """Registered name."""
     params: Parameters
-    """All of its parameters."""
+    """All parameters of the strategy."""
     draws: Count
-    """Of the plan."""
+    """Number of draws of the plan."""
     plan: str | None
-    """How draws are paired, and on which levels; None of a classifier, as what follows."""
+    """Levels and pairs of the draws; None of a classifier, as the next five fields."""
     seed: int | None
-    """Of the noise."""
+    """Seed of the noise."""
     noise: str | None
-    """Where the noise is from."""
+    """File of the noise; None: from the seed."""
     loss: str | None
-    """How a difference becomes an error."""
+    """Loss of a cell."""
     space: str | None
-    """In which the error is measured."""
+    """Space of the error."""
     device: str
-    """On which it would run."""
+    """Kind of device."""
     dtype: str
-    """In which it would compute."""
+    """Dtype of the model."""
     evaluations_per_image: Count
-    """At the most."""
+    """Upper bound."""
     evaluations_per_image_at_least: Count | None
-    """Of a strategy whose cost depends on the image; None where it is not known."""
+    """Lower bound of a strategy whose cost depends on the image; None: not known."""
     at_most: bool
-    """Evaluations, TFLOP and seconds are what the run cannot exceed, and not what it takes."""
+    """Whether evaluations, TFLOP and seconds are upper bounds."""
     evaluations: Count
-    """Of the images to score, and of those to decide again."""
+    """For the images to score, and those to decide again."""
     images_again: Count | None = None
-    """Images to decide again with other noise; None: this is not asked for."""
+    """Images to decide again with other noise; None without `--again`."""
     tflop: float | None
-    """Of these evaluations."""
+    """Operations of these evaluations, in 10^12."""
     memory: str | None
-    """Of the weights that are in memory together; a batch and the conditioning come on top."""
+    """Size of the weights in memory together, without batches and conditioning."""
     seconds: float | None
-    """None: nothing is known of the backbone's speed."""
+    """None: the backbone's speed is not known."""
     estimate: str
-    """What the seconds rest on."""
+    """Source of the seconds."""
     warnings: list[str]
-    """What a user should know beforehand."""
+    """Warnings before the run."""
 
 
 @as_settings_say
 def make_plan(config: RunConfig) -> Plan:
-    """Return what a run would be and cost, after all checks that need no weights.
-
-    Raises:
-        UserError: what would stop the run before it loads anything.
-    """
+    """Return the plan of a run, after all checks that need no weights."""
     prepared = _prepare(config)
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
-    noted = [*prepared.warnings, *prepared.absent, *_checked(prepared)]
+    warnings = [*prepared.warnings, *prepared.absent, *_checked(prepared)]
     images, left = _images(prepared)
     again = None if config.again is None else min(config.again, images)
-    evaluated = left + (again or 0)
-    least, most = _evaluations(prepared)
+    sizes, strategy = problems(prepared), resolved.strategy
+    whole = ceil if strategy.linearises else floor  # without gradients, the cost is a whole number
+    most = max(whole(strategy.at_most(problem) * images) for problem, images in sizes)
+    bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
+    least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
+    at_most = least != most if least is not None else len(sizes) > 1 or not strategy.bounds_cost
+    evaluations = most * (left + (again or 0))
     device, flops = likely_device(config.device), evaluation_flops(prepared)
-    dtype = resolved.dtype
-    speed, source = estimate(resolved.backbone_name, device, dtype, flops)
-    kind = kind_of(resolved)
+    speed, source = estimate(resolved.backbone_name, device, resolved.dtype, flops)
+    kind, spec = kind_of(resolved), resolved.dataset
+    template = None if config.prompts or spec.items else resolved.template or spec.template
     scoring = kind.scoring(resolved, prepared.weighting)
     return Plan(
         run_id=prepared.described.run_id if prepared.described else None,
@@ -113,11 +114,11 @@ def make_plan(config: RunConfig) -> Plan:
         images_to_score=left,
         prompts=len(prompts.texts),
         first_prompt=prompts.texts[0],
-        template=None if resolved.backbone.learns else _template(resolved),
+        template=None if resolved.backbone.learns else template,
         backbone=resolved.backbone_name,
         trained_on=resolved.trained_on,
-        strategy=resolved.strategy_spec.name,
-        params=dict(resolved.strategy_parameters),
+        strategy=resolved.decider.spec.name,
+        params=dict(resolved.decider.parameters),
         draws=kind.draws(resolved),
         plan=scoring.draw_plan,
         seed=None if config.noise or kind.one_draw else config.seed,
@@ -125,54 +126,25 @@ def make_plan(config: RunConfig) -> Plan:
         loss=scoring.loss,
         space=scoring.space,
         device=device,
-        dtype=dtype,
+        dtype=resolved.dtype,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
-        at_most=_is_bound(prepared, least, most),
-        evaluations=most * evaluated,
+        at_most=at_most,
+        evaluations=evaluations,
         images_again=again,
-        memory=_memory(prepared, dtype),
-        tflop=most * evaluated * flops / 1e12 if flops else None,
-        seconds=round(most * evaluated / speed, 1) if speed else None,
+        memory=_memory(prepared),
+        tflop=evaluations * flops / 1e12 if flops else None,
+        seconds=round(evaluations / speed, 1) if speed else None,
         estimate=source,
-        warnings=noted,
+        warnings=warnings,
     )
 
 
-def _evaluations(prepared: Prepared) -> tuple[int | None, int]:
-    """Return what an image, or an item, costs at the least, None: not known, and at most.
-
-    In evaluations: a cell takes two under guidance, and one per template where their mean is its
-    error.
-    """
-    strategy, sizes = prepared.resolved.strategy, problems(prepared)
-    whole = ceil if strategy.linearises else floor  # what takes no gradients is a whole number
-    most = max(whole(strategy.at_most(problem) * images) for problem, images in sizes)
-    least = [
-        floor(cost * images)
-        for problem, images in sizes
-        if (cost := strategy.at_least(problem)) is not None
-    ]
-    return min(least, default=None), most
-
-
-def _is_bound(prepared: Prepared, least: int | None, most: int) -> bool:
-    """Tell whether the most that an image can cost is more than it may take."""
-    if least is not None:
-        return least != most
-    return len(problems(prepared)) > 1 or not prepared.resolved.strategy.bounds_cost
-
-
-def _template(resolved: Resolved) -> str | list[str] | None:
-    spec = resolved.dataset
-    return None if resolved.config.prompts or spec.items else resolved.template or spec.template
-
-
 def _prepare(config: RunConfig) -> Prepared:
-    """Prepare; a dataset that declares its classes and sizes is not loaded without need.
+    """Prepare a run, without loading a dataset that declares its classes and sizes.
 
-    It is where it lies in a folder of the user's, and where a stored run may have decided some of
-    its images already.
+    It is loaded from a folder of the user's, and where a stored run may have decided some of its
+    images.
     """
     data = resolve_dataset(config, load_plugins())
     spec = data.spec
@@ -180,7 +152,7 @@ def _prepare(config: RunConfig) -> Prepared:
     if not declared or data.data_dir or config.risk is not None:
         return prepare(config)
     if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
-        with suppress(UserError):  # the data is not on this machine; a plan does without
+        with suppress(UserError):  # the data is not on this machine, and a plan does not need it
             return prepare(config)
     return prepare(config, images=False)
 
@@ -191,7 +163,6 @@ def _split(prepared: Prepared) -> str:
 
 
 def _images(prepared: Prepared) -> tuple[int, int]:
-    """Return the images asked for, and those of them that would be scored."""
     config, spec = prepared.config, prepared.resolved.dataset
     if (manifest := prepared.described) is not None:
         left = None if config.fresh else missing(prepared.folder, manifest, config.save_errors)
@@ -206,11 +177,11 @@ def _images(prepared: Prepared) -> tuple[int, int]:
 
 
 def _checked(prepared: Prepared) -> list[str]:
-    """Refuse what the run would refuse; return what is not on this machine.
+    """Refuse what the run would refuse; return a missing device.
 
-    Weights of the Hub are not looked into: they would be fetched for that.
+    Weights of the Hub are not checked, which would fetch them.
     """
-    config, weights, noted = prepared.config, prepared.weights, []
+    config, weights = prepared.config, prepared.weights
     if not prepared.absent and (weights is None or weights.revision is None):
         check(prepared)
         kind_of(prepared.resolved).check_draws(prepared)
@@ -218,12 +189,12 @@ def _checked(prepared: Prepared) -> list[str]:
         try:
             pick_device(config.device)
         except UserError as error:
-            noted.append(str(error))
-    return noted
+            return [str(error)]
+    return []
 
 
 def evaluation_flops(prepared: Prepared) -> float | None:
-    """Return the operations of one evaluation: the spec's, or counted where the backbone can."""
+    """Return the operations per evaluation: the spec's, or counted by the backbone."""
     spec, config = prepared.resolved.backbone, prepared.config
     if prepared.resolved.source.weights is None and config.resolution is None and spec.flops:
         return spec.flops
@@ -232,14 +203,12 @@ def evaluation_flops(prepared: Prepared) -> float | None:
     return count_operations(spec, prepared.weights, config.resolution)
 
 
-def _memory(prepared: Prepared, dtype: str) -> str | None:
-    """Return what the weights take: counted where they are here, else by their declared size."""
-    spec, weights = prepared.resolved.backbone, prepared.weights
-    found: float | None = None
+def _memory(prepared: Prepared) -> str | None:
+    """Return the size of the weights: counted on this machine, or as the spec declares it."""
+    resolved, weights = prepared.resolved, prepared.weights
+    spec, size = resolved.backbone, None
     if weights is not None and weights.revision is None:
-        parameters = prepared.resolved.backbone_parameters
-        found = memory_of_weights(spec, weights, dtype, **parameters)
-    elif spec.size and prepared.resolved.source.weights is None:
-        largest = max(spec.size, spec.encoder_size or 0)
-        found = largest * (4 if dtype == "float32" else 2)
-    return None if found is None else f"{found / 2**30:.2g} GiB of weights at a time"
+        size = memory_of_weights(spec, weights, resolved.dtype, **resolved.backbone_parameters)
+    elif spec.size and resolved.source.weights is None:
+        size = max(spec.size, spec.encoder_size or 0) * (4 if resolved.dtype == "float32" else 2)
+    return None if size is None else f"{size / 2**30:.2g} GiB of weights at a time"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bench.contracts.backbone import Backbone
-from bench.contracts.specs import BackboneSpec
 from bench.discovery import backbones
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
 from bench.inputs.weight_files import COUNTED
-from bench.inputs.weights import Weights, gate, resolve
+from bench.inputs.weights import gate, resolve
 from bench.running.parts.scorer import INDEX
 from bench.running.resolve import resolve_backbone
 from bench.running.settings import RunConfig
@@ -23,24 +20,24 @@ class Fetched(Document):
 
     name: str
     weights: str | None
-    """The Hub id, or a folder; None of a backbone without weights."""
+    """Hub id or folder; None of a backbone without weights."""
     revision: str | None
-    """The Hub's commit."""
+    """Commit of the Hub."""
     licence: str | None
     folder: str | None
-    """Where they are."""
+    """Folder of the weights."""
 
 
 def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Fetched:
-    """Download what a backbone's class reads, and check it as before a run.
+    """Download the files that a backbone's class reads, and check them as before a run.
 
     Args:
         name: a registered backbone, or a Hub id.
         revision: of the Hub.
-        dtype: of two stored precisions, the one that fits it; None: the backbone's own.
+        dtype: selects among several stored precisions; None: the backbone's own.
 
     Raises:
-        AbsentError: the Hub does not give them; it says where a licence is to be accepted.
+        AbsentError: the Hub refuses; the message names the page of a licence to accept.
         UserError: there is no such backbone, or its weights are damaged.
     """
     config = RunConfig(dataset="-", backbone=name, revision=revision)
@@ -50,7 +47,17 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
         return Fetched(name=name, weights=None, revision=None, licence=spec.licence, folder=None)
     try:
         weights = resolve(source, revision or spec.revision)
-        _read(spec, weights, dtype or spec.dtype)
+        if offers(load_target(spec), Backbone.check_weights):
+            weights.find(INDEX)  # names the family, and shows that the repository is cached
+            parameters = spec.resolve_parameters({})
+            backbones.check_weights(spec, weights, dtype=dtype or spec.dtype, **parameters)
+        elif weights.revision is not None:
+            import huggingface_hub
+
+            wanted = [f"*{ending}" for ending in sorted(COUNTED)]
+            huggingface_hub.snapshot_download(
+                weights.location, revision=weights.revision, allow_patterns=wanted
+            )
     except AbsentError as error:
         if spec.gated and not backbone.weights and gate(source) not in str(error):
             raise AbsentError(f"{error}\n{gate(source, spec.licence)}") from None
@@ -62,19 +69,3 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
         licence=spec.licence,
         folder=str(weights.folder("")) if weights.revision else weights.location,
     )
-
-
-def _read(spec: BackboneSpec, weights: Weights, dtype: str) -> None:
-    """Have the class look at every file that it needs, which fetches it."""
-    if offers(load_target(spec), Backbone.check_weights):
-        weights.find(INDEX)  # it says the family, and that the repository is in the cache
-        backbones.check_weights(spec, weights, dtype=dtype, **spec.resolve_parameters({}))
-    elif weights.revision is not None:
-        import huggingface_hub
-
-        wanted = [f"*{ending}" for ending in sorted(COUNTED)]
-        huggingface_hub.snapshot_download(
-            weights.location, revision=weights.revision, allow_patterns=wanted
-        )
-    else:
-        assert Path(weights.location).is_dir()

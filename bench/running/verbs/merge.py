@@ -1,4 +1,4 @@
-"""`merge`: one run of its shards."""
+"""`merge` makes one run of its shards."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from bench.store.merging import Merge, MergeSource, find_parts, missing_parts, p
 from bench.store.summary import Summary
 from bench.store.writing import RunFolder
 
-MAX_MISSING_SHOWN = 5  # missing parts in a message
+MAX_MISSING_SHOWN = 5  # parts in a message
 ALIKE = ("classes", "prompts", "dataset", "strategy", "items")  # of the manifests of all parts
 
 
 def merge(runs: Sequence[str], results: str = "results", partial: bool = False) -> Finished:
-    """Make one run of its shards, below `results`; again with the same shards, the same one.
+    """Make one run of its shards, below `results`; the same shards give the same run.
 
     Args:
         runs: the run, by id or folder, or the folders of its shards.
-        results: where runs are stored, and the merged one will be.
-        partial: accept that shards are missing or not complete. The run is then incomplete.
+        results: folder of the runs.
+        partial: accept missing or incomplete shards; the merged run is then incomplete.
 
     Raises:
-        UserError: there is nothing to merge, it does not belong together, or a part is missing.
+        UserError: there is nothing to merge, parts are of different runs, or one is missing.
         StoreError: the disk is full.
     """
     parts = find_parts(runs, results)
@@ -45,7 +45,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     if not planned.decided:
         raise UserError(f"{parts[0].name}: no image is decided yet, so there is nothing to merge.")
     if not (planned.complete or partial):
-        raise UserError(_said_missing(planned))
+        raise UserError(_missing_shards_message(planned))
     manifest = planned.manifest()
     with RunFolder(target, manifest) as folder:
         if before not in (None, _state(target)):
@@ -62,9 +62,9 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
         if not planned.complete:
             return Finished(manifest, summary_so_far(manifest, None, decided), target)
         shards = [_summary(part) for part in parts if part.path != target]
-        summary = summarize(manifest, decided, *_sums(shards or [_summary(parts[0])]))
-        known = [part.manifest.fitted for part in parts] + [one.fitted for one in shards if one]
-        summary = summary.with_folder_and_fit(target, next((one for one in known if one), None))
+        summary = summarize(manifest, decided, *_total_cost(shards or [_summary(parts[0])]))
+        fits = [part.manifest.fitted for part in parts] + [s.fitted for s in shards if s]
+        summary = summary.with_folder_and_fit(target, next(filter(None, fits), None))
         folder.finish(summary)
     return Finished(manifest, summary, target)
 
@@ -74,9 +74,9 @@ def _check_alike(parts: Sequence[MergeSource]) -> None:
     for other in parts[1:]:
         if digest(first.manifest.identity) != digest(other.manifest.identity):
             differs = differing_identity(first.manifest, other.manifest)
-            said = "; ".join(f"{name}: {a} and {b}" for name, (a, b) in differs.items())
+            what = "; ".join(f"{name}: {a} and {b}" for name, (a, b) in differs.items())
             raise UserError(
-                f"{first.name} and {other.name} are parts of different runs, {said or 'by version'}"
+                f"{first.name} and {other.name} are parts of different runs, {what or 'by version'}"
                 ". Merge the shards of one command."
             )
         for name in ALIKE:
@@ -96,10 +96,11 @@ def _first_difference(a: Any, b: Any) -> str:
     return f"{quoted(a)} and {quoted(b)}"
 
 
-def _said_missing(planned: Merge) -> str:
-    said = missing_parts(planned)
-    more = f" and {len(said) - MAX_MISSING_SHOWN} more" if len(said) > MAX_MISSING_SHOWN else ""
-    why = f": {', '.join(said[:MAX_MISSING_SHOWN])}{more}" if said else ""
+def _missing_shards_message(planned: Merge) -> str:
+    missing = missing_parts(planned)
+    left_out = len(missing) - MAX_MISSING_SHOWN
+    more = f" and {left_out} more" if left_out > 0 else ""
+    why = f": {', '.join(missing[:MAX_MISSING_SHOWN])}{more}" if missing else ""
     return (
         f"{planned.decided:,} of {planned.asked:,} images are decided{why}. Run what is missing;"
         " --partial merges without it."
@@ -109,22 +110,22 @@ def _said_missing(planned: Merge) -> str:
 def _summary(part: MergeSource) -> Summary | None:
     try:
         return read_summary(part.path)
-    except UserError:  # damaged: its times are not known
+    except UserError:  # damaged: its cost is not known
         return None
 
 
-def _sums(summaries: Sequence[Summary | None]) -> tuple[float | None, int | None]:
-    """Return the seconds of all parts together, and the most memory that one took."""
-    seconds = [one.cost.total_seconds if one else None for one in summaries]
-    memory = [one.cost.peak_memory_bytes for one in summaries if one]
-    known = [s for s in seconds if s is not None]
-    total = sum(known) if len(known) == len(seconds) else None
-    return total, max((m for m in memory if m is not None), default=None)
+def _total_cost(summaries: Sequence[Summary | None]) -> tuple[float | None, int | None]:
+    """Return the seconds of all parts, None where one is not known, and the largest memory."""
+    costs = [summary.cost for summary in summaries if summary]
+    seconds = [cost.total_seconds for cost in costs if cost.total_seconds is not None]
+    memory = [cost.peak_memory_bytes for cost in costs if cost.peak_memory_bytes is not None]
+    total = sum(seconds) if len(seconds) == len(summaries) else None
+    return total, max(memory, default=None)
 
 
 def _state(target: Path) -> tuple[int, int] | None:
     try:
-        found = (target / JOURNAL).stat()
+        journal = (target / JOURNAL).stat()
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return journal.st_size, journal.st_mtime_ns

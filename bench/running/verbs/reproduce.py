@@ -1,14 +1,13 @@
-"""Repeating a published experiment: its protocol's run, beside the published figure."""
+"""Repeats a published experiment and compares the figures."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bench.contracts.protocols import ProtocolSpec
-from bench.discovery.loading import Plugins, load_plugins
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.execute import Finished
 from bench.running.resolve import resolve_backbone
 from bench.running.run import run
 from bench.running.settings import RunConfig, make_config
@@ -26,19 +25,19 @@ class Reproduction(Document):
     protocol: str
     metric: str
     published: float | None
-    """None: none is known at first hand."""
+    """Published figure; None: not known at first hand."""
     published_images: int | None
     source: str
     ours: float | None = None
     interval: tuple[float, float] | None = None
-    """95 %, where the metric has one."""
+    """95 % interval, where the metric has one."""
     images: int | None = None
     difference: float | None = None
-    """Ours less the published figure."""
+    """Our figure less the published one."""
     differs: list[str]
-    """What of this run is not what was published, as far as it is known."""
+    """Known differences from the published experiment."""
     rehearsal: bool = False
-    """Whether another model, strategy or part of the images was asked, so that nothing compares."""
+    """Whether model, strategy or images are others, so that the figures do not compare."""
     run_id: str | None = None
     results_dir: str | None = None
     evaluations_per_image: float | None = None
@@ -46,67 +45,54 @@ class Reproduction(Document):
     plan: Plan | None = None
 
 
-def protocol_config(spec: ProtocolSpec, given: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
-    """Return the settings of a protocol's run, and what of them is not what was published.
+def protocol_config(spec: ProtocolSpec, user: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
+    """Return the settings of a protocol's run, and how they differ from the published ones.
 
-    Args:
-        spec: the protocol.
-        given: the user's settings, which go before its own; `params` are merged.
-
-    Raises:
-        UserError: they do not go together.
+    The user's settings override the protocol's; `params` are merged.
     """
-    plugins, own = load_plugins(), dict(spec.settings)
-    given = {key: value for key, value in given.items() if value is not None}
+    own = dict(spec.settings)
+    user = {key: value for key, value in user.items() if value is not None}
     differs = list(spec.differs)
-    backbone = given.get("backbone")
+    backbone = user.get("backbone")
     if backbone is not None and backbone != own.get("backbone"):
         differs.append(f"backbone: {backbone} instead of {own.get('backbone', 'the default')}")
-        unfit = _unfit(own, backbone, plugins, bool(given.get("offline")))
+        config = RunConfig(dataset="-", backbone=backbone, offline=bool(user.get("offline")))
+        other = resolve_backbone(config, None, load_plugins()).spec
+        unfit = [n for n in ("normalize", "resolution") if n in own and n not in other.parameters]
         differs += [f"{name}: this backbone has no choice of it" for name in unfit]
         for name in (*OF_A_BACKBONE, *unfit):
             own.pop(name, None)
-    theirs = own.pop("params", {})
-    if given.get("strategy") not in (None, own.get("strategy")):
-        theirs = {}  # they are another strategy's
-    params = {**theirs, **given.pop("params", {})}
-    for name, value in given.items():
+    own_params = own.pop("params", {})
+    if user.get("strategy") not in (None, own.get("strategy")):
+        own_params = {}  # of another strategy
+    params = {**own_params, **user.pop("params", {})}
+    for name, value in user.items():
         if name in own and name != "backbone" and own[name] != value:
             differs.append(f"{name}: {value} instead of {own[name]}")
     if spec.settings.get("params", {}) != params:
         differs.append("the strategy's parameters are the user's")
-    config = make_config({**own, **given, "params": params})
+    config = make_config({**own, **user, "params": params})
     if config.limit is not None and spec.images is None:
         differs.append(f"images: {config.limit:,} of the split")
     return config, differs
 
 
-def _unfit(own: Collection[str], backbone: str, plugins: Plugins, offline: bool) -> list[str]:
-    """Return which of the protocol's own settings another backbone does not have."""
-    config = RunConfig(dataset="-", backbone=backbone, offline=offline)
-    spec = resolve_backbone(config, None, plugins).spec
-    return [n for n in ("normalize", "resolution") if n in own and n not in spec.parameters]
-
-
 def reproduce(
     spec: ProtocolSpec,
-    given: Mapping[str, Any],
+    user: Mapping[str, Any],
     published: float | None = None,
     dry_run: bool = False,
 ) -> Reproduction:
-    """Repeat a protocol, or say what that would take.
+    """Repeat a protocol, or plan to.
 
     Args:
         spec: the protocol.
-        given: the user's settings, which go before its own.
+        user: the user's settings, which override its own.
         published: the published figure, where the protocol has none.
         dry_run: plan it only.
-
-    Raises:
-        UserError: something is wrong that the user can fix; nothing was scored.
     """
-    config, differs = protocol_config(spec, given)
-    asked = Reproduction(
+    config, differs = protocol_config(spec, user)
+    reproduction = Reproduction(
         protocol=spec.name,
         metric=spec.metric,
         published=spec.published if published is None else published,
@@ -114,39 +100,30 @@ def reproduce(
         source=spec.source if published is None else "the user",
         differs=differs,
         rehearsal=any(
-            given.get(name) not in (None, {}, spec.settings.get(name)) for name in OF_A_REHEARSAL
+            user.get(name) not in (None, {}, spec.settings.get(name)) for name in OF_A_REHEARSAL
         ),
     )
     if dry_run:
-        return asked.model_copy(update={"plan": make_plan(config)})
+        return reproduction.model_copy(update={"plan": make_plan(config)})
     finished = run(config)
     mark(finished.folder, spec.name)
-    return beside(finished, asked)
-
-
-def beside(finished: Finished, asked: Reproduction) -> Reproduction:
-    """Return the published figure with ours beside it.
-
-    Raises:
-        UserError: the run has no such metric.
-    """
-    summary = finished.summary
-    metrics = summary.metrics.plain()
-    if asked.metric not in metrics:
-        raise UserError(f"The run has no metric {asked.metric!r}; it has: {', '.join(metrics)}.")
-    ours, images, differs = float(metrics[asked.metric]), summary.dataset.n_samples, asked.differs
-    if asked.published_images not in (None, images):
-        differs = [*differs, f"images: {images:,} instead of {asked.published_images:,}"]
-    interval = metrics.get(f"{asked.metric}_ci95")
-    found = {
+    summary, metric, figure = finished.summary, spec.metric, reproduction.published
+    metrics, images = summary.metrics.plain(), summary.dataset.n_samples
+    if metric not in metrics:
+        raise UserError(f"The run has no metric {metric!r}; it has: {', '.join(metrics)}.")
+    ours = float(metrics[metric])
+    if spec.images not in (None, images):
+        differs = [*differs, f"images: {images:,} instead of {spec.images:,}"]
+    interval = metrics.get(f"{metric}_ci95")
+    result = {
         "differs": differs,
         "ours": ours,
         "interval": tuple(interval) if interval else None,
         "images": images,
-        "difference": None if asked.published is None else ours - asked.published,
+        "difference": None if figure is None else ours - figure,
         "run_id": summary.run_id,
         "results_dir": str(finished.folder),
         "evaluations_per_image": summary.cost.evaluations_per_image,
         "seconds": summary.cost.total_seconds,
     }
-    return asked.model_copy(update=found)
+    return reproduction.model_copy(update=result)

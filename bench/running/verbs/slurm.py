@@ -1,8 +1,7 @@
-"""A run in shards on a Slurm cluster, as one script that can be read, edited and run by hand."""
+"""Writes a script that makes a run in shards on a Slurm cluster."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -21,55 +20,12 @@ from bench.running.settings import RunConfig
 SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"
 MAX_SHARDS = 100_000  # shards; an array of Slurm has 1,000 tasks by default
 
-TEMPLATE = Template("""\
-#!/bin/bash
-# $run_id in $shards shards, made by `bench run ... --slurm $shards`.
-# Edit it as you need.
-#   bash run.sh submit      submits everything; again after a failure: what is done is kept
-#   bash run.sh prepare     fetches the weights and encodes the prompts, once for all shards
-#   bash run.sh shard 3     scores one shard, or resumes it
-#   bash run.sh merge       makes one run of all shards
-set -euo pipefail
-script=$$(realpath "$$0")
-cd $folder
-
-shards=$shards
-# Options of sbatch, for prepare and each shard, and for the merge: add --partition, --mem, ...
-each=($each)
-merge=(--time=1:00:00)
-logs=$logs
-bench=($bench)
-run=($run)
-
-case "$${1:-}" in
-  submit)
-    prepared=$$(sbatch --parsable --job-name=prepare --output="$$logs/prepare.txt" "$${each[@]}" \\
-      "$$script" prepare)
-    scored=$$(sbatch --parsable --job-name=shards --output="$$logs/shard-%a.txt" "$${each[@]}" \\
-      --array="1-$$shards" --requeue --kill-on-invalid-dep=yes \\
-      --dependency="afterok:$${prepared%%;*}" "$$script" shard)
-    merged=$$(sbatch --parsable --job-name=merge --output="$$logs/merge.txt" "$${merge[@]}" \\
-      --dependency="afterany:$${scored%%;*}" "$$script" merge)
-    echo "prepare $${prepared%%;*}, shards $${scored%%;*}, merge $${merged%%;*}"
-    ;;
-  prepare) "$${bench[@]}" "$${run[@]}" --warm-up ;;
-  shard)
-    index=$${2:-$${SLURM_ARRAY_TASK_ID:?which shard?}}
-    "$${bench[@]}" "$${run[@]}" --shard "$$index/$$shards"
-    ;;
-  merge) "$${bench[@]}" results merge $run_id --results $results ;;
-  *) echo "bash run.sh submit, prepare, shard N or merge" >&2; exit 2 ;;
-esac
-""")
+TEMPLATE = Path(__file__).with_name("slurm.sh")
 
 
 @as_settings_say
 def write_script(config: RunConfig, shards: int) -> Path:
-    """Write the script of a run in shards below the run's folder, and return its file.
-
-    Raises:
-        UserError: the run would be refused, or has fewer images than shards.
-    """
+    """Write the script of a run in shards below the run's folder, and return its file."""
     if config.shard is not None or config.fresh:
         option = "--fresh" if config.fresh else "--shard"
         raise UserError(f"--slurm and {option} do not go together: --slurm sets the shards itself.")
@@ -89,11 +45,11 @@ def write_script(config: RunConfig, shards: int) -> Path:
         )
     folder = prepared.folder / SCRIPT_FOLDER
     device = config.device or "cuda"
-    each = "--cpus-per-task=4 --time=24:00:00"
-    text = TEMPLATE.substitute(
+    job = "--cpus-per-task=4 --time=24:00:00"
+    text = Template(TEMPLATE.read_text()).substitute(
         run_id=manifest.run_id,
         shards=shards,
-        each=each if device == "cpu" else f"--gres=gpu:1 {each}",
+        each=job if device == "cpu" else f"--gres=gpu:1 {job}",
         folder=shlex.quote(str(Path.cwd())),
         logs=shlex.quote(str(folder)),
         bench=shlex.join([sys.executable, "-m", "bench"]),
@@ -109,11 +65,7 @@ def write_script(config: RunConfig, shards: int) -> Path:
 
 
 def check_slurm() -> None:
-    """Refuse to submit where there is no Slurm.
-
-    Raises:
-        UserError: there is no `sbatch`.
-    """
+    """Refuse to submit where there is no `sbatch` (UserError)."""
     if shutil.which("sbatch") is None:
         raise UserError(
             "--submit: there is no `sbatch` on this machine. Leave --submit out, and run the script"
@@ -122,15 +74,9 @@ def check_slurm() -> None:
 
 
 def submit(script: Path) -> str:
-    """Submit a script's jobs and return what it says of them.
-
-    Raises:
-        BenchError: Slurm refuses them.
-    """
-    done = subprocess.run(
-        ["bash", str(script), "submit"], capture_output=True, text=True, env=dict(os.environ)
-    )
+    """Submit the jobs of a script and return their ids in words; a BenchError if Slurm refuses."""
+    done = subprocess.run(["bash", str(script), "submit"], capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip() or f"exit code {done.returncode}"
-        raise BenchError(f"Slurm refused the jobs: {said}")
+        reason = done.stderr.strip() or f"exit code {done.returncode}"
+        raise BenchError(f"Slurm refused the jobs: {reason}")
     return done.stdout.strip()

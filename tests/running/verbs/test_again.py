@@ -73,7 +73,7 @@ def test_a_stated_risk_is_decided_again_with_the_settings_that_it_chose(tmp_path
     config = first.config.model_copy(update={"risk": 0.02, "params": {"draws": 8}})
     other = with_other_noise(replace(first, resolved=replace(first.resolved, config=config)))
     assert other.config.risk is None
-    assert other.resolved.strategy_parameters == first.resolved.strategy_parameters
+    assert other.resolved.decider.parameters == first.resolved.decider.parameters
 
 
 def test_the_plan_counts_them() -> None:

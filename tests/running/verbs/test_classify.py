@@ -15,7 +15,6 @@ from PIL import Image
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
-from bench.running.model_run import ModelRun
 from bench.running.settings import make_config
 from bench.running.verbs.classify import classify
 
@@ -33,7 +32,9 @@ class Deciding:
 
 def decide_as(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
     monkeypatch.setattr("bench.running.verbs.classify.check", lambda prepared: None)
-    monkeypatch.setattr(ModelRun, "open_engine", lambda self: Deciding(outcome))
+    monkeypatch.setattr(
+        "bench.running.verbs.classify.open_engine", lambda prepared: Deciding(outcome)
+    )
 
 
 RACE = Outcome(  # class 1 was given up after two draws, with a lower score than the winner's
