@@ -135,8 +135,8 @@ def replayed(recording: Recording) -> list[str]:
         compared = ""
         if schedule is not None:
             found = paired_test(schedule, right)
-            least, most = (100 * end for end in found["difference_ci95"])
-            compared = f"{100 * found['difference']:+.1f} ({least:+.1f} to {most:+.1f})"
+            least, most = (100 * end for end in found.difference_ci95)
+            compared = f"{100 * found.difference:+.1f} ({least:+.1f} to {most:+.1f})"
         schedule = right if name == "adaptive" else schedule
         if "ceiling" in params:
             ceiling = problem_ceiling(prompts, n_draws)

@@ -97,8 +97,8 @@ def main() -> None:
 
 def _points(schedule: NDArray[np.bool_], right: NDArray[np.bool_]) -> str:
     found = paired_test(schedule, right)
-    low, high = found["difference_ci95"]
-    return f"{100 * found['difference']:+.1f}: {100 * low:+.1f} to {100 * high:+.1f}"
+    low, high = found.difference_ci95
+    return f"{100 * found.difference:+.1f}: {100 * low:+.1f} to {100 * high:+.1f}"
 
 
 if __name__ == "__main__":

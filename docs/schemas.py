@@ -20,13 +20,14 @@ from pydantic.json_schema import GenerateJsonSchema
 from bench.boards.reported import ReportedResult
 from bench.boards.rows import LeaderboardRow
 from bench.boards.study.documents import StudyReport
+from bench.running.settings import RunConfig
 from bench.running.verbs.classify import Answer
 from bench.running.verbs.estimate import Plan
 from bench.stats.comparison import Comparison
 from bench.stats.metrics import Statistics
 from bench.stats.power import Power
 from bench.store.calibrations import Calibration
-from bench.store.documents import Manifest
+from bench.store.documents import Manifest, StoredConfig
 from bench.store.fields import MAX_INT
 from bench.store.looks import Look
 from bench.store.records import Record
@@ -173,6 +174,35 @@ class _WithDocstrings(GenerateJsonSchema):
         return _described(super().typed_dict_schema(schema), schema["cls"])
 
 
+COMMON = {
+    "accuracy": "Share of images decided rightly.",
+    "backbone": "Backbone that scored.",
+    "created": "Time of creation, in ISO 8601.",
+    "dataset": "Dataset that was scored.",
+    "disagreements": "Number of images decided otherwise than by the full sweep.",
+    "dtype": "Data type of the computation.",
+    "fingerprint": "Hash of all images and labels of the split.",
+    "fitted": "Report of a backbone that learned on its fit.",
+    "format": "Format version.",
+    "images": "Number of images.",
+    "n": "Number of images.",
+    "name": "Registered name.",
+    "replayed_from": "Of a replay, the run whose errors were replayed.",
+    "run_id": "Id of the run.",
+    "split": "Name of the split.",
+    "strategy": "Strategy that decided.",
+    "version": "Version of the definition, raised when results change.",
+}  # of fields without a docstring, wherever they stand
+
+
+def _common(cls: type, name: str) -> str | None:
+    if cls is StoredConfig:
+        return RunConfig.model_fields[name].description
+    if name.endswith("_ci95"):
+        return f"95 % interval of `{name.removesuffix('_ci95')}`."
+    return COMMON.get(name)
+
+
 def _described(schema: Schema, cls: type) -> Schema:
     names = {
         name: field.serialization_alias or name
@@ -182,6 +212,9 @@ def _described(schema: Schema, cls: type) -> Schema:
         if (field := schema["properties"].get(names.get(name, name))) is not None:
             words = " ".join(said.split())
             field.setdefault("description", words[:1].upper() + words[1:])
+    for name, field in schema["properties"].items():
+        if "description" not in field and (text := _common(cls, name)):
+            field["description"] = text
     return {**schema, "description": _said(cls)}
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
+from bench.contracts.strategy import Floats
 from bench.errors import UserError
-from bench.stats.many import Floats, holm, ranking, ranks
+from bench.stats.many import holm, ranking, ranks
 from bench.stats.paired import ALPHA, mcnemar, paired_wins
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.fields import to_json

@@ -98,8 +98,8 @@ def order_trials(
                 cost=evaluations_per_image(records),
                 agreement=float(agreed.mean()),
                 agreement_ci95=accuracy_interval(int(agreed.sum()), len(agreed)),
-                difference=difference["difference"],
-                difference_ci95=difference["difference_ci95"],
+                difference=difference.difference,
+                difference_ci95=difference.difference_ci95,
             )
         )
     return trials

@@ -7,44 +7,45 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats
 from bench.stats.paired import ALPHA
 from bench.store.fields import Amount, Document, Number, Positive, Share
 
-MIN_DATASETS = 10  # datasets; with fewer the test finds next to nothing
+MIN_DATASETS = 10  # the test has little power with fewer
+MIN_METHODS = 3  # other methods, for a line through them
+EDGE = 1e-3  # an accuracy of 0 or 1 has no logit
 
 
 class MeanRanks(Document):
-    """Methods ranked by accuracy within each dataset, and the means of their ranks."""
+    """Mean ranks of methods by accuracy over datasets (Demšar, JMLR 7, 2006)."""
 
     methods: list[str]
-    """Best first."""
+    """Names of the methods, best first."""
     ranks: list[Amount]
-    """Of each method, over the datasets."""
+    """Mean rank of each method over the datasets."""
     datasets: Positive
-    """How many."""
+    """Number of datasets."""
     friedman_p: Share
-    """That all methods are alike."""
+    """p of Friedman's test that all methods are equal."""
     critical_difference: Amount
     """Mean ranks that lie closer do not differ significantly (Nemenyi, 5 %)."""
 
     @property
     def cliques(self) -> list[tuple[int, int]]:
-        """Return the first and the last place of each group whose ranks do not differ."""
-        found: list[tuple[int, int]] = []
+        """First and last place of each group whose ranks do not differ significantly."""
+        groups: list[tuple[int, int]] = []
         for first, rank in enumerate(self.ranks):
             close = [p for p, r in enumerate(self.ranks) if r - rank <= self.critical_difference]
             last = max(p for p in close if p >= first)
-            if last > first and not any(b >= last for _, b in found):
-                found.append((first, last))
-        return found
+            if last > first and not any(b >= last for _, b in groups):
+                groups.append((first, last))
+        return groups
 
 
 def mean_ranks(methods: Sequence[str], accuracy: NDArray[np.float64]) -> MeanRanks | None:
     """Return the methods' mean ranks; None: there are too few datasets or methods.
 
-    Args:
-        methods: their names.
-        accuracy: float64 [datasets, methods].
+    `accuracy` is float64 [datasets, methods].
     """
     datasets, k = accuracy.shape
     if datasets < MIN_DATASETS or k < 3:
@@ -65,54 +66,44 @@ def mean_ranks(methods: Sequence[str], accuracy: NDArray[np.float64]) -> MeanRan
     )
 
 
-MIN_METHODS = 3  # other methods that a line is drawn through
-EDGE = 1e-3  # an accuracy of 0 or 1 has no logit
-
-Floats = NDArray[np.float64]
-
-
 class Robustness(Document):
-    """One method under one shift."""
+    """Effective robustness of one method under one shift.
+
+    Taori et al. (NeurIPS 2020): over many models, the logit of the accuracy under a shift is linear
+    in the logit of the usual accuracy. What exceeds the line of the others is effective robustness.
+    """
 
     method: str
-    """As tables call it."""
+    """Name of the method in tables."""
     usual: str
-    """The dataset that is shifted."""
+    """Dataset before the shift."""
     shifted: str
-    """Its shift."""
+    """Dataset after the shift."""
     accuracy_usual: Share
-    """Without the shift."""
+    """Accuracy before the shift."""
     accuracy_shifted: Share
-    """Under it."""
+    """Accuracy after the shift."""
     expected: Share | None
-    """By the line through the other methods; None: there are too few of them."""
+    """Accuracy by the line through the other methods; None: there are too few of them."""
     effective: Number | None
-    """The accuracy under the shift less the expected one."""
+    """Accuracy after the shift less the expected one."""
 
 
 def robustness(
     methods: Sequence[str], usual: str, shifted: str, before: Floats, after: Floats
 ) -> list[Robustness]:
-    """Return the effective robustness of each method.
-
-    Args:
-        methods: their names.
-        usual: the dataset that is shifted.
-        shifted: the dataset after the shift.
-        before: [methods], the accuracy on the usual data.
-        after: [methods], the accuracy on the shifted data.
-    """
+    """Return the effective robustness of each method, from accuracies before and after a shift."""
     from scipy.special import expit, logit
 
-    x, y = (logit(np.clip(one, EDGE, 1 - EDGE)) for one in (before, after))
-    found = []
+    x, y = (logit(np.clip(share, EDGE, 1 - EDGE)) for share in (before, after))
+    results = []
     for place, method in enumerate(methods):
         others = np.arange(len(methods)) != place
         expected: float | None = None
         if others.sum() >= MIN_METHODS and np.ptp(x[others]) > 0:
             slope, offset = np.polyfit(x[others], y[others], 1)
             expected = float(expit(slope * x[place] + offset))
-        found.append(
+        results.append(
             Robustness(
                 method=method,
                 usual=usual,
@@ -123,4 +114,4 @@ def robustness(
                 effective=None if expected is None else float(after[place]) - expected,
             )
         )
-    return found
+    return results

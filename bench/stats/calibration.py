@@ -1,4 +1,4 @@
-"""Is a decision right as often as its confidence says?"""
+"""Calibration: is a decision right as often as its confidence says?"""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ class Bin(Document):
     """A bin of a reliability diagram.
 
     Attributes:
-        low: its lower end.
-        high: its upper end.
-        n: its images.
-        confidence: their mean confidence; None: it is empty.
-        accuracy: their accuracy; None: it is empty.
+        low: lower end.
+        high: upper end.
+        confidence: mean confidence of its images; None: it is empty.
+        accuracy: accuracy of its images; None: it is empty.
     """
 
     low: Share
@@ -36,11 +35,11 @@ class Bin(Document):
 
 
 class ReliabilityDiagram(Document):
-    """The accuracy by `confidence`, in ten bins.
+    """Accuracy by `confidence`.
 
     Attributes:
-        n: the images that have one.
-        bins: from 0 to 1.
+        n: number of images with a confidence.
+        bins: ten bins from 0 to 1.
     """
 
     n: Count
@@ -48,15 +47,10 @@ class ReliabilityDiagram(Document):
 
 
 def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
-    """Return the bins of a reliability diagram, ten equally wide ones from 0 to 1.
-
-    Args:
-        confidence: float64 [n], from 0 to 1.
-        correct: bool [n].
-    """
+    """Return ten bins of equal width of confidences from 0 to 1, float64 [n]."""
     bin_of = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     n = np.bincount(bin_of, minlength=CONFIDENCE_BINS)
-    said, right = (
+    sums, hits = (
         np.bincount(bin_of, weights=w, minlength=CONFIDENCE_BINS) for w in (confidence, correct)
     )
     return [
@@ -64,8 +58,8 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
             low=i / CONFIDENCE_BINS,
             high=(i + 1) / CONFIDENCE_BINS,
             n=int(n[i]),
-            confidence=min(float(said[i] / n[i]), 1.0) if n[i] else None,
-            accuracy=float(right[i] / n[i]) if n[i] else None,
+            confidence=min(float(sums[i] / n[i]), 1.0) if n[i] else None,
+            accuracy=float(hits[i] / n[i]) if n[i] else None,
         )
         for i in range(CONFIDENCE_BINS)
     ]
@@ -74,39 +68,31 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:
 def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     """Return the expected calibration error (Naeini et al., AAAI 2015).
 
-    The mean over equally wide bins of |mean confidence - accuracy|, weighted by their images.
-
-    Args:
-        confidence: float64 [n], from 0 to 1.
-        correct: bool [n].
+    The mean over bins of equal width of |mean confidence - accuracy|, weighted by their images.
     """
-    gaps = [
-        b.n * abs(b.confidence - b.accuracy)
-        for b in reliability(confidence, correct)
-        if b.confidence is not None and b.accuracy is not None
-    ]
-    return float(sum(gaps) / len(confidence))
+    bins = (b for b in reliability(confidence, correct) if b.n)
+    return sum(b.n * abs((b.confidence or 0) - (b.accuracy or 0)) for b in bins) / len(confidence)
 
 
 def calibration(decided: Decided) -> ReliabilityDiagram | None:
-    """Return the accuracy by `confidence`, over the images that have one; None: there is none.
+    """Return the accuracy by `confidence`; None: no image has a confidence.
 
-    No calibration error is made of it: it is about the expected errors of two prompts, and not
+    There is no calibration error: `confidence` is about the expected errors of two prompts, not
     about the decision being right.
     """
     decided = as_decisions(decided)
-    known = np.isfinite(decided.confidence)
-    if not known.any():
+    finite = np.isfinite(decided.confidence)
+    if not finite.any():
         return None
-    confidence, correct = decided.confidence[known], decided.correct[known]
-    return ReliabilityDiagram(n=int(known.sum()), bins=reliability(confidence, correct))
+    bins = reliability(decided.confidence[finite], decided.correct[finite])
+    return ReliabilityDiagram(n=int(finite.sum()), bins=bins)
 
 
 def effort_error(decided: Decided) -> float | None:
-    """Return the calibration error of a confidence read off the evaluations until the decision.
+    """Return the calibration error of a confidence predicted from the number of evaluations.
 
-    A probability is predicted from the number of evaluations by isotonic regression (accuracy does
-    not rise with the evaluations), fitted to the images of the other nine of ten folds.
+    The prediction is by isotonic regression (accuracy does not rise with the evaluations), fitted
+    to the images of the other nine of ten folds.
     None where every image cost the same, or there are fewer than two images per fold.
     """
     from sklearn.isotonic import IsotonicRegression
@@ -129,15 +115,14 @@ def softmax_error(records: Sequence[Record]) -> float | None:
     """Return the calibration error of a softmax over minus the scores of the record's top classes.
 
     None where the classes of an image had different draws, as after an elimination: their scores
-    are means over different timesteps then, and do not compare.
-    Scores have no natural scale, so the temperature is the one that suits these very images best
-    (the highest likelihood of their labels): this favours the softmax, it is a bound for it.
+    are means over different timesteps and do not compare. Scores have no natural scale, so the
+    temperature is fitted to these images (maximum likelihood of their labels): a lower bound.
     """
     scored = [r for r in records if r["top"]]
     width = max((len(r["top"]) for r in scored), default=0)
     if not width or any(len({draws for *_, draws in r["top"]}) > 1 for r in scored):
         return None
-    gaps = np.full((len(scored), width), np.inf)  # of each class's score to the winner's
+    gaps = np.full((len(scored), width), np.inf)  # each class's score less the winner's
     hit = np.zeros((len(scored), width), dtype=bool)
     for row, record in enumerate(scored):
         for place, (index, score, _) in enumerate(record["top"]):

@@ -1,9 +1,9 @@
-"""Metrics that differences are tested in: as means over images, and under exchanged predictions.
+"""Metrics whose differences are tested: as means over images, and under exchanged predictions.
 
-Accuracy is a mean over images. Other metrics are made of the counts of each class, to
-which each image adds a little: its value is the metric, and how far the metric would move if there
-were more such images (the infinitesimal jackknife, Efron 1982). The mean of the values over the
-images is the metric, so that whatever holds for a mean over images serves all of them.
+Accuracy is a mean over images. Other metrics are functions of the counts of each class:
+the value of an image is the metric plus the metric's derivative in the weight of this image (the
+infinitesimal jackknife, Efron 1982). The mean of the values is the metric, so methods for means
+over images serve all metrics.
 """
 
 from __future__ import annotations
@@ -12,24 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.metrics import METRICS, ClassRatio, MetricSpec
+from bench.contracts.strategy import Floats, Ints
 
 PERMUTATIONS = 20_000
-AT_ONCE = 1 << 24  # signs and counts that are in memory together
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+AT_ONCE = 1 << 24  # signs and counts in memory at a time
 
 
 def class_counts(labels: Ints, predictions: Ints, classes: int) -> tuple[Floats, Floats, Floats]:
     """Return hits, images and predictions of each class, float64 [classes] each.
 
-    Args:
-        labels: int64 [n], the true classes.
-        predictions: int64 [n]; a negative one is of no class.
-        classes: number of classes.
+    `labels` and `predictions` are int64 [n]; a negative prediction is of no class.
     """
     hits, support, predicted = (
         np.bincount(values, minlength=classes).astype(np.float64)
@@ -46,15 +40,10 @@ def class_average(metric: MetricSpec, hits: Floats, support: Floats, predicted: 
 
 
 def image_values(metric: str, labels: Ints, predictions: Ints) -> Floats:
-    """Return the values of each image whose mean over the images is the metric.
+    """Return values of each image whose mean is the metric, float64 [..., n].
 
-    Args:
-        metric: which one.
-        labels: int64 [n], the true classes.
-        predictions: int64 [..., n]; a negative one is of no class, and wrong.
-
-    Returns:
-        float64, of the shape of `predictions`.
+    `labels` are int64 [n], true classes; `predictions` int64 [..., n], negative where an image
+    failed, which is wrong.
     """
     spec = METRICS[metric]
     if spec.mean_over_images:
@@ -88,7 +77,7 @@ def _of_classes(ratio: ClassRatio, hits: Any, support: Floats, predicted: Any) -
 
 
 def _weights(metric: MetricSpec, support: Floats) -> Floats:
-    """Return what each class counts in the metric; a class without images counts nothing."""
+    """Return the weight of each class in the metric; 0 for a class without images."""
     if metric.by_support:
         return np.asarray(support / support.sum())
     return np.asarray((support > 0) / np.count_nonzero(support))
@@ -104,19 +93,14 @@ def exchange_p(
 ) -> float:
     """Return the two-sided p of a paired permutation test that two methods have the same metric.
 
-    Under the null, whatever A's runs said of an image B's might as well have said. So each image's
-    predictions are exchanged or not, and the metric of both is computed anew. Of several runs it is
-    of their mean counts. Images with the same predictions are counted and not drawn one by one.
+    Under the null, the predictions of A and B on an image are exchangeable. So each image's
+    predictions are exchanged or not, and the metric of both is computed again; of several runs,
+    from their mean counts. Images with the same predictions are counted, not drawn one by one.
 
-    Args:
-        metric: which one.
-        labels: int64 [n], the true classes.
-        a: int64 [..., n] for each member of A, which count alike; one, but of pooled methods.
-        b: likewise of B.
-        clusters: int64 [n], images that are exchanged together; None: each by itself.
-        seed: of the permutations.
+    `a` and `b` are predicted classes of each member, int64 [..., n], several for pooled methods;
+    `clusters`, int64 [n], are images exchanged together, and None exchanges each by itself.
     """
-    classes = 1 + max(int(labels.max()), *(int(one.max()) for one in (*a, *b)))
+    classes = 1 + max(int(labels.max()), *(int(member.max()) for member in (*a, *b)))
     support = np.bincount(labels, minlength=classes).astype(np.float64)
     units, counts = _units(labels, a, b, clusters)
     of_a, of_b = (_tallies(labels, side, classes) for side in (a, b))
@@ -147,8 +131,8 @@ def exchange_p(
     while left:
         size = min(step, left)
         signs = 2 * rng.binomial(times, 0.5, size=(size, len(changes))) - times
-        found = np.abs(difference((half.T @ signs.T.astype(np.float64)).T))
-        reached += int((found >= observed * (1 - 1e-9) - 1e-12).sum())
+        permuted = np.abs(difference((half.T @ signs.T.astype(np.float64)).T))
+        reached += int((permuted >= observed * (1 - 1e-9) - 1e-12).sum())
         left -= size
     return (1 + reached) / (1 + PERMUTATIONS)
 
@@ -156,7 +140,7 @@ def exchange_p(
 def _units(
     labels: Ints, a: Sequence[Ints], b: Sequence[Ints], clusters: Ints | None
 ) -> tuple[Ints, Ints]:
-    """Return of each image which unit it is in, int64 [n], and the images of each unit.
+    """Return the unit of each image, int64 [n], and the number of images of each unit.
 
     A unit is a cluster, or the images of one class with the same predictions.
     """
@@ -164,34 +148,34 @@ def _units(
         _, units, counts = np.unique(clusters, return_inverse=True, return_counts=True)
         return units, counts
     n = len(labels)
-    runs = [np.sort(one.reshape(-1, n), axis=0) for one in (*a, *b)]
+    runs = [np.sort(member.reshape(-1, n), axis=0) for member in (*a, *b)]
     rows = np.concatenate([labels[None, :], *runs]).T
     _, units, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     return units.ravel(), counts
 
 
 def _tallies(labels: Ints, members: Sequence[Ints], classes: int) -> Any:
-    """Return what each image adds to the counts, sparse float64 [n, 2 · classes].
+    """Return each image's contribution to the counts, sparse float64 [n, 2 · classes].
 
-    The first half is of the images of a class that are right, the second of those taken for it;
-    each is the mean over the members, and of a member over its runs.
+    First the right decisions of each class, then its predictions; means over the members, and of a
+    member over its runs.
     """
     from scipy.sparse import coo_array
 
-    n, rows, columns, given = len(labels), [], [], []
+    n, rows, columns, weights = len(labels), [], [], []
     for member in members:
         runs = member.reshape(-1, n)
         for run in runs:
             right, taken = np.flatnonzero(run == labels), np.flatnonzero(run >= 0)
             rows += [right, taken]
             columns += [labels[right], classes + run[taken]]
-            given.append(np.full(len(right) + len(taken), 1 / (len(runs) * len(members))))
+            weights.append(np.full(len(right) + len(taken), 1 / (len(runs) * len(members))))
     place = (np.concatenate(rows), np.concatenate(columns))
-    return coo_array((np.concatenate(given), place), shape=(n, 2 * classes)).tocsr()
+    return coo_array((np.concatenate(weights), place), shape=(n, 2 * classes)).tocsr()
 
 
 def _summed(rows: Any, units: Ints, count: int) -> Any:
-    """Return the rows of each unit's images, added, sparse [count, columns]."""
+    """Return the sum of the rows of each unit's images, sparse [count, columns]."""
     from scipy.sparse import coo_array
 
     n = len(units)

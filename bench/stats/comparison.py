@@ -1,4 +1,4 @@
-"""Two stored runs compared: what differs between them, and how far the comparison goes."""
+"""Comparison of two stored runs: their difference, its test, and warnings about its limits."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bench.stats.many import Answers, compare_all
 from bench.stats.paired import (
     ALPHA,
     ClassDifference,
+    PairedTest,
     class_differences,
     paired_test,
     shared_rows,
@@ -30,15 +31,14 @@ MACHINE = ("platform", "cpus")  # of a manifest's environment
 
 
 class MetricDifference(Document):
-    """Another metric than accuracy, of two runs on the same images.
+    """A metric other than accuracy, of two runs on the same images.
 
     Attributes:
-        metric: which one.
-        a: A's.
-        b: B's.
+        metric: name of the metric.
+        a: value of A.
+        b: value of B.
         difference: B less A.
-        difference_ci95: its 95 % interval, of a bootstrap over the images.
-        p: of a paired permutation test, two-sided.
+        p: two-sided p of a paired permutation test.
     """
 
     metric: str
@@ -49,48 +49,28 @@ class MetricDifference(Document):
     p: float
 
 
-class Comparison(Document):
+class Comparison(PairedTest):
     """Run B against run A, the baseline, on the samples that both decided.
 
     Attributes:
-        run_a: A's id.
-        run_b: B's id.
-        n: pairs.
-        accuracy_a: A's share of right decisions.
-        accuracy_b: B's.
-        difference: B less A.
-        difference_ci95: its 95 % score interval, widened to 0 where the test does not reject.
-        wins: samples that B alone has right.
-        losses: samples that A alone has right.
-        ties: all others.
-        mcnemar_p: two-sided, exact.
-        tested: the metric that was asked for, where that is not accuracy.
-        significant: p < 0.05, of the metric that was asked for.
-        regression: significant, and B is worse.
+        run_a: id of A.
+        run_b: id of B.
+        tested: the tested metric, if it is not accuracy.
+        significant: whether p < 0.05, of the tested metric.
+        regression: whether B is significantly worse.
         agreement: share of equal predictions.
-        agreement_ci95: its 95 % Wilson interval.
-        per_class: of each class with samples.
-        cost_ratio: evaluation equivalents, B over A; None: a side's are not known, or both are not
-            of one kind.
-        seconds_ratio: seconds of scoring, B over A; None: a side's are not known, or they were
-            measured on different days or machines.
-        not_divided: of the two ratios, why there is none, where both sides are known.
-        settings: parts of the identity that differ, name → [A's, B's].
-        differences: the same in words.
-        warnings: what a reader must know before believing it.
+        per_class: comparison of each class with samples.
+        cost_ratio: evaluation equivalents, B over A; None: one is unknown, or their kinds differ.
+        seconds_ratio: scoring time, B over A; None: one is unknown, or they were measured on
+            different days or machines.
+        not_divided: reason why a ratio is None although both sides are known, by its name.
+        settings: parts of the identity that differ, name → [A's value, B's value].
+        differences: the same by the names of options.
+        warnings: limits of the comparison.
     """
 
     run_a: str
     run_b: str
-    n: int
-    accuracy_a: float
-    accuracy_b: float
-    difference: float
-    difference_ci95: tuple[float, float]
-    wins: int
-    losses: int
-    ties: int
-    mcnemar_p: float
     tested: MetricDifference | None = None
     significant: bool
     regression: bool
@@ -108,20 +88,16 @@ class Comparison(Document):
 def compare(path_a: Path, path_b: Path, metric: str = "accuracy") -> Comparison:
     """Compare run B with run A, the baseline, on the samples that both decided.
 
-    Args:
-        path_a: the folder of A.
-        path_b: the folder of B.
-        metric: what is tested; accuracy is compared with any.
+    `metric` is tested; accuracies are always compared.
 
     Raises:
         UserError: dataset, version, split or classes differ, a sample's label does, or the runs
             share no sample, or differences are not tested in this metric. Anything less is a
             warning in the result.
     """
-    one, other = read_run(path_a), read_run(path_b)
-    check_comparable(one.manifest, other.manifest)
-    decided = one.decided(), other.decided()
-    return compare_decided((one.manifest, other.manifest), decided, metric)
+    a, b = read_run(path_a), read_run(path_b)
+    check_comparable(a.manifest, b.manifest)
+    return compare_decided((a.manifest, b.manifest), (a.decided(), b.decided()), metric)
 
 
 def compare_decided(
@@ -129,16 +105,7 @@ def compare_decided(
     decided: tuple[Decisions, Decisions],
     metric: str = "accuracy",
 ) -> Comparison:
-    """Compare run B with run A, the baseline; see `compare`.
-
-    Args:
-        manifests: A's and B's.
-        decided: the images that they decided.
-        metric: what is tested.
-
-    Raises:
-        UserError: as `compare`.
-    """
+    """Compare run B with run A, the baseline, from manifests and decisions; see `compare`."""
     check_comparable(*manifests)
     difference_metric(metric)
     a, b = decided
@@ -152,23 +119,19 @@ def compare_decided(
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
     n, same = len(labels), int((a.predictions[rows_a] == b.predictions[rows_b]).sum())
     outcome = paired_test(right_a, right_b)
-    p, difference = outcome["mcnemar_p"], outcome["difference"]
+    p, difference = outcome.mcnemar_p, outcome.difference
     tested: dict[str, MetricDifference] = {}
     if metric != "accuracy":
-        said = a.predictions[rows_a], b.predictions[rows_b]
-        found = _tested(metric, labels, *said)
-        tested, p, difference = {"tested": found}, found.p, found.difference
+        result = _tested(metric, labels, a.predictions[rows_a], b.predictions[rows_b])
+        tested, p, difference = {"tested": result}, result.p, result.difference
     significant = p < ALPHA
-    why = _not_divided(*manifests)
-    costs = None if "cost" in why else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
-    seconds = None if "seconds" in why else _ratio(a.seconds[rows_a], b.seconds[rows_b])
+    reasons = _not_divided(*manifests)
+    costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
+    seconds = None if "seconds" in reasons else _ratio(a.seconds[rows_a], b.seconds[rows_b])
     return Comparison(
         run_a=names[0],
         run_b=names[1],
-        n=n,
-        accuracy_a=float(right_a.mean()),
-        accuracy_b=float(right_b.mean()),
-        **outcome,
+        **outcome.plain(),
         **tested,
         significant=significant,
         regression=significant and difference < 0,
@@ -177,7 +140,7 @@ def compare_decided(
         per_class=class_differences(labels, right_a, right_b, manifests[0].classes),
         cost_ratio=costs,
         seconds_ratio=seconds,
-        not_divided=why,
+        not_divided=reasons,
         settings=differing_identity(*manifests),
         differences=differences(*manifests),
         warnings=_warnings(manifests, (a, b), n),
@@ -187,35 +150,32 @@ def compare_decided(
 def _tested(
     metric: str, labels: NDArray[np.int64], *predictions: NDArray[np.int64]
 ) -> MetricDifference:
-    methods = [Answers(name, (of[None, None],)) for name, of in zip("ab", predictions, strict=True)]
-    a, b = (float(one.values(metric, labels).mean()) for one in methods)
-    found = compare_all(methods, labels, metric)[0]
+    runs = [Answers(name, (of[None, None],)) for name, of in zip("ab", predictions, strict=True)]
+    a, b = (float(run.values(metric, labels).mean()) for run in runs)
+    test = compare_all(runs, labels, metric)[0]
     return MetricDifference(
         metric=metric,
         a=a,
         b=b,
-        difference=found.difference,
-        difference_ci95=found.interval,
-        p=found.p,
+        difference=test.difference,
+        difference_ci95=test.interval,
+        p=test.p,
     )
 
 
 def check_comparable(a: Manifest, b: Manifest) -> None:
-    """Refuse runs whose samples or classes are not the same things.
+    """Refuse runs on different samples or classes.
 
     Raises:
         UserError: dataset, version, split or classes differ; the message says which.
     """
-    kinds = (
-        ("dataset", a.dataset.name, b.dataset.name),
-        ("version of the dataset", a.dataset.version, b.dataset.version),
-        ("split", a.dataset.split, b.dataset.split),
-    )
-    for words, has_a, has_b in kinds:
-        if has_a != has_b:
+    names = {"name": "dataset", "version": "version of the dataset", "split": "split"}
+    for field, name in names.items():
+        of_a, of_b = getattr(a.dataset, field), getattr(b.dataset, field)
+        if of_a != of_b:
             raise UserError(
-                f"These runs do not compare, the {words} differs: {a.run_id} has"
-                f" {has_a!r}, {b.run_id} has {has_b!r}."
+                f"These runs do not compare, the {name} differs: {a.run_id} has"
+                f" {of_a!r}, {b.run_id} has {of_b!r}."
             )
     if a.classes != b.classes:
         odd = sorted(set(a.classes) ^ set(b.classes))
@@ -226,7 +186,7 @@ def check_comparable(a: Manifest, b: Manifest) -> None:
 
 
 def _not_divided(a: Manifest, b: Manifest) -> dict[str, str]:
-    """Return which ratios mean nothing, and why: `cost` and `seconds`."""
+    """Return the reasons why the ratios `cost` and `seconds` mean nothing."""
     why = {}
     if a.classifier or b.classifier:
         kinds = ["passes of a classifier" if m.classifier else "evaluations" for m in (a, b)]
@@ -247,29 +207,30 @@ def _ratio(a: NDArray[Any], b: NDArray[Any]) -> float | None:
 
 
 def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: int) -> list[str]:
-    """Return what a reader must know before believing the comparison."""
-    said = []
+    warnings = []
     prints = [m.identity.dataset.fingerprint for m in manifests]
     if prints[0] != prints[1]:
-        said.append(
+        warnings.append(
             f"The data differs (fingerprint {prints[0][:8]} in A, {prints[1][:8]} in B): samples"
             " are paired by id, but images were added, left out, changed or encoded anew."
         )
     for manifest, own in zip(manifests, decided, strict=True):
-        name, asked = manifest.run_id, len(manifest.samples)
-        if len(own) < asked:
-            said.append(f"{name} is not complete: {len(own)} of {asked} images are decided.")
+        name, requested = manifest.run_id, len(manifest.samples)
+        if len(own) < requested:
+            warnings.append(
+                f"{name} is not complete: {len(own)} of {requested} images are decided."
+            )
         if len(own) > n:
-            said.append(
+            warnings.append(
                 f"{len(own) - n} of {name}'s {len(own)} images are left out: only it has them."
             )
         if failed := int(own.failed.sum()):
-            said.append(f"{failed} images failed in {name} and count as wrong.")
+            warnings.append(f"{failed} images failed in {name} and count as wrong.")
     total = manifests[0].dataset.n_total
     if n < total:
-        said.append(f"This is a subset: {n} of the split's {total} images.")
+        warnings.append(f"This is a subset: {n} of the split's {total} images.")
     if training := training_warning(*manifests):
-        said.append(training)
+        warnings.append(training)
     if manifests[0].identity.prompts != manifests[1].identity.prompts:
-        said.append("They ask with different prompts.")
-    return said
+        warnings.append("They ask with different prompts.")
+    return warnings

@@ -1,11 +1,14 @@
-"""Where the spread of an accuracy comes from: other images, another seed, another template.
+"""Sources of the spread of an accuracy: other images, another seed, another template.
 
-The runs of one method are crossed: every seed with every template, on the same images. Two
-questions can be asked of them. *For these seeds and templates*: what would other images have given?
-*For any seeds*: what would other images and other seeds have given? The second takes seeds and
-images for crossed random samples, as readers and cases are where several readers look at the same
-cases, and has the variance of Obuchowski & Rockette (Communications in Statistics 24, 1995).
-Templates are chosen by an author, and are those of the study in both.
+The runs of one method are crossed: every seed with every template, on the same images. Intervals
+are over other images for these seeds and templates, or over other images and other seeds. The
+latter takes seeds and images for crossed random samples, as readers and cases are where several
+readers judge the same cases, and has the variance of Obuchowski & Rockette (Communications in
+Statistics 24, 1995). Templates are chosen by an author and are those of the study in both.
+
+Throughout, `values` are float64 [seeds, templates, images], whether each image is right, or values
+of each image whose mean is another metric; `clusters`, int64 [images], numbers the images that are
+drawn together, and None draws each by itself.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats, Ints
 from bench.stats.paired import Z95
 from bench.stats.shares import accuracy_interval, wilson
 from bench.store.fields import Amount, Document, Number, Positive
@@ -23,56 +27,46 @@ from bench.store.fields import Amount, Document, Number, Positive
 LEAST_SEEDS = 3  # with two, a difference must be 13 standard errors (`benchmarks/study_levels.py`)
 
 Over = Literal["images", "seeds"]
-"""What a study's tests and intervals are over; `seeds`: over images and seeds."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+"""Population of a study's tests and intervals; `seeds`: images and seeds."""
 
 
 class Spread(Document):
-    """The accuracy of one method over its runs, and what moves it; shares, not points.
-
-    Where it is of another metric, `accuracy` is that metric.
-    """
+    """The accuracy, or another metric, of one method over its runs, and its spread, as shares."""
 
     runs: Positive
-    """How many."""
+    """Number of runs."""
     images: Positive
-    """That all runs have."""
+    """Number of images that all runs have."""
     clusters: Positive | None = None
-    """Groups of images that are drawn together; None: each image is drawn by itself."""
+    """Number of groups of images that are drawn together; None: each image by itself."""
     seeds: Positive
-    """Different ones."""
+    """Number of different seeds."""
     templates: Positive
-    """Different ones."""
+    """Number of different templates."""
     accuracy: Number
-    """The mean over the runs."""
+    """Mean over the runs."""
     interval: tuple[Number, Number]
-    """95 %, over other images for these seeds and templates, or over other seeds too, as the study
-    asks."""
+    """95 % interval over other images for these seeds and templates, or over other seeds too, as
+    the study asks."""
     of_images: Amount
-    """The standard deviation of one run's accuracy over other images."""
+    """Standard deviation of one run's accuracy over other images."""
     of_seeds: Amount | None = None
-    """Over other seeds, on the same images; None: there is one."""
+    """Standard deviation over other seeds, on the same images; None: there is one."""
     of_templates: Amount | None = None
-    """Over other templates, on the same images; None: there is one."""
+    """Standard deviation over other templates, on the same images; None: there is one."""
 
 
 def are_answers(values: Floats) -> bool:
-    """Tell whether values [seeds, templates, images] are of one run, each right or wrong."""
+    """Tell whether values are of one run, each right or wrong."""
     return values.shape[:2] == (1, 1) and bool(((values == 0) | (values == 1)).all())
 
 
 def spread(
     right: NDArray[np.bool_] | Floats, clusters: Ints | None = None, over: Over = "images"
 ) -> Spread:
-    """Return the accuracy of a method over its runs, and what moves it.
+    """Return the accuracy of a method over its runs, and its spread.
 
-    Args:
-        right: [seeds, templates, images], whether each image is right; or values of each image
-            whose mean is another metric.
-        clusters: int64 [images], which images are drawn together; None: each by itself.
-        over: what the interval is over; of fewer than `LEAST_SEEDS` seeds always `images`.
+    With fewer than `LEAST_SEEDS` seeds, the interval is over images, whatever `over` says.
     """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
@@ -92,45 +86,34 @@ def spread(
 
 
 def image_error(values: Floats, clusters: Ints | None = None) -> float:
-    """Return the standard error of the mean over images, for the seeds and templates there are.
-
-    Args:
-        values: [seeds, templates, images].
-        clusters: int64 [images], which images are drawn together; None: each by itself.
-    """
+    """Return the standard error of the mean over images, for these seeds and templates."""
     return float(np.sqrt(_variances(values.mean(axis=(0, 1))[None], clusters)[0]))
 
 
 @dataclass(frozen=True)
 class SeedError:
-    """The error of a mean over images and seeds that are crossed.
+    """The error of a mean over crossed images and seeds.
 
-    Each part of the variance has a quantile of its own, Student's with as many degrees of freedom
-    as it has, as in intervals of Graybill & Wang (JASA 75, 1980) for sums of variances. One
-    quantile for both, with the degrees of freedom of Hillis (Statistics in Medicine 26, 2007),
-    errs too often with fewer than eight seeds (`benchmarks/study_levels.py`).
-
-    Attributes:
-        of_seeds: the variance of the mean of so many seeds.
-        of_images: what other images add to it.
-        seeds: how many.
-        units: images, or clusters of them.
+    Each part of the variance has its own Student quantile, as in the intervals of Graybill & Wang
+    (JASA 75, 1980) for sums of variances. One quantile for both, with the degrees of freedom of
+    Hillis (Statistics in Medicine 26, 2007), errs too often with fewer than eight seeds
+    (`benchmarks/study_levels.py`).
     """
 
-    of_seeds: float
-    of_images: float
+    of_seeds: float  # variance of the mean over other seeds
+    of_images: float  # variance that other images add
     seeds: int
-    units: int
+    units: int  # images, or clusters of them
 
     def reach(self, tail: float) -> float:
-        """Return how far off the mean is with this probability to one side, at most 0.5."""
+        """Return the deviation of the mean that has this one-sided probability, at most 0.5."""
         from scipy.special import stdtrit
 
         seeds, images = stdtrit([self.seeds - 1, max(1, self.units - 1)], tail)
         return float(np.hypot(seeds * np.sqrt(self.of_seeds), images * np.sqrt(self.of_images)))
 
     def tail(self, distance: float) -> float:
-        """Return the probability to one side of so far off; above 0.5 of a negative distance."""
+        """Return the one-sided probability of this deviation; above 0.5 for a negative one."""
         from scipy.optimize import brentq
 
         if distance <= 0:
@@ -142,15 +125,11 @@ class SeedError:
 
 
 def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
-    """Return the error of the mean over images and seeds.
+    """Return the error of the mean over images and two seeds or more.
 
     With S seeds crossed with n images, and the mean squares of seeds, images and the rest, its
     parts are MS_S / (S n) and max(MS_n - MS_rest, 0) / (S n); their sum is the variance of
-    Obuchowski & Rockette (Communications in Statistics 24, 1995).
-
-    Args:
-        values: [seeds, templates, images], two seeds or more.
-        clusters: int64 [images], which images are drawn together; None: each by itself.
+    Obuchowski & Rockette.
     """
     by_seed = values.mean(axis=1)
     sums, sizes = unit_sums(by_seed, clusters)
@@ -166,11 +145,9 @@ def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
 
 
 def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return the sums of the values of each cluster, [runs, clusters], and the clusters' sizes.
+    """Return the sum of each cluster's values, [runs, clusters], and the clusters' sizes.
 
-    Args:
-        values: [runs, images].
-        clusters: int64 [images], which images are drawn together; None: each by itself.
+    `values` are [runs, images] here.
     """
     if clusters is None:
         return values, np.ones(values.shape[1], dtype=np.int64)
@@ -194,9 +171,9 @@ def _deviation(by_run: Floats, axis: int) -> float:
 
 
 def _interval(values: Floats, clusters: Ints | None, over: Over) -> tuple[float, float]:
-    """Return the 95 % interval of the mean: Wilson's, of as many images as its variance is worth.
+    """Return Wilson's 95 % interval of the mean, with the effective number of images.
 
-    Of the answers of one run these are its own.
+    The effective number is that of a share with the mean's variance; of one run's answers, n.
     """
     n, mean = values.shape[2], float(values.mean())
     if (clusters is None and are_answers(values)) or mean <= 0 or mean >= 1:
@@ -205,6 +182,6 @@ def _interval(values: Floats, clusters: Ints | None, over: Over) -> tuple[float,
         error = seed_error(values, clusters).reach(0.025) / Z95
     else:
         error = image_error(values, clusters)
-    worth = mean * (1 - mean) / error**2 if error > 0 else float(n)
-    low, high = wilson(np.array([mean * worth]), np.array([worth]))
+    effective = mean * (1 - mean) / error**2 if error > 0 else float(n)
+    low, high = wilson(np.array([mean * effective]), np.array([effective]))
     return float(low[0]), float(high[0])

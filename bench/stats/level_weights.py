@@ -1,4 +1,4 @@
-"""Weights over noise levels, fitted to labelled images: logistic regression on bucketed errors.
+"""Weights of noise levels, fitted to labelled images: logistic regression on bucketed errors.
 
 Clark & Jaini (2023, section 4.3): the levels are cut into 20 buckets, an image's class errors are
 averaged per bucket, and non-negative weights are fitted so that the softmax of the negative
@@ -13,41 +13,37 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Floats, Ints
 
 BUCKETS = 20
-RIDGE = 1e-3  # on the logarithms' spread: buckets that tell nothing keep the mean weight
-FLOOR = 1e-3  # of the largest weight: a level's weight is above 0
+RIDGE = 1e-3  # on the logarithms' spread: uninformative buckets keep the mean weight
+FLOOR = 1e-3  # smallest weight, relative to the largest
 WEIGHT_FOLDS = 5
 
 
 def bucket_of(levels: Ints, n_levels: int) -> Ints:
-    """Return int64, the bucket of each level: 20 equal parts of all the model's levels."""
+    """Return the bucket of each level, int64: 20 equal parts of the model's levels."""
     return np.asarray(levels * BUCKETS // n_levels)
 
 
 def bucket_errors(errors: Floats, buckets: Ints) -> Floats:
-    """Return float64 [..., 20], the sum of the draws' errors in each bucket over all N draws.
+    """Return the sum of errors in each bucket, divided by the number of draws, float64 [..., 20].
 
-    Args:
-        errors: float64 [..., N].
-        buckets: int64 [N].
+    `errors` are float64 [..., N], and `buckets` int64 [N].
     """
     members = (buckets[:, None] == np.arange(BUCKETS)).astype(np.float64)
     return np.asarray(errors @ members / len(buckets))
 
 
 def fit_weights(errors: Floats, labels: Ints) -> Floats:
-    """Return float64 [20], the buckets' weights in thousandths; the largest is 1.
+    """Return the buckets' weights in thousandths, float64 [20]; the largest is 1.
 
-    Args:
-        errors: float64 [images, classes, 20], from `bucket_errors`; NaN in the places of an image
-            that has fewer classes.
-        labels: int64 [images].
+    `errors` are float64 [images, classes, 20], from `bucket_errors`, NaN where an image has fewer
+    classes; `labels` are int64 [images].
     """
     from scipy.optimize import minimize
 
     there: NDArray[np.bool_] = ~np.isnan(errors[:, :, 0])
-    known = np.where(there[..., None], errors, 0.0)
+    filled = np.where(there[..., None], errors, 0.0)
     # Only differences count; the scale makes the search start near a useful temperature.
-    away = known - known.sum(axis=1, keepdims=True) / there.sum(axis=1)[:, None, None]
+    away = filled - filled.sum(axis=1, keepdims=True) / there.sum(axis=1)[:, None, None]
     away[~there] = 0.0
     sums = away.sum(axis=2)
     scale = 1 / max(float((sums if there.all() else sums[there]).std()), 1e-12)
@@ -69,8 +65,8 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
         return float(value), slope * weights + 2 * RIDGE * spread
 
     start = np.zeros(BUCKETS)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * BUCKETS)
-    weights = np.exp(found.x - found.x[seen].max())
+    fit = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * BUCKETS)
+    weights = np.exp(fit.x - fit.x[seen].max())
     return np.asarray(np.round(np.clip(weights, FLOOR, 1.0), 3))  # the same digits on every machine
 
 
@@ -84,14 +80,10 @@ def accuracy_of(weights: Floats, errors: Floats, labels: Ints) -> float:
 def cross_validated(
     errors: Floats, labels: Ints, seed: int = 0, owners: Ints | None = None
 ) -> float:
-    """Return the accuracy on images that the weights were not fitted to, in five parts.
+    """Return the five-fold cross-validated accuracy of fitted weights.
 
-    Args:
-        errors: as for `fit_weights`.
-        labels: likewise.
-        seed: of the parts.
-        owners: int64 [images], which item each image is of, from 0 on; an item is in one part.
-            None: each is of its own.
+    `errors` and `labels` are as for `fit_weights`; `owners`, int64 [images] from 0 on, keeps the
+    images of an item in one fold.
     """
     count = len(labels) if owners is None else int(owners.max()) + 1
     part = np.random.default_rng(seed).permutation(count) % min(WEIGHT_FOLDS, count)

@@ -1,4 +1,4 @@
-"""Many comparisons on the same images: tests, their correction, and what may be called equal."""
+"""Comparisons of many methods on the same images: tests, their correction, and ranks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.metrics import METRICS
+from bench.contracts.strategy import Floats, Ints
 from bench.stats.class_metrics import image_values
 from bench.stats.crossed import Over
 from bench.stats.difference_tests import (
@@ -20,85 +21,73 @@ from bench.stats.difference_tests import (
 from bench.stats.paired import ALPHA
 from bench.store.fields import Document, Number, Positive, Share
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Answers:
-    """What the runs of a method said of the same images.
-
-    Attributes:
-        name: of the method, as tables call it.
-        members: int64 [seeds, templates, n] each, the predicted classes: one array, but of a group
-            of methods one for each, and each counts alike.
-    """
+    """Predictions of the runs of a method, or of a group of methods, on the same images."""
 
     name: str
-    members: tuple[Ints, ...]
+    members: tuple[Ints, ...]  # predicted classes, [seeds, templates, n]; of a group several
 
     @property
     def runs(self) -> int:
-        """How many runs there are."""
-        return sum(one.shape[0] * one.shape[1] for one in self.members)
+        """Number of runs."""
+        return sum(member.shape[0] * member.shape[1] for member in self.members)
 
     def values(self, metric: str, labels: Ints) -> Floats:
-        """Return the values of each image whose mean is the metric, [seeds, templates, n].
+        """Return values of each image whose mean is the metric, [seeds, templates, n].
 
-        Of a group they are the mean over its members, [1, 1, n].
+        Of a group they are means over its members, [1, 1, n].
         """
         if len(self.members) == 1:
             return image_values(metric, labels, self.members[0])
         return np.asarray(self.of_members(metric, labels).mean(axis=0, keepdims=True))
 
     def of_members(self, metric: str, labels: Ints) -> Floats:
-        """Return the same of each member, the mean over its runs, [members, 1, n]."""
-        found = [image_values(metric, labels, one) for one in self.members]
-        return np.stack([one.mean(axis=(0, 1))[None] for one in found])
+        """Return the values of each member, means over its runs, [members, 1, n]."""
+        members = [image_values(metric, labels, member) for member in self.members]
+        return np.stack([values.mean(axis=(0, 1))[None] for values in members])
 
 
 class Difference(Document):
-    """One method less another, on the same images."""
+    """The difference of two methods on the same images."""
 
     a: str
-    """One method, as tables call it."""
+    """Name of method A in tables."""
     b: str
-    """The other; the difference is B less A."""
+    """Name of method B; the difference is B less A."""
     n: Positive
-    """Images that all runs of both have."""
+    """Number of images that all runs of both have."""
     runs: tuple[Positive, Positive]
-    """Of A, and of B."""
+    """Number of runs of A, and of B."""
     difference: Number
-    """Of the accuracies, or balanced accuracies."""
+    """Difference of the metric."""
     interval: tuple[Number, Number]
-    """95 %, of this difference alone."""
+    """95 % interval, not corrected."""
     test: str
     """`mcnemar` of two runs, `permutation` of the means over several; `seeds`: over seeds too."""
     p: Share
-    """Two-sided, of this difference alone; at most 0.05 where the interval excludes 0."""
+    """Two-sided p, not corrected; at most 0.05 where the interval excludes 0."""
     p_holm: Share
-    """Corrected for all differences that are shown with it."""
+    """p corrected for all differences in the same table."""
     different: bool
-    """Corrected p of 0.05 or less."""
+    """Whether the corrected p is 0.05 or less."""
     margin: Share | None = None
-    """Within which methods count as equal."""
+    """Margin within which methods count as equal."""
     p_equal: Share | None = None
-    """Of the test that the difference is within the margin, corrected; None: no margin is set."""
+    """Corrected p of the test that the difference is within the margin; None: no margin is set."""
     equal: bool = False
-    """Shown to be within the margin; what is not different is not equal for that."""
+    """Whether the difference is shown to be within the margin: more than not being different."""
 
 
 def holm(p: Sequence[float] | Floats) -> Floats:
-    """Return p corrected so that one false finding among all is as rare as one alone was.
-
-    Holm, Scandinavian Journal of Statistics 6 (1979).
-    """
-    given = np.asarray(p, dtype=np.float64)
-    order = np.argsort(given)
-    steps = given[order] * np.arange(len(given), 0, -1)
-    found = np.empty_like(given)
-    found[order] = np.minimum(1.0, np.maximum.accumulate(steps))
-    return found
+    """Return p corrected for the family-wise error rate (Holm, Scand. J. Statist. 6, 1979)."""
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values)
+    steps = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return corrected
 
 
 def compare_all(
@@ -111,15 +100,10 @@ def compare_all(
 ) -> list[Difference]:
     """Return every method's difference from every one before it, not corrected yet.
 
-    Args:
-        methods: what each said of the same images; over seeds, with the same seeds.
-        labels: int64 [n], their true classes.
-        metric: what differs.
-        margin: differences below it count as nothing; None: equality is not tested.
-        clusters: int64 [n], images that belong together; None: each by itself.
-        over: what the tests and intervals are over.
+    `margin` and `clusters` are as in `bench.stats.difference_tests`. Over seeds, all methods have
+    the same seeds.
     """
-    values = [one.values(metric, labels) for one in methods]
+    values = [method.values(metric, labels) for method in methods]
     differences = []
     for (of_a, a), (of_b, b) in combinations(zip(methods, values, strict=True), 2):
         if over == "seeds":
@@ -148,44 +132,37 @@ def compare_all(
     return differences
 
 
-def corrected(found: Sequence[Difference]) -> list[Difference]:
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
     """Return the differences with their p corrected for all of them (Holm)."""
-    p = holm([one.p for one in found])
-    tested = [place for place, one in enumerate(found) if one.p_equal is not None]
-    equal = dict(zip(tested, holm([found[t].p_equal or 0.0 for t in tested]), strict=True))
-    changed = []
-    for place, one in enumerate(found):
-        update: dict[str, float | bool] = {
-            "p_holm": float(p[place]),
-            "different": bool(p[place] <= ALPHA),
-        }
-        if place in equal:
-            update |= {"p_equal": float(equal[place]), "equal": bool(equal[place] < ALPHA)}
-        changed.append(one.model_copy(update=update))
-    return changed
+    of_equality = iter(holm([d.p_equal for d in differences if d.p_equal is not None]).tolist())
+    results = []
+    for difference, p in zip(differences, holm([d.p for d in differences]).tolist(), strict=True):
+        update: dict[str, float | bool] = {"p_holm": p, "different": p <= ALPHA}
+        if difference.p_equal is not None:
+            p_equal = next(of_equality)
+            update |= {"p_equal": p_equal, "equal": p_equal < ALPHA}
+        results.append(difference.model_copy(update=update))
+    return results
 
 
 def ranking(compared: str, pairs: int | None = None) -> str:
-    """Return the rule of a rank, as every table explains it.
+    """Return the explanation of ranks below every table.
 
-    Args:
-        compared: `runs` or `methods`.
-        pairs: how many were tested; None: all those that are ranked together.
+    `compared` is `runs` or `methods`; `pairs` None: all pairs ranked together were tested.
     """
-    many = "all pairs ranked together" if pairs is None else f"all {pairs} differences"
-    many = "the one difference" if pairs == 1 else many
+    tested = "all pairs ranked together" if pairs is None else f"all {pairs} differences"
+    tested = "the one difference" if pairs == 1 else tested
     return (
         f"A rank is one more than the number of {compared} that are significantly better (5 %,"
-        f" corrected for {many} by Holm). {compared.capitalize()} of one rank, or with intervals"
+        f" corrected for {tested} by Holm). {compared.capitalize()} of one rank, or with intervals"
         " that overlap, are not shown to be equal."
     )
 
 
 def ranks(better: NDArray[np.bool_]) -> list[int | None]:
-    """Return the rank of each: one more than those that are significantly better; alone, none.
+    """Return the rank of each: one more than the number of significantly better ones.
 
-    Args:
-        better: bool [R, R], whether the i-th is significantly better than the j-th, with p
-            corrected for all pairs that are compared.
+    A single one has no rank.
+    `better` is bool [R, R], whether the i-th is significantly better than the j-th (corrected p).
     """
     return [None] if len(better) == 1 else [1 + int(ahead) for ahead in better.sum(axis=0)]

@@ -29,11 +29,7 @@ def metrics(decided: Decided, n_classes: int, items: Items | None = None) -> Met
 
     Weighted averages weigh the classes by their true samples; macro averages are plain means over
     the classes that have any. A failed sample counts as wrong. Of items, a class is an answer.
-
-    Args:
-        decided: records, or columns read with `top`.
-        n_classes: number of classes.
-        items: description of the items, for a run of items.
+    `decided` are records, or columns read with `top`; `items` describe a run of items.
     """
     decided = as_decisions(decided)
     correct = int(decided.correct.sum())
@@ -71,11 +67,9 @@ class ClassFigures(Document):
 
     Attributes:
         name: name of the class.
-        n: number of its images.
         predicted: number of images predicted as it.
         precision: share of these that are of the class; 0 where there are none.
         recall: share of its images predicted as it, the class's accuracy; None: it has no images.
-        recall_ci95: 95 % Wilson interval of the recall; None: it has no images.
         f1: harmonic mean of precision and recall.
     """
 
@@ -92,15 +86,13 @@ def per_class(decided: Decided, classes: Sequence[str]) -> list[ClassFigures]:
     """Return the figures of each class, in label order."""
     decided = as_decisions(decided)
     precision, recall, f1, support = _by_class(decided, len(classes))
-    taken = decided.predictions[decided.predictions != FAILED]
-    predicted = np.bincount(taken, minlength=len(classes))
-    hits = np.bincount(decided.labels[decided.correct], minlength=len(classes))
-    ends = np.stack(wilson(hits, np.maximum(support, 1)), axis=1).tolist()
+    matrix = confusion(decided, len(classes))
+    ends = np.stack(wilson(matrix.diagonal(), np.maximum(support, 1)), axis=1).tolist()
     return [
         ClassFigures(
             name=name,
             n=int(support[c]),
-            predicted=int(predicted[c]),
+            predicted=int(matrix[:, c].sum()),
             precision=float(precision[c]),
             recall=float(recall[c]) if support[c] else None,
             recall_ci95=ends[c] if support[c] else None,
@@ -195,10 +187,7 @@ def summarize(
 def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decisions) -> Summary:
     """Return a run's stored summary, or one of its decided images where others are undecided.
 
-    Args:
-        manifest: of the run.
-        stored: the stored summary, of any number of images; None: there is none.
-        decided: the run's decisions, at least one, read with `top`.
+    `decided` is at least one decision, read with `top`.
     """
     if stored is not None and stored.dataset.n_samples == len(manifest.samples):
         return stored
@@ -239,12 +228,7 @@ def statistics(
 ) -> Statistics:
     """Return the statistics of decided images.
 
-    Args:
-        decided: records, or columns read with `top`.
-        classes: class names in label order.
-        items: description of the items, for a run of items.
-        probable: from `probability_skill`.
-        repeatable: from `repeatability`, where that applies.
+    `decided` are records, or columns read with `top`.
     """
     decided = as_decisions(decided)
     groups = per_group(decided)

@@ -1,9 +1,9 @@
-"""Two classifiers on the same images: which decides better, and is it more than chance?"""
+"""Paired tests of two classifiers on the same images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,28 +15,23 @@ from bench.store.fields import Document
 
 ALPHA = 0.05
 SAMPLES_AT_ONCE = 8192
-Z95 = 1.959963984540054  # standard errors to either side of a 95 % interval
+Z95 = 1.959963984540054  # half-width of a 95 % interval in standard errors
 
 Bools = NDArray[np.bool_]
 
 
-class ClassDifference(Document):
-    """One class with samples: how often each side has it right, and the paired test of it.
+class Paired(Document):
+    """Accuracies of run A, the baseline, and run B on the same samples.
 
     Attributes:
-        name: the class.
-        n: pairs.
-        accuracy_a: A's share of right decisions.
-        accuracy_b: B's.
-        difference: B less A.
-        wins: samples that B alone has right.
-        losses: samples that A alone has right.
-        mcnemar_p: two-sided, exact.
-        p_adjusted: it controls the false discovery rate over the classes (Benjamini & Hochberg
-            1995): of many classes some differ by chance alone.
+        accuracy_a: accuracy of A.
+        accuracy_b: accuracy of B.
+        difference: accuracy of B less that of A.
+        wins: number of samples that only B has right.
+        losses: number of samples that only A has right.
+        mcnemar_p: two-sided p of McNemar's exact test.
     """
 
-    name: str = Field(alias="class")
     n: int
     accuracy_a: float
     accuracy_b: float
@@ -44,6 +39,31 @@ class ClassDifference(Document):
     wins: int
     losses: int
     mcnemar_p: float
+
+
+class PairedTest(Paired):
+    """The paired comparison with the interval of the difference.
+
+    Attributes:
+        difference_ci95: 95 % score interval of the difference, widened to 0 where the test does not
+            reject.
+        ties: number of samples that are neither wins nor losses.
+    """
+
+    difference_ci95: tuple[float, float]
+    ties: int
+
+
+class ClassDifference(Paired):
+    """The paired comparison on the samples of one class.
+
+    Attributes:
+        name: name of the class.
+        p_adjusted: p adjusted for the false discovery rate over the classes (Benjamini & Hochberg
+            1995): of many classes some differ by chance alone.
+    """
+
+    name: str = Field(alias="class")
     p_adjusted: float
 
 
@@ -57,67 +77,55 @@ def shared_rows(a: Decisions, b: Decisions) -> tuple[NDArray[np.int64], NDArray[
 
 
 def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int64]:
-    """Return int64 [R, R]: how many samples run i has right that run j has and has wrong.
+    """Return the number of samples that run i has right and run j has wrong, int64 [R, R].
 
-    One product of matrices instead of R² pairings, over a few thousand samples at a time. Of each
-    run only the bits are kept: the next one is read when it is gone.
+    One product of matrices instead of R² pairings, over a few thousand samples at a time. Only the
+    bits of each run are kept in memory.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known: Any = None  # the ids of all samples so far
-    answers = []  # of each run: the places of its samples in `known`, and whether they are right
+    ids: Any = None  # of all samples so far
+    answers = []  # of each run: the places of its samples in `ids`, and whether they are right
     for run in decided:
-        known = run.sample_ids if known is None else known
-        place = values(pc.index_in(run.sample_ids, value_set=known), -1)
+        ids = run.sample_ids if ids is None else ids
+        place = values(pc.index_in(run.sample_ids, value_set=ids), -1)
         if (new := place < 0).any():
             added = run.sample_ids.take(indices(np.flatnonzero(new)))
-            place = np.where(new, len(known) + np.cumsum(new) - 1, place)
-            known = pa.concat_arrays([known, added])
+            place = np.where(new, len(ids) + np.cumsum(new) - 1, place)
+            ids = pa.concat_arrays([ids, added])
         answers.append((place, run.correct))
-    has, right = (np.zeros((len(answers), len(known)), dtype=bool) for _ in range(2))
+    has, right = (np.zeros((len(answers), len(ids)), dtype=bool) for _ in range(2))
     for row, (place, correct) in enumerate(answers):
         has[row, place], right[row, place] = True, correct
     wins = np.zeros((len(answers), len(answers)), dtype=np.int64)
-    for start in range(0, len(known), SAMPLES_AT_ONCE):
+    for start in range(0, len(ids), SAMPLES_AT_ONCE):
         part = np.s_[:, start : start + SAMPLES_AT_ONCE]
         mine, wrong = right[part].astype(np.float32), (has[part] & ~right[part]).astype(np.float32)
         wins += (mine @ wrong.T).astype(np.int64)  # exact: float32 counts to 16 million
     return wins
 
 
-class PairedTest(TypedDict):
-    """McNemar's test of B against A, and the difference of their shares."""
-
-    difference: float
-    difference_ci95: tuple[float, float]
-    wins: int
-    losses: int
-    ties: int
-    mcnemar_p: float
-
-
 def paired_test(right_a: Bools, right_b: Bools) -> PairedTest:
-    """Return wins, losses, ties, exact McNemar p, and B's difference with its 95 % interval.
+    """Return the comparison of two runs, bool [n] each, right or wrong on the same samples.
 
-    McNemar's exact test (Psychometrika 1947) is a two-sided sign test on the samples that one
-    side alone has right. The interval is Tango's, widened to 0 where this test does not reject.
-
-    Args:
-        right_a: bool [n], whether A is right.
-        right_b: bool [n], whether B is right on the same samples.
+    McNemar's exact test (Psychometrika 1947) is a two-sided sign test on the samples that only one
+    run has right. The interval is Tango's, widened to 0 where this test does not reject.
     """
     n = len(right_a)
     wins, losses = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
     p = float(mcnemar(wins, losses))
-    return {
-        "difference": (wins - losses) / n,
-        "difference_ci95": with_zero(difference_interval(wins, losses, n), p),
-        "wins": wins,
-        "losses": losses,
-        "ties": n - wins - losses,
-        "mcnemar_p": p,
-    }
+    return PairedTest(
+        n=n,
+        accuracy_a=float(right_a.mean()),
+        accuracy_b=float(right_b.mean()),
+        difference=(wins - losses) / n,
+        wins=wins,
+        losses=losses,
+        mcnemar_p=p,
+        difference_ci95=with_zero(difference_interval(wins, losses, n), p),
+        ties=n - wins - losses,
+    )
 
 
 def with_zero(interval: tuple[float, float], p: float) -> tuple[float, float]:
@@ -129,17 +137,11 @@ def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
     """Return the 95 % score interval of the difference of two paired shares.
 
     Tango, Statistics in Medicine 17 (1998): the differences d that a score test does not reject.
-    It has a width where no pair differs, too: then its ends are ± z² / (n + z²).
-
-    Args:
-        wins: pairs that B alone has right.
-        losses: pairs that A alone has right.
-        n: all pairs.
+    Where no pair differs, its ends are ± z² / (n + z²). `n` counts all pairs.
     """
     from scipy.optimize import brentq
 
     def excess(d: float, side: int) -> float:
-        """How far the observed difference lies beyond the z-th standard error from `d`."""
         return float(side * (wins - losses - n * d) - Z95 * _standard_error(wins, losses, n, d))
 
     observed, near = (wins - losses) / n, 1e-9
@@ -151,20 +153,14 @@ def difference_interval(wins: int, losses: int, n: int) -> tuple[float, float]:
 def score_statistic(wins: int, losses: int, n: int, difference: float) -> float:
     """Return Tango's z of the hypothesis that the difference of two paired shares is this one.
 
-    Positive where the observed difference is larger.
-
-    Args:
-        wins: pairs that B alone has right.
-        losses: pairs that A alone has right.
-        n: all pairs.
-        difference: of the hypothesis.
+    Positive where the observed difference is larger. `n` counts all pairs.
     """
     error = _standard_error(wins, losses, n, difference)
     return float((wins - losses - n * difference) / max(error, 1e-12))
 
 
 def _standard_error(wins: int, losses: int, n: int, d: float) -> float:
-    """Return that of wins less losses, if the difference of the shares is `d`."""
+    """Return the standard error of wins less losses, if the difference of the shares is `d`."""
     linear = (2 * n - wins + losses) * d - wins - losses
     constant = -losses * d * (1 - d)
     root = max(linear**2 - 8 * n * constant, 0.0) ** 0.5

@@ -1,4 +1,4 @@
-"""How many images a difference between two runs needs, and what n images could have shown.
+"""Number of images that a difference between two runs needs, and what n images could have shown.
 
 Two runs on the same images differ on few of them: the discordance. McNemar's exact test looks at
 those alone, so that a difference between runs that mostly agree needs far fewer images than one
@@ -7,53 +7,52 @@ between two sets of images.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import ceil, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.stats.paired import ALPHA, mcnemar
 from bench.store.fields import Document, Positive, Share
 
-DEFAULT_POWER = 0.8  # the power that studies are planned for
-MAX_IMAGES = 100_000_000  # images
+DEFAULT_POWER = 0.8  # usual in the planning of studies
+MAX_IMAGES = 100_000_000
 SIMULATED = 2000  # studies
-COUNT_TAIL = 8.0  # standard deviations beyond which a count of discordant images is left out
-
-Ints = NDArray[np.int64]
+COUNT_TAIL = 8.0  # standard deviations; larger deviations of the discordant count are ignored
 
 
 class Needed(Document):
-    """How many images show a difference with some power."""
+    """Number of images that show a difference with a given power."""
 
     power: Share
-    """The chance of finding it."""
+    """Probability that the test finds the difference."""
     paired: Positive | None
-    """On the same images; None: more than any dataset has."""
+    """Number of images, both runs on the same ones; None: more than any dataset has."""
     unpaired: Positive | None
-    """In each of two runs on images of their own."""
+    """Number of images of each run, both on images of their own."""
 
 
 class Power(Document):
     """What a comparison of two runs can show."""
 
     difference: float
-    """Of the accuracies."""
+    """Difference of the accuracies."""
     discordance: Share
-    """The share of images that one run alone has right."""
+    """Share of images that exactly one run has right."""
     accuracy: Share | None = None
-    """Of the first run; None: not given, and 0.5 is assumed where images are not paired."""
+    """Accuracy of the first run; None: not given, and 0.5 is assumed for unpaired images."""
     needed: list[Needed]
-    """For several powers."""
+    """Numbers of images for several powers."""
     n: Positive | None = None
-    """Images that there are."""
+    """Number of images available."""
     power: Share | None = None
-    """The chance that n images show this difference."""
+    """Probability that n images show this difference."""
     simulated: Share | None = None
-    """The same in 2,000 simulated studies of n images."""
+    """The same probability in 2,000 simulated studies of n images."""
     smallest: float | None = None
-    """The smallest difference that n images show with a power of 80 %; None: none."""
+    """Smallest difference that n images show with a power of 80 %; None: none."""
 
 
 def plan_power(
@@ -64,26 +63,23 @@ def plan_power(
 ) -> Power:
     """Return how many images a difference needs, and what n images can show.
 
-    Args:
-        difference: of the accuracies; its sign is of no matter.
-        discordance: the share of images that one run alone has right.
-        n: images that there are; None: not said.
-        accuracy: of the first run, for images that are not paired; None: the worst case.
+    `difference` is of the accuracies, of any sign; `discordance` is the share of images that
+    exactly one run has right; `accuracy` is of the first run, and None is the worst case.
 
     Raises:
-        UserError: no two runs can differ so.
+        UserError: no two runs can have these values.
     """
     difference = abs(difference)
     check(difference, discordance)
-    alone = (discordance - difference) / 2  # the share that the worse run alone has right
+    alone = (discordance - difference) / 2  # share that only the worse run has right
     if accuracy is not None and not alone - 1e-9 <= accuracy <= 1 - alone + 1e-9:
         raise UserError(
             f"--accuracy {accuracy:g}: with these shares a run is right on {alone:.4g} to"
             f" {1 - alone:.4g} of the images."
         )
-    known: dict[str, float | None] = {}
+    of_n: dict[str, float | None] = {}
     if n is not None:
-        known = {
+        of_n = {
             "power": exact_power(n, difference, discordance),
             "simulated": simulated_power(n, difference, discordance),
             "smallest": smallest_difference(n, discordance),
@@ -101,15 +97,15 @@ def plan_power(
             for power in (0.5, DEFAULT_POWER, 0.9, 0.95)
         ],
         n=n,
-        **known,
+        **of_n,
     )
 
 
 def check(difference: float, discordance: float) -> None:
-    """Refuse what cannot be.
+    """Refuse impossible values.
 
     Raises:
-        UserError: the difference is larger than the discordance, or one of them is no share.
+        UserError: the difference is larger than the discordance, or one of them is not a share.
     """
     if not 0 < discordance <= 1:
         raise UserError(
@@ -125,10 +121,10 @@ def check(difference: float, discordance: float) -> None:
 
 
 def exact_power(n: int, difference: float, discordance: float) -> float:
-    """Return the chance that McNemar's exact test on n images finds the difference (p < 0.05).
+    """Return the probability that McNemar's exact test on n images finds the difference (p < 0.05).
 
-    Exact: summed over the number of discordant images, and over who wins them. A finding in the
-    wrong direction does not count.
+    Exact: a sum over the number of discordant images and their winners. A significant difference
+    in the wrong direction does not count.
     """
     from scipy.stats import binom
 
@@ -136,76 +132,71 @@ def exact_power(n: int, difference: float, discordance: float) -> float:
     low, high = max(0, int(n * discordance - spread)), min(n, ceil(n * discordance + spread))
     counts = np.arange(low, high + 1)
     wins = (discordance + difference) / (2 * discordance)
-    found = binom.cdf(most_losses(counts), counts, 1 - wins)
-    return float(min(1.0, (binom.pmf(counts, n, discordance) * found).sum()))
+    significant = binom.cdf(most_losses(counts), counts, 1 - wins)
+    return float(min(1.0, (binom.pmf(counts, n, discordance) * significant).sum()))
 
 
 def most_losses(discordant: Ints) -> Ints:
-    """Return of each number of discordant images the most losses that are still significant.
+    """Return the largest significant number of losses for each number of discordant images.
 
-    -1: however they fall, they are not.
+    -1 where no number of losses is significant.
     """
     from scipy.special import bdtr
     from scipy.stats import binom
 
-    found = np.asarray(binom.ppf(ALPHA / 2, np.maximum(discordant, 1), 0.5)).astype(np.int64)
-    significant = 2 * bdtr(found, np.maximum(discordant, 1), 0.5) < ALPHA
-    return np.where(significant, found, found - 1)
+    trials = np.maximum(discordant, 1)
+    losses = np.asarray(binom.ppf(ALPHA / 2, trials, 0.5)).astype(np.int64)
+    return np.where(2 * bdtr(losses, trials, 0.5) < ALPHA, losses, losses - 1)
 
 
 def images_needed(
     difference: float, discordance: float, power: float = DEFAULT_POWER
 ) -> int | None:
-    """Return how many images show the difference with this power, on the same images.
+    """Return the number of images that show the difference with this power, on the same images.
 
-    The exact power rises in small steps back and forth; this is where it has passed, to within
-    what one image more or less moves.
+    The exact power is not quite monotone in the number of images: the result is exact to within
+    these small steps. None: more images than any dataset has.
     """
-    low, high = 1, 2
-    while exact_power(high, difference, discordance) < power:
-        low, high = high, 2 * high
+
+    def power_of(n: int) -> float:
+        return exact_power(n, difference, discordance)
+
+    high = 2
+    while power_of(high) < power:
+        high *= 2
         if high > MAX_IMAGES:
             return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if exact_power(middle, difference, discordance) < power:
-            low = middle
-        else:
-            high = middle
-    return high
+    low = max(high // 2, 1)
+    return low + 1 + bisect_left(range(low + 1, high), power, key=power_of)
 
 
 def smallest_difference(n: int, discordance: float, power: float = DEFAULT_POWER) -> float | None:
     """Return the smallest difference that n images show with this power; None: none."""
-    low, high = 0.0, discordance
-    if exact_power(n, high, discordance) < power:
-        return None
-    while high - low > 1e-5:
-        middle = (low + high) / 2
-        if exact_power(n, middle, discordance) < power:
-            low = middle
-        else:
-            high = middle
-    return high
+    from scipy.optimize import brentq
+
+    def excess(difference: float) -> float:
+        return exact_power(n, difference, discordance) - power
+
+    return None if excess(discordance) < 0 else float(brentq(excess, 0.0, discordance))
 
 
 def unpaired_images(difference: float, accuracy: float | None, power: float) -> int | None:
-    """Return how many images each of two runs needs that are not made of the same ones.
+    """Return the number of images of each of two runs on images of their own.
 
-    Of Fisher's exact test, by the normal approximation of two shares with a correction for
-    continuity (Fleiss, Tytun & Ury, Biometrics 36, 1980); a few too many where one of them is
+    For Fisher's exact test, by the normal approximation of two shares with a correction for
+    continuity (Fleiss, Tytun & Ury, Biometrics 36, 1980); slightly too large where one run is
     nearly always right. Without an accuracy, at the largest variance.
     """
     from scipy.stats import norm
 
-    one = 0.5 - difference / 2 if accuracy is None else accuracy
-    other = min(1.0, max(0.0, one + difference if one + difference <= 1 else one - difference))
-    mean = (one + other) / 2
-    under_null = float(norm.isf(ALPHA / 2)) * sqrt(2 * mean * (1 - mean))
-    if_so = float(norm.isf(1 - power)) * sqrt(one * (1 - one) + other * (1 - other))
-    plain = ((under_null + if_so) / difference) ** 2
-    found = ceil(plain / 4 * (1 + sqrt(1 + 4 / (plain * difference))) ** 2)
-    return max(1, found) if found <= MAX_IMAGES else None
+    a = 0.5 - difference / 2 if accuracy is None else accuracy
+    b = min(1.0, max(0.0, a + difference if a + difference <= 1 else a - difference))
+    mean = (a + b) / 2
+    of_null = float(norm.isf(ALPHA / 2)) * sqrt(2 * mean * (1 - mean))
+    of_alternative = float(norm.isf(1 - power)) * sqrt(a * (1 - a) + b * (1 - b))
+    plain = ((of_null + of_alternative) / difference) ** 2
+    images = ceil(plain / 4 * (1 + sqrt(1 + 4 / (plain * difference))) ** 2)
+    return max(1, images) if images <= MAX_IMAGES else None
 
 
 def simulated_power(

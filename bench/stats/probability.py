@@ -1,8 +1,9 @@
-"""The probability that a decision is right, fitted on other images of the same question."""
+"""Probability that a decision is right, fitted on other images of the same question."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +14,17 @@ from bench.store.calibrations import Calibrated, Feature, Fit
 from bench.store.decisions import Decided, Decisions, as_decisions
 from bench.store.documents import Manifest
 
-MIN_OUTCOMES = 5  # right decisions, and wrong ones, that a fit needs
+MIN_OUTCOMES = 5  # right decisions, and wrong ones, for a fit
 
 
 def fit_probability(decided: Decided) -> Fit | None:
     """Fit a logistic regression of "the decision is right" (Platt scaling).
 
-    Platt, "Probabilistic outputs for support vector machines" (1999). It has one weight per
-    feature, and a few hundred images determine it; an isotonic regression of so few says 0 and 1,
-    whose logarithmic loss is infinite. The features are the margin on the draws that winner and
-    runner-up share, on a scale that is linear for small and logarithmic for large margins, and the
-    logarithm of the cost until the decision (Clark & Jaini, NeurIPS 2023). A feature that does not
-    vary is left out.
+    Platt, "Probabilistic outputs for support vector machines" (1999). A few hundred images
+    determine its weights; an isotonic regression of so few predicts 0 and 1, whose logarithmic
+    loss is infinite. The features are the margin on the shared draws of winner and runner-up, on a
+    scale that is linear for small and logarithmic for large margins, and the logarithm of the cost
+    until the decision (Clark & Jaini, NeurIPS 2023). A constant feature is left out.
 
     Returns:
         None where fewer than five decisions are right, or wrong, or nothing varies.
@@ -32,23 +32,20 @@ def fit_probability(decided: Decided) -> Fit | None:
     from sklearn.linear_model import LogisticRegression
 
     decided = as_decisions(decided)
-    known = _known(decided)
-    right = decided.correct[known]
+    usable = _usable(decided)
+    right = decided.correct[usable]
     if min(right.sum(), (~right).sum()) < MIN_OUTCOMES:
         return None
-    unit = float(np.median(np.abs(decided.margins[known])))
-    every: dict[Feature, Floats] = {
-        "margin": _feature("margin", decided, unit)[known],
-        "evaluations": _feature("evaluations", decided, unit)[known],
-    }
-    used = {name: values for name, values in every.items() if unit > 0 and np.ptp(values) > 0}
+    unit = float(np.median(np.abs(decided.margins[usable])))
+    features = {name: _feature(name, decided, unit)[usable] for name in get_args(Feature)}
+    used = {name: values for name, values in features.items() if unit > 0 and np.ptp(values) > 0}
     if not used:
         return None
     table = np.stack(list(used.values()), axis=1)
     centre, spread = table.mean(axis=0), table.std(axis=0)
     model = LogisticRegression().fit((table - centre) / spread, right)
     return Fit(
-        images=int(known.sum()),
+        images=int(usable.sum()),
         right=int(right.sum()),
         unit=unit,
         features=list(used),
@@ -60,19 +57,18 @@ def fit_probability(decided: Decided) -> Fit | None:
 
 
 def probabilities(fit: Fit, decided: Decided) -> Floats:
-    """Return float64 [n], the probability that each decision is right; NaN where unknown."""
+    """Return the probability that each decision is right, float64 [n]; NaN where unknown."""
+    from scipy.special import expit
+
     decided = as_decisions(decided)
     total = np.full(len(decided), fit.intercept)
     parts = zip(fit.features, fit.centre, fit.spread, fit.weights, strict=True)
     for name, centre, spread, weight in parts:
         total += weight * (_feature(name, decided, fit.unit) - centre) / spread
-    found = np.full(len(decided), np.nan)
-    known = _known(decided)
-    found[known] = 1 / (1 + np.exp(-np.clip(total[known], -700, 700)))
-    return found
+    return np.where(_usable(decided), expit(total), np.nan)
 
 
-def _known(decided: Decisions) -> NDArray[np.bool_]:
+def _usable(decided: Decisions) -> NDArray[np.bool_]:
     return np.isfinite(decided.margins) & ~decided.failed & (decided.equivalents > 0)
 
 
@@ -83,30 +79,29 @@ def _feature(name: Feature, decided: Decisions, unit: float) -> Floats:
 
 
 def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calibrated, Fit] | None:
-    """Return the fit that says how probable the decisions of a run are; of several, the largest.
+    """Return the fit for the decisions of a run, with its calibration; of several, the largest.
 
-    It must be of the same question and the same strategy with the same parameters, and of none of
-    the run's images.
+    It must be of the same question, strategy and parameters, and of other images.
     """
-    found = [
-        (each, setting.fit)
-        for each in calibrated
-        if each.fits(manifest) and not each.shared(manifest)
-        for setting in (*each.calibration.settings, *each.calibration.others)
+    fits = [
+        (stored, setting.fit)
+        for stored in calibrated
+        if stored.fits(manifest) and not stored.shared(manifest)
+        for setting in (*stored.calibration.settings, *stored.calibration.others)
         if setting.fit is not None and setting.strategy.plain() == manifest.strategy.plain()
     ]
-    return max(found, key=lambda pair: pair[1].images, default=None)
+    return max(fits, key=lambda pair: pair[1].images, default=None)
 
 
 def known_probabilities(
     decided: Decided, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Floats | None:
-    """Return float64 [n], how probable it is that each decision of a run is right.
+    """Return the probability that each decision of a run is right, float64 [n].
 
-    NaN where it is not known; None where no calibration says it of any.
+    NaN where it is unknown; None where no calibration fits the run.
     """
-    found = fit_for(manifest, calibrated)
-    return None if found is None else probabilities(found[1], decided)
+    fit = fit_for(manifest, calibrated)
+    return None if fit is None else probabilities(fit[1], decided)
 
 
 def probability_skill(

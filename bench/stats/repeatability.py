@@ -1,4 +1,4 @@
-"""Other noise: the decisions that differ between two independent runs of the same strategy."""
+"""Decisions that differ between two runs of the same strategy with independent noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from bench.store.decisions import Decided, as_decisions
 from bench.store.fields import Amount, Count, Document, Share
 
-DOUBTFUL = 0.05  # a decision that another run makes otherwise with more than this probability
+DOUBTFUL = 0.05  # probability of another decision above which a decision is doubtful
 NODES = 24  # of the Gauss-Hermite quadrature
 SURE = 9.0  # standard errors of the margin beyond which a probability is below 1e-9
 FEWEST_DRAWS = 16  # with fewer, a standard error counts the trend along the levels as noise
@@ -21,14 +21,14 @@ class Repeatability(Document):
     """Expected number of decisions that differ between two independent runs.
 
     Attributes:
-        n: decisions whose margin has a standard error.
-        expected_flips: of these, the expected number that another run decides otherwise.
+        n: number of decisions whose margin has a standard error.
+        expected_flips: expected number of these that another run decides otherwise.
         flip_share: their share.
-        doubtful: decisions that another run makes otherwise with a probability above 0.05.
-        accuracy_stderr: standard deviation of the accuracy over runs with other noise, images and
-            labels held fixed; None where the images share their noise: their decisions then change
-            together, and the records do not say how much.
-        unknown: decisions whose margin has no standard error. Nothing is known of them.
+        doubtful: number of decisions that another run changes with a probability above 0.05.
+        accuracy_stderr: standard deviation of the accuracy over runs with other noise, for these
+            images; None where images share their noise: their decisions change together, and the
+            records do not say how much.
+        unknown: number of decisions whose margin has no standard error.
     """
 
     n: Count
@@ -44,7 +44,7 @@ def flip_probability(
     margin_stderr: NDArray[np.float64],
     gaps: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return for each decision the probability that an independent run decides otherwise.
+    """Return the probability that an independent run decides otherwise, float64 [n].
 
     For strategies that evaluate every prompt on the same draws. A score is a mean over draws, so
     nearly normal about its expectation. With no prior knowledge of the expectations, the scores of
@@ -64,7 +64,7 @@ def flip_probability(
             is none; None: only the runner-up is known, whose gap is the margin.
 
     Returns:
-        float64 [n]; NaN where the margin or its standard error is unknown.
+        NaN where the margin or its standard error is unknown.
     """
     from scipy.special import log_ndtr
     from scipy.stats import norm
@@ -87,19 +87,14 @@ def flip_probability(
 
 
 def prior_factor(lead: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return by what a probability of `flip_probability` changes under the images' own gaps.
+    """Return the factor of `flip_probability` under a prior fitted to the images, float64 [n].
 
-    Under a flat prior, gaps near zero are as frequent as others. A model that tells classes apart
-    leaves few of them, one that cannot leaves many. Empirical Bayes (Robbins 1956): a prior of the
-    true gaps on a grid, by a few steps of EM on the leads of all images, each normal about its
-    gap; a winner may be the wrong one. The factor is the posterior probability that another run
-    differs, of winner and runner-up alone, divided by that under the flat prior.
-
-    Args:
-        lead: float64 [n], margins in standard errors, 0 or more.
-
-    Returns:
-        float64 [n]; ones where there are fewer than 20 images.
+    Under a flat prior, gaps near zero are as frequent as others. A model that separates the classes
+    has few of them, others have many. Empirical Bayes (Robbins 1956): a prior of the true gaps on a
+    grid, by a few steps of EM on the leads of all images, each normal about its gap; a winner may
+    be the wrong one. The factor is the posterior probability that another run differs, of winner
+    and runner-up alone, divided by that under the flat prior. Ones with fewer than 20 images.
+    `lead` is float64 [n], margins in standard errors, 0 or more.
     """
     from scipy.stats import norm
 
@@ -119,7 +114,7 @@ def prior_factor(lead: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def repeatability(decided: Decided, own_noise: bool = False) -> Repeatability | None:
-    """Return how many decisions an independent run would make otherwise.
+    """Return the expected number of decisions that an independent run makes otherwise.
 
     A change matters to the accuracy only where the winner or the runner-up is the label; where
     the runner-up was not read, it is taken to be.

@@ -1,4 +1,4 @@
-"""Bounds that hold with a stated probability: settings that keep a risk, conformal quantiles."""
+"""Bounds with a stated probability: settings that keep a risk, and conformal quantiles."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 
-LEVEL = 0.95  # how surely a bound must hold, over the choice of the images
+LEVEL = 0.95  # confidence of a bound, over the choice of the images
 
 
 def images_needed(risk: float, disagreements: int = 0, level: float = LEVEL) -> int:
-    """Return how many images show a risk, if at most so many of them are decided otherwise.
+    """Return the number of images that show a risk with at most so many disagreements.
 
-    Without a disagreement that is log(1 - level) / log(1 - risk): 299 images for 1 % at 95 %.
+    Without a disagreement it is log(1 - level) / log(1 - risk): 299 images for 1 % at 95 %.
     """
     n = ceil(log(1 - level) / log1p(-risk))
     while not keeps(disagreements, n, risk, level):
@@ -24,17 +24,11 @@ def images_needed(risk: float, disagreements: int = 0, level: float = LEVEL) -> 
 
 
 def keeps(disagreements: int, n: int, risk: float, level: float = LEVEL) -> bool:
-    """Tell whether images show that at most a share `risk` of all is decided otherwise.
+    """Tell whether `n` images show that at most a share `risk` of all is decided otherwise.
 
     They do if the one-sided upper limit of Clopper & Pearson (Biometrika 26, 1934) is at most
-    `risk`: if the true share were larger, so few disagreements would have a probability of
-    1 - level at most.
-
-    Args:
-        disagreements: images decided otherwise than by the full sweep.
-        n: all images.
-        risk: a share, between 0 and 1.
-        level: how surely.
+    `risk`: if the true share were larger, so few disagreements with the full sweep would have a
+    probability of at most 1 - level.
     """
     from scipy.stats import binom
 
@@ -58,44 +52,29 @@ def passing(disagreements: Sequence[int], n: int, risk: float, level: float = LE
     level, up to the first that fails. The probability that any of those before it exceeds the risk
     is then 1 - level at most. So the cheapest of them may be chosen by what it cost on the same
     images, and the choice does not weaken the bound. The order must not depend on these images.
-
-    Args:
-        disagreements: of each setting, on the same images.
-        n: the images.
-        risk: a share, between 0 and 1.
-        level: how surely.
+    `disagreements` are of each setting, on the same `n` images.
     """
-    found = []
-    for place, count in enumerate(disagreements):
-        if not keeps(count, n, risk, level):
-            break
-        found.append(place)
-    return found
+    kept = [keeps(count, n, risk, level) for count in disagreements]
+    return list(range([*kept, False].index(False)))
 
 
 def distances(scores: Floats) -> Floats:
-    """Return float64 [P]: how far each score lies above the lowest, in standard deviations of all.
+    """Return the distance of each score from the lowest, in standard deviations, float64 [P].
 
-    The unit makes images and draws of unlike contrast comparable. Equal scores are all at 0.
-
-    Args:
-        scores: float64 [P], first-order scores; lower is better.
+    The unit makes images and draws of different contrast comparable. Equal scores are all at 0.
+    Scores are first-order scores, float64 [P]; lower is better.
     """
     above, spread = scores - scores.min(), scores.std()
     return np.asarray(above / spread if spread > 0 else np.zeros_like(above))
 
 
 def conformal_quantile(values: Floats, risk: float) -> float:
-    """Return what a new value exceeds with probability `risk` at most, if exchangeable with these.
+    """Return the value that a new, exchangeable one exceeds with probability `risk` at most.
 
     The ceil((n + 1)(1 - risk))-th smallest of n values, as in split conformal prediction (Vovk,
     Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005; Lei et al., JASA 113,
-    2018); infinite where n is too small to say, that is below 1 / risk - 1. The probability is
-    over the draw of these values as well as of the new one.
-
-    Args:
-        values: float64 [n].
-        risk: between 0 and 1.
+    2018); infinite where n is too small, that is below 1 / risk - 1. The probability is over
+    the draw of these values, float64 [n], as well as of the new one.
     """
     rank = ceil((len(values) + 1) * (1 - risk))
     return float(np.sort(values)[rank - 1]) if rank <= len(values) else inf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,7 @@ def wilson(correct: Counts, n: Counts) -> tuple[NDArray[np.float64], NDArray[np.
     """Return the lower and upper ends of the 95 % Wilson score intervals, float64 [C] each.
 
     `scipy.stats.binomtest` gives the same, but takes 0.5 ms per class and run.
-
-    Args:
-        correct: number of right decisions, [C].
-        n: number of decisions, [C], above 0; for a weighted mean, the effective number.
+    `n` is above 0; for a weighted mean it is the effective number.
     """
     share = correct / n
     z = 1.959963984540054  # 97.5 % point of the normal distribution
@@ -46,20 +43,8 @@ def exact_interval(count: int, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-class PairScores(TypedDict, total=False):
-    """Scores of items with several images, under the names of the metrics."""
-
-    text_score: float
-    image_score: float
-    image_score_ci95: tuple[float, float]
-    image_chance: float | None
-    group_score: float
-    group_score_ci95: tuple[float, float]
-    group_chance: float | None
-
-
-def pair_scores(decided: Decided, items: Items) -> PairScores:
-    """Return the scores of items with several images, each with its interval and chance.
+def pair_scores(decided: Decided, items: Items) -> dict[str, Any]:
+    """Return the scores of items with several images, by their names in the metrics.
 
     The text score, the share of items in which every image has its text, is the accuracy. Ties and
     failed items are wrong. Image and group scores are left out where the strategy does not compare
@@ -68,23 +53,19 @@ def pair_scores(decided: Decided, items: Items) -> PairScores:
     decided = as_decisions(decided)
     if items.image_chance is None:
         return {}
-    scores: PairScores = {"text_score": float(decided.correct.mean())}
+    scores: dict[str, Any] = {"text_score": float(decided.correct.mean())}
     if not items.images_compared:
         return scores
-    image, group = (
-        0 if right is None else int(right.sum())
-        for right in (decided.image_right, decided.group_right)
-    )
     n = len(decided)
-    return {
-        **scores,
-        "image_score": image / n,
-        "image_score_ci95": accuracy_interval(image, n),
-        "image_chance": items.image_chance,
-        "group_score": group / n,
-        "group_score_ci95": accuracy_interval(group, n),
-        "group_chance": items.group_chance,
-    }
+    for kind, right, chance in (
+        ("image", decided.image_right, items.image_chance),
+        ("group", decided.group_right, items.group_chance),
+    ):
+        count = 0 if right is None else int(right.sum())
+        scores[f"{kind}_score"] = count / n
+        scores[f"{kind}_score_ci95"] = accuracy_interval(count, n)
+        scores[f"{kind}_chance"] = chance
+    return scores
 
 
 def per_group(decided: Decided) -> list[Group]:

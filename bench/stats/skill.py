@@ -1,4 +1,4 @@
-"""How good probabilities are: proper scores, calibration, and accuracy against coverage."""
+"""Quality of probabilities: proper scores, calibration, and accuracy against coverage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.store.fields import Amount, Count, Document, Interval, Number, Positi
 MAX_MASS_BINS = 10
 MIN_PER_BIN = 10  # images per bin; with fewer images there are fewer bins
 RESAMPLES = 1000
-MULTIPLES = np.linspace(0, 4, 41)  # of the observed gaps, which an interval tries
+MULTIPLES = np.linspace(0, 4, 41)  # of the observed gaps, tried for the interval
 INTERVAL_TAIL = 0.025
 SMALLEST = 1e-12  # a probability's distance from 0 and 1 in a logarithm
 
@@ -23,10 +23,7 @@ class MassBin(Document):
     """A bin of a reliability diagram; all have about as many images.
 
     Attributes:
-        n: its images.
-        probability: their mean probability.
-        accuracy: their accuracy.
-        accuracy_ci95: its 95 % Wilson interval.
+        probability: mean probability of its images.
     """
 
     n: Positive
@@ -39,8 +36,8 @@ class Covered(Document):
     """The accuracy of the most probable decisions.
 
     Attributes:
-        coverage: their share.
-        accuracy: their accuracy; where equally probable ones are only partly covered, its mean.
+        coverage: share of decisions covered.
+        accuracy: their accuracy; its mean where equally probable ones are partly covered.
     """
 
     coverage: Share
@@ -48,27 +45,24 @@ class Covered(Document):
 
 
 class Probability(Document):
-    """How good the probabilities of a run's decisions are.
+    """Quality of the probabilities of a run's decisions.
 
     Attributes:
-        n: the decisions that have a probability.
-        calibrated_on: the run on whose images they were fitted.
-        calibrated_images: how many these are.
-        accuracy: of the n decisions, the base rate.
-        mean: their mean probability.
-        brier: the mean squared difference of probability and outcome.
-        brier_skill: by which share it is lower than that of the base rate itself, the best
-            constant; None: all decisions are right, or all wrong.
-        log_loss: the mean of minus the logarithm of the probability of the outcome.
-        log_loss_skill: likewise.
-        ece: the expected calibration error over bins of equal mass; None: all probabilities are
-            equal, so that they say nothing of single images.
-        ece_ci95: its interval; see `calibration_interval`.
-        ece_if_calibrated: what it would be on average if every probability were exact: so many
-            images cannot show less.
-        bins: the reliability diagram.
+        n: number of decisions with a probability.
+        calibrated_on: id of the run on whose images they were fitted.
+        calibrated_images: number of these images.
+        accuracy: accuracy of the n decisions, the base rate.
+        mean: mean probability.
+        brier: mean squared difference of probability and outcome.
+        brier_skill: share by which it is below that of the base rate, the best constant; None: all
+            decisions are right, or all wrong.
+        log_loss: mean of minus the logarithm of the probability of the outcome.
+        log_loss_skill: share by which it is below that of the base rate; None: as above.
+        ece: expected calibration error over bins of equal mass; None: all probabilities are equal.
+        ece_if_calibrated: expected error of exact probabilities on as many images.
+        bins: reliability diagram.
         coverage: accuracy against coverage.
-        coverage_area: the area below that curve: the accuracy, if the probabilities rank nothing.
+        coverage_area: area below that curve; the accuracy, if the probabilities rank nothing.
     """
 
     n: Count
@@ -89,13 +83,10 @@ class Probability(Document):
 
 
 def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) -> Probability:
-    """Return how good probabilities are.
+    """Return the quality of probabilities.
 
-    Args:
-        probability: float64 [n], that each decision is right.
-        right: bool [n], whether it is.
-        calibrated_on: the run on whose images they were fitted.
-        images: how many these are.
+    `probability` is float64 [n], `right` bool [n]. They were fitted on `images` images of the run
+    `calibrated_on`.
     """
     n, base = len(right), float(right.mean())
     brier = float(np.square(probability - right).mean())
@@ -148,22 +139,21 @@ def equal_mass(probability: Floats) -> list[NDArray[np.int64]]:
 
 def binned_error(probability: Floats, right: Bools, groups: list[NDArray[np.int64]]) -> float:
     """Return the mean over bins of |mean probability - accuracy|, weighted by their images."""
-    gaps = [abs(float((probability[g] - right[g]).sum())) for g in groups]
-    return min(float(sum(gaps) / len(right)), 1.0)
+    gaps = (abs(float((probability[g] - right[g]).sum())) for g in groups)
+    return min(sum(gaps) / len(right), 1.0)
 
 
 def calibration_interval(
     probability: Floats, right: Bools, groups: list[NDArray[np.int64]], seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
-    """Return the calibration error of exact probabilities, and the 95 % interval of this one.
+    """Return the expected error of exact probabilities, and the 95 % interval of the error.
 
-    The sum of (probability - outcome) over a bin is nearly normal. Of exact probabilities its
-    variance is the sum of p (1 - p), and the mean of its absolute value sqrt(2 / pi) standard
-    deviations. Noise alone makes the error larger, the more the fewer images a bin has, so a
-    bootstrap of it covers too seldom. The interval therefore inverts a test: it holds the errors
-    under which one as large as the observed, or as small, has a probability of at least 2.5 %.
-    Noise adds the less, the more evenly an error lies over the bins: gaps as observed, equal ones,
-    and a single one in the worst bin are tried.
+    The sum of (probability - outcome) over a bin is nearly normal. For exact probabilities its
+    variance is the sum of p (1 - p), and its mean absolute value sqrt(2 / pi) standard deviations.
+    Noise makes the error larger, the more so the fewer images a bin has, so a bootstrap covers too
+    seldom. The interval therefore inverts a test: it contains the errors under which one as large
+    as the observed, or as small, has a probability of at least 2.5 %. Noise adds less where gaps
+    are even, so gaps as observed, equal ones, and a single one in the worst bin are tried.
     """
     n = len(right)
     sums = np.array([(probability[g] - right[g]).sum() for g in groups])
@@ -182,24 +172,14 @@ def calibration_interval(
 
 def _bin(probability: Floats, right: Bools) -> MassBin:
     n, hits = len(right), int(right.sum())
+    interval = accuracy_interval(hits, n)
     mean = min(float(probability.mean()), 1.0)
-    return MassBin(
-        n=n, probability=mean, accuracy=hits / n, accuracy_ci95=accuracy_interval(hits, n)
-    )
-
-
-def _tied(probability: Floats, right: Bools) -> tuple[NDArray[np.int64], Floats]:
-    """Return the images, and the right decisions, up to the end of each value, highest first."""
-    values, place = np.unique(-probability, return_inverse=True)
-    counts = np.bincount(place, minlength=len(values))
-    hits = np.bincount(place, weights=right, minlength=len(values))
-    return np.cumsum(counts), np.cumsum(hits)
+    return MassBin(n=n, probability=mean, accuracy=hits / n, accuracy_ci95=interval)
 
 
 def coverage(probability: Floats, right: Bools, points: int = 20) -> list[Covered]:
     """Return accuracy against coverage at equal steps, from the most probable decisions on."""
-    hits = expected_hits(probability, right)
-    n = len(right)
+    hits, n = expected_hits(probability, right), len(right)
     steps = np.unique(np.ceil(np.arange(1, points + 1) * n / points).astype(int))
     return [Covered(coverage=k / n, accuracy=min(hits[k - 1] / k, 1.0)) for k in steps.tolist()]
 
@@ -207,17 +187,15 @@ def coverage(probability: Floats, right: Bools, points: int = 20) -> list[Covere
 def coverage_area(probability: Floats, right: Bools) -> float:
     """Return the mean over k of the accuracy of the k most probable decisions.
 
-    Equally probable ones are in no order: the mean over all their orders is taken. So a constant
-    has the accuracy itself.
+    It is averaged over all orders of equally probable decisions, so a constant gives the accuracy.
     """
     hits = expected_hits(probability, right)
     return min(float((hits / np.arange(1, len(hits) + 1)).mean()), 1.0)
 
 
 def expected_hits(probability: Floats, right: Bools) -> Floats:
-    """Return float64 [n]: right decisions expected among the first k, k = 1 … n."""
-    ends, hits = _tied(probability, right)
-    found: Floats = np.interp(
-        np.arange(1, len(right) + 1), np.concatenate([[0], ends]), np.concatenate([[0], hits])
-    )
-    return found
+    """Return the expected right decisions among the k most probable, k = 1 … n, float64 [n]."""
+    _, place = np.unique(-probability, return_inverse=True)
+    ends = np.cumsum(np.bincount(place))  # number of images up to the end of each value
+    hits = np.cumsum(np.bincount(place, weights=right))
+    return np.asarray(np.interp(np.arange(1, len(right) + 1), np.r_[0, ends], np.r_[0, hits]))

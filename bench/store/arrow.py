@@ -1,6 +1,6 @@
-"""Between numpy and pyarrow by their buffers.
+"""Conversions between numpy and pyarrow by their buffers.
 
-pyarrow's own conversions import pandas where it is installed: 0.3 s of CPU time for each command.
+pyarrow's own conversions import pandas where it is installed: 0.3 s of CPU time per command.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from numpy.typing import NDArray
 
 
 def values(column: Any, missing: float | None = None) -> NDArray[Any]:
-    """Return a pyarrow column of numbers as a numpy array.
+    """Return a pyarrow column of int32, int64, float32 or float64 as a numpy array.
 
-    Args:
-        column: of int32, int64, float32 or float64.
-        missing: stands for nulls; None: there are none.
+    `missing` stands for nulls; None: there are none.
     """
     array = _whole(column)
     kind = np.dtype(_NAMES.get(str(array.type), str(array.type)))
     data = array.buffers()[1]
     if data is None or not len(array):
-        found = np.zeros(len(array), kind)
+        numbers = np.zeros(len(array), kind)
     else:
-        found = np.frombuffer(data, kind, len(array), array.offset * kind.itemsize)
+        numbers = np.frombuffer(data, kind, len(array), array.offset * kind.itemsize)
     if array.null_count and missing is not None:
-        found = np.where(truths(array.is_valid()), found, kind.type(missing))
-    return found
+        numbers = np.where(truths(array.is_valid()), numbers, kind.type(missing))
+    return numbers
 
 
 def truths(column: Any) -> NDArray[np.bool_]:
@@ -36,11 +34,11 @@ def truths(column: Any) -> NDArray[np.bool_]:
     return values(_whole(column).cast("int32")).astype(bool)
 
 
-def indices(found: NDArray[np.int64]) -> Any:
+def indices(numbers: NDArray[np.int64]) -> Any:
     """Return int64 [n] as a pyarrow array."""
     import pyarrow as pa
 
-    data = np.ascontiguousarray(found, dtype=np.int64)
+    data = np.ascontiguousarray(numbers, dtype=np.int64)
     return pa.Array.from_buffers(pa.int64(), len(data), [None, pa.py_buffer(data)])
 
 
@@ -55,9 +53,8 @@ def strings(texts: Sequence[str]) -> Any:
     return long.cast(pa.string())
 
 
-_NAMES = {"double": "float64", "float": "float32"}  # what pyarrow calls otherwise
+_NAMES = {"double": "float64", "float": "float32"}  # pyarrow's name → numpy's
 
 
 def _whole(column: Any) -> Any:
-    """Return a chunked column, or an array, as one array."""
     return column.combine_chunks() if hasattr(column, "combine_chunks") else column

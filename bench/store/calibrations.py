@@ -90,15 +90,12 @@ class Calibration(Document):
     """
 
     format: Count
-    """Format version."""
     run_id: RunId
-    """Id of the run."""
     identity: str
     """Hash of the run's identity."""
     split: Name
     """Split of the images."""
     images: Positive
-    """Number of images."""
     samples: list[str] | None = None
     """Ids of the images; None in early versions: all images of the run."""
     level: Share
@@ -143,20 +140,19 @@ class Calibrated:
     calibration: Calibration
 
     def fits(self, manifest: Manifest) -> bool:
-        """Whether it is about the question that a run asks, of whichever images."""
+        """Tell whether it is about a run's question, on any images."""
         return question(self.manifest) == question(manifest)
 
     def shared(self, manifest: Manifest) -> int:
-        """Return how many images of a run it was made on; there must be none."""
+        """Return the number of a run's images among the calibrated ones; it must be 0."""
         samples = self.calibration.samples or self.manifest.samples
         return len(set(samples) & set(manifest.samples))
 
 
 def question(manifest: Manifest) -> str:
-    """Return the hash of what a run asks of each image.
+    """Return the hash of a run's question: of all but its images and its strategy.
 
-    Runs with the same one differ in their images and in their strategy alone: backbone, dataset,
-    classes, prompts, estimand, draws and their noise are the same.
+    Backbone, dataset, classes, prompts, estimand, draws and their noise are part of it.
     """
     kept = manifest.identity.plain()
     for name in ("strategy", "calibrated", "replayed"):
@@ -166,19 +162,19 @@ def question(manifest: Manifest) -> str:
 
 
 def calibration_files(path: Path) -> list[str]:
-    """Return the names of the calibrations in the folder of a run, the first one made first."""
+    """Return the names of the calibrations in a run's folder, the first one made first."""
     return [CALIBRATION, *sorted(file.name for file in path.glob(BESIDE))]
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration into the folder of its run, in place of an earlier one of the same key.
+    """Write a calibration into its run's folder, in place of an earlier one of the same key.
 
     Raises:
         UserError: the folder cannot be written.
     """
     try:
         first = read_calibration(path).calibration.key
-    except UserError:  # there is none, or it is damaged: this one takes its place
+    except UserError:  # absent or damaged: this one takes its place
         first = calibration.key
     name = CALIBRATION if first == calibration.key else BESIDE.replace("*", calibration.key)
     try:
@@ -188,14 +184,10 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
-    """Read a calibration in the folder of a run.
-
-    Args:
-        path: the folder.
-        name: one of its `calibration_files`.
+    """Read a calibration in a run's folder, by a name out of `calibration_files`.
 
     Raises:
-        UserError: there is none, it is damaged, of another run, or of a newer version.
+        UserError: it is absent, damaged, of another run, or of a newer version.
     """
     advice = f"`bench calibrate {path}` makes it."
     calibration = read_document(
@@ -213,12 +205,7 @@ def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
 
 
 def find_calibrations(results: Path, left_out: LeftOut = warn) -> Iterator[Calibrated]:
-    """Yield the calibrations below a folder.
-
-    Args:
-        results: the folder that runs are stored in.
-        left_out: is told of each that cannot be read.
-    """
+    """Yield the calibrations below a results folder; `left_out` is called for unreadable ones."""
     for path in sorted(places(results, CALIBRATION)):
         for name in calibration_files(path):
             try:

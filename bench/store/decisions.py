@@ -1,74 +1,52 @@
-"""What became of a run's images, one column per field: 200,000 images are read in a second."""
+"""A run's decisions, one column per field: 200,000 images are read in a second."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.arrow import indices, strings, truths, values
+from bench.store.arrow import strings, truths, values
 from bench.store.documents import Manifest
 from bench.store.journal_table import read_table, to_table
 from bench.store.records import TOP_CLASSES, Record
 
 FAILED = -1  # the prediction of a sample that failed: no class, so it counts as wrong
-NOBODY = -2  # the runner-up where there is none; no class, and no failed sample either
+NOBODY = -2  # the runner-up where there is none: neither a class nor a failed sample
 
 
 @dataclass(frozen=True)
 class Decisions:
     """Decided images; every column has their number n as its length.
 
-    Attributes:
-        sample_ids: pyarrow strings.
-        labels: int64, the true class.
-        predictions: int64, -1 where the sample failed.
-        margins: float64, the runner-up's score less the winner's; NaN where unknown.
-        margin_stderr: float64, the standard error of the margin; NaN where unknown.
-        confidence: float64; NaN where unknown.
-        evaluations: int64.
-        linearisations: int64, draws linearised.
-        equivalents: float64, what both cost, in evaluations.
-        seconds: float64, of scoring.
-        failed: bool.
-        in_top5: bool, whether the true class is among the five best; None where it was not read.
-        runner_up: int64, the second best class, -2 where there is none; None likewise.
-        gaps: float64 [n, 9], the scores of the classes after the first, as far as a record has
-            them, less the winner's; infinity where there is none; None likewise.
-        draws: int64, of the winner; 0 where the sample failed; None likewise.
-        in_candidates: bool, whether the true class was among the candidates; None where all classes
-            were.
-        groups: pyarrow strings, null where a sample has no group; None where none has one.
-        image_right: bool, whether an item's images are right; None where none of them compares.
-        group_right: bool, whether all of an item is right; None likewise.
-        decided_by: pyarrow strings, what ended each image, null where nothing says so; None where
-            nothing says so of any.
+    The columns from `in_top5` to `draws` are None where `top` was not read, and those after them
+    where no image has a value.
     """
 
-    sample_ids: Any
-    labels: NDArray[np.int64]
-    predictions: NDArray[np.int64]
-    margins: NDArray[np.float64]
-    margin_stderr: NDArray[np.float64]
-    confidence: NDArray[np.float64]
+    sample_ids: Any  # pyarrow strings
+    labels: NDArray[np.int64]  # true classes
+    predictions: NDArray[np.int64]  # -1 where the sample failed
+    margins: NDArray[np.float64]  # runner-up's score less the winner's; NaN where unknown
+    margin_stderr: NDArray[np.float64]  # standard error of the margin; NaN where unknown
+    confidence: NDArray[np.float64]  # NaN where unknown
     evaluations: NDArray[np.int64]
     linearisations: NDArray[np.int64]
-    equivalents: NDArray[np.float64]
-    seconds: NDArray[np.float64]
+    equivalents: NDArray[np.float64]  # evaluation equivalents of both
+    seconds: NDArray[np.float64]  # scoring time
     failed: NDArray[np.bool_]
-    in_top5: NDArray[np.bool_] | None = None
-    runner_up: NDArray[np.int64] | None = None
-    gaps: NDArray[np.float64] | None = None
-    draws: NDArray[np.int64] | None = None
-    in_candidates: NDArray[np.bool_] | None = None
-    groups: Any = None
-    image_right: NDArray[np.bool_] | None = None
-    group_right: NDArray[np.bool_] | None = None
-    decided_by: Any = None
+    in_top5: NDArray[np.bool_] | None = None  # whether the true class is among the five best
+    runner_up: NDArray[np.int64] | None = None  # second best class, -2 where there is none
+    gaps: NDArray[np.float64] | None = None  # [n, 9], other scores less the winner's; inf: none
+    draws: NDArray[np.int64] | None = None  # of the winner; 0 where the sample failed
+    in_candidates: NDArray[np.bool_] | None = None  # whether the true class was a candidate
+    groups: Any = None  # pyarrow strings, null where a sample has no group
+    image_right: NDArray[np.bool_] | None = None  # whether an item's images are right
+    group_right: NDArray[np.bool_] | None = None  # whether all of an item is right
+    decided_by: Any = None  # pyarrow strings, what ended each image, null where unreported
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,55 +57,45 @@ class Decisions:
         return np.equal(self.labels, self.predictions)
 
 
-Decided = Decisions | Sequence[Record]  # what the analysis takes
+Decided = Decisions | Sequence[Record]
 
 
 def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisions:
-    """Read what became of the samples that a run's manifest asks for, in its order.
+    """Read the decisions on the samples that a run's manifest asks for, in its order.
 
-    Errors of margins that `Manifest.margin_errors_known` denies count as unknown.
-
-    Args:
-        path: the run's folder.
-        manifest: its manifest.
-        top: read `in_top5`, `runner_up` and `gaps` as well, for half as much time again.
+    Standard errors of margins are unknown where `Manifest.margin_errors_known` denies them.
+    With `top`, `in_top5` to `draws` are read as well, in half as long again.
     """
-    import pyarrow.compute as pc
+    return read_parts([(path, manifest.samples)], manifest, top)
 
-    table = read_table(path, len(manifest.classes), top)
-    asked, there = strings(manifest.samples), table["sample_id"].combine_chunks()
-    if not asked.equals(there):
-        table = table.take(pc.index_in(asked, value_set=there).drop_null())
-    decided = _from_table(table)
+
+def read_parts(
+    parts: Sequence[tuple[Path, Sequence[str]]], manifest: Manifest, top: bool = False
+) -> Decisions:
+    """Read the decisions of a run from several folders; see `read_decisions`.
+
+    `parts` are folders with the ids of the samples to take from them.
+    """
+    import pyarrow as pa
+
+    tables = [
+        _rows(read_table(path, len(manifest.classes), top), samples) for path, samples in parts
+    ]
+    decided = _from_table(_rows(pa.concat_tables(tables), manifest.samples))
     if manifest.margin_errors_known:
         return decided
     unknown = np.full(len(decided), np.nan)
     return replace(decided, margin_stderr=unknown, confidence=unknown)
 
 
-def join_decisions(parts: Sequence[Decisions], order: NDArray[np.int64]) -> Decisions:
-    """Return the images of several parts as one, reordered: the i-th is `order[i]` of all."""
-    import pyarrow as pa
+def _rows(table: Any, samples: Sequence[str]) -> Any:
+    """Return the rows of these samples in their order; samples without a row are left out."""
+    import pyarrow.compute as pc
 
-    columns: dict[str, Any] = {}
-    for field in fields(Decisions):
-        found = [getattr(part, field.name) for part in parts]
-        if all(column is None for column in found):
-            continue
-        if any(isinstance(column, pa.Array | pa.ChunkedArray) for column in found):
-            whole = [
-                pa.nulls(len(p), pa.string()) if c is None else c
-                for p, c in zip(parts, found, strict=True)
-            ]
-            chunks = [chunk for c in whole for chunk in getattr(c, "chunks", [c])]
-            columns[field.name] = pa.chunked_array(chunks).take(indices(order)).combine_chunks()
-        else:
-            whole = [
-                np.zeros(len(p), bool) if c is None else c
-                for p, c in zip(parts, found, strict=True)
-            ]
-            columns[field.name] = np.concatenate(whole)[order]
-    return Decisions(**columns)
+    wanted, stored = strings(samples), table["sample_id"].combine_chunks()
+    if wanted.equals(stored):
+        return table
+    return table.take(pc.index_in(wanted, value_set=stored).drop_null())
 
 
 def as_decisions(decided: Decided) -> Decisions:
@@ -136,9 +104,12 @@ def as_decisions(decided: Decided) -> Decisions:
 
 
 def _from_table(table: Any) -> Decisions:
+    import pyarrow.compute as pc
+
     labels = values(table["label"])
-    of_top = _from_top(table, labels) if "top" in table.column_names else (None,) * 4
-    in_top5, runner_up, gaps, draws = of_top
+    of_top = _from_top(table, labels) if "top" in table.column_names else {}
+    # Without linearisations, an image's equivalents are its evaluations.
+    equivalents = pc.coalesce(table["equivalents"], table["evaluations"].cast("double"))
     return Decisions(
         sample_ids=table["sample_id"].combine_chunks(),
         labels=labels,
@@ -148,32 +119,30 @@ def _from_table(table: Any) -> Decisions:
         confidence=values(table["confidence"], np.nan),
         evaluations=values(table["evaluations"]),
         linearisations=values(table["linearisations"], 0),
-        equivalents=_equivalents(table),
+        equivalents=values(equivalents),
         seconds=values(table["seconds"]),
         failed=truths(table["error"].is_valid()),
-        in_top5=in_top5,
-        runner_up=runner_up,
-        gaps=gaps,
-        draws=draws,
-        in_candidates=_answers(table["in_candidates"]),
-        groups=None if table["group"].null_count == len(table) else table["group"],
-        image_right=_answers(table["image_right"]),
-        group_right=_answers(table["group_right"]),
-        decided_by=None if table["decided_by"].null_count == len(table) else table["decided_by"],
+        **of_top,
+        in_candidates=_truths(table["in_candidates"]),
+        groups=_if_any(table["group"]),
+        image_right=_truths(table["image_right"]),
+        group_right=_truths(table["group_right"]),
+        decided_by=_if_any(table["decided_by"]),
     )
 
 
-def _answers(column: Any) -> NDArray[np.bool_] | None:
-    """Return a column of answers, a failed sample's wrong; None where there is none."""
-    if column.null_count == len(column):
-        return None
-    return truths(column.fill_null(False))
+def _if_any(column: Any) -> Any:
+    """Return the column; None where it has only nulls."""
+    return None if column.null_count == len(column) else column.combine_chunks()
 
 
-def _from_top(
-    table: Any, labels: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return of `top` whether the label is among its first five, its second class, gaps, draws."""
+def _truths(column: Any) -> NDArray[np.bool_] | None:
+    """Return a column of truth values, false for a failed sample; None where it has only nulls."""
+    return None if _if_any(column) is None else truths(column.fill_null(False))
+
+
+def _from_top(table: Any, labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return the columns `in_top5`, `runner_up`, `gaps` and `draws` of `Decisions`."""
     entries = table["top"].combine_chunks()  # [n] lists of [class, score, draws]
     sizes = values(entries.value_lengths(), 0)
     start = np.cumsum(sizes) - sizes  # of each image's entries among all of them
@@ -193,11 +162,4 @@ def _from_top(
         if place:
             gaps[has, place - 1] = scores - flat[start[has], 1]
     gaps[np.isnan(gaps)] = np.inf  # a class without a draw has no score
-    return in_top5, runner_up, gaps, draws
-
-
-def _equivalents(table: Any) -> NDArray[np.float64]:
-    """Without linearisations, an image's equivalents are its evaluations."""
-    import pyarrow.compute as pc
-
-    return values(pc.coalesce(table["equivalents"], table["evaluations"].cast("double")))
+    return {"in_top5": in_top5, "runner_up": runner_up, "gaps": gaps, "draws": draws}

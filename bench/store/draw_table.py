@@ -1,8 +1,7 @@
-"""`draws.parquet`: what each draw of a recorded run is, so that its errors can be weighed again.
+"""`draws.parquet`: the draws of a recorded run, so that its errors can be weighed again.
 
-One row per draw: its level (the index into the model's table), the time that the model was told,
-x_t = alpha x_0 + sigma eps, the answer p x_0 + q eps, the model's own time as a fraction, and the
-weight that the run gave it.
+One row per draw: its level (index into the model's table), the time given to the model, x_t =
+alpha x_0 + sigma eps, the target p x_0 + q eps, the model's own time as a fraction, and its weight.
 """
 
 from __future__ import annotations
@@ -25,23 +24,16 @@ LEVEL_COLUMNS = ("alpha", "sigma", "time", "p", "q", "progress")
 
 @dataclass(frozen=True)
 class DrawTable:
-    """The draws of a run.
+    """The N draws of a run."""
 
-    Attributes:
-        levels: int64 [N], each draw's row in the model's table.
-        table: the N rows themselves.
-        weights: float64 [N].
-        n_levels: rows of the model's whole table.
-    """
-
-    levels: NDArray[np.int64]
-    table: Levels
-    weights: NDArray[np.float64]
-    n_levels: int
+    levels: NDArray[np.int64]  # [N], row of each draw in the model's table
+    table: Levels  # these N rows
+    weights: NDArray[np.float64]  # [N]
+    n_levels: int  # number of rows of the model's table
 
 
 def draw_table(levels: Levels, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> DrawTable:
-    """Return the table of draws on these levels."""
+    """Return the table of draws on these rows of a model's levels."""
     return DrawTable(rows, levels.rows(rows), weights, len(levels))
 
 
@@ -65,11 +57,9 @@ def write_draws(folder: Path, draws: DrawTable) -> None:
 
 
 def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
-    """Return the table of a run's draws; None of a run recorded before there was one.
+    """Return the table of a run's draws; None: early versions wrote none.
 
-    Args:
-        folder: the run's.
-        count: its number of draws, which the table must have; None: any.
+    The table must have `count` draws; None: any number.
 
     Raises:
         UserError: the file is damaged, or is not a regular file inside the folder.

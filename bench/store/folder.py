@@ -29,10 +29,7 @@ ADDING = ".adding-"  # start of the name of a folder whose content is not checke
 
 
 def missing(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | None:
-    """Return the samples that `manifest` asks for and the run in `path` has not decided.
-
-    Returns:
-        None where there is no such run.
+    """Return the samples of `manifest` that the run in `path` has not decided; None: no such run.
 
     Raises:
         UserError: the manifest there is damaged.
@@ -48,18 +45,14 @@ def missing(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | No
 def undecided(
     path: Path, manifest: Manifest, sample_ids: Sequence[str], save_errors: bool
 ) -> list[str]:
-    """Return those of `sample_ids` that the run in `path` has not decided.
+    """Return the ids out of `sample_ids` that the run in `path` has not decided.
 
-    Args:
-        path: the run's folder.
-        manifest: of the run.
-        sample_ids: what is asked for.
-        save_errors: whether an image without its recorded errors counts as undecided.
+    With `save_errors`, an image without its recorded errors counts as undecided.
     """
     table = read_table(path, len(manifest.classes))
     done = set(table.filter(table["error"].is_null())["sample_id"].to_pylist())
     if save_errors:
-        done = {i for i in done if has_cells(path / "errors", i)}
+        done = {name for name in done if has_cells(path / "errors", name)}
     return [sample_id for sample_id in sample_ids if sample_id not in done]
 
 
@@ -87,7 +80,6 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _warn_of_correction(path: Path, backbone: BackboneIdentity) -> None:
-    """Name a run of a backbone's earlier version, where that had an error."""
     spec = next((s for s in load_plugins().backbones if s.name == backbone.name), None)
     if spec and spec.correction and backbone.version < spec.version:
         warnings.warn(
@@ -101,22 +93,20 @@ def _warn_of_correction(path: Path, backbone: BackboneIdentity) -> None:
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
     """Return the latest record of each sample, by id, in the order first written.
 
-    Args:
-        path: the run's folder.
-        n_classes: leave out, with a warning, what is no record of a run with so many classes.
+    With `n_classes`, records that are invalid for so many classes are left out with a warning.
     """
     good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
     return {record["sample_id"]: record for record in read_journal(path / JOURNAL, good)}
 
 
 def asked_records(path: Path, manifest: Manifest) -> list[Any]:
-    """Return the records of the samples asked for, in the order of the manifest."""
+    """Return the records of the manifest's samples, in its order."""
     records = read_records(path, len(manifest.classes))
     return [records[sample_id] for sample_id in manifest.samples if sample_id in records]
 
 
 def read_summary(path: Path) -> Summary | None:
-    """Return the summary of a run; None where the run has none yet.
+    """Return the summary of a run; None: it has none yet.
 
     Raises:
         UserError: it is damaged.
@@ -154,7 +144,7 @@ def list_runs(results: Path) -> list[Path]:
     """Return the folders of all runs below `results`, its `published/` included.
 
     Raises:
-        UserError: `results` cannot be the name of a folder.
+        UserError: `results` is not a valid path.
     """
     if "\0" in str(results):
         raise UserError(f"There is no folder {quoted(str(results))}.")
@@ -167,14 +157,14 @@ def places(results: Path, name: str) -> Iterator[Path]:
     A run's own folders are not entered: `errors/` may hold 200,000 files. Links are not followed.
     """
     for folder, below, files in os.walk(results):
-        if name in files or name in below:  # whatever it is: who reads it says so
+        if name in files or name in below:  # the reader checks what it is
             yield Path(folder)
         run = MANIFEST in files or MANIFEST in below or (SHARDS in below and holds_shards(folder))
         below[:] = [n for n in below if not run and not n.startswith(ADDING)]
 
 
 def shard_folder(run: Path, index: int, count: int) -> Path:
-    """Return the folder of a shard of the run in a folder."""
+    """Return the folder of a shard of the run in the folder `run`."""
     return run / SHARDS / f"{index}-of-{count}"
 
 
@@ -189,13 +179,13 @@ def shards_of(run: Path) -> Iterator[Path]:
         names = [path.name for path in (run / SHARDS).iterdir()]
     except (OSError, ValueError):  # a name may hold a NUL
         return
-    found = [match for name in names if (match := re.fullmatch(r"([0-9]+)-of-([0-9]+)", name))]
-    for match in sorted(found, key=lambda match: (int(match[2]), int(match[1]))):
+    matches = [m for name in names if (m := re.fullmatch(r"([0-9]+)-of-([0-9]+)", name))]
+    for match in sorted(matches, key=lambda match: (int(match[2]), int(match[1]))):
         yield run / SHARDS / match[0]
 
 
 def joined(earlier: Manifest, now: Manifest) -> Manifest:
-    """Return `now` with the samples that either of two manifests of one folder asks for."""
+    """Return the manifest `now` with the samples of both manifests of one folder."""
     if earlier.part is None or now.part is None:
         samples = list(dict.fromkeys([*earlier.samples, *now.samples]))
         return now.model_copy(update={"samples": samples})
@@ -209,7 +199,7 @@ def joined(earlier: Manifest, now: Manifest) -> Manifest:
 
 
 def whole(manifest: Manifest, **changes: Any) -> Manifest:
-    """Return a manifest as that of a run which is no part of another one."""
+    """Return the manifest of a whole run, from that of a shard or a merged run."""
     content = {**manifest.plain(), **changes}
     for name in ("part", "asked"):
         if name not in changes:

@@ -15,72 +15,64 @@ from bench.store.fields import Count, Document, Int, Name, Positive, Share
 IDENTITY_VERSION = 1
 
 
-class StrategyIdentity(Document):
-    """What decided, with all its parameters."""
+class Registered(Document):
+    """A dataset, backbone or strategy, as a plugin registered it."""
 
     name: Name
-    """The registered name."""
     version: Int
-    """Of its definition; raised when results change."""
+
+
+class StrategyIdentity(Registered):
+    """The strategy with all its parameters."""
+
     params: Parameters
     """All of its parameters, defaults included."""
 
 
-class DataIdentity(Document):
-    """What decides the images."""
+class DataIdentity(Registered):
+    """What determines the images."""
 
-    name: str
-    """The registered name."""
-    version: Int
-    """Of the dataset's definition."""
     split: str
-    """Which part of it."""
     fingerprint: str
-    """A hash of all images and labels of the split."""
     decoding: Int | None = None
-    """How images are decoded that are not ordinary, where there are any."""
+    """Version of the decoding of unusual images; None: all images are usual."""
 
 
-class BackboneIdentity(Document):
-    """What decides the backbone's numbers."""
+class BackboneIdentity(Registered):
+    """What determines the backbone's numbers."""
 
-    name: str
-    """The registered name."""
-    version: Int
-    """Of its definition."""
     weights: str | None
-    """A hash of the files; None: it has none."""
+    """Hash of the files; None: it has none."""
     dtype: str
-    """In which it computed."""
     parameters: Parameters = Field(default_factory=dict)
-    """Its own parameters."""
+    """Parameters of the backbone."""
 
 
 class ScoringIdentity(Document):
     """How an error is measured, and on which draws; empty for a classifier, which has none."""
 
     loss: str | None = None
-    """How a difference becomes an error."""
+    """Function from differences to errors."""
     space: str | None = None
-    """In which the error is measured."""
+    """Space in which the error is measured."""
     draw_plan: str | None = None
-    """On which levels, and how draws are paired."""
+    """Levels of the draws, and their pairing."""
     noise: str | None = None
-    """Where the noise is from."""
+    """Source of the noise."""
     weighting: str | None = None
-    """None: uniform."""
+    """Weights of the draws; None: uniform."""
     guidance: float | None = None
-    """The scale of classifier-free guidance; None: none."""
+    """Scale of classifier-free guidance; None: no guidance."""
     latent: str | None = None
-    """None: the mean of the autoencoder's posterior."""
+    """Choice of the latent; None: the mean of the autoencoder's posterior."""
     fit: str | None = None
-    """How an image that is not square is fitted; None: its middle."""
+    """Fit of images that are not square; None: their centre."""
     subtract_null: bool | None = None
     """Whether the error without a text is subtracted."""
     views: str | None = None
-    """As `--views` takes them; None: the image itself."""
+    """Views, as for `--views`; None: the image itself."""
     reduction: str | None = None
-    """How a likelihood's draws are put together."""
+    """Reduction of a likelihood's draws."""
 
     @property
     def antithetic(self) -> bool:
@@ -89,76 +81,67 @@ class ScoringIdentity(Document):
 
 
 class Source(Document):
-    """The run that a replay replays."""
+    """Another run that this one depends on, such as the one that a replay replays."""
 
     run_id: str
-    """Its id."""
     identity: str
-    """The hash of its identity."""
+    """Hash of its identity."""
 
 
 class LearnedFrom(Document):
-    """What a backbone that learns was fitted on."""
+    """Images of the same dataset that a backbone was fitted to."""
 
     split: str
-    """Of the same dataset."""
     fingerprint: str
-    """Of the images that it was given: without those that are to be scored."""
+    """Hash of the images, without those to be scored."""
     images: Positive
-    """How many."""
 
 
 class Candidates(Source):
     """The run whose best classes are the candidates of each image."""
 
     top: Positive
-    """How many of its best classes."""
+    """Number of classes per image."""
 
 
 class CalibratedOn(Source):
     """The run on whose images a strategy's parameters were chosen for a stated risk."""
 
     split: str
-    """Of the same dataset."""
     images: Positive
-    """How many."""
     disagreements: Count
-    """Of these images, those that the parameters decided otherwise than the full sweep."""
     risk: Share
-    """The largest share of decisions that may differ from those of the full sweep."""
+    """Largest share of decisions that may differ from those of the full sweep."""
     level: Share
-    """How surely it is kept, over the choice of these images."""
+    """Confidence level of the risk, over the choice of these images."""
 
 
 class Identity(Document):
-    """Everything that changes a run's numbers. What is hashed is `plain()`, as it was written."""
+    """Everything that changes a run's numbers. `plain()`, as it was written, is hashed."""
 
     version: Int
-    """Of the way in which identities are made."""
+    """Version of the definition of identities."""
     dataset: DataIdentity
-    """The images."""
     prompts: str
-    """The hash of the texts and their classes."""
+    """Hash of the texts and their classes."""
     template_rule: str | None = None
-    """How several prompts of a class make its score; None: best."""
+    """Rule that joins several prompts of a class; None: best."""
     control: str | None = None
-    """How the images were destroyed, in a blind control."""
+    """Alteration of the images in a blind control."""
     backbone: BackboneIdentity
-    """The network."""
     scoring: ScoringIdentity
-    """The error and the draws."""
+    """Error and draws."""
     strategy: StrategyIdentity
-    """The decision."""
     seed: Int
-    """Of the noise."""
+    """Seed of the noise."""
     learned_from: LearnedFrom | None = None
-    """None: nothing was learned for this run."""
+    """Images that the backbone was fitted to; None: nothing was fitted for this run."""
     candidates: Candidates | None = None
-    """None: all classes are scored."""
+    """Source of each image's candidates; None: all classes are scored."""
     replayed: Source | None = None
-    """The run that was replayed; None: a model scored."""
+    """Run that was replayed; None: a model scored."""
     calibrated: CalibratedOn | None = None
-    """None: nobody stated a risk."""
+    """Source of the strategy's parameters; None: no risk was stated."""
 
 
 def prompts_digest(prompts: Sequence[tuple[str, int]]) -> str:
@@ -168,12 +151,12 @@ def prompts_digest(prompts: Sequence[tuple[str, int]]) -> str:
 
 
 def digest(identity: Identity | Mapping[str, Any]) -> str:
-    """Return the identity's hash, 64 hex digits; the same for the same content in any order."""
+    """Return the hash of an identity, 64 hex digits; the order of its content does not matter."""
     content = identity.plain() if isinstance(identity, Identity) else identity
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def run_id(dataset: str, backbone: str, strategy: str, identity: Identity) -> str:
-    """Return dataset-backbone-strategy-<8 hex digits>; there is no time in it."""
+    """Return dataset-backbone-strategy-<8 hex digits>."""
     return f"{dataset}-{backbone}-{strategy}-{digest(identity)[:8]}"

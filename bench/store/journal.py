@@ -1,4 +1,4 @@
-"""`samples.jsonl`: append-only, and forgiving of what a kill or an editor left in it."""
+"""`samples.jsonl`: append-only; torn and damaged lines are skipped."""
 
 from __future__ import annotations
 
@@ -10,35 +10,33 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, BinaryIO
 
 from bench.errors import BenchWarning
 from bench.machine.files import regular_file
 
 JOURNAL = "samples.jsonl"
 LONGEST_LINE = 10_000_000  # bytes; a file without line ends must not fill memory
-SYNC_SECONDS = 2.0  # between two times that the disk is told to keep what it has
+SYNC_SECONDS = 2.0  # between two calls of fsync
 
 
 def has_id(value: Any) -> bool:
-    """Tell whether a line's value can be a record at all."""
+    """Tell whether a line's value is an object with a sample id."""
     return isinstance(value, dict) and isinstance(value.get("sample_id"), str)
 
 
 def read_journal(path: Path, good: Callable[[Any], bool] = has_id) -> Iterator[dict[str, Any]]:
-    """Yield the records of the lines that are whole and `good`; see `read_lines`."""
+    """Yield the records of lines that are complete and `good`; see `read_lines`."""
     return (record for _, _, record in read_lines(path, good))
 
 
 def read_lines(
     path: Path, good: Callable[[Any], bool] = has_id
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield place, length and record of the lines that are whole and `good`.
+    """Yield offset, length and record of lines that are complete and `good`.
 
-    The others are as if they had not been written.
-
-    Warns of damaged lines, except for a last one without its end: a kill, or a run under way,
-    leaves that.
+    Other lines count as not written, with a warning, except for a last one without its end, which
+    a killed or a running process leaves.
 
     Raises:
         UserError: it is not a regular file inside its folder.
@@ -72,40 +70,39 @@ def read_lines(
         )
 
 
+def complete_length(file: BinaryIO) -> int:
+    """Return the number of bytes up to the end of the last complete line."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 65536)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
 class Journal:
     """Appends lines, each handed to the system before `append` returns.
 
-    A process that is killed loses none. Against a loss of power the disk is told to keep them every
-    few seconds, in groups, and at the end: each by itself would take milliseconds.
+    A killed process loses none. Against a loss of power, fsync is called every few seconds and at
+    the end: for each line, it would take milliseconds.
     """
 
     def __init__(self, path: Path) -> None:
         self._synced, self._clean = monotonic(), True
         self._file = path.open("ab+", buffering=0)  # nothing is left in a buffer when a write fails
-        self._end_torn_line()
-
-    def _end_torn_line(self) -> None:
-        """A kill in the middle of a write leaves half a line; drop it."""
-        size = self._file.seek(0, os.SEEK_END)
-        keep = size
-        while keep:
-            start = max(0, keep - 65536)
-            self._file.seek(start)
-            newline = self._file.read(keep - start).rfind(b"\n")
-            if newline >= 0:
-                keep = start + newline + 1
-                break
-            keep = start
-        if keep != size:
-            self._file.truncate(keep)
-        self._file.seek(0, os.SEEK_END)
+        complete = complete_length(self._file)
+        if complete != self._file.seek(0, os.SEEK_END):  # a kill during a write left half a line
+            self._file.truncate(complete)
 
     def append(self, record: Any) -> None:
-        """Write one line, whole or not at all.
+        """Write one line, completely or not at all.
 
         Raises:
-            OSError: the disk is full or gone. Where even the part that was written cannot be
-                taken back, the next one who opens the journal drops it.
+            OSError: the disk is full or gone. If even the written part cannot be removed, the next
+                process that opens the journal removes it.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         before = self._file.seek(0, os.SEEK_END)
@@ -126,11 +123,11 @@ class Journal:
                 os.fsync(self._file.fileno())
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-                    raise  # all others than file systems that cannot do it
+                    raise  # these are of file systems without fsync
         self._synced, self._clean = monotonic(), True
 
     def close(self) -> None:
-        """Have the disk keep all lines, and close the file."""
+        """Sync and close the file."""
         with suppress(OSError):
             self._sync()
         self._file.close()

@@ -1,4 +1,4 @@
-"""The journal as a table: its lines are parsed by pyarrow, and checked a column at a time."""
+"""The journal as a table, parsed by pyarrow and checked column by column."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.strategy import DECIDED_BY
 from bench.machine.files import regular_file
 from bench.store.arrow import indices, values
-from bench.store.journal import JOURNAL, read_journal
+from bench.store.journal import JOURNAL, complete_length, read_journal
 from bench.store.records import LARGEST_ERROR, MOST_EVALUATIONS, MOST_SECONDS, is_record
 
 
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
     """Return the latest record of each sample as a pyarrow table, in the order written.
 
-    A file with a damaged line is read line by line, slower; see `read_journal`.
-
-    Args:
-        path: the run's folder.
-        n_classes: of the run.
-        top: read the column `top` as well.
+    A file with a damaged line is read line by line, which is slower; see `read_journal`.
+    With `top`, the column `top` is read as well.
 
     Raises:
         UserError: the journal is not a regular file inside the folder.
@@ -32,27 +27,31 @@ def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
     import pyarrow.compute as pc
 
     file = regular_file(path, JOURNAL)
-    table = _quickly(file, n_classes, top) if file else to_table([], top)
+    table = _parsed(file, n_classes, top) if file else to_table([], top)
     if table is None:
         records = read_journal(path / JOURNAL, lambda value: is_record(value, n_classes))
         table = to_table(list({r["sample_id"]: r for r in records}.values()), top)
     if pc.count_distinct(table["sample_id"]).as_py() < len(table):  # samples were tried again
-        table = table.take(indices(_last_of_each(table["sample_id"])))
+        codes = values(table["sample_id"].combine_chunks().dictionary_encode().indices)[::-1]
+        last = len(codes) - 1 - np.unique(codes, return_index=True)[1]
+        table = table.take(indices(np.sort(last)))
     return table
 
 
-def _quickly(file: Path, n_classes: int, top: bool) -> Any:
-    """Return the journal's whole lines as a table; None where one of them is no sound record."""
+def _parsed(file: Path, n_classes: int, top: bool) -> Any:
+    """Return the complete lines of the journal as a table; None: one of them is not a record."""
     import pyarrow as pa
     import pyarrow.json as pj
 
     options = pj.ParseOptions(explicit_schema=_schema(top), unexpected_field_behavior="ignore")
-    small = file.stat().st_size < _ONE_BLOCK  # threads cost more than they save
     try:
+        with file.open("rb") as lines:
+            length = complete_length(lines)
+        large = length >= _BLOCK_BYTES  # for less, threads cost more than they save
         with pa.memory_map(str(file)) as source:
             table = pj.read_json(
-                _whole_lines(source.read_buffer()),
-                read_options=pj.ReadOptions(use_threads=not small),
+                pa.BufferReader(source.read_buffer(length)),
+                read_options=pj.ReadOptions(use_threads=large),
                 parse_options=options,
             )
     except (OSError, ValueError, pa.ArrowException):  # an empty file, a damaged line
@@ -61,7 +60,7 @@ def _quickly(file: Path, n_classes: int, top: bool) -> Any:
 
 
 def _sound(table: Any, n_classes: int) -> bool:
-    """Tell whether every row is what `is_record` takes, without looking at one at a time."""
+    """Tell whether every row is valid as for `is_record`, column by column."""
     import pyarrow.compute as pc
 
     if any(table[name].null_count for name in _REQUIRED):
@@ -72,8 +71,8 @@ def _sound(table: Any, n_classes: int) -> bool:
             return False
     ranges = {"label": n_classes - 1, "prediction": n_classes - 1, "confidence": 1, **_AMOUNTS}
     for name, most in ranges.items():
-        found = values(table[name], 0)
-        if len(found) and not (found.min() >= 0 and found.max() <= most):
+        column = values(table[name], 0)
+        if len(column) and not (column.min() >= 0 and column.max() <= most):
             return False
     if not (np.abs(values(table["margin"], 0)) <= LARGEST_ERROR).all():
         return False
@@ -94,9 +93,8 @@ def _sound_top(column: Any, n_classes: int) -> bool:
     return bool(whole and (classes >= 0).all() and (classes < n_classes).all())
 
 
-_ONE_BLOCK = 1 << 20  # bytes that pyarrow parses at a time
-
-
+_BLOCK_BYTES = 1 << 20  # that pyarrow parses at a time
+_REQUIRED = ("sample_id", "label", "evaluations", "seconds")
 _AMOUNTS = {
     **dict.fromkeys(("evaluations", "linearisations"), MOST_EVALUATIONS),
     **dict.fromkeys(("equivalents", "seconds"), MOST_SECONDS),
@@ -104,52 +102,17 @@ _AMOUNTS = {
 }
 
 
-_REQUIRED = ("sample_id", "label", "evaluations", "seconds")
-
-
 def _schema(top: bool) -> Any:
     import pyarrow as pa
 
-    kinds: dict[str, Any] = {
-        "sample_id": pa.string(),
-        "label": pa.int64(),
-        "prediction": pa.int64(),
-        "margin": pa.float64(),
-        "margin_stderr": pa.float64(),
-        "confidence": pa.float64(),
-        "evaluations": pa.int64(),
-        "linearisations": pa.int64(),
-        "equivalents": pa.float64(),
-        "seconds": pa.float64(),
-        "error": pa.string(),
-        "in_candidates": pa.bool_(),
-        "group": pa.string(),
-        "image_right": pa.bool_(),
-        "group_right": pa.bool_(),
-        "decided_by": pa.string(),
+    columns = {
+        pa.string(): ("sample_id", "error", "group", "decided_by"),
+        pa.int64(): ("label", "prediction", "evaluations", "linearisations"),
+        pa.float64(): ("margin", "margin_stderr", "confidence", "equivalents", "seconds"),
+        pa.bool_(): ("in_candidates", "image_right", "group_right"),
+        pa.list_(pa.list_(pa.float64())): ("top",) if top else (),
     }
-    if top:
-        kinds["top"] = pa.list_(pa.list_(pa.float64()))
-    return pa.schema(list(kinds.items()))
-
-
-def _whole_lines(data: Any) -> Any:
-    """Return a reader of the buffer up to its last line's end; a torn last line is not there."""
-    import pyarrow as pa
-
-    end = len(data)
-    while end:
-        start = max(0, end - 65536)
-        newline = data.slice(start, end - start).to_pybytes().rfind(b"\n")
-        if newline >= 0:
-            return pa.BufferReader(data.slice(0, start + newline + 1))
-        end = start
-    raise ValueError("no whole line")
-
-
-def _last_of_each(column: Any) -> NDArray[np.int64]:
-    codes = values(column.combine_chunks().dictionary_encode().indices)[::-1]
-    return np.sort(len(codes) - 1 - np.unique(codes, return_index=True)[1])
+    return pa.schema([(name, kind) for kind, names in columns.items() for name in names])
 
 
 def to_table(records: Sequence[Any], top: bool = True) -> Any:
@@ -166,7 +129,7 @@ def to_table(records: Sequence[Any], top: bool = True) -> Any:
 
 
 def _as(kind: Any, value: Any) -> Any:
-    """Return a value with whole numbers as floats where these are wanted: Arrow takes few."""
+    """Return a value with integers as floats where the type is double: Arrow converts few."""
     if isinstance(value, list):
         return [_as(kind.value_type, item) for item in value]
     return float(value) if isinstance(value, int) and str(kind) == "double" else value

@@ -1,8 +1,8 @@
-"""Looks: how often a split was evaluated. A test set that is looked at often wears out.
+"""Looks: uses of a test split. A test set that is used often wears out.
 
-Whoever tries many settings on one test split, and reports the best, reports some luck. A look is a
-finished run on the split with settings of its own; the same run again is none. `looks.jsonl` in the
-results folder has a line for each, which stays when the run is deleted.
+The best of many settings on one test split is partly best by luck. A look is a finished run on the
+split with new settings; the same run again is not another look. `looks.jsonl` in the results folder
+has one line per look, which remains when the run is deleted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
 
@@ -24,35 +25,30 @@ from bench.store.folder import list_runs
 from bench.store.runs import read_runs
 
 LOOKS = "looks.jsonl"
-MAX_LOOKS_BYTES = 100_000_000  # of it; 100,000 looks have about 30 million
+MAX_LOOKS_BYTES = 100_000_000  # 100,000 looks have about 30 million
 FOR_CHOICES = ("train", "training", "val", "valid", "validation", "dev", "development")
 
-# The dataset, its split, and the fingerprint of its data.
-SplitKey = tuple[str, str, str]
+SplitKey = tuple[str, str, str]  # dataset, split, and fingerprint of the data
 
 
 class Look(Document):
     """One line of `looks.jsonl`."""
 
     dataset: Name
-    """The registered name."""
+    """Registered name."""
     split: Name
-    """Name of the split."""
     fingerprint: str
-    """Fingerprint of the split's data."""
     run_id: RunId
-    """Id of the run."""
     created: str
-    """Time of the run's creation, in ISO 8601."""
 
     @property
     def key(self) -> SplitKey:
-        """What looks are counted by."""
+        """Split that looks are counted for."""
         return self.dataset, self.split, self.fingerprint
 
 
 def look_of(manifest: Manifest) -> Look:
-    """Return the look that a finished run is."""
+    """Return the look of a finished run."""
     data = manifest.identity.dataset
     return Look(
         dataset=data.name,
@@ -64,20 +60,19 @@ def look_of(manifest: Manifest) -> Look:
 
 
 def is_test(split: str) -> bool:
-    """Tell a split that results are reported on from one that settings are chosen on."""
+    """Tell whether results are reported on a split, rather than settings chosen."""
     return split.lower() not in FOR_CHOICES
 
 
 def record_look(results: Path, manifest: Manifest) -> None:
-    """Write down that a run on a test split is finished, unless it is written down already.
+    """Record the look of a finished run on a test split, unless it is recorded.
 
-    A disk that does not take it stops nothing: the run itself is stored. Only a regular file inside
-    the folder is appended to.
+    A failure to write is ignored: the run itself is stored. Links and special files are refused.
     """
     if not is_test(manifest.dataset.split) or manifest.part is not None:
         return
     look = look_of(manifest)
-    if any((known.key, known.run_id) == (look.key, look.run_id) for known in read_looks(results)):
+    if any((old.key, old.run_id) == (look.key, look.run_id) for old in read_looks(results)):
         return
     line = look.model_dump_json().encode() + b"\n"
     with suppress(OSError):
@@ -99,7 +94,7 @@ def record_look(results: Path, manifest: Manifest) -> None:
 
 
 def read_looks(results: Path) -> Iterator[Look]:
-    """Yield the looks that are written down in a results folder.
+    """Yield the recorded looks of a results folder.
 
     Damaged lines, and a file that is not a regular one or is too large, are left out.
     """
@@ -114,17 +109,13 @@ def read_looks(results: Path) -> Iterator[Look]:
 
 
 def count_looks(folders: Iterable[Path]) -> dict[SplitKey, int]:
-    """Return how many different runs were finished on each test split, in some folders of runs."""
+    """Return the number of different runs on each test split in some results folders."""
     seen: dict[SplitKey, set[str]] = {}
-
-    def left_out(path: Path, error: UserError) -> None:
-        """What cannot be read is no look that can be counted."""
-
-    there = [folder for folder in folders if folder.is_dir()]
-    for look in (look for folder in there for look in read_looks(folder)):
-        seen.setdefault(look.key, set()).add(look.run_id)
-    for run in read_runs((p for f in there for p in list_runs(f)), left_out):
-        if run.summary is not None and is_test(run.manifest.dataset.split):
-            look = look_of(run.manifest)
+    for folder in folders:
+        runs = list_runs(folder) if folder.is_dir() else []
+        stored = read_runs(runs, lambda path, error: None)  # unreadable runs are not counted
+        finished = (run.manifest for run in stored if run.summary is not None)
+        of_runs = (look_of(m) for m in finished if is_test(m.dataset.split))
+        for look in chain(read_looks(folder), of_runs):
             seen.setdefault(look.key, set()).add(look.run_id)
     return {key: len(runs) for key, runs in seen.items()}

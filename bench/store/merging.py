@@ -1,4 +1,4 @@
-"""The parts of a run put together: their lines, their errors, and what is still missing."""
+"""Merging the shards of a run: their lines, their errors, and what is still missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench.errors import UserError, quoted
 from bench.machine.files import regular_file
 from bench.store.cells import has_cells, part_path
-from bench.store.decisions import FAILED, Decisions, join_decisions, read_decisions
+from bench.store.decisions import FAILED, Decisions, read_parts
 from bench.store.documents import Manifest
 from bench.store.draw_table import DRAWS
 from bench.store.fields import without_none
@@ -36,45 +36,35 @@ class MergeSource:
 
     @property
     def name(self) -> str:
-        """What a message calls it."""
+        """Name in messages."""
         part = self.manifest.part
         return f"shard {part} ({self.path})" if part else str(self.path)
 
 
 @dataclass(frozen=True)
 class Merge:
-    """What a merge will write. Only where each line stands is held, not the lines.
-
-    Attributes:
-        sources: the parts.
-        samples: the images asked for, in the order of the split.
-        asked: how many there are, those of absent parts included.
-        source: int32 [n], the part that has each image's line; -1: none has.
-        start: int64 [n], where the line begins in that part's journal.
-        length: int32 [n], its length in bytes.
-        answer: int64 [n], the prediction; -1 where the image failed.
-    """
+    """The content of a merged run of n images: the place of each line, not the lines themselves."""
 
     sources: Sequence[MergeSource]
-    samples: Sequence[str]
-    asked: int
-    source: NDArray[np.int32]
-    start: NDArray[np.int64]
-    length: NDArray[np.int32]
-    answer: NDArray[np.int64]
+    samples: Sequence[str]  # ids of the images, in the order of the split
+    asked: int  # number of images, those of absent shards included
+    source: NDArray[np.int32]  # [n], index of the source of each line; -1: no line
+    start: NDArray[np.int64]  # [n], offset of the line in its journal
+    length: NDArray[np.int32]  # [n], bytes of the line
+    answer: NDArray[np.int64]  # [n], the prediction; -1 where the image failed
 
     @property
     def decided(self) -> int:
-        """How many images have a line."""
+        """Number of images that have a line."""
         return int((self.source != NOWHERE).sum())
 
     @property
     def complete(self) -> bool:
-        """Whether every image asked for has a line."""
+        """Whether every image has a line."""
         return self.decided >= self.asked
 
     def manifest(self) -> Manifest:
-        """Return the manifest of the one run; where parts are absent, it says how many images."""
+        """Return the manifest of the merged run, with the number of images if parts are absent."""
         manifests = [source.manifest for source in self.sources]
         largest = max(manifests, key=asked_of)
         if any(m.linearisation_cost is None for m in manifests) and largest.linearisation_cost:
@@ -100,68 +90,60 @@ class Merge:
                 yield journal.read(self.length[index]).rstrip(b"\n") + b"\n"
 
     def decisions(self) -> Decisions:
-        """Read the decided images part by part, so that never all lines are held at once."""
-        found, places = [], []
-        for number, source in enumerate(self.sources):
-            chosen = np.flatnonzero(self.source == number)
-            if len(chosen):
-                samples = [self.samples[index] for index in chosen.tolist()]
-                mine = source.manifest.model_copy(update={"samples": samples})
-                found.append(read_decisions(source.path, mine, top=True))
-                places.append(chosen)
-        return join_decisions(found, np.argsort(np.concatenate(places)))
+        """Return the decisions, read with `top`."""
+        parts = [(s.path, self._samples_of(number)) for number, s in enumerate(self.sources)]
+        return read_parts(parts, self.manifest(), top=True)
 
     def copy_errors(self, target: Path) -> None:
-        """Put the kept errors of each image into the merged run, with what its draws are.
+        """Link or copy the errors of each image, and the table of draws, into the merged run.
 
-        Parts on the same disk take no more room: a part is never changed, only replaced.
-
-        Raises:
-            OSError: the disk is full or gone.
+        Links are safe: a part's file is never changed, only replaced. `OSError`: the disk is full.
         """
-        for source in self.sources:
-            file = None if source.path == target else regular_file(source.path, DRAWS)
+        others = [(n, s.path) for n, s in enumerate(self.sources) if s.path != target]
+        for _, path in others:
+            file = regular_file(path, DRAWS)
             if file and not (target / DRAWS).exists():
                 _place(file, target / DRAWS)
         for kind in ERRORS:
-            for number, source in enumerate(self.sources):
-                if source.path == target or not (source.path / kind).is_dir():
+            for number, path in others:
+                if not (path / kind).is_dir():
                     continue
                 (target / kind).mkdir(exist_ok=True)
-                for index in np.flatnonzero(self.source == number).tolist():
-                    name = self.samples[index]
-                    if has_cells(source.path / kind, name) and not has_cells(target / kind, name):
-                        part = part_path(source.path / kind, name)
-                        _place(part, part_path(target / kind, name))
+                for name in self._samples_of(number):
+                    if has_cells(path / kind, name) and not has_cells(target / kind, name):
+                        _place(part_path(path / kind, name), part_path(target / kind, name))
+
+    def _samples_of(self, number: int) -> list[str]:
+        return [self.samples[i] for i in np.flatnonzero(self.source == number).tolist()]
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
-    """Return the folders that some runs, by id or folder, consist of.
+    """Return the folders of some runs, named by id or folder, and of their shards.
 
     Raises:
-        UserError: one is no run, or they are parts of different runs.
+        UserError: one is not a run.
     """
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for run in runs:
         for folder in (Path(run), Path(results, run)):
             paths = [path for path in shards_of(folder) if os.path.lexists(path / MANIFEST)]
             if os.path.lexists(folder / MANIFEST):
                 paths.append(folder)
             if paths:
-                found.update((os.path.realpath(path), path) for path in paths)
+                folders.update((os.path.realpath(path), path) for path in paths)
                 break
         else:
             raise UserError(
                 f"There is no run or shard {quoted(run)}, neither as a folder nor in"
                 f" {quoted(results)}. `bench run … --shard 1/4` makes one."
             )
-    if not found:
+    if not folders:
         raise UserError("Nothing to merge: name a run, or the folders of its shards.")
-    return [MergeSource(path, read_manifest(path)) for path in found.values()]
+    return [MergeSource(path, read_manifest(path)) for path in folders.values()]
 
 
 def asked_of(manifest: Manifest) -> int:
-    """Return how many images the whole run has, as one part of it knows."""
+    """Return the number of images of the whole run, from the manifest of a part."""
     return manifest.part.asked if manifest.part else manifest.total
 
 
@@ -201,22 +183,22 @@ def _find_lines(merge: Merge, number: int, places: dict[str, int]) -> None:
         answer = FAILED if record["error"] is not None else int(record["prediction"])
         holder = int(merge.source[place])
         if holder not in (NOWHERE, number):
-            known = int(merge.answer[place])
-            if FAILED not in (answer, known) and answer != known:
+            earlier = int(merge.answer[place])
+            if FAILED not in (answer, earlier) and answer != earlier:
                 classes = source.manifest.classes
                 raise UserError(
                     f"{merge.sources[holder].name} and {source.name} give different answers for"
-                    f" {quoted(record['sample_id'])}: {quoted(classes[known])} and"
+                    f" {quoted(record['sample_id'])}: {quoted(classes[earlier])} and"
                     f" {quoted(classes[answer])}. Leave one of them out."
                 )
-            if known != FAILED or answer == FAILED:
+            if earlier != FAILED or answer == FAILED:
                 continue
         merge.source[place], merge.answer[place] = number, answer
         merge.start[place], merge.length[place] = start, length
 
 
 def _in_order(manifests: Sequence[Manifest]) -> list[str]:
-    """Return the samples of all parts in the order of the split, as far as shards know it."""
+    """Return the samples of all parts, in the order of the split where shards give it."""
     placed: dict[str, int] = {}
     for manifest in manifests:
         if manifest.part is not None:
@@ -227,24 +209,24 @@ def _in_order(manifests: Sequence[Manifest]) -> list[str]:
 
 
 def missing_parts(merge: Merge) -> list[str]:
-    """Return what is missing, in words: shards that are absent, and those not complete."""
-    said = []
+    """Return a message for each absent shard and each incomplete part."""
+    messages = []
     parts = [s.manifest.part for s in merge.sources if s.manifest.part]
     counts = {part.count for part in parts}
     if len(merge.samples) < merge.asked and len(counts) == 1:
         count = counts.pop()
         absent = sorted({*range(1, count + 1)} - {part.index for part in parts})
-        said += [f"shard {index}/{count} is absent" for index in absent]
+        messages += [f"shard {index}/{count} is absent" for index in absent]
     undecided = {merge.samples[i] for i in np.flatnonzero(merge.source == NOWHERE).tolist()}
     for source in merge.sources:
         if left := len(undecided.intersection(source.manifest.samples)):
             total = len(source.manifest.samples)
-            said.append(f"{source.name} has decided {total - left:,} of {total:,}")
-    return said
+            messages.append(f"{source.name} has decided {total - left:,} of {total:,}")
+    return messages
 
 
 def _place(file: Path, target: Path) -> None:
-    """Link a file, or copy it where that cannot be; it is there whole or not at all."""
+    """Link a file, or copy it where links are impossible; atomic."""
     temporary = target.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     try:

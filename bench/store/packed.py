@@ -1,7 +1,7 @@
-"""Parts of many images in one file, as an exported error table has them.
+"""Parts of many images in one file, as in an exported error table.
 
-`errors/packed-00000.parquet` holds a row group per image; the schema's metadata says which image
-each group is of, and what its part's own metadata was. A run under way writes one file per image.
+`errors/packed-00000.parquet` has one row group per image; the schema's metadata has the id and the
+metadata of each image's part. A running run writes one file per image instead.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 from bench.errors import UserError
 from bench.machine.files import regular_file
 
-MAX_IMAGES_PER_FILE = 1_000  # of a file: its footer is read whole
+MAX_IMAGES_PER_FILE = 1_000  # the footer is read whole
 MAX_ROWS = 50_000_000
 _GROUPS = b"groups"
-RowGroup = tuple[str, dict[str, str]]  # a sample's id, and the metadata of its part
+RowGroup = tuple[str, dict[str, str]]  # sample id, and metadata of its part
 _content = TypeAdapter(list[RowGroup])
 
 
@@ -31,14 +31,9 @@ def name_of(number: int) -> str:
 
 
 def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
-    """Write parts into packed files.
+    """Write parts into packed files, and return the number of images.
 
-    Args:
-        folder: `errors/` or `first_order/`; made if need be.
-        parts: sample ids with their tables; all have the same columns.
-
-    Returns:
-        How many images were written.
+    `folder` is `errors/` or `first_order/`, made if necessary; all tables have the same columns.
     """
     import pyarrow.parquet as pq
 
@@ -59,8 +54,8 @@ def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
                 plain = table.schema.remove_metadata()
                 writer = pq.ParquetWriter(folder / name_of(written), plain, compression="zstd")
                 written, rows, groups = written + 1, 0, []
-            known = table.schema.metadata or {}
-            groups.append((sample_id, {k.decode(): v.decode() for k, v in known.items()}))
+            metadata = table.schema.metadata or {}
+            groups.append((sample_id, {k.decode(): v.decode() for k, v in metadata.items()}))
             writer.write_table(table.replace_schema_metadata(None), row_group_size=len(table) or 1)
             rows, images = rows + len(table), images + 1
     finally:
@@ -70,7 +65,7 @@ def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
 
 @dataclass(frozen=True)
 class PackedPlace:
-    """Where an image's part lies."""
+    """Place of an image's part."""
 
     file: Path
     group: int
@@ -78,26 +73,21 @@ class PackedPlace:
 
 
 def find_packed(folder: Path, sample_id: str) -> PackedPlace | None:
-    """Return where an image's part is packed; None: in no file of the folder.
+    """Return the place of an image's part in the packed files; None: there is none.
 
     Raises:
         UserError: a packed file is damaged.
     """
     for file in _files(folder):
         status = file.stat()
-        found = _places(file, status.st_mtime_ns, status.st_size).get(sample_id)
-        if found is not None:
-            return found
+        place = _places(file, status.st_mtime_ns, status.st_size).get(sample_id)
+        if place is not None:
+            return place
     return None
 
 
 def read_packed(place: PackedPlace, columns: list[str] | None = None) -> Any:
-    """Return an image's part as a pyarrow table, with the metadata that it had.
-
-    Args:
-        place: from `find_packed`.
-        columns: those to read; None: all of them.
-    """
+    """Return an image's part, or some columns of it, as a pyarrow table with its metadata."""
     status = place.file.stat()
     file = _open(place.file, status.st_mtime_ns, status.st_size)
     table = file.read_row_group(place.group, columns=columns)
@@ -135,6 +125,6 @@ def _places(file: Path, changed: int, size: int) -> dict[str, PackedPlace]:
             f" number, {opened.metadata.num_row_groups:,}."
         )
     return {
-        name: PackedPlace(file, number, {k.encode(): v.encode() for k, v in known.items()})
-        for number, (name, known) in enumerate(groups)
+        name: PackedPlace(file, number, {k.encode(): v.encode() for k, v in metadata.items()})
+        for number, (name, metadata) in enumerate(groups)
     }

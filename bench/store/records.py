@@ -1,4 +1,4 @@
-"""A sample's record: the line of `samples.jsonl` that says what became of one image."""
+"""Records: the lines of `samples.jsonl`, one per image."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
 from bench.store.fields import Amount, Count, Number, Share
 
-MOST_EVALUATIONS = 2**40  # per image; the sum over millions of them fits into int64
-LARGEST_ERROR = 1e39  # float32 holds no larger one
-MOST_SECONDS = 1e12  # likewise of what is summed over images
-
+MOST_EVALUATIONS = 2**40  # per image; the sum over millions of images fits into int64
+LARGEST_ERROR = 1e39  # larger than any float32
+MOST_SECONDS = 1e12  # per image; also of evaluation equivalents
 TOP_CLASSES = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay small
-
 
 Evaluations = Annotated[Count, Field(le=MOST_EVALUATIONS)]
 Error = Annotated[Number, Field(ge=-LARGEST_ERROR, le=LARGEST_ERROR)]
@@ -32,32 +30,32 @@ Summed = Annotated[Amount, Field(le=MOST_SECONDS)]
 
 
 class Record(TypedDict):
-    """One image that was decided, or failed. Fields without a star are in every line.
+    """A decided or failed image. Fields without a star are in every line.
 
     Attributes:
-        sample_id: of the image, within its split.
-        label: the true class; of an item, the number of the right answer.
-        prediction: the class decided on; None: it failed.
-        score: the winner's mean error; lower is better.
-        margin: the runner-up's score less the winner's, on the draws that both have.
-        margin_stderr: its standard error.
+        sample_id: id of the image within its split.
+        label: true class; of an item, the number of the right answer.
+        prediction: predicted class; None: it failed.
+        score: mean error of the winner; lower is better.
+        margin: runner-up's score less the winner's, on the draws that both have.
+        margin_stderr: standard error of the margin.
         confidence: Phi(margin / margin_stderr), the normal probability that the winner's expected
             error is below the runner-up's; too high where a strategy stopped at a significant
             difference.
-        evaluations: forward passes of the network.
-        linearisations: draws of which a gradient was taken.
+        evaluations: number of forward passes of the network.
+        linearisations: number of draws of which a gradient was taken.
         equivalents: evaluations, and gradients counted in evaluations.
         top: [class, score, draws] of the ten best classes, the best first.
-        seconds: its share of the scoring time.
-        error: why it failed.
-        decided_by: what ended it, of a strategy that says so: its test left one class, a limit on
-            the cost, or all draws were used.
-        in_candidates: of a run among candidates, whether the true class was one of them.
-        group: the sample's.
-        shape: of an item: [images, texts].
-        pairs: of an item of several images: the score of each image with each text.
-        image_right: likewise, whether every text has its image, where images compare.
-        group_right: likewise, whether all of it is right.
+        seconds: share of the scoring time.
+        error: reason of the failure.
+        decided_by: what ended the image, of a strategy that reports it: a test left one class, a
+            limit on the cost, or all draws were used.
+        in_candidates: whether the true class was a candidate, of a run among candidates.
+        group: group of the sample.
+        shape: [images, texts] of an item.
+        pairs: score of each image with each text, of an item with several images.
+        image_right: whether every text of the item has its image, where images compare.
+        group_right: whether all of the item is right, where images compare.
     """
 
     sample_id: str
@@ -113,10 +111,8 @@ def is_record(value: Any, n_classes: int) -> bool:
 def make_record(decided: Decided, seconds: float) -> Record:
     """Return the record of a decided image.
 
-    Args:
-        decided: what the engine yielded.
-        seconds: the share of the run's scoring time up to this decision, since the one before;
-            a run's records sum to its scoring time.
+    `seconds` is the share of the run's scoring time since the decision before; a run's records sum
+    to its scoring time.
     """
     outcome = decided.outcome
     record = Record(

@@ -1,4 +1,4 @@
-"""Stored runs: the one way in which boards, tables and pages read them."""
+"""Reading of stored runs, for boards, tables and pages."""
 
 from __future__ import annotations
 
@@ -26,18 +26,14 @@ from bench.store.folder import (
 from bench.store.journal import JOURNAL
 from bench.store.summary import Summary
 
-LeftOut = Callable[[Path, UserError], None]  # told of what cannot be read, and why
+LeftOut = Callable[[Path, UserError], None]  # called with each unreadable path and its error
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run's folder, with its two documents read and checked.
+    """A run's folder with its documents, which were read and checked.
 
-    Attributes:
-        path: the folder.
-        manifest: its manifest.
-        summary: its summary, which may be of fewer images than are asked for by now; None: it has
-            none yet.
+    The summary may be of fewer images than the manifest has by now; None: there is none yet.
     """
 
     path: Path
@@ -46,19 +42,19 @@ class StoredRun:
 
     @property
     def complete(self) -> bool:
-        """Whether the summary is of all images asked for."""
-        asked = self.manifest.total
-        return self.summary is not None and self.summary.dataset.n_samples == asked
+        """Whether the summary is of all images."""
+        images = self.manifest.total
+        return self.summary is not None and self.summary.dataset.n_samples == images
 
     def decided(self, top: bool = False) -> Decisions:
-        """Read the decided images, none or more; see `read_decisions`."""
+        """Read the decisions, none or more; see `read_decisions`."""
         return read_decisions(self.path, self.manifest, top)
 
     def some_decided(self) -> Decisions:
-        """Read the decided images, with `top`.
+        """Read the decisions with `top`.
 
         Raises:
-            UserError: there is none yet.
+            UserError: there are none yet.
         """
         decided = self.decided(top=True)
         if not len(decided):
@@ -82,7 +78,7 @@ def read_run(path: Path) -> StoredRun:
     """Read a run's documents, and check that its decisions can be opened.
 
     Raises:
-        UserError: it is no run, or a part of it is damaged or is not a regular file.
+        UserError: it is not a run, or a file of it is damaged or not a regular file.
     """
     manifest, summary = read_manifest(path), read_summary(path)
     regular_file(path, JOURNAL)
@@ -97,9 +93,7 @@ def warn(path: Path, error: UserError) -> None:
 def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[StoredRun]:
     """Yield the runs in some folders, one at a time.
 
-    Args:
-        paths: the folders.
-        left_out: is told of each run that cannot be read, in its place among the others.
+    `left_out` is called for each run that cannot be read, in its place among the others.
     """
     for path in paths:
         try:
@@ -112,18 +106,18 @@ def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[Store
 
 def list_shards(results: Path) -> list[Path]:
     """Return the folders of the shards below `results` that are not part of a merged run yet."""
-    found: list[Path] = []
+    unmerged: list[Path] = []
     for folder, below, files in os.walk(results):
         run = Path(folder)
         shards = [s for s in shards_of(run) if (s / MANIFEST).exists()] if SHARDS in below else []
         merged = _whole_run(run) if shards and MANIFEST in files else None
-        found += [s for s in shards if merged is None or not _is_part(s, merged)]
+        unmerged += [s for s in shards if merged is None or not _is_part(s, merged)]
         below[:] = [n for n in below if not (shards or MANIFEST in files or n.startswith(ADDING))]
-    return sorted(found)
+    return sorted(unmerged)
 
 
 def _whole_run(run: Path) -> set[str] | None:
-    """Return the samples of a complete run; None where it lacks some."""
+    """Return the samples of a complete run; None: it is incomplete."""
     with suppress(UserError):
         stored = read_run(run)
         return set(stored.manifest.samples) if stored.complete else None
@@ -140,16 +134,16 @@ MARK = "protocol.json"
 
 
 def mark(folder: Path, protocol: str) -> None:
-    """Write down that a run repeats a protocol; the run is complete without that."""
+    """Record in a run's folder that it repeats a protocol; a failure to write is ignored."""
     with suppress(OSError):
         write_atomically(folder / MARK, json.dumps({"protocol": protocol}))
 
 
 def reproduced(results: Path) -> dict[str, list[str]]:
-    """Return protocol → the runs below a folder that repeat it."""
-    found: dict[str, list[str]] = {}
+    """Return protocol → names of the runs below a folder that repeat it."""
+    runs: dict[str, list[str]] = {}
     for path in list_runs(results) if results.is_dir() else ():
         with suppress(OSError, ValueError, KeyError, TypeError):
             name = json.loads((path / MARK).read_text("utf-8"))["protocol"]
-            found.setdefault(str(name), []).append(path.name)
-    return found
+            runs.setdefault(str(name), []).append(path.name)
+    return runs

@@ -1,4 +1,4 @@
-"""Studies: what a grid of runs declares, and how far each of its runs is.
+"""Studies: grids of runs, as declared, and the state of each run.
 
 results/studies/<name>/study.toml     the file that declares it, as it was read
                        study.json     its cells, each with the id of its run in `results/`
@@ -50,16 +50,14 @@ class StudyCell(Document):
 
 
 class Study(Document):
-    """`study.json`: a grid of runs and how far it is."""
+    """`study.json`: a grid of runs and its state."""
 
     format: Count
-    """Format version."""
     name: Name
     """Name of the study in its file."""
     file: str
     """Path of the file that declares it, as the user gave it."""
     created: str
-    """Time of creation, in ISO 8601."""
     updated: str
     """Time of the last change, in ISO 8601."""
     axes: list[str] = Field(min_length=1)
@@ -91,12 +89,12 @@ class Study(Document):
 
 
 def study_folder(results: Path, name: str) -> Path:
-    """Return where a study is kept."""
+    """Return the folder of a study."""
     return results / STUDIES / name
 
 
 def write_study(folder: Path, study: Study, declared: str | None = None) -> None:
-    """Write a study's state, atomically, and what declares it.
+    """Write a study's state, atomically, and the file that declares it.
 
     Raises:
         OSError: it cannot be written.
@@ -111,7 +109,7 @@ def read_study(folder: Path) -> Study:
     """Read a study's state.
 
     Raises:
-        UserError: there is none, or it is damaged or of a newer version of the toolkit.
+        UserError: it is absent, damaged, or of a newer version of the toolkit.
     """
     if not os.path.lexists(folder / STUDY):
         raise UserError(f"{folder} is not a study: it has no {STUDY}.")
@@ -119,7 +117,7 @@ def read_study(folder: Path) -> Study:
 
 
 def find_study(study: str, results: str) -> Path:
-    """Return the folder of a study named by its name or its folder.
+    """Return the folder of a study, from its name or its folder.
 
     Raises:
         UserError: there is no such study.
@@ -141,5 +139,5 @@ def list_studies(results: Path) -> Iterator[Path]:
 
 
 def results_of(folder: Path) -> Path:
-    """Return the folder that the runs of the study in `folder` are stored in."""
+    """Return the results folder with the runs of the study in `folder`."""
     return folder.parent.parent

@@ -45,7 +45,6 @@ class Group(Document):
     accuracy: Share
     """Share of its images decided rightly."""
     accuracy_ci95: Interval
-    """95 % Wilson interval of the accuracy."""
 
 
 @with_metrics(required=True)
@@ -68,13 +67,11 @@ class Metrics(_MetricsOfAll):
     image_score: Share | None = None
     """Share of items in which every text has its image; None where images do not compare."""
     image_score_ci95: Interval | None = None
-    """95 % Wilson interval of the image score."""
     image_chance: Share | None = None
     """Image score of guessing."""
     group_score: Share | None = None
     """Share of items in which both are right; None where images do not compare."""
     group_score_ci95: Interval | None = None
-    """95 % Wilson interval of the group score."""
     group_chance: Share | None = None
     """Group score of guessing."""
     worst_group: Group | None = None
@@ -149,15 +146,11 @@ class Summary(Document):
     """`summary.json`: metrics and cost; with its folder, the object that `--json` prints."""
 
     run_id: RunId
-    """Id of the run, as in the manifest."""
     status: str
     """`complete`; `failed_samples`; `incomplete`, where images are still to be decided."""
     dataset: ScoredData
-    """Dataset and number of images."""
     backbone: BackboneInfo
-    """Backbone that scored."""
     strategy: StrategyIdentity
-    """Strategy that decided."""
     metrics: Metrics
     """How right the decisions were."""
     cost: Cost
@@ -167,9 +160,7 @@ class Summary(Document):
     decided_by: Ends | None = None
     """Number of images by what ended them; None: the strategy does not report it."""
     replayed_from: str | None = None
-    """Of a replay, the run whose errors were replayed."""
     fitted: Fitted | None = None
-    """Report of a backbone that learned on its fit."""
     results_dir: str | None = None
     """Folder in which the run was made."""
 
@@ -186,7 +177,6 @@ class Again(Document):
     """
 
     format: Count
-    """Format version."""
     of: Positive
     """Decided images of the run among which the images were chosen."""
     images: Positive
@@ -209,10 +199,6 @@ class Again(Document):
 
 def read_again(path: Path, decided: Decisions) -> Again | None:
     """Return a run's `again.json`; None: there is none, or it is of another number of images.
-
-    Args:
-        path: the run's folder.
-        decided: the run's decisions.
 
     Raises:
         UserError: the file is damaged.

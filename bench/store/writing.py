@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -19,7 +19,7 @@ from bench.machine.files import regular_file, replacing, write_atomically
 from bench.store.cells import Times, write_cells, write_first_order
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
-from bench.store.fields import to_json
+from bench.store.fields import to_json, without_none
 from bench.store.folder import LOCK, MANIFEST, SHARDS, SUMMARY, joined, read_manifest, undecided
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
@@ -28,13 +28,14 @@ from bench.store.summary import AGAIN, Summary
 
 
 class RunFolder:
-    """One run on disk, held by this process until the `with` block ends.
+    """One run on disk, locked by this process until the `with` block ends.
 
-    A folder that is new is gone again where the block raises a `BenchError` before the first image.
+    A new folder is removed if the block raises a `BenchError` before the first image. Methods raise
+    `StoreError` if the disk is full or gone; what was stored before is kept.
 
     Args:
-        path: the run's folder; made if need be.
-        manifest: what the run is. Where the folder has one of the same identity, the run resumes.
+        path: the run's folder; made if necessary.
+        manifest: of the run, which resumes if the folder has one of the same identity.
         fresh: start over instead.
 
     Raises:
@@ -71,19 +72,14 @@ class RunFolder:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         self._journal.close()
         if self._made and isinstance(error, BenchError):
             self._remove_if_empty()
         self._lock.release()
 
     def _remove_if_empty(self) -> None:
-        """Leave no folder of a run that was refused before its first image, as for its weights."""
+        """Remove the folder of a run that was refused before its first image."""
         with suppress(OSError):
             if not (self.path / JOURNAL).stat().st_size:
                 for name in (JOURNAL, MANIFEST, DRAWS, LOCK):
@@ -94,7 +90,7 @@ class RunFolder:
                     self.path.parent.parent.rmdir()
 
     def _refuse_links(self) -> None:
-        """Refuse files and folders of the run that lie elsewhere: nothing outside is written."""
+        """Refuse links in place of the run's files and folders: nothing outside is written."""
         for name in (LOCK, JOURNAL):
             regular_file(self.path, name)
         for name in ("errors", "first_order"):
@@ -108,53 +104,42 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _adopt_manifest(self) -> None:
-        """Go on with the run that is there; its samples and those asked for now are all asked."""
+        """Resume the stored run, with its samples and the new ones."""
         if os.path.lexists(self.path / MANIFEST):
             earlier = read_manifest(self.path)
             if digest(earlier.identity) != digest(self.manifest.identity):
                 raise UserError(
                     f"{self.path} holds another run. Move it away, or use --fresh to replace it."
                 )
-            now = joined(earlier, self.manifest).model_copy(update={"created": earlier.created})
-            now = now.as_unknown_as([earlier])
+            update = without_none(created=earlier.created, fitted=earlier.fitted)
+            now = joined(earlier, self.manifest).model_copy(update=update).as_unknown_as([earlier])
             if earlier.linearisation_cost is None and now.linearisation_cost is not None:
                 now = now.unpriced()
-            if earlier.fitted is not None:
-                now = now.model_copy(update={"fitted": earlier.fitted})
             self.manifest = now
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
         write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
-        """Return those of the samples without a good line, or without their errors if wanted."""
+        """Return the samples without a good line, or without errors if these are to be saved."""
         return undecided(self.path, self.manifest, sample_ids, save_errors)
 
     def keep_draws(self, draws: DrawTable) -> None:
-        """Write what the draws are, beside the errors that will be kept of them.
-
-        Raises:
-            StoreError: the disk is full or gone.
-        """
+        """Write the table of draws, for the errors that will be stored."""
         with self._writing():
             write_draws(self.path, draws)
         if not np.array_equal(draws.table.time, draws.levels):
             self._times = draws.table.time
 
     def keep_fitted(self, fitted: Fitted) -> None:
-        """Write into the manifest what a backbone that learned says of the result.
-
-        Raises:
-            StoreError: the disk is full or gone.
-        """
+        """Write the report of a backbone that learned into the manifest."""
         self.manifest = self.manifest.model_copy(update={"fitted": fitted})
         with self._writing():
-            write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
+            self._write_manifest()
 
     def append(self, record: Record, decided: Decided | None, timesteps: Ints) -> None:
-        """Make one image's result durable; its errors, if wanted, are on disk before its line.
-
-        Raises:
-            StoreError: the disk is full or gone; what was appended before is kept.
-        """
+        """Store one image's result; its errors, if any, are on disk before its line."""
         with self._writing():
             if decided is not None and record["error"] is None:
                 name = record["sample_id"]
@@ -165,23 +150,15 @@ class RunFolder:
             self._journal.append(record)
 
     def replace(self, manifest: Manifest, lines: Iterable[bytes]) -> None:
-        """Take these lines and this manifest in place of the ones there; see `bench.store.merging`.
-
-        Raises:
-            StoreError: the disk is full or gone; the lines there before are kept.
-        """
+        """Replace the lines and the manifest; see `bench.store.merging`."""
         with self._writing():
             with replacing(self.path / JOURNAL) as file:
                 file.writelines(lines)
             self.manifest = manifest
-            write_atomically(self.path / MANIFEST, to_json(manifest.plain()))
+            self._write_manifest()
 
     def finish(self, summary: Summary) -> None:
-        """Write the summary, last and atomically.
-
-        Raises:
-            StoreError: the disk is full or gone; the decisions are kept.
-        """
+        """Write the summary, last and atomically."""
         with self._writing():
             write_atomically(self.path / SUMMARY, to_json(summary.plain()))
 

@@ -12,8 +12,9 @@ from sklearn import metrics
 
 from bench.cli import compare
 from bench.contracts.metrics import difference_metrics
+from bench.contracts.strategy import Ints
 from bench.stats import class_metrics
-from bench.stats.class_metrics import Ints, exchange_p, image_values
+from bench.stats.class_metrics import exchange_p, image_values
 from bench.stats.many import Answers, compare_all
 
 METRICS = difference_metrics()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.contracts.strategy import Floats
 from bench.stats import difference_tests
-from bench.stats.crossed import Floats, seed_error
+from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import (
     DifferenceTest,
     compare_over_images,

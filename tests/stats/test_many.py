@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.contracts.strategy import Floats
 from bench.stats import many
-from bench.stats.crossed import Floats
 from bench.stats.many import Answers, Difference, corrected, holm, ranks
 
 

@@ -28,7 +28,7 @@ def test_the_interval_is_near_a_bootstrap_over_the_pairs() -> None:
     slow = bootstrap(
         (b.astype(float) - a,), np.mean, n_resamples=10_000, method="percentile", rng=2
     ).confidence_interval
-    assert paired_test(a, b)["difference_ci95"] == pytest.approx([slow.low, slow.high], abs=0.005)
+    assert paired_test(a, b).difference_ci95 == pytest.approx([slow.low, slow.high], abs=0.005)
 
 
 def test_the_interval_covers_the_truth() -> None:
@@ -37,7 +37,7 @@ def test_the_interval_covers_the_truth() -> None:
     covered = 0
     for _ in range(1000):
         draw = rng.random(200)
-        low, high = paired_test(draw < 0.6, rng.random(200) < 0.7)["difference_ci95"]
+        low, high = paired_test(draw < 0.6, rng.random(200) < 0.7).difference_ci95
         covered += low <= 0.1 <= high
     assert 0.935 <= covered / 1000 <= 0.965
 
