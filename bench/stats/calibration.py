@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.store.decisions import Decided, as_decisions
+from bench.store.decisions import AnyDecisions, as_decisions
 from bench.store.fields import Count, Document, Share
 from bench.store.records import Record
 
@@ -74,7 +74,7 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     return sum(b.n * abs((b.confidence or 0) - (b.accuracy or 0)) for b in bins) / len(confidence)
 
 
-def calibration(decided: Decided) -> ReliabilityDiagram | None:
+def calibration(decided: AnyDecisions) -> ReliabilityDiagram | None:
     """Return the accuracy by `confidence`; None: no image has a confidence.
 
     There is no calibration error: `confidence` is about the expected errors of two prompts, not
@@ -88,7 +88,7 @@ def calibration(decided: Decided) -> ReliabilityDiagram | None:
     return ReliabilityDiagram(n=int(finite.sum()), bins=bins)
 
 
-def effort_error(decided: Decided) -> float | None:
+def effort_error(decided: AnyDecisions) -> float | None:
     """Return the calibration error of a confidence predicted from the number of evaluations.
 
     The prediction is by isotonic regression (accuracy does not rise with the evaluations), fitted

@@ -94,7 +94,7 @@ def compare_by_exchange(
     [seeds, templates, n].
     """
     of_a, of_b = (
-        np.mean([image_values(metric, labels, one).mean(axis=(0, 1)) for one in side], axis=0)
+        np.mean([image_values(metric, labels, run).mean(axis=(0, 1)) for run in side], axis=0)
         for side in (a, b)
     )
     change, p = of_b - of_a, exchange_p(metric, labels, a, b, clusters)

@@ -16,7 +16,7 @@ from bench.stats.class_metrics import class_average, class_counts
 from bench.stats.repeatability import Repeatability
 from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson
 from bench.stats.skill import Probability
-from bench.store.decisions import FAILED, Decided, Decisions, as_decisions
+from bench.store.decisions import FAILED, AnyDecisions, Decisions, as_decisions
 from bench.store.documents import Items, Manifest
 from bench.store.fields import Count, Document, Interval, Share, without_none
 from bench.store.summary import Cost, Ends, Group, Metrics, ScoredData, Summary
@@ -24,7 +24,7 @@ from bench.store.summary import Cost, Ends, Group, Metrics, ScoredData, Summary
 INCOMPLETE = "incomplete"  # status of a run with undecided images
 
 
-def metrics(decided: Decided, n_classes: int, items: Items | None = None) -> Metrics:
+def metrics(decided: AnyDecisions, n_classes: int, items: Items | None = None) -> Metrics:
     """Return accuracy with its interval, balanced accuracy, precision, recall, F1 and top-5.
 
     Weighted averages weigh the classes by their true samples; macro averages are plain means over
@@ -82,7 +82,7 @@ class ClassFigures(Document):
     f1: Share
 
 
-def per_class(decided: Decided, classes: Sequence[str]) -> list[ClassFigures]:
+def per_class(decided: AnyDecisions, classes: Sequence[str]) -> list[ClassFigures]:
     """Return the figures of each class, in label order."""
     decided = as_decisions(decided)
     precision, recall, f1, support = _by_class(decided, len(classes))
@@ -111,7 +111,7 @@ def _by_class(decided: Decisions, n_classes: int) -> Any:
     )
 
 
-def confusion(decided: Decided, n_classes: int) -> NDArray[np.int64]:
+def confusion(decided: AnyDecisions, n_classes: int) -> NDArray[np.int64]:
     """Return counts, int64 [true, predicted]; failed samples are in no column."""
     decided = as_decisions(decided)
     matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
@@ -130,7 +130,7 @@ def worst_confusions(
     return [(classes[t], classes[p], int(matrix[t, p])) for t, p in pairs if matrix[t, p]]
 
 
-def cost(decided: Decided, total_seconds: float | None, peak_memory: int | None) -> Cost:
+def cost(decided: AnyDecisions, total_seconds: float | None, peak_memory: int | None) -> Cost:
     """Return the cost of a run, summed over its images."""
     decided = as_decisions(decided)
     n, evaluations = len(decided), int(decided.evaluations.sum())
@@ -159,7 +159,7 @@ def _ends(decided: Decisions) -> Ends | None:
 
 def summarize(
     manifest: Manifest,
-    decided: Decided,
+    decided: AnyDecisions,
     total_seconds: float | None,
     peak_memory: int | None,
 ) -> Summary:
@@ -220,7 +220,7 @@ class Statistics(Document):
 
 
 def statistics(
-    decided: Decided,
+    decided: AnyDecisions,
     classes: Sequence[str],
     items: Items | None = None,
     probable: Probability | None = None,

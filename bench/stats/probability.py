@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Floats
 from bench.stats.skill import Probability, skill
 from bench.store.calibrations import Calibrated, Feature, Fit
-from bench.store.decisions import Decided, Decisions, as_decisions
+from bench.store.decisions import AnyDecisions, Decisions, as_decisions
 from bench.store.documents import Manifest
 
 MIN_OUTCOMES = 5  # right decisions, and wrong ones, for a fit
 
 
-def fit_probability(decided: Decided) -> Fit | None:
+def fit_probability(decided: AnyDecisions) -> Fit | None:
     """Fit a logistic regression of "the decision is right" (Platt scaling).
 
     Platt, "Probabilistic outputs for support vector machines" (1999). A few hundred images
@@ -56,7 +56,7 @@ def fit_probability(decided: Decided) -> Fit | None:
     )
 
 
-def probabilities(fit: Fit, decided: Decided) -> Floats:
+def probabilities(fit: Fit, decided: AnyDecisions) -> Floats:
     """Return the probability that each decision is right, float64 [n]; NaN where unknown."""
     from scipy.special import expit
 
@@ -94,7 +94,7 @@ def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calib
 
 
 def known_probabilities(
-    decided: Decided, manifest: Manifest, calibrated: Iterable[Calibrated]
+    decided: AnyDecisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Floats | None:
     """Return the probability that each decision of a run is right, float64 [n].
 
@@ -105,7 +105,7 @@ def known_probabilities(
 
 
 def probability_skill(
-    decided: Decided, manifest: Manifest, calibrated: Iterable[Calibrated]
+    decided: AnyDecisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Probability | None:
     """Return how good the probabilities of a run's decisions are.
 

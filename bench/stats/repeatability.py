@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.decisions import Decided, as_decisions
+from bench.store.decisions import AnyDecisions, as_decisions
 from bench.store.fields import Amount, Count, Document, Share
 
 DOUBTFUL = 0.05  # probability of another decision above which a decision is doubtful
@@ -113,7 +113,7 @@ def prior_factor(lead: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((own / norm.sf(bins / np.sqrt(2)))[rows])
 
 
-def repeatability(decided: Decided, own_noise: bool = False) -> Repeatability | None:
+def repeatability(decided: AnyDecisions, own_noise: bool = False) -> Repeatability | None:
     """Return the expected number of decisions that an independent run makes otherwise.
 
     A change matters to the accuracy only where the winner or the runner-up is the label; where

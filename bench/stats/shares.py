@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.store.decisions import Decided, as_decisions
+from bench.store.decisions import AnyDecisions, as_decisions
 from bench.store.documents import Items
 from bench.store.summary import Group
 
@@ -43,7 +43,7 @@ def exact_interval(count: int, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def pair_scores(decided: Decided, items: Items) -> dict[str, Any]:
+def pair_scores(decided: AnyDecisions, items: Items) -> dict[str, Any]:
     """Return the scores of items with several images, by their names in the metrics.
 
     The text score, the share of items in which every image has its text, is the accuracy. Ties and
@@ -68,7 +68,7 @@ def pair_scores(decided: Decided, items: Items) -> dict[str, Any]:
     return scores
 
 
-def per_group(decided: Decided) -> list[Group]:
+def per_group(decided: AnyDecisions) -> list[Group]:
     """Return the accuracy of each group, the worst first; []: the images have no groups."""
     decided = as_decisions(decided)
     if decided.groups is None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
+from bench.stats.paired import Bools
 from bench.stats.shares import accuracy_interval
 from bench.store.fields import Amount, Count, Document, Interval, Number, Positive, Share
 
@@ -15,8 +16,6 @@ RESAMPLES = 1000
 MULTIPLES = np.linspace(0, 4, 41)  # of the observed gaps, tried for the interval
 INTERVAL_TAIL = 0.025
 SMALLEST = 1e-12  # a probability's distance from 0 and 1 in a logarithm
-
-Bools = NDArray[np.bool_]
 
 
 class MassBin(Document):

@@ -57,7 +57,7 @@ class Decisions:
         return np.equal(self.labels, self.predictions)
 
 
-Decided = Decisions | Sequence[Record]
+AnyDecisions = Decisions | Sequence[Record]
 
 
 def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisions:
@@ -98,7 +98,7 @@ def _rows(table: Any, samples: Sequence[str]) -> Any:
     return table.take(pc.index_in(wanted, value_set=stored).drop_null())
 
 
-def as_decisions(decided: Decided) -> Decisions:
+def as_decisions(decided: AnyDecisions) -> Decisions:
     """Return records as columns; columns as they are."""
     return decided if isinstance(decided, Decisions) else _from_table(to_table(decided))
 

@@ -25,7 +25,7 @@ TOP_CLASSES = 10  # classes kept per record; 200,000 samples × 1,000 classes mu
 
 Evaluations = Annotated[Count, Field(le=MOST_EVALUATIONS)]
 Error = Annotated[Number, Field(ge=-LARGEST_ERROR, le=LARGEST_ERROR)]
-Spread = Annotated[Amount, Field(le=LARGEST_ERROR)]
+StandardError = Annotated[Amount, Field(le=LARGEST_ERROR)]
 Summed = Annotated[Amount, Field(le=MOST_SECONDS)]
 
 
@@ -63,7 +63,7 @@ class Record(TypedDict):
     prediction: Count | None
     score: Error | None
     margin: Error | None
-    margin_stderr: Spread | None
+    margin_stderr: StandardError | None
     confidence: Share | None
     evaluations: Evaluations
     linearisations: NotRequired[Evaluations]
