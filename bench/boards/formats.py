@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.parameters import Parameter, Parameters
+from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 
 if TYPE_CHECKING:  # listings use this module, and need no pydantic
     from bench.boards.rows import LeaderboardRow
+    from bench.discovery.registry import Registry, SpecT
 
 
 def boards(rows: Sequence[LeaderboardRow]) -> Iterator[tuple[str, list[LeaderboardRow]]]:
@@ -86,25 +87,22 @@ def chosen(strategy: str, params: Parameters) -> Parameters:
     """Return the parameters that are not at their default; of an unknown strategy, all."""
     from bench.discovery.loading import load_plugins
 
-    strategies = load_plugins().strategies
-    known = strategies.get(strategy).parameters if strategy in strategies else {}
-    return _not_default(known, params)
+    return _not_default(load_plugins().strategies, strategy, params)
 
 
 def chosen_of_backbone(backbone: str, params: Parameters) -> Parameters:
     """Return the parameters of a backbone that are not at their default; of an unknown one, all."""
     from bench.discovery.loading import load_plugins
 
-    backbones = load_plugins().backbones
-    known = backbones.get(backbone).parameters if backbone in backbones else {}
-    return _not_default(known, params)
+    return _not_default(load_plugins().backbones, backbone, params)
 
 
-def _not_default(declared: Mapping[str, Parameter], params: Parameters) -> Parameters:
-    # JSON has no tuples.
-    values = {n: tuple(v) if isinstance(v, list) else v for n, v in params.items()}
+def _not_default(registry: Registry[SpecT], name: str, params: Parameters) -> Parameters:
+    declared = registry.get(name).parameters if name in registry else {}
     return {
-        name: value
-        for name, value in params.items()
-        if name not in declared or declared[name].default != values[name]
+        key: value
+        for key, value in params.items()
+        # JSON has no tuples.
+        if key not in declared
+        or declared[key].default != (tuple(value) if isinstance(value, list) else value)
     }

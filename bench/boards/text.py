@@ -22,7 +22,7 @@ _HIDDEN = re.compile(
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
 _FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
-MOST_CHARACTERS = 2_000  # on a line of a message: a name may have a million
+MAX_LINE_CHARACTERS = 2_000  # on a line of a message: a name may have a million
 
 
 def visible(text: object) -> str:
@@ -80,6 +80,6 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _cut(line: str) -> str:
-    if len(line) <= MOST_CHARACTERS:
+    if len(line) <= MAX_LINE_CHARACTERS:
         return line
-    return f"{line[:MOST_CHARACTERS]} … ({len(line):,} characters)"
+    return f"{line[:MAX_LINE_CHARACTERS]} … ({len(line):,} characters)"

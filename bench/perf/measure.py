@@ -109,13 +109,13 @@ def measure(
     # Each strategy has draws of its own, so an engine of its own; all share the network.
     engines, gradients = {}, can_linearise(resolved.backbone)
     for name in strategies or [spec.name for spec in load_plugins().strategies]:
-        one = prepare(_with_strategy(config, name), made_up, images=False)
-        if not strategies and one.strategy.linearises and not gradients:
+        variant = prepare(_with_strategy(config, name), made_up, images=False)
+        if not strategies and variant.strategy.linearises and not gradients:
             continue
-        check(one)
-        engine = scorer.open_engine(one, backbone)
+        check(variant)
+        engine = scorer.open_engine(variant, backbone)
         assert isinstance(engine, DenoisingEngine)
-        engines[name] = engine, one
+        engines[name] = engine, variant
     conditioning = backbone.encode_prompts(prepared.prompts.texts[:64])
     flops = evaluation_flops(backbone, conditioning)
     dtype = resolved.dtype
@@ -137,11 +137,11 @@ def measure(
     share = seconds / (TIMED_ROUNDS + 1) / (len(engines) + 1)
     cells = max(2 * best, round(table[best] * share))
     works = {"bare": bare(backbone, conditioning, best, cells)}
-    for name, (engine, one) in engines.items():
+    for name, (engine, variant) in engines.items():
         engine.batch_size = best
-        if one.strategy.linearises and config.batch_size == "auto":
-            settle_batch_size(engine.linear, f"{speed_key(one)} linearised")
-        works[name] = scoring(engine, one.strategy, samples, cells)
+        if variant.strategy.linearises and config.batch_size == "auto":
+            settle_batch_size(engine.linear, f"{speed_key(variant)} linearised")
+        works[name] = scoring(engine, variant.strategy, samples, cells)
     rates = in_turns(works, TIMED_ROUNDS)
     speeds = {name: median(rates[name]) for name in engines}
     if config.batch_size == "auto":

@@ -130,7 +130,7 @@ def ratio(rates: Mapping[str, list[float]], name: str, base: str) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -148,9 +148,9 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
     while side <= 16_384:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         a @ b
-        took = min(_product(a, b) for _ in range(5))
-        best = max(best, 2 * side**3 / took)
-        if took > seconds / 10 or time.perf_counter() - started > 3 * seconds:
+        shortest = min(_product(a, b) for _ in range(5))
+        best = max(best, 2 * side**3 / shortest)
+        if shortest > seconds / 10 or time.perf_counter() - started > 3 * seconds:
             break
         side *= 2
     return best

@@ -67,7 +67,7 @@ def replayed(
 
 def decide(
     sample: Sample,
-    known: Tables | NDArray[np.float32],
+    recorded: Tables | NDArray[np.float32],
     strategy: Strategy,
     problem: Problem,
 ) -> Decided:
@@ -75,11 +75,11 @@ def decide(
 
     Args:
         sample: an image, or an item.
-        known: the tables or errors; P of an item are its images times its texts, image by image.
+        recorded: tables or errors; P of an item are its images times its texts, image by image.
         strategy: decides each image.
         problem: the question of each image.
     """
-    tables = known if isinstance(known, Tables) else Tables(known)
+    tables = recorded if isinstance(recorded, Tables) else Tables(recorded)
     joint = Joint(sample, strategy, plain_question(problem))
     prompts = len(problem.class_of_prompt)
     for number, interview in enumerate(joint.interviews):

@@ -19,13 +19,13 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
     """Plot agreement and accuracy against evaluations per image, each with its 95 % interval.
 
     The settings of a strategy are joined in the order of their cost, and so is the Pareto front of
-    the agreement. A dotted line is the cheapest proof of the strategy that agrees most; runs that
-    were given as points are crosses, at what they cost in evaluations of their own network.
+    the agreement. A dotted line is the cheapest proof of the strategy that agrees most. Points are
+    crosses, at their cost in evaluations of their own network.
 
     Args:
         rows: from `sweep`.
         ceiling: from `self_agreement`, drawn as a band.
-        file: where to; the suffix says the format.
+        file: the suffix decides the format.
 
     Raises:
         UserError: it cannot be written.
