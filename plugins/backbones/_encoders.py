@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from transformers import (
     CLIPModel,
     Dinov2Config,
     Dinov2Model,
-    PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipModel,
 )
@@ -30,7 +29,6 @@ from bench_plugins.backbones._checkpoint import (
     ModelPart,
     build_empty,
     find_tensors,
-    first_line,
     load,
     transformers_part,
 )
@@ -42,11 +40,9 @@ from bench_plugins.backbones._preprocessing import (
     read_patching,
     read_preprocessing,
 )
-from bench_plugins.backbones._tokenizers import SENTENCEPIECE_FILE, clip_tokenizer, load_pieces
+from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 
 HERE = "."  # these models are one part, in the folder itself
-TOKENIZER = "tokenizer.json"
-TOKENIZER_SETTINGS = "tokenizer_config.json"
 
 # Older files also hold 0, 1, 2 …
 _POSITIONS = tuple(f"{side}_model.embeddings.position_ids" for side in ("text", "vision"))
@@ -86,46 +82,8 @@ def _clip_tokens(weights: Weights, text: Any) -> Any:
     return clip_tokenizer(weights, HERE, text.max_position_embeddings, text.vocab_size)
 
 
-@lru_cache(maxsize=4)
-def _other_tokens(weights: Weights, positions: int, size: int) -> Any:
-    """Return SigLIP's tokenizer, which pads to the length that the model was trained with."""
-    config, path = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
-    classes = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
-    check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", classes)
-    pad = config.get("pad_token")
-    pad = pad.get("content") if isinstance(pad, dict) else pad
-    if path is None:
-        return _pieces(weights, pad, positions, size)
-    try:
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(path),
-            pad_token=pad,
-            padding_side="right",
-            model_max_length=positions,
-        )
-        largest = max(tokenizer.get_vocab().values())
-        tokenizer("a", padding="max_length", max_length=positions, truncation=True)
-    except Exception as error:  # whatever the libraries raise where the files make no sense
-        raise weights.error(TOKENIZER, f"cannot be loaded: {first_line(error)}") from error
-    if tokenizer.pad_token_id is None or largest >= size:
-        raise weights.error(TOKENIZER, f"has tokens up to {largest}; the model knows {size}")
-    return tokenizer
-
-
-def _pieces(weights: Weights, pad: Any, positions: int, size: int) -> Any:
-    path = weights.find(SENTENCEPIECE_FILE)
-    if path is None:
-        raise weights.error(TOKENIZER, f"is not there, and no {SENTENCEPIECE_FILE} either")
-    tokenizer = load_pieces(weights, SENTENCEPIECE_FILE, path, pad, positions)
-    if len(tokenizer) > size:
-        raise weights.error(
-            SENTENCEPIECE_FILE, f"has {len(tokenizer)} tokens; the model knows {size}"
-        )
-    return tokenizer
-
-
 def _siglip_tokens(weights: Weights, text: Any) -> Any:
-    return _other_tokens(weights, text.max_position_embeddings, text.vocab_size)
+    return siglip_tokenizer(weights, text.max_position_embeddings, text.vocab_size)
 
 
 def canonical(text: str) -> str:

@@ -8,13 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from transformers import BatchEncoding, CLIPTokenizerFast
+from transformers import BatchEncoding, CLIPTokenizerFast, PreTrainedTokenizerFast
 
 from bench.inputs.weights import Weights
 from bench.machine.files import read_bytes
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._configs import check_class, is_whole
 
+TOKENIZER = "tokenizer.json"
+TOKENIZER_SETTINGS = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
 # The class that is backed by the tokenizers library in transformers 4 and 5 alike.
 CLIP_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
@@ -168,3 +170,41 @@ def load_pieces(
     if processor.eos_id() < 0 or padding < 0 or processor.id_to_piece(padding) != pad:
         raise weights.error(name, f"has no end token, or no token {pad!r:.40} for padding")
     return Pieces(processor, processor.eos_id(), padding, length, extra)
+
+
+@lru_cache(maxsize=4)
+def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
+    """Return SigLIP's tokenizer, which pads to the length that the model was trained with."""
+    config, path = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
+    classes = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
+    check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", classes)
+    pad = config.get("pad_token")
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    if path is None:
+        return _siglip_pieces(weights, pad, positions, size)
+    try:
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(path),
+            pad_token=pad,
+            padding_side="right",
+            model_max_length=positions,
+        )
+        largest = max(tokenizer.get_vocab().values())
+        tokenizer("a", padding="max_length", max_length=positions, truncation=True)
+    except Exception as error:  # whatever the libraries raise where the files make no sense
+        raise weights.error(TOKENIZER, f"cannot be loaded: {first_line(error)}") from error
+    if tokenizer.pad_token_id is None or largest >= size:
+        raise weights.error(TOKENIZER, f"has tokens up to {largest}; the model knows {size}")
+    return tokenizer
+
+
+def _siglip_pieces(weights: Weights, pad: Any, positions: int, size: int) -> Any:
+    path = weights.find(SENTENCEPIECE_FILE)
+    if path is None:
+        raise weights.error(TOKENIZER, f"is not there, and no {SENTENCEPIECE_FILE} either")
+    tokenizer = load_pieces(weights, SENTENCEPIECE_FILE, path, pad, positions)
+    if len(tokenizer) > size:
+        raise weights.error(
+            SENTENCEPIECE_FILE, f"has {len(tokenizer)} tokens; the model knows {size}"
+        )
+    return tokenizer
