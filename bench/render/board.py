@@ -23,34 +23,20 @@ from bench.store.arrow import indices
 
 @dataclass(frozen=True)
 class Entry:
-    """One result on the page.
-
-    Attributes:
-        row: the leaderboard's row.
-        key: its letters in the figure.
-        anchor: the id of the run's section on the page; "" where it has none.
-        params: its parameters, and the settings in which it differs from others on the board.
-    """
+    """One result on the page."""
 
     row: LeaderboardRow
     key: str
+    """Letters in the figure."""
     anchor: str
+    """Id of the run's section on the page; "" where it has none."""
     params: str
+    """Parameters, and the settings in which it differs from others on the board."""
 
     @property
     def marks(self) -> list[tuple[str, str]]:
         """(kind of mark, text): what tells the result apart."""
         return marks(self.row)
-
-    @property
-    def cost(self) -> float | None:
-        """Evaluation equivalents per image, of a classifier its one pass; None: not known."""
-        return self.row.cost
-
-    @property
-    def seconds(self) -> float | None:
-        """Seconds per image; None: not known."""
-        return self.row.seconds_per_image
 
     @property
     def partial(self) -> bool:
@@ -59,7 +45,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Board:
+class PageBoard:
     """The results on one split of one dataset, best accuracy first."""
 
     name: str
@@ -73,7 +59,7 @@ class Board:
         return [f"{metric.words[:1].upper()}{metric.words[1:]}, %" for metric in self.columns]
 
 
-def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[Board]:
+def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[PageBoard]:
     """Return the boards on which a run stands, ranked as the leaderboard ranks.
 
     Args:
@@ -90,7 +76,7 @@ def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow])
                 Entry(row, letters(position), anchors.get(row.path or "", ""), params)
                 for position, (row, params) in enumerate(zip(board, differs, strict=True))
             ]
-            made.append(Board(title, above, metric_columns(board), entries))
+            made.append(PageBoard(title, above, metric_columns(board), entries))
     return made
 
 
@@ -107,7 +93,7 @@ def letters(position: int) -> str:
 def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries that no other beats in both cost and accuracy, cheapest first."""
     front: list[Entry] = []
-    known = [(entry.cost, entry) for entry in entries if entry.cost is not None]
+    known = [(entry.row.cost, entry) for entry in entries if entry.row.cost is not None]
     for _, entry in sorted(known, key=lambda pair: (pair[0], -pair[1].row.accuracy)):
         if not front or entry.row.accuracy > front[-1].row.accuracy:
             front.append(entry)
@@ -126,7 +112,7 @@ def comparable(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 MOST_RUNS = 8  # of a dataset that are compared in pairs
 MOST_PAIRS = 4  # of which the best run's details are shown
-MOST_IMAGES = 20  # listed of a pair
+MAX_CHANGED = 20  # images listed of a pair
 
 
 @dataclass(frozen=True)
@@ -153,14 +139,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Against:
-    """The runs of one dataset against each other.
+    """The best runs of one board against each other, best first.
 
-    Attributes:
-        name: of the board.
-        entries: the best runs, best first.
-        cells: for each run in rows against each in columns the comparison; None: of itself, and
-            where two do not compare.
-        pairs: the best run against those that follow it.
+    `cells` holds the comparison of each run (rows) with each (columns); None: of itself, and where
+    two do not compare. `pairs` are the best run and those that follow it.
     """
 
     name: str
@@ -169,7 +151,7 @@ class Against:
     pairs: list[Pair]
 
 
-def against(boards: Sequence[Board], runs: Mapping[str, RunData]) -> list[Against]:
+def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Against]:
     """Return the comparisons of each board that has two runs on the page or more.
 
     Args:
@@ -211,20 +193,17 @@ def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], found: Comparison) ->
     rows_a, rows_b = rows_a[kept], rows_b[kept]
     # Where B alone is right, or A alone, before those that both have wrong.
     both_wrong = ~(one.decided.correct[rows_a] | other.decided.correct[rows_b])
-    order = np.argsort(both_wrong, kind="stable")[:MOST_IMAGES]
+    order = np.argsort(both_wrong, kind="stable")[:MAX_CHANGED]
     ids = one.decided.sample_ids.take(indices(rows_a[order])).to_pylist()
     changed = [
         Changed(
-            name,
-            one.classes[one.decided.labels[of_a]],
-            _said(one, of_a),
-            _said(other, of_b),
+            name, one.classes[one.decided.labels[of_a]], _answer(one, of_a), _answer(other, of_b)
         )
         for name, of_a, of_b in zip(ids, rows_a[order], rows_b[order], strict=True)
     ]
     return Pair(a.key, b.key, found, changed, len(rows_a))
 
 
-def _said(run: RunData, row: int) -> str:
-    said = int(run.decided.predictions[row])
-    return "failed" if said < 0 else run.classes[said]
+def _answer(run: RunData, row: int) -> str:
+    prediction = int(run.decided.predictions[row])
+    return "failed" if prediction < 0 else run.classes[prediction]

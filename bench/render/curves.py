@@ -114,11 +114,11 @@ def _curves(
     )
 
 
-ALL = 100  # classes of which all are drawn
-MOST = 40  # classes that are drawn of more
+MAX_CLASSES = 100  # of which all are drawn
+MOST_CONFUSED = 40  # classes that are drawn of more
 
 
-def most_confused(matrix: NDArray[np.int64], most: int = MOST) -> NDArray[np.int64]:
+def most_confused(matrix: NDArray[np.int64], most: int = MOST_CONFUSED) -> NDArray[np.int64]:
     """Return the classes with the most frequent confusions, in label order.
 
     Pairs are taken from the most frequent one down until `most` classes are together; where there
@@ -134,9 +134,8 @@ def most_confused(matrix: NDArray[np.int64], most: int = MOST) -> NDArray[np.int
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
     pairs = np.flatnonzero(wrong)
-    pairs = pairs[
-        np.argsort(-wrong.ravel()[pairs], kind="stable")[:most]
-    ]  # each adds a class or two
+    order = np.argsort(-wrong.ravel()[pairs], kind="stable")[:most]  # each adds a class or two
+    pairs = pairs[order]
     classes = np.stack(np.unravel_index(pairs, matrix.shape), axis=1).ravel()
     chosen = dict.fromkeys([*classes.tolist(), *range(len(matrix))])
     return np.sort(np.fromiter(chosen, np.int64)[:most])

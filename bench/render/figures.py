@@ -1,9 +1,9 @@
-"""The report's figures, each a function from numbers to an inline SVG."""
+"""The report's figures, each a function from numbers to a drawing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHARED = 5  # keys written beside points that lie together
+MAX_SHARED_KEYS = 5  # written beside points that lie together
+KEY: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
 
 
 def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
@@ -25,7 +26,7 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
 
     None where there is nothing to compare.
     """
-    placed = [entry for entry in entries if entry.cost is not None]
+    placed = [entry for entry in entries if entry.row.cost is not None]
     if len(entries) < 2 or not placed:
         return None
 
@@ -34,7 +35,7 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
         for group in comparable(entries):
             front = pareto_front(group)
             if len(front) > 1:
-                cost = [entry.cost or 0 for entry in front]
+                cost = [entry.row.cost or 0 for entry in front]
                 accuracy = [entry.row.accuracy for entry in front]
                 colour = _colour(front[0], colours)
                 axes.step(cost, accuracy, where="post", color=colour, linewidth=1)
@@ -43,18 +44,11 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
         axes.margins(x=0.12, y=0.12)
         _keys(axes, placed, colours)
         for entry in entries:  # reported without a cost: a level
-            if entry.cost is None:
+            if entry.row.cost is None:
                 axes.axhline(entry.row.accuracy, color=colours.muted, linestyle=":", linewidth=1.2)
-                axes.annotate(
-                    entry.key,
-                    (1, entry.row.accuracy),
-                    xycoords=("axes fraction", "data"),
-                    xytext=(4, 0),
-                    textcoords="offset points",
-                    va="center",
-                    color=colours.muted,
-                    fontweight="bold",
-                )
+                place, scale = (1, entry.row.accuracy), ("axes fraction", "data")
+                offset, colour = (4, 0), colours.muted
+                axes.annotate(entry.key, place, offset, scale, **KEY, va="center", color=colour)
         axes.set_xlabel("cost, evaluations per image")
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
@@ -91,7 +85,7 @@ def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
         ends = [e.row.accuracy_ci95 or (e.row.accuracy,) * 2 for e in members]
         low, high = np.array(ends).T
         axes.errorbar(
-            [entry.cost or 0 for entry in members],
+            [entry.row.cost or 0 for entry in members],
             accuracy,
             np.clip([accuracy - low, high - accuracy], 0, None),
             fmt=shape,
@@ -106,9 +100,9 @@ def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
 def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     """Write the entries' keys beside their points; points that lie together share a text."""
     spots: list[tuple[NDArray[np.float64], list[Entry]]] = []
-    for entry in sorted(entries, key=lambda entry: entry.cost or 0):
+    for entry in sorted(entries, key=lambda entry: entry.row.cost or 0):
         place = axes.transLimits.transform(
-            axes.transScale.transform((entry.cost or 0, entry.row.accuracy))
+            axes.transScale.transform((entry.row.cost or 0, entry.row.accuracy))
         )
         for other, members in spots:
             if (np.abs(place - other) < (0.1, 0.08)).all():
@@ -119,15 +113,10 @@ def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     for _, members in spots:
         last = members[-1]
         keys = sorted((entry.key for entry in members), key=lambda key: (len(key), key))
-        text = " ".join(keys[:SHARED]) + (f" +{len(keys) - SHARED}" if len(keys) > SHARED else "")
-        axes.annotate(
-            text,
-            (last.cost or 0, last.row.accuracy),
-            xytext=(7, 5),
-            textcoords="offset points",
-            color=colours.ink,
-            fontweight="bold",
-        )
+        more = len(keys) - MAX_SHARED_KEYS
+        text = " ".join(keys[:MAX_SHARED_KEYS]) + (f" +{more}" if more > 0 else "")
+        point = (last.row.cost or 0, last.row.accuracy)
+        axes.annotate(text, point, (7, 5), **KEY, color=colours.ink)
 
 
 def errors(curves: Curves) -> Drawing:
@@ -165,14 +154,11 @@ def reliability(found: Probability) -> Drawing:
         ends = [b.accuracy_ci95 for b in found.bins]
         lowest = min([low for low, _ in ends] + [b.probability for b in found.bins])
         left.plot([lowest, 1], [lowest, 1], color=colours.muted, linestyle=":", linewidth=1.2)
-        reach = [
-            [max(b.accuracy - low, 0.0) for b, (low, _) in zip(found.bins, ends, strict=True)],
-            [max(high - b.accuracy, 0.0) for b, (_, high) in zip(found.bins, ends, strict=True)],
-        ]
+        accuracy, (low, high) = np.array([b.accuracy for b in found.bins]), np.array(ends).T
         left.errorbar(
             [b.probability for b in found.bins],
-            [b.accuracy for b in found.bins],
-            reach,
+            accuracy,
+            np.clip([accuracy - low, high - accuracy], 0, None),
             fmt="o",
             color=colours.right,
             markersize=5,

@@ -24,8 +24,8 @@ RIGHT_PER_CLASS = 3
 class Picture:
     """One image of the gallery.
 
-    `uri` is None where the picture could not be had; `predicted` is "" where the image failed;
-    `probability` is that of the prediction being right, None where no calibration says it.
+    `uri` is None without a picture, `predicted` "" where the image failed, and `probability`, of
+    the prediction being right, None without a calibration.
     """
 
     sample_id: str
@@ -130,16 +130,16 @@ def picture(
     small: bool = False,
     probable: Floats | None = None,
 ) -> Picture:
-    """Return what is said of an image, given where its picture is.
+    """Return the entry of an image in the gallery.
 
     Args:
         run: the run.
-        row: of its decisions.
+        row: row of its decisions.
         name: the image's id.
         error: why it failed.
-        uri: of the picture; None: there is none.
+        uri: address of the picture; None: there is none.
         small: whether the picture has every pixel of the image.
-        probable: float64 [n], how probable it is that each decision is right; None: not known.
+        probable: as in `pictures`.
     """
     decided, classes = run.decided, run.classes
     assert decided.runner_up is not None

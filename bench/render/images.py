@@ -23,28 +23,23 @@ from bench.render.sample_process import SIDE
 from bench.running.parts.data import DATA_SETTINGS
 from bench.store.documents import Manifest
 
-START = 120.0  # seconds for the process's own imports, on a busy machine
-PATIENCE = 20.0  # seconds for data that a run names; of a folder that the user names:
-PATIENCE_OF_USER = 600.0
-PER_IMAGE = 0.5  # seconds more for each picture
+START_TIMEOUT = 120.0  # seconds for the process's own imports, on a busy machine
+DATA_TIMEOUT = 20.0  # seconds for data that a run names; of a folder that the user names:
+USER_DATA_TIMEOUT = 600.0
+TIMEOUT_PER_IMAGE = 0.5  # seconds more for each picture
 PROCESSES = 4  # that are held, each with the data of one split
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image as a page shows it.
-
-    Attributes:
-        label: its class in the data.
-        kind: media type; None: the image cannot be decoded.
-        content: the encoded picture.
-        small: whether it has every pixel of the image.
-    """
+    """An image as a page shows it, with its class in the data."""
 
     label: int
     kind: str | None = None
+    """Media type; None: the image cannot be decoded."""
     content: bytes = b""
     small: bool = False
+    """Whether the picture has every pixel of the image."""
 
 
 class Images:
@@ -81,8 +76,8 @@ class Images:
             if len(self._processes) > PROCESSES:
                 self._processes.popitem(last=False)  # it ends when nobody asks it any more
         names = list(sample_ids)
-        patience = PATIENCE_OF_USER if own else PATIENCE
-        return process.ask(names, patience + PER_IMAGE * len(names))
+        timeout = USER_DATA_TIMEOUT if own else DATA_TIMEOUT
+        return process.ask(names, timeout + TIMEOUT_PER_IMAGE * len(names))
 
 
 class _Process:
@@ -129,7 +124,7 @@ class _Process:
         arguments = (process.stdout, self._answers)
         Thread(target=_listen, args=arguments, daemon=True).start()
         self._process = process
-        self._read(START)
+        self._read(START_TIMEOUT)
         self._write(self._settings)
         return process
 

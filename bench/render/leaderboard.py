@@ -86,38 +86,27 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
     now = datetime.now(UTC)
     if wide:
         head = ["run", "dataset", "backbone", "strategy", "differs", "images", "accuracy", "age"]
-        table([*head, "where"], [_wide(row, now) for row in rows], right={"accuracy"})
+        table([*head, "where"], [[*_cells(row, now), row.path] for row in rows], right={"accuracy"})
         return
     for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
-        lines = [_narrow(row, now) for row in group]
+        lines = []
+        for row in group:
+            name, *_, note, done, accuracy, started = _cells(row, now)
+            lines.append([f"{name}\n  {note}" if note else name, done, accuracy, started])
         head = ["run", "images", "accuracy", "age"]
         table(head, lines, folder, right={"accuracy"}, optional=["age"])
 
 
-def _narrow(row: InventoryRow, now: datetime) -> list[str]:
-    note = row.error or assignments(row.differs)
-    return [_name(row) + (f"\n  {note}" if note else ""), _done(row), _accuracy(row), age(row, now)]
-
-
-def _wide(row: InventoryRow, now: datetime) -> list[str | None]:
+def _cells(row: InventoryRow, now: datetime) -> list[str | None]:
+    name = row.run_id + (f" shard {row.shard}" if row.shard else "")
     data = f"{row.dataset}/{row.split}" if row.dataset else None
-    facts = [_name(row), data, row.backbone, row.strategy, row.error or assignments(row.differs)]
-    return [*facts, _done(row), _accuracy(row), age(row, now), row.path]
-
-
-def _name(row: InventoryRow) -> str:
-    return row.run_id + (f" shard {row.shard}" if row.shard else "")
-
-
-def _done(row: InventoryRow) -> str:
-    if row.done is None or row.total is None:
-        return row.status
-    done = f"{row.done:,}" if row.done == row.total else f"{row.done:,} of {row.total:,}"
-    return done + (f", {row.failed:,} failed" if row.failed else "")
-
-
-def _accuracy(row: InventoryRow) -> str:
-    return "–" if row.accuracy is None else f"{row.accuracy:.3f}"
+    note = row.error or assignments(row.differs)
+    done: str = row.status
+    if row.done is not None and row.total is not None:
+        done = f"{row.done:,}" if row.done == row.total else f"{row.done:,} of {row.total:,}"
+        done += f", {row.failed:,} failed" if row.failed else ""
+    accuracy = "–" if row.accuracy is None else f"{row.accuracy:.3f}"
+    return [name, data, row.backbone, row.strategy, note, done, accuracy, age(row, now)]
 
 
 def age(row: InventoryRow, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""`bench report`: runs on one page that needs no network."""
+"""`bench report`: runs on one page that needs no network; and the templates of all pages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jinja2 import UndefinedError
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -21,26 +22,52 @@ from bench import __version__
 from bench.boards.formats import assignments, marks
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, user_template
+from bench.boards.text import visible
 from bench.errors import UserError
 from bench.machine.files import write_atomically
 from bench.render import figures
-from bench.render.board import MOST_RUNS, Against, Board, against, make_boards
-from bench.render.curves import MOST, by_timestep, most_confused
+from bench.render.board import MOST_RUNS, Against, PageBoard, against, make_boards
+from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
 from bench.render.gallery import pictures
 from bench.render.images import Images
 from bench.render.runs import RunData, blind_controls, scores, with_decisions
 from bench.render.sentences import Opening, opening, said_probability, said_risk
 from bench.render.study_figures import StudyPart, studies_of
-from bench.render.templating import environment, source
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
 from bench.store.summary import read_again
 
-IMAGES = 240  # pictures on a page, shared among its runs
-FEWEST = 12  # of one run
-PROMPTS = 200  # of one run
+
+@cache
+def environment(*packages: str) -> Environment:
+    """Return the templates of some packages, and below them the report's."""
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "bench.render")]),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def source(name: str, *packages: str) -> str:
+    """Return a template's text as it is, such as a style sheet."""
+    templates = environment(*packages)
+    assert templates.loader is not None
+    return templates.loader.get_source(templates, name)[0]
+
+
+def _shown(value: object) -> object:
+    """Make what a template writes visible; Jinja escapes it for HTML afterwards."""
+    return value if isinstance(value, Markup) else visible(value)
+
+
+MAX_PICTURES = 240  # on a page, shared among its runs
+MIN_PICTURES = 12  # of one run
+MAX_PROMPTS = 200  # of one run
 DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UndefinedError)
 
 Cell = tuple[int, float, bool]  # of a confusion matrix: images, share of the row, whether right
@@ -57,15 +84,8 @@ class Section:
 
 
 @dataclass
-class Report:
-    """A written page.
-
-    Attributes:
-        path: the file.
-        size: bytes.
-        runs: the ids of the runs on it.
-        notes: (run or file, what is wrong with it), also said on the page.
-    """
+class WrittenReport:
+    """A written page: its file, bytes, the ids of its runs, and (run or file, what is wrong)."""
 
     path: Path
     size: int = 0
@@ -78,9 +98,9 @@ def write_report(
     out: Path,
     results: Path | None = None,
     data_dirs: Mapping[str, str] | None = None,
-    most_images: int = IMAGES,
+    most_images: int = MAX_PICTURES,
     notes: Iterable[tuple[str, str]] = (),
-) -> Report:
+) -> WrittenReport:
     """Write the page of some runs.
 
     Args:
@@ -94,9 +114,9 @@ def write_report(
     Raises:
         UserError: no run can be read, or the file cannot be written.
     """
-    report = Report(out, notes=list(notes))
+    report = WrittenReport(out, notes=list(notes))
     images = Images(data_dirs or {})
-    share = max(FEWEST, most_images // max(1, len(paths))) if most_images else 0
+    share = max(MIN_PICTURES, most_images // max(1, len(paths))) if most_images else 0
     sections: list[Section] = []
     calibrated = list(find_calibrations(results)) if results else []
 
@@ -159,22 +179,22 @@ def describe(
     alone: bool = False,
     calibrated: Sequence[Calibrated] = (),
 ) -> Section:
-    """Return what the page says of a run: numbers, figures and pictures.
+    """Return a run's section: numbers, figures and pictures.
 
     Args:
-        run: itself.
-        anchor: the id of its section.
-        images: where images are found.
-        most_images: pictures of it.
+        run: the run.
+        anchor: id of the section.
+        images: finds its images.
+        most_images: at most so many pictures.
         alone: whether the page is about it alone, so that its sentences stand at the top.
-        calibrated: the calibrations that there are, for the probability of its decisions.
+        calibrated: calibrations, for the probability of its decisions.
     """
     notes: list[str] = []
     decided = run.decided
     again = read_again(run.path, decided)
     said = opening(run.manifest, run.summary, decided, again)
     matrix = confusion(decided, len(run.classes))
-    shown = most_confused(matrix) if len(matrix) > MOST else np.arange(len(matrix))
+    shown = most_confused(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda one: 2.0 if one.recall is None else one.recall)
     curves, probable = by_timestep(run), probability_skill(decided, run.manifest, calibrated)
@@ -190,7 +210,7 @@ def describe(
             marks=marks(run.row),
             params=assignments(run.summary.strategy.params),
             template=user_template(run.manifest),
-            most_prompts=PROMPTS,
+            most_prompts=MAX_PROMPTS,
             classes=classes,
             names=[run.classes[index] for index in shown],
             matrix=_rows(matrix, shown),
@@ -227,7 +247,7 @@ def _rows(matrix: NDArray[np.int64], shown: NDArray[np.int64]) -> list[list[Cell
 
 
 def render(
-    board: Sequence[Board],
+    board: Sequence[PageBoard],
     sections: Sequence[Section],
     notes: Sequence[tuple[str, str]],
     compared: Sequence[Against] = (),
@@ -264,7 +284,7 @@ def render(
     return page
 
 
-def _first(board: Sequence[Board], sections: Sequence[Section]) -> list[Section]:
+def _first(board: Sequence[PageBoard], sections: Sequence[Section]) -> list[Section]:
     """Return of each leaderboard the run of this page that stands highest."""
     by_anchor = {section.anchor: section for section in sections}
     found = (next((e.anchor for e in one.entries if e.anchor in by_anchor), None) for one in board)

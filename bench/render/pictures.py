@@ -20,7 +20,7 @@ from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.render.curves import ALL, MOST, most_confused
+from bench.render.curves import MAX_CLASSES, MOST_CONFUSED, most_confused
 from bench.render.images import Images
 from bench.render.sample_process import side_by_side
 from bench.running.resolve import resolve_dataset
@@ -42,17 +42,17 @@ def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
 
     The second holds images of the dataset: mind its licence before you pass it on.
 
-    Args:
-        run: its folder.
-        made: what this process made, whose data it has opened before; None: the run was stored, and
-            its data is opened by a process with limits.
+    The data of a run that this process `made` was opened before; that of a stored run is opened by
+    a process with limits.
     """
     stored = read_run(run)
     manifest, records = stored.manifest, asked_records(run, stored.manifest)
-    written = [draw_confusion(records, manifest, stored.summary, run / "confusion.png")]
+    matrix = confusion_figure(records, manifest, stored.summary)
+    written = [save_picture(matrix, run / "confusion.png")]
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
         split, chosen = _named(made) if made else None, choose_examples(records)
-        written.append(draw_examples(chosen, manifest, run / "examples.png", split))
+        examples = examples_figure(chosen, manifest, split)
+        written.append(save_picture(examples, run / "examples.png"))
     return written
 
 
@@ -82,15 +82,10 @@ def _one_of_each(records: Sequence[Record], most: int) -> list[Record]:
     return [*first, *later][:most]
 
 
-def draw_confusion(
-    records: Sequence[Record],
-    manifest: Manifest,
-    summary: Summary | None,
-    path: Path,
-) -> Path:
-    """Draw the confusion matrix into a file."""
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Draw a figure into a file."""
     with _plain_text():
-        confusion_figure(records, manifest, summary).savefig(path, dpi=DPI)
+        figure.savefig(path, dpi=DPI)
     return path
 
 
@@ -99,11 +94,11 @@ def confusion_figure(
 ) -> Figure:
     """Return the confusion matrix: rows are the true classes; of many, the most confused ones."""
     whole = confusion(records, len(manifest.classes))
-    shown = np.arange(len(whole)) if len(whole) <= ALL else most_confused(whole)
+    shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused(whole)
     matrix = whole[np.ix_(shown, shown)]
     shares = matrix / whole[shown].sum(axis=1, keepdims=True).clip(min=1)
     names = [short(manifest.classes[index]) for index in shown]
-    cell, size = (0.42, 10) if len(shown) <= MOST else (0.2, 6)  # inches, points
+    cell, size = (0.42, 10) if len(shown) <= MOST_CONFUSED else (0.2, 6)  # inches, points
     side = max(5.0, cell * len(shown) + 2.5)
     with _plain_text():
         figure = Figure(figsize=(side, side), layout="constrained")
@@ -156,30 +151,22 @@ def _plain_text() -> Iterator[None]:
         yield
 
 
-def draw_examples(
-    records: Sequence[Record], manifest: Manifest, path: Path, split: Split | None = None
-) -> Path:
-    """Draw images with their true and predicted class into a file; see `examples_figure`."""
-    with _plain_text():
-        examples_figure(records, manifest, split).savefig(path, dpi=DPI)
-    return path
-
-
 def examples_figure(
     records: Sequence[Record], manifest: Manifest, split: Split | None = None
 ) -> Figure:
-    """Return images with their true and predicted class.
+    """Return images of a run with their true and predicted class.
 
-    Args:
-        records: of the images to show.
-        manifest: of their run.
-        split: the data; None: what the run's settings name, opened by a process with limits.
+    Without a split, the data that the run's settings name is opened by a process with limits.
 
     Raises:
         UserError: the data cannot be had.
     """
     ids = [record["sample_id"] for record in records]
-    images = _of_split(split, ids) if split else _of_stored(manifest, ids)
+    if split is None:
+        images = _of_stored(manifest, ids)
+    else:
+        samples = split.samples(ids)
+        images = [side_by_side([decode(image) for image in one.images]) for one in samples]
     columns = 4
     rows = -(-len(records) // columns)
     with _plain_text():
@@ -199,19 +186,7 @@ def examples_figure(
     return figure
 
 
-def _of_split(split: Split, sample_ids: Sequence[str]) -> list[Image.Image]:
-    return [
-        side_by_side([decode(image) for image in sample.images])
-        for sample in split.samples(sample_ids)
-    ]
-
-
 def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Image]:
-    """Return images of the data that a stored run's settings name.
-
-    Raises:
-        UserError: they cannot be had.
-    """
     try:
         found = Images({}, EXAMPLE_SIDE).of(manifest, sample_ids)
         return [Image.open(BytesIO(found[sample_id].content)) for sample_id in sample_ids]
@@ -224,11 +199,6 @@ def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Imag
 
 
 def _named(manifest: Manifest) -> Split:
-    """Return the data that a run's settings name.
-
-    Raises:
-        UserError: it cannot be had.
-    """
     config = RunConfig(**manifest.config.plain())
     data = resolve_dataset(config, load_plugins())
     with offline(config.offline):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from bench.boards.study.rows import StudyRow
 from bench.boards.study.tables import study_tables
 from bench.boards.text import html
 from bench.errors import UserError
+from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.running.execute import Finished
 from bench.stats.many import Difference
 from bench.store.documents import Manifest
@@ -112,8 +113,8 @@ class RunResult(Fields):
         """Return the confusion matrix."""
         from bench.render.pictures import confusion_figure
 
-        manifest, summary = self._finished.manifest, self._finished.summary
-        return confusion_figure(asked_records(self.folder, manifest), manifest, summary)
+        records = asked_records(self.folder, self.manifest)
+        return confusion_figure(records, self.manifest, self.summary)
 
     def examples_figure(self) -> Figure:
         """Return images with their true and predicted class, mistakes first.
@@ -123,7 +124,7 @@ class RunResult(Fields):
         """
         from bench.render.pictures import choose_examples, examples_figure
 
-        manifest = self._finished.manifest
+        manifest = self.manifest
         chosen = choose_examples(asked_records(self.folder, manifest))
         return examples_figure(chosen, manifest, self._data() if self._data else None)
 
@@ -150,9 +151,6 @@ class RunResult(Fields):
             for name, value in lines.items()
         )
         return f"<table>{cells}</table>"
-
-
-Table = Literal["runs", "methods", "differences"]
 
 
 class StudyResult:
@@ -187,7 +185,7 @@ class StudyResult:
         """Dataset and split → the differences of its methods."""
         return {board.board: board.differences for board in self.report.differences}
 
-    def to_pandas(self, table: Table = "runs") -> DataFrame:
+    def to_pandas(self, table: Literal["runs", "methods", "differences"] = "runs") -> DataFrame:
         """Return a table: of the runs, with a column per axis; of the methods; of the differences.
 
         Raises:
@@ -198,16 +196,11 @@ class StudyResult:
         if table == "runs":
             return pd.DataFrame([_flat(row.plain(), "axes") for row in self.runs])
         if table == "methods":
-            rows = [_flat(one.model_dump(mode="json"), "axes", "spread") for one in self.methods]
-            return pd.DataFrame(rows)
+            plain = [method.model_dump(mode="json") for method in self.methods]
+            return pd.DataFrame([_flat(row, "axes", "spread") for row in plain])
         if table == "differences":
-            return pd.DataFrame(
-                [
-                    {"board": board, **one.model_dump(mode="json")}
-                    for board, found in self.differences.items()
-                    for one in found
-                ]
-            )
+            pairs = [(board, one) for board, of in self.differences.items() for one in of]
+            return pd.DataFrame([{"board": b, **one.model_dump(mode="json")} for b, one in pairs])
         raise UserError(f"to_pandas({table!r}): there are runs, methods and differences.")
 
     def forest_figure(self) -> Figure:
@@ -216,8 +209,6 @@ class StudyResult:
         Raises:
             bench.errors.UserError: no image is decided yet.
         """
-        from bench.render.study_figures import forest_plot
-
         return forest_plot(self.report).figure()
 
     def ranks_figure(self) -> Figure:
@@ -226,8 +217,6 @@ class StudyResult:
         Raises:
             bench.errors.UserError: there are fewer.
         """
-        from bench.render.study_figures import critical_difference_plot
-
         return critical_difference_plot(self.report.ranks).figure()
 
     def __repr__(self) -> str:
@@ -237,16 +226,15 @@ class StudyResult:
     def _repr_html_(self) -> str:
         """Return the tables that a notebook shows."""
         parts = [f"<p>{html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"]
-        for one in study_tables(self.report):
-            head = "".join(f"<th>{html(name)}</th>" for name in one.head)
-            rows = "".join(
-                f"<tr>{''.join(f'<td>{html(cell)}</td>' for cell in row)}</tr>" for row in one.rows
-            )
-            parts.append(
-                f"<table><caption>{html(one.title)}</caption><tr>{head}</tr>{rows}</table>"
-            )
-            parts += [f"<p>{html(said)}</p>" for said in one.below]
+        for table in study_tables(self.report):
+            parts.append(f"<table><caption>{html(table.title)}</caption>")
+            parts += [_html_row("th", table.head), *(_html_row("td", row) for row in table.rows)]
+            parts += ["</table>", *(f"<p>{html(paragraph)}</p>" for paragraph in table.below)]
         return "".join(parts)
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
 def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,12 @@ def print_run(
 ) -> None:
     """Print a run: what it is, its metrics with interval, worst confusions, cost and place.
 
-    Of a run that is not complete, the metrics are those of what is decided, and marked so.
+    The metrics of an incomplete run are those of its decided images, and marked so.
 
     Args:
         path: its folder.
-        manifest: with the images to show, where they are not all of the stored run's.
-        summary: of these images.
+        manifest: manifest of the images to show, where they are not all of the stored run's.
+        summary: summary of these images.
         resumed: whether nothing was left to score.
     """
     path = Path(path)
@@ -148,12 +149,7 @@ def _asked(manifest: Manifest) -> str:
 
 
 def print_statistics(found: Statistics, noise: str | None = None) -> None:
-    """Print a run's statistics, but for the metrics.
-
-    Args:
-        found: the statistics.
-        noise: what else is known of other noise.
-    """
+    """Print a run's statistics without the metrics, and a sentence about other noise."""
     rows: list[list[Any]] = [
         [
             one.name,
@@ -161,7 +157,7 @@ def print_statistics(found: Statistics, noise: str | None = None) -> None:
             one.predicted,
             f"{one.precision:.3f}",
             None if one.recall is None else f"{one.recall:.3f}",
-            "–".join(f"{end:.3f}" for end in one.recall_ci95 or ()) or None,
+            _ends(one.recall_ci95 or ()) or None,
             f"{one.f1:.3f}",
         ]
         for one in found.per_class
@@ -171,18 +167,16 @@ def print_statistics(found: Statistics, noise: str | None = None) -> None:
     table(head, rows, "Classes", optional=optional)
     if found.per_group:
         rows = [
-            [
-                one.group,
-                one.n,
-                f"{one.accuracy:.3f}",
-                "–".join(f"{e:.3f}" for e in one.accuracy_ci95),
-            ]
-            for one in found.per_group
+            [g.group, g.n, f"{g.accuracy:.3f}", _ends(g.accuracy_ci95)] for g in found.per_group
         ]
         table(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
     _print_probability(found.probability)
     if noise:
         console().print(noise)
+
+
+def _ends(interval: Sequence[float]) -> str:
+    return "–".join(f"{end:.3f}" for end in interval)
 
 
 def _print_probability(found: Probability | None) -> None:
@@ -193,10 +187,7 @@ def _print_probability(found: Probability | None) -> None:
             style="dim",
         )
         return
-    rows = [
-        [b.n, b.probability, b.accuracy, "–".join(f"{end:.3f}" for end in b.accuracy_ci95)]
-        for b in found.bins
-    ]
+    rows = [[b.n, b.probability, b.accuracy, _ends(b.accuracy_ci95)] for b in found.bins]
     table(
         ["n", "probability", "accuracy", "95 % interval"],
         rows,

@@ -18,14 +18,7 @@ from bench.store.summary import Metrics, Summary
 
 @dataclass(frozen=True)
 class RunData:
-    """A run: what it is, what it decided, and what came of it.
-
-    Attributes:
-        path: its folder.
-        manifest: its manifest.
-        decided: the decided images, in the order of the manifest, at least one.
-        summary: its summary; of what is decided so far where the run is not complete.
-    """
+    """A run with its decisions, at least one, and the summary of these."""
 
     path: Path
     manifest: Manifest
@@ -73,15 +66,7 @@ def with_decisions(run: StoredRun) -> RunData:
 
 @dataclass(frozen=True)
 class Score:
-    """One share of right decisions.
-
-    Attributes:
-        name: what it is the share of.
-        share: itself.
-        ends: of its 95 % interval.
-        guessing: what guessing gives; None: not known.
-        note: what else to say of it.
-    """
+    """One share of right decisions, with the ends of its 95 % interval and what guessing gives."""
 
     name: str
     share: float
@@ -109,13 +94,7 @@ def scores(metrics: Metrics, n_classes: int, items: Items | None) -> list[Score]
 
 @dataclass(frozen=True)
 class Blind:
-    """A run beside its blind control.
-
-    Attributes:
-        seen: the run.
-        control: how the images were destroyed.
-        blind: the control.
-    """
+    """A run beside its blind control, and how the images of that were destroyed."""
 
     seen: RunData
     control: str
@@ -124,12 +103,11 @@ class Blind:
 
 def blind_controls(runs: Iterable[RunData]) -> list[Blind]:
     """Return each run with those of its controls that are among the runs."""
-    given = list(runs)
-    of_control = [(run, run.manifest.identity.plain()) for run in given]
+    identities = [(run, run.manifest.identity.plain()) for run in runs]
     return [
         Blind(seen, identity["control"], blind)
-        for blind, identity in of_control
+        for blind, identity in identities
         if identity.get("control") is not None
-        for seen, other in of_control
+        for seen, other in identities
         if other == {name: value for name, value in identity.items() if name != "control"}
     ]

@@ -22,7 +22,6 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from bench.contracts.dataset import Sample
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import load_split
@@ -38,15 +37,7 @@ if TYPE_CHECKING:
 
 SIDE = 128  # pixels of a thumbnail's longer side
 QUALITY = 75  # WebP
-
-
-def sample_picture(sample: Sample, side: int = SIDE) -> tuple[str, bytes, bool]:
-    """Return a sample's picture, as `thumbnail` does.
-
-    Raises:
-        PixelsError: an image of it cannot be decoded.
-    """
-    return thumbnail(side_by_side([decode(one) for one in sample.images]), side)
+MEMORY = 2 << 30  # bytes for the data, beside what libraries took before
 
 
 def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
@@ -82,9 +73,6 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[str, bytes, bool]:
     return f"image/{'png' if small else 'webp'}", out.getvalue(), small
 
 
-MEMORY = 2 << 30  # bytes for the data, beside what libraries took before
-
-
 def serve() -> None:
     """Answer until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -96,11 +84,12 @@ def serve() -> None:
     _limit_memory()
     answers.write("ready\n")
     answers.flush()
-    asked = json.loads(lines.get())
+    request = json.loads(lines.get())
     with offline():
-        split = _load(asked["settings"])
+        split = _load(request["settings"])
         while True:
-            answers.write(json.dumps(_answer(split, json.loads(lines.get()), asked["side"])) + "\n")
+            pictures = _answer(split, json.loads(lines.get()), request["side"])
+            answers.write(json.dumps(pictures) + "\n")
             answers.flush()
 
 
@@ -121,7 +110,6 @@ def _limit_memory() -> None:
 
 
 def _load(settings: dict[str, Any]) -> Split | str:
-    """Return the data, or why it cannot be had."""
     try:
         config = make_config(settings)
         data = resolve_dataset(config, load_plugins())
@@ -142,7 +130,8 @@ def _answer(split: Split | str, sample_ids: list[str], side: int) -> Any:
         for sample in split.samples([name for name in sample_ids if name in rows]):
             pictures[sample.sample_id] = (sample.label, None)
             with suppress(PixelsError):  # the run counted it as failed
-                kind, content, small = sample_picture(sample, side)
+                image = side_by_side([decode(encoded) for encoded in sample.images])
+                kind, content, small = thumbnail(image, side)
                 picture = (kind, base64.b64encode(content).decode(), small)
                 pictures[sample.sample_id] = (sample.label, picture)
     except Exception as error:  # of a damaged table

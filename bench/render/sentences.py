@@ -33,14 +33,7 @@ class Opening:
 def opening(
     manifest: Manifest, summary: Summary, decided: Decisions, again: Again | None = None
 ) -> Opening:
-    """Return the three sentences about a run.
-
-    Args:
-        manifest: of the run.
-        summary: its summary, or that of what is decided so far.
-        decided: its decisions, at least one.
-        again: what came of some images that were decided again.
-    """
+    """Return the three sentences about a run, of the images decided so far, at least one."""
     parts = _interval(manifest, summary), noise_sentence(manifest, decided, again)
     sure = " ".join(part for part in parts if part)
     return Opening(_asked(manifest, len(decided)), _well(summary, decided), sure)
@@ -62,7 +55,6 @@ def _asked(manifest: Manifest, n: int) -> str:
 
 
 def _trained(trained_on: str | None) -> str:
-    """Return what is known of the training of the model that was asked."""
     if trained_on is None:
         return "a model that was not trained on this dataset"
     if trained_on == FITTED:
@@ -80,7 +72,6 @@ def _well(summary: Summary, decided: Decisions) -> str:
 
 
 def _interval(manifest: Manifest, summary: Summary) -> str:
-    """Return the interval of the accuracy, and what it is over."""
     low, high = summary.metrics.accuracy_ci95
     held = "this noise and these prompts" if manifest.on_draws else "these prompts"
     return (
@@ -110,13 +101,7 @@ def repeatability_of(manifest: Manifest, decided: AnyDecisions) -> Repeatability
 
 
 def noise_sentence(manifest: Manifest, decided: AnyDecisions, again: Again | None) -> str | None:
-    """Return the sentence about other noise; None where nothing is random.
-
-    Args:
-        manifest: of the run.
-        decided: its decisions.
-        again: what came of some images that were decided again.
-    """
+    """Return the sentence about other noise; None where nothing is random."""
     if not manifest.on_draws:
         return None
     if again is not None:

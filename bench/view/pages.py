@@ -17,9 +17,8 @@ from bench.boards.formats import assignments
 from bench.errors import UserError
 from bench.render.gallery import picture
 from bench.render.leaderboard import age
-from bench.render.page import describe
+from bench.render.page import describe, environment, source
 from bench.render.runs import RunData
-from bench.render.templating import environment, source
 from bench.stats.probability import known_probabilities
 from bench.store.arrow import indices
 from bench.store.folder import read_records

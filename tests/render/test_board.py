@@ -50,12 +50,13 @@ def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
     accuracies = [entry.row.accuracy for entry in board.entries]
     assert accuracies == sorted(accuracies, reverse=True)
     assert [entry.key for entry in board.entries] == list("ABCDE")
-    known = [entry for entry in board.entries if entry.cost is not None]
+    known = [entry for entry in board.entries if entry.row.cost is not None]
     for best in pareto_front(board.entries):
         assert not [
             entry
             for entry in known
-            if (entry.cost or 0) <= (best.cost or 0) and entry.row.accuracy > best.row.accuracy
+            if (entry.row.cost or 0) <= (best.row.cost or 0)
+            and entry.row.accuracy > best.row.accuracy
         ]
     assert make_boards({}, reported_rows(results / "reported.json")) == []
     assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]

@@ -92,7 +92,7 @@ def test_data_that_takes_too_much_is_given_up(
     install(tmp_path, "stubborn", STUBBORN)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("BENCH_LOAD_PLUGINS", "stubborn")
-    monkeypatch.setattr(images, "PATIENCE", 2.0 if dataset == "sleeps" else 100.0)
+    monkeypatch.setattr(images, "DATA_TIMEOUT", 2.0 if dataset == "sleeps" else 100.0)
     asked = Images({})
     for _ in range(2):  # the second time at once
         with pytest.raises(UserError, match=f"(?i){said}"):
@@ -146,7 +146,7 @@ HOSTILE: dict[str, Callable[[Path], dict[str, str]]] = {
 def test_a_report_of_a_run_that_names_hostile_data_is_written_without_its_pictures(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "PATIENCE", 5.0)
+    monkeypatch.setattr(images, "DATA_TIMEOUT", 5.0)
     data = save_pictures(tmp_path / "data", CLASSES, 3)
     run = store_run(tmp_path / "results", "run", data, CLASSES)
     (tmp_path / "hostile").mkdir()

@@ -25,7 +25,7 @@ from bench.render.board import make_boards
 from bench.render.images import Images
 from bench.render.page import describe
 from bench.render.page import render as render_page
-from bench.render.pictures import draw_confusion
+from bench.render.pictures import confusion_figure, save_picture
 from bench.render.run import print_run
 from bench.render.runs import with_decisions
 from bench.render.tables import table
@@ -169,7 +169,7 @@ def test_a_picture_is_drawn(name: str, tmp_path: Path) -> None:
     described = a_manifest(["1", "2"])
     backbone = described.backbone.model_copy(update={"name": name})
     described = described.model_copy(update={"backbone": backbone, "classes": names})
-    picture = draw_confusion(records, described, None, tmp_path / "c.png")
+    picture = save_picture(confusion_figure(records, described, None), tmp_path / "c.png")
     assert picture.stat().st_size > 1000
 
 
