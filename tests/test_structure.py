@@ -1,8 +1,10 @@
-"""The shape of the code: no import circles, and one place that asks for the kind of a backbone."""
+"""The shape of the code: no import circles, one name for one thing, one place for each question."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -39,6 +41,28 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         raise AssertionError(" → ".join(error.args[1])) from None
+
+
+def public_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of a module's public classes and constants."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            names = [name for name in names if name.isupper() and len(name) > 1]
+        else:
+            continue
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def test_classes_and_constants_have_names_that_occur_once() -> None:
+    places = defaultdict(list)
+    for module, tree in modules().items():
+        for name in public_names(tree):
+            places[name].append(module)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_the_kind_of_a_backbone_is_asked_in_one_place() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_SHARED_KEYS = 5  # written beside points that lie together
-KEY: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
+KEY_STYLE: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
 
 
 def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
@@ -48,7 +48,9 @@ def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
                 axes.axhline(entry.row.accuracy, color=colours.muted, linestyle=":", linewidth=1.2)
                 place, scale = (1, entry.row.accuracy), ("axes fraction", "data")
                 offset, colour = (4, 0), colours.muted
-                axes.annotate(entry.key, place, offset, scale, **KEY, va="center", color=colour)
+                axes.annotate(
+                    entry.key, place, offset, scale, **KEY_STYLE, va="center", color=colour
+                )
         axes.set_xlabel("cost, evaluations per image")
         axes.set_ylabel("accuracy")
         _plain_ticks(axes)
@@ -116,7 +118,7 @@ def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
         more = len(keys) - MAX_SHARED_KEYS
         text = " ".join(keys[:MAX_SHARED_KEYS]) + (f" +{more}" if more > 0 else "")
         point = (last.row.cost or 0, last.row.accuracy)
-        axes.annotate(text, point, (7, 5), **KEY, color=colours.ink)
+        axes.annotate(text, point, (7, 5), **KEY_STYLE, color=colours.ink)
 
 
 def errors(curves: Curves) -> Drawing:

@@ -20,7 +20,7 @@ from bench_plugins.backbones._configs import is_number, is_whole
 
 PREPROCESSOR = "preprocessor_config.json"
 WHOLE = "processor_config.json"  # newer versions of transformers write the parts into one file
-KEY = "image_processor"
+PROCESSOR_KEY = "image_processor"
 PREPARATION = ("do_resize", "do_rescale", "do_normalize")
 MAX_SIDE = 4096  # a side
 
@@ -138,9 +138,9 @@ def read_steps(weights: Weights) -> tuple[str, Mapping[str, Any]]:
 def _read(weights: Weights) -> tuple[str, Mapping[str, Any]]:
     if weights.find(PREPROCESSOR) or not weights.find(WHOLE):
         return PREPROCESSOR, weights.read(PREPROCESSOR)
-    config = weights.read(WHOLE).get(KEY)
+    config = weights.read(WHOLE).get(PROCESSOR_KEY)
     if not isinstance(config, Mapping):
-        raise weights.error(WHOLE, f"has no {KEY}, and there is no {PREPROCESSOR}")
+        raise weights.error(WHOLE, f"has no {PROCESSOR_KEY}, and there is no {PREPROCESSOR}")
     return WHOLE, config
 
 
@@ -168,7 +168,7 @@ def _three(weights: Weights, name: str, config: Mapping[str, Any], key: str) -> 
 
 MAX_PATCHES = 16_384  # patches that a file may ask for; the published models take 256
 BILINEAR = int(Image.Resampling.BILINEAR)
-PRECISION = 1e-5  # of the scale; transformers' own, so that sizes are the same
+SIZE_TOLERANCE = 1e-5  # of the scale; transformers' own, so that sizes are the same
 
 
 @dataclass(frozen=True)
@@ -217,8 +217,8 @@ def patches_of(height: int, width: int, patch: int, most: int) -> tuple[int, int
     def scaled(scale: float) -> tuple[int, int]:
         return max(1, ceil(height * scale / patch)), max(1, ceil(width * scale / patch))
 
-    low, high = PRECISION / 10, 100.0
-    while high - low >= PRECISION:
+    low, high = SIZE_TOLERANCE / 10, 100.0
+    while high - low >= SIZE_TOLERANCE:
         middle = (low + high) / 2
         down, across = scaled(middle)
         low, high = (middle, high) if down * across <= most else (low, middle)
