@@ -42,7 +42,7 @@ class _ReportedFigures(BaseModel):
     split: Line
     """Which part of it."""
     version: Positive | None = None
-    """Of the dataset's definition."""
+    """The version of the dataset's definition."""
     backbone: Line
     """What scored."""
     trained_on: Line | None = None

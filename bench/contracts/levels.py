@@ -132,12 +132,12 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
     The kinds are `epsilon`, `sample` (x_0), `v_prediction` (alpha · eps − sigma · x_0) and `flow`
     (eps − x_0); `ValueError` on another.
     """
-    zero, one = np.zeros_like(alpha), np.ones_like(alpha)
+    zeros, ones = np.zeros_like(alpha), np.ones_like(alpha)
     kinds = {
-        "epsilon": (zero, one),
-        "sample": (one, zero),
+        "epsilon": (zeros, ones),
+        "sample": (ones, zeros),
         "v_prediction": (-sigma, alpha),
-        "flow": (-one, one),
+        "flow": (-ones, ones),
     }
     if kind not in kinds:
         raise ValueError(f"prediction type {kind!r} is none of {', '.join(ANSWERS)}")

@@ -201,7 +201,7 @@ class DenoisingEngine:
             values = columns.errors(errors, len(request.prompts))
             if self.subtracts_null:
                 values = values - flight.null[request.draws]
-            flight.interview.tell(request, values, float(columns.each * passes), extra)
+            flight.interview.tell(request, values, float(columns.per_column * passes), extra)
 
     def _with_null(
         self, flight: Flight, request: Evaluate, prompts: Ints, draws: Ints

@@ -129,7 +129,7 @@ class LikelihoodEngine:
             for flight in batch.deliver(self._evaluate(batch)):
                 request, columns = flight.request, flight.joint.question.columns
                 values = columns.errors(flight.errors, len(request.prompts))
-                flight.interview.tell(request, values, float(columns.each))
+                flight.interview.tell(request, values, float(columns.per_column))
                 if self._ask(flight, queue) and (whole := flight.joint.ended()):
                     yield whole
 

@@ -64,9 +64,9 @@ class Checked:
     classes: int = 0
     findings: list[Finding] = field(default_factory=list)
 
-    def add(self, kind: str, split: str | None, said: str, images: int = 0) -> None:
+    def add(self, kind: str, split: str | None, sentence: str, images: int = 0) -> None:
         """Add one problem."""
-        self.findings.append(Finding(kind, split, said, images))
+        self.findings.append(Finding(kind, split, sentence, images))
 
 
 def check_data(

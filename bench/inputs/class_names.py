@@ -54,17 +54,17 @@ def letters(name: str) -> str:
     return "".join(c for c in comparable(name) if c.isalnum())
 
 
-def readable(found: Sequence[str]) -> tuple[str, ...]:
+def readable(spellings: Sequence[str]) -> tuple[str, ...]:
     """Return names as found in data, in words: `grand_piano` → `grand piano`.
 
     A number in front, as in `001.Black_footed_Albatross`, is dropped where every name has one and
     the names stay distinct without it.
     """
-    bare = [_NUMBERED.sub("", name, count=1) for name in found]
-    if any(name == short for name, short in zip(found, bare, strict=True)) or (
-        len(set(map(_words, bare))) < len(set(found))
+    bare = [_NUMBERED.sub("", name, count=1) for name in spellings]
+    if any(name == short for name, short in zip(spellings, bare, strict=True)) or (
+        len(set(map(_words, bare))) < len(set(spellings))
     ):
-        bare = list(found)
+        bare = list(spellings)
     return tuple(map(_words, bare))
 
 
@@ -73,7 +73,7 @@ def _words(name: str) -> str:
 
 
 def name_classes(
-    found: Sequence[str], where: str, declared: bool, file: Path | None = None
+    spellings: Sequence[str], where: str, declared: bool, file: Path | None = None
 ) -> ClassNames:
     """Put a dataset's classes into words and check them.
 
@@ -84,19 +84,19 @@ def name_classes(
         UserError: fewer than two classes; names that are empty, too long or not distinct; or a
             file that does not fit.
     """
-    names = tuple(found) if declared else readable(found)
+    names = tuple(spellings) if declared else readable(spellings)
     if file is not None:
-        names = read_class_names(file, found)
-    check_names(names, where, None if declared else found)
+        names = read_class_names(file, spellings)
+    check_names(names, where, None if declared else spellings)
     if file is None and not declared:
         _warn_of_codes(names, where)
-    return ClassNames(names, tuple(found))
+    return ClassNames(names, tuple(spellings))
 
 
-def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = None) -> None:
+def check_names(names: Sequence[str], where: str, spellings: Sequence[str] | None = None) -> None:
     """Refuse class names that no prompt could tell apart.
 
-    `found` are the names as the data spells them; None: they are the author's or the user's own.
+    `spellings` are the names as the data spells them; None: they are the author's or user's own.
 
     Raises:
         UserError: fewer than two; or names that are empty, too long or not distinct.
@@ -107,9 +107,9 @@ def check_names(names: Sequence[str], where: str, found: Sequence[str] | None = 
             f"{where} has {len(names)} class{'' if len(names) == 1 else 'es'}{only}; to tell"
             " images apart takes at least two."
         )
-    remedy = "" if found is None else ", or name both with --class-names FILE"
+    remedy = "" if spellings is None else ", or name both with --class-names FILE"
     seen: dict[str, str] = {}
-    for name, spelt in zip(names, found or names, strict=True):
+    for name, spelt in zip(names, spellings or names, strict=True):
         if not isinstance(name, str) or not comparable(name):
             raise UserError(f"{where}: the class {quoted(spelt)} has no name in words.")
         if len(name) > MOST_CHARACTERS or has_control(name) or has_control(spelt):
@@ -140,7 +140,7 @@ def _warn_of_codes(names: Sequence[str], where: str) -> None:
     )
 
 
-def read_class_names(file: Path, found: Sequence[str]) -> tuple[str, ...]:
+def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
     """Return the words that a file gives for the classes, in label order.
 
     The file is a JSON object (name → words) or list, a CSV file of two columns (name, words), or
@@ -150,22 +150,22 @@ def read_class_names(file: Path, found: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: the file cannot be read, or does not go with the classes.
     """
-    content = _read(file, found)
+    content = _read(file, spellings)
     if isinstance(content, Mapping):
-        missing = [name for name in found if name not in content]
+        missing = [name for name in spellings if name not in content]
         if missing:
             raise UserError(
                 f"{file}: no words for the class {quoted(missing[0])}"
-                f" ({len(missing)} of {len(found)} are missing)."
+                f" ({len(missing)} of {len(spellings)} are missing)."
                 f"{did_you_mean(missing[0], content)}"
             )
-        return tuple(content[name] for name in found)
-    if len(content) != len(found):
+        return tuple(content[name] for name in spellings)
+    if len(content) != len(spellings):
         raise UserError(
-            f"{file} lists {len(content)} classes, and the data has {len(found)}. Give a list in"
-            " label order, or say the words of each class by its name (a JSON object, or CSV)."
+            f"{file} lists {len(content)} classes, and the data has {len(spellings)}. Give a list"
+            " in label order, or say the words of each class by its name (a JSON object, or CSV)."
         )
-    return tuple(content[position] for position in _positions(found))
+    return tuple(content[position] for position in _positions(spellings))
 
 
 def listed(file: Path) -> int | None:
@@ -174,13 +174,13 @@ def listed(file: Path) -> int | None:
     return None if isinstance(content, Mapping) else len(content)
 
 
-def _positions(found: Sequence[str]) -> list[int]:
+def _positions(spellings: Sequence[str]) -> list[int]:
     """Return where in a list each class stands: numbers count, whatever their order as text."""
-    if not all(name.isdecimal() for name in found):
-        return list(range(len(found)))
-    numbers = [int(name) for name in found]
+    if not all(name.isdecimal() for name in spellings):
+        return list(range(len(spellings)))
+    numbers = [int(name) for name in spellings]
     first = min(numbers)
-    if first > 1 or sorted(numbers) != list(range(first, first + len(found))):
+    if first > 1 or sorted(numbers) != list(range(first, first + len(spellings))):
         raise UserError(
             "--class-names: the classes are numbers with gaps, so a list may mean other classes."
             " Say the words of each class by its number (a JSON object, or CSV)."
@@ -188,7 +188,7 @@ def _positions(found: Sequence[str]) -> list[int]:
     return [number - first for number in numbers]
 
 
-def _read(file: Path, found: Sequence[str]) -> Mapping[str, str] | list[str]:
+def _read(file: Path, spellings: Sequence[str]) -> Mapping[str, str] | list[str]:
     if not file.is_file():
         raise UserError(f"--class-names: there is no file {file}.")
     try:
@@ -200,7 +200,7 @@ def _read(file: Path, found: Sequence[str]) -> Mapping[str, str] | list[str]:
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"--class-names: {file} cannot be read: {str(error)[:200]}.") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    names = set(found)
+    names = set(spellings)
     if lines and all(line.split(maxsplit=1)[0] in names and " " in line for line in lines):
         return _pairs([line.split(maxsplit=1) for line in lines], file)
     return lines

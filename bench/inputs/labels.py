@@ -64,7 +64,7 @@ def read_labels(
     )
 
 
-def check_order(found: Sequence[str], declared: Sequence[str], where: str) -> None:
+def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> None:
     """Refuse a `ClassLabel` that numbers the classes in another way than the declared list.
 
     The spelling may differ ("3" and "three"), but a declared name must not have another number.
@@ -72,12 +72,12 @@ def check_order(found: Sequence[str], declared: Sequence[str], where: str) -> No
     Raises:
         UserError: the numbers differ, or a name has another place.
     """
-    if len(found) != len(declared):
+    if len(in_data) != len(declared):
         raise UserError(
-            f"{where}: the data has {len(found)} classes, and {len(declared)} are declared."
+            f"{where}: the data has {len(in_data)} classes, and {len(declared)} are declared."
         )
     places = {letters(name) for name in declared}
-    for index, name in enumerate(found):
+    for index, name in enumerate(in_data):
         if letters(name) in places - {letters(declared[index])}:
             raise UserError(
                 f"{where}: label {index} is {quoted(name)} in the data and"

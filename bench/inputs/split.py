@@ -32,7 +32,7 @@ class Split:
         items: the texts and images of a dataset whose rows are items.
         group_columns: the columns that divide ordinary images into groups.
         border: number of pixels that are cut from each side of an image.
-        known: fingerprint, and whether all images are ordinary, where a reader has them; None:
+        survey: fingerprint, and whether all images are ordinary, where a reader has them; None:
             every image is read once for them.
     """
 
@@ -46,7 +46,7 @@ class Split:
     items: ItemRows | None = None
     group_columns: tuple[str, ...] = ()
     border: int = 0
-    known: tuple[str, bool] | None = None
+    survey: tuple[str, bool] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -68,8 +68,8 @@ class Split:
     @cached_property
     def _surveyed(self) -> tuple[str, bool]:
         """The fingerprint, and whether all images are ordinary; reads each image once."""
-        if self.known is not None:
-            return self.known
+        if self.survey is not None:
+            return self.survey
         if self.items is not None:
             return self.items.surveyed()
         surveyed, places = self._images

@@ -89,29 +89,29 @@ class Columns:
     shown: Ints
 
     @property
-    def each(self) -> int:
+    def per_column(self) -> int:
         """How many prompts are evaluated for a column on a draw."""
         return int(self.shown.shape[1])
 
     def cells(self, columns: Ints, draws: Ints) -> tuple[Ints, Ints]:
-        """Return the prompts and draws of a block's cells, int64 [draws · columns · each] each.
+        """Return the prompts and draws of a block's cells, int64 [draws · columns · per_column].
 
         Draw by draw: the prompts of one draw share their noised latent.
         """
         prompts = self.members[columns][:, self.shown[draws]].transpose(1, 0, 2)
-        return prompts.ravel(), np.repeat(draws, len(columns) * self.each)
+        return prompts.ravel(), np.repeat(draws, len(columns) * self.per_column)
 
     def errors(self, values: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
         """Return a block's errors, float32 [columns, draws], from those of its cells."""
-        by_cell = values.reshape(-1, columns, self.each)
-        if self.each == 1:
+        by_cell = values.reshape(-1, columns, self.per_column)
+        if self.per_column == 1:
             return by_cell[:, :, 0].T
         return np.asarray(by_cell.mean(axis=2, dtype=np.float64).T, np.float32)
 
     def mixture(self, mixture: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
         """Return the weights over the prompts, float64 [P], that a mixture of columns means."""
         weights = np.zeros(self.members.size)
-        weights[self.members[:, self.shown[draw]]] = mixture[:, None] / self.each
+        weights[self.members[:, self.shown[draw]]] = mixture[:, None] / self.per_column
         return weights
 
     def first_order(self, values: NDArray[np.float32], draw: int) -> NDArray[np.float32]:

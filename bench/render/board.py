@@ -93,8 +93,8 @@ def letters(position: int) -> str:
 def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries that no other beats in both cost and accuracy, cheapest first."""
     front: list[Entry] = []
-    known = [(entry.row.cost, entry) for entry in entries if entry.row.cost is not None]
-    for _, entry in sorted(known, key=lambda pair: (pair[0], -pair[1].row.accuracy)):
+    priced = [(entry.row.cost, entry) for entry in entries if entry.row.cost is not None]
+    for _, entry in sorted(priced, key=lambda pair: (pair[0], -pair[1].row.accuracy)):
         if not front or entry.row.accuracy > front[-1].row.accuracy:
             front.append(entry)
     return front
@@ -131,7 +131,7 @@ class Pair:
 
     key_a: str
     key_b: str
-    found: Comparison
+    comparison: Comparison
     changed: list[Changed]
     total: int
     """Images that are decided otherwise."""
@@ -158,7 +158,7 @@ def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Ag
         boards: the boards on the page.
         runs: by the id of their section on the page.
     """
-    found = []
+    tables = []
     for board in boards:
         entries = [entry for entry in board.entries if entry.anchor][:MOST_RUNS]
         compared: dict[tuple[int, int], Comparison] = {}
@@ -182,26 +182,29 @@ def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Ag
             for place in range(1, min(len(entries), MOST_PAIRS + 1))
             if (place, 0) in compared
         ]
-        found.append(Against(board.name, entries, cells, pairs))
-    return found
+        tables.append(Against(board.name, entries, cells, pairs))
+    return tables
 
 
-def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], found: Comparison) -> Pair:
-    one, other = runs[a.anchor], runs[b.anchor]
-    rows_a, rows_b = shared_rows(one.decided, other.decided)
-    kept = one.decided.predictions[rows_a] != other.decided.predictions[rows_b]
+def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], comparison: Comparison) -> Pair:
+    run_a, run_b = runs[a.anchor], runs[b.anchor]
+    rows_a, rows_b = shared_rows(run_a.decided, run_b.decided)
+    kept = run_a.decided.predictions[rows_a] != run_b.decided.predictions[rows_b]
     rows_a, rows_b = rows_a[kept], rows_b[kept]
     # Where B alone is right, or A alone, before those that both have wrong.
-    both_wrong = ~(one.decided.correct[rows_a] | other.decided.correct[rows_b])
+    both_wrong = ~(run_a.decided.correct[rows_a] | run_b.decided.correct[rows_b])
     order = np.argsort(both_wrong, kind="stable")[:MAX_CHANGED]
-    ids = one.decided.sample_ids.take(indices(rows_a[order])).to_pylist()
+    ids = run_a.decided.sample_ids.take(indices(rows_a[order])).to_pylist()
     changed = [
         Changed(
-            name, one.classes[one.decided.labels[of_a]], _answer(one, of_a), _answer(other, of_b)
+            name,
+            run_a.classes[run_a.decided.labels[of_a]],
+            _answer(run_a, of_a),
+            _answer(run_b, of_b),
         )
         for name, of_a, of_b in zip(ids, rows_a[order], rows_b[order], strict=True)
     ]
-    return Pair(a.key, b.key, found, changed, len(rows_a))
+    return Pair(a.key, b.key, comparison, changed, len(rows_a))
 
 
 def _answer(run: RunData, row: int) -> str:

@@ -148,17 +148,17 @@ def errors(curves: Curves) -> Drawing:
     return Drawing(plot, (4.6, 3.9), label)
 
 
-def reliability(found: Probability) -> Drawing:
+def reliability(skill: Probability) -> Drawing:
     """Return the reliability diagram, and accuracy against coverage."""
 
     def plot(figure: Figure, colours: Palette) -> None:
         left, right = figure.subplots(1, 2)
-        ends = [b.accuracy_ci95 for b in found.bins]
-        lowest = min([low for low, _ in ends] + [b.probability for b in found.bins])
+        ends = [b.accuracy_ci95 for b in skill.bins]
+        lowest = min([low for low, _ in ends] + [b.probability for b in skill.bins])
         left.plot([lowest, 1], [lowest, 1], color=colours.muted, linestyle=":", linewidth=1.2)
-        accuracy, (low, high) = np.array([b.accuracy for b in found.bins]), np.array(ends).T
+        accuracy, (low, high) = np.array([b.accuracy for b in skill.bins]), np.array(ends).T
         left.errorbar(
-            [b.probability for b in found.bins],
+            [b.probability for b in skill.bins],
             accuracy,
             np.clip([accuracy - low, high - accuracy], 0, None),
             fmt="o",
@@ -169,12 +169,12 @@ def reliability(found: Probability) -> Drawing:
         left.set_xlabel("probability")
         left.set_ylabel("accuracy")
         right.plot(
-            [c.coverage for c in found.coverage],
-            [c.accuracy for c in found.coverage],
+            [c.coverage for c in skill.coverage],
+            [c.accuracy for c in skill.coverage],
             color=colours.right,
             linewidth=1.4,
         )
-        right.axhline(found.accuracy, color=colours.muted, linestyle=":", linewidth=1.2)
+        right.axhline(skill.accuracy, color=colours.muted, linestyle=":", linewidth=1.2)
         right.set_xlabel("coverage")
 
     label = "Reliability diagram, and accuracy against coverage; the text says the scores."

@@ -99,8 +99,8 @@ def pictures(
     samples: dict[str, Thumbnail] = {}
     try:
         samples = images.of(run.manifest, ids)
-        known = zip(ids, labels, strict=True)
-        if any(samples[name].label != label for name, label in known if name in samples):
+        scored = zip(ids, labels, strict=True)
+        if any(samples[name].label != label for name, label in scored if name in samples):
             samples = {}
             warn("The data there is not what the run scored: labels differ.")
         elif len(samples) < len(chosen):
@@ -143,11 +143,11 @@ def picture(
     """
     decided, classes = run.decided, run.classes
     assert decided.runner_up is not None
-    said, second = int(decided.predictions[row]), int(decided.runner_up[row])
+    predicted, second = int(decided.predictions[row]), int(decided.runner_up[row])
     return Picture(
         name,
         classes[decided.labels[row]],
-        "" if said < 0 else classes[said],
+        "" if predicted < 0 else classes[predicted],
         "" if second < 0 else classes[second],
         _known(decided.margins[row]),
         _known(decided.margin_stderr[row]),

@@ -53,7 +53,7 @@ def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str
     common = [fact for fact in facts[own[0]] if all(fact in facts[place] for place in own)]
     above = " · ".join([*common, settings] if settings else common)
     rows: list[list[Any]] = []
-    for row, given, found in zip(board, params, facts, strict=True):
+    for row, parameters, row_facts in zip(board, params, facts, strict=True):
         interval = row.accuracy_ci95
         rows.append(
             [
@@ -61,8 +61,8 @@ def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str
                 f"{row.accuracy:.3f}",
                 f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else None,
                 cost_text(row),
-                f"{row.strategy} {given}".strip(),
-                ", ".join(fact for fact in found if fact not in common),
+                f"{row.strategy} {parameters}".strip(),
+                ", ".join(fact for fact in row_facts if fact not in common),
             ]
         )
     head = ["rank", "accuracy", "95 %", "cost", "strategy", "notes"]
@@ -73,12 +73,12 @@ def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str
 
 
 def _facts(row: LeaderboardRow, sources: list[str]) -> list[str]:
-    found = [row.backbone, *notes(row, sources)]
+    facts = [row.backbone, *notes(row, sources)]
     if row.n_samples:
-        found.append(f"{row.n_samples:,} images")
+        facts.append(f"{row.n_samples:,} images")
     if row.path is None and row.kind != REPORTED:
-        found.append("published")
-    return found
+        facts.append("published")
+    return facts
 
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:

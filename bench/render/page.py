@@ -133,8 +133,8 @@ def write_report(
         except UserError as error:
             left_out(stored.path, error)
         except DAMAGE as error:
-            said = f"It is damaged: {type(error).__name__}: {error}"
-            report.notes.append((str(stored.path), said))
+            damage = f"It is damaged: {type(error).__name__}: {error}"
+            report.notes.append((str(stored.path), damage))
         else:
             sections.append(section)
     if not sections:
@@ -192,11 +192,11 @@ def describe(
     notes: list[str] = []
     decided = run.decided
     again = read_again(run.path, decided)
-    said = opening(run.manifest, run.summary, decided, again)
+    sentences = opening(run.manifest, run.summary, decided, again)
     matrix = confusion(decided, len(run.classes))
     shown = most_confused(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
-    classes.sort(key=lambda one: 2.0 if one.recall is None else one.recall)
+    classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
     curves, probable = by_timestep(run), probability_skill(decided, run.manifest, calibrated)
     html = (
         environment()
@@ -205,7 +205,7 @@ def describe(
             run=run,
             summary=run.summary,
             anchor=anchor,
-            opening=None if alone else said,
+            opening=None if alone else sentences,
             scores=scores(run.summary.metrics, len(run.classes), run.manifest.items),
             marks=marks(run.row),
             params=assignments(run.summary.strategy.params),
@@ -231,7 +231,7 @@ def describe(
             notes=notes,  # said by `pictures`, above
         )
     )
-    return Section(anchor, run, Markup(html), said)
+    return Section(anchor, run, Markup(html), sentences)
 
 
 def _rows(matrix: NDArray[np.int64], shown: NDArray[np.int64]) -> list[list[Cell]]:
@@ -239,8 +239,8 @@ def _rows(matrix: NDArray[np.int64], shown: NDArray[np.int64]) -> list[list[Cell
     totals = matrix.sum(axis=1).clip(min=1).tolist()
     return [
         [
-            (count, count / totals[true], said == true)
-            for said, count in zip(shown.tolist(), matrix[true, shown].tolist(), strict=True)
+            (count, count / totals[true], predicted == true)
+            for predicted, count in zip(shown.tolist(), matrix[true, shown].tolist(), strict=True)
         ]
         for true in shown.tolist()
     ]
@@ -287,5 +287,5 @@ def render(
 def _first(board: Sequence[PageBoard], sections: Sequence[Section]) -> list[Section]:
     """Return of each leaderboard the run of this page that stands highest."""
     by_anchor = {section.anchor: section for section in sections}
-    found = (next((e.anchor for e in one.entries if e.anchor in by_anchor), None) for one in board)
-    return [by_anchor[anchor] for anchor in found if anchor is not None]
+    anchors = (next((e.anchor for e in b.entries if e.anchor in by_anchor), None) for b in board)
+    return [by_anchor[anchor] for anchor in anchors if anchor is not None]

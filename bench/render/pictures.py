@@ -166,7 +166,7 @@ def examples_figure(
         images = _of_stored(manifest, ids)
     else:
         samples = split.samples(ids)
-        images = [side_by_side([decode(image) for image in one.images]) for one in samples]
+        images = [side_by_side([decode(image) for image in sample.images]) for sample in samples]
     columns = 4
     rows = -(-len(records) // columns)
     with _plain_text():
@@ -176,11 +176,11 @@ def examples_figure(
             axes.set_axis_off()
         for axes, record, image in zip(cells, records, images, strict=False):
             axes.imshow(image, cmap="gray" if image.mode == "L" else None)
-            true, said = record["label"], record["prediction"]
+            true, predicted = record["label"], record["prediction"]
             axes.set_title(
-                f"{short(manifest.classes[true])}\n→ {short(manifest.classes[said or 0])}",
+                f"{short(manifest.classes[true])}\n→ {short(manifest.classes[predicted or 0])}",
                 fontsize=9,
-                color="tab:green" if true == said else "tab:red",
+                color="tab:green" if true == predicted else "tab:red",
             )
         figure.suptitle("true → predicted", fontsize=10)
     return figure
@@ -188,8 +188,8 @@ def examples_figure(
 
 def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Image]:
     try:
-        found = Images({}, EXAMPLE_SIDE).of(manifest, sample_ids)
-        return [Image.open(BytesIO(found[sample_id].content)) for sample_id in sample_ids]
+        thumbnails = Images({}, EXAMPLE_SIDE).of(manifest, sample_ids)
+        return [Image.open(BytesIO(thumbnails[sample_id].content)) for sample_id in sample_ids]
     except UserError as error:
         raise UserError(
             f"{error}\nWhere the data was in memory, what `bench.run` returned has the pictures."

@@ -24,8 +24,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         if value is not None and name not in ("warnings", "at_most", f"{PER_IMAGE}_at_least")
     ]
     table(["", ""], rows)
-    for said in plan["warnings"]:
-        console().print(said, style="yellow")
+    for warning in plan["warnings"]:
+        console().print(warning, style="yellow")
 
 
 def _plan_cell(name: str, value: Any, share: float) -> str:
@@ -70,7 +70,7 @@ def print_reproduction(made: Reproduction) -> None:
         rows.append(["cost", cost, f"{made.seconds:,.1f} s in all"])
     table([made.protocol, made.metric.replace("_", " "), ""], rows)
     if made.differs:
-        table(["what differs from the publication"], [[said] for said in made.differs])
+        table(["what differs from the publication"], [[difference] for difference in made.differs])
     if made.results_dir:
         console().print(f"Results: {made.results_dir}", highlight=False, markup=False)
 

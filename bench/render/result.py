@@ -199,8 +199,12 @@ class StudyResult:
             plain = [method.model_dump(mode="json") for method in self.methods]
             return pd.DataFrame([_flat(row, "axes", "spread") for row in plain])
         if table == "differences":
-            pairs = [(board, one) for board, of in self.differences.items() for one in of]
-            return pd.DataFrame([{"board": b, **one.model_dump(mode="json")} for b, one in pairs])
+            pairs = [
+                (board, difference) for board, of in self.differences.items() for difference in of
+            ]
+            return pd.DataFrame(
+                [{"board": b, **difference.model_dump(mode="json")} for b, difference in pairs]
+            )
         raise UserError(f"to_pandas({table!r}): there are runs, methods and differences.")
 
     def forest_figure(self) -> Figure:

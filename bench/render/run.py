@@ -53,8 +53,8 @@ def print_run(
     again = read_again(path, decided)
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
-        for said in astuple(opening(manifest, summary, decided, again)):
-            terminal.print(said)
+        for sentence in astuple(opening(manifest, summary, decided, again)):
+            terminal.print(sentence)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
     terminal.print(_description(manifest, len(decided)))
@@ -103,11 +103,11 @@ def _metric_lines(metrics: Metrics, n_classes: int, items: Items | None) -> list
     first, *others = [[score.name, _said(score)] for score in scores(metrics, n_classes, items)]
     if items is not None:
         return [first, *others]
-    known = {"accuracy", "chance"}
+    in_scores = {"accuracy", "chance"}
     averages = [
         [name.replace("_", " "), f"{value:.4f}"]
         for name, value in metrics
-        if isinstance(value, float) and name not in known
+        if isinstance(value, float) and name not in in_scores
     ]
     return [first, *averages, *others]
 
@@ -148,29 +148,30 @@ def _asked(manifest: Manifest) -> str:
     return f"items, {images} and up to {items.texts} texts each, {items.pool:,} texts in all"
 
 
-def print_statistics(found: Statistics, noise: str | None = None) -> None:
+def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
     """Print a run's statistics without the metrics, and a sentence about other noise."""
     rows: list[list[Any]] = [
         [
-            one.name,
-            one.n,
-            one.predicted,
-            f"{one.precision:.3f}",
-            None if one.recall is None else f"{one.recall:.3f}",
-            _ends(one.recall_ci95 or ()) or None,
-            f"{one.f1:.3f}",
+            row.name,
+            row.n,
+            row.predicted,
+            f"{row.precision:.3f}",
+            None if row.recall is None else f"{row.recall:.3f}",
+            _ends(row.recall_ci95 or ()) or None,
+            f"{row.f1:.3f}",
         ]
-        for one in found.per_class
+        for row in statistics.per_class
     ]
     head = ["class", "n", "predicted", "precision", "recall", "95 % interval", "F1"]
     optional = ["predicted", "95 % interval", "F1"]
     table(head, rows, "Classes", optional=optional)
-    if found.per_group:
+    if statistics.per_group:
         rows = [
-            [g.group, g.n, f"{g.accuracy:.3f}", _ends(g.accuracy_ci95)] for g in found.per_group
+            [g.group, g.n, f"{g.accuracy:.3f}", _ends(g.accuracy_ci95)]
+            for g in statistics.per_group
         ]
         table(["group", "n", "accuracy", "95 % interval"], rows, "Groups")
-    _print_probability(found.probability)
+    _print_probability(statistics.probability)
     if noise:
         console().print(noise)
 
@@ -179,25 +180,25 @@ def _ends(interval: Sequence[float]) -> str:
     return "–".join(f"{end:.3f}" for end in interval)
 
 
-def _print_probability(found: Probability | None) -> None:
-    if found is None:
+def _print_probability(skill: Probability | None) -> None:
+    if skill is None:
         console().print(
             "Probability that a decision is right: not known. `bench calibrate RUN` on other"
             " images, such as a validation split, makes it known.",
             style="dim",
         )
         return
-    rows = [[b.n, b.probability, b.accuracy, _ends(b.accuracy_ci95)] for b in found.bins]
+    rows = [[b.n, b.probability, b.accuracy, _ends(b.accuracy_ci95)] for b in skill.bins]
     table(
         ["n", "probability", "accuracy", "95 % interval"],
         rows,
         title="Probability that a decision is right, against how often it was",
     )
-    console().print(said_probability(found))
-    halves = [c for c in found.coverage if c.coverage >= 0.5]
+    console().print(said_probability(skill))
+    halves = [c for c in skill.coverage if c.coverage >= 0.5]
     console().print(
         f"The most probable half of the decisions has an accuracy of {halves[0].accuracy:.3f}, all"
-        f" have {found.accuracy:.3f}; the mean over all coverages is {found.coverage_area:.3f}."
+        f" have {skill.accuracy:.3f}; the mean over all coverages is {skill.coverage_area:.3f}."
     )
 
 

@@ -79,17 +79,17 @@ def scores(metrics: Metrics, n_classes: int, items: Items | None) -> list[Score]
     """Return a run's scores, the accuracy or the text score first."""
     guessing = 1 / n_classes if items is None else items.chance
     name = "accuracy" if metrics.text_score is None else "text score"
-    found = [Score(name, metrics.accuracy, metrics.accuracy_ci95, guessing)]
+    rows = [Score(name, metrics.accuracy, metrics.accuracy_ci95, guessing)]
     for kind in ("image", "group"):
         share, ends, expected = (
             getattr(metrics, f"{kind}_{what}") for what in ("score", "score_ci95", "chance")
         )
         if share is not None:
-            found.append(Score(f"{kind} score", share, ends, expected))
+            rows.append(Score(f"{kind} score", share, ends, expected))
     if (worst := metrics.worst_group) is not None:
         note = f"{worst.group} ({worst.n:,})"
-        found.append(Score("worst group", worst.accuracy, worst.accuracy_ci95, None, note))
-    return found
+        rows.append(Score("worst group", worst.accuracy, worst.accuracy_ci95, None, note))
+    return rows
 
 
 @dataclass(frozen=True)

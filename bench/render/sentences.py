@@ -22,12 +22,12 @@ from bench.store.summary import Again, Summary
 class Opening:
     """Three sentences for a reader who knows none of the toolkit's words."""
 
-    asked: str
+    question: str
     well: str
     sure: str
 
     def __str__(self) -> str:
-        return f"{self.asked} {self.well} {self.sure}"
+        return f"{self.question} {self.well} {self.sure}"
 
 
 def opening(
@@ -181,22 +181,22 @@ def said_risk(stated: CalibratedOn | None) -> str:
     )
 
 
-def said_probability(found: Probability) -> str:
+def said_probability(skill: Probability) -> str:
     """Return the scores of the probabilities in words."""
-    said = (
-        f"Probabilities fitted on {found.calibrated_images:,} other images ({found.calibrated_on}):"
-        f" Brier score {found.brier:.3f}, logarithmic loss {found.log_loss:.3f}"
+    text = (
+        f"Probabilities fitted on {skill.calibrated_images:,} other images ({skill.calibrated_on}):"
+        f" Brier score {skill.brier:.3f}, logarithmic loss {skill.log_loss:.3f}"
     )
-    if found.brier_skill is not None and found.log_loss_skill is not None:
-        said += (
-            f"; skill over the base rate {found.accuracy:.3f}: {found.brier_skill:+.3f} and"
-            f" {found.log_loss_skill:+.3f} (0: no better than always saying the base rate)"
+    if skill.brier_skill is not None and skill.log_loss_skill is not None:
+        text += (
+            f"; skill over the base rate {skill.accuracy:.3f}: {skill.brier_skill:+.3f} and"
+            f" {skill.log_loss_skill:+.3f} (0: no better than always saying the base rate)"
         )
-    if found.ece is None or found.ece_ci95 is None:
-        return f"{said}. All probabilities are equal, so nothing is known of single decisions."
-    low, high = found.ece_ci95
+    if skill.ece is None or skill.ece_ci95 is None:
+        return f"{text}. All probabilities are equal, so nothing is known of single decisions."
+    low, high = skill.ece_ci95
     return (
-        f"{said}. Calibration error, bins of equal mass: {found.ece:.3f} (95 % interval"
-        f" {low:.3f}–{high:.3f}; exact probabilities would show {found.ece_if_calibrated:.3f} on"
-        f" {found.n:,} images)."
+        f"{text}. Calibration error, bins of equal mass: {skill.ece:.3f} (95 % interval"
+        f" {low:.3f}–{high:.3f}; exact probabilities would show {skill.ece_if_calibrated:.3f} on"
+        f" {skill.n:,} images)."
     )

@@ -13,10 +13,10 @@ from bench.running.study.run import PILOT, Step, in_words
 def print_tables(tables: Sequence[TextTable]) -> None:
     """Print a study's tables, each with what a reader must know below it."""
     terminal = console()
-    for one in tables:
-        table(one.head, one.rows, one.title, one.right, one.optional)
-        for said in one.below:
-            terminal.print(said)
+    for text in tables:
+        table(text.head, text.rows, text.title, text.right, text.optional)
+        for note in text.below:
+            terminal.print(note)
 
 
 def print_study_plan(plan: StudyPlan) -> None:
@@ -35,8 +35,8 @@ def print_study_plan(plan: StudyPlan) -> None:
     for cell in plan.cells:
         if cell.error is not None:
             terminal.print(f"{in_words(cell.axes)}: {cell.error}")
-    for said in plan.warnings:
-        terminal.print(f"Warning: {said}")
+    for warning in plan.warnings:
+        terminal.print(f"Warning: {warning}")
 
 
 def _cost(cell: PlannedCell) -> list[str]:
@@ -62,13 +62,15 @@ def _total(plan: StudyPlan) -> str:
     parts.append(f"{most}{plan.evaluation_equivalents:,} evaluation equivalents")
     if plan.tflop is not None:
         parts.append(f"{plan.tflop:,.3g} TFLOP")
-    said = f"{', '.join(parts)}. {duration(plan.seconds)}{' at the most' if plan.at_most else ''}"
+    sentence = (
+        f"{', '.join(parts)}. {duration(plan.seconds)}{' at the most' if plan.at_most else ''}"
+    )
     if plan.runs_without_time:
-        said += (
+        sentence += (
             f", and {plan.runs_without_time} runs whose time is not known, since their backbones"
             " have not run on this machine yet"
         )
-    return f"{said}."
+    return f"{sentence}."
 
 
 def step_line(step: Step) -> str:
@@ -78,18 +80,18 @@ def step_line(step: Step) -> str:
         return f"{head}: failed: {step.cell.error}"
     summary = step.finished.summary
     low, high = summary.metrics.accuracy_ci95
-    said = (
+    text = (
         f"{100 * summary.metrics.accuracy:.1f} % ({100 * low:.1f}–{100 * high:.1f}) of"
         f" {summary.dataset.n_samples:,} images"
     )
     if step.finished.resumed:
-        said += ", stored already"
+        text += ", stored already"
     else:
-        said += f", {duration(step.seconds)}"
+        text += f", {duration(step.seconds)}"
     if summary.failed_samples:
-        said += f", {summary.failed_samples} images failed"
+        text += f", {summary.failed_samples} images failed"
     left = "" if step.left is None or not step.left else f"; {duration(step.left)} left"
-    return f"{head}: {said}{left}"
+    return f"{head}: {text}{left}"
 
 
 def duration(seconds: float) -> str:

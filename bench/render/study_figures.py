@@ -63,14 +63,14 @@ def studies_of(
         runs: ids of runs.
         left_out: is told of each study that cannot be read.
     """
-    found = []
+    parts = []
     for folder in list_studies(results):
         try:
             if any(cell.run_id in runs for cell in read_study(folder).cells):
-                found.append(study_part(folder))
+                parts.append(study_part(folder))
         except UserError as error:
             left_out(folder, error)
-    return found
+    return parts
 
 
 MOST_LABEL = 44  # characters of a method's name
@@ -94,12 +94,12 @@ def forest_plot(report: StudyReport) -> Drawing:
         )[:, 0]
         for axes, board in zip(all_axes, boards, strict=True):
             methods = [m for m in report.methods if m.board == board][::-1]
-            for place, one in enumerate(methods):
-                low, high = one.shown.interval
-                colour = colours.right if one.trained_on is None else colours.wrong
+            for place, method in enumerate(methods):
+                low, high = method.shown.interval
+                colour = colours.right if method.trained_on is None else colours.wrong
                 axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.6)
-                axes.plot([100 * one.shown.accuracy], [place], "o", color=colour, markersize=5)
-            axes.set_yticks(range(len(methods)), [_cut(one.method) for one in methods])
+                axes.plot([100 * method.shown.accuracy], [place], "o", color=colour, markersize=5)
+            axes.set_yticks(range(len(methods)), [_cut(method.method) for method in methods])
             axes.set_ylim(-0.6, len(methods) - 0.4)
             axes.set_title(board, loc="left", fontsize=10.5)
             axes.grid(axis="y", visible=False)

@@ -68,7 +68,7 @@ def prepare(
     config, spec, data = resolved.config, resolved.dataset, resolved.data
     if images and split is None:
         split = load_split(spec, config.split, data.data_dir, data.options, rows)
-        split = split if surveyed is None else replace(split, known=surveyed)
+        split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.named if split else load_classes(spec, data.data_dir, data.options)
     resolved = name_fit_split(resolved, split)
     learns_from = find_fit_split(resolved, split) if split else None

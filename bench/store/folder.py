@@ -193,8 +193,8 @@ def joined(earlier: Manifest, now: Manifest) -> Manifest:
     for manifest in (earlier, now):
         assert manifest.part is not None
         places.update(zip(manifest.samples, manifest.part.places, strict=True))
-    asked = max(earlier.part.asked, now.part.asked)
-    part = now.part.model_copy(update={"asked": asked, "places": list(places.values())})
+    total = max(earlier.part.asked, now.part.asked)
+    part = now.part.model_copy(update={"asked": total, "places": list(places.values())})
     return now.model_copy(update={"samples": list(places), "part": part})
 
 

@@ -47,7 +47,7 @@ class Merge:
 
     sources: Sequence[MergeSource]
     samples: Sequence[str]  # ids of the images, in the order of the split
-    asked: int  # number of images, those of absent shards included
+    total: int  # number of images, those of absent shards included
     source: NDArray[np.int32]  # [n], index of the source of each line; -1: no line
     start: NDArray[np.int64]  # [n], offset of the line in its journal
     length: NDArray[np.int32]  # [n], bytes of the line
@@ -61,7 +61,7 @@ class Merge:
     @property
     def complete(self) -> bool:
         """Whether every image has a line."""
-        return self.decided >= self.asked
+        return self.decided >= self.total
 
     def manifest(self) -> Manifest:
         """Return the manifest of the merged run, with the number of images if parts are absent."""
@@ -74,7 +74,7 @@ class Merge:
             largest,
             samples=list(self.samples),
             created=min(manifest.created for manifest in manifests),
-            **without_none(asked=self.asked if len(self.samples) < self.asked else None),
+            **without_none(asked=self.total if len(self.samples) < self.total else None),
         )
 
     def lines(self) -> Iterator[bytes]:
@@ -156,11 +156,11 @@ def plan_merge(sources: Sequence[MergeSource]) -> Merge:
     # Parts with errors first: where two have an image, the errors of the line taken are kept.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())
     samples = _in_order([source.manifest for source in sources])
-    n, asked = len(samples), max(asked_of(source.manifest) for source in sources)
+    n, total = len(samples), max(asked_of(source.manifest) for source in sources)
     merge = Merge(
         sources,
         samples,
-        max(asked, n),
+        max(total, n),
         np.full(n, NOWHERE, np.int32),
         np.zeros(n, np.int64),
         np.zeros(n, np.int32),
@@ -213,7 +213,7 @@ def missing_parts(merge: Merge) -> list[str]:
     messages = []
     parts = [s.manifest.part for s in merge.sources if s.manifest.part]
     counts = {part.count for part in parts}
-    if len(merge.samples) < merge.asked and len(counts) == 1:
+    if len(merge.samples) < merge.total and len(counts) == 1:
         count = counts.pop()
         absent = sorted({*range(1, count + 1)} - {part.index for part in parts})
         messages += [f"shard {index}/{count} is absent" for index in absent]

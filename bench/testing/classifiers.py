@@ -46,8 +46,8 @@ class ClassifierContract:
         logits = np.asarray(backbone.score(pictures(), list(self.texts)))
         assert logits.shape == (5, len(self.texts))
         assert logits.dtype.kind == "f" and np.isfinite(logits).all()
-        one = np.asarray(backbone.score(pictures()[:1], list(self.texts)[:1]))
-        assert one.shape == (1, 1)
+        single = np.asarray(backbone.score(pictures()[:1], list(self.texts)[:1]))
+        assert single.shape == (1, 1)
 
     def test_neighbours_change_nothing(self, backbone: Any) -> None:
         """An image's logits do not depend on the batch, nor a text's on the other texts."""
@@ -62,5 +62,5 @@ class ClassifierContract:
 
     def test_the_same_again(self, backbone: Any) -> None:
         """Nothing is random."""
-        one, other = (backbone.score(pictures(), list(self.texts)) for _ in range(2))
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+        first, second = (backbone.score(pictures(), list(self.texts)) for _ in range(2))
+        np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)

@@ -70,16 +70,16 @@ def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> T
     for array in (problem.class_of_prompt, problem.timesteps, problem.weights):
         array.setflags(write=False)
     interview = Interview(Sample("made", 0, {}), checked, problem)
-    asked = np.zeros(errors.shape, np.int64)
+    requests = np.zeros(errors.shape, np.int64)
     while (request := interview.ask()) is not None:
         if isinstance(request, Evaluate):
             block = np.ix_(request.prompts, request.draws)
-            nulls = (~asked[:, request.draws].any(axis=0)).sum() * problem.null_cost
-            asked[block] += 1
+            nulls = (~requests[:, request.draws].any(axis=0)).sum() * problem.null_cost
+            requests[block] += 1
             interview.tell(request, errors[block], problem.cell_cost, nulls)
         else:
             interview.tell(request, errors[:, request.draws], problem.linearisation_cost)
-    return Told(interview.decided, asked)
+    return Told(interview.decided, requests)
 
 
 class StrategyContract:
@@ -103,14 +103,14 @@ class StrategyContract:
         problem = made_problem(errors, per_class)
         # The plan's draws may be more than the problem's: a classifier backbone has one.
         strategy = self.make(500)
-        told = decide(strategy, errors, problem)
-        outcome, evaluations = told.outcome, told.decided.evaluations
-        assert told.asked.max() == 1 and told.asked.sum() == evaluations
+        decision = decide(strategy, errors, problem)
+        outcome, evaluations = decision.outcome, decision.decided.evaluations
+        assert decision.asked.max() == 1 and decision.asked.sum() == evaluations
         best = problem.class_of_prompt == outcome.ranking[0]
         means = [
-            float(errors[p][told.asked[p] > 0].astype(np.float64).mean())
+            float(errors[p][decision.asked[p] > 0].astype(np.float64).mean())
             for p in np.flatnonzero(best)
-            if told.asked[p].any()
+            if decision.asked[p].any()
         ]
         score = outcome.scores[outcome.ranking[0]]
         assert any(np.isclose(score, mean) for mean in means), "a score is the mean of its errors"
@@ -168,8 +168,8 @@ class StrategyContract:
     def test_ties_are_decided(self, per_class: int) -> None:
         """All errors are equal: nothing tells the prompts apart, and there still is an end."""
         errors = np.full((6, 30), 0.25, np.float32)
-        told = decide(self.make(30), errors, made_problem(errors, per_class))
-        assert len(told.outcome.ranking) == 6 // per_class
+        decision = decide(self.make(30), errors, made_problem(errors, per_class))
+        assert len(decision.outcome.ranking) == 6 // per_class
 
     @pytest.mark.parametrize("per_class", [1, 2])
     def test_a_clear_winner_wins(self, per_class: int) -> None:
@@ -178,8 +178,8 @@ class StrategyContract:
             pytest.skip("it is not meant to find a winner")
         for seed in range(20):
             errors = made_table(10, 100, seed=seed, gap=0.05)
-            told = decide(self.make(100), errors, made_problem(errors, per_class))
-            assert told.outcome.ranking[0] == errors.mean(axis=1).argmin() // per_class
+            decision = decide(self.make(100), errors, made_problem(errors, per_class))
+            assert decision.outcome.ranking[0] == errors.mean(axis=1).argmin() // per_class
 
     def test_weights_count(self) -> None:
         """With `--weighting`, the weighted mean decides, not the plain one."""
@@ -190,13 +190,13 @@ class StrategyContract:
             errors[2, ::2] -= 0.2  # the best where draws weigh much
             errors[4, 1::2] -= 0.6  # the best where they weigh little, and in the plain mean
             weights = np.where(np.arange(80) % 2, 0.02, 1.98)
-            told = decide(self.make(80), errors, made_problem(errors, weights=weights))
-            assert told.outcome.ranking[0] == 2
+            decision = decide(self.make(80), errors, made_problem(errors, weights=weights))
+            assert decision.outcome.ranking[0] == 2
 
     def test_linearisations_are_used_only_where_there_are_any(self) -> None:
         """With them and without, there is a decision; `decide` refuses requests that cannot be."""
         errors = made_table(12, 50, gap=0.05)
         for can_linearise in (False, True):
             problem = made_problem(errors, can_linearise=can_linearise)
-            told = decide(self.make(50), errors, problem)
-            assert can_linearise or told.decided.linearisations == 0
+            decision = decide(self.make(50), errors, problem)
+            assert can_linearise or decision.decided.linearisations == 0

@@ -39,8 +39,8 @@ class ViewsContract:
         image = pictures()[0]
         first = views.of(image, 0, SEEDS[0])
         views.of(image, 0, SEEDS[1])
-        for one, other in zip(first, views.of(image, 0, SEEDS[0]), strict=True):
-            assert np.array_equal(np.asarray(one), np.asarray(other))
+        for view, again in zip(first, views.of(image, 0, SEEDS[0]), strict=True):
+            assert np.array_equal(np.asarray(view), np.asarray(again))
 
     def test_the_image_stays_as_it_is(self, views: CheckedViews) -> None:
         """Other views and other strategies see the same image."""

@@ -165,7 +165,7 @@ class Pages:
             title="Run against run",
             query=query,
             address=address,
-            found=comparison,
+            comparison=comparison,
             part=page,
             shown=shown,
         )

@@ -20,13 +20,13 @@ class Autoencoder:
 
     Attributes:
         part: its module.
-        known: the name of its class in configs.
+        class_name: the name of its class in configs.
         factor: returns how many pixels a side of a latent's pixel stands for, from the config.
         encode: pixels → mean and standard deviation of the latents, unscaled.
     """
 
     part: ModelPart
-    known: str
+    class_name: str
     factor: Callable[[Mapping[str, Any]], int]
     encode: Callable[[Any, torch.Tensor], Pair]
 

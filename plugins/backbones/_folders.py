@@ -169,7 +169,7 @@ def read_folder(family: Any, weights: Weights, resolution: int | None) -> Pipeli
     """
     part, autoencoder = family.network_part, family.autoencoder
     config = read_config(weights, part.folder, "_class_name", family.network_classes)
-    vae_config = read_config(weights, "vae", "_class_name", (autoencoder.known,))
+    vae_config = read_config(weights, "vae", "_class_name", (autoencoder.class_name,))
     scaling, shift = read_scaling(weights, vae_config)
     empty = build_empty(weights, part, config)
     empty_vae = build_empty(weights, autoencoder.part, vae_config)

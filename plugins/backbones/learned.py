@@ -70,10 +70,10 @@ class NearestMean(_Learned):
 
     def fit(self, images: Iterable[Image.Image], labels: Sequence[str]) -> Mapping[str, Any]:
         """Take the mean of each class's features."""
-        found, index = self._read(images, labels)
-        rows = [found[index == n].mean(axis=0, dtype=np.float64) for n in range(len(self.texts))]
+        features, index = self._read(images, labels)
+        rows = [features[index == n].mean(axis=0, dtype=np.float64) for n in range(len(self.texts))]
         self.means = np.stack(rows)
-        return {"images": len(found), "features": int(found.shape[1])}
+        return {"images": len(features), "features": int(features.shape[1])}
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Matrix:
         """Return minus the mean squared distance, float32 [images, texts]."""

@@ -77,7 +77,7 @@ class RaceSession(Elimination):
         super().__init__(problem, strategy.draw_order(problem))
         self.strategy = strategy
         self.level = strategy.delta  # of one comparison of the bound `t`
-        self.each = strategy.delta / max(1, len(self.alive) - 1)  # shared among the rivals
+        self.delta_per_rival = strategy.delta / max(1, len(self.alive) - 1)
         self.largest = 0.0  # absolute difference from a leader so far
         timesteps = problem.timesteps[self.order]
         self.whole = np.flatnonzero(np.diff(timesteps, append=-1)) + 1  # where a timestep is done
@@ -184,8 +184,8 @@ class RaceSession(Elimination):
         self.largest = max(self.largest, float(np.abs(differences).max()))
         span = strategy.span or 2 * self.largest
         if strategy.bound == "betting":
-            return betting_evidence(differences, n_draws, span) >= log(1 / self.each)
-        level = self.each / strategy.looks(n_draws)
+            return betting_evidence(differences, n_draws, span) >= log(1 / self.delta_per_rival)
+        level = self.delta_per_rival / strategy.looks(n_draws)
         return serfling_lower(differences, n_draws, level, span) > 0
 
 
@@ -199,7 +199,7 @@ class ScheduledSession(RaceSession):
     def __init__(self, strategy: RaceRules, problem: Problem) -> None:
         super().__init__(strategy, problem)
         self.stage = first_stage(len(self.order))
-        self.level = self.each / strategy.looks(len(self.order))
+        self.level = self.delta_per_rival / strategy.looks(len(self.order))
 
     def goes_on(self, step: int) -> bool:
         """Return True: no round of either stage costs more than the schedule's own."""

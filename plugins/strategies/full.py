@@ -58,13 +58,13 @@ class OneBlock:
 
     def __init__(self, problem: Problem, draws: Ints) -> None:
         self.table, self.draws = ErrorTable(problem), draws
-        self.asked = False
+        self.requested = False
 
     def ask(self) -> Evaluate | None:
         """Return the block, once."""
-        if self.asked:
+        if self.requested:
             return None
-        self.asked = True
+        self.requested = True
         return Evaluate(np.arange(len(self.table.errors)), self.draws)
 
     def tell(self, request: Evaluate, reply: Reply) -> None:

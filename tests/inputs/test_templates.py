@@ -78,7 +78,7 @@ def test_a_rule_is_its_definition(rule: str) -> None:
 
 def test_rules_need_as_many_prompts_for_each_class() -> None:
     uneven = np.array([0, 0, 1])
-    assert make_columns(uneven, "best", 5).each == 1
+    assert make_columns(uneven, "best", 5).per_column == 1
     for rule in ("mean", "spread"):
         with pytest.raises(UserError, match="1 to 2"):
             make_columns(uneven, rule, 5)

@@ -21,8 +21,8 @@ def test_the_sentences_say_what_the_run_holds(stored: Path) -> None:
     path = next(p for p in list_runs(stored / "results") if "trained" in p.name)
     run, said = with_decisions(read_run(path)), opened(path)
     right, n = int(run.decided.correct.sum()), len(run.decided)
-    assert f"{n} images" in said.asked and "3 classes" in said.asked
-    assert "trained on pictures/train" in said.asked
+    assert f"{n} images" in said.question and "3 classes" in said.question
+    assert "trained on pictures/train" in said.question
     assert f"It was right for {right} of {n} " in said.well and "33.3 %" in said.well
     low, high = run.summary.metrics.accuracy_ci95
     interval = f"it would be right for {100 * low:.1f} to {100 * high:.1f} % (95 % interval)."

@@ -33,7 +33,7 @@ class StudyMethod(Document):
     spread: Spread
     """Accuracy, and what moves it."""
     tested: Spread | None = None
-    """Likewise of the metric that differences are tested in, where that is another one."""
+    """Spread of the metric that differences are tested in, where that is not the accuracy."""
     balanced_accuracy: float
     """Mean over the runs."""
     cost: float

@@ -149,7 +149,9 @@ def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
             " calibrate on another split."
         )
     # A run without parameters of its own is the same run before and after another calibration.
-    return max(disjoint, key=lambda one: (_has_parameters(stated, one), one.images))
+    return max(
+        disjoint, key=lambda calibration: (_has_parameters(stated, calibration), calibration.images)
+    )
 
 
 def _has_parameters(stated: Stated, calibration: Calibration) -> bool:

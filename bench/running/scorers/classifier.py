@@ -56,7 +56,7 @@ class ClassifierKind(ScorerKind):
         backbone = backbone or self.make(prepared)
         assert isinstance(backbone, CheckedClassifier)
         columns = self.columns(resolved, np.array(prompts.class_of_prompt))
-        if columns.each > 1 and offers(backbone.backbone, Classifier.score_sets):
+        if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
         fit = prepared.learns_from or find_fit_split(resolved, prepared.split)
         return ClassifyingEngine(

@@ -65,7 +65,7 @@ class DenoiserKind(ScorerKind):
         problem = replace(
             super().problem(prepared, columns),
             can_linearise=resolved.strategy.linearises,
-            cell_cost=columns.each * passes,
+            cell_cost=columns.per_column * passes,
             null_cost=passes if config.subtract_null else 0,
             linearisation_cost=linearisation_cost(resolved, prepared.weights),
             antithetic=resolved.plan.name == "antithetic",

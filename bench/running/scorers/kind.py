@@ -59,7 +59,7 @@ class ScorerKind(ABC):
             np.arange(n_draws),
             np.ones(n_draws),
             prepared.config.seed,
-            cell_cost=columns.each,
+            cell_cost=columns.per_column,
         )
 
     def check_settings(self, resolved: Resolved) -> None:

@@ -48,7 +48,7 @@ class StudyPlan(Document):
     tflop: float | None
     """None: not known of every run."""
     seconds: float
-    """Of the runs with a known speed."""
+    """Estimated time of the runs with a known speed."""
     at_most: bool
     """Whether the cost of a run is an upper bound."""
     runs_without_time: Count

@@ -159,9 +159,9 @@ def _manifest_of_pictures(prepared: Prepared, count: int) -> Manifest:
 
     spec, rows = prepared.resolved.dataset, datasets.Dataset.from_dict({})
     ids, labels = tuple(f"picture:{n}" for n in range(count)), (0,) * count
-    known = ("", True)  # a calibration is of other images anyway
+    survey = ("", True)  # a calibration is of other images anyway
     pictures = Split(
-        spec.name, spec.version, "pictures", prepared.named, ids, labels, rows, known=known
+        spec.name, spec.version, "pictures", prepared.named, ids, labels, rows, survey=survey
     )
     return make_manifest(
         prepared.resolved, pictures, prepared.prompts, prepared.weights, prepared.weighting

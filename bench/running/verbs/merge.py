@@ -102,7 +102,7 @@ def _missing_shards_message(planned: Merge) -> str:
     more = f" and {left_out} more" if left_out > 0 else ""
     why = f": {', '.join(missing[:MAX_MISSING_SHOWN])}{more}" if missing else ""
     return (
-        f"{planned.decided:,} of {planned.asked:,} images are decided{why}. Run what is missing;"
+        f"{planned.decided:,} of {planned.total:,} images are decided{why}. Run what is missing;"
         " --partial merges without it."
     )
 

@@ -1,0 +1,82 @@
+"""The words of the code: names say what a value is, docstrings begin with a subject."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+# A verb or a number word says how a value came about, and not what it is.
+VAGUE = {"said", "found", "given", "asked", "known", "told", "each", "one", "took"}
+OPENINGS = ("Of ", "That ", "Those ", "Whatever ", "Likewise")
+
+PROMISED = {
+    ("bench/api.py", "one"): "the parameter of the public `bench.compare`",
+    ("bench/contracts/specs.py", "found"): "a key of dataset.toml and of plugins' registrations",
+    ("bench/inputs/checking.py", "said"): "a key of `bench check-data --json`",
+    ("bench/inputs/class_names.py", "found"): "the key of `bench prompts --json` for the same",
+    ("bench/running/verbs/doctor.py", "said"): "a key of `bench doctor --json`",
+    ("bench/store/documents.py", "asked"): "a key of manifest.json",
+    ("bench/testing/strategies.py", "asked"): "a field that the tests of plugins read",
+}
+
+
+def names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that a module defines: of variables, fields, parameters and functions."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name
+            case ast.arg(arg=name):
+                yield name
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+
+
+def docstrings(tree: ast.Module) -> Iterator[str]:
+    """Yield the docstrings of a module, those of fields included."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield text
+
+
+def vague(tree: ast.Module) -> list[str]:
+    """Return the vague names of a module."""
+    return sorted(set(names(tree)) & VAGUE)
+
+
+def without_subject(tree: ast.Module) -> list[str]:
+    """Return the docstrings of a module that open without a subject."""
+    return [text for text in docstrings(tree) if text.startswith(OPENINGS)]
+
+
+def modules() -> dict[str, ast.Module]:
+    """Return path → syntax tree of every module of bench/ and plugins/."""
+    files = [file for room in ("bench", "plugins") for file in (ROOT / room).rglob("*.py")]
+    return {f.relative_to(ROOT).as_posix(): ast.parse(f.read_text("utf-8")) for f in files}
+
+
+def test_the_linter_sees_every_way_to_name_a_value() -> None:
+    tree = ast.parse(
+        "for one, given in rows: pass\n"
+        "known: int = 1\n"
+        "def told(found, *, asked=1): self.said = [each for each in found]\n"
+        "took = rows.one"
+    )
+    assert vague(tree) == sorted(VAGUE)
+    assert without_subject(ast.parse('n: int\n"""Of the run."""\n"""Number of runs."""')) == [
+        "Of the run."
+    ]
+
+
+def test_names_say_what_a_value_is() -> None:
+    places = {(file, name) for file, tree in modules().items() for name in vague(tree)}
+    assert places == set(PROMISED)
+
+
+def test_docstrings_begin_with_a_subject() -> None:
+    opened = {file: without_subject(tree) for file, tree in modules().items()}
+    assert {file: texts for file, texts in opened.items() if texts} == {}
