@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.engine.denoising import DenoisingEngine
-from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
+from bench.running.scorers import kind_of
 from bench.running.settings import make_config
 from benchmarks.gpu.machine import Machine
 
@@ -50,7 +50,7 @@ def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> Prepared:
 
 def engine_of(run: Prepared) -> DenoisingEngine:
     """Return the engine of a prepared run of a denoiser."""
-    engine = ModelRun(run).open_engine()
+    engine = kind_of(run.resolved).open_engine(run)
     assert isinstance(engine, DenoisingEngine)
     return engine
 
