@@ -74,6 +74,12 @@ def test_a_library_that_is_imported_within_the_block_is_told_at_its_end(
     assert done.out.split() == ["True"] * 2 + ["False"] * 3, done.err
 
 
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switch lets connections pass where Ray is imported, as other tests may have done."""
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+
+
 def test_other_machines_cannot_be_reached_and_this_one_can() -> None:
     with offline():
         with pytest.raises(OfflineError, match=ELSEWHERE):
