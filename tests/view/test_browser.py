@@ -62,6 +62,15 @@ def page(browser: Any, address: str) -> Iterator[Any]:
         yield opened
 
 
+def follow(page: Any, link: Any) -> None:
+    """Clicks what leads to another page and waits until that page is loaded.
+
+    A click alone returns once the new page begins to arrive: what is read at once may be half a page.
+    """
+    with page.expect_navigation():
+        link.click()
+
+
 def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
     row = page.locator(".runs tbody tr", has_text="growing")
     assert "4 of 4" not in row.inner_text() and "75.0" in row.inner_text()
@@ -77,17 +86,17 @@ def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
 
 def test_runs_are_found_and_sorted(page: Any) -> None:
     page.get_by_label("Find").fill("pictures")
-    page.get_by_role("button", name="Show").click()
-    page.get_by_role("link", name="Accuracy").click()
+    follow(page, page.get_by_role("button", name="Show"))
+    follow(page, page.get_by_role("link", name="Accuracy"))
     names = page.locator(".runs tbody th a").all_inner_texts()
     assert names == ["trained", "zero"]
-    page.get_by_role("link", name="Accuracy").click()
+    follow(page, page.get_by_role("link", name="Accuracy"))
     assert page.locator(".runs tbody th a").all_inner_texts() == names[::-1]
     assert page.get_by_label("Find").input_value() == "pictures"
 
 
 def test_a_run_shows_its_mistakes(page: Any) -> None:
-    page.get_by_role("link", name="zero").click()
+    follow(page, page.get_by_role("link", name="zero"))
     assert page.locator("h1").inner_text() == "zero"
     pictures = page.locator(".pictures img")
     assert pictures.count() > 0
@@ -95,14 +104,16 @@ def test_a_run_shows_its_mistakes(page: Any) -> None:
     assert page.locator("figure > svg").count() == 1  # the errors by noise level
     page.get_by_role("combobox", name="True").fill("bee")
     page.get_by_label("Show").select_option("all")
-    page.get_by_role("button", name="Show").click()
+    follow(page, page.get_by_role("button", name="Show"))
     shown = page.locator(".pictures li").evaluate_all("all => all.map(one => one.dataset.true)")
     assert shown == ["bee"] * 6
 
 
 def test_two_runs_stand_side_by_side(page: Any) -> None:
-    page.locator("tr", has_text="zero").get_by_role("link", name="compare with…").click()
-    page.locator("tr", has_text="trained").get_by_role("link", name="compare", exact=True).click()
+    follow(page, page.locator("tr", has_text="zero").get_by_role("link", name="compare with…"))
+    follow(
+        page, page.locator("tr", has_text="trained").get_by_role("link", name="compare", exact=True)
+    )
     assert "McNemar" in page.locator("main").inner_text()
     pairs = page.locator(".pairs li")
     assert pairs.count() > 0
