@@ -65,7 +65,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 def follow(page: Any, link: Any) -> None:
     """Clicks what leads to another page and waits until that page is loaded.
 
-    A click alone returns once the new page begins to arrive: what is read at once may be half a page.
+    A click alone returns once the new page begins to arrive, and half a page may be read then.
     """
     with page.expect_navigation():
         link.click()
