@@ -1,7 +1,7 @@
 """The documents that are stored and printed: a JSON schema of each, and its fields as a table.
 
-Both are made from the models themselves. What a field says stands in the docstring below it, or in
-the `Attributes` of its class.
+Both are made from the models themselves. What a field says stands in the comment beside it, in the
+docstring below it, or in the `Attributes` of its class.
 """
 
 from __future__ import annotations
@@ -232,10 +232,24 @@ def _said_of_fields(cls: type) -> Mapping[str, str]:
         for part in _sections(base):
             if part.kind is griffe.DocstringSectionKind.attributes:
                 said |= {one.name: one.description for one in part.value}
+        said |= _comments(base)
         for name, member in _source(base).members.items():
             if member.is_attribute and member.docstring:
                 said[name] = member.docstring.value
     return said
+
+
+def _comments(cls: type) -> dict[str, str]:
+    """Return the comment beside each field of a class, as a sentence."""
+    lines = _source(cls).lines
+    first = _source(cls).lineno
+    texts = {}
+    for name, member in _source(cls).members.items():
+        if member.is_attribute and member.endlineno is not None:
+            _, mark, text = lines[member.endlineno - first].partition("  # ")
+            if mark:
+                texts[name] = text if text.endswith(".") else f"{text}."
+    return texts
 
 
 def _sections(cls: type) -> list[Any]:

@@ -25,16 +25,11 @@ class InventoryRow(BaseModel):
     strategy: str | None = None
     differs: Settings = {}
     """Settings that differ among the runs of this dataset, backbone and strategy."""
-    shard: str | None = None
-    """Which part of a run, such as 3/16."""
-    done: int | None = None
-    """Number of decided images."""
-    total: int | None = None
-    """Number of images of the run."""
-    failed: int | None = None
-    """Number of decided images that failed."""
-    accuracy: float | None = None
-    """Accuracy on the decided images; None: there are none."""
+    shard: str | None = None  # which part of a run, such as 3/16
+    done: int | None = None  # number of decided images
+    total: int | None = None  # number of images of the run
+    failed: int | None = None  # number of decided images that failed
+    accuracy: float | None = None  # accuracy on the decided images; None: there are none
     created: str | None = None
     path: str
     error: str | None = None

@@ -37,35 +37,23 @@ class _ReportedFigures(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: Line
-    """The registered name."""
-    split: Line
-    """Which part of it."""
-    version: Positive | None = None
-    """The version of the dataset's definition."""
-    backbone: Line
-    """What scored."""
-    trained_on: Line | None = None
-    """`dataset/split`; null: zero-shot."""
-    strategy: Line
-    """What decided."""
-    accuracy: Share
-    """The share of images whose prediction is right."""
-    accuracy_ci95: Interval | None = None
-    """Its 95 % interval."""
+    dataset: Line  # the registered name
+    split: Line  # split of the dataset
+    version: Positive | None = None  # the version of the dataset's definition
+    backbone: Line  # backbone that scored
+    trained_on: Line | None = None  # `dataset/split`; null: zero-shot
+    strategy: Line  # strategy that decided
+    accuracy: Share  # the share of images whose prediction is right
+    accuracy_ci95: Interval | None = None  # 95 % interval of the accuracy
 
 
 class ReportedResult(_ReportedFigures):
     """One result from a paper or a report. Shares are from 0 to 1, never per cent."""
 
-    n_samples: Positive | None = None
-    """Images scored."""
-    n_total: Positive | None = None
-    """Images of the whole split."""
-    evaluations_per_image: Amount | None = Field(None, gt=0)
-    """Forward passes of the network."""
-    source: Line = Field(min_length=10)
-    """Who, where and when: enough to find it."""
+    n_samples: Positive | None = None  # images scored
+    n_total: Positive | None = None  # images of the whole split
+    evaluations_per_image: Amount | None = Field(None, gt=0)  # forward passes of the network
+    source: Line = Field(min_length=10)  # who, where and when: enough to find it
 
 
 def read_reported(path: Path) -> list[ReportedResult]:

@@ -26,90 +26,53 @@ AMONG_CANDIDATES = "candidates"  # a decision among some classes of each image
 
 @with_metrics(required=False)
 class _RowFigures(Figures, FullDocument):
-    """What a result is of, and how right it was.
+    """What a result is of, and how right it was."""
 
-    Attributes:
-        rank: among results that compare; None: ranked with none.
-        kind: measured, subset, candidates (a run among the best classes of another run, which is
-            ranked with none), replayed, reported; on a report's page also incomplete.
-        dataset: the registered name.
-        version: of the dataset.
-        split: which part of it.
-        fingerprint: of the data.
-        backbone: the registered name.
-        trained_on: `dataset/split`; None: zero-shot; `unknown`, `undeclared`.
-        weights: their fingerprint.
-        strategy: what decided.
-        params: its parameters.
-        draw_plan: on which levels, and how draws are paired.
-        seed: of the noise.
-        loss: how a difference becomes an error.
-        space: in which the error is measured.
-        dtype: in which the backbone computed.
-        parameters: the backbone's own, such as its resolution, and all other settings.
-        template: the user's; None: the dataset's own, or a file of prompts.
-        prompt: the first one.
-        classes: how many there are: one in so many decisions is right by chance.
-        accuracy: the share of images whose prediction is right.
-        accuracy_ci95: its 95 % interval.
-    """
-
-    rank: int | None = None
+    rank: int | None = None  # rank among results that compare; None: ranked with none
     kind: str
-    dataset: str
-    version: int | None
-    split: str
-    fingerprint: str | None = None
-    backbone: str
-    trained_on: str | None
-    weights: str | None = None
-    strategy: str
-    params: Parameters
-    draw_plan: str | None = None
-    seed: int | None = None
-    loss: str | None = None
-    space: str | None = None
-    dtype: str | None = None
+    """Measured, subset, candidates (a run among the best classes of another run, which is ranked
+    with none), replayed, reported; on a report's page also incomplete."""
+    dataset: str  # registered name
+    version: int | None  # version of the dataset's definition
+    split: str  # split of the dataset
+    fingerprint: str | None = None  # hash of the data
+    backbone: str  # registered name
+    trained_on: str | None  # `dataset/split`; None: zero-shot; `unknown`, `undeclared`
+    weights: str | None = None  # hash of the backbone's files
+    strategy: str  # strategy that decided
+    params: Parameters  # parameters of the strategy
+    draw_plan: str | None = None  # levels of the draws, and their pairing
+    seed: int | None = None  # seed of the noise
+    loss: str | None = None  # function from differences to errors
+    space: str | None = None  # space in which the error is measured
+    dtype: str | None = None  # data type of the backbone's computation
     parameters: Parameters = Field(default_factory=dict)
-    template: str | None = None
-    prompt: str | None = None
-    classes: int | None = None
-    accuracy: float
-    accuracy_ci95: tuple[float, float] | None
+    """Parameters of the backbone, such as its resolution, and all other settings."""
+    template: str | None = None  # the user's; None: the dataset's, or a file of prompts
+    prompt: str | None = None  # first prompt
+    classes: int | None = None  # number of classes: the chance level is one over it
+    accuracy: float  # share of images whose prediction is right
+    accuracy_ci95: tuple[float, float] | None  # 95 % interval of the accuracy
 
 
 class LeaderboardRow(_RowFigures):
-    """One result, as JSON and CSV give it; what is not known is None.
+    """One result, as JSON and CSV give it; what is not known is None."""
 
-    Attributes:
-        n_samples: images decided.
-        n_total: images of the whole split.
-        failed_samples: images that could not be scored; they count as wrong.
-        evaluations_per_image: forward passes of the network.
-        evaluation_equivalents_per_image: evaluations, and gradients counted in evaluations.
-        cost_timed: whether a clock counted the gradients, on one machine and one day.
-        seconds: of scoring.
-        replayed_from: of a replay, the run whose errors were replayed.
-        private_data: published although others cannot get its data.
-        run_id: of a run.
-        command: what makes the run again.
-        source: `run ID`, or where a result was reported.
-        path: the run's folder; None: it is not here.
-    """
-
-    n_samples: int | None
-    n_total: int | None
-    failed_samples: int | None = None
-    evaluations_per_image: float | None
+    n_samples: int | None  # number of images decided
+    n_total: int | None  # number of images of the whole split
+    failed_samples: int | None = None  # images that could not be scored; they count as wrong
+    evaluations_per_image: float | None  # forward passes of the network
     evaluation_equivalents_per_image: float | None
+    """Evaluations, and gradients counted in evaluations."""
     cost_timed: bool | None = None
-    seconds: float | None = None
-    replayed_from: str | None = None
-    private_data: bool = False
-    run_id: str | None = None
-    command: str | None = None
-    source: str
-    path: str | None = None
+    """Whether a clock counted the gradients, on one machine and one day."""
+    seconds: float | None = None  # scoring time
+    replayed_from: str | None = None  # run whose errors were replayed, of a replay
+    private_data: bool = False  # whether it was published although others cannot get its data
+    run_id: str | None = None  # id of the run
+    command: str | None = None  # command that makes the run again
+    source: str  # `run ID`, or where a result was reported
+    path: str | None = None  # the run's folder; None: it is not here
 
     @property
     def cost(self) -> float | None:

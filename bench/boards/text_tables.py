@@ -23,27 +23,18 @@ _TO_ESCAPE = re.compile("|".join(map(re.escape, _LATEX)))
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are text.
+    """A table whose cells are text."""
 
-    Attributes:
-        title: heading.
-        head: names of the columns.
-        rows: for each row one text per column.
-        right: columns that are aligned to the right, as numbers are.
-        optional: columns that a narrow terminal leaves out, the first of them first.
-        below: what a reader must know, one paragraph each.
-        above: what all rows share; empty where that is nothing.
-        sources: where rows come from, in the order of the numbers by which cells name them.
-    """
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-    right: frozenset[str] = frozenset()
+    title: str  # heading
+    head: list[str]  # names of the columns
+    rows: list[list[str]]  # for each row one text per column
+    right: frozenset[str] = frozenset()  # columns that are aligned to the right, as numbers are
     optional: tuple[str, ...] = ()
-    below: list[str] = field(default_factory=list)
-    above: str = ""
+    """Columns that a narrow terminal leaves out, the first of them first."""
+    below: list[str] = field(default_factory=list)  # what a reader must know, one paragraph each
+    above: str = ""  # what all rows share; empty where that is nothing
     sources: list[str] = field(default_factory=list)
+    """Where rows come from, in the order of the numbers by which cells name them."""
 
     @property
     def numbered(self) -> list[str]:

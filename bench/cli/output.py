@@ -135,13 +135,10 @@ def _finite(value: Any) -> Any:
 
 
 class Descriptor(io.FileIO):
-    """A file descriptor that drops what can no longer be written.
-
-    Attributes:
-        failure: why writing failed, other than by a reader that left; None: it did not.
-    """
+    """A file descriptor that drops what can no longer be written."""
 
     failure: OSError | None = None
+    """Why writing failed, other than by a reader that left; None: it did not."""
 
     def write(self, data: Buffer, /) -> int:
         """Write as much as there is room for; after a failure drop everything."""

@@ -58,18 +58,13 @@ class Measured(Document):
     settings: Switches
     bare: list[Rate]
     best_batch_size: Count
-    engine: dict[str, float]
-    """Strategy → evaluations per second."""
+    engine: dict[str, float]  # strategy → evaluations per second
     engine_over_bare: dict[str, float]
     flops_per_evaluation: float
-    peak_flops: float
-    """Operations per second of the device's best matrix product."""
-    utilisation: float
-    """Percent of the peak that the fastest strategy uses."""
-    peak_memory_bytes: int | None
-    """None where the device does not report it."""
-    plan: Plan | None
-    """What the dataset would take; None where no dataset is named."""
+    peak_flops: float  # operations per second of the device's best matrix product
+    utilisation: float  # percent of the peak that the fastest strategy uses
+    peak_memory_bytes: int | None  # None where the device does not report it
+    plan: Plan | None  # what the dataset would take; None where no dataset is named
 
 
 @as_settings_say

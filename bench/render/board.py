@@ -26,12 +26,9 @@ class Entry:
     """One result on the page."""
 
     row: LeaderboardRow
-    key: str
-    """Letters in the figure."""
-    anchor: str
-    """Id of the run's section on the page; "" where it has none."""
-    params: str
-    """Parameters, and the settings in which it differs from others on the board."""
+    key: str  # letters in the figure
+    anchor: str  # id of the run's section on the page; "" where it has none
+    params: str  # parameters, and the settings in which it differs from others on the board
 
     @property
     def marks(self) -> list[tuple[str, str]]:
@@ -133,8 +130,7 @@ class Pair:
     key_b: str
     comparison: Comparison
     changed: list[Changed]
-    total: int
-    """Images that are decided otherwise."""
+    total: int  # images that are decided otherwise
 
 
 @dataclass(frozen=True)

@@ -20,23 +20,14 @@ CURVE_IMAGES = 300  # a fair subset of them is enough for a mean, and 200,000 fi
 
 @dataclass(frozen=True)
 class Curves:
-    """Error by timestep, float64 [B] each: means over images of their means in a bin.
+    """Error by timestep, float64 [B] each: means over images of their means in a bin."""
 
-    Attributes:
-        timestep: the mean of the bin's timesteps.
-        true: the error of the true class.
-        wrong: that of the best wrong class.
-        gap: wrong minus true; positive where the timestep tells the truth.
-        gap_stderr: the standard error of the gap, over images.
-        n_images: how many images were read.
-    """
-
-    timestep: Floats
-    true: Floats
-    wrong: Floats
-    gap: Floats
-    gap_stderr: Floats
-    n_images: int
+    timestep: Floats  # the mean of the bin's timesteps
+    true: Floats  # the error of the true class
+    wrong: Floats  # the error of the best wrong class
+    gap: Floats  # wrong minus true; positive where the timestep tells the truth
+    gap_stderr: Floats  # the standard error of the gap, over images
+    n_images: int  # number of images read
 
 
 def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:

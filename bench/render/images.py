@@ -35,11 +35,9 @@ class Thumbnail:
     """An image as a page shows it, with its class in the data."""
 
     label: int
-    kind: str | None = None
-    """Media type; None: the image cannot be decoded."""
+    kind: str | None = None  # Media type; None: the image cannot be decoded
     content: bytes = b""
-    small: bool = False
-    """Whether the picture has every pixel of the image."""
+    small: bool = False  # whether the picture has every pixel of the image
 
 
 class Images:

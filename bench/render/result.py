@@ -46,16 +46,13 @@ class RunResult(Fields):
     Args:
         finished: the run.
         data: returns its data, where that has no name to be loaded by.
-
-    Attributes:
-        folder: where the run is stored.
     """
 
     def __init__(self, finished: Finished, data: Callable[[], Split] | None = None) -> None:
         super().__init__(finished.plain())
         self.__dict__.update(folder=finished.folder, _finished=finished, _data=data)
 
-    folder: Path
+    folder: Path  # where the run is stored
     _finished: Finished
     _data: Callable[[], Split] | None
 

@@ -26,19 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyPart:
-    """A study as a page shows it.
+    """A study as a page shows it."""
 
-    Attributes:
-        report: what it says.
-        tables: the same as text.
-        figure: the forest plot; empty: nothing is decided yet.
-        folder: where it is stored.
-    """
-
-    report: StudyReport
-    tables: list[TextTable]
-    figure: Markup
-    folder: Path
+    report: StudyReport  # content of the study
+    tables: list[TextTable]  # its tables
+    figure: Markup  # the forest plot; empty: nothing is decided yet
+    folder: Path  # where it is stored
 
 
 def study_part(folder: Path) -> StudyPart:

@@ -41,19 +41,14 @@ DARK = Palette("#e9ecf0", "#a7b0ba", "#39414a", "#82b1ff", "#ff9d6e")
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure before its colours are chosen.
-
-    Attributes:
-        plot: draws on a matplotlib figure, in the colours of a palette.
-        size: width and height, inches; 4.6 wide stays readable on a phone.
-        label: text for screen readers.
-        placed: whether `plot` places the axes; matplotlib takes as long for it as for drawing.
-    """
+    """A figure before its colours are chosen."""
 
     plot: Callable[[Figure, Palette], None]
-    size: tuple[float, float]
-    label: str
+    """Draws on a matplotlib figure, in the colours of a palette."""
+    size: tuple[float, float]  # width and height, inches; 4.6 wide stays readable on a phone
+    label: str  # text for screen readers
     placed: bool = False
+    """Whether `plot` places the axes; matplotlib takes as long for it as for drawing."""
 
     def figure(self, colours: Palette = PAPER) -> Figure:
         """Return the figure, for a notebook or a file."""

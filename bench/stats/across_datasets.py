@@ -19,14 +19,10 @@ EDGE = 1e-3  # an accuracy of 0 or 1 has no logit
 class MeanRanks(Document):
     """Mean ranks of methods by accuracy over datasets (Demšar, JMLR 7, 2006)."""
 
-    methods: list[str]
-    """Names of the methods, best first."""
-    ranks: list[Amount]
-    """Mean rank of each method over the datasets."""
-    datasets: Positive
-    """Number of datasets."""
-    friedman_p: Share
-    """p of Friedman's test that all methods are equal."""
+    methods: list[str]  # names of the methods, best first
+    ranks: list[Amount]  # mean rank of each method over the datasets
+    datasets: Positive  # number of datasets
+    friedman_p: Share  # p of Friedman's test that all methods are equal
     critical_difference: Amount
     """Mean ranks that lie closer do not differ significantly (Nemenyi, 5 %)."""
 
@@ -73,20 +69,14 @@ class Robustness(Document):
     in the logit of the usual accuracy. What exceeds the line of the others is effective robustness.
     """
 
-    method: str
-    """Name of the method in tables."""
-    usual: str
-    """Dataset before the shift."""
-    shifted: str
-    """Dataset after the shift."""
-    accuracy_usual: Share
-    """Accuracy before the shift."""
-    accuracy_shifted: Share
-    """Accuracy after the shift."""
+    method: str  # name of the method in tables
+    usual: str  # dataset before the shift
+    shifted: str  # dataset after the shift
+    accuracy_usual: Share  # accuracy before the shift
+    accuracy_shifted: Share  # accuracy after the shift
     expected: Share | None
     """Accuracy by the line through the other methods; None: there are too few of them."""
-    effective: Number | None
-    """Accuracy after the shift less the expected one."""
+    effective: Number | None  # accuracy after the shift less the expected one
 
 
 def robustness(

@@ -18,32 +18,20 @@ TEMPERATURES = np.logspace(-6, 2, 81)  # in units of the score
 
 
 class Bin(Document):
-    """A bin of a reliability diagram.
+    """A bin of a reliability diagram."""
 
-    Attributes:
-        low: lower end.
-        high: upper end.
-        confidence: mean confidence of its images; None: it is empty.
-        accuracy: accuracy of its images; None: it is empty.
-    """
-
-    low: Share
-    high: Share
+    low: Share  # lower end
+    high: Share  # upper end
     n: Count
-    confidence: Share | None
-    accuracy: Share | None
+    confidence: Share | None  # mean confidence of its images; None: it is empty
+    accuracy: Share | None  # accuracy of its images; None: it is empty
 
 
 class ReliabilityDiagram(Document):
-    """Accuracy by `confidence`.
+    """Accuracy by `confidence`."""
 
-    Attributes:
-        n: number of images with a confidence.
-        bins: ten bins from 0 to 1.
-    """
-
-    n: Count
-    bins: list[Bin]
+    n: Count  # number of images with a confidence
+    bins: list[Bin]  # ten bins from 0 to 1
 
 
 def reliability(confidence: Floats, correct: NDArray[np.bool_]) -> list[Bin]:

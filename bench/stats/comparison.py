@@ -31,58 +31,38 @@ MACHINE = ("platform", "cpus")  # of a manifest's environment
 
 
 class MetricDifference(Document):
-    """A metric other than accuracy, of two runs on the same images.
+    """A metric other than accuracy, of two runs on the same images."""
 
-    Attributes:
-        metric: name of the metric.
-        a: value of A.
-        b: value of B.
-        difference: B less A.
-        p: two-sided p of a paired permutation test.
-    """
-
-    metric: str
-    a: float
-    b: float
-    difference: float
+    metric: str  # name of the metric
+    a: float  # value of A
+    b: float  # value of B
+    difference: float  # B less A
     difference_ci95: tuple[float, float]
-    p: float
+    p: float  # two-sided p of a paired permutation test
 
 
 class Comparison(PairedTest):
-    """Run B against run A, the baseline, on the samples that both decided.
+    """Run B against run A, the baseline, on the samples that both decided."""
 
-    Attributes:
-        run_a: id of A.
-        run_b: id of B.
-        tested: the tested metric, if it is not accuracy.
-        significant: whether p < 0.05, of the tested metric.
-        regression: whether B is significantly worse.
-        agreement: share of equal predictions.
-        per_class: comparison of each class with samples.
-        cost_ratio: evaluation equivalents, B over A; None: one is unknown, or their kinds differ.
-        seconds_ratio: scoring time, B over A; None: one is unknown, or they were measured on
-            different days or machines.
-        not_divided: reason why a ratio is None although both sides are known, by its name.
-        settings: parts of the identity that differ, name → [A's value, B's value].
-        differences: the same by the names of options.
-        warnings: limits of the comparison.
-    """
-
-    run_a: str
-    run_b: str
-    tested: MetricDifference | None = None
-    significant: bool
-    regression: bool
-    agreement: float
+    run_a: str  # id of A
+    run_b: str  # id of B
+    tested: MetricDifference | None = None  # the tested metric, if it is not accuracy
+    significant: bool  # whether p < 0.05, of the tested metric
+    regression: bool  # whether B is significantly worse
+    agreement: float  # share of equal predictions
     agreement_ci95: tuple[float, float]
-    per_class: list[ClassDifference]
+    per_class: list[ClassDifference]  # comparison of each class with samples
     cost_ratio: float | None
+    """Evaluation equivalents, B over A; None: one is unknown, or their kinds differ."""
     seconds_ratio: float | None
+    """Scoring time, B over A; None: one is unknown, or they were measured on different days or
+    machines."""
     not_divided: dict[str, str]
+    """Reason why a ratio is None although both sides are known, by its name."""
     settings: dict[str, list[Any]]
-    differences: dict[str, list[Any]]
-    warnings: list[str]
+    """Parts of the identity that differ, name → [A's value, B's value]."""
+    differences: dict[str, list[Any]]  # the same by the names of options
+    warnings: list[str]  # limits of the comparison
 
 
 def compare(path_a: Path, path_b: Path, metric: str = "accuracy") -> Comparison:

@@ -33,23 +33,17 @@ Over = Literal["images", "seeds"]
 class Spread(Document):
     """The accuracy, or another metric, of one method over its runs, and its spread, as shares."""
 
-    runs: Positive
-    """Number of runs."""
-    images: Positive
-    """Number of images that all runs have."""
+    runs: Positive  # number of runs
+    images: Positive  # number of images that all runs have
     clusters: Positive | None = None
     """Number of groups of images that are drawn together; None: each image by itself."""
-    seeds: Positive
-    """Number of different seeds."""
-    templates: Positive
-    """Number of different templates."""
-    accuracy: Number
-    """Mean over the runs."""
+    seeds: Positive  # number of different seeds
+    templates: Positive  # number of different templates
+    accuracy: Number  # mean over the runs
     interval: tuple[Number, Number]
     """95 % interval over other images for these seeds and templates, or over other seeds too, as
     the study asks."""
-    of_images: Amount
-    """Standard deviation of one run's accuracy over other images."""
+    of_images: Amount  # standard deviation of one run's accuracy over other images
     of_seeds: Amount | None = None
     """Standard deviation over other seeds, on the same images; None: there is one."""
     of_templates: Amount | None = None

@@ -52,28 +52,18 @@ class Answers:
 class Difference(Document):
     """The difference of two methods on the same images."""
 
-    a: str
-    """Name of method A in tables."""
-    b: str
-    """Name of method B; the difference is B less A."""
-    n: Positive
-    """Number of images that all runs of both have."""
-    runs: tuple[Positive, Positive]
-    """Number of runs of A, and of B."""
-    difference: Number
-    """Difference of the metric."""
-    interval: tuple[Number, Number]
-    """95 % interval, not corrected."""
+    a: str  # name of method A in tables
+    b: str  # name of method B; the difference is B less A
+    n: Positive  # number of images that all runs of both have
+    runs: tuple[Positive, Positive]  # number of runs of A, and of B
+    difference: Number  # difference of the metric
+    interval: tuple[Number, Number]  # 95 % interval, not corrected
     test: str
     """`mcnemar` of two runs, `permutation` of the means over several; `seeds`: over seeds too."""
-    p: Share
-    """Two-sided p, not corrected; at most 0.05 where the interval excludes 0."""
-    p_holm: Share
-    """p corrected for all differences in the same table."""
-    different: bool
-    """Whether the corrected p is 0.05 or less."""
-    margin: Share | None = None
-    """Margin within which methods count as equal."""
+    p: Share  # two-sided p, not corrected; at most 0.05 where the interval excludes 0
+    p_holm: Share  # p corrected for all differences in the same table
+    different: bool  # whether the corrected p is 0.05 or less
+    margin: Share | None = None  # margin within which methods count as equal
     p_equal: Share | None = None
     """Corrected p of the test that the difference is within the margin; None: no margin is set."""
     equal: bool = False

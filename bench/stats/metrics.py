@@ -63,23 +63,16 @@ def _registered(decided: Decisions, n_classes: int, items: Items | None) -> dict
 
 
 class ClassFigures(Document):
-    """How right the decisions about one class were.
+    """How right the decisions about one class were."""
 
-    Attributes:
-        name: name of the class.
-        predicted: number of images predicted as it.
-        precision: share of these that are of the class; 0 where there are none.
-        recall: share of its images predicted as it, the class's accuracy; None: it has no images.
-        f1: harmonic mean of precision and recall.
-    """
-
-    name: str = Field(alias="class")
+    name: str = Field(alias="class")  # name of the class
     n: Count
-    predicted: Count
-    precision: Share
+    predicted: Count  # number of images predicted as it
+    precision: Share  # share of these that are of the class; 0 where there are none
     recall: Share | None
+    """Share of its images predicted as it, the class's accuracy; None: it has no images."""
     recall_ci95: Interval | None
-    f1: Share
+    f1: Share  # harmonic mean of precision and recall
 
 
 def per_class(decided: AnyDecisions, classes: Sequence[str]) -> list[ClassFigures]:
@@ -197,26 +190,20 @@ def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decision
 
 
 class Statistics(Document):
-    """What `bench show --statistics --json` prints beside the summary.
+    """What `bench show --statistics --json` prints beside the summary."""
 
-    Attributes:
-        metrics: metrics of the decided images.
-        per_class: figures of each class, in label order.
-        confusion: number of images, [true][predicted].
-        calibration: accuracy by `confidence`; None: the strategy states none.
-        stability: decisions that an independent run would make otherwise; None: unknown.
-        per_group: accuracy of each group, the worst first, where the samples have groups.
-        probability: quality of the probabilities of the decisions, where other images of the same
-            question were calibrated.
-    """
-
-    metrics: Metrics
-    per_class: list[ClassFigures]
-    confusion: list[list[Count]]
+    metrics: Metrics  # metrics of the decided images
+    per_class: list[ClassFigures]  # figures of each class, in label order
+    confusion: list[list[Count]]  # number of images, [true][predicted]
     calibration: ReliabilityDiagram | None
+    """Accuracy by `confidence`; None: the strategy states none."""
     stability: Repeatability | None
+    """Decisions that an independent run would make otherwise; None: unknown."""
     per_group: list[Group] | None = None
+    """Accuracy of each group, the worst first, where the samples have groups."""
     probability: Probability | None = None
+    """Quality of the probabilities of the decisions, where other images of the same question were
+    calibrated."""
 
 
 def statistics(

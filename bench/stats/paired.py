@@ -21,50 +21,32 @@ Bools = NDArray[np.bool_]
 
 
 class Paired(Document):
-    """Accuracies of run A, the baseline, and run B on the same samples.
-
-    Attributes:
-        accuracy_a: accuracy of A.
-        accuracy_b: accuracy of B.
-        difference: accuracy of B less that of A.
-        wins: number of samples that only B has right.
-        losses: number of samples that only A has right.
-        mcnemar_p: two-sided p of McNemar's exact test.
-    """
+    """Accuracies of run A, the baseline, and run B on the same samples."""
 
     n: int
-    accuracy_a: float
-    accuracy_b: float
-    difference: float
-    wins: int
-    losses: int
-    mcnemar_p: float
+    accuracy_a: float  # accuracy of A
+    accuracy_b: float  # accuracy of B
+    difference: float  # accuracy of B less that of A
+    wins: int  # number of samples that only B has right
+    losses: int  # number of samples that only A has right
+    mcnemar_p: float  # two-sided p of McNemar's exact test
 
 
 class PairedTest(Paired):
-    """The paired comparison with the interval of the difference.
-
-    Attributes:
-        difference_ci95: 95 % score interval of the difference, widened to 0 where the test does not
-            reject.
-        ties: number of samples that are neither wins nor losses.
-    """
+    """The paired comparison with the interval of the difference."""
 
     difference_ci95: tuple[float, float]
-    ties: int
+    """95 % score interval of the difference, widened to 0 where the test does not reject."""
+    ties: int  # number of samples that are neither wins nor losses
 
 
 class ClassDifference(Paired):
-    """The paired comparison on the samples of one class.
+    """The paired comparison on the samples of one class."""
 
-    Attributes:
-        name: name of the class.
-        p_adjusted: p adjusted for the false discovery rate over the classes (Benjamini & Hochberg
-            1995): of many classes some differ by chance alone.
-    """
-
-    name: str = Field(alias="class")
+    name: str = Field(alias="class")  # name of the class
     p_adjusted: float
+    """P adjusted for the false discovery rate over the classes (Benjamini & Hochberg 1995): of many
+    classes some differ by chance alone."""
 
 
 def shared_rows(a: Decisions, b: Decisions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -26,31 +26,23 @@ COUNT_TAIL = 8.0  # standard deviations; larger deviations of the discordant cou
 class Needed(Document):
     """Number of images that show a difference with a given power."""
 
-    power: Share
-    """Probability that the test finds the difference."""
+    power: Share  # probability that the test finds the difference
     paired: Positive | None
     """Number of images, both runs on the same ones; None: more than any dataset has."""
-    unpaired: Positive | None
-    """Number of images of each run, both on images of their own."""
+    unpaired: Positive | None  # number of images of each run, both on images of their own
 
 
 class Power(Document):
     """What a comparison of two runs can show."""
 
-    difference: float
-    """Difference of the accuracies."""
-    discordance: Share
-    """Share of images that exactly one run has right."""
+    difference: float  # difference of the accuracies
+    discordance: Share  # share of images that exactly one run has right
     accuracy: Share | None = None
     """Accuracy of the first run; None: not given, and 0.5 is assumed for unpaired images."""
-    needed: list[Needed]
-    """Numbers of images for several powers."""
-    n: Positive | None = None
-    """Number of images available."""
-    power: Share | None = None
-    """Probability that n images show this difference."""
-    simulated: Share | None = None
-    """The same probability in 2,000 simulated studies of n images."""
+    needed: list[Needed]  # numbers of images for several powers
+    n: Positive | None = None  # number of images available
+    power: Share | None = None  # probability that n images show this difference
+    simulated: Share | None = None  # the same probability in 2,000 simulated studies of n images
     smallest: float | None = None
     """Smallest difference that n images show with a power of 80 %; None: none."""
 

@@ -18,25 +18,17 @@ GAPS = np.arange(0, 12.01, 0.1)  # of the prior, in standard errors
 
 
 class Repeatability(Document):
-    """Expected number of decisions that differ between two independent runs.
+    """Expected number of decisions that differ between two independent runs."""
 
-    Attributes:
-        n: number of decisions whose margin has a standard error.
-        expected_flips: expected number of these that another run decides otherwise.
-        flip_share: their share.
-        doubtful: number of decisions that another run changes with a probability above 0.05.
-        accuracy_stderr: standard deviation of the accuracy over runs with other noise, for these
-            images; None where images share their noise: their decisions change together, and the
-            records do not say how much.
-        unknown: number of decisions whose margin has no standard error.
-    """
-
-    n: Count
-    expected_flips: Amount
-    flip_share: Share
-    doubtful: Count
+    n: Count  # number of decisions whose margin has a standard error
+    expected_flips: Amount  # expected number of these that another run decides otherwise
+    flip_share: Share  # their share
+    doubtful: Count  # number of decisions that another run changes with a probability above 0.05
     accuracy_stderr: Amount | None
-    unknown: Count = 0
+    """Standard deviation of the accuracy over runs with other noise, for these images; None where
+    images share their noise: their decisions change together, and the records do not say how
+    much."""
+    unknown: Count = 0  # number of decisions whose margin has no standard error
 
 
 def flip_probability(

@@ -19,66 +19,43 @@ SMALLEST = 1e-12  # a probability's distance from 0 and 1 in a logarithm
 
 
 class MassBin(Document):
-    """A bin of a reliability diagram; all have about as many images.
-
-    Attributes:
-        probability: mean probability of its images.
-    """
+    """A bin of a reliability diagram; all have about as many images."""
 
     n: Positive
-    probability: Share
+    probability: Share  # mean probability of its images
     accuracy: Share
     accuracy_ci95: Interval
 
 
 class Covered(Document):
-    """The accuracy of the most probable decisions.
+    """The accuracy of the most probable decisions."""
 
-    Attributes:
-        coverage: share of decisions covered.
-        accuracy: their accuracy; its mean where equally probable ones are partly covered.
-    """
-
-    coverage: Share
-    accuracy: Share
+    coverage: Share  # share of decisions covered
+    accuracy: Share  # their accuracy; its mean where equally probable ones are partly covered
 
 
 class Probability(Document):
-    """Quality of the probabilities of a run's decisions.
+    """Quality of the probabilities of a run's decisions."""
 
-    Attributes:
-        n: number of decisions with a probability.
-        calibrated_on: id of the run on whose images they were fitted.
-        calibrated_images: number of these images.
-        accuracy: accuracy of the n decisions, the base rate.
-        mean: mean probability.
-        brier: mean squared difference of probability and outcome.
-        brier_skill: share by which it is below that of the base rate, the best constant; None: all
-            decisions are right, or all wrong.
-        log_loss: mean of minus the logarithm of the probability of the outcome.
-        log_loss_skill: share by which it is below that of the base rate; None: as above.
-        ece: expected calibration error over bins of equal mass; None: all probabilities are equal.
-        ece_if_calibrated: expected error of exact probabilities on as many images.
-        bins: reliability diagram.
-        coverage: accuracy against coverage.
-        coverage_area: area below that curve; the accuracy, if the probabilities rank nothing.
-    """
-
-    n: Count
-    calibrated_on: str
-    calibrated_images: Positive
-    accuracy: Share
-    mean: Share
-    brier: Amount
+    n: Count  # number of decisions with a probability
+    calibrated_on: str  # id of the run on whose images they were fitted
+    calibrated_images: Positive  # number of these images
+    accuracy: Share  # accuracy of the n decisions, the base rate
+    mean: Share  # mean probability
+    brier: Amount  # mean squared difference of probability and outcome
     brier_skill: Number | None
-    log_loss: Amount
+    """Share by which it is below that of the base rate, the best constant; None: all decisions are
+    right, or all wrong."""
+    log_loss: Amount  # mean of minus the logarithm of the probability of the outcome
     log_loss_skill: Number | None
+    """Share by which it is below that of the base rate; None: as above."""
     ece: Share | None
+    """Expected calibration error over bins of equal mass; None: all probabilities are equal."""
     ece_ci95: Interval | None
-    ece_if_calibrated: Share | None
-    bins: list[MassBin]
-    coverage: list[Covered]
-    coverage_area: Share
+    ece_if_calibrated: Share | None  # expected error of exact probabilities on as many images
+    bins: list[MassBin]  # reliability diagram
+    coverage: list[Covered]  # accuracy against coverage
+    coverage_area: Share  # area below that curve; the accuracy, if the probabilities rank nothing
 
 
 def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) -> Probability:

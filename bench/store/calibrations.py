@@ -38,22 +38,14 @@ Feature = Literal["margin", "evaluations"]
 class Fit(Document):
     """A fitted logistic regression of "the decision is right"; see `bench.stats.probability`."""
 
-    images: Positive
-    """Number of images fitted."""
-    right: Count
-    """Number of them decided rightly."""
-    unit: Amount
-    """Unit of a margin: the median absolute margin of the images fitted."""
-    features: list[Feature] = Field(min_length=1)
-    """Features of a decision."""
-    centre: list[Number]
-    """Number subtracted from each feature."""
-    spread: list[Number]
-    """Number that each feature is divided by."""
-    weights: list[Number]
-    """Weight of each feature."""
-    intercept: Number
-    """Intercept of the regression."""
+    images: Positive  # number of images fitted
+    right: Count  # number of them decided rightly
+    unit: Amount  # unit of a margin: the median absolute margin of the images fitted
+    features: list[Feature] = Field(min_length=1)  # features of a decision
+    centre: list[Number]  # number subtracted from each feature
+    spread: list[Number]  # number that each feature is divided by
+    weights: list[Number]  # weight of each feature
+    intercept: Number  # intercept of the regression
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -70,12 +62,9 @@ class Fit(Document):
 class CalibratedSetting(Document):
     """The outcome of the calibrated images under one strategy and its parameters."""
 
-    strategy: StrategyIdentity
-    """Strategy with its parameters."""
-    cost: Amount
-    """Evaluation equivalents per image."""
-    right: Count
-    """Number of images decided rightly."""
+    strategy: StrategyIdentity  # strategy with its parameters
+    cost: Amount  # evaluation equivalents per image
+    right: Count  # number of images decided rightly
     disagreements: Count | None = None
     """Number of images decided otherwise than by the full sweep; None: not compared."""
     fit: Fit | None = None
@@ -91,17 +80,13 @@ class Calibration(Document):
 
     format: Count
     run_id: RunId
-    identity: str
-    """Hash of the run's identity."""
-    split: Name
-    """Split of the images."""
+    identity: str  # hash of the run's identity
+    split: Name  # split of the images
     images: Positive
     samples: list[str] | None = None
     """Ids of the images; None in early versions: all images of the run."""
-    level: Share
-    """Confidence level of a bound on the disagreement."""
-    chosen: list[str] = Field(default_factory=list)
-    """Parameters that differ among the settings."""
+    level: Share  # confidence level of a bound on the disagreement
+    chosen: list[str] = Field(default_factory=list)  # parameters that differ among the settings
     settings: list[CalibratedSetting] = Field(default_factory=list)
     """Settings among which a risk chooses, the safest first: an order fixed before the images."""
     others: list[CalibratedSetting] = Field(default_factory=list)

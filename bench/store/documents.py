@@ -29,37 +29,27 @@ class Data(Registered):
     """The dataset of a run; its name is `folder` for a folder."""
 
     split: Name
-    n_total: Positive
-    """Number of images of the whole split."""
+    n_total: Positive  # number of images of the whole split
 
 
 class BackboneInfo(Registered):
     """The backbone of a run."""
 
-    weights: str | None = None
-    """Origin of the weights."""
-    revision: str | None = None
-    """Commit of the Hub's repository."""
+    weights: str | None = None  # origin of the weights
+    revision: str | None = None  # commit of the Hub's repository
     dtype: str
-    trained_on: str | None
-    """Training data, `dataset/split`; None: zero-shot."""
+    trained_on: str | None  # training data, `dataset/split`; None: zero-shot
 
 
 class Items(Document):
     """Description of a run's items, images with texts of their own."""
 
-    images: Positive
-    """Number of images of each item."""
-    texts: Positive
-    """Largest number of texts in one item."""
-    pool: Count
-    """Number of different texts of the items."""
-    chance: Share
-    """Accuracy of guessing."""
-    image_chance: Share | None = None
-    """Image score of guessing."""
-    group_chance: Share | None = None
-    """Group score of guessing."""
+    images: Positive  # number of images of each item
+    texts: Positive  # largest number of texts in one item
+    pool: Count  # number of different texts of the items
+    chance: Share  # accuracy of guessing
+    image_chance: Share | None = None  # image score of guessing
+    group_chance: Share | None = None  # group score of guessing
     images_compared: bool = False
     """Whether the strategy's scores compare across images, so that there are image scores."""
 
@@ -67,14 +57,10 @@ class Items(Document):
 class ShardPart(Document):
     """The part of a run that a shard is."""
 
-    index: Positive
-    """Number of the shard, from 1 on."""
-    count: Positive
-    """Number of shards."""
-    asked: Positive
-    """Number of images of all shards together."""
-    places: list[Count]
-    """Place of each sample in the split."""
+    index: Positive  # number of the shard, from 1 on
+    count: Positive  # number of shards
+    asked: Positive  # number of images of all shards together
+    places: list[Count]  # place of each sample in the split
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -101,32 +87,24 @@ class Manifest(Document):
     """`manifest.json`: what a run is, what it was asked for, and where it was made."""
 
     format: Count
-    run_id: RunId
-    """Dataset, backbone, strategy, and the first 8 digits of the identity's hash."""
-    identity: Identity
-    """Everything that changes the numbers."""
+    run_id: RunId  # dataset, backbone, strategy, and the first 8 digits of the identity's hash
+    identity: Identity  # everything that changes the numbers
     created: str
-    config: StoredConfig
-    """Settings, as the user gave them."""
+    config: StoredConfig  # settings, as the user gave them
     dataset: Data
     backbone: BackboneInfo
     strategy: StrategyIdentity
-    classes: list[str] = Field(min_length=1)
-    """Names of the classes, in label order."""
-    prompts: list[tuple[str, Count]]
-    """Each prompt with the index of its class."""
-    samples: list[str] = Field(min_length=1)
-    """Ids of the images."""
-    environment: Mapping[str, Any]
-    """Versions, machine and devices, and the state of the checkout."""
+    classes: list[str] = Field(min_length=1)  # names of the classes, in label order
+    prompts: list[tuple[str, Count]]  # each prompt with the index of its class
+    samples: list[str] = Field(min_length=1)  # ids of the images
+    environment: Mapping[str, Any]  # versions, machine and devices, and the state of the checkout
     replayed_from: str | None = None
     private_data: bool = False
     """Whether the run was published although its data are not available to others."""
     linearisation_cost: Amount | None = None
     """Evaluations that a linearised draw counts as, for strategies that use some; None in runs of
     versions that timed it."""
-    part: ShardPart | None = None
-    """Part of the run, if this is a shard."""
+    part: ShardPart | None = None  # part of the run, if this is a shard
     asked: Positive | None = None
     """Number of images of all shards, if the run was merged without some of them."""
     fitted: Fitted | None = None

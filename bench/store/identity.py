@@ -25,8 +25,7 @@ class Registered(Document):
 class StrategyIdentity(Registered):
     """The strategy with all its parameters."""
 
-    params: Parameters
-    """All of its parameters, defaults included."""
+    params: Parameters  # all of its parameters, defaults included
 
 
 class DataIdentity(Registered):
@@ -41,38 +40,25 @@ class DataIdentity(Registered):
 class BackboneIdentity(Registered):
     """What determines the backbone's numbers."""
 
-    weights: str | None
-    """Hash of the files; None: it has none."""
+    weights: str | None  # hash of the files; None: it has none
     dtype: str
-    parameters: Parameters = Field(default_factory=dict)
-    """Parameters of the backbone."""
+    parameters: Parameters = Field(default_factory=dict)  # parameters of the backbone
 
 
 class ScoringIdentity(Document):
     """How an error is measured, and on which draws; empty for a classifier, which has none."""
 
-    loss: str | None = None
-    """Function from differences to errors."""
-    space: str | None = None
-    """Space in which the error is measured."""
-    draw_plan: str | None = None
-    """Levels of the draws, and their pairing."""
-    noise: str | None = None
-    """Source of the noise."""
-    weighting: str | None = None
-    """Weights of the draws; None: uniform."""
-    guidance: float | None = None
-    """Scale of classifier-free guidance; None: no guidance."""
-    latent: str | None = None
-    """Choice of the latent; None: the mean of the autoencoder's posterior."""
-    fit: str | None = None
-    """Fit of images that are not square; None: their centre."""
-    subtract_null: bool | None = None
-    """Whether the error without a text is subtracted."""
-    views: str | None = None
-    """Views, as for `--views`; None: the image itself."""
-    reduction: str | None = None
-    """Reduction of a likelihood's draws."""
+    loss: str | None = None  # function from differences to errors
+    space: str | None = None  # space in which the error is measured
+    draw_plan: str | None = None  # levels of the draws, and their pairing
+    noise: str | None = None  # source of the noise
+    weighting: str | None = None  # weights of the draws; None: uniform
+    guidance: float | None = None  # scale of classifier-free guidance; None: no guidance
+    latent: str | None = None  # choice of the latent; None: the mean of the autoencoder's posterior
+    fit: str | None = None  # fit of images that are not square; None: their centre
+    subtract_null: bool | None = None  # whether the error without a text is subtracted
+    views: str | None = None  # views, as for `--views`; None: the image itself
+    reduction: str | None = None  # reduction of a likelihood's draws
 
     @property
     def antithetic(self) -> bool:
@@ -84,24 +70,21 @@ class Source(Document):
     """Another run that this one depends on, such as the one that a replay replays."""
 
     run_id: str
-    identity: str
-    """Hash of its identity."""
+    identity: str  # hash of its identity
 
 
 class LearnedFrom(Document):
     """Images of the same dataset that a backbone was fitted to."""
 
     split: str
-    fingerprint: str
-    """Hash of the images, without those to be scored."""
+    fingerprint: str  # hash of the images, without those to be scored
     images: Positive
 
 
 class Candidates(Source):
     """The run whose best classes are the candidates of each image."""
 
-    top: Positive
-    """Number of classes per image."""
+    top: Positive  # number of classes per image
 
 
 class CalibratedOn(Source):
@@ -110,36 +93,27 @@ class CalibratedOn(Source):
     split: str
     images: Positive
     disagreements: Count
-    risk: Share
-    """Largest share of decisions that may differ from those of the full sweep."""
-    level: Share
-    """Confidence level of the risk, over the choice of these images."""
+    risk: Share  # largest share of decisions that may differ from those of the full sweep
+    level: Share  # confidence level of the risk, over the choice of these images
 
 
 class Identity(Document):
     """Everything that changes a run's numbers. `plain()`, as it was written, is hashed."""
 
-    version: Int
-    """Version of the definition of identities."""
+    version: Int  # version of the definition of identities
     dataset: DataIdentity
-    prompts: str
-    """Hash of the texts and their classes."""
-    template_rule: str | None = None
-    """Rule that joins several prompts of a class; None: best."""
-    control: str | None = None
-    """Alteration of the images in a blind control."""
+    prompts: str  # hash of the texts and their classes
+    template_rule: str | None = None  # rule that joins several prompts of a class; None: best
+    control: str | None = None  # alteration of the images in a blind control
     backbone: BackboneIdentity
-    scoring: ScoringIdentity
-    """Error and draws."""
+    scoring: ScoringIdentity  # error and draws
     strategy: StrategyIdentity
-    seed: Int
-    """Seed of the noise."""
+    seed: Int  # seed of the noise
     learned_from: LearnedFrom | None = None
     """Images that the backbone was fitted to; None: nothing was fitted for this run."""
     candidates: Candidates | None = None
     """Source of each image's candidates; None: all classes are scored."""
-    replayed: Source | None = None
-    """Run that was replayed; None: a model scored."""
+    replayed: Source | None = None  # run that was replayed; None: a model scored
     calibrated: CalibratedOn | None = None
     """Source of the strategy's parameters; None: no risk was stated."""
 

@@ -34,8 +34,7 @@ SplitKey = tuple[str, str, str]  # dataset, split, and fingerprint of the data
 class Look(Document):
     """One line of `looks.jsonl`."""
 
-    dataset: Name
-    """Registered name."""
+    dataset: Name  # registered name
     split: Name
     fingerprint: str
     run_id: RunId

@@ -30,54 +30,35 @@ Summed = Annotated[Amount, Field(le=MOST_SECONDS)]
 
 
 class Record(TypedDict):
-    """A decided or failed image. Fields without a star are in every line.
+    """A decided or failed image. Fields without a star are in every line."""
 
-    Attributes:
-        sample_id: id of the image within its split.
-        label: true class; of an item, the number of the right answer.
-        prediction: predicted class; None: it failed.
-        score: mean error of the winner; lower is better.
-        margin: runner-up's score less the winner's, on the draws that both have.
-        margin_stderr: standard error of the margin.
-        confidence: Phi(margin / margin_stderr), the normal probability that the winner's expected
-            error is below the runner-up's; too high where a strategy stopped at a significant
-            difference.
-        evaluations: number of forward passes of the network.
-        linearisations: number of draws of which a gradient was taken.
-        equivalents: evaluations, and gradients counted in evaluations.
-        top: [class, score, draws] of the ten best classes, the best first.
-        seconds: share of the scoring time.
-        error: reason of the failure.
-        decided_by: what ended the image, of a strategy that reports it: a test left one class, a
-            limit on the cost, or all draws were used.
-        in_candidates: whether the true class was a candidate, of a run among candidates.
-        group: group of the sample.
-        shape: [images, texts] of an item.
-        pairs: score of each image with each text, of an item with several images.
-        image_right: whether every text of the item has its image, where images compare.
-        group_right: whether all of the item is right, where images compare.
-    """
-
-    sample_id: str
-    label: Count
-    prediction: Count | None
-    score: Error | None
-    margin: Error | None
-    margin_stderr: StandardError | None
+    sample_id: str  # id of the image within its split
+    label: Count  # true class; of an item, the number of the right answer
+    prediction: Count | None  # predicted class; None: it failed
+    score: Error | None  # mean error of the winner; lower is better
+    margin: Error | None  # runner-up's score less the winner's, on the draws that both have
+    margin_stderr: StandardError | None  # standard error of the margin
     confidence: Share | None
-    evaluations: Evaluations
-    linearisations: NotRequired[Evaluations]
-    equivalents: NotRequired[Summed]
-    top: list[list[Any]]
-    seconds: Summed
-    error: str | None
+    """Phi(margin / margin_stderr), the normal probability that the winner's expected error is below
+    the runner-up's; too high where a strategy stopped at a significant difference."""
+    evaluations: Evaluations  # number of forward passes of the network
+    linearisations: NotRequired[Evaluations]  # number of draws of which a gradient was taken
+    equivalents: NotRequired[Summed]  # evaluations, and gradients counted in evaluations
+    top: list[list[Any]]  # [class, score, draws] of the ten best classes, the best first
+    seconds: Summed  # share of the scoring time
+    error: str | None  # reason of the failure
     decided_by: NotRequired[Literal["bound", "ceiling", "exhausted"]]
+    """What ended the image, of a strategy that reports it: a test left one class, a limit on the
+    cost, or all draws were used."""
     in_candidates: NotRequired[bool]
-    group: NotRequired[str]
-    shape: NotRequired[list[Count]]
+    """Whether the true class was a candidate, of a run among candidates."""
+    group: NotRequired[str]  # group of the sample
+    shape: NotRequired[list[Count]]  # [images, texts] of an item
     pairs: NotRequired[list[list[Error | None]]]
+    """Score of each image with each text, of an item with several images."""
     image_right: NotRequired[bool]
-    group_right: NotRequired[bool]
+    """Whether every text of the item has its image, where images compare."""
+    group_right: NotRequired[bool]  # whether all of the item is right, where images compare
 
 
 @cache

@@ -37,33 +37,23 @@ class StudyCell(Document):
 
     axes: dict[str, str]
     """Axis → value of this cell, as tables show it: `{"dataset": "digits", "seed": "0"}`."""
-    config: StoredConfig
-    """Settings of the run, as for `bench run`."""
-    run_id: RunId | None = None
-    """Id of the run; None: it was not prepared yet, or could not be."""
-    images: Count | None = None
-    """Number of images requested; None: not known yet."""
-    status: CellStatus = "waiting"
-    """State of the run."""
-    error: str | None = None
-    """Reason of the failure."""
+    config: StoredConfig  # settings of the run, as for `bench run`
+    run_id: RunId | None = None  # id of the run; None: it was not prepared yet, or could not be
+    images: Count | None = None  # number of images requested; None: not known yet
+    status: CellStatus = "waiting"  # state of the run
+    error: str | None = None  # reason of the failure
 
 
 class Study(Document):
     """`study.json`: a grid of runs and its state."""
 
     format: Count
-    name: Name
-    """Name of the study in its file."""
-    file: str
-    """Path of the file that declares it, as the user gave it."""
+    name: Name  # name of the study in its file
+    file: str  # path of the file that declares it, as the user gave it
     created: str
-    updated: str
-    """Time of the last change, in ISO 8601."""
-    axes: list[str] = Field(min_length=1)
-    """Names of the axes, in the order of the tables."""
-    cells: list[StudyCell]
-    """Runs of the study."""
+    updated: str  # time of the last change, in ISO 8601
+    axes: list[str] = Field(min_length=1)  # names of the axes, in the order of the tables
+    cells: list[StudyCell]  # runs of the study
     pilot: Count = 0
     """Number of images per run that are scored before any run is scored whole; 0: none."""
     margin: Share | None = None

@@ -31,19 +31,15 @@ AGAIN_FORMAT = 1
 class ScoredData(Data):
     """The images that a summary covers."""
 
-    n_samples: Positive
-    """Number of images decided."""
+    n_samples: Positive  # number of images decided
 
 
 class Group(Document):
     """The samples of one group."""
 
-    group: str
-    """Name of the group."""
-    n: Positive
-    """Number of its images."""
-    accuracy: Share
-    """Share of its images decided rightly."""
+    group: str  # name of the group
+    n: Positive  # number of its images
+    accuracy: Share  # share of its images decided rightly
     accuracy_ci95: Interval
 
 
@@ -51,10 +47,8 @@ class Group(Document):
 class _MetricsOfAll(Figures, Document):
     """The metrics of the registry."""
 
-    accuracy: Share
-    """Share of images whose prediction is right; failed images count as wrong."""
-    accuracy_ci95: Interval
-    """95 % Wilson interval of the accuracy."""
+    accuracy: Share  # share of images whose prediction is right; failed images count as wrong
+    accuracy_ci95: Interval  # 95 % Wilson interval of the accuracy
 
 
 class Metrics(_MetricsOfAll):
@@ -67,15 +61,12 @@ class Metrics(_MetricsOfAll):
     image_score: Share | None = None
     """Share of items in which every text has its image; None where images do not compare."""
     image_score_ci95: Interval | None = None
-    image_chance: Share | None = None
-    """Image score of guessing."""
+    image_chance: Share | None = None  # image score of guessing
     group_score: Share | None = None
     """Share of items in which both are right; None where images do not compare."""
     group_score_ci95: Interval | None = None
-    group_chance: Share | None = None
-    """Group score of guessing."""
-    worst_group: Group | None = None
-    """Group with the lowest accuracy, of a dataset with groups."""
+    group_chance: Share | None = None  # group score of guessing
+    worst_group: Group | None = None  # group with the lowest accuracy, of a dataset with groups
 
 
 class Cost(Document):
@@ -85,26 +76,19 @@ class Cost(Document):
     evaluations. Without linearisations, equivalents are evaluations, and early summaries have none.
     """
 
-    evaluations: Count
-    """Number of forward passes of the network, one per cell."""
-    evaluations_per_image: Amount
-    """Mean number of evaluations per image."""
-    linearisations: Count = 0
-    """Number of draws of which a gradient was taken."""
+    evaluations: Count  # number of forward passes of the network, one per cell
+    evaluations_per_image: Amount  # mean number of evaluations per image
+    linearisations: Count = 0  # number of draws of which a gradient was taken
     evaluation_equivalents: Amount | None = None
     """Evaluations, and gradients counted in evaluations."""
     evaluation_equivalents_per_image: Amount | None = None
     """Mean evaluation equivalents per image: the cost in tables."""
     linearisation_cost: Amount | None = None
     """Evaluations that a linearised draw counts as; None where it was timed."""
-    seconds: Amount | None
-    """Scoring time."""
-    images_per_second: Amount | None
-    """Images per second of scoring time."""
-    total_seconds: Amount | None
-    """Time including loading and preparing."""
-    peak_memory_bytes: Count | None = None
-    """Peak memory of the device."""
+    seconds: Amount | None  # scoring time
+    images_per_second: Amount | None  # images per second of scoring time
+    total_seconds: Amount | None  # time including loading and preparing
+    peak_memory_bytes: Count | None = None  # peak memory of the device
 
     @property
     def timed(self) -> bool:
@@ -134,35 +118,28 @@ class Cost(Document):
 class Ends(Document):
     """Number of images by what ended them, of a strategy that reports it."""
 
-    bound: Count = 0
-    """Images whose test left one class."""
+    bound: Count = 0  # images whose test left one class
     ceiling: Count = 0
     """Images that a limit on the cost ended, or some of their prompts: no bound holds for them."""
-    exhausted: Count = 0
-    """Images that used all draws."""
+    exhausted: Count = 0  # images that used all draws
 
 
 class Summary(Document):
     """`summary.json`: metrics and cost; with its folder, the object that `--json` prints."""
 
     run_id: RunId
-    status: str
-    """`complete`; `failed_samples`; `incomplete`, where images are still to be decided."""
+    status: str  # `complete`; `failed_samples`; `incomplete`, where images are still to be decided
     dataset: ScoredData
     backbone: BackboneInfo
     strategy: StrategyIdentity
-    metrics: Metrics
-    """How right the decisions were."""
-    cost: Cost
-    """What the decisions took."""
-    failed_samples: Count
-    """Number of images that could not be scored."""
+    metrics: Metrics  # how right the decisions were
+    cost: Cost  # what the decisions took
+    failed_samples: Count  # number of images that could not be scored
     decided_by: Ends | None = None
     """Number of images by what ended them; None: the strategy does not report it."""
     replayed_from: str | None = None
     fitted: Fitted | None = None
-    results_dir: str | None = None
-    """Folder in which the run was made."""
+    results_dir: str | None = None  # folder in which the run was made
 
     def with_folder_and_fit(self, folder: Path, fitted: Fitted | None) -> Self:
         """Return a copy with the run's folder and the report of a backbone that learned."""
@@ -177,24 +154,17 @@ class Again(Document):
     """
 
     format: Count
-    of: Positive
-    """Decided images of the run among which the images were chosen."""
-    images: Positive
-    """Images decided again."""
-    changed: list[str]
-    """Ids of the images that were decided otherwise."""
+    of: Positive  # decided images of the run among which the images were chosen
+    images: Positive  # images decided again
+    changed: list[str]  # ids of the images that were decided otherwise
     expected: Amount
     """Estimated number of the run's decisions that an independent run makes otherwise."""
     expected_ci95: tuple[Amount, Amount]
     """Its exact 95 % interval, over the choice of the images and their second noise."""
-    seed: Count
-    """Seed of the second noise. Each image has noise of its own."""
-    evaluations: Count
-    """Forward passes of the network that this took."""
-    evaluation_equivalents: Amount
-    """The same, with gradients counted in evaluations."""
-    seconds: Amount
-    """Scoring time."""
+    seed: Count  # Seed of the second noise. Each image has noise of its own.
+    evaluations: Count  # forward passes of the network that this took
+    evaluation_equivalents: Amount  # the same, with gradients counted in evaluations
+    seconds: Amount  # scoring time
 
 
 def read_again(path: Path, decided: Decisions) -> Again | None:

@@ -18,28 +18,18 @@ from bench.store.summary import Group
 class StudyMethod(Document):
     """One method on one dataset."""
 
-    board: str
-    """The dataset and its split."""
-    method: str
-    """Values on all axes but those of the data, and those that are taken together."""
-    axes: dict[str, str]
-    """Axis → value."""
-    trained_on: str | None
-    """`dataset/split`; None: zero-shot."""
-    runs: Positive
-    """Number of complete runs."""
-    declared: Positive
-    """Number of runs that the study declares."""
-    spread: Spread
-    """Accuracy, and what moves it."""
+    board: str  # the dataset and its split
+    method: str  # values on all axes but those of the data, and those that are taken together
+    axes: dict[str, str]  # axis → value
+    trained_on: str | None  # `dataset/split`; None: zero-shot
+    runs: Positive  # number of complete runs
+    declared: Positive  # number of runs that the study declares
+    spread: Spread  # accuracy, and what moves it
     tested: Spread | None = None
     """Spread of the metric that differences are tested in, where that is not the accuracy."""
-    balanced_accuracy: float
-    """Mean over the runs."""
-    cost: float
-    """Evaluation equivalents per image, mean over the runs."""
-    seconds_per_image: float | None
-    """Seconds of scoring per image, mean over the runs."""
+    balanced_accuracy: float  # mean over the runs
+    cost: float  # evaluation equivalents per image, mean over the runs
+    seconds_per_image: float | None  # seconds of scoring per image, mean over the runs
     worst_group: Group | None = None
     """Group of the dataset with the lowest accuracy, where it has groups."""
     rank: Positive | None = None
@@ -56,80 +46,54 @@ class StudyMethod(Document):
 class BoardDifferences(Document):
     """The differences of the methods on one dataset, or of groups of them."""
 
-    board: str
-    """The dataset and its split."""
-    metric: str
-    """The metric that is compared."""
-    differences: list[Difference]
-    """One per pair of methods."""
+    board: str  # the dataset and its split
+    metric: str  # the metric that is compared
+    differences: list[Difference]  # one per pair of methods
 
 
 class StudyGroup(Document):
     """The methods of a group's backbones on one dataset that are alike in everything else."""
 
-    board: str
-    """The dataset and its split."""
-    group: str
-    """Name of the group, and values on the other axes."""
-    axes: dict[str, str]
-    """Axis → value, with the group for the backbone."""
-    methods: list[str]
-    """Methods that are taken together."""
-    images: Positive
-    """Number of images that all of them have."""
-    value: Number
-    """Mean of the metric over the methods."""
-    interval: tuple[Number, Number]
-    """95 % interval over other images, for these backbones."""
-    of_images: Amount
-    """Standard deviation of the metric of one method over other images."""
+    board: str  # the dataset and its split
+    group: str  # name of the group, and values on the other axes
+    axes: dict[str, str]  # axis → value, with the group for the backbone
+    methods: list[str]  # methods that are taken together
+    images: Positive  # number of images that all of them have
+    value: Number  # mean of the metric over the methods
+    interval: tuple[Number, Number]  # 95 % interval over other images, for these backbones
+    of_images: Amount  # standard deviation of the metric of one method over other images
     of_backbones: Amount | None = None
     """Standard deviation over other backbones, on the same images; None: there is one."""
-    cost: float
-    """Evaluation equivalents per image, mean over the methods."""
+    cost: float  # evaluation equivalents per image, mean over the methods
 
 
 class StudyReport(FullDocument):
     """A study's table and statistics, as `bench study FILE --show --json` prints them."""
 
-    name: str
-    """Name of the study."""
-    file: str
-    """File that declares it."""
-    updated: str
-    """Time of the last change, in ISO 8601."""
-    axes: list[str]
-    """Names of the axes."""
-    over: list[str]
-    """Axes whose runs are taken together."""
-    metric: str = "accuracy"
-    """Metric that differences are tested in."""
+    name: str  # name of the study
+    file: str  # file that declares it
+    updated: str  # time of the last change, in ISO 8601
+    axes: list[str]  # names of the axes
+    over: list[str]  # axes whose runs are taken together
+    metric: str = "accuracy"  # metric that differences are tested in
     tests_over: Over = "images"
     """What tests and intervals are over; `seeds`: over other images and other seeds."""
-    cells: Count
-    """Number of declared runs."""
-    done: Count
-    """Number of complete runs."""
-    failed: Count
-    """Number of runs that failed, or have images that did."""
-    rows: list[StudyRow]
-    """One row per declared run."""
-    methods: list[StudyMethod]
-    """Runs that differ only in seed or template, taken together."""
-    differences: list[BoardDifferences]
-    """Differences of the methods, per dataset."""
+    cells: Count  # number of declared runs
+    done: Count  # number of complete runs
+    failed: Count  # number of runs that failed, or have images that did
+    rows: list[StudyRow]  # one row per declared run
+    methods: list[StudyMethod]  # runs that differ only in seed or template, taken together
+    differences: list[BoardDifferences]  # differences of the methods, per dataset
     groups: list[StudyGroup] = Field(default_factory=list)
     """Methods taken together by the group of their backbone."""
     group_differences: list[BoardDifferences] = Field(default_factory=list)
     """Differences of the groups, corrected for all of these."""
-    ranks: MeanRanks | None = None
-    """Mean ranks, from ten datasets on."""
+    ranks: MeanRanks | None = None  # mean ranks, from ten datasets on
     robustness: list[Robustness] = Field(default_factory=list)
     """Robustness of each method under each shift."""
     looks: dict[str, Count] = Field(default_factory=dict)
     """Dataset and test split → finished runs on it, in the results folder."""
-    notes: list[str] = Field(default_factory=list)
-    """What a reader must know, in plain words."""
+    notes: list[str] = Field(default_factory=list)  # what a reader must know, in plain words
 
 
 def notes(report: StudyReport, margin: float | None) -> list[str]:

@@ -34,10 +34,8 @@ class MethodRuns:
     members: list[StudyRun]
     predictions: Ints | None = None
     """int64 [seeds, templates, n], the predicted classes; None: there are none yet."""
-    seeds: tuple[str, ...] = ()
-    """Names of the seeds in the study, in the order of `predictions`."""
-    decided: Decisions | None = None
-    """Decisions of the first run, in the order of `predictions`."""
+    seeds: tuple[str, ...] = ()  # names of the seeds in the study, in the order of `predictions`
+    decided: Decisions | None = None  # decisions of the first run, in the order of `predictions`
 
     @property
     def answers(self) -> Answers:

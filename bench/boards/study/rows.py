@@ -18,57 +18,32 @@ from bench.store.summary import Group, Summary
 
 @with_metrics(required=False)
 class _CellFigures(Figures, FullDocument):
-    """What a cell is, and how right it was.
+    """What a cell is, and how right it was."""
 
-    Attributes:
-        axes: axis → its value in words.
-        status: waiting, pilot, complete, failed_samples or failed.
-        error: why it failed.
-        run_id: of its run.
-        path: the run's folder.
-        images: asked for.
-        n: images decided; the figures are of these.
-        dataset: the registered name.
-        split: which part of it.
-        fingerprint: of the data.
-        backbone: the registered name.
-        trained_on: `dataset/split`; None: zero-shot.
-        strategy: what decided.
-        accuracy: the share of images whose prediction is right.
-        accuracy_ci95: its 95 % interval.
-    """
-
-    axes: dict[str, str]
-    status: CellStatus
-    error: str | None = None
-    run_id: str | None = None
-    path: str | None = None
-    images: Count | None = None
-    n: Count | None = None
-    dataset: str | None = None
-    split: str | None = None
-    fingerprint: str | None = None
-    backbone: str | None = None
-    trained_on: str | None = None
-    strategy: str | None = None
-    accuracy: Share | None = None
-    accuracy_ci95: Interval | None = None
+    axes: dict[str, str]  # axis → its value in words
+    status: CellStatus  # waiting, pilot, complete, failed_samples or failed
+    error: str | None = None  # reason of the failure
+    run_id: str | None = None  # id of the run
+    path: str | None = None  # the run's folder
+    images: Count | None = None  # number of images asked for
+    n: Count | None = None  # images decided; the figures are of these
+    dataset: str | None = None  # the registered name
+    split: str | None = None  # split of the dataset
+    fingerprint: str | None = None  # hash of the data
+    backbone: str | None = None  # the registered name
+    trained_on: str | None = None  # `dataset/split`; None: zero-shot
+    strategy: str | None = None  # strategy that decided
+    accuracy: Share | None = None  # the share of images whose prediction is right
+    accuracy_ci95: Interval | None = None  # 95 % interval of the accuracy
 
 
 class StudyRow(_CellFigures):
-    """One cell of a study; what is not known yet is None.
+    """One cell of a study; what is not known yet is None."""
 
-    Attributes:
-        cost: evaluation equivalents per image, of a classifier its one pass.
-        seconds: of scoring.
-        failed_samples: images that could not be scored.
-        worst_group: of a dataset with groups, the one with the lowest accuracy.
-    """
-
-    cost: float | None = None
-    seconds: float | None = None
-    failed_samples: Count | None = None
-    worst_group: Group | None = None
+    cost: float | None = None  # evaluation equivalents per image, of a classifier its one pass
+    seconds: float | None = None  # scoring time
+    failed_samples: Count | None = None  # images that could not be scored
+    worst_group: Group | None = None  # group with the lowest accuracy, where there are groups
 
 
 @dataclass(frozen=True)
