@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.backbone import LINEARISATION_COST
 
-DECIDED_BY = ("bound", "ceiling", "exhausted")
+DECIDED_BY = ("bound", "ceiling", "exhausted", "tie")
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -123,7 +123,8 @@ class Outcome:
             from margin and margin_stderr; NaN where unknown.
         decided_by: what ended the image, if the strategy reports it: `bound` (its test left one
             class), `ceiling` (a limit on the cost left prompts out or ended it, so that
-            nothing is promised) or `exhausted` (all draws were used up).
+            nothing is promised), `exhausted` (all draws were used up) or `tie` (the classes left
+            differ by no more than was said to matter).
     """
 
     ranking: Ints

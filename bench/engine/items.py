@@ -194,7 +194,7 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
 
 def _weakest(ends: Sequence[str | None]) -> str | None:
     """Return what ended an item's images: `ceiling` where a limit ended one of them."""
-    for end in ("ceiling", "bound", "exhausted"):
+    for end in ("ceiling", "tie", "bound", "exhausted"):
         if end in ends and None not in ends:
             return end
     return None

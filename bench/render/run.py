@@ -206,6 +206,7 @@ def _print_ends(ends: Ends) -> None:
     console().print(
         f"Decided by the bound: {ends.bound:,} images; by using all draws: {ends.exhausted:,}; by"
         f" the ceiling: {ends.ceiling:,}"
+        + (f"; as a tie: {ends.tie:,}" if ends.tie else "")
         + (", of which nothing is promised" if ends.ceiling else "")
     )
 

@@ -47,9 +47,9 @@ class Record(TypedDict):
     top: list[list[Any]]  # [class, score, draws] of the ten best classes, the best first
     seconds: Summed  # share of the scoring time
     error: str | None  # reason of the failure
-    decided_by: NotRequired[Literal["bound", "ceiling", "exhausted"]]
+    decided_by: NotRequired[Literal["bound", "ceiling", "exhausted", "tie"]]
     """What ended the image, of a strategy that reports it: a test left one class, a limit on the
-    cost, or all draws were used."""
+    cost, all draws were used, or the classes left are tied."""
     in_candidates: NotRequired[bool]
     """Whether the true class was a candidate, of a run among candidates."""
     group: NotRequired[str]  # group of the sample

@@ -34,6 +34,7 @@ class RaceRules:
     order: str
     span: float
     ceiling: Ceiling
+    tie: float
 
     @property
     def least(self) -> int:
@@ -83,9 +84,13 @@ class RaceSession(Elimination):
         self.whole = np.flatnonzero(np.diff(timesteps, append=-1)) + 1  # where a timestep is done
         self.budget = Budget(strategy.ceiling, problem)
         self.cut = False  # whether the ceiling left a prompt out, or ended the race
+        self.tie = strategy.tie * float(problem.weights.mean())  # in units of `terms`
+        self.tied = False  # whether no survivor can be better than the leader by more than that
 
     def ask(self) -> Evaluate | Linearise | None:
         """Return the survivors on their next draws; near the ceiling, the better half of them."""
+        if self.tied:
+            return None
         request = super().ask()
         if not isinstance(request, Evaluate) or self.goes_on(len(request.draws)):
             return request
@@ -147,9 +152,9 @@ class RaceSession(Elimination):
         return replace(super().outcome(), decided_by=self.ended_by())
 
     def ended_by(self) -> str:
-        """Return `bound`, `ceiling` or `exhausted`."""
-        if self.cut:
-            return "ceiling"
+        """Return `bound`, `ceiling`, `tie` or `exhausted`."""
+        if self.cut or self.tied:
+            return "ceiling" if self.cut else "tie"
         classes = self.problem.class_of_prompt[self.alive]
         return "bound" if (classes == classes[0]).all() else "exhausted"
 
@@ -167,12 +172,17 @@ class RaceSession(Elimination):
             return np.ones(len(self.alive), dtype=bool)
         terms = self.terms(as_drawn=self.strategy.bound == "betting")
         leader = int(np.argmin(terms.mean(axis=1)))
-        worse = self.worse(terms - terms[leader])
+        differences = terms - terms[leader]
+        worse = self.worse(differences)
         worse[leader] = False
+        if self.tie:
+            classes = self.problem.class_of_prompt[self.alive]
+            rivals = ~worse & (classes != classes[leader])
+            self.tied = bool(rivals.any() and self.worse(differences, self.tie)[rivals].all())
         return ~worse
 
-    def worse(self, differences: Floats) -> NDArray[np.bool_]:
-        """Return bool [A]: which mean differences over all draws are significantly above zero."""
+    def worse(self, differences: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
+        """Return bool [A]: which means over all draws are significantly above minus `margin`."""
         strategy, n_draws = self.strategy, len(self.order)
         if strategy.bound == "t":
             seen = np.sort(self.problem.timesteps[self.order[: self.seen]])
@@ -180,13 +190,14 @@ class RaceSession(Elimination):
             if by_timestep.shape[1] < strategy.least:
                 return np.zeros(len(differences), dtype=bool)
             low = t_lower(by_timestep, len(self.whole), self.level, strategy.deviation)
-            return low > 0
+            return low > -margin
         self.largest = max(self.largest, float(np.abs(differences).max()))
         span = strategy.span or 2 * self.largest
         if strategy.bound == "betting":
-            return betting_evidence(differences, n_draws, span) >= log(1 / self.delta_per_rival)
+            evidence = betting_evidence(differences + margin, n_draws, span)
+            return evidence >= log(1 / self.delta_per_rival)
         level = self.delta_per_rival / strategy.looks(n_draws)
-        return serfling_lower(differences, n_draws, level, span) > 0
+        return serfling_lower(differences, n_draws, level, span) > -margin
 
 
 class ScheduledSession(RaceSession):

@@ -71,6 +71,12 @@ class Race(RaceRules, Strategy):
     looks, and is still a dial: with rare large errors it happens in 17 % of tied tables at 0.001
     (docs/promises.md). `order` holds within each of the two stages.
 
+    With a `tie`, fixed before the run, a race also ends when no survivor of another class can be
+    better than the leader by more than `tie`, by the same bounds at the same levels (an
+    epsilon-best arm: Even-Dar, Mannor & Mansour, JMLR 7, 2006). `decided_by` says `tie`. Such an
+    image is decided and counted as any other; what may differ from the full sweep's decision is
+    worth at most `tie`.
+
     Args:
         delta: level of the bounds; lower is safer and costs more.
         bound: `t` (fast), or `betting` or `serfling` (they need a `span`).
@@ -87,6 +93,8 @@ class Race(RaceRules, Strategy):
             on every draw.
         deviation: for `t`: the standard deviation of the difference between two prompts on a draw,
             learned from other images (`bench learn-order`), so that `first` may be 1; 0: unknown.
+        tie: difference of two scores that does not matter, in the unit of the error; 0: every
+            difference matters.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -122,6 +130,7 @@ class Race(RaceRules, Strategy):
         draws: int = 500,
         ceiling: Annotated[float | Literal["adaptive", "schedule"] | None, LATER] = None,
         deviation: Annotated[float, LATER] = 0.0,
+        tie: Annotated[float, LATER] = 0.0,
     ) -> None:
         if not 0 < delta < 1:
             raise ValueError(f"delta={delta} must lie between 0 and 1")
@@ -133,6 +142,8 @@ class Race(RaceRules, Strategy):
             raise ValueError(
                 "first must be 2 or more (1 with a deviation), growth and draws 1 or more"
             )
+        if tie < 0:
+            raise ValueError(f"tie={tie:g} must not be negative; 0 says that all of it matters")
         if span < 0:
             raise ValueError(f"span={span} must not be negative; 0 says that it is not known")
         if bound != "t" and order != "even":
@@ -143,7 +154,7 @@ class Race(RaceRules, Strategy):
             raise ValueError(f"ceiling={SCHEDULE} goes with bound=t: the schedule says which draws")
         self.ceiling, self.deviation, self.level = ceiling, deviation, delta
         self.delta, self.bound, self.first, self.growth = delta, bound, first, growth
-        self.order, self.span, self.draws = order, span, draws
+        self.order, self.span, self.draws, self.tie = order, span, draws, tie
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
