@@ -13,7 +13,7 @@ from bench.boards.adding import publish_run
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive
 from bench.errors import UserError
-from bench.machine.toml import read_toml
+from bench.machine.files import read_toml
 from bench.store.fields import first_problem
 
 

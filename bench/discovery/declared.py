@@ -23,8 +23,7 @@ from bench.discovery.places import (
     refuse_unknown,
 )
 from bench.errors import UserError, quoted
-from bench.machine.files import read_text
-from bench.machine.toml import read_toml
+from bench.machine.files import read_text, read_toml
 
 MOST_LETTERS = 100  # of a name, which is part of a folder's
 PROTOCOL_KEYS = ("name", "summary", "version", "source", "metric", "published", "images")

@@ -21,11 +21,11 @@ from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem, Strategy
 from bench.engine import trees
+from bench.engine.batching import Batch, Block, Flight, Queue, filled_size
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.items import Joint, Question, Questions
 from bench.engine.latents import Latents
 from bench.engine.linearising import Lineariser
-from bench.engine.queue import Batch, Block, Flight, Queue, filled_size
 from bench.engine.scoring import Evaluator, Scoring
 from bench.engine.transfer import fetch, free_memory, to_device
 from bench.engine.trees import Tree

@@ -17,7 +17,7 @@ from bench.discovery.targets import with_defaults
 from bench.errors import PluginError
 from bench.inputs.draws import Ints
 from bench.inputs.pixels import LARGE, PixelsError, decode
-from bench.inputs.turns import in_turn
+from bench.inputs.templates import in_turn
 
 if TYPE_CHECKING:
     import torch

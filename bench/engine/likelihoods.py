@@ -18,10 +18,10 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Ints, Problem, Strategy
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import with_defaults
+from bench.engine.batching import Batch, Block, Flight, Queue
 from bench.engine.classifying import checked_floats
 from bench.engine.images import CheckedViews, open_images
 from bench.engine.items import Joint, Question, Questions
-from bench.engine.queue import Batch, Block, Flight, Queue
 from bench.errors import PluginError
 from bench.inputs.draws import MOST_DRAWS
 from bench.inputs.templates import Columns

@@ -2,22 +2,152 @@
 
 e(c_0) + <grad e(c_0), c_p - c_0> for every prompt p, where c_0 is a mixture of the prompts. The
 gradient is taken with respect to the conditioning alone, so no gradient of a parameter is kept.
+Floating leaves are mixed. Other leaves (masks, ids) are the same for all prompts, or the model
+computes a mixture's. No second copy of a large conditioning is made: it is read in chunks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
 from bench.contracts.strategy import Floats
 from bench.engine.acceleration import with_gradients
-from bench.engine.mixing import Mixing
-from bench.engine.queue import filled_size
+from bench.engine.batching import filled_size
 from bench.engine.scoring import Evaluator
-from bench.engine.transfer import free_memory
-from bench.engine.trees import grown
+from bench.engine.transfer import Pool, free_memory
+from bench.engine.trees import MixRest, count, grown, leaves
+from bench.errors import UserError
+
+CHUNK = 256 * 2**20  # bytes of offsets, in float32, at a time
+CACHED_MIXTURES = 64  # a strategy may have mixtures of each image's own
+
+
+class Mixing:
+    """Mixtures of the prompts' conditioning.
+
+    `mix_rest` takes the leaves that are not floating and float32 weights [P], and returns a
+    mixture's, one row; None: these leaves are the same for all prompts.
+
+    Raises:
+        UserError: no leaf is floating, or prompts differ in leaves that cannot be mixed.
+    """
+
+    def __init__(self, pool: Pool, mix_rest: MixRest | None = None) -> None:
+        self.pool, self.mix_rest = pool, mix_rest
+        by_path = leaves(pool.tree)
+        self.floating = [path for path, leaf in by_path.items() if leaf.is_floating_point()]
+        self.rest = {path: leaf for path, leaf in by_path.items() if path not in self.floating}
+        if not self.floating:
+            raise UserError("The conditioning has no floating-point leaf: prompts cannot be mixed.")
+        if mix_rest is None:
+            for path, leaf in self.rest.items():
+                if not (leaf == leaf[:1]).all():
+                    raise UserError(
+                        f"The prompts differ in the conditioning's {path!r}, which is not floating"
+                        " and cannot be mixed; the model must compute a mixture's (mix_rest)."
+                    )
+        self.prompts = count(pool.tree)
+        width = sum(by_path[path][0].numel() for path in self.floating)
+        self._step = max(1, CHUNK // (4 * width))
+        self._centre: dict[str, torch.Tensor] | None = None
+        self._offsets: dict[str, torch.Tensor] | None = None
+        self._mixed: dict[bytes, dict[str, torch.Tensor]] = {}
+
+    def mix(self, mixture: Floats) -> dict[str, torch.Tensor]:
+        """Return the leaves of sum_p mixture_p c_p, one row each, in the conditioning's dtypes."""
+        weights = torch.from_numpy(np.asarray(mixture, np.float32))
+        key = weights.numpy().tobytes()
+        if key not in self._mixed:
+            if len(self._mixed) >= CACHED_MIXTURES:
+                self._mixed.clear()
+            self._mixed[key] = self._mix(weights.to(self.pool.device))
+        return self._mixed[key]
+
+    def _mix(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        by_path, mixed = leaves(self.pool.tree), dict(self.centre())
+        for start, offsets in self._chunks():
+            for path, offset in offsets.items():
+                mixed[path] = mixed[path] + weights[start : start + len(offset)] @ offset
+        for path in self.floating:
+            leaf = by_path[path]
+            mixed[path] = mixed[path].reshape(1, *leaf.shape[1:]).to(leaf.dtype)
+        if not self.rest:
+            return mixed
+        if self.mix_rest is None:
+            first = {path: leaf[:1] for path, leaf in self.rest.items()}
+        else:
+            first = leaves(self.mix_rest(grown(self.rest), weights))
+        return mixed | {path: leaf.to(self.pool.device) for path, leaf in first.items()}
+
+    def first_order(
+        self,
+        errors: torch.Tensor,
+        slopes: dict[str, torch.Tensor],
+        references: dict[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Return e(c_0) + <g, c_p − c_0> for every prompt p, float32 [B, P].
+
+        Args:
+            errors: float32 [B], e(c_0).
+            slopes: the gradient g of each floating leaf, [B, …].
+            references: c_0, the leaves of each draw's mixture, [B, …].
+        """
+        centre = self.centre()
+        flat = {path: _flat(slopes[path]) for path in self.floating}
+        at_centre = errors
+        for path, slope in flat.items():
+            away = _flat(references[path]) - centre[path]
+            at_centre = at_centre - (slope * away).sum(dim=1)
+        parts = [
+            sum(flat[path] @ offset.T for path, offset in offsets.items())
+            for _, offsets in self._chunks()
+        ]
+        return at_centre[:, None] + torch.cat(parts, dim=1)  # type: ignore[arg-type]  # sum() of one or more
+
+    def centre(self) -> dict[str, torch.Tensor]:
+        """Return the prompts' mean of each floating leaf, float32 [its elements].
+
+        Offsets are relative to it: the part that all prompts share is large (the start token's
+        embedding) and would cost digits.
+        """
+        if self._centre is None:
+            sums: dict[str, torch.Tensor] = {}
+            for part in self._parts():
+                for path, flat in part.items():
+                    one_chunk = len(flat) == self.prompts
+                    share = flat.mean(dim=0) if one_chunk else flat.sum(dim=0) / self.prompts
+                    sums[path] = sums[path] + share if path in sums else share
+            self._centre = sums
+        return self._centre
+
+    def _chunks(self) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+        """Yield chunks of prompts with their start: c_p − centre of each floating leaf."""
+        if self._offsets is not None:
+            yield 0, self._offsets
+            return
+        centre, start = self.centre(), 0
+        for part in self._parts():
+            offsets = {path: flat - centre[path] for path, flat in part.items()}
+            length = len(next(iter(offsets.values())))
+            if length == self.prompts:
+                self._offsets = offsets  # one chunk holds all prompts
+            yield start, offsets
+            start += length
+
+    def _parts(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield chunks of prompts, float32 [n, elements] of each floating leaf."""
+        for start in range(0, self.prompts, self._step):
+            chunk = leaves(self.pool.part(slice(start, start + self._step)))
+            yield {path: _flat(chunk[path]) for path in self.floating}
+
+
+def _flat(leaf: torch.Tensor) -> torch.Tensor:
+    """Return float32 [n, elements], of a leaf that may have one number per prompt."""
+    return leaf.float().reshape(len(leaf), -1)
+
 
 SHARE = 4  # a batch of linearisations is smaller by this factor: similar time, less memory
 Leaves = dict[str, torch.Tensor]

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
+from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.queue import Batch
 from bench.engine.transfer import Pool, to_device
 from bench.engine.trees import Tree, mapped, rows
 from bench.inputs.draws import DrawPlan, noise

@@ -15,9 +15,8 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree
 from bench.errors import UserError
-from bench.machine.environment import peak_memory
+from bench.machine.environment import peak_memory, remember_batch_size, remember_speed
 from bench.machine.offline import as_settings_say
-from bench.machine.speed import remember_batch_size, remember_speed
 from bench.perf.work import bare, evaluation_flops, in_turns, matmul_peak, pictures, ratio, scoring
 from bench.running.checks import check
 from bench.running.prepare import prepare

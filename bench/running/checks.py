@@ -139,7 +139,7 @@ def _differences(engine: DenoisingEngine, prepared: Prepared, prompts: Ints, dra
     """Return float64 [P - 1, N]: errors of the run's first image less the first prompt's."""
     import torch
 
-    from bench.engine.queue import Batch
+    from bench.engine.batching import Batch
     from bench.engine.transfer import fetch
     from bench.inputs.pixels import decode
 

@@ -17,8 +17,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.guard import tell
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError
-from bench.machine.environment import peak_memory
-from bench.machine.speed import remember_speed
+from bench.machine.environment import peak_memory, remember_speed
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions

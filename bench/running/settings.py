@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bench.contracts.specs import BackboneSpec, Scorer
 from bench.errors import UserError, did_you_mean, quoted
-from bench.machine.toml import read_toml
+from bench.machine.files import read_toml
 from bench.running.parts.data import DataSettings
 from bench.running.parts.decision import DecisionSettings
 from bench.running.parts.keep import KeepSettings

@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.engine.queue import Flight
+from bench.engine.batching import Flight
 
 
 @pytest.mark.parametrize(("batch_size", "depth"), [(1, 2), (5, 1), (5, 3), (64, 2)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.inputs.draws import Ints, even_order, sub_grid
-from bench.inputs.turns import in_turn
+from bench.inputs.templates import in_turn
 
 
 def spread(turns: Ints, n: int) -> int:

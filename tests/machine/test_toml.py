@@ -9,7 +9,7 @@ import pytest
 from helpers.command import bench
 
 from bench.errors import UserError
-from bench.machine.toml import MOST_BYTES, read_toml
+from bench.machine.files import MOST_BYTES, read_toml
 
 WRONG: dict[str, tuple[str | bytes, str]] = {
     "nested lists": ("x = " + "[" * 3000 + "]" * 3000, "nested more than 50 deep"),

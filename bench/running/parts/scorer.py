@@ -11,8 +11,7 @@ from bench.discovery.loading import Plugins
 from bench.discovery.registry import Registry
 from bench.errors import AbsentError, UserError
 from bench.inputs.data import FOLDER, slug
-from bench.inputs.weight_files import find_file, read_object
-from bench.inputs.weights import locate, resolve
+from bench.inputs.weights import find_file, locate, read_object, resolve
 from bench.machine.environment import has_bfloat16, pick_device
 from bench.running.parts.setting import Chapter, Text, default_of, is_path, registered, setting
 

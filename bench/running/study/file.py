@@ -14,8 +14,7 @@ from pathlib import Path
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted
-from bench.machine.files import read_text
-from bench.machine.toml import read_toml
+from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
 from bench.running.settings import RunConfig, make_config
 from bench.running.study.values import (

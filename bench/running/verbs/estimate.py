@@ -11,9 +11,8 @@ from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import parse_shard
-from bench.machine.environment import pick_device
+from bench.machine.environment import estimate, likely_device, pick_device
 from bench.machine.offline import as_settings_say
-from bench.machine.speed import estimate, likely_device
 from bench.running.checks import check, problems
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared

@@ -7,8 +7,7 @@ from bench.discovery import backbones
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
-from bench.inputs.weight_files import COUNTED
-from bench.inputs.weights import gate, resolve
+from bench.inputs.weights import COUNTED, gate, resolve
 from bench.running.parts.scorer import INDEX
 from bench.running.resolve import resolve_backbone
 from bench.running.settings import RunConfig

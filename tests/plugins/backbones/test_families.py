@@ -26,7 +26,7 @@ from bench.contracts.levels import Levels
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.mixing import Mixing
+from bench.engine.linearising import Mixing
 from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import resolve

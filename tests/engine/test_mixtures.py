@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.engine import mixing
-from bench.engine.mixing import Mixing
+from bench.engine import linearising
+from bench.engine.linearising import Mixing
 from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.errors import UserError
@@ -31,7 +31,7 @@ def a_tree(prompts: int = 6) -> dict[str, Any]:
 
 @pytest.mark.parametrize("chunk", [1, 200, 10**9])
 def test_a_mixture_is_its_definition(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixing, "CHUNK", chunk)
+    monkeypatch.setattr(linearising, "CHUNK", chunk)
     tree = a_tree()
     mix = Mixing(Pool(tree, CPU))
     weights = np.random.default_rng(0).dirichlet(np.ones(6))
@@ -49,7 +49,7 @@ def test_first_order_errors_are_their_definition(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of errors that are linear in the conditioning they are the errors themselves."""
-    monkeypatch.setattr(mixing, "CHUNK", chunk)
+    monkeypatch.setattr(linearising, "CHUNK", chunk)
     tree = a_tree()
     mix = Mixing(Pool(tree, CPU))
     generator = torch.Generator().manual_seed(1)
@@ -97,7 +97,7 @@ def test_a_pool_on_the_host_gives_the_same_rows(monkeypatch: pytest.MonkeyPatch)
 MEMORY = """
 import sys, threading, time, torch, numpy as np
 from pathlib import Path
-from bench.engine.mixing import Mixing
+from bench.engine.linearising import Mixing
 from bench.engine.transfer import Pool
 from bench.engine.embeddings import read_tree, write_tree
 from bench.engine.trees import rows
