@@ -81,31 +81,24 @@ def _terms(errors: Floats, weights: Floats, reduction: str) -> tuple[Floats, Flo
 
 @dataclass
 class Decided:
-    """The end of an image: an outcome, or an error message.
-
-    Attributes:
-        evaluations: forward passes of the network.
-        linearisations: number of draws linearised.
-        equivalents: cost of both, in evaluations.
-        cells: every block requested with its errors, float32 [prompts, draws], in order.
-        linearised: every linearisation with its first-order errors, float32 [P, draws], in order.
-        pairs: in an item of several images, the score of each image with each text, float64
-            [I, T]; None where not all of them are on the same draws.
-        image_right: whether each text's own image has the lowest score for it; None likewise.
-        group_right: whether the answer and the images are right; None likewise.
-    """
+    """The end of an image: an outcome, or an error message."""
 
     sample: Sample
     outcome: Outcome | None = None
     error: str | None = None
-    evaluations: int = 0
-    linearisations: int = 0
-    equivalents: float = 0.0
+    evaluations: int = 0  # forward passes of the network
+    linearisations: int = 0  # number of draws linearised
+    equivalents: float = 0.0  # cost of both, in evaluations
     cells: list[tuple[Evaluate, NDArray[np.float32]]] = field(default_factory=list)
+    """Every block requested with its errors, float32 [prompts, draws], in order."""
     linearised: list[tuple[Linearise, NDArray[np.float32]]] = field(default_factory=list)
+    """Every linearisation with its first-order errors, float32 [P, draws], in order."""
     pairs: Floats | None = None
+    """In an item of several images, the score of each image with each text, float64 [I, T]; None
+    where not all of them are on the same draws."""
     image_right: bool | None = None
-    group_right: bool | None = None
+    """Whether each text's own image has the lowest score for it; None likewise."""
+    group_right: bool | None = None  # whether the answer and the images are right; None likewise
 
 
 class Interview:

@@ -15,17 +15,11 @@ from bench.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class ClassRatio:
-    """A share of each class: weighted hits over weighted counts of images, 0 where there are none.
+    """A share of each class: weighted hits over weighted counts of images, 0 without images."""
 
-    Attributes:
-        hits: weight, in the numerator, of the class's images that are predicted as it.
-        support: weight, in the denominator, of the class's images.
-        predicted: weight, in the denominator, of the images that are predicted as it.
-    """
-
-    hits: float = 1
-    support: float = 0
-    predicted: float = 0
+    hits: float = 1  # weight, in the numerator, of the class's images that are predicted as it
+    support: float = 0  # weight, in the denominator, of the class's images
+    predicted: float = 0  # weight, in the denominator, of the images that are predicted as it
 
 
 RECALL = ClassRatio(support=1)
@@ -35,34 +29,22 @@ F1 = ClassRatio(hits=2, support=1, predicted=1)
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """One metric. It is an average over classes if it has a ratio, else a mean over images.
+    """One metric. It is an average over classes if it has a ratio, else a mean over images."""
 
-    Attributes:
-        name: the key of summaries, rows and `--json`, and the value of `--metric`.
-        words: its name in sentences and in the heads of tables.
-        meaning: its definition, for the schemas of documents.
-        ratio: the figure of each class that is averaged.
-        by_support: whether classes count by their images; else alike, if they have any.
-        needs: what its values are: whether the prediction is right, the true class is among the
-            five best (of more than five), or among an image's candidates.
-        range: its least and its largest value.
-        required: whether the summary of every run has it.
-        tested: whether differences are tested in it, which needs a ratio.
-        column: whether boards have a column of it.
-        hub: the Hugging Face Hub's metric, its name on a model card and its arguments.
-    """
-
-    name: str
-    words: str
-    meaning: str
-    ratio: ClassRatio | None = None
-    by_support: bool = False
+    name: str  # the key of summaries, rows and `--json`, and the value of `--metric`
+    words: str  # its name in sentences and in the heads of tables
+    meaning: str  # its definition, for the schemas of documents
+    ratio: ClassRatio | None = None  # the figure of each class that is averaged
+    by_support: bool = False  # whether classes count by their images; else alike, if they have any
     needs: Literal["prediction", "top5", "candidates"] = "prediction"
-    range: tuple[float, float] = (0.0, 1.0)
-    required: bool = False
-    tested: bool = False
-    column: bool = False
+    """What its values are: whether the prediction is right, the true class is among the five best
+    (of more than five), or among an image's candidates."""
+    range: tuple[float, float] = (0.0, 1.0)  # its least and its largest value
+    required: bool = False  # whether the summary of every run has it
+    tested: bool = False  # whether differences are tested in it, which needs a ratio
+    column: bool = False  # whether boards have a column of it
     hub: tuple[str, str, Mapping[str, str | int]] | None = None
+    """The Hugging Face Hub's metric, its name on a model card and its arguments."""
 
     @property
     def mean_over_images(self) -> bool:

@@ -17,16 +17,12 @@ OWN_DISTRIBUTION = "diffusion-classifier-bench"
 
 @dataclass(frozen=True)
 class Found:
-    """One entry point, or one distribution whose entry points cannot be read.
-
-    Attributes:
-        entry_point: None where it cannot be read; `error` says why.
-    """
+    """One entry point, or one distribution whose entry points cannot be read."""
 
     name: str
     distribution: str
     version: str
-    entry_point: EntryPoint | None
+    entry_point: EntryPoint | None  # None where it cannot be read; `error` says why
     error: str | None = None
 
 

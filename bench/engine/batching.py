@@ -22,27 +22,21 @@ BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or al
 
 @dataclass
 class Flight:
-    """One image under way.
-
-    Attributes:
-        joint: the sample to which the image belongs.
-        views: one per view: latents, float32 [V, C, H, W], or V pictures.
-        order: in a linearisation, the draw of each row of `errors`.
-        errors: of the request, float32 [cells]; of a linearisation [draws, P].
-        missing: number of errors that are not there yet.
-        null: the null's errors where a run subtracts them, float32 [N]; NaN: not evaluated yet.
-        fresh: int64, the draws whose null is evaluated with the present request.
-    """
+    """One image under way."""
 
     interview: Interview
-    joint: Joint
-    views: Any
+    joint: Joint  # the sample to which the image belongs
+    views: Any  # one per view: latents, float32 [V, C, H, W], or V pictures
     request: Any = None
     order: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Draw of each row of `errors`, in a linearisation."""
     errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    missing: int = 0
+    """Errors of the request, float32 [cells]; of a linearisation [draws, P]."""
+    missing: int = 0  # number of errors that are not there yet
     null: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    """Errors of the null where a run subtracts them, float32 [N]; NaN: not evaluated yet."""
     fresh: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Draws whose null is evaluated with the present request."""
 
     def expect(self, request: Evaluate | Linearise, count: int, *shape: int) -> None:
         """Make room for `count` errors of a request, each a number or of this shape."""
@@ -55,36 +49,25 @@ class Block:
     """Cells of one request that wait: the prompt and draw of each cell.
 
     A linearised draw is a cell without a prompt (-1); its "error" is a row, one for each prompt.
-
-    Attributes:
-        offset: position of the block in the flight's errors.
-        mixture: of a linearisation, float64 [P].
-        start: number of cells that were cut.
     """
 
     flight: Flight
     prompts: Ints
     draws: Ints
-    offset: int = 0
-    mixture: Floats | None = None
-    start: int = 0
+    offset: int = 0  # position of the block in the flight's errors
+    mixture: Floats | None = None  # float64 [P], of a linearisation
+    start: int = 0  # number of cells that were cut
 
 
 @dataclass
 class Batch:
-    """Cells to evaluate together, and where their errors belong.
+    """Cells to evaluate together, and where their errors belong."""
 
-    Attributes:
-        cells: int64 [3, B]: prompt, draw and image of each cell. Each view counts as an image.
-        contents: latents, float32 [images, C, H, W], or pictures.
-        images: the sample id of each image.
-        parts: block, offset in its flight's errors, and number of cells, in the cells' order.
-    """
-
-    cells: Ints
-    contents: Any
-    images: list[str]
+    cells: Ints  # int64 [3, B]: prompt, draw and image of each cell. Each view counts as an image
+    contents: Any  # latents, float32 [images, C, H, W], or pictures
+    images: list[str]  # the sample id of each image
     parts: list[tuple[Block, int, int]] = field(default_factory=list)
+    """Block, offset in its flight's errors, and number of cells, in the cells' order."""
 
     def __len__(self) -> int:
         return int(self.cells.shape[1])

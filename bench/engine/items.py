@@ -25,17 +25,12 @@ from bench.inputs.templates import Columns, make_columns
 
 @dataclass(frozen=True)
 class Question:
-    """The question that every image of a sample asks.
+    """The question that every image of a sample asks."""
 
-    Attributes:
-        problem: the question as a strategy sees it.
-        columns: the prompts behind each column of the problem.
-        texts: index of each prompt in the pool of texts; None: the prompt's own index.
-    """
-
-    problem: Problem
-    columns: Columns
+    problem: Problem  # the question as a strategy sees it
+    columns: Columns  # the prompts behind each column of the problem
     texts: Ints | None = None
+    """Index of each prompt in the pool of texts; None: the prompt's own index."""
 
     def cells(self, request: Evaluate) -> tuple[Ints, Ints]:
         """Return texts (indices in the pool) and draws of a block's cells; see `Columns.cells`."""

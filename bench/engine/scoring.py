@@ -143,21 +143,13 @@ def _wide(values: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Scoring:
-    """The definition of an error.
-
-    Attributes:
-        draws: the draws' coefficients.
-        noise: the source of the draws' noise.
-        loss: reduces a difference to an error.
-        guidance: the weight of classifier-free guidance; None: there is none.
-        null: the conditioning of no prompt for guidance, one row.
-    """
+    """The definition of an error."""
 
     draws: Coefficients
     noise: Noise
-    loss: Loss
-    guidance: float | None = None
-    null: Tree | None = None
+    loss: Loss  # reduces a difference to an error
+    guidance: float | None = None  # the weight of classifier-free guidance; None: there is none
+    null: Tree | None = None  # the conditioning of no prompt for guidance, one row
 
 
 class Evaluator:

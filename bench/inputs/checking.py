@@ -36,20 +36,14 @@ Progress = Callable[[str, int, int], None]  # split, images read, their total
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem of a dataset.
-
-    Attributes:
-        kind: `count`, `unreadable`, `duplicates`, `conflict`, `across`, `empty`, `names`,
-            `checksum`, `split` or `warning`.
-        split: its split; None: the whole dataset.
-        said: a description in a sentence.
-        images: number of images with this problem.
-    """
+    """One problem of a dataset."""
 
     kind: str
-    split: str | None
-    said: str
-    images: int = 0
+    """`count`, `unreadable`, `duplicates`, `conflict`, `across`, `empty`, `names`, `checksum`,
+    `split` or `warning`."""
+    split: str | None  # None: the whole dataset
+    said: str  # a description in a sentence
+    images: int = 0  # number of images with this problem
 
     def plain(self) -> dict[str, Any]:
         """Return the fields for JSON."""

@@ -28,15 +28,10 @@ _REMEDY = "Say the classes in words with --class-names FILE."
 
 @dataclass(frozen=True)
 class ClassNames:
-    """A dataset's classes in label order.
+    """A dataset's classes in label order."""
 
-    Attributes:
-        names: in words, distinct.
-        found: as the data or the dataset's author spells them.
-    """
-
-    names: tuple[str, ...]
-    found: tuple[str, ...]
+    names: tuple[str, ...]  # names in words, distinct
+    found: tuple[str, ...]  # spellings of the data or the dataset's author
 
     @property
     def changed(self) -> list[tuple[str, str]]:

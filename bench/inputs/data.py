@@ -30,17 +30,11 @@ FOLDER = "folder"  # the registered name that a path stands for, among datasets 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The user's options for reading a dataset.
+    """The user's options for reading a dataset."""
 
-    Attributes:
-        parameters: those that its spec declares.
-        class_names: a file with the classes in words.
-        skip_unlabelled: leave images without a label out instead of refusing them.
-    """
-
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    class_names: str | None = None
-    skip_unlabelled: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # those that its spec declares
+    class_names: str | None = None  # a file with the classes in words
+    skip_unlabelled: bool = False  # leave images without a label out instead of refusing them
 
     @property
     def words(self) -> Path | None:

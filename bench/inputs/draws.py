@@ -24,18 +24,17 @@ class DrawPlan:
     """The draws of a run: their levels, and how they are paired.
 
     Attributes:
-        name: `grid`: every draw on a level of its own, N equal strata. `repeated`: two draws per
-            level, on a grid of N / 2. `antithetic`: the same, the second with the noise of the
-            first negated (Hammersley & Morton, 1956).
         first, end: the half-open range of levels. The score is the mean over this range, another
             estimand than that of all levels (end None).
-        listed: levels instead of a range, ascending.
     """
 
     name: str = "grid"
+    """`grid`: every draw on a level of its own, N equal strata. `repeated`: two draws per level, on
+    a grid of N / 2. `antithetic`: the same, the second with the noise of the first negated
+    (Hammersley & Morton, 1956)."""
     first: int = 0
     end: int | None = None
-    listed: tuple[int, ...] | None = None
+    listed: tuple[int, ...] | None = None  # levels instead of a range, ascending
 
     def __str__(self) -> str:
         """Return the text that `parse_plan` takes."""

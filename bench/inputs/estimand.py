@@ -37,23 +37,17 @@ Loss = Literal["l2", "l1", "huber", "norm"]
 
 @dataclass(frozen=True)
 class Weighting:
-    """Weights over the levels.
-
-    Attributes:
-        name: `uniform`; `snr` (uniform in eps), `exp` (e^(number · t), t the model's own time from
-            0 to 1) or `min-snr` (at most `number`), weights of the x_0 error; `learned`, by a run;
-            `file`, as read.
-        number: of `exp` and `min-snr`.
-        weights: of a file or learned: level → weight of the error in the space in use.
-        source: the file, or the run.
-        lines: of a file: level → the line that names it.
-    """
+    """Weights over the levels."""
 
     name: str = "uniform"
-    number: float = 0.0
+    """`uniform`; `snr` (uniform in eps), `exp` (e^(number · t), t the model's own time from 0 to 1)
+    or `min-snr` (at most `number`), weights of the x_0 error; `learned`, by a run; `file`, as
+    read."""
+    number: float = 0.0  # number of `exp` and `min-snr`
     weights: Mapping[int, float] | None = None
-    source: str = ""
-    lines: Mapping[int, int] | None = None
+    """Level → weight of the error in the space in use, from a file or learned."""
+    source: str = ""  # the file, or the run
+    lines: Mapping[int, int] | None = None  # level → line of the file that names it
 
     def __str__(self) -> str:
         """Return what `--weighting` said."""

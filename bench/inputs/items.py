@@ -43,19 +43,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ItemTable:
-    """The texts and answers of all items of a split, in the order of its rows.
+    """The texts and answers of all items of a split, in the order of its rows."""
 
-    Attributes:
-        shapes: (I, T) of each item.
-        answers: see `bench.contracts.dataset`.
-        texts: the candidates of each item.
-        groups: of each item; None where the dataset has none.
-    """
-
-    shapes: tuple[tuple[int, int], ...]
-    answers: tuple[int, ...]
-    texts: tuple[tuple[str, ...], ...]
-    groups: tuple[str | None, ...]
+    shapes: tuple[tuple[int, int], ...]  # (I, T) of each item
+    answers: tuple[int, ...]  # see `bench.contracts.dataset`
+    texts: tuple[tuple[str, ...], ...]  # the candidates of each item
+    groups: tuple[str | None, ...]  # group of each item; None without groups
 
     @property
     def names(self) -> ClassNames:

@@ -43,21 +43,14 @@ class PixelsError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """Facts of an image that its header holds, before its pixels are read.
-
-    Attributes:
-        turn: the transposition that turns it upright; None: it is upright.
-        transparent: whether pixels may be transparent.
-        white: the value of white of whole numbers of more than 8 bits; None if unknown.
-        inverted: whether such numbers grow towards black.
-    """
+    """Facts of an image that its header holds, before its pixels are read."""
 
     pixels: int
     mode: str
-    turn: Image.Transpose | None
-    transparent: bool
-    white: int | None
-    inverted: bool
+    turn: Image.Transpose | None  # the transposition that turns it upright; None: it is upright
+    transparent: bool  # whether pixels may be transparent
+    white: int | None  # the value of white of whole numbers of more than 8 bits; None if unknown
+    inverted: bool  # whether such numbers grow towards black
 
     @cached_property
     def ordinary(self) -> bool:

@@ -34,17 +34,12 @@ _SINGULAR = re.compile(
 
 @dataclass(frozen=True)
 class Prompts:
-    """All prompts of a run, in index order.
+    """All prompts of a run, in index order."""
 
-    Attributes:
-        texts: [P].
-        class_of_prompt: [P], the class index of each.
-        sources: [P], where each came from, for messages: a class name, or `FILE:line`.
-    """
-
-    texts: tuple[str, ...]
-    class_of_prompt: tuple[int, ...]
+    texts: tuple[str, ...]  # [P]
+    class_of_prompt: tuple[int, ...]  # [P], the class index of each
     sources: tuple[str, ...]
+    """[P], where each came from, for messages: a class name, or `FILE:line`."""
 
     @property
     def pairs(self) -> list[tuple[str, int]]:

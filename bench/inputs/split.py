@@ -22,31 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """One split of one dataset, ready to be scored.
+    """One split of one dataset, ready to be scored."""
 
-    Attributes:
-        name: the dataset's name; `version` is its spec's, `split` the split's name.
-        sample_ids: [n], unique, in the dataset's order.
-        labels: [n], class indices.
-        rows: [n], with the columns image (not decoded), label and sample_id.
-        items: the texts and images of a dataset whose rows are items.
-        group_columns: the columns that divide ordinary images into groups.
-        border: number of pixels that are cut from each side of an image.
-        survey: fingerprint, and whether all images are ordinary, where a reader has them; None:
-            every image is read once for them.
-    """
-
-    name: str
+    name: str  # the dataset's name; `version` is its spec's, `split` the split's name
     version: int
     split: str
     named: ClassNames
-    sample_ids: tuple[str, ...]
-    labels: tuple[int, ...]
-    rows: datasets.Dataset
-    items: ItemRows | None = None
-    group_columns: tuple[str, ...] = ()
-    border: int = 0
+    sample_ids: tuple[str, ...]  # [n], unique, in the dataset's order
+    labels: tuple[int, ...]  # [n], class indices
+    rows: datasets.Dataset  # [n], with the columns image (not decoded), label and sample_id
+    items: ItemRows | None = None  # the texts and images of a dataset whose rows are items
+    group_columns: tuple[str, ...] = ()  # the columns that divide ordinary images into groups
+    border: int = 0  # number of pixels that are cut from each side of an image
     survey: tuple[str, bool] | None = None
+    """Fingerprint, and whether all images are ordinary, where a reader has them; None: every image
+    is read once for them."""
 
     @property
     def classes(self) -> tuple[str, ...]:

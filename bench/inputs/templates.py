@@ -83,17 +83,11 @@ def from_templates(
 
 @dataclass(frozen=True)
 class Columns:
-    """What a strategy sees of the prompts, and the cells behind it.
+    """What a strategy sees of the prompts, and the cells behind it."""
 
-    Attributes:
-        class_of_column: int64 [C], the class index of each column.
-        members: int64 [C, n], the prompts of each column.
-        shown: int64 [N, j], which of a column's n prompts are evaluated on each draw.
-    """
-
-    class_of_column: Ints
-    members: Ints
-    shown: Ints
+    class_of_column: Ints  # int64 [C], the class index of each column
+    members: Ints  # int64 [C, n], the prompts of each column
+    shown: Ints  # int64 [N, j], which of a column's n prompts are evaluated on each draw
 
     @property
     def per_column(self) -> int:
@@ -168,17 +162,11 @@ UPHILL = 2**64 // 400  # a swap in 400 is made whatever it costs, to get out of 
 
 @dataclass
 class _Deal:
-    """Templates dealt to draws, and how often each set has seen each of them.
+    """Templates dealt to draws, and how often each set has seen each of them."""
 
-    Attributes:
-        turns: int64 [N], the template of each draw.
-        member: int64 [sets, N], 0 or 1: which draws are in each set.
-        seen: int64 [sets, n].
-    """
-
-    turns: Ints
-    member: Ints
-    seen: Ints
+    turns: Ints  # int64 [N], the template of each draw
+    member: Ints  # int64 [sets, N], 0 or 1: which draws are in each set
+    seen: Ints  # int64 [sets, n]
 
     @classmethod
     def of(cls, turns: Ints, member: Ints, n: int) -> _Deal:

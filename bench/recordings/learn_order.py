@@ -40,49 +40,35 @@ class PartCost(Document):
 class LearnedOrder(Document):
     """An order of the draws that was learned from a recording."""
 
-    order: str
-    """Band of timesteps, as `race` takes it."""
-    cost: float
-    """Evaluations per image, or per item, of `race` in that order."""
-    cost_even: float
-    """Evaluations per image of `race` in the even order."""
+    order: str  # band of timesteps, as `race` takes it
+    cost: float  # evaluations per image, or per item, of `race` in that order
+    cost_even: float  # evaluations per image of `race` in the even order
     deviation: float
     """Standard deviation of a difference on one draw, as `race` takes it with this order."""
-    deviation_even: float
-    """Standard deviation for the even order."""
+    deviation_even: float  # standard deviation for the even order
     cost_with_deviation: float
     """Evaluations of `race` in the learned order with the deviation, which looks after one draw."""
-    cost_even_with_deviation: float
-    """Evaluations of `race` in the even order with its deviation."""
-    span: float
-    """Largest difference of two errors on a draw."""
+    cost_even_with_deviation: float  # evaluations of `race` in the even order with its deviation
+    span: float  # largest difference of two errors on a draw
     n_samples: int
     run_id: str
     parts: list[PartCost]
-    held_out: bool
-    """Whether the trials are on images that were not learned from."""
-    trials: list[OrderTrial]
-    """The race without learned parameters, and with each choice of them."""
+    held_out: bool  # whether the trials are on images that were not learned from
+    trials: list[OrderTrial]  # the race without learned parameters, and with each choice of them
     recommended: Parameters | None
     """Parameters of the cheapest trial that costs less than the race without learned parameters and
     is shown to agree with the full sweep as often, to within 5 points; None: there is none."""
 
 
 class _Evidence(NamedTuple):
-    """What the recorded images say, one row per image.
+    """What the recorded images say, one row per image."""
 
-    Attributes:
-        costs: float64 [n, bands], the estimated cost of a race on each band alone.
-        misses: float64 [n, N], squared deviations of a draw from the mean differences, summed over
-            the rivals.
-        rivals: int64 [n], number of rivals.
-        span: largest difference of two errors on a draw.
-    """
-
-    costs: Floats
+    costs: Floats  # float64 [n, bands], the estimated cost of a race on each band alone
     misses: Floats
-    rivals: Ints
-    span: float
+    """float64 [n, N], squared deviations of a draw from the mean differences, summed over the
+    rivals."""
+    rivals: Ints  # int64 [n], number of rivals
+    span: float  # largest difference of two errors on a draw
 
 
 def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:

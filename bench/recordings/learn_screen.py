@@ -25,20 +25,16 @@ RECALL_RANKS = (1, 2, 3, 5, 8)
 class ScreenRisk(Document):
     """The reach at which a screen loses the winner no more often than a risk allows."""
 
-    reach: float | None
-    """The reach; None: too few images for that risk."""
-    kept: float
-    """Mean number of prompts kept per image."""
+    reach: float | None  # the reach; None: too few images for that risk
+    kept: float  # mean number of prompts kept per image
 
 
 class Screen(Document):
     """A screen of `samples` draws."""
 
     samples: int
-    recall: dict[str, float]
-    """Share of images whose winner is among the first 1, 2, 3, 5 or 8."""
-    risks: dict[str, ScreenRisk]
-    """Risk, as text → the reach."""
+    recall: dict[str, float]  # share of images whose winner is among the first 1, 2, 3, 5 or 8
+    risks: dict[str, ScreenRisk]  # risk, as text → the reach
 
 
 class LearnedScreens(Document):
@@ -46,8 +42,7 @@ class LearnedScreens(Document):
 
     run_id: str
     n_samples: int
-    linearisation_cost: float
-    """Evaluations per linearised draw."""
+    linearisation_cost: float  # evaluations per linearised draw
     screens: list[Screen]
 
 

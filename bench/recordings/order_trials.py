@@ -33,18 +33,12 @@ class OrderTrial(Document):
     than 20 images, all of them with the parameters that they teach themselves.
     """
 
-    params: Parameters
-    """Parameters of the race, as learned from all images."""
-    cost: float
-    """Evaluations per image."""
-    agreement: float
-    """Share of the images that the race decides as the full sweep does."""
-    agreement_ci95: tuple[float, float]
-    """Its Wilson interval."""
-    difference: float
-    """The agreement less that of the race without learned parameters."""
-    difference_ci95: tuple[float, float]
-    """Its interval, paired image by image (Tango)."""
+    params: Parameters  # parameters of the race, as learned from all images
+    cost: float  # evaluations per image
+    agreement: float  # share of the images that the race decides as the full sweep does
+    agreement_ci95: tuple[float, float]  # its Wilson interval
+    difference: float  # the agreement less that of the race without learned parameters
+    difference_ci95: tuple[float, float]  # its interval, paired image by image (Tango)
 
 
 def raced(

@@ -33,21 +33,15 @@ RECORDING_FILES = (
 
 @dataclass(frozen=True)
 class Tables:
-    """All that was recorded of one image.
+    """All that was recorded of one image."""
 
-    Attributes:
-        errors: float32 [P, N].
-        first_order: first-order errors, float32 [P, N], by mixture; NaN where there are none.
-        linearisation_cost: evaluations per linearised draw.
-        cell_cost: evaluations per cell.
-        null_cost: evaluations of the null that is subtracted from all cells of a draw; 0: none.
-    """
-
-    errors: NDArray[np.float32]
+    errors: NDArray[np.float32]  # float32 [P, N]
     first_order: FirstOrder = field(default_factory=list)
-    linearisation_cost: float = 0.0
-    cell_cost: int = 1
+    """First-order errors, float32 [P, N], by mixture; NaN where there are none."""
+    linearisation_cost: float = 0.0  # evaluations per linearised draw
+    cell_cost: int = 1  # evaluations per cell
     null_cost: int = 0
+    """Evaluations of the null that is subtracted from all cells of a draw; 0: none."""
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
         """Return the requested errors, float32 [prompts, draws].
@@ -70,19 +64,12 @@ class Tables:
 
 @dataclass(frozen=True)
 class Recording:
-    """A run whose strategy evaluated every cell and that kept the errors.
-
-    Attributes:
-        path: its folder.
-        manifest: its manifest.
-        records: decided images, in the order of the manifest.
-        problem: the question of every image.
-    """
+    """A run whose strategy evaluated every cell and that kept the errors."""
 
     path: Path
     manifest: Manifest
-    records: tuple[Record, ...]
-    problem: Problem
+    records: tuple[Record, ...]  # decided images, in the order of the manifest
+    problem: Problem  # the question of every image
 
     @property
     def n_draws(self) -> int:

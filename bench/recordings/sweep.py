@@ -40,8 +40,7 @@ class SelfAgreement(Document):
     agreement: float
     agreement_ci95: tuple[float, float]
     n_samples: int
-    against: str
-    """Id of the other run."""
+    against: str  # id of the other run
 
 
 class SweepRow(Document):
@@ -54,21 +53,17 @@ class SweepRow(Document):
     summary: Summary
     ece_evaluations: float | None
     """Calibration error of a probability predicted from the evaluations."""
-    ece_softmax: float | None
-    """Calibration error of a softmax of the scores."""
-    agreement: float
-    """Share of decisions that equal those of the full sweep."""
+    ece_softmax: float | None  # calibration error of a softmax of the scores
+    agreement: float  # share of decisions that equal those of the full sweep
     agreement_ci95: tuple[float, float]
-    pareto: bool
-    """Whether no setting costs less and agrees as much."""
+    pareto: bool  # whether no setting costs less and agrees as much
     self_agreement: SelfAgreement | None = None
     """Ceiling of any agreement, where a run with other noise was named."""
     oracle_equivalents_per_image: float | None = None
     """Cost of the cheapest proof, in one row: the one that agrees most of those that prove."""
     point: bool = False
     """Whether it is a named run, whose cost is in evaluations of its own network."""
-    classifier: bool = False
-    """Whether that run is of a classifier, which encodes each image once."""
+    classifier: bool = False  # whether that run is of a classifier, which encodes each image once
 
     @property
     def cost(self) -> float:

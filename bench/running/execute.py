@@ -32,21 +32,13 @@ from bench.store.writing import RunFolder
 
 @dataclass(frozen=True)
 class Finished:
-    """A run whose images are all decided.
+    """A run whose images are all decided."""
 
-    Attributes:
-        manifest: the run, with the images asked for as its samples.
-        summary: metrics and cost of these images.
-        folder: where the run is stored, perhaps with more images than these.
-        resumed: whether nothing was left to score.
-        again: the images that were decided again with other noise.
-    """
-
-    manifest: Manifest
-    summary: Summary
-    folder: Path
-    resumed: bool = False
-    again: Again | None = None
+    manifest: Manifest  # the run, with the images asked for as its samples
+    summary: Summary  # metrics and cost of these images
+    folder: Path  # where the run is stored, perhaps with more images than these
+    resumed: bool = False  # whether nothing was left to score
+    again: Again | None = None  # the images that were decided again with other noise
 
     def plain(self) -> dict[str, Any]:
         """Return the object behind `--json`."""

@@ -27,37 +27,23 @@ from bench.store.folder import shard_folder
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run, resolved and checked, before anything heavy is loaded.
-
-    Attributes:
-        resolved: its names and settings.
-        named: the classes in label order, in words and as the data spells them.
-        prompts: its prompts.
-        weights: the located checkpoint; None where the backbone needs none, or it is absent.
-        split: the images; None where only classes and prompts were asked for.
-        described: the manifest; None without the images or the weights.
-        absent: what this machine lacks to execute it.
-        started: start of preparing it, on `time.perf_counter`'s clock.
-        weighting: the weights over the levels, also where they were learned.
-        warnings: for the user, before the run.
-        loaded: the backbone itself, where the caller has loaded it.
-        shortlist: the candidates of each image; None: all classes are scored.
-        learns_from: the images that the backbone is fitted on; None: it is not, or there are none.
-    """
+    """A run, resolved and checked, before anything heavy is loaded."""
 
     resolved: Resolved
-    named: ClassNames
+    named: ClassNames  # the classes in label order, in words and as the data spells them
     prompts: Prompts
     weights: Weights | None
-    split: Split | None
-    described: Manifest | None
-    absent: tuple[str, ...]
-    started: float
-    weighting: Weighting
-    warnings: tuple[str, ...] = ()
-    loaded: Any = None
+    """The located checkpoint; None where the backbone needs none, or it is absent."""
+    split: Split | None  # the images; None where only classes and prompts were asked for
+    described: Manifest | None  # the manifest; None without the images or the weights
+    absent: tuple[str, ...]  # what this machine lacks to execute it
+    started: float  # start of preparing it, on `time.perf_counter`'s clock
+    weighting: Weighting  # the weights over the levels, also where they were learned
+    warnings: tuple[str, ...] = ()  # for the user, before the run
+    loaded: Any = None  # the backbone itself, where the caller has loaded it
     learns_from: FitSplit | None = None
-    shortlist: Shortlist | None = None
+    """The images that the backbone is fitted on; None: it is not, or there are none."""
+    shortlist: Shortlist | None = None  # the candidates of each image; None: all classes are scored
 
     @property
     def config(self) -> RunConfig:

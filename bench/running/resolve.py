@@ -21,33 +21,22 @@ from bench.running.settings import RunConfig
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run's settings, and beside them what they stand for.
+    """A run's settings, and beside them what they stand for."""
 
-    Attributes:
-        config: the settings as they were read.
-        data: where the images are, and how they are read.
-        source: the backbone, and the weights that the user named.
-        backbone_parameters: all of the backbone's parameters.
-        trained_on: `dataset/split`, None for zero-shot, `unknown` for weights of the user's own.
-        dtype: of the model.
-        template: the user's template, or the backbone's; None: the dataset's, or none is used.
-        decider: the strategy with its parameters.
-        plan: levels and pairs of the draws.
-        views: of each image; None: only itself.
-        checks_dtype: whether the toolkit chose half precision, and so compares it with float32.
-    """
-
-    config: RunConfig
-    data: DataSource
-    source: BackboneSource
-    backbone_parameters: Parameters
+    config: RunConfig  # settings as they were read
+    data: DataSource  # where the images are, and how they are read
+    source: BackboneSource  # the backbone, and the weights that the user named
+    backbone_parameters: Parameters  # all of the backbone's parameters
     trained_on: str | None
+    """`dataset/split`, None for zero-shot, `unknown` for weights of the user's own."""
     dtype: str
     template: str | list[str] | None
+    """The user's template, or the backbone's; None: the dataset's, or none is used."""
     decider: Decider
-    plan: DrawPlan
-    views: ResolvedViews | None = None
+    plan: DrawPlan  # levels and pairs of the draws
+    views: ResolvedViews | None = None  # views of an image; None: only itself
     checks_dtype: bool = False
+    """Whether the toolkit chose half precision, and so compares it with float32."""
 
     @property
     def dataset(self) -> DatasetSpec:

@@ -20,19 +20,13 @@ SAMPLE_ID = "sample_id"
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that the user or a declaration names.
+    """The columns that the user or a declaration names."""
 
-    Attributes:
-        image: the images'; None: `image`, or the only one that holds images.
-        label: the labels'; None: `label`, the only `ClassLabel`, or the only text or numbers.
-        id: the sample ids'; None: `sample_id`, where there is one.
-        keep: others that the rows keep, such as groups or boxes.
-    """
-
-    image: str | None = None
+    image: str | None = None  # the images'; None: `image`, or the only one that holds images
     label: str | None = None
-    id: str | None = None
-    keep: tuple[str, ...] = ()
+    """The labels'; None: `label`, the only `ClassLabel`, or the only text or numbers."""
+    id: str | None = None  # the sample ids'; None: `sample_id`, where there is one
+    keep: tuple[str, ...] = ()  # others that the rows keep, such as groups or boxes
 
 
 ANY = Wanted()

@@ -22,25 +22,17 @@ NAMED_AT_MOST = 3  # folders or types named in a message
 
 @dataclass
 class LeftOut:
-    """Parts of a folder that are not used.
-
-    Attributes:
-        folders: hidden ones and those of other programs, such as `.git` and `__MACOSX`.
-        links: linked folders.
-        hidden: number of hidden files with the suffix of an image.
-        types: number of files by suffix, of those that are no images.
-        classes: class folders without an image.
-        beside: folders beside those of the splits.
-        others: anything else, in words.
-    """
+    """Parts of a folder that are not used."""
 
     folders: list[str] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)
-    hidden: int = 0
+    """Hidden ones and those of other programs, such as `.git` and `__MACOSX`."""
+    links: list[str] = field(default_factory=list)  # linked folders
+    hidden: int = 0  # number of hidden files with the suffix of an image
     types: Counter[str] = field(default_factory=Counter)
-    classes: list[str] = field(default_factory=list)
-    beside: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
+    """Number of files by suffix, of those that are no images."""
+    classes: list[str] = field(default_factory=list)  # class folders without an image
+    beside: list[str] = field(default_factory=list)  # folders beside those of the splits
+    others: list[str] = field(default_factory=list)  # anything else, in words
 
     def tell(self, folder: Path) -> None:
         """Warn in one line, if anything is left out."""

@@ -140,19 +140,12 @@ class DataSettings(Chapter):
 
 @dataclass(frozen=True)
 class DataSource:
-    """The images of a run, and how they are read.
-
-    Attributes:
-        spec: the dataset's.
-        name: of the dataset in the manifest: as the user named it, or `folder`.
-        data_dir: the local copy; of a dataset that is a path, this path.
-        options: how it is read.
-    """
+    """The images of a run, and how they are read."""
 
     spec: DatasetSpec
-    name: str
-    data_dir: str | None
-    options: DataOptions
+    name: str  # name in the manifest: as the user wrote it, or `folder`
+    data_dir: str | None  # the local copy; of a dataset that is a path, this path
+    options: DataOptions  # how it is read
 
 
 def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:

@@ -58,15 +58,10 @@ class ScorerSettings(Chapter):
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """The backbone of a run, and the weights that the user named.
-
-    Attributes:
-        spec: the backbone's.
-        weights: a Hub id or a folder; None: the backbone's own.
-    """
+    """The backbone of a run, and the weights that the user named."""
 
     spec: BackboneSpec
-    weights: str | None
+    weights: str | None  # a Hub id or a folder; None: the backbone's own
 
     @property
     def name(self) -> str:

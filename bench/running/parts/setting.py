@@ -38,22 +38,15 @@ Share = Literal["scoring", "run", "precision", "half", "resolved", "content"]
 
 @dataclass(frozen=True)
 class DeclaredSetting:
-    """The declaration of a setting.
+    """The declaration of a setting."""
 
-    Attributes:
-        scorers: the kinds of backbones that read it.
-        identity: how it enters the identity; None: not at all.
-        shared: whether a study may give it to runs that do not read it, which ignore it with a
-            note: it changes how a network runs, and not the result.
-        classify: whether `bench classify` has it.
-        most_used: whether help shows it first.
-    """
-
-    scorers: tuple[Scorer, ...] = ALL
-    identity: Share | None = None
+    scorers: tuple[Scorer, ...] = ALL  # the kinds of backbones that read it
+    identity: Share | None = None  # how it enters the identity; None: not at all
     shared: bool = False
-    classify: bool = False
-    most_used: bool = False
+    """Whether a study may give it to runs that do not read it, which ignore it with a note: it
+    changes how a network runs, and not the result."""
+    classify: bool = False  # whether `bench classify` has it
+    most_used: bool = False  # whether help shows it first
 
     @property
     def scope(self) -> str:
@@ -65,8 +58,7 @@ class Chapter(BaseModel):
     """The settings of one chapter; never changed after they are read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    title: ClassVar[str]
-    """Title in help and documents."""
+    title: ClassVar[str]  # title in help and documents
 
 
 def setting(

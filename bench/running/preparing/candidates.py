@@ -16,15 +16,10 @@ from bench.store.identity import Candidates, digest
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The candidates of every image asked for: sample id → class indices, best first.
+    """The candidates of every image asked for: sample id → class indices, best first."""
 
-    Attributes:
-        source: the run that they are from, and how many.
-        trained_on: of the backbone of that run.
-    """
-
-    source: Candidates
-    trained_on: str | None
+    source: Candidates  # the run that they are from, and how many
+    trained_on: str | None  # training data of that run's backbone
     classes: Mapping[str, tuple[int, ...]]
 
 

@@ -21,21 +21,13 @@ from bench.store.identity import CalibratedOn
 
 @dataclass(frozen=True)
 class Stated:
-    """A risk that was stated for a strategy.
+    """A risk that was stated for a strategy."""
 
-    Attributes:
-        risk: the largest share of decisions that may differ from those of the full sweep.
-        spec: the strategy's.
-        params: the user's parameters.
-        parameters: all of the strategy's, as they would be without a risk.
-        results: the folder with the calibrations.
-    """
-
-    risk: float
+    risk: float  # the largest share of decisions that may differ from those of the full sweep
     spec: StrategySpec
-    params: Mapping[str, Any]
-    parameters: Mapping[str, Any]
-    results: Path
+    params: Mapping[str, Any]  # the user's parameters
+    parameters: Mapping[str, Any]  # all of the strategy's, as they would be without a risk
+    results: Path  # the folder with the calibrations
 
     @property
     def option(self) -> str:

@@ -31,15 +31,11 @@ if TYPE_CHECKING:
 
 
 class ScorerKind(ABC):
-    """All that depends on whether a denoiser, a classifier or a likelihood scores a run.
+    """All that depends on whether a denoiser, a classifier or a likelihood scores a run."""
 
-    Attributes:
-        one_draw: whether an image is scored once, without noise.
-        batches_cells: whether cells of many images share a batch, whose speed can be measured.
-    """
-
-    one_draw: ClassVar[bool] = False
+    one_draw: ClassVar[bool] = False  # whether an image is scored once, without noise
     batches_cells: ClassVar[bool] = False
+    """Whether cells of many images share a batch, whose speed can be measured."""
 
     def draws(self, resolved: Resolved) -> int:
         """Return N, the number of draws of a run."""

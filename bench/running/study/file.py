@@ -65,32 +65,19 @@ class DeclaredCell:
 
 @dataclass(frozen=True)
 class DeclaredStudy:
-    """A study as its file declares it.
+    """A study as its file declares it."""
 
-    Attributes:
-        name: of the study and its folder.
-        file: the file.
-        text: content of the file.
-        axes: names of the axes, in the order of tables.
-        cells: every run, each once.
-        pilot: images of every run that are scored before any run is scored whole.
-        margin: accuracies that differ by less count as equal; None: not set.
-        shifts: datasets of which the second is a shift of the first.
-        backbone_groups: the name of each group of backbones → its backbones.
-        whole_groups: whether the images of a group are drawn together.
-        over: what tests are over.
-    """
-
-    name: str
+    name: str  # name of the study and its folder
     file: Path
-    text: str
-    axes: tuple[str, ...]
-    cells: tuple[DeclaredCell, ...]
-    pilot: int = PILOT_IMAGES
-    margin: float | None = None
-    shifts: tuple[tuple[str, str], ...] = ()
+    text: str  # content of the file
+    axes: tuple[str, ...]  # names of the axes, in the order of tables
+    cells: tuple[DeclaredCell, ...]  # every run, each once
+    pilot: int = PILOT_IMAGES  # images of every run that are scored before any run is scored whole
+    margin: float | None = None  # accuracies that differ by less count as equal; None: not set
+    shifts: tuple[tuple[str, str], ...] = ()  # datasets of which the second is a shift of the first
     backbone_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    whole_groups: bool = False
+    """The name of each group of backbones → its backbones."""
+    whole_groups: bool = False  # whether the images of a group are drawn together
     over: Over = "images"
 
 

@@ -13,19 +13,15 @@ class PlannedCell(Document):
     """One run of a study; evaluations, TFLOP and seconds are those left."""
 
     axes: dict[str, str]
-    run_id: str | None = None
-    """Run id; None: data or weights were not read."""
+    run_id: str | None = None  # run id; None: data or weights were not read
     images: Count | None = None
-    images_to_score: Count | None = None
-    """Images that are not stored yet; 0: the run is complete."""
+    images_to_score: Count | None = None  # images that are not stored yet; 0: the run is complete
     evaluation_equivalents: Count | None = None
     tflop: float | None = None
-    seconds: float | None = None
-    """None: the backbone's speed is not known here."""
+    seconds: float | None = None  # None: the backbone's speed is not known here
     at_most: bool = False
     """Whether the cost is an upper bound: the strategy spends on each image what it needs."""
-    error: str | None = None
-    """Why it cannot run."""
+    error: str | None = None  # why it cannot run
 
     @property
     def there(self) -> bool:
@@ -45,14 +41,10 @@ class StudyPlan(Document):
     runs_with_errors: Count
     images_to_score: Count
     evaluation_equivalents: Count
-    tflop: float | None
-    """None: not known of every run."""
-    seconds: float
-    """Estimated time of the runs with a known speed."""
-    at_most: bool
-    """Whether the cost of a run is an upper bound."""
-    runs_without_time: Count
-    """Runs without a known speed."""
+    tflop: float | None  # None: not known of every run
+    seconds: float  # estimated time of the runs with a known speed
+    at_most: bool  # whether the cost of a run is an upper bound
+    runs_without_time: Count  # runs without a known speed
     warnings: list[str]
 
 

@@ -37,27 +37,16 @@ PILOT, WHOLE = "pilot", "whole"
 
 @dataclass(frozen=True)
 class Step:
-    """A cell that is complete, or failed.
+    """A cell that is complete, or failed."""
 
-    Attributes:
-        stage: `pilot` or `whole`.
-        number: of the step within its stage, from 1.
-        of: number of steps of that stage.
-        cell: its state.
-        place: its labels on the axes that have several, in words.
-        finished: its result; None: it failed.
-        seconds: its duration.
-        left: expected seconds of the rest of the study; None: not known yet.
-    """
-
-    stage: str
-    number: int
-    of: int
+    stage: str  # `pilot` or `whole`
+    number: int  # number of the step within its stage, from 1
+    of: int  # number of steps of that stage
     cell: StudyCell
-    place: str
-    finished: Finished | None
-    seconds: float
-    left: float | None
+    place: str  # its labels on the axes that have several, in words
+    finished: Finished | None  # its result; None: it failed
+    seconds: float  # duration
+    left: float | None  # expected seconds of the rest of the study; None: not known yet
 
 
 def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:

@@ -42,12 +42,9 @@ if TYPE_CHECKING:
 class RankedClass(Document):
     """One class in the ranking of an image."""
 
-    name: str = Field(serialization_alias="class")
-    """Name of the class."""
-    score: float | None
-    """Mean error, lower is better; None where it was never evaluated."""
-    draws: Count
-    """Number of draws behind the score."""
+    name: str = Field(serialization_alias="class")  # name of the class
+    score: float | None  # mean error, lower is better; None where it was never evaluated
+    draws: Count  # number of draws behind the score
     given_up: bool
     """Whether the score rests on fewer draws than the winner's, so that they do not compare."""
 
@@ -55,14 +52,10 @@ class RankedClass(Document):
 class Answer(Document):
     """The decision on one image."""
 
-    image: str
-    """Path, or number, of the image."""
-    prediction: str | None
-    """Name of the winning class; None: the image failed."""
-    margin: float | None
-    """Score of the runner-up less the winner's."""
-    margin_stderr: float | None
-    """Standard error of the margin."""
+    image: str  # path, or number, of the image
+    prediction: str | None  # name of the winning class; None: the image failed
+    margin: float | None  # score of the runner-up less the winner's
+    margin_stderr: float | None  # standard error of the margin
     confidence: float | None
     """Normal probability that the winner's expected error is below the runner-up's, from margin and
     standard error; too high where the strategy stops at a significant difference. It is not the
@@ -70,28 +63,22 @@ class Answer(Document):
     probability: float | None = None
     """Probability that the decision is right, for an image like those of the dataset; None without
     a calibration of the same question and strategy."""
-    evaluations: Count
-    """Number of forward passes of the network."""
-    ranking: list[RankedClass]
-    """Classes, best first."""
-    error: str | None
-    """Reason why the image failed."""
+    evaluations: Count  # number of forward passes of the network
+    ranking: list[RankedClass]  # classes, best first
+    error: str | None  # reason why the image failed
 
 
 @dataclass(frozen=True)
 class Classified:
-    """The answers, in the order of the images, with their strategy and calibrations.
-
-    Attributes:
-        stated: the calibration that chose the parameters for a stated risk; None: no such risk.
-        calibrated: the run on whose images the probabilities were fitted, and their number; None:
-            no calibration is of the same question and strategy.
-    """
+    """The answers, in the order of the images, with their strategy and calibrations."""
 
     answers: list[Answer]
     strategy: CheckedStrategy
     stated: CalibratedOn | None = None
+    """The calibration that chose the parameters for a stated risk; None: no such risk."""
     calibrated: tuple[Manifest, int] | None = None
+    """The run on whose images the probabilities were fitted, and their number; None: no calibration
+    is of the same question and strategy."""
 
 
 @as_settings_say

@@ -26,64 +26,37 @@ from bench.store.folder import missing
 class Plan(Document):
     """A run that was not started, and its cost."""
 
-    run_id: str | None
-    """Run id; None where the data or the weights were not read."""
-    dataset: str
-    """Dataset and split."""
-    images: Count
-    """Number of images asked for."""
-    images_to_score: Count
-    """Images that no stored run has decided; the cost is theirs."""
-    prompts: Count
-    """Number of prompts."""
-    first_prompt: str
-    """First prompt of the first class."""
-    template: str | list[str] | None
-    """None where the prompts are from a file."""
-    backbone: str
-    """Registered name, or name of the folder."""
-    trained_on: str | None
-    """`dataset/split`; None: zero-shot."""
-    strategy: str
-    """Registered name."""
-    params: Parameters
-    """All parameters of the strategy."""
-    draws: Count
-    """Number of draws of the plan."""
-    plan: str | None
-    """Levels and pairs of the draws; None of a classifier, as the next five fields."""
-    seed: int | None
-    """Seed of the noise."""
-    noise: str | None
-    """File of the noise; None: from the seed."""
-    loss: str | None
-    """Loss of a cell."""
-    space: str | None
-    """Space of the error."""
-    device: str
-    """Kind of device."""
-    dtype: str
-    """Dtype of the model."""
-    evaluations_per_image: Count
-    """Upper bound."""
+    run_id: str | None  # run id; None where the data or the weights were not read
+    dataset: str  # dataset and split
+    images: Count  # number of images asked for
+    images_to_score: Count  # images that no stored run has decided; the cost is theirs
+    prompts: Count  # number of prompts
+    first_prompt: str  # first prompt of the first class
+    template: str | list[str] | None  # None where the prompts are from a file
+    backbone: str  # registered name, or name of the folder
+    trained_on: str | None  # `dataset/split`; None: zero-shot
+    strategy: str  # registered name
+    params: Parameters  # all parameters of the strategy
+    draws: Count  # number of draws of the plan
+    plan: str | None  # levels and pairs of the draws; None of a classifier, as the next five fields
+    seed: int | None  # seed of the noise
+    noise: str | None  # file of the noise; None: from the seed
+    loss: str | None  # loss of a cell
+    space: str | None  # space of the error
+    device: str  # kind of device
+    dtype: str  # dtype of the model
+    evaluations_per_image: Count  # upper bound
     evaluations_per_image_at_least: Count | None
     """Lower bound of a strategy whose cost depends on the image; None: not known."""
-    at_most: bool
-    """Whether evaluations, TFLOP and seconds are upper bounds."""
-    evaluations: Count
-    """For the images to score, and those to decide again."""
+    at_most: bool  # whether evaluations, TFLOP and seconds are upper bounds
+    evaluations: Count  # for the images to score, and those to decide again
     images_again: Count | None = None
     """Images to decide again with other noise; None without `--again`."""
-    tflop: float | None
-    """Operations of these evaluations, in 10^12."""
-    memory: str | None
-    """Size of the weights in memory together, without batches and conditioning."""
-    seconds: float | None
-    """None: the backbone's speed is not known."""
-    estimate: str
-    """Source of the seconds."""
-    warnings: list[str]
-    """Warnings before the run."""
+    tflop: float | None  # operations of these evaluations, in 10^12
+    memory: str | None  # size of the weights in memory together, without batches and conditioning
+    seconds: float | None  # None: the backbone's speed is not known
+    estimate: str  # source of the seconds
+    warnings: list[str]  # warnings before the run
 
 
 @as_settings_say

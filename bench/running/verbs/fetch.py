@@ -18,13 +18,10 @@ class Fetched(Document):
     """A backbone whose weights are on this machine."""
 
     name: str
-    weights: str | None
-    """Hub id or folder; None of a backbone without weights."""
-    revision: str | None
-    """Commit of the Hub."""
+    weights: str | None  # Hub id or folder; None of a backbone without weights
+    revision: str | None  # commit on the Hub
     licence: str | None
-    folder: str | None
-    """Folder of the weights."""
+    folder: str | None  # folder of the weights
 
 
 def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Fetched:

@@ -24,18 +24,14 @@ class Reproduction(Document):
 
     protocol: str
     metric: str
-    published: float | None
-    """Published figure; None: not known at first hand."""
+    published: float | None  # published figure; None: not known at first hand
     published_images: int | None
     source: str
     ours: float | None = None
-    interval: tuple[float, float] | None = None
-    """95 % interval, where the metric has one."""
+    interval: tuple[float, float] | None = None  # 95 % interval, where the metric has one
     images: int | None = None
-    difference: float | None = None
-    """Our figure less the published one."""
-    differs: list[str]
-    """Known differences from the published experiment."""
+    difference: float | None = None  # our figure less the published one
+    differs: list[str]  # known differences from the published experiment
     rehearsal: bool = False
     """Whether model, strategy or images are others, so that the figures do not compare."""
     run_id: str | None = None
