@@ -31,6 +31,11 @@ from bench.store.folder import find_run
 @click.argument("run_a")
 @click.argument("run_b")
 @metric_option
+@click.option(
+    "--sequential",
+    is_flag=True,
+    help="Test image by image in random order: p and interval hold wherever one stops.",
+)
 @click.option("--gate", is_flag=True, help="Exit with 4 when B is significantly worse than A.")
 @click.option(
     "--seed", default=0, hidden=True, help="Of no effect: no chance is left in the interval."
@@ -38,7 +43,14 @@ from bench.store.folder import find_run
 @results_and_json
 @offline()
 def compare_command(
-    run_a: str, run_b: str, results: str, metric: str, gate: bool, seed: int, as_json: bool
+    run_a: str,
+    run_b: str,
+    results: str,
+    metric: str,
+    sequential: bool,
+    gate: bool,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
@@ -49,7 +61,7 @@ def compare_command(
     prompts and training are warned of.
     """
     paths = find_run(run_a, results), find_run(run_b, results)
-    comparison = compare(*paths, metric)
+    comparison = compare(*paths, metric, sequential)
     if as_json:
         print_json(comparison.plain())
     else:
@@ -79,6 +91,7 @@ def _print_comparison(comparison: Comparison) -> None:
         ["difference, B − A", f"{comparison.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
         ["wins, losses, ties", f"{comparison.wins}, {comparison.losses}, {comparison.ties}"],
         ["McNemar, exact", f"p = {comparison.mcnemar_p:.3g}: {verdict}"],
+        *_sequential(comparison),
         *_tested(comparison.tested),
         ["same prediction", f"{100 * comparison.agreement:.1f} % of {comparison.n:,} images"],
         ["cost, B / A", why.get("cost") if cost is None else f"{cost:.3g}"],
@@ -110,6 +123,21 @@ def _verdict(p: float, difference: float) -> str:
     if p >= ALPHA:
         return "not significant"
     return "B is better" if difference > 0 else "B is worse"
+
+
+def _sequential(comparison: Comparison) -> list[list[str]]:
+    """Return the lines of the test that holds at every number of images."""
+    result = comparison.sequential
+    if result is None or comparison.anytime_ci95 is None:
+        return []
+
+    low, high = comparison.anytime_ci95
+    verdict = "not decided" if result.verdict == "open" else f"B is {result.verdict}"
+    interval = f"(95 % {low:+.4f} – {high:+.4f})"
+    return [
+        ["at any number of images", f"p = {comparison.anytime_p:.3g}  {interval}"],
+        ["in random order", f"{verdict} after {result.n:,} of {result.total:,} images"],
+    ]
 
 
 def _tested(metric: MetricDifference | None) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -48,6 +48,15 @@ def limited(
         ranked = _of_shard(ranked, dict(zip(sample_ids, labels, strict=True)), shard)
     chosen = set(ranked)
     return [sample_id for sample_id in sample_ids if sample_id in chosen]
+
+
+def random_order(sample_ids: Iterable[str], fingerprint: str) -> list[str]:
+    """Return samples in a random order that depends on their ids and the data alone.
+
+    Unlike the order of `limited`, it is uniform over all orders, which sequential tests need: dealt
+    out class by class, images reject true hypotheses. All runs on a dataset have the same order.
+    """
+    return sorted(sample_ids, key=lambda sample_id: _hash(f"{fingerprint}:{sample_id}"))
 
 
 def _ranked(sample_ids: Sequence[str], labels: Sequence[int]) -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.metrics import difference_metric
 from bench.errors import UserError
+from bench.inputs.subsets import random_order
 from bench.stats.differences import differences, differing_identity, training_warning
 from bench.stats.many import Answers, compare_all
 from bench.stats.paired import (
@@ -21,7 +22,10 @@ from bench.stats.paired import (
     paired_test,
     shared_rows,
 )
+from bench.stats.questions import Answer, Question, answer
+from bench.stats.sequential import anytime_interval, anytime_p
 from bench.stats.shares import accuracy_interval
+from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document
@@ -63,12 +67,18 @@ class Comparison(PairedTest):
     """Parts of the identity that differ, name → [A's value, B's value]."""
     differences: dict[str, list[Any]]  # the same by the names of options
     warnings: list[str]  # limits of the comparison
+    sequential: Answer | None = None  # what the images answer in random order, if asked for
+    anytime_p: float | None = None  # two-sided p that holds at every number of images
+    anytime_ci95: tuple[float, float] | None = None  # of the difference, at every number of images
 
 
-def compare(path_a: Path, path_b: Path, metric: str = "accuracy") -> Comparison:
+def compare(
+    path_a: Path, path_b: Path, metric: str = "accuracy", sequential: bool = False
+) -> Comparison:
     """Compare run B with run A, the baseline, on the samples that both decided.
 
-    `metric` is tested; accuracies are always compared.
+    `metric` is tested; accuracies are always compared. With `sequential`, they are also compared
+    image by image in random order, by a test that holds at every number of images.
 
     Raises:
         UserError: dataset, version, split or classes differ, a sample's label does, or the runs
@@ -77,13 +87,14 @@ def compare(path_a: Path, path_b: Path, metric: str = "accuracy") -> Comparison:
     """
     a, b = read_run(path_a), read_run(path_b)
     check_comparable(a.manifest, b.manifest)
-    return compare_decided((a.manifest, b.manifest), (a.decided(), b.decided()), metric)
+    return compare_decided((a.manifest, b.manifest), (a.decided(), b.decided()), metric, sequential)
 
 
 def compare_decided(
     manifests: tuple[Manifest, Manifest],
     decided: tuple[Decisions, Decisions],
     metric: str = "accuracy",
+    sequential: bool = False,
 ) -> Comparison:
     """Compare run B with run A, the baseline, from manifests and decisions; see `compare`."""
     check_comparable(*manifests)
@@ -100,10 +111,17 @@ def compare_decided(
     n, same = len(labels), int((a.predictions[rows_a] == b.predictions[rows_b]).sum())
     outcome = paired_test(right_a, right_b)
     p, difference = outcome.mcnemar_p, outcome.difference
-    tested: dict[str, MetricDifference] = {}
+    tested: dict[str, Any] = {}
     if metric != "accuracy":
         result = _tested(metric, labels, a.predictions[rows_a], b.predictions[rows_b])
         tested, p, difference = {"tested": result}, result.p, result.difference
+    if sequential:
+        order = ordered_rows(a.sample_ids.take(indices(rows_a)).to_pylist(), manifests[0])
+        values = (right_b.astype(float) - right_a)[order]
+        question = Question("differs", f"differs from {names[0]}", names[0])
+        tested["sequential"] = answer(question, values, manifests[0].dataset.n_total)
+        tested["anytime_p"] = min(1.0, 2 * min(anytime_p(values, 0.0), anytime_p(-values, 0.0)))
+        tested["anytime_ci95"] = anytime_interval(values)
     significant = p < ALPHA
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
@@ -125,6 +143,12 @@ def compare_decided(
         differences=differences(*manifests),
         warnings=_warnings(manifests, (a, b), n),
     )
+
+
+def ordered_rows(sample_ids: Sequence[str], manifest: Manifest) -> list[int]:
+    """Return the rows of samples in the random order of their dataset."""
+    row_of = {sample_id: row for row, sample_id in enumerate(sample_ids)}
+    return [row_of[s] for s in random_order(sample_ids, manifest.identity.dataset.fingerprint)]
 
 
 def _tested(

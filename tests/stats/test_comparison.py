@@ -194,3 +194,16 @@ def test_another_metric_is_tested_and_gated(tmp_path: Path) -> None:
     gated = bench("compare", a, b, "--gate", "--metric", "balanced_accuracy", "--json")
     assert gated.code == 4 and gated.json["tested"]["metric"] == "balanced_accuracy"
     assert "tested" not in bench("compare", a, b, "--json").json
+
+
+def test_one_after_another_in_the_order_of_the_dataset(tmp_path: Path) -> None:
+    a = store(tmp_path, LABELS, wrong(*range(30)))
+    b = store(tmp_path, LABELS, wrong(30, 31), seed=1)
+    answer = compare(a, b, sequential=True).sequential
+    assert answer is not None and answer.verdict == "better" and answer.n < 60
+    opposite = compare(b, a, sequential=True).sequential
+    assert opposite is not None and (opposite.verdict, opposite.n) == ("worse", answer.n)
+    assert opposite.anytime_ci95 == pytest.approx([-end for end in answer.anytime_ci95[::-1]])
+    assert "sequential" not in compare(a, b).plain()
+    shown = bench("compare", a, b, "--sequential")
+    assert f"B is better after {answer.n} of 60 images" in shown.out

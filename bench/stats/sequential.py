@@ -1,0 +1,119 @@
+"""Tests and intervals that hold at every number of images: whoever looks at each may stop at any.
+
+Values of images in random order are bets against a hypothesis about their mean. Capital that starts
+at 1 and grows to 1/α rejects it: if the hypothesis holds, the probability that the capital *ever*
+reaches 1/α is at most α (Ville 1939). Waudby-Smith & Ramdas, "Estimating means of bounded random
+variables by betting" (JRSS B 86, 2024), of which this is the mixture over constant bets: it does
+not depend on the order of the values where images are drawn with replacement. On differences of two
+runs and the hypothesis 0 it is a bet on McNemar's discordant pairs.
+"""
+
+from __future__ import annotations
+
+from math import exp, inf, log
+
+import numpy as np
+
+from bench.contracts.strategy import Floats
+
+ALPHA = 0.05
+MAX_STEPS = 45  # of a bisection: its ends are known to 1e-13
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+BETS = (_NODES + 1) / 2  # share of the capital that is staked, a uniform prior in 64 points
+LOG_PRIOR = np.log(_WEIGHTS / 2)
+
+
+def log_capital(values: Floats, mean: float, population: int | None = None) -> Floats:
+    """Return the logarithm of the capital after each value, float64 [n].
+
+    The bets are against the hypothesis that the mean is at most `mean`; against "at least", both
+    are given with the other sign.
+
+    Args:
+        values: float64 [n] in [-1, 1], of images in random order.
+        mean: hypothesis about the mean of all images like these.
+        population: number of images from which these are drawn without replacement; the hypothesis
+            is then about their mean. None: it is about all images like these.
+    """
+    if not len(values):
+        return np.zeros(0)
+
+    if population is None:
+        expected = np.full(len(values), mean)
+    else:  # the mean of the images that are left, if the hypothesis holds (section 5 of the paper)
+        before = np.cumsum(values) - values
+        left = population - np.arange(len(values))
+        expected = (population * mean - before) / left
+    possible = np.minimum.accumulate(expected) > -1
+    expected = np.clip(expected, -1 + 1e-12, 1.0)
+    returns = (values - expected) / (1 + expected)
+    paths = np.cumsum(np.log1p(np.multiply.outer(returns, BETS)), axis=0) + LOG_PRIOR
+    largest = paths.max(axis=1)
+    capital: Floats = largest + np.log(np.exp(paths - largest[:, None]).sum(axis=1))
+    capital[~possible] = inf  # no values of the images that are left have so small a mean
+    if population == len(values) and values.sum() > population * mean + 1e-9:
+        capital[-1] = inf
+    return capital
+
+
+def largest_log_capital(values: Floats, mean: float, population: int | None = None) -> Floats:
+    """Return the largest `log_capital` so far after each value, float64 [n]."""
+    largest: Floats = np.maximum.accumulate(log_capital(values, mean, population))
+    return largest
+
+
+def anytime_p(values: Floats, mean: float, population: int | None = None) -> float:
+    """Return the p of "the mean is at most `mean`", valid at any number of values.
+
+    One over the capital after the last value, and at most 1.
+    """
+    capital = log_capital(values, mean, population)
+    return exp(-max(float(capital[-1]), 0.0)) if len(values) else 1.0
+
+
+def anytime_interval(
+    values: Floats, population: int | None = None, alpha: float = ALPHA
+) -> tuple[float, float]:
+    """Return the interval that holds the mean at every number of values with 1 - α together.
+
+    Each end is a one-sided test at α/2: an interval without 0 and twice the smaller `anytime_p`
+    below α are the same.
+    """
+    low = _lower(values, population, alpha / 2)
+    return low, -_lower(-values, population, alpha / 2)
+
+
+def _lower(values: Floats, population: int | None, alpha: float) -> float:
+    """Return the largest mean that is rejected from below after the last value."""
+    low, high, needed = -1.0, 1.0, log(1 / alpha)
+    for _ in range(MAX_STEPS if len(values) else 0):
+        middle = (low + high) / 2
+        rejected = log_capital(values, middle, population)[-1] >= needed
+        low, high = (middle, high) if rejected else (low, middle)
+    return low
+
+
+def first_narrow(
+    values: Floats, width: float, population: int | None = None, alpha: float = ALPHA
+) -> int | None:
+    """Return the number of values after which `anytime_interval` is so narrow; None: not yet.
+
+    It is looked at after every value at first, then after every fiftieth part more.
+    """
+    n = 1
+    while n <= len(values):
+        # An interval that holds at every n is never narrower than one for this n alone.
+        if population is not None or 2 * 1.96 * values[:n].std() <= width * n**0.5:
+            low, high = anytime_interval(values[:n], population, alpha)
+            if high - low <= width:
+                return n
+        n += max(1, n // 50)
+    return None
+
+
+def interval_course(
+    values: Floats, looks: int = 60, population: int | None = None
+) -> list[tuple[int, float, float]]:
+    """Return n and both ends of `anytime_interval` at up to `looks` numbers of values."""
+    ends = np.unique(np.linspace(1, len(values), min(looks, len(values))).round().astype(int))
+    return [(int(n), *anytime_interval(values[:n], population)) for n in ends]

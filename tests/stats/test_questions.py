@@ -1,0 +1,102 @@
+"""Tests of the questions that end a run, and of their answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.errors import UserError
+from bench.stats.questions import Question, answer, class_weights, parse_question
+from bench.stats.sequential import anytime_interval
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("differs from a-1", Question("differs", "differs from a-1", "a-1")),
+        ("better than a", Question("better", "better than a", "a")),
+        ("better than  a by .02", Question("better", "better than a by .02", "a", 0.02)),
+        ("within 0.02 of a", Question("within", "within 0.02 of a", "a", 0.02)),
+        ("width 0.05", Question("width", "width 0.05", None, 0.05)),
+        (
+            "differs from a on this split",
+            Question("differs", "differs from a on this split", "a", whole_split=True),
+        ),
+    ],
+)
+def test_questions_are_read(text: str, question: Question) -> None:
+    assert parse_question(text) == question
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "better", "best", "within 2 of a", "width 0", "width x", "differs from", "width -1"],
+)
+def test_what_is_no_question_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--until"):
+        parse_question(text)
+
+
+def pairs(wins: int, losses: int, ties: int, seed: int = 0) -> np.ndarray:
+    values = np.array([1.0] * wins + [-1.0] * losses + [0.0] * ties)
+    return np.random.default_rng(seed).permutation(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "verdict"),
+    [
+        ("differs from a", pairs(60, 20, 120), "better"),
+        ("differs from a", pairs(20, 60, 120), "worse"),
+        ("differs from a", pairs(20, 20, 160), "open"),
+        ("better than a", pairs(60, 20, 120), "better"),
+        ("better than a", pairs(20, 60, 120), "worse"),
+        ("better than a by 0.1", pairs(120, 20, 60), "better"),
+        ("better than a by 0.1", pairs(20, 60, 120), "outside"),
+        ("within 0.1 of a", pairs(10, 10, 980), "within"),
+        ("within 0.1 of a", pairs(100, 10, 90), "outside"),
+        ("width 0.3", (pairs(150, 50, 0) + 1) / 2, "narrow"),
+        ("width 0.01", (pairs(150, 50, 0) + 1) / 2, "open"),
+    ],
+)
+def test_answers(text: str, values: np.ndarray, verdict: str) -> None:
+    result = answer(parse_question(text), values, 5000)
+    assert result.verdict == verdict
+    assert (result.n == len(values)) == (verdict == "open")
+    again = answer(parse_question(text), values[: result.n], 5000)
+    assert again == result, "later images change nothing"
+    if verdict not in ("open", "narrow"):  # widths are looked at in steps
+        fewer = answer(parse_question(text), values[: result.n - 1], 5000)
+        assert fewer.verdict == "open"
+
+
+def test_the_interval_is_of_the_images_up_to_the_stop() -> None:
+    values = pairs(60, 20, 120)
+    result = answer(parse_question("differs from a"), values, 5000)
+    assert result.anytime_ci95 == anytime_interval(values[: result.n])
+    assert result.p is not None and result.p <= 0.05 and result.anytime_ci95[0] > 0
+
+
+def test_the_width_is_that_of_the_accuracy() -> None:
+    right = (pairs(150, 50, 0) + 1) / 2
+    result = answer(parse_question("width 0.25"), right, 5000)
+    low, high = result.anytime_ci95
+    assert high - low <= 0.25 and low < right[: result.n].mean() < high
+
+
+def test_the_whole_split_is_answered_once_all_is_seen() -> None:
+    values = pairs(11, 10, 79)
+    assert answer(parse_question("differs from a"), values, 100).verdict == "open"
+    whole = answer(parse_question("differs from a on this split"), values, 100)
+    assert (whole.verdict, whole.whole_split) == ("better", True)
+
+
+def test_weights_make_the_mean_over_classes() -> None:
+    labels = np.repeat([0, 1], [90, 10])
+    weights = class_weights(np.bincount(labels).astype(float))[labels]
+    right = np.where(labels == 1, 1.0, 0.5)
+    assert (right * weights).mean() == pytest.approx(0.75)
+    rng = np.random.default_rng(0)
+    order = rng.integers(0, 100, 3000)
+    values = (rng.random(3000) < right[order]).astype(float)
+    low, high = answer(parse_question("width 0.2"), values, 3000, weights[order]).anytime_ci95
+    assert low < 0.75 < high

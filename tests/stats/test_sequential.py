@@ -1,0 +1,107 @@
+"""Tests of intervals and p values that hold at every number of images."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.stats.sequential import (
+    anytime_interval,
+    anytime_p,
+    first_narrow,
+    interval_course,
+    largest_log_capital,
+    log_capital,
+)
+
+
+def differences(n: int, better: float, discordant: float, seed: int) -> np.ndarray:
+    """Differences of two runs on n images; `better` is the difference of their accuracies."""
+    u = np.random.default_rng(seed).random(n)
+    return np.where(u < (discordant + better) / 2, 1.0, np.where(u < discordant, -1.0, 0.0))
+
+
+def test_capital_is_the_mixture_of_binomial_likelihoods() -> None:
+    """Against 0, by another route: ∫ (1 + λ)^wins (1 - λ)^losses dλ over (0, 1)."""
+    from scipy.integrate import quad
+
+    values = np.array([1.0, 0.0, 1.0, -1.0, 1.0, 0.0, 1.0])
+    expected, _ = quad(lambda bet: (1 + bet) ** 4 * (1 - bet), 0, 1)
+    assert math.isclose(math.exp(log_capital(values, 0.0)[-1]), expected, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("mean", [-0.4, 0.0, 0.3])
+@pytest.mark.parametrize("population", [None, 6])
+def test_capital_is_fair(mean: float, population: int | None) -> None:
+    """Its expectation is 1 over all outcomes if the mean is the hypothesis's."""
+    if population is None:
+        share = (1 + mean) / 2
+        outcomes = [(share**k * (1 - share) ** (4 - k), k) for k in range(5)]
+        total = 0.0
+        for chance, wins in outcomes:
+            values = np.array([1.0] * wins + [-1.0] * (4 - wins))
+            total += math.comb(4, wins) * chance * math.exp(log_capital(values, mean)[-1])
+    else:
+        items = np.array([1.0, 1.0, -1.0, 0.0, 0.0, -1.0]) * 0.5 + mean
+        rng, draws = np.random.default_rng(0), 20_000
+        total = 0.0
+        for _ in range(draws):
+            drawn = rng.permutation(items)[:3]
+            total += math.exp(log_capital(drawn, items.mean(), population)[-1]) / draws
+        assert abs(total - 1) < 0.02
+        return
+    assert math.isclose(total, 1.0, rel_tol=1e-9)
+
+
+def test_order_does_not_matter_with_replacement() -> None:
+    values = differences(60, 0.1, 0.4, 1)
+    assert math.isclose(log_capital(values, 0.05)[-1], log_capital(values[::-1], 0.05)[-1])
+
+
+def test_capital_falls_as_the_hypothesis_rises() -> None:
+    values = differences(80, 0.1, 0.4, 2)
+    means = np.linspace(-0.9, 0.9, 19)
+    capitals = np.array([log_capital(values, mean, 200).max() for mean in means])
+    assert (capitals[1:] <= capitals[:-1] + 1e-9).all()
+
+
+def test_the_level_holds_although_every_image_is_looked_at() -> None:
+    """Of 400 sequences of 300 pairs without a difference, at most 5 % are ever rejected."""
+    needed, rejected = math.log(1 / 0.05), 0
+    for seed in range(400):
+        values = differences(300, 0.0, 0.3, seed)
+        rejected += bool(largest_log_capital(values, 0.0)[-1] >= needed)
+    assert 0 < rejected <= 20
+
+
+def test_interval_and_p_agree() -> None:
+    for seed in range(12):
+        values = differences(150, 0.12, 0.3, seed)
+        low, high = anytime_interval(values)
+        p = 2 * min(anytime_p(values, 0.0), anytime_p(-values, 0.0))
+        assert (p <= 0.05) == (not low < 0 < high)
+
+
+def test_the_interval_ends_at_the_truth_of_the_split() -> None:
+    values = np.random.default_rng(3).permutation(differences(200, 0.1, 0.4, 3))
+    course = interval_course(values, 10, population=200)
+    assert [n for n, _, _ in course][-1] == 200
+    assert all(low <= values.mean() <= high for _, low, high in course[-3:])
+    assert course[-1][1:] == pytest.approx((values.mean(), values.mean()), abs=1e-8)
+
+
+def test_the_first_narrow_number_is_the_smallest() -> None:
+    values = np.where(np.random.default_rng(4).random(400) < 0.8, 1.0, -1.0)
+    n = first_narrow(values, 0.3)
+    assert n is not None
+    low, high = anytime_interval(values[:n])
+    assert high - low <= 0.3 and first_narrow(values[: n - 1], 0.3) is None
+    assert first_narrow(values, 0.01) is None
+
+
+def test_no_value_says_nothing() -> None:
+    none = np.zeros(0)
+    assert anytime_p(none, 0.0) == 1.0
+    assert anytime_interval(none) == pytest.approx((-1, 1))
