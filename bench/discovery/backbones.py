@@ -26,11 +26,7 @@ def can_linearise(spec: BackboneSpec) -> bool:
 
 
 def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
-    """Have the backbone refuse weights that it could not load; settings: dtype and parameters.
-
-    Raises:
-        UserError: they would not load.
-    """
+    """Refuse weights that would not load (UserError); `settings`: dtype and parameters."""
     _call(spec, "check_weights", weights, **settings)
 
 
@@ -88,11 +84,7 @@ def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None)
 
 
 def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels | None:
-    """Return the noise levels; None where only a backbone that is made has them.
-
-    Raises:
-        UserError: the weights do not fit.
-    """
+    """Return the noise levels (UserError); None where only a backbone that is made has them."""
     levels = _call(spec, "level_table", weights, **parameters)
     if levels is not None and not isinstance(levels, Levels):
         raise PluginError(spec.label, f"level_table() returned a {type(levels).__name__}")

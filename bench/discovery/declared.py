@@ -48,11 +48,7 @@ def register_toml(register: Callable[..., None], package: str, folder: str = "")
 
 
 def register_protocols(register: Callable[..., None], package: str, folder: str) -> None:
-    """Register the protocols that the `.toml` files of a package's folder declare, one per file.
-
-    Raises:
-        UserError: a file is no declaration of a protocol.
-    """
+    """Register the protocols that `.toml` files of a package's folder declare (UserError)."""
     for file in _toml_files(files(package).joinpath(folder)):
         fields = read_toml(file)
         refuse_unknown(fields, (*PROTOCOL_KEYS, *PROTOCOL_TABLES), str(file))
@@ -63,11 +59,7 @@ def register_protocols(register: Callable[..., None], package: str, folder: str)
 
 
 def register_collections(register: Callable[..., None], package: str, name: str) -> None:
-    """Register the collections that a TOML file of a package declares, one per table.
-
-    Raises:
-        UserError: the file is no declaration of collections.
-    """
+    """Register the collections that a package's TOML file declares, one per table (UserError)."""
     file = files(package).joinpath(name)
     for collection, fields in read_toml(file).items():
         if not isinstance(fields, Mapping):

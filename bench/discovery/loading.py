@@ -189,11 +189,7 @@ def exhaustive() -> str:
 
 
 def learning(parameter: str) -> StrategySpec:
-    """Return the strategy with a parameter that is learned from recordings.
-
-    Raises:
-        UserError: no installed strategy does so.
-    """
+    """Return the strategy with a parameter that is learned from recordings (UserError)."""
     for spec in load_plugins().strategies:
         if parameter in spec.learned:
             return spec

@@ -25,11 +25,7 @@ _NAMES = {
 
 
 def register_modules(register: Callable[..., None], package: str) -> None:
-    """Register every class with a `spec` in the modules of a package, such as `__name__`.
-
-    Raises:
-        ValueError: a `spec`, a default or an annotation is missing or no literal.
-    """
+    """Register every class with a literal `spec` in a package such as `__name__` (ValueError)."""
     for file in sorted(files(package).iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".py") or not _MARK.search(source := file.read_text("utf-8")):
             continue

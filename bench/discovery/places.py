@@ -106,11 +106,7 @@ def _leads_out(folder: Path, key: str, name: str, in_data: bool) -> bool:
 
 
 def check_keys(table: Mapping[str, Any], where: str) -> None:
-    """Refuse a declaration with unknown or missing keys, or values of other types.
-
-    Raises:
-        UserError: the first of them.
-    """
+    """Refuse a declaration with unknown or missing keys, or values of other types (UserError)."""
     check_types(table, KEYS, where)
     for key in ("name", "source"):
         if key not in table:
@@ -141,11 +137,7 @@ def check_keys(table: Mapping[str, Any], where: str) -> None:
 
 
 def check_types(table: Mapping[str, Any], kinds: Kinds, at: str) -> None:
-    """Refuse unknown keys and values of other types.
-
-    Raises:
-        UserError: the first of them.
-    """
+    """Refuse unknown keys and values of other types; `UserError`: the first of them."""
     refuse_unknown(table, kinds, at)
     for key, value in table.items():
         kind = kinds[key]
@@ -158,11 +150,7 @@ def check_types(table: Mapping[str, Any], kinds: Kinds, at: str) -> None:
 
 
 def refuse_unknown(table: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
-    """Refuse a key that a TOML file may not have.
-
-    Raises:
-        UserError: the key, with the closest ones.
-    """
+    """Refuse a key that a TOML file may not have; `UserError`: the key, with the closest ones."""
     keys = tuple(keys)
     for key in table:
         if key not in keys:
@@ -173,11 +161,7 @@ def refuse_unknown(table: Mapping[str, Any], keys: Iterable[str], where: str) ->
 
 
 def check_texts(table: Mapping[str, Any], where: str) -> None:
-    """Refuse what would fail late: phrases of no class, templates without a class.
-
-    Raises:
-        UserError: the first of them.
-    """
+    """Refuse what would fail late: phrases of no class, templates without a class (UserError)."""
     templates = [("template", table.get("template", PLACEHOLDER))]
     for key, lines in table["templates"].items():
         if not lines:

@@ -69,11 +69,7 @@ class Registry(Generic[SpecT]):
         return isinstance(spec, BackboneSpec | StrategySpec) and spec.default
 
     def get(self, name: str) -> SpecT:
-        """Return the spec called `name`.
-
-        Raises:
-            UserError: the name is unknown, or its plugin failed.
-        """
+        """Return the spec called `name`; `UserError`: the name is unknown, or its plugin failed."""
         if name in self.unusable:
             raise UserError(self.unusable[name])
         if name not in self._specs:

@@ -56,21 +56,14 @@ def _numbers(text: str) -> tuple[int, ...]:
 def make(
     spec: Spec, *arguments: Any, passing: tuple[type[BaseException], ...] = (), **keywords: Any
 ) -> Any:
-    """Return the spec's class called with the arguments; `passing` are errors that may leave it.
-
-    Raises:
-        PluginError: it raised something else.
-    """
+    """Return the spec's class called with arguments; a PluginError for errors but `passing`."""
     target = load_target(spec)
     with guard(spec.label, f"{spec.target.partition(':')[2]}(…)", (UserError, *passing)):
         return target(*arguments, **keywords)
 
 
 def offers(thing: object, default: Callable[..., Any]) -> bool:
-    """Return whether a class or an object has a method of its own in place of the contract's.
-
-    `default` is the base's method, such as `Denoiser.encode_null`.
-    """
+    """Return whether a thing has a method of its own in place of `default`, the contract's."""
     method = getattr_static(thing, default.__name__, None)
     return method is not None and unwrap(method) is not default
 

@@ -107,11 +107,7 @@ class CheckedSession:
         self._request: Any = None  # as the plugin made it
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return a copy of the next request, or None when the image is decided.
-
-        Raises:
-            PluginError: the session returned no request, or one that is invalid or not new.
-        """
+        """Return a copy of the next request, valid and new (PluginError), or None at the end."""
         with guard(self.who, "ask()", passing=()):
             request: Any = self.session.ask()
             if request is None:
@@ -131,11 +127,7 @@ class CheckedSession:
             self.session.tell(self._request, reply)
 
     def outcome(self) -> Outcome:
-        """Return a copy of the decision.
-
-        Raises:
-            PluginError: the outcome does not rank and score every class.
-        """
+        """Return a copy of the decision, which ranks and scores every class (PluginError)."""
         with guard(self.who, "outcome()", passing=()):
             outcome: Any = self.session.outcome()
             if not isinstance(outcome, Outcome):

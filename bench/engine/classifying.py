@@ -32,11 +32,7 @@ class CheckedClassifier:
         self._model: Classifier = with_defaults(backbone, Classifier)
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return logits, float32 [images, texts].
-
-        Raises:
-            PluginError: the plugin raised something, or returned something else.
-        """
+        """Return logits, float32 [images, texts]; a PluginError for anything else."""
         shape = len(images), len(texts)
         with guard(self.who, "score()"):
             logits = self._model.score(images, texts)

@@ -130,10 +130,7 @@ class DenoisingEngine:
                     yield whole
 
     def _launch(self, plain: Queue, linear: Queue, under_way: int) -> Launched | None:
-        """Launch a full batch; where nothing is under way, one that is not full.
-
-        Linearisations go first, since evaluations follow from them.
-        """
+        """Launch a full batch, linearisations first; one that is not if nothing is under way."""
         kinds = (
             (linear, self.linear.batch_size, self._linearise),
             (plain, self.batch_size, self._evaluate),

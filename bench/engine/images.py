@@ -126,11 +126,7 @@ class CheckedViews:
         self.count = count
 
     def of(self, image: Image.Image, seed: int, name: str) -> list[Image.Image]:
-        """Return the views of one image, made from the run's seed and the image's name.
-
-        Raises:
-            PluginError: the plugin did not return `count` images.
-        """
+        """Return the views of one image, made from the run's seed and the image's name."""
         if self.of_latents:
             return [image]
         with guard(self.who, "of()"):
@@ -153,10 +149,7 @@ def view_seed(seed: int, name: str) -> int:
 
 
 def view_of_draw(n_draws: int, views: int, per_level: int = 1) -> Ints:
-    """Return int64 [N], the view of each draw: balanced on every prefix and sub-grid of the draws.
-
-    `per_level` draws share a level, and so a view: 2 in a paired plan.
-    """
+    """Return int64 [N], the view of each draw, the same for `per_level` draws: see `in_turn`."""
     turns = in_turn(-(-n_draws // per_level), views)
     return np.asarray(np.repeat(turns, per_level)[:n_draws])
 

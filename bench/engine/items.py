@@ -94,10 +94,7 @@ class Joint:
 
 
 def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
-    """Return the end of a sample from the ends of its images, in order.
-
-    `compare`: whether all errors are on the same draws, so that scores compare across images.
-    """
+    """Return a sample's end from those of its images; `compare`: all errors share their draws."""
     sample = parts[0].sample
     if sample.item is None:
         return parts[0]
@@ -135,10 +132,7 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
 
 
 def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
-    """Tell whether each text's own image has a lower score for it than every other image.
-
-    `scores` is float64 [I, T], and `pairing` the text of each image.
-    """
+    """Tell whether each text of `pairing` has its own image best, by scores float64 [I, T]."""
     own = scores[np.arange(len(pairing)), list(pairing)]
     others = scores[:, list(pairing)].copy()
     np.fill_diagonal(others, np.inf)

@@ -69,10 +69,7 @@ Noise = SharedNoise | OwnNoise
 
 
 def sampled(posterior: torch.Tensor, seed: int, image: str) -> torch.Tensor:
-    """Return a sample of an image's latent, float32 [C, H, W], made from (seed, sample id) alone.
-
-    `posterior` is float32 [2, C, H, W]: mean and standard deviation.
-    """
+    """Return a sample, float32 [C, H, W], of mean and deviation, from (seed, sample id) alone."""
     mean, deviation = posterior
     eps = torch.from_numpy(noise(seed, LATENT, tuple(mean.shape), image)).to(mean.device)
     return torch.addcmul(mean, deviation, eps)

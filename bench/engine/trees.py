@@ -22,11 +22,7 @@ class TreeError(ValueError):
 
 
 def leaves(tree: Tree) -> dict[str, torch.Tensor]:
-    """Return every leaf by its path, in order; a single tensor has the path `""`.
-
-    Raises:
-        TreeError: a leaf is no tensor, or a name cannot be part of a path.
-    """
+    """Return every leaf by its path, in order; a single tensor has the path `""` (TreeError)."""
     return dict(_walk(tree, ""))
 
 
@@ -103,11 +99,7 @@ def check_alike(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Te
 
 
 def check_conditioning(tree: Tree, texts: Sequence[str]) -> Tree:
-    """Return a conditioning that is a tree with a finite row for each text.
-
-    Raises:
-        TreeError: a leaf has another shape, or a prompt's row is not finite.
-    """
+    """Return a conditioning; a TreeError unless it is a tree with a finite row for each text."""
     for path, leaf in leaves(tree).items():
         where = f"The conditioning{f' {path!r}' if path else ''}"
         if leaf.ndim == 0 or len(leaf) != len(texts):

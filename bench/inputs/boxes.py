@@ -71,11 +71,7 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
 
 
 def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
-    """Return a stored image cropped to its box; one that cannot be decoded, as it is.
-
-    Raises:
-        UserError: the box has no part of the image.
-    """
+    """Return a stored image cropped to its box (UserError); one that is corrupt, as it is."""
     try:
         picture = decode(image)
     except PixelsError:  # the image is counted as failed when it is scored

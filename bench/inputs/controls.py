@@ -34,11 +34,7 @@ Stored = StoredImage | None
 def blinded(
     split: Split, sample_ids: Iterable[str], pool: Prompts, control: str
 ) -> Iterator[Sample]:
-    """Yield samples whose images say nothing about their answers.
-
-    Raises:
-        UserError: there is no other sample to take images from.
-    """
+    """Yield samples whose images say nothing about their answers (UserError: only one sample)."""
     partner = partners(split.sample_ids) if control == "shuffled-images" else {}
     for sample in split.samples(sample_ids, pool):
         name = sample.sample_id
@@ -56,11 +52,7 @@ def blinded(
 
 
 def partners(sample_ids: Sequence[str]) -> dict[str, str]:
-    """Return for each sample the one whose images it gets: the next by the hash of the id.
-
-    Raises:
-        UserError: there is one sample only.
-    """
+    """Return the sample whose images each one gets: the next by the hash of the id (UserError)."""
     if len(sample_ids) < 2:
         raise UserError("--control shuffled-images needs two samples or more.")
     order = sorted(sample_ids, key=lambda name: hashlib.sha256(name.encode()).digest())

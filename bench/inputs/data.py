@@ -43,11 +43,7 @@ class DataOptions:
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
-    """Refuse a data folder that is not there, or that the dataset would not read.
-
-    Raises:
-        UserError: it cannot be used.
-    """
+    """Refuse a data folder that is missing, or that the dataset would not read (UserError)."""
     if data_dir is None:
         return
     named = is_utf8(data_dir) and "\0" not in data_dir
@@ -96,11 +92,7 @@ def load_rows(
     data_dir: str | None = None,
     options: DataOptions = DataOptions(),
 ) -> datasets.Dataset:
-    """Return the split as `datasets.Dataset` with image (not decoded), label and sample_id.
-
-    Raises:
-        UserError: as `load_split`.
-    """
+    """Return the rows of `load_split`: image (not decoded), label and sample_id."""
     if spec.items:
         return _load_items(spec, split, data_dir, options).rows
     return _load(spec, split, data_dir, options)[0]

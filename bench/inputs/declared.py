@@ -43,11 +43,7 @@ class Declared:
         self.parameters = {**declared, **own}
 
     def load(self, split: str | None, data_dir: str | None) -> Any:
-        """Return a split of the source, or of the local copy, with the declared classes.
-
-        Raises:
-            UserError: it is not there, or its classes are not the declared ones.
-        """
+        """Return a split of the source or the local copy, with the declared classes (UserError)."""
         spec = self.spec
         if data_dir is None and spec.source == DOWNLOAD:
             raise UserError(
@@ -124,11 +120,7 @@ class Declared:
 
 
 def find_source(source: str) -> tuple[DatasetSpec, str]:
-    """Return the dataset that reads a source, and what it is given: `hf:x` → that of `hf`, `x`.
-
-    Raises:
-        UserError: no dataset reads this scheme.
-    """
+    """Return the dataset that reads a source, and what it is given: `hf:x` → that of `hf`, `x`."""
     registry = load_plugins().datasets
     scheme, colon, rest = source.partition(":")
     if colon and scheme in registry and registry.get(scheme).scheme:
@@ -181,11 +173,7 @@ def grouped(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
 
 
 def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.Dataset:
-    """Return the rows with labels that are indices into the declared classes.
-
-    Raises:
-        UserError: a class of the data is none of the declared ones.
-    """
+    """Return the rows with indices into the declared classes; a UserError for another class."""
     import datasets
     import pyarrow as pa
 

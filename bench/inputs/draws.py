@@ -43,11 +43,7 @@ class DrawPlan:
         return self.name if self.end is None else f"{self.name}:{self.first}-{self.end}"
 
     def among(self, n_levels: int) -> Ints:
-        """Return int64 [M], ascending: the levels that draws are made on.
-
-        Raises:
-            UserError: they reach beyond the model's.
-        """
+        """Return int64 [M], ascending, the levels of draws; a UserError beyond the model's."""
         end = n_levels if self.end is None else self.end
         last = end - 1 if self.listed is None else self.listed[-1]
         if last >= n_levels:
@@ -61,11 +57,7 @@ class DrawPlan:
         return np.arange(self.first, end, dtype=np.int64)
 
     def levels(self, n_draws: int, n_levels: int) -> Ints:
-        """Return int64 [N], ascending: the level of each draw.
-
-        Raises:
-            UserError: the levels asked for reach beyond the model's.
-        """
+        """Return int64 [N], ascending, the level of each draw; raises as `among`."""
         among = self.among(n_levels)
         if self.name == "grid":
             return among[timestep_grid(n_draws, len(among))]
@@ -75,11 +67,7 @@ class DrawPlan:
     def noise(
         self, seed: int, n_draws: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
-        """Return the noise of all draws, float32 [N, *shape]; see `noise`.
-
-        Raises:
-            UserError: it would not fit into memory.
-        """
+        """Return the noise of all draws, float32 [N, *shape]; a UserError if it is too large."""
         size = 4 * n_draws * math.prod(shape)
         if size > MOST_NOISE:
             raise UserError(
@@ -102,11 +90,7 @@ class DrawPlan:
 
 
 def parse_plan(text: str) -> DrawPlan:
-    """Return the plan of `NAME` or `NAME:LEVELS`, such as `grid`, `grid:100-700`, `antithetic`.
-
-    Raises:
-        ValueError: the text is not of that form.
-    """
+    """Return the plan of `NAME[:LEVELS]`: `grid`, `grid:100-700`, `antithetic` (ValueError)."""
     name, colon, levels = text.partition(":")
     if name in PLANS and not colon:
         return DrawPlan(name)
@@ -125,11 +109,7 @@ def parse_plan(text: str) -> DrawPlan:
 
 
 def parse_levels(text: str) -> DrawPlan:
-    """Return the levels of `grid` (all), `grid:100-700` (a half-open range) or `32,65,98` (these).
-
-    Raises:
-        ValueError: the text is not of that form.
-    """
+    """Return the levels of `grid` (all), `grid:100-700` (half-open) or `32,65,98` (ValueError)."""
     try:
         return parse_plan(text if re.match(r"grid(:|$)", text) else f"grid:{text}")
     except ValueError:

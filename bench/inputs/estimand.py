@@ -92,11 +92,7 @@ def parse_weighting(text: str) -> Weighting:
 
 
 def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
-    """Return of a CSV file of `level,weight` each level's weight, and the line that names it.
-
-    Raises:
-        UserError: it is not one, a level is named twice, or a weight is not above 0; with the line.
-    """
+    """Return level → weight and level → line of a CSV file; a UserError with the line."""
     weights: dict[int, float] = {}
     lines: dict[int, int] = {}
     try:
@@ -131,11 +127,7 @@ def _weight(text: str, where: str) -> float:
 
 
 def check_estimand(loss: str, space: str, weighting: Weighting) -> None:
-    """Refuse a combination that has no meaning.
-
-    Raises:
-        ValueError: named weights of the squared x_0 error with another loss in another space.
-    """
+    """Refuse weights of the squared x_0 error with another loss in another space (ValueError)."""
     if weighting.name in FORMULAS and loss != "l2" and space != "sample":
         raise ValueError(
             f"{weighting} weights the x_0 error; for --loss {loss} that has no equivalent in"

@@ -32,11 +32,7 @@ class FitSplit:
     left_out: int = 0
 
     def images(self) -> Iterator[Image]:
-        """Yield each image, decoded.
-
-        Raises:
-            UserError: one cannot be read.
-        """
+        """Yield each image, decoded; `UserError`: one cannot be read."""
         for sample in self.split.samples(self.split.sample_ids):
             try:
                 yield decode(sample.image)

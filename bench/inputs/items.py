@@ -197,10 +197,7 @@ def _answer(answer: Any, shape: tuple[int, int], at: str) -> int:
 
 
 def item_ids(rows: Any, where: str) -> tuple[str, ...]:
-    """Return a unique id for each row: its own, or the hash of its images and texts.
-
-    The images are not decoded; `where` is the dataset in messages.
-    """
+    """Return a unique id for each row: its own, or the hash of its images, undecoded, and texts."""
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)
 

@@ -152,11 +152,7 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
 
 
 def tidy(text: str, what: str, at: str) -> str:
-    """Return a text of a table without the spaces around it.
-
-    Raises:
-        UserError: it has control characters, which would vanish from a class name or an id.
-    """
+    """Return a text of a table without spaces around it; a UserError for control characters."""
     if has_control(text.strip(f" {LINES}")):
         raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
     return text.strip()

@@ -21,11 +21,7 @@ LONGEST_LIST_LINE = 1_000  # of a line: a pattern's time grows with their square
 
 
 def line_pattern(line: str) -> re.Pattern[str]:
-    """Return the pattern of a declared line: `{file} {label} {_}` or `{label}/{file}`.
-
-    Raises:
-        UserError: it lacks `{file}` or `{label}`, or has one twice or another placeholder.
-    """
+    """Return the pattern of a line such as `{file} {label} {_}`; a UserError without either."""
     parts = re.split(r"\{(\w+)\}", line)
     fields = [part for part in parts[1::2] if part != "_"]
     if sorted(fields) != ["file", "label"]:

@@ -82,22 +82,14 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def name_of(value: Any, what: str, at: str) -> str:
-    """Return a text or a whole number, such as a label or an id, as text.
-
-    Raises:
-        UserError: it is neither.
-    """
+    """Return a text or a whole number, such as a label or an id, as text (UserError)."""
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise UserError(f"{at} the {what} is {quoted(value)}; a text or a whole number is wanted.")
     return text_of(value, what, at)
 
 
 def text_of(value: Any, what: str, at: str) -> str:
-    """Return any value as text: a text as it is, none as an empty one, all else as JSON.
-
-    Raises:
-        UserError: it has half of a surrogate pair, which no file can hold.
-    """
+    """Return a text as it is, None as an empty one, all else as JSON (UserError: surrogates)."""
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
     if not is_utf8(text):
         raise UserError(f"{at} the {what} {quoted(text)} is not Unicode text.")
@@ -105,11 +97,7 @@ def text_of(value: Any, what: str, at: str) -> str:
 
 
 def expand(pattern: str) -> list[Path]:
-    """Return the files that a pattern means: `shard-{000..031}.tar`, or a name without braces.
-
-    Raises:
-        UserError: the braces hold no range of numbers, or a file of it is not there.
-    """
+    """Return the files of `shard-{000..031}.tar`, or of a name without braces (UserError)."""
     bounds = re.fullmatch(r"([^{}]*)\{(\d{1,18})\.\.(\d{1,18})\}([^{}]*)", pattern)
     names = [pattern]
     if bounds is not None:

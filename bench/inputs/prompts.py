@@ -97,10 +97,7 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
 
 def _distinct(prompts: Prompts) -> Prompts:
-    """Refuse control characters, and prompts that differ in case, spaces and Unicode forms alone.
-
-    Of two classes with one prompt, the first would always win.
-    """
+    """Refuse control characters, and prompts that differ in case, spaces and Unicode only."""
     first: dict[str, str] = {}
     for source, text in zip(prompts.sources, prompts.texts, strict=True):
         if has_control(text, LINES):
@@ -202,10 +199,7 @@ def fill(template: str, phrase: str) -> str:
 
 
 def fill_as_written(template: str, phrase: str) -> str:
-    """Return the user's template with `phrase` for `{class}`, and not a word of it changed.
-
-    Where the template has an article before `{class}`, the phrase does without its own.
-    """
+    """Return the user's template with `phrase`, without its article if the template has one."""
     if re.search(_ARTICLE + r"|\b[Tt]he\s+(?=\{class\})", template):
         phrase = _OWN_ARTICLE.sub("", phrase, count=1)
     return template.replace("{class}", phrase)

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 def labelled(
     rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
 ) -> tuple[datasets.Dataset, list[int]]:
-    """Return the rows that have a label, with their labels.
-
-    Raises:
-        UserError: some have none and `skip` is false, or none has one.
-    """
+    """Return the rows that have a label, with their labels; a UserError unless `skip`."""
     chosen = [row for row, index in enumerate(indices) if index is not None]
     missing = len(indices) - len(chosen)
     if missing and not skip:
@@ -51,11 +47,7 @@ def settled(
     where: str,
     data_dir: Path | None,
 ) -> datasets.Dataset:
-    """Return the rows with checked ids, class indices as labels, and files inside the folder.
-
-    Raises:
-        UserError: an id is none, or a file lies outside the folder.
-    """
+    """Return the rows with checked ids, class indices, and files inside the folder (UserError)."""
     import datasets
     import pyarrow as pa
 
@@ -138,11 +130,7 @@ def _spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[A
 
 
 def image_column(columns: Sequence[str], where: str) -> str:
-    """Return the name of the column that has the images.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the name of the column that has the images; `UserError`: there is none."""
     for name in ("images", "image"):
         if name in columns:
             return name
@@ -159,11 +147,7 @@ def list_of(feature: Any) -> Any:
 
 
 def as_stored(rows: Any, where: str) -> Any:
-    """Return the rows with images that are not decoded.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Return the rows with images that are not decoded; `UserError`: there are none."""
     import datasets
 
     column = image_column(rows.column_names, where)
@@ -179,11 +163,7 @@ def as_stored(rows: Any, where: str) -> Any:
 
 
 def settled_items(rows: Any, ids: Sequence[str], where: str, data_dir: Path | None) -> Any:
-    """Return the rows with their ids, and with files inside the folder.
-
-    Raises:
-        UserError: a file lies outside the folder.
-    """
+    """Return the rows with their ids, and with files inside the folder (UserError)."""
     import datasets
 
     root = data_dir.parent if data_dir is not None and data_dir.is_file() else data_dir

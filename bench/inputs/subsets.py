@@ -20,11 +20,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """Return the shard of `I/N`.
-
-    Raises:
-        ValueError: it is no shard.
-    """
+    """Return the shard of `I/N`; `ValueError`: it is no shard."""
     numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     shard = Shard(*map(int, numbers.groups())) if numbers else Shard(0, 0)
     if not 1 <= shard.index <= shard.count:

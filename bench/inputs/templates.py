@@ -199,10 +199,7 @@ class _Deal:
 
 
 def in_turn(n_draws: int, n_templates: int) -> Ints:
-    """Return int64 [N], the template of each draw.
-
-    The same N and n give the same answer: the search takes its choices from a fixed stream.
-    """
+    """Return int64 [N], the template of each draw; the same for the same N and n."""
     if n_templates == 1:
         return np.zeros(n_draws, np.int64)
     order = even_order(n_draws)

@@ -47,11 +47,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the hash of a weights folder's files: their names and contents.
-
-    Raises:
-        UserError: there are none, or one of them may not be read.
-    """
+    """Return the hash of a weights folder's files, names and contents; a UserError without any."""
     lines = []
     for path in sorted(_counted(folder)):
         name = path.relative_to(folder)
@@ -95,11 +91,7 @@ def _file_hash(path: Path, real: Path) -> str:
 
 
 def read_object(path: Path, name: str) -> dict[str, Any]:
-    """Return the JSON object in a regular file; `name` is its name in messages.
-
-    Raises:
-        UserError: there is no such object in it.
-    """
+    """Return the JSON object in a regular file, called `name` in messages (UserError)."""
     try:
         content = json.loads(read_text(path, LARGEST_JSON))
     except OSError as error:
@@ -156,11 +148,7 @@ class Weights:
         return root / part
 
     def read(self, name: str) -> dict[str, Any]:
-        """Return the JSON object in the file `name`.
-
-        Raises:
-            UserError: there is no such file, or no such object in it.
-        """
+        """Return the JSON object in the file `name`; a UserError without such a file or object."""
         path = self.find(name)
         if path is None:
             raise self.error(name, "is not there. A copy of the whole model is wanted")
@@ -176,11 +164,7 @@ class Weights:
 
 
 def locate(weights: str) -> str:
-    """Return an absolute folder for a path or `package:folder`, a Hub id unchanged.
-
-    Raises:
-        UserError: there is no such package, or the folder is not inside it.
-    """
+    """Return an absolute folder for a path or `package:folder` (UserError), a Hub id unchanged."""
     package, colon, folder = weights.partition(":")
     try:
         if colon and package.isidentifier():

@@ -75,11 +75,7 @@ def recall(path: Path) -> bytes | None:
 
 @contextmanager
 def keeping(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
-    """Yield a file to write a large entry to, which takes its place when the block ends.
-
-    Raises:
-        OSError: the disk does not take it.
-    """
+    """Yield a file for a large entry, which takes its place when the block ends (OSError)."""
     seal = path.with_name(path.name + SEAL)
     with replacing(path, durable) as file:
         yield file
@@ -123,11 +119,7 @@ def discard(path: Path) -> None:
 
 
 def file_digest(path: Path, kind: str = "sha256") -> str:
-    """Return a hash of a regular file in hex digits.
-
-    Raises:
-        OSError: see `open_regular`.
-    """
+    """Return a hash of a regular file in hex digits; `OSError`: see `open_regular`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, kind).hexdigest()
 

@@ -23,11 +23,7 @@ _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow"
 
 
 def pick_device(wanted: str | None) -> str:
-    """Return the wanted device, or the best of this machine.
-
-    Raises:
-        UserError: the wanted device is unknown or not there.
-    """
+    """Return the wanted device (UserError: it is not there), or the best of this machine."""
     import torch
 
     if wanted is None:

@@ -38,11 +38,7 @@ class OutsideError(UserError):
 
 
 def inside(root: Path, name: str) -> Path:
-    """Return the file that `name` means below `root`, symbolic links resolved; it need not exist.
-
-    Raises:
-        OutsideError: the file lies outside `root`, or `name` is no name of a file.
-    """
+    """Return the file that `name` means below `root`, links resolved, if any; else OutsideError."""
     try:
         path = Path(os.path.realpath(root / name))
     except ValueError:
@@ -87,11 +83,7 @@ def is_there(path: str | Path) -> bool:
 
 
 def open_regular(path: str | Path) -> BufferedReader:
-    """Open a regular file for reading; a folder, device or pipe is refused without opening it.
-
-    Raises:
-        OSError: the file is missing, is no regular file, or cannot be read.
-    """
+    """Open a regular file for reading; an OSError for a folder, device or pipe, unopened."""
     try:
         _expect_regular(os.stat(path).st_mode, path)  # noqa: PTH116  # twice as quick as pathlib's
     except FileNotFoundError:
@@ -108,11 +100,7 @@ def open_regular(path: str | Path) -> BufferedReader:
 
 
 def read_bytes(path: str | Path, most: int = LARGEST_TEXT) -> bytes:
-    """Return the content of a regular file of at most so many bytes.
-
-    Raises:
-        OSError: as `open_regular`, or it is larger.
-    """
+    """Return the content of a regular file of at most so many bytes; an OSError otherwise."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:

@@ -94,11 +94,7 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
 
 
 def at_the_mean(first_order: Any) -> Any:
-    """Return the table, float32 [P, N], that was linearised at the mean of the prompts.
-
-    Raises:
-        UserError: there is none, or it lacks a draw.
-    """
+    """Return the table, float32 [P, N], linearised at the mean of the prompts (UserError)."""
     for mixture, table in first_order:
         if np.allclose(mixture, mixture[0]) and not np.isnan(table).any():
             return table

@@ -73,11 +73,7 @@ def cross_validated(
 def order_trials(
     chosen: Sequence[RaceParams], tried: Sequence[Sequence[Record]], full: Sequence[Record]
 ) -> list[OrderTrial]:
-    """Return a trial per choice of parameters; the first choice is the one without any.
-
-    Raises:
-        UserError: the recorded errors of an image decide nothing.
-    """
+    """Return a trial per choice of parameters, the first without any (UserError)."""
     for record in (*full, *(record for records in tried for record in records)):
         if record["prediction"] is None:
             raise UserError(f"The recorded errors of {record['sample_id']}: {record['error']}.")

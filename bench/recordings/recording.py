@@ -44,11 +44,7 @@ class Tables:
     """Evaluations of the null that is subtracted from all cells of a draw; 0: none."""
 
     def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
-        """Return the requested errors, float32 [prompts, draws].
-
-        Raises:
-            UserError: a linearisation that was not recorded.
-        """
+        """Return the requested errors, float32 [prompts, draws]; a UserError if not recorded."""
         if isinstance(request, Evaluate):
             return self.errors[np.ix_(request.prompts, request.draws)]
         for mixture, values in self.first_order:
@@ -234,11 +230,7 @@ def find_recording(name: str, results: str) -> Path:
 
 
 def _fetched(repository: str) -> Path:
-    """Return the folder of an error table of the Hub; it is downloaded once.
-
-    Raises:
-        UserError: it cannot be downloaded, or is no error table.
-    """
+    """Return the folder of an error table of the Hub, downloaded once (UserError)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 

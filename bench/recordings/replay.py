@@ -100,11 +100,7 @@ def decide(
 def strategy_for(
     recording: Recording, name: str, params: Mapping[str, Any]
 ) -> tuple[StrategyIdentity, CheckedStrategy]:
-    """Return a strategy on the recorded draws, and its identity; `params` override its defaults.
-
-    Raises:
-        UserError: the strategy or a parameter is unknown, or does not fit what was recorded.
-    """
+    """Return a strategy on the recorded draws, and its identity; a UserError if it does not fit."""
     spec = load_plugins().strategies.get(name)
     n_draws = recording.n_draws
     recorded = {"draws": n_draws} if "draws" in spec.parameters else {}

@@ -15,11 +15,7 @@ from bench.store.identity import ScoringIdentity
 
 
 def check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
-    """Check that errors were measured with a loss and in a space; None: any.
-
-    Raises:
-        UserError: they were measured otherwise.
-    """
+    """Refuse errors measured with another loss or in another space; None: any (UserError)."""
     scoring = recording.manifest.identity.scoring
     for name, wanted, recorded, kind in (
         ("loss", loss, scoring.loss, Loss),
@@ -36,11 +32,7 @@ def check_measured(recording: Recording, loss: str | None, space: str | None) ->
 
 
 def weighed(recording: Recording, text: str) -> Recording:
-    """Return the recording with other weights over the levels, as `bench run --weighting` takes.
-
-    Raises:
-        UserError: the weights are invalid, or need what was not recorded.
-    """
+    """Return the recording with other weights over the levels, as `--weighting` (UserError)."""
     try:
         weighting = parse_weighting(text)
         scoring = recording.manifest.identity.scoring

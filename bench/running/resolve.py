@@ -72,11 +72,7 @@ class Resolved:
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
-    """Resolve every name of the settings, with `dataset` instead of theirs.
-
-    Raises:
-        UserError: a name, a parameter or a combination that cannot work.
-    """
+    """Resolve every name of the settings, with `dataset` instead of theirs (UserError)."""
     plugins = load_plugins()
     if dataset is None:
         dataset = resolve_dataset(config, plugins)

@@ -69,10 +69,7 @@ def changed(config: RunConfig) -> dict[str, Any]:
 
 
 def identity_share(config: RunConfig, *shares: Share) -> dict[str, Any]:
-    """Return the settings that enter a part of the identity by their value.
-
-    Defaults are left out, so that a new setting does not change earlier runs.
-    """
+    """Return the settings, defaults left out, that enter a part of the identity by their value."""
     return {
         name: value for name, value in changed(config).items() if SETTINGS[name].identity in shares
     }

@@ -149,11 +149,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> datasets.Dataset:
-    """Return a split of a saved dataset; nothing that it names outside the folder is read.
-
-    Raises:
-        UserError: it is damaged, or has no such split.
-    """
+    """Return a split of a saved dataset (UserError); nothing outside its folder is read."""
     parts = {path.name: path for path in subfolders(folder) if (path / STATE).is_file()}
     if (folder / STATE).is_file():
         parts = {"all": folder}

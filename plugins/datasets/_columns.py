@@ -75,11 +75,7 @@ def labelled_images(
 
 
 def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> ImageColumns:
-    """Find the columns of the image and the label in an Arrow schema.
-
-    Raises:
-        UserError: a column is not there, or there are several that it may be.
-    """
+    """Find the columns of image and label in an Arrow schema; a UserError for none or several."""
     types = {name: _plain(schema.field(name).type) for name in schema.names}
     features, unreadable = _features(schema)
     images = [name for name in types if _may_be_image(types[name])]
@@ -186,11 +182,7 @@ def _may_be_image(kind: pa.DataType) -> bool:
 
 
 def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
-    """Return a table of image, label and perhaps sample_id; bytes are copied only to be cast.
-
-    Raises:
-        UserError: an image's file is named that lies outside `root`.
-    """
+    """Return a table of image, label and perhaps sample_id, files inside `root` (UserError)."""
     features = columns.features
     converted = {}
     for name, source in zip(features, columns.names, strict=True):

@@ -81,11 +81,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def find_files(folder: Path, left_out: LeftOut) -> list[Path]:
-    """Return the visible files below a folder; links to folders are not followed.
-
-    Raises:
-        UserError: a folder cannot be listed, or a name is not UTF-8.
-    """
+    """Return the visible files below a folder, links to folders not followed (UserError)."""
     paths: list[Path] = []
     for parent, folders, files in os.walk(folder, onerror=_cannot_list):
         left_out.folders += sorted(filter(is_hidden, folders))
@@ -153,11 +149,7 @@ def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
 
 
 def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> datasets.Dataset:
-    """Return the images below `folder`, labelled by the folder each lies in.
-
-    Raises:
-        UserError: no images, or images outside a class folder.
-    """
+    """Return the images below `folder`, labelled by the class folder each lies in (UserError)."""
     left_out = LeftOut()
     files = find_images(folder, left_out)
     if not files:

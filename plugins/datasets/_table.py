@@ -37,22 +37,14 @@ TableRows = list[TableRow]
 
 
 def find_table(root: Path, folder: Path) -> Path | None:
-    """Return the file beside images that says what they are; None: there is none.
-
-    Raises:
-        UserError: it is no regular file, or a link that leads out of the data folder.
-    """
+    """Return the file beside images that says what they are (UserError); None: there is none."""
     part = folder.relative_to(root)
     there = (name for name in METADATA if regular_file(root, str(part / name)) is not None)
     return next((folder / name for name in there), None)
 
 
 def has_labels(table: Path, wanted: Wanted = ANY) -> bool:
-    """Tell whether there is such a file, and it says labels, not only captions or boxes.
-
-    Raises:
-        UserError: it cannot be read, or lacks a column that the user names.
-    """
+    """Tell whether the file says labels, not only captions or boxes (UserError)."""
     head, _ = _read(table)
     loose = any(path.parent == table.parent for path in find_images(table.parent, LeftOut()))
     return loose or wanted.label is not None or any(name in head for name in LABEL_COLUMNS)
@@ -96,11 +88,7 @@ def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> d
 
 
 def read_rows(table: Path, wanted: Wanted = ANY) -> TableRows:
-    """Return the lines of a table.
-
-    Raises:
-        UserError: as `load_table`.
-    """
+    """Return the lines of a table; `UserError`: as `load_table`."""
     head, lines = _read(table)
     image = _column(table, head, wanted.image, IMAGE_COLUMNS, "--image-column")
     label = _column(table, head, wanted.label, LABEL_COLUMNS, "--label-column")

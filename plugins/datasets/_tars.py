@@ -185,11 +185,7 @@ def _decoded(content: bytes, where: str) -> str:
 
 
 def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
-    """Yield the samples of a tar: the name, and suffix → content of the files that are read.
-
-    Raises:
-        UserError: it is no tar, is cut off or damaged, or has a file twice.
-    """
+    """Yield name, and suffix → content of the files read, of each sample of a tar (UserError)."""
     key: str | None = None
     sample: Sample = {}
     names: set[str] = set()

@@ -37,11 +37,7 @@ class HubSource:
 
 
 def parse_source(source: str) -> HubSource:
-    """Return what `owner/name@revision:config/split[:N]` says.
-
-    Raises:
-        UserError: it is of another form.
-    """
+    """Return what `owner/name@revision:config/split[:N]` says (UserError)."""
     source_parts = _SOURCE.fullmatch(source)
     if source_parts is None or ".." in source.partition("[")[0]:
         raise UserError(
@@ -71,11 +67,7 @@ class Hub:
         self.columns = Wanted(image_column, label_column, id_column, tuple(keep))
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
-        """Return a split.
-
-        Raises:
-            UserError: it is not there, or its columns are not those of labelled images.
-        """
+        """Return a split; a UserError if it is missing or does not hold labelled images."""
         place = self.place
         if split and place.split and split != place.split:
             raise UserError(
@@ -96,11 +88,7 @@ class Hub:
         return as_rows(rows, name, self.columns, f"hf:{place.repository}")
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
-        """Return a split with all its columns, images not decoded: what makes items.
-
-        Raises:
-            UserError: as `load`.
-        """
+        """Return a split with all its columns, images not decoded, for items; raises as `load`."""
         try:
             if data_dir is None:
                 rows, _ = self._fetch(split or self.place.split)

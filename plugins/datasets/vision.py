@@ -89,11 +89,7 @@ class TorchVision:
         self.name = source
 
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
-        """Return a split.
-
-        Raises:
-            UserError: it cannot be had, or the copy is not complete.
-        """
+        """Return a split; `UserError`: it cannot be had, or the copy is not complete."""
         splits = TORCHVISION_SPLITS[self.name]
         chosen = split or next((name for name in SPLIT_NAMES if name in splits), next(iter(splits)))
         if chosen not in splits:

@@ -41,10 +41,7 @@ class SplitParts:
 
 
 def load(recipe: Recipe, data_dir: Path | None, seed: int) -> SplitParts:
-    """Read the dataset and hold a part of its training split out for validation.
-
-    That is the dataset's own validation split, where it has one, or a stratified tenth.
-    """
+    """Read the dataset, its validation split or a tenth of the training images held out."""
     whole, test = (read(recipe.dataset, split, data_dir) for split in ("train", "test"))
     if "validation" in load_plugins().datasets.get(recipe.dataset).splits:
         held_out = set(read(recipe.dataset, "validation", data_dir).ids)

@@ -149,11 +149,7 @@ class DataSource:
 
 
 def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
-    """Find the dataset: a name, a scheme such as `hf:`, a TOML file, or with a slash a folder.
-
-    Raises:
-        UserError: there is none, or it has no such setting.
-    """
+    """Find the dataset of a name, a scheme such as `hf:`, a TOML file, or a folder (UserError)."""
     name, data_dir = settings.dataset, settings.data_dir
     if name.startswith("@"):
         names = plugins.collections.get(name[1:]).datasets

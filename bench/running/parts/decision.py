@@ -88,11 +88,7 @@ def of_backbone(
 def make_strategy(
     spec: StrategySpec, params: Mapping[str, Any]
 ) -> tuple[Parameters, CheckedStrategy]:
-    """Return the recorded parameters of a strategy (see `Decider`), and the strategy.
-
-    Raises:
-        UserError: a parameter is unknown, or its value is invalid.
-    """
+    """Return a strategy's recorded parameters (see `Decider`), and the strategy (UserError)."""
     parameters = spec.resolve_parameters(params)
     try:
         made = make(spec, passing=(ValueError,), **parameters)

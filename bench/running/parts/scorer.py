@@ -92,11 +92,7 @@ def find_backbone(
 
 
 def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpec]) -> str | None:
-    """Return the backbone of a pipeline, a folder or a Hub id; None: its index names no class.
-
-    Raises:
-        UserError: no backbone loads its class; the message lists those that are loaded.
-    """
+    """Return the backbone that loads a folder or Hub id (UserError); None: no class is named."""
     location = locate(weights)
     if Path(location).is_absolute():
         path = find_file(Path(location), INDEX)

@@ -163,10 +163,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
 
 
 def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
-    """Return the images that the backbone is fitted on; None where it does not learn.
-
-    `scored` is the split that is scored; None: the user's own pictures.
-    """
+    """Return the images, not `scored`, that the backbone is fitted on; None: it does not learn."""
     if not resolved.backbone.learns:
         return None
     config, data, learner = resolved.config, resolved.data, f"Backbone {resolved.backbone_name!r}"

@@ -26,11 +26,7 @@ OF_CLASSES = ("template", "template_rule", "prompts", "class_names", "skip_unlab
 
 
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
-    """Return the distinct texts of the items asked for.
-
-    Raises:
-        UserError: a setting is about classes, or the strategy cannot decide such items.
-    """
+    """Return the distinct texts of the items asked for; a UserError for settings about classes."""
     assert split.items is not None
     settings, name = changed(resolved.config), resolved.dataset.name
     for setting in OF_CLASSES:

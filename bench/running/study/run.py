@@ -50,11 +50,7 @@ class Step:
 
 
 def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
-    """Return the study without settings that a run ignores, and a note on each of them.
-
-    Raises:
-        UserError: a run has a name, parameter or combination that cannot work.
-    """
+    """Return the study without settings that a run ignores, and a note on each (UserError)."""
     backbones: list[tuple[BackboneSpec, str]] = []
     for cell in declared.cells:
         with _naming_run(declared, cell):

@@ -149,10 +149,7 @@ def _images(prepared: Prepared) -> tuple[int, int]:
 
 
 def _checked(prepared: Prepared) -> list[str]:
-    """Refuse what the run would refuse; return a missing device.
-
-    Weights of the Hub are not checked, which would fetch them.
-    """
+    """Refuse what the run would refuse, without fetching weights; return a missing device."""
     config, weights = prepared.config, prepared.weights
     if not prepared.absent and (weights is None or weights.revision is None):
         check(prepared)

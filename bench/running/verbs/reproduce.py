@@ -42,10 +42,7 @@ class Reproduction(Document):
 
 
 def protocol_config(spec: ProtocolSpec, user: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
-    """Return the settings of a protocol's run, and how they differ from the published ones.
-
-    The user's settings override the protocol's; `params` are merged.
-    """
+    """Return a protocol's settings under the user's, and how they differ from the published."""
     own = dict(spec.settings)
     user = {key: value for key, value in user.items() if value is not None}
     differs = list(spec.differs)
