@@ -31,12 +31,9 @@ def check_weights(spec: BackboneSpec, weights: Any, **settings: Any) -> None:
 
 
 def recorded_parameters(spec: BackboneSpec, weights: Any, parameters: Parameters) -> Parameters:
-    """Return the parameters that identify a run, those that the weights decide included.
+    """Return the parameters that identify a run, with those that the weights decide (UserError).
 
     A parameter that came later is left out at its default, so that earlier ids stay.
-
-    Raises:
-        UserError: the weights do not fit.
     """
     recorded = {
         name: value

@@ -32,15 +32,9 @@ COLLECTION_KEYS = ("summary", "datasets")
 
 
 def register_toml(register: Callable[..., None], package: str, folder: str = "") -> None:
-    """Register every dataset that a `.toml` file of a package declares.
+    """Register every dataset that a `.toml` file of a package's `folder` declares (UserError).
 
-    Args:
-        register: the callback of the hook `register_datasets`.
-        package: the package's name; in its own module, `__name__`.
-        folder: a folder in it; empty: the package itself.
-
-    Raises:
-        UserError: a file is no declaration.
+    `register` is the callback of the hook `register_datasets`, `package` usually `__name__`.
     """
     place = files(package).joinpath(folder) if folder else files(package)
     for file in _toml_files(place):
@@ -74,16 +68,11 @@ def _toml_files(folder: Traversable) -> list[Traversable]:
 
 
 def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
-    """Return the dataset that a file declares.
+    """Return the dataset that a file declares (UserError).
 
-    Args:
-        path: the file. A declaration that the user names may name files and weights anywhere, which
-            a warning lists.
-        in_data: whether it was found in a data folder. Then all that it names must lie in that
-            folder, and it may name neither a source with a network nor a backbone.
-
-    Raises:
-        UserError: it cannot be read, is no declaration, or leads out of its data folder.
+    A declaration that the user names may name files and weights anywhere, which a warning lists.
+    One that was found `in_data` may name only what lies in that folder, and neither a source with a
+    network nor a backbone.
     """
     if path.is_dir():
         raise UserError(f"{quoted(str(path))} is a folder, and no TOML file.")
@@ -100,16 +89,13 @@ def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
 def declared_fields(
     table: dict[str, Any], where: str, folder: Traversable, in_data: bool | None = None
 ) -> dict[str, Any]:
-    """Return the fields of `DatasetSpec` that a TOML file declares.
+    """Return the fields of `DatasetSpec` that a TOML file declares (UserError).
 
     Args:
         table: the file's keys and values; changed.
         where: the file, for messages.
         folder: the folder from which its names lead.
         in_data: see `load_spec`; None: the file belongs to an installed package.
-
-    Raises:
-        UserError: a name or a source is missing, or a key is unknown or has a wrong value.
     """
     check_keys(table, where)
     if len(table["name"]) > MOST_LETTERS:

@@ -20,18 +20,11 @@ LONGEST = 300  # characters of a plugin's message that are shown
 def guard(
     who: str, doing: str, passing: tuple[type[BaseException], ...] = (UserError,)
 ) -> Iterator[None]:
-    """Run plugin code, and turn whatever it raises into an error that names it.
+    """Run plugin code, and turn whatever it raises into a `PluginError` that names it.
 
-    That includes SystemExit and a KeyboardInterrupt of its own; the user's interrupts pass.
-
-    Args:
-        who: the plugin, such as `Spec.label` or `Plugin.label`.
-        doing: the call, such as `ask()`.
-        passing: errors that are not the plugin's failure, such as a `UserError`, which teaches by
-            itself.
-
-    Raises:
-        PluginError: the plugin raised something else.
+    That includes SystemExit and a KeyboardInterrupt of its own; the user's interrupts pass, and so
+    do `passing`, such as a `UserError`, which teaches by itself. `who` is a plugin's label, `doing`
+    the call, such as `ask()`.
     """
     passing = (PluginError, *passing)
     try:
@@ -61,12 +54,9 @@ def one_line(value: object) -> str:
 
 
 def tell(manager: pluggy.PluginManager, event: str, **facts: Any) -> None:
-    """Call every listener of a run event; one that fails is named in a warning.
+    """Call every listener of a run event, a hook's name; one that fails is named in a warning.
 
-    Args:
-        manager: the plugins and other listeners.
-        event: the hook's name, such as `run_started`.
-        facts: its arguments, plain data, of which each listener gets a copy.
+    `facts` are the hook's arguments, plain data, of which each listener gets a copy.
     """
     implementations = getattr(manager.hook, event).get_hookimpls()
     listeners = dict.fromkeys(hook.plugin for hook in reversed(implementations))

@@ -175,12 +175,9 @@ def load_plugins() -> Plugins:
 
 
 def exhaustive() -> str:
-    """Return the name of the strategy that evaluates every prompt on every draw.
+    """Return the name of the strategy that evaluates every prompt on every draw (UserError).
 
     Others are compared with its decisions, and its recordings are replayed.
-
-    Raises:
-        UserError: there is no such strategy.
     """
     for spec in load_plugins().strategies:
         if spec.exhaustive:

@@ -53,16 +53,9 @@ def is_path(source: str) -> bool:
 
 
 def check_places(table: Mapping[str, Any], where: str, folder: Path, in_data: bool) -> None:
-    """Refuse what leads out of a data folder; warn of it where the user named the declaration.
+    """Refuse a declaration `in_data` that leads out of its folder (UserError); warn of others.
 
-    Args:
-        table: the declaration, its values of the right types.
-        where: its file, for messages.
-        folder: its folder, from which its names lead.
-        in_data: whether it was found in a data folder.
-
-    Raises:
-        UserError: it was, and it names another place.
+    Its values have the right types; `where` is its file, for messages.
     """
     elsewhere = [
         f"{key} = {quoted(name)}"

@@ -37,15 +37,9 @@ class Registry(Generic[SpecT]):
         return self._owners.get(name)
 
     def refuse_clash(self, spec: Spec, claimant: str, builtin: str) -> None:
-        """Refuse a name that is taken; of two third parties, neither gets it.
+        """Refuse a name that is taken (UserError); of two third parties, neither gets it.
 
-        Args:
-            spec: the later spec of that name.
-            claimant: its distribution.
-            builtin: the toolkit's own distribution, which keeps its names.
-
-        Raises:
-            UserError: the name is taken.
+        `claimant` is the later spec's distribution; `builtin`, the toolkit's own, keeps its names.
         """
         owner = self.owner(spec.name)
         if owner is None:

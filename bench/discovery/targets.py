@@ -20,12 +20,7 @@ from bench.errors import UserError
 
 
 def load_target(spec: Spec) -> Any:
-    """Import and return the class that the spec names.
-
-    Raises:
-        UserError: a package that it needs is not installed, or too old.
-        PluginError: it cannot be imported.
-    """
+    """Import and return the class of a spec; UserError: a package is missing; else PluginError."""
     _check_version(spec)
     module, _, attribute = spec.target.partition(":")
     with guard(spec.label, f"importing {spec.target}"):

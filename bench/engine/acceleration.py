@@ -42,15 +42,8 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
 
     Diffusers' own `set_attention_backend` does nothing to the attention of Stable Diffusion's
     UNets; their processors call torch's `scaled_dot_product_attention`, whose kernel torch chooses.
-
-    Args:
-        backbone: the denoiser.
-        layout: `auto`, `contiguous` or `channels-last`.
-        attention: `auto` or a key of `KERNELS`.
-        compiled: whether `compile_network` will be called.
-
-    Raises:
-        UserError: the backbone has no `network` attribute, or no such kernel on this device.
+    `attention` is `auto` or a key of `KERNELS`. A UserError where the backbone has no `network`
+    attribute that could be changed or `compiled`, or no such kernel on this device.
     """
     network = backbone.network
     if network is None:

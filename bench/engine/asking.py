@@ -33,13 +33,9 @@ SUMS_TO_ONE = 1e-4  # how far float32 weights of thousands of prompts may be off
 
 
 class CheckedStrategy(Strategy):
-    """A plugin's strategy, called `who` in messages, whose requests and outcomes are checked.
+    """A plugin's strategy, called `who` in messages, whose attributes and answers are checked.
 
-    Attributes:
-        bounds_cost: whether it has an upper bound of its own of what an image costs.
-
-    Raises:
-        PluginError: an attribute is of another type than the contract's.
+    `bounds_cost`: whether it has an upper bound of its own of what an image costs.
     """
 
     def __init__(self, strategy: object, who: str) -> None:

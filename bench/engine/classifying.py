@@ -39,26 +39,16 @@ class CheckedClassifier:
             return checked_floats(self.who, "score()", logits, shape, "image and text")
 
     def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, Any]:
-        """Fit a classifier that learns; return its facts about the result.
-
-        Raises:
-            UserError: the images cannot be learned from.
-            PluginError: the plugin raised something else, or returned what JSON does not hold.
-        """
+        """Fit a classifier that learns (UserError); return its facts, as JSON (PluginError)."""
         with guard(self.who, "fit()"):
             facts = self._model.fit(images, labels)
             return dict(json.loads(json.dumps(dict(facts or {}), allow_nan=False)))
 
 
 class CheckedEnsemble(CheckedClassifier):
-    """A classifier that scores the several texts of each class as a set.
+    """A classifier with `score_sets` that scores the several texts of each class as a set.
 
     Every text of a class has the class's logit, so that their mean is that logit.
-
-    Args:
-        classifier: a classifier with `score_sets`.
-        texts: the prompts, in order.
-        columns: the prompts of each class.
     """
 
     def __init__(
@@ -94,15 +84,10 @@ def checked_floats(
 
 
 class ClassifyingEngine:
-    """Scores images with a classifier.
+    """Scores images with a classifier, `batch_size` at a time.
 
-    Args:
-        backbone: the classifier.
-        texts: the prompts, or the pool of the items' texts.
-        problem: the question that every image asks, about columns.
-        columns: the prompts behind each column.
-        batch_size: images at a time.
-        fitted: what a classifier that learned reports of the result.
+    `texts` are the prompts, or the pool of the items' texts; `problem` is about `columns` of them.
+    `fitted` is what a classifier that learned reports of the result.
     """
 
     device: str | None = None

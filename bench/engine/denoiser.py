@@ -28,17 +28,10 @@ from bench.errors import PluginError, UserError
 
 
 class CheckedDenoiser:
-    """A plugin's denoiser, called `who` in messages; its replies are checked.
+    """A plugin's denoiser, called `who` in messages; its attributes and replies are checked.
 
-    Attributes:
-        latent_shape: (C, H, W) of a latent.
-        resolution: side of the images in pixels.
-        levels: the noise levels.
-        device: the device of its tensors.
-        pinned_kernel: the attention kernel that it was pinned to, if any.
-
-    Raises:
-        PluginError: an attribute is not as the contract has it.
+    `levels` are its noise levels, or those of its schedule; `pinned_kernel` is the attention kernel
+    that it was pinned to, if any.
     """
 
     def __init__(self, backbone: Any, who: str) -> None:

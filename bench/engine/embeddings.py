@@ -45,7 +45,8 @@ def embed_prompts(
     """Return the conditioning of `texts` on the host; a large one is mapped from its file.
 
     The cache is looked up first, so a backbone that loads its text encoder on demand may never load
-    it. Two processes may do this at once: a file appears whole, and both write the same.
+    it. Two processes may do this at once: a file appears whole, and both write the same. There is a
+    UserError for a row that is not finite, or prompts not padded to the same lengths.
 
     Args:
         backbone: encodes what is missing; it has checked the weights that it loads for that.
@@ -53,9 +54,6 @@ def embed_prompts(
             fingerprint of the weights (of text encoder and tokenizer at least), dtype, version.
         texts: the prompts.
         with_null: whether the null conditioning is the last row.
-
-    Raises:
-        UserError: a row is not finite, or prompts are not padded to the same lengths.
     """
     path = conditioning_file(key, texts, with_null)
     return _kept(path, lambda: _encoded(backbone, texts, with_null), len(texts) + with_null)

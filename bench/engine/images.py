@@ -105,15 +105,7 @@ def _open(sample: Sample) -> list[Image.Image] | str:
 
 
 class CheckedViews:
-    """A plugin's views, called `who` in messages; what they return is checked.
-
-    Attributes:
-        count: number of views per image.
-        of_latents: whether the views are samples of the latent.
-
-    Raises:
-        PluginError: the count is invalid.
-    """
+    """A plugin's views, called `who` in messages; their count and what they return is checked."""
 
     def __init__(self, views: object, who: str) -> None:
         self.who = who

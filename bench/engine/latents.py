@@ -27,8 +27,7 @@ class Latents:
         backbone: the denoiser.
         seed: the run's seed.
         sample: whether the latent is a sample of the posterior, and not its mean.
-        squashed: whether images are squashed to the model's resolution. If not, the backbone cuts
-            out their middle.
+        squashed: whether images are squashed; if not, the backbone cuts out their middle.
         views: the views of each image; None: the image alone.
     """
 

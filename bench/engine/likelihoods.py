@@ -30,14 +30,9 @@ OPENED_IMAGES = 4  # images opened at a time
 
 
 class CheckedLikelihood:
-    """A plugin's likelihood, called `who` in messages; its errors are checked.
+    """A plugin's likelihood, called `who` in messages; its reduction and errors are checked.
 
-    Attributes:
-        reduction: how the errors of a text's draws make its score.
-        blind: whether the text alone is scored, by the model's `prior`.
-
-    Raises:
-        PluginError: the reduction is not one of `REDUCTIONS`.
+    It is `blind` where the text alone is scored, by the model's `prior`.
     """
 
     def __init__(self, backbone: object, who: str) -> None:
@@ -49,12 +44,7 @@ class CheckedLikelihood:
     def evaluate(
         self, images: Sequence[Image], texts: Sequence[str], draws: Ints
     ) -> NDArray[np.float32]:
-        """Return errors, float32 [B].
-
-        Raises:
-            PluginError: the plugin raised something, or returned something else.
-            torch.OutOfMemoryError: the batch does not fit.
-        """
+        """Return errors, float32 [B] (PluginError); torch.OutOfMemoryError passes."""
         method = "prior()" if self.blind else "evaluate()"
         with guard(self.who, method, (torch.OutOfMemoryError,)):
             if self.blind:

@@ -26,13 +26,10 @@ CACHED_MIXTURES = 64  # a strategy may have mixtures of each image's own
 
 
 class Mixing:
-    """Mixtures of the prompts' conditioning.
+    """Mixtures of the prompts' conditioning; a UserError if prompts differ in what cannot be mixed.
 
     `mix_rest` takes the leaves that are not floating and float32 weights [P], and returns a
     mixture's, one row; None: these leaves are the same for all prompts.
-
-    Raises:
-        UserError: no leaf is floating, or prompts differ in leaves that cannot be mixed.
     """
 
     def __init__(self, pool: Pool, mix_rest: MixRest | None = None) -> None:
@@ -90,10 +87,8 @@ class Mixing:
     ) -> torch.Tensor:
         """Return e(c_0) + <g, c_p − c_0> for every prompt p, float32 [B, P].
 
-        Args:
-            errors: float32 [B], e(c_0).
-            slopes: the gradient g of each floating leaf, [B, …].
-            references: c_0, the leaves of each draw's mixture, [B, …].
+        `errors` is e(c_0), float32 [B]; `slopes` and `references` are, for each floating leaf, the
+        gradient g and c_0, [B, …].
         """
         centre = self.centre()
         flat = {path: _flat(slopes[path]) for path in self.floating}

@@ -33,10 +33,8 @@ class SharedNoise:
     ) -> torch.Tensor:
         """Return the noise of a batch's cells, float32 [B, C, H, W] on the device.
 
-        Args:
-            images: sample ids.
-            cells: int64 [2, B], the draw of each cell and its position in `images`.
-            draw: int64 [B] on the device, the draws again.
+        `cells` is int64 [2, B], the draw of each cell and its place in `images`; `draw` int64 [B],
+        the draws again, on the device.
         """
         return self.bank[draw]
 

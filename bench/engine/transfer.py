@@ -96,11 +96,7 @@ GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part o
 
 
 class Pool:
-    """The prompts' conditioning: on the device, or on the host (in memory, or a mapped file).
-
-    Attributes:
-        near: whether the conditioning is on the device.
-    """
+    """The prompts' conditioning: `near`, on the device, or on the host, perhaps a mapped file."""
 
     def __init__(self, tree: Tree, device: torch.device) -> None:
         self.device, self.near = device, device.type != "cuda"

@@ -70,14 +70,9 @@ def check_data(
     options: DataOptions = AS_IT_IS,
     progress: Progress | None = None,
 ) -> Checked:
-    """Read every split that is declared or there, or one, and return the problems.
+    """Read `split`, or all that are declared or there, and return the problems.
 
-    Args:
-        spec: the dataset.
-        split: the only split to read.
-        data_dir: a local copy.
-        options: how it is read.
-        progress: called after every image.
+    `progress` is called after every image.
     """
     checked, seen = Checked(), dict[str, tuple[str, str]]()
     for name, loaded in _splits(spec, split, data_dir, options, checked):

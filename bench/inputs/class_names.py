@@ -70,14 +70,10 @@ def _words(name: str) -> str:
 def name_classes(
     spellings: Sequence[str], where: str, declared: bool, file: Path | None = None
 ) -> ClassNames:
-    """Put a dataset's classes into words and check them.
+    """Put a dataset's classes, called `where` in messages, into words and check them (UserError).
 
     `declared` names were chosen as words by the dataset's author; those in `file`, by the user.
-    The others, such as folder names, are put into words. `where` is the dataset in messages.
-
-    Raises:
-        UserError: fewer than two classes; names that are empty, too long or not distinct; or a
-            file that does not fit.
+    The others, such as folder names, are put into words.
     """
     names = tuple(spellings) if declared else readable(spellings)
     if file is not None:
@@ -89,12 +85,9 @@ def name_classes(
 
 
 def check_names(names: Sequence[str], where: str, spellings: Sequence[str] | None = None) -> None:
-    """Refuse class names that no prompt could tell apart.
+    """Refuse names that no prompt could tell apart: few, empty, too long or equal (UserError).
 
     `spellings` are the names as the data spells them; None: they are the author's or user's own.
-
-    Raises:
-        UserError: fewer than two; or names that are empty, too long or not distinct.
     """
     if len(names) < 2:
         only = f" ({quoted(names[0])})" if names else ""
@@ -136,14 +129,11 @@ def _warn_of_codes(names: Sequence[str], where: str) -> None:
 
 
 def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
-    """Return the words that a file gives for the classes, in label order.
+    """Return the words that a file gives for the classes, in label order (UserError).
 
     The file is a JSON object (name → words) or list, a CSV file of two columns (name, words), or
     a text file with a class per line: its words alone, or its name, a space and its words. A list
     is in label order; where the classes are numbers from 0 or 1 on, in the order of the numbers.
-
-    Raises:
-        UserError: the file cannot be read, or does not go with the classes.
     """
     content = _read(file, spellings)
     if isinstance(content, Mapping):

@@ -62,12 +62,9 @@ def load_split(
     options: DataOptions = DataOptions(),
     rows: datasets.Dataset | None = None,
 ) -> Split:
-    """Load one split and check it: columns, labels, classes, ids, and where its files lie.
+    """Load one split and check it: columns, labels, classes, ids, places of files (UserError).
 
     `split` None means the one that is evaluated; `rows` are used where they are in memory already.
-
-    Raises:
-        UserError: unknown split, missing data, or anything in it that does not fit.
     """
     if spec.items:
         return _load_items(spec, split, data_dir, options, rows)
@@ -103,11 +100,7 @@ def load_classes(
     data_dir: str | None = None,
     options: DataOptions = DataOptions(),
 ) -> ClassNames:
-    """Return a dataset's classes; its data is read only where the spec does not say them.
-
-    Raises:
-        UserError: as `load_split`; or its items have texts of their own, and no classes.
-    """
+    """Return a dataset's classes (UserError), from its data only where the spec has none."""
     if spec.items:
         raise UserError(
             f"{_called(spec, data_dir)} has no classes: every item has texts of its own."

@@ -208,14 +208,11 @@ def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.
 
 
 def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]:
-    """Return which declared class each name of the data is.
+    """Return which declared class each name of the data is; a UserError for one that is none.
 
     A name is known as the declaration spells it in `found` or `classes`, or by its letters alone.
     Bare numbers are indices, from 0 or from 1 on. Where other classes are left out, one that is
     not declared is -2.
-
-    Raises:
-        UserError: a name is none of the classes, or numbers may be counted from 0 or from 1.
     """
     classes = spec.classes or ()
     position_of: dict[str, int] = {}

@@ -120,18 +120,10 @@ def parse_levels(text: str) -> DrawPlan:
 
 
 def draw_plan(plan: str | None, levels: str | None, usual: str) -> DrawPlan:
-    """Return a run's plan.
+    """Return the plan of `--plan` and `--levels`; a UserError where both name levels.
 
-    Pairing and levels are two settings. A pairing without levels keeps the backbone's levels;
-    `grid` alone is every level.
-
-    Args:
-        plan: `--plan`: the pairing, and perhaps the levels.
-        levels: `--levels`.
-        usual: the backbone's own plan.
-
-    Raises:
-        UserError: both name levels.
+    Pairing and levels are two settings. A pairing without levels keeps those of the backbone's own
+    plan, `usual`; `grid` alone is every level.
     """
     chosen = parse_plan(plan or usual)
     names_levels = plan is not None and ":" in plan
@@ -199,10 +191,7 @@ def read_noise(
     """Return a noise bank, float32 [N, C, H, W], of a safetensors file or a `torch.save`d tensor.
 
     The tensor of a safetensors file is called `noise`. `shape` is (C, H, W) of the backbone's
-    latents; None: not checked yet.
-
-    Raises:
-        UserError: the file is missing, unreadable or of the wrong shape or type.
+    latents; None: not checked yet. A UserError for any other file.
     """
     if not path.is_file():
         raise UserError(f"--noise: there is no file {path}.")

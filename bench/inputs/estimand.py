@@ -61,11 +61,7 @@ class Weighting:
 def parse_weighting(text: str) -> Weighting:
     """Return the weighting of `uniform`, `snr`, `exp:-7`, `min-snr:5`, `learned:RUN` or a file.
 
-    What a run has learned is not read here, and has no weights yet.
-
-    Raises:
-        ValueError: none of these, or a number that makes no sense.
-        UserError: a file that is no list of weights, with its line.
+    A learned one has no weights yet. A ValueError for other texts, a UserError for a bad file.
     """
     name, colon, rest = text.partition(":")
     if text in ("uniform", "snr"):
@@ -172,8 +168,7 @@ def draw_weights(
         levels: int64 [N], the indices of these levels among the model's `n_levels`.
         n_levels: number of levels of the model.
 
-    Raises:
-        UserError: a level without a weight, or whose weight is not finite and above 0.
+    A UserError for a level without a weight, or whose weight is not finite and above 0.
     """
     if weighting.name == "uniform":
         return np.ones(len(levels))
@@ -224,12 +219,10 @@ def _listed(weighting: Weighting, n_levels: int, rows: NDArray[np.int64]) -> Col
 
 
 def cell_loss(difference: torch.Tensor, loss: Loss) -> torch.Tensor:
-    """Return the error of each cell, float32 [B].
+    """Return the error of each cell, float32 [B], of its difference d, float32 [B, C, H, W].
 
-    Args:
-        difference: d, float32 [B, C, H, W].
-        loss: `l2`, the mean of d²; `l1`, of |d|; `huber`, of Huber's loss with delta 1; `norm`, the
-            square root of the *sum* of d².
+    `l2` is the mean of d²; `l1`, of |d|; `huber`, of Huber's loss with delta 1; `norm`, the square
+    root of the *sum* of d².
     """
     match loss:
         case "l2":

@@ -55,14 +55,10 @@ def load_fit_split(
     scored: Split | None,
     learner: str,
 ) -> FitSplit:
-    """Load the split that a backbone learns from.
+    """Load the split, by default `train`, that a backbone, in messages `learner`, learns from.
 
-    `scored` is the split that is scored; None: pictures of the user's own are. `name` None means
-    `train`; `learner` is the backbone in messages.
-
-    Raises:
-        UserError: there is no such split, it is the scored one, has other classes, or has no image
-            of a class.
+    `scored` is the split that is scored; None: pictures of the user's own are. A UserError if they
+    are the same, have other classes, or a class has no image.
     """
     chosen = name or USUAL
     if spec.splits and chosen not in spec.splits:

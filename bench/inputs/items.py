@@ -80,13 +80,7 @@ class ItemTable:
 
 
 def read_items(rows: datasets.Dataset, names: Sequence[str], where: str) -> ItemTable:
-    """Return the texts and answers of a dataset's rows.
-
-    `names` are the rows in messages: sample ids, or numbers.
-
-    Raises:
-        UserError: a column is missing, or an item makes no question; with its name.
-    """
+    """Return the texts and answers of a dataset's rows, called `names` in messages (UserError)."""
     columns = rows.column_names
     column = image_column(columns, where)
     answer = next((name for name in ("pairing", "label") if name in columns), None)

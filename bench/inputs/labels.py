@@ -31,17 +31,13 @@ class Labels:
 def read_labels(
     values: Sequence[object], feature: Any, declared: Sequence[str] | None, where: str
 ) -> Labels:
-    """Return the labels of a column as class indices.
+    """Return the labels of a column as class indices (UserError).
 
     Args:
         values: the column.
         feature: its type: a `datasets.ClassLabel`, or a `datasets.Value` of text or whole numbers.
         declared: the classes that the dataset's author or the user lists; None: those found.
         where: what messages call the dataset.
-
-    Raises:
-        UserError: a column of another type, a label that is no class, or classes that differ from
-            the declared ones.
     """
     import datasets
 
@@ -65,12 +61,9 @@ def read_labels(
 
 
 def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> None:
-    """Refuse a `ClassLabel` that numbers the classes in another way than the declared list.
+    """Refuse a `ClassLabel` that numbers the classes otherwise than the declared list (UserError).
 
     The spelling may differ ("3" and "three"), but a declared name must not have another number.
-
-    Raises:
-        UserError: the numbers differ, or a name has another place.
     """
     if len(in_data) != len(declared):
         raise UserError(

@@ -39,13 +39,10 @@ def line_pattern(line: str) -> re.Pattern[str]:
 def read_list(
     folder: Path, split: str, layout: Mapping[str, Any], spec: DatasetSpec
 ) -> datasets.Dataset:
-    """Return the images of a split that a text file lists.
+    """Return the images of a split that a text file lists; a UserError with file and line.
 
     `layout` has `lists` (split → file), `line` (its form), `images` (where an image of the line
     lies) and `first_label` (the number of the first class, where labels are numbers).
-
-    Raises:
-        UserError: a line of another form, or an image that is not there; with file and line.
     """
     table = inside(folder, layout["lists"][split])
     pattern = line_pattern(str(layout.get("line", "{label}/{file}")))
@@ -71,13 +68,10 @@ def read_list(
 def read_table(
     folder: Path, split: str, layout: Mapping[str, Any], spec: DatasetSpec
 ) -> datasets.Dataset:
-    """Return the images of a split that a CSV file of the download lists, with their groups.
+    """Return the images of a split that a CSV file of the download lists, with groups (UserError).
 
     `layout` has `table`, `file_column`, `label_column`, and `split_column` with `split_values`
     (split → value of the column). The `groups` of the declaration are columns too.
-
-    Raises:
-        UserError: a column or an image is missing; with file and line.
     """
     table = inside(folder, layout["table"])
     head, lines = read_csv(_text(table), str(table))

@@ -22,11 +22,8 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
     """Return the names of a table's columns, and its other lines with their numbers, lazily.
 
     Only line feeds and carriage returns end a line: a vertical tab or a line separator is part of
-    its field.
-
-    Raises:
-        UserError: it is no CSV, has more than 1,000 columns or one twice, or a line has another
-            number of columns; the lines' errors when they are read.
+    its field. A UserError for what is no CSV, more than 1,000 columns or one twice, and, when it is
+    read, for a line with another number of columns.
     """
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:

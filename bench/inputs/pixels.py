@@ -74,17 +74,9 @@ def is_ordinary(image: Mapping[str, Any] | None) -> bool:
 
 
 def decode(image: Mapping[str, Any] | None) -> Image.Image:
-    """Decode a stored image.
+    """Return a stored image, ordinary in the mode of its file, else L or RGB (PixelsError).
 
-    Args:
-        image: `{"bytes", "path"}`; with `border`, so many pixels are cut from each side.
-
-    Returns:
-        An ordinary image in the mode of its file; else L or RGB.
-
-    Raises:
-        PixelsError: the image is missing, damaged, of an unknown format, too large, or its values
-            have no known range.
+    With `border` beside `bytes` and `path`, so many pixels are cut from each side.
     """
     try:
         shown = _decode(image)
@@ -217,13 +209,7 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
 
 
 def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:
-    """Open a stored image for reading.
-
-    The path of `{"bytes", "path"}` is used where there are no bytes.
-
-    Raises:
-        OSError: there is no image, or its file is missing, no regular file, or cannot be read.
-    """
+    """Open a stored image, its path where there are no bytes; an OSError without a regular file."""
     if image is None or (image.get("bytes") is None and image.get("path") is None):
         raise FileNotFoundError("the dataset holds no image here")
     if image.get("bytes") is not None:

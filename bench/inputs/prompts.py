@@ -58,14 +58,10 @@ def from_template(
     phrases: Mapping[str, str] | None = None,
     as_written: bool = False,
 ) -> Prompts:
-    """Return one prompt per class: a template with the phrase of the class, or its name.
+    """Return one prompt per class: a template with the class's phrase, or its name (UserError).
 
     Nothing else of a user's template changes (`as_written`); in the toolkit's own, the article
     before `{class}` is put right.
-
-    Raises:
-        UserError: the template lacks `{class}` or has another placeholder, or two prompts are the
-            same.
     """
     if PLACEHOLDER not in template:
         raise UserError(
@@ -84,13 +80,7 @@ def from_template(
 
 
 def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
-    """Make one prompt per label, of which a class has one or more.
-
-    `labels` holds the labels of a class, separated by spaces.
-
-    Raises:
-        UserError: two classes share a label.
-    """
+    """Return one prompt per label of a class, separated by spaces (UserError: a shared label)."""
     pairs = [(text, number) for number, texts in enumerate(labels) for text in texts.split()]
     texts, numbers = zip(*pairs, strict=True)
     return _distinct(Prompts(texts, numbers, tuple(classes[number] for number in numbers)))
@@ -114,12 +104,8 @@ def _distinct(prompts: Prompts) -> Prompts:
 def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     """Read prompts in the reference implementation's columns `prompt,classname,classidx`.
 
-    A class may have several prompts. `classname` is compared without case, spaces and signs.
-
-    Raises:
-        UserError: no such file, a missing or repeated column, an unknown class, a name that does
-            not go with its index, a prompt that is empty or occurs twice, or a class without
-            a prompt; with the line.
+    A class may have several prompts. `classname` is compared without case, spaces and signs. A
+    UserError, with the line, for a wrong column, class, index or prompt, or a class without one.
     """
     if not path.is_file():
         raise UserError(f"--prompts: there is no file {path}.")

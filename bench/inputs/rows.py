@@ -193,8 +193,7 @@ def settle(column: Any, root: Path | None, where: str) -> Any:
         root: the folder that the data lies in; None: the dataset names absolute files of its own.
         where: what messages call the dataset.
 
-    Raises:
-        UserError: a name leads out of the root, or is relative without one.
+    A UserError for a name that leads out of the root, or is relative without one.
     """
     import pyarrow as pa
     import pyarrow.types as kinds

@@ -83,10 +83,7 @@ class Split:
         return survey(table.column("image"), files_behind(self.rows, table)), places
 
     def content(self, sample_id: str, read: bool = False) -> str:
-        """Return a hash of one sample: its label or texts, and its images.
-
-        Its images are `read`; otherwise the hashes of when all were read are used.
-        """
+        """Return a hash of one sample; its images are `read`, or their earlier hashes are used."""
         row = self.row_of[sample_id]
         if self.items is not None:
             table = self.items.table

@@ -34,12 +34,9 @@ RULES = ("best", "mean", "spread")
 
 
 def read_templates(values: Sequence[str]) -> tuple[str, ...]:
-    """Return the templates of `--template`: each a text with `{class}`, or a file of them.
+    """Return the templates of `--template`: texts with `{class}`, or files of them (UserError).
 
     A file holds one template per line; empty lines are skipped.
-
-    Raises:
-        UserError: a text or a line without `{class}`, a template said twice, or an empty file.
     """
     where_of: dict[str, str] = {}
     for value in values:
@@ -122,16 +119,10 @@ class Columns:
 
 
 def make_columns(class_of_prompt: Ints, rule: str, n_draws: int, per_level: int = 1) -> Columns:
-    """Return the columns of a rule.
+    """Return the columns of a rule, one of `RULES`, for prompts of these classes, int64 [P].
 
-    Args:
-        class_of_prompt: int64 [P].
-        rule: one of `RULES`.
-        n_draws: N.
-        per_level: draws of the plan that share a level, and so a prompt: 2 of a paired plan.
-
-    Raises:
-        UserError: a class has more prompts than another, which `mean` and `spread` cannot use.
+    `per_level` draws share a level, and so a prompt: 2 of a paired plan. A UserError for `mean` and
+    `spread` where a class has more prompts than another.
     """
     if rule == "best":
         prompts = np.arange(len(class_of_prompt))

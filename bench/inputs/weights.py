@@ -27,12 +27,9 @@ LARGE_FILE = 50_000_000  # bytes above which a hash is remembered
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """Return the regular file `name` of a weights folder, links resolved; None if it is not there.
+    """Return a regular file of a weights folder, links resolved (UserError); None if it is absent.
 
     `folder` is absolute, its links resolved; `name` is relative, such as `unet/config.json`.
-
-    Raises:
-        UserError: it is something else, or leads out of the folder.
     """
     parent = (folder / name).parent
     if Path(os.path.realpath(parent)) != parent:
@@ -119,12 +116,9 @@ class Weights:
     fingerprint: str
 
     def find(self, name: str) -> Path | None:
-        """Return the file `name`, such as `unet/config.json`; None where there is none.
+        """Return the file `name`, such as `unet/config.json` (UserError); None where there is none.
 
         A file of the Hub is fetched where it is not on this machine yet.
-
-        Raises:
-            UserError: it is not a regular file inside the folder, or cannot be had.
         """
         name = name.removeprefix("./")  # of a part that is the whole folder
         if self.revision is None:
@@ -132,12 +126,9 @@ class Weights:
         return _from_hub(self.location, self.revision, name)
 
     def folder(self, part: str) -> Path:
-        """Return the folder `part` on this machine, for a library that reads it by itself.
+        """Return the folder `part` here, of regular files (UserError), for a library that reads it.
 
         Of a repository of the Hub it holds what was found before.
-
-        Raises:
-            UserError: something in it is not a regular file inside the folder.
         """
         if self.revision is not None:
             return _hub_snapshot(self.location, self.revision) / part
@@ -194,12 +185,7 @@ def _in_package(package: str, folder: str) -> Path:
 
 
 def resolve(weights: str, revision: str | None = None) -> Weights:
-    """Find the weights; of a folder, hash the files.
-
-    Raises:
-        AbsentError: the Hub cannot be asked and there is no copy.
-        UserError: the folder does not exist, may not be read, or holds no weights.
-    """
+    """Find the weights, and hash those of a folder (UserError); AbsentError: no copy here."""
     location = locate(weights)
     if not Path(location).is_absolute():
         commit = _hub_commit(location, revision)

@@ -133,13 +133,8 @@ def stamp(path: Path) -> str:
 def made_once(target: Path, schema: Any, tables: Callable[[], Iterable[Any]]) -> Path:
     """Return an Arrow file of rows, which is written whole where it is not there or damaged.
 
-    Args:
-        target: the file; its name depends on all that decides its rows.
-        schema: Arrow's schema of the rows.
-        tables: makes the rows, some at a time, so that few are in memory.
-
-    Raises:
-        UserError: the disk does not take it.
+    Its name depends on all that decides its rows, which `tables` makes, some at a time, so that few
+    are in memory. A UserError if the disk does not take it.
     """
     import pyarrow as pa
 

@@ -52,11 +52,10 @@ def inside(root: Path, name: str) -> Path:
 
 
 def regular_file(root: Path, name: str) -> Path | None:
-    """Return the regular file `name` of a folder, links resolved; None if it is not there.
+    """Return a regular file of a folder, links resolved; None if it is not there.
 
-    Raises:
-        UserError: it is something else (a FIFO or a device may block for ever), or a link that
-            leads out of the folder.
+    A UserError for anything else, since a FIFO or a device may block for ever, and for a link that
+    leads out of the folder.
     """
     path = root / name
     try:
@@ -109,12 +108,7 @@ def read_bytes(path: str | Path, most: int = LARGEST_TEXT) -> bytes:
 
 
 def read_text(path: Traversable, most: int = LARGEST_TEXT) -> str:
-    """Return the text in a regular file, or in a file of a package; a byte order mark is left out.
-
-    Raises:
-        OSError: as `read_bytes`.
-        UnicodeDecodeError: it is not UTF-8.
-    """
+    """Return the text of a file, or of one in a package, without a byte order mark (OSError)."""
     content = read_bytes(path, most) if isinstance(path, Path) else path.read_bytes()
     return content.decode("utf-8-sig")
 
@@ -204,11 +198,9 @@ _LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
 
 
 def read_toml(file: Traversable, option: str = "") -> dict[str, Any]:
-    """Return the content of a TOML file; `option` named it, for messages.
+    """Return the content of a TOML file, which `option` named, for messages (UserError).
 
-    Raises:
-        UserError: it cannot be read, is not TOML or larger than 2 MB, or has a value that is nested
-            more than 50 deep or an integer of more than 64 bits.
+    It has at most 2 MB, 50 levels and integers of 64 bits.
     """
     try:
         text = read_text(file, MOST_BYTES)

@@ -157,15 +157,9 @@ def _sample(record: Record) -> Sample:
 
 
 def open_recording(path: Path, strategy: str | None = None) -> Recording:
-    """Open a run to be replayed.
+    """Open a run to be replayed; a UserError if it kept no errors, or is no run.
 
-    Args:
-        path: folder of the run.
-        strategy: the strategy that the message about missing errors advises; None: the exhaustive
-            one.
-
-    Raises:
-        UserError: it kept no errors, or is no run.
+    `strategy` is the one that the message about missing errors advises; None: the exhaustive one.
     """
     manifest = read_manifest(path)
     if manifest.identity.candidates is not None:
@@ -215,15 +209,7 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
 
 
 def find_recording(name: str, results: str) -> Path:
-    """Return the folder of a recorded run.
-
-    Args:
-        name: an id, a folder, or `hf:owner/name` with or without `@revision`.
-        results: folder of stored runs.
-
-    Raises:
-        UserError: there is no such run.
-    """
+    """Return the folder of a run: of an id, a folder, or `hf:owner/name@revision` (UserError)."""
     return (
         _fetched(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)
     )

@@ -73,11 +73,7 @@ def decide(
 ) -> Decided:
     """Let a strategy decide one sample by its recorded tables, or by errors [P, N] alone.
 
-    Args:
-        sample: an image, or an item.
-        recorded: tables or errors; P of an item are its images times its texts, image by image.
-        strategy: decides each image.
-        problem: the question of each image.
+    P of an item are its images times its texts, image by image; `problem` is that of each image.
     """
     tables = recorded if isinstance(recorded, Tables) else Tables(recorded)
     joint = Joint(sample, strategy, plain_question(problem))
@@ -191,12 +187,9 @@ def prepare_replay(
         weighting: other weights over the levels, as `bench run --weighting` takes them.
         loss: loss that the errors must have been measured with; None: any.
         space: space that they must have been measured in; None: any.
-        risk: the largest share of decisions that may differ from those of the full sweep; chooses
-            the other parameters, by a calibration in `results`.
+        risk: chooses the other parameters, by a calibration in `results`; see `bench run --risk`.
 
-    Raises:
-        UserError: the run has no errors, the strategy does not fit, or no parameters can be chosen
-            for the risk.
+    A UserError if there are no errors, the strategy does not fit, or no parameters keep the risk.
     """
     started = time.perf_counter()
     recording = open_recording(path)

@@ -85,15 +85,9 @@ class SweepRow(Document):
 def default_grid(
     n_draws: int, linearised: bool = False, learned: Mapping[str, Any] | None = None
 ) -> list[SweepSetting]:
-    """Return the settings that a sweep tries by default: those of each strategy's `sweep`.
+    """Return the settings of each strategy's `sweep`, which are tried by default (PluginError).
 
-    Args:
-        n_draws: N of the recording.
-        linearised: whether first-order errors were recorded, too.
-        learned: parameters that were learned from other images, such as `order`.
-
-    Raises:
-        PluginError: the `sweep` of a strategy fails.
+    `linearised`: whether first-order errors were recorded; `learned`: values from other images.
     """
     grid: list[SweepSetting] = []
     for spec in sorted(load_plugins().strategies, key=lambda spec: not spec.exhaustive):
@@ -110,16 +104,10 @@ def sweep(
     limit: int | None = None,
     points: Sequence[Path] = (),
 ) -> list[SweepRow]:
-    """Replay each setting on a recorded run; nothing is stored.
+    """Replay settings, None: the default grid, on a recorded run; nothing is stored (UserError).
 
-    Args:
-        path: folder of the recorded run.
-        settings: what to try; None: the default grid.
-        limit: number of recorded images, those that a replay with this limit decides; None: all.
-        points: folders of other runs on the same images, to stand beside them.
-
-    Raises:
-        UserError: the run has no errors, a setting does not fit, or a point has other images.
+    `limit` is a number of recorded images, those that a replay with it decides. `points` are runs
+    on the same images, to stand beside them.
     """
     recording = open_recording(path)
     if settings is None:
@@ -209,19 +197,10 @@ def agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> Agreement:
 
 
 def self_agreement(path: Path, against: Path) -> SelfAgreement:
-    """Return the agreement of two exhaustive runs that differ only in their noise.
+    """Return the agreement of two exhaustive runs that differ in their noise alone (UserError).
 
     A cheaper strategy cannot be expected to agree with the exhaustive decision more often than
-    that decision agrees with itself.
-
-    Args:
-        path: folder of the recorded run.
-        against: folder of a run with another seed and any strategy that evaluates every cell; its
-            errors are not needed.
-
-    Raises:
-        UserError: the runs differ in anything else, or not in their noise, or share no image, or
-            did not evaluate as many cells per image.
+    that decision agrees with itself. The errors of the other run, `against`, are not needed.
     """
     manifests = read_manifest(path), read_manifest(against)
     plain, other = (_without_noise(manifest.identity).plain() for manifest in manifests)

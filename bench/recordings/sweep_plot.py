@@ -20,15 +20,8 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
 
     The settings of a strategy are joined in the order of their cost, and so is the Pareto front of
     the agreement. A dotted line is the cheapest proof of the strategy that agrees most. Points are
-    crosses, at their cost in evaluations of their own network.
-
-    Args:
-        rows: from `sweep`.
-        ceiling: from `self_agreement`, drawn as a band.
-        file: the suffix decides the format.
-
-    Raises:
-        UserError: it cannot be written.
+    crosses, at their cost in evaluations of their own network. A band is the `ceiling`. The suffix
+    of the file decides the format. A UserError if it cannot be written.
     """
     from matplotlib.figure import Figure
 

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 class ModelRun:
     """A run whose errors a model computes; see `Executable`.
 
-    Args:
-        prepared: the run.
-        shared_backbone: called when the run is scored; returns the loaded backbone that several
-            runs share. None: the run loads its own.
+    `shared_backbone` is called when the run is scored, and returns the loaded backbone that several
+    runs share, or None: the run loads its own.
     """
 
     timed = True  # its records hold the seconds that the model took

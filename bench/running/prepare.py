@@ -45,21 +45,17 @@ def prepare(
     surveyed: tuple[str, bool] | None = None,
     split: Split | None = None,
 ) -> Prepared:
-    """Resolve and check a run.
+    """Resolve and check a run; a UserError for anything that does not work or fit.
 
     Args:
         config: the settings.
         dataset: instead of the registered one that `config` names.
-        images: whether to load the images; without them, a dataset that declares its classes is
-            not loaded.
+        images: False: a dataset that declares its classes is not loaded.
         rows: the images, where they are in memory already.
         loaded: the backbone that `config` names, where the caller has loaded it.
-        surveyed: the fingerprint of the images and whether all are ordinary, where another process
-            has read them all; None: this one does.
+        surveyed: fingerprint of the images and whether all are ordinary, where another process read
+            them.
         split: the images, where the caller has read them with the same settings of the data.
-
-    Raises:
-        UserError: something does not work or fit.
     """
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None
@@ -148,12 +144,7 @@ def out_of_domain_warning(resolved: Resolved, chosen: bool, n_classes: int) -> s
 
 
 def find_weights(resolved: Resolved) -> Weights | None:
-    """Return the backbone's weights, located but not read; None where it needs none.
-
-    Raises:
-        AbsentError: they are not on this machine.
-        UserError: the user's weights cannot be a checkpoint.
-    """
+    """Return the backbone's weights, located, not read (AbsentError); None where it needs none."""
     weights = resolved.source.weights or resolved.backbone.weights
     for name, weights_of_value in resolved.backbone.weights_by.items():
         weights = weights or weights_of_value.get(str(resolved.backbone_parameters[name]))

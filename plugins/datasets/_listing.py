@@ -103,13 +103,10 @@ def _cannot_list(error: OSError) -> None:
 
 
 def find_images(folder: Path, left_out: LeftOut) -> list[Path]:
-    """Return the files below a folder that are called images, hidden ones left out.
+    """Return the files below a folder that are called images, hidden ones left out (UserError).
 
     They are named, not opened: one that is corrupt, a broken link or no file at all is found when
     its turn comes, and costs no other.
-
-    Raises:
-        UserError: as `find_files`.
     """
     files = find_files(folder, left_out)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]

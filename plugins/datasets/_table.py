@@ -51,14 +51,10 @@ def has_labels(table: Path, wanted: Wanted = ANY) -> bool:
 
 
 def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> datasets.Dataset:
-    """Return the images that a CSV or JSONL file names, with the labels that it gives them.
+    """Return the images that a CSV or JSONL file names, with their labels (UserError).
 
     Columns are those of `wanted`, else the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`; the
-    names of the files are the ids, and lead from `folder`.
-
-    Raises:
-        UserError: the file cannot be read, lacks a column, names an image that is missing or
-            listed twice, or contradicts the folders that the images lie in.
+    names of the files are the ids, and lead from `folder`. Labels must not contradict the folders.
     """
     rows = read_rows(table, wanted)
     names = [_name(folder, table, row) for row in rows]

@@ -35,13 +35,10 @@ Sample = dict[str, bytes]  # suffix → content
 
 
 def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets.Dataset:
-    """Return a split of a tar, of a folder of them, or of a pattern such as `{000..031}.tar`.
+    """Return a split of a tar, a folder of them, or a pattern such as `{000..031}.tar` (UserError).
 
     An image's label is its `cls` file, a key of its `json` file (`label`, `class`, or the column
     that is named), or its `txt` file. Its id is its name in the tar, or the json key that is named.
-
-    Raises:
-        UserError: a tar is cut off or damaged, or an image has no label; with the tar's name.
     """
     pattern = "{" in source.name and not source.exists()
     by_split = {"all": expand(str(source))} if pattern else splits_of(source, ".tar")

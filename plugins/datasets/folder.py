@@ -83,12 +83,9 @@ class Folder:
 
 
 def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
-    """Return the folder of the split that is meant, and those of all splits; none: it is whole.
+    """Return the folder of the split meant (UserError), and those of all; none: it is whole.
 
     A folder called `train` that holds neither folders nor a table is a class of that name.
-
-    Raises:
-        UserError: there is no such split.
     """
     visible = subfolders(folder)
     parts = [

@@ -180,11 +180,7 @@ def data_source(
 ) -> DataSource:
     """Return the images of a dataset, read as the settings say; a UserError for an unknown option.
 
-    Args:
-        settings: the user's.
-        spec: the dataset's.
-        name: of the dataset in the manifest; None: the settings'.
-        data_dir: its folder; None: the settings'.
+    `name` is that in the manifest, `data_dir` the folder; None: the settings'.
     """
     data_dir = data_dir or settings.data_dir
     check_data_dir(spec, data_dir)

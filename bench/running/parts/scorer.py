@@ -114,13 +114,9 @@ def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpe
 
 
 def resolve_dtype(dtype: str | None, backbone: BackboneSpec, device: str | None) -> str:
-    """Return the dtype that the backbone runs in.
+    """Return the dtype of the backbone on a device: the user's, or the spec's (None).
 
-    Args:
-        dtype: the user's; `auto`: bfloat16 where the spec says that the model was trained in it and
-            the device has it, else float32; None: the spec's.
-        backbone: its spec.
-        device: None: the best available.
+    `auto` is bfloat16 where the model was trained in it and the device has it, else float32.
     """
     if dtype != AUTO:
         return dtype or backbone.dtype

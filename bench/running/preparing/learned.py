@@ -37,18 +37,12 @@ if TYPE_CHECKING:
 def learn_weighting(
     weighting: Weighting, config: RunConfig, backbone: str, weights: str | None, fingerprint: str
 ) -> tuple[Weighting, str, str]:
-    """Fit weights over the levels to the labelled images of a recorded run.
+    """Fit weights over the levels to the labelled images of a recorded run, `learned:RUN`.
 
-    Args:
-        weighting: `learned:RUN`.
-        config: the settings of the run that will use them.
-        backbone: the backbone's registered name.
-        weights: the fingerprint of its weights.
-        fingerprint: of the images that will be scored.
+    `weights` and `fingerprint` are those of the backbone and the images that will be scored.
 
     Returns:
-        The weights per level, the `dataset/split` that they were learned from, and their gain in
-        words.
+        The weights per level, the `dataset/split` they were learned from, and their gain in words.
 
     Raises:
         UserError: the run does not fit, or is of the same images.

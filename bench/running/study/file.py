@@ -82,14 +82,9 @@ class DeclaredStudy:
 
 
 def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
-    """Read and check a study's file; loads no data.
+    """Read and check a study's file (UserError); loads no data.
 
-    Args:
-        path: the file.
-        machine: settings of this machine, such as `results` and `device`, over those of the file.
-
-    Raises:
-        UserError: it is missing, not TOML, or invalid.
+    `machine` are settings of this machine, such as `results` and `device`, over those of the file.
     """
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}. A study is a TOML file.")

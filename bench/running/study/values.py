@@ -147,10 +147,7 @@ def over_of(study: Table, cells: Sequence[Mapping[str, str]]) -> Over:
 
 
 def shifts_of(study: Table, datasets: Collection[str]) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of datasets of which the second is a shift of the first.
-
-    Both are of the study's `datasets`; an empty collection: they have no registered names.
-    """
+    """Return the pairs of `datasets`, empty: any, of which the second is a shift of the first."""
     shifts = study.get("shifts", [])
     pairs: list[tuple[str, str]] = []
     for pair in shifts if isinstance(shifts, list) else [shifts]:

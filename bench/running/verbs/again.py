@@ -47,16 +47,9 @@ def with_other_noise(prepared: Prepared, dataset: DatasetSpec | None = None) -> 
 def decide_again(
     run: ModelRun, finished: Finished, count: int, open_executor: OpenExecutor
 ) -> Again | None:
-    """Decide `count` random images again, or all of fewer, unless as many are stored.
+    """Decide `count` random images of a stored run again, unless as many are stored.
 
-    Args:
-        run: the run with other noise.
-        finished: the stored run.
-        count: number of images.
-        open_executor: opens the executor.
-
-    Returns:
-        The stored result; None where no image was decided both times.
+    Returns the stored result; None where no image was decided both times.
     """
     decided = read_decisions(finished.folder, finished.manifest)
     good = np.flatnonzero(~decided.failed)

@@ -88,16 +88,10 @@ def classify(
     classes: Sequence[str] | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Classified:
-    """Decide on images.
+    """Decide on images, paths or in memory; a UserError for anything that is wrong before scoring.
 
-    Args:
-        config: the settings; its dataset gives classes and prompts where `classes` is None.
-        images: paths, or images in memory.
-        classes: class names, for the template.
-        progress: called with the number of images decided and their total, first with 0.
-
-    Raises:
-        UserError: anything that is wrong before scoring.
+    Classes and prompts are those of `classes`, for the template, or of the dataset of `config`.
+    `progress` is called with the number of images decided and their total, first with 0.
     """
     pictures = None
     if classes is not None:

@@ -27,10 +27,7 @@ class Fetched(Document):
 def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Fetched:
     """Download the files that a backbone's class reads, and check them as before a run.
 
-    Args:
-        name: a registered backbone, or a Hub id.
-        revision: of the Hub.
-        dtype: selects among several stored precisions; None: the backbone's own.
+    `name` is a registered backbone or a Hub id. `dtype` selects among several stored precisions.
 
     Raises:
         AbsentError: the Hub refuses; the message names the page of a licence to accept.

@@ -31,9 +31,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
         results: folder of the runs.
         partial: accept missing or incomplete shards; the merged run is then incomplete.
 
-    Raises:
-        UserError: there is nothing to merge, parts are of different runs, or one is missing.
-        StoreError: the disk is full.
+    `UserError`: parts are missing or of different runs; `StoreError`: the disk is full.
     """
     parts = find_parts(runs, results)
     target = Path(results, parts[0].manifest.run_id)

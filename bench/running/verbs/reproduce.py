@@ -76,13 +76,9 @@ def reproduce(
     published: float | None = None,
     dry_run: bool = False,
 ) -> Reproduction:
-    """Repeat a protocol, or plan to.
+    """Repeat a protocol under the user's settings, or with `dry_run` plan to.
 
-    Args:
-        spec: the protocol.
-        user: the user's settings, which override its own.
-        published: the published figure, where the protocol has none.
-        dry_run: plan it only.
+    `published` is the published figure, where the protocol has none.
     """
     config, differs = protocol_config(spec, user)
     reproduction = Reproduction(
