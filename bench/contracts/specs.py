@@ -15,6 +15,7 @@ from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
 
 UNKNOWN = "unknown"  # the user's own weights
+ANY_PIPELINE = "*"  # among a spec's `pipelines`: any class that no other backbone loads
 UNDECLARED = "undeclared"  # a spec without `trained_on`
 FITTED = "fitted"  # a spec whose class learns from a split of each dataset
 
@@ -163,7 +164,7 @@ class BackboneSpec(Spec):
         flops: floating-point operations of one evaluation, for the plan.
         family: the kind of model, which its other weights share, such as `sdxl`.
         pipelines: the pipeline classes of diffusers whose folders it loads: `--backbone FOLDER`
-            picks it by the folder's `model_index.json`.
+            picks it by the folder's `model_index.json`. `*` is any class that no other loads.
         size: number of parameters of the network.
         encoder_size: number of parameters of its largest text encoder, which is freed before the
             network is loaded.

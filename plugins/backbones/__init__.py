@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import hookimpl
-from bench.contracts.specs import Parameter
+from bench.contracts.specs import ANY_PIPELINE, Parameter
 from bench_plugins.backbones._declared import register_classifiers, register_families
 
 _TARGET = "bench_plugins.backbones.stable_diffusion:StableDiffusion"
@@ -52,4 +52,13 @@ def register_backbones(register: Callable[..., None]) -> None:
         parameters=_PARAMETERS,
     )
     register_families(register, _PARAMETERS)
+    register(
+        "folder-pipeline",
+        target="bench_plugins.backbones.pipeline_folder:FolderPipeline",
+        summary="any other pipeline folder, run by the pipeline's own code: --backbone ./folder",
+        trained_on="unknown",
+        family="pipeline",
+        pipelines=(ANY_PIPELINE,),
+        parameters=_PARAMETERS,
+    )
     register_classifiers(register)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.contracts.specs import UNKNOWN, BackboneSpec, DatasetSpec
+from bench.contracts.specs import ANY_PIPELINE, UNKNOWN, BackboneSpec, DatasetSpec
 from bench.discovery.loading import Plugins
 from bench.discovery.registry import Registry
 from bench.errors import AbsentError, UserError
@@ -105,12 +105,13 @@ def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpe
     if not isinstance(pipeline, str):
         return None
     backbones = {name: spec for spec in registry if spec.takes_folders for name in spec.pipelines}
-    if pipeline not in backbones:
+    spec = backbones.get(pipeline) or backbones.get(ANY_PIPELINE)
+    if spec is None:
         raise UserError(
             f"{weights}: {INDEX} says _class_name {pipeline!r:.100}, which no backbone loads."
             f" Folders of these are loaded: {', '.join(sorted(backbones))}."
         )
-    return backbones[pipeline].name
+    return spec.name
 
 
 def resolve_dtype(dtype: str | None, backbone: BackboneSpec, device: str | None) -> str:

@@ -1,0 +1,127 @@
+"""A folder or repository in diffusers' layout whose class no family here loads."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import diffusers
+import torch
+
+from bench.errors import BenchWarning, UserError
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import first_line
+from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._folders import PIPELINE_INDEX
+from bench_plugins.backbones._latent import TORCH_DTYPES
+from bench_plugins.backbones.pipeline import CLASS_LABELS, PipelineDenoiser
+
+PART_LIBRARIES = ("diffusers", "transformers")  # beside the modules of pipelines in diffusers
+
+
+class FolderPipeline(PipelineDenoiser):
+    """The pipeline in a folder, run by its own code.
+
+    Its parts are loaded by diffusers, from safetensors only. `dtype` is that of the network and the
+    text encoders; the VAE stays in float32, as for the families here.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        normalize: str = "half",
+        resolution: int | None = None,
+        **parameters: Any,
+    ) -> None:
+        pipe = load_pipeline(weights, TORCH_DTYPES[dtype])
+        self.prepare(pipe, **parameters)
+        super().__init__(pipe.to(device), resolution=resolution, normalize=normalize)
+
+    def prepare(self, pipe: Any, **parameters: Any) -> None:
+        """Change the pipeline before it is moved to its device."""
+
+    @classmethod
+    def check_weights(cls, weights: Weights, *, dtype: str = "float32", **parameters: Any) -> None:
+        """Refuse a pipeline that is not run here, without reading a tensor."""
+        name = pipeline_class(weights).__name__
+        facts = "are declared" if facts_of(name) else "are probed"
+        warnings.warn(
+            f"The weights {weights.location} are a {name}, which no family here loads: the"
+            f" pipeline's own code runs, and facts about it {facts}.",
+            BenchWarning,
+            stacklevel=2,
+        )
+
+
+def pipeline_class(weights: Weights) -> Any:
+    """Return the class of the pipeline in a folder, one of the installed diffusers.
+
+    Raises:
+        UserError: there is no such class, or it does not make images of prompts alone, or a part is
+            of no library that is loaded from.
+    """
+    index = weights.read(PIPELINE_INDEX)
+    name = index.get("_class_name")
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if kind is None or not issubclass(kind, diffusers.DiffusionPipeline):
+        facts = facts_of(str(name))
+        needed = f" It needs {facts.requires}." if facts and facts.requires else ""
+        raise weights.error(
+            PIPELINE_INDEX,
+            f"says _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
+            f" have.{needed}",
+        )
+    for part, made in index.items():
+        library = made[0] if isinstance(made, list) and made else None
+        if (
+            library
+            and library not in PART_LIBRARIES
+            and not hasattr(diffusers.pipelines, str(library))
+        ):
+            raise weights.error(
+                PIPELINE_INDEX, f"takes {part} from {library!r:.100}; only diffusers is loaded from"
+            )
+    takes = inspect.signature(kind.__call__).parameters
+    wanted = [
+        name
+        for name in ("image", "mask_image", "control_image", "video")
+        if name in takes and takes[name].default is inspect.Parameter.empty
+    ]
+    if wanted or not {"prompt", CLASS_LABELS} & takes.keys():
+        raise weights.error(
+            PIPELINE_INDEX,
+            f"says _class_name {name!r:.100}, which makes no images of prompts alone",
+        )
+    return kind
+
+
+def load_pipeline(weights: Weights, dtype: torch.dtype, **parts: Any) -> Any:
+    """Return the pipeline of a folder on the CPU, with `parts` in place of its own.
+
+    Raises:
+        UserError: diffusers does not load it.
+    """
+    kind, index = pipeline_class(weights), weights.read(PIPELINE_INDEX)
+    source = {"revision": weights.revision, "use_safetensors": True}
+    takes = inspect.signature(kind.__init__).parameters
+    if "safety_checker" in takes:  # it looks at pictures, of which none are made
+        parts = {"safety_checker": None, "requires_safety_checker": False, **parts}
+    try:
+        if "vae" in takes and "vae" not in parts:
+            autoencoder = getattr(diffusers, index["vae"][1])
+            parts["vae"] = autoencoder.from_pretrained(
+                weights.location, subfolder="vae", torch_dtype=torch.float32, **source
+            )
+        pipe = kind.from_pretrained(weights.location, torch_dtype=dtype, **parts, **source)
+    except Exception as error:  # whatever the libraries raise where files are missing or odd
+        raise UserError(
+            f"The weights {weights.location} cannot be loaded: {first_line(error)}."
+        ) from error
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    return pipe

@@ -1,0 +1,185 @@
+"""Pipelines run by their own code: against the families written by hand, and left as they were."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.command import bench
+from helpers.families import KINDS, save
+from PIL import Image
+
+import bench as toolkit
+from bench.contracts.levels import Levels
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.trees import rows
+from bench.errors import UserError
+from bench.testing import DenoiserContract
+from bench_plugins.backbones.pipeline import PipelineDenoiser
+
+Saved = Callable[[str], tuple[Path, Any]]
+TEXTS = ("a cat", "a fir tree (tall)")
+ROWS = np.array([0, 250, 500, 833, 999, 700])
+SIDES = {"sana": 32, "dit": None}  # of the pictures; 16 of the others, None: as the pipeline has it
+CALLS = {"schnell": {"max_sequence_length": 256}}
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    root = tmp_path_factory.mktemp("pipelines")
+
+    @cache
+    def of(kind: str) -> tuple[Path, Any]:
+        return root / kind, save(kind, root / kind)
+
+    return of
+
+
+def driven(kind: str, pipe: Any) -> PipelineDenoiser:
+    return PipelineDenoiser(pipe, resolution=SIDES.get(kind, 16), call=CALLS.get(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_the_family_written_by_hand(kind: str, saved: Saved) -> None:
+    """Latents and predictions, of mixed levels and prompts in one batch, are the family's."""
+    folder, pipe = saved(kind)
+    hand = toolkit.load_backbone(f"{folder}/", device="cpu", dtype="float32")
+    hand = CheckedDenoiser(type(hand)(hand.weights, resolution=SIDES.get(kind, 16)), "hand")
+    own = CheckedDenoiser(driven(kind, pipe), "own")
+    assert (own.latent_shape, own.resolution) == (hand.latent_shape, hand.resolution)
+    for column in ("alpha", "sigma", "p", "q"):
+        np.testing.assert_array_equal(
+            getattr(own.levels, column), getattr(hand.levels, column), column
+        )
+    with torch.inference_mode():
+        images = pictures(own.resolution)
+        close(own.encode_images(images), hand.encode_images(images), 1e-6)
+        close(answers(own, kind), answers(hand, kind), 1e-5)
+
+
+def answers(backbone: CheckedDenoiser, kind: str) -> torch.Tensor:
+    """Return predictions of six samples, of levels and prompts that are mixed."""
+    x_t = torch.randn(6, *backbone.latent_shape, generator=torch.Generator().manual_seed(0))
+    texts = ["3", "11"] if kind == "dit" else list(TEXTS)
+    conditioning = rows(backbone.encode_prompts(texts), torch.tensor([0, 1, 0, 1, 1, 0]))
+    return backbone.denoise(x_t, times(backbone.levels), conditioning)
+
+
+def times(levels: Levels) -> torch.Tensor:
+    time = torch.from_numpy(levels.time[ROWS])
+    return time if time.dtype == torch.int64 else time.float()
+
+
+def pictures(side: int) -> list[Image.Image]:
+    generator = np.random.default_rng(0)
+    return [
+        Image.fromarray(generator.integers(0, 256, (side, side, 3), np.uint8)) for _ in range(2)
+    ]
+
+
+def close(actual: torch.Tensor, wanted: torch.Tensor, relative: float) -> None:
+    largest = float(wanted.abs().max())
+    torch.testing.assert_close(actual, wanted, rtol=0, atol=relative * largest)
+    assert largest > 0.1
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind not in ("schnell", "sigma", "dit")]
+)
+class TestEveryPipeline(DenoiserContract):
+    texts = ("fir tree", "cat", "dog")
+
+    @pytest.fixture
+    def backbone(self, kind: str, saved: Saved) -> CheckedDenoiser:
+        return CheckedDenoiser(driven(kind, saved(kind)[1]), kind)
+
+
+def state(pipe: Any) -> dict[str, Any]:
+    """Return all that a call could change of a pipeline, its parts, its class and its module."""
+    module = sys.modules[type(pipe).__module__]
+    return {
+        "attributes": dict(vars(pipe)),
+        "class": dict(vars(type(pipe))),
+        "module": dict(vars(module)),
+        "scheduler": copy.deepcopy(vars(pipe.scheduler)),
+        "hooks": [len(m._forward_hooks) for m in pipe.transformer.modules()],
+    }
+
+
+def test_the_pipeline_is_the_same_afterwards_also_after_an_exception(saved: Saved) -> None:
+    pipe = saved("sd3")[1]
+    before = repr(state(pipe))
+    made = driven("sd3", pipe)
+    with torch.inference_mode():
+        conditioning = rows(made.encode_prompts(["a cat"]), torch.zeros(6, dtype=torch.int64))
+        made.denoise(torch.randn(6, *made.latent_shape), times(made.levels), conditioning)
+        with pytest.raises(RuntimeError):
+            made.denoise(torch.randn(6, 3, 8, 8), times(made.levels), conditioning)
+    assert repr(state(pipe)) == before
+    images = pipe("a cat", num_inference_steps=1, height=16, width=16, output_type="np").images
+    assert images.shape == (1, 16, 16, 3)
+
+
+def test_two_threads_do_not_meet(saved: Saved) -> None:
+    """Predictions at two levels, of two prompts, made at once are those made alone."""
+    made = driven("sd3", saved("sd3")[1])
+    x_t = torch.randn(2, 4, *made.latent_shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        prompts = made.encode_prompts(list(TEXTS))
+    answers: dict[int, list[torch.Tensor]] = {0: [], 1: []}
+
+    @torch.inference_mode()
+    def work(number: int) -> None:
+        conditioning = rows(prompts, torch.full((4,), number))
+        for _ in range(10):
+            t = torch.full((4,), 100.0 + 700 * number)
+            answers[number].append(made.denoise(x_t[number], t, conditioning))
+
+    for number in (0, 1):
+        work(number)
+    alone = {number: results[0] for number, results in answers.items()}
+    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, results in answers.items():
+        assert len(results) == 20
+        assert all(torch.equal(result, alone[number]) for result in results)
+
+
+def test_a_folder_of_a_class_that_no_family_loads_is_run(saved: Saved, tmp_path: Path) -> None:
+    folder, _ = saved("sana")
+    index = json.loads((folder / "model_index.json").read_text())
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in folder.iterdir():
+        if path.name != "model_index.json":
+            (other / path.name).symlink_to(path)
+    (other / "model_index.json").write_text(json.dumps({**index, "_class_name": "SanaPAGPipeline"}))
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        pictures(32)[0].save(tmp_path / "pictures" / name / "1.png")
+    done = bench(
+        *("run", tmp_path / "pictures", "--backbone", f"{other}/", "--set", "draws=2"),
+        *("--strategy", "full", "--resolution", 32, "--results", tmp_path / "results", "--json"),
+    )
+    assert done.code == 0, done.err
+    assert done.json["backbone"]["name"] == "other"
+    assert "SanaPAGPipeline" in done.err and "own code" in done.err
+
+
+def test_a_pipeline_that_cannot_be_driven_is_refused_in_a_line(saved: Saved) -> None:
+    pipe = copy.copy(saved("sd3")[1])
+    pipe.scheduler = type("Odd", (), {"config": {}, "order": 1})()
+    with pytest.raises(UserError, match="cannot be driven with its Odd"):
+        PipelineDenoiser(pipe, resolution=16)
