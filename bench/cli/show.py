@@ -25,6 +25,7 @@ from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import Decisions
 from bench.store.folder import find_run
+from bench.store.questions import read_questions
 from bench.store.runs import StoredRun, read_run
 from bench.store.summary import read_again
 
@@ -87,9 +88,13 @@ def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
     decided = stored.some_decided() if more else stored.decided(top=True)
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}
-    extra = {"statistics": _statistics(stored, decided, results).plain()} if more else {}
+    extra: dict[str, Any] = (
+        {"statistics": _statistics(stored, decided, results).plain()} if more else {}
+    )
     if again := read_again(stored.path, decided):
         extra["again"] = again.plain()
+    if questions := read_questions(stored.path):
+        extra["questions"] = [question.plain() for question in questions]
     return {**summary_so_far(stored.manifest, stored.summary, decided).plain(), **extra}
 
 

@@ -36,6 +36,7 @@ from bench.render.study_figures import StudyPart, studies_of
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
+from bench.store.questions import read_questions
 from bench.store.runs import read_runs
 from bench.store.summary import read_again
 
@@ -192,7 +193,7 @@ def describe(
     notes: list[str] = []
     decided = run.decided
     again = read_again(run.path, decided)
-    sentences = opening(run.manifest, run.summary, decided, again)
+    sentences = opening(run.manifest, run.summary, decided, again, read_questions(run.path))
     matrix = confusion(decided, len(run.classes))
     shown = most_confused(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
     classes = per_class(decided, run.classes)

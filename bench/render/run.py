@@ -20,6 +20,7 @@ from bench.stats.skill import Probability
 from bench.store.decisions import read_decisions
 from bench.store.documents import Items, Manifest
 from bench.store.folder import read_records
+from bench.store.questions import read_questions
 from bench.store.runs import read_run
 from bench.store.summary import Again, Cost, Ends, Metrics, Summary, read_again
 
@@ -53,7 +54,7 @@ def print_run(
     again = read_again(path, decided)
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
-        for sentence in astuple(opening(manifest, summary, decided, again)):
+        for sentence in astuple(opening(manifest, summary, decided, again, read_questions(path))):
             terminal.print(sentence)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from bench.stats.skill import Probability
 from bench.store.decisions import AnyDecisions, Decisions
 from bench.store.documents import Manifest
 from bench.store.identity import CalibratedOn
+from bench.store.questions import AskedQuestion, QuestionAnswer
 from bench.store.summary import Again, Summary
 
 
@@ -31,12 +33,22 @@ class Opening:
 
 
 def opening(
-    manifest: Manifest, summary: Summary, decided: Decisions, again: Again | None = None
+    manifest: Manifest,
+    summary: Summary,
+    decided: Decisions,
+    again: Again | None = None,
+    questions: Sequence[AskedQuestion] = (),
 ) -> Opening:
-    """Return the three sentences about a run, of the images decided so far, at least one."""
-    parts = _interval(manifest, summary), noise_sentence(manifest, decided, again)
+    """Return the three sentences about a run, of the images decided so far, at least one.
+
+    `questions` are those that were to end the run: their answers stand behind its accuracy.
+    """
+    answers = [question.answer for question in questions if question.answer]
+    stopped = next((answer for answer in answers if answer.n == len(decided)), None)
+    parts = _interval(manifest, summary, stopped), noise_sentence(manifest, decided, again)
     sure = " ".join(part for part in parts if part)
-    return Opening(_asked(manifest, len(decided)), _well(summary, decided), sure)
+    well = " ".join([_well(summary, decided), *(answer.sentence for answer in answers)])
+    return Opening(_asked(manifest, len(decided)), well, sure)
 
 
 def _asked(manifest: Manifest, n: int) -> str:
@@ -71,12 +83,14 @@ def _well(summary: Summary, decided: Decisions) -> str:
     return f"It was right for {right:,} of {n:,} ({_percent(right / n)} %){guessing}."
 
 
-def _interval(manifest: Manifest, summary: Summary) -> str:
-    low, high = summary.metrics.accuracy_ci95
+def _interval(manifest: Manifest, summary: Summary, stopped: QuestionAnswer | None) -> str:
+    """Return the sentence with the interval; of a run that a question ended, the one that holds."""
+    low, high = stopped.anytime_ci95 if stopped else summary.metrics.accuracy_ci95
+    valid = ", valid although the result ended the run" if stopped else ""
     held = "this noise and these prompts" if manifest.on_draws else "these prompts"
     return (
         f"Of all images of this kind, with {held}, it would be right for {_percent(low)} to"
-        f" {_percent(high)} % (95 % interval)."
+        f" {_percent(high)} % (95 % interval{valid})."
     )
 
 

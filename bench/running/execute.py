@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from bench.discovery.loading import load_plugins
 from bench.errors import BenchWarning, UserError
 from bench.machine.environment import peak_memory, remember_speed
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
+from bench.running.until import QuestionWatch
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import draw_table
 from bench.store.folder import missing, read_manifest, read_summary
 from bench.store.looks import record_look
+from bench.store.questions import QuestionAnswer
 from bench.store.records import make_record
 from bench.store.summary import Again, Summary
 from bench.store.writing import RunFolder
@@ -39,6 +41,9 @@ class Finished:
     folder: Path  # where the run is stored, perhaps with more images than these
     resumed: bool = False  # whether nothing was left to score
     again: Again | None = None  # the images that were decided again with other noise
+    answer: QuestionAnswer | None = (
+        None  # what the images answered, if a question was to end the run
+    )
 
     def plain(self) -> dict[str, Any]:
         """Return the object behind `--json`."""
@@ -46,36 +51,54 @@ class Finished:
             **self.summary.plain(),
             "results_dir": str(self.folder.resolve()),
             **({"again": self.again.plain()} if self.again else {}),
+            **({"answer": self.answer.plain()} if self.answer else {}),
             **({"resumed": "complete"} if self.resumed else {}),
         }
 
 
-def execute(run: Executable, open_executor: OpenExecutor = LocalExecutor) -> Finished:
+def execute(
+    run: Executable, open_executor: OpenExecutor = LocalExecutor, watch: QuestionWatch | None = None
+) -> Finished:
     """Score the images asked for that are not decided yet.
 
     The result is of these images only, also where the stored run has more of them. The executor is
-    opened only where there is something to score.
+    opened only where there is something to score. With `watch`, images are scored in its order
+    until its question is answered, and the result is of the images that this takes.
 
     Raises:
         UserError: the user can fix this; nothing was scored.
         StoreError: the disk is full; what was decided is kept.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
+    answer: QuestionAnswer | None = None
+    if watch is not None and not run.fresh and missing(run.folder, run.manifest, False) is not None:
+        watch.adopt(read_decisions(run.folder, run.manifest))
+        watch.ask(run.folder)
+        run.manifest = watch.narrowed(run.manifest)
     if not run.fresh and missing(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
-            return Finished(run.manifest, summary, run.folder, resumed=True)
+            answer = watch.keep(run.folder) if watch else None
+            return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
         earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
-        if outstanding := folder.outstanding(run.manifest.samples, run.save_errors):
+        outstanding = folder.outstanding(run.manifest.samples, run.save_errors)
+        if watch is not None:
+            watch.ask(folder.path)
+            outstanding = watch.outstanding(outstanding)
+        if outstanding:
             with closing(open_executor(run)) as executor:
-                _score(run, folder, executor, outstanding, earlier)
+                _score(run, folder, executor, outstanding, earlier, watch)
                 memory, problem = executor.peak_memory, executor.problem
+        if watch is not None:
+            run.manifest = watch.narrowed(run.manifest)
+            folder.narrow(run.manifest.samples)
+            answer = watch.keep(folder.path)
         finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
     if problem is not None and (warning := _cost_warning(run, problem, finished.summary)):
         warnings.warn(warning, BenchWarning, stacklevel=2)
-    return finished
+    return replace(finished, answer=answer)
 
 
 def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
@@ -101,6 +124,7 @@ def _score(
     executor: Executor,
     outstanding: list[str],
     earlier: Decisions,
+    watch: QuestionWatch | None,
 ) -> None:
     listeners, problem = load_plugins().manager, executor.problem
     if executor.fitted:
@@ -118,6 +142,10 @@ def _score(
         folder.append(record, decided if run.save_errors else None, problem.timesteps)
         tell(listeners, "sample_scored", record=record)
         seconds, equivalents = seconds + duration, equivalents + decided.equivalents
+        if watch is not None and watch.add(
+            record["sample_id"], record["prediction"] == record["label"]
+        ):
+            break
     if executor.device and seconds > 1:
         backbone = run.manifest.backbone
         remember_speed(backbone.name, executor.device, backbone.dtype, equivalents / seconds)

@@ -23,6 +23,7 @@ from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
+from bench.running.until import watch_of
 from bench.running.verbs.again import decide_again, with_other_noise
 
 if TYPE_CHECKING:
@@ -70,10 +71,11 @@ def run(
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
     for warning in prepared.warnings:
         warnings.warn(warning, BenchWarning, stacklevel=2)
+    watch = watch_of(prepared)
     if config.again is None:
-        return execute(ModelRun(prepared), executor_of(prepared))
+        return execute(ModelRun(prepared), executor_of(prepared), watch)
     shared, other = SharedBackbone(), with_other_noise(prepared, dataset)
-    finished = execute(sharing(prepared, shared, [other.config]), executor_of(prepared))
+    finished = execute(sharing(prepared, shared, [other.config]), executor_of(prepared), watch)
     again = sharing(other, shared, [])
     return replace(finished, again=decide_again(again, finished, config.again, executor_of(other)))
 

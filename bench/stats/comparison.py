@@ -22,13 +22,14 @@ from bench.stats.paired import (
     paired_test,
     shared_rows,
 )
-from bench.stats.questions import Answer, Question, answer
-from bench.stats.sequential import anytime_interval, anytime_p
+from bench.stats.questions import Results, StopQuestion, answer
+from bench.stats.sequential import anytime_interval, two_sided_p
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document
+from bench.store.questions import QuestionAnswer
 from bench.store.runs import read_run
 
 MACHINE = ("platform", "cpus")  # of a manifest's environment
@@ -67,7 +68,7 @@ class Comparison(PairedTest):
     """Parts of the identity that differ, name → [A's value, B's value]."""
     differences: dict[str, list[Any]]  # the same by the names of options
     warnings: list[str]  # limits of the comparison
-    sequential: Answer | None = None  # what the images answer in random order, if asked for
+    sequential: QuestionAnswer | None = None  # what the images answer in random order, if asked for
     anytime_p: float | None = None  # two-sided p that holds at every number of images
     anytime_ci95: tuple[float, float] | None = None  # of the difference, at every number of images
 
@@ -117,11 +118,12 @@ def compare_decided(
         tested, p, difference = {"tested": result}, result.p, result.difference
     if sequential:
         order = ordered_rows(a.sample_ids.take(indices(rows_a)).to_pylist(), manifests[0])
-        values = (right_b.astype(float) - right_a)[order]
-        question = Question("differs", f"differs from {names[0]}", names[0])
-        tested["sequential"] = answer(question, values, manifests[0].dataset.n_total)
-        tested["anytime_p"] = min(1.0, 2 * min(anytime_p(values, 0.0), anytime_p(-values, 0.0)))
-        tested["anytime_ci95"] = anytime_interval(values)
+        new, base = (right.astype(float)[order] for right in (right_b, right_a))
+        question = StopQuestion("differs", f"differs from {names[0]}", names[0])
+        results = Results(new, base, manifests[0].dataset.n_total)
+        tested["sequential"] = answer(question, results)
+        tested["anytime_p"] = two_sided_p(results.differences)
+        tested["anytime_ci95"] = anytime_interval(results.differences)
     significant = p < ALPHA
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import re
 from math import log
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
+from bench.stats.paired import ALPHA
 from bench.stats.sequential import (
-    ALPHA,
     anytime_interval,
     anytime_p,
     first_narrow,
     largest_log_capital,
+    two_sided_p,
 )
-from bench.store.fields import Count, Document, Share
+from bench.store.questions import QuestionAnswer, Verdict
 
 Kind = Literal["differs", "better", "within", "width"]
-Verdict = Literal["better", "worse", "within", "outside", "narrow", "open"]
 
 FORMS = '"differs from RUN", "better than RUN by 0.02", "within 0.02 of RUN", "width 0.05"'
 WHOLE_SPLIT = "on this split"
+MEANS = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy"}
 _NUMBER = r"(?P<margin>\d*\.?\d+)"
 _PATTERNS: dict[Kind, str] = {
     "differs": r"differs from (?P<run>\S+)",
@@ -33,7 +34,7 @@ _PATTERNS: dict[Kind, str] = {
 }
 
 
-class Question(NamedTuple):
+class StopQuestion(NamedTuple):
     """A question about a run's accuracy, alone or against that of another run."""
 
     kind: Kind
@@ -41,40 +42,35 @@ class Question(NamedTuple):
     run: str | None = None  # the run that it is compared with; None: a width is asked for
     margin: float = 0.0  # share that "better", "within" and "width" name
     whole_split: bool = False  # whether it is about the images of this split, not all like these
+    metric: str = "accuracy"  # a mean over images, weighted or not
 
 
-class Answer(Document):
-    """What images in random order answer, however often somebody looked."""
-
-    question: str  # as it was asked
-    verdict: Verdict
-    """What is shown; "open": nothing yet. "outside" denies "within" and "better by"."""
-    n: Count  # number of images that the answer takes: where it was decided, or all so far
-    total: Count  # number of images of the split
-    p: Share | None = None
-    """p of what the question denies after these n images, valid at any n; None for a width."""
-    anytime_ci95: tuple[float, float]
-    """95 % interval of the difference, or of the accuracy, valid at any n."""
-    whole_split: bool = False  # whether all images of this split are meant
-
-
-def parse_question(text: str) -> Question:
+def parse_question(text: str) -> StopQuestion:
     """Return the question of a sentence such as `better than RUN by 0.02`.
 
-    `on this split` at its end asks about all images of the split.
+    `on this split` at its end asks about all images of the split, and before that `in balanced
+    accuracy` about the mean over classes.
 
     Raises:
-        UserError: the sentence is none of the four, or its share is not between 0 and 1.
+        UserError: the sentence is none of the four, its share is not between 0 and 1, or the metric
+            is no mean over images.
     """
     words = " ".join(text.split())
-    asked = words.removesuffix(WHOLE_SPLIT).rstrip()
+    sentence = words.removesuffix(WHOLE_SPLIT).rstrip()
+    whole_split = sentence != words
+    sentence, _, metric = sentence.partition(" in ")
+    if (metric := metric or "accuracy") not in MEANS:
+        raise UserError(
+            f"--until {text!r}: {metric} is no mean over images, so no value of it belongs to one"
+            f" image and there is nothing to bet on. Ask about {' or '.join(MEANS)}."
+        )
     for kind, pattern in _PATTERNS.items():
-        if match := re.fullmatch(pattern, asked, re.IGNORECASE):
+        if match := re.fullmatch(pattern, sentence, re.IGNORECASE):
             parts = match.groupdict()
             margin = float(parts.get("margin") or 0)
             if margin >= 1 or (kind in ("within", "width") and not margin):
                 raise UserError(f"--until {text!r}: {margin:g} is no share between 0 and 1.")
-            return Question(kind, words, parts.get("run"), margin, asked != words)
+            return StopQuestion(kind, words, parts.get("run"), margin, whole_split, MEANS[metric])
     raise UserError(f"--until {text!r}: this is no question. Ask {FORMS}.")
 
 
@@ -90,35 +86,82 @@ def class_weights(counts: Floats) -> Floats:
     return weights
 
 
-def answer(question: Question, values: Floats, total: int, weights: Floats | None = None) -> Answer:
-    """Return what the images so far answer; the same for every number of looks at them.
+class Results(NamedTuple):
+    """Results of the images of a split so far, in random order.
 
-    Args:
-        question: the question.
-        values: float64 [n], per image in random order: its result in this run less that in the
-            other run (-1, 0 or 1); for a width, 1 where the run is right and 0 where it is not.
+    Attributes:
+        right: float64 [n], 1 where this run is right and 0 where it is not.
+        other: float64 [n], likewise of the other run; None: no other is compared.
         total: number of images of the split.
-        weights: float64 [n], weight of each image; None: all have 1.
+        weights: float64 [n], weight of each image in the metric; None: all have 1.
     """
-    width = question.kind == "width"
-    population = total if question.whole_split else None
-    largest = 1.0 if weights is None else max(float(weights.max(initial=1.0)), 1.0)
-    scaled = values * (1.0 if weights is None else weights) / largest
-    if width:  # from [0, 1] to [-1, 1]
-        scaled = 2 * scaled - 1
-    size = largest / (2 if width else 1)  # of a difference of 1 on the scale of the bets
-    margin = question.margin / size
-    verdict, n = _decide(question.kind, scaled, margin, population)
-    low, high = anytime_interval(scaled[:n], population)
-    shift = 1.0 if width else 0.0
-    return Answer(
+
+    right: Floats
+    other: Floats | None
+    total: int
+    weights: Floats | None = None
+
+    def first(self, n: int) -> Results:
+        """Return the results of the first n images."""
+        parts = (None if part is None else part[:n] for part in (self.other, self.weights))
+        other, weights = parts
+        return Results(self.right[:n], other, self.total, weights)
+
+    @property
+    def largest(self) -> float:
+        """Largest weight of an image, at least 1."""
+        return 1.0 if self.weights is None else max(float(self.weights.max(initial=1.0)), 1.0)
+
+    def weighted(self, values: Floats) -> Floats:
+        """Return values times the weights, divided by `largest`."""
+        return values if self.weights is None else values * self.weights / self.largest
+
+    @property
+    def differences(self) -> Floats:
+        """Weighted differences of both runs, in [-1, 1] as bets take them."""
+        assert self.other is not None
+        return self.weighted(self.right - self.other)
+
+    @property
+    def accuracies(self) -> Floats:
+        """Weighted results of this run, in [-1, 1] as bets take them."""
+        return 2 * self.weighted(self.right) - 1
+
+
+def decided_at(question: StopQuestion, results: Results, since: int = 1) -> tuple[Verdict, int]:
+    """Return what the images show and how many that takes; the same for every number of looks.
+
+    Widths are not looked at before the image `since`.
+    """
+    population = results.total if question.whole_split else None
+    if question.kind == "width":
+        width = 2 * question.margin / results.largest
+        n = first_narrow(results.accuracies, width, population, since)
+        return ("open", len(results.right)) if n is None else ("narrow", n)
+    margin = question.margin / results.largest
+    return _decide(question.kind, results.differences, margin, population)
+
+
+def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
+    """Return what the images so far answer; the same for every number of looks at them."""
+    verdict, n = decided_at(question, results)
+    used, largest = results.first(n), results.largest
+    population = used.total if question.whole_split else None
+    low, high = anytime_interval(used.accuracies, population)
+    more: dict[str, Any] = {}
+    if used.other is not None:
+        margin = question.margin / largest
+        ends = anytime_interval(used.differences, population)
+        more["p"] = _p(question.kind, used.differences, margin, population)
+        more["difference_anytime_ci95"] = tuple(end * largest for end in ends)
+    return QuestionAnswer(
         question=question.text,
         verdict=verdict,
         n=n,
-        total=total,
-        p=_p(question.kind, scaled[:n], margin, population),
-        anytime_ci95=((low + shift) * size, (high + shift) * size),
+        total=used.total,
+        anytime_ci95=(max((low + 1) * largest / 2, 0.0), min((high + 1) * largest / 2, 1.0)),
         whole_split=question.whole_split,
+        **more,
     )
 
 
@@ -126,9 +169,6 @@ def _decide(
     kind: Kind, values: Floats, margin: float, population: int | None
 ) -> tuple[Verdict, int]:
     """Return the verdict and the number of images that it takes."""
-    if kind == "width":
-        n = first_narrow(values, margin, population)
-        return ("open", len(values)) if n is None else ("narrow", n)
 
     def above(bound: float, alpha: float) -> int:
         """Return the number of values that show a mean above `bound`; one too many: not shown."""
@@ -154,11 +194,10 @@ def _decide(
     return (verdict, n) if n <= len(values) else ("open", len(values))
 
 
-def _p(kind: Kind, values: Floats, margin: float, population: int | None) -> float | None:
-    if kind == "width":
-        return None
+def _p(kind: Kind, values: Floats, margin: float, population: int | None) -> float:
+    """Return p of what the question denies after the last value, valid at any number of them."""
     if kind == "better":
         return anytime_p(values, margin, population)
-    bound = -margin if kind == "within" else 0.0
-    ends = anytime_p(values, bound, population), anytime_p(-values, bound, population)
-    return max(ends) if kind == "within" else min(1.0, 2 * min(ends))
+    if kind == "differs":
+        return two_sided_p(values, population)
+    return max(anytime_p(sign * values, -margin, population) for sign in (1, -1))

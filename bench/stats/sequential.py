@@ -15,8 +15,8 @@ from math import exp, inf, log
 import numpy as np
 
 from bench.contracts.strategy import Floats
+from bench.stats.paired import ALPHA
 
-ALPHA = 0.05
 MAX_STEPS = 45  # of a bisection: its ends are known to 1e-13
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 BETS = (_NODES + 1) / 2  # share of the capital that is staked, a uniform prior in 64 points
@@ -71,13 +71,19 @@ def anytime_p(values: Floats, mean: float, population: int | None = None) -> flo
     return exp(-max(float(capital[-1]), 0.0)) if len(values) else 1.0
 
 
+def two_sided_p(values: Floats, population: int | None = None) -> float:
+    """Return the p of "the mean is 0", valid at any number of values."""
+    ends = anytime_p(values, 0.0, population), anytime_p(-values, 0.0, population)
+    return min(1.0, 2 * min(ends))
+
+
 def anytime_interval(
     values: Floats, population: int | None = None, alpha: float = ALPHA
 ) -> tuple[float, float]:
     """Return the interval that holds the mean at every number of values with 1 - α together.
 
-    Each end is a one-sided test at α/2: an interval without 0 and twice the smaller `anytime_p`
-    below α are the same.
+    Each end is a one-sided test at α/2: an interval without 0 and a `two_sided_p` below α are the
+    same.
     """
     low = _lower(values, population, alpha / 2)
     return low, -_lower(-values, population, alpha / 2)
@@ -94,21 +100,23 @@ def _lower(values: Floats, population: int | None, alpha: float) -> float:
 
 
 def first_narrow(
-    values: Floats, width: float, population: int | None = None, alpha: float = ALPHA
+    values: Floats, width: float, population: int | None = None, since: int = 1
 ) -> int | None:
     """Return the number of values after which `anytime_interval` is so narrow; None: not yet.
 
-    It is looked at after every value at first, then after every fiftieth part more.
+    It is looked at after every value at first, then after every fiftieth part more; looks before
+    `since` are left out.
     """
     n = 1
     while n <= len(values):
         # An interval that holds at every n is never narrower than one for this n alone.
-        if population is not None or 2 * 1.96 * values[:n].std() <= width * n**0.5:
-            low, high = anytime_interval(values[:n], population, alpha)
+        near = population is not None or 2 * 1.96 * values[:n].std() <= width * n**0.5
+        if n >= since and near:
+            low, high = anytime_interval(values[:n], population)
             if high - low <= width:
                 return n
         n += max(1, n // 50)
-    return None
+    return population if population == len(values) else None  # all is known of a whole split
 
 
 def interval_course(

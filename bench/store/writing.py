@@ -23,6 +23,7 @@ from bench.store.fields import to_json, without_none
 from bench.store.folder import LOCK, MANIFEST, SHARDS, SUMMARY, joined, read_manifest, undecided
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
+from bench.store.questions import QUESTIONS, read_questions
 from bench.store.records import Record
 from bench.store.summary import AGAIN, Summary
 
@@ -48,6 +49,7 @@ class RunFolder:
         self._lock = FileLock(path / LOCK)
         self._fresh = fresh
         self._times: Times | None = None
+        self._asked_before: list[str] = []
 
     def __enter__(self) -> RunFolder:
         try:
@@ -82,7 +84,7 @@ class RunFolder:
         """Remove the folder of a run that was refused before its first image."""
         with suppress(OSError):
             if not (self.path / JOURNAL).stat().st_size:
-                for name in (JOURNAL, MANIFEST, DRAWS, LOCK):
+                for name in (JOURNAL, MANIFEST, DRAWS, QUESTIONS, LOCK):
                     (self.path / name).unlink(missing_ok=True)
                 self.path.rmdir()
                 if self.path.parent.name == SHARDS:
@@ -98,7 +100,7 @@ class RunFolder:
                 raise UserError(f"{self.path / name} is a link. Put the folder in its place.")
 
     def _empty(self) -> None:
-        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS, AGAIN):
+        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS, AGAIN, QUESTIONS):
             (self.path / name).unlink(missing_ok=True)
         for name in ("errors", "first_order"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -111,6 +113,8 @@ class RunFolder:
                 raise UserError(
                     f"{self.path} holds another run. Move it away, or use --fresh to replace it."
                 )
+            if not any(question.answer is None for question in read_questions(self.path)):
+                self._asked_before = earlier.samples  # otherwise all, by an interrupted question
             update = without_none(created=earlier.created, fitted=earlier.fitted)
             now = joined(earlier, self.manifest).model_copy(update=update).as_unknown_as([earlier])
             if earlier.linearisation_cost is None and now.linearisation_cost is not None:
@@ -120,6 +124,17 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         write_atomically(self.path / MANIFEST, to_json(self.manifest.plain()))
+
+    def narrow(self, sample_ids: Sequence[str]) -> None:
+        """Ask for these samples only, beside those that were asked for before this process.
+
+        Results of others stay stored and are not counted.
+        """
+        wanted = {*sample_ids, *self._asked_before}
+        samples = [sample_id for sample_id in self.manifest.samples if sample_id in wanted]
+        self.manifest = self.manifest.model_copy(update={"samples": samples})
+        with self._writing():
+            self._write_manifest()
 
     def outstanding(self, sample_ids: Sequence[str], save_errors: bool) -> list[str]:
         """Return the samples without a good line, or without errors if these are to be saved."""

@@ -6,25 +6,26 @@ import numpy as np
 import pytest
 
 from bench.errors import UserError
-from bench.stats.questions import Question, answer, class_weights, parse_question
+from bench.stats.questions import Results, StopQuestion, answer, class_weights, parse_question
 from bench.stats.sequential import anytime_interval
+from bench.store.questions import QuestionAnswer
 
 
 @pytest.mark.parametrize(
     ("text", "question"),
     [
-        ("differs from a-1", Question("differs", "differs from a-1", "a-1")),
-        ("better than a", Question("better", "better than a", "a")),
-        ("better than  a by .02", Question("better", "better than a by .02", "a", 0.02)),
-        ("within 0.02 of a", Question("within", "within 0.02 of a", "a", 0.02)),
-        ("width 0.05", Question("width", "width 0.05", None, 0.05)),
+        ("differs from a-1", StopQuestion("differs", "differs from a-1", "a-1")),
+        ("better than a", StopQuestion("better", "better than a", "a")),
+        ("better than  a by .02", StopQuestion("better", "better than a by .02", "a", 0.02)),
+        ("within 0.02 of a", StopQuestion("within", "within 0.02 of a", "a", 0.02)),
+        ("width 0.05", StopQuestion("width", "width 0.05", None, 0.05)),
         (
             "differs from a on this split",
-            Question("differs", "differs from a on this split", "a", whole_split=True),
+            StopQuestion("differs", "differs from a on this split", "a", whole_split=True),
         ),
     ],
 )
-def test_questions_are_read(text: str, question: Question) -> None:
+def test_questions_are_read(text: str, question: StopQuestion) -> None:
     assert parse_question(text) == question
 
 
@@ -35,6 +36,17 @@ def test_questions_are_read(text: str, question: Question) -> None:
 def test_what_is_no_question_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--until"):
         parse_question(text)
+
+
+def results(values: np.ndarray, total: int = 5000) -> Results:
+    """Results of two runs with these differences; of one run where none is negative."""
+    return Results(np.maximum(values, 0.0), np.maximum(-values, 0.0), total)
+
+
+def ask(text: str, values: np.ndarray, total: int = 5000) -> QuestionAnswer:
+    given = results(values, total)
+    question = parse_question(text)
+    return answer(question, given._replace(other=None) if question.run is None else given)
 
 
 def pairs(wins: int, losses: int, ties: int, seed: int = 0) -> np.ndarray:
@@ -59,34 +71,34 @@ def pairs(wins: int, losses: int, ties: int, seed: int = 0) -> np.ndarray:
     ],
 )
 def test_answers(text: str, values: np.ndarray, verdict: str) -> None:
-    result = answer(parse_question(text), values, 5000)
+    result = ask(text, values)
     assert result.verdict == verdict
     assert (result.n == len(values)) == (verdict == "open")
-    again = answer(parse_question(text), values[: result.n], 5000)
+    again = ask(text, values[: result.n])
     assert again == result, "later images change nothing"
     if verdict not in ("open", "narrow"):  # widths are looked at in steps
-        fewer = answer(parse_question(text), values[: result.n - 1], 5000)
+        fewer = ask(text, values[: result.n - 1])
         assert fewer.verdict == "open"
 
 
 def test_the_interval_is_of_the_images_up_to_the_stop() -> None:
     values = pairs(60, 20, 120)
-    result = answer(parse_question("differs from a"), values, 5000)
-    assert result.anytime_ci95 == anytime_interval(values[: result.n])
-    assert result.p is not None and result.p <= 0.05 and result.anytime_ci95[0] > 0
+    result = ask("differs from a", values)
+    assert result.difference_anytime_ci95 == anytime_interval(values[: result.n])
+    assert result.p is not None and result.p <= 0.05
 
 
 def test_the_width_is_that_of_the_accuracy() -> None:
     right = (pairs(150, 50, 0) + 1) / 2
-    result = answer(parse_question("width 0.25"), right, 5000)
+    result = ask("width 0.25", right)
     low, high = result.anytime_ci95
     assert high - low <= 0.25 and low < right[: result.n].mean() < high
 
 
 def test_the_whole_split_is_answered_once_all_is_seen() -> None:
     values = pairs(11, 10, 79)
-    assert answer(parse_question("differs from a"), values, 100).verdict == "open"
-    whole = answer(parse_question("differs from a on this split"), values, 100)
+    assert ask("differs from a", values, 100).verdict == "open"
+    whole = ask("differs from a on this split", values, 100)
     assert (whole.verdict, whole.whole_split) == ("better", True)
 
 
@@ -98,5 +110,7 @@ def test_weights_make_the_mean_over_classes() -> None:
     rng = np.random.default_rng(0)
     order = rng.integers(0, 100, 3000)
     values = (rng.random(3000) < right[order]).astype(float)
-    low, high = answer(parse_question("width 0.2"), values, 3000, weights[order]).anytime_ci95
+    low, high = answer(
+        parse_question("width 0.2"), Results(values, None, 3000, weights[order])
+    ).anytime_ci95
     assert low < 0.75 < high

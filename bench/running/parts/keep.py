@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import ValidationInfo, field_validator
 
+from bench.errors import UserError
 from bench.running.parts.setting import WITH_DRAWS, Chapter, Text, setting
+from bench.stats.questions import parse_question
 
 
 class KeepSettings(Chapter):
@@ -22,10 +24,32 @@ class KeepSettings(Chapter):
         gt=0,
         lt=2**31,
     )
+    until: Text | None = setting(
+        None,
+        'Score images in random order until this is answered: "differs from RUN", "better than'
+        ' RUN by 0.02", "within 0.02 of RUN" or "width 0.05".',
+    )
     fresh: bool = setting(False, "Start over instead of resuming a stored run.")
     min_accuracy: float | None = setting(
         None, "Exit with 4 when the accuracy is lower.", ge=0, le=1
     )
+
+    @field_validator("until")
+    @classmethod
+    def _is_question(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        try:
+            parse_question(value)
+        except UserError as error:
+            raise ValueError(str(error).removeprefix("--until ")) from None
+        for name, why in (
+            ("shard", "a shard does not know what the others have decided"),
+            ("limit", "the question ends the run, not a number of images"),
+        ):
+            if info.data.get(name) is not None:
+                raise ValueError(f"does not go with --{name}: {why}")
+        return value
 
     @field_validator("again")
     @classmethod

@@ -1,0 +1,172 @@
+"""`--until` ends a run when its first images in random order answer a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.contracts.strategy import Floats
+from bench.errors import UserError
+from bench.inputs.subsets import random_order
+from bench.running.prepared import Prepared
+from bench.stats.comparison import check_comparable
+from bench.stats.questions import (
+    Results,
+    StopQuestion,
+    answer,
+    class_weights,
+    decided_at,
+    parse_question,
+)
+from bench.store.decisions import Decisions
+from bench.store.documents import Manifest
+from bench.store.folder import find_run
+from bench.store.questions import QuestionAnswer, Verdict, ask_question, write_answer
+from bench.store.runs import read_run
+
+
+class QuestionWatch:
+    """The results of a run's images, and what those that are first in random order answer.
+
+    Only the complete prefix of the order counts, so that the answer does not depend on the order in
+    which workers finish images.
+
+    Args:
+        question: the question.
+        order: ids of the split's images in random order, as many as can be compared.
+        total: number of images of the split.
+        baseline: whether the other run is right, by id; None: the question needs no other run.
+        weights: weight of each image, by id; None: all have 1.
+    """
+
+    def __init__(
+        self,
+        question: StopQuestion,
+        order: Sequence[str],
+        total: int,
+        baseline: Mapping[str, bool] | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.question, self.order, self.total = question, order, total
+        self.baseline, self.weights = baseline, weights
+        self._right: dict[str, bool] = {}
+        self._verdict: Verdict = "open"
+        self._n = 0  # number of images of the complete prefix
+        self._deciding = 0  # number of images that the verdict takes
+        self.post_hoc = False
+
+    def adopt(self, decisions: Decisions) -> None:
+        """Take the results of images that are decided; failed ones are decided again."""
+        ids, right = decisions.sample_ids.to_pylist(), decisions.correct
+        for sample_id, is_right, failed in zip(ids, right, decisions.failed, strict=True):
+            if not failed:
+                self._right[sample_id] = bool(is_right)
+        self._advance()
+
+    def add(self, sample_id: str, right: bool) -> bool:
+        """Take one image's result; return whether the question is answered."""
+        self._right[sample_id] = right
+        return self._advance() and self.answered
+
+    def _advance(self) -> bool:
+        """Extend the complete prefix; return whether it grew."""
+        before = self._n
+        for sample_id in self.order[before:]:
+            if sample_id not in self._right:
+                break
+            self._n += 1
+        if self._n == before:
+            return False
+        if self._verdict == "open":
+            self._verdict, self._deciding = decided_at(self.question, self._prefix, before + 1)
+        return True
+
+    @property
+    def _prefix(self) -> Results:
+        ids = self.order[: self._n]
+
+        def column(values: Mapping[str, float] | None) -> Floats | None:
+            return None if values is None else np.array([values[i] for i in ids], dtype=float)
+
+        right, other, weights = map(column, (self._right, self.baseline, self.weights))
+        assert right is not None
+        return Results(right, other, self.total, weights)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the question is answered."""
+        return self._verdict != "open"
+
+    @property
+    def answer(self) -> QuestionAnswer:
+        """What the complete prefix answers."""
+        result = answer(self.question, self._prefix)
+        return result.model_copy(update={"post_hoc": True}) if self.post_hoc else result
+
+    def outstanding(self, sample_ids: Iterable[str]) -> list[str]:
+        """Return these images in random order."""
+        wanted = set(sample_ids)
+        return [sample_id for sample_id in self.order if sample_id in wanted]
+
+    def narrowed(self, manifest: Manifest) -> Manifest:
+        """Return a manifest that asks for the images that the answer takes, if there is one.
+
+        Where there is none and no image is left, it asks for all that can be compared.
+        """
+        if not self.answered and self._n < len(self.order):
+            return manifest
+        deciding = set(self.order[: self._deciding])
+        samples = [sample_id for sample_id in manifest.samples if sample_id in deciding]
+        return manifest.model_copy(update={"samples": samples})
+
+    def ask(self, folder: Path) -> None:
+        """Write the question into the run's folder before its next image is scored."""
+        entry = ask_question(folder, self.question.text, len(self._right))
+        self.post_hoc = entry.decided_before > 0
+
+    def keep(self, folder: Path) -> QuestionAnswer:
+        """Write the answer into the run's folder and return it."""
+        result = self.answer
+        write_answer(folder, result)
+        return result
+
+
+def watch_of(prepared: Prepared) -> QuestionWatch | None:
+    """Return the watch of a run's `--until`; None: it has none.
+
+    Raises:
+        UserError: the question is invalid, or the other run is absent, about other images, or
+            without results of the images that come first.
+    """
+    if prepared.config.until is None:
+        return None
+
+    question = parse_question(prepared.config.until)
+    manifest, split = prepared.manifest, prepared.split
+    assert manifest is not None and split is not None
+    order = random_order(split.sample_ids, split.fingerprint)
+    weights = None
+    if question.metric == "balanced_accuracy":
+        labels = np.asarray(split.labels)
+        per_class = class_weights(np.bincount(labels, minlength=len(split.classes)).astype(float))
+        weights = dict(zip(split.sample_ids, per_class[labels].tolist(), strict=True))
+    if question.run is None:
+        return QuestionWatch(question, order, len(order), None, weights)
+    path = find_run(question.run, prepared.config.results)
+    other = read_run(path)
+    if other.manifest.run_id == manifest.run_id:
+        raise UserError(f"--until: {question.run} is this run itself. Name another one.")
+    check_comparable(manifest, other.manifest)
+    decided = other.decided()
+    right = zip(decided.sample_ids.to_pylist(), decided.correct.tolist(), strict=True)
+    baseline = dict(right)
+    present = [sample_id in baseline for sample_id in order]
+    n = present.index(False) if False in present else len(order)
+    if n < len(baseline):
+        raise UserError(
+            f"--until: {question.run} has decided {len(baseline):,} of {len(order):,} images, and"
+            " these are not the first ones in random order. Complete it, or end it by --until too."
+        )
+    return QuestionWatch(question, order[:n], len(order), baseline, weights)

@@ -1,0 +1,199 @@
+"""`--until`: runs that end when their question is answered."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+
+from bench.contracts.decision import Decided
+from bench.contracts.levels import Levels
+from bench.contracts.strategy import Outcome, Problem
+from bench.errors import UserError
+from bench.inputs.subsets import random_order
+from bench.running.execute import Finished, execute
+from bench.running.executors.protocol import Executable
+from bench.running.model_run import ModelRun
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.running.until import watch_of
+from bench.store.folder import read_manifest, read_records
+from bench.store.questions import read_questions
+
+WORSE = "differs from digits-random-full-3bae6f72"
+
+
+class Workers:
+    """An executor that is nearly always right and finishes images in an order of its own."""
+
+    levels: Levels | None = None
+    device: str | None = None
+    fitted: Mapping[str, Any] | None = None
+    peak_memory: int | None = None
+
+    def __init__(self, run: Executable, block: int = 1, ends_after: int | None = None) -> None:
+        self.run, self.block, self.ends_after = run, block, ends_after
+        self.problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
+
+    def score(self, sample_ids: Sequence[str]) -> Iterator[Decided]:
+        blocks = [sample_ids[i : i + self.block] for i in range(0, len(sample_ids), self.block)]
+        shuffled = [name for part in blocks for name in random.Random(1).sample(part, len(part))]
+        for number, sample in enumerate(self.run.samples(shuffled)):
+            if number == self.ends_after:
+                raise KeyboardInterrupt
+            wrong = sum(map(ord, sample.sample_id)) % 10 == 0
+            ranking = np.roll(np.arange(10), -(sample.label + wrong))
+            yield Decided(
+                sample,
+                Outcome(ranking, np.ones(10), np.ones(10, np.int64), 0.0, 0.0, 0.5),
+                evaluations=10,
+            )
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    assert bench("run", "digits", "--backbone", "random", "--results", folder).code == 0
+    return folder
+
+
+def scored(results: Path, until: str | None, **workers: Any) -> Finished:
+    settings = {"dataset": "digits", "backbone": "nearest-mean", "results": str(results)}
+    prepared = prepare(make_config({**settings, "until": until}))
+    opened = lambda run: Workers(run, **workers)  # noqa: E731
+    return execute(ModelRun(prepared), opened, watch_of(prepared))
+
+
+@pytest.fixture
+def fresh(results: Path, tmp_path: Path) -> Path:
+    """A results folder with the other run alone."""
+    (tmp_path / "digits-random-full-3bae6f72").symlink_to(
+        results / "digits-random-full-3bae6f72", target_is_directory=True
+    )
+    return tmp_path
+
+
+def test_the_run_ends_and_counts_the_deciding_images(fresh: Path) -> None:
+    finished = scored(fresh, WORSE)
+    answer, manifest = finished.answer, read_manifest(finished.folder)
+    assert answer is not None and answer.verdict == "better" and not answer.post_hoc
+    order = random_order(
+        [
+            line["sample_id"]
+            for line in read_records(fresh / "digits-random-full-3bae6f72").values()
+        ],
+        manifest.identity.dataset.fingerprint,
+    )
+    assert set(manifest.samples) == set(order[: answer.n]) and answer.n < 30
+    assert finished.summary.dataset.n_samples == answer.n == len(read_records(finished.folder))
+    assert read_questions(finished.folder)[0].answer == answer
+
+    again = scored(fresh, WORSE, ends_after=0)
+    assert again.resumed and again.answer == answer and again.summary == finished.summary
+
+
+def test_the_order_in_which_workers_finish_changes_nothing(fresh: Path, tmp_path: Path) -> None:
+    first = scored(fresh, WORSE)
+    records = read_records(first.folder)
+    first.folder.rename(tmp_path / "kept")
+    second = scored(fresh, WORSE, block=7)
+    assert second.answer == first.answer and second.manifest.samples == first.manifest.samples
+    assert len(read_records(second.folder)) >= len(records), "later images stay stored"
+
+
+def test_a_stopped_run_resumes_to_the_same_answer(fresh: Path, tmp_path: Path) -> None:
+    first = scored(fresh, WORSE)
+    first.folder.rename(tmp_path / "kept")
+    with pytest.raises(KeyboardInterrupt):
+        scored(fresh, WORSE, block=5, ends_after=4)
+    question = read_questions(first.folder)[0]
+    assert question.decided_before == 0 and question.answer is None
+    resumed = scored(fresh, WORSE, block=5)
+    assert resumed.answer == first.answer and resumed.manifest.samples == first.manifest.samples
+    assert read_manifest(resumed.folder).samples == resumed.manifest.samples
+
+
+def test_a_later_question_is_post_hoc_and_the_run_goes_on_without_one(fresh: Path) -> None:
+    first = scored(fresh, WORSE).answer
+    second = scored(fresh, "width 0.2")
+    assert first and second.answer and second.answer.verdict == "narrow"
+    assert second.answer.post_hoc and second.answer.n > first.n
+    low, high = second.answer.anytime_ci95
+    assert high - low <= 0.2 and low < second.summary.metrics.accuracy <= high
+    whole = scored(fresh, None)
+    assert whole.answer is None and whole.summary.dataset.n_samples == 360
+    assert len(read_manifest(whole.folder).samples) == 360
+    earlier = scored(fresh, WORSE)
+    assert earlier.resumed and earlier.answer == first
+
+
+def test_a_question_without_an_answer_takes_all_images(fresh: Path) -> None:
+    finished = scored(fresh, "width 0.001")
+    assert finished.answer and finished.answer.verdict == "open" and finished.answer.n == 360
+    assert finished.summary.dataset.n_samples == 360
+    whole = scored(fresh, "width 0.001 on this split")
+    assert whole.answer and whole.answer.verdict == "narrow" and whole.answer.whole_split
+
+
+def test_a_run_that_ended_by_a_question_can_be_compared_as_far_as_it_goes(fresh: Path) -> None:
+    shorter = scored(fresh, WORSE)
+    settings = {"dataset": "digits", "backbone": "majority", "results": str(fresh)}
+    prepared = prepare(make_config({**settings, "until": f"within 0.01 of {shorter.folder.name}"}))
+    finished = execute(ModelRun(prepared), Workers, watch_of(prepared))
+    assert finished.answer and finished.answer.n == shorter.summary.dataset.n_samples
+    assert finished.answer.total == 360 and finished.answer.verdict == "open"
+
+
+@pytest.mark.parametrize(
+    ("until", "problem"),
+    [
+        ("differs from nothing-there", "no run"),
+        ("differs from digits-nearest-mean-full-03931baf", "this run itself|no run"),
+        ("better", "no question"),
+        ("width 0.05 in f1_macro", "no mean over images"),
+    ],
+)
+def test_wrong_questions_are_refused(fresh: Path, until: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        scored(fresh, until)
+    assert not list(fresh.glob("digits-nearest*"))
+
+
+@pytest.mark.parametrize("other", [("--limit", 5), ("--shard", "1/2")])
+def test_what_does_not_go_with_a_question_is_refused(fresh: Path, other: tuple[Any, ...]) -> None:
+    ended = bench("run", "digits", *other, "--until", "width 0.1", "--results", fresh)
+    assert ended.code == 2 and f"does not go with {other[0]}" in ended.err
+
+
+def test_a_stratified_part_of_the_other_run_is_refused(tmp_path: Path) -> None:
+    run = ("run", "digits", "--backbone", "random", "--limit", 20, "--results", tmp_path)
+    assert bench(*run).code == 0
+    with pytest.raises(UserError, match="not the first ones in random order"):
+        scored(tmp_path, WORSE)
+
+
+def test_balanced_accuracy_is_a_mean_of_weighted_images(fresh: Path) -> None:
+    finished = scored(fresh, "width 0.3 in balanced accuracy")
+    assert finished.answer and finished.answer.verdict == "narrow"
+
+
+def test_the_command_prints_and_shows_the_answer(fresh: Path) -> None:
+    run = ("run", "digits", "--backbone", "nearest-mean", "--until", WORSE, "--results", fresh)
+    document = bench(*run, "--json").json
+    answer = document["answer"]
+    assert answer["verdict"] == "better" and document["dataset"]["n_samples"] == answer["n"]
+    folder = Path(document["results_dir"])
+    assert f"better after {answer['n']} of 360 images" in bench("show", folder).out
+    assert "although the result ended the run" in bench("show", folder).out
+    stored = json.loads((folder / "questions.json").read_text())
+    assert stored["questions"][0]["answer"] == answer
+    assert bench("show", folder, "--json").json["questions"] == stored["questions"]
