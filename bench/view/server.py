@@ -45,6 +45,7 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # with few, a connection that comes among many waits for seconds
 
     def __init__(self, pages: Pages, port: int | None = None) -> None:
         self.pages = pages

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import io
-import re
-import shutil
-import sys
 from importlib import import_module
-from pathlib import Path
-from subprocess import run
-from typing import Any
 
 import pytest
 from click import Command
 from click.shell_completion import ShellComplete
-from helpers.command import PATIENCE, bench
+from helpers.command import bench
 from helpers.places import ROOT
 from rich.console import Console
 
@@ -42,31 +36,6 @@ def test_every_command_has_its_place() -> None:
     assert {command.group for command in commands} == set(GROUPS)
     places = [(command.group, command.place) for command in commands]
     assert len(set(places)) == len(places)
-
-
-def test_a_command_is_one_file(tmp_path: Path) -> None:
-    """In a copy of the toolkit, a file is added to `bench/cli`, and nothing else is changed."""
-    shutil.copytree(
-        ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    (tmp_path / "bench" / "cli" / "say_hello.py").write_text(
-        '"""`bench say-hello`. Greet.\n\nGroup: Make it yours, 3.\n"""\n'
-        "import click\n\n"
-        "@click.command()\n"
-        "def say_hello_command() -> None:\n"
-        "    click.echo('hello')\n"
-    )
-    there: dict[str, Any] = {
-        "cwd": tmp_path,
-        "capture_output": True,
-        "text": True,
-        "timeout": PATIENCE,
-    }
-    start = [sys.executable, "-m", "bench"]
-    shown = run([*start, "--help"], **there).stdout
-    [section] = re.findall("Make it yours:\n(.*?)\n\n", shown, re.S)
-    assert section.splitlines()[-1].split() == ["say-hello", "Greet."]
-    assert run([*start, "say-hello"], **there).stdout == "hello\n"
 
 
 @pytest.mark.parametrize("width", [60, 80])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench_process
+from helpers.interrupted import forked
 from helpers.plugins import install
 
 BY_SIGNAL = [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
@@ -70,11 +71,11 @@ def test_while_images_are_scored_and_again(tmp_path: Path) -> None:
     arguments = ("run", "digits", "--strategy", "uniform", "--set", "samples=1", "--limit", 5)
     options = ("--results", tmp_path / "results", "--json")
     plugins = {"PYTHONPATH": str(tmp_path), "BENCH_LOAD_PLUGINS": "listener"}
-    stopped = bench_process(*arguments, *options, **plugins, SIGNAL=str(int(signal.SIGTERM)))
+    stopped = forked(*arguments, *options, **plugins, SIGNAL=str(int(signal.SIGTERM)))
     assert (stopped.code, stopped.out) == (143, ""), stopped.err
     assert "of 5 images are decided and kept" in stopped.err and "Traceback" not in stopped.err
     assert "Terminated. What was decided is kept; the same command resumes." in stopped.err
-    done = bench_process(*arguments, *options, **plugins)
+    done = forked(*arguments, *options, **plugins)
     assert done.code == 0 and json.loads(done.out)["dataset"]["n_samples"] == 5
     assert "noise\n" in done.err and "noise from C\n" in done.err
     [journal] = (tmp_path / "results").rglob("samples.jsonl")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.command import Finished, bench_process
+from helpers.command import Finished
+from helpers.interrupted import forked
 from helpers.places import ROOT
 from helpers.plugins import install
 
@@ -28,7 +29,7 @@ def bench_with(site: Path, *arguments: object, **variables: str | None) -> Finis
     """Run the command with the plugins installed in `site`, and no others."""
     names = ",".join(info.name.removesuffix("-1.0.dist-info") for info in site.glob("*.dist-info"))
     given = {"BENCH_LOAD_PLUGINS": names, **variables}
-    return bench_process(*arguments, PYTHONPATH=str(site), **given)
+    return forked(*arguments, PYTHONPATH=str(site), **given)
 
 
 def listed(site: Path, **variables: str | None) -> dict[str, dict[str, object]]:

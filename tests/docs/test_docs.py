@@ -41,10 +41,6 @@ def test_every_command_is_on_the_page_of_commands() -> None:
         assert f"`bench {name}" in page
 
 
-def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 130
-
-
 def test_stability_is_about_the_full_sweep() -> None:
     texts = [*ROOT.glob("d*/**/*.md"), *ROOT.glob("bench/**/*.py"), *ROOT.glob("bench/**/*.html")]
     other = re.compile(r"stability[^.|]*?(other draws|other noise|another seed)", re.IGNORECASE)

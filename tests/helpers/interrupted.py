@@ -1,7 +1,7 @@
-"""The command in a process of its own that a signal or a limit of the kernel stops.
+"""The command in a process of its own, which a signal or a limit of the kernel may stop.
 
 A process that imports torch and diffusers takes ten seconds of work to start. These are forked from
-one that has imported them already and done nothing else.
+one that has imported them already and done nothing else: no plugin is loaded in it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from helpers.command import PATIENCE, TERMINAL, Finished
@@ -38,12 +39,21 @@ class Running:
     """One command that runs."""
 
     def __init__(
-        self, arguments: list[str], images: int = 0, beyond: int = 0, how: str = ""
+        self,
+        arguments: list[str],
+        images: int = 0,
+        beyond: int = 0,
+        how: str = "",
+        changes: Mapping[str, str | None] | None = None,
     ) -> None:
-        """Start it. The arguments are those of `limited`; without `how` nothing stops it."""
+        """Start it. The arguments are those of `limited`; without `how` nothing stops it.
+
+        `changes` are variables of its environment; one that is None is unset.
+        """
         self._output = tempfile.TemporaryDirectory()
         streams = [str(Path(self._output.name, name)) for name in ("out", "err")]
-        variables = {**TERMINAL, **os.environ}
+        wanted = {**TERMINAL, **os.environ, **(changes or {})}
+        variables = {name: value for name, value in wanted.items() if value is not None}
         inputs = (arguments, variables, streams, images, beyond, how)
         self.process = FORKS.Process(target=_command, args=inputs)
         self.process.start()
@@ -65,6 +75,11 @@ class Running:
         out, err = (Path(self._output.name, name).read_text() for name in ("out", "err"))
         self._output.cleanup()
         return Finished(self.process.exitcode, out, err)
+
+
+def forked(*arguments: object, **variables: str | None) -> Finished:
+    """Run the command to its end, as `bench_process` does but for the imports."""
+    return Running([str(argument) for argument in arguments], changes=variables).end()
 
 
 def killed(arguments: list[str], images: int) -> Finished:
@@ -102,6 +117,7 @@ def _command(
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(file, descriptor)
     sys.argv = ["bench", *arguments]
+    sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
     from bench.__main__ import main
 
     if how:

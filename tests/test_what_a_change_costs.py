@@ -1,0 +1,166 @@
+"""A setting, a loss, a command and a metric are written down once, and everything else follows.
+
+They are added to a copy of the toolkit, whose commands one process then runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.command import PATIENCE, Finished
+from helpers.places import ROOT
+from sklearn.metrics import fbeta_score
+
+SETTING = """
+    tilt: float = setting(
+        0.0, "How far the error is tilted.", DENOISERS, identity="scoring", classify=True
+    )
+
+    @field_validator("plan")
+"""
+LOSS = '        case "l4":\n            return difference.pow(4).flatten(1).mean(dim=1)\n'
+COMMAND = '''"""`bench say-hello`. Greet.
+
+Group: Make it yours, 3.
+"""
+import click
+
+@click.command()
+def say_hello_command() -> None:
+    click.echo("hello")
+'''
+METRIC = """
+register(
+    "f2_macro",
+    words="macro F2",
+    meaning="The mean F2 over classes: recall counts more than precision.",
+    ratio=ClassRatio(hits=5, support=4, predicted=1),
+    tested=True,
+    column=True,
+    hub=("f2", "F2, macro", {}),
+)
+"""
+LABELS, PREDICTIONS = [0, 0, 0, 1, 1, 2], {"a": [0, 0, 1, 1, 0, 2], "b": [0, 1, 1, 1, 2, 2]}
+F2 = {n: fbeta_score(LABELS, said, beta=2, average="macro") for n, said in PREDICTIONS.items()}
+
+RUN = ("run", "digits", "--limit", "1", "--strategy", "full", "--set", "draws=2", "--json")
+CLASSIFIER = ("run", "digits", "--limit", "1", "--backbone", "random")
+COMMANDS = {
+    "help": ("--help",),
+    "help of run": ("run", "--help"),
+    "help of classify": ("classify", "--help"),
+    "say-hello": ("say-hello",),
+    "plain": (*RUN, "--results", "scored"),
+    "default tilt": (*RUN, "--tilt", "0", "--results", "scored"),
+    "tilt of a classifier": (*CLASSIFIER, "--tilt", "0.5"),
+    "l4": (*RUN, "--loss", "l4", "--tilt", "0.5", "--results", "scored"),
+    "l5": (*RUN, "--loss", "l5"),
+    "board": ("leaderboard", "--json"),
+    "board csv": ("leaderboard", "--format", "csv"),
+    "board markdown": ("leaderboard", "--format", "markdown"),
+    "board html": ("leaderboard", "--format", "html"),
+    "latex": ("results", "export", "runs/a", "--format", "latex"),
+    "model-index": ("results", "export", "runs/a", "--format", "model-index"),
+    "report": ("report", "--out", "page.html", "--images", "0"),
+    "compare": ("compare", "runs/a", "runs/b", "--metric", "f2_macro", "--json"),
+}
+DRIVER = """
+import json, sys
+from pathlib import Path
+from helpers.command import bench
+from helpers.runs import store
+labels, predictions, commands = map(json.loads, sys.argv[1:])
+for seed, (name, decided) in enumerate(predictions.items()):
+    store(Path("runs"), labels, decided, seed=seed).rename(Path("runs", name))
+done = {name: bench(*command, BENCH_RESULTS="runs") for name, command in commands.items()}
+Path("done.json").write_text(json.dumps({name: vars(of) for name, of in done.items()}))
+"""
+
+
+def replaced(file: Path, old: str, new: str) -> None:
+    text = file.read_text("utf-8")
+    assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {file}"
+    file.write_text(text.replace(old, new), "utf-8")
+
+
+@pytest.fixture(scope="module")
+def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the changed copy."""
+    folder = tmp_path_factory.mktemp("copy")
+    copy = folder / "bench"
+    shutil.copytree(ROOT / "bench", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    measure = copy / "running" / "parts" / "measure.py"
+    replaced(measure, '\n    @field_validator("plan")\n', SETTING)
+    losses = copy / "inputs" / "estimand.py"
+    replaced(losses, 'Loss = Literal["l2", ', 'Loss = Literal["l4", "l2", ')
+    replaced(losses, "        case _:\n", f"{LOSS}        case _:\n")
+    (copy / "cli" / "say_hello.py").write_text(COMMAND, "utf-8")
+    with (copy / "contracts" / "metrics.py").open("a") as registry:
+        registry.write(METRIC)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(toolkit: Path) -> dict[str, Finished]:
+    """What each of the commands printed, run with the copy in place of the installed toolkit."""
+    inputs = [json.dumps(value) for value in (LABELS, PREDICTIONS, COMMANDS)]
+    ended = subprocess.run(
+        [sys.executable, "-c", DRIVER, *inputs],
+        cwd=toolkit,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": f"{toolkit}:{ROOT / 'tests'}"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    stored = json.loads((toolkit / "done.json").read_text("utf-8"))
+    return {name: Finished(**fields) for name, fields in stored.items()}
+
+
+def test_a_setting_is_one_field_of_its_part(done: dict[str, Finished]) -> None:
+    for command in ("run", "classify"):
+        shown = " ".join(done[f"help of {command}"].out.split())
+        assert "--tilt FLOAT How far the error is tilted. [for denoisers]" in shown
+    assert done["plain"].json["run_id"] == done["default tilt"].json["run_id"]
+    assert done["default tilt"].json["resumed"] == "complete"
+    refused = done["tilt of a classifier"]
+    assert refused.code == 2
+    assert "--tilt is for denoisers. Backbone 'random' is a classifier" in refused.err
+
+
+def test_a_loss_is_one_name_and_one_case(done: dict[str, Finished], toolkit: Path) -> None:
+    assert done["l4"].code == 0, done["l4"].err
+    manifest = toolkit / done["l4"].json["results_dir"] / "manifest.json"
+    scoring = json.loads(manifest.read_text())["identity"]["scoring"]
+    assert (scoring["loss"], scoring["tilt"]) == ("l4", 0.5)
+    assert done["l5"].code == 2 and "l4" in done["l5"].err
+
+
+def test_a_command_is_one_file(done: dict[str, Finished]) -> None:
+    [section] = re.findall("Make it yours:\n(.*?)\n\n", done["help"].out, re.S)
+    assert section.splitlines()[-1].split() == ["say-hello", "Greet."]
+    assert done["say-hello"].out == "hello\n"
+
+
+def test_a_metric_with_its_column_is_one_declaration(
+    done: dict[str, Finished], toolkit: Path
+) -> None:
+    assert [row["f2_macro"] for row in done["board"].json] == pytest.approx(list(F2.values()))
+    assert "f2_macro" in done["board csv"].out.split("\n")[0]
+    for form in ("markdown", "html"):
+        board = done[f"board {form}"].out
+        assert "macro F2" in board and f"{F2['a']:.4f}" in board
+    assert "macro F2, \\%" in done["latex"].out
+    assert "F2, macro" in done["model-index"].out
+    assert done["report"].code == 0, done["report"].err
+    page = (toolkit / "page.html").read_text("utf-8")
+    assert "Macro F2, %" in page and f">{100 * F2['b']:.1f}</td>" in page
+    assert done["compare"].json["tested"]["a"] == pytest.approx(F2["a"])
+    assert done["compare"].json["tested"]["b"] == pytest.approx(F2["b"])
