@@ -199,11 +199,7 @@ def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[
 
 
 def reported_rows(file: Path) -> list[LeaderboardRow]:
-    """Return the rows of a file of reported results.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Return the rows of a file of reported results; UserError: the file is damaged."""
     return [
         LeaderboardRow(
             **result.model_dump(),

@@ -91,20 +91,24 @@ def latex(text: object) -> str:
 
 def to_html(tables: Sequence[TextTable], title: str) -> str:
     """Return a page that needs no other file."""
-    text = [_PAGE.replace("TITLE", html(title))]
-    for table in tables:
-        sides = ["right" if name in table.right else "left" for name in table.head]
-        text += [f"<h2>{html(table.title)}</h2>"]
-        text += [f"<p>{html(table.above)}</p>"] if table.above else []
-        head = "".join(f"<th>{html(name)}</th>" for name in table.head)
-        text += [f"<table><thead><tr>{head}</tr></thead><tbody>"]
-        for row in table.rows:
-            cells = zip(sides, row, strict=True)
-            shown = "".join(f'<td class="{side}">{html(cell)}</td>' for side, cell in cells)
-            text += [f"<tr>{shown}</tr>"]
-        paragraphs = (*table.numbered, *table.below)
-        text += ["</tbody></table>", *(f"<p>{html(paragraph)}</p>" for paragraph in paragraphs)]
-    return "\n".join([*text, "</body></html>", ""])
+    page = _PAGE.replace("TITLE", html(title))
+    return "\n".join([page, *map(html_part, tables), "</body></html>", ""])
+
+
+def html_part(table: TextTable) -> str:
+    """Return a table with its heading and what a reader must know, for a page or a notebook."""
+    sides = ["right" if name in table.right else "left" for name in table.head]
+    text = [f"<h2>{html(table.title)}</h2>"]
+    text += [f"<p>{html(table.above)}</p>"] if table.above else []
+    head = "".join(f"<th>{html(name)}</th>" for name in table.head)
+    text += [f"<table><thead><tr>{head}</tr></thead><tbody>"]
+    for row in table.rows:
+        cells = zip(sides, row, strict=True)
+        shown = "".join(f'<td class="{side}">{html(cell)}</td>' for side, cell in cells)
+        text += [f"<tr>{shown}</tr>"]
+    paragraphs = (*table.numbered, *table.below)
+    text += ["</tbody></table>", *(f"<p>{html(paragraph)}</p>" for paragraph in paragraphs)]
+    return "\n".join(text)
 
 
 _PAGE = """<!doctype html>

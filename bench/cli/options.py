@@ -37,11 +37,7 @@ def set_by_user(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
-    """Return the parameters of `--set KEY=VALUE`, as text.
-
-    Raises:
-        UserError: one is not of that form.
-    """
+    """Return the parameters of `--set KEY=VALUE`, as text; UserError: one is not of that form."""
     values = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 JSON_WRITER = "bench.stdout"  # in a command's context: what writes to the stdout kept for JSON
 PROBLEMS_FOUND = 4  # the exit code of a command that looked for problems and found some
-MAX_IMAGES_IN_PICTURES = 300_000  # their records take a gigabyte
 
 _READABLE = "bench.readable"
 # What a terminal that lacks these characters shows instead.
@@ -90,18 +89,15 @@ def in_results(results: str) -> str:
     return "" if results == usual else f" --results {shlex.quote(results)}"
 
 
-def draw_pictures(run: Path, images: int, manifest: Manifest | None = None) -> None:
+def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
     """Draw the pictures that a run ends with; a warning says which cannot be drawn, and why."""
-    if images > MAX_IMAGES_IN_PICTURES:
-        problem = f"No pictures: {images:,} images are too many to hold at once."
-    else:
-        from bench.render.pictures import write_pictures
+    from bench.render.pictures import write_pictures
 
-        try:
-            few = len(write_pictures(run, manifest)) < 2
-            problem = "No picture of examples: the images are not on this machine." if few else ""
-        except Exception as error:  # whatever it is, the run is complete all the same
-            problem = f"No pictures: {type(error).__name__}: {error}"
+    try:
+        few = len(write_pictures(run, manifest)) < 2
+        problem = "No picture of examples: the images are not on this machine." if few else ""
+    except Exception as error:  # whatever it is, the run is complete all the same
+        problem = f"No pictures: {type(error).__name__}: {error}"
     if problem:
         warnings.warn(problem, BenchWarning, stacklevel=2)
 

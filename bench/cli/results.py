@@ -113,7 +113,7 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: b
     else:
         summary = finished.summary
         if summary.status != INCOMPLETE:
-            draw_pictures(finished.folder, summary.dataset.n_samples)
+            draw_pictures(finished.folder)
         low, high = summary.metrics.accuracy_ci95
         say(
             f"{summary.run_id}: {summary.dataset.n_samples:,} images, {summary.status}, accuracy"

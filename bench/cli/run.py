@@ -100,7 +100,7 @@ def run_command(
         print_json(finished.plain())
     else:
         if not finished.resumed:
-            draw_pictures(finished.folder, summary.dataset.n_samples, finished.manifest)
+            draw_pictures(finished.folder, finished.manifest)
         print_run(finished.folder, finished.manifest, summary, finished.resumed)
         if config.shard:
             merge = f"bench results merge {summary.run_id}{in_results(config.results)}"

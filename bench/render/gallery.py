@@ -45,19 +45,21 @@ class Picture:
         return self.true == self.predicted
 
 
-def choose(decided: Decisions, most: int) -> NDArray[np.int64]:
+def choose(decided: Decisions, most: int, failed: bool = True) -> NDArray[np.int64]:
     """Choose the images that tell most: mistakes, then close calls, then a few of each class.
 
     Mistakes take up to 70 % of the places (all that the others leave), those decided with the
-    widest margin first; failed images come before them. The rest are images predicted right: three
-    of each class with the smallest margins in rounds over the classes, then the closest of all.
+    widest margin first; failed images, if any are wanted, come before them. The rest are images
+    predicted right: three of each class with the smallest margins in rounds over the classes, then
+    the closest of all.
 
     Returns:
         int64 [≤ most], rows of `decided`: the mistakes, then the right ones, each with the smallest
         margin last or first as above.
     """
     margins = np.nan_to_num(decided.margins)
-    wrong, right = np.flatnonzero(~decided.correct), np.flatnonzero(decided.correct)
+    right = np.flatnonzero(decided.correct)
+    wrong = np.flatnonzero(~(decided.correct | (decided.failed & (not failed))))
     wrong = wrong[np.lexsort((-margins[wrong], ~decided.failed[wrong]))]
     right = right[np.argsort(margins[right], kind="stable")]
     n_right = min(len(right), max(most - len(wrong), round(most * (1 - WRONG_SHARE))))

@@ -21,14 +21,15 @@ from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.render.curves import MAX_CLASSES, MOST_CONFUSED, most_confused
+from bench.render.gallery import choose
 from bench.render.images import Images
 from bench.render.sample_process import side_by_side
 from bench.running.resolve import resolve_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
+from bench.store.arrow import indices
+from bench.store.decisions import AnyDecisions, Decisions
 from bench.store.documents import Manifest
-from bench.store.folder import asked_records
-from bench.store.records import Record
 from bench.store.runs import read_run
 from bench.store.summary import Summary
 
@@ -46,40 +47,14 @@ def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
     a process with limits.
     """
     stored = read_run(run)
-    manifest, records = stored.manifest, asked_records(run, stored.manifest)
-    matrix = confusion_figure(records, manifest, stored.summary)
+    decided = stored.some_decided()
+    matrix = confusion_figure(decided, stored.manifest, stored.summary)
     written = [save_picture(matrix, run / "confusion.png")]
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
-        split, chosen = _named(made) if made else None, choose_examples(records)
-        examples = examples_figure(chosen, manifest, split)
+        split = _named(made) if made else None
+        examples = examples_figure(decided, stored.manifest, split)
         written.append(save_picture(examples, run / "examples.png"))
     return written
-
-
-def choose_examples(records: Sequence[Record], most: int = EXAMPLES) -> list[Record]:
-    """Choose images that tell: half of them mistakes, each of another pair of classes if possible.
-
-    Mistakes come with the largest margin first, hits with the smallest.
-    """
-    decided = [r for r in records if r["prediction"] is not None]
-    wrong = [r for r in decided if r["prediction"] != r["label"]]
-    right = [r for r in decided if r["prediction"] == r["label"]]
-    wrong.sort(key=lambda r: -(r["margin"] or 0))
-    right.sort(key=lambda r: r["margin"] or 0)
-    chosen = _one_of_each(wrong, most // 2)
-    chosen += _one_of_each(right, most - len(chosen))
-    return chosen
-
-
-def _one_of_each(records: Sequence[Record], most: int) -> list[Record]:
-    pairs = set()
-    first: list[Record] = []
-    later: list[Record] = []
-    for record in records:
-        pair = (record["label"], record["prediction"])
-        (later if pair in pairs else first).append(record)
-        pairs.add(pair)
-    return [*first, *later][:most]
 
 
 def save_picture(figure: Figure, path: Path) -> Path:
@@ -89,11 +64,9 @@ def save_picture(figure: Figure, path: Path) -> Path:
     return path
 
 
-def confusion_figure(
-    records: Sequence[Record], manifest: Manifest, summary: Summary | None
-) -> Figure:
+def confusion_figure(decided: AnyDecisions, manifest: Manifest, summary: Summary | None) -> Figure:
     """Return the confusion matrix: rows are the true classes; of many, the most confused ones."""
-    whole = confusion(records, len(manifest.classes))
+    whole = confusion(decided, len(manifest.classes))
     shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused(whole)
     matrix = whole[np.ix_(shown, shown)]
     shares = matrix / whole[shown].sum(axis=1, keepdims=True).clip(min=1)
@@ -118,7 +91,7 @@ def confusion_figure(
         axes.set_yticks(range(len(shown)), names, fontsize=size)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
-        axes.set_title(_title(len(records), len(shown), manifest, summary, round(8 * side)))
+        axes.set_title(_title(len(decided), len(shown), manifest, summary, round(8 * side)))
     return figure
 
 
@@ -151,34 +124,31 @@ def _plain_text() -> Iterator[None]:
         yield
 
 
-def examples_figure(
-    records: Sequence[Record], manifest: Manifest, split: Split | None = None
-) -> Figure:
-    """Return images of a run with their true and predicted class.
+def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None = None) -> Figure:
+    """Return images of a run that tell most, with their true and predicted class.
 
-    Without a split, the data that the run's settings name is opened by a process with limits.
-
-    Raises:
-        UserError: the data cannot be had.
+    `decided` were read with `top`. Without a split, the data that the run's settings name is opened
+    by a process with limits; UserError: it cannot be had.
     """
-    ids = [record["sample_id"] for record in records]
+    chosen = choose(decided, EXAMPLES, failed=False)
+    ids = decided.sample_ids.take(indices(chosen)).to_pylist()
     if split is None:
         images = _of_stored(manifest, ids)
     else:
         samples = split.samples(ids)
         images = [side_by_side([decode(image) for image in sample.images]) for sample in samples]
     columns = 4
-    rows = -(-len(records) // columns)
+    rows = max(1, -(-len(ids) // columns))
     with _plain_text():
         figure = Figure(figsize=(2.4 * columns, 2.9 * rows), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in cells:
             axes.set_axis_off()
-        for axes, record, image in zip(cells, records, images, strict=False):
+        for axes, row, image in zip(cells, chosen.tolist(), images, strict=False):
             axes.imshow(image, cmap="gray" if image.mode == "L" else None)
-            true, predicted = record["label"], record["prediction"]
+            true, predicted = decided.labels[row], decided.predictions[row]
             axes.set_title(
-                f"{short(manifest.classes[true])}\n→ {short(manifest.classes[predicted or 0])}",
+                f"{short(manifest.classes[true])}\n→ {short(manifest.classes[predicted])}",
                 fontsize=9,
                 color="tab:green" if true == predicted else "tab:red",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,12 +11,13 @@ from bench.boards.study.documents import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
 from bench.boards.study.tables import study_tables
 from bench.boards.text import html
+from bench.boards.text_tables import TextTable, html_part
 from bench.errors import UserError
 from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.running.execute import Finished
 from bench.stats.many import Difference
+from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import asked_records
 from bench.store.summary import Summary
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ class RunResult(Fields):
         """Return the confusion matrix."""
         from bench.render.pictures import confusion_figure
 
-        records = asked_records(self.folder, self.manifest)
-        return confusion_figure(records, self.manifest, self.summary)
+        decided = read_decisions(self.folder, self.manifest)
+        return confusion_figure(decided, self.manifest, self.summary)
 
     def examples_figure(self) -> Figure:
         """Return images with their true and predicted class, mistakes first.
@@ -119,35 +120,28 @@ class RunResult(Fields):
         Raises:
             bench.errors.UserError: the dataset is not on this machine under its name.
         """
-        from bench.render.pictures import choose_examples, examples_figure
+        from bench.render.pictures import examples_figure
 
-        manifest = self.manifest
-        chosen = choose_examples(asked_records(self.folder, manifest))
-        return examples_figure(chosen, manifest, self._data() if self._data else None)
+        decided = read_decisions(self.folder, self.manifest, top=True)
+        return examples_figure(decided, self.manifest, self._data() if self._data else None)
 
     def _repr_html_(self) -> str:
-        """Return the table that a notebook shows."""
-        summary, classes = self._finished.summary, self._finished.manifest.classes
-        (low, high), cost = summary.metrics.accuracy_ci95, summary.cost
-        chance = summary.metrics.chance or 1 / len(classes)
+        summary, manifest = self.summary, self.manifest
+        data, metrics = summary.dataset, summary.metrics
+        (low, high), chance = metrics.accuracy_ci95, metrics.chance or 1 / len(manifest.classes)
         lines = {
-            "run": summary.run_id,
-            "dataset": f"{summary.dataset.name}/{summary.dataset.split}",
-            "images": f"{summary.dataset.n_samples:,} of {summary.dataset.n_total:,}",
+            "dataset": f"{data.name}/{data.split}",
+            "images": f"{data.n_samples:,} of {data.n_total:,}",
             "backbone": summary.backbone.name,
             "strategy": summary.strategy.name,
-            "accuracy": f"{summary.metrics.accuracy:.4f}"
+            "accuracy": f"{metrics.accuracy:.4f}"
             f" (95 % interval {low:.4f} – {high:.4f}; guessing: {chance:.4f})",
-            "cost": cost.in_words(self._finished.manifest.classifier),
+            "cost": summary.cost.in_words(manifest.classifier),
         }
         if summary.failed_samples:
             lines["failed"] = f"{summary.failed_samples} images, counted as wrong"
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th>"
-            f"<td style='text-align:left'>{html(value)}</td></tr>"
-            for name, value in lines.items()
-        )
-        return f"<table>{cells}</table>"
+        rows = [[name, value] for name, value in lines.items()]
+        return html_part(TextTable(summary.run_id, ["fact", "value"], rows))
 
 
 class StudyResult:
@@ -225,17 +219,8 @@ class StudyResult:
         return f"StudyResult({report.name!r}, {report.done} of {report.cells} runs)"
 
     def _repr_html_(self) -> str:
-        """Return the tables that a notebook shows."""
-        parts = [f"<p>{html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"]
-        for table in study_tables(self.report):
-            parts.append(f"<table><caption>{html(table.title)}</caption>")
-            parts += [_html_row("th", table.head), *(_html_row("td", row) for row in table.rows)]
-            parts += ["</table>", *(f"<p>{html(paragraph)}</p>" for paragraph in table.below)]
-        return "".join(parts)
-
-
-def _html_row(tag: str, cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{html(cell)}</{tag}>' for cell in cells)}</tr>"
+        progress = f"<p>{html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"
+        return "\n".join([progress, *map(html_part, study_tables(self.report))])
 
 
 def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:

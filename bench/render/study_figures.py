@@ -35,11 +35,7 @@ class StudyPart:
 
 
 def study_part(folder: Path) -> StudyPart:
-    """Return a study for a page.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
+    """Return a study for a page; UserError: there is none, or it is damaged."""
     report = study_report(folder)
     name = re.sub(r"\W", "-", f"study-{folder.name}")
     figure = forest_plot(report).inline(name) if report.methods else Markup("")

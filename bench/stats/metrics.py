@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,30 +77,23 @@ class ClassFigures(Document):
 def per_class(decided: AnyDecisions, classes: Sequence[str]) -> list[ClassFigures]:
     """Return the figures of each class, in label order."""
     decided = as_decisions(decided)
-    precision, recall, f1, support = _by_class(decided, len(classes))
-    matrix = confusion(decided, len(classes))
-    ends = np.stack(wilson(matrix.diagonal(), np.maximum(support, 1)), axis=1).tolist()
-    return [
-        ClassFigures(
-            name=name,
-            n=int(support[c]),
-            predicted=int(matrix[:, c].sum()),
-            precision=float(precision[c]),
-            recall=float(recall[c]) if support[c] else None,
-            recall_ci95=ends[c] if support[c] else None,
-            f1=float(f1[c]),
+    counts = class_counts(decided.labels, decided.predictions, len(classes))
+    ends = np.stack(wilson(counts[0], np.maximum(counts[1], 1)), axis=1).tolist()
+    columns = (column.tolist() for column in counts)
+    rows = []
+    for name, interval, hits, n, predicted in zip(classes, ends, *columns, strict=True):
+        rows.append(
+            ClassFigures(
+                name=name,
+                n=int(n),
+                predicted=int(predicted),
+                precision=hits / predicted if predicted else 0.0,
+                recall=hits / n if n else None,
+                recall_ci95=interval if n else None,
+                f1=2 * hits / (n + predicted) if hits else 0.0,
+            )
         )
-        for c, name in enumerate(classes)
-    ]
-
-
-def _by_class(decided: Decisions, n_classes: int) -> Any:
-    """Return precision, recall, F1 and number of true samples of each class, [n_classes] each."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    return precision_recall_fscore_support(
-        decided.labels, decided.predictions, labels=np.arange(n_classes), zero_division=0
-    )
+    return rows
 
 
 def confusion(decided: AnyDecisions, n_classes: int) -> NDArray[np.int64]:

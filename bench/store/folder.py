@@ -106,22 +106,14 @@ def asked_records(path: Path, manifest: Manifest) -> list[Any]:
 
 
 def read_summary(path: Path) -> Summary | None:
-    """Return the summary of a run; None: it has none yet.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """Return the summary of a run; None: it has none yet; UserError: it is damaged."""
     if not os.path.lexists(path / SUMMARY):
         return None
     return read_document(Summary, path, SUMMARY, what="a run's summary")
 
 
 def find_run(run: str, results: str) -> Path:
-    """Return the folder of a run named by id or by path.
-
-    Raises:
-        UserError: there is no such run.
-    """
+    """Return the folder of a run named by id or by path; UserError: there is no such run."""
     candidates: Iterable[Path] = (Path(run), Path(results, run), Path(results, "published", run))
     for path in candidates:
         if os.path.lexists(path / MANIFEST):

@@ -148,11 +148,7 @@ def asked_of(manifest: Manifest) -> int:
 
 
 def plan_merge(sources: Sequence[MergeSource]) -> Merge:
-    """Find the line of each image.
-
-    Raises:
-        UserError: two parts give different answers for an image.
-    """
+    """Find the line of each image; UserError: two parts give different answers for an image."""
     # Parts with errors first: where two have an image, the errors of the line taken are kept.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())
     samples = _in_order([source.manifest for source in sources])

@@ -51,11 +51,7 @@ class StoredRun:
         return read_decisions(self.path, self.manifest, top)
 
     def some_decided(self) -> Decisions:
-        """Read the decisions with `top`.
-
-        Raises:
-            UserError: there are none yet.
-        """
+        """Read the decisions with `top`; UserError: there are none yet."""
         decided = self.decided(top=True)
         if not len(decided):
             raise UserError(
@@ -64,11 +60,7 @@ class StoredRun:
         return decided
 
     def finished(self) -> Summary:
-        """Return the summary.
-
-        Raises:
-            UserError: the run has none yet.
-        """
+        """Return the summary; UserError: the run has none yet."""
         if self.summary is None:
             raise UserError(f"{self.path} is not complete; the same `bench run` finishes it.")
         return self.summary
