@@ -53,10 +53,8 @@ class Package:
 def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Package:
     """Write the package `bench-NAME` into a folder, with one plugin or one of each kind.
 
-    `plugins` are the installed ones, whose names are taken.
-
-    Raises:
-        UserError: the name cannot be used or is taken, or the folder cannot be written.
+    `plugins` are the installed ones, whose names are taken. UserError: the name cannot be used or
+    is taken, or the folder cannot be written.
     """
     name = name.removeprefix(PREFIX)
     kinds = PLUGIN_KINDS if kind == "plugin" else (kind,)

@@ -38,17 +38,11 @@ def publish_run(
     """Copy a complete run into `published/<run_id>/`, small and free of this machine's paths.
 
     Per sample the five best classes are kept, and six significant digits. No image is copied.
+    `subset` accepts a part of the split and `private` data that is not a registered dataset, which
+    boards mark; `replace` replaces a published run of the same id with other content.
 
-    Args:
-        run: folder of the run.
-        published: folder of published results.
-        subset: accept a part of the split; boards mark it.
-        private: accept data that is not a registered dataset; boards mark it.
-        replace: replace a published run of the same id with other content.
-
-    Raises:
-        UserError: the run is not complete, not on the whole split of a registered dataset, does
-            not pass `problems`, or is published already. Nothing is changed then.
+    UserError: the run is not complete, not on the whole split of a registered dataset, does not
+    pass `problems`, or is published already. Nothing is changed then.
     """
     stored = read_run(run)
     manifest, summary, totals = stored.manifest, stored.finished(), Totals(published)
@@ -96,11 +90,7 @@ def publish_run(
 
 
 def add_reported(file: Path, published: Path) -> list[ReportedResult]:
-    """Add the reported results of a file to `published/reported.json`.
-
-    Raises:
-        UserError: an entry does not fit, or is there already.
-    """
+    """Add the results of a file to `published/reported.json`; UserError: one is invalid."""
     new, target = read_reported(file.resolve()), published / REPORTED
     added = read_reported(target) if os.path.lexists(target) else []
     for place, result in enumerate(new):

@@ -33,10 +33,7 @@ def write_error_dataset(run: Path, out: Path) -> list[Path]:
     """Write a recorded run as a dataset in the empty or new folder `out`, and return its files.
 
     It has a card, the documents of the run, and the errors as parquet; no path of this machine and
-    no image.
-
-    Raises:
-        UserError: the run recorded too little, or `out` cannot be written.
+    no image. UserError: the run recorded too little, or `out` cannot be written.
     """
     recording = open_recording(run)
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):

@@ -48,11 +48,7 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def to_latex(run: Path) -> str:
-    """Return the figures of a complete run as a table for LaTeX with the package `booktabs`.
-
-    Raises:
-        UserError: the run is not complete.
-    """
+    """Return a run's figures as a table for LaTeX's `booktabs`; UserError: it is not complete."""
     stored = read_run(run)
     row = run_row(run, stored.manifest, stored.finished())
     low, high = row.accuracy_ci95 or (row.accuracy, row.accuracy)

@@ -28,10 +28,8 @@ def model_index(run: Path) -> str:
     """Return the YAML of a model card's header: `model-index` with one result per metric.
 
     It names the task, the dataset with its version, split, fingerprint and number of images, the
-    strategy with its parameters, and the cost, so that the figures can be reproduced.
-
-    Raises:
-        UserError: the run is not complete.
+    strategy with its parameters, and the cost, so that the figures can be reproduced. UserError:
+    the run is not complete.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -84,16 +82,12 @@ def model_index(run: Path) -> str:
 def eval_results(run: Path, dataset: str | None = None, task: str | None = None) -> str:
     """Return the YAML of one entry of `.eval_results/`: the accuracy, between 0 and 1.
 
-    The format holds one value per entry, so strategy, cost and interval are in the notes.
+    The format holds one value per entry, so strategy, cost and interval are in the notes. `dataset`
+    is the benchmark's id on the Hub, None for the registered source of the dataset; `task` is the
+    task's id in that benchmark.
 
-    Args:
-        run: folder of a complete run.
-        dataset: the benchmark's id on the Hub; None: the registered source of the dataset.
-        task: the task's id in that benchmark; None: `default`.
-
-    Raises:
-        UserError: the run is not complete, its dataset is not known to be on the Hub, or the
-            installed huggingface_hub has no such entries.
+    UserError: the run is not complete, its dataset is not known to be on the Hub, or the installed
+    huggingface_hub has no such entries.
     """
     try:
         from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
@@ -179,10 +173,8 @@ def prepared(
     """Yield what would go to the Hub; its files are deleted afterwards.
 
     `kind` is `eval-results`, for a model's repository (dataset and task: see `eval_results`), or
-    `errors`, for a dataset's.
-
-    Raises:
-        UserError: the run does not have it, or the repository's name is not owner/name.
+    `errors`, for a dataset's. UserError: the run does not have it, or the repository's name is not
+    owner/name.
     """
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise UserError(f"--to {repository}: write it as owner/name.")
@@ -203,10 +195,7 @@ def send(push: Push, pull_request: bool = False, create: bool = False) -> str:
     """Commit the files, and return the address of the commit, or of the pull request.
 
     `pull_request` opens a pull request instead; `create` makes the repository, private, where there
-    is none.
-
-    Raises:
-        BenchError: the Hub refused it, or cannot be reached.
+    is none. BenchError: the Hub refused it, or cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError

@@ -42,15 +42,10 @@ def leaderboard(
     exact test on the same images, corrected for all pairs of the kind on the board (Holm, 5 %). The
     only run of its kind, subsets, replays and reported results have no rank.
 
-    Args:
-        folders: a folder of runs, or several; runs and `reported.json` files at any depth below
-            are included. A run that lies in several of them counts once.
-        dataset: only this dataset; None: all.
-        shipped: rows of runs that are not here. They keep their rank on a board without runs that
-            are here, and have none beside these.
-
-    Raises:
-        UserError: no folder exists and no row is shipped.
+    Runs and `reported.json` files at any depth below the folders are included; a run that lies in
+    several of them counts once. `shipped` are rows of runs that are not here: they keep their rank
+    on a board without runs that are here, and have none beside these. UserError: no folder exists
+    and no row is shipped.
     """
     folders = [folders] if isinstance(folders, Path) else folders
     existing = [folder for folder in folders if folder.is_dir()]
@@ -70,10 +65,7 @@ def arrange(
 ) -> list[LeaderboardRow]:
     """Return the rows board by board, best accuracy first, with their ranks; see `leaderboard`.
 
-    Args:
-        rows: runs and reported results.
-        shipped: rows of runs that are not here.
-        decided: returns the decisions of the run in a folder; None: they are read there.
+    `decided` returns the decisions of the run in a folder; None: they are read there.
     """
     rows = _placed(list(rows))
     here = {_key(row) for row in rows}

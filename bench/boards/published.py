@@ -64,10 +64,8 @@ def validate(published: Path) -> list[str]:
 def problems(run: Path, name: str | None = None, totals: Totals | None = None) -> Iterator[str]:
     """Yield what is wrong with a published run: its schema, its name, its figures, its files.
 
-    Args:
-        run: folder of the run.
-        name: name of the folder that it will be moved to; None: it is there already.
-        totals: totals of the published runs; None: of those beside it.
+    `name` is that of the folder that it will be moved to, None if it is there already; `totals` are
+    those of the published runs, None for those beside it.
     """
     try:
         stored = read_run(run)

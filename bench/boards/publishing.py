@@ -40,11 +40,7 @@ class PublishedBoard(BaseModel):
 
 
 def read_table(file: Path) -> list[PublishedBoard]:
-    """Read the boards of a TOML file.
-
-    Raises:
-        UserError: there is no such file, or an entry does not fit.
-    """
+    """Read the boards of a TOML file; UserError: there is none, or an entry does not fit."""
     try:
         entries = read_toml(file).get("board", [])
         return [PublishedBoard.model_validate(entry) for entry in entries]
@@ -62,15 +58,8 @@ def publish(
 ) -> Iterator[Path]:
     """Make the runs of a board and yield their published folders; the same call resumes.
 
-    Args:
-        board: what to make.
-        work: folder of the runs with their recorded errors.
-        published: folder of the small copies.
-        limit: number of images, to try it; None: all.
-        data_dir: a local copy of the dataset.
-
-    Raises:
-        UserError: invalid input or configuration, before anything is scored.
+    The runs with their recorded errors are made in the folder `work`, of `limit` images to try it;
+    the small copies in `published`. UserError: invalid input, before anything is scored.
     """
     from bench.recordings.replay import prepare_replay
     from bench.running.execute import execute

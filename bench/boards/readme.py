@@ -22,13 +22,8 @@ PICTURE = "leaderboard.png"
 def render(published: Path, readme: Path, shipped: Path | None = None) -> list[Path]:
     """Write the leaderboard into the README, its picture and the package's rows; return the files.
 
-    Args:
-        published: folder of published results.
-        readme: page that shows the leaderboard.
-        shipped: file of rows that comes with the package; None: it is not written.
-
-    Raises:
-        UserError: the README has no place for it, or a file cannot be read or written.
+    `shipped` is the file of rows that comes with the package; None: it is not written. UserError:
+    the README has no place for it, or a file cannot be read or written.
     """
     rows = own_boards(published)
     text = _with_table(readme, rows)

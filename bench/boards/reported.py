@@ -59,8 +59,7 @@ class ReportedResult(_ReportedFigures):
 def read_reported(path: Path) -> list[ReportedResult]:
     """Read a file that holds one reported result, or a list of them.
 
-    Raises:
-        UserError: it cannot be read, or an entry does not fit; the message names entry and field.
+    UserError: it cannot be read, or an entry does not fit; the message names entry and field.
     """
     entries = read_json(path.parent, path.name)
     try:

@@ -270,10 +270,8 @@ class StudyProgress(Listener):
 def shown(progress: bool | Callable[[int, int, float], None] | None) -> Iterator[None]:
     """Show the progress of a run that Python started.
 
-    Args:
-        progress: True: a line of progress; a function: it is called after each image with the
-            images decided, the images asked for, and the accuracy so far; None: a line in a
-            notebook, and nothing elsewhere.
+    True: a line of progress; a function: it is called after each image with the images decided, the
+    images asked for, and the accuracy so far; None: a line in a notebook, and nothing elsewhere.
     """
     from bench.discovery.loading import load_plugins
 

@@ -75,15 +75,11 @@ def measure(
 ) -> Measured:
     """Measure the backbone that `config` names, and remember its speed for later plans.
 
-    Args:
-        config: the settings; the dataset `-` stands for ten made-up classes. Images are always made
-            up: the speed does not depend on them, only the evaluations of a race do.
-        strategies: strategies to measure; empty: every registered one.
-        sizes: batch sizes of the bare network; empty: chosen for the device.
-        seconds: about how long measuring may take; at least one batch of each kind is measured.
-
-    Raises:
-        UserError: the backbone is no denoiser, or settings that cannot be measured.
+    The dataset `-` stands for ten made-up classes. Images are always made up: the speed does not
+    depend on them, only the evaluations of a race do. Without `strategies`, every registered one is
+    measured; without `sizes`, batch sizes of the bare network are chosen for the device. In about
+    `seconds`, at least one batch of each kind is measured. UserError: the backbone is no denoiser,
+    or the settings cannot be measured.
     """
     if config.compile and config.batch_size == "auto":
         raise UserError("--compile is for one batch size: say which with --batch-size.")

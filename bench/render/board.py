@@ -59,9 +59,7 @@ class PageBoard:
 def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[PageBoard]:
     """Return the boards on which a run stands, ranked as the leaderboard ranks.
 
-    Args:
-        runs: by the id of their section on the page.
-        reported: rows of reported results.
+    `runs` are by the id of their section on the page, and `reported` rows of reported results.
     """
     rows = [*(run.row for run in runs.values()), *reported]
     anchors = {str(run.path): anchor for anchor, run in runs.items()}
@@ -150,9 +148,7 @@ class Against:
 def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Against]:
     """Return the comparisons of each board that has two runs on the page or more.
 
-    Args:
-        boards: the boards on the page.
-        runs: by the id of their section on the page.
+    `runs` are by the id of their section on the page.
     """
     tables = []
     for board in boards:

@@ -110,17 +110,11 @@ MOST_CONFUSED = 40  # classes that are drawn of more
 
 
 def most_confused(matrix: NDArray[np.int64], most: int = MOST_CONFUSED) -> NDArray[np.int64]:
-    """Return the classes with the most frequent confusions, in label order.
+    """Return the classes with the most frequent confusions, int64 [≤ most], in label order.
 
     Pairs are taken from the most frequent one down until `most` classes are together; where there
-    are too few mistakes, the first classes of the dataset fill the places.
-
-    Args:
-        matrix: int64 [true, predicted], counts.
-        most: at most so many.
-
-    Returns:
-        int64 [≤ most], indices of classes.
+    are too few mistakes, the first classes of the dataset fill the places. `matrix` is int64 [true,
+    predicted], counts.
     """
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)

@@ -51,11 +51,7 @@ def choose(decided: Decisions, most: int, failed: bool = True) -> NDArray[np.int
     Mistakes take up to 70 % of the places (all that the others leave), those decided with the
     widest margin first; failed images, if any are wanted, come before them. The rest are images
     predicted right: three of each class with the smallest margins in rounds over the classes, then
-    the closest of all.
-
-    Returns:
-        int64 [≤ most], rows of `decided`: the mistakes, then the right ones, each with the smallest
-        margin last or first as above.
+    the closest of all. Returns rows of `decided`, int64 [≤ most], mistakes first.
     """
     margins = np.nan_to_num(decided.margins)
     right = np.flatnonzero(decided.correct)
@@ -84,14 +80,10 @@ def pictures(
     warn: Callable[[str], None],
     probable: Floats | None = None,
 ) -> list[Picture]:
-    """Return a run's gallery; without the images themselves where the data cannot be had.
+    """Return a run's gallery of at most `most` pictures.
 
-    Args:
-        run: the run.
-        images: finds them.
-        most: at most so many; 0: none.
-        warn: told why images are missing.
-        probable: float64 [n], how probable it is that each decision is right; None: not known.
+    `warn` is called with the reasons why images are missing; `probable` is float64 [n], the
+    probability that each decision is right, None where it is not known.
     """
     if most <= 0:
         return []
@@ -132,16 +124,10 @@ def picture(
     small: bool = False,
     probable: Floats | None = None,
 ) -> Picture:
-    """Return the entry of an image in the gallery.
+    """Return the gallery's entry of an image: of a row of the run's decisions.
 
-    Args:
-        run: the run.
-        row: row of its decisions.
-        name: the image's id.
-        error: why it failed.
-        uri: address of the picture; None: there is none.
-        small: whether the picture has every pixel of the image.
-        probable: as in `pictures`.
+    `error` is why it failed, `uri` the address of the picture, and `small` whether that has every
+    pixel of the image; `probable` as in `pictures`.
     """
     decided, classes = run.decided, run.classes
     assert decided.runner_up is not None

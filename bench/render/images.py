@@ -43,10 +43,8 @@ class Thumbnail:
 class Images:
     """Finds images of the runs' datasets; each split is loaded once. For several threads.
 
-    Args:
-        data_dirs: where the data of a dataset lies; under "" that of all others. Without either,
-            where the run had it.
-        side: of the pictures, in pixels.
+    `data_dirs` are the folders of the datasets, under "" that of all others; without either, the
+    data is where the run had it. `side` is that of the pictures, in pixels.
     """
 
     def __init__(self, data_dirs: Mapping[str, str], side: int = SIDE) -> None:
@@ -57,8 +55,7 @@ class Images:
     def of(self, manifest: Manifest, sample_ids: Iterable[str]) -> dict[str, Thumbnail]:
         """Return the images of a run that are found, by id.
 
-        Raises:
-            UserError: the data cannot be had, or not within the limits of time and memory.
+        UserError: the data cannot be had, or not within the limits of time and memory.
         """
         own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
         stored = manifest.config.plain()

@@ -104,16 +104,9 @@ def write_report(
 ) -> WrittenReport:
     """Write the page of some runs.
 
-    Args:
-        paths: the runs' folders. One that cannot be read is named on the page, and left out.
-        out: the page's file.
-        results: the folder whose reported results are shown beside the runs.
-        data_dirs: where the images of a dataset lie; under "" those of all others.
-        most_images: pictures on the page; 0: none.
-        notes: what else was left out, as (name, reason).
-
-    Raises:
-        UserError: no run can be read, or the file cannot be written.
+    A run that cannot be read is named on the page, and left out, as are `notes`, (name, reason).
+    Reported results and studies are those of the folder `results`; `data_dirs` as for `Images`.
+    UserError: no run can be read, or the file cannot be written.
     """
     report = WrittenReport(out, notes=list(notes))
     images = Images(data_dirs or {})
@@ -180,15 +173,10 @@ def describe(
     alone: bool = False,
     calibrated: Sequence[Calibrated] = (),
 ) -> Section:
-    """Return a run's section: numbers, figures and pictures.
+    """Return a run's section, with the id `anchor`: numbers, figures and pictures.
 
-    Args:
-        run: the run.
-        anchor: id of the section.
-        images: finds its images.
-        most_images: at most so many pictures.
-        alone: whether the page is about it alone, so that its sentences stand at the top.
-        calibrated: calibrations, for the probability of its decisions.
+    Where it is `alone` on the page, its sentences stand at the top instead. `calibrated` are
+    calibrations, for the probability of its decisions.
     """
     notes: list[str] = []
     decided = run.decided

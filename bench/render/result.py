@@ -44,9 +44,7 @@ class Fields(dict[str, Any]):
 class RunResult(Fields):
     """The object behind `--json`: `run["metrics"]["accuracy"]`, or `run.metrics.accuracy`.
 
-    Args:
-        finished: the run.
-        data: returns its data, where that has no name to be loaded by.
+    `data` returns the data of the run, where that has no name to be loaded by.
     """
 
     def __init__(self, finished: Finished, data: Callable[[], Split] | None = None) -> None:
@@ -90,8 +88,7 @@ class RunResult(Fields):
     def error_figure(self) -> Figure:
         """Return the errors of the true and the best wrong class by noise level.
 
-        Raises:
-            bench.errors.UserError: the run kept no errors.
+        UserError: the run kept no errors.
         """
         from bench.render.curves import by_timestep
         from bench.render.figures import errors
@@ -117,8 +114,7 @@ class RunResult(Fields):
     def examples_figure(self) -> Figure:
         """Return images with their true and predicted class, mistakes first.
 
-        Raises:
-            bench.errors.UserError: the dataset is not on this machine under its name.
+        UserError: the dataset is not on this machine under its name.
         """
         from bench.render.pictures import examples_figure
 
@@ -177,11 +173,7 @@ class StudyResult:
         return {board.board: board.differences for board in self.report.differences}
 
     def to_pandas(self, table: Literal["runs", "methods", "differences"] = "runs") -> DataFrame:
-        """Return a table: of the runs, with a column per axis; of the methods; of the differences.
-
-        Raises:
-            bench.errors.UserError: there is no table of that name.
-        """
+        """Return a table of the runs, with a column per axis, or of the methods or differences."""
         import pandas as pd
 
         if table == "runs":
@@ -199,19 +191,11 @@ class StudyResult:
         raise UserError(f"to_pandas({table!r}): there are runs, methods and differences.")
 
     def forest_figure(self) -> Figure:
-        """Return the accuracy of every method with its interval.
-
-        Raises:
-            bench.errors.UserError: no image is decided yet.
-        """
+        """Return the accuracy of every method with its interval; UserError: nothing is decided."""
         return forest_plot(self.report).figure()
 
     def ranks_figure(self) -> Figure:
-        """Return the mean ranks with their critical difference, from ten datasets on.
-
-        Raises:
-            bench.errors.UserError: there are fewer.
-        """
+        """Return the mean ranks with their critical difference; UserError: too few datasets."""
         return critical_difference_plot(self.report.ranks).figure()
 
     def __repr__(self) -> str:

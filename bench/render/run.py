@@ -33,13 +33,9 @@ def print_run(
 ) -> None:
     """Print a run: what it is, its metrics with interval, worst confusions, cost and place.
 
-    The metrics of an incomplete run are those of its decided images, and marked so.
-
-    Args:
-        path: its folder.
-        manifest: manifest of the images to show, where they are not all of the stored run's.
-        summary: summary of these images.
-        resumed: whether nothing was left to score.
+    The metrics of an incomplete run are those of its decided images, and marked so. Manifest and
+    summary are those of the images to show, where they are not all of the stored run's; `resumed`:
+    nothing was left to score.
     """
     path = Path(path)
     terminal = console()

@@ -54,11 +54,7 @@ class RunData:
 
 
 def with_decisions(run: StoredRun) -> RunData:
-    """Return a run, complete or not, with its decisions.
-
-    Raises:
-        UserError: nothing of it is decided yet.
-    """
+    """Return a run, complete or not, with its decisions; UserError: nothing is decided yet."""
     decided = run.some_decided()
     summary = summary_so_far(run.manifest, run.summary, decided)
     return RunData(run.path, run.manifest, decided, summary)

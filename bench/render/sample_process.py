@@ -56,12 +56,7 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[str, bytes, bool]:
-    """Return media type and bytes, and whether the image is so small that every pixel is kept.
-
-    Args:
-        image: the image.
-        side: pixels of the picture's longer side, at most.
-    """
+    """Return media type and bytes, and whether the image is so small that every pixel is kept."""
     small = max(image.size) <= side // 2
     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     out = BytesIO()

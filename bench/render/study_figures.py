@@ -45,12 +45,9 @@ def study_part(folder: Path) -> StudyPart:
 def studies_of(
     results: Path, runs: Collection[str], left_out: Callable[[Path, UserError], None]
 ) -> list[StudyPart]:
-    """Return the studies in a results folder that have one of these runs.
+    """Return the studies in a results folder that have one of these runs, by their ids.
 
-    Args:
-        results: the folder.
-        runs: ids of runs.
-        left_out: is told of each study that cannot be read.
+    `left_out` is called with each study that cannot be read.
     """
     parts = []
     for folder in list_studies(results):
@@ -66,11 +63,7 @@ MOST_LABEL = 44  # characters of a method's name
 
 
 def forest_plot(report: StudyReport) -> Drawing:
-    """Return the metric and the interval of every method, by dataset.
-
-    Raises:
-        UserError: the study has no decided image yet.
-    """
+    """Return metric and interval of every method, by dataset; UserError: nothing is decided yet."""
     if not report.methods:
         raise UserError(f"The study {report.name} has no decided image yet; nothing to draw.")
     boards = list(dict.fromkeys(method.board for method in report.methods))
@@ -102,8 +95,7 @@ def forest_plot(report: StudyReport) -> Drawing:
 def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
     """Return mean ranks in which methods that do not differ are joined.
 
-    Raises:
-        UserError: there are fewer than ten datasets, or fewer than three methods on all of them.
+    UserError: there are fewer than ten datasets, or fewer than three methods on all of them.
     """
     if ranks is None:
         raise UserError(

@@ -61,11 +61,7 @@ class Drawing:
         return figure
 
     def inline(self, name: str) -> Markup:
-        """Return the figure as an SVG element for HTML.
-
-        Args:
-            name: unique on the page; every id inside begins with it.
-        """
+        """Return the figure as an SVG element for HTML; every id inside begins with `name`."""
         import matplotlib
 
         out = BytesIO()
@@ -120,12 +116,9 @@ def _style(colours: Palette) -> dict[Any, Any]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the file's name ends with.
+    """Write a figure in the format that the file's name ends with; UserError: it cannot be written.
 
     The colours of an SVG suit a dark page too, where the page, or the system, that shows it is.
-
-    Raises:
-        UserError: it cannot be written.
     """
     import matplotlib
 
@@ -149,14 +142,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def figure_file(option: str, value: str) -> Path:
-    """Return the file that an option names, before the work that it shows is done.
+    """Return the file that an option such as `--plot` names, before the work that it shows is done.
 
-    Args:
-        option: as the command line has it, such as `--plot`.
-        value: the file; its suffix says the format.
-
-    Raises:
-        UserError: it is a folder, lies in none, or matplotlib does not know the format.
+    UserError: it is a folder, lies in none, or matplotlib does not know the format.
     """
     from matplotlib.backend_bases import FigureCanvasBase
 

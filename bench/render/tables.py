@@ -42,13 +42,8 @@ def table(
 
     Where the longest words do not fit side by side, the `optional` columns are left out, the first
     named first; where that does not help, each row becomes a block of lines, one per column.
-
-    Args:
-        columns: their heads; all empty: a table without heads.
-        rows: values; None is shown as a dash.
-        title: what is printed above, in bold.
-        right: columns that stand right, as columns of numbers do.
-        optional: columns that a narrow terminal does without.
+    Columns in `right` stand right, as columns of numbers do; None is shown as a dash, and no heads
+    are shown where all are empty.
     """
     terminal = console()
     if title:

@@ -79,12 +79,9 @@ def compare(
     """Compare run B with run A, the baseline, on the samples that both decided.
 
     `metric` is tested; accuracies are always compared. With `sequential`, they are also compared
-    image by image in random order, by a test that holds at every number of images.
-
-    Raises:
-        UserError: dataset, version, split or classes differ, a sample's label does, or the runs
-            share no sample, or differences are not tested in this metric. Anything less is a
-            warning in the result.
+    image by image in random order, by a test that holds at every number of images. UserError:
+    dataset, version, split or classes differ, a sample's label does, or the runs share no sample,
+    or differences are not tested in this metric. Anything less is a warning in the result.
     """
     a, b = read_run(path_a), read_run(path_b)
     check_comparable(a.manifest, b.manifest)
@@ -170,11 +167,7 @@ def _tested(
 
 
 def check_comparable(a: Manifest, b: Manifest) -> None:
-    """Refuse runs on different samples or classes.
-
-    Raises:
-        UserError: dataset, version, split or classes differ; the message says which.
-    """
+    """Raise a UserError if dataset, version, split or classes of two runs differ; it says which."""
     names = {"name": "dataset", "version": "version of the dataset", "split": "split"}
     for field, name in names.items():
         of_a, of_b = getattr(a.dataset, field), getattr(b.dataset, field)

@@ -57,9 +57,7 @@ def plan_power(
 
     `difference` is of the accuracies, of any sign; `discordance` is the share of images that
     exactly one run has right; `accuracy` is of the first run, and None is the worst case.
-
-    Raises:
-        UserError: no two runs can have these values.
+    UserError: no two runs can have these values.
     """
     difference = abs(difference)
     check(difference, discordance)
@@ -94,11 +92,7 @@ def plan_power(
 
 
 def check(difference: float, discordance: float) -> None:
-    """Refuse impossible values.
-
-    Raises:
-        UserError: the difference is larger than the discordance, or one of them is not a share.
-    """
+    """Raise a UserError unless both are shares, the difference at most the discordance."""
     if not 0 < discordance <= 1:
         raise UserError(
             f"--discordance {discordance:g}: a share above 0 is wanted, such as 0.1 where one run"

@@ -21,13 +21,11 @@ def fit_probability(decided: AnyDecisions) -> Fit | None:
     """Fit a logistic regression of "the decision is right" (Platt scaling).
 
     Platt, "Probabilistic outputs for support vector machines" (1999). A few hundred images
-    determine its weights; an isotonic regression of so few predicts 0 and 1, whose logarithmic
-    loss is infinite. The features are the margin on the shared draws of winner and runner-up, on a
-    scale that is linear for small and logarithmic for large margins, and the logarithm of the cost
-    until the decision (Clark & Jaini, NeurIPS 2023). A constant feature is left out.
-
-    Returns:
-        None where fewer than five decisions are right, or wrong, or nothing varies.
+    determine its weights; an isotonic regression of so few predicts 0 and 1, whose logarithmic loss
+    is infinite. The features are the margin on the shared draws of winner and runner-up, on a scale
+    that is linear for small and logarithmic for large margins, and the logarithm of the cost until
+    the decision (Clark & Jaini, NeurIPS 2023). A constant feature is left out. Returns None where
+    fewer than five decisions are right, or wrong, or nothing varies.
     """
     from sklearn.linear_model import LogisticRegression
 

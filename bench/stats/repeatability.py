@@ -108,15 +108,10 @@ def prior_factor(lead: NDArray[np.float64]) -> NDArray[np.float64]:
 def repeatability(decided: AnyDecisions, own_noise: bool = False) -> Repeatability | None:
     """Return the expected number of decisions that an independent run makes otherwise.
 
-    A change matters to the accuracy only where the winner or the runner-up is the label; where
-    the runner-up was not read, it is taken to be.
-
-    Args:
-        decided: of a strategy that evaluates every prompt on the same draws.
-        own_noise: whether each image has noise of its own, so that decisions are independent.
-
-    Returns:
-        None where no margin has a standard error, or images have fewer than 16 draws.
+    The strategy evaluates every prompt on the same draws. A change matters to the accuracy only
+    where the winner or the runner-up is the label; where the runner-up was not read, it is taken to
+    be. With `own_noise`, each image has noise of its own, so that decisions are independent.
+    Returns None where no margin has a standard error, or images have fewer than 16 draws.
     """
     decided = as_decisions(decided)
     flips = flip_probability(decided.margins, decided.margin_stderr, decided.gaps)

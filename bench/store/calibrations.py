@@ -154,8 +154,7 @@ def calibration_files(path: Path) -> list[str]:
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Write a calibration into its run's folder, in place of an earlier one of the same key.
 
-    Raises:
-        UserError: the folder cannot be written.
+    UserError: the folder cannot be written.
     """
     try:
         first = read_calibration(path).calibration.key
@@ -171,8 +170,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
     """Read a calibration in a run's folder, by a name out of `calibration_files`.
 
-    Raises:
-        UserError: it is absent, damaged, of another run, or of a newer version.
+    UserError: it is absent, damaged, of another run, or of a newer version.
     """
     advice = f"`bench calibrate {path}` makes it."
     calibration = read_document(

@@ -132,9 +132,7 @@ def _write_part(
 def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return one image's errors as float32 [P, N], NaN where a cell was not evaluated.
 
-    Raises:
-        FileNotFoundError: no errors of this image are stored.
-        UserError: they are damaged, or of another run.
+    FileNotFoundError: none are stored. UserError: they are damaged, or of another run.
     """
     part = read_part(folder, sample_id, ("prompt", "draw", "error"))
     errors = np.full(shape, np.nan, dtype=np.float32)
@@ -145,9 +143,7 @@ def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[
 def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> FirstOrder:
     """Return one image's first-order errors by mixture, float32 [P, N], NaN where there are none.
 
-    Raises:
-        FileNotFoundError: none are stored of this image.
-        UserError: they are damaged, or of another run.
+    FileNotFoundError: none are stored. UserError: they are damaged, or of another run.
     """
     part = read_part(folder, sample_id, ("mixture", "prompt", "draw", "error"))
     mixtures = _mixtures(part, shape[0])
@@ -161,9 +157,7 @@ def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> Fi
 def read_timesteps(folder: Path, sample_id: str, n_draws: int) -> Ints:
     """Return int64 [N], the timestep of each draw, from one image's errors; -1 where it has none.
 
-    Raises:
-        FileNotFoundError: no errors of this image are stored.
-        UserError: they are damaged.
+    FileNotFoundError: no errors of this image are stored. UserError: they are damaged.
     """
     part = read_part(folder, sample_id, ("draw", "timestep"))
     draw = _indices(part, "draw", MAX_STORED_DRAWS)
@@ -188,10 +182,7 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart
     """Return columns of one image's part, without nulls and of their types.
 
     `folder` is `errors/` or `first_order/` of a run, and `columns` are names out of `TYPES`.
-
-    Raises:
-        FileNotFoundError: there is no part of this image.
-        UserError: it is damaged.
+    FileNotFoundError: there is no part of this image. UserError: it is damaged.
     """
     import pyarrow as pa
 
@@ -213,9 +204,7 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart
 def whole_part(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
     """Return one image's part as it was written, a pyarrow table, or some columns of it.
 
-    Raises:
-        FileNotFoundError: there is no part of this image.
-        UserError: its file is not a regular one inside the run's folder.
+    FileNotFoundError: there is none. UserError: its file is not a regular one inside the folder.
     """
     import pyarrow.parquet as pq
 

@@ -59,10 +59,8 @@ def write_draws(folder: Path, draws: DrawTable) -> None:
 def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
     """Return the table of a run's draws; None: early versions wrote none.
 
-    The table must have `count` draws; None: any number.
-
-    Raises:
-        UserError: the file is damaged, or is not a regular file inside the folder.
+    UserError: the file is damaged, has not `count` draws (None: any number), or is not a regular
+    file inside the folder.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -76,8 +76,7 @@ class Figures:
 def with_metrics(required: bool) -> Callable[[type[Model]], type[Model]]:
     """Return a decorator that adds a field for each metric that a document does not declare.
 
-    Args:
-        required: whether metrics that every summary has are required.
+    If `required`, metrics that every summary has are required.
     """
 
     def decorate(model: type[Model]) -> type[Model]:
@@ -122,9 +121,8 @@ def first_problem(error: ValidationError) -> str:
 def read_json(root: Path, name: str, most: int = MAX_JSON_BYTES) -> Any:
     """Return the content of the JSON file `name` in a folder.
 
-    Raises:
-        UserError: the file is absent, not a regular file inside the folder, larger than `most`
-            bytes, or not JSON; NaN and infinity are not JSON.
+    UserError: it is absent, not a regular file inside the folder, larger than `most` bytes, or not
+    JSON, which has no NaN and no infinity.
     """
     file = regular_file(root, name)
     if file is None:
@@ -147,17 +145,10 @@ def read_document(
 ) -> AnyDocument:
     """Return the document in the file `name` of a folder.
 
-    Args:
-        model: its class.
-        root: the folder.
-        name: of the file.
-        what: what the file should be, for the message: `a study`.
-        newest: the highest format that is known; None: the document has no format.
-        advice: a sentence after the problem.
-        migrated: brings the content of an earlier format to today's.
-
-    Raises:
-        UserError: as `read_json`; or the content is invalid, or of a newer format.
+    `what` is what the file should be, for the message: `a study`; `newest` the highest format that
+    is known, None if the document has none; `advice` a sentence after the problem; `migrated`
+    brings the content of an earlier format to today's. UserError: as `read_json`; or the content is
+    invalid, or of a newer format.
     """
     try:
         content = read_json(root, name)

@@ -29,11 +29,7 @@ ADDING = ".adding-"  # start of the name of a folder whose content is not checke
 
 
 def missing(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | None:
-    """Return the samples of `manifest` that the run in `path` has not decided; None: no such run.
-
-    Raises:
-        UserError: the manifest there is damaged.
-    """
+    """Return the samples of `manifest` that the run in `path` has not decided; None: no run."""
     if not os.path.lexists(path / MANIFEST):
         return None
     stored = read_manifest(path)
@@ -59,8 +55,7 @@ def undecided(
 def read_manifest(path: Path) -> Manifest:
     """Read a run's manifest, of this format or an earlier one.
 
-    Raises:
-        UserError: there is none, it is damaged, or a newer version of the toolkit wrote it.
+    UserError: there is none, it is damaged, or a newer version of the toolkit wrote it.
     """
     file = path / MANIFEST
     if not os.path.lexists(file):
@@ -133,11 +128,7 @@ def find_run(run: str, results: str) -> Path:
 
 
 def list_runs(results: Path) -> list[Path]:
-    """Return the folders of all runs below `results`, its `published/` included.
-
-    Raises:
-        UserError: `results` is not a valid path.
-    """
+    """Return the folders of all runs below `results`; UserError: `results` is not a valid path."""
     if "\0" in str(results):
         raise UserError(f"There is no folder {quoted(str(results))}.")
     return sorted(places(results, MANIFEST))

@@ -35,11 +35,8 @@ def read_lines(
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Yield offset, length and record of lines that are complete and `good`.
 
-    Other lines count as not written, with a warning, except for a last one without its end, which
-    a killed or a running process leaves.
-
-    Raises:
-        UserError: it is not a regular file inside its folder.
+    Other lines count as not written, with a warning, except for a last one without its end, which a
+    killed or a running process leaves. UserError: it is not a regular file inside its folder.
     """
     from pydantic_core import from_json
 
@@ -100,9 +97,8 @@ class Journal:
     def append(self, record: Any) -> None:
         """Write one line, completely or not at all.
 
-        Raises:
-            OSError: the disk is full or gone. If even the written part cannot be removed, the next
-                process that opens the journal removes it.
+        OSError: the disk is full or gone. If even the written part cannot be removed, the next
+        process that opens the journal removes it.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         before = self._file.seek(0, os.SEEK_END)

@@ -18,11 +18,8 @@ from bench.store.records import LARGEST_ERROR, MOST_EVALUATIONS, MOST_SECONDS, i
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
     """Return the latest record of each sample as a pyarrow table, in the order written.
 
-    A file with a damaged line is read line by line, which is slower; see `read_journal`.
-    With `top`, the column `top` is read as well.
-
-    Raises:
-        UserError: the journal is not a regular file inside the folder.
+    A file with a damaged line is read line by line, which is slower; see `read_journal`. With
+    `top`, the column `top` is read as well. UserError: it is not a regular file inside the folder.
     """
     import pyarrow.compute as pc
 

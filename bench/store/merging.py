@@ -118,11 +118,7 @@ class Merge:
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
-    """Return the folders of some runs, named by id or folder, and of their shards.
-
-    Raises:
-        UserError: one is not a run.
-    """
+    """Return the folders of runs, by id or folder, and of their shards; UserError: there is none."""
     folders: dict[str, Path] = {}
     for run in runs:
         for folder in (Path(run), Path(results, run)):

@@ -73,11 +73,7 @@ class PackedPlace:
 
 
 def find_packed(folder: Path, sample_id: str) -> PackedPlace | None:
-    """Return the place of an image's part in the packed files; None: there is none.
-
-    Raises:
-        UserError: a packed file is damaged.
-    """
+    """Return the place of an image's part in the packed files; None: none; UserError: damage."""
     for file in _files(folder):
         status = file.stat()
         place = _places(file, status.st_mtime_ns, status.st_size).get(sample_id)

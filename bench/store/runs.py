@@ -69,8 +69,7 @@ class StoredRun:
 def read_run(path: Path) -> StoredRun:
     """Read a run's documents, and check that its decisions can be opened.
 
-    Raises:
-        UserError: it is not a run, or a file of it is damaged or not a regular file.
+    UserError: it is not a run, or a file of it is damaged or not a regular file.
     """
     manifest, summary = read_manifest(path), read_summary(path)
     regular_file(path, JOURNAL)

@@ -84,11 +84,7 @@ def study_folder(results: Path, name: str) -> Path:
 
 
 def write_study(folder: Path, study: Study, declared: str | None = None) -> None:
-    """Write a study's state, atomically, and the file that declares it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a study's state, atomically, and the file that declares it; OSError: it cannot be."""
     folder.mkdir(parents=True, exist_ok=True)
     if declared is not None:
         write_atomically(folder / DECLARED, declared)
@@ -96,22 +92,14 @@ def write_study(folder: Path, study: Study, declared: str | None = None) -> None
 
 
 def read_study(folder: Path) -> Study:
-    """Read a study's state.
-
-    Raises:
-        UserError: it is absent, damaged, or of a newer version of the toolkit.
-    """
+    """Read a study's state; UserError: it is absent, damaged, or of a newer version."""
     if not os.path.lexists(folder / STUDY):
         raise UserError(f"{folder} is not a study: it has no {STUDY}.")
     return read_document(Study, folder, STUDY, what="a study", newest=STUDY_FORMAT)
 
 
 def find_study(study: str, results: str) -> Path:
-    """Return the folder of a study, from its name or its folder.
-
-    Raises:
-        UserError: there is no such study.
-    """
+    """Return the folder of a study, from its name or its folder; UserError: there is none."""
     for path in (Path(study), study_folder(Path(results), study)):
         if os.path.lexists(path / STUDY):
             return path

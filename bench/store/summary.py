@@ -169,11 +169,7 @@ class Again(Document):
 
 
 def read_again(path: Path, decided: Decisions) -> Again | None:
-    """Return a run's `again.json`; None: there is none, or it is of another number of images.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Return a run's `again.json`; None: there is none, or it is of another number of images."""
     if not (path / AGAIN).exists():
         return None
     again = read_document(Again, path, AGAIN, what="a report of decisions made again")

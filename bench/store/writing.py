@@ -31,16 +31,11 @@ from bench.store.summary import AGAIN, Summary
 class RunFolder:
     """One run on disk, locked by this process until the `with` block ends.
 
-    A new folder is removed if the block raises a `BenchError` before the first image. Methods raise
+    The folder is made if necessary; a run of the same identity in it resumes, unless `fresh`. A new
+    folder is removed if the block raises a `BenchError` before the first image. Methods raise
     `StoreError` if the disk is full or gone; what was stored before is kept.
 
-    Args:
-        path: the run's folder; made if necessary.
-        manifest: of the run, which resumes if the folder has one of the same identity.
-        fresh: start over instead.
-
-    Raises:
-        UserError: the folder cannot be written, is in use, or holds something else.
+    UserError: the folder cannot be written, is in use, or holds something else.
     """
 
     def __init__(self, path: Path, manifest: Manifest, fresh: bool = False) -> None:

@@ -116,13 +116,10 @@ def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> 
 def changed_samples(
     a: Decisions, b: Decisions, show: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows in A and in B of images that both decided.
+    """Return the rows in A, the baseline, and in B of images that both decided.
 
-    Args:
-        a: the baseline's decisions.
-        b: the other run's.
-        show: `wins`: B alone is right; `losses`: A alone is right; `wrong`: both are wrong;
-            `changed`: the predictions differ.
+    `show` is `wins`: B alone is right; `losses`: A alone is right; `wrong`: both are wrong; or
+    `changed`: the predictions differ.
     """
     rows_a, rows_b = shared_rows(a, b)
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]

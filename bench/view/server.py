@@ -38,11 +38,7 @@ HEADERS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the pages on a port; None: the first one that is free.
-
-    Raises:
-        UserError: the port is in use, or may not be used.
-    """
+    """Serves the pages on a port; None: the first one that is free; UserError: it is not free."""
 
     daemon_threads = True
     request_queue_size = 128  # with few, a connection that comes among many waits for seconds

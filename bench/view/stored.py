@@ -79,14 +79,10 @@ def _current(
 
 
 class Stored:
-    """All runs and studies below the folder `results`.
+    """All runs and studies below the folder `results`; `data_dirs` as for `Images`.
 
-    Only folders that a walk through the results found are ever read: a key is looked up among
-    them, and never made part of a path.
-
-    Args:
-        results: the folder.
-        data_dirs: where the images of a dataset lie; see `Images`.
+    Only folders that a walk through the results found are ever read: a key is looked up among them,
+    and never made part of a path.
     """
 
     def __init__(self, results: Path, data_dirs: Mapping[str, str]) -> None:

@@ -43,14 +43,9 @@ def study_report(
 ) -> StudyReport:
     """Return the report of a study, of the runs that are there.
 
-    Args:
-        folder: folder of the study.
-        over: axes whose runs are taken together, some of `seed` and `template`.
-        metric: metric that differences are tested in.
-        margin: differences below it count as none; None: that of the study's file.
-
-    Raises:
-        UserError: there is no such study, or no such axis to take together.
+    `over` are the axes whose runs are taken together, some of `seed` and `template`; differences
+    are tested in `metric`, and below `margin` count as none (None: the margin of the study's file).
+    UserError: there is no such study, or no such axis to take together.
     """
     study = read_study(folder)
     for name in over:

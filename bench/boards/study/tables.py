@@ -165,11 +165,7 @@ def _robustness(report: StudyReport) -> TextTable:
 
 
 def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> TextTable:
-    """Return one axis of a study against another: the mean of `value` over all others.
-
-    Raises:
-        UserError: there is no such axis.
-    """
+    """Return the mean of `value` over all but two axes of a study; UserError: no such axis."""
     for name in (rows, columns):
         if name not in report.axes:
             raise UserError(
