@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.boards.formats import assignments, chosen, chosen_of_backbone, cost_text, notes
 from bench.boards.rows import REPORTED, LeaderboardRow
-from bench.boards.text_tables import TextTable
+from bench.boards.text import TextTable
 from bench.contracts.metrics import METRICS, MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.stats.differences import Settings

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.boards import text_tables
+from bench.boards import text
 from bench.boards.columns import metric_columns, row_settings, tabulate
 from bench.boards.formats import assignments, boards, cost_text, notes
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import LeaderboardRow, run_row
-from bench.boards.text import csv_text
-from bench.boards.text_tables import TextTable
+from bench.boards.text import TextTable, csv_text
 from bench.store.runs import read_run
 
 
 def to_markdown(rows: Sequence[LeaderboardRow]) -> str:
     """Return one Markdown table per board."""
-    return text_tables.to_markdown(_tables(rows))
+    return text.to_markdown(_tables(rows))
 
 
 def to_html(rows: Sequence[LeaderboardRow]) -> str:
     """Return a page with one table per board."""
-    return text_tables.to_html(_tables(rows), "Leaderboard")
+    return text.to_html(_tables(rows), "Leaderboard")
 
 
 def _tables(rows: Sequence[LeaderboardRow]) -> list[TextTable]:
@@ -74,4 +73,4 @@ def to_latex(run: Path) -> str:
         frozenset(head[2:]),
         below=[facts],
     )
-    return text_tables.to_latex([table])
+    return text.to_latex([table])

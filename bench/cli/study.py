@@ -1,31 +1,39 @@
 """`bench study`. Make a grid of runs from one file, with its table.
 
 Group: Many runs, repeated and published, 1.
+
+`bench reproduce`. Repeat a published experiment.
+
+Group: Many runs, repeated and published, 2.
 """
 
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import VALUES, pivot, study_tables
-from bench.boards.text_tables import to_csv, to_html, to_latex, to_markdown
-from bench.cli.options import json_option, listed, set_by_user
+from bench.boards.text import to_csv, to_html, to_latex, to_markdown
+from bench.cli.options import json_option, listed, parse_assignments, set_by_user
 from bench.cli.output import in_results, next_steps, print_json
-from bench.cli.progress import StudyProgress
+from bench.cli.progress import Progress, StudyProgress
 from bench.cli.settings import config_options, metric_option
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.render.plan import print_reproduction
 from bench.render.study import print_study_plan, print_tables
 from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.render.svg import figure_file, save_figure
 from bench.running.study.file import find_state, read_study_file
 from bench.running.study.plan import plan_study
 from bench.running.study.run import run_study
+from bench.running.verbs.reproduce import reproduce
 from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
@@ -152,3 +160,48 @@ def _steps(report: StudyReport, option: str) -> list[tuple[str, str]]:
     elif report.done < report.cells:
         steps.insert(0, ("make the runs that are left", made))
     return steps
+
+
+_OPTIONS = (
+    *("backbone", "strategy", "params", "data_dir", "limit", "weights", "device", "dtype"),
+    *("batch_size", "save_errors", "results", "fresh"),
+)
+
+
+@click.command()
+@click.argument("protocol")
+@config_options(_OPTIONS)
+@click.option("--published", type=click.FloatRange(0, 1), help="The figure to compare with.")
+@click.option("--dry-run", is_flag=True, help="Print what it would take, and run nothing.")
+@json_option
+@click.pass_context
+def reproduce_command(
+    ctx: click.Context,
+    /,
+    protocol: str,
+    published: float | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Repeat PROTOCOL, a published experiment, and show our figure beside the published one.
+
+    `bench list protocols` shows all. Options replace the protocol's settings, and the result says
+    which. A rehearsal, offline and in little time:
+    `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
+    """
+    spec = load_plugins().protocols.get(protocol)
+    settings = set_by_user(ctx, options)
+    if "params" in settings:
+        settings["params"] = parse_assignments(settings["params"])
+    with nullcontext() if dry_run else Progress(load_plugins().manager):
+        reproduction = reproduce(spec, settings, published, dry_run=dry_run)
+    if as_json:
+        print_json(reproduction.plain())
+        return
+    print_reproduction(reproduction)
+    if dry_run:
+        next_steps(("repeat it", "the same command without --dry-run"))
+    elif reproduction.run_id:
+        option = in_results(options["results"] or "results")
+        next_steps(("see the mistakes", f"bench report {reproduction.run_id}{option}"))

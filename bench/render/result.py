@@ -10,8 +10,7 @@ from bench.boards.samples import SAMPLE_COLUMNS, sample_rows
 from bench.boards.study.documents import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
 from bench.boards.study.tables import study_tables
-from bench.boards.text import html
-from bench.boards.text_tables import TextTable, html_part
+from bench.boards.text import TextTable, html, html_part
 from bench.errors import UserError
 from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.running.execute import Finished

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.boards.text_tables import TextTable
+from bench.boards.text import TextTable
 from bench.render.tables import console, table
 from bench.running.study.plan import PlannedCell, StudyPlan
 from bench.running.study.run import PILOT, Step, in_words

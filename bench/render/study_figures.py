@@ -13,7 +13,7 @@ from markupsafe import Markup
 from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import study_tables
-from bench.boards.text_tables import TextTable
+from bench.boards.text import TextTable
 from bench.contracts.metrics import METRICS
 from bench.errors import UserError
 from bench.render.svg import Drawing, Palette

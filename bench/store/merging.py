@@ -118,7 +118,7 @@ class Merge:
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
-    """Return the folders of runs, by id or folder, and of their shards; UserError: there is none."""
+    """Return the folders of runs, by id or folder, and their shards; UserError: one is no run."""
     folders: dict[str, Path] = {}
     for run in runs:
         for folder in (Path(run), Path(results, run)):

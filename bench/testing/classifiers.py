@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from bench.testing.making import once
 
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing of an owl in a tree")
 
@@ -64,3 +62,17 @@ class ClassifierContract:
         """Nothing is random."""
         first, second = (backbone.score(pictures(), list(self.texts)) for _ in range(2))
         np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)
+
+
+T = TypeVar("T")
+
+
+def once(owner: type, make: Callable[[], T]) -> T:
+    """Return what `make` returned the first time for this class.
+
+    pytest gives each check an instance of its own, and a model takes seconds to make.
+    """
+    if "_made" not in vars(owner):
+        owner._made = make()  # type: ignore[attr-defined]
+    made: T = vars(owner)["_made"]
+    return made

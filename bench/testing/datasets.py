@@ -13,7 +13,7 @@ from bench.discovery.loading import load_plugins
 from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
-from bench.testing.making import once
+from bench.testing.classifiers import once
 
 OPENED = 20  # samples whose images are decoded, spread over a split
 

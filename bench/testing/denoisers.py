@@ -16,8 +16,7 @@ from bench.engine.acceleration import with_gradients
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.scoring import mixed, times
 from bench.engine.trees import Tree, check_alike, grown, leaves, rows
-from bench.testing.classifiers import pictures
-from bench.testing.making import once
+from bench.testing.classifiers import once, pictures
 
 DENOISER_TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
 STEP = 1e-2  # share of the way to another prompt, for finite differences

@@ -12,8 +12,7 @@ from PIL import Image
 
 from bench.contracts.decision import REDUCTIONS
 from bench.engine.likelihoods import CheckedLikelihood, draw_numbers
-from bench.testing.classifiers import TEXTS, pictures
-from bench.testing.making import once
+from bench.testing.classifiers import TEXTS, once, pictures
 
 
 class LikelihoodContract:

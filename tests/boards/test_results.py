@@ -14,9 +14,8 @@ from helpers.runs import store
 from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
-from bench.boards.adding import add_reported, publish_run
+from bench.boards.adding import add_reported, publish_run, read_table
 from bench.boards.published import problems, validate
-from bench.boards.publishing import read_table
 from bench.boards.readme import BEGIN, END, render, stale
 from bench.errors import UserError
 

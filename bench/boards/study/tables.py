@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.boards.study.documents import StudyGroup, StudyMethod, StudyReport
 from bench.boards.study.methods import NONE
 from bench.boards.study.rows import StudyRow
-from bench.boards.text_tables import TextTable
+from bench.boards.text import TextTable
 from bench.contracts.metrics import METRICS, difference_metrics
 from bench.contracts.specs import provenance
 from bench.errors import UserError, did_you_mean
