@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +25,20 @@ NONE = "–"  # the value of an axis that a cell does not have
 Ints = NDArray[np.int64]
 
 
-@dataclass
+@dataclass(frozen=True)
 class MethodRuns:
     """The runs of one method on one dataset."""
 
     name: str
     axes: dict[str, str]
     members: list[StudyRun]
-    predictions: Ints | None = None
-    """int64 [seeds, templates, n], the predicted classes; None: there are none yet."""
-    seeds: tuple[str, ...] = ()  # names of the seeds in the study, in the order of `predictions`
-    decided: Decisions | None = None  # decisions of the first run, in the order of `predictions`
+    predictions: Ints  # int64 [seeds, templates, n], the predicted classes
+    seeds: tuple[str, ...]  # names of the seeds in the study, in the order of `predictions`
+    decided: Decisions  # decisions of the first run, in the order of `predictions`
 
     @property
     def answers(self) -> Answers:
         """The predictions under the name of the method."""
-        assert self.predictions is not None
         return Answers(self.name, (self.predictions,))
 
     @property
@@ -49,22 +47,16 @@ class MethodRuns:
         return float(np.mean([member.row.cost or 0.0 for member in self.members]))
 
     @property
-    def labels(self) -> Ints:
-        """int64 [n], the true classes."""
-        assert self.decided is not None
-        return self.decided.labels
-
-    @property
     def images(self) -> int:
         """Number of images that all runs have."""
-        return 0 if self.predictions is None else self.predictions.shape[2]
+        return len(self.decided)
 
 
 def read_methods(
     runs: Iterable[StudyRun], study: Study, over: Sequence[str]
 ) -> dict[str, list[MethodRuns]]:
     """Return the methods of each dataset that have a decided image."""
-    boards: dict[str, dict[str, MethodRuns]] = {}
+    boards: dict[str, dict[str, list[StudyRun]]] = {}
     apart = [name for name in study.axes if name not in (*DATA, *over)]
     varied = [n for n in apart if len({r.axes.get(n, NONE) for r in study.cells}) > 1]
     made = [run for run in runs if run.run is not None and run.row.dataset is not None]
@@ -75,53 +67,51 @@ def read_methods(
         board = _board(run.row)
         if len(labels[board]) > 1:
             board = f"{board} ({run.row.axes.get('dataset', NONE)})"
-        axes = {name: run.row.axes[name] for name in apart if name in run.row.axes}
+        axes = run.row.axes
         shown = " ".join(axes[n] for n in (varied or apart) if n in axes) or "the method"
-        method = boards.setdefault(board, {}).setdefault(shown, MethodRuns(shown, axes, []))
-        method.members.append(run)
-    for methods in boards.values():
-        for method in methods.values():
-            _read(method, over)
-    decided = {
-        board: [method for method in methods.values() if method.predictions is not None]
-        for board, methods in boards.items()
-    }
-    return {board: methods for board, methods in decided.items() if methods}
+        boards.setdefault(board, {}).setdefault(shown, []).append(run)
+    decided: dict[str, list[MethodRuns]] = {}
+    for board, methods in boards.items():
+        for shown, members in methods.items():
+            if (method := _read(shown, members, apart, over)) is not None:
+                decided.setdefault(board, []).append(method)
+    return decided
 
 
 def _board(row: StudyRow) -> str:
     return f"{row.dataset}/{row.split}"
 
 
-def _read(method: MethodRuns, over: Sequence[str]) -> None:
-    """Read a method's decisions into one array: of the runs that are of the most images."""
-    most = max(member.row.n or 0 for member in method.members)
+def _read(
+    name: str, members: Sequence[StudyRun], apart: Sequence[str], over: Sequence[str]
+) -> MethodRuns | None:
+    """Read a method's decisions into one array: of the runs that are of the most images.
+
+    `apart` are the axes whose values tell methods apart. None: the runs are of different images.
+    """
+    most = max(member.row.n or 0 for member in members)
     grid: dict[tuple[str, str], StudyRun] = {}
-    for member in method.members:
+    for member in members:
         if member.row.n == most:
             seed, template = (
-                member.row.axes.get(name, NONE) if name in over else NONE for name in OVER
+                member.row.axes.get(axis, NONE) if axis in over else NONE for axis in OVER
             )
             grid.setdefault((seed, template), member)
     seeds, templates = _complete(set(grid))
+    used = [grid[seed, template] for seed in seeds for template in templates]
     first: Decisions | None = None
     planes = []
-    for seed in seeds:
-        for template in templates:
-            run = grid[seed, template].run
-            assert run is not None
-            decided = run.decided()
-            first = first or decided
-            if (places := _places(decided, first)) is None:
-                return
-            planes.append(decided.predictions[places])
+    for decided in (member.run.decided() for member in used if member.run is not None):
+        first = first or decided
+        if (places := _places(decided, first)) is None:
+            return None
+        planes.append(decided.predictions[places])
     if first is None:
-        return
-    stacked = np.array(planes, dtype=np.int64)
-    method.predictions = stacked.reshape(len(seeds), len(templates), -1)
-    method.decided = first
-    method.seeds = tuple(seeds)
-    method.members = [grid[s, t] for s in seeds for t in templates]
+        return None
+    stacked = np.array(planes, dtype=np.int64).reshape(len(seeds), len(templates), -1)
+    values_of = members[0].row.axes
+    axes = {axis: values_of[axis] for axis in apart if axis in values_of}
+    return MethodRuns(name, axes, used, stacked, tuple(seeds), first)
 
 
 def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -156,15 +146,13 @@ def _places(of: Decisions, first: Decisions) -> Ints | None:
 def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Return the methods with the most images, the same ones, in the order of the first method."""
     most = max((method.images for method in members), default=0)
-    kept: list[MethodRuns] = []
-    for method in members:
-        if method.predictions is None or method.decided is None or method.images != most:
-            continue
-        first = kept[0].decided if kept else method.decided
-        assert first is not None
+    largest = [method for method in members if method.images == most]
+    kept = []
+    for method in largest:
+        first = largest[0].decided
         if (places := _places(method.decided, first)) is not None:
-            method.predictions, method.decided = method.predictions[:, :, places], first
-            kept.append(method)
+            predictions = method.predictions[:, :, places]
+            kept.append(replace(method, predictions=predictions, decided=first))
     return kept
 
 
@@ -177,19 +165,19 @@ def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
 
 def clusters_of(members: Sequence[MethodRuns]) -> NDArray[np.int64] | None:
     """Return which images belong together, where they have groups."""
-    groups = members[0].decided.groups if members and members[0].decided else None
-    if groups is None:
+    if not members or members[0].decided.groups is None:
         return None
-    _, codes = np.unique([g or "" for g in groups.to_pylist()], return_inverse=True)
+    groups = members[0].decided.groups.to_pylist()
+    _, codes = np.unique([group or "" for group in groups], return_inverse=True)
     return np.asarray(codes, dtype=np.int64)
 
 
 def worst_group_of(method: MethodRuns) -> Group | None:
     """Return the group with the lowest mean accuracy over the runs of a method."""
-    if method.decided is None or method.decided.groups is None or method.predictions is None:
+    if method.decided.groups is None:
         return None
     names = np.array([group or "" for group in method.decided.groups.to_pylist()])
-    right = (method.predictions == method.labels).mean(axis=(0, 1))
+    right = (method.predictions == method.decided.labels).mean(axis=(0, 1))
     shares = [
         (float(right[names == group].mean()), str(group)) for group in np.unique(names) if group
     ]

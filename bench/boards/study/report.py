@@ -71,7 +71,7 @@ def study_report(
         clusters = clusters_of(whole) if study.whole_groups else None
         same = of_same_seeds(whole) if study.over == "seeds" else whole
         compared[board] = [method.name for method in same]
-        answers, labels = [method.answers for method in same], whole[0].labels
+        answers, labels = [method.answers for method in same], whole[0].decided.labels
         differences = compare_all(answers, labels, metric, margin, clusters, study.over)
         of_methods.append(BoardDifferences(board=board, metric=metric, differences=differences))
         methods += [_method(board, m, study, metric, looks.get(board)) for m in members]
@@ -116,7 +116,9 @@ def _method(
     seconds = [r.seconds / r.n for r in rows if r.seconds and r.n]
     first = rows[0]
     place = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
-    right, tested = (method.answers.values(name, method.labels) for name in ("accuracy", metric))
+    right, tested = (
+        method.answers.values(name, method.decided.labels) for name in ("accuracy", metric)
+    )
     return StudyMethod(
         board=board,
         method=method.name,
@@ -214,7 +216,7 @@ def _compare_groups(
         for axis in dict.fromkeys(axis for place in axes.values() for axis in place)
         if len({place.get(axis) for place in axes.values()}) > 1
     ] or [BACKBONE]
-    labels = methods[0].labels
+    labels = methods[0].decided.labels
     clusters = clusters_of(methods) if whole else None
     answers, studied = [], []
     for name, members in pooled.items():

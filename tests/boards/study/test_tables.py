@@ -12,6 +12,7 @@ from helpers.runs import store
 from helpers.studies import GRID, store_study
 
 from bench.boards.study.methods import MethodRuns, of_same_seeds
+from bench.store.decisions import as_decisions
 
 FORMATS = ("markdown", "latex", "html", "csv", "json")
 
@@ -91,7 +92,11 @@ def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
 def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
     """While a study runs, some have fewer."""
     seeds = {"a": "012", "b": "012", "c": "01", "d": "123"}
-    members = [MethodRuns(name, {}, [], seeds=tuple(of)) for name, of in seeds.items()]
+    nothing = as_decisions([])
+    members = [
+        MethodRuns(name, {}, [], np.zeros((len(of), 1, 0), np.int64), tuple(of), nothing)
+        for name, of in seeds.items()
+    ]
     assert [one.name for one in of_same_seeds(members)] == ["a", "b"]
     assert of_same_seeds(members[2:3]) == []
 
