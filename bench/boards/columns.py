@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.boards.formats import assignments, chosen, chosen_of_backbone, cost_text, notes
+from bench.boards.formats import assignments, chosen, cost_text, notes, value_text
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.text import TextTable
 from bench.contracts.metrics import METRICS, MetricSpec
@@ -37,7 +37,7 @@ def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
     )
     for line, row, options in zip(lines, board, settings, strict=True):
         for name in named:
-            line[name] = _text(options[name]) if name in options else NO_VALUE
+            line[name] = value_text(options.get(name))
         line["what"] = ", ".join(notes(row, sources))
     facts = [n for n in ("backbone", "n", "what") if len({lines[p][n] for p in own}) == 1]
     if len(own) < len(board):  # a reported result has a backbone and a source of its own
@@ -70,7 +70,7 @@ def row_settings(row: LeaderboardRow) -> Settings:
         "space": row.space,
         "plan": row.draw_plan,
         "dtype": row.dtype,
-        **chosen_of_backbone(row.backbone, row.parameters),
+        **chosen("backbones", row.backbone, row.parameters),
     }
     return {name: value for name, value in options.items() if value is not None}
 
@@ -120,7 +120,10 @@ def _line(row: LeaderboardRow, columns: Sequence[MetricSpec]) -> dict[str, str]:
         "rank": NO_VALUE if row.rank is None else str(row.rank),
         "accuracy (95 %)": f"{row.accuracy:.4f}"
         + (f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""),
-        **{metric.words: _figure(row.figure(metric.name)) for metric in columns},
+        **{
+            metric.words: NO_VALUE if (value := row.figure(metric.name)) is None else f"{value:.4f}"
+            for metric in columns
+        },
         "cost": cost_text(row),
         "s": NO_VALUE if seconds is None else f"{seconds:.3g}",
         "n": NO_VALUE if row.n_samples is None else f"{row.n_samples:,}",
@@ -129,14 +132,6 @@ def _line(row: LeaderboardRow, columns: Sequence[MetricSpec]) -> dict[str, str]:
     }
 
 
-def _figure(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:.4f}"
-
-
 def _params(row: LeaderboardRow) -> Parameters:
     """Return the strategy's parameters that are not at their default, but for the draws."""
-    return {k: v for k, v in chosen(row.strategy, row.params).items() if k != "draws"}
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return {k: v for k, v in chosen("strategies", row.strategy, row.params).items() if k != "draws"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 
 if TYPE_CHECKING:  # listings use this module, and need no pydantic
     from bench.boards.rows import LeaderboardRow
-    from bench.discovery.registry import Registry, SpecT
+    from bench.discovery.registry import Registry
 
 
 def boards(rows: Sequence[LeaderboardRow]) -> Iterator[tuple[str, list[LeaderboardRow]]]:
@@ -52,7 +52,8 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
         top = row.parameters.get("top")
         texts.append(("candidates", f"among {top} candidates, recall {recall:.4f}"))
     texts.append(("trained" if row.trained_on else "zero-shot", provenance(row.trained_on)))
-    texts += [("draws", text) for text in drawn(row.draw_plan)]
+    if row.draw_plan not in (None, "grid"):  # draws that are not the usual ones
+        texts.append(("draws", f"draws {row.draw_plan}"))
     if row.cost_timed:
         texts.append(("timed", "cost timed"))
     if row.private_data:
@@ -69,35 +70,23 @@ def cost_text(row: LeaderboardRow, digits: int = 0) -> str:
     return "1 pass" if row.classifier else f"{row.cost:,.{digits}f}"
 
 
-def drawn(draw_plan: str | None) -> list[str]:
-    """Return how a table marks draws that are not the usual ones: a list of one, or of none."""
-    return [] if draw_plan in (None, "grid") else [f"draws {draw_plan}"]
+def value_text(value: Any, missing: str = "–", separator: str = ",") -> str:
+    """Return a value as `--set` takes it: 5,50; `missing` for None."""
+    if value is None:
+        return missing
+    return separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def assignments(params: Mapping[str, Any]) -> str:
     """Return parameters as `--set` takes them: samples=5,50 keep=3,1."""
-    return " ".join(
-        f"{k}={','.join(map(str, v)) if isinstance(v, list | tuple) else v}"
-        for k, v in params.items()
-        if v is not None
-    )
+    return " ".join(f"{k}={value_text(v)}" for k, v in params.items() if v is not None)
 
 
-def chosen(strategy: str, params: Parameters) -> Parameters:
-    """Return the parameters that are not at their default; of an unknown strategy, all."""
+def chosen(kind: Literal["strategies", "backbones"], name: str, params: Parameters) -> Parameters:
+    """Return the parameters that are not at their default; of an unknown name, all."""
     from bench.discovery.loading import load_plugins
 
-    return _not_default(load_plugins().strategies, strategy, params)
-
-
-def chosen_of_backbone(backbone: str, params: Parameters) -> Parameters:
-    """Return the parameters of a backbone that are not at their default; of an unknown one, all."""
-    from bench.discovery.loading import load_plugins
-
-    return _not_default(load_plugins().backbones, backbone, params)
-
-
-def _not_default(registry: Registry[SpecT], name: str, params: Parameters) -> Parameters:
+    registry: Registry[Any] = getattr(load_plugins(), kind)
     declared = registry.get(name).parameters if name in registry else {}
     return {
         key: value

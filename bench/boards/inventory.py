@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from bench.errors import UserError
 from bench.stats.differences import Settings, differing, run_settings
@@ -33,19 +33,17 @@ class InventoryRow(BaseModel):
     created: str | None = None
     path: str
     error: str | None = None
+    settings: Settings = Field({}, exclude=True)  # all of the run's, which may differ
 
 
 def stored_runs(folder: Path) -> list[InventoryRow]:
     """Return the runs and unmerged shards at any depth below a folder, by path."""
     rows: list[InventoryRow] = []
-    settings: list[tuple[InventoryRow, Settings]] = []
     for run in read_runs(
         run_folders(folder), lambda path, error: rows.append(unreadable(path, error))
     ):
-        row = row_of(run)
-        rows.append(row)
-        settings.append((row, run_settings(run.manifest)))
-    tell_apart(settings)
+        rows.append(row_of(run))
+    tell_apart(rows)
     return rows
 
 
@@ -54,14 +52,13 @@ def run_folders(folder: Path) -> list[Path]:
     return sorted([*list_runs(folder), *list_shards(folder)])
 
 
-def tell_apart(rows: Iterable[tuple[InventoryRow, Settings]]) -> None:
+def tell_apart(rows: Iterable[InventoryRow]) -> None:
     """Set in each row the settings in which it differs from rows of its kind."""
-    alike: dict[tuple[str | None, ...], list[tuple[InventoryRow, Settings]]] = {}
-    for row, settings in rows:
-        kind = (row.dataset, row.split, row.backbone, row.strategy)
-        alike.setdefault(kind, []).append((row, settings))
+    alike: dict[tuple[str | None, ...], list[InventoryRow]] = {}
+    for row in rows:
+        alike.setdefault((row.dataset, row.split, row.backbone, row.strategy), []).append(row)
     for group in alike.values():
-        for (row, _), differs in zip(group, differing([s for _, s in group]), strict=True):
+        for row, differs in zip(group, differing([r.settings for r in group]), strict=True):
             row.differs = differs
 
 
@@ -84,6 +81,7 @@ def row_of(run: StoredRun) -> InventoryRow:
         total=manifest.total,
         created=manifest.created,
         path=str(run.path),
+        settings=run_settings(manifest),
     )
     if summary is not None and run.complete:
         row.status = "failed_samples" if summary.failed_samples else "complete"

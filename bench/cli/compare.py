@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from bench.boards.exports import to_csv, to_html, to_markdown
+from bench.boards.formats import value_text
 from bench.boards.leaderboard import leaderboard, shipped_rows
 from bench.cli.options import results_and_json, results_option, set_by_user
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
@@ -121,7 +122,10 @@ def _print_comparison(comparison: Comparison) -> None:
             optional=["wins", "losses", "p, adjusted", "n"],
         )
     if comparison.differences:
-        rows = [[name, *map(_value, pair)] for name, pair in comparison.differences.items()]
+        rows = [
+            [name, *(value_text(value, "unset") for value in pair)]
+            for name, pair in comparison.differences.items()
+        ]
         table(["setting", "A", "B"], rows, title="Settings that differ")
     for warning in comparison.warnings:
         say(f"Warning: {warning}", err=True)
@@ -159,12 +163,6 @@ def _tested(metric: MetricDifference | None) -> list[list[str]]:
         [f"{name}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
         ["permutation test", f"p = {metric.p:.3g}: {_verdict(metric.p, metric.difference)}"],
     ]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "unset" if value is None else str(value)
 
 
 @click.command()

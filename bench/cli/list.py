@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from bench.boards.formats import assignments
+from bench.boards.formats import assignments, value_text
 from bench.cli.options import json_option, results_and_json
 from bench.cli.output import next_steps, print_json, run_name, say
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
@@ -228,7 +228,7 @@ def _show(spec: Spec, row: Mapping[str, Any]) -> None:
     if spec.parameters:
         say("")
         rows = [
-            [key, _value(parameter.default), parameter.help]
+            [key, value_text(parameter.default), parameter.help]
             for key, parameter in spec.parameters.items()
         ]
         table(["parameter", "default", "meaning"], rows)
@@ -246,10 +246,4 @@ def _text(column: str, value: Any, row: Mapping[str, Any]) -> str:
         return f"{giga:{',.0f' if giga >= 100 else '.3g'}} GFLOP per evaluation"
     if column == "gated" and value:
         return "yes: accept the licence on the Hub first"
-    return assignments(value) if isinstance(value, Mapping) else _value(value)
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "–"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return assignments(value) if isinstance(value, Mapping) else value_text(value, separator=", ")

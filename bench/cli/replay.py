@@ -177,7 +177,7 @@ def _line(row: SweepRow) -> list[str | float]:
     name = f"{row.summary.backbone.name}, {strategy.name}" if row.point else strategy.name
     return [
         "*" if row.pareto else "",
-        f"{name} {assignments(chosen(strategy.name, params))}".strip(),
+        f"{name} {assignments(chosen('strategies', strategy.name, params))}".strip(),
         row.cost,
         _share(row.agreement, row.agreement_ci95),
         _share(metrics.accuracy, metrics.accuracy_ci95),

@@ -33,6 +33,7 @@ from bench.render.images import Images
 from bench.render.runs import RunData, blind_controls, scores, with_decisions
 from bench.render.sentences import Opening, opening, said_probability, said_risk
 from bench.render.study_figures import StudyPart, studies_of
+from bench.running.command import recording_command
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
@@ -137,7 +138,7 @@ def write_report(
     reported = list(all_reported([results], left_out)) if results else []
     runs = {section.anchor: section.run for section in sections}
     boards = make_boards(runs, reported)
-    ids = {run.run_id for run in runs.values()}
+    ids = {run.manifest.run_id for run in runs.values()}
     studies = studies_of(results, ids, left_out) if results else []
     page = render(boards, sections, report.notes, against(boards, runs), studies)
     try:
@@ -145,7 +146,7 @@ def write_report(
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error}.") from None
     report.size = len(page.encode())
-    report.runs = [section.run.run_id for section in sections]
+    report.runs = [section.run.manifest.run_id for section in sections]
     return report
 
 
@@ -179,7 +180,7 @@ def describe(
     calibrations, for the probability of its decisions.
     """
     notes: list[str] = []
-    decided = run.decided
+    decided, row = run.decided, run.row
     again = read_again(run.path, decided)
     sentences = opening(run.manifest, run.summary, decided, again, read_questions(run.path))
     matrix = confusion(decided, len(run.classes))
@@ -196,9 +197,11 @@ def describe(
             anchor=anchor,
             opening=None if alone else sentences,
             scores=scores(run.summary.metrics, len(run.classes), run.manifest.items),
-            marks=marks(run.row),
+            marks=marks(row),
             params=assignments(run.summary.strategy.params),
             template=user_template(run.manifest),
+            again=row.command,
+            recording=recording_command(run.manifest),
             most_prompts=MAX_PROMPTS,
             classes=classes,
             names=[run.classes[index] for index in shown],

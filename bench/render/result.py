@@ -92,14 +92,15 @@ class RunResult(Fields):
         from bench.render.curves import by_timestep
         from bench.render.figures import errors
         from bench.render.runs import with_decisions
+        from bench.running.command import recording_command
         from bench.store.runs import read_run
 
         run = with_decisions(read_run(self.folder))
         curves = by_timestep(run)
         if curves is None:
             raise UserError(
-                f"{run.run_id} kept no errors by noise level. Record them with:"
-                f" {run.recording_command}"
+                f"{self.manifest.run_id} kept no errors by noise level. Record them with:"
+                f" {recording_command(self.manifest)}"
             )
         return errors(curves).figure()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.formats import assignments, chosen_of_backbone
+from bench.boards.formats import assignments, chosen
 from bench.boards.rows import other_settings, user_template
 from bench.contracts.specs import provenance
 from bench.render.runs import Score, scores
@@ -124,7 +124,7 @@ def _description(manifest: Manifest, decided: int) -> str:
         "loss": identity.scoring.loss,
         "space": identity.scoring.space,
         "plan": identity.scoring.draw_plan,
-        **chosen_of_backbone(backbone.name, other_settings(manifest)),
+        **chosen("backbones", backbone.name, other_settings(manifest)),
     }
     prompt = user_template(manifest) or (manifest.prompts[0][0] if manifest.prompts else "")
     return (

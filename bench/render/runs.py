@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
-from bench.running.command import recording_command, reproducing_command
 from bench.stats.metrics import INCOMPLETE, summary_so_far
 from bench.store.decisions import Decisions
 from bench.store.documents import Items, Manifest
@@ -26,11 +25,6 @@ class RunData:
     summary: Summary
 
     @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self.manifest.run_id
-
-    @property
     def classes(self) -> list[str]:
         """The class names, in label order, as they can be written into a figure."""
         return [visible(name) for name in self.manifest.classes]
@@ -41,16 +35,6 @@ class RunData:
         row = run_row(self.path, self.manifest, self.summary)
         incomplete = self.summary.status == INCOMPLETE
         return row.model_copy(update={"kind": INCOMPLETE}) if incomplete else row
-
-    @property
-    def reproducing_command(self) -> str:
-        """The command that makes the run again."""
-        return reproducing_command(self.manifest)
-
-    @property
-    def recording_command(self) -> str:
-        """The command that scores the same images and records their errors."""
-        return recording_command(self.manifest)
 
 
 def with_decisions(run: StoredRun) -> RunData:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,7 +17,6 @@ from bench.render.runs import RunData, with_decisions
 from bench.render.study_figures import StudyPart, study_part
 from bench.running.command import reproducing_command
 from bench.stats.comparison import Comparison, compare
-from bench.stats.differences import Settings, run_settings
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import CALIBRATION, Calibrated, calibration_files, find_calibrations
 from bench.store.folder import MANIFEST, SUMMARY, places
@@ -39,7 +38,6 @@ class Line:
 
     key: str  # its name in an address: its folder below the results
     row: InventoryRow
-    settings: Settings = field(default_factory=dict)  # in which it may differ from other runs
     ends: tuple[float, float] | None = None  # the 95 % interval of its accuracy
     cost: float | None = None  # evaluation equivalents per image
     command: str = ""  # makes the run again
@@ -99,7 +97,7 @@ class Stored:
         lines = [
             _current(self._lines, path, stamp_of(path), partial(self._read, path)) for path in paths
         ]
-        tell_apart((line.row, line.settings) for line in lines)
+        tell_apart(line.row for line in lines)
         return lines
 
     def _read(self, path: Path) -> Line:
@@ -115,7 +113,7 @@ class Stored:
         if row.accuracy is not None and row.done:
             ends = accuracy_interval(round(row.accuracy * row.done), row.done)
         command = reproducing_command(run.manifest)
-        return Line(key, row, run_settings(run.manifest), ends, cost, command)
+        return Line(key, row, ends, cost, command)
 
     def studies(self) -> dict[str, ListedStudy]:
         """Return the studies there are now, by the name of their folder."""
