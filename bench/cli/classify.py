@@ -18,7 +18,7 @@ from bench.cli.progress import Counter
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.render.sentences import change_of, said_risk
+from bench.render.sentences import change_of, risk_sentence
 from bench.render.tables import table
 from bench.running.settings import SETTINGS
 from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
@@ -99,7 +99,7 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
 def _print_worth(classified: Classified) -> None:
     """Say what the answers are worth, as far as other images of the dataset tell."""
     if classified.stated is not None:
-        say(said_risk(classified.stated))
+        say(risk_sentence(classified.stated))
     if classified.calibrated is not None:
         manifest, images = classified.calibrated
         say(

@@ -10,13 +10,11 @@ from __future__ import annotations
 import codecs
 import io
 import json
-import math
 import os
 import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
@@ -104,30 +102,16 @@ def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON object, or list, on stdout; a number that JSON lacks becomes null."""
-    try:
-        text = _dump(value)
-    except ValueError:
-        text = _dump(_finite(value))
+    value = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    text = json.dumps(value, indent=1, ensure_ascii=False)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # None: a test's stream
     try:
         text.encode(encoding)
     except UnicodeEncodeError:  # half a surrogate pair, or a terminal of fewer characters
-        text = json.dumps(json.loads(text), indent=1)
+        text = json.dumps(value, indent=1)
     context = click.get_current_context(silent=True)
     write = (context.meta.get(JSON_WRITER) if context else None) or click.echo
     write(text)
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Descriptor(io.FileIO):

@@ -22,7 +22,7 @@ from bench.recordings.replay import prepare_replay
 from bench.recordings.sweep import SweepRow, default_grid, self_agreement, sweep
 from bench.recordings.sweep_plot import cheapest_proof, plot
 from bench.render.run import print_run
-from bench.render.sentences import said_probability
+from bench.render.sentences import probability_sentence
 from bench.render.svg import figure_file
 from bench.render.tables import table
 from bench.running.execute import execute
@@ -81,7 +81,7 @@ def replay_command(
     print_run(finished.folder, finished.manifest, finished.summary, finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)
     if probable := probability_skill(decided, finished.manifest, find_calibrations(folder)):
-        say(said_probability(probable))
+        say(probability_sentence(probable))
     if (path / JOURNAL).exists():  # not of a table of errors from the Hub
         names = f"{run_name(path, results)} {run_name(finished.folder, results)}"
         next_steps(("compare it with the run it replays", f"bench compare {names}"))

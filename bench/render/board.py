@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import permutations
 from string import ascii_uppercase
 
 import numpy as np
@@ -17,7 +18,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.errors import UserError
 from bench.render.runs import RunData
 from bench.stats.comparison import Comparison, compare_decided
-from bench.stats.paired import shared_rows
+from bench.stats.paired import changed_samples
 from bench.store.arrow import indices
 
 
@@ -116,8 +117,8 @@ class Changed:
 
     sample_id: str
     true: str
-    said_a: str
-    said_b: str
+    predicted_a: str
+    predicted_b: str
 
 
 @dataclass(frozen=True)
@@ -154,17 +155,11 @@ def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Ag
     for board in boards:
         entries = [entry for entry in board.entries if entry.anchor][:MOST_RUNS]
         compared: dict[tuple[int, int], Comparison] = {}
-        for row, column in combinations(range(len(entries)), 2):
-            a, b = runs[entries[row].anchor], runs[entries[column].anchor]
-            try:
-                compared[row, column] = compare_decided(
-                    (b.manifest, a.manifest), (b.decided, a.decided)
-                )
-                compared[column, row] = compare_decided(
-                    (a.manifest, b.manifest), (a.decided, b.decided)
-                )
-            except UserError:  # other classes, or no image of both
-                continue
+        for row, column in permutations(range(len(entries)), 2):
+            a, b = runs[entries[column].anchor], runs[entries[row].anchor]
+            with suppress(UserError):  # other classes, or no image of both
+                manifests, decided = (a.manifest, b.manifest), (a.decided, b.decided)
+                compared[row, column] = compare_decided(manifests, decided)
         if not compared:
             continue
         size = range(len(entries))
@@ -180,9 +175,7 @@ def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Ag
 
 def _pair(a: Entry, b: Entry, runs: Mapping[str, RunData], comparison: Comparison) -> Pair:
     run_a, run_b = runs[a.anchor], runs[b.anchor]
-    rows_a, rows_b = shared_rows(run_a.decided, run_b.decided)
-    kept = run_a.decided.predictions[rows_a] != run_b.decided.predictions[rows_b]
-    rows_a, rows_b = rows_a[kept], rows_b[kept]
+    rows_a, rows_b = changed_samples(run_a.decided, run_b.decided)
     # Where B alone is right, or A alone, before those that both have wrong.
     both_wrong = ~(run_a.decided.correct[rows_a] | run_b.decided.correct[rows_b])
     order = np.argsort(both_wrong, kind="stable")[:MAX_CHANGED]

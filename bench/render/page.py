@@ -31,7 +31,7 @@ from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
 from bench.render.gallery import pictures
 from bench.render.images import Images
 from bench.render.runs import RunData, blind_controls, scores, with_decisions
-from bench.render.sentences import Opening, opening, said_probability, said_risk
+from bench.render.sentences import Opening, opening, probability_sentence, risk_sentence
 from bench.render.study_figures import StudyPart, studies_of
 from bench.running.command import recording_command
 from bench.stats.metrics import confusion, per_class, worst_confusions
@@ -207,8 +207,8 @@ def describe(
             names=[run.classes[index] for index in shown],
             matrix=_rows(matrix, shown),
             worst=worst_confusions(matrix, run.classes, most=10),
-            risk=said_risk(run.manifest.identity.calibrated),
-            probability=said_probability(probable) if probable else None,
+            risk=risk_sentence(run.manifest.identity.calibrated),
+            probability=probability_sentence(probable) if probable else None,
             worth=figures.reliability(probable).inline(f"{anchor}-worth") if probable else None,
             curves=figures.errors(curves).inline(f"{anchor}-curves") if curves else None,
             curve_images=curves.n_images if curves else 0,
@@ -220,7 +220,7 @@ def describe(
                 known_probabilities(decided, run.manifest, calibrated),
             ),
             mistakes=int((~decided.correct).sum()),
-            notes=notes,  # said by `pictures`, above
+            notes=notes,  # filled by `pictures`, above
         )
     )
     return Section(anchor, run, Markup(html), sentences)

@@ -13,7 +13,7 @@ from bench.boards.formats import assignments, chosen
 from bench.boards.rows import other_settings, user_template
 from bench.contracts.specs import provenance
 from bench.render.runs import Score, scores
-from bench.render.sentences import opening, said_probability, said_risk
+from bench.render.sentences import opening, probability_sentence, risk_sentence
 from bench.render.tables import console, table
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability
@@ -78,7 +78,7 @@ def print_run(
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(summary.cost, manifest.classifier, again)
     if (stated := manifest.identity.calibrated) is not None:
-        terminal.print(said_risk(stated))
+        terminal.print(risk_sentence(stated))
     if summary.decided_by is not None:
         _print_ends(summary.decided_by)
     if summary.fitted:
@@ -97,7 +97,7 @@ def print_run(
 
 
 def _metric_lines(metrics: Metrics, n_classes: int, items: Items | None) -> list[list[str]]:
-    first, *others = [[score.name, _said(score)] for score in scores(metrics, n_classes, items)]
+    first, *others = [[score.name, _in_words(score)] for score in scores(metrics, n_classes, items)]
     if items is not None:
         return [first, *others]
     in_scores = {"accuracy", "chance"}
@@ -109,7 +109,7 @@ def _metric_lines(metrics: Metrics, n_classes: int, items: Items | None) -> list
     return [first, *averages, *others]
 
 
-def _said(score: Score) -> str:
+def _in_words(score: Score) -> str:
     low, high = score.ends
     guessing = "" if score.guessing is None else f"; guessing: {score.guessing:.4f}"
     note = f": {score.note}" if score.note else ""
@@ -128,7 +128,7 @@ def _description(manifest: Manifest, decided: int) -> str:
     }
     prompt = user_template(manifest) or (manifest.prompts[0][0] if manifest.prompts else "")
     return (
-        f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} {_asked(manifest)}"
+        f"{dataset.name}/{dataset.split}: {decided} of {dataset.n_total} {_content(manifest)}"
         f" · {backbone.name}"
         f" ({provenance(backbone.trained_on)}, {backbone.dtype})"
         f" · {strategy.name} {assignments(strategy.params)} · {assignments(settings)}"
@@ -137,7 +137,7 @@ def _description(manifest: Manifest, decided: int) -> str:
     )
 
 
-def _asked(manifest: Manifest) -> str:
+def _content(manifest: Manifest) -> str:
     """Return what is decided, and among what."""
     if (items := manifest.items) is None:
         return f"images, {len(manifest.classes)} classes"
@@ -191,7 +191,7 @@ def _print_probability(skill: Probability | None) -> None:
         rows,
         title="Probability that a decision is right, against how often it was",
     )
-    console().print(said_probability(skill))
+    console().print(probability_sentence(skill))
     halves = [c for c in skill.coverage if c.coverage >= 0.5]
     console().print(
         f"The most probable half of the decisions has an accuracy of {halves[0].accuracy:.3f}, all"

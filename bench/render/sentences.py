@@ -47,11 +47,11 @@ def opening(
     stopped = next((answer for answer in answers if answer.n == len(decided)), None)
     parts = _interval(manifest, summary, stopped), noise_sentence(manifest, decided, again)
     sure = " ".join(part for part in parts if part)
-    well = " ".join([_well(summary, decided), *(answer.sentence for answer in answers)])
-    return Opening(_asked(manifest, len(decided)), well, sure)
+    well = " ".join([_accuracy(summary, decided), *(answer.sentence for answer in answers)])
+    return Opening(_question(manifest, len(decided)), well, sure)
 
 
-def _asked(manifest: Manifest, n: int) -> str:
+def _question(manifest: Manifest, n: int) -> str:
     dataset, control = manifest.dataset, manifest.identity.control
     if manifest.items is None:
         question = f"Which of {len(manifest.classes):,} classes does each image show?"
@@ -76,7 +76,7 @@ def _trained(trained_on: str | None) -> str:
     return f"a model that was trained on {trained_on}"
 
 
-def _well(summary: Summary, decided: Decisions) -> str:
+def _accuracy(summary: Summary, decided: Decisions) -> str:
     right, n = int(decided.correct.sum()), len(decided)
     chance = summary.metrics.chance
     guessing = "" if chance is None else f"; guessing would be right for {_percent(chance)} %"
@@ -182,7 +182,7 @@ def _count(value: float) -> str:
     return f"{value:.{0 if value >= 10 else 1}f}"
 
 
-def said_risk(stated: CalibratedOn | None) -> str:
+def risk_sentence(stated: CalibratedOn | None) -> str:
     """Return what a run with a stated risk promises; nothing where none was stated."""
     if stated is None:
         return ""
@@ -195,7 +195,7 @@ def said_risk(stated: CalibratedOn | None) -> str:
     )
 
 
-def said_probability(skill: Probability) -> str:
+def probability_sentence(skill: Probability) -> str:
     """Return the scores of the probabilities in words."""
     text = (
         f"Probabilities fitted on {skill.calibrated_images:,} other images ({skill.calibrated_on}):"

@@ -58,6 +58,24 @@ def shared_rows(a: Decisions, b: Decisions) -> tuple[NDArray[np.int64], NDArray[
     return rows_a, where.drop_null().to_numpy().astype(np.int64)
 
 
+def changed_samples(
+    a: Decisions, b: Decisions, show: str = "changed"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows in A, the baseline, and in B of images that both decided.
+
+    `show` is `wins`: B alone is right; `losses`: A alone is right; `wrong`: both are wrong; or
+    `changed`: the predictions differ.
+    """
+    rows_a, rows_b = shared_rows(a, b)
+    right_a, right_b = a.correct[rows_a], b.correct[rows_b]
+    kept = {
+        "wins": right_b & ~right_a,
+        "losses": right_a & ~right_b,
+        "wrong": ~right_a & ~right_b,
+    }.get(show, a.predictions[rows_a] != b.predictions[rows_b])
+    return rows_a[kept], rows_b[kept]
+
+
 def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int64]:
     """Return the number of samples that run i has right and run j has wrong, int64 [R, R].
 

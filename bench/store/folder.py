@@ -19,7 +19,7 @@ from bench.store.cells import has_cells
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrated
 from bench.store.fields import read_document
 from bench.store.identity import BackboneIdentity, digest
-from bench.store.journal import JOURNAL, has_id, read_journal
+from bench.store.journal import JOURNAL, has_id, read_lines
 from bench.store.journal_table import read_table
 from bench.store.records import is_record
 from bench.store.summary import Summary
@@ -91,7 +91,7 @@ def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
     With `n_classes`, records that are invalid for so many classes are left out with a warning.
     """
     good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
-    return {record["sample_id"]: record for record in read_journal(path / JOURNAL, good)}
+    return {record["sample_id"]: record for _, _, record in read_lines(path / JOURNAL, good)}
 
 
 def asked_records(path: Path, manifest: Manifest) -> list[Any]:

@@ -25,11 +25,6 @@ def has_id(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("sample_id"), str)
 
 
-def read_journal(path: Path, good: Callable[[Any], bool] = has_id) -> Iterator[dict[str, Any]]:
-    """Yield the records of lines that are complete and `good`; see `read_lines`."""
-    return (record for _, _, record in read_lines(path, good))
-
-
 def read_lines(
     path: Path, good: Callable[[Any], bool] = has_id
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:

@@ -11,14 +11,14 @@ import numpy as np
 from bench.contracts.strategy import DECIDED_BY
 from bench.machine.files import regular_file
 from bench.store.arrow import indices, values
-from bench.store.journal import JOURNAL, complete_length, read_journal
+from bench.store.journal import JOURNAL, complete_length, read_lines
 from bench.store.records import LARGEST_ERROR, MOST_EVALUATIONS, MOST_SECONDS, is_record
 
 
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
     """Return the latest record of each sample as a pyarrow table, in the order written.
 
-    A file with a damaged line is read line by line, which is slower; see `read_journal`. With
+    A file with a damaged line is read line by line, which is slower; see `read_lines`. With
     `top`, the column `top` is read as well. UserError: it is not a regular file inside the folder.
     """
     import pyarrow.compute as pc
@@ -26,8 +26,8 @@ def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
     file = regular_file(path, JOURNAL)
     table = _parsed(file, n_classes, top) if file else to_table([], top)
     if table is None:
-        records = read_journal(path / JOURNAL, lambda value: is_record(value, n_classes))
-        table = to_table(list({r["sample_id"]: r for r in records}.values()), top)
+        lines = read_lines(path / JOURNAL, lambda value: is_record(value, n_classes))
+        table = to_table(list({r["sample_id"]: r for _, _, r in lines}.values()), top)
     if pc.count_distinct(table["sample_id"]).as_py() < len(table):  # samples were tried again
         codes = values(table["sample_id"].combine_chunks().dictionary_encode().indices)[::-1]
         last = len(codes) - 1 - np.unique(codes, return_index=True)[1]

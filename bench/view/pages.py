@@ -19,6 +19,7 @@ from bench.render.gallery import picture
 from bench.render.leaderboard import age
 from bench.render.page import describe, environment, source
 from bench.render.runs import RunData
+from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
 from bench.store.arrow import indices
 from bench.store.folder import read_records
@@ -28,7 +29,6 @@ from bench.view.queries import (
     RUNS,
     Query,
     address,
-    changed_samples,
     chosen_runs,
     chosen_samples,
     opposite,

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.formats import assignments
-from bench.stats.paired import shared_rows
 from bench.store.decisions import Decisions
 from bench.view.stored import Line
 
@@ -99,7 +98,7 @@ def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> 
     show = query.get("show", "wrong")
     choices = {"wrong": ~decided.correct, "right": decided.correct, "failed": decided.failed}
     kept = choices.get(show, np.ones(len(decided), bool))
-    for name, column in (("true", decided.labels), ("said", decided.predictions)):
+    for name, column in (("true", decided.labels), ("predicted", decided.predictions)):
         if query.get(name):
             wanted = classes.index(query[name]) if query[name] in classes else -9
             kept = kept & (column == wanted)
@@ -111,21 +110,3 @@ def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> 
         return rows[np.argsort(-decided.equivalents[rows], kind="stable")]
     margins = np.nan_to_num(decided.margins[rows])
     return rows[np.argsort(margins if order == "closest" else -margins, kind="stable")]
-
-
-def changed_samples(
-    a: Decisions, b: Decisions, show: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows in A, the baseline, and in B of images that both decided.
-
-    `show` is `wins`: B alone is right; `losses`: A alone is right; `wrong`: both are wrong; or
-    `changed`: the predictions differ.
-    """
-    rows_a, rows_b = shared_rows(a, b)
-    right_a, right_b = a.correct[rows_a], b.correct[rows_b]
-    kept = {
-        "wins": right_b & ~right_a,
-        "losses": right_a & ~right_b,
-        "wrong": ~right_a & ~right_b,
-    }.get(show, a.predictions[rows_a] != b.predictions[rows_b])
-    return rows_a[kept], rows_b[kept]

@@ -58,7 +58,8 @@ def shown(page: Any, run: int = 0) -> list[tuple[str, str]]:
     """Return (true, predicted) of the pictures of a run that are to be seen."""
     pictures = page.locator(".gallery").nth(run).locator(".pictures > li")
     found = pictures.evaluate_all(
-        "all => all.filter(p => p.checkVisibility()).map(p => [p.dataset.true, p.dataset.said])"
+        "all => all.filter(p => p.checkVisibility())"
+        ".map(p => [p.dataset.true, p.dataset.predicted])"
     )
     return [(true, said) for true, said in found]
 

@@ -23,7 +23,7 @@ from helpers.scoring import LIMIT, command, same, timeless
 
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest, read_records
-from bench.store.journal import JOURNAL, LONGEST_LINE, read_journal
+from bench.store.journal import JOURNAL, LONGEST_LINE, read_lines
 from bench.store.writing import RunFolder
 
 
@@ -55,11 +55,11 @@ def test_a_full_disk(whole: Path, tmp_path: Path) -> None:
     assert "cannot be written any more: File too large" in full.err
     assert "make room, and the same command resumes" in full.err
     journal = tmp_path / whole.name / "samples.jsonl"
-    assert journal.read_bytes().endswith(b"\n") and len(list(read_journal(journal))) == 3
+    assert journal.read_bytes().endswith(b"\n") and len(list(read_lines(journal))) == 3
     arguments.append("--save-errors")
     full = limited(arguments, 1, -100, "refuse")
     assert full.code == 1 and "cannot be written any more" in full.err
-    assert len(list(read_journal(journal))) == 4  # one of the three again, with its errors
+    assert len(list(read_lines(journal))) == 4  # one of the three again, with its errors
     done = bench(*arguments, "--json")
     run = Path(done.json["results_dir"])
     assert done.code == 0 and len(list((run / "errors").glob("*.parquet"))) == LIMIT
@@ -202,14 +202,14 @@ def test_twenty_kills_at_random_moments(copied: Path, tmp_path: Path) -> None:
     chance = random.Random(20)
     journal = tmp_path / "killed" / copied.name / "samples.jsonl"
     for _ in range(20):
-        before = len(list(read_journal(journal)))
+        before = len(list(read_lines(journal)))
         run = Running(arguments)
-        while not run.is_over and len(list(read_journal(journal))) <= before:
+        while not run.is_over and len(list(read_lines(journal))) <= before:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.3))
         run.signal(signal.SIGKILL)
         run.end()
-        assert before < len(list(read_journal(journal))) < many, "the kill came too late"
+        assert before < len(list(read_lines(journal))) < many, "the kill came too late"
     done = bench(*arguments, "--json")
     assert done.code == 0 and done.json["metrics"] == wanted.json["metrics"]
     assert same(timeless(journal.parent), timeless(copied)) and len(timeless(copied)) == many

@@ -13,8 +13,8 @@ function sortBy(head) {
   const order = opposite[current] ?? first;
   const sign = order === "ascending" ? 1 : -1;
   const value = (row) => row.cells[column].dataset.value;
-  const rows = [...table.tBodies[0].rows].sort((one, other) => {
-    const a = value(one), b = value(other);
+  const rows = [...table.tBodies[0].rows].sort((row, other) => {
+    const a = value(row), b = value(other);
     if (a === "" || b === "") return (a === "") - (b === "");
     return sign * (numeric ? Number(a) - Number(b) : a.localeCompare(b));
   });

@@ -9,10 +9,10 @@ let tag = live?.dataset.tag ?? ""; // of what the page shows
 /** Put new content in place; what had the focus, or was open, has it again. */
 function replace(html) {
   const address = document.activeElement?.getAttribute?.("href");
-  const open = [...live.querySelectorAll("details")].map((one) => one.open);
+  const open = [...live.querySelectorAll("details")].map((details) => details.open);
   live.innerHTML = html;
   const all = [...live.querySelectorAll("details")];
-  if (all.length === open.length) all.forEach((one, place) => { one.open = open[place]; });
+  if (all.length === open.length) all.forEach((details, place) => { details.open = open[place]; });
   if (address) [...live.querySelectorAll("a")].find((a) => a.getAttribute("href") === address)?.focus();
 }
 
