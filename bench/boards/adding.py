@@ -193,10 +193,8 @@ class PublishedBoard(BaseModel):
 
     dataset: str
     backbone: str
-    draws: int | None = Field(None, ge=1)
-    """None: nothing is recorded, as for a classifier, and so nothing can be replayed."""
-    record: str | None = None
-    """A strategy that scores, and records, every prompt on every draw; None: the exhaustive one."""
+    draws: int | None = Field(None, ge=1)  # none: nothing is recorded, so nothing can be replayed
+    record: str | None = None  # strategy that is recorded; None: the exhaustive one
     live: list[_Choice] = []
     replay: list[_Choice] = []
 

@@ -23,8 +23,7 @@ class InventoryRow(BaseModel):
     split: str | None = None
     backbone: str | None = None
     strategy: str | None = None
-    differs: Settings = {}
-    """Settings that differ among the runs of this dataset, backbone and strategy."""
+    differs: Settings = {}  # settings that differ among the runs of this kind
     shard: str | None = None  # which part of a run, such as 3/16
     done: int | None = None  # number of decided images
     total: int | None = None  # number of images of the run

@@ -46,8 +46,7 @@ class _RowFigures(Figures, FullDocument):
     loss: str | None = None  # function from differences to errors
     space: str | None = None  # space in which the error is measured
     dtype: str | None = None  # data type of the backbone's computation
-    parameters: Parameters = Field(default_factory=dict)
-    """Parameters of the backbone, such as its resolution, and all other settings."""
+    parameters: Parameters = Field({})  # all other settings, the backbone's parameters first
     template: str | None = None  # the user's; None: the dataset's, or a file of prompts
     prompt: str | None = None  # first prompt
     classes: int | None = None  # number of classes: the chance level is one over it
@@ -62,13 +61,11 @@ class LeaderboardRow(_RowFigures):
     n_total: int | None  # number of images of the whole split
     failed_samples: int | None = None  # images that could not be scored; they count as wrong
     evaluations_per_image: float | None  # forward passes of the network
-    evaluation_equivalents_per_image: float | None
-    """Evaluations, and gradients counted in evaluations."""
-    cost_timed: bool | None = None
-    """Whether a clock counted the gradients, on one machine and one day."""
+    evaluation_equivalents_per_image: float | None  # evaluations, and gradients counted in them
+    cost_timed: bool | None = None  # whether a clock counted the gradients, on one machine
     seconds: float | None = None  # scoring time
     replayed_from: str | None = None  # run whose errors were replayed, of a replay
-    private_data: bool = False  # whether it was published although others cannot get its data
+    private_data: bool = False  # whether others cannot get the data
     run_id: str | None = None  # id of the run
     command: str | None = None  # command that makes the run again
     source: str  # `run ID`, or where a result was reported

@@ -43,8 +43,7 @@ DARK = Palette("#e9ecf0", "#a7b0ba", "#39414a", "#82b1ff", "#ff9d6e")
 class Drawing:
     """A figure before its colours are chosen."""
 
-    plot: Callable[[Figure, Palette], None]
-    """Draws on a matplotlib figure, in the colours of a palette."""
+    plot: Callable[[Figure, Palette], None]  # draws in the colours of a palette
     size: tuple[float, float]  # width and height, inches; 4.6 wide stays readable on a phone
     label: str  # text for screen readers
     placed: bool = False

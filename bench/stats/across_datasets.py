@@ -23,8 +23,7 @@ class MeanRanks(Document):
     ranks: list[Amount]  # mean rank of each method over the datasets
     datasets: Positive  # number of datasets
     friedman_p: Share  # p of Friedman's test that all methods are equal
-    critical_difference: Amount
-    """Mean ranks that lie closer do not differ significantly (Nemenyi, 5 %)."""
+    critical_difference: Amount  # mean ranks that lie closer do not differ (Nemenyi, 5 %)
 
     @property
     def cliques(self) -> list[tuple[int, int]]:
@@ -74,8 +73,7 @@ class Robustness(Document):
     shifted: str  # dataset after the shift
     accuracy_usual: Share  # accuracy before the shift
     accuracy_shifted: Share  # accuracy after the shift
-    expected: Share | None
-    """Accuracy by the line through the other methods; None: there are too few of them."""
+    expected: Share | None  # accuracy by the line through the others; None: there are too few
     effective: Number | None  # accuracy after the shift less the expected one
 
 

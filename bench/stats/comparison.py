@@ -57,15 +57,10 @@ class Comparison(PairedTest):
     agreement: float  # share of equal predictions
     agreement_ci95: tuple[float, float]
     per_class: list[ClassDifference]  # comparison of each class with samples
-    cost_ratio: float | None
-    """Evaluation equivalents, B over A; None: one is unknown, or their kinds differ."""
-    seconds_ratio: float | None
-    """Scoring time, B over A; None: one is unknown, or they were measured on different days or
-    machines."""
-    not_divided: dict[str, str]
-    """Reason why a ratio is None although both sides are known, by its name."""
-    settings: dict[str, list[Any]]
-    """Parts of the identity that differ, name → [A's value, B's value]."""
+    cost_ratio: float | None  # evaluation equivalents, B over A; None: see `not_divided`
+    seconds_ratio: float | None  # scoring time, B over A; None: see `not_divided`
+    not_divided: dict[str, str]  # reason why a ratio of known numbers is None, by its name
+    settings: dict[str, list[Any]]  # parts of the identity that differ, name → [A's, B's]
     differences: dict[str, list[Any]]  # the same by the names of options
     warnings: list[str]  # limits of the comparison
     sequential: QuestionAnswer | None = None  # what the images answer in random order, if asked for

@@ -35,8 +35,7 @@ class Spread(Document):
 
     runs: Positive  # number of runs
     images: Positive  # number of images that all runs have
-    clusters: Positive | None = None
-    """Number of groups of images that are drawn together; None: each image by itself."""
+    clusters: Positive | None = None  # groups of images drawn together; None: each by itself
     seeds: Positive  # number of different seeds
     templates: Positive  # number of different templates
     accuracy: Number  # mean over the runs
@@ -44,10 +43,8 @@ class Spread(Document):
     """95 % interval over other images for these seeds and templates, or over other seeds too, as
     the study asks."""
     of_images: Amount  # standard deviation of one run's accuracy over other images
-    of_seeds: Amount | None = None
-    """Standard deviation over other seeds, on the same images; None: there is one."""
-    of_templates: Amount | None = None
-    """Standard deviation over other templates, on the same images; None: there is one."""
+    of_seeds: Amount | None = None  # standard deviation over other seeds; None: one
+    of_templates: Amount | None = None  # standard deviation over other templates; None: one
 
 
 def are_answers(values: Floats) -> bool:

@@ -58,16 +58,13 @@ class Difference(Document):
     runs: tuple[Positive, Positive]  # number of runs of A, and of B
     difference: Number  # difference of the metric
     interval: tuple[Number, Number]  # 95 % interval, not corrected
-    test: str
-    """`mcnemar` of two runs, `permutation` of the means over several; `seeds`: over seeds too."""
+    test: str  # `mcnemar` of two runs, `permutation` of means over several; `seeds`: over seeds too
     p: Share  # two-sided p, not corrected; at most 0.05 where the interval excludes 0
     p_holm: Share  # p corrected for all differences in the same table
     different: bool  # whether the corrected p is 0.05 or less
     margin: Share | None = None  # margin within which methods count as equal
-    p_equal: Share | None = None
-    """Corrected p of the test that the difference is within the margin; None: no margin is set."""
-    equal: bool = False
-    """Whether the difference is shown to be within the margin: more than not being different."""
+    p_equal: Share | None = None  # corrected p of equality within the margin; None: no margin
+    equal: bool = False  # whether equality within the margin is shown: more than not different
 
 
 def holm(p: Sequence[float] | Floats) -> Floats:

@@ -68,8 +68,7 @@ class ClassFigures(Document):
     n: Count
     predicted: Count  # number of images predicted as it
     precision: Share  # share of these that are of the class; 0 where there are none
-    recall: Share | None
-    """Share of its images predicted as it, the class's accuracy; None: it has no images."""
+    recall: Share | None  # share of its images predicted as it; None: it has no images
     recall_ci95: Interval | None
     f1: Share  # harmonic mean of precision and recall
 
@@ -187,12 +186,9 @@ class Statistics(Document):
     metrics: Metrics  # metrics of the decided images
     per_class: list[ClassFigures]  # figures of each class, in label order
     confusion: list[list[Count]]  # number of images, [true][predicted]
-    calibration: ReliabilityDiagram | None
-    """Accuracy by `confidence`; None: the strategy states none."""
-    stability: Repeatability | None
-    """Decisions that an independent run would make otherwise; None: unknown."""
-    per_group: list[Group] | None = None
-    """Accuracy of each group, the worst first, where the samples have groups."""
+    calibration: ReliabilityDiagram | None  # accuracy by `confidence`; None: there is none
+    stability: Repeatability | None  # decisions that an independent run would change
+    per_group: list[Group] | None = None  # accuracy of each group, the worst first
     probability: Probability | None = None
     """Quality of the probabilities of the decisions, where other images of the same question were
     calibrated."""

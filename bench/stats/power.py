@@ -27,8 +27,7 @@ class Needed(Document):
     """Number of images that show a difference with a given power."""
 
     power: Share  # probability that the test finds the difference
-    paired: Positive | None
-    """Number of images, both runs on the same ones; None: more than any dataset has."""
+    paired: Positive | None  # number of images, both runs on the same; None: more than there are
     unpaired: Positive | None  # number of images of each run, both on images of their own
 
 
@@ -37,14 +36,12 @@ class Power(Document):
 
     difference: float  # difference of the accuracies
     discordance: Share  # share of images that exactly one run has right
-    accuracy: Share | None = None
-    """Accuracy of the first run; None: not given, and 0.5 is assumed for unpaired images."""
+    accuracy: Share | None = None  # accuracy of the first run; None: 0.5 for unpaired images
     needed: list[Needed]  # numbers of images for several powers
     n: Positive | None = None  # number of images available
     power: Share | None = None  # probability that n images show this difference
     simulated: Share | None = None  # the same probability in 2,000 simulated studies of n images
-    smallest: float | None = None
-    """Smallest difference that n images show with a power of 80 %; None: none."""
+    smallest: float | None = None  # smallest difference that n images show with a power of 80 %
 
 
 def plan_power(

@@ -47,10 +47,8 @@ class Probability(Document):
     """Share by which it is below that of the base rate, the best constant; None: all decisions are
     right, or all wrong."""
     log_loss: Amount  # mean of minus the logarithm of the probability of the outcome
-    log_loss_skill: Number | None
-    """Share by which it is below that of the base rate; None: as above."""
-    ece: Share | None
-    """Expected calibration error over bins of equal mass; None: all probabilities are equal."""
+    log_loss_skill: Number | None  # share by which it is below the base rate's; None: as above
+    ece: Share | None  # expected calibration error over bins of equal mass; None: all are equal
     ece_ci95: Interval | None
     ece_if_calibrated: Share | None  # expected error of exact probabilities on as many images
     bins: list[MassBin]  # reliability diagram

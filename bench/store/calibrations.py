@@ -65,10 +65,8 @@ class CalibratedSetting(Document):
     strategy: StrategyIdentity  # strategy with its parameters
     cost: Amount  # evaluation equivalents per image
     right: Count  # number of images decided rightly
-    disagreements: Count | None = None
-    """Number of images decided otherwise than by the full sweep; None: not compared."""
-    fit: Fit | None = None
-    """None: too few of the decisions are right, or wrong, to fit a probability."""
+    disagreements: Count | None = None  # images decided otherwise than by the full sweep
+    fit: Fit | None = None  # None: too few right or wrong decisions to fit a probability
 
 
 class Calibration(Document):
@@ -83,14 +81,12 @@ class Calibration(Document):
     identity: str  # hash of the run's identity
     split: Name  # split of the images
     images: Positive
-    samples: list[str] | None = None
-    """Ids of the images; None in early versions: all images of the run."""
+    samples: list[str] | None = None  # ids of the images; None in early versions: all of the run
     level: Share  # confidence level of a bound on the disagreement
-    chosen: list[str] = Field(default_factory=list)  # parameters that differ among the settings
-    settings: list[CalibratedSetting] = Field(default_factory=list)
+    chosen: list[str] = Field([])  # parameters that differ among the settings
+    settings: list[CalibratedSetting] = Field([])
     """Settings among which a risk chooses, the safest first: an order fixed before the images."""
-    others: list[CalibratedSetting] = Field(default_factory=list)
-    """Settings for which only a probability is fitted."""
+    others: list[CalibratedSetting] = Field([])  # settings that have only a fitted probability
 
     @property
     def key(self) -> str:

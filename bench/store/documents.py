@@ -50,8 +50,7 @@ class Items(Document):
     chance: Share  # accuracy of guessing
     image_chance: Share | None = None  # image score of guessing
     group_chance: Share | None = None  # group score of guessing
-    images_compared: bool = False
-    """Whether the strategy's scores compare across images, so that there are image scores."""
+    images_compared: bool = False  # whether scores compare across images: there are image scores
 
 
 class ShardPart(Document):
@@ -99,19 +98,15 @@ class Manifest(Document):
     samples: list[str] = Field(min_length=1)  # ids of the images
     environment: Mapping[str, Any]  # versions, machine and devices, and the state of the checkout
     replayed_from: str | None = None
-    private_data: bool = False
-    """Whether the run was published although its data are not available to others."""
+    private_data: bool = False  # whether it was published without its data
     linearisation_cost: Amount | None = None
     """Evaluations that a linearised draw counts as, for strategies that use some; None in runs of
     versions that timed it."""
     part: ShardPart | None = None  # part of the run, if this is a shard
-    asked: Positive | None = None
-    """Number of images of all shards, if the run was merged without some of them."""
+    asked: Positive | None = None  # number of images of all shards, if merged without some
     fitted: Fitted | None = None
-    pairs_averaged: bool = False
-    """Whether standard errors of margins take each pair of antithetic draws for one value."""
-    items: Items | None = None
-    """Items of the dataset; then there are no prompts, and the classes are names of answers."""
+    pairs_averaged: bool = False  # whether antithetic pairs count as one value in margin errors
+    items: Items | None = None  # items of the dataset; then there are no prompts
 
     @property
     def classifier(self) -> bool:

@@ -33,8 +33,7 @@ class DataIdentity(Registered):
 
     split: str
     fingerprint: str
-    decoding: Int | None = None
-    """Version of the decoding of unusual images; None: all images are usual."""
+    decoding: Int | None = None  # version of the decoding of unusual images; None: all are usual
 
 
 class BackboneIdentity(Registered):
@@ -109,13 +108,10 @@ class Identity(Document):
     scoring: ScoringIdentity  # error and draws
     strategy: StrategyIdentity
     seed: Int  # seed of the noise
-    learned_from: LearnedFrom | None = None
-    """Images that the backbone was fitted to; None: nothing was fitted for this run."""
-    candidates: Candidates | None = None
-    """Source of each image's candidates; None: all classes are scored."""
+    learned_from: LearnedFrom | None = None  # images that the backbone was fitted to
+    candidates: Candidates | None = None  # source of each image's candidates; None: all classes
     replayed: Source | None = None  # run that was replayed; None: a model scored
-    calibrated: CalibratedOn | None = None
-    """Source of the strategy's parameters; None: no risk was stated."""
+    calibrated: CalibratedOn | None = None  # source of the strategy's parameters, by a stated risk
 
 
 def prompts_digest(prompts: Sequence[tuple[str, int]]) -> str:

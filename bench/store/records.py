@@ -50,14 +50,11 @@ class Record(TypedDict):
     decided_by: NotRequired[Literal["bound", "ceiling", "exhausted", "tie"]]
     """What ended the image, of a strategy that reports it: a test left one class, a limit on the
     cost, all draws were used, or the classes left are tied."""
-    in_candidates: NotRequired[bool]
-    """Whether the true class was a candidate, of a run among candidates."""
+    in_candidates: NotRequired[bool]  # whether the true class was a candidate
     group: NotRequired[str]  # group of the sample
     shape: NotRequired[list[Count]]  # [images, texts] of an item
-    pairs: NotRequired[list[list[Error | None]]]
-    """Score of each image with each text, of an item with several images."""
-    image_right: NotRequired[bool]
-    """Whether every text of the item has its image, where images compare."""
+    pairs: NotRequired[list[list[Error | None]]]  # score of each image with each text of an item
+    image_right: NotRequired[bool]  # whether every text of the item has its image
     group_right: NotRequired[bool]  # whether all of the item is right, where images compare
 
 

@@ -35,8 +35,7 @@ CellStatus = Literal["waiting", "pilot", "complete", "failed_samples", "failed"]
 class StudyCell(Document):
     """One run of a study."""
 
-    axes: dict[str, str]
-    """Axis → value of this cell, as tables show it: `{"dataset": "digits", "seed": "0"}`."""
+    axes: dict[str, str]  # axis → value of this cell: `{"dataset": "digits", "seed": "0"}`
     config: StoredConfig  # settings of the run, as for `bench run`
     run_id: RunId | None = None  # id of the run; None: it was not prepared yet, or could not be
     images: Count | None = None  # number of images requested; None: not known yet
@@ -54,18 +53,12 @@ class Study(Document):
     updated: str  # time of the last change, in ISO 8601
     axes: list[str] = Field(min_length=1)  # names of the axes, in the order of the tables
     cells: list[StudyCell]  # runs of the study
-    pilot: Count = 0
-    """Number of images per run that are scored before any run is scored whole; 0: none."""
-    margin: Share | None = None
-    """Margin of equality: a test shows whether accuracies differ by less; None: not tested."""
-    shifts: list[tuple[str, str]] = Field(default_factory=list)
-    """Pairs of datasets; the second is a shift of the first."""
-    backbone_groups: dict[str, list[str]] = Field(default_factory=dict)
-    """Name of each group of backbones → its backbones, as tables call them."""
-    whole_groups: bool = False
-    """Whether each group's images were sampled together, so that they are resampled together."""
-    over: Literal["images", "seeds"] = "images"
-    """Population of tests and intervals: other images, or other images and other seeds."""
+    pilot: Count = 0  # number of images per run scored before any run is scored whole; 0: none
+    margin: Share | None = None  # margin of equality; None: equality is not tested
+    shifts: list[tuple[str, str]] = Field([])  # pairs of datasets, the second shifted
+    backbone_groups: dict[str, list[str]] = Field({})  # name of each group → its backbones
+    whole_groups: bool = False  # whether each group's images are resampled together
+    over: Literal["images", "seeds"] = "images"  # population of tests and intervals
 
     @property
     def done(self) -> int:

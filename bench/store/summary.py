@@ -54,16 +54,12 @@ class _MetricsOfAll(Figures, Document):
 class Metrics(_MetricsOfAll):
     """How right the decisions were. Versions before the first release wrote no macro averages."""
 
-    chance: Share | None = None
-    """Accuracy of guessing: one over the number of classes, or of an item's answers."""
-    text_score: Share | None = None
-    """Share of items with several images in which every image has its text; the accuracy."""
-    image_score: Share | None = None
-    """Share of items in which every text has its image; None where images do not compare."""
+    chance: Share | None = None  # accuracy of guessing
+    text_score: Share | None = None  # share of items whose images all have their text: the accuracy
+    image_score: Share | None = None  # share of items whose texts all have their image
     image_score_ci95: Interval | None = None
     image_chance: Share | None = None  # image score of guessing
-    group_score: Share | None = None
-    """Share of items in which both are right; None where images do not compare."""
+    group_score: Share | None = None  # share of items in which both are right
     group_score_ci95: Interval | None = None
     group_chance: Share | None = None  # group score of guessing
     worst_group: Group | None = None  # group with the lowest accuracy, of a dataset with groups
@@ -79,12 +75,9 @@ class Cost(Document):
     evaluations: Count  # number of forward passes of the network, one per cell
     evaluations_per_image: Amount  # mean number of evaluations per image
     linearisations: Count = 0  # number of draws of which a gradient was taken
-    evaluation_equivalents: Amount | None = None
-    """Evaluations, and gradients counted in evaluations."""
-    evaluation_equivalents_per_image: Amount | None = None
-    """Mean evaluation equivalents per image: the cost in tables."""
-    linearisation_cost: Amount | None = None
-    """Evaluations that a linearised draw counts as; None where it was timed."""
+    evaluation_equivalents: Amount | None = None  # evaluations, and gradients counted in them
+    evaluation_equivalents_per_image: Amount | None = None  # mean per image: the cost in tables
+    linearisation_cost: Amount | None = None  # evaluations per linearised draw; None: timed
     seconds: Amount | None  # scoring time
     images_per_second: Amount | None  # images per second of scoring time
     total_seconds: Amount | None  # time including loading and preparing
@@ -136,8 +129,7 @@ class Summary(Document):
     metrics: Metrics  # how right the decisions were
     cost: Cost  # what the decisions took
     failed_samples: Count  # number of images that could not be scored
-    decided_by: Ends | None = None
-    """Number of images by what ended them; None: the strategy does not report it."""
+    decided_by: Ends | None = None  # number of images by what ended them
     replayed_from: str | None = None
     fitted: Fitted | None = None
     results_dir: str | None = None  # folder in which the run was made
@@ -158,10 +150,8 @@ class Again(Document):
     of: Positive  # decided images of the run among which the images were chosen
     images: Positive  # images decided again
     changed: list[str]  # ids of the images that were decided otherwise
-    expected: Amount
-    """Estimated number of the run's decisions that an independent run makes otherwise."""
-    expected_ci95: tuple[Amount, Amount]
-    """Its exact 95 % interval, over the choice of the images and their second noise."""
+    expected: Amount  # estimated number of decisions of the run that an independent run changes
+    expected_ci95: tuple[Amount, Amount]  # exact, over the choice of images and noise
     seed: Count  # Seed of the second noise. Each image has noise of its own.
     evaluations: Count  # forward passes of the network that this took
     evaluation_equivalents: Amount  # the same, with gradients counted in evaluations

@@ -25,17 +25,13 @@ class StudyMethod(Document):
     runs: Positive  # number of complete runs
     declared: Positive  # number of runs that the study declares
     spread: Spread  # accuracy, and what moves it
-    tested: Spread | None = None
-    """Spread of the metric that differences are tested in, where that is not the accuracy."""
+    tested: Spread | None = None  # spread of the tested metric, where that is not the accuracy
     balanced_accuracy: float  # mean over the runs
     cost: float  # evaluation equivalents per image, mean over the runs
     seconds_per_image: float | None  # seconds of scoring per image, mean over the runs
-    worst_group: Group | None = None
-    """Group of the dataset with the lowest accuracy, where it has groups."""
-    rank: Positive | None = None
-    """One more than the number of significantly better methods; None: compared with none."""
-    looks: Count | None = None
-    """Finished runs on this split in the results folder; None: not a test split."""
+    worst_group: Group | None = None  # group with the lowest accuracy, where there are groups
+    rank: Positive | None = None  # one more than the significantly better methods; None: alone
+    looks: Count | None = None  # finished runs on this split; None: not a test split
 
     @property
     def shown(self) -> Spread:
@@ -62,8 +58,7 @@ class StudyGroup(Document):
     value: Number  # mean of the metric over the methods
     interval: tuple[Number, Number]  # 95 % interval over other images, for these backbones
     of_images: Amount  # standard deviation of the metric of one method over other images
-    of_backbones: Amount | None = None
-    """Standard deviation over other backbones, on the same images; None: there is one."""
+    of_backbones: Amount | None = None  # standard deviation over other backbones; None: one
     cost: float  # evaluation equivalents per image, mean over the methods
 
 
@@ -76,24 +71,19 @@ class StudyReport(FullDocument):
     axes: list[str]  # names of the axes
     over: list[str]  # axes whose runs are taken together
     metric: str = "accuracy"  # metric that differences are tested in
-    tests_over: Over = "images"
-    """What tests and intervals are over; `seeds`: over other images and other seeds."""
+    tests_over: Over = "images"  # population of tests and intervals: images, or also seeds
     cells: Count  # number of declared runs
     done: Count  # number of complete runs
     failed: Count  # number of runs that failed, or have images that did
     rows: list[StudyRow]  # one row per declared run
     methods: list[StudyMethod]  # runs that differ only in seed or template, taken together
     differences: list[BoardDifferences]  # differences of the methods, per dataset
-    groups: list[StudyGroup] = Field(default_factory=list)
-    """Methods taken together by the group of their backbone."""
-    group_differences: list[BoardDifferences] = Field(default_factory=list)
-    """Differences of the groups, corrected for all of these."""
+    groups: list[StudyGroup] = Field([])  # methods taken together by the group of their backbone
+    group_differences: list[BoardDifferences] = Field([])  # differences of these, corrected
     ranks: MeanRanks | None = None  # mean ranks, from ten datasets on
-    robustness: list[Robustness] = Field(default_factory=list)
-    """Robustness of each method under each shift."""
-    looks: dict[str, Count] = Field(default_factory=dict)
-    """Dataset and test split → finished runs on it, in the results folder."""
-    notes: list[str] = Field(default_factory=list)  # what a reader must know, in plain words
+    robustness: list[Robustness] = Field([])  # robustness of each method under each shift
+    looks: dict[str, Count] = Field({})  # test split → finished runs on it, in the results folder
+    notes: list[str] = Field([])  # what a reader must know, in plain words
 
 
 def notes(report: StudyReport, margin: float | None) -> list[str]:
