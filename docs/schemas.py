@@ -17,8 +17,7 @@ import griffe
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from bench.boards.reported import ReportedResult
-from bench.boards.rows import LeaderboardRow
+from bench.boards.rows import LeaderboardRow, ReportedResult
 from bench.boards.study.documents import StudyReport
 from bench.running.settings import RunConfig
 from bench.running.verbs.classify import Answer

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.boards.published import PUBLISHED_FILES, Totals, problems
-from bench.boards.reported import REPORTED, ReportedResult, read_reported
+from bench.boards.rows import REPORTED_FILE, ReportedResult, read_reported
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError
@@ -96,7 +96,7 @@ def publish_run(
 
 def add_reported(file: Path, published: Path) -> list[ReportedResult]:
     """Add the results of a file to `published/reported.json`; UserError: one is invalid."""
-    new, target = read_reported(file.resolve()), published / REPORTED
+    new, target = read_reported(file.resolve()), published / REPORTED_FILE
     added = read_reported(target) if os.path.lexists(target) else []
     for place, result in enumerate(new):
         if result in added or result in new[:place]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.boards.reported import REPORTED, read_reported
+from bench.boards.rows import REPORTED_FILE, read_reported
 from bench.contracts.specs import UNKNOWN, BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
@@ -53,9 +53,9 @@ def validate(published: Path) -> list[str]:
         for run in list_runs(published)
         for problem in problems(run, totals=totals)
     ]
-    for place in sorted(places(published, REPORTED)):
+    for place in sorted(places(published, REPORTED_FILE)):
         try:
-            read_reported(place / REPORTED)
+            read_reported(place / REPORTED_FILE)
         except UserError as error:
             errors.append(str(error))
     return errors

@@ -238,7 +238,7 @@ class StudyProgress(Listener):
 
     def __call__(self, step: Step) -> None:
         """Say what became of a run."""
-        from bench.render.study import duration, step_line
+        from bench.render.plan import duration, step_line
 
         style, plain = None if step.finished else "yellow", not self.console.is_terminal
         self.console.print(step_line(step), style=style, soft_wrap=plain)

@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from bench.boards.adding import add_reported, publish, publish_run, read_table
+from bench.boards.exports import render, stale
 from bench.boards.leaderboard import PUBLISHED_ROWS
 from bench.boards.published import TRUST, validate
-from bench.boards.readme import render, stale
 from bench.cli.export import export, push
 from bench.cli.options import results_and_json, results_option
 from bench.cli.output import (

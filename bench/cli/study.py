@@ -26,8 +26,7 @@ from bench.cli.progress import Progress, StudyProgress
 from bench.cli.settings import config_options, metric_option
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.render.plan import print_reproduction
-from bench.render.study import print_study_plan, print_tables
+from bench.render.plan import print_reproduction, print_study_plan, print_tables
 from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.render.svg import figure_file, save_figure
 from bench.running.study.file import find_state, read_study_file

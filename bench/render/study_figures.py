@@ -17,7 +17,7 @@ from bench.boards.text import TextTable
 from bench.contracts.metrics import METRICS
 from bench.errors import UserError
 from bench.render.svg import Drawing, Palette
-from bench.stats.across_datasets import MIN_DATASETS, MeanRanks
+from bench.stats.many import MIN_DATASETS, MeanRanks
 from bench.store.studies import list_studies, read_study
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.store.arrow import strings, truths, values
 from bench.store.documents import Manifest
-from bench.store.journal_table import read_table, to_table
+from bench.store.journal import read_table, to_table
 from bench.store.records import TOP_CLASSES, Record
 
 FAILED = -1  # the prediction of a sample that failed: no class, so it counts as wrong

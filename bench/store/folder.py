@@ -19,8 +19,7 @@ from bench.store.cells import has_cells
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrated
 from bench.store.fields import read_document
 from bench.store.identity import BackboneIdentity, digest
-from bench.store.journal import JOURNAL, has_id, read_lines
-from bench.store.journal_table import read_table
+from bench.store.journal import JOURNAL, has_id, read_lines, read_table
 from bench.store.records import is_record
 from bench.store.summary import Summary
 

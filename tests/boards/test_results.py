@@ -15,8 +15,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from bench.boards.adding import add_reported, publish_run, read_table
+from bench.boards.exports import BEGIN, END, render, stale
 from bench.boards.published import problems, validate
-from bench.boards.readme import BEGIN, END, render, stale
 from bench.errors import UserError
 
 PUBLISHED = ROOT / "results" / "published"

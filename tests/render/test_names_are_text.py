@@ -14,12 +14,10 @@ import yaml
 from helpers.runs import a_manifest, a_record, store
 
 from bench.boards import text
-from bench.boards.exports import to_csv, to_html, to_markdown
+from bench.boards.exports import BEGIN, END, render, to_csv, to_html, to_markdown
 from bench.boards.hub import model_index
 from bench.boards.leaderboard import leaderboard
-from bench.boards.readme import BEGIN, END, render
-from bench.boards.reported import REPORTED
-from bench.boards.rows import LeaderboardRow
+from bench.boards.rows import REPORTED_FILE, LeaderboardRow
 from bench.cli.output import print_json, say
 from bench.render.board import make_boards
 from bench.render.images import Images
@@ -123,7 +121,7 @@ def test_the_readme_can_be_written_again(name: str, tmp_path: Path, run: Path) -
     store(published, [0, 1], [0, 1])
     entry = {"dataset": "d", "split": "test", "backbone": "x", "strategy": "full", "accuracy": 0.5}
     source = f"a source: {name}".replace("\ud800", "")
-    (published / REPORTED).write_text(to_json([{**entry, "source": source}]))
+    (published / REPORTED_FILE).write_text(to_json([{**entry, "source": source}]))
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
     render(published, readme)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from bench.stats.across_datasets import mean_ranks, robustness
+from bench.stats.many import mean_ranks, robustness
 
 
 def test_critical_differences_are_the_published_ones() -> None:

@@ -28,7 +28,7 @@ from bench.store.decisions import read_decisions
 from bench.store.documents import MANIFEST_FORMAT, MIGRATIONS, Manifest
 from bench.store.folder import asked_records, list_runs, read_manifest, read_summary
 from bench.store.identity import digest
-from bench.store.journal_table import read_table
+from bench.store.journal import read_table
 from bench.store.records import is_record
 from bench.store.summary import Summary
 

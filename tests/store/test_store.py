@@ -16,7 +16,7 @@ from helpers.runs import a_manifest
 from helpers.scoring import LIMIT, command, same, timeless
 
 from bench.errors import PluginError, UserError
-from bench.store.journal import Journal, read_journal
+from bench.store.journal import Journal, read_lines
 from bench.store.writing import RunFolder
 
 
@@ -27,7 +27,7 @@ def test_a_killed_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) ->
         assert killed(arguments, images).code == -signal.SIGKILL
         with journal.open("ab") as file:
             file.write(b'{"sample_id": "digit-0')  # a kill in the middle of a write
-        assert len(list(read_journal(journal))) == decided
+        assert len(list(read_lines(journal))) == decided
     done = bench(*arguments, "--json")
     assert done.code == 0 and "Resuming" in done.err
     run = Path(done.json["results_dir"])
@@ -60,7 +60,7 @@ def test_a_run_refused_before_its_first_image_leaves_no_folder(
 
 
 def journals(results: Path) -> list[Iterator[Any]]:
-    return [read_journal(path) for path in results.rglob("samples.jsonl")]
+    return [read_lines(path) for path in results.rglob("samples.jsonl")]
 
 
 def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
@@ -118,4 +118,4 @@ def test_journal_drops_a_torn_line_only(tmp_path: Path) -> None:
     journal = Journal(path)
     journal.append({"sample_id": "b"})
     journal.close()
-    assert [record["sample_id"] for record in read_journal(path)] == ["a", "b"]
+    assert [record["sample_id"] for _, _, record in read_lines(path)] == ["a", "b"]

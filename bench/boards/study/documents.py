@@ -8,9 +8,8 @@ from pydantic import Field
 
 from bench.boards.study.rows import StudyRow
 from bench.contracts.metrics import METRICS
-from bench.stats.across_datasets import MeanRanks, Robustness
 from bench.stats.crossed import LEAST_SEEDS, Over, Spread
-from bench.stats.many import Difference, ranking
+from bench.stats.many import Difference, MeanRanks, Robustness, ranking
 from bench.store.fields import Amount, Count, Document, FullDocument, Number, Positive
 from bench.store.summary import Group
 

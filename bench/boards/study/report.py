@@ -26,9 +26,18 @@ from bench.boards.study.methods import (
 )
 from bench.boards.study.rows import study_runs
 from bench.errors import UserError
-from bench.stats.across_datasets import MeanRanks, Robustness, mean_ranks, robustness
 from bench.stats.crossed import spread
-from bench.stats.many import Answers, Difference, compare_all, corrected, ranks
+from bench.stats.many import (
+    Answers,
+    Difference,
+    MeanRanks,
+    Robustness,
+    compare_all,
+    corrected,
+    mean_ranks,
+    ranks,
+    robustness,
+)
 from bench.store.looks import count_looks, is_test
 from bench.store.studies import Study, read_study, results_of
 
