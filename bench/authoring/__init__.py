@@ -17,6 +17,7 @@ from bench import __version__
 from bench.discovery.loading import Plugins
 from bench.discovery.registry import Registry
 from bench.errors import UserError, quoted
+from bench.machine.files import writing
 
 Kind = Literal["dataset", "backbone", "strategy", "plugin"]
 PACKAGE_KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -66,13 +67,11 @@ def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Packag
     if folder.exists():
         raise UserError(f"{folder} is there already; choose another name, or another --into.")
     texts = dict(_render(name, distribution, module, kinds))
-    try:
+    with writing(folder):
         for file, text in texts.items():
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8", newline="\n")
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error}.") from None
     return Package(folder, distribution, module, tuple(texts))
 
 

@@ -19,8 +19,7 @@ from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import UserError
 from bench.inputs.data import FOLDER
-from bench.machine.files import write_atomically
-from bench.machine.files import read_toml
+from bench.machine.files import read_toml, write_atomically, writing
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
@@ -79,7 +78,7 @@ def publish_run(
     )
     contents = dict(zip(PUBLISHED_FILES, texts, strict=True))
     target = Path(published, manifest.run_id)
-    with _writing(published):
+    with writing(published):
         published.mkdir(parents=True, exist_ok=True)
         if _holds(target, contents):
             return target
@@ -105,7 +104,7 @@ def add_reported(file: Path, published: Path) -> list[ReportedResult]:
                 f" {result.backbone}, {result.strategy}."
             )
     rows = [result.model_dump(exclude_unset=True) for result in (*added, *new)]
-    with _writing(published):
+    with writing(published):
         published.mkdir(parents=True, exist_ok=True)
         write_atomically(target, to_json(rows))
     return new
@@ -121,14 +120,6 @@ def _not_public(manifest: Manifest, totals: Totals) -> str | None:
     if problem := totals.problem(manifest):
         return f"{manifest.run_id}: {problem}."
     return None
-
-
-@contextmanager
-def _writing(published: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{published} cannot be written: {error}.") from None
 
 
 def _holds(target: Path, contents: Mapping[str, str]) -> bool:

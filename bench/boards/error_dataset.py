@@ -16,7 +16,7 @@ from bench.boards.formats import assignments
 from bench.boards.text import markdown, visible, yaml_value
 from bench.contracts.specs import provenance
 from bench.errors import UserError
-from bench.machine.files import write_atomically
+from bench.machine.files import write_atomically, writing
 from bench.recordings.recording import Recording, open_recording
 from bench.store.cells import whole_part
 from bench.store.draw_table import DRAWS
@@ -39,12 +39,11 @@ def write_error_dataset(run: Path, out: Path) -> list[Path]:
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise UserError(f"--out {out} is there already. Name a folder that is empty or new.")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        _write(recording, out)
-    except BaseException as error:
+        with writing(f"--out {out}"):
+            out.mkdir(parents=True, exist_ok=True)
+            _write(recording, out)
+    except BaseException:
         shutil.rmtree(out, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise UserError(f"--out {out} cannot be written: {error}.") from None
         raise
     return sorted(path for path in out.rglob("*") if path.is_file())
 

@@ -14,7 +14,7 @@ from bench.boards.leaderboard import RANKED, as_shipped, leaderboard
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import TextTable, csv_text
 from bench.errors import UserError
-from bench.machine.files import write_atomically
+from bench.machine.files import write_atomically, writing
 from bench.store.runs import read_run
 
 
@@ -93,14 +93,12 @@ def render(published: Path, readme: Path, shipped: Path | None = None) -> list[P
     rows = own_boards(published)
     text = _with_table(readme, rows)
     written = [readme, *([published / PICTURE] if rows else []), *([shipped] if shipped else [])]
-    try:
+    with writing("The leaderboard"):
         write_atomically(readme, text)
         if rows:
             draw(rows, published / PICTURE)
         if shipped:
             write_atomically(shipped, as_shipped(leaderboard(published)))
-    except OSError as error:
-        raise UserError(f"The leaderboard cannot be written: {error}.") from None
     return written
 
 

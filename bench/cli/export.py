@@ -14,7 +14,7 @@ from bench.boards.samples import to_csv, to_parquet
 from bench.cli.options import results_and_json, results_option
 from bench.cli.output import in_results, next_steps, print_json, say
 from bench.errors import UserError
-from bench.machine.files import write_atomically
+from bench.machine.files import write_atomically, writing
 from bench.store.folder import find_run
 from bench.store.runs import read_run
 
@@ -67,10 +67,8 @@ def export(
         return
     content = _content(kind, path, hub_dataset, task)
     if out is not None:
-        try:
+        with writing(f"--out {out}"):
             write_atomically(Path(out), content)
-        except OSError as error:
-            raise UserError(f"--out {out} cannot be written: {error}.") from None
         say(f"Wrote {out}", err=True)
         if kind == "eval-results":
             next_steps(_rehearsal(run, kind, results))

@@ -230,3 +230,12 @@ def _check(table: dict[str, Any]) -> None:
         level = [value for value in nested if isinstance(value, dict | list)]
     if level:
         raise RecursionError
+
+
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Turn a failure to write into a UserError: WHAT cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what} cannot be written: {error}.") from None

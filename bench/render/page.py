@@ -24,7 +24,7 @@ from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, user_template
 from bench.boards.text import visible
 from bench.errors import UserError
-from bench.machine.files import write_atomically
+from bench.machine.files import write_atomically, writing
 from bench.render import figures
 from bench.render.board import MOST_RUNS, Against, PageBoard, against, make_boards
 from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
@@ -141,10 +141,8 @@ def write_report(
     ids = {run.manifest.run_id for run in runs.values()}
     studies = studies_of(results, ids, left_out) if results else []
     page = render(boards, sections, report.notes, against(boards, runs), studies)
-    try:
+    with writing(f"--out {out}"):
         write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error}.") from None
     report.size = len(page.encode())
     report.runs = [section.run.manifest.run_id for section in sections]
     return report

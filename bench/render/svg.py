@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from bench.errors import UserError
+from bench.machine.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +122,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     import matplotlib
 
-    try:
+    with writing(f"The figure {path}"):
         if path.suffix.lower() != ".svg":
             figure.savefig(path, dpi=160)
             return
@@ -136,8 +137,6 @@ def save_figure(figure: Figure, path: Path) -> None:
         )
         rules = f"@media (prefers-color-scheme: dark) {{{rules}}}</style>"
         path.write_bytes(out.getvalue().replace(b"</style>", rules.encode(), 1))
-    except OSError as error:
-        raise UserError(f"The figure cannot be written to {path}: {error}.") from None
 
 
 def figure_file(option: str, value: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
-from bench.machine.files import write_atomically
+from bench.machine.files import write_atomically, writing
 from bench.store.documents import Manifest
 from bench.store.fields import (
     Amount,
@@ -157,10 +157,8 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     except UserError:  # absent or damaged: this one takes its place
         first = calibration.key
     name = CALIBRATION if first == calibration.key else BESIDE.replace("*", calibration.key)
-    try:
+    with writing(path / name):
         write_atomically(path / name, to_json(calibration.plain()))
-    except OSError as error:
-        raise UserError(f"{path / name} cannot be written: {error.strerror}.") from None
 
 
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
