@@ -265,7 +265,6 @@ _LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 def _as_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return a loaded backbone's name, and the settings together with those of its loading."""
     try:
         loaded = _LOADED[backbone]
     except (KeyError, TypeError):
@@ -283,7 +282,6 @@ def _as_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, 
 
 
 def _in_memory(rows: Any) -> DatasetSpec:
-    """Return the spec of a dataset in memory, under the dataset's own name."""
     import datasets
 
     if not isinstance(rows, datasets.Dataset):

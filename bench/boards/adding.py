@@ -123,7 +123,6 @@ def _not_public(manifest: Manifest, totals: Totals) -> str | None:
 
 
 def _holds(target: Path, contents: Mapping[str, str]) -> bool:
-    """Return whether a folder holds these files, with this content, and no other."""
     try:
         return {path.name: path.read_text("utf-8") for path in target.iterdir()} == contents
     except (OSError, ValueError):
@@ -132,7 +131,6 @@ def _holds(target: Path, contents: Mapping[str, str]) -> bool:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """Make a folder beside `target` for its new content; it is deleted or moved afterwards."""
     new = target.with_name(f"{ADDING}{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()

@@ -107,7 +107,6 @@ def shared(settings: Sequence[Settings]) -> tuple[Settings, Settings]:
 
 
 def _settings_above(common: Settings, of_some: Settings) -> list[str]:
-    """Return the parts of a line above a board, each with the rows that it is about."""
     prompts = {name: value for name, value in of_some.items() if name in OF_PROMPTS}
     draws = {name: value for name, value in of_some.items() if name not in OF_PROMPTS}
     parts = (("", common), ("rows with draws: ", draws), ("rows with prompts: ", prompts))

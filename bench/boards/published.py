@@ -110,7 +110,6 @@ def _odd_files(run: Path) -> Iterator[str]:
 
 
 def _differences(place: str, computed: Any, stored: Any) -> Iterator[str]:
-    """Yield the values of a summary that differ from the computed ones."""
     if isinstance(computed, dict) and isinstance(stored, dict):
         for name in sorted(stored.keys() - TRUSTED):
             yield from _differences(f"{place}.{name}".strip("."), computed.get(name), stored[name])

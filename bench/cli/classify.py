@@ -97,7 +97,6 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
 
 
 def _print_worth(classified: Classified) -> None:
-    """Say what the answers are worth, as far as other images of the dataset tell."""
     if classified.stated is not None:
         say(risk_sentence(classified.stated))
     if classified.calibrated is not None:

@@ -153,7 +153,6 @@ def _sequential(comparison: Comparison) -> list[list[str]]:
 
 
 def _tested(metric: MetricDifference | None) -> list[list[str]]:
-    """Return the lines of another metric that was tested."""
     if metric is None:
         return []
 

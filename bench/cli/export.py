@@ -77,7 +77,6 @@ def export(
 
 
 def _rehearsal(run: str, kind: str, results: str) -> tuple[str, str]:
-    """Return the step that shows what of a run would be sent to the Hub."""
     words = ["bench", "results", "push", run, "--to", "OWNER/NAME", "--format", kind, "--dry-run"]
     return "see what would go to the Hub", shlex.join(words) + in_results(results)
 

@@ -44,7 +44,6 @@ def learning_options(function: Any) -> Any:
 
 
 def _put_out(learned: LearnedOrder | LearnedScreens, out: str | None, as_json: bool) -> None:
-    """Write the file and the JSON that were asked for."""
     if out:
         Path(out).write_text(to_json(learned.plain()), "utf-8")
     if as_json:
@@ -52,7 +51,6 @@ def _put_out(learned: LearnedOrder | LearnedScreens, out: str | None, as_json: b
 
 
 def _use(path: Path, ability: str, params: dict[str, Any]) -> str:
-    """Return the command that scores other images with what was learned."""
     words = [word for key, value in params.items() for word in ("--set", f"{key}={value}")]
     return other_images_command(read_manifest(path), "--strategy", learning(ability).name, *words)
 
@@ -112,7 +110,6 @@ def _print_trials(learned: LearnedOrder) -> None:
 
 
 def _advice(learned: LearnedOrder) -> str:
-    """Return what the trials recommend, and how much it may lose."""
     if not learned.held_out:
         return (
             f"Nothing is recommended: {learned.n_samples} images are too few to learn from some and"
@@ -243,7 +240,6 @@ def calibrate_command(
 
 
 def _no_settings(path: Path, strategy: str | None) -> str:
-    """Return why `--risk` cannot use a calibration that has no settings."""
     try:
         open_recording(path)
     except UserError as error:

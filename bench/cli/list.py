@@ -199,7 +199,6 @@ def _list(
 
 
 def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
-    """Print what is known of the training data, once for all backbones that share it."""
     from bench.render.tables import table
 
     names: dict[str, list[str]] = defaultdict(list)
@@ -212,7 +211,6 @@ def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
 
 
 def _show(spec: Spec, row: Mapping[str, Any]) -> None:
-    """Print one spec: what it is, and each parameter with its default and its meaning."""
     from bench.render.tables import table
 
     say(f"{spec.label}: {spec.summary}")

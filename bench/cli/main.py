@@ -110,7 +110,6 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the command, print what went wrong, and return the exit code."""
     try:
         code = cli.main(standalone_mode=False, prog_name="bench")
         interrupts.check()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,8 +37,12 @@ class Listener:
         correct: of these, the number decided correctly.
     """
 
-    def __init__(self, manager: pluggy.PluginManager) -> None:
-        self.manager = manager
+    def __init__(
+        self,
+        manager: pluggy.PluginManager,
+        call: Callable[[int, int, float], None] = lambda done, total, accuracy: None,
+    ) -> None:
+        self.manager, self.call = manager, call
         self.done = self.total = self.correct = 0
 
     def __enter__(self) -> Self:
@@ -58,21 +62,6 @@ class Listener:
         """Count one image."""
         self.done += 1
         self.correct += record["prediction"] == record["label"]
-
-
-class Calls(Listener):
-    """Calls a function after each image with the images decided, their total and the accuracy."""
-
-    def __init__(
-        self, manager: pluggy.PluginManager, call: Callable[[int, int, float], None]
-    ) -> None:
-        super().__init__(manager)
-        self.call = call
-
-    @hookimpl
-    def sample_scored(self, record: Mapping[str, Any]) -> None:
-        """Count one image and call the function."""
-        super().sample_scored(record)
         self.call(self.done, self.total, self.correct / self.done)
 
 
@@ -266,21 +255,18 @@ class StudyProgress(Listener):
             self.console.print(f"{self.name}: {self.done} of {self.total} images")
 
 
-@contextmanager
-def shown(progress: bool | Callable[[int, int, float], None] | None) -> Iterator[None]:
-    """Show the progress of a run that Python started.
+def shown(
+    progress: bool | Callable[[int, int, float], None] | None,
+) -> AbstractContextManager[object]:
+    """Return what shows the progress of a run that Python started, for a `with` block.
 
     True: a line of progress; a function: it is called after each image with the images decided, the
     images asked for, and the accuracy so far; None: a line in a notebook, and nothing elsewhere.
     """
     from bench.discovery.loading import load_plugins
 
-    manager = load_plugins().manager
     if callable(progress):
-        with Calls(manager, progress):
-            yield
-    elif progress or (progress is None and "ipykernel" in sys.modules):
-        with Progress(manager):
-            yield
-    else:
-        yield
+        return Listener(load_plugins().manager, progress)
+    if progress or (progress is None and "ipykernel" in sys.modules):
+        return Progress(load_plugins().manager)
+    return nullcontext()

@@ -48,7 +48,6 @@ def results_command() -> None:
 
 
 def _folder(published: str) -> Path:
-    """Return the folder of published results; UserError: there is none."""
     folder = Path(published)
     if not folder.is_dir():
         raise UserError(
@@ -85,7 +84,6 @@ def add_results(
 
 
 def _into(published: str) -> str:
-    """Return the option that names the folder; nothing where a command looks there anyway."""
     return "" if published == PUBLISHED else f" --into {shlex.quote(published)}"
 
 

@@ -114,14 +114,11 @@ def run_command(
 
 
 class _Lines(logging.Handler):
-    """Prints messages as the other lines about a run: on stderr, beside the bar."""
-
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage(), err=True)
 
 
 def _slurm(config: RunConfig, shards: int | None, submitted: bool, as_json: bool) -> int:
-    """Write the script of a run in shards, and submit it where that is asked for."""
     if shards is None:
         raise UserError("--submit is for --slurm N, which says in how many shards.")
     if submitted:

@@ -84,7 +84,6 @@ def _folder(run: str, results: str) -> Path:
 
 
 def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
-    """Return the summary; of an incomplete run, that of the images decided so far."""
     decided = stored.some_decided() if more else stored.decided(top=True)
     if not len(decided):
         return {"run_id": stored.manifest.run_id, "status": INCOMPLETE}

@@ -150,7 +150,6 @@ def study_command(
 
 
 def _steps(report: StudyReport, option: str) -> list[tuple[str, str]]:
-    """Return what may follow a study's table."""
     made = f"bench study {shlex.quote(report.file)}{option}"
     shown = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
     steps = [("print the table for a paper", shown), ("look at the runs", f"bench view{option}")]

@@ -75,7 +75,6 @@ def _colour(entry: Entry, colours: Palette) -> str:
 
 
 def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
-    """Draw the entries' points with their intervals; those that look alike in one go."""
     alike: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         kind = entry.row.kind

@@ -150,7 +150,6 @@ def _listen(lines: IO[str], answers: SimpleQueue[str]) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a process, whatever it waits for."""
     process.kill()
     with suppress(OSError), process:  # waits, and closes the pipes
         pass

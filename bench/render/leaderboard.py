@@ -45,7 +45,6 @@ def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
 
 
 def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str]) -> None:
-    """Print a board; what its own rows share, results of others aside, stands above once."""
     settings, params = in_words(board)
     facts = [_facts(row, sources) for row in board]
     own = [place for place, row in enumerate(board) if row.kind != REPORTED]

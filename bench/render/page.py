@@ -275,7 +275,6 @@ def render(
 
 
 def _first(board: Sequence[PageBoard], sections: Sequence[Section]) -> list[Section]:
-    """Return of each leaderboard the run of this page that stands highest."""
     by_anchor = {section.anchor: section for section in sections}
     anchors = (next((e.anchor for e in b.entries if e.anchor in by_anchor), None) for b in board)
     return [by_anchor[anchor] for anchor in anchors if anchor is not None]

@@ -208,7 +208,6 @@ class StudyResult:
 
 
 def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:
-    """Return a row whose parts of these names are columns of their own."""
     flat: dict[str, object] = {}
     for name in names:
         part = row[name]

@@ -138,7 +138,6 @@ def _description(manifest: Manifest, decided: int) -> str:
 
 
 def _content(manifest: Manifest) -> str:
-    """Return what is decided, and among what."""
     if (items := manifest.items) is None:
         return f"images, {len(manifest.classes)} classes"
     images = "one image" if items.images == 1 else f"{items.images} images"

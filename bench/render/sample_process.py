@@ -116,7 +116,6 @@ def _load(settings: dict[str, Any]) -> Split | str:
 
 
 def _answer(split: Split | str, sample_ids: list[str], side: int) -> Any:
-    """Return label and picture of each image that is there, or why there are none."""
     if isinstance(split, str):
         return split
     pictures: dict[str, Any] = {}

@@ -88,7 +88,6 @@ def _for_page(tag: str, name: str) -> str:
 
 
 def _style(colours: Palette) -> dict[Any, Any]:
-    """Return matplotlib's settings for figures in these colours."""
     ground = "none" if colours == PAGE else "white"
     return {
         "axes.edgecolor": colours.line,

@@ -67,7 +67,6 @@ def _take(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[st
 
 
 def _numbers(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
-    """Return the columns that hold nothing but numbers."""
     values = zip(*rows, strict=True) if rows else iter(())
     return {
         column

@@ -180,7 +180,6 @@ def check_comparable(a: Manifest, b: Manifest) -> None:
 
 
 def _not_divided(a: Manifest, b: Manifest) -> dict[str, str]:
-    """Return the reasons why the ratios `cost` and `seconds` mean nothing."""
     why = {}
     if a.classifier or b.classifier:
         kinds = ["passes of a classifier" if m.classifier else "evaluations" for m in (a, b)]

@@ -45,7 +45,6 @@ def run_settings(manifest: Manifest) -> Settings:
 
 
 def _readable(manifest: Manifest) -> Settings:
-    """Return the readable form of values in the identity that are hashes or repeat a setting."""
     identity, config = manifest.identity, manifest.config
     template = config.template
     joined = " · ".join(template) if isinstance(template, list) else template
@@ -100,7 +99,6 @@ def differing_identity(a: Manifest, b: Manifest) -> dict[str, Pair]:
 
 
 def _first_prompts(a: Manifest, b: Manifest) -> Pair:
-    """Return the first texts in which the prompts of two runs differ, or their numbers."""
     for (text_a, class_a), (text_b, class_b) in zip(a.prompts, b.prompts, strict=False):
         if (text_a, class_a) != (text_b, class_b):
             return [text_a, text_b]

@@ -132,7 +132,6 @@ def _from_table(table: Any) -> Decisions:
 
 
 def _if_any(column: Any) -> Any:
-    """Return the column; None where it has only nulls."""
     return None if column.null_count == len(column) else column.combine_chunks()
 
 

@@ -190,7 +190,6 @@ def _find_lines(merge: Merge, number: int, places: dict[str, int]) -> None:
 
 
 def _in_order(manifests: Sequence[Manifest]) -> list[str]:
-    """Return the samples of all parts, in the order of the split where shards give it."""
     placed: dict[str, int] = {}
     for manifest in manifests:
         if manifest.part is not None:

@@ -108,7 +108,6 @@ def list_shards(results: Path) -> list[Path]:
 
 
 def _whole_run(run: Path) -> set[str] | None:
-    """Return the samples of a complete run; None: it is incomplete."""
     with suppress(UserError):
         stored = read_run(run)
         return set(stored.manifest.samples) if stored.complete else None

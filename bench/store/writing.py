@@ -76,7 +76,6 @@ class RunFolder:
         self._lock.release()
 
     def _remove_if_empty(self) -> None:
-        """Remove the folder of a run that was refused before its first image."""
         with suppress(OSError):
             if not (self.path / JOURNAL).stat().st_size:
                 for name in (JOURNAL, MANIFEST, DRAWS, QUESTIONS, LOCK):
@@ -101,7 +100,6 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _adopt_manifest(self) -> None:
-        """Resume the stored run, with its samples and the new ones."""
         if os.path.lexists(self.path / MANIFEST):
             earlier = read_manifest(self.path)
             if digest(earlier.identity) != digest(self.manifest.identity):

@@ -131,7 +131,6 @@ class Pages:
         return self._live("run", query, title=title, line=line, section=section, rest=rest)
 
     def _images(self, run: RunData, key: str, query: Query) -> Markup:
-        """Return a page of a run's images."""
         rows = chosen_samples(run.decided, run.classes, query)
         page = rows_page(rows.tolist(), query.get("page"), PICTURES)
         failed = any(run.decided.failed[row] for row in page.rows)

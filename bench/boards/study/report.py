@@ -149,7 +149,6 @@ def _method(
 
 
 def _corrected(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
-    """Correct p for all differences of the study."""
     flat = iter(corrected([pair for board in boards for pair in board.differences]))
     return [
         board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
@@ -158,7 +157,6 @@ def _corrected(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
 
 
 def _ranks(board: BoardDifferences, names: Sequence[str]) -> dict[str, int | None]:
-    """Return the rank of each method that was compared."""
     place = {name: row for row, name in enumerate(names)}
     better = np.zeros((len(names), len(names)), dtype=bool)
     for pair in board.differences:
@@ -208,7 +206,6 @@ def _compare_groups(
     margin: float | None,
     whole: bool,
 ) -> tuple[list[StudyGroup], list[Difference]]:
-    """Return the groups of backbones on a dataset, and their differences, not corrected yet."""
     of_backbone = {name: group for group, names in groups.items() for name in names}
     pooled: dict[str, list[MethodRuns]] = {}
     axes: dict[str, dict[str, str]] = {}

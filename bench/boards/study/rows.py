@@ -85,7 +85,6 @@ def _of_cell(cell: StudyCell, results: Path) -> StudyRun:
 
 
 def _limited(run: StoredRun, limit: int) -> StoredRun:
-    """Return a run with only the images of a limit."""
     from bench.inputs.subsets import limited
 
     manifest = run.manifest
