@@ -147,15 +147,12 @@ class Totals:
                     runs = self._totals.setdefault(digest(manifest.identity.dataset.plain()), {})
                     runs[manifest.run_id] = manifest.dataset.n_total
 
-    def of_others(self, manifest: Manifest) -> set[int]:
-        """Return the numbers that other runs on the same images state, by their fingerprint."""
-        runs = self._totals.get(digest(manifest.identity.dataset.plain()), {})
-        return {total for run_id, total in runs.items() if run_id != manifest.run_id}
-
     def problem(self, manifest: Manifest) -> str | None:
         """Return what is wrong with the number of images that a run states for its split."""
         data, datasets = manifest.identity.dataset, load_plugins().datasets
-        total, others = manifest.dataset.n_total, self.of_others(manifest)
+        runs = self._totals.get(digest(data.plain()), {})  # on the same images
+        total = manifest.dataset.n_total
+        others = {other for run_id, other in runs.items() if run_id != manifest.run_id}
         if others - {total}:
             theirs = " and ".join(f"{other:,}" for other in sorted(others))
             return f"its n_total is {total:,}, and other runs on the same images have {theirs}"

@@ -28,7 +28,7 @@ MAX_LINE_CHARACTERS = 2_000  # on a line of a message: a name may have a million
 
 def visible(text: object) -> str:
     """Return a name on one line, with the characters that are not seen written as escapes."""
-    return _HIDDEN.sub(_escaped, str(text))
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def message(text: object) -> str:
@@ -74,10 +74,6 @@ def yaml_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [yaml_value(item) for item in value]
     return visible(value) if isinstance(value, str) else value
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
 
 
 def _cut(line: str) -> str:

@@ -101,7 +101,11 @@ class _Process:
                 self._failure = str(error)
                 self._end()
                 raise
-        return {name: _thumbnail(*image) for name, image in answer.items()}
+        thumbnails = {}
+        for name, (label, picture) in answer.items():
+            kind, content, small = picture or (None, "", False)
+            thumbnails[name] = Thumbnail(label, kind, base64.b64decode(content), small)
+        return thumbnails
 
     def _start(self) -> subprocess.Popen[str]:
         command = "from bench.render.sample_process import serve; serve()"
@@ -153,10 +157,3 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     with suppress(OSError), process:  # waits, and closes the pipes
         pass
-
-
-def _thumbnail(label: int, picture: list[Any] | None) -> Thumbnail:
-    if picture is None:
-        return Thumbnail(label)
-    kind, content, small = picture
-    return Thumbnail(label, kind, base64.b64decode(content), small)

@@ -245,6 +245,10 @@ def render(
 ) -> str:
     """Return the page."""
     drawn = [(b, figures.tradeoff(b.entries)) for b in board]
+    by_anchor = {section.anchor: section for section in sections}
+    # Of each leaderboard, the run of this page that stands highest.
+    best = (next((e.anchor for e in b.entries if e.anchor in by_anchor), None) for b in board)
+    first = [by_anchor[anchor] for anchor in best if anchor is not None]
     script, style = source("report.js"), source("report.css")
     page: str = (
         environment()
@@ -256,7 +260,7 @@ def render(
                 for number, (b, drawing) in enumerate(drawn, start=1)
             ],
             sections=sections,
-            first=_first(board, sections),
+            first=first,
             against=compared,
             most_runs=MOST_RUNS,
             studies=studies,
@@ -272,9 +276,3 @@ def render(
         )
     )
     return page
-
-
-def _first(board: Sequence[PageBoard], sections: Sequence[Section]) -> list[Section]:
-    by_anchor = {section.anchor: section for section in sections}
-    anchors = (next((e.anchor for e in b.entries if e.anchor in by_anchor), None) for b in board)
-    return [by_anchor[anchor] for anchor in anchors if anchor is not None]

@@ -111,7 +111,8 @@ def repeatability_of(manifest: Manifest, decided: AnyDecisions) -> Repeatability
     strategy = strategy_of(manifest) if manifest.on_draws else None
     if strategy is None or not strategy.same_draws:
         return None
-    return repeatability(decided, _own_noise(manifest))
+    noise = manifest.identity.scoring.noise or ""
+    return repeatability(decided, own_noise=noise.endswith(" per image"))
 
 
 def noise_sentence(manifest: Manifest, decided: AnyDecisions, again: Again | None) -> str | None:
@@ -172,10 +173,6 @@ def change_of(answer: Answer, strategy: CheckedStrategy) -> float | None:
         np.array([answer.margin]), np.array([answer.margin_stderr]), np.array([gaps])
     )
     return float(flips[0])
-
-
-def _own_noise(manifest: Manifest) -> bool:
-    return (manifest.identity.scoring.noise or "").endswith(" per image")
 
 
 def _count(value: float) -> str:

@@ -132,15 +132,6 @@ def cost(decided: AnyDecisions, total_seconds: float | None, peak_memory: int | 
     )
 
 
-def _ends(decided: Decisions) -> Ends | None:
-    """Return the number of images by what ended them; None where no record says."""
-    if decided.decided_by is None:
-        return None
-    counts = Counter(decided.decided_by.to_pylist())
-    counts.pop(None, None)
-    return Ends(**counts)
-
-
 def summarize(
     manifest: Manifest,
     decided: AnyDecisions,
@@ -155,6 +146,10 @@ def summarize(
         costs = costs.model_copy(update={"linearisation_cost": manifest.linearisation_cost})
     if manifest.replayed_from is not None:  # no model ran, so the time is unknown
         costs = costs.model_copy(update={"seconds": None, "images_per_second": None})
+    ends = None
+    if decided.decided_by is not None:
+        counts = Counter(reason for reason in decided.decided_by.to_pylist() if reason is not None)
+        ends = Ends(**counts)
     return Summary(
         run_id=manifest.run_id,
         status="complete" if not failed else "failed_samples",
@@ -164,7 +159,7 @@ def summarize(
         metrics=metrics(decided, len(manifest.classes), manifest.items),
         cost=costs,
         failed_samples=failed,
-        **without_none(decided_by=_ends(decided), replayed_from=manifest.replayed_from),
+        **without_none(decided_by=ends, replayed_from=manifest.replayed_from),
     )
 
 

@@ -59,13 +59,8 @@ class Record(TypedDict):
 
 
 @cache
-def _record() -> TypeAdapter[Record]:
-    return TypeAdapter(Record)
-
-
-@cache
-def _top_entry() -> TypeAdapter[list[tuple[Count, Error | None, Evaluations]]]:
-    return TypeAdapter(list[tuple[Count, Error | None, Evaluations]])
+def _validators() -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
+    return TypeAdapter(Record), TypeAdapter(list[tuple[Count, Error | None, Evaluations]])
 
 
 def is_record(value: Any, n_classes: int) -> bool:
@@ -74,8 +69,9 @@ def is_record(value: Any, n_classes: int) -> bool:
     Another hand may have edited it: every field must be there, of its type and in its range.
     """
     try:
-        record = _record().validate_python(value)
-        top = _top_entry().validate_python(record["top"])
+        of_record, of_top = _validators()
+        record = of_record.validate_python(value)
+        top = of_top.validate_python(record["top"])
     except ValidationError:
         return False
     classes = [record["label"], *(entry[0] for entry in top)]
@@ -83,7 +79,7 @@ def is_record(value: Any, n_classes: int) -> bool:
         classes.append(record["prediction"])
     elif record["error"] is None:
         return False  # neither decided nor failed
-    return max(classes) < n_classes
+    return bool(max(classes) < n_classes)
 
 
 def make_record(decided: Decided, seconds: float) -> Record:

@@ -24,7 +24,7 @@ from bench.boards.study.methods import (
     read_methods,
     worst_group_of,
 )
-from bench.boards.study.rows import study_runs
+from bench.boards.study.rows import study_run
 from bench.errors import UserError
 from bench.stats.crossed import spread
 from bench.stats.many import (
@@ -63,7 +63,7 @@ def study_report(
     if study.over == "seeds" and "seed" not in over:
         raise UserError('The study tests over seeds (over = "seeds"); --over has to name seed.')
     margin = study.margin if margin is None else margin
-    runs = list(study_runs(folder, study))
+    runs = [study_run(cell, results_of(folder)) for cell in study.cells]
     boards = read_methods(runs, study, over)
     methods: list[StudyMethod] = []
     groups: list[StudyGroup] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from bench.errors import UserError
 from bench.stats.metrics import summary_so_far
 from bench.store.fields import Count, Figures, FullDocument, Interval, Share, with_metrics
 from bench.store.runs import StoredRun, read_run
-from bench.store.studies import CellStatus, Study, StudyCell, results_of
+from bench.store.studies import CellStatus, StudyCell
 from bench.store.summary import Group, Summary
 
 
@@ -54,13 +53,8 @@ class StudyRun:
     run: StoredRun | None = None
 
 
-def study_runs(folder: Path, study: Study) -> Iterator[StudyRun]:
-    """Yield a row for each cell of the study in a folder, with its run."""
-    for cell in study.cells:
-        yield _of_cell(cell, results_of(folder))
-
-
-def _of_cell(cell: StudyCell, results: Path) -> StudyRun:
+def study_run(cell: StudyCell, results: Path) -> StudyRun:
+    """Return the row of a study's cell, with its run in the folder of results."""
     bare = StudyRow(
         axes=cell.axes,
         status=cell.status,
