@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.boards.rows import MEASURED, REPORTED, LeaderboardRow, Rows, all_reported, run_row
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.stats.many import holm, ranking, ranks
 from bench.stats.paired import ALPHA, mcnemar, paired_wins
@@ -150,7 +150,7 @@ def _significantly_better(rows: Rows, decided: Callable[[str], Decisions]) -> ND
     return better
 
 
-def _largest_p(a: NDArray[np.int64], b: NDArray[np.int64], n: NDArray[np.int64]) -> Floats:
+def _largest_p(a: Ints, b: Ints, n: Ints) -> Floats:
     """Return the largest p that McNemar's test can have, of the images that two runs have right."""
     both = np.maximum(0, a + b - n)
     return np.asarray(mcnemar(a - both, b - both), dtype=np.float64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Floats, Ints
 from bench.inputs.subsets import limited
 from bench.render.runs import RunData
 from bench.store.cells import read_cells, read_timesteps
@@ -68,9 +68,7 @@ def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
     return best
 
 
-def _curves(
-    pairs: Sequence[NDArray[np.float32]], steps: Sequence[NDArray[np.int64]]
-) -> Curves | None:
+def _curves(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> Curves | None:
     distinct = np.unique(np.concatenate(steps))
     distinct = distinct[distinct >= 0]
     n_bins = min(CURVE_BINS, len(distinct))
@@ -109,7 +107,7 @@ MAX_CLASSES = 100  # of which all are drawn
 MOST_CONFUSED = 40  # classes that are drawn of more
 
 
-def most_confused(matrix: NDArray[np.int64], most: int = MOST_CONFUSED) -> NDArray[np.int64]:
+def most_confused(matrix: Ints, most: int = MOST_CONFUSED) -> Ints:
     """Return the classes with the most frequent confusions, int64 [≤ most], in label order.
 
     Pairs are taken from the most frequent one down until `most` classes are together; where there

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats
 from bench.render.board import Entry, comparable, pareto_front
 from bench.render.curves import Curves
 from bench.render.svg import Drawing, Palette
@@ -100,7 +100,7 @@ def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
 
 def _keys(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
     """Write the entries' keys beside their points; points that lie together share a text."""
-    spots: list[tuple[NDArray[np.float64], list[Entry]]] = []
+    spots: list[tuple[Floats, list[Entry]]] = []
     for entry in sorted(entries, key=lambda entry: entry.row.cost or 0):
         place = axes.transLimits.transform(
             axes.transScale.transform((entry.row.cost or 0, entry.row.accuracy))

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.render.images import Images, Thumbnail
 from bench.render.runs import RunData
@@ -45,7 +44,7 @@ class Picture:
         return self.true == self.predicted
 
 
-def choose(decided: Decisions, most: int, failed: bool = True) -> NDArray[np.int64]:
+def choose(decided: Decisions, most: int, failed: bool = True) -> Ints:
     """Choose the images that tell most: mistakes, then close calls, then a few of each class.
 
     Mistakes take up to 70 % of the places (all that the others leave), those decided with the
@@ -64,7 +63,7 @@ def choose(decided: Decisions, most: int, failed: bool = True) -> NDArray[np.int
     return np.concatenate([wrong[: most - n_right], right[places]])
 
 
-def _occurrence(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _occurrence(labels: Ints) -> Ints:
     """Return of each label how often it stood before: [7, 7, 2, 7] → [0, 1, 0, 2]."""
     order = np.argsort(labels, kind="stable")
     _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from bench import __version__
 from bench.boards.formats import assignments, marks
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import all_reported, user_template
 from bench.boards.text import visible
+from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.render import figures
@@ -224,7 +224,7 @@ def describe(
     return Section(anchor, run, Markup(html), sentences)
 
 
-def _rows(matrix: NDArray[np.int64], shown: NDArray[np.int64]) -> list[list[Cell]]:
+def _rows(matrix: Ints, shown: Ints) -> list[list[Cell]]:
     """Return the rows of the classes shown; a share is of all images of the true class."""
     totals = matrix.sum(axis=1).clip(min=1).tolist()
     return [

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.metrics import difference_metric
+from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.inputs.subsets import random_order
 from bench.stats.differences import differences, differing_identity, training_warning
@@ -145,9 +145,7 @@ def ordered_rows(sample_ids: Sequence[str], manifest: Manifest) -> list[int]:
     return [row_of[s] for s in random_order(sample_ids, manifest.identity.dataset.fingerprint)]
 
 
-def _tested(
-    metric: str, labels: NDArray[np.int64], *predictions: NDArray[np.int64]
-) -> MetricDifference:
+def _tested(metric: str, labels: Ints, *predictions: Ints) -> MetricDifference:
     runs = [Answers(name, (of[None, None],)) for name, of in zip("ab", predictions, strict=True)]
     a, b = (float(run.values(metric, labels).mean()) for run in runs)
     test = compare_all(runs, labels, metric)[0]

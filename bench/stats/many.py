@@ -181,7 +181,7 @@ class MeanRanks(Document):
         return groups
 
 
-def mean_ranks(methods: Sequence[str], accuracy: NDArray[np.float64]) -> MeanRanks | None:
+def mean_ranks(methods: Sequence[str], accuracy: Floats) -> MeanRanks | None:
     """Return the methods' mean ranks; None: there are too few datasets or methods.
 
     `accuracy` is float64 [datasets, methods].

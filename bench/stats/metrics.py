@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.contracts.metrics import METRICS
+from bench.contracts.strategy import Ints
 from bench.stats.calibration import ReliabilityDiagram, calibration
 from bench.stats.class_metrics import class_average, class_counts
 from bench.stats.repeatability import Repeatability
@@ -95,7 +95,7 @@ def per_class(decided: AnyDecisions, classes: Sequence[str]) -> list[ClassFigure
     return rows
 
 
-def confusion(decided: AnyDecisions, n_classes: int) -> NDArray[np.int64]:
+def confusion(decided: AnyDecisions, n_classes: int) -> Ints:
     """Return counts, int64 [true, predicted]; failed samples are in no column."""
     decided = as_decisions(decided)
     matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
@@ -105,7 +105,7 @@ def confusion(decided: AnyDecisions, n_classes: int) -> NDArray[np.int64]:
 
 
 def worst_confusions(
-    matrix: NDArray[np.int64], classes: Sequence[str], most: int = 5
+    matrix: Ints, classes: Sequence[str], most: int = 5
 ) -> list[tuple[str, str, int]]:
     """Return (true, predicted, count) of the `most` most frequent mistakes, worst first."""
     matrix = matrix * ~np.eye(len(matrix), dtype=bool)

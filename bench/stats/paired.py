@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from bench.contracts.strategy import Ints
 from bench.store.arrow import indices, values
 from bench.store.decisions import Decisions
 from bench.store.fields import Document
@@ -49,7 +50,7 @@ class ClassDifference(Paired):
     classes some differ by chance alone."""
 
 
-def shared_rows(a: Decisions, b: Decisions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def shared_rows(a: Decisions, b: Decisions) -> tuple[Ints, Ints]:
     """Return the rows in A and in B of the samples that both have, int64 [n] each."""
     import pyarrow.compute as pc
 
@@ -58,9 +59,7 @@ def shared_rows(a: Decisions, b: Decisions) -> tuple[NDArray[np.int64], NDArray[
     return rows_a, where.drop_null().to_numpy().astype(np.int64)
 
 
-def changed_samples(
-    a: Decisions, b: Decisions, show: str = "changed"
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[Ints, Ints]:
     """Return the rows in A, the baseline, and in B of images that both decided.
 
     `show` is `wins`: B alone is right; `losses`: A alone is right; `wrong`: both are wrong; or
@@ -76,7 +75,7 @@ def changed_samples(
     return rows_a[kept], rows_b[kept]
 
 
-def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int64]:
+def paired_wins(decided: Iterable[Decisions]) -> Ints:
     """Return the number of samples that run i has right and run j has wrong, int64 [R, R].
 
     One product of matrices instead of R² pairings, over a few thousand samples at a time. Only the
@@ -185,12 +184,12 @@ def mcnemar(wins: Any, losses: Any) -> Any:
 
 
 def class_differences(
-    labels: NDArray[np.int64], right_a: Bools, right_b: Bools, classes: Sequence[str]
+    labels: Ints, right_a: Bools, right_b: Bools, classes: Sequence[str]
 ) -> list[ClassDifference]:
     """Return the difference of each class that has samples."""
     from scipy.stats import false_discovery_control
 
-    def count(chosen: Bools) -> NDArray[np.int64]:
+    def count(chosen: Bools) -> Ints:
         return np.bincount(labels[chosen], minlength=len(classes))
 
     n = np.bincount(labels, minlength=len(classes))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats
 from bench.store.decisions import AnyDecisions, as_decisions
 from bench.store.fields import Amount, Count, Document, Share
 
@@ -32,10 +32,10 @@ class Repeatability(Document):
 
 
 def flip_probability(
-    margins: NDArray[np.float64],
-    margin_stderr: NDArray[np.float64],
-    gaps: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
+    margins: Floats,
+    margin_stderr: Floats,
+    gaps: Floats | None = None,
+) -> Floats:
     """Return the probability that an independent run decides otherwise, float64 [n].
 
     For strategies that evaluate every prompt on the same draws. A score is a mean over draws, so
@@ -78,7 +78,7 @@ def flip_probability(
     )
 
 
-def prior_factor(lead: NDArray[np.float64]) -> NDArray[np.float64]:
+def prior_factor(lead: Floats) -> Floats:
     """Return the factor of `flip_probability` under a prior fitted to the images, float64 [n].
 
     Under a flat prior, gaps near zero are as frequent as others. A model that separates the classes

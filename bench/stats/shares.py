@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats
 from bench.store.decisions import AnyDecisions, as_decisions
 from bench.store.documents import Items
 from bench.store.summary import Group
 
-Counts = NDArray[np.int64] | NDArray[np.float64]
+Counts = NDArray[np.int64] | Floats
 
 
 def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
@@ -20,7 +21,7 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
     return float(low[0]), float(high[0])
 
 
-def wilson(correct: Counts, n: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def wilson(correct: Counts, n: Counts) -> tuple[Floats, Floats]:
     """Return the lower and upper ends of the 95 % Wilson score intervals, float64 [C] each.
 
     `scipy.stats.binomtest` gives the same, but takes 0.5 ms per class and run.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Floats, Ints
 from bench.stats.paired import Bools
 from bench.stats.shares import accuracy_interval
 from bench.store.fields import Amount, Count, Document, Interval, Number, Positive, Share
@@ -100,7 +99,7 @@ def log_loss(probability: Floats, right: Bools) -> float:
     return float(-np.log(np.maximum(happened, SMALLEST)).mean())
 
 
-def equal_mass(probability: Floats) -> list[NDArray[np.int64]]:
+def equal_mass(probability: Floats) -> list[Ints]:
     """Return the images of each bin, ascending: about equally many, equal values together."""
     order = np.argsort(probability, kind="stable")
     count = max(1, min(MAX_MASS_BINS, len(order) // MIN_PER_BIN))
@@ -111,14 +110,14 @@ def equal_mass(probability: Floats) -> list[NDArray[np.int64]]:
     return [part for part in np.split(order, cuts[cuts > 0]) if len(part)]
 
 
-def binned_error(probability: Floats, right: Bools, groups: list[NDArray[np.int64]]) -> float:
+def binned_error(probability: Floats, right: Bools, groups: list[Ints]) -> float:
     """Return the mean over bins of |mean probability - accuracy|, weighted by their images."""
     gaps = (abs(float((probability[g] - right[g]).sum())) for g in groups)
     return min(sum(gaps) / len(right), 1.0)
 
 
 def calibration_interval(
-    probability: Floats, right: Bools, groups: list[NDArray[np.int64]], seed: int = 0
+    probability: Floats, right: Bools, groups: list[Ints], seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
     """Return the expected error of exact probabilities, and the 95 % interval of the error.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats, Ints
 from bench.store.arrow import strings, truths, values
 from bench.store.documents import Manifest
 from bench.store.journal import read_table, to_table
@@ -28,20 +29,20 @@ class Decisions:
     """
 
     sample_ids: Any  # pyarrow strings
-    labels: NDArray[np.int64]  # true classes
-    predictions: NDArray[np.int64]  # -1 where the sample failed
-    margins: NDArray[np.float64]  # runner-up's score less the winner's; NaN where unknown
-    margin_stderr: NDArray[np.float64]  # standard error of the margin; NaN where unknown
-    confidence: NDArray[np.float64]  # NaN where unknown
-    evaluations: NDArray[np.int64]
-    linearisations: NDArray[np.int64]
-    equivalents: NDArray[np.float64]  # evaluation equivalents of both
-    seconds: NDArray[np.float64]  # scoring time
+    labels: Ints  # true classes
+    predictions: Ints  # -1 where the sample failed
+    margins: Floats  # runner-up's score less the winner's; NaN where unknown
+    margin_stderr: Floats  # standard error of the margin; NaN where unknown
+    confidence: Floats  # NaN where unknown
+    evaluations: Ints
+    linearisations: Ints
+    equivalents: Floats  # evaluation equivalents of both
+    seconds: Floats  # scoring time
     failed: NDArray[np.bool_]
     in_top5: NDArray[np.bool_] | None = None  # whether the true class is among the five best
-    runner_up: NDArray[np.int64] | None = None  # second best class, -2 where there is none
-    gaps: NDArray[np.float64] | None = None  # [n, 9], other scores less the winner's; inf: none
-    draws: NDArray[np.int64] | None = None  # of the winner; 0 where the sample failed
+    runner_up: Ints | None = None  # second best class, -2 where there is none
+    gaps: Floats | None = None  # [n, 9], other scores less the winner's; inf: none
+    draws: Ints | None = None  # of the winner; 0 where the sample failed
     in_candidates: NDArray[np.bool_] | None = None  # whether the true class was a candidate
     groups: Any = None  # pyarrow strings, null where a sample has no group
     image_right: NDArray[np.bool_] | None = None  # whether an item's images are right
@@ -140,7 +141,7 @@ def _truths(column: Any) -> NDArray[np.bool_] | None:
     return None if _if_any(column) is None else truths(column.fill_null(False))
 
 
-def _from_top(table: Any, labels: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _from_top(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
     """Return the columns `in_top5`, `runner_up`, `gaps` and `draws` of `Decisions`."""
     entries = table["top"].combine_chunks()  # [n] lists of [class, score, draws]
     sizes = values(entries.value_lengths(), 0)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
+from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.machine.files import regular_file
 from bench.store.documents import MAX_STORED_DRAWS
@@ -26,13 +26,13 @@ LEVEL_COLUMNS = ("alpha", "sigma", "time", "p", "q", "progress")
 class DrawTable:
     """The N draws of a run."""
 
-    levels: NDArray[np.int64]  # [N], row of each draw in the model's table
+    levels: Ints  # [N], row of each draw in the model's table
     table: Levels  # these N rows
-    weights: NDArray[np.float64]  # [N]
+    weights: Floats  # [N]
     n_levels: int  # number of rows of the model's table
 
 
-def draw_table(levels: Levels, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> DrawTable:
+def draw_table(levels: Levels, rows: Ints, weights: Floats) -> DrawTable:
     """Return the table of draws on these rows of a model's levels."""
     return DrawTable(rows, levels.rows(rows), weights, len(levels))
 

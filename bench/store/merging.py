@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
 from bench.machine.files import regular_file
 from bench.store.cells import has_cells, part_path
@@ -49,9 +50,9 @@ class Merge:
     samples: Sequence[str]  # ids of the images, in the order of the split
     total: int  # number of images, those of absent shards included
     source: NDArray[np.int32]  # [n], index of the source of each line; -1: no line
-    start: NDArray[np.int64]  # [n], offset of the line in its journal
+    start: Ints  # [n], offset of the line in its journal
     length: NDArray[np.int32]  # [n], bytes of the line
-    answer: NDArray[np.int64]  # [n], the prediction; -1 where the image failed
+    answer: Ints  # [n], the prediction; -1 where the image failed
 
     @property
     def decided(self) -> int:

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.boards.formats import assignments
+from bench.contracts.strategy import Ints
 from bench.store.decisions import Decisions
 from bench.view.stored import Line
 
@@ -90,7 +90,7 @@ def _text(line: Line) -> str:
     return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 
 
-def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> NDArray[np.int64]:
+def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> Ints:
     """Return the rows of a run's images that fit the query, int64, in the query's order.
 
     By default mistakes, the widest margin first.

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.boards.study.rows import StudyRow, StudyRun
+from bench.contracts.strategy import Ints
 from bench.stats.crossed import LEAST_SEEDS
 from bench.stats.many import Answers
 from bench.stats.shares import accuracy_interval
@@ -21,8 +21,6 @@ from bench.store.summary import Group
 DATA = ("dataset", "split")
 OVER = ("seed", "template")  # axes whose runs are taken together as one method's
 NONE = "–"  # the value of an axis that a cell does not have
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     return [method for method in members if method.seeds == usual]
 
 
-def clusters_of(members: Sequence[MethodRuns]) -> NDArray[np.int64] | None:
+def clusters_of(members: Sequence[MethodRuns]) -> Ints | None:
     """Return which images belong together, where they have groups."""
     if not members or members[0].decided.groups is None:
         return None
