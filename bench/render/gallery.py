@@ -12,11 +12,15 @@ from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.render.images import Images, Thumbnail
 from bench.render.runs import RunData
+from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.folder import read_records
 
 WRONG_SHARE = 0.7  # of the pictures, where there are that many mistakes
 RIGHT_PER_CLASS = 3
+
+Source = tuple[str | None, bool]
+"""Address of a picture, None without one, and whether it has every pixel of the image."""
 
 
 @dataclass(frozen=True)
@@ -101,48 +105,46 @@ def pictures(
             warn(f"{missing} of {len(chosen)} images are not in the data.")
     except UserError as error:
         warn(str(error))
-    failed = run.decided.failed[chosen].any()
-    records = read_records(run.path) if failed else {}  # columns have no error messages
-    made = []
-    for row, name in zip(chosen.tolist(), ids, strict=True):
-        uri, small = None, False
-        if (sample := samples.get(name)) is not None and sample.kind:
-            uri = f"data:{sample.kind};base64,{base64.b64encode(sample.content).decode()}"
-            small = sample.small
-        reason = records.get(name, {}).get("error") or ""
-        made.append(picture(run, row, name, reason, uri, small, probable))
-    return made
+
+    def source(name: str) -> Source:
+        if (sample := samples.get(name)) is None or not sample.kind:
+            return None, False
+        content = base64.b64encode(sample.content).decode()
+        return f"data:{sample.kind};base64,{content}", sample.small
+
+    return entries(run, chosen, source, probable)
 
 
-def picture(
-    run: RunData,
-    row: int,
-    name: str,
-    error: str = "",
-    uri: str | None = None,
-    small: bool = False,
-    probable: Floats | None = None,
-) -> Picture:
-    """Return the gallery's entry of an image: of a row of the run's decisions.
+def entries(
+    run: RunData, rows: Ints, source: Callable[[str], Source], probable: Floats | None = None
+) -> list[Picture]:
+    """Return the gallery's entries of images: of some rows of a run's decisions, int64.
 
-    `error` is why it failed, `uri` the address of the picture, and `small` whether that has every
-    pixel of the image; `probable` as in `pictures`.
+    `source` returns the address of an image's picture, and whether it has every pixel of the image;
+    `probable` as in `pictures`.
     """
     decided, classes = run.decided, run.classes
     assert decided.runner_up is not None
-    predicted, second = int(decided.predictions[row]), int(decided.runner_up[row])
-    return Picture(
-        name,
-        classes[decided.labels[row]],
-        "" if predicted < 0 else classes[predicted],
-        "" if second < 0 else classes[second],
-        _known(decided.margins[row]),
-        _known(decided.margin_stderr[row]),
-        error,
-        uri,
-        small,
-        None if probable is None else _known(probable[row]),
-    )
+    # Columns have no error messages.
+    records = read_records(run.path) if decided.failed[rows].any() else {}
+    pictures = []
+    ids = decided.sample_ids.take(indices(rows)).to_pylist()
+    for row, name in zip(rows.tolist(), ids, strict=True):
+        predicted, second = int(decided.predictions[row]), int(decided.runner_up[row])
+        pictures.append(
+            Picture(
+                name,
+                classes[decided.labels[row]],
+                "" if predicted < 0 else classes[predicted],
+                "" if second < 0 else classes[second],
+                _known(decided.margins[row]),
+                _known(decided.margin_stderr[row]),
+                records.get(name, {}).get("error") or "",
+                *source(name),
+                None if probable is None else _known(probable[row]),
+            )
+        )
+    return pictures
 
 
 def _known(value: float) -> float | None:

@@ -14,15 +14,14 @@ import numpy as np
 from markupsafe import Markup
 
 from bench.boards.formats import assignments
+from bench.contracts.strategy import Floats
 from bench.errors import UserError
-from bench.render.gallery import picture
+from bench.render.gallery import Picture, entries
 from bench.render.leaderboard import age
 from bench.render.page import describe, environment, source
 from bench.render.runs import RunData
 from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
-from bench.store.arrow import indices
-from bench.store.folder import read_records
 from bench.view.queries import (
     PICTURES,
     RUN_COLUMNS,
@@ -133,13 +132,8 @@ class Pages:
     def _images(self, run: RunData, key: str, query: Query) -> Markup:
         rows = chosen_samples(run.decided, run.classes, query)
         page = rows_page(rows.tolist(), query.get("page"), PICTURES)
-        failed = any(run.decided.failed[row] for row in page.rows)
-        records = read_records(run.path) if failed else {}
         probable = known_probabilities(run.decided, run.manifest, self.stored.calibrations())
-        pictures = []
-        for row, name in zip(page.rows, _ids(run, page.rows), strict=True):
-            error = records.get(name, {}).get("error") or ""
-            pictures.append(picture(run, row, name, error, _uri(key, name), probable=probable))
+        pictures = _entries(run, page.rows, key, probable)
         template = self._templates.get_template("images.html")
         return Markup(
             template.render(run=run, query=query, address=address, part=page, pictures=pictures)
@@ -154,11 +148,8 @@ class Pages:
         page = rows_page(
             list(zip(*(side.tolist() for side in rows), strict=True)), query.get("page"), 30
         )
-        ids = _ids(run_a, [row for row, _ in page.rows])
-        shown = [
-            (picture(run_a, row_a, name, uri=_uri(a, name)), picture(run_b, row_b, name))
-            for (row_a, row_b), name in zip(page.rows, ids, strict=True)
-        ]
+        of_a = _entries(run_a, [row for row, _ in page.rows], a)
+        of_b = _entries(run_b, [row for _, row in page.rows], b)
         return self._page(
             "compare.html",
             title="Run against run",
@@ -166,7 +157,7 @@ class Pages:
             address=address,
             comparison=comparison,
             part=page,
-            shown=shown,
+            shown=list(zip(of_a, of_b, strict=True)),
         )
 
     def study(self, query: Query) -> Response:
@@ -202,13 +193,13 @@ class Pages:
         return Response(html.encode(), code=code)
 
 
-def _ids(run: RunData, rows: Sequence[int]) -> list[str]:
-    ids: list[str] = run.decided.sample_ids.take(indices(np.array(rows, np.int64))).to_pylist()
-    return ids
+def _entries(
+    run: RunData, rows: Sequence[int], key: str, probable: Floats | None = None
+) -> list[Picture]:
+    def source(name: str) -> tuple[str, bool]:
+        return address("/picture", {"run": key, "sample": name}), False
 
-
-def _uri(key: str, sample_id: str) -> str:
-    return address("/picture", {"run": key, "sample": sample_id})
+    return entries(run, np.array(rows, np.int64), source, probable)
 
 
 def _file(*names: str, kind: str) -> Response:
