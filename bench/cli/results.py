@@ -1,6 +1,10 @@
 """`bench results`. Submit, check, export and push results.
 
 Group: Many runs, repeated and published, 3.
+
+`bench leaderboard`. Rank all runs of each dataset.
+
+Group: Look at results, 6.
 """
 
 from __future__ import annotations
@@ -11,11 +15,11 @@ from pathlib import Path
 import click
 
 from bench.boards.adding import add_reported, publish, publish_run, read_table
-from bench.boards.exports import render, stale
-from bench.boards.leaderboard import PUBLISHED_ROWS
+from bench.boards.exports import render, stale, to_csv, to_html, to_markdown
+from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows
 from bench.boards.published import TRUST, validate
 from bench.cli.export import export, push
-from bench.cli.options import results_and_json, results_option
+from bench.cli.options import results_and_json, results_option, set_by_user
 from bench.cli.output import (
     after_run,
     draw_pictures,
@@ -29,6 +33,7 @@ from bench.cli.progress import Progress
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
+from bench.render.leaderboard import print_boards
 from bench.running.verbs.merge import merge
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import find_run, list_runs
@@ -184,3 +189,55 @@ def render_results(published: str, readme: str, check: bool) -> None:
             say(f"Wrote {path}")
     elif outdated := stale(folder, Path(readme), shipped):
         raise BenchError("\n".join([*outdated, "`bench results render` writes them anew."]))
+
+
+TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
+
+
+@click.command()
+@click.argument("folders", nargs=-1)
+@results_option
+@click.option("--dataset", help="Only this dataset.")
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(["table", "json", *TEXT]),
+    default="table",
+    help="How to print it.  [default: table]",
+)
+@click.option("--wide", is_flag=True, help="Every column, on a wide terminal.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list on stdout: --format json.")
+@click.pass_context
+@offline()
+def leaderboard_command(
+    ctx: click.Context,
+    /,
+    folders: tuple[str, ...],
+    results: str,
+    dataset: str | None,
+    wanted: str,
+    wide: bool,
+    as_json: bool,
+) -> None:
+    """Rank the stored runs of each dataset, with what others reported beside them.
+
+    FOLDERS are more folders of runs, beside --results. A rank is one more than the number of runs
+    of its kind (zero-shot, or trained on the same data) that are significantly better on the same
+    images (exact McNemar test, 5 %, corrected for all pairs of the kind by Holm). Runs that share a
+    rank are not shown to be equal. The only run of its kind, subsets, replays and reported results
+    have none.
+    """
+    shipped = [] if set_by_user(ctx, {"results": results}) else shipped_rows(dataset)
+    rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped)
+    if as_json or wanted == "json":
+        print_json([row.plain() for row in rows])
+    elif wanted in TEXT:
+        click.echo(TEXT[wanted](rows), nl=False)
+    elif not rows:
+        say("No complete runs yet. `bench run digits` makes the first.")
+    else:
+        print_boards(rows, wide)
+        see = ("see which run each row is of", "bench leaderboard --wide")
+        if wide:
+            see = ("see one of them", "bench show RUN")
+        next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)
