@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,8 @@ COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has on
 MOST_FILES = 20_000  # of the folder of one model
 LARGEST_JSON = 100_000_000  # bytes; the largest tokenizers have some ten million
 LARGE_FILE = 50_000_000  # bytes above which a hash is remembered
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened: they can run code
+HAND_OVER = "load it with diffusers and hand it over: bench.run(DATASET, backbone=pipe)"
 
 
 def find_file(folder: Path, name: str) -> Path | None:
@@ -53,8 +55,25 @@ def fingerprint(folder: Path) -> str:
             raise UserError(f"The weights folder {folder}: {name} disappeared meanwhile.")
         lines.append(f"{name} {_file_hash(path, real)}")
     if not lines:
-        raise UserError(f"The weights folder {folder} holds no safetensors and no configuration.")
+        other = unread_format(folder.iterdir())
+        raise UserError(
+            f"The weights folder {folder} holds no safetensors and no configuration"
+            f"{f'; {other}' if other else ''}."
+        )
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def unread_format(files: Iterable[Path]) -> str | None:
+    """Return what to do about the first of these files that holds weights in another format."""
+    for file in sorted(files):
+        if file.suffix == ".gguf":
+            return f"{file.name} is quantised (GGUF): {HAND_OVER}"
+        if file.suffix in PICKLES:
+            return (
+                f"{file.name} is a pickle, which can run code and is not opened: load it with"
+                " diffusers where you trust it, and save it again with pipe.save_pretrained(FOLDER)"
+            )
+    return None
 
 
 def _counted(folder: Path) -> Iterator[Path]:
@@ -192,7 +211,8 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
         return Weights(location, commit, f"{location}@{commit}")
     if not Path(location).is_dir():
         problem = "is not a folder" if Path(location).exists() else "does not exist"
-        raise UserError(f"The weights folder {location} {problem}.")
+        other = unread_format([Path(location)])
+        raise UserError(f"The weights folder {location} {problem}{f': {other}' if other else ''}.")
     return Weights(location, None, fingerprint(Path(location)))
 
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from bench.errors import BenchWarning, UserError
-from bench.inputs.weights import Weights
+from bench.inputs.weights import HAND_OVER, PICKLES, Weights, unread_format
 
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; all are cast to the run's
 
@@ -155,7 +155,11 @@ def _files(weights: Weights, part: ModelPart, dtype: torch.dtype) -> list[str]:
             return [single]
         if weights.find(index):
             return _listed(weights, part, index)
-    raise weights.error(f"{part.folder}/", f"has no {part.stem}.safetensors")
+    folder = Path(weights.location, part.folder)
+    other = unread_format(folder.iterdir()) if folder.is_dir() else None
+    raise weights.error(
+        f"{part.folder}/", f"has no {part.stem}.safetensors{f'; {other}' if other else ''}"
+    )
 
 
 def _listed(weights: Weights, part: ModelPart, index: str) -> list[str]:
@@ -187,7 +191,8 @@ def _header(weights: Weights, part: ModelPart, file: str) -> list[StoredTensor]:
                     raise weights.error(
                         file,
                         f"holds {name[:100]!r} as {tensor.get_dtype()};"
-                        f" floating point is wanted ({', '.join(FLOAT_DTYPES)})",
+                        f" floating point is wanted ({', '.join(FLOAT_DTYPES)}). If the model is"
+                        f" quantised, {HAND_OVER}",
                     )
                 stored.append(StoredTensor(path, file, name, tuple(tensor.get_shape())))
     except (SafetensorError, OSError, ValueError) as error:
@@ -237,7 +242,6 @@ def first_line(error: Exception) -> str:
 
 # In the names of tensors: of diffusers, PEFT, kohya and LyCORIS; each is that of no plain model.
 LORA_TENSORS = ("lora_", "lora.", "hada_w1", "lokr_w1", "dora_scale", "oft_blocks")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened: their names tell
 ADAPTER_NAMES = ("lora", "learned_embeds", "textual_inversion")
 FEW = 8  # tensors of a learned embedding; a model has more
 
@@ -260,21 +264,28 @@ def _adapters(root: Path, parts: Collection[str]) -> Iterator[str]:
         for file in files:
             name = os.path.relpath(Path(parent, file), root)
             if file.endswith(".safetensors"):
-                if _is_adapter(Path(parent, file), Path(name).parts[0] in parts):
+                if is_adapter(Path(parent, file), Path(name).parts[0] in parts):
                     yield name
             elif file.endswith(PICKLES) and any(word in file.lower() for word in ADAPTER_NAMES):
                 yield name
 
 
-def _is_adapter(path: Path, in_part: bool) -> bool:
+def is_lora(path: Path) -> bool:
+    """Tell from the header whether a file holds a LoRA."""
+    return any(word in name for name in _header_shapes(path) for word in LORA_TENSORS)
+
+
+def is_adapter(path: Path, in_part: bool) -> bool:
     """Tell from the header whether a file is a LoRA, or outside the parts an embedding."""
+    shapes = list(_header_shapes(path).values())
+    few = not in_part and 0 < len(shapes) <= FEW
+    return is_lora(path) or (few and all(len(shape) in (1, 2) for shape in shapes))
+
+
+def _header_shapes(path: Path) -> dict[str, list[int]]:
+    """Return the shapes of a file's tensors; of a damaged one, which is refused later, none."""
     try:
         with safe_open(path, framework="pt") as opened:
-            names = list(opened.keys())
-            if any(word in name for name in names for word in LORA_TENSORS):
-                return True
-            shapes = [opened.get_slice(name).get_shape() for name in names[: FEW + 1]]
+            return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError):
-        return False  # of a part, it is refused where it is read
-    few = not in_part and 0 < len(shapes) <= FEW
-    return few and all(len(shape) in (1, 2) for shape in shapes)
+        return {}

@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels, diffusion_levels, dynamic_mu, flow_levels
-from bench.inputs.weights import Weights
+from bench.inputs.weights import HAND_OVER, Weights
 from bench_plugins.backbones._checkpoint import first_line
 
 # Schedulers differ in how they sample; the noise table of these comes from the same few values.
@@ -39,6 +39,8 @@ def read_config(
     name = f"{folder}/config.json"
     config = weights.read(name)
     check_class(weights, name, config, key, classes)
+    if config.get("quantization_config"):
+        raise weights.error(name, f"says quantization_config: the model is quantised; {HAND_OVER}")
     for key, number in _numbers(config):
         most = next((most for part, most in MAX_BY_KEY.items() if part in key), LARGEST_NUMBER)
         if not abs(number) <= most or (key.endswith("eps") and not 0 < number < 0.1):
@@ -54,6 +56,13 @@ def read_diffusion(weights: Weights) -> Levels:
     """
     name = "scheduler/scheduler_config.json"
     config = weights.read(name)
+    if str(config.get("_class_name")).startswith("EDM"):
+        raise weights.error(
+            name,
+            f"says _class_name {config['_class_name']:.100}: its network was trained on EDM's"
+            " levels, whose inputs and outputs are rescaled, and no backbone does that. A model"
+            " that predicts noise, v or a flow is wanted",
+        )
     check_class(weights, name, config, "_class_name", SCHEDULERS)
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in PREDICTION_TYPES or config.get("use_flow_sigmas"):

@@ -172,6 +172,7 @@ def read_folder(family: Any, weights: Weights, resolution: int | None) -> Pipeli
     vae_config = read_config(weights, "vae", "_class_name", (autoencoder.class_name,))
     scaling, shift = read_scaling(weights, vae_config)
     empty = build_empty(weights, part, config)
+    _check_channels(weights, part, empty.config)
     empty_vae = build_empty(weights, autoencoder.part, vae_config)
     side = family.native_side(empty.config)
     if not is_whole(side) or not 1 <= side <= LARGEST_LATENT:
@@ -205,6 +206,18 @@ def read_folder(family: Any, weights: Weights, resolution: int | None) -> Pipeli
         _try_network(family, weights, folder)
         _try_autoencoder(family, weights, folder)
     return folder
+
+
+def _check_channels(weights: Weights, part: ModelPart, config: Mapping[str, Any]) -> None:
+    """Refuse a network that is told another picture beside the noisy one."""
+    inputs, outputs = config.get("in_channels"), config.get("out_channels")
+    if is_whole(inputs) and is_whole(outputs) and inputs > outputs > 0:
+        raise weights.error(
+            f"{part.folder}/config.json",
+            f"says in_channels {inputs} and out_channels {outputs}: a network for inpainting,"
+            " editing or upscaling, which is told another picture too. The text-to-image model"
+            " that it was made from is wanted",
+        )
 
 
 def _call_empty(family: type[Family], folder: Pipeline, gradient: bool = False) -> Tensor:

@@ -40,6 +40,11 @@ class StableDiffusion3(LatentDenoiser):
         text = parameters.get("text", "all")
         if text not in TEXT_CHOICES:
             raise UserError(f"text={text!r:.100}: one of {', '.join(TEXT_CHOICES)}.")
+        if parameters.get("text") == "all" and not weights.find("text_encoder_3/config.json"):
+            raise weights.error(
+                "text_encoder_3/config.json",
+                "is not there; --set text=clip does without T5, as the pipeline does",
+            )
         both = tuple(clip(f"text_encoder{n}", f"tokenizer{n}", projected=True) for n in ("", "_2"))
         return both if text == "clip" else (*both, t5("text_encoder_3", "tokenizer_3", T5_TOKENS))
 

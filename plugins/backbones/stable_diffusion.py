@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from bench.engine.trees import Tree
+from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import build_empty, load
-from bench_plugins.backbones._folders import Configs, Pipeline
+from bench_plugins.backbones._folders import PIPELINE_INDEX, Configs, Pipeline
+from bench_plugins.backbones._refusals import without_index
 from bench_plugins.backbones._texts import TextEncoder, clip
 from bench_plugins.backbones._unets import UNetDenoiser, fold_prompts, uses_prompts
 
@@ -39,6 +41,16 @@ class StableDiffusion(UNetDenoiser):
         super().__init__(weights, **settings)
         self.tokenizer = CLIP_TEXT.tokens(weights)
         _ = self.network
+
+    @classmethod
+    def check_weights(cls, weights: Weights, **settings: Any) -> None:
+        """Refuse what the class would refuse; of a folder that names no class, say what it is."""
+        try:
+            super().check_weights(weights, **settings)
+        except UserError as error:
+            if weights.find(PIPELINE_INDEX) is not None:
+                raise
+            raise without_index(cls, weights, error) from None
 
     @classmethod
     def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:

@@ -199,7 +199,10 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         says("unet/config.json", addition_embed_type="text_time", addition_time_embed_dim=8),
         "unet/",
     ),
-    "an inpainting network": (says("unet/config.json", in_channels=9), "unet/ predicts|vae/ enc"),
+    "an inpainting network": (
+        says("unet/config.json", in_channels=9),
+        "in_channels 9 and",
+    ),
     "a million layers": (says("unet/config.json", layers_per_block=10**6), "says layers_per_block"),
     "very many layers": (says("unet/config.json", layers_per_block=64), "says layers_per_block"),
     "a huge width": (says("unet/config.json", block_out_channels=[10**12]), "block_out_channels"),
