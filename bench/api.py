@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from bench.cli.progress import shown
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.data import load_rows, load_split, slug
 from bench.inputs.items import holds_items
 from bench.inputs.split import Split
-from bench.inputs.weights import resolve as resolve_weights
-from bench.machine.environment import pick_device
 from bench.machine.offline import offline
 from bench.render.result import RunResult
 from bench.running.execute import Finished
+from bench.running.objects import load_named, take_object, with_loaded
 from bench.running.parts.data import data_source
-from bench.running.parts.scorer import resolve_dtype
 from bench.running.prepare import prepare
-from bench.running.resolve import resolve_backbone, resolve_dataset
+from bench.running.resolve import resolve_dataset
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.running.verbs.classify import Answer
@@ -74,25 +71,35 @@ def prompts(name: str, template: str | None = None) -> list[str]:
 
 
 def load_backbone(
-    name: str, weights: str | None = None, device: str | None = None, dtype: str | None = None
+    name: Any,
+    weights: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    **parameters: Any,
 ) -> Any:
     """Return a backbone, a `bench.contracts.backbone.Denoiser` or `Classifier`.
 
     Args:
-        name: a registered name, or a pipeline folder.
+        name: a registered name, a pipeline folder, or a pipeline of diffusers in memory, which is
+            not changed.
         weights: a Hub id or a folder instead of the backbone's own.
-        device: None: the best there is.
-        dtype: None: the backbone's, mostly float32; `auto` as in a run.
+        device: None: the best there is; of a pipeline, where it is.
+        dtype: None: the backbone's, mostly float32; `auto` as in a run; of a pipeline, its own.
+        parameters: of a pipeline: `resolution`, `normalize`, and `call`, keywords that its
+            `__call__` is given.
+
+    Raises:
+        bench.errors.UserError: there is no such backbone, or it cannot be driven.
     """
-    config = RunConfig(dataset="-", backbone=name, weights=weights)
-    resolved = resolve_backbone(config, None, load_plugins())
-    spec, source = resolved.spec, resolved.weights or resolved.spec.weights
-    device, dtype = pick_device(device), resolve_dtype(dtype, spec, device)
-    folder = resolve_weights(source, spec.revision) if source else None
-    parameters = spec.resolve_parameters({})
-    backbone = make(spec, folder, device=device, dtype=dtype, **parameters)
-    _LOADED[backbone] = {"backbone": name, "weights": weights, "device": device, "dtype": dtype}
-    return backbone
+    if isinstance(name, str | PathLike):
+        if parameters:
+            raise UserError(
+                f"{next(iter(parameters))}= is for a pipeline in memory, not for a name."
+            )
+        return load_named(os.fspath(name), weights, device, dtype)
+    if (weights, device, dtype) != (None, None, None):
+        raise UserError("A pipeline in memory keeps its weights, its device and its dtype.")
+    return take_object(name, **parameters)
 
 
 def run(
@@ -108,7 +115,8 @@ def run(
     Args:
         dataset: a registered name, a folder, or a `datasets.Dataset` with the columns image and
             label, and perhaps sample_id; or of items, with the columns of docs/items.md.
-        backbone: a name, a folder, or what `load_backbone` returned. None: the dataset's.
+        backbone: a name, a folder, what `load_backbone` returned, or a pipeline of diffusers in
+            memory. None: the dataset's.
         strategy: None: the backbone's.
         params: the strategy's parameters.
         progress: True: a bar; a function: called with the images decided, their total and the
@@ -127,7 +135,8 @@ def run(
         spec, rows = _in_memory(dataset), dataset
         dataset = spec.name
     if backbone is not None and not isinstance(backbone, str | PathLike):
-        loaded, (backbone, settings) = backbone, _as_loaded(backbone, settings)
+        loaded, settings = with_loaded(backbone, settings)
+        backbone = settings.pop("backbone")
     names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
     config = make_config({**names, "params": dict(params or {}), **settings})
     with shown(progress):
@@ -258,27 +267,6 @@ def leaderboard(results: str | PathLike[str] = "results", dataset: str | None = 
 
 def _folder(run: RunResult | str | PathLike[str], results: str) -> Path:
     return run.folder if isinstance(run, RunResult) else find_run(str(run), results)
-
-
-# Backbone → the settings that `load_backbone` made it from: they are part of a run's identity.
-_LOADED: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
-
-
-def _as_loaded(backbone: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    try:
-        loaded = _LOADED[backbone]
-    except (KeyError, TypeError):
-        raise UserError(
-            f"backbone={type(backbone).__name__}(…): load it with bench.load_backbone(NAME), so"
-            " that the run can say which weights it used."
-        ) from None
-    for name in ("normalize", "resolution", "revision", "layout", "attention", "compile"):
-        if settings.get(name):
-            raise UserError(f"{name}= goes with a backbone's name, not with one that is loaded.")
-    for name in ("weights", "device", "dtype"):
-        if settings.get(name) not in (None, loaded[name]):
-            raise UserError(f"The backbone was loaded with {name}={loaded[name]!r}.")
-    return loaded["backbone"], {**settings, **{n: v for n, v in loaded.items() if n != "backbone"}}
 
 
 def _in_memory(rows: Any) -> DatasetSpec:

@@ -56,6 +56,8 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
         texts.append(("draws", f"draws {row.draw_plan}"))
     if row.cost_timed:
         texts.append(("timed", "cost timed"))
+    if row.in_memory:
+        texts.append(("in-memory", f"{row.in_memory} in memory"))
     if row.private_data:
         texts.append(("private", "private data"))
     if row.failed_samples:

@@ -76,6 +76,7 @@ class LeaderboardRow(_RowFigures):
     seconds: float | None = None  # scoring time
     replayed_from: str | None = None  # run whose errors were replayed, of a replay
     private_data: bool = False  # whether others cannot get the data
+    in_memory: str | None = None  # class of the object that scored and that no command can name
     run_id: str | None = None  # id of the run
     command: str | None = None  # command that makes the run again
     source: str  # `run ID`, or where a result was reported
@@ -154,6 +155,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         seconds=summary.cost.seconds,
         replayed_from=summary.replayed_from,
         private_data=manifest.private_data,
+        in_memory=(manifest.backbone.in_memory or {}).get("class"),
         run_id=manifest.run_id,
         command=reproducing_command(manifest),
         source=f"run {manifest.run_id}",

@@ -29,10 +29,12 @@ from bench.errors import UserError
 from bench.render.plan import print_reproduction, print_study_plan, print_tables
 from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.render.svg import figure_file, save_figure
+from bench.running.command import reproducing_command
 from bench.running.study.file import find_state, read_study_file
 from bench.running.study.plan import plan_study
 from bench.running.study.run import run_study
 from bench.running.verbs.reproduce import reproduce
+from bench.store.folder import find_run, read_manifest
 from bench.store.studies import study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
@@ -188,7 +190,11 @@ def reproduce_command(
     which. A rehearsal, offline and in little time:
     `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
     """
-    spec = load_plugins().protocols.get(protocol)
+    protocols = load_plugins().protocols
+    if protocol not in protocols and (Path(options["results"]) / protocol).is_dir():
+        again = reproducing_command(read_manifest(find_run(protocol, options["results"])))
+        raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {again}")
+    spec = protocols.get(protocol)
     settings = set_by_user(ctx, options)
     if "params" in settings:
         settings["params"] = parse_assignments(settings["params"])

@@ -165,6 +165,9 @@ class BackboneSpec(Spec):
         family: the kind of model, which its other weights share, such as `sdxl`.
         pipelines: the pipeline classes of diffusers whose folders it loads: `--backbone FOLDER`
             picks it by the folder's `model_index.json`. `*` is any class that no other loads.
+        objects: classes, such as `diffusers.DiffusionPipeline`, whose objects a caller of Python
+            may hand over: the backbone is made as `Target(object, **parameters)`, and has `label`,
+            `settings` and `content()`; see `bench.running.objects`.
         size: number of parameters of the network.
         encoder_size: number of parameters of its largest text encoder, which is freed before the
             network is loaded.
@@ -198,6 +201,7 @@ class BackboneSpec(Spec):
     flops: float | None = None
     family: str | None = None
     pipelines: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
     size: float | None = None
     encoder_size: float | None = None
     licence: str | None = None

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,17 @@ class Weights:
     def error(self, name: str, problem: str) -> UserError:
         """Return the error that says what is wrong with the file or part `name`, in one line."""
         return UserError(f"{self.describe(name)} {problem}.")
+
+
+@dataclass(frozen=True)
+class InMemory(Weights):
+    """The content of a backbone that a caller of Python handed over, in the place of files.
+
+    `location` is its name, `fingerprint` a hash of all that changes its numbers.
+    """
+
+    backbone: Any = field(default=None, compare=False, repr=False)
+    description: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def locate(weights: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import shlex
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from typing import Any
 
 from bench.discovery.loading import exhaustive, load_plugins
@@ -25,7 +27,7 @@ def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
     settings = manifest.config.plain()
     shared = _shared_params(settings, manifest)
     words = [*_subject(settings), "--strategy", strategy or exhaustive(), *shared, "--save-errors"]
-    return shlex.join([*words, *_options(settings, _LEFT_OUT)])
+    return _typed(manifest, [*words, *_options(settings, _LEFT_OUT)])
 
 
 def reproducing_command(manifest: Manifest) -> str:
@@ -49,7 +51,8 @@ def reproducing_command(manifest: Manifest) -> str:
             more += ["--weighting", own]  # another one than the recording's
         return shlex.join(["bench", "replay", manifest.replayed_from, *chosen, *more])
     errors = ["--save-errors"] if settings.get("save_errors") is True else []
-    return shlex.join([*_subject(settings), *chosen, *errors, *_options(settings, _LEFT_OUT)])
+    words = [*_subject(settings), *chosen, *errors, *_options(settings, _LEFT_OUT)]
+    return _typed(manifest, words)
 
 
 def other_images_command(manifest: Manifest, *more: str) -> str:
@@ -58,7 +61,33 @@ def other_images_command(manifest: Manifest, *more: str) -> str:
     split = [] if settings.get("split") else ["--split", "OTHER"]
     shared = _shared_params(settings, manifest)
     options = [*split, *more, *shared, *_options(settings, _LEFT_OUT | {"split", "limit"})]
-    return shlex.join([*_subject(settings), *options])
+    return _typed(manifest, [*_subject(settings), *options])
+
+
+def _typed(manifest: Manifest, words: list[str]) -> str:
+    """Return a command; of a backbone that was in memory, what to call in Python with it."""
+    if (thing := manifest.backbone.in_memory) is None:
+        return shlex.join(words)
+    arguments: dict[str, Any] = {}
+    options = iter(words[3:])
+    for word in options:
+        name = word.removeprefix("--").replace("-", "_")
+        if name == "set":
+            key, _, value = next(options).partition("=")
+            arguments.setdefault("params", {})[key] = _literal(value)
+        elif isinstance(RunConfig.model_fields[name].default, bool):
+            arguments[name] = True
+        elif (value := next(options)) and name not in ("backbone", "weights", "dtype"):
+            arguments[name] = _literal(value)
+    called = "".join(f", {name}={value!r}" for name, value in arguments.items())
+    source = f" from {thing['source']}" if thing.get("source") else ""
+    return f"bench.run({words[2]!r}, backbone=pipe{called})  # pipe: {thing.get('class')}{source}"
+
+
+def _literal(text: str) -> Any:
+    with suppress(ValueError, SyntaxError):  # a text stays one
+        return ast.literal_eval(text)
+    return text
 
 
 def _shared_params(settings: Mapping[str, object], manifest: Manifest) -> list[str]:

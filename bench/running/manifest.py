@@ -12,7 +12,7 @@ from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
-from bench.inputs.weights import Weights
+from bench.inputs.weights import InMemory, Weights
 from bench.machine.environment import environment
 from bench.running.parts.setting import Share
 from bench.running.preparing.texts import describe_items
@@ -118,6 +118,9 @@ def make_manifest(
             revision=weights.revision if weights else None,
             dtype=resolved.dtype,
             trained_on=resolved.trained_on,
+            **without_none(
+                in_memory=dict(weights.description) if isinstance(weights, InMemory) else None
+            ),
         ),
         strategy=strategy,
         classes=list(split.classes),

@@ -75,7 +75,7 @@ def prepare(
     prompts = prompts or make_prompts(resolved, named.names)
     absent: tuple[str, ...] = ()
     try:
-        weights = find_weights(resolved)
+        weights = find_weights(resolved, loaded)
     except AbsentError as error:
         weights, absent = None, (str(error),)
     manifest, weighting = None, parse_weighting(config.weighting)
@@ -143,8 +143,14 @@ def out_of_domain_warning(resolved: Resolved, chosen: bool, n_classes: int) -> s
     )
 
 
-def find_weights(resolved: Resolved) -> Weights | None:
-    """Return the backbone's weights, located, not read (AbsentError); None where it needs none."""
+def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
+    """Return the backbone's weights, located, not read (AbsentError); None where it needs none.
+
+    Those of an object that was handed over are in memory, and read.
+    """
+    if resolved.backbone.objects:
+        content: Weights | None = None if loaded is None else loaded.content()
+        return content
     weights = resolved.source.weights or resolved.backbone.weights
     for name, weights_of_value in resolved.backbone.weights_by.items():
         weights = weights or weights_of_value.get(str(resolved.backbone_parameters[name]))

@@ -21,6 +21,7 @@ from bench.running.executors.protocol import Executable, Executor, LocalExecutor
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
+from bench.running.probe import with_probe
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.running.until import watch_of
@@ -66,9 +67,12 @@ def run(
     if config.executor == "ray" and not (dataset is rows is loaded is None):
         raise UserError(
             "--executor ray: workers are told names and prepare by themselves. Name the dataset and"
-            " the backbone instead of handing over objects in memory."
+            " the backbone instead of handing over objects in memory; pipe.save_pretrained(FOLDER)"
+            " makes a pipeline a folder."
         )
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
+    if prepared.resolved.backbone.objects:
+        prepared = with_probe(prepared)
     for warning in prepared.warnings:
         warnings.warn(warning, BenchWarning, stacklevel=2)
     watch = watch_of(prepared)

@@ -39,6 +39,8 @@ class BackboneInfo(Registered):
     revision: str | None = None  # commit of the Hub's repository
     dtype: str
     trained_on: str | None  # training data, `dataset/split`; None: zero-shot
+    in_memory: Mapping[str, Any] | None = None
+    """What the object in memory was that scored; None: weights that a command can name."""
 
 
 class Items(Document):
@@ -82,6 +84,14 @@ class Fitted(Document):
     """Report of a backbone that learned on its fit; the fields depend on the backbone."""
 
 
+class Probe(Document):
+    """What a backbone in memory answered when the run began, to compare it with."""
+
+    sample: str  # id of the image
+    latent: list[float]  # some elements of the image's latent
+    predictions: list[list[float]]  # some elements of each cell's prediction
+
+
 class Manifest(Document):
     """`manifest.json`: what a run is, what it was asked for, and where it was made."""
 
@@ -99,6 +109,7 @@ class Manifest(Document):
     environment: Mapping[str, Any]  # versions, machine and devices, and the state of the checkout
     replayed_from: str | None = None
     private_data: bool = False  # whether it was published without its data
+    probe: Probe | None = None  # of a run of a backbone in memory
     linearisation_cost: Amount | None = None
     """Evaluations that a linearised draw counts as, for strategies that use some; None in runs of
     versions that timed it."""

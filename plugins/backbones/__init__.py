@@ -61,4 +61,13 @@ def register_backbones(register: Callable[..., None]) -> None:
         pipelines=(ANY_PIPELINE,),
         parameters=_PARAMETERS,
     )
+    register(
+        "pipeline",
+        target="bench_plugins.backbones.pipeline_live:LivePipeline",
+        summary="a pipeline of diffusers in memory: bench.run(DATASET, backbone=pipe) in Python",
+        trained_on="unknown",
+        family="pipeline",
+        objects=("diffusers.DiffusionPipeline",),
+        parameters=_PARAMETERS,
+    )
     register_classifiers(register)

@@ -172,7 +172,7 @@ def read_folder(family: Any, weights: Weights, resolution: int | None) -> Pipeli
     vae_config = read_config(weights, "vae", "_class_name", (autoencoder.class_name,))
     scaling, shift = read_scaling(weights, vae_config)
     empty = build_empty(weights, part, config)
-    _check_channels(weights, part, empty.config)
+    _check_channels(weights, part, empty)
     empty_vae = build_empty(weights, autoencoder.part, vae_config)
     side = family.native_side(empty.config)
     if not is_whole(side) or not 1 <= side <= LARGEST_LATENT:
@@ -208,8 +208,9 @@ def read_folder(family: Any, weights: Weights, resolution: int | None) -> Pipeli
     return folder
 
 
-def _check_channels(weights: Weights, part: ModelPart, config: Mapping[str, Any]) -> None:
+def _check_channels(weights: Weights, part: ModelPart, empty: Any) -> None:
     """Refuse a network that is told another picture beside the noisy one."""
+    config = empty.config
     inputs, outputs = config.get("in_channels"), config.get("out_channels")
     if is_whole(inputs) and is_whole(outputs) and inputs > outputs > 0:
         raise weights.error(

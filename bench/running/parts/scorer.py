@@ -66,7 +66,8 @@ class BackboneSource:
     @property
     def name(self) -> str:
         """Name in the run: the spec's, or that of its folder."""
-        return slug(str(self.weights)) if self.spec.takes_folders else self.spec.name
+        by_weights = self.weights and (self.spec.takes_folders or self.spec.objects)
+        return slug(str(self.weights)) if by_weights else self.spec.name
 
     @property
     def trained_on(self) -> str | None:

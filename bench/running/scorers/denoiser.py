@@ -116,7 +116,7 @@ class DenoiserKind(ScorerKind):
             return
         levels = level_table(prepared)
         if levels is None or config.noise:
-            made = make(
+            made = prepared.loaded or make(
                 resolved.backbone,
                 prepared.weights,
                 device="cpu",
@@ -248,6 +248,8 @@ def _set_up(prepared: Prepared, backbone: CheckedDenoiser) -> None:
     from bench.engine.acceleration import accelerate
 
     config = prepared.config
+    if prepared.resolved.backbone.objects:  # it is the caller's, and stays as it is
+        return
     accelerate(backbone, config.layout, config.attention, config.compile)
 
 

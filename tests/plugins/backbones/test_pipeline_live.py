@@ -1,0 +1,172 @@
+"""A pipeline in memory as the backbone: the door of Python."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import diffusers
+import numpy as np
+import pytest
+import torch
+from helpers.command import bench as command
+from helpers.families import save
+
+import bench
+from bench.errors import UserError
+from bench.running.command import other_images_command, recording_command, reproducing_command
+from bench.store.cells import read_cells
+from bench.store.folder import read_manifest
+from bench_plugins.backbones._content import content_hash
+
+FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 2}, "limit": 3, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("pipelines") / "small-xl"
+    save("sdxl", place)
+    return place
+
+
+@pytest.fixture
+def pipe(folder: Path) -> Any:
+    loaded = diffusers.DiffusionPipeline.from_pretrained(folder)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder)
+    results = tmp_path_factory.mktemp("results")
+    return bench.run("digits", pipe, results=results, save_errors=True, **FULL)
+
+
+def test_a_pipeline_is_a_backbone_as_it_is(run: Any, pipe: Any, folder: Path) -> None:
+    """Errors are those of the family that reads the folder, and the run resumes."""
+    kept: dict[str, Any] = {**FULL, "results": run.folder.parent, "save_errors": True}
+    hand = bench.run("digits", f"{folder}/", **kept)
+    assert run.run_id.startswith("digits-small-xl-full-") and run.run_id != hand.run_id
+    for sample_id in run.samples["sample_id"]:
+        own, wanted = (read_cells(r.folder / "errors", sample_id, (10, 2)) for r in (run, hand))
+        np.testing.assert_allclose(own, wanted, rtol=1e-5)
+    manifest = read_manifest(run.folder)
+    assert manifest.backbone.in_memory is not None and manifest.probe is not None
+    assert manifest.backbone.in_memory["class"] == "StableDiffusionXLPipeline"
+    again = bench.run("digits", bench.load_backbone(pipe), **kept)
+    assert again.run_id == run.run_id and again["resumed"] == "complete"
+
+
+def test_what_no_command_can_repeat(run: Any) -> None:
+    """Messages show a call of Python, the board a mark, and `bench reproduce` what is needed."""
+    manifest = read_manifest(run.folder)
+    called = "bench.run('digits', backbone=pipe, strategy='full', params={'draws': 2}"
+    assert reproducing_command(manifest).startswith(called)
+    assert "# pipe: StableDiffusionXLPipeline from " in reproducing_command(manifest)
+    assert "save_errors=True" in recording_command(manifest)
+    assert "split='OTHER'" in other_images_command(manifest)
+    done = command("reproduce", run.run_id, "--results", run.folder.parent)
+    assert done.code == 2 and called in done.err
+    board = command("leaderboard", run.folder.parent)
+    assert "StableDiffusionXLPipeline in memory" in " ".join(board.out.split())
+    shown = command("leaderboard", run.folder.parent, "--json").json
+    assert "StableDiffusionXLPipeline" in {row["in_memory"] for row in shown}
+
+
+def test_predictions_are_compared_when_a_run_is_repeated(pipe: Any, tmp_path: Path) -> None:
+    first = bench.run("digits", pipe, results=tmp_path, **FULL)
+    hook = pipe.unet.register_forward_hook(lambda module, given, made: (1.05 * made[0],))
+    with pytest.raises(UserError, match=r"differ from those with which the run began by 0\.05"):
+        bench.run("digits", pipe, results=tmp_path, **FULL)
+    assert bench.run("digits", pipe, results=tmp_path, fresh=True, **FULL).run_id == first.run_id
+    hook.remove()
+    with pytest.raises(UserError, match=r"fresh=True starts over"):
+        bench.run("digits", pipe, results=tmp_path, **{**FULL, "limit": 4})
+
+
+def adds_one(module: torch.nn.Module) -> None:
+    next(module.parameters()).data.view(-1)[0] += 1
+
+
+def hidden_buffer(pipe: Any) -> None:
+    pipe.unet.register_buffer("shift", torch.ones(1), persistent=False)
+
+
+def other_tokens(pipe: Any) -> None:
+    pipe.tokenizer.add_tokens(["platypus"])
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "the network": lambda pipe: adds_one(pipe.unet),
+    "the autoencoder": lambda pipe: adds_one(pipe.vae),
+    "the second text encoder": lambda pipe: adds_one(pipe.text_encoder_2),
+    "a buffer that is not stored": hidden_buffer,
+    "the dtype of a part": lambda pipe: pipe.text_encoder.to(torch.bfloat16),
+    "the scheduler": lambda pipe: pipe.scheduler.register_to_config(beta_end=0.02),
+    "the attention": lambda pipe: pipe.unet.set_attn_processor(
+        diffusers.models.attention_processor.AttnProcessor()
+    ),
+    "the autoencoder's scale": lambda pipe: pipe.vae.register_to_config(scaling_factor=0.2),
+    "a tokenizer": other_tokens,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_content_is_the_identity(change: str, pipe: Any) -> None:
+    before = content_hash(pipe, {})
+    assert content_hash(copy.deepcopy(pipe), {}) == before
+    CHANGES[change](pipe)
+    assert content_hash(pipe, {}) != before
+
+
+def test_keywords_of_the_call_are_part_of_it(pipe: Any) -> None:
+    assert content_hash(pipe, {"guidance_scale": 1.0}) != content_hash(pipe, {"guidance_scale": 2})
+
+
+def test_offloaded_parameters_are_read_where_they_are(pipe: Any) -> None:
+    before = content_hash(pipe, {})
+    for part in (pipe.unet, pipe.text_encoder):
+        accelerate.cpu_offload(part, execution_device="cpu")
+        assert all(parameter.is_meta for parameter in part.parameters())
+    assert content_hash(pipe, {}) == before
+    pipe.unet.conv_in._hf_hook.weights_map.dataset["conv_in.weight"].view(-1)[0] += 1
+    assert content_hash(pipe, {}) != before
+
+
+def test_an_offloaded_pipeline_makes_the_same_run(run: Any, pipe: Any, tmp_path: Path) -> None:
+    accelerate.cpu_offload(pipe.unet, execution_device="cpu")
+    offloaded = bench.run("digits", pipe, results=tmp_path, **FULL)
+    assert offloaded.run_id == run.run_id
+    assert list(offloaded.samples["prediction"]) == list(run.samples["prediction"])
+
+
+def test_refusals(pipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pipe\.save_pretrained\(FOLDER\)"):
+        bench.run("digits", pipe, results=tmp_path, shard="1/2", **FULL)
+    with pytest.raises(UserError, match="keeps its weights, its device and its dtype"):
+        bench.load_backbone(pipe, dtype="bfloat16")
+    with pytest.raises(UserError, match="loaded with dtype='float32'"):
+        bench.run("digits", pipe, dtype="bfloat16", results=tmp_path, **FULL)
+    with pytest.raises(UserError, match="compile= goes with a backbone's name"):
+        bench.run("digits", pipe, compile=True, results=tmp_path, **FULL)
+    with pytest.raises(UserError, match="a pipeline in memory, not for a name"):
+        bench.load_backbone("tiny-digits", resolution=8)
+    for more in ((), ("--slurm", 2)):
+        done = command("run", "digits", "--backbone", "pipeline", "--results", tmp_path, *more)
+        assert done.code == 2 and "bench.run(DATASET, backbone=pipe)" in done.err, done.err
+    pipe.unet.train()
+    with pytest.raises(UserError, match=r"call pipe\.unet\.eval\(\) first"):
+        bench.load_backbone(pipe)
+    pipe.unet.eval().to("meta")
+    with pytest.raises(UserError, match="is nowhere in memory"):
+        content_hash(pipe, {})
+    assert not list(tmp_path.glob("digits-*"))
+
+
+def test_a_prompt_that_would_be_cut_is_refused(pipe: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tokens and would be cut at 77"):
+        bench.run("digits", pipe, results=tmp_path, template="x" * 90 + " {class}", **FULL)
