@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from math import ceil, log
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +28,8 @@ STUDY_INTERVAL = 30.0  # likewise, about one run of a study
 FIRST = 1.0  # seconds until the first of them
 WIDE = 76  # columns that all of the line takes
 LOADING = "Checking and loading"
+ANSWERED = 0.05  # p at which a question is answered
+UNLIKELY = 0.5  # a larger p of an open question says nothing about the images that it takes
 
 
 class Listener:
@@ -122,6 +125,7 @@ class Progress(Listener):
         self.console = console(stderr=True)
         self.bar: Bar | None = None
         self.decided = 0  # by this start of the run
+        self.question = ""  # how far the question that is to end the run is answered
         self.entered = self.started = self.printed = time.perf_counter()
         self.status = self.console.status(f"{LOADING} …")
         self.left = Event()
@@ -195,7 +199,19 @@ class Progress(Listener):
             left = (self.total - self.done) / per_second
             self.console.print(
                 f"{self.done}/{self.total} images, {rate}, {left:.0f} s left, {accuracy}"
+                + (f", {self.question}" if self.question else "")
             )
+
+    @hookimpl
+    def question_checked(self, question: str, images: int, p: float | None) -> None:
+        """Show how far it is answered, and how many images that takes if it goes on like this."""
+        if not self.question:
+            self.console.print(question)
+        self.question = f"open after {images:,} images" if p is None else f"p = {p:.2g}"
+        if p is not None and p < UNLIKELY:
+            self.question += f", about {ceil(images * log(ANSWERED) / log(p)):,} images in all"
+        if self.bar is not None:
+            self.bar.update(self.task, description=self.question)
 
 
 class StudyProgress(Listener):

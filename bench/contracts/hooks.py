@@ -60,5 +60,10 @@ def sample_scored(record: Mapping[str, Any]) -> None:
 
 
 @hookspec
+def question_checked(question: str, images: int, p: float | None) -> None:
+    """The first `images` images do not answer the question yet; None: it has no p."""
+
+
+@hookspec
 def run_finished(summary: Mapping[str, Any]) -> None:
     """The run is complete; `summary` is the object that `--json` prints."""

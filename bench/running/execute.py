@@ -31,6 +31,8 @@ from bench.store.records import make_record
 from bench.store.summary import Again, Summary
 from bench.store.writing import RunFolder
 
+CHECK_SECONDS = 2.0  # between two events about a question that is open
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -136,16 +138,18 @@ def _score(
     again = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or without their errors
     correct = int(earlier.correct[~again].sum())
     tell(listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct)
-    seconds = equivalents = 0.0
+    seconds = equivalents = next_check = 0.0
     for decided, duration in _timed(executor.score(outstanding)):
         record = make_record(decided, duration if run.timed else 0.0)
         folder.append(record, decided if run.save_errors else None, problem.timesteps)
         tell(listeners, "sample_scored", record=record)
         seconds, equivalents = seconds + duration, equivalents + decided.equivalents
-        if watch is not None and watch.add(
-            record["sample_id"], record["prediction"] == record["label"]
-        ):
+        right = record["prediction"] == record["label"]
+        if watch is not None and watch.add(record["sample_id"], right):
             break
+        if watch is not None and time.monotonic() > next_check:
+            tell(listeners, "question_checked", **watch.state())
+            next_check = time.monotonic() + CHECK_SECONDS
     if executor.device and seconds > 1:
         backbone = run.manifest.backbone
         remember_speed(backbone.name, executor.device, backbone.dtype, equivalents / seconds)

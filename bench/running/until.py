@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from bench.stats.questions import (
     StopQuestion,
     answer,
     class_weights,
+    current_p,
     decided_at,
     parse_question,
 )
@@ -104,6 +106,11 @@ class QuestionWatch:
         """What the complete prefix answers."""
         result = answer(self.question, self._prefix)
         return result.model_copy(update={"post_hoc": True}) if self.post_hoc else result
+
+    def state(self) -> dict[str, Any]:
+        """Return what the event `question_checked` says."""
+        p = current_p(self.question, self._prefix) if self._n else 1.0
+        return {"question": self.question.text, "images": self._n, "p": p}
 
     def outstanding(self, sample_ids: Iterable[str]) -> list[str]:
         """Return these images in random order."""

@@ -15,6 +15,7 @@ import numpy as np
 from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.stats.paired import ALPHA, mcnemar
+from bench.stats.sequential import simulated_stops
 from bench.store.fields import Document, Positive, Share
 
 DEFAULT_POWER = 0.8  # usual in the planning of studies
@@ -31,6 +32,13 @@ class Needed(Document):
     unpaired: Positive | None  # number of images of each run, both on images of their own
 
 
+class Sequential(Document):
+    """Number of images after which a comparison that may stop at any image is decided."""
+
+    mean: Positive  # mean of simulated comparisons
+    of_90_percent: Positive  # so many decide 90 % of them
+
+
 class Power(Document):
     """What a comparison of two runs can show."""
 
@@ -42,6 +50,7 @@ class Power(Document):
     power: Share | None = None  # probability that n images show this difference
     simulated: Share | None = None  # the same probability in 2,000 simulated studies of n images
     smallest: float | None = None  # smallest difference that n images show with a power of 80 %
+    sequential: Sequential | None = None  # None: it takes more images than any dataset has
 
 
 def plan_power(
@@ -84,8 +93,19 @@ def plan_power(
             for power in (0.5, DEFAULT_POWER, 0.9, 0.95)
         ],
         n=n,
+        sequential=sequential_images(difference, discordance),
         **of_n,
     )
+
+
+def sequential_images(difference: float, discordance: float) -> Sequential | None:
+    """Return after how many images `bench run --until "differs from RUN"` ends; simulated."""
+    fixed = images_needed(difference, discordance)
+    if fixed is None or fixed > MAX_IMAGES // 10:
+        return None
+    stops = simulated_stops(difference, discordance, 10 * max(fixed, 10))
+    stops = np.minimum(stops, 10.0 * max(fixed, 10))
+    return Sequential(mean=round(stops.mean()), of_90_percent=round(np.quantile(stops, 0.9)))
 
 
 def check(difference: float, discordance: float) -> None:

@@ -150,9 +150,8 @@ def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
     low, high = anytime_interval(used.accuracies, population)
     more: dict[str, Any] = {}
     if used.other is not None:
-        margin = question.margin / largest
         ends = anytime_interval(used.differences, population)
-        more["p"] = _p(question.kind, used.differences, margin, population)
+        more["p"] = current_p(question, used)
         more["difference_anytime_ci95"] = tuple(end * largest for end in ends)
     return QuestionAnswer(
         question=question.text,
@@ -194,10 +193,17 @@ def _decide(
     return (verdict, n) if n <= len(values) else ("open", len(values))
 
 
-def _p(kind: Kind, values: Floats, margin: float, population: int | None) -> float:
-    """Return p of what the question denies after the last value, valid at any number of them."""
-    if kind == "better":
+def current_p(question: StopQuestion, results: Results) -> float | None:
+    """Return p of what the question denies after the last image, valid at any number of them.
+
+    None: the question is about a width.
+    """
+    if results.other is None:
+        return None
+    values, margin = results.differences, question.margin / results.largest
+    population = results.total if question.whole_split else None
+    if question.kind == "better":
         return anytime_p(values, margin, population)
-    if kind == "differs":
+    if question.kind == "differs":
         return two_sided_p(values, population)
     return max(anytime_p(sign * values, -margin, population) for sign in (1, -1))

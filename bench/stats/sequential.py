@@ -56,6 +56,27 @@ def log_capital(values: Floats, mean: float, population: int | None = None) -> F
     return capital
 
 
+def simulated_stops(
+    difference: float, discordance: float, most: int, studies: int = 400, seed: int = 0
+) -> Floats:
+    """Return after how many images simulated comparisons are decided, float64 [studies].
+
+    Both runs answer the same images; of `most` images, 400 numbers are looked at. inf: undecided.
+    """
+    rng, step = np.random.default_rng(seed), max(1, most // 400)
+    shares = [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance]
+    counts = rng.multinomial(step, shares, size=(studies, most // step)).cumsum(axis=1)
+    wins, losses = counts[..., 0, None], counts[..., 1, None]
+    decided = np.zeros(wins.shape[:2], dtype=bool)
+    for won, lost in ((wins, losses), (losses, wins)):
+        paths = won * np.log1p(BETS) + lost * np.log1p(-BETS) + LOG_PRIOR
+        largest = paths.max(axis=-1)
+        capital = largest + np.log(np.exp(paths - largest[..., None]).sum(axis=-1))
+        decided |= capital >= log(2 / ALPHA)
+    stops: Floats = np.where(decided.any(axis=1), (decided.argmax(axis=1) + 1.0) * step, inf)
+    return stops
+
+
 def largest_log_capital(values: Floats, mean: float, population: int | None = None) -> Floats:
     """Return the largest `log_capital` so far after each value, float64 [n]."""
     largest: Floats = np.maximum.accumulate(log_capital(values, mean, population))

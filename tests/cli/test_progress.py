@@ -67,3 +67,13 @@ def test_images_without_labels_are_counted_where_there_is_a_terminal(there: bool
     assert ("2/2" in out.getvalue() and "Scoring" in out.getvalue()) == there
     assert there or not out.getvalue()
     assert "accuracy" not in out.getvalue()
+
+
+def test_a_question_is_shown_with_the_images_that_it_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    display, said = shown(monkeypatch)
+    display.run_started({"run_id": "r"}, 0, 100, 0)
+    display.question_checked("differs from a", 40, 0.2)
+    display.sample_scored(record(1, 1))
+    assert said[0] == "differs from a" and said[1].endswith("p = 0.2, about 75 images in all")

@@ -17,6 +17,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Outcome, Problem
 from bench.errors import UserError
 from bench.inputs.subsets import random_order
+from bench.running import execute as execute_module
 from bench.running.execute import Finished, execute
 from bench.running.executors.protocol import Executable
 from bench.running.model_run import ModelRun
@@ -179,6 +180,20 @@ def test_a_stratified_part_of_the_other_run_is_refused(tmp_path: Path) -> None:
     assert bench(*run).code == 0
     with pytest.raises(UserError, match="not the first ones in random order"):
         scored(tmp_path, WORSE)
+
+
+def test_an_open_question_is_an_event(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[dict[str, Any]] = []
+
+    def record(manager: Any, event: str, **content: Any) -> None:
+        if event == "question_checked":
+            events.append(content)
+
+    monkeypatch.setattr(execute_module, "tell", record)
+    monkeypatch.setattr(execute_module, "CHECK_SECONDS", 0.0)
+    answer = scored(fresh, WORSE).answer
+    assert answer and [event["images"] for event in events] == list(range(1, answer.n))
+    assert events[-1]["question"] == WORSE and 0.05 < events[-1]["p"] < 0.5
 
 
 def test_balanced_accuracy_is_a_mean_of_weighted_images(fresh: Path) -> None:

@@ -17,6 +17,7 @@ from bench.stats.power import (
     smallest_difference,
     unpaired_images,
 )
+from bench.stats.sequential import largest_log_capital, simulated_stops
 
 
 def test_the_rejected_counts_are_the_binomial_tests() -> None:
@@ -93,3 +94,22 @@ def test_the_command(tmp_path: object) -> None:
     ):
         wrong = bench("power", *arguments)
         assert wrong.code == 2 and said in wrong.err
+
+
+def test_the_sequential_test_takes_about_as_many_images_as_a_fixed_one_of_the_same_power() -> None:
+    plan = plan_power(0.1, 0.2)
+    fixed = images_needed(0.1, 0.2, 0.9)
+    assert plan.sequential is not None and fixed is not None
+    assert 0.4 * fixed < plan.sequential.mean < fixed < plan.sequential.of_90_percent < 2 * fixed
+
+
+def test_simulated_stops_are_those_of_the_test() -> None:
+    """The counts' capital is the sequence's, at the same numbers of images."""
+    rng, stops = np.random.default_rng(1), []
+    for _ in range(200):
+        values = rng.choice([1.0, -1.0, 0.0], size=400, p=[0.3, 0.1, 0.6])
+        crossed = [largest_log_capital(sign * values, 0.0) >= np.log(40) for sign in (1, -1)]
+        either = crossed[0] | crossed[1]
+        stops.append(int(either.argmax()) + 1 if either.any() else 400)
+    simulated = np.minimum(simulated_stops(0.2, 0.4, 400, 200), 400)
+    assert np.mean(stops) == pytest.approx(simulated.mean(), rel=0.15)
