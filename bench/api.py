@@ -19,9 +19,8 @@ from bench.machine.offline import offline
 from bench.render.result import RunResult
 from bench.running.execute import Finished
 from bench.running.objects import load_named, take_object, with_loaded
-from bench.running.parts.data import data_source
+from bench.running.parts.data import data_source, find_dataset
 from bench.running.prepare import prepare
-from bench.running.resolve import resolve_dataset
 from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.running.verbs.classify import Answer
@@ -56,7 +55,7 @@ def load_dataset(
     """
     from bench.inputs.decoded import decoded
 
-    data = resolve_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
+    data = find_dataset(RunConfig(dataset=name, data_dir=data_dir), load_plugins())
     rows = load_rows(data.spec, split, data.data_dir, data.options)
     return decoded(rows, data.spec.border)
 

@@ -23,9 +23,8 @@ from bench.discovery.loading import load_plugins
 from bench.inputs.checking import check_data
 from bench.render.tables import table
 from bench.running.checks import token_counts
-from bench.running.parts.data import DATA_SETTINGS
+from bench.running.parts.data import DATA_SETTINGS, find_dataset
 from bench.running.prepare import prepare
-from bench.running.resolve import resolve_dataset
 
 INTERVAL = 5.0  # seconds between lines of progress
 
@@ -42,7 +41,7 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
     without images, class names that look like ids, checksums of the original download.
     """
     config = config_from_options(ctx, None, **options)
-    data = resolve_dataset(config, load_plugins())
+    data = find_dataset(config, load_plugins())
     printed = time.perf_counter()
 
     def progress(split: str, done: int, total: int) -> None:

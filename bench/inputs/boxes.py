@@ -65,9 +65,7 @@ def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
     table = table.append_column("image", images)
     features = datasets.Features({name: rows.features[name] for name in table.column_names})
     features["image"] = datasets.Image()
-    table = table.replace_schema_metadata(features.arrow_schema.metadata)
-    info = datasets.DatasetInfo(features=features, download_checksums={str(file): {}})
-    return rows_of(table, info, rows.split)
+    return rows_of(table, features, rows.split, [file])
 
 
 def cut(image: StoredImage, box: Any, where: str) -> StoredImage:

@@ -159,7 +159,8 @@ def _ask(spec: DatasetSpec, parameters: Parameters, split: str | None, place: st
 
 def named(rows: datasets.Dataset, split: str | None) -> datasets.Dataset:
     """Return the rows as those of the split that the declaration calls so."""
-    return rows_of(rows.data, rows.info, split or rows.split or "all", rows._indices)
+    files = rows.info.download_checksums or ()
+    return rows_of(rows.data, rows.features, split or rows.split or "all", files, rows._indices)
 
 
 def grouped(rows: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
@@ -200,10 +201,7 @@ def numbered(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> datasets.
     table = table.set_column(
         table.column_names.index("label"), "label", pa.array(values, pa.int64())
     )
-    table = table.replace_schema_metadata(features.arrow_schema.metadata)
-    behind: dict[str, Any] = {file: {} for file in files_behind(plain, plain.data.table)}
-    info = datasets.DatasetInfo(features=features, download_checksums=behind or None)
-    made = rows_of(table, info, rows.split)
+    made = rows_of(table, features, rows.split, files_behind(plain, plain.data.table))
     return made if len(chosen) == len(values) else made.select(chosen)
 
 

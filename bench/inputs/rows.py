@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,16 +74,14 @@ def settled(
             "sample_id": datasets.Value("string"),
         }
     )
-    info = datasets.DatasetInfo(
-        features=features, download_checksums={file: {} for file in files} or None
-    )
-    table = pa.table(columns, metadata=features.arrow_schema.metadata)
-    settled = rows_of(table, info, rows.split)
+    settled = rows_of(pa.table(columns), features, rows.split, files)
     return settled if places == range(len(table)) else settled.select(places)
 
 
-def rows_of(table: Any, info: Any, split: Any = None, indices: Any = None) -> datasets.Dataset:
-    """Return the dataset of a table.
+def rows_of(
+    table: Any, features: Any, split: Any = None, files: Iterable[object] = (), indices: Any = None
+) -> datasets.Dataset:
+    """Return the dataset of a table with these features; `files` alone make it up, if any.
 
     Its fingerprint is random. The library's own hashes the table, which copies all images that are
     in memory: 200,000 small ones took seconds and 500 MB.
@@ -91,9 +89,10 @@ def rows_of(table: Any, info: Any, split: Any = None, indices: Any = None) -> da
     import datasets
     from datasets.fingerprint import generate_random_fingerprint
 
+    behind: dict[str, Any] = {str(file): {} for file in files}
     return datasets.Dataset(
-        table,
-        info=info,
+        table.replace_schema_metadata(features.arrow_schema.metadata),
+        info=datasets.DatasetInfo(features=features, download_checksums=behind or None),
         split=None if split is None else datasets.NamedSplit(str(split)),
         indices_table=indices,
         fingerprint=generate_random_fingerprint(),
@@ -176,8 +175,7 @@ def settled_items(rows: Any, ids: Sequence[str], where: str, data_dir: Path | No
     place = table.column_names.index(column)
     table = table.set_column(place, column, settle(table.column(column), root, where))
     features = datasets.Features({**rows.features, "sample_id": datasets.Value("string")})
-    info = datasets.DatasetInfo(features=features)
-    return rows_of(table.cast(features.arrow_schema), info, rows.split)
+    return rows_of(table.cast(features.arrow_schema), features, rows.split)
 
 
 def images_of(row: Any) -> tuple[Any, ...]:

@@ -24,7 +24,7 @@ from bench.render.curves import MAX_CLASSES, MOST_CONFUSED, most_confused
 from bench.render.gallery import choose
 from bench.render.images import Images
 from bench.render.sample_process import side_by_side
-from bench.running.resolve import resolve_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
 from bench.store.arrow import indices
@@ -170,6 +170,6 @@ def _of_stored(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Imag
 
 def _named(manifest: Manifest) -> Split:
     config = RunConfig(**manifest.config.plain())
-    data = resolve_dataset(config, load_plugins())
+    data = find_dataset(config, load_plugins())
     with offline(config.offline):
         return load_split(data.spec, config.split, data.data_dir, data.options)

@@ -28,7 +28,7 @@ from bench.inputs.data import load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.running.resolve import resolve_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.settings import make_config
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _limit_memory() -> None:
 def _load(settings: dict[str, Any]) -> Split | str:
     try:
         config = make_config(settings)
-        data = resolve_dataset(config, load_plugins())
+        data = find_dataset(config, load_plugins())
         return load_split(data.spec, config.split, data.data_dir, data.options)
     except UserError as error:
         return str(error)

@@ -11,8 +11,7 @@ from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
-from bench.running.parts.scorer import resolve_dtype
-from bench.running.resolve import resolve_backbone
+from bench.running.parts.scorer import find_backbone, resolve_dtype
 from bench.running.settings import RunConfig
 
 # Backbone → the settings that it was made from: they are part of a run's identity.
@@ -23,7 +22,7 @@ OF_A_NAME = ("normalize", "resolution", "revision", "layout", "attention", "comp
 def load_named(name: str, weights: str | None, device: str | None, dtype: str | None) -> Any:
     """Return a backbone by its name or folder."""
     config = RunConfig(dataset="-", backbone=name, weights=weights)
-    resolved = resolve_backbone(config, None, load_plugins())
+    resolved = find_backbone(config, None, load_plugins())
     spec, source = resolved.spec, resolved.weights or resolved.spec.weights
     device, dtype = pick_device(device), resolve_dtype(dtype, spec, device)
     folder = resolve_weights(source, spec.revision) if source else None

@@ -7,11 +7,10 @@ from typing import Any
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
-from bench.discovery.loading import Plugins, load_plugins
+from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.draws import DrawPlan
-from bench.machine.offline import as_settings_say
 from bench.running.parts.data import DataSource, data_source, find_dataset
 from bench.running.parts.decision import Decider, find_strategy, of_backbone
 from bench.running.parts.measure import ResolvedViews, find_plan, resolve_views
@@ -75,9 +74,9 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
     """Resolve every name of the settings, with `dataset` instead of theirs (UserError)."""
     plugins = load_plugins()
     if dataset is None:
-        dataset = resolve_dataset(config, plugins)
+        dataset = find_dataset(config, plugins)
     data = dataset if isinstance(dataset, DataSource) else data_source(config, dataset)
-    source = resolve_backbone(config, data.spec, plugins)
+    source = find_backbone(config, data.spec, plugins)
     if config.template and config.prompts:
         raise UserError(
             "--template and --prompts exclude each other: the file holds whole prompts."
@@ -107,17 +106,3 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         views=None if config.views is None else resolve_views(config.views, plugins),
         checks_dtype=config.dtype == AUTO and dtype != "float32",
     )
-
-
-@as_settings_say
-def resolve_dataset(config: RunConfig, plugins: Plugins) -> DataSource:
-    """Find the dataset, with the network only where the settings allow it."""
-    return find_dataset(config, plugins)
-
-
-@as_settings_say
-def resolve_backbone(
-    config: RunConfig, dataset: DatasetSpec | None, plugins: Plugins
-) -> BackboneSource:
-    """Find the backbone, with the network only where the settings allow it."""
-    return find_backbone(config, dataset, plugins)

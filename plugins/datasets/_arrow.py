@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from bench.errors import UserError, quoted
 from bench.inputs.parsing import parse_json
 from bench.inputs.rows import rows_of
-from bench.machine.cache import cache_dir, made_once
+from bench.machine.cache import cache_dir, made_once, stamp
 from bench.machine.files import inside, open_regular, read_bytes
 from bench_plugins.datasets._columns import ANY, ImageColumns, Wanted, choose_columns, convert
-from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of, subfolders, tell_missing
+from bench_plugins.datasets._listing import chosen_split, splits_of, subfolders, tell_missing
 
 
 def converted(
@@ -33,12 +33,7 @@ def converted(
     nobody sets back. `kind` is a folder of the cache; another `key` makes another file.
     """
     place = hashlib.sha256(f"{files[0].parent} {files[0].name}".encode()).hexdigest()[:16]
-    state = [key]
-    for path in files:
-        facts = path.stat()
-        state.append(
-            f"{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {facts.st_ino}"
-        )
+    state = [key, *(f"{path} {stamp(path)}" for path in files)]
     folder = cache_dir(kind, place)
     target = folder / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:16]}.arrow"
     if not target.is_file():
@@ -59,9 +54,7 @@ def load_parquet(source: Path, split: str | None, wanted: Wanted = ANY) -> datas
             split.
     """
     by_split = splits_of(source, ".parquet")
-    chosen = split or next(name for name in (*SPLIT_NAMES, "all") if name in by_split)
-    if chosen not in by_split:
-        raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(by_split)}.")
+    chosen = chosen_split(split, by_split, str(source))
     root = source.parent if source.is_file() else source
     files = [inside(root, str(path)) for path in by_split[chosen]]
     try:
@@ -77,7 +70,7 @@ def load_parquet(source: Path, split: str | None, wanted: Wanted = ANY) -> datas
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise UserError(f"The parquet files in {source} cannot be read: {reason}") from None
-    return rows_of(rows.data, rows.info, chosen)
+    return rows_of(rows.data, rows.features, chosen, rows.info.download_checksums or ())
 
 
 def _with_classes_of(
@@ -99,10 +92,7 @@ def _with_classes_of(
     features["label"] = datasets.ClassLabel(names=names)
     labels = pa.array([index.get(name) for name in table["label"].to_pylist()], pa.int64())
     table = table.set_column(table.column_names.index("label"), "label", labels)
-    table = table.replace_schema_metadata(features.arrow_schema.metadata)
-    behind: dict[str, Any] = {file["filename"]: {} for file in rows.cache_files}
-    info = datasets.DatasetInfo(features=features, download_checksums=behind or None)
-    return rows_of(table, info)
+    return rows_of(table, features, files=[file["filename"] for file in rows.cache_files])
 
 
 def _common_columns(files: Sequence[Path], wanted: Wanted) -> ImageColumns:
@@ -153,14 +143,7 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
     parts = {path.name: path for path in subfolders(folder) if (path / STATE).is_file()}
     if (folder / STATE).is_file():
         parts = {"all": folder}
-    chosen = split or next(
-        (name for name in SPLIT_NAMES if name in parts), next(iter(parts), "all")
-    )
-    if chosen not in parts:
-        raise UserError(
-            f"The saved dataset {folder} has no split {quoted(split)};"
-            f" it has: {', '.join(parts) or 'none'}."
-        )
+    chosen = chosen_split(split, parts, f"The saved dataset {folder}")
     place = parts[chosen]
     try:
         tables = [_read(inside(folder, str(place / name))) for name in _files(folder, place)]
@@ -170,8 +153,7 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise UserError(f"The saved dataset {place} cannot be read: {reason}") from None
-    info = datasets.DatasetInfo(features=columns.features)
-    return rows_of(converted, info, chosen)
+    return rows_of(converted, columns.features, chosen)
 
 
 def _files(folder: Path, place: Path) -> Sequence[str]:

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,6 +143,15 @@ def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
             named = begins.match(path.stem) or begins.match(path.parent.name)
             by_split.setdefault(named.group() if named else "all", []).append(path)
     return by_split
+
+
+def chosen_split(split: str | None, there: Collection[str], what: str) -> str:
+    """Return the split asked for (UserError), else the first of `SPLIT_NAMES`, or of all there."""
+    name = split or next((n for n in (*SPLIT_NAMES, *there) if n in there), "all")
+    if name not in there:
+        has = ", ".join(there) or "none"
+        raise UserError(f"{what} has no split {quoted(name)}; it has: {has}.")
+    return name
 
 
 def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> datasets.Dataset:

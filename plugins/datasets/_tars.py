@@ -22,7 +22,7 @@ from bench.inputs.rows import rows_of
 from bench.machine.files import inside, is_utf8, open_regular, read_text, regular_file
 from bench_plugins.datasets._arrow import converted
 from bench_plugins.datasets._columns import ANY, SAMPLE_ID, Wanted
-from bench_plugins.datasets._listing import IMAGE_SUFFIXES, SPLIT_NAMES, splits_of
+from bench_plugins.datasets._listing import IMAGE_SUFFIXES, chosen_split, splits_of
 from bench_plugins.datasets._tar_members import TarMember, read_members
 
 TAR_BATCH = 100  # written at a time
@@ -42,9 +42,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
     """
     pattern = "{" in source.name and not source.exists()
     by_split = {"all": expand(str(source))} if pattern else splits_of(source, ".tar")
-    chosen = split or next(name for name in (*SPLIT_NAMES, "all") if name in by_split)
-    if chosen not in by_split:
-        raise UserError(f"{source} has no split {quoted(split)}; it has: {', '.join(by_split)}.")
+    chosen = chosen_split(split, by_split, str(source))
     root = source if source.is_dir() else source.parent
     files = [inside(root, str(path)) for path in by_split[chosen]]
     text = datasets.Value("string")
@@ -76,9 +74,7 @@ def load_tars(source: Path, split: str | None, wanted: Wanted = ANY) -> datasets
         numbers = pa.array([int(label) for label in labels], pa.int64())
         table = table.set_column(1, "label", numbers)
     table = _with_unique_ids(table, files)
-    table = table.replace_schema_metadata(features.arrow_schema.metadata)
-    info = datasets.DatasetInfo(features=features, download_checksums={arrow: {}})
-    return rows_of(table, info, chosen)
+    return rows_of(table, features, chosen, [arrow])
 
 
 def _meaning(root: Path, first: Path) -> Any:

@@ -101,7 +101,7 @@ class Hub:
                     [_read_parquet(inside(Path(data_dir), str(file))) for file in files]
                 )
                 features = datasets.Features.from_arrow_schema(table.schema)
-                rows = rows_of(table, datasets.DatasetInfo(features=features))
+                rows = rows_of(table, features)
         except UserError:
             raise
         except Exception as error:  # the Hub's client raises many kinds
@@ -141,8 +141,7 @@ class Hub:
             features[key] = datasets.Image()
         taken = list(stream.take(place.first))
         table = pa.Table.from_pylist(taken, schema=features.arrow_schema)
-        info = datasets.DatasetInfo(features=features)
-        return rows_of(table, info), f"{name}[:{place.first}]"
+        return rows_of(table, features), f"{name}[:{place.first}]"
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -158,9 +157,7 @@ def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> d
     columns = choose_columns(schema, where, wanted)
     # Files that a row names are the cache's own.
     table = convert(rows.data.table, columns, Path(datasets.config.HF_DATASETS_CACHE).parent)
-    behind: dict[str, Any] = {file["filename"]: {} for file in rows.cache_files}
-    info = datasets.DatasetInfo(features=columns.features, download_checksums=behind or None)
-    return rows_of(table, info, split)
+    return rows_of(table, columns.features, split, [file["filename"] for file in rows.cache_files])
 
 
 def _one_of(

@@ -55,9 +55,7 @@ class UCMerced:
             chosen = [row for row in chosen if hashes[row] in listed]
         ids = dict(zip(chosen, unique_ids([hashes[row] for row in chosen]), strict=True))
         named = rows.add_column("sample_id", [ids.get(row) for row in range(len(rows))])
-        behind: dict[str, Any] = {file: {} for file in sources}
-        info = datasets.DatasetInfo(features=named.features, download_checksums=behind or None)
-        return rows_of(named.data, info, split).select(chosen)
+        return rows_of(named.data, named.features, split, sources).select(chosen)
 
 
 def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:

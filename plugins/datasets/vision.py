@@ -10,12 +10,12 @@ from typing import Any
 import datasets
 import torchvision
 
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean
 from bench.machine.cache import cache_dir
 from bench.machine.files import inside
 from bench.machine.offline import is_offline
 from bench_plugins.datasets._columns import labelled_images
-from bench_plugins.datasets._listing import SPLIT_NAMES
+from bench_plugins.datasets._listing import chosen_split
 
 Splits = Mapping[str, Mapping[str, Any]]  # split → the arguments that choose it
 
@@ -91,12 +91,7 @@ class TorchVision:
     def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split; `UserError`: it cannot be had, or the copy is not complete."""
         splits = TORCHVISION_SPLITS[self.name]
-        chosen = split or next((name for name in SPLIT_NAMES if name in splits), next(iter(splits)))
-        if chosen not in splits:
-            raise UserError(
-                f"torchvision:{self.name} has no split {quoted(split)}; it has:"
-                f" {', '.join(splits)}."
-            )
+        chosen = chosen_split(split, splits, f"torchvision:{self.name}")
         root = Path(data_dir) if data_dir else cache_dir("torchvision", self.name)
         arguments: dict[str, Any] = dict(splits[chosen])
         if self.name not in _COPIES:

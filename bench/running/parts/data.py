@@ -17,6 +17,7 @@ from bench.inputs.data import FOLDER, DataOptions, check_data_dir
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.subsets import parse_shard
 from bench.machine.files import is_there, regular_file
+from bench.machine.offline import as_settings_say
 from bench.running.parts.setting import (
     DENOISERS,
     WITH_DRAWS,
@@ -148,6 +149,7 @@ class DataSource:
     options: DataOptions  # how it is read
 
 
+@as_settings_say
 def find_dataset(settings: DataSettings, plugins: Plugins) -> DataSource:
     """Find the dataset of a name, a scheme such as `hf:`, a TOML file, or a folder (UserError)."""
     name, data_dir = settings.dataset, settings.data_dir

@@ -13,6 +13,7 @@ from bench.errors import AbsentError, UserError
 from bench.inputs.data import FOLDER, slug
 from bench.inputs.weights import find_file, locate, read_object, resolve
 from bench.machine.environment import has_bfloat16, pick_device
+from bench.machine.offline import as_settings_say
 from bench.running.parts.setting import Chapter, Text, default_of, is_path, registered, setting
 
 INDEX = "model_index.json"
@@ -75,6 +76,7 @@ class BackboneSource:
         return self.spec.trained_on if self.weights is None else UNKNOWN
 
 
+@as_settings_say
 def find_backbone(
     settings: ScorerSettings, dataset: DatasetSpec | None, plugins: Plugins
 ) -> BackboneSource:

@@ -14,9 +14,9 @@ from bench.inputs.subsets import parse_shard
 from bench.machine.environment import estimate, likely_device, pick_device
 from bench.machine.offline import as_settings_say
 from bench.running.checks import check, problems
+from bench.running.parts.data import find_dataset
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
-from bench.running.resolve import resolve_dataset
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document
@@ -118,7 +118,7 @@ def _prepare(config: RunConfig) -> Prepared:
     It is loaded from a folder of the user's, and where a stored run may have decided some of its
     images.
     """
-    data = resolve_dataset(config, load_plugins())
+    data = find_dataset(config, load_plugins())
     spec = data.spec
     declared = spec.classes and spec.splits.get(str(config.split or spec.split))
     if not declared or data.data_dir or config.risk is not None:

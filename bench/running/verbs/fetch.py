@@ -8,8 +8,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
 from bench.errors import AbsentError
 from bench.inputs.weights import COUNTED, gate, resolve
-from bench.running.parts.scorer import INDEX
-from bench.running.resolve import resolve_backbone
+from bench.running.parts.scorer import INDEX, find_backbone
 from bench.running.settings import RunConfig
 from bench.store.fields import Document
 
@@ -34,7 +33,7 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> F
         UserError: there is no such backbone, or its weights are damaged.
     """
     config = RunConfig(dataset="-", backbone=name, revision=revision)
-    backbone = resolve_backbone(config, None, load_plugins())
+    backbone = find_backbone(config, None, load_plugins())
     spec, source = backbone.spec, backbone.weights or backbone.spec.weights
     if source is None:
         return Fetched(name=name, weights=None, revision=None, licence=spec.licence, folder=None)
