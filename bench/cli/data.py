@@ -22,7 +22,7 @@ from bench.cli.settings import config_from_options, config_options
 from bench.discovery.loading import load_plugins
 from bench.inputs.checking import check_data
 from bench.render.tables import table
-from bench.running.checks import token_counts
+from bench.running.model_run import token_counts
 from bench.running.parts.data import DATA_SETTINGS, find_dataset
 from bench.running.prepare import prepare
 

@@ -25,9 +25,8 @@ from bench.cli.output import in_results, next_steps, print_json, say
 from bench.discovery.loading import learning
 from bench.errors import UserError
 from bench.recordings.calibrate import RiskChoice, calibrate, choices
-from bench.recordings.learn_order import LearnedOrder, learn_order
+from bench.recordings.learn_order import MAX_LOSS, LearnedOrder, learn_order
 from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
-from bench.recordings.order_trials import MAX_LOSS
 from bench.recordings.recording import open_recording
 from bench.render.tables import table
 from bench.running.command import other_images_command

@@ -34,7 +34,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
 from bench.render.leaderboard import print_boards
-from bench.running.verbs.merge import merge
+from bench.running.verbs.shards import merge
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import find_run, list_runs
 

@@ -30,7 +30,7 @@ from bench.running.run import run
 from bench.running.run import warm_up as warmed_up
 from bench.running.settings import RunConfig
 from bench.running.verbs.estimate import make_plan
-from bench.running.verbs.slurm import check_slurm, submit, write_script
+from bench.running.verbs.shards import check_slurm, submit, write_script
 
 
 @click.command(cls=Sectioned)

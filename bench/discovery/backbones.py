@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any
 
 from bench.contracts.backbone import Backbone
+from bench.contracts.decision import REDUCTIONS
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec
@@ -86,6 +87,17 @@ def level_table(spec: BackboneSpec, weights: Any, **parameters: Any) -> Levels |
     if levels is not None and not isinstance(levels, Levels):
         raise PluginError(spec.label, f"level_table() returned a {type(levels).__name__}")
     return levels
+
+
+def read_reduction(backbone: Any, who: str) -> str:
+    """Return the reduction of a likelihood or its class; raise `PluginError` where it has none."""
+    with guard(who, "reading its reduction"):
+        reduction: Any = getattr(backbone, "reduction", None)
+    if reduction not in REDUCTIONS:
+        raise PluginError(
+            who, f"its reduction is {one_line(reduction)}; one of {', '.join(REDUCTIONS)} is wanted"
+        )
+    return str(reduction)
 
 
 def _call(spec: BackboneSpec, method: str, *arguments: Any, **keywords: Any) -> Any:

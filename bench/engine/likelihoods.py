@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +12,16 @@ from PIL.Image import Image
 
 from bench.contracts.backbone import Likelihood
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import REDUCTIONS, Decided
+from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Ints, Problem, Strategy
-from bench.discovery.guard import guard, one_line
+from bench.discovery.backbones import read_reduction
+from bench.discovery.guard import guard
 from bench.discovery.targets import with_defaults
 from bench.engine.batching import Batch, Block, Flight, Queue
 from bench.engine.classifying import checked_floats
 from bench.engine.images import CheckedViews, open_images
 from bench.engine.items import Joint, Question, Questions
-from bench.errors import PluginError
 from bench.inputs.draws import MOST_DRAWS
 from bench.inputs.templates import Columns
 
@@ -38,7 +37,7 @@ class CheckedLikelihood:
     def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who
         self._model: Likelihood = with_defaults(backbone, Likelihood)
-        self.reduction = check_reduction(backbone, who)
+        self.reduction = read_reduction(backbone, who)
         self.blind = False
 
     def evaluate(
@@ -52,17 +51,6 @@ class CheckedLikelihood:
             else:
                 returned = self._model.evaluate(images, texts, draws)
             return checked_floats(self.who, method, returned, (len(texts),), "cell")
-
-
-def check_reduction(backbone: Any, who: str) -> str:
-    """Return the reduction of a likelihood or its class; raise `PluginError` where it has none."""
-    with guard(who, "reading its reduction"):
-        reduction: Any = getattr(backbone, "reduction", None)
-    if reduction not in REDUCTIONS:
-        raise PluginError(
-            who, f"its reduction is {one_line(reduction)}; one of {', '.join(REDUCTIONS)} is wanted"
-        )
-    return str(reduction)
 
 
 class LikelihoodEngine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -21,40 +21,41 @@ BATCH = 256  # images that are cropped before they are written
 
 
 def crop(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
-    """Return the rows with each image cropped to its box.
+    """Return the rows with each image cropped to the box of a column, called `where` in messages.
 
-    The pictures are uncompressed, so that no library's version changes their bytes. They are kept
-    in a file of the cache, and not in memory. `column` holds x, y, width and height in pixels of
-    the image as a person sees it; `where` is what messages call the dataset.
-
-    Raises:
-        UserError: there is no such column, or a box has no part of its image.
+    A box is x, y, width and height in pixels of the image as a person sees it (UserError).
     """
-    import datasets
-    import pyarrow as pa
-
     if column not in rows.column_names:
         raise UserError(
             f"{where}: there is no column {column!r} of boxes; its columns:"
             f" {', '.join(rows.column_names)}."
         )
+    at = [f"{where}: image {row}" for row in range(1, len(rows) + 1)]
+    return cropped(rows, column_values(rows, column), at)
+
+
+def cropped(rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]) -> datasets.Dataset:
+    """Return the rows with each image cropped to its box; `at` names each image in messages.
+
+    The pictures are uncompressed, so that no library's version changes their bytes. They are kept
+    in a file of the cache, and not in memory.
+    """
+    import datasets
+    import pyarrow as pa
+
     plain = rows.cast_column("image", datasets.Image(decode=False))
     table, places = stored_rows(plain)
     surveyed = survey(table.column("image"), files_behind(plain, table))
-    boxes = column_values(plain, column)
     state = hashlib.sha256(f"boxes {VERSION}".encode())
     for place, box in zip(places, boxes, strict=True):
-        state.update(f"{surveyed.digest(place)} {box}".encode())
+        state.update(f"{surveyed.digest(place)} {box}".encode(errors="surrogateescape"))
     kind = datasets.Image.pa_type
     schema = pa.schema({"image": kind})
 
     def made() -> Iterator[Any]:
         for start in range(0, len(plain), BATCH):
             part = plain[start : start + BATCH]["image"]
-            images = [
-                cut(image, boxes[row], f"{where}: image {row + 1}")
-                for row, image in enumerate(part, start)
-            ]
+            images = [cut(image, boxes[row], at[row]) for row, image in enumerate(part, start)]
             yield pa.table({"image": pa.array(images, kind)}, schema=schema)
 
     file = made_once(cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, made)

@@ -96,9 +96,7 @@ def load_rows(
 
 
 def load_classes(
-    spec: DatasetSpec,
-    data_dir: str | None = None,
-    options: DataOptions = DataOptions(),
+    spec: DatasetSpec, data_dir: str | None = None, options: DataOptions = DataOptions()
 ) -> ClassNames:
     """Return a dataset's classes (UserError), from its data only where the spec has none."""
     if spec.items:

@@ -20,8 +20,7 @@ from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.boxes import crop
 from bench.inputs.class_names import letters
 from bench.inputs.data import FOLDER
-from bench.inputs.declared_items import load_items
-from bench.inputs.listed import read_list, read_table
+from bench.inputs.downloads import load_items, read_list, read_table
 from bench.inputs.rows import column_values, rows_of
 from bench.inputs.survey import files_behind
 from bench.machine.files import inside, is_there

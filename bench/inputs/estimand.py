@@ -153,11 +153,7 @@ def space_factor(levels: Levels, space: str) -> Column:
 
 
 def draw_weights(
-    weighting: Weighting,
-    draws: Levels,
-    space: str,
-    levels: NDArray[np.int64],
-    n_levels: int,
+    weighting: Weighting, draws: Levels, space: str, levels: NDArray[np.int64], n_levels: int
 ) -> Column:
     """Return float64 [N], the weights of draws; their mean is 1.
 

@@ -228,8 +228,7 @@ class ItemRows:
         """Return one item, with the places of its texts in the pool."""
         row = self.row_of[sample_id]
         item = Item(
-            images_of(self.rows[row]),
-            tuple(pool.index[text] for text in self.table.texts[row]),
+            images_of(self.rows[row]), tuple(pool.index[text] for text in self.table.texts[row])
         )
         return Sample(sample_id, self.table.answers[row], {}, item, self.table.groups[row])
 

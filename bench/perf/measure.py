@@ -18,7 +18,7 @@ from bench.errors import UserError
 from bench.machine.environment import peak_memory, remember_batch_size, remember_speed
 from bench.machine.offline import as_settings_say
 from bench.perf.work import bare, evaluation_flops, in_turns, matmul_peak, pictures, ratio, scoring
-from bench.running.checks import check
+from bench.running.model_run import check
 from bench.running.prepare import prepare
 from bench.running.scorers import kind_of
 from bench.running.scorers.draws import speed_key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,22 +13,22 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.loading import exhaustive, learning
 from bench.errors import UserError
-from bench.recordings.order_trials import (
-    MIN_HELD_OUT,
-    OrderTrial,
-    RaceParams,
-    cross_validated,
-    evaluations_per_image,
-    order_trials,
-    raced,
-    recommended,
-)
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import replayed, strategy_for
+from bench.stats.paired import paired_test
+from bench.stats.shares import accuracy_interval
+from bench.store.decisions import as_decisions
 from bench.store.fields import Document
+from bench.store.records import Record
 
 MAX_PARTS = 20  # parts of the draws, as many as Clark & Jaini learn weights for
 Z = 3.0  # standard errors at which a race would drop a rival
+TRIAL_FOLDS = 5
+MIN_HELD_OUT = 20  # images, so that a fold has four or more
+MAX_LOSS = 0.05  # of agreement, that a recommendation leaves room for
+
+RaceParams = Mapping[str, str | float]
+Raced = Callable[[Ints, Sequence[RaceParams]], list[list[Record]]]
 
 
 class PartCost(Document):
@@ -35,6 +36,21 @@ class PartCost(Document):
 
     timesteps: str
     cost: float
+
+
+class OrderTrial(Document):
+    """A race with learned parameters, on images that they were not learned from.
+
+    Each fold of the images is decided with the parameters that the other folds teach; with fewer
+    than 20 images, all of them with the parameters that they teach themselves.
+    """
+
+    params: Parameters  # parameters of the race, as learned from all images
+    cost: float  # evaluations per image
+    agreement: float  # share of the images that the race decides as the full sweep does
+    agreement_ci95: tuple[float, float]  # its Wilson interval
+    difference: float  # the agreement less that of the race without learned parameters
+    difference_ci95: tuple[float, float]  # its interval, paired image by image (Tango)
 
 
 class LearnedOrder(Document):
@@ -64,9 +80,7 @@ class _Evidence(NamedTuple):
     """What the recorded images say, one row per image."""
 
     costs: Floats  # float64 [n, bands], the estimated cost of a race on each band alone
-    misses: Floats
-    """float64 [n, N], squared deviations of a draw from the mean differences, summed over the
-    rivals."""
+    misses: Floats  # float64 [n, N], squared deviations from the mean differences, over rivals
     rivals: Ints  # int64 [n], number of rivals
     span: float  # largest difference of two errors on a draw
 
@@ -89,14 +103,8 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     the other fifth. With fewer than 20 images they are tried on the images themselves, and nothing
     is recommended.
 
-    Learn from other images than those that the order is then tested on.
-
-    Args:
-        path: folder of a run with --strategy full --save-errors.
-        limit: number of recorded images, those that a replay with this limit decides; None: all.
-
-    Raises:
-        UserError: the run has no errors, or asks which image fits a text.
+    Learn from other images than those that the order is then tested on. `path` is the folder of a
+    run with --strategy full --save-errors (UserError), `limit` a number of its images.
     """
     recording = open_recording(path)
     items = recording.manifest.items
@@ -110,7 +118,7 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     bands = [(a, b) for a in range(len(parts)) for b in range(a, len(parts))]
     spans = [(int(parts[a][0]), int(parts[b][-1])) for a, b in bands]
     names = [f"{timesteps[first]}-{timesteps[last]}" for first, last in spans]
-    samples = recording.some(limit)
+    samples, race = recording.some(limit), learning("order").name
     evidence = _evidence(recording, samples, spans)
 
     def learned(rows: Ints) -> list[RaceParams]:
@@ -123,11 +131,17 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
             for params, deviation in zip(plain, deviations, strict=True)
         ]
 
-    _, banded, even_known, banded_known = chosen = learned(np.arange(len(samples)))
-    decided = raced(recording, samples, chosen)
-    costs = [evaluations_per_image(records) for records in decided]
+    def raced(rows: Ints, choices: Sequence[RaceParams]) -> list[list[Record]]:
+        """Return the records of some images under each choice of parameters of the race."""
+        strategies = [strategy_for(recording, race, params)[1] for params in choices]
+        return replayed(recording, [samples[row] for row in rows], strategies)
+
+    every = np.arange(len(samples))
+    _, banded, even_known, banded_known = chosen = learned(every)
+    decided = raced(every, chosen)
+    costs = list(map(evaluations_per_image, decided))
     held_out = len(samples) >= MIN_HELD_OUT
-    tried = cross_validated(recording, samples, learned) if held_out else decided
+    tried = cross_validated(len(samples), learned, raced) if held_out else decided
     [full] = replayed(recording, samples, [strategy_for(recording, exhaustive(), {})[1]])
     trials = order_trials(chosen, tried, full)
     mean = evidence.costs.mean(axis=0)
@@ -177,10 +191,9 @@ def _evidence(
 
 
 def _deviation(recording: Recording, evidence: _Evidence, rows: Ints, params: RaceParams) -> float:
-    """Return the deviation of the first draw of a race from the mean difference of a rival.
+    """Return the root mean square, over images and rivals, of a difference on a race's first draw.
 
-    The root mean square over images and rivals of a difference on the draw less its mean over all
-    N, as the standard deviation of one draw among infinitely many.
+    Its mean over all N is subtracted, and one draw is taken among infinitely many.
     """
     strategy = strategy_for(recording, learning("order").name, params)[1]
     request = strategy.start(recording.problem).ask()
@@ -216,3 +229,64 @@ def _race_cost(differences: Floats, n_draws: int) -> float:
     needed[right] = np.minimum(n_draws, Z**2 * variance[right] / mean[right] ** 2)
     needed = np.maximum(needed, 2)  # fewer have no variance
     return float(needed.sum() + needed.max())
+
+
+def evaluations_per_image(records: Sequence[Record]) -> float:
+    """Return the mean number of evaluations."""
+    return float(np.mean([record["evaluations"] for record in records]))
+
+
+def cross_validated(
+    count: int, learned: Callable[[Ints], list[RaceParams]], raced: Raced
+) -> list[list[Record]]:
+    """Return the records of all images, each under the choices that the other folds teach."""
+    fold_of = np.random.default_rng(0).permutation(count) % TRIAL_FOLDS
+    by_row: dict[int, tuple[Record, ...]] = {}
+    for fold in range(TRIAL_FOLDS):
+        rows = np.flatnonzero(fold_of == fold)
+        records = raced(rows, learned(np.flatnonzero(fold_of != fold)))
+        by_row |= zip(rows.tolist(), zip(*records, strict=True), strict=True)
+    return [list(choice) for choice in zip(*(by_row[row] for row in sorted(by_row)), strict=True)]
+
+
+def order_trials(
+    chosen: Sequence[RaceParams], tried: Sequence[Sequence[Record]], full: Sequence[Record]
+) -> list[OrderTrial]:
+    """Return a trial per choice of parameters, the first without any (UserError)."""
+    for record in (*full, *(record for records in tried for record in records)):
+        if record["prediction"] is None:
+            raise UserError(f"The recorded errors of {record['sample_id']}: {record['error']}.")
+    winners = as_decisions(full).predictions
+    agrees = [as_decisions(records).predictions == winners for records in tried]
+    trials = []
+    for params, records, agreed in zip(chosen, tried, agrees, strict=True):
+        difference = paired_test(agrees[0], agreed)
+        trials.append(
+            OrderTrial(
+                params=dict(params),
+                cost=evaluations_per_image(records),
+                agreement=float(agreed.mean()),
+                agreement_ci95=accuracy_interval(int(agreed.sum()), len(agreed)),
+                difference=difference.difference,
+                difference_ci95=difference.difference_ci95,
+            )
+        )
+    return trials
+
+
+def recommended(trials: Sequence[OrderTrial]) -> Parameters | None:
+    """Return the parameters of the cheapest trial that is shown to lose no agreement.
+
+    It agrees at least as often as the first trial, which learned nothing, and the interval of the
+    difference excludes a loss of more than `MAX_LOSS`: without a changed decision, 73 images do.
+    None where no such trial is cheaper.
+    """
+    first, *others = trials
+    safe = [
+        trial
+        for trial in others
+        if trial.difference >= 0
+        and trial.difference_ci95[0] >= -MAX_LOSS
+        and trial.cost < first.cost
+    ]
+    return min(safe, key=lambda trial: trial.cost).params if safe else None

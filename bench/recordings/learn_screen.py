@@ -54,14 +54,8 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     risk is the conformal quantile of these distances: a screen that keeps all prompts within it
     loses the winner of a new image with probability `risk` at most, if that image is exchangeable
     with the recorded ones. So learn from images that were drawn as the later ones are, and never
-    from these.
-
-    Args:
-        path: folder of a run with --strategy full-linearised --save-errors.
-        limit: number of recorded images, those that a replay with this limit decides; None: all.
-
-    Raises:
-        UserError: the run has no first-order errors, or is about items.
+    from these. `path` is the folder of a run with --strategy full-linearised --save-errors
+    (UserError), `limit` a number of its images.
     """
     screen = learning("reach")
     recording = open_recording(path, screen.learned["reach"])

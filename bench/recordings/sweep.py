@@ -222,10 +222,7 @@ def self_agreement(path: Path, against: Path) -> SelfAgreement:
     decided = [as_decisions([run[sample_id] for sample_id in shared]) for run in runs]
     share, interval = agreement(decided[0].predictions, decided[1].predictions)
     return SelfAgreement(
-        agreement=share,
-        agreement_ci95=interval,
-        n_samples=len(shared),
-        against=manifests[1].run_id,
+        agreement=share, agreement_ci95=interval, n_samples=len(shared), against=manifests[1].run_id
     )
 
 

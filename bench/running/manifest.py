@@ -106,10 +106,7 @@ def make_manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=StoredConfig(**resolved.recorded_settings()),
         dataset=Data(
-            name=split.name,
-            version=split.version,
-            split=split.split,
-            n_total=len(split.sample_ids),
+            name=split.name, version=split.version, split=split.split, n_total=len(split.sample_ids)
         ),
         backbone=BackboneInfo(
             name=resolved.backbone_name,

@@ -1,20 +1,163 @@
-"""A prepared run whose errors a model computes, as `execute` takes it."""
+"""A prepared run whose errors a model computes, and what its class and a first batch can tell."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Engine
-from bench.errors import BenchWarning
-from bench.running.checks import check, check_precision
+from bench.contracts.strategy import Floats, Ints, Problem
+from bench.discovery import backbones
+from bench.errors import BenchWarning, UserError
 from bench.running.prepared import Prepared, run_samples
-from bench.running.scorers import kind_of
+from bench.running.scorers import kind_of, open_engine
 
 if TYPE_CHECKING:
+    from bench.engine.denoising import DenoisingEngine
     from bench.running.scorers.kind import CheckedBackbone
+
+
+CELLS = 64
+PROMPTS = 8
+MAX_RELATIVE_ERROR = 0.2  # of the paired differences, in their standard deviations
+
+
+def check(prepared: Prepared) -> None:
+    """Refuse a run that could not be scored (UserError); imports the backbone's class."""
+    if prepared.absent:
+        raise UserError(prepared.absent[0])
+    resolved, prompts = prepared.resolved, prepared.prompts
+    spec, strategy = resolved.backbone, resolved.strategy
+    kind = kind_of(resolved)
+    kind.check_settings(resolved)
+    backbones.check_weights(
+        spec, prepared.weights, dtype=resolved.dtype, **resolved.backbone_parameters
+    )
+    if (counted := token_counts(prepared)) is not None:
+        counts, limit = counted
+        for source, text, n in zip(prompts.sources, prompts.texts, counts, strict=True):
+            if n > limit:
+                raise UserError(
+                    f"{source}: the prompt has {n} tokens and would be cut at {limit}: {text!r}."
+                )
+    if strategy.linearises and not backbones.can_linearise(spec):
+        raise UserError(
+            f"Strategy {resolved.decider.spec.name!r} needs gradients to the text conditioning,"
+            f" and backbone {resolved.backbone_name!r} does not offer them. `race` needs no"
+            " gradients."
+        )
+    strategy.check(problems(prepared)[-1][0])
+    kind.check_abilities(prepared)
+
+
+def problems(prepared: Prepared) -> list[tuple[Problem, int]]:
+    """Return the problem of an image and the images per item, by the number of prompts.
+
+    That is one pair, or one per size of items or of candidates. Draws have no levels yet, and costs
+    are those of the run.
+    """
+    split, config, kind = prepared.split, prepared.config, kind_of(prepared.resolved)
+
+    def problem(classes: Ints) -> Problem:
+        return kind.problem(prepared, kind.columns(prepared.resolved, classes))
+
+    if split is not None and split.items is not None:
+        shapes = sorted({(texts, images) for images, texts in split.items.table.shapes})
+        return [(problem(np.arange(texts)), images) for texts, images in shapes]
+    classes = np.array(prepared.prompts.class_of_prompt)
+    if not config.candidates_from:
+        return [(problem(classes), 1)]
+    by_size = np.argsort(np.bincount(classes), kind="stable")
+    few, many = (
+        classes[np.isin(classes, chosen)]
+        for chosen in (by_size[: config.top], by_size[-config.top :])
+    )
+    sizes = [few] if len(few) == len(many) else [few, many]
+    return [(problem(np.unique(shortlist, return_inverse=True)[1]), 1) for shortlist in sizes]
+
+
+def token_counts(prepared: Prepared) -> tuple[list[int], int] | None:
+    """Return the tokens per prompt and their limit; None of a backbone without tokens."""
+    return backbones.count_tokens(
+        prepared.resolved.backbone, prepared.weights, prepared.prompts.texts
+    )
+
+
+def check_precision(prepared: Prepared, engine: Engine) -> str | None:
+    """Return a warning where 64 cells of a run in half precision differ too much from float32.
+
+    Decisions rest on the difference between two prompts on one draw. So its error, as a root mean
+    square, is compared with the standard deviation of these differences over prompts and draws.
+    An engine without cells, and a run with a single prompt, pass.
+    """
+    import torch
+
+    from bench.engine.denoising import DenoisingEngine
+
+    texts, split = prepared.prompts.texts, prepared.split
+    if not isinstance(engine, DenoisingEngine) or len(texts) < 2 or split is None or split.items:
+        return None
+    prompts = _spread(min(PROMPTS, len(texts)), len(texts))
+    draws = len(engine.problem.timesteps)
+    chosen = _spread(min(draws, CELLS // len(prompts)), draws)
+    rounded = _differences(engine, prepared, prompts, chosen)
+    few = replace(
+        prepared.prompts,
+        texts=tuple(texts[p] for p in prompts),
+        sources=tuple(prepared.prompts.sources[p] for p in prompts),
+        class_of_prompt=tuple(range(len(prompts))),
+    )
+    half = prepared.resolved.dtype
+    config = prepared.config.model_copy(update={"batch_size": PROMPTS, "compile": False})
+    resolved = replace(prepared.resolved, config=config, dtype="float32", checks_dtype=False)
+    try:
+        other = open_engine(replace(prepared, resolved=resolved, prompts=few, loaded=None))
+        assert isinstance(other, DenoisingEngine)
+        exact = _differences(other, prepared, np.arange(len(prompts)), chosen)
+    except torch.OutOfMemoryError:
+        return (
+            f"--dtype auto chose {half}, and there is no memory for the network in"
+            " float32 beside it: whether its errors are good enough was not checked."
+        )
+    error, spread = float(np.sqrt(((rounded - exact) ** 2).mean())), float(exact.std())
+    if error <= MAX_RELATIVE_ERROR * spread:
+        return None
+    return (
+        f"--dtype auto chose {half}, in which the differences between two prompts"
+        f" on a draw are wrong by {error:.2g}, more than a fifth of their standard deviation"
+        f" {spread:.2g} ({rounded.size} differences of one image). Decisions may differ from those"
+        " in float32; --dtype float32 is safe."
+    )
+
+
+def _spread(count: int, of: int) -> Ints:
+    """Return int64 [count], indices below `of`, evenly spread."""
+    return np.arange(count) * of // count
+
+
+def _differences(engine: DenoisingEngine, prepared: Prepared, prompts: Ints, draws: Ints) -> Floats:
+    """Return float64 [P - 1, N]: errors of the run's first image less the first prompt's."""
+    import torch
+
+    from bench.engine.batching import Batch
+    from bench.engine.transfer import fetch
+    from bench.inputs.pixels import decode
+
+    sample = next(run_samples(prepared, prepared.sample_ids[:1]))
+    with torch.inference_mode():
+        latents = engine.backbone.encode_images([decode(sample.image)]).float()
+        rows = []
+        for prompt in prompts:
+            cells = np.stack([np.full_like(draws, prompt), draws, np.zeros_like(draws)])
+            batch = Batch(cells, latents, [sample.sample_id])
+            rows.append(fetch(engine.evaluator.errors(batch))())
+    errors = np.stack(rows).astype(np.float64)
+    return np.asarray(errors[1:] - errors[0])
 
 
 class ModelRun:

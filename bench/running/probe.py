@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import UserError
-from bench.running.checks import check
+from bench.running.model_run import check
 from bench.running.prepared import Prepared, run_samples
 from bench.running.scorers import kind_of
 from bench.running.scorers.draws import encode_texts

@@ -16,11 +16,10 @@ from bench.contracts.specs import BackboneSpec, Scorer
 from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.files import read_toml
 from bench.running.parts.data import DataSettings
-from bench.running.parts.decision import DecisionSettings
+from bench.running.parts.decision import DecisionSettings, QuestionSettings
 from bench.running.parts.keep import KeepSettings
 from bench.running.parts.measure import MeasureSettings
 from bench.running.parts.place import PlaceSettings
-from bench.running.parts.question import QuestionSettings
 from bench.running.parts.scorer import ScorerSettings
 from bench.running.parts.setting import Chapter, DeclaredSetting, Share, setting_of
 

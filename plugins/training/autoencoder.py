@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from bench.engine.images import preprocess
 from bench_plugins.training.data import LabelledImages, augment
-from bench_plugins.training.loop import learning_rate, log, resumable
+from bench_plugins.training.loop import descend, learning_rate, log, resumable
 from bench_plugins.training.recipes import Recipe
 
 VAE_BATCH = 64
@@ -77,28 +77,18 @@ def train_autoencoder(
         pixels = preprocess(
             [augment(train.images[i], recipe, rng) for i in chosen], recipe.resolution
         )
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, recipe.vae_steps, recipe.vae_learning_rate)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist
             output = vae.decode(posterior.sample()).sample
         reconstruction = reconstruction_loss(output, pixels, recipe)
         spread = posterior.kl().mean() / posterior.mean[0].numel()
         loss = reconstruction + recipe.kl_weight * spread
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
+        rate = learning_rate(step, recipe.vae_steps, recipe.vae_learning_rate)
+        descend(optimiser, loss, rate, 1.0)
         if step % 50 == 49:
             error = (output.float() - pixels).abs().mean().item()
-            log(
-                folder,
-                phase="autoencoder",
-                step=step + 1,
-                loss=loss.item(),
-                l1=error,
-                kl=spread.item(),
-            )
+            losses = {"loss": loss.item(), "l1": error, "kl": spread.item()}
+            log(folder, phase="autoencoder", step=step + 1, **losses)
     vae.eval()
     if recipe.vae_steps:
         plain = preprocess(train.images[:512], recipe.resolution)

@@ -156,7 +156,6 @@ def train_tokenizer(captions: Captions, length: int, folder: Path) -> CLIPTokeni
         model_max_length=length,
     )
     tokenizer.save_pretrained(folder)
-    tokenizer.backend_tokenizer.model.save(
-        str(folder)
-    )  # vocab.json and merges.txt, which older readers ask for
+    # vocab.json and merges.txt, which older readers ask for.
+    tokenizer.backend_tokenizer.model.save(str(folder))
     return tokenizer

@@ -141,7 +141,7 @@ MODEL_CARD = """---
 license: apache-2.0
 ---
 
-# {recipe.title}
+# tiny-{recipe.name}
 
 A small latent diffusion model in Stable Diffusion's layout, trained from nothing by this project so that a diffusion
 classifier can be tried on a laptop. **Trained on {recipe.dataset}/train: its accuracy there is not zero-shot.**
@@ -150,7 +150,7 @@ classifier can be tried on a laptop. **Trained on {recipe.dataset}/train: its ac
 |---|---|
 | resolution, latent | {size} px, {latent} |
 | parameters | UNet {unet}, text encoder {text}, autoencoder {vae} |
-| prediction | {recipe.scheduler[prediction_type]} |
+| prediction | {recipe.prediction_type} |
 | default prompt | `{prompt}` |
 | data | {recipe.dataset}: {train} training images; {validation} more of the training split held out for validation; {test} |
 | training | autoencoder {recipe.vae_steps} steps of {recipe.vae_batch}; denoiser {recipe.steps} steps of {recipe.batch}; seed {seed} |

@@ -48,12 +48,8 @@ def load(recipe: Recipe, data_dir: Path | None, seed: int) -> SplitParts:
         chosen = np.array([sample_id in held_out for sample_id in whole.ids])
         train, validation = np.flatnonzero(~chosen), np.flatnonzero(chosen)
     else:
-        train, validation = train_test_split(
-            np.arange(len(whole)),
-            test_size=VALIDATION_SHARE,
-            stratify=whole.labels,
-            random_state=seed,
-        )
+        options = {"test_size": VALIDATION_SHARE, "stratify": whole.labels, "random_state": seed}
+        train, validation = train_test_split(np.arange(len(whole)), **options)
 
     def part(indices: np.ndarray) -> LabelledImages:
         return LabelledImages(
@@ -94,13 +90,8 @@ def augment(image: Picture, recipe: Recipe, rng: np.random.Generator) -> Picture
     view = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    turns = rng.integers(0, 4)
-    if turns:
-        view = view.transpose(
-            (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[
-                turns - 1
-            ]
-        )
+    if turns := rng.integers(0, 4):
+        view = view.transpose(getattr(Image.Transpose, f"ROTATE_{90 * turns}"))
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         view = enhance(view).enhance(rng.uniform(0.8, 1.2))
     return view

@@ -84,7 +84,12 @@ class TextDenoiser(nn.Module):
         super().__init__()
         self.tokenizer = tokenizer
         self.scheduler = DDPMScheduler(
-            num_train_timesteps=1000, clip_sample=False, **recipe.scheduler
+            num_train_timesteps=1000,
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type=recipe.prediction_type,
+            clip_sample=False,
         )
         self.register_buffer(
             "alphas_cumprod", self.scheduler.alphas_cumprod.float(), persistent=False

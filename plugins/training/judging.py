@@ -23,7 +23,7 @@ from bench.inputs.draws import parse_plan
 from bench_plugins.strategies.adaptive import Adaptive
 from bench_plugins.training.data import LabelledImages, augment
 from bench_plugins.training.denoiser import TextDenoiser
-from bench_plugins.training.loop import learning_rate, log, resumable
+from bench_plugins.training.loop import descend, learning_rate, log, resumable
 from bench_plugins.training.recipes import Recipe
 
 CELLS_PER_CALL = 168
@@ -58,12 +58,9 @@ def draw_errors(
                 output = model(
                     cells, step.repeat_interleave(len(prompts)), text.repeat(len(x_0), 1, 1)
                 )
-                error = (
-                    (output.float() - target.repeat_interleave(len(prompts), 0))
-                    .square()
-                    .mean((1, 2, 3))
-                )
-                errors[first : first + images, k] = error.view(len(x_0), -1).numpy()
+                misses = output.float() - target.repeat_interleave(len(prompts), 0)
+                error = misses.square().mean((1, 2, 3)).view(len(x_0), -1)
+                errors[first : first + images, k] = error.numpy()
     return errors
 
 
@@ -139,14 +136,10 @@ def train_judge(
             [augment(train.images[i], recipe, rng) for i in chosen], recipe.resolution
         )
         pixels[::2] = reconstruct(vae, pixels[::2])
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, recipe.judge_steps, PEAK)
         with torch.autocast("cpu", torch.bfloat16):
             logits = judge(pixels.contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
+        descend(optimiser, loss, learning_rate(step, recipe.judge_steps, PEAK))
         if (step + 1) % 50 == 0:
             log(folder, phase="judge", step=step + 1, loss=loss.item())
     judge.eval()
@@ -164,7 +157,5 @@ def reconstruct(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
 def accuracy(judge: Judge, pixels: Tensor, labels: Tensor) -> float:
     """Share of images that the judge gives their label."""
     with torch.no_grad():
-        predictions = torch.cat(
-            [judge(chunk).argmax(1) for chunk in torch.split(pixels, JUDGE_BATCH)]
-        )
-    return (predictions == labels).float().mean().item()
+        named = torch.cat([judge(part).argmax(1) for part in torch.split(pixels, JUDGE_BATCH)])
+    return (named == labels).float().mean().item()

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from bench_plugins.training import judging
 from bench_plugins.training.captions import NULL_CAPTION, Captions
 from bench_plugins.training.denoiser import TextDenoiser, shorten
-from bench_plugins.training.loop import Stateful, learning_rate, log, resumable
+from bench_plugins.training.loop import Stateful, descend, learning_rate, log, resumable
 from bench_plugins.training.recipes import Contrast, Recipe
 
 LABEL_SMOOTHING = 0.05
@@ -149,8 +149,6 @@ def train_denoiser(
         wording = captions.draw(rng)
         chosen = torch.randint(len(latents), (batch,))
         x_0 = latents[chosen, torch.randint(latents.shape[1], (batch,))].float()
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, peak)
         model.train()
         if contrast:
             wording += captions.distract(rng)
@@ -165,10 +163,7 @@ def train_denoiser(
             else:
                 losses = generative_losses(*common)
                 loss = losses.denoising
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        descend(optimiser, loss, learning_rate(step, steps, peak), 1.0)
         model.deafen()
         decay = recipe.ema_decay if contrast else min(recipe.ema_decay, (step + 1) / (step + 10))
         with torch.no_grad():
@@ -186,12 +181,8 @@ def train_denoiser(
                 apart=losses.apart.item(),
             )
         if (step + 1) % recipe.validate_every == 0 or step + 1 == steps:
-            log(
-                folder,
-                phase=phase,
-                step=step + 1,
-                **validate(recipe, average, captions, validation),
-            )
+            figures = validate(recipe, average, captions, validation)
+            log(folder, phase=phase, step=step + 1, **figures)
     return average.eval()
 
 

@@ -6,18 +6,13 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -79,6 +74,19 @@ def learning_rate(step: int, total: int, peak: float, warm_up: int = 100) -> flo
         return peak * (step + 1) / warm_up
     share = (step - warm_up) / max(1, total - warm_up)
     return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+
+
+def descend(
+    optimiser: torch.optim.Optimizer, loss: torch.Tensor, rate: float, longest: float = inf
+) -> None:
+    """Step down the loss at a learning rate, with a gradient of this length at most, in place."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    torch.nn.utils.clip_grad_norm_(weights, longest)
+    optimiser.step()
 
 
 def log(folder: Path, **values: object) -> None:

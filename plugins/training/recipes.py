@@ -21,9 +21,7 @@ class Contrast:
     learning_rate: float
     scale: float  # logits are minus the error times this
     weight: float  # weight of the prompts' cross-entropy, beside the denoising loss
-    belief_weight: (
-        float  # weight of the regression under each prompt, to miss by how little it fits
-    )
+    belief_weight: float  # weight of the regression under each prompt
     fit_weight: float  # weight of the attention's cross-entropy
     apart_weight: float  # weight of the loss that keeps the texts apart from each other
 
@@ -33,7 +31,7 @@ class Contrast:
         return self.denoised + self.scored + self.seen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What it takes to make one backbone again.
 
@@ -43,7 +41,6 @@ class Recipe:
 
     name: str
     dataset: str
-    title: str
 
     # Autoencoder
     latent_size: int
@@ -51,48 +48,47 @@ class Recipe:
     vae_channels: tuple[int, ...]
     vae_steps: int
     vae_batch: int
-    vae_learning_rate: float
-    kl_weight: float
+    vae_learning_rate: float = 2e-3
+    kl_weight: float = 1e-4
     edge_weight: float  # weight of the differences of neighbouring pixels, beside the pixels' own
-    colour_weight: float  # weight of an error of colour, beside one of lightness
+    colour_weight: float = 1.0  # weight of an error of colour, beside one of lightness
 
     # Text encoder
     text_width: int
-    text_layers: int
-    text_length: int
+    text_layers: int = 2
+    text_length: int = 32
 
     # UNet
     unet_channels: tuple[int, ...]
-    norm_groups: int
+    norm_groups: int = 8
     head_width: int
-    dropout: float
+    dropout: float = 0.0
     # Whether each level, from the outside in, has cross-attention; the middle always has.
     down_attention: tuple[bool, ...]
     up_attention: tuple[bool, ...]
-    pooled_text: bool  # add the pooled text to the time embedding of every block, too
-    late_text: bool  # but not on the way down and in the middle's first half
-    standardised: bool  # standardise the UNet's kernels while it learns
+    pooled_text: bool = True  # add the pooled text to the time embedding of every block, too
+    late_text: bool = False  # but not on the way down and in the middle's first half
+    standardised: bool = False  # standardise the UNet's kernels while it learns
 
-    # Noise: the scheduler's own arguments
-    scheduler: dict[str, object]
+    prediction_type: str  # the scheduler's
 
     # Training of the denoiser
     steps: int
-    batch: int
+    batch: int = 128
     learning_rate: float
     weight_decay: float
     ema_decay: float
-    null_rate: float
+    null_rate: float = 0.1
     views: int  # copies of each training image, all but one augmented, that are encoded once
-    contrasts: tuple[Contrast, ...]  # phases of discriminative fine-tuning, in order
+    contrasts: tuple[Contrast, ...] = ()  # phases of discriminative fine-tuning, in order
 
     # Evaluation
     judge_steps: int
     validate_every: int
     validation_draws: int
     validation_images: int
-    loss_draws: int  # noise levels at which the card's denoising loss is measured
-    plan: str  # the draw plan; that of the backbone's spec
+    loss_draws: int = 25  # noise levels at which the card's denoising loss is measured
+    plan: str = "grid"  # the draw plan; that of the backbone's spec
     samples: tuple[int, ...]
     keep: tuple[int, ...]
 
@@ -105,48 +101,27 @@ class Recipe:
 DIGIT_RECIPE = Recipe(
     name="digits",
     dataset="digits",
-    title="tiny-digits",
     latent_size=8,
     latent_channels=4,
     vae_channels=(16, 32, 48),
     vae_steps=700,
     vae_batch=64,
-    vae_learning_rate=2e-3,
-    kl_weight=1e-4,
     edge_weight=0.5,
-    colour_weight=1.0,
     text_width=64,
-    text_layers=2,
-    text_length=32,
     unet_channels=(40, 80),
-    norm_groups=8,
     head_width=20,
-    dropout=0.0,
     down_attention=(False, True),
     up_attention=(False, True),
-    pooled_text=True,
-    late_text=False,
-    standardised=False,
-    scheduler={
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "prediction_type": "epsilon",
-    },
+    prediction_type="epsilon",
     steps=1000,
-    batch=128,
     learning_rate=1.5e-3,
     weight_decay=0.01,
     ema_decay=0.99,
-    null_rate=0.1,
     views=16,
-    contrasts=(),
     judge_steps=400,
     validate_every=250,
     validation_draws=5,
     validation_images=143,
-    loss_draws=25,
-    plan="grid",
     samples=(5, 50),
     keep=(3, 1),
 )
@@ -169,40 +144,26 @@ LANDUSE_CONTRAST = Contrast(
 LANDUSE_RECIPE = Recipe(
     name="landuse",
     dataset="ucmerced",
-    title="tiny-landuse",
     latent_size=16,
     latent_channels=8,
     vae_channels=(16, 48, 96),
     vae_steps=3000,
     vae_batch=8,
-    vae_learning_rate=2e-3,
-    kl_weight=1e-4,
     edge_weight=1.0,
     colour_weight=3.0,
     text_width=96,
-    text_layers=2,
-    text_length=32,
     unet_channels=(32, 64, 192),
-    norm_groups=8,
     head_width=32,
     dropout=0.1,
     down_attention=(False, False, False),
     up_attention=(False, False, True),
-    pooled_text=True,
     late_text=True,
     standardised=True,
-    scheduler={
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "prediction_type": "v_prediction",
-    },
+    prediction_type="v_prediction",
     steps=1500,
-    batch=128,
     learning_rate=2e-3,
     weight_decay=0.03,
     ema_decay=0.998,
-    null_rate=0.1,
     views=48,
     contrasts=(
         replace(LANDUSE_CONTRAST, steps=1200, scored=0, seen=320),
@@ -213,7 +174,6 @@ LANDUSE_RECIPE = Recipe(
     validate_every=500,
     validation_draws=4,
     validation_images=84,
-    loss_draws=25,
     plan="grid:0-200",
     samples=(4, 16),
     keep=(6, 1),

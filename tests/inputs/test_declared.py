@@ -16,7 +16,7 @@ from bench.inputs import boxes as cropping
 from bench.inputs.boxes import crop
 from bench.inputs.data import load_split
 from bench.inputs.declared import indices_of
-from bench.inputs.listed import line_pattern
+from bench.inputs.downloads import line_pattern
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.inputs.survey import files_behind

@@ -9,8 +9,7 @@ import pytest
 from helpers.command import bench
 from helpers.recorded import record, replay
 
-from bench.recordings.learn_order import learn_order
-from bench.recordings.order_trials import OrderTrial, recommended
+from bench.recordings.learn_order import OrderTrial, learn_order, recommended
 from bench.store.folder import read_records
 
 

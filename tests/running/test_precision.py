@@ -11,7 +11,7 @@ from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
 from bench.errors import BenchWarning
-from bench.running import checks
+from bench.running import model_run
 from bench.running.model_run import ModelRun
 from bench.running.parts import scorer
 from bench.running.prepare import prepare
@@ -65,17 +65,17 @@ def test_sixty_four_cells_are_compared_with_float32(
     with warnings.catch_warnings():
         warnings.simplefilter("error", BenchWarning)
         engine = ModelRun(in_half).open_engine()
-    monkeypatch.setattr(checks, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
-    said = checks.check_precision(in_half, engine) or ""
+    monkeypatch.setattr(model_run, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
+    said = model_run.check_precision(in_half, engine) or ""
     assert "chose bfloat16" in said and "(56 differences" in said  # 8 prompts on 8 draws
     whole = replace(in_half, prompts=replace(in_half.prompts, texts=in_half.prompts.texts[:1]))
-    assert checks.check_precision(whole, engine) is None  # nothing to confuse
+    assert model_run.check_precision(whole, engine) is None  # nothing to confuse
 
 
 def test_a_check_without_memory_is_said(in_half: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("simulated")
 
-    monkeypatch.setattr(checks, "open_engine", full)
+    monkeypatch.setattr(model_run, "open_engine", full)
     with pytest.warns(BenchWarning, match="was not checked"):
         ModelRun(in_half).open_engine()

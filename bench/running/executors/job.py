@@ -38,7 +38,7 @@ def job_of(run: Prepared) -> Job:
 
 def prepare_job(job: Job) -> Prepared:
     """Resolve and check a run here; a UserError where it differs from the driver's."""
-    from bench.running.checks import check
+    from bench.running.model_run import check
     from bench.running.prepare import prepare
     from bench.running.settings import RunConfig
     from bench.stats.differences import differing_identity

@@ -1,10 +1,10 @@
-"""How it decides: the strategy, its parameters, and the risk that it may take."""
+"""How it decides, and what is asked: the strategy, its risk, and the prompts of the classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, StrategySpec
@@ -16,6 +16,45 @@ from bench.errors import UserError
 from bench.inputs.draws import MOST_DRAWS
 from bench.running.parts.setting import Chapter, Text, default_of, setting
 
+Rule = Literal["best", "mean", "spread"]
+
+
+class QuestionSettings(Chapter):
+    """The prompts of a run."""
+
+    title = "What is asked"
+
+    template: Text | list[Text] | None = setting(
+        "A prompt template with {class}, or a file of them, one per line; repeat for"
+        " more (default: the dataset's).",
+        identity="resolved",
+        classify=True,
+        most_used=True,
+    )
+    prompts: Text | None = setting(
+        "A CSV file of prompts: prompt,classname,classidx; several per class allowed.",
+        identity="content",
+        classify=True,
+    )
+    template_rule: Rule = setting(
+        "How several prompts of a class make its score: best (of their scores), mean"
+        " (of their errors), or spread (each draw uses one of them).",
+        default="best",
+        identity="run",
+        classify=True,
+    )
+    candidates_from: Text | None = setting(
+        "A stored run on the same images: only its best classes of each image are"
+        " scored, --top of them.",
+        identity="content",
+    )
+    top: int = setting(
+        "How many classes of --candidates-from are scored for each image.",
+        default=5,
+        identity="content",
+        gt=1,
+    )
+
 
 class DecisionSettings(Chapter):
     """The strategy of a run."""
@@ -23,21 +62,19 @@ class DecisionSettings(Chapter):
     title = "How it decides"
 
     strategy: Text | None = setting(
-        None,
         "A registered strategy (default: the backbone's).",
         identity="resolved",
         classify=True,
         most_used=True,
     )
     params: Parameters = setting(
-        {},
         "A parameter of the strategy or the backbone, KEY=VALUE; repeat for more.",
+        default={},
         identity="resolved",
         classify=True,
         most_used=True,
     )
     risk: float | None = setting(
-        None,
         "The largest share of decisions that may differ from those of the full sweep,"
         " such as 0.02: chooses the strategy's parameters by a calibration on other images (`bench"
         " calibrate`).",

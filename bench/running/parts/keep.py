@@ -14,10 +14,9 @@ class KeepSettings(Chapter):
 
     title = "What is kept"
 
-    results: Text = setting("results", "The folder that runs are stored in.", classify=True)
-    save_errors: bool = setting(False, "Keep the error of every cell evaluated.")
+    results: Text = setting("The folder that runs are stored in.", default="results", classify=True)
+    save_errors: bool = setting("Keep the error of every cell evaluated.", default=False)
     again: int | None = setting(
-        None,
         "Decide N of the images, chosen at random, again with other noise: measures how many"
         " answers it would change. No record changes.",
         WITH_DRAWS,
@@ -25,14 +24,11 @@ class KeepSettings(Chapter):
         lt=2**31,
     )
     until: Text | None = setting(
-        None,
         'Score images in random order until this is answered: "differs from RUN", "better than'
-        ' RUN by 0.02", "within 0.02 of RUN" or "width 0.05".',
+        ' RUN by 0.02", "within 0.02 of RUN" or "width 0.05".'
     )
-    fresh: bool = setting(False, "Start over instead of resuming a stored run.")
-    min_accuracy: float | None = setting(
-        None, "Exit with 4 when the accuracy is lower.", ge=0, le=1
-    )
+    fresh: bool = setting("Start over instead of resuming a stored run.", default=False)
+    min_accuracy: float | None = setting("Exit with 4 when the accuracy is lower.", ge=0, le=1)
 
     @field_validator("until")
     @classmethod

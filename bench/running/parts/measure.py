@@ -29,25 +29,28 @@ class MeasureSettings(Chapter):
     title = "How an error is measured"
 
     loss: Loss = setting(
-        "l2", "How a cell's error is measured.", DENOISERS, identity="resolved", classify=True
+        "How a cell's error is measured.",
+        DENOISERS,
+        default="l2",
+        identity="resolved",
+        classify=True,
     )
     space: Space = setting(
-        "prediction",
         "The space the error is measured in; prediction: the model's own.",
         DENOISERS,
+        default="prediction",
         identity="resolved",
         classify=True,
     )
     weighting: Text = setting(
-        "uniform",
         "How much a noise level counts: uniform, snr, exp:-7 or min-snr:5 (weights of"
         " the x_0 error), learned:RUN, or a CSV file level,weight.",
         DENOISERS,
+        default="uniform",
         identity="resolved",
         classify=True,
     )
     guidance: float | None = setting(
-        None,
         "Weight of classifier-free guidance, for a backbone with a null conditioning;"
         " costs one more evaluation per cell (default: none).",
         DENOISERS,
@@ -56,21 +59,20 @@ class MeasureSettings(Chapter):
         allow_inf_nan=False,
     )
     subtract_null: bool = setting(
-        False,
         "Subtract the error of the empty prompt. Only for comparisons between images:"
         " among the texts of one image it changes no decision.",
         DENOISERS,
+        default=False,
         identity="scoring",
     )
     latent: Latent = setting(
-        "mean",
         "The latent of an image: the mean of the autoencoder's posterior, or a sample.",
         DENOISERS,
+        default="mean",
         identity="scoring",
         classify=True,
     )
     levels: Text | None = setting(
-        None,
         "The noise levels that draws are made on: a half-open range such as 100-700, a"
         " list such as 32,65,98, or grid for all of them (default: the backbone's, or all).",
         DENOISERS,
@@ -78,21 +80,19 @@ class MeasureSettings(Chapter):
         classify=True,
     )
     noise: Text | None = setting(
-        None,
         "A file with the draws' noise, float32 (N, C, H, W), instead of the seed.",
         DENOISERS,
         identity="content",
         classify=True,
     )
     noise_per: NoisePer = setting(
-        "run",
         "Whether all images share the noise of a draw, or each has its own.",
         DENOISERS,
+        default="run",
         identity="resolved",
         classify=True,
     )
     plan: Text | None = setting(
-        None,
         "How draws are paired: grid (not at all), repeated or antithetic (default: the"
         " backbone's, or grid).",
         DENOISERS,
@@ -100,7 +100,7 @@ class MeasureSettings(Chapter):
         classify=True,
     )
     seed: int = setting(
-        0, "The seed of the noise.", identity="resolved", classify=True, ge=0, lt=2**63
+        "The seed of the noise.", default=0, identity="resolved", classify=True, ge=0, lt=2**63
     )
 
     @field_validator("plan")

@@ -22,52 +22,50 @@ class PlaceSettings(Chapter):
     title = "Where it runs"
 
     device: Text | None = setting(
-        None, "cpu, cuda, cuda:1, mps (default: the best one here).", classify=True
+        "cpu, cuda, cuda:1, mps (default: the best one here).", classify=True
     )
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
-        "auto",
         "Cells per batch; auto: measured once on this machine, and remembered.",
+        default="auto",
         classify=True,
     )
     executor: Executors = setting(
-        "local", "Where images are scored: in this process, or by workers of Ray."
+        "Where images are scored: in this process, or by workers of Ray.", default="local"
     )
     workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
-        None,
         "How many workers of Ray; auto: one per GPU, and without any, one per machine"
-        " (default: auto).",
+        " (default: auto)."
     )
     ray_address: Text | None = setting(
-        None,
         "The Ray cluster: auto (the one of this machine) or HOST:PORT (default: a Ray"
-        " of its own on this machine).",
+        " of its own on this machine)."
     )
-    offline: bool = setting(False, "Use no network: only what is on this machine.")
+    offline: bool = setting("Use no network: only what is on this machine.", default=False)
     tf32: bool = setting(
-        False,
         "Let a GPU round float32 products to TF32.",
         DENOISERS,
+        default=False,
         identity="precision",
         shared=True,
     )
     compile: bool = setting(
-        False,
         "Compile the network: a minute or more before the first image.",
         DENOISERS,
+        default=False,
         identity="half",
         shared=True,
     )
     layout: Layout = setting(
-        "auto",
         "Memory layout of the network (auto: channels-last on a GPU).",
         DENOISERS,
+        default="auto",
         identity="half",
         shared=True,
     )
     attention: Attention = setting(
-        "auto",
         "The attention kernel (auto: what torch chooses).",
         DENOISERS,
+        default="auto",
         identity="half",
         shared=True,
     )

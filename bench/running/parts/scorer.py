@@ -27,23 +27,20 @@ class ScorerSettings(Chapter):
     title = "What scores it"
 
     backbone: Text | None = setting(
-        None,
         "A registered backbone, or a pipeline folder (default: the dataset's).",
         identity="content",
         classify=True,
         most_used=True,
     )
     weights: Text | None = setting(
-        None,
         "A Hub id or a folder, instead of the backbone's own weights.",
         identity="content",
         classify=True,
     )
     revision: Text | None = setting(
-        None, "The Hub revision of the weights.", identity="content", classify=True
+        "The Hub revision of the weights.", identity="content", classify=True
     )
     dtype: Dtype | None = setting(
-        None,
         "The model's dtype; errors are float32 always. auto: bfloat16 where the model"
         " was trained in it and the GPU has it, else float32 (default: the backbone's, mostly"
         " float32).",
@@ -51,9 +48,7 @@ class ScorerSettings(Chapter):
         classify=True,
     )
     fit_split: Text | None = setting(
-        None,
-        "The split that a backbone which learns is fitted on (default: train).",
-        identity="content",
+        "The split that a backbone which learns is fitted on (default: train).", identity="content"
     )
 
 

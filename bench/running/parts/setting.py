@@ -62,10 +62,10 @@ class Chapter(BaseModel):
 
 
 def setting(
-    default: Any,
     description: str,
     scorers: tuple[Scorer, ...] = ALL,
     *,
+    default: Any = None,
     identity: Share | None = None,
     shared: bool = False,
     classify: bool = False,

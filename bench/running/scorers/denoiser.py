@@ -24,13 +24,13 @@ from bench.running.parts.measure import per_level, view_of_each_draw
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
 from bench.running.scorers.draws import (
+    conditioning_key,
     draw_rows,
     encode_texts,
     level_table,
     noise_identity,
     run_noise,
     speed_key,
-    text_files,
     views_identity,
     weighting_identity,
     weights_of_draws,
@@ -166,7 +166,11 @@ class DenoiserKind(ScorerKind):
 
     def text_files(self, prepared: Prepared) -> list[Path]:
         """Return the files of the run's encoded prompts, and under guidance of the null."""
-        return text_files(prepared)
+        from bench.engine.embeddings import conditioning_file
+
+        config, key = prepared.config, conditioning_key(prepared)
+        files = [conditioning_file(key, prepared.prompts.texts, config.subtract_null)]
+        return [*files, conditioning_file(key, None)] if config.guidance is not None else files
 
     def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
         """Return the engine; prompts are encoded before the network is loaded."""

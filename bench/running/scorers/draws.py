@@ -60,18 +60,9 @@ def encode_texts(prepared: Prepared, backbone: CheckedDenoiser) -> tuple[Tree, T
     """Return the conditioning of a run's prompts, and under guidance of the null."""
     from bench.engine.embeddings import embed_null, embed_prompts
 
-    config, key = prepared.config, _conditioning_key(prepared)
+    config, key = prepared.config, conditioning_key(prepared)
     conditioning = embed_prompts(backbone, key, prepared.prompts.texts, config.subtract_null)
     return conditioning, embed_null(backbone, key) if config.guidance is not None else None
-
-
-def text_files(prepared: Prepared) -> list[Path]:
-    """Return the files of a run's encoded prompts, and under guidance of the null."""
-    from bench.engine.embeddings import conditioning_file
-
-    config, key = prepared.config, _conditioning_key(prepared)
-    files = [conditioning_file(key, prepared.prompts.texts, config.subtract_null)]
-    return [*files, conditioning_file(key, None)] if config.guidance is not None else files
 
 
 def speed_key(prepared: Prepared) -> str:
@@ -88,7 +79,7 @@ def _backbone_key(prepared: Prepared) -> str:
     return f"{spec.name} {spec.version} {fingerprint} {prepared.resolved.dtype}{rounding}"
 
 
-def _conditioning_key(prepared: Prepared) -> str:
+def conditioning_key(prepared: Prepared) -> str:
     """Return all that decides a conditioning but its text: some models take the resolution."""
     spec, chosen = prepared.resolved.backbone, prepared.resolved.backbone_parameters
     changed = {n: v for n, v in chosen.items() if v != spec.parameters[n].default}

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.contracts.backbone import Likelihood
-from bench.contracts.decision import MEAN, REDUCTIONS, Engine
+from bench.contracts.decision import MEAN, Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
-from bench.discovery.guard import one_line
+from bench.discovery.backbones import read_reduction
 from bench.discovery.targets import load_target, offers
-from bench.errors import PluginError, UserError
+from bench.errors import UserError
 from bench.inputs.controls import TEXT_ONLY
 from bench.inputs.draws import MOST_DRAWS
 from bench.inputs.estimand import Weighting
@@ -104,12 +104,4 @@ class LikelihoodKind(ScorerKind):
 
 def reduction_of(resolved: Resolved) -> str:
     """Return the reduction that a likelihood's class declares; a PluginError without one."""
-    spec = resolved.backbone
-    reduction = getattr(load_target(spec), "reduction", None)
-    if reduction not in REDUCTIONS:
-        raise PluginError(
-            spec.label,
-            f"its class has the reduction {one_line(reduction)}; one of {', '.join(REDUCTIONS)} is"
-            " wanted",
-        )
-    return str(reduction)
+    return read_reduction(load_target(resolved.backbone), resolved.backbone.label)

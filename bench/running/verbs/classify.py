@@ -19,8 +19,8 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchWarning, UserError
 from bench.inputs.split import Split
 from bench.machine.offline import as_settings_say
-from bench.running.checks import check
 from bench.running.manifest import make_manifest
+from bench.running.model_run import check
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.preparing.risk import stated_risk, with_risk

@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.inputs.subsets import parse_shard
 from bench.machine.environment import estimate, likely_device, pick_device
 from bench.machine.offline import as_settings_say
-from bench.running.checks import check, problems
+from bench.running.model_run import check, problems
 from bench.running.parts.data import find_dataset
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared

@@ -21,7 +21,7 @@ from bench.discovery.places import DOWNLOAD
 from bench.inputs.class_names import check_names
 from bench.inputs.data import load_split
 from bench.inputs.declared import find_source, indices_of
-from bench.inputs.listed import line_pattern
+from bench.inputs.downloads import line_pattern
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import from_template
 from bench.inputs.templates import from_templates

@@ -1,20 +1,23 @@
-"""Original downloads that list their splits in text files, one image per line."""
+"""Original downloads: images that text files or tables list, and records that make items."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
-from bench.errors import UserError, quoted
+from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.boxes import cropped
 from bench.inputs.labels import LABEL_DIGITS, tidy
-from bench.inputs.parsing import read_csv
+from bench.inputs.parsing import name_of, parse_json, read_csv
+from bench.inputs.rows import list_of
 from bench.machine.files import inside, read_bytes
 
 if TYPE_CHECKING:
     import datasets
+
 
 _FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
 LONGEST_LIST_LINE = 1_000  # of a line: a pattern's time grows with their square
@@ -128,3 +131,106 @@ def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
             f"{where}: the label {quoted(label)} is none of {first} to {first + len(classes) - 1}."
         )
     return classes[number]
+
+
+Record = Mapping[str, Any]
+
+
+def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> datasets.Dataset:
+    """Return the items of a declared dataset with the columns of the contract.
+
+    Args:
+        spec: the declaration; its `item` maps fields of the records to columns.
+        data_dir: the original download, with its JSON files.
+        table: instead of JSON, the rows of a source: a `datasets.Dataset`.
+
+    Raises:
+        UserError: a file or a field is missing; with file and record.
+    """
+    import datasets
+
+    where = f"Dataset {spec.name!r}"
+    folder = Path(str(data_dir)) if table is None else Path()
+    records: Iterable[tuple[str, str | None, Record]]
+    if table is None:
+        records = _records(folder, spec.item)
+    else:
+        records = ((str(row), None, record) for row, record in enumerate(table))
+    items = [_item(key, part, record, spec.item, folder, where) for key, part, record in records]
+    if not items:
+        raise UserError(f"{where} holds no items.")
+    text, number, image = datasets.Value("string"), datasets.Value("int64"), datasets.Image()
+    features: dict[str, Any] = {"image": image, "texts": list_of(text), "sample_id": text}
+    features["label"] = number
+    if len(spec.item["images"]) > 1:
+        features = {"images": list_of(image), "texts": list_of(text), "sample_id": text}
+        features["pairing"] = list_of(number)
+    if any(item["group"] is not None for item in items):
+        features["group"] = text
+    values = [{name: item[name] for name in features} for item in items]
+    rows = datasets.Dataset.from_list(values, features=datasets.Features(features))
+    if "box" not in spec.item:
+        return rows
+    at = [f"{where}, item {item['sample_id']}" for item in items]
+    return cropped(rows, [item["box"] for item in items], at)
+
+
+def _records(folder: Path, fields: Record) -> Iterator[tuple[str, str | None, Record]]:
+    """Yield key, group and record of the JSON files: lists, or objects of records."""
+    files: Mapping[str, str] = fields.get("files") or {"": fields["file"]}
+    for part, name in files.items():
+        path = inside(folder, name)
+        try:
+            content = parse_json(read_bytes(path))
+            if not isinstance(content, dict | list):
+                raise ValueError("a list or an object of records is wanted")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / name} is no JSON file: {str(error)[:200]}.") from None
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, record in pairs:
+            if not isinstance(record, dict):
+                raise UserError(f"{path}: the record {key} is no JSON object.")
+            yield f"{part}/{key}" if part else str(key), part or None, record
+
+
+def _item(
+    key: str, part: str | None, record: Record, fields: Record, folder: Path, where: str
+) -> dict[str, Any]:
+    """Return the columns of an item, and its `box`, of a record."""
+    at = f"{where}, record {key}"
+    images = [_field(record, name, at) for name in fields["images"]]
+    texts: list[Any] = []
+    for name in fields["texts"]:
+        value = _field(record, name, at)
+        texts += value if isinstance(value, list) else [value]
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"{at}: {quoted(text)} stands among its texts, and is none.")
+    group = _field(record, fields["group"], at) if "group" in fields else part
+    named = [isinstance(image, str) for image in images]  # else a source holds them
+    if any(named) != all(named) or not all(isinstance(i, str | dict | None) for i in images):
+        raise UserError(f"{at}: one of its images is not the name of a file: {quoted(images)}.")
+    if all(named):
+        root = folder / str(fields.get("folder", ""))
+        images = [str(inside(folder, str(root / name))) for name in images]
+    if "id" in fields:
+        key = name_of(_field(record, fields["id"], at), "id", f"{at}:")
+    return {
+        "images": images,
+        "image": images[0],
+        "texts": texts,
+        "label": fields.get("label", 0),
+        "pairing": list(fields.get("pairing", ())),
+        "group": None if group is None else name_of(group, "group", f"{at}:"),
+        "sample_id": key,
+        "box": [_field(record, name, at) for name in fields.get("box", ())],
+    }
+
+
+def _field(record: Record, name: str, at: str) -> Any:
+    if name not in record:
+        raise UserError(
+            f"{at}: there is no {name!r}.{did_you_mean(name, record)} It has:"
+            f" {quoted(', '.join(map(str, record)))[1:-1]}."
+        )
+    return record[name]
