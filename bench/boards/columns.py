@@ -20,11 +20,7 @@ OF_DENOISERS = ("draws", "loss", "space", "plan", *OF_PROMPTS)
 
 
 def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
-    """Return a board as a table.
-
-    What all rows share stands above; reported results are left out of this, as they do not state
-    all of their settings.
-    """
+    """Return a board as a table; what all rows but reported ones share stands above."""
     sources: list[str] = []
     columns = metric_columns(board)
     lines = [_line(row, columns) for row in board]
@@ -57,10 +53,7 @@ def metric_columns(rows: Sequence[LeaderboardRow]) -> list[MetricSpec]:
 
 
 def row_settings(row: LeaderboardRow) -> Settings:
-    """Return what changes a row's numbers beside its strategy, by the option that sets it.
-
-    Parameters at their default, and what is not set, are left out.
-    """
+    """Return what changes a row's numbers beside its strategy and is not at its default."""
     options = {
         "draws": None if row.classifier else row.params.get("draws"),
         "template": f"“{row.template}”" if row.template else None,
@@ -76,10 +69,7 @@ def row_settings(row: LeaderboardRow) -> Settings:
 
 
 def in_words(board: Sequence[LeaderboardRow]) -> tuple[str, list[str]]:
-    """Return what all own rows share, and of each row its parameters with what differs.
-
-    Own rows are those that are not reported by others.
-    """
+    """Return what all rows but reported ones share, and of each row what differs."""
     settings = [{**_params(row), **row_settings(row)} for row in board]
     own = [options for options, row in zip(settings, board, strict=True) if row.kind != REPORTED]
     common, of_some = shared(own or settings)

@@ -161,7 +161,7 @@ def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
     """Draw accuracy and its interval against evaluation equivalents per image, one panel per board.
 
     The metadata `Source` of the picture is the digest of its rows, so that a stale one is
-    recognised whatever version of matplotlib drew it.
+    recognised.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter

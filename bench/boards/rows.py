@@ -195,10 +195,7 @@ def other_settings(manifest: Manifest) -> Parameters:
 
 
 def all_reported(folders: Iterable[Path], left_out: LeftOut = warn) -> Iterator[LeaderboardRow]:
-    """Yield the rows of all reported results at any depth below some folders, each file once.
-
-    `left_out` is called with each file that cannot be read.
-    """
+    """Yield the rows of all reported results at any depth below some folders, each file once."""
     holders = (place for folder in folders for place in places(folder, REPORTED_FILE))
     for file in sorted({(holder / REPORTED_FILE).resolve() for holder in holders}):
         try:
@@ -258,10 +255,7 @@ class ReportedResult(_ReportedFigures):
 
 
 def read_reported(path: Path) -> list[ReportedResult]:
-    """Read a file that holds one reported result, or a list of them.
-
-    UserError: it cannot be read, or an entry does not fit; the message names entry and field.
-    """
+    """Read a file of one reported result, or a list of them; a UserError names entry and field."""
     entries = read_json(path.parent, path.name)
     try:
         content = [entries] if isinstance(entries, dict) else entries

@@ -47,10 +47,7 @@ def markdown(text: object) -> str:
 
 
 def csv_cell(value: Any) -> Any:
-    """Return a value for a cell of CSV: text that a spreadsheet would compute gets a quote.
-
-    A number with a sign is a number.
-    """
+    """Return a value for a cell of CSV: text that a spreadsheet would compute gets a quote."""
     if not isinstance(value, str):
         return value
     text = visible(value)

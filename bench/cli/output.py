@@ -38,11 +38,7 @@ _SIMPLER = str.maketrans({"–": "-", "—": "-", "−": "-", "·": "-", "…": 
 
 
 def say(text: object, err: bool = False) -> None:
-    """Print a message on stdout, or on stderr, with the names in it made visible.
-
-    On a terminal its lines break between words, except where they name a command: that can be
-    copied as it stands.
-    """
+    """Print a message on stdout or stderr, names made visible; lines with a command stay whole."""
     lines = message(text).split("\n")
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
@@ -55,11 +51,7 @@ def _broken(line: str, width: int) -> str:
 
 
 def next_steps(*steps: tuple[str, str]) -> None:
-    """Print what a user may want to do next, as (what, command).
-
-    A command that is too long for the line of its words gets a line of its own, so that it can
-    be copied whole.
-    """
+    """Print what a user may do next, (what, command); a long command has a line to be copied."""
     width = shutil.get_terminal_size().columns
     say("\nNext:")
     for what, command in steps:

@@ -58,10 +58,7 @@ class PageBoard:
 
 
 def make_boards(runs: Mapping[str, RunData], reported: Iterable[LeaderboardRow]) -> list[PageBoard]:
-    """Return the boards on which a run stands, ranked as the leaderboard ranks.
-
-    `runs` are by the id of their section on the page, and `reported` rows of reported results.
-    """
+    """Return the boards on which a run stands, ranked; `runs` by the id of their section."""
     rows = [*(run.row for run in runs.values()), *reported]
     anchors = {str(run.path): anchor for anchor, run in runs.items()}
     made = []
@@ -147,10 +144,7 @@ class Against:
 
 
 def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Against]:
-    """Return the comparisons of each board that has two runs on the page or more.
-
-    `runs` are by the id of their section on the page.
-    """
+    """Return the comparisons of each board with two runs or more; `runs` as in `make_boards`."""
     tables = []
     for board in boards:
         entries = [entry for entry in board.entries if entry.anchor][:MOST_RUNS]

@@ -33,8 +33,7 @@ class Curves:
 def by_timestep(run: RunData, most: int = CURVE_IMAGES) -> Curves | None:
     """Return the errors by timestep, from the cells in which both classes were evaluated.
 
-    None where the run kept no errors, or where it has a single timestep, and of items of several
-    images.
+    None where the run kept no errors or has a single timestep, and of items of several images.
     """
     folder, items = run.path / "errors", run.manifest.items
     if not folder.is_dir() or (items is not None and items.images > 1):

@@ -22,10 +22,7 @@ KEY_STYLE: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"
 
 
 def tradeoff(entries: Sequence[Entry]) -> Drawing | None:
-    """Return accuracy against cost, with the Pareto front of what compares.
-
-    None where there is nothing to compare.
-    """
+    """Return accuracy against cost, with the Pareto front; None: there is nothing to compare."""
     placed = [entry for entry in entries if entry.row.cost is not None]
     if len(entries) < 2 or not placed:
         return None

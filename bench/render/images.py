@@ -53,10 +53,7 @@ class Images:
         self._turn = Lock()
 
     def of(self, manifest: Manifest, sample_ids: Iterable[str]) -> dict[str, Thumbnail]:
-        """Return the images of a run that are found, by id.
-
-        UserError: the data cannot be had, or not within the limits of time and memory.
-        """
+        """Return images of a run by id; UserError: they cannot be had within time and memory."""
         own = self._data_dirs.get(manifest.dataset.name, self._data_dirs.get(""))
         stored = manifest.config.plain()
         settings = {

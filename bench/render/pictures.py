@@ -41,10 +41,9 @@ DPI = 110
 def write_pictures(run: Path, made: Manifest | None = None) -> list[Path]:
     """Write `confusion.png` and, where the data is at hand, `examples.png` into a run's folder.
 
-    The second holds images of the dataset: mind its licence before you pass it on.
-
-    The data of a run that this process `made` was opened before; that of a stored run is opened by
-    a process with limits.
+    The second holds images of the dataset: mind its licence before you pass it on. The data of a
+    run that this process `made` was opened before; a process with limits opens that of a stored
+    run.
     """
     stored = read_run(run)
     decided = stored.some_decided()

@@ -41,10 +41,7 @@ class Fields(dict[str, Any]):
 
 
 class RunResult(Fields):
-    """The object behind `--json`: `run["metrics"]["accuracy"]`, or `run.metrics.accuracy`.
-
-    `data` returns the data of the run, where that has no name to be loaded by.
-    """
+    """The object behind `--json`; `run["metrics"]["accuracy"]` is `run.metrics.accuracy` too."""
 
     def __init__(self, finished: Finished, data: Callable[[], Split] | None = None) -> None:
         super().__init__(finished.plain())
@@ -85,10 +82,7 @@ class RunResult(Fields):
         return reproducing_command(self.manifest)
 
     def error_figure(self) -> Figure:
-        """Return the errors of the true and the best wrong class by noise level.
-
-        UserError: the run kept no errors.
-        """
+        """Return true and best wrong class's errors by noise level; UserError: none are kept."""
         from bench.render.curves import by_timestep
         from bench.render.figures import errors
         from bench.render.runs import with_decisions
@@ -112,10 +106,7 @@ class RunResult(Fields):
         return confusion_figure(decided, self.manifest, self.summary)
 
     def examples_figure(self) -> Figure:
-        """Return images with their true and predicted class, mistakes first.
-
-        UserError: the dataset is not on this machine under its name.
-        """
+        """Return images with true and predicted class; UserError: the data is not here."""
         from bench.render.pictures import examples_figure
 
         decided = read_decisions(self.folder, self.manifest, top=True)

@@ -45,10 +45,7 @@ def study_part(folder: Path) -> StudyPart:
 def studies_of(
     results: Path, runs: Collection[str], left_out: Callable[[Path, UserError], None]
 ) -> list[StudyPart]:
-    """Return the studies in a results folder that have one of these runs, by their ids.
-
-    `left_out` is called with each study that cannot be read.
-    """
+    """Return the studies in a results folder that have one of these runs, by their ids."""
     parts = []
     for folder in list_studies(results):
         try:
@@ -93,10 +90,7 @@ def forest_plot(report: StudyReport) -> Drawing:
 
 
 def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
-    """Return mean ranks in which methods that do not differ are joined.
-
-    UserError: there are fewer than ten datasets, or fewer than three methods on all of them.
-    """
+    """Return mean ranks, those that do not differ joined; UserError: too few datasets."""
     if ranks is None:
         raise UserError(
             f"A critical-difference plot needs {MIN_DATASETS} datasets and three methods on all of"

@@ -140,10 +140,7 @@ def exchange_p(
 def _units(
     labels: Ints, a: Sequence[Ints], b: Sequence[Ints], clusters: Ints | None
 ) -> tuple[Ints, Ints]:
-    """Return the unit of each image, int64 [n], and the number of images of each unit.
-
-    A unit is a cluster, or the images of one class with the same predictions.
-    """
+    """Return each image's unit, a cluster or alike images of a class, and the units' sizes."""
     if clusters is not None:
         _, units, counts = np.unique(clusters, return_inverse=True, return_counts=True)
         return units, counts

@@ -55,10 +55,7 @@ def are_answers(values: Floats) -> bool:
 def spread(
     right: NDArray[np.bool_] | Floats, clusters: Ints | None = None, over: Over = "images"
 ) -> Spread:
-    """Return the accuracy of a method over its runs, and its spread.
-
-    With fewer than `LEAST_SEEDS` seeds, the interval is over images, whatever `over` says.
-    """
+    """Return a method's accuracy over its runs, and its spread; of few seeds, over images."""
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)
@@ -136,10 +133,7 @@ def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
 
 
 def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return the sum of each cluster's values, [runs, clusters], and the clusters' sizes.
-
-    `values` are [runs, images] here.
-    """
+    """Return each cluster's sum of values, [runs, images] → [runs, clusters], and its size."""
     if clusters is None:
         return values, np.ones(values.shape[1], dtype=np.int64)
     _, member = np.unique(clusters, return_inverse=True)
@@ -162,10 +156,7 @@ def _deviation(by_run: Floats, axis: int) -> float:
 
 
 def _interval(values: Floats, clusters: Ints | None, over: Over) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of the mean, with the effective number of images.
-
-    The effective number is that of a share with the mean's variance; of one run's answers, n.
-    """
+    """Return Wilson's 95 % interval of the mean, for a share with the variance of the mean."""
     n, mean = values.shape[2], float(values.mean())
     if (clusters is None and are_answers(values)) or mean <= 0 or mean >= 1:
         return accuracy_interval(round(mean * n), n)

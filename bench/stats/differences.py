@@ -31,10 +31,7 @@ _PREFIXES = ("backbone.parameters.", "backbone.", "scoring.", "strategy.params."
 
 
 def run_settings(manifest: Manifest) -> Settings:
-    """Return everything that changes a run's numbers, by the name of the option that sets it.
-
-    Hashes are replaced by their origin, and what another setting implies is left out.
-    """
+    """Return all that changes a run's numbers, by option; hashes replaced by their origin."""
     settings: Settings = {}
     readable = _readable(manifest)
     for place, value in _flat(manifest.identity.plain()):
@@ -77,10 +74,7 @@ def differing(settings: Sequence[Settings]) -> list[Settings]:
 
 
 def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
-    """Return the settings that two runs do not share: name → [A's value, B's value].
-
-    Of prompts, the first that differ are named, and the template where it differs.
-    """
+    """Return the settings that two runs do not share: name → [A's value, B's value]."""
     of_a, of_b = differing([run_settings(m) for m in (a, b)])
     pairs: dict[str, Pair] = {name: [of_a.get(name), of_b.get(name)] for name in {**of_a, **of_b}}
     pairs.pop("prompts", None)

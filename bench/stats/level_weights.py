@@ -24,10 +24,7 @@ def bucket_of(levels: Ints, n_levels: int) -> Ints:
 
 
 def bucket_errors(errors: Floats, buckets: Ints) -> Floats:
-    """Return the sum of errors in each bucket, divided by the number of draws, float64 [..., 20].
-
-    `errors` are float64 [..., N], and `buckets` int64 [N].
-    """
+    """Return errors [..., N] summed by bucket, over the number of draws, float64 [..., 20]."""
     members = (buckets[:, None] == np.arange(BUCKETS)).astype(np.float64)
     return np.asarray(errors @ members / len(buckets))
 

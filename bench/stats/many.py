@@ -35,10 +35,7 @@ class Answers:
         return sum(member.shape[0] * member.shape[1] for member in self.members)
 
     def values(self, metric: str, labels: Ints) -> Floats:
-        """Return values of each image whose mean is the metric, [seeds, templates, n].
-
-        Of a group they are means over its members, [1, 1, n].
-        """
+        """Return image values, whose mean is the metric, [seeds, templates, n]."""
         if len(self.members) == 1:
             return image_values(metric, labels, self.members[0])
         return np.asarray(self.of_members(metric, labels).mean(axis=0, keepdims=True))
@@ -85,11 +82,7 @@ def compare_all(
     clusters: Ints | None = None,
     over: Over = "images",
 ) -> list[Difference]:
-    """Return every method's difference from every one before it, not corrected yet.
-
-    `margin` and `clusters` are as in `bench.stats.difference_tests`. Over seeds, all methods have
-    the same seeds.
-    """
+    """Return every method's difference from every one before it, not corrected yet."""
     values = [method.values(metric, labels) for method in methods]
     differences = []
     for (of_a, a), (of_b, b) in combinations(zip(methods, values, strict=True), 2):
@@ -133,10 +126,7 @@ def corrected(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def ranking(compared: str, pairs: int | None = None) -> str:
-    """Return the explanation of ranks below every table.
-
-    `compared` is `runs` or `methods`; `pairs` None: all pairs ranked together were tested.
-    """
+    """Return the explanation of ranks of `runs` or `methods` below a table; None: all pairs."""
     tested = "all pairs ranked together" if pairs is None else f"all {pairs} differences"
     tested = "the one difference" if pairs == 1 else tested
     return (
@@ -147,11 +137,7 @@ def ranking(compared: str, pairs: int | None = None) -> str:
 
 
 def ranks(better: NDArray[np.bool_]) -> list[int | None]:
-    """Return the rank of each: one more than the number of significantly better ones.
-
-    A single one has no rank.
-    `better` is bool [R, R], whether the i-th is significantly better than the j-th (corrected p).
-    """
+    """Return ranks, one more than the number of better ones, from bool [R, R]; of one, None."""
     return [None] if len(better) == 1 else [1 + int(ahead) for ahead in better.sum(axis=0)]
 
 
@@ -182,10 +168,7 @@ class MeanRanks(Document):
 
 
 def mean_ranks(methods: Sequence[str], accuracy: Floats) -> MeanRanks | None:
-    """Return the methods' mean ranks; None: there are too few datasets or methods.
-
-    `accuracy` is float64 [datasets, methods].
-    """
+    """Return mean ranks of accuracies [datasets, methods]; None: too few datasets or methods."""
     datasets, k = accuracy.shape
     if datasets < MIN_DATASETS or k < 3:
         return None

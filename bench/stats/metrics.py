@@ -164,10 +164,7 @@ def summarize(
 
 
 def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decisions) -> Summary:
-    """Return a run's stored summary, or one of its decided images where others are undecided.
-
-    `decided` is at least one decision, read with `top`.
-    """
+    """Return a run's stored summary, or one of its images decided so far, read with `top`."""
     if stored is not None and stored.dataset.n_samples == len(manifest.samples):
         return stored
     partial = summarize(manifest, decided, None, None)
@@ -196,10 +193,7 @@ def statistics(
     probable: Probability | None = None,
     repeatable: Repeatability | None = None,
 ) -> Statistics:
-    """Return the statistics of decided images.
-
-    `decided` are records, or columns read with `top`.
-    """
+    """Return the statistics of decided images: records, or columns read with `top`."""
     decided = as_decisions(decided)
     groups = per_group(decided)
     return Statistics(

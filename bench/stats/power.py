@@ -140,10 +140,7 @@ def exact_power(n: int, difference: float, discordance: float) -> float:
 
 
 def most_losses(discordant: Ints) -> Ints:
-    """Return the largest significant number of losses for each number of discordant images.
-
-    -1 where no number of losses is significant.
-    """
+    """Return the largest significant losses of each number of discordant images; -1: none."""
     from scipy.special import bdtr
     from scipy.stats import binom
 

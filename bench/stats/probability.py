@@ -77,10 +77,7 @@ def _feature(name: Feature, decided: Decisions, unit: float) -> Floats:
 
 
 def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calibrated, Fit] | None:
-    """Return the fit for the decisions of a run, with its calibration; of several, the largest.
-
-    It must be of the same question, strategy and parameters, and of other images.
-    """
+    """Return the largest fit of a run's question and strategy on other images, with its source."""
     fits = [
         (stored, setting.fit)
         for stored in calibrated
@@ -94,10 +91,7 @@ def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calib
 def known_probabilities(
     decided: AnyDecisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Floats | None:
-    """Return the probability that each decision of a run is right, float64 [n].
-
-    NaN where it is unknown; None where no calibration fits the run.
-    """
+    """Return the probability that each decision is right, NaN: unknown; None: no calibration."""
     fit = fit_for(manifest, calibrated)
     return None if fit is None else probabilities(fit[1], decided)
 
@@ -105,11 +99,7 @@ def known_probabilities(
 def probability_skill(
     decided: AnyDecisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Probability | None:
-    """Return how good the probabilities of a run's decisions are.
-
-    None where no calibration is of the run's question and strategy and of other images, or no
-    decision has a probability.
-    """
+    """Return how good the probabilities of a run's decisions are; None: there are none."""
     if (calibrated_fit := fit_for(manifest, calibrated)) is None:
         return None
     calibration, fit = calibrated_fit

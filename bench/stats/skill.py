@@ -56,11 +56,7 @@ class Probability(Document):
 
 
 def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) -> Probability:
-    """Return the quality of probabilities.
-
-    `probability` is float64 [n], `right` bool [n]. They were fitted on `images` images of the run
-    `calibrated_on`.
-    """
+    """Return the quality of probabilities, float64 [n], fitted on images of another run."""
     n, base = len(right), float(right.mean())
     brier = float(np.square(probability - right).mean())
     constant = np.full(n, base)
@@ -158,10 +154,7 @@ def coverage(probability: Floats, right: Bools, points: int = 20) -> list[Covere
 
 
 def coverage_area(probability: Floats, right: Bools) -> float:
-    """Return the mean over k of the accuracy of the k most probable decisions.
-
-    It is averaged over all orders of equally probable decisions, so a constant gives the accuracy.
-    """
+    """Return the mean over k of the accuracy of the k most probable decisions, ties averaged."""
     hits = expected_hits(probability, right)
     return min(float((hits / np.arange(1, len(hits) + 1)).mean()), 1.0)
 

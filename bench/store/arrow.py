@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 
 def values(column: Any, missing: float | None = None) -> NDArray[Any]:
-    """Return a pyarrow column of int32, int64, float32 or float64 as a numpy array.
-
-    `missing` stands for nulls; None: there are none.
-    """
+    """Return a pyarrow column of numbers as a numpy array; `missing` stands for nulls."""
     array = _whole(column)
     kind = np.dtype(_NAMES.get(str(array.type), str(array.type)))
     data = array.buffers()[1]

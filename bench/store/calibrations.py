@@ -131,10 +131,7 @@ class Calibrated:
 
 
 def question(manifest: Manifest) -> str:
-    """Return the hash of a run's question: of all but its images and its strategy.
-
-    Backbone, dataset, classes, prompts, estimand, draws and their noise are part of it.
-    """
+    """Return the hash of a run's question: of all but its images and its strategy."""
     kept = manifest.identity.plain()
     for name in ("strategy", "calibrated", "replayed"):
         kept.pop(name, None)
@@ -148,10 +145,7 @@ def calibration_files(path: Path) -> list[str]:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration into its run's folder, in place of an earlier one of the same key.
-
-    UserError: the folder cannot be written.
-    """
+    """Write a calibration into its run's folder, in place of an earlier one of the same key."""
     try:
         first = read_calibration(path).calibration.key
     except UserError:  # absent or damaged: this one takes its place
@@ -162,10 +156,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
-    """Read a calibration in a run's folder, by a name out of `calibration_files`.
-
-    UserError: it is absent, damaged, of another run, or of a newer version.
-    """
+    """Read a calibration in a run's folder; UserError: absent, damaged, of another run or newer."""
     advice = f"`bench calibrate {path}` makes it."
     calibration = read_document(
         Calibration,

@@ -73,10 +73,7 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
 def read_parts(
     parts: Sequence[tuple[Path, Sequence[str]]], manifest: Manifest, top: bool = False
 ) -> Decisions:
-    """Read the decisions of a run from several folders; see `read_decisions`.
-
-    `parts` are folders with the ids of the samples to take from them.
-    """
+    """Read a run's decisions from folders, each with ids of samples; see `read_decisions`."""
     import pyarrow as pa
 
     tables = [

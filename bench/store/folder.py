@@ -40,10 +40,7 @@ def missing(path: Path, manifest: Manifest, save_errors: bool) -> list[str] | No
 def undecided(
     path: Path, manifest: Manifest, sample_ids: Sequence[str], save_errors: bool
 ) -> list[str]:
-    """Return the ids out of `sample_ids` that the run in `path` has not decided.
-
-    With `save_errors`, an image without its recorded errors counts as undecided.
-    """
+    """Return the ids that the run in `path` has not decided, or, to `save_errors`, not recorded."""
     table = read_table(path, len(manifest.classes))
     done = set(table.filter(table["error"].is_null())["sample_id"].to_pylist())
     if save_errors:
@@ -52,10 +49,7 @@ def undecided(
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a run's manifest, of this format or an earlier one.
-
-    UserError: there is none, it is damaged, or a newer version of the toolkit wrote it.
-    """
+    """Read a run's manifest of any format; UserError: there is none, it is damaged or newer."""
     file = path / MANIFEST
     if not os.path.lexists(file):
         raise UserError(f"{path} is not a run: it has no {MANIFEST}.")
@@ -85,10 +79,7 @@ def _warn_of_correction(path: Path, backbone: BackboneIdentity) -> None:
 
 
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
-    """Return the latest record of each sample, by id, in the order first written.
-
-    With `n_classes`, records that are invalid for so many classes are left out with a warning.
-    """
+    """Return the latest record of each sample, by id; with `n_classes`, only valid records."""
     good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
     return {record["sample_id"]: record for _, _, record in read_lines(path / JOURNAL, good)}
 

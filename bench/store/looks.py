@@ -64,10 +64,7 @@ def is_test(split: str) -> bool:
 
 
 def record_look(results: Path, manifest: Manifest) -> None:
-    """Record the look of a finished run on a test split, unless it is recorded.
-
-    A failure to write is ignored: the run itself is stored. Links and special files are refused.
-    """
+    """Record the look of a finished run on a test split; a failure to is ignored."""
     if not is_test(manifest.dataset.split) or manifest.part is not None:
         return
     look = look_of(manifest)
@@ -93,10 +90,7 @@ def record_look(results: Path, manifest: Manifest) -> None:
 
 
 def read_looks(results: Path) -> Iterator[Look]:
-    """Yield the recorded looks of a results folder.
-
-    Damaged lines, and a file that is not a regular one or is too large, are left out.
-    """
+    """Yield the recorded looks of a results folder; damaged lines and odd files are left out."""
     try:
         file = regular_file(results, LOOKS)
         lines = read_bytes(file, MAX_LOOKS_BYTES).splitlines() if file else []

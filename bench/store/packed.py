@@ -31,10 +31,7 @@ def name_of(number: int) -> str:
 
 
 def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
-    """Write parts into packed files, and return the number of images.
-
-    `folder` is `errors/` or `first_order/`, made if necessary; all tables have the same columns.
-    """
+    """Write parts, with the same columns, into packed files, and return the number of images."""
     import pyarrow.parquet as pq
 
     folder.mkdir(exist_ok=True)

@@ -64,10 +64,7 @@ def _validators() -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
 
 
 def is_record(value: Any, n_classes: int) -> bool:
-    """Tell whether a line of `samples.jsonl` is a record of a run with so many classes.
-
-    Another hand may have edited it: every field must be there, of its type and in its range.
-    """
+    """Tell whether a line is a record of a run with so many classes, in every field."""
     try:
         of_record, of_top = _validators()
         record = of_record.validate_python(value)
@@ -83,11 +80,7 @@ def is_record(value: Any, n_classes: int) -> bool:
 
 
 def make_record(decided: Decided, seconds: float) -> Record:
-    """Return the record of a decided image.
-
-    `seconds` is the share of the run's scoring time since the decision before; a run's records sum
-    to its scoring time.
-    """
+    """Return the record of a decided image; `seconds` is its share of the scoring time."""
     outcome = decided.outcome
     record = Record(
         sample_id=decided.sample.sample_id,

@@ -31,10 +31,7 @@ LeftOut = Callable[[Path, UserError], None]  # called with each unreadable path 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run's folder with its documents, which were read and checked.
-
-    The summary may be of fewer images than the manifest has by now; None: there is none yet.
-    """
+    """A run's folder with its documents, checked; the summary may be of fewer images, or None."""
 
     path: Path
     manifest: Manifest
@@ -67,10 +64,7 @@ class StoredRun:
 
 
 def read_run(path: Path) -> StoredRun:
-    """Read a run's documents, and check that its decisions can be opened.
-
-    UserError: it is not a run, or a file of it is damaged or not a regular file.
-    """
+    """Read a run's documents; UserError: no run, or a file is damaged or not a regular one."""
     manifest, summary = read_manifest(path), read_summary(path)
     regular_file(path, JOURNAL)
     return StoredRun(path, manifest, summary)
@@ -82,10 +76,7 @@ def warn(path: Path, error: UserError) -> None:
 
 
 def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[StoredRun]:
-    """Yield the runs in some folders, one at a time.
-
-    `left_out` is called for each run that cannot be read, in its place among the others.
-    """
+    """Yield the runs in some folders; `left_out` is called for each that cannot be read."""
     for path in paths:
         try:
             run = read_run(path)

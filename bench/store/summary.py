@@ -95,10 +95,7 @@ class Cost(Document):
         return self.evaluations_per_image if equivalents is None else equivalents
 
     def per_image(self, classifier: bool) -> float:
-        """Return the cost in tables: evaluation equivalents, or a classifier's one pass per image.
-
-        A classifier's evaluations are its scores, one per text. It encodes the image once.
-        """
+        """Return the cost in tables: a classifier's is one pass, which encodes the image once."""
         return 1.0 if classifier else self.equivalents_per_image
 
     def in_words(self, classifier: bool) -> str:
@@ -141,10 +138,7 @@ class Summary(Document):
 
 
 class Again(Document):
-    """`again.json`: how many decisions other noise changed, of images chosen at random.
-
-    It changes no record of the run.
-    """
+    """`again.json`: decisions that other noise changed, of images chosen at random."""
 
     format: Count
     of: Positive  # decided images of the run among which the images were chosen

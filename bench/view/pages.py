@@ -55,10 +55,7 @@ class Response:
 
 
 class Pages:
-    """Answers addresses, one at a time, since matplotlib and the loaded runs are shared.
-
-    Only the request for a picture waits for the picture.
-    """
+    """Answers addresses, one at a time but for pictures: matplotlib and loaded runs are shared."""
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored

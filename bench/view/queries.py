@@ -91,10 +91,7 @@ def _text(line: Line) -> str:
 
 
 def chosen_samples(decided: Decisions, classes: Sequence[str], query: Query) -> Ints:
-    """Return the rows of a run's images that fit the query, int64, in the query's order.
-
-    By default mistakes, the widest margin first.
-    """
+    """Return the rows of images that fit the query, int64; by default mistakes, widest first."""
     show = query.get("show", "wrong")
     choices = {"wrong": ~decided.correct, "right": decided.correct, "failed": decided.failed}
     kept = choices.get(show, np.ones(len(decided), bool))

@@ -128,10 +128,7 @@ def _complete(there: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
 
 def _places(of: Decisions, first: Decisions) -> Ints | None:
-    """Return the rows of the first run's images in another run.
-
-    None: it lacks some of them, or has other labels for them.
-    """
+    """Return the rows of the first run's images in another run; None: it lacks some."""
     import pyarrow.compute as pc
 
     rows = pc.index_in(first.sample_ids, value_set=of.sample_ids)
