@@ -46,12 +46,8 @@ def load_dataset(
     """Return a dataset's split with the columns image, label and sample_id.
 
     Images are decoded when they are read, as runs see them. A dataset of items has the columns of
-    docs/items.md.
-
-    Args:
-        name: a registered name, or a folder (a value with a slash).
-        split: None: the one that is evaluated.
-        data_dir: a local copy.
+    docs/items.md. The name may be that of a folder (a value with a slash); without `split`, it is
+    the one that is evaluated; `data_dir` is a local copy.
     """
     from bench.inputs.decoded import decoded
 
@@ -155,8 +151,7 @@ def run(
 def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
     """Return a stored run, by its id or folder; of one that is not complete, what is decided.
 
-    Raises:
-        bench.errors.UserError: there is no such run, or nothing of it is decided yet.
+    `bench.errors.UserError`: there is no such run, or nothing of it is decided yet.
     """
     stored = read_run(find_run(str(run), results))
     summary = summary_so_far(stored.manifest, stored.summary, stored.some_decided())
@@ -167,10 +162,8 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
 def load_study(study: str | PathLike[str], results: str = "results") -> StudyResult:
     """Return a study that was started, with what is stored of it by now.
 
-    `study` is the file that declares it, its name, or its folder.
-
-    Raises:
-        bench.errors.UserError: there is no such study, or it was not started yet.
+    `study` is the file that declares it, its name, or its folder. `bench.errors.UserError`: there
+    is no such study, or it was not started yet.
     """
     from bench.boards.study.report import study_report
     from bench.render.result import StudyResult
@@ -187,9 +180,7 @@ def tradeoff_figure(
     """Return accuracy against cost with the Pareto front, one figure per dataset.
 
     `runs` are ids, folders, or runs themselves; None: all that are stored.
-
-    Raises:
-        bench.errors.UserError: there is no such run, or nothing of one is decided.
+    `bench.errors.UserError`: there is no such run, or nothing of one is decided.
     """
     from bench.render.board import make_boards
     from bench.render.figures import tradeoff
@@ -238,25 +229,17 @@ def compare(
 ) -> Comparison:
     """Compare two runs on the images that both have, as `bench compare` does.
 
-    Args:
-        one: the baseline: a run, its id or its folder.
-        other: likewise; differences are this run's minus the baseline's.
-        results: the folder of stored runs.
-        metric: what is tested: `accuracy`, `balanced_accuracy`, `f1_macro` or `f1_weighted`.
-
-    Raises:
-        bench.errors.UserError: there is no such run, or the two share no image.
+    `one`, the baseline, and `other` are runs, their ids or their folders; differences are those of
+    the other run minus the baseline's. `metric` is tested: `accuracy`, `balanced_accuracy`,
+    `f1_macro` or `f1_weighted`. `bench.errors.UserError`: there is no such run, or the two share no
+    image.
     """
     return compare_runs(_folder(one, results), _folder(other, results), metric)
 
 
 @offline()
 def leaderboard(results: str | PathLike[str] = "results", dataset: str | None = None) -> DataFrame:
-    """Return the stored runs of each dataset, best first, as `bench leaderboard` ranks them.
-
-    Raises:
-        bench.errors.UserError: there is no such folder.
-    """
+    """Return the stored runs of each dataset, best first, as `bench leaderboard` ranks them."""
     import pandas as pd
 
     from bench.boards.leaderboard import leaderboard as rank_runs

@@ -20,15 +20,10 @@ def pictures(side: int = 48) -> list[Image.Image]:
 
 
 class ClassifierContract:
-    """Subclass it, and say how your classifier is made.
+    """Subclass it, and say how your classifier is made."""
 
-    Attributes:
-        texts: three prompts of unlike lengths.
-        tolerance: change of a logit with its batch, relative and absolute.
-    """
-
-    texts: Sequence[str] = TEXTS
-    tolerance = 1e-4
+    texts: Sequence[str] = TEXTS  # three prompts of unlike lengths
+    tolerance = 1e-4  # change of a logit with its batch, relative and absolute
 
     def make(self) -> Any:
         """Return the classifier."""

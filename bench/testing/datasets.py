@@ -19,17 +19,11 @@ OPENED = 20  # samples whose images are decoded, spread over a split
 
 
 class SplitsContract:
-    """The part that `DatasetContract` and `ItemsContract` share.
+    """The part that `DatasetContract` and `ItemsContract` share."""
 
-    Attributes:
-        dataset: its registered name, or its spec.
-        splits: the splits to check; None in it is the one that is evaluated.
-        data_dir: a local copy, where the dataset needs one.
-    """
-
-    dataset: str | DatasetSpec
-    splits: tuple[str | None, ...] = (None,)
-    data_dir: str | None = None
+    dataset: str | DatasetSpec  # its registered name, or its spec
+    splits: tuple[str | None, ...] = (None,)  # splits to check; None: the one that is evaluated
+    data_dir: str | None = None  # a local copy, where the dataset needs one
 
     @pytest.fixture
     def spec(self) -> DatasetSpec:

@@ -25,19 +25,14 @@ STEP = 1e-2  # share of the way to another prompt, for finite differences
 class DenoiserContract:
     """Subclass it, and say how your denoiser is made.
 
-        class TestMine(DenoiserContract):
-            def make(self):
-                return Mine(None, device="cpu", dtype="float32")
-
-    Attributes:
-        texts: three prompts that the model takes, of unlike lengths.
-        tolerance: change of a number with its batch, relative to the largest number.
-        slope_tolerance: relative deviation of the gradient from a finite difference.
+    class TestMine(DenoiserContract):
+        def make(self):
+            return Mine(None, device="cpu", dtype="float32")
     """
 
-    texts: Sequence[str] = DENOISER_TEXTS
-    tolerance = 1e-5
-    slope_tolerance = 0.05
+    texts: Sequence[str] = DENOISER_TEXTS  # three prompts that the model takes, of unlike lengths
+    tolerance = 1e-5  # change of a number with its batch, relative to the largest number
+    slope_tolerance = 0.05  # relative deviation of the gradient from a finite difference
 
     def make(self) -> Any:
         """Return the denoiser, on the CPU, in float32."""

@@ -16,15 +16,10 @@ from bench.testing.classifiers import TEXTS, once, pictures
 
 
 class LikelihoodContract:
-    """Subclass it, and say how your likelihood is made.
+    """Subclass it, and say how your likelihood is made."""
 
-    Attributes:
-        texts: three texts of unlike lengths that say different things.
-        tolerance: change of an error with its batch, relative to the largest error.
-    """
-
-    texts: Sequence[str] = TEXTS
-    tolerance = 1e-4
+    texts: Sequence[str] = TEXTS  # three texts of unlike lengths that say different things
+    tolerance = 1e-4  # change of an error with its batch, relative to the largest error
 
     def make(self) -> Any:
         """Return the likelihood."""

@@ -83,13 +83,9 @@ def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> T
 
 
 class StrategyContract:
-    """Subclass it, and say how your strategy is made.
+    """Subclass it, and say how your strategy is made."""
 
-    Attributes:
-        decides: whether it is meant to find a clear winner; False for a strategy that only looks.
-    """
-
-    decides = True
+    decides = True  # whether it is meant to find a clear winner, and not only to look
 
     def make(self, draws: int) -> Any:
         """Return the strategy for plans of so many draws."""
