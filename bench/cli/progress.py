@@ -33,12 +33,7 @@ UNLIKELY = 0.5  # a larger p of an open question says nothing about the images t
 
 
 class Listener:
-    """Counts a run's images; listens to the events of `manager` for as long as it is entered.
-
-    Attributes:
-        done: number of images decided, earlier starts of the run included.
-        correct: of these, the number decided correctly.
-    """
+    """Counts a run's images; listens to the events of `manager` for as long as it is entered."""
 
     def __init__(
         self,
@@ -46,7 +41,7 @@ class Listener:
         call: Callable[[int, int, float], None] = lambda done, total, accuracy: None,
     ) -> None:
         self.manager, self.call = manager, call
-        self.done = self.total = self.correct = 0
+        self.done = self.total = self.correct = 0  # images, those of earlier starts included
 
     def __enter__(self) -> Self:
         self.manager.register(self, name="the progress display")

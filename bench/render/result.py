@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -131,17 +132,12 @@ class RunResult(Fields):
         return html_part(TextTable(summary.run_id, ["fact", "value"], rows))
 
 
+@dataclass(repr=False)
 class StudyResult:
-    """A study: its runs, its methods with their spread, and which of them differ.
+    """A study: its runs, its methods with their spread, and which of them differ."""
 
-    Attributes:
-        folder: where it is stored.
-        report: all of it, as `bench study FILE --show --json` prints it.
-    """
-
-    def __init__(self, folder: Path, report: StudyReport) -> None:
-        self.folder = folder
-        self.report = report
+    folder: Path  # where it is stored
+    report: StudyReport  # all of it, as `bench study FILE --show --json` prints it
 
     @property
     def name(self) -> str:
