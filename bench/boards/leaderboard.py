@@ -63,7 +63,7 @@ def arrange(
     shipped: Rows = (),
     decided: Callable[[str], Decisions] | None = None,
 ) -> list[LeaderboardRow]:
-    """Return the rows board by board, best first, with ranks; `decided` reads a folder."""
+    """Return the rows by board, best first, with ranks; `decided` reads decisions in a folder."""
     rows = _placed(list(rows))
     here = {_key(row) for row in rows}
     rows += [row for row in shipped if _key(row) not in here]
@@ -154,7 +154,7 @@ def _largest_p(a: Ints, b: Ints, n: Ints) -> Floats:
 
 
 def shipped_rows(dataset: str | None = None) -> list[LeaderboardRow]:
-    """Return the published rows that come with the package; without their runs, ranks stay."""
+    """Return the published rows that come with the package; nothing can rank them anew."""
     text = files("bench.boards").joinpath(PUBLISHED_ROWS.name).read_text("utf-8")
     rows = [LeaderboardRow.model_validate(row) for row in json.loads(text)]
     return [row for row in rows if dataset in (None, row.dataset)]

@@ -255,7 +255,7 @@ class ReportedResult(_ReportedFigures):
 
 
 def read_reported(path: Path) -> list[ReportedResult]:
-    """Read a file of one reported result, or a list of them; a UserError names entry and field."""
+    """Read one reported result, or a list of them; the UserError names entry and field."""
     entries = read_json(path.parent, path.name)
     try:
         content = [entries] if isinstance(entries, dict) else entries

@@ -89,7 +89,7 @@ def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
 def config_from_options(
     ctx: click.Context, config_file: str | None, dataset: str | None = None, **options: Any
 ) -> RunConfig:
-    """Return the settings: option over variable over file over default; or a UserError."""
+    """Return the settings: option over variable over file over default; UserError: invalid."""
     settings = read_config_file(Path(config_file)) if config_file else {}
     for name, value in set_by_user(ctx, options).items():
         if name == "params":

@@ -132,7 +132,7 @@ class RunResult(Fields):
         return html_part(TextTable(summary.run_id, ["fact", "value"], rows))
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class StudyResult:
     """A study: its runs, its methods with their spread, and which of them differ."""
 

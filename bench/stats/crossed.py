@@ -55,7 +55,7 @@ def are_answers(values: Floats) -> bool:
 def spread(
     right: NDArray[np.bool_] | Floats, clusters: Ints | None = None, over: Over = "images"
 ) -> Spread:
-    """Return a method's accuracy over its runs, and its spread; of few seeds, over images."""
+    """Return a method's accuracy and spread; with fewer than `LEAST_SEEDS` seeds, over images."""
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)

@@ -126,7 +126,7 @@ def corrected(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def ranking(compared: str, pairs: int | None = None) -> str:
-    """Return the explanation of ranks of `runs` or `methods` below a table; None: all pairs."""
+    """Return the explanation of the ranks of `compared`, from `pairs` tests (None: all pairs)."""
     tested = "all pairs ranked together" if pairs is None else f"all {pairs} differences"
     tested = "the one difference" if pairs == 1 else tested
     return (

@@ -109,7 +109,7 @@ def sequential_images(difference: float, discordance: float) -> Sequential | Non
 
 
 def check(difference: float, discordance: float) -> None:
-    """Raise a UserError unless both are shares, the difference at most the discordance."""
+    """Raise a UserError unless both are shares, and the difference at most the discordance."""
     if not 0 < discordance <= 1:
         raise UserError(
             f"--discordance {discordance:g}: a share above 0 is wanted, such as 0.1 where one run"

@@ -64,7 +64,7 @@ def is_test(split: str) -> bool:
 
 
 def record_look(results: Path, manifest: Manifest) -> None:
-    """Record the look of a finished run on a test split; a failure to is ignored."""
+    """Record the look of a finished run on a test split; failing to write it is ignored."""
     if not is_test(manifest.dataset.split) or manifest.part is not None:
         return
     look = look_of(manifest)

@@ -70,7 +70,7 @@ class PackedPlace:
 
 
 def find_packed(folder: Path, sample_id: str) -> PackedPlace | None:
-    """Return the place of an image's part in the packed files; None: none; UserError: damage."""
+    """Return the place of an image's part in packed files, or None; UserError: one is damaged."""
     for file in _files(folder):
         status = file.stat()
         place = _places(file, status.st_mtime_ns, status.st_size).get(sample_id)

@@ -77,7 +77,7 @@ def study_folder(results: Path, name: str) -> Path:
 
 
 def write_study(folder: Path, study: Study, declared: str | None = None) -> None:
-    """Write a study's state, atomically, and the file that declares it; OSError: it cannot be."""
+    """Write a study's state, atomically, and the file that declares it; may raise OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     if declared is not None:
         write_atomically(folder / DECLARED, declared)
