@@ -26,6 +26,7 @@ from helpers.runs import a_manifest
 from bench.contracts.strategy import Evaluate
 from bench.stats.metrics import summarize
 from bench.store.cells import write_cells
+from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.records import Record
 
@@ -66,7 +67,8 @@ def make_run(run: Path, n_images: int, n_classes: int, n_errors: int) -> None:
     (run / "manifest.json").write_text(to_json(manifest.plain()))
     with (run / "samples.jsonl").open("w") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
-    (run / "summary.json").write_text(to_json(summarize(manifest, records, 1.0, None).plain()))
+    summary = summarize(manifest, as_decisions(records), 1.0, None)
+    (run / "summary.json").write_text(to_json(summary.plain()))
     everything = Evaluate(np.arange(n_classes), np.arange(DRAWS))
     for record in records[:n_errors]:
         values = rng.random((n_classes, DRAWS), dtype=np.float32)

@@ -23,7 +23,6 @@ from bench.store.folder import (
     LOCK,
     MANIFEST,
     SUMMARY,
-    asked_records,
     list_runs,
     places,
     read_manifest,
@@ -84,16 +83,16 @@ def problems(run: Path, name: str | None = None, totals: Totals | None = None) -
     yield from contradictions(manifest, totals or Totals(run.parent))
     if summary.replayed_from != manifest.replayed_from:
         yield "manifest and summary do not name the same replayed run"
-    records = asked_records(run, manifest)
-    if len(records) != len(manifest.samples) or len(records) != summary.dataset.n_samples:
-        yield f"{len(records)} records for {len(manifest.samples)} samples"
+    decided = stored.decided(top=True)
+    if len(decided) != len(manifest.samples) or len(decided) != summary.dataset.n_samples:
+        yield f"{len(decided)} records for {len(manifest.samples)} samples"
         return
     cost = summary.cost
-    today = summarize(manifest, records, cost.total_seconds, cost.peak_memory_bytes)
+    today = summarize(manifest, decided, cost.total_seconds, cost.peak_memory_bytes)
     yield from _differences("", today.plain(), summary.plain())
     if cost.linearisation_cost is not None:
         gradients = today.cost.linearisations * cost.linearisation_cost
-        priced = (today.cost.evaluations + gradients) / len(records)
+        priced = (today.cost.evaluations + gradients) / len(decided)
         per_image = today.cost.equivalents_per_image
         if not math.isclose(priced, per_image, rel_tol=ROUNDED):
             yield f"its cost per image is {per_image}, by its price {priced}"

@@ -135,10 +135,11 @@ def sweep(
 def _row(
     manifest: Manifest, records: Sequence[Record], full: NDArray[np.int64], **marks: bool
 ) -> SweepRow:
-    share, interval = agreement(as_decisions(records).predictions, full)
+    decided = as_decisions(records)
+    share, interval = agreement(decided.predictions, full)
     return SweepRow(
-        summary=summarize(manifest, records, total_seconds=None, peak_memory=None),
-        ece_evaluations=effort_error(records),
+        summary=summarize(manifest, decided, total_seconds=None, peak_memory=None),
+        ece_evaluations=effort_error(decided),
         ece_softmax=softmax_error(records),
         agreement=share,
         agreement_ci95=interval,

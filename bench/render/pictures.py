@@ -28,7 +28,7 @@ from bench.running.parts.data import find_dataset
 from bench.running.settings import RunConfig
 from bench.stats.metrics import confusion
 from bench.store.arrow import indices
-from bench.store.decisions import AnyDecisions, Decisions
+from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.runs import read_run
 from bench.store.summary import Summary
@@ -63,7 +63,7 @@ def save_picture(figure: Figure, path: Path) -> Path:
     return path
 
 
-def confusion_figure(decided: AnyDecisions, manifest: Manifest, summary: Summary | None) -> Figure:
+def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | None) -> Figure:
     """Return the confusion matrix: rows are the true classes; of many, the most confused ones."""
     whole = confusion(decided, len(manifest.classes))
     shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused(whole)

@@ -13,7 +13,7 @@ from bench.running.verbs.again import strategy_of
 from bench.running.verbs.classify import Answer
 from bench.stats.repeatability import FEWEST_DRAWS, Repeatability, flip_probability, repeatability
 from bench.stats.skill import Probability
-from bench.store.decisions import AnyDecisions, Decisions
+from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.identity import CalibratedOn
 from bench.store.questions import AskedQuestion, QuestionAnswer
@@ -102,7 +102,7 @@ HOW = " (`bench run … --again 60` measures it)"
 TIED = 0.7  # share of changes that the estimate exceeds only where it is too low: nearly all do
 
 
-def repeatability_of(manifest: Manifest, decided: AnyDecisions) -> Repeatability | None:
+def repeatability_of(manifest: Manifest, decided: Decisions) -> Repeatability | None:
     """Return how many decisions of a run an independent run would make otherwise.
 
     None where its records do not say: nothing is random, its strategy stops early or is not
@@ -115,7 +115,7 @@ def repeatability_of(manifest: Manifest, decided: AnyDecisions) -> Repeatability
     return repeatability(decided, own_noise=noise.endswith(" per image"))
 
 
-def noise_sentence(manifest: Manifest, decided: AnyDecisions, again: Again | None) -> str | None:
+def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) -> str | None:
     """Return the sentence about other noise; None where nothing is random."""
     if not manifest.on_draws:
         return None
@@ -145,7 +145,7 @@ def noise_sentence(manifest: Manifest, decided: AnyDecisions, again: Again | Non
     )
 
 
-def noise_details(manifest: Manifest, decided: AnyDecisions) -> str | None:
+def noise_details(manifest: Manifest, decided: Decisions) -> str | None:
     """Return what else the records say of other noise; None: nothing."""
     estimate = repeatability_of(manifest, decided)
     if estimate is None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.store.decisions import AnyDecisions, as_decisions
+from bench.store.decisions import Decisions
 from bench.store.fields import Count, Document, Share
 from bench.store.records import Record
 
@@ -62,13 +62,12 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     return sum(b.n * abs((b.confidence or 0) - (b.accuracy or 0)) for b in bins) / len(confidence)
 
 
-def calibration(decided: AnyDecisions) -> ReliabilityDiagram | None:
+def calibration(decided: Decisions) -> ReliabilityDiagram | None:
     """Return the accuracy by `confidence`; None: no image has a confidence.
 
     There is no calibration error: `confidence` is about the expected errors of two prompts, not
     about the decision being right.
     """
-    decided = as_decisions(decided)
     finite = np.isfinite(decided.confidence)
     if not finite.any():
         return None
@@ -76,7 +75,7 @@ def calibration(decided: AnyDecisions) -> ReliabilityDiagram | None:
     return ReliabilityDiagram(n=int(finite.sum()), bins=bins)
 
 
-def effort_error(decided: AnyDecisions) -> float | None:
+def effort_error(decided: Decisions) -> float | None:
     """Return the calibration error of a confidence predicted from the number of evaluations.
 
     The prediction is by isotonic regression (accuracy does not rise with the evaluations), fitted
@@ -86,7 +85,6 @@ def effort_error(decided: AnyDecisions) -> float | None:
     from sklearn.isotonic import IsotonicRegression
     from sklearn.model_selection import KFold, cross_val_predict
 
-    decided = as_decisions(decided)
     evaluations = decided.evaluations.astype(np.float64)
     if len(decided) < 2 * EFFORT_FOLDS or (evaluations == evaluations[0]).all():
         return None

@@ -15,7 +15,7 @@ from bench.stats.class_metrics import class_average, class_counts
 from bench.stats.repeatability import Repeatability
 from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson
 from bench.stats.skill import Probability
-from bench.store.decisions import FAILED, AnyDecisions, Decisions, as_decisions
+from bench.store.decisions import FAILED, Decisions
 from bench.store.documents import Items, Manifest
 from bench.store.fields import Count, Document, Interval, Share, without_none
 from bench.store.summary import Cost, Ends, Group, Metrics, ScoredData, Summary
@@ -23,14 +23,13 @@ from bench.store.summary import Cost, Ends, Group, Metrics, ScoredData, Summary
 INCOMPLETE = "incomplete"  # status of a run with undecided images
 
 
-def metrics(decided: AnyDecisions, n_classes: int, items: Items | None = None) -> Metrics:
+def metrics(decided: Decisions, n_classes: int, items: Items | None = None) -> Metrics:
     """Return accuracy with its interval, balanced accuracy, precision, recall, F1 and top-5.
 
     Weighted averages weigh the classes by their true samples; macro averages are plain means over
     the classes that have any. A failed sample counts as wrong. Of items, a class is an answer.
     `decided` are records, or columns read with `top`; `items` describe a run of items.
     """
-    decided = as_decisions(decided)
     correct = int(decided.correct.sum())
     assert decided.in_top5 is not None, "columns without top were read"
     return Metrics(
@@ -73,9 +72,8 @@ class ClassFigures(Document):
     f1: Share  # harmonic mean of precision and recall
 
 
-def per_class(decided: AnyDecisions, classes: Sequence[str]) -> list[ClassFigures]:
+def per_class(decided: Decisions, classes: Sequence[str]) -> list[ClassFigures]:
     """Return the figures of each class, in label order."""
-    decided = as_decisions(decided)
     counts = class_counts(decided.labels, decided.predictions, len(classes))
     ends = np.stack(wilson(counts[0], np.maximum(counts[1], 1)), axis=1).tolist()
     columns = (column.tolist() for column in counts)
@@ -95,9 +93,8 @@ def per_class(decided: AnyDecisions, classes: Sequence[str]) -> list[ClassFigure
     return rows
 
 
-def confusion(decided: AnyDecisions, n_classes: int) -> Ints:
+def confusion(decided: Decisions, n_classes: int) -> Ints:
     """Return counts, int64 [true, predicted]; failed samples are in no column."""
-    decided = as_decisions(decided)
     matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
     scored = decided.predictions != FAILED
     np.add.at(matrix, (decided.labels[scored], decided.predictions[scored]), 1)
@@ -114,9 +111,8 @@ def worst_confusions(
     return [(classes[t], classes[p], int(matrix[t, p])) for t, p in pairs if matrix[t, p]]
 
 
-def cost(decided: AnyDecisions, total_seconds: float | None, peak_memory: int | None) -> Cost:
+def cost(decided: Decisions, total_seconds: float | None, peak_memory: int | None) -> Cost:
     """Return the cost of a run, summed over its images."""
-    decided = as_decisions(decided)
     n, evaluations = len(decided), int(decided.evaluations.sum())
     seconds, equivalents = float(decided.seconds.sum()), float(decided.equivalents.sum())
     return Cost(
@@ -134,12 +130,11 @@ def cost(decided: AnyDecisions, total_seconds: float | None, peak_memory: int | 
 
 def summarize(
     manifest: Manifest,
-    decided: AnyDecisions,
+    decided: Decisions,
     total_seconds: float | None,
     peak_memory: int | None,
 ) -> Summary:
     """Return a run's summary."""
-    decided = as_decisions(decided)
     failed = int(decided.failed.sum())
     costs = cost(decided, total_seconds, peak_memory)
     if costs.linearisations and manifest.linearisation_cost is not None:
@@ -187,14 +182,13 @@ class Statistics(Document):
 
 
 def statistics(
-    decided: AnyDecisions,
+    decided: Decisions,
     classes: Sequence[str],
     items: Items | None = None,
     probable: Probability | None = None,
     repeatable: Repeatability | None = None,
 ) -> Statistics:
     """Return the statistics of decided images: records, or columns read with `top`."""
-    decided = as_decisions(decided)
     groups = per_group(decided)
     return Statistics(
         metrics=metrics(decided, len(classes), items),

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Floats
 from bench.stats.skill import Probability, skill
 from bench.store.calibrations import Calibrated, Feature, Fit
-from bench.store.decisions import AnyDecisions, Decisions, as_decisions
+from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 
 MIN_OUTCOMES = 5  # right decisions, and wrong ones, for a fit
 
 
-def fit_probability(decided: AnyDecisions) -> Fit | None:
+def fit_probability(decided: Decisions) -> Fit | None:
     """Fit a logistic regression of "the decision is right" (Platt scaling).
 
     Platt, "Probabilistic outputs for support vector machines" (1999). A few hundred images
@@ -29,7 +29,6 @@ def fit_probability(decided: AnyDecisions) -> Fit | None:
     """
     from sklearn.linear_model import LogisticRegression
 
-    decided = as_decisions(decided)
     usable = _usable(decided)
     right = decided.correct[usable]
     if min(right.sum(), (~right).sum()) < MIN_OUTCOMES:
@@ -54,11 +53,10 @@ def fit_probability(decided: AnyDecisions) -> Fit | None:
     )
 
 
-def probabilities(fit: Fit, decided: AnyDecisions) -> Floats:
+def probabilities(fit: Fit, decided: Decisions) -> Floats:
     """Return the probability that each decision is right, float64 [n]; NaN where unknown."""
     from scipy.special import expit
 
-    decided = as_decisions(decided)
     total = np.full(len(decided), fit.intercept)
     parts = zip(fit.features, fit.centre, fit.spread, fit.weights, strict=True)
     for name, centre, spread, weight in parts:
@@ -89,7 +87,7 @@ def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calib
 
 
 def known_probabilities(
-    decided: AnyDecisions, manifest: Manifest, calibrated: Iterable[Calibrated]
+    decided: Decisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Floats | None:
     """Return the probability that each decision is right, NaN: unknown; None: no calibration."""
     fit = fit_for(manifest, calibrated)
@@ -97,13 +95,12 @@ def known_probabilities(
 
 
 def probability_skill(
-    decided: AnyDecisions, manifest: Manifest, calibrated: Iterable[Calibrated]
+    decided: Decisions, manifest: Manifest, calibrated: Iterable[Calibrated]
 ) -> Probability | None:
     """Return how good the probabilities of a run's decisions are; None: there are none."""
     if (calibrated_fit := fit_for(manifest, calibrated)) is None:
         return None
     calibration, fit = calibrated_fit
-    decided = as_decisions(decided)
     values = probabilities(fit, decided)
     finite = np.isfinite(values)
     if not finite.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.contracts.strategy import Floats
-from bench.store.decisions import AnyDecisions, as_decisions
+from bench.store.decisions import Decisions
 from bench.store.fields import Amount, Count, Document, Share
 
 DOUBTFUL = 0.05  # probability of another decision above which a decision is doubtful
@@ -105,7 +105,7 @@ def prior_factor(lead: Floats) -> Floats:
     return np.asarray((own / norm.sf(bins / np.sqrt(2)))[rows])
 
 
-def repeatability(decided: AnyDecisions, own_noise: bool = False) -> Repeatability | None:
+def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability | None:
     """Return the expected number of decisions that an independent run makes otherwise.
 
     The strategy evaluates every prompt on the same draws. A change matters to the accuracy only
@@ -113,7 +113,6 @@ def repeatability(decided: AnyDecisions, own_noise: bool = False) -> Repeatabili
     be. With `own_noise`, each image has noise of its own, so that decisions are independent.
     Returns None where no margin has a standard error, or images have fewer than 16 draws.
     """
-    decided = as_decisions(decided)
     flips = flip_probability(decided.margins, decided.margin_stderr, decided.gaps)
     estimated = np.isfinite(flips)
     few = decided.draws is not None and (decided.draws[estimated] < FEWEST_DRAWS).any()

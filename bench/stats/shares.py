@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
-from bench.store.decisions import AnyDecisions, as_decisions
+from bench.store.decisions import Decisions
 from bench.store.documents import Items
 from bench.store.summary import Group
 
@@ -44,14 +44,13 @@ def exact_interval(count: int, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def pair_scores(decided: AnyDecisions, items: Items) -> dict[str, Any]:
+def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
     """Return the scores of items with several images, by their names in the metrics.
 
     The text score, the share of items in which every image has its text, is the accuracy. Ties and
     failed items are wrong. Image and group scores are left out where the strategy does not compare
     images, and all scores where the items ask which image fits one text.
     """
-    decided = as_decisions(decided)
     if items.image_chance is None:
         return {}
     scores: dict[str, Any] = {"text_score": float(decided.correct.mean())}
@@ -69,9 +68,8 @@ def pair_scores(decided: AnyDecisions, items: Items) -> dict[str, Any]:
     return scores
 
 
-def per_group(decided: AnyDecisions) -> list[Group]:
+def per_group(decided: Decisions) -> list[Group]:
     """Return the accuracy of each group, the worst first; []: the images have no groups."""
-    decided = as_decisions(decided)
     if decided.groups is None:
         return []
     names = np.array([name or "" for name in decided.groups.to_pylist()])

@@ -58,9 +58,6 @@ class Decisions:
         return np.equal(self.labels, self.predictions)
 
 
-AnyDecisions = Decisions | Sequence[Record]
-
-
 def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisions:
     """Read the decisions on the samples that a run's manifest asks for, in its order.
 
@@ -96,9 +93,9 @@ def _rows(table: Any, samples: Sequence[str]) -> Any:
     return table.take(pc.index_in(wanted, value_set=stored).drop_null())
 
 
-def as_decisions(decided: AnyDecisions) -> Decisions:
-    """Return records as columns; columns as they are."""
-    return decided if isinstance(decided, Decisions) else _from_table(to_table(decided))
+def as_decisions(records: Sequence[Record]) -> Decisions:
+    """Return records as columns."""
+    return _from_table(to_table(records))
 
 
 def _from_table(table: Any) -> Decisions:

@@ -18,6 +18,7 @@ from bench.boards.hub import model_index
 from bench.boards.published import problems, validate
 from bench.errors import UserError
 from bench.stats.metrics import summarize
+from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.folder import asked_records, read_manifest
 
@@ -132,7 +133,7 @@ def forged(folder: Path, name: str) -> Path:
             manifest[key] = manifest[key][::-1]
     (run / "manifest.json").write_text(json.dumps(manifest))
     known = read_manifest(run)
-    summary = summarize(known, asked_records(run, known), 1.0, None)
+    summary = summarize(known, as_decisions(asked_records(run, known)), 1.0, None)
     (run / "summary.json").write_text(to_json(summary.plain()))
     return run
 

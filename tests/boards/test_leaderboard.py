@@ -23,7 +23,7 @@ from bench.stats.many import holm
 from bench.stats.metrics import confusion, metrics, worst_confusions
 from bench.stats.paired import mcnemar
 from bench.stats.shares import accuracy_interval
-from bench.store.decisions import Decisions, read_decisions
+from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.folder import read_manifest
 
 LABELS = [i % 3 for i in range(100)]
@@ -218,14 +218,14 @@ def test_metrics_by_hand() -> None:
     """Four of class 0 (three right), two of class 1 (one failed, one right)."""
     said = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
     records: Any = [record(str(i), label, p) for i, (label, p) in enumerate(said)]
-    found = metrics(records, 3).plain()
+    found = metrics(as_decisions(records), 3).plain()
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert found["precision_weighted"] == pytest.approx((4 * 1 + 2 * 0.5) / 6)
     assert found["top5_accuracy"] is None  # of three classes, five are all
-    assert metrics(records, 6).plain()["top5_accuracy"] == pytest.approx(4 / 6)
+    assert metrics(as_decisions(records), 6).plain()["top5_accuracy"] == pytest.approx(4 / 6)
     assert found["chance"] == pytest.approx(1 / 3)
-    assert worst_confusions(confusion(records, 3), ["a", "b", "c"]) == [("a", "b", 1)]
+    assert worst_confusions(confusion(as_decisions(records), 3), ["a", "b", "c"]) == [("a", "b", 1)]
     # Wilson 1927, checked against the closed form by hand for 4 of 6.
     low, high = accuracy_interval(4, 6)
     assert (round(low, 4), round(high, 4)) == (0.3, 0.9032)

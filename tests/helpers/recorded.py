@@ -16,6 +16,7 @@ from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import prepare_replay
 from bench.running.execute import execute
 from bench.stats.metrics import summarize
+from bench.store.decisions import as_decisions
 from bench.store.folder import read_records
 from bench.store.records import make_record
 from bench.store.writing import RunFolder
@@ -74,7 +75,8 @@ def record(
             decided.outcome = table.outcome()
             decided.cells = [(everything, values)] if i not in skip else []
             folder.append(make_record(decided, 1.0), decided, problem.timesteps)
-        folder.finish(summarize(manifest, list(read_records(path).values()), 1.0, None))
+        records = list(read_records(path).values())
+        folder.finish(summarize(manifest, as_decisions(records), 1.0, None))
     return path
 
 

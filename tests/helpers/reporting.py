@@ -13,6 +13,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Problem, Reply
 from bench.inputs.draws import timestep_grid
 from bench.stats.metrics import summarize
+from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.folder import read_records
 from bench.store.records import make_record
@@ -87,7 +88,7 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
             folder.append(make_record(decided, 0.5), kept, problem.timesteps)
         if changes.get("complete", True):
             records = list(read_records(run).values())
-            folder.finish(summarize(manifest, records, 1.0, None))
+            folder.finish(summarize(manifest, as_decisions(records), 1.0, None))
     return run
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from bench.render.curves import most_confused
 from bench.render.pictures import confusion_figure, save_picture, short
+from bench.store.decisions import as_decisions
 
 
 def test_the_most_confused_classes_by_hand() -> None:
@@ -35,7 +36,8 @@ def test_the_picture_has_an_end(classes: int, tmp_path: Path) -> None:
     name = "a name that is long " * 5
     described = a_manifest(["1", "2"], n_classes=classes, backbone=name)
     records = [a_record("1", 0, classes - 1), a_record("2", classes - 1, classes - 1)]
-    picture = save_picture(confusion_figure(records, described, None), tmp_path / "confusion.png")
+    figure = confusion_figure(as_decisions(records), described, None)
+    picture = save_picture(figure, tmp_path / "confusion.png")
     with Image.open(picture) as image:
         assert max(image.size) < 3000
 

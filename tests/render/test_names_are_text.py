@@ -27,6 +27,7 @@ from bench.render.pictures import confusion_figure, save_picture
 from bench.render.run import print_run
 from bench.render.runs import with_decisions
 from bench.render.tables import table
+from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.runs import read_run
 
@@ -167,7 +168,8 @@ def test_a_picture_is_drawn(name: str, tmp_path: Path) -> None:
     described = a_manifest(["1", "2"])
     backbone = described.backbone.model_copy(update={"name": name})
     described = described.model_copy(update={"backbone": backbone, "classes": names})
-    picture = save_picture(confusion_figure(records, described, None), tmp_path / "c.png")
+    figure = confusion_figure(as_decisions(records), described, None)
+    picture = save_picture(figure, tmp_path / "c.png")
     assert picture.stat().st_size > 1000
 
 

@@ -12,6 +12,7 @@ from bench.stats.calibration import (
     effort_error,
     softmax_error,
 )
+from bench.store.decisions import as_decisions
 
 
 def test_calibration_error() -> None:
@@ -40,10 +41,12 @@ def test_confidence_by_evaluations_is_learned_from_other_images() -> None:
     def error(evaluations: Ints) -> float | None:
         right = rng.random(len(evaluations)) < 1 / (1 + evaluations / 400)
         return effort_error(
-            [
-                a_record("x", 0, int(not r), evaluations=int(e))
-                for r, e in zip(right, evaluations, strict=True)
-            ]
+            as_decisions(
+                [
+                    a_record("x", 0, int(not r), evaluations=int(e))
+                    for r, e in zip(right, evaluations, strict=True)
+                ]
+            )
         )
 
     learned = error(rng.integers(40, 4000, size=4000))

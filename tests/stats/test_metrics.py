@@ -32,7 +32,7 @@ def decided() -> Any:
 
 def test_metrics_equal_sklearn(decided: Any) -> None:
     true, said = ([r[key] for r in decided] for key in ("label", "prediction"))
-    found = metrics(decided, 5).plain()
+    found = metrics(as_decisions(decided), 5).plain()
     for average in ("weighted", "macro"):
         wanted = sk.precision_recall_fscore_support(
             true, said, labels=range(4), average=average, zero_division=0
@@ -40,20 +40,22 @@ def test_metrics_equal_sklearn(decided: Any) -> None:
         names = [f"{m}_{average}" for m in ("precision", "recall", "f1")]
         assert [found[name] for name in names] == pytest.approx(wanted[:3])
     assert found["accuracy"] == sk.accuracy_score(true, said) == found["recall_weighted"]
-    assert (confusion(decided, 5) == sk.confusion_matrix(true, said, labels=range(5))).all()
+    assert (
+        confusion(as_decisions(decided), 5) == sk.confusion_matrix(true, said, labels=range(5))
+    ).all()
 
 
 def test_a_perfect_run_is_exactly_one() -> None:
     """0.9999999999999999 in a table of results would look like a mistake."""
     records: Any = [a_record(str(i), i % 7, i % 7) for i in range(360)]
-    found = metrics(records, 7).plain()
+    found = metrics(as_decisions(records), 7).plain()
     assert {found[k] for k in found if k.endswith(("weighted", "macro", "accuracy"))} == {1.0}
 
 
 def test_per_class_by_hand() -> None:
     said = [(0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
     records: Any = [a_record(str(i), y, p) for i, (y, p) in enumerate(said)]
-    zero, one, two = per_class(records, ["a", "b", "c"])
+    zero, one, two = per_class(as_decisions(records), ["a", "b", "c"])
     assert (zero.n, zero.predicted, zero.recall, zero.precision) == (3, 2, 2 / 3, 1)
     assert (one.n, one.predicted, one.recall, one.precision) == (2, 2, 0.5, 0.5)
     assert two.n == 0 and two.recall is None and two.recall_ci95 is None
@@ -73,7 +75,9 @@ def test_calibration_by_hand() -> None:
 
 def test_what_a_strategy_does_not_claim_is_not_invented() -> None:
     records: Any = [a_record("a", 0, 0, confidence=None, margin_stderr=None)]
-    assert calibration(records) is None and repeatability(records) is None
+    assert (
+        calibration(as_decisions(records)) is None and repeatability(as_decisions(records)) is None
+    )
 
 
 def test_columns_equal_records(tmp_path: Path) -> None:

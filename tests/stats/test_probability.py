@@ -41,13 +41,13 @@ def test_margins_that_tell_nothing_give_no_skill() -> None:
 
 def test_what_cannot_be_fitted_is_not() -> None:
     same = [a_record(str(n), 0, int(n % 2)) for n in range(40)]  # one margin, one cost
-    assert fit_probability(same) is None
+    assert fit_probability(as_decisions(same)) is None
     right = [a_record(str(n), 0, 0, margin=0.01 * (n + 1)) for n in range(40)]
-    assert fit_probability(right) is None
+    assert fit_probability(as_decisions(right)) is None
 
 
 def test_an_image_that_failed_has_no_probability() -> None:
     fit = fit_probability(decided(300, 0))
     assert fit is not None
-    values = probabilities(fit, [a_record("a", 0, 0), a_record("b", 0, None)])
+    values = probabilities(fit, as_decisions([a_record("a", 0, 0), a_record("b", 0, None)]))
     assert np.isfinite(values).tolist() == [True, False]

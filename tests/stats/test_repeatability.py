@@ -10,6 +10,7 @@ from helpers.runs import a_record
 
 from bench.stats.repeatability import flip_probability, repeatability
 from bench.stats.shares import exact_interval
+from bench.store.decisions import as_decisions
 
 
 def test_flips_as_often_as_two_seeds_differ() -> None:
@@ -55,7 +56,7 @@ def test_by_hand() -> None:
         on_draws("wrong, and so is its runner-up", 2, 1, margin=0.0, margin_stderr=0.1),
         a_record("failed", 1, None),
     ]
-    found = repeatability(records, own_noise=True)
+    found = repeatability(as_decisions(records), own_noise=True)
     assert found is not None and found.n == 3 and found.doubtful == 2
     assert found.expected_flips == pytest.approx(1.0)
     assert found.accuracy_stderr == pytest.approx(0.5 / 3)  # one decision of three, p = 1/2
@@ -63,14 +64,14 @@ def test_by_hand() -> None:
 
 def test_images_without_a_standard_error_are_counted_as_unknown() -> None:
     records: Any = [on_draws("a", 0, 0), on_draws("b", 0, 0, margin_stderr=None)]
-    found = repeatability(records)
+    found = repeatability(as_decisions(records))
     assert found is not None and (found.n, found.unknown) == (1, 1)
 
 
 def test_few_draws_have_no_estimate() -> None:
     """The standard error of eight draws of the digits was 1.2 times what seeds differ by."""
-    assert repeatability([on_draws("a", 0, 0, draws=15)]) is None
-    assert repeatability([on_draws("a", 0, 0, draws=16)]) is not None
+    assert repeatability(as_decisions([on_draws("a", 0, 0, draws=15)])) is None
+    assert repeatability(as_decisions([on_draws("a", 0, 0, draws=16)])) is not None
 
 
 def test_gaps_that_are_rare_near_zero_change_fewer_answers() -> None:
@@ -83,7 +84,7 @@ def test_gaps_that_are_rare_near_zero_change_fewer_answers() -> None:
     for i, lead in enumerate(np.abs(one).tolist()):
         top = [[0, 0.0, 16], [1, lead, 16]]
         records.append(a_record(str(i), 0, 0, margin=lead, margin_stderr=1.0, top=top))
-    found = repeatability(records)
+    found = repeatability(as_decisions(records))
     flat = flip_probability(np.abs(one), np.ones(4000)).sum()
     assert found is not None and flat > 2 * differ
     assert found.expected_flips < 0.6 * flat and found.expected_flips > 0.5 * differ
@@ -92,7 +93,10 @@ def test_gaps_that_are_rare_near_zero_change_fewer_answers() -> None:
 def test_images_that_share_their_noise_give_no_standard_error_of_the_accuracy() -> None:
     """All margins move together: the accuracy moves by 1/2 in all, and not by 1/2 over sqrt(n)."""
     records: Any = [on_draws(str(i), 0, 0, margin=0.0, margin_stderr=0.1) for i in range(100)]
-    shared, own = repeatability(records), repeatability(records, own_noise=True)
+    shared, own = (
+        repeatability(as_decisions(records)),
+        repeatability(as_decisions(records), own_noise=True),
+    )
     assert shared is not None and shared.accuracy_stderr is None
     assert own is not None and own.accuracy_stderr == pytest.approx(0.05)
 

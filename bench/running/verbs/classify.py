@@ -28,6 +28,7 @@ from bench.running.scorers import open_engine
 from bench.running.settings import RunConfig
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
+from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Count, Document
 from bench.store.identity import CalibratedOn
@@ -127,7 +128,8 @@ def classify(
     if fitted is None:
         return Classified(answers, prepared.strategy, stated)
     calibrated, fit = fitted
-    right = probabilities(fit, [make_record(decided[n], 0.0) for n in sorted(decided)])
+    records = [make_record(decided[n], 0.0) for n in sorted(decided)]
+    right = probabilities(fit, as_decisions(records))
     answers = [
         answer.model_copy(update={"probability": finite(value)})
         for answer, value in zip(answers, right.tolist(), strict=True)
