@@ -51,7 +51,9 @@ class Latents:
         encode = self.backbone.posterior if self.sampled else self.backbone.encode_images
         for group in groups:
             pictures = [p for _, opened in group if not isinstance(opened, str) for p in opened]
-            encoded = self._encoded(encode, pictures)
+            starts = range(0, len(pictures), ENCODE_BATCH)
+            batches = (pictures[start : start + ENCODE_BATCH] for start in starts)
+            encoded = chain.from_iterable(self._encode(encode, batch) for batch in batches)
             for sample, opened in group:
                 if isinstance(opened, str):
                     yield sample, opened
@@ -87,11 +89,6 @@ class Latents:
         return torch.stack(
             [sampled(p, self.seed, view) for p, view in zip(encoded, names, strict=True)]
         )
-
-    def _encoded(self, encode: Encode, pictures: list[Image]) -> Iterator[torch.Tensor]:
-        """Yield the encoding of each picture, made in batches."""
-        for start in range(0, len(pictures), ENCODE_BATCH):
-            yield from self._encode(encode, pictures[start : start + ENCODE_BATCH])
 
     def _encode(self, encode: Encode, images: list[Image]) -> torch.Tensor:
         """Return one row per image; out of memory, of half of them at a time."""

@@ -80,18 +80,16 @@ def decode(image: Mapping[str, Any] | None) -> Image.Image:
     """
     try:
         shown = _decode(image)
-        return _without_border(shown, image["border"]) if image and "border" in image else shown
+        if not image or not (border := image.get("border")):
+            return shown
+        if min(shown.size) <= 2 * border:
+            raise PixelsError(f"its {shown.width} × {shown.height} pixels are all border")
+        return shown.crop((border, border, shown.width - border, shown.height - border))
     except PixelsError:
         raise
     except Exception as error:  # PIL raises many kinds, MemoryError among them
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PixelsError(reason[:LONGEST_REASON]) from error
-
-
-def _without_border(shown: Image.Image, border: int) -> Image.Image:
-    if min(shown.size) <= 2 * border:
-        raise PixelsError(f"its {shown.width} × {shown.height} pixels are all border")
-    return shown.crop((border, border, shown.width - border, shown.height - border))
 
 
 def _decode(image: Mapping[str, Any] | None) -> Image.Image:

@@ -120,7 +120,9 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
             where = f"{path}:{reader.line_num}"
             if REST in row:
                 raise UserError(f"{where}: more columns than the first line names.")
-            texts.append(_text_of(row["prompt"], where))
+            if not (text := (row["prompt"] or "").strip()):
+                raise UserError(f"{where}: the prompt is empty.")
+            texts.append(text)
             class_of_prompt.append(_class_of(row, classes, index, where))
             sources.append(where)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -143,12 +145,6 @@ def _check_head(head: Sequence[str], path: Path) -> None:
                 f"{path}:1: the column {column!r} {what}; the first line must name"
                 f" {','.join(PROMPT_COLUMNS)} (found: {first_line})."
             )
-
-
-def _text_of(prompt: str | None, where: str) -> str:
-    if not prompt or not prompt.strip():
-        raise UserError(f"{where}: the prompt is empty.")
-    return prompt.strip()
 
 
 def _class_of(

@@ -150,7 +150,10 @@ class Weights:
         Of a repository of the Hub it holds what was found before.
         """
         if self.revision is not None:
-            return _hub_snapshot(self.location, self.revision) / part
+            from huggingface_hub import snapshot_download
+
+            hub = snapshot_download(self.location, revision=self.revision, allow_patterns=[])
+            return Path(hub, part)
         root = Path(self.location)
         for path in (root / part).iterdir():
             if path.is_symlink() or not path.is_dir():
@@ -253,12 +256,6 @@ def _from_hub(repository: str, commit: str, name: str) -> Path | None:
             f"The weights {repository}: {name} could not be fetched from the Hub"
             f" ({type(error).__name__})."
         ) from error
-
-
-def _hub_snapshot(repository: str, commit: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(repository, revision=commit, allow_patterns=[]))
 
 
 def _hub_commit(repository: str, revision: str | None) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.errors import UserError
-from bench.recordings.sweep import Agreement, SelfAgreement, SweepRow
+from bench.recordings.sweep import SelfAgreement, SweepRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
         left.axhspan(*ceiling.agreement_ci95, color="0.93", zorder=-1)
         left.axhline(ceiling.agreement, color="0.7", linestyle="--", label="another seed")
     replayed = [row for row in rows if not row.point]
-    for axes, value in ((left, _agreement), (right, _accuracy)):
+    for axes, value in ((left, "agreement"), (right, "accuracy")):
         for name in dict.fromkeys(row.summary.strategy.name for row in replayed):
             mine = [row for row in replayed if row.summary.strategy.name == name]
             _curve(axes, sorted(mine, key=lambda row: row.cost), name, value, "o-")
@@ -67,21 +67,14 @@ def _curve(
     axes: Axes,
     rows: Sequence[SweepRow],
     label: str,
-    value: Callable[[SweepRow], Agreement],
+    value: str,
     form: str,
 ) -> None:
-    middle = np.array([value(row)[0] for row in rows])
-    low, high = np.array([value(row)[1] for row in rows]).T
+    figures = [row if value == "agreement" else row.summary.metrics for row in rows]
+    middle = np.array([getattr(figure, value) for figure in figures])
+    low, high = np.array([getattr(figure, f"{value}_ci95") for figure in figures]).T
     reach = np.clip([middle - low, high - middle], 0, None)
     cost = [row.cost for row in rows]
     axes.errorbar(
         cost, middle, reach, fmt=form, markersize=5, linewidth=0.8, elinewidth=0.7, label=label
     )
-
-
-def _agreement(row: SweepRow) -> Agreement:
-    return row.agreement, row.agreement_ci95
-
-
-def _accuracy(row: SweepRow) -> Agreement:
-    return row.summary.metrics.accuracy, row.summary.metrics.accuracy_ci95

@@ -116,18 +116,13 @@ def _converted(files: Sequence[Path], columns: ImageColumns, root: Path) -> Path
     schema = columns.features.arrow_schema
 
     def tables() -> Iterator[pa.Table]:
-        for batch in _batches(files, columns):
-            batch.validate(full=True)  # texts that are not UTF-8, for one
-            yield convert(batch, columns, root).cast(schema)
+        for path in files:
+            with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
+                for batch in parquet.iter_batches(PARQUET_BATCH, columns=columns.names):
+                    batch.validate(full=True)  # texts that are not UTF-8, for one
+                    yield convert(pa.Table.from_batches([batch]), columns, root).cast(schema)
 
     return converted("parquet", files, f"{columns} {root}", schema, tables)
-
-
-def _batches(files: Sequence[Path], columns: ImageColumns) -> Iterator[pa.Table]:
-    for path in files:
-        with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
-            for batch in parquet.iter_batches(PARQUET_BATCH, columns=columns.names):
-                yield pa.Table.from_batches([batch])
 
 
 STATE = "state.json"
@@ -146,7 +141,11 @@ def load_saved(folder: Path, split: str | None, wanted: Wanted = ANY) -> dataset
     chosen = chosen_split(split, parts, f"The saved dataset {folder}")
     place = parts[chosen]
     try:
-        tables = [_read(inside(folder, str(place / name))) for name in _files(folder, place)]
+        tables = []
+        for name in _files(folder, place):
+            file = inside(folder, str(place / name))
+            open_regular(file).close()  # no pipe or device is mapped
+            tables.append(pa.ipc.open_stream(pa.memory_map(str(file))).read_all())
         table = pa.concat_tables(tables)
         columns = choose_columns(table.schema, str(place), wanted)
         converted = convert(table, columns, folder)
@@ -163,9 +162,3 @@ def _files(folder: Path, place: Path) -> Sequence[str]:
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{STATE} names no files")
     return [str(name) for name in names]
-
-
-def _read(path: Path) -> pa.Table:
-    with open_regular(path):  # no pipe or device is mapped
-        pass
-    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()

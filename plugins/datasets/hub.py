@@ -97,9 +97,11 @@ class Hub:
                 files = by_split.get(str(split)) or by_split.get("all") or []
                 if not files:
                     raise UserError(f"{data_dir} holds no parquet files of {split}.")
-                table = pa.concat_tables(
-                    [_read_parquet(inside(Path(data_dir), str(file))) for file in files]
-                )
+                tables = []
+                for path in files:
+                    with open_regular(inside(Path(data_dir), str(path))) as file:
+                        tables.append(pq.read_table(file))
+                table = pa.concat_tables(tables)
                 features = datasets.Features.from_arrow_schema(table.schema)
                 rows = rows_of(table, features)
         except UserError:
@@ -116,20 +118,10 @@ class Hub:
         if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
             datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
         of: dict[str, Any] = {"revision": place.revision}
-        config = _one_of(
-            "configuration",
-            place.config,
-            datasets.get_dataset_config_names(place.repository, **of),
-            ("default",),
-            place,
-        )
-        name = _one_of(
-            "split",
-            split,
-            datasets.get_dataset_split_names(place.repository, config, **of),
-            SPLIT_NAMES,
-            place,
-        )
+        configs = datasets.get_dataset_config_names(place.repository, **of)
+        config = _one_of("configuration", place.config, configs, ("default",), place)
+        splits = datasets.get_dataset_split_names(place.repository, config, **of)
+        name = _one_of("split", split, splits, SPLIT_NAMES, place)
         if place.first is None:
             rows = datasets.load_dataset(place.repository, config, split=name, **of)
             return rows, name
@@ -142,11 +134,6 @@ class Hub:
         taken = list(stream.take(place.first))
         table = pa.Table.from_pylist(taken, schema=features.arrow_schema)
         return rows_of(table, features), f"{name}[:{place.first}]"
-
-
-def _read_parquet(path: Path) -> pa.Table:
-    with open_regular(path) as file:
-        return pq.read_table(file)
 
 
 def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> datasets.Dataset:
