@@ -17,10 +17,10 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.places import DOWNLOAD
 from bench.discovery.targets import make
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.boxes import crop
 from bench.inputs.class_names import letters
 from bench.inputs.data import FOLDER
 from bench.inputs.downloads import load_items, read_list, read_table
+from bench.inputs.replaced import crop
 from bench.inputs.rows import column_values, rows_of
 from bench.inputs.survey import files_behind
 from bench.machine.files import inside, is_there

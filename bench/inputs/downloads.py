@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.boxes import cropped
 from bench.inputs.labels import LABEL_DIGITS, tidy
 from bench.inputs.parsing import name_of, parse_json, read_csv
+from bench.inputs.replaced import cropped
 from bench.inputs.rows import list_of
 from bench.machine.files import inside, read_bytes
 

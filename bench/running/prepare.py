@@ -17,8 +17,12 @@ from bench.machine.offline import as_settings_say
 from bench.running.manifest import make_manifest
 from bench.running.parts.data import DataSource
 from bench.running.prepared import Prepared
-from bench.running.preparing.candidates import find_candidates
-from bench.running.preparing.learned import find_fit_split, learn_weighting, name_fit_split
+from bench.running.preparing.others import (
+    find_candidates,
+    find_fit_split,
+    learn_weighting,
+    name_fit_split,
+)
 from bench.running.preparing.risk import stated_risk, with_risk
 from bench.running.preparing.texts import (
     item_texts,

@@ -11,14 +11,14 @@ from bench.contracts.dataset import Sample
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.class_names import ClassNames
-from bench.inputs.controls import TEXT_ONLY, blinded
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
+from bench.inputs.replaced import TEXT_ONLY, blinded
 from bench.inputs.split import Split
 from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights
-from bench.running.preparing.candidates import Shortlist
+from bench.running.preparing.others import Shortlist
 from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest

@@ -12,8 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from PIL import Image
 
 from bench.stats.shares import accuracy_interval
-from bench_plugins.training.captions import NULL_CAPTION, Captions
-from bench_plugins.training.data import SplitParts
+from bench_plugins.training.data import NULL_CAPTION, Captions, SplitParts
 from bench_plugins.training.denoiser import TextDenoiser
 from bench_plugins.training.recipes import Contrast, Recipe
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench_plugins.training import judging
-from bench_plugins.training.captions import NULL_CAPTION, Captions
+from bench_plugins.training.data import NULL_CAPTION, Captions
 from bench_plugins.training.denoiser import TextDenoiser, shorten
 from bench_plugins.training.loop import Stateful, descend, learning_rate, log, resumable
 from bench_plugins.training.recipes import Contrast, Recipe

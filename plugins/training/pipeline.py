@@ -12,7 +12,7 @@ import torch
 
 from bench.engine.images import preprocess
 from bench_plugins.training import autoencoder, card, data, denoiser, judging, learning
-from bench_plugins.training.captions import CAPTIONS, train_tokenizer
+from bench_plugins.training.data import CAPTIONS, train_tokenizer
 from bench_plugins.training.denoiser import bake
 from bench_plugins.training.recipes import RECIPES
 

@@ -10,9 +10,9 @@ from helpers.captions import one_image, two_images
 
 from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
-from bench.inputs.controls import blinded, partners
 from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
+from bench.inputs.replaced import blinded, partners
 from bench.inputs.split import Split
 
 SPEC = DatasetSpec(name="captions", target="helpers.captions:Captions", items=True)

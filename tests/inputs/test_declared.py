@@ -12,12 +12,12 @@ from PIL import Image
 
 from bench.discovery.declared import load_spec
 from bench.errors import BenchWarning, UserError
-from bench.inputs import boxes as cropping
-from bench.inputs.boxes import crop
+from bench.inputs import replaced as cropping
 from bench.inputs.data import load_split
 from bench.inputs.declared import indices_of
 from bench.inputs.downloads import line_pattern
 from bench.inputs.pixels import decode
+from bench.inputs.replaced import crop
 from bench.inputs.split import Split
 from bench.inputs.survey import files_behind
 

@@ -8,10 +8,9 @@ from bench.contracts.decision import Engine
 from bench.contracts.specs import Scorer
 from bench.running.prepared import Prepared
 from bench.running.resolve import Resolved
-from bench.running.scorers.classifier import ClassifierKind
 from bench.running.scorers.denoiser import DenoiserKind
+from bench.running.scorers.direct import ClassifierKind, LikelihoodKind
 from bench.running.scorers.kind import ScorerKind
-from bench.running.scorers.likelihood import LikelihoodKind
 
 KINDS: Final[dict[Scorer, ScorerKind]] = {
     "denoiser": DenoiserKind(),

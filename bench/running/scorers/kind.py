@@ -14,8 +14,8 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery.targets import make
 from bench.errors import UserError
-from bench.inputs.controls import TEXT_ONLY
 from bench.inputs.estimand import Weighting
+from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.templates import Columns, make_columns
 from bench.machine.environment import pick_device
 from bench.running.prepared import Prepared

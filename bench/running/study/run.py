@@ -23,7 +23,7 @@ from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
 from bench.running.parts.data import DATA_SETTINGS
 from bench.running.prepare import prepare
-from bench.running.preparing.learned import name_fit_split
+from bench.running.preparing.others import name_fit_split
 from bench.running.resolve import resolve
 from bench.running.run import SharedBackbone, SharedCluster, sharing
 from bench.running.settings import WHY, RunConfig, check_scope, without_unread

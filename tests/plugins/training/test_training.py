@@ -15,7 +15,7 @@ from helpers.places import ROOT
 from safetensors.numpy import load_file
 
 from bench_plugins.training import card, data, judging, learning, loop, pipeline
-from bench_plugins.training.captions import CAPTIONS, train_tokenizer
+from bench_plugins.training.data import CAPTIONS, train_tokenizer
 from bench_plugins.training.denoiser import TextDenoiser, bake
 from bench_plugins.training.recipes import RECIPES
 

@@ -1,4 +1,4 @@
-"""Likelihoods: models that return errors themselves, on numbered draws without noise levels."""
+"""Models without noise levels: classifiers, which score an image once, and likelihoods."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.contracts.backbone import Likelihood
+from bench.contracts.backbone import Classifier, Likelihood
 from bench.contracts.decision import MEAN, Engine
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.targets import load_target, offers
 from bench.errors import UserError
-from bench.inputs.controls import TEXT_ONLY
 from bench.inputs.draws import MOST_DRAWS
 from bench.inputs.estimand import Weighting
+from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.templates import Columns
 from bench.running.parts.measure import view_of_each_draw
 from bench.running.prepared import Prepared
+from bench.running.preparing.others import find_fit_split
 from bench.running.resolve import Resolved
 from bench.running.scorers.draws import views_identity
 from bench.running.scorers.kind import ScorerKind, chosen_batch_size
@@ -27,8 +28,55 @@ from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
+    from bench.engine.classifying import CheckedClassifier
     from bench.engine.likelihoods import CheckedLikelihood
     from bench.running.scorers.kind import CheckedBackbone
+
+
+IMAGES_PER_BATCH = 16
+
+
+class ClassifierKind(ScorerKind):
+    """Runs of a classifier, which may be fitted to another split first."""
+
+    one_draw = True
+
+    def problem(
+        self, prepared: Prepared, columns: Columns, levels: Levels | None = None
+    ) -> Problem:
+        """Return the problem of an image on its only draw, which has no noise level."""
+        return replace(super().problem(prepared, columns), timesteps=np.zeros(1, np.int64))
+
+    def scoring(self, resolved: Resolved, weighting: Weighting) -> ScoringIdentity:
+        """Return an empty entry: no error is measured."""
+        return ScoringIdentity()
+
+    def checked(self, resolved: Resolved, backbone: Any) -> CheckedClassifier:
+        """Return a plugin's classifier with checks of every reply."""
+        from bench.engine.classifying import CheckedClassifier
+
+        return CheckedClassifier(backbone, resolved.backbone.label)
+
+    def open_engine(self, prepared: Prepared, backbone: CheckedBackbone | None = None) -> Engine:
+        """Return the engine; a classifier that learns is fitted first."""
+        from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
+
+        resolved, prompts = prepared.resolved, prepared.prompts
+        backbone = backbone or self.make(prepared)
+        assert isinstance(backbone, CheckedClassifier)
+        columns = self.columns(resolved, np.array(prompts.class_of_prompt))
+        if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
+            backbone = CheckedEnsemble(backbone, prompts.texts, columns)
+        fit = prepared.learns_from or find_fit_split(resolved, prepared.split)
+        return ClassifyingEngine(
+            backbone,
+            prompts.texts,
+            self.problem(prepared, columns),
+            columns,
+            chosen_batch_size(resolved) or IMAGES_PER_BATCH,
+            backbone.fit(fit.images(), fit.texts(prompts.texts)) if fit else None,
+        )
+
 
 CELLS_PER_BATCH = 64
 
