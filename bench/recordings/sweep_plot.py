@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.errors import UserError
+from bench.machine.files import writing
 from bench.recordings.sweep import SelfAgreement, SweepRow
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ def plot(rows: Sequence[SweepRow], ceiling: SelfAgreement | None, file: Path) ->
     left.legend(fontsize="small")
     first = replayed[0].summary
     figure.suptitle(f"{first.replayed_from}, {first.dataset.n_samples} images")
-    try:
+    with writing(f"The plot {file}"):
         figure.savefig(file, dpi=150)
-    except OSError as error:
-        raise UserError(f"The plot cannot be written to {file}: {error}.") from None
 
 
 def cheapest_proof(rows: Sequence[SweepRow]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +84,7 @@ def study_report(
         differences = compare_all(answers, labels, metric, margin, clusters, study.over)
         of_methods.append(BoardDifferences(board=board, metric=metric, differences=differences))
         methods += [_method(board, m, study, metric, looks.get(board)) for m in members]
-        pooled, differences = _compare_groups(
-            board, whole, study.backbone_groups, metric, margin, study.whole_groups
-        )
+        pooled, differences = _compare_groups(board, whole, study, metric, margin)
         groups += pooled
         of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
     of_methods, of_groups = _corrected(of_methods), _corrected(of_groups)
@@ -199,14 +197,10 @@ def _robustness(
 
 
 def _compare_groups(
-    board: str,
-    methods: Sequence[MethodRuns],
-    groups: Mapping[str, Sequence[str]],
-    metric: str,
-    margin: float | None,
-    whole: bool,
+    board: str, methods: Sequence[MethodRuns], study: Study, metric: str, margin: float | None
 ) -> tuple[list[StudyGroup], list[Difference]]:
-    of_backbone = {name: group for group, names in groups.items() for name in names}
+    groups = study.backbone_groups.items()
+    of_backbone = {name: group for group, names in groups for name in names}
     pooled: dict[str, list[MethodRuns]] = {}
     axes: dict[str, dict[str, str]] = {}
     for method in methods:
@@ -223,7 +217,7 @@ def _compare_groups(
         if len({place.get(axis) for place in axes.values()}) > 1
     ] or [BACKBONE]
     labels = methods[0].decided.labels
-    clusters = clusters_of(methods) if whole else None
+    clusters = clusters_of(methods) if study.whole_groups else None
     answers, studied = [], []
     for name, members in pooled.items():
         called = " ".join(axes[name][axis] for axis in varied if axis in axes[name])
