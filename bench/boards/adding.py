@@ -182,7 +182,7 @@ class PublishedBoard(BaseModel):
 
     dataset: str
     backbone: str
-    draws: int | None = Field(None, ge=1)  # none: nothing is recorded, so nothing can be replayed
+    draws: int | None = Field(None, ge=1)  # None: nothing is recorded, so nothing can be replayed
     record: str | None = None  # strategy that is recorded; None: the exhaustive one
     live: list[_Choice] = []
     replay: list[_Choice] = []
