@@ -85,11 +85,7 @@ PICTURE = "leaderboard.png"
 
 
 def render(published: Path, readme: Path, shipped: Path | None = None) -> list[Path]:
-    """Write the leaderboard into the README, its picture and the package's rows; return the files.
-
-    `shipped` is the file of rows that comes with the package; None: it is not written. UserError:
-    the README has no place for it, or a file cannot be read or written.
-    """
+    """Write the leaderboard into the README, its picture and the `shipped` rows; return files."""
     rows = own_boards(published)
     text = _with_table(readme, rows)
     written = [readme, *([published / PICTURE] if rows else []), *([shipped] if shipped else [])]

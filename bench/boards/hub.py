@@ -170,11 +170,9 @@ class Push:
 def prepared(
     run: Path, kind: str, repository: str, dataset: str | None = None, task: str | None = None
 ) -> Iterator[Push]:
-    """Yield what would go to the Hub; its files are deleted afterwards.
+    """Yield `eval-results` for a model's repository, or `errors` for a dataset's, in a folder.
 
-    `kind` is `eval-results`, for a model's repository (dataset and task: see `eval_results`), or
-    `errors`, for a dataset's. UserError: the run does not have it, or the repository's name is not
-    owner/name.
+    UserError: the run does not have it, or the repository's name is not owner/name.
     """
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise UserError(f"--to {repository}: write it as owner/name.")
@@ -192,11 +190,7 @@ def prepared(
 
 
 def send(push: Push, pull_request: bool = False, create: bool = False) -> str:
-    """Commit the files, and return the address of the commit, or of the pull request.
-
-    `pull_request` opens a pull request instead; `create` makes the repository, private, where there
-    is none. BenchError: the Hub refused it, or cannot be reached.
-    """
+    """Commit the files, or open a pull request, and return its address; BenchError: refused."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 

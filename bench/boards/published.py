@@ -61,11 +61,7 @@ def validate(published: Path) -> list[str]:
 
 
 def problems(run: Path, name: str | None = None, totals: Totals | None = None) -> Iterator[str]:
-    """Yield what is wrong with a published run: its schema, its name, its figures, its files.
-
-    `name` is that of the folder that it will be moved to, None if it is there already; `totals` are
-    those of the published runs, None for those beside it.
-    """
+    """Yield what is wrong with a published run, in the folder `name`, beside runs with `totals`."""
     try:
         stored = read_run(run)
     except UserError as error:

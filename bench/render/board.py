@@ -131,16 +131,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Against:
-    """The best runs of one board against each other, best first.
-
-    `cells` holds the comparison of each run (rows) with each (columns); None: of itself, and where
-    two do not compare. `pairs` are the best run and those that follow it.
-    """
+    """The best runs of one board against each other, best first."""
 
     name: str
     entries: list[Entry]
-    cells: list[list[Comparison | None]]
-    pairs: list[Pair]
+    cells: list[list[Comparison | None]]  # each run (rows) against each; None: they do not compare
+    pairs: list[Pair]  # the best run and those that follow it
 
 
 def against(boards: Sequence[PageBoard], runs: Mapping[str, RunData]) -> list[Against]:

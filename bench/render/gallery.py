@@ -25,22 +25,18 @@ Source = tuple[str | None, bool]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of the gallery.
-
-    `uri` is None without a picture, `predicted` "" where the image failed, and `probability`, of
-    the prediction being right, None without a calibration.
-    """
+    """One image of the gallery."""
 
     sample_id: str
     true: str
-    predicted: str
+    predicted: str  # "" where the image failed
     runner_up: str
     margin: float | None
     stderr: float | None
     error: str
     uri: str | None
     small: bool
-    probability: float | None = None
+    probability: float | None = None  # of the prediction being right
 
     @property
     def right(self) -> bool:

@@ -172,11 +172,7 @@ def describe(
     alone: bool = False,
     calibrated: Sequence[Calibrated] = (),
 ) -> Section:
-    """Return a run's section, with the id `anchor`: numbers, figures and pictures.
-
-    Where it is `alone` on the page, its sentences stand at the top instead. `calibrated` are
-    calibrations, for the probability of its decisions.
-    """
+    """Return a run's section; where it is `alone`, its sentences stand at the top of the page."""
     notes: list[str] = []
     decided, row = run.decided, run.row
     again = read_again(run.path, decided)

@@ -39,10 +39,7 @@ def opening(
     again: Again | None = None,
     questions: Sequence[AskedQuestion] = (),
 ) -> Opening:
-    """Return the three sentences about a run, of the images decided so far, at least one.
-
-    `questions` are those that were to end the run: their answers stand behind its accuracy.
-    """
+    """Return three sentences about a run so far; answers of `questions` follow its accuracy."""
     answers = [question.answer for question in questions if question.answer]
     stopped = next((answer for answer in answers if answer.n == len(decided)), None)
     parts = _interval(manifest, summary, stopped), noise_sentence(manifest, decided, again)

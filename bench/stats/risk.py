@@ -13,10 +13,7 @@ LEVEL = 0.95  # confidence of a bound, over the choice of the images
 
 
 def images_needed(risk: float, disagreements: int = 0, level: float = LEVEL) -> int:
-    """Return the number of images that show a risk with at most so many disagreements.
-
-    Without a disagreement it is log(1 - level) / log(1 - risk): 299 images for 1 % at 95 %.
-    """
+    """Return how many images show a risk with at most so many disagreements; 299 for 1 % and 0."""
     n = ceil(log(1 - level) / log1p(-risk))
     while not keeps(disagreements, n, risk, level):
         n += 1

@@ -130,11 +130,7 @@ class Journal:
 
 
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
-    """Return the latest record of each sample as a pyarrow table, in the order written.
-
-    A file with a damaged line is read line by line, which is slower; see `read_lines`. With
-    `top`, the column `top` is read as well. UserError: it is not a regular file inside the folder.
-    """
+    """Return the latest record of each sample as a pyarrow table, in order; `top` if wanted."""
     import pyarrow.compute as pc
 
     file = regular_file(path, JOURNAL)
