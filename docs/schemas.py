@@ -22,6 +22,7 @@ from bench.boards.study.documents import StudyReport
 from bench.running.settings import RunConfig
 from bench.running.verbs.classify import Answer
 from bench.running.verbs.estimate import Plan
+from bench.stats.audit import Audit
 from bench.stats.comparison import Comparison
 from bench.stats.metrics import Statistics
 from bench.stats.power import Power
@@ -32,6 +33,7 @@ from bench.store.looks import Look
 from bench.store.records import Record
 from bench.store.studies import Study
 from bench.store.summary import Summary
+from bench.store.swept import Swept
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -58,6 +60,7 @@ KINDS = {
         Kind("manifest", "`manifest.json`", Manifest),
         Kind("sample", "A line of `samples.jsonl`", Record),
         Kind("summary", "`summary.json`, `bench run --json`", Summary),
+        Kind("swept", "A line of `audit.jsonl`", Swept),
         Kind("calibration", "`calibration.json`, `bench calibrate --json`", Calibration),
     ),
     "Other files": (
@@ -70,6 +73,7 @@ KINDS = {
         Kind("comparison", "`bench compare --json`", Comparison),
         Kind("statistics", "`bench show --statistics --json`: `statistics`", Statistics),
         Kind("study-report", "`bench study --json`", StudyReport),
+        Kind("audit", "`bench run --audit N --json`: `audit`", Audit),
         Kind("answer", "An image of `bench classify --json`", Answer),
         Kind("plan", "`bench run --dry-run --json`", Plan),
         Kind("power", "`bench power --json`", Power),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from bench.store.fields import first_problem, to_json
 from bench.store.folder import ADDING, asked_records
 from bench.store.records import Record
 from bench.store.runs import read_run
+from bench.store.swept import AUDIT, read_swept
 
 FLOAT32_DIGITS = 6  # significant ones
 PUBLISHED_TOP = 5  # classes kept per record, as many as top5_accuracy needs
@@ -73,10 +74,12 @@ def publish_run(
     summary = summary.model_copy(update={"metrics": today})
     texts = (
         to_json(without_paths(manifest.plain())),
-        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+        _lines(records),
         to_json(without_paths(summary.plain())),
     )
     contents = dict(zip(PUBLISHED_FILES, texts, strict=True))
+    if swept := read_swept(run):
+        contents[AUDIT] = _lines(swept.values())
     target = Path(published, manifest.run_id)
     with writing(published):
         published.mkdir(parents=True, exist_ok=True)
@@ -150,6 +153,10 @@ def _move_in(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _lines(rows: Iterable[Any]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def _compact(record: Record) -> Any:
     top = [[index, _rounded(score), draws] for index, score, draws in record["top"][:PUBLISHED_TOP]]
     return {**{key: _rounded(value) for key, value in record.items()}, "top": top}
@@ -184,6 +191,7 @@ class PublishedBoard(BaseModel):
     backbone: str
     draws: int | None = Field(None, ge=1)  # None: nothing is recorded, so nothing can be replayed
     record: str | None = None  # strategy that is recorded; None: the exhaustive one
+    audit: int | None = Field(None, ge=1)  # images to sweep of each run; None: no audit
     live: list[_Choice] = []
     replay: list[_Choice] = []
 
@@ -214,8 +222,14 @@ def publish(
     from bench.running.execute import execute
     from bench.running.run import run
     from bench.running.settings import make_config
+    from bench.running.verbs.audit import audit_stored
 
     add = partial(publish_run, published=published, subset=limit is not None, replace=True)
+
+    def audited(folder: Path) -> Path:
+        if board.audit is not None:
+            audit_stored(folder, board.audit, {"data_dir": data_dir})
+        return folder
 
     def folder_of(strategy: str | None, params: Parameters, save_errors: bool) -> Path:
         settings: dict[str, Any] = {"limit": limit, "data_dir": data_dir, "results": str(work)}
@@ -229,9 +243,9 @@ def publish(
         recorded = folder_of(board.record or exhaustive(), {"draws": board.draws}, True)
         yield add(recorded)
     for choice in board.live:
-        yield add(folder_of(choice.strategy, choice.params, False))
+        yield add(audited(folder_of(choice.strategy, choice.params, False)))
     for choice in board.replay:
         if choice.strategy is None or recorded is None:
             raise UserError(f"A replay on {board.dataset} needs a strategy and draws.")
         replay = prepare_replay(recorded, choice.strategy, choice.params, work, limit)
-        yield add(execute(replay).folder)
+        yield add(audited(execute(replay).folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from math import floor
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.contracts.parameters import Parameters
@@ -58,6 +59,10 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
         texts.append(("timed", "cost timed"))
     if row.in_memory:
         texts.append(("in-memory", f"{row.in_memory} in memory"))
+    if row.audited and row.agreement_ci95:
+        least = floor(1000 * row.agreement_ci95[0]) / 10
+        same = f"{row.audited_same:,} of {row.audited:,} as the full sweep"
+        texts.append(("audited", f"{same}, ≥ {least:g} %"))
     if row.private_data:
         texts.append(("private", "private data"))
     if row.failed_samples:

@@ -17,6 +17,7 @@ from bench.contracts.specs import UNKNOWN, BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import load_classes
+from bench.stats.audit import read_audit
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
 from bench.store.folder import (
@@ -30,8 +31,10 @@ from bench.store.folder import (
 from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
+from bench.store.swept import AUDIT, read_swept
 
 PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY)
+OPTIONAL_FILES = (AUDIT,)
 MAX_RUN_BYTES = 2_000_000  # 420 images take about 0.1 MB
 ROUNDED = 1e-3  # relative error of sums and times by six digits of each record's cost
 OF_MANIFEST = ("run_id", "dataset", "backbone", "strategy")
@@ -92,13 +95,20 @@ def problems(run: Path, name: str | None = None, totals: Totals | None = None) -
         per_image = today.cost.equivalents_per_image
         if not math.isclose(priced, per_image, rel_tol=ROUNDED):
             yield f"its cost per image is {per_image}, by its price {priced}"
+    swept, audit = read_swept(run), read_audit(run, manifest)
+    if len(swept) != (counted := audit.images if audit else 0):
+        yield (
+            f"{AUDIT} has {len(swept):,} images, of which {counted:,} are the first of its random"
+            " order: a chosen few show nothing of the others"
+        )
     yield from _odd_files(run)
 
 
 def _odd_files(run: Path) -> Iterator[str]:
     for path in sorted(run.rglob("*")):
-        if path.relative_to(run).as_posix() not in (*PUBLISHED_FILES, LOCK):
-            yield f"{path.name} does not belong there: only {', '.join(PUBLISHED_FILES)}"
+        allowed = *PUBLISHED_FILES, *OPTIONAL_FILES
+        if path.relative_to(run).as_posix() not in (*allowed, LOCK):
+            yield f"{path.name} does not belong there: only {', '.join(allowed)}"
     size = sum((run / name).stat().st_size for name in PUBLISHED_FILES)
     if size > MAX_RUN_BYTES:
         yield f"it takes {size:,} bytes, more than {MAX_RUN_BYTES:,}"

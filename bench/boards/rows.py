@@ -14,6 +14,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
 from bench.errors import UserError
 from bench.running.command import reproducing_command
+from bench.stats.audit import read_audit
 from bench.store.documents import Manifest
 from bench.store.fields import (
     Amount,
@@ -75,6 +76,10 @@ class LeaderboardRow(_RowFigures):
     cost_timed: bool | None = None  # whether a clock counted the gradients, on one machine
     seconds: float | None = None  # scoring time
     replayed_from: str | None = None  # run whose errors were replayed, of a replay
+    audited: int | None = None  # images that were swept with every prompt on every draw
+    audited_same: int | None = None  # of these, images that the full sweep decides as the run does
+    agreement_ci95: tuple[float, float] | None = None
+    """95 % interval of the share of all decisions that are the full sweep's, by the audit."""
     private_data: bool = False  # whether others cannot get the data
     in_memory: str | None = None  # class of the object that scored and that no command can name
     run_id: str | None = None  # id of the run
@@ -121,6 +126,7 @@ def user_template(manifest: Manifest) -> str | None:
 def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     """Return the row of a run, without its rank."""
     data, values, identity = summary.dataset, summary.metrics, manifest.identity
+    audit = read_audit(path, manifest)
     kind = REPLAYED if summary.replayed_from else MEASURED
     kind = AMONG_CANDIDATES if identity.candidates else kind
     return LeaderboardRow(
@@ -154,6 +160,9 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         cost_timed=summary.cost.timed,
         seconds=summary.cost.seconds,
         replayed_from=summary.replayed_from,
+        audited=audit and audit.images,
+        audited_same=audit and audit.same,
+        agreement_ci95=audit and audit.agreement_ci95,
         private_data=manifest.private_data,
         in_memory=(manifest.backbone.in_memory or {}).get("class"),
         run_id=manifest.run_id,

@@ -34,9 +34,11 @@ from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.offline import offline
 from bench.render.leaderboard import print_boards
+from bench.render.sentences import audit_sentence
+from bench.running.verbs.audit import audit_stored
 from bench.running.verbs.shards import merge
 from bench.stats.metrics import INCOMPLETE
-from bench.store.folder import find_run, list_runs
+from bench.store.folder import find_run, list_runs, read_manifest
 
 PUBLISHED = "results/published"
 _INTO = click.option(
@@ -128,6 +130,29 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool, as_json: b
         else:
             next_steps(*after_run(run_name(finished.folder, results)))
     return 3 if finished.summary.failed_samples else 0
+
+
+@results_command.command("audit")
+@click.argument("run")
+@click.argument("count", metavar="N", type=click.IntRange(min=1))
+@click.option("--data-dir", envvar="BENCH_DATA_DIR", help="A local copy of the dataset.")
+@click.option("--device", envvar="BENCH_DEVICE", help="The device to sweep on.")
+@results_and_json
+def audit_results(
+    run: str, count: int, data_dir: str | None, device: str | None, results: str, as_json: bool
+) -> None:
+    """Sweep images of RUN until N are: every prompt on every draw, as `bench run --audit N` does.
+
+    The images are a random sample of those that took fewer evaluations, and more can be added at
+    any time: the interval holds at every number. A replay is swept with the model.
+    """
+    path = find_run(run, results)
+    audit = audit_stored(path, count, {"data_dir": data_dir, "device": device})
+    if as_json:
+        print_json({"run_id": read_manifest(path).run_id, "audit": audit and audit.plain()})
+    elif audit is not None:
+        say(audit_sentence(audit))
+        next_steps(("see the run", f"bench show {run_name(path, results)}"))
 
 
 @results_command.command("validate")

@@ -20,10 +20,12 @@ from bench.render.pictures import write_pictures
 from bench.render.run import print_run, print_statistics
 from bench.render.sentences import noise_details, repeatability_of
 from bench.running.command import reproducing_command
+from bench.stats.audit import read_audit
 from bench.stats.metrics import INCOMPLETE, Statistics, statistics, summary_so_far
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import Decisions
+from bench.store.fields import without_none
 from bench.store.folder import find_run
 from bench.store.questions import read_questions
 from bench.store.runs import StoredRun, read_run
@@ -90,8 +92,9 @@ def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
     extra: dict[str, Any] = (
         {"statistics": _statistics(stored, decided, results).plain()} if more else {}
     )
-    if again := read_again(stored.path, decided):
-        extra["again"] = again.plain()
+    audit = read_audit(stored.path, stored.manifest, decided)
+    second = without_none(again=read_again(stored.path, decided), audit=audit)
+    extra |= {name: document.plain() for name, document in second.items()}
     if questions := read_questions(stored.path):
         extra["questions"] = [question.plain() for question in questions]
     return {**summary_so_far(stored.manifest, stored.summary, decided).plain(), **extra}

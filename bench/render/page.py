@@ -31,9 +31,16 @@ from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
 from bench.render.gallery import pictures
 from bench.render.images import Images
 from bench.render.runs import RunData, blind_controls, scores, with_decisions
-from bench.render.sentences import Opening, opening, probability_sentence, risk_sentence
+from bench.render.sentences import (
+    Opening,
+    opening,
+    probability_sentence,
+    risk_sentence,
+    risk_warning,
+)
 from bench.render.study_figures import StudyPart, studies_of
 from bench.running.command import recording_command
+from bench.stats.audit import read_audit
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
@@ -174,9 +181,10 @@ def describe(
 ) -> Section:
     """Return a run's section; where it is `alone`, its sentences stand at the top of the page."""
     notes: list[str] = []
-    decided, row = run.decided, run.row
-    again = read_again(run.path, decided)
-    sentences = opening(run.manifest, run.summary, decided, again, read_questions(run.path))
+    decided, row, stated = run.decided, run.row, run.manifest.identity.calibrated
+    again, audit = read_again(run.path, decided), read_audit(run.path, run.manifest, decided)
+    questions = read_questions(run.path)
+    sentences = opening(run.manifest, run.summary, decided, again, audit, questions)
     matrix = confusion(decided, len(run.classes))
     shown = most_confused(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
@@ -201,7 +209,8 @@ def describe(
             names=[run.classes[index] for index in shown],
             matrix=_rows(matrix, shown),
             worst=worst_confusions(matrix, run.classes, most=10),
-            risk=risk_sentence(run.manifest.identity.calibrated),
+            risk=risk_sentence(stated),
+            risk_warning=risk_warning(audit, stated),
             probability=probability_sentence(probable) if probable else None,
             worth=figures.reliability(probable).inline(f"{anchor}-worth") if probable else None,
             curves=figures.errors(curves).inline(f"{anchor}-curves") if curves else None,

@@ -13,8 +13,9 @@ from bench.boards.formats import assignments, chosen
 from bench.boards.rows import other_settings, user_template
 from bench.contracts.specs import provenance
 from bench.render.runs import Score, scores
-from bench.render.sentences import opening, probability_sentence, risk_sentence
+from bench.render.sentences import opening, probability_sentence, risk_sentence, risk_warning
 from bench.render.tables import console, table
+from bench.stats.audit import Audit, read_audit
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability
 from bench.store.decisions import read_decisions
@@ -47,10 +48,11 @@ def print_run(
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     complete = summary is not None and summary.dataset.n_samples == len(manifest.samples)
-    again = read_again(path, decided)
+    again, audit = read_again(path, decided), read_audit(path, manifest, decided)
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
-        for sentence in astuple(opening(manifest, summary, decided, again, read_questions(path))):
+        questions = read_questions(path)
+        for sentence in astuple(opening(manifest, summary, decided, again, audit, questions)):
             terminal.print(sentence)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
@@ -76,9 +78,11 @@ def print_run(
     confusions = worst_confusions(confusion(decided, len(manifest.classes)), manifest.classes)
     if confusions:
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
-    _print_cost(summary.cost, manifest.classifier, again)
+    _print_cost(summary.cost, manifest.classifier, again, audit)
     if (stated := manifest.identity.calibrated) is not None:
         terminal.print(risk_sentence(stated))
+        if warning := risk_warning(audit, stated):
+            terminal.print(warning, style="yellow")
     if summary.decided_by is not None:
         _print_ends(summary.decided_by)
     if summary.fitted:
@@ -207,7 +211,7 @@ def _print_ends(ends: Ends) -> None:
     )
 
 
-def _print_cost(cost: Cost, classifier: bool, again: Again | None) -> None:
+def _print_cost(cost: Cost, classifier: bool, again: Again | None, audit: Audit | None) -> None:
     text = f"Cost: {cost.evaluations_per_image:,.1f} evaluations per image"
     if classifier or cost.linearisations:
         text = f"Cost: {cost.in_words(classifier)}"
@@ -220,9 +224,10 @@ def _print_cost(cost: Cost, classifier: bool, again: Again | None) -> None:
         text += f", {cost.seconds:,.1f} s scoring ({cost.images_per_second:.2f} images/s)"
     if cost.total_seconds is not None:
         text += f", {cost.total_seconds:,.1f} s in all"
-    if again is not None:
-        text += (
-            f"; {again.images:,} images decided again: {again.evaluation_equivalents:,.0f} more"
-            f" evaluation equivalents, {again.seconds:,.1f} s"
-        )
+    for what, second in (("decided again", again), ("swept for the audit", audit)):
+        if second is not None:
+            text += (
+                f"; {second.images:,} images {what}: {second.evaluation_equivalents:,.0f} more"
+                f" evaluation equivalents, {second.seconds:,.1f} s"
+            )
     console().print(text)

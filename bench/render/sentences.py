@@ -11,6 +11,7 @@ from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.engine.asking import CheckedStrategy
 from bench.running.verbs.again import strategy_of
 from bench.running.verbs.classify import Answer
+from bench.stats.audit import Audit
 from bench.stats.repeatability import FEWEST_DRAWS, Repeatability, flip_probability, repeatability
 from bench.stats.skill import Probability
 from bench.store.decisions import Decisions
@@ -37,12 +38,17 @@ def opening(
     summary: Summary,
     decided: Decisions,
     again: Again | None = None,
+    audit: Audit | None = None,
     questions: Sequence[AskedQuestion] = (),
 ) -> Opening:
     """Return three sentences about a run so far; answers of `questions` follow its accuracy."""
     answers = [question.answer for question in questions if question.answer]
     stopped = next((answer for answer in answers if answer.n == len(decided)), None)
-    parts = _interval(manifest, summary, stopped), noise_sentence(manifest, decided, again)
+    parts = (
+        _interval(manifest, summary, stopped),
+        noise_sentence(manifest, decided, again),
+        audit and audit_sentence(audit),
+    )
     sure = " ".join(part for part in parts if part)
     well = " ".join([_accuracy(summary, decided), *(answer.sentence for answer in answers)])
     return Opening(_question(manifest, len(decided)), well, sure)
@@ -140,6 +146,34 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
         f"Each answer was decided at level {level:g}; how many other random noise would change is"
         f" not known{how}."
     )
+
+
+def audit_sentence(audit: Audit) -> str:
+    """Return how many of the swept images are decided as by the full sweep, and what that shows."""
+    low, high = (_percent(end) for end in audit.agreement_ci95)
+    tied = ""
+    if audit.same_or_tied is not None and audit.same_or_tied_ci95 is not None:
+        at_least = _percent(audit.same_or_tied_ci95[0])
+        tied = (
+            f" Counting a class that is worse by at most {audit.tie:g} as the same:"
+            f" {audit.same_or_tied:,}, at least {at_least} %."
+        )
+    return (
+        f"Of {audit.images:,} images that were chosen at random and swept with every prompt on"
+        f" every draw, {audit.same:,} are decided as by the full sweep: {low} to {high} % of all"
+        f" {audit.of:,} answers are (95 % interval, valid at every number of images).{tied}"
+    )
+
+
+def risk_warning(audit: Audit | None, stated: CalibratedOn | None) -> str | None:
+    """Return a warning of a stated risk that an audit contradicts, or does not show."""
+    if audit is None or stated is None or stated.risk >= 1 - audit.agreement_ci95[0]:
+        return None
+    low, high = (_percent(1 - end) for end in audit.agreement_ci95[::-1])
+    risk = f"the stated risk of {100 * stated.risk:g} %"
+    if audit.contradicts(stated.risk):
+        return f"The audit contradicts {risk}: {low} to {high} % of the decisions differ."
+    return f"The audit does not show {risk} yet: up to {high} % of the decisions may differ."
 
 
 def noise_details(manifest: Manifest, decided: Decisions) -> str | None:

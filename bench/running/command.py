@@ -15,8 +15,8 @@ from bench.store.documents import Manifest
 from bench.store.identity import StrategyIdentity
 
 UNIFORM = "uniform"
-_OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "fresh"}
-_OWN |= {"min_accuracy"}
+_OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"}
+_OWN |= {"fresh", "min_accuracy"}
 _OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}
 _OF_THE_MACHINE |= {"executor", "workers", "ray_address"}
 _LEFT_OUT = _OWN | _OF_THE_MACHINE | {"shard"}
@@ -90,6 +90,17 @@ def _literal(text: str) -> Any:
     return text
 
 
+def stored_settings(manifest: Manifest) -> dict[str, Any]:
+    """Return a run's settings without what is of its strategy alone, or of its machine.
+
+    `params` has all parameters that the user named.
+    """
+    settings = manifest.config.plain()
+    _subject(settings)
+    kept = {"dataset", "backbone", "params", *(set(RunConfig.model_fields) - _LEFT_OUT)}
+    return {name: value for name, value in settings.items() if name in kept}
+
+
 def _shared_params(settings: Mapping[str, object], manifest: Manifest) -> list[str]:
     """Return the parameters that a run of any strategy must share: draws, and the backbone's."""
     params, backbones = settings.get("params"), load_plugins().backbones
@@ -112,15 +123,13 @@ def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
 
 
 def _subject(settings: dict[str, object]) -> list[str]:
-    """Return the words that name dataset and backbone; pops the path of a folder."""
-
-    def name(kind: str, path: str) -> str:
-        folder = settings[kind] == FOLDER and settings.get(path)
-        return str(settings.pop(path) if folder else settings[kind])
-
-    words = ["bench", "run", name("dataset", "data_dir")]
+    """Return the words that name dataset and backbone; a folder's path takes its name's place."""
+    for kind, path in (("dataset", "data_dir"), ("backbone", "weights")):
+        if settings.get(kind) == FOLDER and settings.get(path):
+            settings[kind] = settings.pop(path)
+    words = ["bench", "run", str(settings["dataset"])]
     if settings.get("backbone"):
-        words += ["--backbone", name("backbone", "weights")]
+        words += ["--backbone", str(settings["backbone"])]
     return words
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bench.errors import BenchWarning, UserError
 from bench.machine.environment import peak_memory, remember_speed
 from bench.running.executors.protocol import Executable, Executor, LocalExecutor, OpenExecutor
 from bench.running.until import QuestionWatch
+from bench.stats.audit import Audit
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
@@ -42,7 +43,9 @@ class Finished:
     summary: Summary  # metrics and cost of these images
     folder: Path  # where the run is stored, perhaps with more images than these
     resumed: bool = False  # whether nothing was left to score
-    again: Again | None = None  # the images that were decided again with other noise
+    second: Mapping[str, Again | Audit] = field(default_factory=dict)
+    """A second look at some images, by the setting that asks for it: `again`, with other noise;
+    `audit`, with every prompt on every draw."""
     answer: QuestionAnswer | None = (
         None  # what the images answered, if a question was to end the run
     )
@@ -52,7 +55,7 @@ class Finished:
         return {
             **self.summary.plain(),
             "results_dir": str(self.folder.resolve()),
-            **({"again": self.again.plain()} if self.again else {}),
+            **{name: result.plain() for name, result in self.second.items()},
             **({"answer": self.answer.plain()} if self.answer else {}),
             **({"resumed": "complete"} if self.resumed else {}),
         }
@@ -139,7 +142,7 @@ def _score(
     correct = int(earlier.correct[~again].sum())
     tell(listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct)
     seconds = equivalents = next_check = 0.0
-    for decided, duration in _timed(executor.score(outstanding)):
+    for decided, duration in timed(executor.score(outstanding)):
         record = make_record(decided, duration if run.timed else 0.0)
         folder.append(record, decided if run.save_errors else None, problem.timesteps)
         tell(listeners, "sample_scored", record=record)
@@ -189,7 +192,7 @@ def _stored_summary(path: Path) -> Summary | None:
         return None
 
 
-def _timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
+def timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
     """Yield each decision with the seconds since the previous one, or since scoring began."""
     last = time.perf_counter()
     for decided in decisions:

@@ -26,11 +26,16 @@ from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.running.until import watch_of
 from bench.running.verbs.again import decide_again, with_other_noise
+from bench.running.verbs.audit import as_full_sweep, audit
+from bench.store.fields import without_none
 
 if TYPE_CHECKING:
     import datasets
 
     from bench.running.scorers.kind import CheckedBackbone
+
+# Setting → how a run is changed, and what is done on N of its images once all are decided.
+SECOND_RUNS = {"again": (with_other_noise, decide_again), "audit": (as_full_sweep, audit)}
 
 
 @as_settings_say
@@ -76,12 +81,26 @@ def run(
     for warning in prepared.warnings:
         warnings.warn(warning, BenchWarning, stacklevel=2)
     watch = watch_of(prepared)
-    if config.again is None:
+    after = {
+        name: (count, change(prepared, dataset), decide)
+        for name, (change, decide) in SECOND_RUNS.items()
+        if (count := getattr(config, name)) is not None
+    }
+    if not after:
         return execute(ModelRun(prepared), executor_of(prepared), watch)
-    shared, other = SharedBackbone(), with_other_noise(prepared, dataset)
-    finished = execute(sharing(prepared, shared, [other.config]), executor_of(prepared), watch)
-    again = sharing(other, shared, [])
-    return replace(finished, again=decide_again(again, finished, config.again, executor_of(other)))
+    shared, others = SharedBackbone(), [other.config for _, other, _ in after.values()]
+    finished = execute(sharing(prepared, shared, others), executor_of(prepared), watch)
+    second = {
+        name: decide(
+            sharing(other, shared, []),
+            finished.manifest,
+            finished.folder,
+            count,
+            executor_of(other),
+        )
+        for name, (count, other, decide) in after.items()
+    }
+    return replace(finished, second=without_none(**second))
 
 
 def executor_of(prepared: Prepared) -> OpenExecutor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from bench.store.journal import JOURNAL, Journal
 from bench.store.questions import QUESTIONS, read_questions
 from bench.store.records import Record
 from bench.store.summary import AGAIN, Summary
+from bench.store.swept import AUDIT, Swept
 
 
 class RunFolder:
@@ -45,6 +47,7 @@ class RunFolder:
         self._fresh = fresh
         self._times: Times | None = None
         self._asked_before: list[str] = []
+        self._audit: Journal | None = None
 
     def __enter__(self) -> RunFolder:
         try:
@@ -71,6 +74,8 @@ class RunFolder:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         self._journal.close()
+        if self._audit is not None:
+            self._audit.close()
         if self._made and isinstance(error, BenchError):
             self._remove_if_empty()
         self._lock.release()
@@ -94,7 +99,7 @@ class RunFolder:
                 raise UserError(f"{self.path / name} is a link. Put the folder in its place.")
 
     def _empty(self) -> None:
-        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS, AGAIN, QUESTIONS):
+        for name in (SUMMARY, JOURNAL, MANIFEST, DRAWS, AGAIN, AUDIT, QUESTIONS):
             (self.path / name).unlink(missing_ok=True)
         for name in ("errors", "first_order"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -113,6 +118,8 @@ class RunFolder:
             if earlier.linearisation_cost is None and now.linearisation_cost is not None:
                 now = now.unpriced()
             self.manifest = now
+            if now.plain() == earlier.plain():
+                return
         self._write_manifest()
 
     def _write_manifest(self) -> None:
@@ -157,6 +164,12 @@ class RunFolder:
                 write_cells(self.path / "errors", name, decided.cells, timesteps, self._times)
             self._journal.append(record)
 
+    def append_swept(self, swept: Swept) -> None:
+        """Store one image's full sweep."""
+        with self._writing():
+            self._audit = self._audit or Journal(self.path / AUDIT)
+            self._audit.append(swept)
+
     def replace(self, manifest: Manifest, lines: Iterable[bytes]) -> None:
         """Replace the lines and the manifest; see `bench.store.merging`."""
         with self._writing():
@@ -164,6 +177,12 @@ class RunFolder:
                 file.writelines(lines)
             self.manifest = manifest
             self._write_manifest()
+
+    def replace_swept(self, swept: Mapping[str, Swept]) -> None:
+        """Replace the full sweeps; none: nothing is written."""
+        if swept:
+            with self._writing(), replacing(self.path / AUDIT) as file:
+                file.writelines(json.dumps(line).encode() + b"\n" for line in swept.values())
 
     def finish(self, summary: Summary) -> None:
         """Write the summary, last and atomically."""

@@ -23,6 +23,8 @@ from bench.store.folder import MANIFEST, SUMMARY, places
 from bench.store.journal import JOURNAL
 from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
+from bench.store.summary import AGAIN
+from bench.store.swept import AUDIT
 
 LOADED = 4  # runs whose decisions are held; 200,000 images take about 100 MB
 PAUSE = 10  # a growing run is read again after so many times as long as reading it took
@@ -182,7 +184,7 @@ class Stored:
 def stamp_of(path: Path) -> Stamp:
     """Return modification time and size of each of a run's files; 0, 0 for one that is missing."""
     stamp = []
-    for name in (MANIFEST, JOURNAL, SUMMARY, *calibration_files(path)):
+    for name in (MANIFEST, JOURNAL, SUMMARY, AGAIN, AUDIT, *calibration_files(path)):
         try:
             status = (path / name).stat()
             stamp.append((status.st_mtime_ns, status.st_size))

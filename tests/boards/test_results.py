@@ -16,8 +16,13 @@ from PIL import Image
 
 from bench.boards.adding import add_reported, publish_run, read_table
 from bench.boards.exports import BEGIN, END, render, stale
+from bench.boards.formats import notes
+from bench.boards.leaderboard import leaderboard
 from bench.boards.published import problems, validate
 from bench.errors import UserError
+from bench.store.folder import read_manifest
+from bench.store.identity import digest
+from bench.store.swept import AUDIT, permuted
 
 PUBLISHED = ROOT / "results" / "published"
 LABELS = [i % 3 for i in range(30)]
@@ -253,3 +258,26 @@ def test_the_entry_that_the_results_page_shows_is_accepted(tmp_path: Path) -> No
     file = tmp_path / "entry.json"
     file.write_text(text.partition("```json\n")[2].partition("```")[0])
     assert len(add_reported(file, tmp_path / "published")) == 1
+
+
+def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
+    """Of the swept images, a chosen few are refused: they must begin the run's random order."""
+    cheap = {"evaluations": 6, "decided_by": "bound"}
+    path = store(tmp_path / "results", LABELS, LABELS, cheap, draws=10, scoring={"loss": "l2"})
+    manifest, cost = read_manifest(path), {"evaluations": 30, "equivalents": 30.0, "seconds": 0.5}
+    names = permuted(manifest.samples, digest(manifest.identity))
+    lines = [
+        json.dumps({"sample_id": name, "prediction": LABELS[int(name[1:])], "regret": 0.0, **cost})
+        for name in names[:20]
+    ]
+    (path / AUDIT).write_text("\n".join(lines) + "\n")
+    published = tmp_path / "published"
+    copy = publish_run(path, published, private=True)
+    assert (copy / AUDIT).read_text() == (path / AUDIT).read_text() and validate(published) == []
+    (row,) = leaderboard(published)
+    assert (row.audited, row.audited_same) == (20, 20) and row.agreement_ci95 is not None
+    least = 100 * row.agreement_ci95[0]
+    assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in notes(row, [])[-2]
+    (copy / AUDIT).write_text("\n".join(lines[1:]) + "\n")
+    (wrong,) = validate(published)
+    assert "has 19 images, of which 0 are the first of its random order" in wrong

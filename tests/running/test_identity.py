@@ -59,6 +59,7 @@ CHANGES: dict[str, Any] = {  # field → another value
     "ray_address": "auto",
     "save_errors": True,
     "again": 5,
+    "audit": 5,
     "skip_unlabelled": True,  # every digit has a label
     "device": "cpu",
     "offline": True,

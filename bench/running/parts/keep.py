@@ -23,6 +23,14 @@ class KeepSettings(Chapter):
         gt=0,
         lt=2**31,
     )
+    audit: int | None = setting(
+        "Also sweep N images, chosen at random among those with fewer evaluations, with every"
+        " prompt on every draw: measures how many decisions are the full sweep's. No record"
+        " changes.",
+        WITH_DRAWS,
+        gt=0,
+        lt=2**31,
+    )
     until: Text | None = setting(
         'Score images in random order until this is answered: "differs from RUN", "better than'
         ' RUN by 0.02", "within 0.02 of RUN" or "width 0.05".'

@@ -41,7 +41,7 @@ OF_STUDY = (
     *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups", "over"),
     *("grid", "exclude"),
 )
-OF_COMMAND = ("results", "fresh", "shard", "again", "min_accuracy")  # refused in a file
+OF_COMMAND = ("results", "fresh", "shard", "again", "audit", "min_accuracy")  # refused in a file
 FIRST, LAST = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
 MAX_CELLS = 10_000
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.contracts.decision import Decided
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError
-from bench.running.execute import Finished
+from bench.running.execute import timed
 from bench.running.model_run import ModelRun
 from bench.running.parts.decision import make_strategy
 from bench.running.prepare import prepare
@@ -44,30 +46,36 @@ def with_other_noise(prepared: Prepared, dataset: DatasetSpec | None = None) -> 
     return prepare(config, dataset, loaded=prepared.loaded, split=prepared.split)
 
 
+def decided_again(
+    run: ModelRun, sample_ids: Sequence[str], open_executor: OpenExecutor
+) -> Iterator[tuple[Decided, float]]:
+    """Yield images of a finished run as another run decides them, with the seconds each took."""
+    with closing(open_executor(run)) as executor:
+        yield from timed(executor.score(sample_ids))
+
+
 def decide_again(
-    run: ModelRun, finished: Finished, count: int, open_executor: OpenExecutor
+    run: ModelRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
 ) -> Again | None:
     """Decide `count` random images of a stored run again, unless as many are stored.
 
     Returns the stored result; None where no image was decided both times.
     """
-    decided = read_decisions(finished.folder, finished.manifest)
+    decided = read_decisions(path, manifest)
     good = np.flatnonzero(~decided.failed)
     count = min(count, len(good))
-    stored = read_again(finished.folder, decided)
+    stored = read_again(path, decided)
     if count == 0 or (stored is not None and stored.images >= count):
         return stored
     seed = run.prepared.config.seed
     rows = np.sort(np.random.default_rng(seed).choice(good, count, replace=False))
     first = {decided.sample_ids[int(row)].as_py(): int(decided.predictions[row]) for row in rows}
-    started, second = time.perf_counter(), {}
-    evaluations, equivalents = 0, 0.0
-    with closing(open_executor(run)) as executor:
-        for image in executor.score(list(first)):
-            evaluations += image.evaluations
-            equivalents += image.equivalents
-            if image.outcome is not None:
-                second[image.sample.sample_id] = int(image.outcome.ranking[0])
+    images = list(decided_again(run, list(first), open_executor))
+    second = {
+        image.sample.sample_id: int(image.outcome.ranking[0])
+        for image, _ in images
+        if image.outcome is not None
+    }
     if not second:
         return None
     changed = [name for name, prediction in second.items() if first[name] != prediction]
@@ -80,11 +88,11 @@ def decide_again(
         expected=len(good) * len(changed) / len(second),
         expected_ci95=(len(good) * low, len(good) * high),
         seed=seed,
-        evaluations=evaluations,
-        evaluation_equivalents=round(equivalents, 2),
-        seconds=round(time.perf_counter() - started, 4),
+        evaluations=sum(image.evaluations for image, _ in images),
+        evaluation_equivalents=round(sum(image.equivalents for image, _ in images), 2),
+        seconds=round(sum(seconds for _, seconds in images), 4),
     )
-    write_again(finished.folder, again)
+    write_again(path, again)
     return again
 
 

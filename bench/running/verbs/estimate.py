@@ -7,6 +7,7 @@ from math import ceil, floor
 from pathlib import Path
 
 from bench.contracts.parameters import Parameters
+from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations, memory_of_weights
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
@@ -52,6 +53,8 @@ class Plan(Document):
     evaluations: Count  # for the images to score, and those to decide again
     images_again: Count | None = None
     """Images to decide again with other noise; None without `--again`."""
+    audit_evaluations: Count | None = None
+    """Upper bound for the audit, in none of the other figures; None without `--audit`."""
     tflop: float | None  # operations of these evaluations, in 10^12
     memory: str | None  # size of the weights in memory together, without batches and conditioning
     seconds: float | None  # None: the backbone's speed is not known
@@ -104,6 +107,7 @@ def make_plan(config: RunConfig) -> Plan:
         at_most=at_most,
         evaluations=evaluations,
         images_again=again,
+        audit_evaluations=_of_audit(config, images, sizes),
         memory=_memory(prepared),
         tflop=evaluations * flops / 1e12 if flops else None,
         seconds=round(evaluations / speed, 1) if speed else None,
@@ -127,6 +131,15 @@ def _prepare(config: RunConfig) -> Prepared:
         with suppress(UserError):  # the data is not on this machine, and a plan does not need it
             return prepare(config)
     return prepare(config, images=False)
+
+
+def _of_audit(config: RunConfig, images: int, sizes: list[tuple[Problem, int]]) -> int | None:
+    """Return the most evaluations of the sweeps of an audit; of a shard, of its share of them."""
+    if config.audit is None:
+        return None
+    shards = parse_shard(config.shard).count if config.shard else 1
+    costs = [n * p.price(len(p.class_of_prompt), len(p.timesteps)) for p, n in sizes]
+    return min(ceil(config.audit / shards), images) * round(max(costs))
 
 
 def _split(prepared: Prepared) -> str:

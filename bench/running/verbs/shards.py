@@ -28,6 +28,7 @@ from bench.store.identity import digest
 from bench.store.journal import JOURNAL
 from bench.store.merging import Merge, MergeSource, find_parts, missing_parts, plan_merge
 from bench.store.summary import Summary
+from bench.store.swept import read_swept
 from bench.store.writing import RunFolder
 
 SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"
@@ -132,6 +133,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
                 " make room, and merge again."
             ) from error
         folder.replace(manifest, planned.lines())
+        folder.replace_swept({k: v for part in parts for k, v in read_swept(part.path).items()})
         decided = planned.decisions()
         if not planned.complete:
             return Finished(manifest, summary_so_far(manifest, None, decided), target)

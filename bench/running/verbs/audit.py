@@ -1,0 +1,144 @@
+"""`--audit N` sweeps images of a finished run, with every prompt on every draw of the run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.contracts.decision import Decided
+from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.discovery.loading import exhaustive, load_plugins
+from bench.errors import BenchWarning, UserError
+from bench.inputs.subsets import limited
+from bench.running.command import stored_settings
+from bench.running.executors.protocol import LocalExecutor, OpenExecutor
+from bench.running.model_run import ModelRun, problems
+from bench.running.parts.decision import of_backbone
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
+from bench.running.settings import RunConfig, make_config
+from bench.running.verbs.again import decided_again
+from bench.stats.audit import Audit, read_audit, sweepable_rows
+from bench.stats.differences import differing_identity
+from bench.store.decisions import read_decisions
+from bench.store.documents import Manifest
+from bench.store.fields import without_none
+from bench.store.folder import read_manifest
+from bench.store.identity import digest
+from bench.store.swept import Swept, permuted, read_swept
+from bench.store.writing import RunFolder
+
+OWN = ("strategy", "calibrated", "replayed")  # parts of an identity that a sweep need not share
+
+
+def as_full_sweep(prepared: Prepared, dataset: DatasetSpec | None = None) -> Prepared:
+    """Return the full sweep of a run's images, on the draws of the run."""
+    swept = _swept(prepared.config, prepared.resolved.backbone, prepared.strategy.draws)
+    config = swept.model_copy(update={"fresh": False, "risk": None})
+    return prepare(config, dataset, loaded=prepared.loaded, split=prepared.split)
+
+
+def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
+    """Return the settings of a full sweep; of the parameters, the backbone's own are kept."""
+    spec = load_plugins().strategies.get(exhaustive())
+    params = {**of_backbone(config, backbone, spec), "draws": draws}
+    return config.model_copy(update={"strategy": spec.name, "params": params})
+
+
+def audit(
+    run: ModelRun, manifest: Manifest, path: Path, count: int, open_executor: OpenExecutor
+) -> Audit | None:
+    """Sweep images of a stored run until the first `count` of its permutation are.
+
+    Of a shard, those of the whole run's first `count` that are its own. Each line is on disk before
+    the next image is swept, so the same call resumes.
+
+    Args:
+        run: the full sweep of the same images.
+        manifest: the stored run, with the images that are audited as its samples.
+        path: its folder.
+        count: number of images that are swept then, or all if there are fewer.
+        open_executor: opens the executor.
+
+    Returns:
+        The stored result; None where no image of this folder is to be swept.
+    """
+    decided = read_decisions(path, manifest)
+    names, sizes = decided.sample_ids.to_pylist(), problems(run.prepared)
+    problem = sizes[0][0]
+    most = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
+    sweepable = sweepable_rows(decided, manifest, most)
+    answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
+    order = permuted(_all_ids(run.prepared, manifest), digest(manifest.identity))
+    passed_over = set(names) - set(answers)
+    first = [name for name in order if name not in passed_over][:count]
+    swept = read_swept(path)
+    outstanding = [name for name in first if name in answers and name not in swept]
+    if outstanding:
+        with RunFolder(path, read_manifest(path)) as folder:
+            for image, seconds in decided_again(run, outstanding, open_executor):
+                folder.append_swept(_line(image, answers[image.sample.sample_id], seconds))
+    elif not answers:
+        warnings.warn(
+            "--audit: every image met every prompt on every draw, so all decisions are those of"
+            " the full sweep.",
+            BenchWarning,
+            stacklevel=2,
+        )
+    return read_audit(path, manifest, decided)
+
+
+def _all_ids(prepared: Prepared, manifest: Manifest) -> list[str]:
+    """Return the ids of a run's images, of a shard those of all shards."""
+    split = prepared.split
+    if manifest.part is None or split is None:
+        return manifest.samples
+    return limited(split.sample_ids, split.labels, manifest.part.asked)
+
+
+def _line(image: Decided, answer: int, seconds: float) -> Swept:
+    outcome = image.outcome
+    return Swept(
+        sample_id=image.sample.sample_id,
+        prediction=None if outcome is None else int(outcome.ranking[0]),
+        regret=None if outcome is None else float(outcome.scores[answer] - outcome.scores.min()),
+        evaluations=image.evaluations,
+        equivalents=round(image.equivalents, 2),
+        seconds=round(seconds, 4),
+    )
+
+
+def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit | None:
+    """Audit a stored run, also a replay, with the model on this machine; see `audit`.
+
+    Args:
+        path: folder of the run.
+        count: number of images that are swept then, earlier ones included.
+        settings: where it is swept, such as `data_dir` and `device`.
+
+    Raises:
+        UserError: data, weights or anything else here is not what the run had.
+    """
+    manifest = read_manifest(path)
+    if not manifest.on_draws:
+        raise UserError(f"{manifest.run_id} has no draws: there is no full sweep to compare with.")
+    spec = load_plugins().backbones.get(str(manifest.config.backbone))
+    config = make_config({**stored_settings(manifest), **without_none(**settings)})
+    sweep = prepare(_swept(config, spec, int(str(manifest.strategy.params["draws"]))))
+    differs = [
+        name
+        for name in differing_identity(manifest, sweep.manifest)
+        if name.partition(".")[0] not in OWN
+    ]
+    if differs:
+        raise UserError(
+            f"{manifest.run_id} cannot be swept here, where {', '.join(differs)} differ: name its"
+            " data with --data-dir, or use the version of the toolkit that made it."
+        )
+    run = ModelRun(sweep)
+    run.check()
+    return audit(run, manifest, path, count, LocalExecutor)
