@@ -16,23 +16,28 @@ FACTS_FOLDER = Path(__file__).with_name("pipelines")
 class Facts:
     """What a pipeline does not tell of itself.
 
+    The scheduler's seam hides most else: signs, scales of the time and packing are the pipeline's
+    own code, and what it does to its latents is learned.
+
     Attributes:
-        call: keywords of its `__call__`: what switches guidance off, and leaves captions as they
-            are.
-        guided: keywords that switch guidance on, under which it encodes its negative prompt; None:
-            it has none, and no prompt is the empty text.
         levels: `flow` or `diffusion`: how its scheduler's config describes the noise levels.
-        steps: number of steps for which the pipeline computes its shift.
+        steps: number of steps for which the pipeline computes its shift; None: its default.
         times: `each`: one call takes a time for each sample; `one`: one time for all.
+        call: keywords of its `__call__` that switch guidance off, and others that it needs.
+        target: what its scheduler is given, in words.
+        text: how texts become tokens, in words.
+        encoding: how an image becomes a latent, in words.
         requires: the first version of diffusers that has the class.
         source: fact → where diffusers says so.
     """
 
-    call: Mapping[str, Any] = field(default_factory=dict)
-    guided: Mapping[str, Any] | None = None
     levels: str | None = None
     steps: int | None = None
     times: str = "each"
+    call: Mapping[str, Any] = field(default_factory=dict)
+    target: str = ""
+    text: str = ""
+    encoding: str = ""
     requires: str | None = None
     source: Mapping[str, str] = field(default_factory=dict)
 

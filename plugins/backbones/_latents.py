@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,7 +122,11 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
         shift = config.get("flow_shift", config.get("shift", 1.0))
         dynamic = bool(config.get("use_dynamic_shifting"))
         mu = schedule["mu"] if dynamic else None
-        return flow_levels({**config, "shift": shift}, mu)
+        levels = flow_levels({**config, "shift": shift}, mu)
+        if "timesteps" not in schedule:
+            return levels
+        # Times that the pipeline tells beside its levels are not shifted with them.
+        return replace(levels, time=np.arange(1.0, len(levels) + 1))
     except (ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{who} cannot be driven with its {name}: {error}.") from error
 

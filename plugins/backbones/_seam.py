@@ -49,7 +49,7 @@ class Call:
 
     Attributes:
         returned: what each call of the pipeline's own `encode_prompt` returned.
-        schedule: the keywords of `set_timesteps`; None before it was called.
+        schedule: the keywords of `set_timesteps` that are not None; None before it was called.
         shapes: the shapes of the latents that were drawn, one for each time.
         prediction: what `scheduler.step` was given as the model's output.
         sample: what it was given as the sample: the latents, packed.
@@ -134,13 +134,14 @@ class _Scheduler:
         **others: Any,
     ) -> None:
         """Take note of what the pipeline asks for; the levels are the call's."""
-        self._seen.schedule = {
+        keywords = {
             "num_inference_steps": num_inference_steps,
             "timesteps": timesteps,
             "sigmas": sigmas,
             "mu": mu,
             **others,
         }
+        self._seen.schedule = {n: value for n, value in keywords.items() if value is not None}
         self.timesteps = self._seen.times.to(device)
         self.num_inference_steps = len(self.timesteps)
         self._seen.happened("schedule")

@@ -95,16 +95,35 @@ class Slots:
 
     def tree(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Return a row for each text in every leaf, padded with zeros to the largest length."""
+        return self.rows([self.encode([text]) for text in texts], texts)
+
+    def rows(self, encoded: Sequence[list[Any]], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return a row for each text in every leaf, of what its encoding returned."""
         rows: dict[str, list[Tensor]] = {}
-        for text in texts:
-            returned = self._values(self.encode([text]))
-            for slot, value in zip(
-                self._all(), [v for call in returned for v in call], strict=True
-            ):
+        for text, returned in zip(texts, encoded, strict=True):
+            values = [value for call in self._values(returned) for value in call]
+            for slot, value in zip(self._all(), values, strict=True):
                 if slot.kind in ("rows", "list", "shared"):
                     row = value if slot.kind == "shared" else value[0]
                     self._keep(slot, row, text, rows)
         return {name: torch.stack(parts) for name, parts in rows.items()}
+
+    def negative(self, plain: list[Any], guided: list[Any]) -> list[Any]:
+        """Return the plain encoding with the negative prompt's values in place of the prompt's.
+
+        Where there are any, they follow the prompt's in order, at places that are empty without
+        guidance.
+        """
+        calls = []
+        for own, both in zip(self._values(plain), self._values(guided[: len(plain)]), strict=True):
+            filled = [place for place, value in enumerate(own) if not _is_empty(value)]
+            added = [v for place, v in enumerate(both) if place not in filled and not _is_empty(v)]
+            values = list(own)
+            if len(added) == len(filled):
+                for place, value in zip(filled, added, strict=True):
+                    values[place] = value
+            calls.append(tuple(values))
+        return [call[0] if bare else call for call, bare in zip(calls, self.bare, strict=True)]
 
     def _keep(self, slot: Slot, row: Tensor, text: str, rows: dict[str, list[Tensor]]) -> None:
         if slot.limit is not None:
@@ -162,6 +181,10 @@ class Slots:
         if slot.kind == "shared":
             return leaf[0, : lengths[0]]
         return leaf if slot.limit is None else leaf[:, : max(lengths)]
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and not value)
 
 
 def _mask(lengths: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor | None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from math import prod
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor
 
@@ -23,8 +26,20 @@ from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._latents import Normalisation, digits, grouped, levels_of, order_of
+from bench_plugins.backbones._probing import check, settle
 from bench_plugins.backbones._seam import Call, Decoder
 from bench_plugins.backbones._slots import SHORT, Slots
+
+UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
+# Images as large as they are asked for; captions as they are, whatever packages are installed.
+PLAIN = {
+    "output_type": "latent",
+    "use_resolution_binning": False,
+    "clean_caption": False,
+    "num_frames": 1,
+}
+diffusers.logging.set_verbosity_error()
+transformers.logging.set_verbosity_error()
 
 CLASS_LABELS = "class_labels"  # what a pipeline without prompts takes
 
@@ -67,19 +82,26 @@ class PipelineDenoiser(Denoiser):
         self.probed, self.facts = declared is None, declared or Facts()
         self._takes = inspect.signature(type(pipe).__call__).parameters
         self.device: torch.device = pipe._execution_device
-        self.call = {**self._keywords(resolution), **self.facts.call, **(call or {})}
+        self.call = {**self._keywords(), **self.facts.call, **(call or {})}
+        if resolution is not None and "height" in self._takes:
+            self.call.update(height=resolution, width=resolution)
         with torch.no_grad():
             self.slots = None if CLASS_LABELS in self._takes else Slots(self._encode, self.who)
-            first = self._first_latents()
+            first = self.first_latents(self.facts.steps)
             self._shape = first.shapes[0][1:]
             self.latent_shape = self._latent_shape()
             self.levels = levels_of(pipe.scheduler, self.facts, first.schedule or {}, self.who)
-            self._normalisation = self._learn_normalisation()
-        self.resolution = self._normalisation.shape[-1] * _pixels(pipe)
+            probes = Normalisation.probes(prod(self._shape))
+            self.normalisation = Normalisation.learned(self._decoded(probes), self.who)
+        self.resolution = self.normalisation.shape[-1] * _pixels(pipe)
         if resolution not in (None, self.resolution):
             raise UserError(
                 f"--resolution {resolution}: {self.who} makes images of {self.resolution} pixels."
             )
+        if self.probed:
+            with torch.no_grad():
+                self.facts = replace(self.facts, times=settle(self))
+            check(self)
 
     # What the toolkit asks.
 
@@ -108,7 +130,7 @@ class PipelineDenoiser(Denoiser):
         """Return the latents' mean and standard deviation, as the pipeline's latents are."""
         pixels = preprocess(images, self.resolution, self.normalize)
         pixels = pixels.to(device=self.device, dtype=self.vae.dtype)
-        if len(self._normalisation.shape) == 4:  # an autoencoder of frames
+        if len(self.normalisation.shape) == 4:  # an autoencoder of frames
             pixels = pixels.unsqueeze(2)
         encoded = self.vae.encode(pixels)
         if (posterior := getattr(encoded, "latent_dist", None)) is not None:
@@ -116,7 +138,7 @@ class PipelineDenoiser(Denoiser):
         else:
             mean = encoded.latent if hasattr(encoded, "latent") else encoded.latents
             deviation = torch.zeros_like(mean)
-        mean, deviation = self._normalisation.latents(mean, deviation)
+        mean, deviation = self.normalisation.latents(mean, deviation)
         return tuple(x.view(-1, *self.latent_shape) for x in (mean, deviation))  # type: ignore[return-value]  # two
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
@@ -127,11 +149,16 @@ class PipelineDenoiser(Denoiser):
         return self.slots.tree(texts)
 
     def encode_null(self) -> Tree:
-        """Return the conditioning of the empty text, or of no label."""
+        """Return the conditioning of the pipeline's negative prompt, the empty one, or of no label.
+
+        A pipeline that encodes none by itself is given the empty text.
+        """
         if self.slots is None:
             none: Any = self.network.config
             return {"label": torch.tensor([none.num_embeds_ada_norm], device=self.device)}
-        return self.slots.tree([""])
+        guided = {name: self._takes[name].default for name in UNGUIDED if name in self._takes}
+        encoded = self.slots.negative(self._encode([""]), self._encode([""], **guided))
+        return self.slots.rows([encoded], [""])
 
     def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
         """Return a mixture's masks and lengths: a place counts where it does for a prompt."""
@@ -167,17 +194,19 @@ class PipelineDenoiser(Denoiser):
 
     # What the pipeline is asked.
 
-    def _keywords(self, resolution: int | None) -> dict[str, Any]:
-        """Return the keywords that leave guidance out, where its class declares no others."""
-        keywords: dict[str, Any] = {"output_type": "latent"}
-        if not _embeds_guidance(self.network):
-            keywords["guidance_scale"] = 1.0
-        keywords.update(
-            true_cfg_scale=1.0, pag_scale=0.0, use_resolution_binning=False, num_frames=1
-        )
-        if resolution is not None:
-            keywords.update(height=resolution, width=resolution)
-        return {name: value for name, value in keywords.items() if name in self._takes}
+    def _keywords(self) -> dict[str, Any]:
+        """Return what leaves guidance, cleaning and frames out, where the pipeline knows of them.
+
+        A guidance that the network is told stays as the pipeline has it.
+        """
+        keywords = {**UNGUIDED, **PLAIN}
+        if _embeds_guidance(self.network):
+            del keywords["guidance_scale"]
+        return {
+            name: value
+            for name, value in keywords.items()
+            if name in self._takes and self._takes[name].default not in (None, value)
+        }
 
     def _call(
         self, texts: list[Any] | None, prompts: list[Any], times: Tensor, stops: Any, **more: Any
@@ -192,23 +221,35 @@ class PipelineDenoiser(Denoiser):
         """Return so many short prompts, encoded, and what stands for them."""
         if self.slots is None:
             return None, [0] * count
-        tree = {name: leaf.expand(count, *leaf.shape[1:]) for name, leaf in self._shortest.items()}
+        tree = {name: leaf.expand(count, *leaf.shape[1:]) for name, leaf in self.shortest.items()}
         return self.slots.returned(tree, self.slots.lengths(tree)), [""] * count
 
     @cached_property
-    def _shortest(self) -> dict[str, Tensor]:
-        assert self.slots is not None
+    def shortest(self) -> dict[str, Tensor]:
+        """The conditioning of a short text, or of a label, one row."""
+        if self.slots is None:
+            return {"label": torch.zeros(1, dtype=torch.int64, device=self.device)}
         return self.slots.tree([SHORT])
 
-    def _encode(self, texts: list[str]) -> list[Any]:
+    def _encode(self, texts: list[str], **keywords: Any) -> list[Any]:
         """Return what each call of the pipeline's `encode_prompt` returns."""
+        ends = "draw", "schedule"
         return self._call(
-            None, list(texts), torch.zeros(1), lambda _, event: event in ("draw", "schedule")
+            None, list(texts), torch.zeros(1), lambda _, event: event in ends, **keywords
         ).returned
 
-    def _first_latents(self) -> Call:
-        """Have the pipeline draw latents and set its levels."""
-        steps = self.facts.steps or self._takes["num_inference_steps"].default
+    def try_step(self, count: int, parts: Mapping[str, Any]) -> None:
+        """Have the pipeline predict latents of zeros, with `parts` in place of its own."""
+        time = torch.as_tensor(self.levels.time[-1:])
+        self._call(*self._short(count), time, _at_step, parts=parts)
+
+    def first_latents(self, steps: int | None) -> Call:
+        """Have the pipeline draw latents and set its levels, for so many steps or its own number.
+
+        Raises:
+            UserError: it does not.
+        """
+        steps = steps or self._takes["num_inference_steps"].default
         call = self._call(
             *self._short(1),
             torch.zeros(1),
@@ -228,23 +269,29 @@ class PipelineDenoiser(Denoiser):
             raise UserError(f"{self.who} draws latents {list(self._shape)}: not those of an image.")
         return shape[0], shape[1], shape[2]
 
-    def _learn_normalisation(self) -> Normalisation:
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the image that the pipeline decodes of one latent, float32 [1, 3, H, W]."""
+        decoded = self._decoded(latents.double())
+        image = self.vae.decode(decoded.to(self.vae.dtype), return_dict=False)[0]
+        return image.reshape(1, 3, *image.shape[-2:]).float()
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Return what the pipeline's VAE would be given for its last latents."""
         decoder = Decoder(self.pipe.vae)
-        sent = Normalisation.probes(prod(self._shape))
         self._call(
-            *self._short(len(sent)),
+            *self._short(len(latents)),
             torch.empty(0),
             lambda call, event: False,
             output_type="pt",
-            latents=sent,
+            latents=latents,
             parts={"vae": decoder},
         )
         if decoder.decoded is None:
             raise UserError(f"{self.who} cannot be driven: it decodes its latents without `vae`.")
-        return Normalisation.learned(decoder.decoded, self.who)
+        return decoder.decoded
 
     @cached_property
-    def _order(self) -> Tensor | None:
+    def order(self) -> Tensor | None:
         """Where each packed element comes from, int64 [elements]; None: latents are not packed."""
         with torch.inference_mode(False), torch.no_grad():
             sent = digits(prod(self._shape))
@@ -257,7 +304,7 @@ class PipelineDenoiser(Denoiser):
         self, x_t: Tensor, t: Tensor, conditioning: Any, lengths: list[tuple[int, ...]]
     ) -> Tensor:
         """Return the pipeline's prediction of samples that it takes together."""
-        order = self._order
+        order = self.order
         if self.slots is None:
             texts, prompts = None, conditioning["label"].tolist()
         else:

@@ -44,7 +44,7 @@ def save(kind: str, folder: Path) -> Any:
     pipeline = _MAKERS[kind](scratch)
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
-            _roughen(part.eval())
+            roughen(part.eval())
             assert all(p.dtype == torch.float32 for p in part.parameters()), name
     pipeline.save_pretrained(folder)
     if kind == "dit":  # as its repositories have it
@@ -54,7 +54,7 @@ def save(kind: str, folder: Path) -> Any:
     return pipeline
 
 
-def _roughen(module: torch.nn.Module) -> None:
+def roughen(module: torch.nn.Module) -> None:
     """Move every parameter: those that start at zero or one would hide what is left out."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

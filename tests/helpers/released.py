@@ -1,0 +1,414 @@
+"""Small pipelines of classes that no family here loads: diffusers' own classes, random weights.
+
+Text encoders are of the real classes, too. Of the tokenizers only T5's and Gemma's are: the others'
+files cannot be made small, and a tokenizer of characters stands in for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import diffusers
+import tokenizers
+import torch
+import transformers
+from diffusers.pipelines.kolors import ChatGLMModel
+from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
+from helpers.families import gemma, roughen, t5, vae
+from helpers.parts import kl_config, t5_tokenizer
+
+WIDTH = 32
+ROPE = (4, 6, 6)  # of heads of 16
+TEMPLATE = (
+    "{% for m in messages %}{% if m.content is string %}{{ m.content }}"
+    "{% else %}{{ m.content[0].text }}{% endif %}:{% endfor %}"
+)
+
+
+def made(kind: str) -> Any:
+    """Return the small pipeline of a class, in float32."""
+    torch.manual_seed(0)
+    pipe = MAKERS[kind]()
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            roughen(part.eval().requires_grad_(False))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def tokenizer(padding_side: str = "right") -> Any:
+    """Return a tokenizer that makes a token of a character, with a template for chats."""
+    pieces = ["<pad>", "<s>", "</s>", "<unk>", "\n", *map(chr, range(32, 127))]
+    spoken = tokenizers.Tokenizer(
+        tokenizers.models.BPE({piece: n for n, piece in enumerate(pieces)}, [], unk_token="<unk>")
+    )
+    spoken.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=spoken,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="</s>",
+        model_max_length=1024,
+        padding_side=padding_side,
+        chat_template=TEMPLATE,
+    )
+
+
+def decoder(config: Any, model: Any, **more: Any) -> Any:
+    """Return a small decoder of a class of transformers."""
+    return model(
+        config(
+            vocab_size=104,
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            pad_token_id=0,
+            **more,
+        )
+    )
+
+
+def flow(**config: Any) -> Any:
+    """Return the scheduler of a flow."""
+    return diffusers.FlowMatchEulerDiscreteScheduler(**config)
+
+
+def frames(kind: Any) -> Any:
+    """Return an autoencoder of frames that halves a picture's sides once."""
+    mean, std = [0.3, -0.2, 0.1, 0.5], [1.5, 0.7, 1.1, 2.0]
+    return kind(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=mean,
+        latents_std=std,
+        **({"scale_factor_spatial": 2} if kind is diffusers.AutoencoderKLWan else {}),
+    )
+
+
+def _z_image() -> Any:
+    transformer = diffusers.ZImageTransformer2DModel(
+        in_channels=4,
+        dim=WIDTH,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=WIDTH,
+        axes_dims=list(ROPE),
+        axes_lens=[1024, 32, 32],
+    )
+    encoder = decoder(transformers.Qwen3Config, transformers.Qwen3Model, head_dim=16)
+    scheduler = flow(shift=3.0)
+    autoencoder = vae(4, scaling_factor=0.3611, shift_factor=0.1159)
+    return diffusers.ZImagePipeline(scheduler, autoencoder, encoder, tokenizer(), transformer)
+
+
+def _qwen() -> Any:
+    transformer = diffusers.QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=ROPE,
+    )
+    text = {
+        "vocab_size": 104,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "fullatt_block_indexes": [0],
+    }
+    config = transformers.Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, image_token_id=1, video_token_id=1
+    )
+    encoder = transformers.Qwen2_5_VLForConditionalGeneration(config)
+    scheduler = flow(use_dynamic_shifting=True, shift_terminal=0.02, max_shift=0.9)
+    autoencoder = frames(diffusers.AutoencoderKLQwenImage)
+    return diffusers.QwenImagePipeline(scheduler, autoencoder, encoder, tokenizer(), transformer)
+
+
+def _lumina() -> Any:
+    encoder, words = gemma()
+    transformer = diffusers.Lumina2Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        hidden_size=WIDTH,
+        num_layers=1,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=8,
+        axes_dim_rope=ROPE,
+        axes_lens=(300, 32, 32),
+        cap_feat_dim=16,
+    )
+    autoencoder = diffusers.AutoencoderKL(  # the pipeline takes one that halves sides three times
+        **kl_config(
+            (4,) * 4, norm_num_groups=4, sample_size=64, scaling_factor=0.36, shift_factor=0.12
+        )
+    )
+    return diffusers.Lumina2Pipeline(transformer, flow(shift=6.0), autoencoder, encoder, words)
+
+
+def _cogview() -> Any:
+    transformer = diffusers.CogView4Transformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        text_embed_dim=WIDTH,
+        time_embed_dim=WIDTH,
+        condition_dim=8,
+        sample_size=8,
+        rope_axes_dim=(16, 16),
+    )
+    encoder = decoder(transformers.GlmConfig, transformers.GlmModel, head_dim=16)
+    scheduler = flow(
+        use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear"
+    )
+    return diffusers.CogView4Pipeline(tokenizer("left"), encoder, vae(4), transformer, scheduler)
+
+
+def _chroma() -> Any:
+    encoder, words = t5(WIDTH)
+    transformer = diffusers.ChromaTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=ROPE,
+        approximator_num_channels=8,
+        approximator_hidden_dim=WIDTH,
+        approximator_layers=1,
+    )
+    autoencoder = vae(4, scaling_factor=0.3611, shift_factor=0.1159)
+    return diffusers.ChromaPipeline(flow(), autoencoder, encoder, words, transformer)
+
+
+def _flux_2() -> Any:
+    transformer = diffusers.Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=3 * WIDTH,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+    )
+    text = {
+        "model_type": "mistral",
+        "vocab_size": 104,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+    }
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+    }
+    encoder = transformers.Mistral3ForConditionalGeneration(
+        transformers.Mistral3Config(text_config=text, vision_config=vision, image_token_index=1)
+    )
+    autoencoder = diffusers.AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+    autoencoder.bn.running_mean.copy_(torch.linspace(-1, 1, 16))
+    autoencoder.bn.running_var.copy_(torch.linspace(0.5, 2, 16))
+    scheduler = flow(use_dynamic_shifting=True, shift=3.0)
+    return diffusers.Flux2Pipeline(scheduler, autoencoder, encoder, tokenizer(), transformer)
+
+
+def umt5() -> Any:
+    """Return a UMT5 encoder and a tokenizer."""
+    words = t5_tokenizer()
+    config = transformers.UMT5Config(
+        vocab_size=len(words) + 5, d_model=WIDTH, d_kv=16, d_ff=WIDTH, num_layers=2, num_heads=2
+    )
+    return transformers.UMT5EncoderModel(config), words
+
+
+def _wan() -> Any:
+    encoder, words = umt5()
+    transformer = diffusers.WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        text_dim=WIDTH,
+        freq_dim=16,
+        ffn_dim=WIDTH,
+        num_layers=1,
+        rope_max_seq_len=32,
+    )
+    scheduler = diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0
+    )
+    autoencoder = frames(diffusers.AutoencoderKLWan)
+    return diffusers.WanPipeline(words, encoder, autoencoder, scheduler, transformer)
+
+
+def _aura() -> Any:
+    encoder, words = umt5()
+    transformer = diffusers.AuraFlowTransformer2DModel(
+        sample_size=8,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        caption_projection_dim=WIDTH,
+        pos_embed_max_size=64,
+    )
+    autoencoder = vae(4, scaling_factor=0.13025)
+    return diffusers.AuraFlowPipeline(words, encoder, autoencoder, transformer, flow(shift=1.73))
+
+
+def _hunyuan() -> Any:
+    encoder_2, words_2 = t5(WIDTH)
+    config = transformers.BertConfig(
+        vocab_size=104,
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    transformer = diffusers.HunyuanDiT2DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        patch_size=2,
+        sample_size=8,
+        hidden_size=WIDTH,
+        num_layers=2,
+        cross_attention_dim=WIDTH,
+        cross_attention_dim_t5=WIDTH,
+        pooled_projection_dim=16,
+    )
+    scheduler = diffusers.DDPMScheduler(
+        beta_start=0.00085,
+        beta_end=0.02,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+    )
+    return diffusers.HunyuanDiTPipeline(
+        vae(4, scaling_factor=0.13025),
+        transformers.BertModel(config),
+        tokenizer(),
+        transformer,
+        scheduler,
+        None,
+        None,
+        False,
+        encoder_2,
+        words_2,
+    )
+
+
+def _glm() -> Any:
+    config = ChatGLMConfig(
+        num_layers=2,
+        padded_vocab_size=104,
+        hidden_size=WIDTH,
+        ffn_hidden_size=WIDTH,
+        kv_channels=16,
+        num_attention_heads=2,
+        seq_length=256,
+        add_qkv_bias=True,
+        multi_query_attention=True,
+        multi_query_group_num=1,
+        original_rope=True,
+    )
+    model = ChatGLMModel(config, empty_init=False)
+    for parameter in model.parameters():  # some are made without values
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def _glm_tokenizer() -> Any:
+    words = tokenizer("left")
+
+    def encode(texts: Any, **how: Any) -> Any:
+        encoded = words(texts, **how)
+        encoded["position_ids"] = (encoded["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        return encoded
+
+    return encode
+
+
+def _kolors() -> Any:
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        cross_attention_dim=WIDTH,
+        encoder_hid_dim=WIDTH,
+        encoder_hid_dim_type="text_proj",
+        norm_num_groups=8,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=WIDTH + 6 * 8,
+    )
+    scheduler = diffusers.EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.014, beta_schedule="scaled_linear", num_train_timesteps=1100
+    )
+    autoencoder = vae(4, scaling_factor=0.13025)
+    return diffusers.KolorsPipeline(autoencoder, _glm(), _glm_tokenizer(), unet, scheduler)
+
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "ZImagePipeline": _z_image,
+    "QwenImagePipeline": _qwen,
+    "Lumina2Pipeline": _lumina,
+    "CogView4Pipeline": _cogview,
+    "ChromaPipeline": _chroma,
+    "Flux2Pipeline": _flux_2,
+    "WanPipeline": _wan,
+    "AuraFlowPipeline": _aura,
+    "HunyuanDiTPipeline": _hunyuan,
+    "KolorsPipeline": _kolors,
+}
+RELEASED = tuple(kind for kind in MAKERS if hasattr(diffusers, kind))

@@ -1,0 +1,150 @@
+"""A pipeline of which nothing is declared, with trained weights: what is wrong with it is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from helpers.families import save
+
+import bench_plugins.backbones as room
+from bench.errors import UserError
+from bench_plugins.backbones._probing import PROBED_STEPS, check, check_shift, check_steps
+from bench_plugins.backbones.pipeline import PipelineDenoiser
+
+TINY = Path(room.__file__).parent / "weights" / "tiny_digits"
+
+
+class Undeclared(diffusers.StableDiffusionPipeline):
+    """Stable Diffusion's pipeline under a name of which nothing is declared."""
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    made = Undeclared.from_pretrained(
+        TINY, safety_checker=None, requires_safety_checker=False, torch_dtype=torch.float32
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture
+def probed(pipe: Any) -> PipelineDenoiser:
+    return PipelineDenoiser(pipe)
+
+
+def test_a_class_of_which_nothing_is_declared_is_probed_and_runs(probed: PipelineDenoiser) -> None:
+    assert probed.probed and probed.facts.times == "each"
+    assert probed.call["guidance_scale"] == 1.0
+
+
+def test_a_wrong_sign_is_found(probed: PipelineDenoiser) -> None:
+    probed.levels = replace(probed.levels, p=-probed.levels.p, q=-probed.levels.q)
+    with pytest.raises(UserError, match="its scheduler's own step, the clean sample"):
+        check(probed)
+
+
+def test_a_wrong_scale_of_the_time_is_found(probed: PipelineDenoiser) -> None:
+    probed.levels = replace(probed.levels, time=probed.levels.time / 1000)
+    with pytest.raises(UserError, match="its scheduler's own step"):
+        check(probed)
+
+
+def test_other_noise_levels_are_found(probed: PipelineDenoiser) -> None:
+    alpha = np.sqrt(1 - probed.levels.sigma**1.5)
+    sigma = probed.levels.sigma**0.75
+    probed.levels = replace(probed.levels, alpha=alpha, sigma=sigma)
+    with pytest.raises(UserError, match="its scheduler's own step"):
+        check(probed)
+
+
+def test_a_wrong_mean_of_the_autoencoder_is_found(probed: PipelineDenoiser) -> None:
+    learned = probed.normalisation
+    probed.normalisation = replace(
+        learned, shift=learned.shift + 3 / probed.vae.config.scaling_factor
+    )
+    with pytest.raises(UserError, match="loses"):
+        check(probed)
+
+
+def test_a_reversed_table_is_found_by_the_error_of_the_clean_latent(
+    probed: PipelineDenoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the steps are not asked."""
+    monkeypatch.setattr("bench_plugins.backbones._probing.check_steps", lambda *a: None)
+    turned = probed.levels.rows(np.arange(len(probed.levels))[::-1].copy())
+    probed.levels = turned
+    with pytest.raises(UserError, match="does not fall with the noise"):
+        check(probed)
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return save("sd3", tmp_path_factory.mktemp("probing") / "sd3")
+
+
+def schedule_of(denoiser: PipelineDenoiser) -> dict[str, Any]:
+    return denoiser.first_latents(PROBED_STEPS).schedule or {}
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.5, 6.0])
+def test_a_wrong_shift_is_found(flow: Any, shift: float) -> None:
+    """SD 3's scheduler shifts by 3, twice; the same is told by its steps."""
+    denoiser = PipelineDenoiser(flow, resolution=16)
+    check_shift(flow.scheduler, denoiser.levels, schedule_of(denoiser), "it")
+    check_steps(flow.scheduler, denoiser.levels, schedule_of(denoiser), "it")
+    even = denoiser.levels.sigma / (3 - 2 * denoiser.levels.sigma)
+    sigma = shift * even / (1 + (shift - 1) * even)
+    wrong = replace(denoiser.levels, alpha=1 - sigma, sigma=sigma, time=1000 * sigma)
+    with pytest.raises(UserError, match="have the shift 3"):
+        check_shift(flow.scheduler, wrong, schedule_of(denoiser), "it")
+
+
+def test_a_flow_of_the_wrong_sign_or_time_is_found(flow: Any) -> None:
+    denoiser = PipelineDenoiser(flow, resolution=16)
+    levels = denoiser.levels
+    for wrong in (replace(levels, p=-levels.p, q=-levels.q), replace(levels, time=levels.sigma)):
+        with pytest.raises(UserError, match="alpha and sigma at time"):
+            check_steps(flow.scheduler, wrong, schedule_of(denoiser), "it")
+
+
+def test_guidance_that_cannot_be_left_out_is_refused(pipe: Any) -> None:
+    class Guided(Undeclared):
+        do_classifier_free_guidance = True
+
+    made = Guided(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(UserError, match="guidance is not left out"):
+        PipelineDenoiser(made)
+
+
+def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
+    class OneTime(Undeclared):
+        def progress_bar(self, iterable: Any = None, total: Any = None) -> Any:
+            assert self.scheduler.timesteps.ndim == 1
+            return super().progress_bar(iterable, total)
+
+    made = OneTime(**pipe.components, requires_safety_checker=False)
+    denoiser = PipelineDenoiser(made)
+    assert denoiser.facts.times == "one"
+    own = PipelineDenoiser(pipe)
+    x_t = torch.randn(3, *own.latent_shape, generator=torch.Generator().manual_seed(0))
+    time = torch.tensor([10, 700, 10])
+    with torch.inference_mode():
+        prompts = own.encode_prompts(["one", "two", "three"])
+        answers = [made.denoise(x_t, time, prompts) for made in (denoiser, own)]
+    torch.testing.assert_close(*answers)
+
+
+def test_latents_drawn_in_another_way_are_refused(pipe: Any) -> None:
+    class OwnNoise(Undeclared):
+        def prepare_latents(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
+            return torch.randn(1, 4, 8, 8)
+
+    made = OwnNoise(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(UserError, match="draws no latents in the usual way"):
+        PipelineDenoiser(made)

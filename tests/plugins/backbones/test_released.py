@@ -1,0 +1,139 @@
+"""Pipelines that no family here loads, of diffusers' own classes: against their own sampling."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from helpers.released import MAKERS, RELEASED, made
+
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.trees import rows
+from bench.testing import DenoiserContract
+from bench_plugins.backbones import _facts
+from bench_plugins.backbones._probing import PROBED_STEPS, check_shift, check_steps
+from bench_plugins.backbones.pipeline import PipelineDenoiser
+
+Driven = Callable[[str], PipelineDenoiser]
+PROMPT = "a fir tree (tall)"
+SIDES = {"Lumina2Pipeline": 64}  # of the pictures; 16 of the others
+HALF = torch.bfloat16
+
+
+@pytest.fixture(scope="session")
+def driven() -> Driven:
+    @cache
+    def of(kind: str) -> PipelineDenoiser:
+        return PipelineDenoiser(made(kind), resolution=SIDES.get(kind, 16))
+
+    return of
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", RELEASED)
+def test_predictions_are_those_of_its_own_sampling(kind: str, dtype: torch.dtype) -> None:
+    """Of three steps, alone and in a batch with another prompt at another level."""
+    pipe = made(kind)
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module) and name != "vae":
+            part.to(dtype)
+    backbone = PipelineDenoiser(pipe, resolution=SIDES.get(kind, 16))
+    steps = sampled(pipe, backbone.call)
+    with torch.inference_mode():
+        prompts = backbone.encode_prompts([PROMPT, "a cat"])
+        for answer, t, x_t in steps:
+            x_t = unpacked(backbone, x_t)
+            wanted = unpacked(backbone, answer).float()
+            alone = backbone.denoise(x_t, t, rows(prompts, slice(0, 1))).float()
+            close(alone, wanted, 1e-6 if dtype == torch.float32 else 1e-2)
+            pair = torch.cat([x_t, torch.randn_like(x_t)])
+            both = torch.cat([t, t / 2 if t.is_floating_point() else t // 2])
+            mixed = backbone.denoise(pair, both, prompts).float()[:1]
+            close(mixed, wanted, 1e-5 if dtype == torch.float32 else 5e-2)
+
+
+def sampled(pipe: Any, keywords: Any) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return what the pipeline's own loop gives its scheduler: answers, times and samples."""
+    steps = []
+    step, scheduler = pipe.scheduler.step, pipe.scheduler
+
+    def recorded(answer: Any, t: Any, sample: torch.Tensor, **more: Any) -> Any:
+        scaled = getattr(scheduler, "scale_model_input", lambda sample, t: sample)
+        x_t = scaled(sample, t)
+        steps.append((answer.clone(), t.reshape(1).clone(), x_t.clone()))
+        return step(answer, t, sample, **more)
+
+    scheduler.step = recorded
+    try:
+        generator = torch.Generator().manual_seed(5)
+        pipe(prompt=PROMPT, num_inference_steps=3, generator=generator, **keywords)
+    finally:
+        del scheduler.step
+    assert len(steps) == 3
+    return steps
+
+
+def unpacked(backbone: PipelineDenoiser, packed: torch.Tensor) -> torch.Tensor:
+    """Return a sample as a latent, [1, C, H, W]."""
+    flat = packed.reshape(1, -1)
+    if backbone.order is not None:
+        flat = torch.empty_like(flat).index_copy(1, backbone.order, flat)
+    return flat.view(1, *backbone.latent_shape)
+
+
+def close(actual: torch.Tensor, wanted: torch.Tensor, relative: float) -> None:
+    largest = float(wanted.abs().max())
+    torch.testing.assert_close(actual, wanted, rtol=0, atol=relative * largest)
+    assert largest > 1e-2
+
+
+@pytest.mark.parametrize("kind", RELEASED)
+class TestEveryRelease(DenoiserContract):
+    texts = ("fir tree", "cat", "dog")
+
+    @pytest.fixture
+    def backbone(self, kind: str, driven: Driven) -> CheckedDenoiser:
+        return CheckedDenoiser(driven(kind), kind)
+
+
+@pytest.mark.parametrize("kind", RELEASED)
+def test_declared_levels_are_those_of_its_own_steps(kind: str, driven: Driven) -> None:
+    backbone = driven(kind)
+    schedule = backbone.first_latents(PROBED_STEPS).schedule or {}
+    if backbone.facts.steps:  # its shift depends on their number
+        declared = backbone.first_latents(backbone.facts.steps).schedule or {}
+        schedule = {**schedule, "mu": declared["mu"]}
+    check_steps(backbone.pipe.scheduler, backbone.levels, schedule, kind)
+    check_shift(backbone.pipe.scheduler, backbone.levels, schedule, kind)
+
+
+def test_each_declaration_is_of_a_class_and_says_where_diffusers_says_it() -> None:
+    """Sources are read again: a version of diffusers that moves them fails here by name."""
+    assert set(_facts.declared()) > set(MAKERS)
+    root = Path(inspect.getfile(diffusers)).parent
+    for kind in _facts.declared():
+        if not hasattr(diffusers, kind):  # of a later version
+            continue
+        facts = _facts.facts_of(kind)
+        assert facts is not None and facts.requires and facts.target and facts.text, kind
+        assert {"levels", "target", "call", "text", "encoding"} <= facts.source.keys(), kind
+        for source in facts.source.values():
+            path, _, _ = source.partition(": ")
+            assert f"class {kind}(" in Path(root, path).read_text(), (kind, source)
+
+
+def test_the_negative_prompt_is_the_pipeline_s(driven: Driven) -> None:
+    """Lumina 2 says its system prompt before a prompt, and not before its negative prompt."""
+    backbone = driven("Lumina2Pipeline")
+    with torch.no_grad():
+        wanted = backbone.pipe.encode_prompt("a cat")[2:]
+        null, text = backbone.encode_null(), backbone.encode_prompts([""])
+    assert isinstance(null, dict) and isinstance(text, dict)
+    torch.testing.assert_close((null["0.0"], null["0.1"]), wanted)
+    assert not torch.equal(null["0.1"], text["0.1"])
