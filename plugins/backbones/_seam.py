@@ -43,8 +43,8 @@ class Call:
         times: the only timesteps, [steps] or [1, B]; the second is one time per sample.
         latents: the first latents of the samples, before packing; None: zeros.
         texts: what each call of `encode_prompt` returns, in order; None: what it returns.
-        stops: called after each event with its name, `texts`, `draw`, `schedule`, `step` or
-            `decode`; the call ends where it returns true.
+        stops: called after each event with its name, `texts`, `draw`, `schedule` or `step`; the
+            call ends where it returns true.
         parts: components that stand in for the pipeline's.
 
     Attributes:
@@ -53,7 +53,6 @@ class Call:
         shapes: the shapes of the latents that were drawn, one for each time.
         prediction: what `scheduler.step` was given as the model's output.
         sample: what it was given as the sample: the latents, packed.
-        decoded: what `vae.decode` was given.
     """
 
     def __init__(
@@ -75,7 +74,6 @@ class Call:
         self.shapes: list[tuple[int, ...]] = []
         self.prediction: Any = None
         self.sample: Any = None
-        self.decoded: Any = None
         view = object.__new__(type(pipe))
         view.__dict__.update(pipe.__dict__, scheduler=_Scheduler(pipe.scheduler, self))
         view.__dict__.update(parts or {}, _progress_bar_config=QUIET)
@@ -170,7 +168,7 @@ class Decoder:
 
     def __init__(self, vae: Any) -> None:
         self._vae = vae
-        self.decoded: Any = None
+        self.decoded: Tensor | None = None
 
     def decode(self, latents: Tensor, *arguments: Any, **keywords: Any) -> Any:
         """Keep the latents and end the call."""

@@ -272,7 +272,7 @@ class PipelineDenoiser(Denoiser):
     def decode(self, latents: Tensor) -> Tensor:
         """Return the image that the pipeline decodes of one latent, float32 [1, 3, H, W]."""
         decoded = self._decoded(latents.double())
-        image = self.vae.decode(decoded.to(self.vae.dtype), return_dict=False)[0]
+        image: Tensor = self.vae.decode(decoded.to(self.vae.dtype), return_dict=False)[0]
         return image.reshape(1, 3, *image.shape[-2:]).float()
 
     def _decoded(self, latents: Tensor) -> Tensor:

@@ -66,7 +66,13 @@ def pipeline_class(weights: Weights) -> Any:
     """
     index = weights.read(PIPELINE_INDEX)
     name = index.get("_class_name")
-    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    try:
+        kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    except RuntimeError as error:  # a package that the class needs is not installed
+        cause = first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        raise weights.error(
+            PIPELINE_INDEX, f"says _class_name {name!r:.100}, which cannot be imported: {cause}"
+        ) from error
     if kind is None or not issubclass(kind, diffusers.DiffusionPipeline):
         facts = facts_of(str(name))
         needed = f" It needs {facts.requires}." if facts and facts.requires else ""

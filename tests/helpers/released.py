@@ -355,6 +355,7 @@ def _glm() -> Any:
         multi_query_attention=True,
         multi_query_group_num=1,
         original_rope=True,
+        use_cache=False,
     )
     model = ChatGLMModel(config, empty_init=False)
     for parameter in model.parameters():  # some are made without values
@@ -411,4 +412,13 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "HunyuanDiTPipeline": _hunyuan,
     "KolorsPipeline": _kolors,
 }
-RELEASED = tuple(kind for kind in MAKERS if hasattr(diffusers, kind))
+
+
+def _is_offered(kind: str) -> bool:
+    try:
+        return hasattr(diffusers, kind)
+    except RuntimeError:  # diffusers 0.33 imports Wan's pipeline with ftfy alone
+        return False
+
+
+RELEASED = tuple(filter(_is_offered, MAKERS))

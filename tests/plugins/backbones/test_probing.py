@@ -20,7 +20,7 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 TINY = Path(room.__file__).parent / "weights" / "tiny_digits"
 
 
-class Undeclared(diffusers.StableDiffusionPipeline):
+class Undeclared(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to mypy
     """Stable Diffusion's pipeline under a name of which nothing is declared."""
 
 

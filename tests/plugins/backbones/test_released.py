@@ -118,7 +118,7 @@ def test_each_declaration_is_of_a_class_and_says_where_diffusers_says_it() -> No
     assert set(_facts.declared()) > set(MAKERS)
     root = Path(inspect.getfile(diffusers)).parent
     for kind in _facts.declared():
-        if not hasattr(diffusers, kind):  # of a later version
+        if kind in set(MAKERS) - set(RELEASED):  # of a later version
             continue
         facts = _facts.facts_of(kind)
         assert facts is not None and facts.requires and facts.target and facts.text, kind
