@@ -17,7 +17,7 @@ from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
 
 _SPECIAL = {"dataset", "params"}
-_REPEATED = {"template"}
+_REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}
 _NAMED = {"backbone": "backbones", "strategy": "strategies"}  # field → whose names it takes
 
 metric_option = click.option(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has on
 MOST_FILES = 20_000  # of the folder of one model
 LARGEST_JSON = 100_000_000  # bytes; the largest tokenizers have some ten million
 LARGE_FILE = 50_000_000  # bytes above which a hash is remembered
+SINGLE_FILE = ".safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # never opened: they can run code
 HAND_OVER = "load it with diffusers and hand it over: bench.run(DATASET, backbone=pipe)"
 
@@ -53,7 +54,7 @@ def fingerprint(folder: Path) -> str:
         real = find_file(folder, str(name))
         if real is None:
             raise UserError(f"The weights folder {folder}: {name} disappeared meanwhile.")
-        lines.append(f"{name} {_file_hash(path, real)}")
+        lines.append(f"{name} {file_hash(path, real)}")
     if not lines:
         other = unread_format(folder.iterdir())
         raise UserError(
@@ -88,7 +89,7 @@ def _counted(folder: Path) -> Iterator[Path]:
         yield from (path for name in files if (path := Path(parent, name)).suffix in COUNTED)
 
 
-def _file_hash(path: Path, real: Path) -> str:
+def file_hash(path: Path, real: Path) -> str:
     """Hash a file; gigabytes of weights are read again only when the file has changed."""
     try:
         if real.stat().st_size <= LARGE_FILE:
@@ -123,6 +124,14 @@ HEADS = ("model_index.json", "config.json")  # of a pipeline, of a single model
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A LoRA file that is added to a pipeline, with its scale."""
+
+    path: str  # absolute
+    scale: float
+
+
+@dataclass(frozen=True)
 class Weights:
     """Resolved weights.
 
@@ -133,6 +142,8 @@ class Weights:
     location: str
     revision: str | None
     fingerprint: str
+    loras: tuple[Lora, ...] = ()  # in the fingerprint
+    file: str | None = None  # whose tensors take the place of the folder's; in the fingerprint
 
     def find(self, name: str) -> Path | None:
         """Return the file `name`, such as `unet/config.json` (UserError); None where there is none.
@@ -174,17 +185,6 @@ class Weights:
     def error(self, name: str, problem: str) -> UserError:
         """Return the error that says what is wrong with the file or part `name`, in one line."""
         return UserError(f"{self.describe(name)} {problem}.")
-
-
-@dataclass(frozen=True)
-class InMemory(Weights):
-    """The content of a backbone that a caller of Python handed over, in the place of files.
-
-    `location` is its name, `fingerprint` a hash of all that changes its numbers.
-    """
-
-    backbone: Any = field(default=None, compare=False, repr=False)
-    description: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def locate(weights: str) -> str:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from bench.discovery.backbones import recorded_parameters
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.inputs.altered import InMemory
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import limited, parse_shard
-from bench.inputs.weights import InMemory, Weights
+from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.parts.setting import Share
 from bench.running.preparing.texts import describe_items

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.contracts.specs import DatasetSpec
 from bench.errors import AbsentError
+from bench.inputs.altered import with_files
 from bench.inputs.data import load_classes, load_split
 from bench.inputs.estimand import parse_weighting
 from bench.inputs.split import Split
@@ -162,7 +163,8 @@ def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
         return None
     revision, spec = resolved.config.revision or resolved.backbone.revision, resolved.backbone
     try:
-        return resolve_weights(weights, revision)
+        located = resolve_weights(weights, revision)
+        return with_files(located, resolved.source.loras, resolved.source.file)
     except AbsentError as error:
         if not spec.gated or resolved.source.weights:
             raise

@@ -64,7 +64,8 @@ class Resolved:
             "dataset": self.data.name,
             "data_dir": self.data.data_dir,
             "backbone": self.backbone.name,
-            "weights": self.source.weights,
+            "weights": self.source.file or self.source.weights,
+            **({"backbone": self.source.weights} if self.source.file else {}),
             "dtype": self.dtype,
             "template": self.template,
         }

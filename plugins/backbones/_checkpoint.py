@@ -272,20 +272,21 @@ def _adapters(root: Path, parts: Collection[str]) -> Iterator[str]:
 
 def is_lora(path: Path) -> bool:
     """Tell from the header whether a file holds a LoRA."""
-    return any(word in name for name in _header_shapes(path) for word in LORA_TENSORS)
+    return any(word in name for name in header(path) for word in LORA_TENSORS)
 
 
 def is_adapter(path: Path, in_part: bool) -> bool:
     """Tell from the header whether a file is a LoRA, or outside the parts an embedding."""
-    shapes = list(_header_shapes(path).values())
+    shapes = [shape for _, shape in header(path).values()]
     few = not in_part and 0 < len(shapes) <= FEW
     return is_lora(path) or (few and all(len(shape) in (1, 2) for shape in shapes))
 
 
-def _header_shapes(path: Path) -> dict[str, list[int]]:
-    """Return the shapes of a file's tensors; of a damaged one, which is refused later, none."""
+def header(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Return dtype and shape of each tensor in a file; of a damaged one, none."""
     try:
         with safe_open(path, framework="pt") as opened:
-            return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            return {n: (tensor.get_dtype(), tensor.get_shape()) for n, tensor in slices.items()}
     except (SafetensorError, OSError):
         return {}

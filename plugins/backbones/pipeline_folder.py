@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -13,6 +14,7 @@ from bench.errors import BenchWarning, UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._files import add_loras, check_files, config_source, load_single_file
 from bench_plugins.backbones._folders import PIPELINE_INDEX
 from bench_plugins.backbones._latent import TORCH_DTYPES
 from bench_plugins.backbones.pipeline import CLASS_LABELS, PipelineDenoiser
@@ -38,6 +40,7 @@ class FolderPipeline(PipelineDenoiser):
         **parameters: Any,
     ) -> None:
         pipe = load_pipeline(weights, TORCH_DTYPES[dtype])
+        add_loras(pipe, weights)
         self.prepare(pipe, **parameters)
         super().__init__(pipe.to(device), resolution=resolution, normalize=normalize)
 
@@ -48,6 +51,9 @@ class FolderPipeline(PipelineDenoiser):
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **parameters: Any) -> None:
         """Refuse a pipeline that is not run here, without reading a tensor."""
         name = pipeline_class(weights).__name__
+        if weights.loras or weights.file:
+            check_files(weights)
+            return
         facts = "are declared" if facts_of(name) else "are probed"
         warnings.warn(
             f"The weights {weights.location} are a {name}, which no family here loads: the"
@@ -55,6 +61,11 @@ class FolderPipeline(PipelineDenoiser):
             BenchWarning,
             stacklevel=2,
         )
+
+    @staticmethod
+    def config_source(file: Path) -> str:
+        """Return the Hub id of the pipeline whose configs a single file goes with."""
+        return config_source(file)
 
 
 def pipeline_class(weights: Weights) -> Any:
@@ -117,6 +128,8 @@ def load_pipeline(weights: Weights, dtype: torch.dtype, **parts: Any) -> Any:
     if "safety_checker" in takes:  # it looks at pictures, of which none are made
         parts = {"safety_checker": None, "requires_safety_checker": False, **parts}
     try:
+        if weights.file is not None:
+            return load_single_file(kind, weights, dtype, parts)
         if "vae" in takes and "vae" not in parts:
             autoencoder = getattr(diffusers, index["vae"][1])
             parts["vae"] = autoencoder.from_pretrained(

@@ -10,7 +10,7 @@ import torch
 
 from bench.contracts.levels import Levels
 from bench.errors import UserError
-from bench.inputs.weights import InMemory
+from bench.inputs.altered import InMemory
 from bench_plugins.backbones._content import WITHOUT_EFFECT, content_hash, describe
 from bench_plugins.backbones._latent import TORCH_DTYPES
 from bench_plugins.backbones.pipeline import PipelineDenoiser
@@ -64,7 +64,7 @@ class LivePipeline(PipelineDenoiser):
         """Return the content of the pipeline as it is now; reads every tensor."""
         described = {**describe(self.pipe), "call": self.call}
         fingerprint = content_hash(self.pipe, self.call)
-        return InMemory(self.label, None, fingerprint, self, described)
+        return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
     @staticmethod
     def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:

@@ -77,6 +77,7 @@ BY_CONTENT = {  # what these name counts, not how it is called; each has a test 
     "class_names": "test_labels_and_class_names_count_by_their_content",
     "backbone": "test_weights_count_by_their_content",
     "weights": "test_weights_count_by_their_content",
+    "lora": "test_a_lora_counts_by_its_content_and_scale",
     "revision": "test_a_hub_revision_counts_by_its_commit",
     "fit_split": "test_what_is_learned_from_counts_by_its_content",
     "candidates_from": "test_candidates_count_by_the_run_they_are_from",
@@ -210,6 +211,18 @@ def test_weights_count_by_their_content(
     tensors[first] = tensors[first] + 1e-6
     save_file(tensors, file, metadata={"format": "pt"})
     assert identity(base, backbone=str(copy)) != before
+
+
+def test_a_lora_counts_by_its_content_and_scale(base: dict[str, Any], tmp_path: Path) -> None:
+    first, copied, other = (tmp_path / f"{name}.safetensors" for name in ("a", "b", "c"))
+    for value, file in enumerate((first, other)):
+        save_file({"unet.to_q.lora_A.weight": torch.full((2, 2), float(value))}, file)
+    shutil.copy(first, copied)
+    with_one = identity(base, lora=str(first))
+    assert with_one != identity(base)
+    assert identity(base, lora=str(copied)) == identity(base, lora=f"{first}:1") == with_one
+    settings = (str(other), f"{first}:0.5", [str(first), str(other)])
+    assert len({with_one, *(identity(base, lora=lora) for lora in settings)}) == 4
 
 
 def test_a_hub_revision_counts_by_its_commit(tmp_path: Path) -> None:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from bench.contracts.specs import ANY_PIPELINE, UNKNOWN, BackboneSpec, DatasetSpec
 from bench.discovery.loading import Plugins
 from bench.discovery.registry import Registry
+from bench.discovery.targets import load_target
 from bench.errors import AbsentError, UserError
+from bench.inputs.altered import parse_lora
 from bench.inputs.data import FOLDER, slug
-from bench.inputs.weights import find_file, locate, read_object, resolve
+from bench.inputs.weights import (
+    SINGLE_FILE,
+    Lora,
+    find_file,
+    locate,
+    read_object,
+    resolve,
+)
 from bench.machine.environment import has_bfloat16, pick_device
 from bench.machine.offline import as_settings_say
-from bench.running.parts.setting import Chapter, Text, default_of, is_path, registered, setting
+from bench.running.parts.setting import (
+    DENOISERS,
+    Chapter,
+    Text,
+    default_of,
+    is_path,
+    registered,
+    setting,
+)
 
 INDEX = "model_index.json"
 AUTO = "auto"
@@ -27,13 +44,21 @@ class ScorerSettings(Chapter):
     title = "What scores it"
 
     backbone: Text | None = setting(
-        "A registered backbone, or a pipeline folder (default: the dataset's).",
+        "A registered backbone, a pipeline folder, or a single .safetensors file of a pipeline"
+        " (default: the dataset's).",
         identity="content",
         classify=True,
         most_used=True,
     )
     weights: Text | None = setting(
-        "A Hub id or a folder, instead of the backbone's own weights.",
+        "A Hub id, a folder or a single .safetensors file, instead of the backbone's own weights.",
+        identity="content",
+        classify=True,
+    )
+    lora: Text | list[Text] | None = setting(
+        "A LoRA that is added to the pipeline, PATH or PATH:SCALE (scale: 1 unless given); repeat"
+        " for more.",
+        DENOISERS,
         identity="content",
         classify=True,
     )
@@ -58,12 +83,15 @@ class BackboneSource:
 
     spec: BackboneSpec
     weights: str | None  # a Hub id or a folder; None: the backbone's own
+    file: str | None = None  # a single file, whose configs are those of `weights`
+    loras: tuple[Lora, ...] = ()
 
     @property
     def name(self) -> str:
-        """Name in the run: the spec's, or that of its folder."""
+        """Name in the run: the spec's, or that of its folder or file, with its LoRAs."""
         by_weights = self.weights and (self.spec.takes_folders or self.spec.objects)
-        return slug(str(self.weights)) if by_weights else self.spec.name
+        name = slug(str(self.file or self.weights)) if by_weights else self.spec.name
+        return "-".join([name, *(slug(lora.path) for lora in self.loras)])
 
     @property
     def trained_on(self) -> str | None:
@@ -76,8 +104,14 @@ def find_backbone(
     settings: ScorerSettings, dataset: DatasetSpec | None, plugins: Plugins
 ) -> BackboneSource:
     """Find the backbone: the user's, the dataset's, or the default one."""
-    name, weights = settings.backbone, settings.weights
+    name, weights, file = settings.backbone, settings.weights, None
     name = name or (dataset.backbone if dataset else None) or default_of(plugins.backbones).name
+    if name.endswith(SINGLE_FILE):
+        if weights:
+            raise UserError("--weights goes with a registered backbone or a folder of configs.")
+        file, name = name, _config_source(name, plugins.backbones)
+    elif weights and weights.endswith(SINGLE_FILE):
+        file, weights = weights, None
     if is_path(name):
         if weights:
             raise UserError("--weights goes with a registered backbone, not with a folder.")
@@ -86,7 +120,35 @@ def find_backbone(
     spec = registered(plugins.backbones, name)
     if spec.takes_folders and not weights:
         raise UserError(f"Backbone {name!r} needs --weights FOLDER; or name the folder itself.")
-    return BackboneSource(spec, weights)
+    if spec.scorer != "denoiser" or not (file or settings.lora):
+        return BackboneSource(spec, weights or file)
+    texts = [settings.lora] if isinstance(settings.lora, str) else settings.lora or []
+    if spec.family is None or not (weights := weights or spec.weights):
+        option = "--lora" if texts else "A single file"
+        raise UserError(f"{option} goes with a pipeline of diffusers, which {name!r} is not.")
+    any_class = _any_pipeline(plugins.backbones)
+    kept = {key: getattr(spec, key) for key in ("dtype", "revision", "template", "plan", "draws")}
+    file = None if file is None else str(Path(file).expanduser().absolute())
+    return BackboneSource(
+        replace(any_class, **kept), weights, file, tuple(parse_lora(text) for text in texts)
+    )
+
+
+def _any_pipeline(registry: Registry[BackboneSpec]) -> BackboneSpec:
+    """Return the backbone that runs a pipeline of any class by the pipeline's own code."""
+    for spec in registry:
+        if ANY_PIPELINE in spec.pipelines:
+            return spec
+    raise UserError("No backbone takes pipelines of any class: its plugin is not loaded.")
+
+
+def _config_source(file: str, registry: Registry[BackboneSpec]) -> str:
+    """Return the Hub id whose configs and tokenizers a single file goes with (UserError)."""
+    path = Path(file).expanduser().absolute()
+    if not path.is_file():
+        raise UserError(f"The weights file {path} does not exist.")
+    source: str = load_target(_any_pipeline(registry)).config_source(path)
+    return source
 
 
 def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpec]) -> str | None:

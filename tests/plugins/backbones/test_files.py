@@ -1,0 +1,175 @@
+"""LoRAs and single files, from the command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import peft
+import pytest
+import torch
+from helpers.command import bench as command
+from helpers.families import save
+from helpers.pipelines import save_pipeline
+from helpers.single_file import save_single_file
+from safetensors.torch import load_file, save_file
+
+import bench
+from bench.running.command import reproducing_command
+from bench.store.cells import read_cells
+from bench.store.folder import read_manifest
+from bench_plugins.backbones._files import config_source
+
+RUN = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 2, "--save-errors")
+
+
+def save_lora(pipe: Any, folder: Path, seed: int = 0) -> Path:
+    """Save a LoRA of the network's attention, as diffusers does."""
+    torch.manual_seed(seed)
+    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights="gaussian")
+    pipe.unet.add_adapter(config)
+    for name, parameter in pipe.unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    layers = peft.get_peft_model_state_dict(pipe.unet)
+    type(pipe).save_lora_weights(folder, unet_lora_layers=layers)
+    pipe.unet.delete_adapters("default")
+    return folder / "pytorch_lora_weights.safetensors"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("pipelines") / "small"
+    save("sdxl", place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def loras(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder)
+    root = tmp_path_factory.mktemp("loras")
+    first = save_lora(pipe, root / "one")
+    return first, save_lora(pipe, root / "two", seed=1).rename(root / "style.safetensors")
+
+
+def test_loras_are_added_at_their_scales(
+    folder: Path, loras: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Errors are those of a pipeline in memory with the same LoRAs; the content counts."""
+    first, second = loras
+    options = (*RUN, "--backbone", folder, "--results", tmp_path, "--json")
+    plain = command(*options).json
+    added = command(*options, "--lora", first.parent, "--lora", f"{second}:0.5")
+    assert added.code == 0, added.err
+    assert "no family" not in added.err
+    assert added.json["run_id"].startswith("digits-small-pytorch-lora-weights-style-full-")
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder)
+    pipe.load_lora_weights(first, adapter_name="a")
+    pipe.load_lora_weights(second, adapter_name="b")
+    pipe.set_adapters(["a", "b"], [1.0, 0.5])
+    live = bench.run("digits", pipe, strategy="full", params={"draws": 2}, limit=2,
+                     save_errors=True, results=tmp_path)  # fmt: skip
+    errors = [errors_of(Path(r["results_dir"])) for r in (plain, added.json, live)]
+    np.testing.assert_allclose(errors[1], errors[2], rtol=1e-5)
+    assert not np.allclose(errors[0], errors[1], rtol=1e-2)
+    in_memory = read_manifest(live.folder).backbone.in_memory
+    assert in_memory is not None and list(in_memory["adapters"]["unet"]) == ["a", "b"]
+    ids = {command(*options, "--lora", f"{first}:{s}", "--dry-run").json["run_id"] for s in (1, 2)}
+    copied = tmp_path / "copy.safetensors"
+    copied.write_bytes(first.read_bytes())
+    ids.add(command(*options, "--lora", copied, "--dry-run").json["run_id"].replace(
+        "copy", "pytorch-lora-weights"))  # fmt: skip
+    assert len(ids) == 2
+
+
+def errors_of(folder: Path) -> Any:
+    samples = read_manifest(folder).samples
+    return np.stack([read_cells(folder / "errors", sample, (10, 2)) for sample in samples])
+
+
+def test_loras_that_do_not_fit(folder: Path, loras: tuple[Path, Path], tmp_path: Path) -> None:
+    options = (*RUN, "--backbone", folder, "--results", tmp_path)
+    (tmp_path / "x.safetensors").write_bytes(b"no header")
+    unet = folder / "unet/diffusion_pytorch_model.safetensors"
+    other = {f"unet.nowhere.to_q.{n}.weight": torch.ones(2, 2) for n in ("lora_A", "lora_B")}
+    save_file({**load_file(loras[0]), **other}, tmp_path / "more.safetensors")
+    wide = {name: torch.cat([t, t], dim=-1) for name, t in load_file(loras[0]).items()}
+    save_file(wide, tmp_path / "wide.safetensors")
+    for lora, message in {
+        tmp_path / "absent.safetensors": "a .safetensors file is wanted",
+        tmp_path / "x.safetensors": "the file holds no LoRA",
+        unet: "the file holds no LoRA",
+        folder: "the folder holds 0 safetensors",
+        tmp_path / "more.safetensors": "does not fit StableDiffusionXLPipeline",
+        tmp_path / "wide.safetensors": "does not fit StableDiffusionXLPipeline",
+    }.items():
+        done = command(*options, "--lora", lora)
+        assert done.code == 2 and message in done.err and "Traceback" not in done.err, done.err
+    done = command(*RUN, "--backbone", "clip-b32", "--lora", loras[0], "--results", tmp_path)
+    assert done.code == 2 and "--lora is for denoisers" in done.err
+    done = command(*RUN, "--backbone", loras[0], "--results", tmp_path)
+    assert done.code == 2 and f"--lora {loras[0]} adds it" in done.err
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder, and its tensors as one file of the original implementation."""
+    root = tmp_path_factory.mktemp("single")
+    save_pipeline(root / "whole", "sd15")
+    index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
+    index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    index |= {"scheduler": ["diffusers", "DDPMScheduler"], "safety_checker": [None, None]}
+    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "feature_extractor": [None, None]}
+    index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "requires_safety_checker": False}
+    (root / "whole/model_index.json").write_text(json.dumps(index))
+    pipe = diffusers.DiffusionPipeline.from_pretrained(root / "whole")
+    return root / "whole", save_single_file(pipe, root / "my-model.safetensors")
+
+
+def test_a_single_file_with_the_configs_of_a_folder(
+    single: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """It makes the errors of the folder it was made from; the folder's own tensors do not count."""
+    whole, file = single
+    configs = tmp_path / "configs"
+    shutil.copytree(whole, configs, ignore=shutil.ignore_patterns("*.safetensors"))
+    options = (*RUN, "--results", tmp_path, "--offline", "--json")
+    one = command(*options, "--backbone", configs, "--weights", file)
+    assert one.code == 0, one.err
+    assert one.json["run_id"].startswith("digits-my-model-full-")
+    hand = command(*options, "--backbone", whole)
+    errors = [errors_of(Path(done.json["results_dir"])) for done in (one, hand)]
+    np.testing.assert_allclose(errors[0], errors[1], rtol=1e-4)
+    again = reproducing_command(read_manifest(Path(one.json["results_dir"])))
+    assert f"--backbone {configs}" in again and f"--weights {file}" in again
+    repeated = command(*shlex.split(again)[1:], "--results", tmp_path, "--json")
+    assert repeated.json["run_id"] == one.json["run_id"], repeated.err
+
+
+def test_single_files_that_cannot_be_used(single: tuple[Path, Path], tmp_path: Path) -> None:
+    whole, file = single
+    assert config_source(file) == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    options = (*RUN, "--results", tmp_path, "--offline", "--backbone")
+    save_file({"weight": torch.ones(3)}, tmp_path / "odd.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:1000])
+    packed = {name: t.to(torch.float8_e4m3fn) for name, t in load_file(file).items()}
+    save_file(packed, tmp_path / "packed.safetensors")
+    part = {n: t for n, t in load_file(file).items() if not n.startswith("first_stage_model.")}
+    save_file(part, tmp_path / "part.safetensors")
+    for words, message in (
+        ((file,), "'stable-diffusion-v1-5/stable-diffusion-v1-5' are not on this machine"),
+        ((tmp_path / "none.safetensors",), "none.safetensors does not exist"),
+        ((tmp_path / "odd.safetensors",), "is of no kind that is recognised. Name a folder or"),
+        ((tmp_path / "cut.safetensors",), "cut.safetensors is damaged"),
+        ((whole, "--weights", tmp_path / "packed.safetensors"), "the model is quantised; load it"),
+        ((whole, "--weights", tmp_path / "part.safetensors"), "cannot be loaded"),
+        ((whole, "--weights", whole), "--weights goes with a registered backbone"),
+    ):
+        done = command(*options, *words)
+        assert done.code == 2 and "Traceback" not in done.err, done.err
+        assert message in " ".join(done.err.split()), done.err
