@@ -191,8 +191,9 @@ def reproduce_command(
     `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
     """
     protocols = load_plugins().protocols
-    if protocol not in protocols and (Path(options["results"]) / protocol).is_dir():
-        again = reproducing_command(read_manifest(find_run(protocol, options["results"])))
+    results = options["results"] or "results"
+    if protocol not in protocols and Path(results, protocol).is_dir():
+        again = reproducing_command(read_manifest(find_run(protocol, results)))
         raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {again}")
     spec = protocols.get(protocol)
     settings = set_by_user(ctx, options)
@@ -207,5 +208,5 @@ def reproduce_command(
     if dry_run:
         next_steps(("repeat it", "the same command without --dry-run"))
     elif reproduction.run_id:
-        option = in_results(options["results"] or "results")
+        option = in_results(results)
         next_steps(("see the mistakes", f"bench report {reproduction.run_id}{option}"))
