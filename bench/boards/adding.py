@@ -180,6 +180,7 @@ class _Choice(BaseModel):
 
     strategy: str | None = None
     params: Parameters = Field(default_factory=dict)
+    audit: int | None = Field(None, ge=1)  # images to sweep afterwards; None: no audit
 
 
 class PublishedBoard(BaseModel):
@@ -191,7 +192,6 @@ class PublishedBoard(BaseModel):
     backbone: str
     draws: int | None = Field(None, ge=1)  # None: nothing is recorded, so nothing can be replayed
     record: str | None = None  # strategy that is recorded; None: the exhaustive one
-    audit: int | None = Field(None, ge=1)  # images to sweep of each run; None: no audit
     live: list[_Choice] = []
     replay: list[_Choice] = []
 
@@ -226,9 +226,9 @@ def publish(
 
     add = partial(publish_run, published=published, subset=limit is not None, replace=True)
 
-    def audited(folder: Path) -> Path:
-        if board.audit is not None:
-            audit_stored(folder, board.audit, {"data_dir": data_dir})
+    def audited(folder: Path, count: int | None) -> Path:
+        if count is not None:
+            audit_stored(folder, count, {"data_dir": data_dir})
         return folder
 
     def folder_of(strategy: str | None, params: Parameters, save_errors: bool) -> Path:
@@ -243,9 +243,9 @@ def publish(
         recorded = folder_of(board.record or exhaustive(), {"draws": board.draws}, True)
         yield add(recorded)
     for choice in board.live:
-        yield add(audited(folder_of(choice.strategy, choice.params, False)))
+        yield add(audited(folder_of(choice.strategy, choice.params, False), choice.audit))
     for choice in board.replay:
         if choice.strategy is None or recorded is None:
             raise UserError(f"A replay on {board.dataset} needs a strategy and draws.")
         replay = prepare_replay(recorded, choice.strategy, choice.params, work, limit)
-        yield add(audited(execute(replay).folder))
+        yield add(audited(execute(replay).folder, choice.audit))
