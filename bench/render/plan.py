@@ -117,6 +117,14 @@ def print_study_plan(plan: StudyPlan) -> None:
     table(head, lines, f"{plan.name}: {plan.runs} runs", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
+    if (stop := plan.stop) is not None:
+        expected = (
+            "" if stop.expected is None else f"; about {stop.expected:,} to judge by those so far"
+        )
+        terminal.print(
+            f"It stops when its question is answered: after {stop.least:,} images of all runs"
+            f" together at the least, {stop.most:,} at the most{expected}."
+        )
     for cell in plan.cells:
         if cell.error is not None:
             terminal.print(f"{in_words(cell.axes)}: {cell.error}")

@@ -43,6 +43,29 @@ class StudyCell(Document):
     error: str | None = None  # reason of the failure
 
 
+class MethodStanding(Document):
+    """One method of a study that stops."""
+
+    method: str  # its values on the axes that tell methods apart
+    verdict: Literal["best", "left", "open", "ranked"]
+    """`left`: shown not to be the best; `best`: none that is left is better by the margin;
+    `ranked`: its order among all is shown; `open`: not shown."""
+    images: Count  # number of images that it scored
+    shown_after: Count | None = None  # number of images that shows that it is not the best
+    accuracy: Share  # accuracy on its images
+
+
+class BoardStanding(Document):
+    """What ended a study on one dataset, or has not yet."""
+
+    board: str  # the dataset, as the study names it
+    decided: bool
+    images: Count  # number of images of the last round
+    total: Count  # number of images of the split
+    methods: list[MethodStanding]  # the best first
+    unresolved: list[tuple[str, str]] = Field([])  # pairs of methods whose order is not shown
+
+
 class Study(Document):
     """`study.json`: a grid of runs and its state."""
 
@@ -59,6 +82,8 @@ class Study(Document):
     backbone_groups: dict[str, list[str]] = Field({})  # name of each group → its backbones
     whole_groups: bool = False  # whether each group's images are resampled together
     over: Literal["images", "seeds"] = "images"  # population of tests and intervals
+    stop: Literal["best", "ranked"] | None = None  # what ends it; None: all images are scored
+    standings: list[BoardStanding] = Field([])  # what its images showed, of a study that stops
 
     @property
     def done(self) -> int:

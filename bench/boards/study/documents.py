@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,6 +12,7 @@ from bench.contracts.metrics import METRICS
 from bench.stats.crossed import LEAST_SEEDS, Over, Spread
 from bench.stats.many import Difference, MeanRanks, Robustness, ranking
 from bench.store.fields import Amount, Count, Document, FullDocument, Number, Positive
+from bench.store.studies import BoardStanding
 from bench.store.summary import Group
 
 
@@ -82,6 +84,8 @@ class StudyReport(FullDocument):
     ranks: MeanRanks | None = None  # mean ranks, from ten datasets on
     robustness: list[Robustness] = Field([])  # robustness of each method under each shift
     looks: dict[str, Count] = Field({})  # test split → finished runs on it, in the results folder
+    stop: Literal["best", "ranked"] | None = None  # what ends the study; None: all images
+    standings: list[BoardStanding] = Field([])  # what its images showed, of a study that stops
     notes: list[str] = Field([])  # what a reader must know, in plain words
 
 
@@ -96,6 +100,8 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
                 f"{board} was looked at {count} time{'s' if count != 1 else ''}: so many runs with"
                 " settings of their own are finished on it. The best of many looks is partly luck."
             )
+    if report.stop is not None:
+        return [*texts, *_stopped(report, margin)]
     if report.methods:
         texts.append(_over(report))
     if count := sum(len(board.differences) for board in report.differences):
@@ -111,6 +117,29 @@ def _progress(report: StudyReport) -> list[str]:
     if waiting:
         parts.append(f"{waiting} are not: what is shown of them is of the images decided so far")
     return [f"{', '.join(parts)}."] if waiting or report.failed else []
+
+
+def _stopped(report: StudyReport, margin: float | None) -> list[str]:
+    """Return what ended a study, dataset by dataset, and what that means."""
+    texts = []
+    for board in report.standings:
+        used = f"{board.images:,} of {board.total:,} images"
+        best = next((m.method for m in board.methods if m.verdict == "best"), None)
+        if not board.decided:
+            texts.append(f"{board.board}: not decided after {used}.")
+        elif report.stop == "ranked":
+            equal = f", or equality within {100 * margin:g} points" if margin else ""
+            texts.append(f"{board.board}: the order of all methods{equal} is shown after {used}.")
+        else:
+            within = f" or within {100 * margin:g} points of the best" if margin else ""
+            texts.append(f"{board.board}: {best} is the best{within}, shown after {used}.")
+    return [
+        *texts,
+        "What is shown is wrong for at most 5 % of such studies, however often somebody looks, for"
+        " these seeds and templates and for other images like these. Accuracies of methods on"
+        " fewer images are of those alone, and biased where their results ended them: this study"
+        " has no ranks, and no tests of fixed images.",
+    ]
 
 
 def moved(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:

@@ -80,6 +80,9 @@ def study_report(
         clusters = clusters_of(whole) if study.whole_groups else None
         same = of_same_seeds(whole) if study.over == "seeds" else whole
         compared[board] = [method.name for method in same]
+        if study.stop is not None:  # its results ended it: a test of fixed images has no level
+            methods += [_method(board, m, study, metric, looks.get(board)) for m in members]
+            continue
         answers, labels = [method.answers for method in same], whole[0].decided.labels
         differences = compare_all(answers, labels, metric, margin, clusters, study.over)
         of_methods.append(BoardDifferences(board=board, metric=metric, differences=differences))
@@ -89,7 +92,9 @@ def study_report(
         of_groups.append(BoardDifferences(board=board, metric=metric, differences=differences))
     of_methods, of_groups = _corrected(of_methods), _corrected(of_groups)
     placed = {board.board: _ranks(board, compared[board.board]) for board in of_methods}
-    methods = [m.model_copy(update={"rank": placed[m.board].get(m.method)}) for m in methods]
+    methods = [
+        m.model_copy(update={"rank": placed.get(m.board, {}).get(m.method)}) for m in methods
+    ]
     order = {board: place for place, board in enumerate(boards)}
     methods.sort(key=lambda m: (order[m.board], m.rank is None, -m.shown.accuracy))
     report = StudyReport(
@@ -111,6 +116,8 @@ def study_report(
         ranks=_mean_ranks(methods),
         robustness=_robustness(methods, study.shifts),
         looks=looks,
+        stop=study.stop,
+        standings=study.standings,
     )
     return report.model_copy(update={"notes": notes(report, margin)})
 

@@ -12,6 +12,7 @@ from bench.contracts.metrics import METRICS, difference_metrics
 from bench.contracts.specs import provenance
 from bench.errors import UserError, did_you_mean
 from bench.stats.many import Difference
+from bench.store.studies import BoardStanding
 
 VALUES: tuple[str, ...] = (*difference_metrics(), "cost", "seconds", "n", "status")
 
@@ -26,6 +27,7 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
         tables.append(_methods(board, methods, metric))
         if groups := [group for group in report.groups if group.board == board]:
             tables.append(_groups(f"{board}: groups of backbones", groups, metric))
+    tables += [_standing(board) for board in report.standings]
     if differences:
         words = f"differences in {METRICS[report.metric].words}"
         for of_board in report.differences:
@@ -92,6 +94,23 @@ def _methods(board: str, methods: Sequence[StudyMethod], metric: str) -> TextTab
         right,
         tuple(name for name in optional if name in head),
     )
+
+
+def _standing(board: BoardStanding) -> TextTable:
+    head = ["method", "acc", "images", "shown", "after"]
+    words = {"left": "not the best", "open": NONE, "best": "best", "ranked": "ranked"}
+    lines = [
+        [
+            method.method,
+            f"{100 * method.accuracy:.1f}",
+            f"{method.images:,}",
+            words[method.verdict],
+            NONE if method.shown_after is None else f"{method.shown_after:,}",
+        ]
+        for method in board.methods
+    ]
+    title = f"{board.board}: what the images show in random order"
+    return TextTable(title, head, lines, frozenset({"acc", "images", "after"}))
 
 
 def _groups(title: str, groups: Sequence[StudyGroup], metric: str) -> TextTable:

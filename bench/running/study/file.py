@@ -20,6 +20,7 @@ from bench.running.settings import RunConfig, make_config
 from bench.running.study.values import (
     PILOT_IMAGES,
     PLURALS,
+    Rounds,
     Table,
     exclusion,
     groups_of,
@@ -28,6 +29,7 @@ from bench.running.study.values import (
     margin_of,
     over_of,
     pilot_of,
+    rounds_of,
     shifts_of,
     study_name,
     tables_of,
@@ -39,9 +41,11 @@ from bench.store.studies import STUDY, find_study, study_folder
 TABLE_AXES = ("dataset", "backbone", "strategy")  # whose values may be tables with a `name`
 OF_STUDY = (
     *("name", "pilot", "margin", "shifts", "backbone_groups", "whole_groups", "over"),
-    *("grid", "exclude"),
+    *("grid", "exclude", "stop", "first_round", "growth"),
 )
-OF_COMMAND = ("results", "fresh", "shard", "again", "audit", "min_accuracy")  # refused in a file
+OF_COMMAND = (  # refused in a file
+    *("results", "fresh", "shard", "again", "audit", "min_accuracy", "until"),
+)
 FIRST, LAST = ("dataset", "split", "backbone", "strategy"), ("template", "seed")
 MAX_CELLS = 10_000
 
@@ -79,6 +83,7 @@ class DeclaredStudy:
     """The name of each group of backbones → its backbones."""
     whole_groups: bool = False  # whether the images of a group are drawn together
     over: Over = "images"
+    rounds: Rounds | None = None  # how it stops; None: every run scores all of its images
 
 
 def read_study_file(path: Path, machine: Table) -> DeclaredStudy:
@@ -138,6 +143,7 @@ def _declared(path: Path, text: str, study: Table, machine: Table) -> DeclaredSt
         backbone_groups=groups_of(study, labels),
         whole_groups=whole_groups_of(study),
         over=over_of(study, [cell.axes for cell in cells]),
+        rounds=rounds_of(study),
     )
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.running.study.file import DeclaredStudy
+from bench.running.study.rounds import Methods, boards_of, expected_images
 from bench.running.study.run import check_cells
 from bench.running.verbs.estimate import make_plan
+from bench.store.decisions import read_decisions
 from bench.store.fields import Count, Document
+from bench.store.folder import MANIFEST, read_manifest
 
 
 class PlannedCell(Document):
@@ -29,6 +39,16 @@ class PlannedCell(Document):
         return self.images_to_score == 0
 
 
+class PlannedStop(Document):
+    """Number of images of all runs together that a study that stops takes."""
+
+    least: Count  # if the first round decides
+    most: Count  # if nothing is decided before the last image
+    expected: Count | None = (
+        None  # in studies simulated from the images so far; None: there are none
+    )
+
+
 class StudyPlan(Document):
     """Every run of a study, and the cost of those that are left."""
 
@@ -46,6 +66,7 @@ class StudyPlan(Document):
     at_most: bool  # whether the cost of a run is an upper bound
     runs_without_time: Count  # runs without a known speed
     warnings: list[str]
+    stop: PlannedStop | None = None  # None: every run scores all of its images
 
 
 def plan_study(declared: DeclaredStudy) -> StudyPlan:
@@ -80,4 +101,48 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         at_most=any(cell.at_most for cell in left),
         runs_without_time=len(left) - len(seconds),
         warnings=list(warnings),
+        stop=_stop(declared, cells),
     )
+
+
+def _stop(declared: DeclaredStudy, cells: Sequence[PlannedCell]) -> PlannedStop | None:
+    """Return the images of a study that stops; None: it does not, or data is not here."""
+    rounds, totals = declared.rounds, [cell.images for cell in cells]
+    if rounds is None or None in totals:
+        return None
+    least = most = 0
+    expected: float | None = 0.0
+    for methods in boards_of(declared).values():
+        runs = sum(map(len, methods.values()))
+        total = totals[next(iter(methods.values()))[0]] or 0
+        least, most = least + min(rounds.first, total) * runs, most + total * runs
+        results = _shared_results(declared, methods, cells)
+        if expected is None or results is None:
+            expected = None
+        else:
+            per_method = runs / len(methods)
+            expected += per_method * expected_images(results, total, rounds, declared.margin)
+    return PlannedStop(
+        least=least, most=most, expected=None if expected is None else round(expected)
+    )
+
+
+def _shared_results(
+    declared: DeclaredStudy, methods: Methods, cells: Sequence[PlannedCell]
+) -> dict[str, Floats] | None:
+    """Return whether each method is right on the images that all its runs have decided."""
+    right: dict[int, dict[str, bool]] = {}
+    for place in chain.from_iterable(methods.values()):
+        folder = Path(declared.cells[place].config.results, cells[place].run_id or "")
+        if not (folder / MANIFEST).exists():
+            return None
+        decided = read_decisions(folder, read_manifest(folder))
+        ids = decided.sample_ids.to_pylist()
+        right[place] = dict(zip(ids, decided.correct.tolist(), strict=True))
+    shared = sorted(set.intersection(*(set(run) for run in right.values())))
+    if not shared:
+        return None
+    return {
+        method: np.mean([[float(right[p][i]) for i in shared] for p in places], axis=0)
+        for method, places in methods.items()
+    }

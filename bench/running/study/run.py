@@ -15,21 +15,29 @@ from pathlib import Path
 
 from bench import interrupts
 from bench.contracts.specs import BackboneSpec
-from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, StoreError, UserError
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
 from bench.running.executors.cluster import check_executor
-from bench.running.parts.data import DATA_SETTINGS
 from bench.running.prepare import prepare
 from bench.running.preparing.others import name_fit_split
 from bench.running.resolve import resolve
 from bench.running.run import SharedBackbone, SharedCluster, sharing
 from bench.running.settings import WHY, RunConfig, check_scope, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
-from bench.running.study.state import Clock, now, start_study
-from bench.store.studies import Study, StudyCell, study_folder, write_study
+from bench.running.study.rounds import (
+    Methods,
+    Prefix,
+    board_standing,
+    boards_of,
+    next_round,
+    still_open,
+    without_failed,
+)
+from bench.running.study.state import Clock, now, of_backbone, of_data, of_prompts, start_study
+from bench.running.study.values import Rounds
+from bench.store.studies import BoardStanding, Study, StudyCell, study_folder, write_study
 
 WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
 PILOT, WHOLE = "pilot", "whole"
@@ -119,6 +127,7 @@ class _Course:
         self.cells = list(self.study.cells)
         self.shared, self.cluster, self.clock = SharedBackbone(), SharedCluster(), Clock()
         self.split: dict[str, Split] = {}  # the images of the last run, read once for the next
+        self.prefix = Prefix()  # the images of the last round
         self.written = 0.0
         self.warned: set[str] = set()
         self._warn(notes)
@@ -136,18 +145,50 @@ class _Course:
         try:
             if self.declared.pilot:
                 self._stage(PILOT, [p for p in self._order() if self._wants_pilot(p)], pilot_only)
-            if not pilot_only:
+            if self.declared.rounds is not None:
+                self._rounds(self.declared.rounds, pilot_only)
+            elif not pilot_only:
                 self._stage(WHOLE, self._order(), last=True)
         finally:
             self.cluster.close()
             self._write()
         return self.study
 
+    def _rounds(self, rounds: Rounds, first_only: bool) -> None:
+        """Score the same next images with all open methods, round by round, on each dataset."""
+        boards: Mapping[str, Methods] = boards_of(self.declared)
+        for board, methods in boards.items():
+            prefix, standing, n = Prefix(), None, rounds.first
+            while standing is None or not (standing.decided or standing.images == standing.total):
+                open_methods = still_open(methods, standing)
+                cells = {place for method in open_methods for place in methods[method]}
+                places = [place for place in self._order() if place in cells]
+                self._stage(f"{n:,} images", places, last=True, prefix=replace(prefix, n=n))
+                prefix = self.prefix
+                failed = [p for p in places if self.cells[p].status == "failed"]
+                methods = without_failed(methods, failed)
+                if not methods:
+                    break
+                standing = self._standing(board, methods, prefix, rounds)
+                others = [s for s in self.study.standings if s.board != board]
+                self.study = self.study.model_copy(update={"standings": [*others, standing]})
+                n = next_round(n, rounds.growth, standing.total)
+                if first_only:
+                    break
+
+    def _standing(
+        self, board: str, methods: Methods, prefix: Prefix, rounds: Rounds
+    ) -> BoardStanding:
+        results = Path(self.declared.cells[0].config.results)
+        runs = {place: self.cells[place].run_id for places in methods.values() for place in places}
+        folders = {place: results / run_id for place, run_id in runs.items() if run_id}
+        return board_standing(board, methods, folders, prefix, rounds.stop, self.declared.margin)
+
     def _order(self) -> list[int]:
         """Return the places of the cells, those of one backbone next to each other."""
         groups: dict[str, list[int]] = {}
         for place, cell in enumerate(self.declared.cells):
-            groups.setdefault(_of_backbone(cell), []).append(place)
+            groups.setdefault(of_backbone(cell), []).append(place)
         return [place for group in groups.values() for place in group]
 
     def _wants_pilot(self, place: int) -> bool:
@@ -156,10 +197,13 @@ class _Course:
             return False  # the whole run finds out whether the stored images are still there
         return limit is None or limit > 2 * self.declared.pilot
 
-    def _stage(self, stage: str, places: Sequence[int], last: bool) -> None:
+    def _stage(
+        self, stage: str, places: Sequence[int], last: bool, prefix: Prefix | None = None
+    ) -> None:
+        """Score all of these cells; with `prefix`, its images only."""
         for number, place in enumerate(places, start=1):
             began = time.perf_counter()
-            finished = self._cell(stage, place, places[number:])
+            finished = self._cell(stage, place, places[number:], prefix)
             seconds = time.perf_counter() - began
             if finished is not None:
                 self._note(place, finished, seconds)
@@ -179,16 +223,21 @@ class _Course:
         rest = [(p, self.declared.pilot if stage == PILOT else whole[p]) for p in places]
         return rest if last else rest + list(whole.items())
 
-    def _cell(self, stage: str, place: int, rest: Sequence[int]) -> Finished | None:
+    def _cell(
+        self, stage: str, place: int, rest: Sequence[int], prefix: Prefix | None
+    ) -> Finished | None:
         """Score one run, or its pilot; None: it failed, and its state says why."""
         config = self.declared.cells[place].config
         if stage == PILOT:
             config = config.model_copy(update={"limit": self.declared.pilot})
         try:
             with offline(config.offline):
-                prepared = prepare(config, split=self.split.get(_of_data(config)))
-                self.split = {_of_data(config): prepared.split} if prepared.split else {}
+                prepared = prepare(config, split=self.split.get(of_data(config)))
+                self.split = {of_data(config): prepared.split} if prepared.split else {}
                 self._warn(prepared.warnings)
+                if prefix is not None:
+                    self.prefix = prefix.of(prepared)
+                    prepared = self.prefix.narrowed(prepared)
                 run = sharing(prepared, self.shared, self._others(place, rest))
                 finished = execute(run, self.cluster.executor_of(prepared))
         except StoreError:
@@ -205,6 +254,7 @@ class _Course:
         summary, failed = finished.summary, finished.summary.failed_samples
         total = summary.dataset.n_total
         images = min(total, self.declared.cells[place].config.limit or total)
+        images = images if prefix is None else summary.dataset.n_samples
         whole = "failed_samples" if failed else "complete"
         self._set(
             place,
@@ -218,10 +268,10 @@ class _Course:
     def _others(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
         """Yield the settings of later runs with the same backbone, one run per set of prompts."""
         mine = self.declared.cells[place]
-        seen = {_of_prompts(mine.config)}
+        seen = {of_prompts(mine.config)}
         for other in (self.declared.cells[p] for p in rest):
-            if _of_backbone(other) == _of_backbone(mine) and _of_prompts(other.config) not in seen:
-                seen.add(_of_prompts(other.config))
+            if of_backbone(other) == of_backbone(mine) and of_prompts(other.config) not in seen:
+                seen.add(of_prompts(other.config))
                 yield other.config
 
     def _note(self, place: int, finished: Finished, seconds: float) -> None:
@@ -250,21 +300,3 @@ class _Course:
             raise StoreError(
                 f"{self.folder} cannot be written any more: {error}. The runs are kept."
             ) from error
-
-
-def _of_backbone(cell: DeclaredCell) -> str:
-    """Return the settings that are equal in cells that can share a loaded backbone."""
-    config = cell.config
-    registry, name = load_plugins().backbones, config.backbone
-    own = registry.get(name).parameters if name is not None and name in registry else {}
-    params = sorted(f"{k}={v}" for k, v in config.params.items() if k in own)
-    image = (config.resolution, config.normalize)
-    return repr((name, config.weights, config.revision, *image, config.dtype, config.tf32, params))
-
-
-def _of_data(config: RunConfig) -> str:
-    return repr([config.dataset, config.data_dir, *(getattr(config, n) for n in DATA_SETTINGS)])
-
-
-def _of_prompts(config: RunConfig) -> str:
-    return repr((config.dataset, config.data_dir, config.template, config.prompts))

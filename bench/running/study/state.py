@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.running.study.file import DeclaredStudy
+from bench.discovery.loading import load_plugins
+from bench.running.parts.data import DATA_SETTINGS
+from bench.running.settings import RunConfig
+from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.store.documents import StoredConfig
 from bench.store.studies import STUDY, STUDY_FORMAT, Study, StudyCell, read_study, study_folder
 
@@ -53,6 +56,7 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
         backbone_groups={group: list(names) for group, names in declared.backbone_groups.items()},
         whole_groups=declared.whole_groups,
         over=declared.over,
+        **({"stop": declared.rounds.stop} if declared.rounds else {}),
     )
 
 
@@ -91,3 +95,23 @@ class Clock:
             overhead + self.per_image.get(place, mean) * self.images.get(place, images)
             for place, images in cells
         )
+
+
+def of_backbone(cell: DeclaredCell) -> str:
+    """Return the settings that are equal in cells that can share a loaded backbone."""
+    config = cell.config
+    registry, name = load_plugins().backbones, config.backbone
+    own = registry.get(name).parameters if name is not None and name in registry else {}
+    params = sorted(f"{k}={v}" for k, v in config.params.items() if k in own)
+    image = (config.resolution, config.normalize)
+    return repr((name, config.weights, config.revision, *image, config.dtype, config.tf32, params))
+
+
+def of_data(config: RunConfig) -> str:
+    """Return the settings that are equal in runs on the same images."""
+    return repr([config.dataset, config.data_dir, *(getattr(config, n) for n in DATA_SETTINGS)])
+
+
+def of_prompts(config: RunConfig) -> str:
+    """Return the settings that are equal in runs with the same prompts."""
+    return repr((config.dataset, config.data_dir, config.template, config.prompts))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import slug
 from bench.stats.crossed import LEAST_SEEDS, Over
+from bench.stats.elimination import Stop
 
 PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
 PLURALS["strategies"] = "strategy"
@@ -70,7 +73,7 @@ def study_name(study: Table, path: Path) -> str:
 
 def pilot_of(study: Table) -> int:
     """Return the number of images of every run that are scored first."""
-    pilot = study.get("pilot", PILOT_IMAGES)
+    pilot = study.get("pilot", 0 if "stop" in study else PILOT_IMAGES)
     if not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 0:
         raise UserError(f"pilot = {pilot!r}: a number of images is wanted; 0: no pilot.")
     return pilot
@@ -87,6 +90,39 @@ def margin_of(study: Table) -> float | None:
             " differ by less count as equal, where a test shows it."
         )
     return margin
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How a study stops: its question, and the images of its rounds."""
+
+    stop: Stop
+    first: int = 50  # number of images of the first round
+    growth: float = 1.5  # images of a round over those of the round before
+
+
+def rounds_of(study: Table) -> Rounds | None:
+    """Return how a study stops; None: it scores all images of every run."""
+    stop, unused = study.get("stop"), {"first_round", "growth"} & set(study)
+    if stop is None:
+        if unused:
+            raise UserError(f'{unused.pop()} is of a study that stops: write stop = "best" too.')
+        return None
+    if stop not in get_args(Stop):
+        raise UserError(
+            f'stop = {stop!r}: write stop = "best" to end when one method is shown to be the best,'
+            ' or stop = "ranked" to end when the order of all is shown.'
+        )
+    first, growth = study.get("first_round", Rounds.first), study.get("growth", Rounds.growth)
+    if not isinstance(first, int) or isinstance(first, bool) or first < 1:
+        raise UserError(f"first_round = {first!r}: a number of images is wanted, such as 50.")
+    if not isinstance(growth, float) or not 1 < growth <= 100:
+        raise UserError(f"growth = {growth!r}: a factor above 1 is wanted, such as 1.5.")
+    if "limit" in study:
+        raise UserError("stop and limit both end runs. Keep one of the two.")
+    if "pilot" in study:
+        raise UserError("pilot: the first round of a study that stops is its pilot: first_round.")
+    return Rounds(cast(Stop, stop), first, growth)
 
 
 def groups_of(study: Table, labels: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,171 @@
+"""Rounds of a study that stops: the images of each, and the methods that go on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.contracts.strategy import Floats
+from bench.inputs.subsets import random_order
+from bench.running.prepared import Prepared
+from bench.running.study.file import DeclaredStudy
+from bench.running.study.values import Rounds
+from bench.stats.elimination import Standings, Stop, standings
+from bench.store.decisions import read_decisions
+from bench.store.folder import read_manifest
+from bench.store.studies import BoardStanding, MethodStanding
+
+OF_DATA, TOGETHER = ("dataset", "split"), ("seed", "template")
+SIMULATED_STUDIES = 20
+Methods = Mapping[str, Sequence[int]]  # method → the places of its cells
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first images of a split in random order."""
+
+    n: int = 0
+    order: tuple[str, ...] = ()  # ids of all images of the split
+
+    def of(self, prepared: Prepared) -> Prefix:
+        """Return the prefix of a run's split."""
+        assert prepared.split is not None
+        order = random_order(prepared.split.sample_ids, prepared.split.fingerprint)
+        return replace(self, order=tuple(order), n=min(self.n, len(order)))
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Ids of its images."""
+        return self.order[: self.n]
+
+    def narrowed(self, prepared: Prepared) -> Prepared:
+        """Return a run that asks for these images."""
+        wanted = set(self.samples)
+        samples = [sample_id for sample_id in prepared.manifest.samples if sample_id in wanted]
+        manifest = prepared.manifest.model_copy(update={"samples": samples})
+        return replace(prepared, described=manifest)
+
+
+def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:
+    """Return the places of the cells by dataset and method.
+
+    Runs that differ in their seed or template are one method, whose result is their mean.
+    """
+    apart = [name for name in declared.axes if name not in (*OF_DATA, *TOGETHER)]
+    varied = [n for n in apart if len({cell.axes.get(n) for cell in declared.cells}) > 1] or apart
+    boards: dict[str, dict[str, list[int]]] = {}
+    for place, cell in enumerate(declared.cells):
+        board = "/".join(cell.axes[name] for name in OF_DATA if name in cell.axes)
+        method = " ".join(cell.axes[name] for name in varied if name in cell.axes)
+        boards.setdefault(board, {}).setdefault(method or "the method", []).append(place)
+    return boards
+
+
+def still_open(methods: Methods, standing: BoardStanding | None) -> list[str]:
+    """Return the methods that score more images; at first all."""
+    if standing is None:
+        return list(methods)
+    verdicts = {method.method: method.verdict for method in standing.methods}
+    return [method for method in methods if verdicts[method] == "open"]
+
+
+def without_failed(methods: Methods, failed: Collection[int]) -> Methods:
+    """Return the methods none of whose runs failed: the others are compared without them."""
+    return {name: places for name, places in methods.items() if not set(places) & set(failed)}
+
+
+def next_round(n: int, growth: float, total: int) -> int:
+    """Return the number of images after the next round."""
+    return min(total, max(n + 1, round(n * growth)))
+
+
+def expected_images(
+    results: Mapping[str, Floats], total: int, rounds: Rounds, margin: float | None
+) -> float:
+    """Return the mean number of images that all methods take together, in simulated studies.
+
+    `results` are per method on the same images, which are drawn with replacement.
+    """
+    rng, taken = np.random.default_rng(0), 0
+    n_images = len(next(iter(results.values())))
+    for _ in range(SIMULATED_STUDIES):
+        drawn = rng.integers(0, n_images, total)
+        lengths, n = dict.fromkeys(results, 0), min(rounds.first, total)
+        open_methods = list(results)
+        while open_methods:
+            lengths.update(dict.fromkeys(open_methods, n))
+            so_far = {m: results[m][drawn[:length]] for m, length in lengths.items()}
+            shown = standings(so_far, rounds.stop, margin)
+            open_methods = [m for m in shown.open if n < total]
+            n = next_round(n, rounds.growth, total)
+        taken += sum(lengths.values())
+    return taken / SIMULATED_STUDIES
+
+
+def board_standing(
+    board: str,
+    methods: Methods,
+    folders: Mapping[int, Path],
+    prefix: Prefix,
+    stop: Stop,
+    margin: float | None,
+) -> BoardStanding:
+    """Return what the images of all rounds so far show on one dataset."""
+    results = {
+        method: np.mean(_same_length([_right(folders[place], prefix) for place in places]), axis=0)
+        for method, places in methods.items()
+    }
+    if len(results) == 1:
+        shown = Standings({}, (), next(iter(results)))
+    else:
+        shown = standings(results, stop, margin)
+    return BoardStanding(
+        board=board,
+        decided=shown.decided,
+        images=prefix.n,
+        total=len(prefix.order),
+        methods=[
+            MethodStanding(
+                method=method,
+                verdict=_verdict(method, shown, stop),
+                images=len(right),
+                shown_after=shown.out.get(method),
+                accuracy=float(right.mean()),
+            )
+            for method, right in sorted(
+                results.items(),
+                key=lambda item: (stop == "best" and -len(item[1]), -float(item[1].mean())),
+            )
+        ],
+        unresolved=list(shown.unresolved),
+    )
+
+
+def _verdict(method: str, shown: Standings, stop: Stop) -> str:
+    if method in shown.open:
+        return "open"
+    if stop == "ranked":
+        return "ranked"
+    return "best" if method == shown.leader else "left"
+
+
+def _right(folder: Path, prefix: Prefix) -> Floats:
+    """Return whether a run is right, float64 [n], on the first images that it has decided."""
+    manifest = read_manifest(folder)
+    decided = read_decisions(folder, manifest)
+    ids = decided.sample_ids.to_pylist()
+    right = dict(zip(ids, decided.correct.astype(float).tolist(), strict=True))
+    values: list[float] = []
+    for sample_id in prefix.samples:
+        if sample_id not in right:
+            break
+        values.append(right[sample_id])
+    return np.array(values)
+
+
+def _same_length(columns: Sequence[Floats]) -> list[Floats]:
+    shortest = min(map(len, columns))
+    return [column[:shortest] for column in columns]

@@ -1,0 +1,156 @@
+"""Questions that end a run: their error, the images that they take, and what peeking does instead.
+
+    python benchmarks/sequential.py levels [--runs 10000]  false answers under looks at every image
+    python benchmarks/sequential.py images                 images to an answer, and of a fixed test
+    python benchmarks/sequential.py published              every pair of published runs
+
+*levels*: two runs of one accuracy differ on a share of 2,000 images, exactly one of them right. The
+share of simulated comparisons that ever call them different, if every image is looked at, by the
+sequential test and by McNemar's exact test with its fixed level (*peeking*); and how often the
+interval at the stop, or after all images, misses the true difference of two runs that do differ.
+
+*images*: mean and 90 % quantile of the images until an answer, beside McNemar's exact test of a
+number of images fixed beforehand, at a power of 80 and 90 %.
+
+*published*: images used, the answer, and what all images of the split say.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import combinations
+from math import log
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import UserError
+from bench.stats.comparison import compare
+from bench.stats.paired import ALPHA, mcnemar
+from bench.stats.power import images_needed, sequential_images
+from bench.stats.sequential import BETS, LOG_PRIOR, log_capital
+
+IMAGES, AT_ONCE = 2000, 500
+ACCURACIES, DISCORDANT = (0.3, 0.5, 0.86, 1.0), (0.02, 0.1, 0.5)
+DIFFERENCES = ((0.02, 0.05), (0.02, 0.1), (0.05, 0.1), (0.1, 0.2), (0.1, 0.3), (0.2, 0.4))
+
+
+def capital_table(size: int) -> NDArray[np.float64]:
+    """Return the logarithm of the capital against "B is no better", [wins, losses]."""
+    counts = np.arange(size)
+    won, lost = (np.multiply.outer(counts, np.log1p(sign * BETS)) for sign in (1, -1))
+    table = np.empty((size, size))
+    for wins in counts:
+        paths = won[wins] + lost + LOG_PRIOR
+        largest = paths.max(axis=1)
+        table[wins] = largest + np.log(np.exp(paths - largest[:, None]).sum(axis=1))
+    return table
+
+
+def levels(runs: int) -> None:
+    """Print how often equal runs are called different, and how often intervals miss."""
+    table = capital_table(int(IMAGES * max(DISCORDANT)) + 200)
+    print(f"{runs:,} comparisons of equal runs per line, {IMAGES:,} images, every one looked at")
+    print("accuracy  discordant  sequential  peeking")
+    for accuracy in ACCURACIES:
+        for discordant in DISCORDANT:
+            if discordant / 2 > min(accuracy, 1 - accuracy) + 1e-9:
+                print(f"{accuracy:8}  {discordant:10}  impossible: no pair can differ so often")
+                continue
+            rejected = peeked = 0
+            rng = np.random.default_rng(0)
+            done = 0
+            while done < runs:
+                some = min(AT_ONCE, runs - done)
+                shares = [discordant / 2, discordant / 2, 1 - discordant]
+                outcome = rng.choice(3, size=(some, IMAGES), p=shares)
+                wins, losses = (np.cumsum(outcome == side, axis=1) for side in (0, 1))
+                capital = np.maximum(table[wins, losses], table[losses, wins])
+                rejected += int((capital >= log(2 / ALPHA)).any(axis=1).sum())
+                peeked += int((mcnemar(wins, losses) < ALPHA).any(axis=1).sum())
+                done += some
+            print(
+                f"{accuracy:8}  {discordant:10}  {100 * rejected / runs:8.2f} %"
+                f"  {100 * peeked / runs:5.1f} %",
+                flush=True,
+            )
+    print("\nIntervals of runs that differ: share that misses the true difference")
+    print("difference  discordant  at the stop  after all images  ever")
+    for difference, discordant in DIFFERENCES:
+        rng, fewer = np.random.default_rng(1), max(runs // 20, 1)
+        missed = np.zeros(3)
+        for _ in range(fewer):
+            shares = [(discordant + difference) / 2, (discordant - difference) / 2]
+            values = rng.choice([1.0, -1.0, 0.0], size=IMAGES, p=[*shares, 1 - discordant])
+            outside = np.maximum(
+                log_capital(values, difference), log_capital(-values, -difference)
+            ) >= log(2 / ALPHA)
+            decided = np.maximum(log_capital(values, 0.0), log_capital(-values, 0.0))
+            stops = np.flatnonzero(decided >= log(2 / ALPHA))
+            at = stops[0] if len(stops) else IMAGES - 1
+            missed += [outside[at], outside[-1], outside.any()]
+        print(
+            f"{difference:10}  {discordant:10}  "
+            + "  ".join(f"{100 * share:9.2f} %" for share in missed / fewer)
+            + f"   ({fewer:,} comparisons)",
+            flush=True,
+        )
+
+
+def images() -> None:
+    """Print how many images an answer takes, beside fixed tests."""
+    print("difference  discordant  mean  90 %   fixed at 80 %  at 90 %")
+    for difference, discordant in DIFFERENCES:
+        stops = sequential_images(difference, discordant)
+        fixed = [images_needed(difference, discordant, power) for power in (0.8, 0.9)]
+        assert stops is not None
+        print(
+            f"{difference:10}  {discordant:10}  {stops.mean:5,} {stops.of_90_percent:5,}"
+            f"  {fixed[0]:13,}  {fixed[1]:7,}"
+        )
+
+
+def published(results: Path) -> None:
+    """Print images used, the answer, and what all images say, for every pair of published runs."""
+    print(f"{'A':44} {'B':44} {'images':>9}  answer   all images")
+    folders = sorted(path.parent for path in results.glob("*/manifest.json"))
+    used = total = disagreeing = decided = 0
+    for a, b in combinations(folders, 2):
+        try:
+            both = compare(a, b, sequential=True)
+        except UserError:
+            continue
+        answer = both.sequential
+        assert answer is not None
+        whole = "same" if both.mcnemar_p >= ALPHA else "better" if both.difference > 0 else "worse"
+        print(
+            f"{a.name:44} {b.name:44} {answer.n:4} / {both.n:<4} {answer.verdict:8}"
+            f" {whole:7} {both.difference:+.4f}"
+        )
+        used, total = used + answer.n, total + both.n
+        decided += answer.verdict != "open"
+        disagreeing += answer.verdict not in ("open", whole)
+    print(
+        f"{decided} pairs decided; {used:,} of {total:,} images used; {disagreeing} answers are not"
+        " what McNemar's test of all images says"
+    )
+
+
+def main() -> None:
+    """Print one of the three tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["levels", "images", "published"])
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--results", type=Path, default=Path("results/published"))
+    chosen = parser.parse_args()
+    if chosen.part == "levels":
+        levels(chosen.runs)
+    elif chosen.part == "images":
+        images()
+    else:
+        published(chosen.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""A study that stops when its question is answered, round by round."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.command import bench
+
+from bench.contracts.hooks import hookimpl
+from bench.discovery.loading import load_plugins
+from bench.interrupts import Interrupt
+from bench.running.study.rounds import Prefix, expected_images, next_round
+from bench.running.study.values import Rounds
+from bench.store.folder import read_manifest
+
+STOPPING = """
+datasets = ["digits"]
+backbones = ["random", "majority", "nearest-mean"]
+stop = "best"
+first_round = 20
+growth = 2.0
+"""
+
+
+@pytest.fixture
+def stopping(tmp_path: Path) -> Path:
+    file = tmp_path / "stopping.toml"
+    file.write_text(STOPPING)
+    return file
+
+
+def test_methods_leave_and_the_study_stops(stopping: Path, tmp_path: Path) -> None:
+    results = tmp_path / "r"
+    report = bench("study", stopping, "--results", results, "--json").json
+    (board,) = report["standings"]
+    assert board["decided"] and board["images"] < board["total"] == 360
+    verdicts = {m["method"]: m["verdict"] for m in board["methods"]}
+    assert verdicts == {"nearest-mean": "best", "random": "left", "majority": "left"}
+    assert report["differences"] == [] and {m["rank"] for m in report["methods"]} == {None}
+    assert any("nearest-mean is the best, shown after" in note for note in report["notes"])
+    runs = {row["axes"]["backbone"]: row["run_id"] for row in report["rows"]}
+    samples = {name: set(read_manifest(results / run).samples) for name, run in runs.items()}
+    assert samples["random"] <= samples["nearest-mean"] and len(samples["random"]) == 20
+
+    again = bench("study", stopping, "--results", results, "--json")
+    assert again.json["standings"] == report["standings"]
+    assert again.err.count("stored already") == again.err.count(" backbone ") > 2
+    shown = bench("study", "stopping", "--show", "--results", results).out
+    assert "what the images show in random order" in shown and "not the best" in shown
+
+
+def test_a_ranking_of_equal_methods_takes_all_images_without_a_margin(
+    stopping: Path, tmp_path: Path
+) -> None:
+    stopping.write_text(STOPPING.replace('"best"', '"ranked"').replace(', "nearest-mean"', ""))
+    report = bench("study", stopping, "--results", tmp_path / "r", "--json").json
+    (board,) = report["standings"]
+    assert not board["decided"] and board["images"] == board["total"] == 360
+    assert len(board["unresolved"]) == 1
+    stopping.write_text(stopping.read_text() + "margin = 0.3\n")
+    report = bench("study", stopping, "--results", tmp_path / "m", "--json").json
+    assert report["standings"][0]["decided"] and report["standings"][0]["images"] < 360
+
+
+class Stops:
+    """Presses Ctrl-C in the second round."""
+
+    @hookimpl
+    def run_started(self, total: int, done: int) -> None:
+        if total > 4:
+            raise Interrupt
+
+
+def test_a_study_that_is_interrupted_in_a_round_comes_to_the_same_end(
+    stopping: Path, tmp_path: Path
+) -> None:
+    plugin, manager = Stops(), load_plugins().manager
+    stopping.write_text(STOPPING.replace("first_round = 20", "first_round = 4"))
+    usual = bench("study", stopping, "--results", tmp_path / "b", "--json").json
+    manager.register(plugin)
+    try:
+        assert bench("study", stopping, "--results", tmp_path / "c").code == 130
+    finally:
+        manager.unregister(plugin)
+    resumed = bench("study", stopping, "--results", tmp_path / "c", "--json").json
+    assert resumed["standings"] == usual["standings"]
+
+
+def test_seeds_are_one_method_and_a_failed_method_is_left_out(
+    stopping: Path, tmp_path: Path
+) -> None:
+    text = STOPPING.replace('"majority"', '{name = "nope", label = "nope"}')
+    stopping.write_text(text.replace("stop =", "seeds = [0, 1]\nstop ="))
+    refused = bench("study", stopping, "--results", tmp_path / "r")
+    assert refused.code == 2 and "nope" in refused.err
+    stopping.write_text(STOPPING.replace("stop =", "seeds = [0, 1]\nstop ="))
+    (board,) = bench("study", stopping, "--results", tmp_path / "r", "--json").json["standings"]
+    assert len(board["methods"]) == 3 and board["decided"]
+
+
+def test_the_first_round_is_the_pilot_and_the_plan_learns_from_it(
+    stopping: Path, tmp_path: Path
+) -> None:
+    results = ("--results", tmp_path / "r")
+    plan = bench("study", stopping, *results, "--dry-run", "--json").json
+    assert plan["stop"] == {"least": 60, "most": 1080, "expected": None}
+    report = bench("study", stopping, *results, "--pilot", "--json").json
+    assert report["standings"][0]["images"] == 20
+    plan = bench("study", stopping, *results, "--dry-run", "--json").json
+    assert 60 <= plan["stop"]["expected"] < 1080
+    shown = bench("study", stopping, *results, "--dry-run").out
+    assert "It stops when its question is answered" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("limit = 20", "stop and limit"),
+        ("pilot = 8", "first_round"),
+        ('until = "width 0.1"', "until"),
+        ("growth = 1.0", "growth"),
+        ("first_round = 0", "first_round"),
+        ('stop = "bst"', "stop"),
+    ],
+)
+def test_wrong_entries_are_refused(stopping: Path, tmp_path: Path, line: str, problem: str) -> None:
+    key = line.split(" ")[0]
+    kept = [old for old in STOPPING.splitlines() if not old.startswith(f"{key} ")]
+    stopping.write_text("\n".join([*kept, line]))
+    refused = bench("study", stopping, "--results", tmp_path / "r")
+    assert refused.code == 2 and problem in refused.err
+
+
+def test_a_growth_without_a_stop_is_refused(stopping: Path, tmp_path: Path) -> None:
+    stopping.write_text(STOPPING.replace('stop = "best"\n', "").replace("first_round = 20\n", ""))
+    refused = bench("study", stopping, "--results", tmp_path / "r")
+    assert refused.code == 2 and "growth" in refused.err
+
+
+def test_rounds_and_prefixes() -> None:
+    assert [next_round(n, 1.5, 100) for n in (1, 20, 90)] == [2, 30, 100]
+    assert Prefix(2, ("c", "a", "b")).samples == ("c", "a")
+
+
+def test_expected_images_lie_between_the_least_and_the_most() -> None:
+    rng, rounds = np.random.default_rng(0), Rounds("best", first=20, growth=2.0)
+    good, bad = (rng.random(60) < 0.9).astype(float), (rng.random(60) < 0.2).astype(float)
+    assert 40 <= expected_images({"good": good, "bad": bad}, 500, rounds, None) < 100
+    assert expected_images({"good": good, "same": good}, 500, rounds, None) == 1000
+
+
+def test_the_state_of_a_study_without_a_stop_is_as_before(stopping: Path, tmp_path: Path) -> None:
+    plain = STOPPING.replace('stop = "best"\n', "limit = 4\npilot = 0\n")
+    stopping.write_text(plain.replace("first_round = 20\n", "").replace("growth = 2.0\n", ""))
+    bench("study", stopping, "--results", tmp_path / "r")
+    state = json.loads((tmp_path / "r/studies/stopping/study.json").read_text())
+    assert "stop" not in state and "standings" not in state
