@@ -34,8 +34,6 @@ def test_every_command_has_its_place() -> None:
     }
     assert {(command.module, command.function) for command in commands} == defined
     assert {command.group for command in commands} == set(GROUPS)
-    places = [(command.group, command.place) for command in commands]
-    assert len(set(places)) == len(places)
 
 
 @pytest.mark.parametrize("width", [60, 80])

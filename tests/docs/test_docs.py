@@ -45,6 +45,3 @@ def test_stability_is_about_the_full_sweep() -> None:
     texts = [*ROOT.glob("d*/**/*.md"), *ROOT.glob("bench/**/*.py"), *ROOT.glob("bench/**/*.html")]
     other = re.compile(r"stability[^.|]*?(other draws|other noise|another seed)", re.IGNORECASE)
     assert not [path.name for path in texts if other.search(path.read_text("utf-8"))]
-    assert "| stability | that the full sweep would decide the same" in (
-        ROOT / "docs" / "glossary.md"
-    ).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The documentation site in a real browser, from a folder, without a server or a network."""
+"""The documentation site: it is built, and works in a real browser, without a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from helpers.browser import needs_chromium, opened_page
 from helpers.places import ROOT
 
-pytestmark = [pytest.mark.slow, needs_chromium]
+pytestmark = pytest.mark.slow
 PHONE = {"width": 390, "height": 800}
 
 
@@ -28,6 +28,11 @@ def opened(browser: Any, site: Path, page: str, **context: Any) -> Any:
     return opened_page(browser, (site / page).as_uri(), own=(site.as_uri(),), **context)
 
 
+def test_it_is_built_without_a_warning(site: Path) -> None:
+    assert (site / "index.html").is_file()
+
+
+@needs_chromium
 def test_every_link_leads_to_a_page(browser: Any, site: Path) -> None:
     with opened(browser, site, "index.html") as page:
         links = page.eval_on_selector_all("a[href]", "found => found.map(a => a.href)")
@@ -37,6 +42,7 @@ def test_every_link_leads_to_a_page(browser: Any, site: Path) -> None:
     assert missing == set()
 
 
+@needs_chromium
 def test_search_finds_a_page(browser: Any, site: Path) -> None:
     with opened(browser, site, "index.html") as page:
         page.get_by_placeholder("Search").first.fill("racing")
@@ -45,12 +51,14 @@ def test_search_finds_a_page(browser: Any, site: Path) -> None:
         assert "racing" in found.get_attribute("href").lower()
 
 
+@needs_chromium
 @pytest.mark.parametrize("name", ["index.html", "concepts/racing.html", "reference/cli.html"])
 def test_a_phone_scrolls_down_only(browser: Any, site: Path, name: str) -> None:
     with opened(browser, site, name, viewport=PHONE) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+@needs_chromium
 def test_it_is_dark_where_the_system_is(browser: Any, site: Path) -> None:
     shades = []
     for scheme in ("light", "dark"):

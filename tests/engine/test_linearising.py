@@ -59,8 +59,10 @@ def mixtures() -> list[Floats]:
     return [uniform, uneven, np.eye(10)[3]]
 
 
-@pytest.mark.parametrize("backbone", ["sd15", "sd21", "tiny-digits"])
-@pytest.mark.parametrize("loss", ["l2", "huber"])
+@pytest.mark.parametrize(
+    ("backbone", "loss"),
+    [("sd15", "l2"), ("sd15", "huber"), ("sd21", "l2"), ("tiny-digits", "l2")],
+)
 def test_first_order_errors_agree_with_finite_differences(
     backbone: str, loss: str, pipelines: dict[str, Path]
 ) -> None:
@@ -165,19 +167,18 @@ def test_batch_size_and_memory_change_nothing(
         np.testing.assert_allclose(other, found[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("depth", [2, 3])
-def test_batches_launched_ahead_change_nothing(depth: int) -> None:
+def test_batches_launched_ahead_change_nothing() -> None:
     """Both kinds, of many images under way, in batches that seldom match what one asks for."""
     found = []
-    for ahead, batch_size in ((1, 64), (depth, 12)):
+    for depth, batch_size in ((1, 64), (3, 12)):
         engine, run, samples = engine_of(
-            "tiny-digits", 5, strategy="screen-race", params=SCREEN, batch_size=batch_size
+            "tiny-digits", 4, strategy="screen-race", params=SCREEN, batch_size=batch_size
         )
-        engine.depth = ahead
+        engine.depth = depth
         found.append(outcomes(engine, run, samples))
         cost = sum(d.equivalents for d in found[-1].values())
         assert engine.evaluated == pytest.approx(cost)
-    assert len(found[0]) == 5
+    assert len(found[0]) == 4
     for sample_id, one in found[0].items():
         other = found[1][sample_id]
         assert list(concluded(other).ranking) == list(concluded(one).ranking)

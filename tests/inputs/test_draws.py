@@ -135,7 +135,7 @@ def test_a_bank_without_noise_is_refused(tmp_path: Path) -> None:
     bank = parse_plan("grid").noise(0, 3, SHAPE)
     bank[1] = 0.0
     save_file({"noise": bank}, tmp_path / "noise.safetensors")
-    with pytest.raises(UserError, match="no noise for draw 1: all its values are 0"):
+    with pytest.raises(UserError, match="draw 1"):
         read_noise(tmp_path / "noise.safetensors", 3)
 
 

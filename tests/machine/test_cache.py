@@ -41,7 +41,7 @@ def test_a_damaged_small_entry_is_no_entry(case: str, tmp_path: Path) -> None:
     keep(path, "a hash")
     assert recall(path) == b"a hash"
     DAMAGE[case](path)
-    with pytest.warns(BenchWarning, match=r"memo\.bin in the cache is damaged; it is made again"):
+    with pytest.warns(BenchWarning, match=r"memo\.bin"):
         assert recall(path) is None
     keep(path, b"another")
     assert recall(path) == b"another"

@@ -36,6 +36,7 @@ for arguments in (
         main()
     except SystemExit as stopped:
         print("ended", arguments[0], stopped.code)
+print("heavy", *{"torch", "diffusers", "transformers"} & set(sys.modules))
 """
 
 
@@ -128,6 +129,7 @@ def test_readers_of_stored_runs_send_no_request(
     ended = [line for line in done.out.splitlines() if line.startswith("ended")]
     commands = ("report", "show", "leaderboard", "compare")
     assert ended == [f"ended {command} 0" for command in commands], done.out + done.err
+    assert done.out.splitlines()[-1].split() == ["heavy"], "they import what runs a model"
 
 
 def test_torchvision_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_perf_reports_and_remembers(tmp_path: Path) -> None:
     cache = {"BENCH_CACHE_DIR": str(tmp_path)}
     done = bench(
         *("perf", "--backbone", "tiny-digits", "--dataset", "digits", "--strategy", "race"),
-        *("--only", "full,race", "--sizes", "8,16", "--seconds", 1, "--json"),
+        *("--only", "full,race", "--sizes", "8,16", "--seconds", 0.2, "--json"),
         **cache,
     )
     assert done.code == 0, done.err

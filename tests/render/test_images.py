@@ -143,15 +143,22 @@ HOSTILE: dict[str, Callable[[Path], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_report_of_a_run_that_names_hostile_data_is_written_without_its_pictures(
+def test_hostile_data_is_given_up(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "DATA_TIMEOUT", 5.0)
+    with pytest.raises(UserError):
+        Images({}).of(naming(dataset="folder", **HOSTILE[kind](tmp_path)), ["ant/0.png"])
+    assert not children()
+
+
+def test_a_report_of_a_run_that_names_hostile_data_is_written_without_its_pictures(
+    tmp_path: Path,
+) -> None:
     data = save_pictures(tmp_path / "data", CLASSES, 3)
     run = store_run(tmp_path / "results", "run", data, CLASSES)
-    (tmp_path / "hostile").mkdir()
     manifest = a_manifest_of(run)
-    manifest["config"] |= HOSTILE[kind](tmp_path / "hostile")
+    manifest["config"] |= HOSTILE["a pipe for the data"](tmp_path)
     (run / "manifest.json").write_text(json.dumps(manifest))
     out = tmp_path / "page.html"
     done = bench("report", run, "--out", out)

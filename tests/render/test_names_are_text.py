@@ -153,9 +153,10 @@ def test_a_model_card_is_yaml(name: str, tmp_path: Path) -> None:
 
 def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
     found = with_decisions(read_run(renamed(tmp_path, name)))
+    pictures = 12 if "<b onclick" in name else 0  # a process that looks for the data is enough
     html = render_page(
         make_boards({"run-1": found}, []),
-        [describe(found, "run-1", Images({}), 12)],
+        [describe(found, "run-1", Images({}), pictures)],
         [(name, name)],
     )
     html.encode()

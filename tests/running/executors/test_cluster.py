@@ -39,9 +39,9 @@ def test_how_many_workers_there_are(
 
 def test_a_cluster_may_grow_and_a_machine_does_not() -> None:
     assert plan_workers([EIGHT], 20, None, own=False).workers == 20
-    with pytest.raises(UserError, match="each takes a GPU, and there are 8"):
+    with pytest.raises(UserError, match="there are 8"):
         plan_workers([EIGHT], 20, None, own=True)
-    with pytest.raises(UserError, match="no machine of the cluster has a GPU"):
+    with pytest.raises(UserError, match="GPU"):
         plan_workers([ONE], None, "cuda", own=True)
 
 
@@ -96,7 +96,7 @@ def test_objects_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cluster, "find_spec", lambda name: object())
     rows: Any = toolkit.load_dataset("digits")
-    with pytest.raises(UserError, match="instead of handing over objects in memory"):
+    with pytest.raises(UserError, match="in memory"):
         toolkit.run(rows, executor="ray")
 
 

@@ -36,7 +36,7 @@ def described(results: Path, **settings: Any) -> Any:
 
 
 def test_the_run_says_what_was_chosen_and_on_what(results: Path) -> None:
-    done = bench("run", "digits", *DRAWS, "--risk", 0.05, "--limit", 20, "--results", results)
+    done = bench("run", "digits", *DRAWS, "--risk", 0.05, "--limit", 10, "--results", results)
     assert done.code == 0, done.err
     assert "at most 5 % of the decisions" in done.out and "60 other images" in done.out
     path = next(results.glob("digits-tiny-digits-race-*"))
@@ -47,7 +47,7 @@ def test_the_run_says_what_was_chosen_and_on_what(results: Path) -> None:
     params = manifest["identity"]["strategy"]["params"]
     assert params in [setting["strategy"]["params"] for setting in calibration["settings"]]
     assert manifest["config"]["risk"] == 0.05
-    same = ("--strategy", "full", *DRAWS, "--limit", 20, "--results", results, "--json")
+    same = ("--strategy", "full", *DRAWS, "--limit", 10, "--results", results, "--json")
     full = read_records(Path(bench("run", "digits", *same).json["results_dir"]))
     decided = read_records(path)
     assert sum(decided[name]["prediction"] != full[name]["prediction"] for name in full) <= 2

@@ -1,0 +1,54 @@
+"""Rows of the leaderboard in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.runs import store
+
+from bench.boards.formats import assignments, boards, chosen, cost_text, marks, notes, value_text
+from bench.boards.leaderboard import leaderboard
+from bench.boards.rows import LeaderboardRow
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> LeaderboardRow:
+    store(tmp_path, [0, 1, 2], [0, 1, 1], scoring={"loss": "l2"})
+    [only] = leaderboard(tmp_path)
+    return only
+
+
+def test_a_title_names_the_data_only_where_it_differs(row: LeaderboardRow) -> None:
+    other = row.model_copy(update={"fingerprint": "e" * 64})
+    assert [title for title, _ in boards([row, row])] == ["d/test, version 1"]
+    titles = [title for title, _ in boards([row, other])]
+    assert titles == ["d/test, version 1, data ffffffff", "d/test, version 1, data eeeeeeee"]
+
+
+def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
+    assert [kind for kind, _ in marks(row)] == ["zero-shot"]
+    changes = {"kind": "subset", "n_total": 1000, "trained_on": "d/train", "failed_samples": 2}
+    changed = row.model_copy(update={**changes, "draw_plan": "grid:0-200", "cost_timed": True})
+    kinds = dict(marks(changed))
+    assert list(kinds) == ["subset", "trained", "draws", "timed", "failed"]
+    assert "1,000" in kinds["subset"] and "d/train" in kinds["trained"]
+
+
+def test_reported_rows_have_numbered_sources(row: LeaderboardRow) -> None:
+    sources: list[str] = []
+    reported = [row.model_copy(update={"kind": "reported", "source": source}) for source in "aba"]
+    numbers = [notes(each, sources)[-1][-3:] for each in reported]
+    assert numbers == ["(1)", "(2)", "(1)"] and sources == ["a", "b"]
+
+
+def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
+    assert assignments({"samples": (5, 50), "keep": None, "delta": 0.1}) == "samples=5,50 delta=0.1"
+    assert value_text(None) == "–" and value_text((1, 2), separator=" ") == "1 2"
+    assert (cost_text(row), cost_text(row, digits=1)) == ("50", "50.0")
+
+
+def test_parameters_at_their_default_are_left_out() -> None:
+    assert chosen("strategies", "full", {"draws": 500}) == {}
+    assert chosen("strategies", "full", {"draws": 12}) == {"draws": 12}
+    assert chosen("strategies", "unknown", {"draws": 500}) == {"draws": 500}

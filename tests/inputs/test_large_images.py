@@ -1,0 +1,74 @@
+"""Large images are decoded in bounded memory: in strips, at a reduced size, few at a time."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.contracts.dataset import Sample
+from bench.engine.images import open_images, resize_and_crop
+from bench.inputs import pixels
+from bench.inputs.pixels import decode, is_ordinary
+
+
+def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> Any:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return {"bytes": file.getvalue(), "path": None}
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "LARGE", 100)
+    monkeypatch.setattr(pixels, "STRIP", 64)
+
+
+REDUCED = ("L", "RGB", "P", "1", "RGBA", "LA", "CMYK", "I;16", "F")
+
+
+@pytest.mark.parametrize("mode", REDUCED)
+@pytest.mark.usefixtures("small_limits")
+def test_large_images_are_reduced_strip_by_strip(mode: str) -> None:
+    ramp = np.linspace(0, 255, 48, dtype=np.uint8)[:, None].repeat(30, 1)  # dark at the top
+    if mode == "I;16":
+        image = stored(Image.fromarray(ramp.astype(np.uint16) * 257), "TIFF")
+    elif mode == "F":
+        image = stored(Image.fromarray(ramp.astype(np.float32) / 255), "TIFF")
+    else:
+        image = stored(Image.fromarray(ramp).convert(mode), "TIFF")
+    seen = decode(image)
+    assert seen.width * seen.height <= 100 and not is_ordinary(image)
+    values = np.asarray(seen.convert("L")).astype(int)
+    expected = np.asarray(Image.fromarray(ramp).reduce(4).convert("L")).astype(int)
+    assert values.shape == expected.shape
+    assert abs(values - expected).max() <= (140 if mode == "1" else 12)
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_a_large_jpeg_is_decoded_at_a_reduced_size_and_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    image = stored(Image.new("RGB", (64, 32), (10, 20, 30)), "JPEG", exif=exif)
+    seen = decode(image)
+    assert seen.size == (4, 8) and np.abs(np.asarray(seen)[0, 0] - [10, 20, 30]).max() <= 3
+
+
+def test_long_images_are_cut_before_they_are_resized() -> None:
+    strip = Image.new("L", (3_000_000, 1), 7)
+    assert np.asarray(resize_and_crop(strip, 64)).tolist() == [[[7, 7, 7]] * 64] * 64
+    ramp = Image.fromarray(np.arange(200, dtype=np.uint8)[None].repeat(2, 0))
+    cut = np.asarray(resize_and_crop(ramp, 4))
+    assert cut.min() >= 98 and cut.max() <= 102
+
+
+def test_few_large_images_are_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.engine import images
+
+    monkeypatch.setattr(images, "MAX_GROUP_PIXELS", 3 * 64)
+    image = stored(Image.new("RGB", (8, 8)))
+    samples = [Sample(str(i), 0, image) for i in range(8)]
+    assert [len(group) for group in open_images(samples, 8)] == [3, 3, 2]

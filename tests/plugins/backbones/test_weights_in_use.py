@@ -1,0 +1,76 @@
+"""Weights are checked before a run scores, and what was computed with them is never mixed up."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from helpers.damage import TEXT, UNET, copy_pipeline, every, sets, tensors, truncates
+from helpers.places import ROOT
+from safetensors.torch import load_file, save_file
+
+from bench.cli.main import cli
+from bench.errors import UserError
+from bench.inputs.weights import resolve
+from bench_plugins.backbones.stable_diffusion import StableDiffusion
+
+TINY = ROOT / "plugins/backbones/weights/tiny_digits"
+
+
+@pytest.mark.parametrize("command", ["run", "classify", "dry-run"])
+def test_the_command_ends_with_2_before_scoring(command: str, tmp_path: Path) -> None:
+    folder = copy_pipeline(TINY, tmp_path / "pipeline")
+    tensors(TEXT, lambda content: content.pop(sorted(content)[0]))(folder)
+    arguments = {
+        "run": ["run", "digits", "--limit", "1", "--results", str(tmp_path / "results")],
+        "classify": ["classify", str(TINY / "samples.png"), "--dataset", "digits"],
+        "dry-run": ["run", "digits", "--dry-run"],
+    }[command]
+    result = CliRunner().invoke(cli, [*arguments, "--backbone", str(folder)])
+    assert isinstance(result.exception, UserError) and result.exception.exit_code == 2
+    assert "text_encoder/ lacks tensor" in str(result.exception)
+    assert not (tmp_path / "results").exists()
+
+
+def test_embeddings_are_kept_only_of_what_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.engine.denoiser import CheckedDenoiser
+    from bench.engine.embeddings import embed_prompts
+
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    folder = copy_pipeline(TINY, tmp_path / "pipeline")
+    backbone = CheckedDenoiser(StableDiffusion(resolve(str(folder))), "x")
+    truncates(TEXT)(folder)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"text_encoder/.* is damaged"):
+            embed_prompts(backbone, "key", ["zero"])
+    shutil.copy(TINY / TEXT, folder / TEXT)
+    given = embed_prompts(backbone, "key", ["zero"])
+    monkeypatch.setattr(
+        backbone, "encode_prompts", lambda texts: torch.full((1, 32, 64), float("nan"))
+    )
+    torch.testing.assert_close(embed_prompts(backbone, "key", ["zero"]), given)
+    for _ in range(2):
+        with pytest.raises(UserError, match="'one' is not finite"):
+            embed_prompts(backbone, "key", ["one"])
+
+
+def test_two_weights_share_no_embedding(tmp_path: Path) -> None:
+    first = copy_pipeline(TINY, tmp_path / "first")
+    other = copy_pipeline(TINY, tmp_path / "other")
+    assert resolve(str(first)).fingerprint == resolve(str(other)).fingerprint
+    save_file({**load_file(other / TEXT), "x": torch.zeros(1)}, other / TEXT)
+    assert resolve(str(first)).fingerprint != resolve(str(other)).fingerprint
+
+
+def test_values_that_half_precision_cannot_hold(tmp_path: Path) -> None:
+    folder = copy_pipeline(TINY, tmp_path / "pipeline")
+    tensors(UNET, every(torch.Tensor.float))(folder)
+    tensors(UNET, sets(1e5))(folder)
+    StableDiffusion(resolve(str(folder)))
+    with pytest.raises(UserError, match=r"not finite in torch\.float16"):
+        StableDiffusion(resolve(str(folder)), dtype="float16")

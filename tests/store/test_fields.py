@@ -1,0 +1,83 @@
+"""Stored JSON: what is refused while it is read, with its file and place, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from bench.errors import UserError
+from bench.store.fields import (
+    Count,
+    Document,
+    Interval,
+    RunId,
+    read_document,
+    read_json,
+    to_json,
+    without_none,
+)
+
+
+class Paper(Document):
+    pages: Count
+    title: str = "none"
+    span: Interval = (0.0, 1.0)
+    run: RunId = "run"
+
+
+def test_unknown_fields_are_kept_and_defaults_are_not_written() -> None:
+    assert Paper.model_validate({"pages": 3, "later": [1]}).plain() == {"pages": 3, "later": [1]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pages": -1},
+        {"pages": 2**63},
+        {"pages": "3"},
+        {"pages": 1, "span": [0.6, 0.5]},
+        {"pages": 1, "span": [0, 1.5]},
+        {"pages": 1, "run": ".."},
+        {"pages": 1, "run": "a/b"},
+        {"pages": 1, "run": ""},
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Paper.model_validate(wrong)
+
+
+@pytest.mark.parametrize("content", ["", "{", "NaN", "[Infinity]"])
+def test_what_is_not_json_is_named_by_its_file(content: str, tmp_path: Path) -> None:
+    (tmp_path / "paper.json").write_text(content)
+    with pytest.raises(UserError, match=r"paper\.json"):
+        read_json(tmp_path, "paper.json")
+    with pytest.raises(UserError, match=r"absent\.json"):
+        read_json(tmp_path, "absent.json")
+
+
+def test_a_document_is_read_or_named_with_the_first_field_that_is_wrong(tmp_path: Path) -> None:
+    def read(content: object) -> Paper:
+        (tmp_path / "paper.json").write_text(json.dumps(content))
+        return read_document(Paper, tmp_path, "paper.json", what="a paper", newest=2, advice="Go.")
+
+    assert read({"pages": 3, "format": 2}).pages == 3
+    with pytest.raises(UserError, match=r"paper\.json is not a paper: pages: .* Go\."):
+        read({"title": "x"})
+    with pytest.raises(UserError, match=r"a newer version .*format 3"):
+        read({"pages": 3, "format": 3})
+    with pytest.raises(UserError, match="a paper"):
+        read([3])
+
+
+def test_json_is_indented_and_holds_no_nan() -> None:
+    assert to_json({"a": ["ü"]}) == '{\n "a": [\n  "ü"\n ]\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        to_json(float("nan"))
+
+
+def test_fields_that_do_not_apply_are_left_out() -> None:
+    assert without_none(a=0, b=None, c="") == {"a": 0, "c": ""}

@@ -1,0 +1,101 @@
+"""A run's folder: what is found below the results, what is undecided, and how manifests join."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.runs import a_manifest, a_record, store
+
+from bench.errors import UserError
+from bench.store.folder import (
+    MANIFEST,
+    asked_records,
+    find_run,
+    holds_shards,
+    joined,
+    list_runs,
+    missing,
+    read_manifest,
+    read_records,
+    read_summary,
+    shard_folder,
+    shards_of,
+    undecided,
+    whole,
+)
+
+
+def test_runs_are_found_at_any_depth_and_their_own_folders_are_not_entered(tmp_path: Path) -> None:
+    first = store(tmp_path, [0, 1], [0, 1])
+    second = store(tmp_path / "study" / "cells", [0, 1], [0, 1], seed=1)
+    inner = first / "errors" / "inner"
+    inner.mkdir(parents=True)
+    (inner / MANIFEST).write_text("{}")
+    (tmp_path / ".adding-x").mkdir()
+    (tmp_path / ".adding-x" / MANIFEST).write_text("{}")
+    assert list_runs(tmp_path) == sorted([first, second])
+
+
+def test_a_run_is_found_by_id_or_by_path(tmp_path: Path) -> None:
+    run = store(tmp_path, [0], [0])
+    published = store(tmp_path / "published", [0], [0], seed=1)
+    assert find_run(run.name, str(tmp_path)) == find_run(str(run), "elsewhere") == run
+    assert find_run(published.name, str(tmp_path)) == published
+    with pytest.raises(UserError, match="nothing"):
+        find_run("nothing", str(tmp_path))
+
+
+def test_shards_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for index in (10, 2, 1):
+        shard_folder(tmp_path, index, 16).mkdir(parents=True)
+    (tmp_path / "shards" / "others").mkdir()
+    assert [path.name for path in shards_of(tmp_path)] == ["1-of-16", "2-of-16", "10-of-16"]
+    assert holds_shards(tmp_path) and not holds_shards(tmp_path / "shards")
+
+
+def test_what_is_undecided_are_failed_images_and_those_without_the_errors_asked_for(
+    tmp_path: Path,
+) -> None:
+    path = store(tmp_path, [0, 1, 2], [0, None, 2], complete=False)
+    manifest = read_manifest(path)
+    ids = [*manifest.samples, "s0003"]
+    assert undecided(path, manifest, ids, save_errors=False) == ["s0001", "s0003"]
+    assert undecided(path, manifest, ids, save_errors=True) == ids
+    assert missing(path, manifest, save_errors=False) == ["s0001"]
+    assert missing(path, a_manifest(manifest.samples, seed=1), save_errors=False) is None
+    assert missing(tmp_path / "none", manifest, save_errors=False) is None
+
+
+def test_the_latest_record_of_an_image_counts(tmp_path: Path) -> None:
+    path = store(tmp_path, [0, 1], [0, None])
+    with (path / "samples.jsonl").open("a") as file:
+        file.write(json.dumps(a_record("s0001", 1, 1)) + "\n")
+        file.write(json.dumps(a_record("unasked", 1, 1)) + "\n")
+    records = read_records(path)
+    assert list(records) == ["s0000", "s0001", "unasked"] and records["s0001"]["prediction"] == 1
+    asked = asked_records(path, read_manifest(path))
+    assert [record["sample_id"] for record in asked] == ["s0000", "s0001"]
+
+
+def test_a_run_without_a_summary_is_not_complete(tmp_path: Path) -> None:
+    assert read_summary(store(tmp_path, [0], [0], complete=False)) is None
+    complete = store(tmp_path, [0, 1], [0, 0], seed=1)
+    summary = read_summary(complete)
+    assert summary is not None and summary.metrics.accuracy == 0.5
+    (complete / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match=r"summary\.json"):
+        read_summary(complete)
+
+
+def test_joined_manifests_ask_for_the_images_of_both() -> None:
+    first, second = a_manifest(["a", "b"]), a_manifest(["b", "c"])
+    assert joined(first, second).samples == ["a", "b", "c"]
+
+
+def test_the_manifest_of_a_whole_run_says_nothing_of_a_shard() -> None:
+    shard = a_manifest(["a", "c"], config={"dataset": "d", "limit": None, "shard": "1/2"})
+    content = whole(shard, samples=["a", "b", "c", "d"]).plain()
+    assert content["samples"] == ["a", "b", "c", "d"] and content["config"]["shard"] is None
+    assert not content.keys() & {"part", "asked"}
