@@ -40,43 +40,22 @@ class DenoisingEngine:
 
     Batches are of one size. Only at the end of a run, where nothing else can be done meanwhile,
     a batch has a half, a quarter or an eighth of it, filled up by repeating its last cell. On a
-    GPU the next batch is launched before the errors of the last one are read.
-
-    Args:
-        backbone: the denoiser.
-        conditioning: the embedded prompts, one row each, on the host.
-        problem: the question that every image asks, about columns.
-        columns: the prompts behind each column.
-        scoring: the definition of an error.
-        batch_size: cells per batch; halved for good when memory runs out.
-        latents: encodes images; None: to the mean of the posterior.
-        view_of_draw: int64 [N], the view of an image that each draw sees; None: there is one.
-        subtracts_null: whether the null's error on the same draw is subtracted from each error;
-            then the conditioning has the null as an additional last row.
-        linearisation_cost: cost of one linearised draw, in evaluations.
-
-    Attributes:
-        linear: makes the linearisations, in batches of its own size.
-        evaluated: cost of the work so far, in evaluations: of cells, without those that only fill
-            a batch, and of linearised draws.
-        depth: number of batches launched before the errors of the first are read.
-        one_shape: whether a batch that is not full is filled to its full size, for networks that
-            are compiled for one shape.
-        out_of_memory: called with the new batch size when memory runs out.
+    GPU the next batch is launched before the errors of the last one are read. Where the null's
+    error on the same draw is subtracted from each error, the null is the conditioning's last row.
     """
 
     def __init__(
         self,
         backbone: CheckedDenoiser,
-        conditioning: Tree,
-        problem: Problem,
-        columns: Columns,
-        scoring: Scoring,
-        batch_size: int,
-        latents: Latents | None = None,
-        view_of_draw: Ints | None = None,
+        conditioning: Tree,  # embedded prompts, one row each, on the host
+        problem: Problem,  # question that every image asks, about columns
+        columns: Columns,  # prompts behind each column
+        scoring: Scoring,  # definition of an error
+        batch_size: int,  # cells per batch; halved for good when memory runs out
+        latents: Latents | None = None,  # encodes images; None: to the mean of the posterior
+        view_of_draw: Ints | None = None,  # int64 [N], view that each draw sees; None: one view
         subtracts_null: bool = False,
-        linearisation_cost: float = LINEARISATION_COST,
+        linearisation_cost: float = LINEARISATION_COST,  # of one linearised draw, in evaluations
     ) -> None:
         self.backbone = backbone
         self.device: str | None = backbone.device.type
@@ -91,11 +70,13 @@ class DenoisingEngine:
         self.subtracts_null = subtracts_null
         self.prompts = trees.count(conditioning)
         self.batch_size = batch_size
-        self.out_of_memory: Callable[[int], None] = lambda size: None
+        self.out_of_memory: Callable[[int], None] = lambda size: None  # given the new batch size
         self.linear = Lineariser(self.evaluator, batch_size, linearisation_cost)
+        # Cost so far, in evaluations, of linearised draws, and of cells but filling ones.
         self.evaluated = 0.0
+        # Number of batches launched before the errors of the first are read.
         self.depth = 2 if backbone.device.type == "cuda" else 1
-        self.one_shape = False
+        self.one_shape = False  # whether all batches are filled up, for a compiled network
 
     @torch.inference_mode()
     def score(self, samples: Iterable[Sample], strategy: Strategy) -> Iterator[Decided]:

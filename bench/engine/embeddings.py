@@ -48,12 +48,9 @@ def embed_prompts(
     it. Two processes may do this at once: a file appears whole, and both write the same. There is a
     UserError for a row that is not finite, or prompts not padded to the same lengths.
 
-    Args:
-        backbone: encodes what is missing; it has checked the weights that it loads for that.
-        key: everything that decides a conditioning besides its text and the libraries: the
-            fingerprint of the weights (of text encoder and tokenizer at least), dtype, version.
-        texts: the prompts.
-        with_null: whether the null conditioning is the last row.
+    `key` is everything that decides a conditioning besides its text and the libraries: the
+    fingerprint of the weights (of text encoder and tokenizer at least), dtype, version. Under
+    `with_null`, the null conditioning is the last row.
     """
     path = conditioning_file(key, texts, with_null)
     return _kept(path, lambda: _encoded(backbone, texts, with_null), len(texts) + with_null)
@@ -109,16 +106,9 @@ def _libraries() -> str:
 
 ROOT = "conditioning"  # the name of a tree that is a single tensor
 DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+    **{getattr(torch, f"float{bits}"): f"F{bits}" for bits in (64, 32, 16)},
+    **{getattr(torch, f"int{bits}"): f"I{bits}" for bits in (64, 32, 16, 8)},
+    **{torch.bfloat16: "BF16", torch.uint8: "U8", torch.bool: "BOOL"},
 }
 
 

@@ -21,23 +21,15 @@ Encode = Callable[[list[Image]], torch.Tensor]
 
 
 class Latents:
-    """Encodes images.
-
-    Args:
-        backbone: the denoiser.
-        seed: the run's seed.
-        sample: whether the latent is a sample of the posterior, and not its mean.
-        squashed: whether images are squashed; if not, the backbone cuts out their middle.
-        views: the views of each image; None: the image alone.
-    """
+    """Encodes images."""
 
     def __init__(
         self,
         backbone: CheckedDenoiser,
         seed: int = 0,
-        sample: bool = False,
-        squashed: bool = False,
-        views: CheckedViews | None = None,
+        sample: bool = False,  # whether the latent is a sample of the posterior, not its mean
+        squashed: bool = False,  # if not, the backbone cuts out the middle of an image
+        views: CheckedViews | None = None,  # views of each image; None: the image alone
     ) -> None:
         self.backbone, self.seed, self.squashed = backbone, seed, squashed
         self.views = views

@@ -54,17 +54,7 @@ class CheckedLikelihood:
 
 
 class LikelihoodEngine:
-    """Scores images with a likelihood.
-
-    Args:
-        backbone: the likelihood.
-        texts: the prompts, or the pool of the items' texts.
-        problem: the question that every image asks, about columns.
-        columns: the prompts behind each column.
-        batch_size: cells at a time; halved for good when memory runs out.
-        views: the views of each image; None: the image alone.
-        view_of_draw: int64 [N], the view that each draw sees.
-    """
+    """Scores images with a likelihood."""
 
     device: str | None = None
     levels: Levels | None = None
@@ -72,12 +62,12 @@ class LikelihoodEngine:
     def __init__(
         self,
         backbone: CheckedLikelihood,
-        texts: Sequence[str],
-        problem: Problem,
-        columns: Columns,
-        batch_size: int,
-        views: CheckedViews | None = None,
-        view_of_draw: Ints | None = None,
+        texts: Sequence[str],  # prompts, or the pool of the items' texts
+        problem: Problem,  # question that every image asks, about columns
+        columns: Columns,  # prompts behind each column
+        batch_size: int,  # cells at a time; halved for good when memory runs out
+        views: CheckedViews | None = None,  # views of each image; None: the image alone
+        view_of_draw: Ints | None = None,  # int64 [N], view that each draw sees
     ) -> None:
         self.backbone, self.texts = backbone, tuple(texts)
         self.problem, self.questions = problem, Questions(Question(problem, columns))

@@ -151,16 +151,9 @@ Leaves = dict[str, torch.Tensor]
 class Lineariser:
     """First-order errors of all prompts, for batches of (image, draw, mixture).
 
-    Args:
-        evaluator: evaluates cells, with a backbone that can linearise.
-        cells: the engine's batch size; the batch size here is a share of it until it is measured.
-        cost: cost of one linearised draw without guidance, in evaluations.
-
-    Attributes:
-        batch_size: draws per batch; halved for good when memory runs out.
-        out_of_memory: called with the new size when that happens.
-        cost: present cost of one linearised draw, in evaluations: one more under guidance, and one
-            more once activations are computed a second time because memory did not hold them.
+    The batch size is a share of the engine's, `cells`, until it is measured, and halved for good
+    when memory runs out. `cost` is that of one linearised draw, in evaluations: one more under
+    guidance, and one more once activations are computed a second time to save memory.
     """
 
     def __init__(self, evaluator: Evaluator, cells: int, cost: float) -> None:
@@ -180,22 +173,15 @@ class Lineariser:
 
     def first_order(
         self,
-        draw: torch.Tensor,
-        latents: torch.Tensor,
-        eps: torch.Tensor,
-        mixtures: Sequence[Floats],
-        of_mixture: torch.Tensor,
+        draw: torch.Tensor,  # int64 [B], B at most `batch_size` when the batch was cut
+        latents: torch.Tensor,  # float32 [B, C, H, W]
+        eps: torch.Tensor,  # float32 [B, C, H, W], the noise
+        mixtures: Sequence[Floats],  # float64 [P] each
+        of_mixture: torch.Tensor,  # int64 [B], mixture at which each draw is linearised
     ) -> torch.Tensor:
         """Return first-order errors, float32 [B, P].
 
         Batches are filled up, and halved when memory runs out, as those of evaluations are.
-
-        Args:
-            draw: int64 [B], B at most `batch_size` as it was when the batch was cut.
-            latents: float32 [B, C, H, W].
-            eps: float32 [B, C, H, W], the noise.
-            mixtures: float64 [P] each.
-            of_mixture: int64 [B], the mixture at which each draw is linearised.
         """
         mixed = [self.mixing.mix(mixture) for mixture in mixtures]
         centres = {path: torch.cat([leaves[path] for leaves in mixed]) for path in mixed[0]}

@@ -43,24 +43,16 @@ if TYPE_CHECKING:
 @as_settings_say
 def prepare(
     config: RunConfig,
-    dataset: DatasetSpec | DataSource | None = None,
-    images: bool = True,
-    rows: datasets.Dataset | None = None,
-    loaded: Any = None,
-    surveyed: tuple[str, bool] | None = None,
-    split: Split | None = None,
+    dataset: DatasetSpec | DataSource | None = None,  # instead of the one that `config` names
+    images: bool = True,  # False: a dataset that declares its classes is not loaded
+    rows: datasets.Dataset | None = None,  # images, where they are in memory already
+    loaded: Any = None,  # backbone that `config` names, where the caller has loaded it
+    surveyed: tuple[str, bool] | None = None,  # of images that another process has read
+    split: Split | None = None,  # images, read with the same settings of the data
 ) -> Prepared:
     """Resolve and check a run; a UserError for anything that does not work or fit.
 
-    Args:
-        config: the settings.
-        dataset: instead of the registered one that `config` names.
-        images: False: a dataset that declares its classes is not loaded.
-        rows: the images, where they are in memory already.
-        loaded: the backbone that `config` names, where the caller has loaded it.
-        surveyed: fingerprint of the images and whether all are ordinary, where another process read
-            them.
-        split: the images, where the caller has read them with the same settings of the data.
+    `surveyed` are the fingerprint of the images, and whether all of them are ordinary.
     """
     started = time.perf_counter()
     resolved, chosen = resolve(config, dataset), config.backbone is not None

@@ -52,17 +52,11 @@ def warm_up(config: RunConfig) -> str:
 @as_settings_say
 def run(
     config: RunConfig,
-    dataset: DatasetSpec | None = None,
-    rows: datasets.Dataset | None = None,
-    loaded: Any = None,
+    dataset: DatasetSpec | None = None,  # instead of the registered one that `config` names
+    rows: datasets.Dataset | None = None,  # images, where they are in memory
+    loaded: Any = None,  # backbone that `config` names, where the caller has loaded it
 ) -> Finished:
     """Make the run that `config` describes, or resume it.
-
-    Args:
-        config: the settings.
-        dataset: instead of the registered one that `config` names.
-        rows: its images, where they are in memory.
-        loaded: the backbone that `config` names, where the caller has loaded it.
 
     Raises:
         UserError: something is wrong that the user can fix; nothing was scored.
