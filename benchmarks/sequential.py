@@ -2,6 +2,7 @@
 
     python benchmarks/sequential.py levels [--runs 10000]  false answers under looks at every image
     python benchmarks/sequential.py images                 images to an answer, and of a fixed test
+    python benchmarks/sequential.py methods [--runs 2000]  studies of five equal methods that stop
     python benchmarks/sequential.py published              every pair of published runs
 
 *levels*: two runs of one accuracy differ on a share of 2,000 images, exactly one of them right. The
@@ -11,6 +12,9 @@ interval at the stop, or after all images, misses the true difference of two run
 
 *images*: mean and 90 % quantile of the images until an answer, beside McNemar's exact test of a
 number of images fixed beforehand, at a power of 80 and 90 %.
+
+*methods*: five methods of one accuracy on the same 300 images; how often a study with `stop =
+"best"` ever drops a given one, and one with `stop = "ranked"` ever orders a pair.
 
 *published*: images used, the answer, and what all images of the split say.
 """
@@ -27,6 +31,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.stats.comparison import compare
+from bench.stats.elimination import standings
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import images_needed, sequential_images
 from bench.stats.sequential import BETS, LOG_PRIOR, log_capital
@@ -111,6 +116,33 @@ def images() -> None:
         )
 
 
+def methods(runs: int) -> None:
+    """Print how often studies of equal methods drop one of them, or order a pair."""
+    print(f"{runs:,} studies of five equal methods, 300 images, every one looked at")
+    print("accuracy  drops a given method  orders any pair")
+    for accuracy in (0.3, 0.5, 0.86):
+        rng, dropped, ordered = np.random.default_rng(0), 0, 0
+        for _ in range(runs):
+            hard = rng.random(300)
+            results = {
+                f"m{k}": (0.5 * hard + 0.5 * rng.random(300) < threshold(accuracy)).astype(float)
+                for k in range(5)
+            }
+            dropped += "m0" in standings(results, "best").out
+            ordered += len(standings(results, "ranked").unresolved) < 10
+        print(
+            f"{accuracy:8}  {100 * dropped / runs:18.2f} %  {100 * ordered / runs:13.2f} %",
+            flush=True,
+        )
+
+
+def threshold(accuracy: float) -> float:
+    """Return the value that the mean of two uniform numbers is below with this probability."""
+    if accuracy <= 0.5:
+        return float((accuracy / 2) ** 0.5)
+    return 1 - float(((1 - accuracy) / 2) ** 0.5)
+
+
 def published(results: Path) -> None:
     """Print images used, the answer, and what all images say, for every pair of published runs."""
     print(f"{'A':44} {'B':44} {'images':>9}  answer   all images")
@@ -138,14 +170,16 @@ def published(results: Path) -> None:
 
 
 def main() -> None:
-    """Print one of the three tables."""
+    """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["levels", "images", "published"])
-    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("part", choices=["levels", "images", "methods", "published"])
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--results", type=Path, default=Path("results/published"))
     chosen = parser.parse_args()
     if chosen.part == "levels":
-        levels(chosen.runs)
+        levels(chosen.runs or 10_000)
+    elif chosen.part == "methods":
+        methods(chosen.runs or 2000)
     elif chosen.part == "images":
         images()
     else:
