@@ -16,12 +16,12 @@ from bench.inputs.data import load_rows, load_split, slug
 from bench.inputs.items import holds_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
+from bench.recordings.promised import run as run_config
 from bench.render.result import RunResult
 from bench.running.execute import Finished
 from bench.running.objects import load_named, take_object, with_loaded
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.prepare import prepare
-from bench.running.run import run as run_config
 from bench.running.settings import RunConfig, make_config
 from bench.running.verbs.classify import Answer
 from bench.running.verbs.classify import classify as classify_images

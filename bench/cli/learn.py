@@ -24,14 +24,16 @@ from bench.cli.options import limit_option, parse_assignments, results_and_json,
 from bench.cli.output import in_results, next_steps, print_json, say
 from bench.discovery.loading import learning
 from bench.errors import UserError
-from bench.recordings.calibrate import RiskChoice, calibrate, choices
+from bench.recordings.calibrate import calibrate
 from bench.recordings.learn_order import MAX_LOSS, LearnedOrder, learn_order
 from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
 from bench.recordings.recording import open_recording
 from bench.render.tables import table
 from bench.running.command import other_images_command
+from bench.running.preparing.risk import choices
 from bench.stats.risk import upper_limit
 from bench.store.calibrations import Calibration
+from bench.store.documents import RiskChoice
 from bench.store.fields import to_json
 from bench.store.folder import find_run, read_manifest
 

@@ -24,9 +24,10 @@ from bench.cli.progress import Progress
 from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
+from bench.recordings.promised import run
+from bench.recordings.promised import sweep_only as swept
 from bench.render.plan import print_plan
 from bench.render.run import print_run
-from bench.running.run import run
 from bench.running.run import warm_up as warmed_up
 from bench.running.settings import RunConfig
 from bench.running.verbs.estimate import make_plan
@@ -45,6 +46,7 @@ from bench.running.verbs.shards import check_slurm, submit, write_script
 @click.option("--submit", is_flag=True, help="With --slurm: submit the script as well.")
 @click.option("-v", "--verbose", is_flag=True, help="Also report the state of each worker of Ray.")
 @click.option("--warm-up", is_flag=True, help="Fetch weights and encode prompts; score nothing.")
+@click.option("--sweep-only", is_flag=True, help="Make only the sweep that --risk calibrates on.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan and its cost.")
 @json_option
 @click.pass_context
@@ -56,6 +58,7 @@ def run_command(
     submit: bool,
     verbose: bool,
     warm_up: bool,
+    sweep_only: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -94,7 +97,8 @@ def run_command(
             next_steps(("score it", "the same command without --warm-up"))
         return 0
     with Progress(load_plugins().manager):
-        finished = run(config)
+        made = swept if sweep_only else run
+        finished = made(config, tell=lambda text: say(text, err=True))
     summary = finished.summary
     if as_json:
         print_json(finished.plain())

@@ -62,7 +62,8 @@ def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bo
         print_statistics(_statistics(stored, decided, results), details)
     name = run_name(path, results)
     steps = after_run(name)[: 1 if more else 2]
-    if not manifest.replayed_from and manifest.identity.calibrated is None:
+    stated = manifest.identity.calibrated
+    if not manifest.replayed_from and (stated is None or stated.of is not None):
         again = f"{reproducing_command(manifest)} --results {SECOND_RESULTS}"
         steps.append(("make it again, elsewhere", again))
         steps.append(

@@ -55,6 +55,16 @@ def random_order(sample_ids: Iterable[str], fingerprint: str) -> list[str]:
     return sorted(sample_ids, key=lambda sample_id: _hash(f"{fingerprint}:{sample_id}"))
 
 
+def drawn(sample_ids: Sequence[str], count: int, key: str) -> list[str]:
+    """Return `count` samples in the order of the dataset, drawn uniformly; `key` decides which.
+
+    A stratified subset would be no fair sample of decisions: where one class is large, mistakes in
+    it are dealt too little weight.
+    """
+    chosen = set(random_order(sample_ids, key)[:count])
+    return [sample_id for sample_id in sample_ids if sample_id in chosen]
+
+
 def _ranked(sample_ids: Sequence[str], labels: Sequence[int]) -> list[str]:
     by_class: dict[int, list[str]] = {}
     for sample_id, label in zip(sample_ids, labels, strict=True):

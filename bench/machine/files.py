@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import stat
 import tomllib
 import unicodedata
@@ -169,6 +170,17 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
         if isinstance(error, OSError) and error.filename == str(temporary):
             error.filename = str(path)  # the name that its user knows
         raise
+
+
+def link(file: Path, target: Path) -> None:
+    """Link a file that is never changed, or copy it where links are impossible; atomic."""
+    temporary = target.with_suffix(".partial")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(file, temporary)
+    except OSError:
+        shutil.copyfile(file, temporary)
+    temporary.replace(target)
 
 
 def has_control(text: str, allowed: str = "") -> bool:

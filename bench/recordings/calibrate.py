@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import BenchWarning, UserError
 from bench.inputs.subsets import limited
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import replayed, strategy_for
 from bench.stats.probability import fit_probability
-from bench.stats.risk import LEVEL, images_needed, passing
+from bench.stats.risk import LEVEL
 from bench.store.calibrations import (
     CALIBRATION_FORMAT,
     CalibratedSetting,
@@ -24,17 +23,21 @@ from bench.store.calibrations import (
 )
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.documents import Manifest
-from bench.store.fields import Count, Document, Share
+from bench.store.fields import without_none
 from bench.store.folder import asked_records
 from bench.store.identity import StrategyIdentity, digest
 from bench.store.records import Record
 from bench.store.runs import StoredRun, read_run
 
-RISKS = (0.1, 0.05, 0.02, 0.01)
-
 
 def calibrate(
-    path: Path, strategy: str | None = None, params: Mapping[str, Any] | None = None
+    path: Path,
+    strategy: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    *,
+    settings: Sequence[Mapping[str, Any]] | None = None,
+    samples: Collection[str] | None = None,
+    of: int | None = None,
 ) -> Calibration:
     """Calibrate on the images of a run, and keep the result in its folder.
 
@@ -47,41 +50,51 @@ def calibrate(
         path: folder of the run.
         strategy: name of the strategy; None: that of the backbone.
         params: its other parameters, over those that the backbone sets.
+        settings: the settings to test, from the safest on, in an order that does not depend on the
+            images; None: those of the strategy's spec.
+        samples: ids of the images; None: those of the run's summary.
+        of: number of images that they were drawn from, for a risk on the others of them.
 
     Raises:
         UserError: nothing is decided, the run is not finished, or the strategy does not fit.
     """
     run = read_run(path)
-    manifest, about = run.manifest, _summarised(run)
-    records = [record for record in about if record["error"] is None]
+    manifest = run.manifest
+    about = _summarised(run) if samples is None else asked_records(path, manifest)
+    records = [
+        record
+        for record in about
+        if record["error"] is None and (samples is None or record["sample_id"] in samples)
+    ]
     if not records:
         raise UserError(f"{path} has no decided image to calibrate on.")
     own = _setting(manifest.strategy, as_decisions(records))
     chosen: list[str] = []
-    settings: list[CalibratedSetting] = []
-    others, samples = [own], [record["sample_id"] for record in records]
+    calibrated: list[CalibratedSetting] = []
+    others, sample_ids = [own], [record["sample_id"] for record in records]
     try:
         recording = open_recording(path)
     except UserError:
         if strategy is not None or params:
             raise
     else:
-        name, kept = strategy or _usual(manifest)[0], set(samples)
+        name, kept = strategy or _usual(manifest)[0], set(sample_ids)
         recorded = [record for record in recording.records if record["sample_id"] in kept]
         recording = replace(recording, records=tuple(recorded))
-        chosen, settings, others = _replayed(recording, name, params or {})
-        samples = [record["sample_id"] for record in recorded]
+        chosen, calibrated, others = _replayed(recording, name, params or {}, settings)
+        sample_ids = [record["sample_id"] for record in recorded]
     calibration = Calibration(
         format=CALIBRATION_FORMAT,
         run_id=manifest.run_id,
         identity=digest(manifest.identity),
         split=manifest.dataset.split,
-        images=len(samples),
-        samples=samples,
+        images=len(sample_ids),
+        samples=sample_ids,
         level=LEVEL,
         chosen=chosen,
-        settings=settings,
+        settings=calibrated,
         others=others,
+        **without_none(of=of),
     )
     write_calibration(path, calibration)
     return calibration
@@ -120,19 +133,23 @@ def _usual(manifest: Manifest) -> tuple[str, Mapping[str, Any]]:
 
 
 def _replayed(
-    recording: Recording, name: str, params: Mapping[str, Any]
+    recording: Recording,
+    name: str,
+    params: Mapping[str, Any],
+    listed: Sequence[Mapping[str, Any]] | None,
 ) -> tuple[list[str], list[CalibratedSetting], list[CalibratedSetting]]:
     """Return the parameters that differ, the settings of a strategy, and other strategies."""
     usual, usual_params = _usual(recording.manifest)
     base = {**(usual_params if usual == name else {}), **params}
-    spec = load_plugins().strategies.get(name)
-    chosen = sorted(spec.safest_first[0]) if spec.safest_first else []
+    if listed is None:
+        listed = load_plugins().strategies.get(name).safest_first
+    chosen = sorted(listed[0]) if listed else []
     if both := [key for key in chosen if key in params]:
         raise UserError(f"--set {both[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
     if base.get("ceiling") is not None:
         raise UserError("--set ceiling: an image that a ceiling cut keeps no stated risk.")
     tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive(), {})]
-    tried += [(name, {**base, **setting}) for setting in spec.safest_first]
+    tried += [(name, {**base, **setting}) for setting in listed]
     tried += [(name, base)]
     identities, strategies = zip(
         *(strategy_for(recording, strategy, its) for strategy, its in tried), strict=True
@@ -164,31 +181,3 @@ def _setting(
         fit=fit_probability(decided),
         **compared,
     )
-
-
-class RiskChoice(Document):
-    """What a stated risk chooses: parameters and what they cost, or else the images it needs."""
-
-    risk: Share
-    params: Parameters | None = None
-    evaluation_equivalents_per_image: float | None = None
-    images_needed: Count | None = None
-
-
-def choices(calibration: Calibration) -> list[RiskChoice]:
-    """Return what is chosen for each of `RISKS`."""
-    counts = [setting.disagreements or 0 for setting in calibration.settings]
-    chosen: list[RiskChoice] = []
-    for risk in RISKS if counts else ():
-        places = passing(counts, calibration.images, risk, calibration.level)
-        kept = [calibration.settings[place] for place in places]
-        best = min(kept, key=lambda setting: setting.cost, default=None)
-        if best is None:
-            needed = images_needed(risk, counts[0], calibration.level)
-            chosen.append(RiskChoice(risk=risk, images_needed=needed))
-        else:
-            params = {name: best.strategy.params[name] for name in calibration.chosen}
-            chosen.append(
-                RiskChoice(risk=risk, params=params, evaluation_equivalents_per_image=best.cost)
-            )
-    return chosen

@@ -12,9 +12,9 @@ from bench.contracts.strategy import Floats
 from bench.discovery.loading import learning
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
-from bench.recordings.calibrate import RISKS
 from bench.recordings.recording import open_recording
 from bench.running.command import recording_command
+from bench.running.preparing.risk import RISKS
 from bench.stats.risk import conformal_quantile, distances
 from bench.store.fields import Document
 

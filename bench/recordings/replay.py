@@ -150,6 +150,7 @@ class PreparedReplay:
 
     save_errors = False  # they are kept already
     timed = False  # no model ran
+    sweep: tuple[Path, Sequence[str]] | None = None
 
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the recorded samples with these ids, without their images."""

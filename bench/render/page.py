@@ -209,7 +209,7 @@ def describe(
             names=[run.classes[index] for index in shown],
             matrix=_rows(matrix, shown),
             worst=worst_confusions(matrix, run.classes, most=10),
-            risk=risk_sentence(stated),
+            risk=risk_sentence(stated, run.manifest.sweep, run.summary),
             risk_warning=risk_warning(audit, stated),
             probability=probability_sentence(probable) if probable else None,
             worth=figures.reliability(probable).inline(f"{anchor}-worth") if probable else None,

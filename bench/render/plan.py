@@ -8,6 +8,7 @@ from typing import Any
 from bench.boards.formats import assignments
 from bench.boards.text import TextTable
 from bench.render.tables import cell_text, console, table
+from bench.running.preparing.planned import SweepPlan
 from bench.running.study.plan import PlannedCell, StudyPlan
 from bench.running.study.run import PILOT, Step, in_words
 from bench.running.verbs.reproduce import Reproduction
@@ -24,9 +25,12 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     rows = [
         ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
         for name, value in plan.items()
-        if value is not None and name not in ("warnings", "at_most", f"{PER_IMAGE}_at_least")
+        if value is not None
+        and name not in ("warnings", "at_most", f"{PER_IMAGE}_at_least", "risk")
     ]
     table(["", ""], rows)
+    if risk := plan.get("risk"):
+        console().print(SweepPlan.model_validate(risk).in_words())
     for warning in plan["warnings"]:
         console().print(warning, style="yellow")
 

@@ -80,7 +80,7 @@ def print_run(
         table(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(summary.cost, manifest.classifier, again, audit)
     if (stated := manifest.identity.calibrated) is not None:
-        terminal.print(risk_sentence(stated))
+        terminal.print(risk_sentence(stated, manifest.sweep, summary))
         if warning := risk_warning(audit, stated):
             terminal.print(warning, style="yellow")
     if summary.decided_by is not None:
@@ -205,7 +205,8 @@ def _print_probability(skill: Probability | None) -> None:
 def _print_ends(ends: Ends) -> None:
     console().print(
         f"Decided by the bound: {ends.bound:,} images; by using all draws: {ends.exhausted:,}; by"
-        f" the ceiling: {ends.ceiling:,}"
+        + (f" the sweep: {ends.sweep:,}; by" if ends.sweep else "")
+        + f" the ceiling: {ends.ceiling:,}"
         + (f"; as a tie: {ends.tie:,}" if ends.tie else "")
         + (", of which nothing is promised" if ends.ceiling else "")
     )

@@ -33,13 +33,17 @@ def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
 def reproducing_command(manifest: Manifest) -> str:
     """Return the command that repeats a run: the same images, decided in the same way.
 
-    A run with a stated risk needs its calibration in the results folder.
+    A run with a risk that was calibrated on other images needs this calibration in the results
+    folder.
     """
     settings = manifest.config.plain()
     params = settings.get("params")
     params = params if isinstance(params, dict) else {}
     chosen = ["--strategy", manifest.strategy.name]
     if (stated := manifest.identity.calibrated) is not None:
+        if stated.of is not None:  # where no setting passed, another strategy decided
+            named = settings.get("strategy")
+            chosen = ["--strategy", str(named)] if named else []
         chosen += ["--risk", f"{stated.risk:g}"]
     elif not manifest.replayed_from:
         params = {**_not_default(manifest.strategy), **params}

@@ -52,11 +52,13 @@ class Finished:
 
     def plain(self) -> dict[str, Any]:
         """Return the object behind `--json`."""
+        risk, sweep = self.manifest.identity.calibrated, self.manifest.sweep
         return {
             **self.summary.plain(),
             "results_dir": str(self.folder.resolve()),
             **{name: result.plain() for name, result in self.second.items()},
             **({"answer": self.answer.plain()} if self.answer else {}),
+            **({"risk": {**risk.plain(), **sweep.plain()}} if risk and sweep else {}),
             **({"resumed": "complete"} if self.resumed else {}),
         }
 
@@ -87,6 +89,8 @@ def execute(
     else:
         run.check()
     with RunFolder(run.folder, run.manifest, run.fresh) as folder:
+        if run.sweep is not None:
+            folder.take_over(*run.sweep, run.save_errors)
         earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
         outstanding = folder.outstanding(run.manifest.samples, run.save_errors)
         if watch is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bench.discovery.backbones import recorded_parameters
@@ -29,6 +30,7 @@ from bench.store.documents import (
     Manifest,
     ShardPart,
     StoredConfig,
+    Sweep,
 )
 from bench.store.fields import without_none
 from bench.store.identity import (
@@ -51,8 +53,10 @@ def make_manifest(
     learns_from: FitSplit | None = None,
     candidates: Candidates | None = None,
     calibrated: CalibratedOn | None = None,
+    sweep: Sweep | None = None,
+    sample_ids: Sequence[str] | None = None,
 ) -> Manifest:
-    """Return the manifest of a resolved run."""
+    """Return the manifest of a resolved run, of `sample_ids` or of those that its settings name."""
     config = resolved.config
     half: tuple[Share, ...] = () if resolved.dtype == "float32" else ("half",)
     strategy = StrategyIdentity(
@@ -99,7 +103,7 @@ def make_manifest(
             calibrated=calibrated,
         ),
     )
-    samples, part = _samples(config, split)
+    samples, part = _samples(config, split, sample_ids)
     return Manifest(
         format=MANIFEST_FORMAT,
         run_id=ids.run_id(split.name, resolved.backbone_name, resolved.decider.spec.name, identity),
@@ -127,6 +131,7 @@ def make_manifest(
         samples=samples,
         **without_none(
             part=part,
+            sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
             linearisation_cost=linearisation_cost(resolved, weights)
             if resolved.strategy.linearises
@@ -136,13 +141,18 @@ def make_manifest(
     )
 
 
-def _samples(config: RunConfig, split: Split) -> tuple[list[str], ShardPart | None]:
+def _samples(
+    config: RunConfig, split: Split, sample_ids: Sequence[str] | None
+) -> tuple[list[str], ShardPart | None]:
     """Return the samples asked for, and the part of the run that a shard is."""
+    wanted = split.sample_ids if sample_ids is None else sample_ids
+    label_of = dict(zip(split.sample_ids, split.labels, strict=True))
+    labels = [label_of[sample_id] for sample_id in wanted]
     if config.shard is None:
-        return limited(split.sample_ids, split.labels, config.limit), None
+        return limited(wanted, labels, config.limit), None
     shard = parse_shard(config.shard)
-    samples = limited(split.sample_ids, split.labels, config.limit, shard)
-    n_asked = min(config.limit or len(split.sample_ids), len(split.sample_ids))
+    samples = limited(wanted, labels, config.limit, shard)
+    n_asked = min(config.limit or len(wanted), len(wanted))
     if not samples:
         raise UserError(f"--shard {shard}: there are only {n_asked} images, one for each shard.")
     mine = set(samples)

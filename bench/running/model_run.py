@@ -14,6 +14,7 @@ from bench.contracts.decision import Engine
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery import backbones
 from bench.errors import BenchWarning, UserError
+from bench.running.executors.protocol import Swept
 from bench.running.prepared import Prepared, run_samples
 from bench.running.scorers import kind_of, open_engine
 
@@ -178,6 +179,8 @@ class ModelRun:
         self.manifest, self.folder = prepared.manifest, prepared.folder
         self.strategy, self.started = prepared.strategy, prepared.started
         self.fresh, self.save_errors = prepared.config.fresh, prepared.config.save_errors
+        sweep = prepared.sweep
+        self.sweep: Swept | None = None if sweep is None else (sweep.folder, sweep.samples)
 
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield the images with these ids; each id is taken when its image is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ from bench.running.preparing.others import (
     learn_weighting,
     name_fit_split,
 )
-from bench.running.preparing.risk import stated_risk, with_risk
+from bench.running.preparing.risk import has_calibration, stated_risk, with_risk
+from bench.running.preparing.sweep import with_sweep
 from bench.running.preparing.texts import (
     item_texts,
     make_prompts,
@@ -33,7 +35,7 @@ from bench.running.preparing.texts import (
 )
 from bench.running.resolve import Resolved, resolve
 from bench.running.settings import RunConfig, check_scope
-from bench.store.documents import Manifest
+from bench.store.documents import Manifest, Sweep
 from bench.store.identity import CalibratedOn
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def prepare(
     loaded: Any = None,  # backbone that `config` names, where the caller has loaded it
     surveyed: tuple[str, bool] | None = None,  # of images that another process has read
     split: Split | None = None,  # images, read with the same settings of the data
+    samples: Sequence[str] | None = None,  # ids to score; None: as the settings say
 ) -> Prepared:
     """Resolve and check a run; a UserError for anything that does not work or fit.
 
@@ -95,16 +98,19 @@ def prepare(
             resolved = _also_trained_on(resolved, data_learned)
         candidates = shortlist.source if shortlist else None
 
-        def described(of: Resolved, calibrated: CalibratedOn | None = None) -> Manifest:
+        def described(
+            of: Resolved, calibrated: CalibratedOn | None = None, sweep: Sweep | None = None
+        ) -> Manifest:
             return make_manifest(
-                of, split, prompts, weights, weighting, learns_from, candidates, calibrated
+                *(of, split, prompts, weights, weighting, learns_from, candidates),
+                *(calibrated, sweep, samples),
             )
 
         manifest = described(resolved)
-        if stated is not None:
+        if stated is not None and has_calibration(stated, manifest):
             resolved, calibrated = with_risk(resolved, stated, manifest)
-            manifest = described(resolved, calibrated)
-    return Prepared(
+            manifest, stated = described(resolved, calibrated), None
+    prepared = Prepared(
         resolved,
         named,
         prompts,
@@ -119,6 +125,9 @@ def prepare(
         learns_from,
         shortlist,
     )
+    if stated is not None and manifest is not None:
+        return with_sweep(prepared, stated, described)
+    return prepared
 
 
 def _also_trained_on(resolved: Resolved, data: str) -> Resolved:

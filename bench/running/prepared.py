@@ -19,6 +19,7 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import parse_shard
 from bench.inputs.weights import Weights
 from bench.running.preparing.others import Shortlist
+from bench.running.preparing.planned import PlannedSweep
 from bench.running.resolve import Resolved
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
@@ -44,6 +45,9 @@ class Prepared:
     learns_from: FitSplit | None = None
     """The images that the backbone is fitted on; None: it is not, or there are none."""
     shortlist: Shortlist | None = None  # the candidates of each image; None: all classes are scored
+    sweep: PlannedSweep | None = None
+    """Images of the run that are swept for a stated risk; None: no risk is stated, or it was
+    calibrated on other images."""
 
     @property
     def config(self) -> RunConfig:
@@ -62,8 +66,10 @@ class Prepared:
 
     @property
     def manifest(self) -> Manifest:
-        """Manifest; a UserError without the images or the weights."""
+        """Manifest; a UserError without images or weights, or before a risk is calibrated."""
         if self.described is None:
+            if self.sweep is not None:
+                raise UserError(self.sweep.missing_message())
             raise UserError(self.absent[0] if self.absent else "Prepared without images.")
         return self.described
 

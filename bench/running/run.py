@@ -43,6 +43,8 @@ def warm_up(config: RunConfig) -> str:
     """Fetch the weights and encode the prompts once for all shards of a run; return its id."""
     check_executor(config)
     prepared = prepare(config)
+    if (sweep := prepared.sweep) is not None and sweep.calibration is None:
+        prepared = prepare(sweep.config)  # the same backbone and prompts
     run = ModelRun(prepared)
     run.check()
     run.open_engine()
@@ -62,6 +64,16 @@ def run(
         UserError: something is wrong that the user can fix; nothing was scored.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
+    return run_prepared(prepare_run(config, dataset, rows, loaded), dataset)
+
+
+def prepare_run(
+    config: RunConfig,
+    dataset: DatasetSpec | None = None,
+    rows: datasets.Dataset | None = None,
+    loaded: Any = None,
+) -> Prepared:
+    """Prepare a run, and warn of what a user should know before it; see `run`."""
     check_executor(config)
     if config.executor == "ray" and not (dataset is rows is loaded is None):
         raise UserError(
@@ -73,16 +85,29 @@ def run(
     if prepared.resolved.backbone.objects:
         prepared = with_probe(prepared)
     for warning in prepared.warnings:
-        warnings.warn(warning, BenchWarning, stacklevel=2)
+        warnings.warn(warning, BenchWarning, stacklevel=3)
+    return prepared
+
+
+def run_prepared(
+    prepared: Prepared, dataset: DatasetSpec | None = None, shared: SharedBackbone | None = None
+) -> Finished:
+    """Score a prepared run, and decide some images a second time where its settings say so.
+
+    Args:
+        prepared: the run.
+        dataset: as for `run`.
+        shared: the backbone that runs before it have loaded; None: there were none.
+    """
     watch = watch_of(prepared)
     after = {
         name: (count, change(prepared, dataset), decide)
         for name, (change, decide) in SECOND_RUNS.items()
-        if (count := getattr(config, name)) is not None
+        if (count := getattr(prepared.config, name)) is not None
     }
-    if not after:
+    if not after and shared is None:
         return execute(ModelRun(prepared), executor_of(prepared), watch)
-    shared, others = SharedBackbone(), [other.config for _, other, _ in after.values()]
+    shared, others = shared or SharedBackbone(), [other.config for _, other, _ in after.values()]
     finished = execute(sharing(prepared, shared, others), executor_of(prepared), watch)
     second = {
         name: decide(

@@ -23,6 +23,7 @@ from bench.store.fields import (
     Share,
     read_document,
     to_json,
+    without_none,
 )
 from bench.store.folder import places, read_manifest
 from bench.store.identity import StrategyIdentity, digest
@@ -82,6 +83,9 @@ class Calibration(Document):
     split: Name  # split of the images
     images: Positive
     samples: list[str] | None = None  # ids of the images; None in early versions: all of the run
+    of: Positive | None = None
+    """Size of the split that they were drawn from, for a risk on its other images; None: it is for
+    other images than those of the split."""
     level: Share  # confidence level of a bound on the disagreement
     chosen: list[str] = Field([])  # parameters that differ among the settings
     settings: list[CalibratedSetting] = Field([])
@@ -92,7 +96,8 @@ class Calibration(Document):
     def key(self) -> str:
         """The hash of its strategies with their parameters and of the number of images."""
         strategies = [setting.strategy.plain() for setting in (*self.settings, *self.others)]
-        return digest({"images": self.images, "strategies": strategies})[:8]
+        drawn = without_none(of=self.of)
+        return digest({"images": self.images, "strategies": strategies, **drawn})[:8]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

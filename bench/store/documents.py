@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from bench.contracts.parameters import Parameters
 from bench.store.fields import (
     Amount,
     Count,
@@ -80,6 +81,22 @@ class StoredConfig(Document):
     limit: Int | None = None
 
 
+class RiskChoice(Document):
+    """What a stated risk chooses: parameters and what they cost, or else the images it needs."""
+
+    risk: Share  # largest share of decisions that may differ from those of the full sweep
+    params: Parameters | None = None  # parameters chosen; None: none keep this risk
+    evaluation_equivalents_per_image: Amount | None = None  # cost with them
+    images_needed: Count | None = None  # number of images that would show it
+
+
+class Sweep(Document):
+    """The images of a split that were swept, so that a risk can be stated for the others."""
+
+    evaluation_equivalents_per_image: Amount  # cost per image swept
+    choices: list[RiskChoice]  # what several risks choose
+
+
 class Fitted(Document):
     """Report of a backbone that learned on its fit; the fields depend on the backbone."""
 
@@ -117,6 +134,7 @@ class Manifest(Document):
     asked: Positive | None = None  # number of images of all shards, if merged without some
     fitted: Fitted | None = None
     pairs_averaged: bool = False  # whether antithetic pairs count as one value in margin errors
+    sweep: Sweep | None = None  # images of the run itself, on which its risk was calibrated
     items: Items | None = None  # items of the dataset; then there are no prompts
 
     @property

@@ -94,6 +94,9 @@ class CalibratedOn(Source):
     disagreements: Count
     risk: Share  # largest share of decisions that may differ from those of the full sweep
     level: Share  # confidence level of the risk, over the choice of these images
+    of: Positive | None = None
+    """Size of the split that they were drawn from, whose other images the run decides; None: they
+    are other images than the run's."""
 
 
 class Identity(Document):

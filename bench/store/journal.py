@@ -18,7 +18,13 @@ from bench.contracts.strategy import DECIDED_BY
 from bench.errors import BenchWarning
 from bench.machine.files import regular_file
 from bench.store.arrow import indices, values
-from bench.store.records import LARGEST_ERROR, MOST_EVALUATIONS, MOST_SECONDS, is_record
+from bench.store.records import (
+    LARGEST_ERROR,
+    MOST_EVALUATIONS,
+    MOST_SECONDS,
+    SWEEP,
+    is_record,
+)
 
 JOURNAL = "samples.jsonl"
 LONGEST_LINE = 10_000_000  # bytes; a file without line ends must not fill memory
@@ -184,7 +190,7 @@ def _sound(table: Any, n_classes: int) -> bool:
     if not (np.abs(values(table["margin"], 0)) <= LARGEST_ERROR).all():
         return False
     # Not `pa.array` and `is_in`: pyarrow would import pandas for it.
-    if not set(pc.unique(table["decided_by"]).to_pylist()) <= {None, *DECIDED_BY}:
+    if not set(pc.unique(table["decided_by"]).to_pylist()) <= {None, SWEEP, *DECIDED_BY}:
         return False
     return "top" not in table.column_names or _sound_top(table["top"], n_classes)
 

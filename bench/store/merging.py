@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
-from bench.machine.files import regular_file
+from bench.machine.files import link, regular_file
 from bench.store.cells import has_cells, part_path
 from bench.store.decisions import FAILED, Decisions, read_parts
 from bench.store.documents import Manifest
@@ -104,7 +103,7 @@ class Merge:
         for _, path in others:
             file = regular_file(path, DRAWS)
             if file and not (target / DRAWS).exists():
-                _place(file, target / DRAWS)
+                link(file, target / DRAWS)
         for kind in ERRORS:
             for number, path in others:
                 if not (path / kind).is_dir():
@@ -112,7 +111,7 @@ class Merge:
                 (target / kind).mkdir(exist_ok=True)
                 for name in self._samples_of(number):
                     if has_cells(path / kind, name) and not has_cells(target / kind, name):
-                        _place(part_path(path / kind, name), part_path(target / kind, name))
+                        link(part_path(path / kind, name), part_path(target / kind, name))
 
     def _samples_of(self, number: int) -> list[str]:
         return [self.samples[i] for i in np.flatnonzero(self.source == number).tolist()]
@@ -215,14 +214,3 @@ def missing_parts(merge: Merge) -> list[str]:
             total = len(source.manifest.samples)
             messages.append(f"{source.name} has decided {total - left:,} of {total:,}")
     return messages
-
-
-def _place(file: Path, target: Path) -> None:
-    """Link a file, or copy it where links are impossible; atomic."""
-    temporary = target.with_suffix(".partial")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(file, temporary)
-    except OSError:
-        shutil.copyfile(file, temporary)
-    temporary.replace(target)

@@ -21,6 +21,7 @@ from bench.store.fields import Amount, Count, Number, Share
 MOST_EVALUATIONS = 2**40  # per image; the sum over millions of images fits into int64
 LARGEST_ERROR = 1e39  # larger than any float32
 MOST_SECONDS = 1e12  # per image; also of evaluation equivalents
+SWEEP = "sweep"  # what decided an image that was swept for the calibration of its own run
 TOP_CLASSES = 10  # classes kept per record; 200,000 samples × 1,000 classes must stay small
 
 Evaluations = Annotated[Count, Field(le=MOST_EVALUATIONS)]
@@ -47,9 +48,10 @@ class Record(TypedDict):
     top: list[list[Any]]  # [class, score, draws] of the ten best classes, the best first
     seconds: Summed  # share of the scoring time
     error: str | None  # reason of the failure
-    decided_by: NotRequired[Literal["bound", "ceiling", "exhausted", "tie"]]
+    decided_by: NotRequired[Literal["bound", "ceiling", "exhausted", "tie", "sweep"]]
     """What ended the image, of a strategy that reports it: a test left one class, a limit on the
-    cost, all draws were used, or the classes left are tied."""
+    cost, all draws were used, or the classes left are tied; `sweep`: the full sweep decided it, for
+    the calibration of this run."""
     in_candidates: NotRequired[bool]  # whether the true class was a candidate
     group: NotRequired[str]  # group of the sample
     shape: NotRequired[list[Count]]  # [images, texts] of an item

@@ -112,6 +112,7 @@ class Ends(Document):
     ceiling: Count = 0
     """Images that a limit on the cost ended, or some of their prompts: no bound holds for them."""
     exhausted: Count = 0  # images that used all draws
+    sweep: Count = 0  # images that were swept to calibrate a risk on them
     tie: Count = 0  # images that ended since no other class can be better by the strategy's `tie`
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,25 @@ from filelock import FileLock, Timeout
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
-from bench.machine.files import regular_file, replacing, write_atomically
-from bench.store.cells import Times, write_cells, write_first_order
+from bench.machine.files import link, regular_file, replacing, write_atomically
+from bench.store.cells import Times, has_cells, part_path, write_cells, write_first_order
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
 from bench.store.fields import to_json, without_none
-from bench.store.folder import LOCK, MANIFEST, SHARDS, SUMMARY, joined, read_manifest, undecided
+from bench.store.folder import (
+    LOCK,
+    MANIFEST,
+    SHARDS,
+    SUMMARY,
+    joined,
+    read_manifest,
+    read_records,
+    undecided,
+)
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, Journal
 from bench.store.questions import QUESTIONS, read_questions
-from bench.store.records import Record
+from bench.store.records import SWEEP, Record
 from bench.store.summary import AGAIN, Summary
 from bench.store.swept import AUDIT, Swept
 
@@ -169,6 +178,25 @@ class RunFolder:
         with self._writing():
             self._audit = self._audit or Journal(self.path / AUDIT)
             self._audit.append(swept)
+
+    def take_over(self, source: Path, sample_ids: Collection[str], save_errors: bool) -> None:
+        """Store the decisions that the full sweep in `source` made on some of the samples.
+
+        Images that failed there are left to this run. Their records say `sweep` in `decided_by`.
+        """
+        mine = [name for name in self.manifest.samples if name in set(sample_ids)]
+        outstanding = self.outstanding(mine, save_errors)
+        records = read_records(source, len(self.manifest.classes)) if outstanding else {}
+        with self._writing():
+            for name in outstanding:
+                record = records.get(name)
+                if record is None or record["error"] is not None:
+                    continue
+                for kind in ("first_order", "errors") if save_errors else ():
+                    if has_cells(source / kind, name):
+                        (self.path / kind).mkdir(exist_ok=True)
+                        link(part_path(source / kind, name), part_path(self.path / kind, name))
+                self._journal.append({**record, "decided_by": SWEEP})
 
     def replace(self, manifest: Manifest, lines: Iterable[bytes]) -> None:
         """Replace the lines and the manifest; see `bench.store.merging`."""

@@ -168,6 +168,21 @@ def test_a_calibration_that_contradicts_itself_is_refused(
     assert done.code == 2 and CALIBRATION in done.err and "Unexpected" not in done.err, done.err
 
 
+def test_settings_and_images_can_be_named(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    names = list(read_records(path))[::3]
+    listed = ({"first": 3, "delta": 0.01}, {"first": 2, "delta": 0.3})
+    made = calibrate(path, "race", settings=listed, samples=names, of=200)
+    assert (made.samples, made.images, made.of) == (names, len(names), 200)
+    assert [{n: s.strategy.params[n] for n in made.chosen} for s in made.settings] == [
+        {"delta": 0.01, "first": 3},
+        {"delta": 0.3, "first": 2},
+    ]
+    whole = calibrate(path, "race", settings=listed)
+    assert whole.of is None and whole.images > made.images
+    assert len(list(find_calibrations(tmp_path))) == 2
+
+
 def test_settings_must_differ_in_the_same_parameters() -> None:
     known: dict[str, Any] = {"name": "x", "target": "a:B", "parameters": {"n": 1, "m": 1}}
     StrategySpec(**known, safest_first=({"n": 3}, {"n": 2}))
@@ -202,9 +217,9 @@ def test_a_run_finished_with_a_limit_is_calibrated_on_the_images_of_its_summary(
     assert f"the 30 images of its summary, and not on {len(decided)} others" in calibrated.err
     found = read_calibration(path).calibration
     assert found.images == 30 and found.samples == fair
-    risky = ("run", "digits", "--split", "train", "--set", "draws=4", "--results", tmp_path)
-    refused = bench(*risky, "--limit", 60, "--risk", 0.2)
-    assert "was calibrated on 30 of the 60 images" in refused.err
+    same = {"dataset": "digits", "split": "train", "params": {"draws": "4"}, "limit": 60}
+    risky = prepare(make_config({**same, "results": str(tmp_path), "risk": 0.2}))
+    assert risky.sweep is not None and risky.sweep.calibration is None  # it is of the same split
     plain = json.loads((path / CALIBRATION).read_text())
     del plain["samples"]  # as earlier versions wrote it
     (path / CALIBRATION).write_text(json.dumps(plain))

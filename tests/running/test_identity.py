@@ -80,6 +80,7 @@ BY_CONTENT = {  # what these name counts, not how it is called; each has a test 
     "candidates_from": "test_candidates_count_by_the_run_they_are_from",
     "top": "test_candidates_count_by_the_run_they_are_from",
     "risk": "test_a_stated_risk_counts_by_its_calibration",
+    "risk_else": "test_what_decides_otherwise_counts_where_no_setting_keeps_a_risk",
     "prompts": "test_prompts_count_by_their_text",
     "noise": "test_a_noise_file_counts_by_its_content",
 }
@@ -298,3 +299,8 @@ def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path:
 
     assert calibrated(80) == calibrated(80)
     assert len({calibrated(80), calibrated(81), identity(settings)}) == 3
+
+
+def test_what_decides_otherwise_counts_where_no_setting_keeps_a_risk(base: dict[str, Any]) -> None:
+    """There it is the run's strategy, in tests/recordings/test_promised.py."""
+    assert identity(base, risk_else="schedule") == identity(base)

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 def job_of(run: Prepared) -> Job:
     """Return a run's settings, and what workers must find with them."""
     here = {"executor": "local", "workers": None, "ray_address": None, "fresh": False}
-    config = run.config.model_copy(update={**here, "shard": None, "dtype": run.resolved.dtype})
+    chosen: dict[str, object] = {"shard": None, "dtype": run.resolved.dtype}
+    if run.config.risk is not None:  # a worker may not see the calibration
+        decider = run.resolved.decider
+        params = {**run.config.params, **decider.parameters}
+        chosen |= {"risk": None, "strategy": decider.spec.name, "params": params}
+    config = run.config.model_copy(update={**here, **chosen})
     split = run.split
     assert split is not None
     return Job(
@@ -51,6 +56,7 @@ def prepare_job(job: Job) -> Prepared:
     check(prepared)
     mine = prepared.manifest
     wanted = Identity.model_validate(json.loads(job.identity))
+    wanted = wanted.model_copy(update={"calibrated": None})
     drivers = mine.model_copy(update={"identity": wanted})
     if differing := differing_identity(mine, drivers):
         differs = "; ".join(f"{name} is {a}, and {b} there" for name, (a, b) in differing.items())

@@ -14,6 +14,8 @@ from bench.engine.asking import CheckedStrategy
 from bench.machine.environment import peak_memory
 from bench.store.documents import Manifest
 
+Swept = tuple[Path, Sequence[str]]  # the folder of a full sweep, and ids of some of its images
+
 
 class Executable(Protocol):
     """What `execute` needs of a run, whether a model or a recording answers.
@@ -24,6 +26,7 @@ class Executable(Protocol):
         save_errors: whether to keep the error of every cell.
         started: start of preparing it, on `time.perf_counter`'s clock.
         timed: whether its seconds are a model's; those of a recording mean nothing.
+        sweep: the images whose decisions are taken over from a full sweep; None: there are none.
     """
 
     manifest: Manifest
@@ -33,6 +36,7 @@ class Executable(Protocol):
     save_errors: bool
     started: float
     timed: bool
+    sweep: Swept | None
 
     def samples(self, sample_ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the images with these ids."""

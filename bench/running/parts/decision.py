@@ -76,12 +76,18 @@ class DecisionSettings(Chapter):
     )
     risk: float | None = setting(
         "The largest share of decisions that may differ from those of the full sweep,"
-        " such as 0.02: chooses the strategy's parameters by a calibration on other images (`bench"
-        " calibrate`).",
+        " such as 0.02: chooses the strategy's parameters, by a calibration on other images (`bench"
+        " calibrate`) or else by a sweep of some of the run's own.",
         identity="content",
         classify=True,
         gt=0,
         lt=1,
+    )
+    risk_else: Literal["full", "schedule"] = setting(
+        "What decides the images that a risk did not sweep, where no setting keeps it: every"
+        " prompt on every draw, or the published schedule, which promises nothing.",
+        default="full",
+        identity="content",
     )
 
 

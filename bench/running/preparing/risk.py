@@ -14,9 +14,16 @@ from bench.running.command import other_images_command
 from bench.running.parts.decision import Decider, make_strategy
 from bench.running.resolve import Resolved
 from bench.stats.risk import images_needed, passing
-from bench.store.calibrations import Calibration, find_calibrations
-from bench.store.documents import Manifest
+from bench.store.calibrations import (
+    Calibrated,
+    CalibratedSetting,
+    Calibration,
+    find_calibrations,
+)
+from bench.store.documents import Manifest, RiskChoice
 from bench.store.identity import CalibratedOn
+
+RISKS = (0.1, 0.05, 0.02, 0.01)
 
 
 @dataclass(frozen=True)
@@ -88,12 +95,9 @@ def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], 
         UserError: there is no calibration for it, or too few images, or the images are the same.
     """
     calibration = _calibration_for(stated, manifest)
-    n = calibration.images
-    counts = [setting.disagreements or 0 for setting in calibration.settings]
-    safe = [calibration.settings[i] for i in passing(counts, n, stated.risk, calibration.level)]
-    if not safe:
-        raise UserError(_too_few_message(calibration, stated.risk, counts[0]))
-    best = min(safe, key=lambda setting: setting.cost)
+    best = cheapest(calibration, stated.risk)
+    if best is None:
+        raise UserError(_too_few_message(calibration, stated.risk))
     for name in stated.params:
         value = stated.parameters.get(name)
         used = best.strategy.params.get(name, value)
@@ -106,24 +110,70 @@ def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], 
         run_id=calibration.run_id,
         identity=calibration.identity,
         split=calibration.split,
-        images=n,
+        images=calibration.images,
         disagreements=best.disagreements or 0,
         risk=stated.risk,
         level=calibration.level,
     )
 
 
-def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
+def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:
+    """Return the cheapest setting that keeps a risk; None: not even the safest does."""
+    counts = [setting.disagreements or 0 for setting in calibration.settings]
+    safe = passing(counts, calibration.images, risk, calibration.level, calibration.of)
+    settings = [calibration.settings[place] for place in safe]
+    return min(settings, key=lambda setting: setting.cost, default=None)
+
+
+def choices(calibration: Calibration) -> list[RiskChoice]:
+    """Return what is chosen for each of `RISKS`."""
+    chosen: list[RiskChoice] = []
+    for risk in RISKS if calibration.settings else ():
+        best = cheapest(calibration, risk)
+        if best is None:
+            chosen.append(RiskChoice(risk=risk, images_needed=_needed(calibration, risk)))
+        else:
+            params = {name: best.strategy.params[name] for name in calibration.chosen}
+            chosen.append(
+                RiskChoice(risk=risk, params=params, evaluation_equivalents_per_image=best.cost)
+            )
+    return chosen
+
+
+def _needed(calibration: Calibration, risk: float) -> int:
+    """Return the number of images that show a risk with the safest setting's disagreements."""
+    fewest = calibration.settings[0].disagreements or 0
+    return images_needed(risk, fewest, calibration.level, calibration.of)
+
+
+def has_calibration(stated: Stated, manifest: Manifest) -> bool:
+    """Tell whether images of another split were calibrated for a run."""
+    data = manifest.identity.dataset
+    own = (data.split, data.fingerprint)
+    return any(
+        (of.split, of.fingerprint) != own
+        for calibrated in _calibrations(stated, manifest)
+        if (of := calibrated.manifest.identity.dataset)
+    )
+
+
+def _calibrations(stated: Stated, manifest: Manifest) -> list[Calibrated]:
+    """Return the calibrations of a run's question and strategy that are for other images."""
     spec = stated.spec
-    same = [
+    return [
         calibrated
         for calibrated in find_calibrations(stated.results)
-        if calibrated.fits(manifest)
+        if calibrated.calibration.of is None
+        and calibrated.fits(manifest)
         and any(
             (setting.strategy.name, setting.strategy.version) == (spec.name, spec.version)
             for setting in calibrated.calibration.settings
         )
     ]
+
+
+def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
+    spec, same = stated.spec, _calibrations(stated, manifest)
     if not same:
         recorded = other_images_command(manifest, "--strategy", exhaustive(), "--save-errors")
         raise UserError(
@@ -156,11 +206,12 @@ def _has_parameters(stated: Stated, calibration: Calibration) -> bool:
     )
 
 
-def _too_few_message(calibration: Calibration, risk: float, disagreements: int) -> str:
+def _too_few_message(calibration: Calibration, risk: float) -> str:
     """Return why not even the safest setting keeps a risk."""
+    disagreements = calibration.settings[0].disagreements or 0
     sure = f"a risk of {risk:.3g} with probability {100 * calibration.level:g} %"
     about = f"{calibration.run_id} ({calibration.split}) has {calibration.images}"
-    needed = images_needed(risk, disagreements, calibration.level)
+    needed = _needed(calibration, risk)
     if not disagreements:
         return (
             f"--risk {risk:g}: {about} images, and {sure} needs at least {needed} without a"

@@ -41,7 +41,9 @@ def with_other_noise(prepared: Prepared, dataset: DatasetSpec | None = None) -> 
     if prepared.resolved.backbone.scorer in SETTINGS["noise_per"].scorers:
         changes["noise_per"] = "image"
     if prepared.config.risk is not None:  # its parameters were calibrated with the run's seed
-        changes["params"] = {**prepared.config.params, **prepared.resolved.decider.parameters}
+        decider = prepared.resolved.decider
+        changes["strategy"] = decider.spec.name
+        changes["params"] = {**prepared.config.params, **decider.parameters}
     config = prepared.config.model_copy(update=changes)
     return prepare(config, dataset, loaded=prepared.loaded, split=prepared.split)
 

@@ -18,9 +18,12 @@ from bench.running.model_run import check, problems
 from bench.running.parts.data import find_dataset
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
+from bench.running.preparing.planned import SweepPlan
+from bench.running.preparing.risk import stated_risk
+from bench.running.preparing.sweep import plan_sweep
 from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
-from bench.store.fields import Count, Document
+from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing
 
 
@@ -37,7 +40,7 @@ class Plan(Document):
     backbone: str  # registered name, or name of the folder
     trained_on: str | None  # `dataset/split`; None: zero-shot
     strategy: str  # registered name
-    params: Parameters  # all parameters of the strategy
+    params: Parameters  # of the strategy, without those that a risk is still to choose
     draws: Count  # number of draws of the plan
     plan: str | None  # levels and pairs of the draws; None of a classifier, as the next five fields
     seed: int | None  # seed of the noise
@@ -59,6 +62,7 @@ class Plan(Document):
     memory: str | None  # size of the weights in memory together, without batches and conditioning
     seconds: float | None  # None: the backbone's speed is not known
     estimate: str  # source of the seconds
+    risk: SweepPlan | None = None  # both parts of a stated risk that is not calibrated yet
     warnings: list[str]  # warnings before the run
 
 
@@ -76,7 +80,14 @@ def make_plan(config: RunConfig) -> Plan:
     bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
     least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
     at_most = least != most if least is not None else len(sizes) > 1 or not strategy.bounds_cost
-    evaluations = most * (left + (again or 0))
+    evaluations, params = most * (left + (again or 0)), dict(resolved.decider.parameters)
+    if (risk := _risk(prepared)) is not None:
+        evaluations = ceil(risk.sweep_cost + risk.rest_cost_at_most)
+        warnings += filter(None, [risk.warning()])
+        if (rest := risk.rest_cost_at_least) is not None:
+            least = floor((risk.sweep_cost + rest) / images)
+        for name in resolved.decider.spec.safest_first[0]:
+            del params[name]
     device, flops = likely_device(config.device), evaluation_flops(prepared)
     speed, source = estimate(resolved.backbone_name, device, resolved.dtype, flops)
     kind, spec = kind_of(resolved), resolved.dataset
@@ -93,7 +104,7 @@ def make_plan(config: RunConfig) -> Plan:
         backbone=resolved.backbone_name,
         trained_on=resolved.trained_on,
         strategy=resolved.decider.spec.name,
-        params=dict(resolved.decider.parameters),
+        params=params,
         draws=kind.draws(resolved),
         plan=scoring.draw_plan,
         seed=None if config.noise or kind.one_draw else config.seed,
@@ -112,8 +123,19 @@ def make_plan(config: RunConfig) -> Plan:
         tflop=evaluations * flops / 1e12 if flops else None,
         seconds=round(evaluations / speed, 1) if speed else None,
         estimate=source,
+        **without_none(risk=risk),
         warnings=warnings,
     )
+
+
+def _risk(prepared: Prepared) -> SweepPlan | None:
+    """Return the plan of a risk that is to be calibrated, also without the weights."""
+    if prepared.sweep is not None:
+        return prepared.sweep.plan if prepared.sweep.calibration is None else None
+    stated = stated_risk(prepared.resolved)
+    if stated is None or prepared.described is not None or prepared.split is None:
+        return None
+    return plan_sweep(prepared, stated)
 
 
 def _prepare(config: RunConfig) -> Prepared:

@@ -49,12 +49,18 @@ def write_script(config: RunConfig, shards: int) -> Path:
             " process. docs/machines.md says how Ray is started under Slurm."
         )
     prepared = prepare(config)
+    sweep = prepared.sweep
+    if sweep is not None and sweep.calibration is None:
+        prepared = prepare(sweep.config, split=prepared.split, samples=sweep.samples)
+    else:
+        sweep = None
     manifest = prepared.manifest
     check(prepared)
     if not 1 <= shards <= min(len(manifest.samples), MAX_SHARDS):
         most = min(len(manifest.samples), MAX_SHARDS)
+        part = "run" if sweep is None else "sweep"
         raise UserError(
-            f"--slurm {shards}: write how many shards, from 1 to {most:,}: the run has"
+            f"--slurm {shards}: write how many shards, from 1 to {most:,}: the {part} has"
             f" {len(manifest.samples):,} images."
         )
     folder = prepared.folder / SCRIPT_FOLDER
@@ -62,11 +68,13 @@ def write_script(config: RunConfig, shards: int) -> Path:
     job = "--cpus-per-task=4 --time=24:00:00"
     text = Template(TEMPLATE.read_text()).substitute(
         run_id=manifest.run_id,
+        sweep="" if sweep is None else manifest.run_id,
         shards=shards,
         each=job if device == "cpu" else f"--gres=gpu:1 {job}",
         folder=shlex.quote(str(Path.cwd())),
         logs=shlex.quote(str(folder)),
         bench=shlex.join([sys.executable, "-m", "bench"]),
+        python=shlex.quote(sys.executable),
         run=shlex.join(run_command(config)),
         results=shlex.quote(config.results),
     )

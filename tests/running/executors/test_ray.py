@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import PATIENCE, bench_process, python
+from helpers.command import PATIENCE, bench, bench_process, python
 from helpers.places import ROOT
 from helpers.plugins import install
 
@@ -101,6 +101,18 @@ def test_a_killed_worker_changes_no_answer(
     assert len(journal) == 16  # nothing twice
     kept = [sorted(p.name for p in (r.folder / "errors").rglob("*")) for r in (alone, together)]
     assert kept[0] == kept[1]
+
+
+def test_a_risk_is_swept_and_raced_by_workers(tmp_path: Path) -> None:
+    words = ["run", "digits", "--limit", "30", "--set", "draws=8", "--risk", "0.2", "--json"]
+    alone = bench(*words, "--results", tmp_path / "alone").json
+    workers = ("--executor", "ray", "--workers", 2, "--device", "cpu")
+    made = bench(*words, *workers, "--results", tmp_path / "ray")
+    assert made.code == 0, made.err
+    assert made.json["run_id"] == alone["run_id"] and made.json["metrics"] == alone["metrics"]
+    found, wanted = (read_records(Path(run["results_dir"])) for run in (made.json, alone))
+    for name, line in wanted.items():
+        assert {k: found[name].get(k) for k in EXACT} == {k: line.get(k) for k in EXACT}
 
 
 def interrupt(running: subprocess.Popen[str]) -> None:

@@ -64,9 +64,6 @@ def test_another_calibration_is_another_run(results: Path) -> None:
     ("settings", "said"),
     [
         ({"risk": 0.01}, "needs at least 299 without a disagreement"),
-        ({"risk": 0.05, "split": "train"}, "calibrate on another split"),
-        ({"risk": 0.05, "seed": 1}, "no calibration in"),
-        ({"risk": 0.05, "params": {"draws": "9"}}, "no calibration in"),
         ({"risk": 0.05, "params": {"draws": "8", "ceiling": "adaptive"}}, "exclude each other"),
         ({"risk": 0.05, "params": {"draws": "8", "delta": "0.1"}}, "leave --set delta"),
         ({"risk": 0.05, "params": {"draws": "8", "growth": "3"}}, "growth=3 differs from growth=8"),
@@ -80,6 +77,20 @@ def test_what_keeps_no_risk_is_refused(settings: dict[str, Any], said: str, resu
     with pytest.raises(UserError) as refused:
         described(results, **settings)
     assert said in str(refused.value)
+
+
+def test_an_earlier_calibration_goes_before_a_sweep(results: Path) -> None:
+    """Of the same question, and of another split; else images of the run itself are swept."""
+
+    def sweep(**settings: Any) -> Any:
+        fixed = {"dataset": "digits", "risk": 0.05, "params": {"draws": "8"}}
+        return prepare(make_config({**fixed, "results": str(results), **settings})).sweep
+
+    assert sweep() is None
+    for settings in ({"split": "train"}, {"seed": 1}, {"params": {"draws": "9"}}):
+        planned = sweep(**settings)
+        assert planned.calibration is None
+        assert planned.plan.split == (1437 if "split" in settings else 360)
 
 
 @pytest.fixture

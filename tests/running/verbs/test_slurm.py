@@ -70,6 +70,30 @@ def test_the_tasks_by_hand_in_an_edited_script(tmp_path: Path, recorder: Path) -
     assert whole["resumed"] == "complete" and whole["dataset"]["n_samples"] == 6
 
 
+def test_a_risk_is_swept_and_calibrated_between_the_jobs(tmp_path: Path, recorder: Path) -> None:
+    words = ("run", "digits", "--set", "draws=8", "--risk", 0.1, "--results", tmp_path / "results")
+    path = f"{recorder.parent}:{os.environ['PATH']}"
+    variables = {"PATH": path, "RECORDED": str(tmp_path / "noted")}
+    done = bench(*words, "--slurm", 2, "--submit", "--json", **variables)
+    assert done.code == 0, done.err
+    script = Path(done.json["script"])
+    assert [job[-1] for job in noted(tmp_path)] == [
+        *("prepare", "sweep", "calibrate", "shard", "merge")
+    ]
+    for file in tmp_path.glob("noted.*"):
+        file.unlink()
+    lines = script.read_text().splitlines()
+    script.write_text(
+        "\n".join(f"bench=('{recorder}')" if line.startswith("bench=") else line for line in lines)
+    )
+    for task in (["sweep", "2"], ["calibrate"], ["shard", "2"]):
+        subprocess.run(["bash", script, *task], check=True, env={**os.environ, **variables})
+    swept, merged, calibrated, raced = noted(tmp_path)
+    assert swept[-3:] == ["--sweep-only", "--shard", "2/2"] and raced[-2:] == ["--shard", "2/2"]
+    assert merged[:2] == ["results", "merge"] and "-full-" in merged[2]
+    assert calibrated[-1] == "--sweep-only" and "--risk" in calibrated
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -1,0 +1,101 @@
+"""A risk that is stated without an earlier calibration: sweep, calibrate, race.
+
+The sweep is a part of an ordinary full run, and the race an ordinary run whose identity names the
+calibration. Each resumes by itself, so the same command continues wherever it was stopped.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bench.contracts.specs import DatasetSpec
+from bench.errors import BenchWarning, UserError
+from bench.machine.offline import as_settings_say
+from bench.recordings.calibrate import calibrate
+from bench.running.execute import Finished
+from bench.running.prepare import prepare
+from bench.running.prepared import Prepared
+from bench.running.preparing.planned import PlannedSweep
+from bench.running.run import SharedBackbone, prepare_run, run_prepared
+from bench.running.settings import RunConfig
+
+if TYPE_CHECKING:
+    import datasets
+
+Tell = Callable[[str], None]
+
+
+@as_settings_say
+def run(
+    config: RunConfig,
+    dataset: DatasetSpec | None = None,
+    rows: datasets.Dataset | None = None,
+    loaded: Any = None,
+    tell: Tell = lambda text: None,
+) -> Finished:
+    """Make the run that `config` describes, or resume it; see `bench.running.run.run`.
+
+    Where its risk has no calibration yet, `tell` is called with the plan, and the sweep is made
+    first. A shard of a run is not swept for: it raises a UserError.
+    """
+    prepared, shared = prepare_run(config, dataset, rows, loaded), None
+    sweep = prepared.sweep
+    if sweep is not None and sweep.calibration is None and config.shard is None:
+        _tell(sweep, tell)
+        shared = SharedBackbone()
+        _make(prepared, sweep, dataset, shared)
+        prepared = prepare(config, dataset, loaded=loaded, split=prepared.split)
+    return run_prepared(prepared, dataset, shared)
+
+
+@as_settings_say
+def sweep_only(config: RunConfig, tell: Tell = lambda text: None) -> Finished:
+    """Make the sweep of a run's risk, or its shard, and calibrate on it where it is whole.
+
+    Raises:
+        UserError: the run needs no sweep.
+    """
+    prepared = prepare_run(config)
+    if prepared.sweep is None:
+        raise UserError(
+            "--sweep-only is for --risk without an earlier calibration on other images."
+        )
+    if prepared.sweep.calibration is None:
+        _tell(prepared.sweep, tell)
+    return _make(prepared, prepared.sweep, None, SharedBackbone())
+
+
+def _tell(sweep: PlannedSweep, tell: Tell) -> None:
+    """Say what is done and its cost, and warn where something else would be cheaper."""
+    tell(sweep.plan.in_words())
+    if (warning := sweep.plan.warning()) is not None:
+        warnings.warn(warning, BenchWarning, stacklevel=3)
+
+
+def _make(
+    prepared: Prepared, sweep: PlannedSweep, dataset: DatasetSpec | None, shared: SharedBackbone
+) -> Finished:
+    """Sweep the images that are not swept yet, and calibrate on all of them."""
+    run = prepare(
+        sweep.config,
+        dataset,
+        loaded=prepared.loaded,
+        split=prepared.split,
+        samples=sweep.samples,
+    )
+    finished = run_prepared(run, dataset, shared)
+    if sweep.config.shard is None and sweep.calibration is None:
+        strategy = sweep.candidates[0]
+        tested = sweep.tested
+        others = {name: value for name, value in strategy.params.items() if name not in tested[0]}
+        calibrate(
+            sweep.folder,
+            strategy.name,
+            others,
+            settings=tested,
+            samples=set(sweep.samples),
+            of=sweep.plan.split,
+        )
+    return finished

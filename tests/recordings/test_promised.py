@@ -1,0 +1,269 @@
+"""`--risk` without an earlier calibration: sweep, calibrate, race, in one command and in parts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.command import bench
+from helpers.interrupted import killed
+from helpers.scoring import same, timeless
+
+from bench import load_dataset, load_run
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench.stats.risk import most_differing
+from bench.store.calibrations import CALIBRATION, calibration_files, read_calibration
+from bench.store.cells import has_cells
+from bench.store.folder import read_manifest, read_records
+
+IMAGES, RISK = 60, 0.2
+SWEPT, ALLOWED = 12, 0
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 digits."""
+    folder = tmp_path_factory.mktemp("data") / "digits60"
+    rows = load_dataset("digits")
+    names = rows.features["label"].names
+    for number, row in enumerate(rows.select(range(IMAGES))):
+        place = folder / names[row["label"]]
+        place.mkdir(parents=True, exist_ok=True)
+        row["image"].save(place / f"{number}.png")
+    return folder
+
+
+def command(images: Path, results: Path, *more: object, risk: float = RISK) -> list[str]:
+    fixed = ["--backbone", "tiny-digits", "--template", "a handwritten digit {class}"]
+    words = ["run", images, *fixed, "--set", "draws=8", "--risk", risk, "--results", results]
+    return [str(word) for word in (*words, *more)]
+
+
+def prepared(images: Path, results: Path, **settings: Any) -> Any:
+    fixed = {"backbone": "tiny-digits", "template": "a handwritten digit {class}"}
+    given = {"dataset": str(images), **fixed, "params": {"draws": "8"}, "risk": RISK}
+    return prepare(make_config({**given, "results": str(results), **settings}))
+
+
+@pytest.fixture(scope="module")
+def one_process(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that one command made."""
+    done = bench(*command(images, tmp_path_factory.mktemp("one"), "--json"))
+    assert done.code == 0, done.err
+    assert f"{SWEPT} of the split's {IMAGES} images" in done.err  # before it starts
+    return Path(done.json["results_dir"])
+
+
+def full_sweep(one_process: Path, images: Path, results: Path) -> dict[str, Any]:
+    """The records of the sweep, made whole by the ordinary command for it."""
+    swept = read_manifest(one_process).identity.calibrated
+    assert swept is not None
+    shutil.copytree(one_process.parent / swept.run_id, results / swept.run_id)
+    words = command(images, results, "--strategy", "full", "--json")
+    at = words.index("--risk")
+    done = bench(*words[:at], *words[at + 2 :])
+    assert done.json["run_id"] == swept.run_id
+    return read_records(results / swept.run_id)
+
+
+def test_one_command_makes_two_runs_and_keeps_the_promise(
+    images: Path, one_process: Path, tmp_path: Path
+) -> None:
+    stated = read_manifest(one_process).identity.calibrated
+    assert stated is not None and (stated.of, stated.images) == (IMAGES, SWEPT)
+    records = read_records(one_process)
+    swept = {name for name, record in records.items() if record.get("decided_by") == "sweep"}
+    assert len(records) == IMAGES and len(swept) == SWEPT
+    sweep = read_records(one_process.parent / stated.run_id)
+    assert swept == sweep.keys()
+    full = full_sweep(one_process, images, tmp_path)
+    assert full.keys() == records.keys()
+    assert all(records[name]["prediction"] == full[name]["prediction"] for name in swept)
+    differ = sum(records[name]["prediction"] != full[name]["prediction"] for name in full)
+    assert differ <= most_differing(RISK, IMAGES)
+    cost = sum(record["evaluations"] for record in records.values())
+    assert SWEPT * 80 < cost < IMAGES * 80 / 2
+    assert load_run(one_process)["cost"]["evaluations"] == cost
+
+
+def test_the_summary_says_it_in_a_sentence(images: Path, one_process: Path) -> None:
+    results = one_process.parent
+    done = bench(*command(images, results))
+    assert "This run is complete" in done.out
+    said = " ".join(done.out.split())
+    assert f"{SWEPT} of the split's {IMAGES} images, drawn uniformly, were swept (960" in said
+    assert "at most 12 of the 60 decisions differ" in said and "The other 48 images took" in said
+    assert "On the same images a risk of 0.1 needs" in said
+    assert "by the sweep: 12" in said
+    shown = bench(*command(images, results, "--json")).json
+    assert shown["resumed"] == "complete" and shown["risk"]["of"] == IMAGES
+    again = bench("show", one_process).out
+    assert "make it again" in again and "--risk 0.2" in again and "--strategy" not in again
+
+
+def test_swept_images_are_a_draw_that_no_limit_changes(
+    images: Path, one_process: Path, tmp_path: Path
+) -> None:
+    whole = prepared(images, tmp_path).sweep
+    assert whole.calibration is None and len(whole.samples) == SWEPT
+    assert whole.samples == prepared(images, tmp_path, limit=10).sweep.samples
+    assert whole.samples != prepared(images, tmp_path, seed=1).sweep.samples
+    limited = bench(*command(images, tmp_path, "--limit", 10, "--json")).json
+    assert limited["run_id"] == one_process.name and limited["dataset"]["n_samples"] == 10
+    made = bench(*command(images, tmp_path, "--json")).json
+    assert made["run_id"] == one_process.name
+    assert same(timeless(tmp_path / made["run_id"]), timeless(one_process))
+
+
+@pytest.mark.parametrize("after", [9, SWEPT + 12])
+def test_a_kill_in_either_part_changes_nothing(
+    after: int, images: Path, one_process: Path, tmp_path: Path
+) -> None:
+    assert killed(command(images, tmp_path), after).code < 0
+    stored = {path.name: len(read_records(path)) for path in tmp_path.iterdir()}
+    assert sum(stored.values()) == (after if after < SWEPT else after + SWEPT)
+    done = bench(*command(images, tmp_path, "--json"))
+    assert done.code == 0 and done.json["run_id"] == one_process.name
+    assert same(timeless(tmp_path / one_process.name), timeless(one_process))
+
+
+def test_shards_are_swept_merged_calibrated_and_raced(
+    images: Path, one_process: Path, tmp_path: Path
+) -> None:
+    def made(*more: object, code: int = 0) -> Any:
+        done = bench(*command(images, tmp_path, *more))
+        assert done.code == code, done.err
+        return done
+
+    refused = made("--shard", "1/2", code=2)
+    assert refused.err.splitlines()[-1].startswith("Error: --risk 0.2 is not calibrated yet")
+    assert not list(tmp_path.iterdir())
+    swept = [json.loads(made("--sweep-only", "--shard", f"{n}/2", "--json").out) for n in (1, 2)]
+    assert sum(part["dataset"]["n_samples"] for part in swept) == SWEPT
+    assert "is not calibrated yet" in made("--shard", "1/2", code=2).err
+    merge = ("results", "merge", swept[0]["run_id"], "--results", tmp_path)
+    assert bench(*merge).code == 0
+    made("--shard", "1/2", code=2)
+    made("--sweep-only")
+    parts = [json.loads(made("--shard", f"{n}/2", "--json").out) for n in (1, 2)]
+    assert {part["run_id"] for part in parts} == {one_process.name}
+    assert bench("results", "merge", one_process.name, "--results", tmp_path).code == 0
+    merged = tmp_path / one_process.name
+    assert same(timeless(merged), timeless(one_process))
+    assert "12 of the split's 60 images" in " ".join(bench("show", merged).out.split())
+
+
+def test_errors_of_both_parts_are_kept(images: Path, one_process: Path, tmp_path: Path) -> None:
+    sweep = read_manifest(one_process).identity.calibrated
+    assert sweep is not None
+    shutil.copytree(one_process.parent / sweep.run_id, tmp_path / sweep.run_id)
+    done = bench(*command(images, tmp_path, "--save-errors", "--json"))
+    run = Path(done.json["results_dir"])
+    assert all(has_cells(run / "errors", name) for name in read_records(run))
+    assert same(timeless(run), timeless(one_process))
+
+
+@pytest.mark.parametrize(("otherwise", "name"), [("full", "full"), ("schedule", "adaptive")])
+def test_where_no_setting_passes_the_users_choice_decides(
+    otherwise: str, name: str, images: Path, one_process: Path, tmp_path: Path
+) -> None:
+    """A file is edited as if every setting had differed on more images than are allowed."""
+    sweep = read_manifest(one_process).identity.calibrated
+    assert sweep is not None
+    shutil.copytree(one_process.parent / sweep.run_id, tmp_path / sweep.run_id)
+    file = tmp_path / sweep.run_id / CALIBRATION
+    calibration = json.loads(file.read_text())
+    assert calibration["images"] == SWEPT and calibration["of"] == IMAGES
+    for setting in calibration["settings"]:
+        setting["disagreements"] = ALLOWED + 1
+    file.write_text(json.dumps(calibration))
+    ask = command(images, tmp_path, "--risk-else", otherwise)
+    made = bench(*ask, "--json").json
+    assert made["strategy"]["name"] == name and made["decided_by"]["sweep"] == SWEPT
+    assert f"decide {ALLOWED + 1} of them otherwise. So no race keeps" in " ".join(
+        bench(*ask).out.split()
+    )
+    run = Path(made["results_dir"])
+    rest = [r for r in read_records(run).values() if "decided_by" not in r]
+    assert {r["evaluations"] for r in rest} == {80 if name == "full" else 45}
+    assert ("--risk-else schedule" in bench("show", run).out) == (otherwise == "schedule")
+
+
+def test_failed_images_of_the_sweep_count_as_decided_otherwise(
+    images: Path, one_process: Path, tmp_path: Path
+) -> None:
+    sweep = read_manifest(one_process).identity.calibrated
+    assert sweep is not None
+    folder = tmp_path / sweep.run_id
+    shutil.copytree(one_process.parent / sweep.run_id, folder)
+    journal = folder / "samples.jsonl"
+    first, *others = journal.read_text().splitlines(keepends=True)
+    failed = {**json.loads(first), "prediction": None, "top": [], "error": "unreadable"}
+    journal.write_text(json.dumps(failed) + "\n" + "".join(others))
+    assert prepared(images, tmp_path).sweep.calibration is None  # it is of other images
+    file = folder / CALIBRATION
+    calibration = json.loads(file.read_text())
+    calibration["samples"].remove(failed["sample_id"])
+    file.write_text(json.dumps({**calibration, "images": SWEPT - 1}))
+    found = prepared(images, tmp_path)
+    assert found.sweep.calibration.images == SWEPT
+    assert found.sweep.calibration.settings[0].disagreements == 1
+    assert found.manifest.identity.calibrated.disagreements == 1  # more than are allowed
+    assert found.manifest.strategy.name == "full"
+
+
+def test_a_plan_says_both_parts_before_anything_is_scored(images: Path, tmp_path: Path) -> None:
+    plan = bench(*command(images, tmp_path, "--dry-run", "--json")).json
+    risk = plan["risk"]
+    assert (risk["swept"], risk["allowed"], risk["rest"]) == (SWEPT, ALLOWED, IMAGES - SWEPT)
+    assert risk["sweep_cost"] == SWEPT * 80 and risk["full_cost"] == IMAGES * 80
+    assert risk["rest_cost_at_least"] == 48 * 20 < risk["rest_cost"] < risk["rest_cost_at_most"]
+    assert plan["run_id"] is None and "delta" not in plan["params"]
+    small = bench(*command(images, tmp_path, "--dry-run", "--json", "--limit", 10)).json
+    assert small["risk"]["swept"] == SWEPT and "does not pay" in small["warnings"][-1]
+    dear = bench(*command(images, tmp_path, "--dry-run", risk=0.1))
+    assert "pays only if the promise is needed" in " ".join(dear.out.split())
+    assert "MB" in dear.out and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"params": {"draws": "2"}}, "saves nothing on 60 images: use --strategy full"),
+        ({"candidates_from": "RUN", "top": 2}, "There is no run"),
+        ({"strategy": "full"}, "no settings to choose among"),
+    ],
+)
+def test_what_cannot_be_promised_is_refused(
+    settings: dict[str, Any], said: str, images: Path, tmp_path: Path
+) -> None:
+    from bench.errors import UserError
+
+    with pytest.raises(UserError, match=said):
+        prepared(images, tmp_path, **settings)
+
+
+def test_a_sweep_alone_is_for_a_risk(images: Path, tmp_path: Path) -> None:
+    words = command(images, tmp_path, "--sweep-only")
+    at = words.index("--risk")
+    done = bench(*words[:at], *words[at + 2 :])
+    assert done.code == 2 and "--sweep-only is for --risk" in done.err
+
+
+def test_the_sweep_is_calibrated_with_the_settings_of_the_run(one_process: Path) -> None:
+    sweep = read_manifest(one_process).identity.calibrated
+    assert sweep is not None
+    folder = one_process.parent / sweep.run_id
+    [name] = calibration_files(folder)
+    calibration = read_calibration(folder, name).calibration
+    params = [setting.strategy.params for setting in calibration.settings]
+    assert params[0]["first"] == 8 and len(params) == 11
+    assert len({json.dumps({**p, "first": 0, "delta": 0}) for p in params}) == 1
+    costs = np.array([setting.cost for setting in calibration.settings])
+    chosen = read_manifest(one_process).strategy.params
+    assert chosen == params[int(costs.argmin())]  # all of them pass
