@@ -57,7 +57,6 @@ CHANGES: dict[str, Any] = {  # field → another value
     "ray_address": "auto",
     "save_errors": True,
     "again": 5,
-    "until": "width 0.05",
     "audit": 5,
     "skip_unlabelled": True,  # every digit has a label
     "device": "cpu",
