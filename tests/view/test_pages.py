@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import socket
@@ -149,6 +150,19 @@ def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
     stored._lines[path].wait = 0.0  # a growing run is looked at again after a while
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
     assert "4 of 4" not in page and "75.0 %" in page
+
+
+def test_an_audit_that_was_made_since_is_shown(tmp_path: Path) -> None:
+    path = store(tmp_path, [0, 1, 2], [0, 1, 2], {"evaluations": 6}, scoring={"loss": "l2"})
+    pages, words = Pages(Stored(tmp_path, {})), "3 are decided as by the full sweep"
+    assert words not in pages.answer("/run", {"run": path.name}).content.decode()
+    cost = {"evaluations": 15, "equivalents": 15.0, "seconds": 0.5}
+    for number in range(3):
+        line = {"sample_id": f"s{number:04d}", "prediction": number, "regret": 0.0, **cost}
+        with (path / "audit.jsonl").open("a") as file:
+            file.write(f"{json.dumps(line)}\n")
+    page = pages.answer("/run", {"run": path.name}).content.decode()
+    assert words in page and "3 of 3 as the full sweep, ≥ 100 %" in page
 
 
 def test_a_study_is_listed_and_shown(tmp_path: Path) -> None:

@@ -73,9 +73,8 @@ def audit(
     most = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
     sweepable = sweepable_rows(decided, manifest, most)
     answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
-    order = permuted(_all_ids(run.prepared, manifest), digest(manifest.identity))
-    passed_over = set(names) - set(answers)
-    first = [name for name in order if name not in passed_over][:count]
+    elsewhere = _of_other_shards(run.prepared, manifest)
+    first = permuted({*answers, *elsewhere}, digest(manifest.identity))[:count]
     swept = read_swept(path)
     outstanding = [name for name in first if name in answers and name not in swept]
     if outstanding:
@@ -92,12 +91,12 @@ def audit(
     return read_audit(path, manifest, decided)
 
 
-def _all_ids(prepared: Prepared, manifest: Manifest) -> list[str]:
-    """Return the ids of a run's images, of a shard those of all shards."""
+def _of_other_shards(prepared: Prepared, manifest: Manifest) -> set[str]:
+    """Return the ids of the images that the other shards of a shard's run have."""
     split = prepared.split
     if manifest.part is None or split is None:
-        return manifest.samples
-    return limited(split.sample_ids, split.labels, manifest.part.asked)
+        return set()
+    return {*limited(split.sample_ids, split.labels, manifest.part.asked)} - {*manifest.samples}
 
 
 def _line(image: Decided, answer: int, seconds: float) -> Swept:

@@ -169,6 +169,17 @@ def through_workers(
     return bench("run", *options, *given)
 
 
+def test_an_audit_sweeps_with_the_workers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("digits", "--set", "draws=4", "--set", "first=2", "--limit", 6, "--audit", 3)
+    here = bench("run", *options, "--batch-size", 16, "--results", tmp_path / "here", "--json")
+    there = through_workers(monkeypatch, tmp_path / "there", *options)
+    assert there.code == 0, there.err
+    audits = [{**done.json["audit"], "seconds": 0} for done in (here, there)]
+    assert audits[0] == audits[1] and audits[0]["images"] == 3
+
+
 def failing(
     monkeypatch: pytest.MonkeyPatch, kind: type, method: str, error: Exception, after: int = 0
 ) -> None:
