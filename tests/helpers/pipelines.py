@@ -7,6 +7,7 @@ v-prediction); both with 77 tokens and a text width that the UNet's cross-attent
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def save_pipeline(folder: Path, kind: str) -> Path:
     )
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
     scheduler(PREDICTIONS[kind]).save_pretrained(folder / "scheduler")
+    return folder
+
+
+def save_indexed(folder: Path) -> Path:
+    """Save a small Stable Diffusion 1.5 with the index that diffusers loads it by."""
+    save_pipeline(folder, "sd15")
+    index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
+    index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    index |= {"scheduler": ["diffusers", "DDPMScheduler"], "safety_checker": [None, None]}
+    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "feature_extractor": [None, None]}
+    index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "requires_safety_checker": False}
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 import diffusers
 import numpy as np
-import peft
 import pytest
 import torch
 from helpers.command import bench as command
 from helpers.families import save
-from helpers.pipelines import save_pipeline
+from helpers.loras import save_lora
+from helpers.pipelines import save_indexed
 from helpers.single_file import save_single_file
 from safetensors.torch import load_file, save_file
 
@@ -26,20 +25,6 @@ from bench.store.folder import read_manifest
 from bench_plugins.backbones._files import config_source
 
 RUN = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 2, "--save-errors")
-
-
-def save_lora(pipe: Any, folder: Path, seed: int = 0) -> Path:
-    """Save a LoRA of the network's attention, as diffusers does."""
-    torch.manual_seed(seed)
-    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights="gaussian")
-    pipe.unet.add_adapter(config)
-    for name, parameter in pipe.unet.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-    layers = peft.get_peft_model_state_dict(pipe.unet)
-    type(pipe).save_lora_weights(folder, unet_lora_layers=layers)
-    pipe.unet.delete_adapters("default")
-    return folder / "pytorch_lora_weights.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +105,7 @@ def test_loras_that_do_not_fit(folder: Path, loras: tuple[Path, Path], tmp_path:
 def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder, and its tensors as one file of the original implementation."""
     root = tmp_path_factory.mktemp("single")
-    save_pipeline(root / "whole", "sd15")
-    index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
-    index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
-    index |= {"scheduler": ["diffusers", "DDPMScheduler"], "safety_checker": [None, None]}
-    index |= {"text_encoder": ["transformers", "CLIPTextModel"], "feature_extractor": [None, None]}
-    index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "requires_safety_checker": False}
-    (root / "whole/model_index.json").write_text(json.dumps(index))
+    save_indexed(root / "whole")
     pipe = diffusers.DiffusionPipeline.from_pretrained(root / "whole")
     return root / "whole", save_single_file(pipe, root / "my-model.safetensors")
 

@@ -1,0 +1,56 @@
+"""The pages about pipelines: their Python runs, in a folder where what it names lies."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from helpers.command import bench as command
+from helpers.loras import save_lora
+from helpers.pipelines import save_indexed
+from helpers.places import ROOT
+from safetensors.torch import save_file
+
+PAGES = ("tutorials/pipeline.md", "how-to/pipelines.md")
+BLOCKS = [
+    (page, place)
+    for page in PAGES
+    for place in range(len(re.findall(r"^```python$", (ROOT / "docs" / page).read_text(), re.M)))
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pipeline, an autoencoder, a LoRA and an embedding."""
+    root = tmp_path_factory.mktemp("pages")
+    pipe: Any = diffusers.DiffusionPipeline.from_pretrained(save_indexed(root / "my-pipeline"))
+    pipe.vae.save_pretrained(root / "my-vae")
+    save_lora(pipe, root / "my-lora")
+    save_file({"<mine>": torch.ones(48)}, root / "my-embedding.safetensors")
+    return root
+
+
+@pytest.mark.parametrize(("page", "number"), BLOCKS)
+def test_the_python_of_a_page_runs(
+    page: str, number: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    text = (ROOT / "docs" / page).read_text()
+    code = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)[number]
+    names: dict[str, Any] = {}
+    exec(compile(code, page, "exec"), names)
+    if page == PAGES[0]:
+        board = names["bench"].leaderboard("results")
+        assert list(board["in_memory"]) == ["StableDiffusionPipeline"]
+        lines = [line for line in code.splitlines() if line.strip()]
+        assert len(lines) <= 10
+        done = command(*shlex.split(
+            "run digits --backbone ./my-pipeline --lora ./my-lora:0.8 --strategy full"
+            " --set draws=8 --limit 10 --json"
+        ))  # fmt: skip
+        assert done.json["metrics"]["accuracy"] == names["run"].metrics.accuracy
