@@ -57,6 +57,11 @@ class Backbone:
         return None
 
     @staticmethod
+    def working_memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
+        """Return the bytes beside the weights for one cell and one image; None if unknown."""
+        return None
+
+    @staticmethod
     def level_table(weights: Any, **parameters: Any) -> Levels | None:
         """Return a denoiser's future `levels`; None if unknown."""
         return None

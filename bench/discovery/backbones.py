@@ -76,6 +76,11 @@ def memory_of_weights(
     return _positive(spec, "memory", weights, dtype, **parameters)
 
 
+def working_memory(spec: BackboneSpec, weights: Any, dtype: str, **parameters: Any) -> float | None:
+    """Return the bytes beside the weights for one cell and one image; None if unknown."""
+    return _positive(spec, "working_memory", weights, dtype, **parameters)
+
+
 def linearisation_cost(spec: BackboneSpec, weights: Any, resolution: int | None) -> float | None:
     """Return the evaluations that a linearised draw counts as; None if unknown."""
     return _positive(spec, "linearisation_cost", weights, resolution)

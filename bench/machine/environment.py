@@ -52,6 +52,22 @@ def devices() -> list[str]:
     return [*names, f"cpu: {torch.get_num_threads()} threads"]
 
 
+def device_memory(device: str) -> int | None:
+    """Return the bytes of a device's memory, without importing torch; None if unknown."""
+    kind, _, number = device.partition(":")
+    try:
+        if kind == "cpu":
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if kind != "cuda":
+            return None
+        command = ["nvidia-smi", f"--id={number or 0}", "--query-gpu=memory.total"]
+        command.append("--format=csv,noheader,nounits")
+        total = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
+        return int(total) * 2**20
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError):
+        return None
+
+
 def has_bfloat16(device: str) -> bool:
     """Return whether a device multiplies in bfloat16 itself: NVIDIA GPUs from Ampere on."""
     import torch

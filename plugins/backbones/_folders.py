@@ -221,7 +221,7 @@ def _check_channels(weights: Weights, part: ModelPart, empty: Any) -> None:
         )
 
 
-def _call_empty(family: type[Family], folder: Pipeline, gradient: bool = False) -> Tensor:
+def call_empty(family: type[Family], folder: Pipeline, gradient: bool = False) -> Tensor:
     """Call the network without memory as `denoise` does, with one latent and one prompt."""
     with torch.device("meta"), torch.set_grad_enabled(gradient):
         text = family.example(folder)
@@ -236,7 +236,7 @@ def count(family: type[Family], folder: Pipeline, gradient: bool = False) -> int
     """Count one evaluation of a family; or one with the gradient to the conditioning."""
     # Attention written out: some kernels are not counted, those of a CPU among them.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        prediction = _call_empty(family, folder, gradient)
+        prediction = call_empty(family, folder, gradient)
         if gradient:
             torch.autograd.backward(prediction.square().sum())  # autograd.grad cannot be counted
     return int(counter.get_total_flops())
@@ -253,7 +253,7 @@ def _try_network(family: type[Family], weights: Weights, folder: Pipeline) -> No
     """Refuse a network that does not take what it will be given, or predicts something else."""
     name, wanted = f"{family.network_part.folder}/", list(folder.latent_shape)
     try:
-        predicted = list(_call_empty(family, folder).shape[1:])
+        predicted = list(call_empty(family, folder).shape[1:])
     except Exception as error:  # whatever diffusers raises where shapes or arguments do not fit
         raise weights.error(
             name, f"does not take latents {wanted} and prompts: {first_line(error)}"

@@ -26,11 +26,13 @@ from bench_plugins.backbones._checkpoint import build_empty, find_tensors, load,
 from bench_plugins.backbones._configs import read_config
 from bench_plugins.backbones._folders import (
     Family,
+    call_empty,
     check_family,
     count,
     gradient_share,
     read_folder,
 )
+from bench_plugins.backbones._memory import peak_bytes
 from bench_plugins.backbones._texts import TextEncoder
 
 diffusers.logging.set_verbosity_error()
@@ -142,6 +144,15 @@ class LatentDenoiser(Family, Denoiser):
         scoring = _size(folder.empty) * width + _size(folder.empty_vae) * 4
         encoding = [_size(build_empty(weights, e.part, c)) * width for e, c in texts]
         return (sum if cls.keeps_encoders else max)([scoring, *encoding])
+
+    @classmethod
+    def working_memory(cls, weights: Weights, dtype: str, **parameters: Any) -> int:
+        """Return the bytes beside the weights: of one cell, or of one image that is encoded."""
+        folder = read_folder(cls, weights, parameters.get("resolution"))
+        pixels = (1, 3, folder.resolution, folder.resolution)
+        cell = peak_bytes(lambda: call_empty(cls, folder)) * TORCH_DTYPES[dtype].itemsize // 4
+        image = peak_bytes(lambda: cls.autoencoder.encode(folder.empty_vae, torch.empty(pixels)))
+        return max(cell, image)
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from bench.errors import BenchWarning, UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import first_line
+from bench_plugins.backbones._checkpoint import first_line, header
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import add_loras, check_files, config_source, load_single_file
 from bench_plugins.backbones._folders import PIPELINE_INDEX
@@ -61,6 +62,18 @@ class FolderPipeline(PipelineDenoiser):
             BenchWarning,
             stacklevel=2,
         )
+
+    @classmethod
+    def memory(cls, weights: Weights, dtype: str, **parameters: Any) -> int | None:
+        """Return the bytes of all parts, which stay in memory together; None of the Hub's."""
+        if weights.revision is not None or weights.file is not None:
+            return None
+        width, total = TORCH_DTYPES[dtype].itemsize, 0
+        for part in weights.read(PIPELINE_INDEX):
+            for file in Path(weights.location, part).glob("*.safetensors"):
+                sizes = (prod(shape) for _, shape in header(file).values())
+                total += sum(sizes) * (4 if part == "vae" else width)
+        return total or None
 
     @staticmethod
     def config_source(file: Path) -> str:

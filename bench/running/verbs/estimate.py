@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Problem
-from bench.discovery.backbones import count_operations, memory_of_weights
+from bench.discovery.backbones import count_operations, memory_of_weights, working_memory
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import parse_shard
-from bench.machine.environment import estimate, likely_device, pick_device
+from bench.machine.environment import device_memory, estimate, likely_device, pick_device
 from bench.machine.offline import as_settings_say
 from bench.running.model_run import check, problems
 from bench.running.parts.data import find_dataset
@@ -25,6 +25,11 @@ from bench.running.scorers import kind_of
 from bench.running.settings import RunConfig
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing
+
+DRIVER_BYTES = 0.6e9  # of CUDA, its kernels and libraries
+# Of the usual autoencoder in float32: 84 million parameters, and of each pixel while it encodes one
+# image, counted on torch's meta device (tests/plugins/backbones/test_memory.py).
+AUTOENCODER_BYTES, ENCODING_BYTES = 335e6, 2572
 
 
 class Plan(Document):
@@ -60,6 +65,8 @@ class Plan(Document):
     """Upper bound for the audit, in none of the other figures; None without `--audit`."""
     tflop: float | None  # operations of these evaluations, in 10^12
     memory: str | None  # size of the weights in memory together, without batches and conditioning
+    memory_needed: str | None = None
+    """Estimate: weights, the larger of a batch of one cell and an image that is encoded, driver."""
     seconds: float | None  # None: the backbone's speed is not known
     estimate: str  # source of the seconds
     risk: SweepPlan | None = None  # both parts of a stated risk that is not calibrated yet
@@ -71,7 +78,9 @@ def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights."""
     prepared = _prepare(config)
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
-    warnings = [*prepared.warnings, *prepared.absent, *_checked(prepared)]
+    device = likely_device(config.device)
+    needed, too_much = _needed(prepared, config.device or device)
+    warnings = [*prepared.warnings, *prepared.absent, *_checked(prepared), *too_much]
     images, left = _images(prepared)
     again = None if config.again is None else min(config.again, images)
     sizes, strategy = problems(prepared), resolved.strategy
@@ -88,7 +97,7 @@ def make_plan(config: RunConfig) -> Plan:
             least = floor((risk.sweep_cost + rest) / images)
         for name in resolved.decider.spec.safest_first[0]:
             del params[name]
-    device, flops = likely_device(config.device), evaluation_flops(prepared)
+    flops, weights = evaluation_flops(prepared), _weight_bytes(prepared)
     speed, source = estimate(resolved.backbone_name, device, resolved.dtype, flops)
     kind, spec = kind_of(resolved), resolved.dataset
     template = None if config.prompts or spec.items else resolved.template or spec.template
@@ -119,7 +128,8 @@ def make_plan(config: RunConfig) -> Plan:
         evaluations=evaluations,
         images_again=again,
         audit_evaluations=_of_audit(config, images, sizes),
-        memory=_memory(prepared),
+        memory=weights and f"{weights / 2**30:.2g} GiB of weights at a time",
+        memory_needed=needed,
         tflop=evaluations * flops / 1e12 if flops else None,
         seconds=round(evaluations / speed, 1) if speed else None,
         estimate=source,
@@ -207,12 +217,42 @@ def evaluation_flops(prepared: Prepared) -> float | None:
     return count_operations(spec, prepared.weights, config.resolution)
 
 
-def _memory(prepared: Prepared) -> str | None:
+def _needed(prepared: Prepared, device: str) -> tuple[str | None, list[str]]:
+    """Return the memory that a run needs at the least, in words, and a warning if it is not there.
+
+    Weights that are not on this machine are estimated by their number and the usual autoencoder.
+    """
+    resolved, weights = prepared.resolved, prepared.weights
+    spec, dtype, parameters = resolved.backbone, resolved.dtype, resolved.backbone_parameters
+    size = _weight_bytes(prepared)
+    if size is None:
+        return None, []
+    working, denoises = None, kind_of(resolved).batches_cells
+    if weights is not None and weights.revision is None:
+        working = working_memory(spec, weights, dtype, **parameters)
+    elif (side := parameters.get("resolution") or spec.resolution) and denoises:
+        size, working = size + AUTOENCODER_BYTES, side**2 * ENCODING_BYTES
+    driver = DRIVER_BYTES if device.startswith("cuda") else 0
+    parts = {"weights": size, "a batch and an image": working or 0, "the driver": driver}
+    needed = sum(parts.values())
+    named = ", ".join(f"{name} {part / 2**30:.2g}" for name, part in parts.items() if part)
+    text = f"about {needed / 2**30:.3g} GiB at the least ({named})"
+    there = device_memory(device)
+    if there is None or needed <= there:
+        return text, []
+    advice = "--dtype bfloat16 halves the weights; " if dtype == "float32" else ""
+    return text, [
+        f"{device} has {there / 2**30:.3g} GiB, and this run needs {text}. {advice}an offloaded or"
+        " quantised pipeline can be handed over in Python: bench.run(DATASET, backbone=pipe)."
+    ]
+
+
+def _weight_bytes(prepared: Prepared) -> float | None:
     """Return the size of the weights: counted on this machine, or as the spec declares it."""
     resolved, weights = prepared.resolved, prepared.weights
-    spec, size = resolved.backbone, None
+    spec = resolved.backbone
     if weights is not None and weights.revision is None:
-        size = memory_of_weights(spec, weights, resolved.dtype, **resolved.backbone_parameters)
-    elif spec.size and resolved.source.weights is None:
-        size = max(spec.size, spec.encoder_size or 0) * (4 if resolved.dtype == "float32" else 2)
-    return None if size is None else f"{size / 2**30:.2g} GiB of weights at a time"
+        return memory_of_weights(spec, weights, resolved.dtype, **resolved.backbone_parameters)
+    if not spec.size or resolved.source.weights is not None:
+        return None
+    return max(spec.size, spec.encoder_size or 0) * (4 if resolved.dtype == "float32" else 2)

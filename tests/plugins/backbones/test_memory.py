@@ -1,0 +1,84 @@
+"""What a run needs in memory: counted without memory, and compared with the card."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from helpers.command import bench
+from helpers.families import save
+from torch import nn
+
+from bench.running.verbs import estimate
+from bench_plugins.backbones._memory import peak_bytes
+
+
+def test_the_peak_of_what_is_alive_is_counted() -> None:
+    with torch.device("meta"):
+        layer = nn.Linear(100, 100)  # parameters do not count
+
+    def work() -> object:
+        first = torch.empty(10, 100)
+        second = layer(first)
+        third = second.view(5, 200) + 1  # a view takes nothing
+        del first, second
+        return third * 2
+
+    assert peak_bytes(work) == 3 * 10 * 100 * 4
+
+
+def test_attention_is_counted_without_its_matrix() -> None:
+    def work() -> object:
+        query = torch.empty(1, 1, 1000, 8)
+        return nn.functional.scaled_dot_product_attention(query, query, query)
+
+    assert peak_bytes(work) == 2 * 1000 * 8 * 4
+
+
+def encode(vae: Any, side: int) -> object:
+    return vae.encode(torch.empty(1, 3, side, side))
+
+
+def test_the_usual_autoencoder_is_as_the_estimate_has_it() -> None:
+    with torch.device("meta"):
+        vae = diffusers.AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+        ).eval()
+    size = 4 * sum(parameter.numel() for parameter in vae.parameters())
+    assert size == pytest.approx(estimate.AUTOENCODER_BYTES, rel=0.01)
+    for side in (512, 1024):
+        peak = peak_bytes(partial(encode, vae, side))
+        assert peak == pytest.approx(estimate.ENCODING_BYTES * side**2, rel=0.01)
+
+
+def test_a_plan_compares_what_it_needs_with_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "device_memory", lambda device: 24 * 2**30)
+    plan = ("run", "digits", "--offline", "--device", "cuda", "--dry-run", "--results", tmp_path)
+    flux = bench(*plan, "--backbone", "flux-dev", "--json").json
+    assert flux["memory"] == "22 GiB of weights at a time"
+    assert flux["memory_needed"].startswith("about 25.5 GiB at the least (weights 22,")
+    [warning] = [text for text in flux["warnings"] if text.startswith("cuda has 24 GiB, and this")]
+    assert "bench.run(DATASET, backbone=pipe)" in warning and "bfloat16" not in warning
+    small = bench(*plan, "--backbone", "sd21", "--json").json
+    assert not [text for text in small["warnings"] if "GiB" in text]
+    in_full = bench(*plan, "--backbone", "flux-dev", "--dtype", "float32").out
+    assert "--dtype bfloat16 halves the weights" in " ".join(in_full.split())
+
+
+def test_a_folder_s_parts_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("sdxl", tmp_path / "xl")
+    folders = ("--backbone", tmp_path / "xl", "--results", tmp_path)
+    plan = ("run", "digits", *folders, "--dry-run", "--device", "cpu", "--json")
+    shown = bench(*plan).json
+    assert shown["memory_needed"].startswith("about ") and "GiB" not in str(shown["warnings"])
+    monkeypatch.setattr(estimate, "device_memory", lambda device: 1000)
+    assert "cpu has " in str(bench(*plan).json["warnings"])
