@@ -30,7 +30,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "paired-ttest": {},
     "race": {},
     "race bound=betting": {"bound": "betting", "delta": 0.05},
-    "race bound=serfling": {"bound": "serfling", "delta": 0.05},
 }
 
 

@@ -75,7 +75,7 @@ def settings(draws: int, linearised: bool) -> list[tuple[str, dict[str, Any]]]:
         ("race", {}),
         ("race", {"first": 2}),
         ("race", {"first": 2, "delta": 0.2}),
-        ("race", {"ceiling": "schedule"}),
+        ("race", {"ceiling": "published"}),
         ("race", {"bound": "betting"}),
     ]
     return [*found, ("screen-race", {"first": 2})] if linearised else found

@@ -6,9 +6,13 @@ Group: Try ways to score, without a model, 2.
 
 Group: Try ways to score, without a model, 4.
 
-`bench learn-screen`. Learn how far a first look must reach.
+`bench learn-odds`. Learn when a race may stop.
 
 Group: Try ways to score, without a model, 5.
+
+`bench learn-screen`. Learn how far a first look must reach.
+
+Group: Try ways to score, without a model, 6.
 """
 
 from __future__ import annotations
@@ -22,9 +26,11 @@ import click
 from bench.boards.formats import assignments
 from bench.cli.options import limit_option, parse_assignments, results_and_json, set_option
 from bench.cli.output import in_results, next_steps, print_json, say
+from bench.contracts.parameters import as_text
 from bench.discovery.loading import learning
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
+from bench.recordings.learn_odds import LearnedOdds, learn_odds
 from bench.recordings.learn_order import MAX_LOSS, LearnedOrder, learn_order
 from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
 from bench.recordings.recording import open_recording
@@ -44,7 +50,9 @@ def learning_options(function: Any) -> Any:
     return click.argument("run")(limit_option(out(results_and_json(function))))
 
 
-def _put_out(learned: LearnedOrder | LearnedScreens, out: str | None, as_json: bool) -> None:
+def _put_out(
+    learned: LearnedOrder | LearnedOdds | LearnedScreens, out: str | None, as_json: bool
+) -> None:
     if out:
         Path(out).write_text(to_json(learned.plain()), "utf-8")
     if as_json:
@@ -93,7 +101,7 @@ def learn_order_command(
         next_steps(("race so", _use(path, "order", learned.recommended)))
 
 
-def _print_trials(learned: LearnedOrder) -> None:
+def _print_trials(learned: LearnedOrder | LearnedOdds) -> None:
     rows = []
     for trial in learned.trials:
         low, high = (100 * end for end in trial.agreement_ci95)
@@ -110,7 +118,7 @@ def _print_trials(learned: LearnedOrder) -> None:
     table(["race", "cost", agreement], rows, title=title, right=[agreement])
 
 
-def _advice(learned: LearnedOrder) -> str:
+def _advice(learned: LearnedOrder | LearnedOdds) -> str:
     if not learned.held_out:
         return (
             f"Nothing is recommended: {learned.n_samples} images are too few to learn from some and"
@@ -128,8 +136,33 @@ def _advice(learned: LearnedOrder) -> str:
         f"Recommended: {assignments(best.params)}. On images that it was not learned from it agrees"
         " with the full sweep at least as often as a race that learned nothing;"
         f" {learned.n_samples} images leave room for {lost:.1f} points less (95 % interval)."
-        " Other data, prompts or draws need an order and a deviation of their own."
+        " Other data, prompts or draws need values of their own."
     )
+
+
+@click.command()
+@learning_options
+def learn_odds_command(
+    run: str, limit: int | None, out: str | None, results: str, as_json: bool
+) -> None:
+    """Learn from RUN how likely a rival in a race still ends ahead of the leader.
+
+    RUN was made with `bench run … --strategy full --save-errors`, on images that the odds will not
+    be tested on. A race with `--set ceiling=published --set odds=… --set delta=0.03` drops a rival
+    when its probability, times the rivals left, is below 0.03. Several thresholds are tried, on
+    images that the odds were not learned from where there are 20 or more.
+    """
+    path = find_run(run, results)
+    learned = learn_odds(path, limit)
+    _put_out(learned, out, as_json)
+    if as_json:
+        return
+    _print_trials(learned)
+    say(f"Learned from all {learned.n_samples} images: odds={as_text(tuple(learned.odds))}.")
+    say(_advice(learned))
+    if learned.recommended:
+        params = {key: as_text(value) for key, value in learned.recommended.items()}
+        next_steps(("race so", _use(path, "odds", params)))
 
 
 @click.command()

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
+from bench.errors import UserError
 
 UNKNOWN = "unknown"  # the user's own weights
 ANY_PIPELINE = "*"  # among a spec's `pipelines`: any class that no other backbone loads
@@ -244,6 +245,10 @@ class StrategySpec(Spec):
         exhaustive: whether it evaluates every prompt on every draw and nothing else. Others are
             compared with its decisions, and its recordings are replayed.
         learned: parameters that are learned from recordings → the strategy of the recordings.
+        unproven: parameters with which a backbone uses it that names no strategy, since nothing was
+            recorded with such a backbone.
+        retired: parameters of earlier versions → the value that they have now. It is recorded, so
+            that run ids stay, and no other is accepted.
     """
 
     kind: ClassVar[str] = "strategy"
@@ -252,6 +257,20 @@ class StrategySpec(Spec):
     safest_first: tuple[Mapping[str, Any], ...] = ()
     exhaustive: bool = False
     learned: Mapping[str, str] = field(default_factory=dict)
+    unproven: Mapping[str, Any] = field(default_factory=dict)
+    retired: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolve_parameters(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every parameter with its value; see `Spec`, and `retired`."""
+        for name, value in self.retired.items():
+            if str(overrides.get(name, value)) != str(value):
+                raise UserError(
+                    f"{self.kind} {self.name!r}: {name}={overrides[name]} is of an earlier version;"
+                    f" {name} is always {value} now. Such a run can be shown but not resumed."
+                )
+        return super().resolve_parameters(
+            {name: value for name, value in overrides.items() if name not in self.retired}
+        )
 
     def __post_init__(self) -> None:
         super().__post_init__()

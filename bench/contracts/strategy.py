@@ -123,6 +123,13 @@ class Strategy(ABC):
         """Return the strategy that it replaces to save cost; None where it never costs more."""
         return None
 
+    def learn(self, images: Iterable[tuple[Problem, Floats]]) -> Mapping[str, Any]:
+        """Return parameters learned from errors of other images; ValueError: they are too few.
+
+        Errors are float64 [P, N], of every prompt on every draw.
+        """
+        return {}
+
 
 class ErrorTable:
     """The errors of one image so far, float32 [P, N], NaN where a cell is not evaluated."""

@@ -6,6 +6,7 @@ every class. A check takes a few numpy operations per request, and none per cell
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,18 @@ class CheckedStrategy(Strategy):
         if other is not None and not isinstance(other, Replaced):
             raise PluginError(self.who, f"replaces() returned a {type(other).__name__}")
         return other
+
+    def learn(self, images: Iterable[tuple[Problem, Floats]]) -> Mapping[str, Any]:
+        """Return parameters learned from errors of other images.
+
+        Raises:
+            UserError: nothing can be learned from them.
+        """
+        try:
+            with guard(self.who, "learn()", passing=(ValueError, UserError)):
+                return dict(self.strategy.learn(images))
+        except ValueError as error:
+            raise UserError(f"{self.who}: {one_line(error)}.") from None
 
 
 class CheckedSession:

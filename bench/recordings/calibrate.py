@@ -146,8 +146,6 @@ def _replayed(
     chosen = sorted(listed[0]) if listed else []
     if both := [key for key in chosen if key in params]:
         raise UserError(f"--set {both[0]}: a risk chooses {' and '.join(chosen)}; leave it out.")
-    if base.get("ceiling") is not None:
-        raise UserError("--set ceiling: an image that a ceiling cut keeps no stated risk.")
     tried: list[tuple[str, Mapping[str, Any]]] = [(exhaustive(), {})]
     tried += [(name, {**base, **setting}) for setting in listed]
     tried += [(name, base)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ TRIAL_FOLDS = 5
 MIN_HELD_OUT = 20  # images, so that a fold has four or more
 MAX_LOSS = 0.05  # of agreement, that a recommendation leaves room for
 
-RaceParams = Mapping[str, str | float]
+RaceParams = Mapping[str, Any]
 Raced = Callable[[Ints, Sequence[RaceParams]], list[list[Record]]]
 
 

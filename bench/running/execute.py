@@ -206,15 +206,32 @@ def timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
 
 
 def _cost_warning(run: Executable, problem: Problem, summary: Summary) -> str | None:
-    """Return a warning of a strategy that cost more than the one that it replaces."""
-    if run.manifest.items is not None or run.manifest.identity.calibrated is not None:
-        return None  # items differ in their problems; a stated risk excludes a ceiling
+    """Return a warning of a strategy that may be worse than the one that it replaces.
+
+    It took more, or nobody has measured how often it decides as the full sweep with such a backbone
+    on such images.
+    """
+    manifest = run.manifest
+    if manifest.items is not None or manifest.identity.calibrated is not None:
+        return None  # items differ in their problems; a stated risk is measured
     other, cost = run.strategy.replaces(problem), summary.cost.equivalents_per_image
-    if other is None or cost <= other.equivalents:
+    if other is None:
         return None
-    settings = " ".join(f"{name}={value}" for name, value in other.settings.items())
+    name, published = manifest.strategy.name, other.strategy
+    settings = " ".join(f"{key}={value}" for key, value in other.settings.items())
+    if cost > other.equivalents:
+        return (
+            f"{name} took {cost:,.0f} evaluation equivalents per image, more than {published}"
+            f" takes on the same draws ({other.equivalents:,.0f}): these prompts can hardly be told"
+            f" apart. With {settings or f'--strategy {published}'} no image costs more than that."
+        )
+    backbones, used = load_plugins().backbones, manifest.identity.backbone.name
+    spec = backbones.get(used) if used in backbones else None
+    trained = (spec.trained_on or "").partition("/")[0] if spec else ""
+    if spec and spec.strategy == name and trained == manifest.identity.dataset.name:
+        return None
+    kept = f" With {settings} it keeps the winners that {published} keeps, unless a bound fails."
     return (
-        f"{run.manifest.strategy.name} took {cost:,.0f} evaluation equivalents per image, more than"
-        f" {other.strategy} takes on the same draws ({other.equivalents:,.0f}): these prompts can"
-        f" hardly be told apart. With {settings} no image costs more than that."
+        f"How often {name} decides as the full sweep with {used} on these images is not known: it"
+        f" may be less often than {published}.{kept if settings else ''}"
     )

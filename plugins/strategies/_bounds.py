@@ -6,7 +6,7 @@ whether their mean over all N draws is significantly positive.
 
 from __future__ import annotations
 
-from math import log, sqrt
+from math import sqrt
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from bench.contracts.strategy import Floats
 TINY = np.finfo(np.float64).tiny
 POOLED = 8  # degrees of freedom that the mean variance of all rivals counts as
 LEARNED = 16  # that a variance learned from other images counts as
-KAPPA = 7 / 3 + 3 / sqrt(2)
 
 
 def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 0.0) -> Floats:
@@ -46,9 +45,7 @@ def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 
     from scipy.special import stdtrit
 
     n = differences.shape[1]
-    steps = np.diff(differences, axis=1)
-    variance = np.einsum("an,an->a", steps, steps) / max(1, 2 * (n - 1))
-    freedom = 2 * (n - 1) ** 2 / (3 * n - 4) if n > 1 else 0.0
+    variance, freedom = successive_variance(differences)
     rivals = variance > 0  # the leader has none
     if rivals.sum() > 1:
         pooled = POOLED * variance[rivals].mean()
@@ -61,28 +58,12 @@ def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 
     return np.asarray(differences.mean(axis=1) - factor * np.sqrt(variance))
 
 
-def serfling_lower(differences: Floats, n_draws: int, delta: float, span: float) -> Floats:
-    """Return float64 [A]: the empirical Bernstein-Serfling lower bound on the mean of all draws.
-
-    Bardenet & Maillard, Bernoulli 21(3), 2015, theorem 4.3: for n of N values drawn uniformly
-    without replacement, all within an interval of width w, with probability 1 - 5 d
-
-        mean_n - mean_N <= s_n sqrt(2 rho_n log(1/d) / n) + kappa w log(1/d) / n
-
-    with kappa = 7/3 + 3/sqrt(2), s_n² the (biased) sample variance, and rho_n = 1 - (n - 1)/N for
-    n <= N/2, (1 - n/N)(1 + 1/n) beyond.
-
-    Args:
-        differences: float64 [A, n].
-        n_draws: N.
-        delta: the probability that a single one of these bounds fails.
-        span: the largest absolute difference there can be, so that w = 2 span.
-    """
+def successive_variance(differences: Floats) -> tuple[Floats, float]:
+    """Return the variances of [A, n] differences, float64 [A], and their degrees of freedom."""
     n = differences.shape[1]
-    rho = 1 - (n - 1) / n_draws if n <= n_draws / 2 else (1 - n / n_draws) * (1 + 1 / n)
-    evidence = log(5 / delta)
-    spread = differences.std(axis=1) * sqrt(2 * rho * evidence / n)
-    return np.asarray(differences.mean(axis=1) - spread - KAPPA * 2 * span * evidence / n)
+    steps = np.diff(differences, axis=1)
+    variance = np.einsum("an,an->a", steps, steps) / max(1, 2 * (n - 1))
+    return np.asarray(variance), 2 * (n - 1) ** 2 / (3 * n - 4) if n > 1 else 0.0
 
 
 def betting_evidence(differences: Floats, n_draws: int, span: float) -> Floats:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from bench.contracts.parameters import LATER
-from bench.contracts.strategy import Floats, Problem, Replaced, Strategy
-from bench_plugins.strategies._ceiling import (
-    ADAPTIVE,
-    SCHEDULE,
-    check_ceiling,
-    most_equivalents,
-    replaced,
-)
+from bench.contracts.strategy import Evaluate, Floats, Problem, Replaced, Reply, Strategy
 from bench_plugins.strategies._elimination import parse_bands
-from bench_plugins.strategies._racing import RaceRules, RaceSession, ScheduledSession
+from bench_plugins.strategies._odds import SIGNS, fit_odds
+from bench_plugins.strategies._published import PublishedSession, Witness, published_cost
+from bench_plugins.strategies._racing import RaceRules, RaceSession
 
-BOUNDS = ("t", "betting", "serfling")
-AS_SCHEDULE = 0.001  # at which it agreed with `full` as often as the schedule: design/racing.md
+BOUNDS = ("t", "betting")
+PUBLISHED = "published"
+PAST = "Earlier versions had more; their runs can be shown but not resumed"
+UNPROVEN: dict[str, Any] = {"ceiling": PUBLISHED, "first": 2, "delta": 0.001}
 
 
 class Race(RaceRules, Strategy):
@@ -30,9 +27,8 @@ class Race(RaceRules, Strategy):
     when a lower bound on the mean difference between its errors and the leader's is above zero.
     The aim is the exhaustive decision, a mean over a *finite* set of N draws. The part that has
     been seen is certain, so the bounds shrink to zero as the draws are used up, and a race that
-    never drops a prompt decides exactly as `full` does. Each round adds at least 1 / `growth` of
-    the draws seen, so that looking takes almost no time. A race ends when the survivors are
-    prompts of a single class.
+    never drops a prompt decides exactly as `full` does. Each round adds at least an eighth of the
+    draws seen. A race ends when the survivors are prompts of a single class.
 
     What the bounds promise:
 
@@ -45,31 +41,29 @@ class Race(RaceRules, Strategy):
     levels. So `delta` is a dial and not a promise. Of tied classes it loses far more, 16 to 75 % at
     0.02 (docs/promises.md). `bench sweep` measures which share of decisions it keeps.
 
-    `betting` and `serfling`, with `span`. Draws come in uniformly random order. Over that order,
-    the decision of an image differs from the exhaustive one with probability at most `delta`,
-    *provided that* the weighted errors of two prompts on a draw never differ by more than `span`.
-    The exhaustive winner is lost only if a bound fails that puts it above one of the P - 1 others;
-    each of these has level delta / (P - 1), a union bound. `betting` holds at all looks together.
-    `serfling`, the empirical Bernstein-Serfling inequality, also pays for the L looks,
-    delta / (L (P - 1)), and is looser; it is here for comparison. The user must know `span`
+    `betting`, with `span`. Draws come in uniformly random order. Over that order, the decision of
+    an image differs from the exhaustive one with probability at most `delta`, *provided that* the
+    weighted errors of two prompts on a draw never differ by more than `span`. The exhaustive winner
+    is lost only if a bound fails that puts it above one of the P - 1 others; each of these has
+    level delta / (P - 1), a union bound, and holds at all looks together. The user must know `span`
     (`bench learn-order` shows the largest recorded difference). Without it, twice the largest
     difference from a leader so far is used, and nothing is promised: with rare large errors
     `betting` then loses 13 % of tied winners at a `delta` of 0.05.
 
-    With a `ceiling`, no image costs more. A race is as it would be without, as long as its next
-    round leaves half of the ceiling; a race of two, or one that could use all draws below the
-    ceiling, as long as it is paid for, and so is the first look. Then what is left is spent as in
-    sequential halving: the better half of the prompts get more draws, in rounds of about the same
-    cost, and the bounds still drop prompts. `decided_by` says `ceiling` for such an image: nothing
-    is promised for it.
-
-    `ceiling=schedule` races on the draws of the default schedule of `adaptive`, stage by stage, so
+    `ceiling=published` races on the draws of the default schedule of `adaptive`, stage by stage, so
     no image costs more than there. At the end of its first stage, as many of the surviving prompts
     are kept as what is left pays for on all other draws: the five of the schedule, or more where
     the bound has saved something. So where the schedule decides as `full` does, such a race does
-    so too, unless a bound has dropped the winner. Here `delta` is shared among the rivals and the
-    looks, and is still a dial: with rare large errors it happens in 17 % of tied tables at 0.001
-    (docs/promises.md). `order` holds within each of the two stages.
+    so too, unless a bound has dropped the winner. That happens for an image with probability
+    `delta`, if the differences are as bound `t` wants them: a rival is dropped when the probability
+    of its being ahead, times the rivals left, is below a share of `delta`, 6 / (pi j)² at look j.
+    Variances are moderated by those of *all* prompts, of dropped ones too, and nobody is dropped
+    before the differences have 20 degrees of freedom together. `order` holds within each stage.
+
+    With `odds`, learned from other images (`bench learn-odds`), that probability is a logistic
+    regression's, and all of `delta` counts at each look. It knows how heavy the tails of these
+    errors are, and how close their classes; without odds nothing defends a race from errors so
+    rare that none was seen (design/racing.md).
 
     With a `tie`, fixed before the run, a race also ends when no survivor of another class can be
     better than the leader by more than `tie`, by the same bounds at the same levels (an
@@ -79,28 +73,29 @@ class Race(RaceRules, Strategy):
 
     Args:
         delta: level of the bounds; lower is safer and costs more.
-        bound: `t` (fast), or `betting` or `serfling` (they need a `span`).
+        bound: `t` (fast), or `betting` (it needs a `span`).
         first: draws before the first look.
-        growth: each round adds 1 / `growth` of the draws seen so far, and at least one.
         order: for `t`: levels to ask for first, such as `650-850,400-650` (`bench learn-order`
             finds them); `even`: none.
-        span: for `betting` and `serfling`: the largest possible difference between two errors on
-            one draw; 0: not known, and nothing is promised.
+        span: for `betting`: the largest possible difference between two errors on one draw; 0: not
+            known, and nothing is promised.
         draws: N, the draws of the plan.
-        ceiling: the most evaluation equivalents per image, those of gradients and nulls among
-            them; `adaptive`: what the default schedule of `adaptive` takes on these draws;
-            `schedule`: the same, and its decision where the bound gives none; None: every prompt
-            on every draw.
+        ceiling: `published`: no image costs more than under the default schedule of `adaptive`;
+            None: every prompt on every draw.
         deviation: for `t`: the standard deviation of the difference between two prompts on a draw,
             learned from other images (`bench learn-order`), so that `first` may be 1; 0: unknown.
         tie: difference of two scores that does not matter, in the unit of the error; 0: every
             difference matters.
+        odds: for `ceiling=published`: seven weights from `bench learn-odds`; None: the bound `t`.
     """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "race",
         "summary": "drop a prompt as soon as its paired difference from the leader is significant",
         "default": True,
+        # Below, UNPROVEN: a spec is literal.
+        "unproven": {"ceiling": "published", "first": 2, "delta": 0.001},
+        "retired": {"growth": 8},
         # A low level costs little where prompts are far apart, and a first look at few draws saves
         # most. So the first look becomes small while the level is low, and then the level rises.
         "safest_first": (
@@ -116,7 +111,7 @@ class Race(RaceRules, Strategy):
             {"first": 2, "delta": 0.1},
             {"first": 2, "delta": 0.2},
         ),
-        "learned": {"order": "full", "deviation": "full"},
+        "learned": {"order": "full", "deviation": "full", "odds": "full"},
     }
 
     def __init__(
@@ -124,24 +119,23 @@ class Race(RaceRules, Strategy):
         delta: float = 0.02,
         bound: str = "t",
         first: int = 4,
-        growth: int = 8,
         order: str = "even",
         span: float = 0.0,
         draws: int = 500,
-        ceiling: Annotated[float | Literal["adaptive", "schedule"] | None, LATER] = None,
+        ceiling: Annotated[float | str | None, LATER] = None,
         deviation: Annotated[float, LATER] = 0.0,
         tie: Annotated[float, LATER] = 0.0,
+        odds: Annotated[tuple[float, ...] | None, LATER] = None,
     ) -> None:
         if not 0 < delta < 1:
             raise ValueError(f"delta={delta} must lie between 0 and 1")
         if bound not in BOUNDS:
-            raise ValueError(f"bound={bound} is none of {', '.join(BOUNDS)}")
+            past = f". {PAST}" if bound == "serfling" else ""
+            raise ValueError(f"bound={bound} is none of {', '.join(BOUNDS)}{past}")
         if deviation < 0 or (deviation and bound != "t"):
             raise ValueError(f"deviation={deviation:g} must not be negative, and goes with bound=t")
-        if first < (1 if deviation else 2) or growth < 1 or draws < 1:
-            raise ValueError(
-                "first must be 2 or more (1 with a deviation), growth and draws 1 or more"
-            )
+        if first < (1 if deviation else 2) or draws < 1:
+            raise ValueError("first must be 2 or more (1 with a deviation), draws 1 or more")
         if tie < 0:
             raise ValueError(f"tie={tie:g} must not be negative; 0 says that all of it matters")
         if span < 0:
@@ -149,21 +143,24 @@ class Race(RaceRules, Strategy):
         if bound != "t" and order != "even":
             raise ValueError(f"order goes with bound=t: bound={bound} needs a random order")
         parse_bands(order)
-        check_ceiling(ceiling, (ADAPTIVE, SCHEDULE))
-        if ceiling == SCHEDULE and bound != "t":
-            raise ValueError(f"ceiling={SCHEDULE} goes with bound=t: the schedule says which draws")
+        if ceiling not in (None, PUBLISHED):
+            raise ValueError(f"ceiling={ceiling} is not {PUBLISHED}. {PAST}")
+        if ceiling and bound != "t":
+            raise ValueError(f"ceiling={ceiling} goes with bound=t: the schedule says which draws")
+        if odds is not None and (len(odds) != SIGNS or not ceiling):
+            raise ValueError(f"odds are {SIGNS} numbers, and go with ceiling={PUBLISHED}")
         self.ceiling, self.deviation, self.level = ceiling, deviation, delta
-        self.delta, self.bound, self.first, self.growth = delta, bound, first, growth
-        self.order, self.span, self.draws, self.tie = order, span, draws, tie
+        self.delta, self.bound, self.first = delta, bound, first
+        self.order, self.span, self.draws = order, span, draws
+        self.tie, self.odds = tie, odds
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return levels of the bound: as it is, with each ceiling, and with what was learned."""
+        """Return levels of the bound: as it is, with the ceiling, and with what was learned."""
         deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
         settings: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
         settings += [{"delta": delta, "first": 2} for delta in (0.02, 0.005)]
-        settings += [{"delta": delta, "ceiling": ADAPTIVE} for delta in (0.02, 1e-4)]
-        settings += [{"delta": delta, "ceiling": SCHEDULE} for delta in (0.02, 1e-3)]
+        settings += [{**UNPROVEN, "delta": delta} for delta in (0.02, 1e-3)]
         if deviation := learned.get("deviation"):
             first = {"first": 1, "deviation": deviation}
             settings += [{**first, "delta": delta} for delta in (0.02, 0.005, 0.001)]
@@ -173,7 +170,7 @@ class Race(RaceRules, Strategy):
 
     def start(self, problem: Problem) -> RaceSession:
         """Start one image."""
-        return (ScheduledSession if self.ceiling == SCHEDULE else RaceSession)(self, problem)
+        return (PublishedSession if self.ceiling else RaceSession)(self, problem)
 
     def at_least(self, problem: Problem) -> float:
         """Return the lowest cost per image, in evaluations: all prompts, up to the first look."""
@@ -182,15 +179,36 @@ class Race(RaceRules, Strategy):
     def at_most(self, problem: Problem) -> float:
         """Return the largest cost per image: every prompt on every draw, or the ceiling."""
         whole = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
-        return min(whole, most_equivalents(self.ceiling, problem))
+        return published_cost(problem) if self.ceiling else whole
 
     def replaces(self, problem: Problem) -> Replaced | None:
         """Return the schedule of `adaptive`; None where there is a ceiling."""
         if self.ceiling is not None:
             return None
+        settings = {**UNPROVEN, "delta": min(self.delta, UNPROVEN["delta"])}
         if self.bound != "t":
-            return replaced(problem, ceiling=ADAPTIVE)
-        return replaced(problem, ceiling=SCHEDULE, delta=min(self.delta, AS_SCHEDULE))
+            settings["bound"] = "t"
+        return Replaced("adaptive", published_cost(problem), settings)
+
+    def learn(self, images: Iterable[tuple[Problem, Floats]]) -> dict[str, Any]:
+        """Return the `odds` of images with every error known, float64 [P, N].
+
+        The signs of a rival are noted at every look of a race under the published ceiling that
+        drops nobody but what the schedule cuts.
+        """
+        signs, ahead = [], []
+        for problem, errors in images:
+            session = Witness(self, problem)
+            while isinstance(request := session.ask(), Evaluate):
+                values = errors[np.ix_(request.prompts, request.draws)]
+                cost = problem.price(len(request.prompts), len(request.draws))
+                session.tell(request, Reply(values.astype(np.float32), cost))
+            scores = (errors * problem.weights).mean(axis=1)
+            for noted, prompts, leader in session.noted:
+                rivals = prompts != leader
+                signs.append(noted[rivals])
+                ahead.append(scores[prompts[rivals]] < scores[leader])
+        return {"odds": fit_odds(signs, ahead)}
 
     def cheapest(self, problem: Problem, errors: Floats) -> float:
         """Return the cost of the cheapest proof that an all-knowing race could give.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bench.contracts.backbone import LINEARISATION_COST
-from bench.contracts.parameters import LATER
 from bench.contracts.strategy import (
     Evaluate,
     Floats,
@@ -24,14 +23,7 @@ from bench.contracts.strategy import (
 )
 from bench.inputs.draws import sub_grid
 from bench.stats.risk import distances
-from bench_plugins.strategies._ceiling import (
-    ADAPTIVE,
-    Budget,
-    best,
-    check_ceiling,
-    most_equivalents,
-    replaced,
-)
+from bench_plugins.strategies._published import published_cost
 from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies.race import Race
 
@@ -65,12 +57,8 @@ class ScreenRace(Strategy):
         screens: the most screens.
         delta: level of the race's bound.
         first: draws before the first look of the race.
-        growth: each round of the race adds 1 / `growth` of the draws seen so far.
         order: levels that the race asks for first.
         draws: N, the draws of the plan.
-        ceiling: the most evaluation equivalents per image, as in `race`; a screen that leaves no
-            room for a draw of two prompts is not taken, and of the prompts in reach only so many
-            race as it pays for.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -88,6 +76,7 @@ class ScreenRace(Strategy):
             {"reach": 0.5, "first": 2, "delta": 0.02},
         ),
         "learned": {"reach": "full-linearised"},
+        "retired": {"growth": 8},
     }
     linearises = True
 
@@ -98,10 +87,8 @@ class ScreenRace(Strategy):
         screens: int = 1,
         delta: float = 0.02,
         first: int = 4,
-        growth: int = 8,
         order: str = "even",
         draws: int = 500,
-        ceiling: Annotated[float | Literal["adaptive"] | None, LATER] = None,
     ) -> None:
         if not reach >= 0:
             raise ValueError(f"reach={reach} must be 0 or more")
@@ -109,9 +96,7 @@ class ScreenRace(Strategy):
             raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
         if screens < 1:
             raise ValueError(f"screens={screens} must be 1 or more")
-        self.race = Race(delta=delta, first=first, growth=growth, order=order, draws=draws)
-        check_ceiling(ceiling)
-        self.race.ceiling = self.ceiling = ceiling
+        self.race = Race(delta=delta, first=first, order=order, draws=draws)
         self.reach, self.samples, self.screens, self.draws = reach, samples, screens, draws
         self.level = delta
 
@@ -127,39 +112,24 @@ class ScreenRace(Strategy):
             ScreenRaceSession(self, problem) if problem.can_linearise else self.race.start(problem)
         )
 
-    def check(self, problem: Problem) -> None:
-        """Refuse a ceiling that pays neither for each prompt once nor for a screen and a draw."""
-        budget = Budget(None, problem)
-        once = budget.price(len(problem.class_of_prompt), 1)
-        screen = self.samples * problem.linearisation_cost + budget.price(2, 1)
-        if not problem.can_linearise or once <= screen:
-            self.race.check(problem)
-        elif most_equivalents(self.ceiling, problem) < screen:
-            raise ValueError(
-                f"ceiling={self.ceiling:g} is less than a screen and one evaluation of two prompts;"
-                f" {screen:g} or more is wanted"
-            )
-
     def at_least(self, problem: Problem) -> float:
         """Return the lowest cost per image, in evaluations: a screen and the race of one prompt."""
         session = self.start(problem)
-        if not isinstance(session, ScreenRaceSession) or not session.pays_for_a_screen():
+        if not isinstance(session, ScreenRaceSession):
             return self.race.at_least(problem)
-        session.budget.left -= session.screen_cost
         return session.screen_cost + session.least(1)
 
     def at_most(self, problem: Problem) -> float:
-        """Return the largest cost per image: the screens and a race of all, or the ceiling."""
+        """Return the largest cost per image: the screens and a race of all."""
         if not problem.can_linearise:
             return self.race.at_most(problem)
         draws = min(self.samples, len(problem.timesteps)) * self.screens
         whole = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
-        screened = whole + draws * problem.linearisation_cost
-        return min(screened, most_equivalents(self.ceiling, problem))
+        return whole + draws * problem.linearisation_cost
 
-    def replaces(self, problem: Problem) -> Replaced | None:
-        """Return the schedule of `adaptive`; None where there is a ceiling."""
-        return replaced(problem, ceiling=ADAPTIVE) if self.ceiling is None else None
+    def replaces(self, problem: Problem) -> Replaced:
+        """Return the schedule of `adaptive`; no setting keeps a screen below its cost."""
+        return Replaced("adaptive", published_cost(problem), {})
 
 
 class ScreenRaceSession(RaceSession):
@@ -175,28 +145,11 @@ class ScreenRaceSession(RaceSession):
 
     def ask(self) -> Evaluate | Linearise | None:
         """Return screens while they are worth their cost, then what the race asks for."""
-        if not self.seen and self.screens and self.worth_a_screen() and self.pays_for_a_screen():
+        if not self.seen and self.screens and self.worth_a_screen():
             mixture = np.zeros(len(self.ranked))
             mixture[self.alive] = 1 / len(self.alive)
             return Linearise(self.screened, mixture)
-        if not self.seen:
-            self.keep_what_is_paid_for()
         return super().ask()
-
-    def pays_for_a_screen(self) -> bool:
-        """Return whether a screen leaves room below the ceiling for a draw of two prompts."""
-        return self.screen_cost + self.budget.price(2, 1) <= self.budget.left
-
-    def keep_what_is_paid_for(self) -> None:
-        """Drop the prompts that the screen ranked last, where one draw of all costs too much."""
-        if self.budget.draws(len(self.alive)):
-            return
-        paid = int((self.budget.left - self.budget.null) // self.budget.cell)
-        if self.first_order.size and 2 <= paid < len(self.alive):
-            self.cut = True
-            scores = self.scores()[self.alive]
-            classes = self.problem.class_of_prompt[self.alive]
-            self.alive = self.alive[best(scores, classes, paid)]
 
     def worth_a_screen(self) -> bool:
         """Return True before the first screen, or if the last helped and a race costs more."""
@@ -211,7 +164,6 @@ class ScreenRaceSession(RaceSession):
             super().tell(request, reply)
             return
         self.screens -= 1
-        self.budget.left -= reply.cost
         self.first_order = reply.values.astype(np.float64)
         scores = self.scores()[self.alive]
         out = self.ranked[~np.isin(self.ranked, self.alive)]

@@ -21,34 +21,28 @@ def test_dry_run_knows_the_published_cost() -> None:
     assert plan["params"]["samples"] == [50, 500]
 
 
-def test_dry_run_of_a_race_is_a_range() -> None:
+def test_a_backbone_that_nothing_was_recorded_with_keeps_to_the_published_schedule() -> None:
     arguments = ("run", "ucmerced", "--backbone", "sd2", "--device", "cuda", "--dry-run")
     plan = bench(*arguments, "--json").json
     assert plan["strategy"] == "race"  # the toolkit's default
+    assert plan["params"]["ceiling"] == "published"
+    assert plan["evaluations_per_image"] == 21 * 50 + 5 * 450
+    assert plan["evaluations_per_image_at_least"] == 21 * 2
+    assert "42 to 3,300" in bench(*arguments).out
+
+
+def test_dry_run_of_a_race_without_a_ceiling_is_a_range() -> None:
+    arguments = ("run", "ucmerced", "--backbone", "sd2", "--strategy", "race", "--dry-run")
+    plan = bench(*arguments, "--json").json
     assert plan["evaluations_per_image"] == 21 * 500
     assert plan["evaluations_per_image_at_least"] == 21 * 4
     assert "84 to 10,500" in bench(*arguments).out
 
 
-def test_dry_run_of_a_race_ends_at_its_ceiling() -> None:
-    arguments = ("run", "ucmerced", "--backbone", "sd2", "--dry-run")
-    ceiling = ("--set", "ceiling=adaptive")
-    plan = bench(*arguments, *ceiling, "--json").json
-    assert plan["evaluations_per_image"] == 21 * 50 + 5 * 450
-    assert plan["evaluations_per_image_at_least"] == 21 * 4
-    assert "84 to 3,300" in bench(*arguments, *ceiling).out
-    guided = bench(*arguments, "--set", "ceiling=100.5", "--guidance", "2", "--json").json
-    assert guided["evaluations_per_image"] == 100
-
-
-@pytest.mark.parametrize("ceiling", ["0", "19", "much"])
-def test_a_ceiling_that_cannot_be_kept_is_refused_before_scoring(
-    ceiling: str, tmp_path: Path
-) -> None:
-    given = ("--set", f"ceiling={ceiling}", "--results", tmp_path / "r")
-    done = bench("run", "digits", "--template", "{class}", "--guidance", "2", *given)
-    assert done.code == 2 and "ceiling=" in done.err and "Traceback" not in done.err
-    assert ceiling != "19" or "10 prompts; 20 or more" in done.err
+def test_a_ceiling_of_an_earlier_version_is_refused_before_scoring(tmp_path: Path) -> None:
+    done = bench("run", "digits", "--set", "ceiling=adaptive", "--results", tmp_path / "r")
+    assert done.code == 2 and "ceiling=adaptive is not published" in done.err
+    assert "Traceback" not in done.err
     assert not (tmp_path / "r").exists() or not any((tmp_path / "r").iterdir())
 
 

@@ -14,6 +14,7 @@ from helpers.runs import store
 from bench.contracts.specs import StrategySpec
 from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
+from bench.recordings.learn_odds import learn_odds
 from bench.running.command import reproducing_command
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
@@ -62,7 +63,7 @@ def test_a_run_without_errors_gives_a_probability_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("param", "said"),
-    [("delta=0.1", "a risk chooses"), ("ceiling=adaptive", "keeps no stated risk")],
+    [("delta=0.1", "a risk chooses"), ("first=3", "a risk chooses")],
 )
 def test_what_a_risk_chooses_cannot_be_set(calibrated: Path, param: str, said: str) -> None:
     done = bench("calibrate", calibrated, "--strategy", "race", "--set", param)
@@ -87,17 +88,31 @@ def test_a_replay_of_other_images_takes_what_a_risk_chooses(tmp_path: Path) -> N
     assert "--risk 0.1" in reproducing_command(manifest)
 
 
+def test_a_race_within_the_schedule_takes_its_threshold_from_a_risk(tmp_path: Path) -> None:
+    path, other = record(tmp_path), record(tmp_path, first=N_IMAGES)
+    odds = learn_odds(path).odds
+    asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1)
+    within = ("--set", "ceiling=published", "--set", f"odds={','.join(map(str, odds))}")
+    calibrate(path, "race")
+    refused = bench(*asked, *within)
+    assert refused.code == 2 and "ceiling=published differs from ceiling=None" in refused.err
+    calibrate(path, "race", {"ceiling": "published", "odds": odds})
+    params = bench(*asked, *within, "--json").json["strategy"]["params"]
+    assert (params["ceiling"], params["odds"]) == ("published", odds)
+    assert "ceiling" not in bench(*asked, "--json").json["strategy"]["params"]
+
+
 def test_a_second_calibration_leaves_the_first(tmp_path: Path) -> None:
     path, other = record(tmp_path), record(tmp_path, first=N_IMAGES)
     asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1, "--json")
     first = calibrate(path, "race")
     before = bench(*asked).json
     for _ in range(2):
-        second = calibrate(path, "race", {"growth": 3})
+        second = calibrate(path, "race", {"span": 3.0})
     assert [each.calibration for each in find_calibrations(tmp_path)] == [first, second]
     after = bench(*asked).json
     assert after["run_id"] == before["run_id"]
-    assert bench(*asked, "--set", "growth=3").json["strategy"]["params"]["growth"] == 3
+    assert bench(*asked, "--set", "span=3").json["strategy"]["params"]["span"] == 3
     again = calibrate(path, "race")
     assert [each.calibration for each in find_calibrations(tmp_path)] == [again, second]
 
@@ -107,7 +122,6 @@ def test_a_second_calibration_leaves_the_first(tmp_path: Path) -> None:
     [
         (("--strategy", "race", "--risk", 0.1), "calibrate on another split"),
         (("--strategy", "race", "--risk", 0.1, "--set", "delta=0.1"), "leave --set delta=0.1 out"),
-        (("--strategy", "race", "--risk", 0.1, "--set", "ceiling=adaptive"), "exclude each other"),
         (("--strategy", "full", "--risk", 0.1), "no settings to choose among"),
         (("--strategy", "paired-ttest", "--risk", 0.1), "those that have: race, screen-race"),
     ],

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import PATIENCE, bench
-from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, replay
+from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
 
 from bench.errors import BenchWarning, UserError
 from bench.recordings.recording import open_recording
 from bench.store.decisions import read_decisions
-from bench.store.folder import read_manifest, read_records
+from bench.store.folder import MANIFEST, read_manifest, read_records
 
 
 def test_replaying_full_gives_the_recorded_run(recording: Path, tmp_path: Path) -> None:
@@ -51,10 +51,10 @@ def test_what_ended_the_images_is_recorded_counted_and_shown(
     full = replay(recording, "full", {}, tmp_path)
     assert "decided_by" not in full
     assert not any("decided_by" in r for r in read_records(tmp_path / full["run_id"]).values())
-    for ceiling, ended in ((N_CLASSES, "ceiling"), (N_CLASSES * N_DRAWS, "bound")):
-        summary = replay(recording, "race", {"ceiling": ceiling}, tmp_path)
-        assert summary["strategy"]["params"]["ceiling"] == ceiling
-        assert summary["cost"]["evaluation_equivalents_per_image"] <= ceiling
+    ceiling = {"ceiling": "published", "delta": 1e-12}
+    for params, ended in ((ceiling, "ceiling"), ({}, "bound")):
+        summary = replay(recording, "race", params, tmp_path)
+        assert summary["strategy"]["params"].get("ceiling") == params.get("ceiling")
         records = read_records(tmp_path / summary["run_id"]).values()
         ends = [record["decided_by"] for record in records]
         assert summary["decided_by"] == {ended: N_IMAGES} and set(ends) == {ended}
@@ -69,18 +69,45 @@ def test_a_race_that_was_dearer_than_the_schedule_says_so(recording: Path, tmp_p
     with pytest.warns(BenchWarning, match=rf"more than adaptive .*\({schedule:,.0f}\)") as said:
         dear = replay(recording, "race", {"first": 99}, tmp_path)
     assert f"race took {dear['cost']['evaluations_per_image']:,.0f} " in str(said[0].message)
-    assert "With ceiling=schedule delta=0.001 no image costs more" in str(said[0].message)
+    assert "With ceiling=published first=2 delta=0.001 no image costs more" in str(said[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error", BenchWarning)
-        replay(recording, "race", {"first": 99, "ceiling": "schedule"}, tmp_path)
-        replay(recording, "race", {}, tmp_path)
+        replay(recording, "race", {"first": 99, "ceiling": "published"}, tmp_path)
 
 
-def test_a_ceiling_below_one_evaluation_per_prompt_is_refused(
+def test_a_race_with_a_backbone_that_nothing_was_recorded_with_says_so(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    with pytest.warns(BenchWarning, match="is not known: it may be less often than ad") as told:
+        replay(path, "race", {}, tmp_path)
+    assert "With ceiling=published first=2 delta=0.001 it keeps" in str(told[0].message)
+    manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+    identity = manifest["identity"]
+    identity["backbone"]["name"], identity["dataset"]["name"] = "tiny-digits", "digits"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BenchWarning)
+        replay(path, "race", {"ceiling": "published"}, tmp_path)
+        replay(path, "adaptive", {}, tmp_path)
+        (path / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+        replay(path, "race", {"delta": 0.1}, tmp_path)  # its own strategy, on its own data
+    identity["dataset"]["name"] = "ucmerced"
+    (path / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    with pytest.warns(BenchWarning, match="with tiny-digits on these images is not known"):
+        replay(path, "race", {"delta": 0.1}, tmp_path)
+
+
+def test_a_run_of_an_earlier_version_is_shown_and_not_resumed(
     recording: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=f"{N_CLASSES} prompts; {N_CLASSES} or more"):
-        replay(recording, "race", {"ceiling": N_CLASSES - 1}, tmp_path)
+    summary = replay(recording, "race", {"delta": 0.05}, tmp_path)
+    folder = tmp_path / summary["run_id"]
+    for name in (MANIFEST, "summary.json"):
+        text = (folder / name).read_text("utf-8")
+        (folder / name).write_text(text.replace('"bound": "t"', '"bound": "serfling"'), "utf-8")
+    shown = bench("show", folder, "--results", tmp_path)
+    assert shown.code == 0 and "bound=serfling" in shown.out
+    refused = bench("replay", recording, "--strategy", "race", "--set", "bound=serfling")
+    assert refused.code == 2 and "can be shown but not resumed" in refused.err
+    assert len(refused.err.strip().splitlines()) == 1
 
 
 def test_the_command_prints_one_object_and_the_board_marks_it(

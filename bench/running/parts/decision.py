@@ -110,6 +110,7 @@ def find_strategy(settings: DecisionSettings, backbone: BackboneSpec, plugins: P
         usual = dict(backbone.strategy_parameters)
     else:
         spec = default_of(plugins.strategies)
+        usual = {} if settings.risk else dict(spec.unproven)
     if backbone.draws is not None and "draws" in spec.parameters:
         usual.setdefault("draws", backbone.draws)
     others = of_backbone(settings, backbone, spec)
@@ -148,4 +149,4 @@ def make_strategy(
         for name, value in parameters.items()
         if not (spec.parameters[name].later and value == spec.parameters[name].default)
     }
-    return {**recorded, **strategy.settled, "draws": strategy.draws}, strategy
+    return {**recorded, **spec.retired, **strategy.settled, "draws": strategy.draws}, strategy

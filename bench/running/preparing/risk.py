@@ -69,11 +69,6 @@ def check_risk(stated: Stated) -> None:
                 f"{option} chooses {' and '.join(chosen)}: leave --set"
                 f" {name}={stated.params[name]} out."
             )
-    if (ceiling := stated.parameters.get("ceiling")) is not None:
-        raise UserError(
-            f"{option} and ceiling={ceiling} exclude each other: an image that the ceiling cut"
-            " keeps no stated risk. Leave one of them out."
-        )
 
 
 def with_risk(
@@ -99,8 +94,8 @@ def choose_setting(stated: Stated, manifest: Manifest) -> tuple[dict[str, Any], 
     if best is None:
         raise UserError(_too_few_message(calibration, stated.risk))
     for name in stated.params:
-        value = stated.parameters.get(name)
-        used = best.strategy.params.get(name, value)
+        value = _value(stated, stated.parameters, name)
+        used = _value(stated, best.strategy.params, name)
         if name in stated.parameters and value != used:
             raise UserError(
                 f"{stated.option}: --set {name}={value} differs from {name}={used}, with which it"
@@ -199,11 +194,18 @@ def _calibration_for(stated: Stated, manifest: Manifest) -> Calibration:
 def _has_parameters(stated: Stated, calibration: Calibration) -> bool:
     """Return whether the parameters that were not calibrated are the run's."""
     return all(
-        value == stated.parameters.get(name, value)
+        _value(stated, setting.strategy.params, name) == _value(stated, stated.parameters, name)
         for setting in calibration.settings
-        for name, value in setting.strategy.params.items()
+        for name in {**setting.strategy.params, **stated.parameters}
         if name not in calibration.chosen
     )
+
+
+def _value(stated: Stated, parameters: Mapping[str, Any], name: str) -> Any:
+    """Return a parameter's value, as JSON has it; a later one is not recorded at its default."""
+    declared = stated.spec.parameters.get(name)
+    value = parameters.get(name, declared.default if declared else None)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _too_few_message(calibration: Calibration, risk: float) -> str:

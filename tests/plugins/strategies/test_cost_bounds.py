@@ -16,7 +16,6 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.testing.strategies import COST_ROUNDING, decide
 
-CEILINGS = st.none() | st.just("adaptive") | st.floats(1, 2000)
 PARAMETERS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "uniform": st.fixed_dictionaries({"samples": st.integers(1, 8)}),
     "halving": st.fixed_dictionaries({"budget": st.integers(1, 8)}),
@@ -27,18 +26,16 @@ PARAMETERS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "race": st.fixed_dictionaries(
         {
             "first": st.integers(2, 9),
-            "growth": st.integers(1, 8),
             "delta": st.sampled_from([0.001, 0.3]),
-            "ceiling": CEILINGS | st.just("schedule"),
+            "ceiling": st.none() | st.just("published"),
         }
     )
-    | st.fixed_dictionaries({"bound": st.just("betting"), "ceiling": CEILINGS}),
+    | st.just({"bound": "betting"}),
     "screen-race": st.fixed_dictionaries(
         {
             "reach": st.floats(0, 3),
             "samples": st.integers(1, 8),
             "screens": st.integers(1, 2),
-            "ceiling": CEILINGS,
         }
     ),
 }

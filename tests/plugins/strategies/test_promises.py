@@ -31,7 +31,7 @@ def test_a_bound_with_a_span_keeps_its_level(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{}, {"delta": 1e-3, "ceiling": "schedule"}, {"bound": "betting", "delta": 0.05}],
+    [{}, {"delta": 1e-3, "ceiling": "published"}, {"bound": "betting", "delta": 0.05}],
     ids=str,
 )
 def test_a_dial_loses_more_than_its_level(params: dict[str, Any]) -> None:

@@ -64,9 +64,13 @@ def test_another_calibration_is_another_run(results: Path) -> None:
     ("settings", "said"),
     [
         ({"risk": 0.01}, "needs at least 299 without a disagreement"),
-        ({"risk": 0.05, "params": {"draws": "8", "ceiling": "adaptive"}}, "exclude each other"),
+        (
+            {"risk": 0.05, "params": {"draws": "8", "ceiling": "published"}},
+            "ceiling=published differs",
+        ),
         ({"risk": 0.05, "params": {"draws": "8", "delta": "0.1"}}, "leave --set delta"),
-        ({"risk": 0.05, "params": {"draws": "8", "growth": "3"}}, "growth=3 differs from growth=8"),
+        ({"risk": 0.05, "params": {"draws": "8", "span": "3"}}, "span=3.0 differs from span=0.0"),
+        ({"risk": 0.05, "params": {"draws": "8", "growth": "3"}}, "growth is always 8 now"),
         ({"risk": 0.05, "strategy": "full"}, "no settings to choose among; those that have: race"),
         ({"risk": 1.5}, "--risk"),
     ],
