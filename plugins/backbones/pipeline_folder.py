@@ -12,7 +12,7 @@ import diffusers
 import torch
 
 from bench.errors import BenchWarning, UserError
-from bench.inputs.weights import Weights
+from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, unread_format
 from bench_plugins.backbones._checkpoint import first_line, header
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import add_loras, check_files, config_source, load_single_file
@@ -20,6 +20,8 @@ from bench_plugins.backbones._folders import PIPELINE_INDEX
 from bench_plugins.backbones._latent import TORCH_DTYPES
 from bench_plugins.backbones.pipeline import CLASS_LABELS, PipelineDenoiser
 
+PICTURES = {"image", "mask_image", "control_image", "video"}  # keywords of a call
+STEERING = {"controlnet", "adapter"}  # parts
 PART_LIBRARIES = ("diffusers", "transformers")  # beside the modules of pipelines in diffusers
 
 
@@ -52,6 +54,7 @@ class FolderPipeline(PipelineDenoiser):
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **parameters: Any) -> None:
         """Refuse a pipeline that is not run here, without reading a tensor."""
         name = pipeline_class(weights).__name__
+        check_parts(weights, weights.file is None)
         if weights.loras or weights.file:
             check_files(weights)
             return
@@ -79,6 +82,22 @@ class FolderPipeline(PipelineDenoiser):
     def config_source(file: Path) -> str:
         """Return the Hub id of the pipeline whose configs a single file goes with."""
         return config_source(file)
+
+
+def check_parts(weights: Weights, with_tensors: bool) -> None:
+    """Refuse parts that are quantised, or on this machine have no safetensors (UserError)."""
+    for part, made in weights.read(PIPELINE_INDEX).items():
+        config = f"{part}/config.json"
+        if not isinstance(made, list) or not made[0] or weights.find(config) is None:
+            continue
+        if weights.read(config).get("quantization_config"):
+            raise weights.error(
+                config, f"says quantization_config: the model is quantised; {HAND_OVER}"
+            )
+        folder = Path(weights.location, part)
+        if with_tensors and folder.is_dir() and not [*folder.glob(f"*{SINGLE_FILE}")]:
+            other = unread_format(folder.iterdir())
+            raise weights.error(f"{part}/", f"has no safetensors{f'; {other}' if other else ''}")
 
 
 def pipeline_class(weights: Weights) -> Any:
@@ -116,12 +135,10 @@ def pipeline_class(weights: Weights) -> Any:
                 PIPELINE_INDEX, f"takes {part} from {library!r:.100}; only diffusers is loaded from"
             )
     takes = inspect.signature(kind.__call__).parameters
-    wanted = [
-        name
-        for name in ("image", "mask_image", "control_image", "video")
-        if name in takes and takes[name].default is inspect.Parameter.empty
-    ]
-    if wanted or not {"prompt", CLASS_LABELS} & takes.keys():
+    # Of many such pipelines the picture has a default, None, with which they fail.
+    pictures = PICTURES & takes.keys() and facts_of(kind.__name__) is None
+    steered = STEERING & inspect.signature(kind.__init__).parameters.keys()
+    if pictures or steered or not {"prompt", CLASS_LABELS} & takes.keys():
         raise weights.error(
             PIPELINE_INDEX,
             f"says _class_name {name!r:.100}, which makes no images of prompts alone",

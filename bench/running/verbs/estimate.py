@@ -79,8 +79,9 @@ def make_plan(config: RunConfig) -> Plan:
     prepared = _prepare(config)
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
     device = likely_device(config.device)
+    warnings = [*prepared.warnings, *prepared.absent, *_checked(prepared)]
     needed, too_much = _needed(prepared, config.device or device)
-    warnings = [*prepared.warnings, *prepared.absent, *_checked(prepared), *too_much]
+    warnings += too_much
     images, left = _images(prepared)
     again = None if config.again is None else min(config.again, images)
     sizes, strategy = problems(prepared), resolved.strategy

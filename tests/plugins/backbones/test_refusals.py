@@ -13,7 +13,7 @@ import torch
 from helpers.command import bench
 from helpers.damage import UNET, Damage, every, removes, says, tensors
 from helpers.families import save
-from helpers.pipelines import UNETS, save_pipeline
+from helpers.pipelines import UNETS, save_indexed, save_pipeline
 from safetensors.torch import load_file, save_file
 
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -26,7 +26,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def of(kind: str) -> Path:
         if not (folder := root / kind).exists():
-            save_pipeline(folder, "sd15") if kind == "sd" else save(kind, folder)
+            if kind == "indexed":
+                save_indexed(folder)
+            elif kind == "sd":
+                save_pipeline(folder, "sd15")
+            else:
+                save(kind, folder)
         return folder
 
     return of
@@ -100,6 +105,34 @@ CASES: dict[str, tuple[str, Damage, str]] = {
     "SDXL without an index": ("sdxl", removes(INDEX), "say --backbone folder-sdxl --weights /"),
     "FLUX without an index": ("flux", removes(INDEX), "say --backbone folder-flux --weights /"),
 }
+
+
+OTHER_CLASSES: dict[str, tuple[str, Damage, str]] = {
+    "a quantised config": (
+        "StableDiffusionPAGPipeline",
+        says("unet/config.json", quantization_config={"quant_method": "bitsandbytes"}),
+        "unet/config.json says quantization_config: the model is quantised; load it with",
+    ),
+    "a network in a pickle": (
+        "StableDiffusionPAGPipeline",
+        pickles(UNET, "diffusion_pytorch_model.bin"),
+        "unet/ has no safetensors; diffusion_pytorch_model.bin is a pickle",
+    ),
+    "inpainting": ("StableDiffusionInpaintPipeline", nine_channels, "no images of prompts alone"),
+    "ControlNet": ("StableDiffusionControlNetPipeline", lambda _: None, "of prompts alone"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_CLASSES)
+def test_a_pipeline_of_another_class(
+    case: str, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    name, damage, line = OTHER_CLASSES[case]
+    folder = tmp_path / "sd"
+    shutil.copytree(whole("indexed"), folder)
+    says(INDEX, _class_name=name)(folder)
+    damage(folder)
+    assert line in refusal(folder, tmp_path / "results")
 
 
 @pytest.mark.parametrize("case", CASES)
