@@ -183,6 +183,13 @@ class Slots:
         return leaf if slot.limit is None else leaf[:, : max(lengths)]
 
 
+def doubled(value: Any) -> Any:
+    """Return lists and tuples with their floating tensors in double precision."""
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    return type(value)(map(doubled, value)) if isinstance(value, list | tuple) else value
+
+
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, list) and not value)
 

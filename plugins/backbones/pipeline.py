@@ -7,16 +7,12 @@ what the pipeline's sampling would hand to its scheduler.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from math import prod
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
 
@@ -24,27 +20,20 @@ from bench.contracts.backbone import Denoiser
 from bench.engine.images import preprocess
 from bench.engine.trees import Tree
 from bench.errors import UserError
+from bench_plugins.backbones._driving import (
+    CLASS_LABELS,
+    UNGUIDED,
+    DrivenPipeline,
+    at_step,
+    pixels_of,
+)
 from bench_plugins.backbones._facts import Facts, facts_of
-from bench_plugins.backbones._latents import Normalisation, digits, grouped, levels_of, order_of
+from bench_plugins.backbones._latents import Normalisation, grouped, levels_of
 from bench_plugins.backbones._probing import check, settle
-from bench_plugins.backbones._seam import Call, Decoder
-from bench_plugins.backbones._slots import SHORT, Slots
-
-UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
-# Images as large as they are asked for; captions as they are, whatever packages are installed.
-PLAIN = {
-    "output_type": "latent",
-    "use_resolution_binning": False,
-    "clean_caption": False,
-    "num_frames": 1,
-}
-diffusers.logging.set_verbosity_error()
-transformers.logging.set_verbosity_error()
-
-CLASS_LABELS = "class_labels"  # what a pipeline without prompts takes
+from bench_plugins.backbones._slots import Slots
 
 
-class PipelineDenoiser(Denoiser):
+class PipelineDenoiser(DrivenPipeline, Denoiser):
     """Any text-to-image pipeline, loaded in any way.
 
     The pipeline is not changed: each call runs on a shallow copy of it. Its device and dtypes are
@@ -58,7 +47,6 @@ class PipelineDenoiser(Denoiser):
         facts: what is declared of its class; None: what is in `pipelines/`.
 
     Attributes:
-        call: all keywords that the pipeline's `__call__` is given.
         probed: whether nothing is declared of its class.
 
     Raises:
@@ -76,24 +64,25 @@ class PipelineDenoiser(Denoiser):
         call: Mapping[str, Any] | None = None,
         facts: Facts | None = None,
     ) -> None:
-        self.pipe, self.normalize = pipe, normalize
-        self.who = f"The pipeline {type(pipe).__name__}"
+        super().__init__(pipe)
+        self.normalize = normalize
         declared = facts or facts_of(type(pipe).__name__)
         self.probed, self.facts = declared is None, declared or Facts()
-        self._takes = inspect.signature(type(pipe).__call__).parameters
         self.device: torch.device = pipe._execution_device
-        self.call = {**self._keywords(), **self.facts.call, **(call or {})}
+        self.call.update({**self.facts.call, **(call or {})})
         if resolution is not None and "height" in self._takes:
             self.call.update(height=resolution, width=resolution)
         with torch.no_grad():
-            self.slots = None if CLASS_LABELS in self._takes else Slots(self._encode, self.who)
+            self.slots = (
+                None if CLASS_LABELS in self._takes else Slots(self.encoded_prompts, self.who)
+            )
             first = self.first_latents(self.facts.steps)
-            self._shape = first.shapes[0][1:]
-            self.latent_shape = self._latent_shape()
+            self.sample_shape = first.shapes[0][1:]
+            self.latent_shape = self.image_shape()
             self.levels = levels_of(pipe.scheduler, self.facts, first.schedule or {}, self.who)
-            probes = Normalisation.probes(prod(self._shape))
-            self.normalisation = Normalisation.learned(self._decoded(probes), self.who)
-        self.resolution = self.normalisation.shape[-1] * _pixels(pipe)
+            probes = Normalisation.probes(prod(self.sample_shape))
+            self.normalisation = Normalisation.learned(self.decoder_input(probes), self.who)
+        self.resolution = self.normalisation.shape[-1] * pixels_of(pipe)
         if resolution not in (None, self.resolution):
             raise UserError(
                 f"--resolution {resolution}: {self.who} makes images of {self.resolution} pixels."
@@ -104,16 +93,6 @@ class PipelineDenoiser(Denoiser):
             check(self)
 
     # What the toolkit asks.
-
-    @property
-    def network(self) -> torch.nn.Module:
-        """The module that `denoise` calls."""
-        return network_of(self.pipe)
-
-    @property
-    def vae(self) -> Any:
-        """The autoencoder."""
-        return self.pipe.vae
 
     @property
     def dtype(self) -> torch.dtype:
@@ -157,7 +136,9 @@ class PipelineDenoiser(Denoiser):
             none: Any = self.network.config
             return {"label": torch.tensor([none.num_embeds_ada_norm], device=self.device)}
         guided = {name: self._takes[name].default for name in UNGUIDED if name in self._takes}
-        encoded = self.slots.negative(self._encode([""]), self._encode([""], **guided))
+        encoded = self.slots.negative(
+            self.encoded_prompts([""]), self.encoded_prompts([""], **guided)
+        )
         return self.slots.rows([encoded], [""])
 
     def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
@@ -192,114 +173,6 @@ class PipelineDenoiser(Denoiser):
         network: Any = self.network
         network.enable_gradient_checkpointing()
 
-    # What the pipeline is asked.
-
-    def _keywords(self) -> dict[str, Any]:
-        """Return what leaves guidance, cleaning and frames out, where the pipeline knows of them.
-
-        A guidance that the network is told stays as the pipeline has it.
-        """
-        keywords = {**UNGUIDED, **PLAIN}
-        if _embeds_guidance(self.network):
-            del keywords["guidance_scale"]
-        return {
-            name: value
-            for name, value in keywords.items()
-            if name in self._takes and self._takes[name].default not in (None, value)
-        }
-
-    def _call(
-        self, texts: list[Any] | None, prompts: list[Any], times: Tensor, stops: Any, **more: Any
-    ) -> Call:
-        """Call the pipeline for these prompts, of which `texts` are the encoded ones."""
-        parts = {name: more.pop(name) for name in ("latents", "parts") if name in more}
-        name = CLASS_LABELS if CLASS_LABELS in self._takes else "prompt"
-        keywords = {name: prompts, "num_inference_steps": 1, **self.call, **more}
-        return Call(self.pipe, keywords, times, texts=texts, stops=stops, **parts)
-
-    def _short(self, count: int) -> tuple[list[Any] | None, list[Any]]:
-        """Return so many short prompts, encoded, and what stands for them."""
-        if self.slots is None:
-            return None, [0] * count
-        tree = {name: leaf.expand(count, *leaf.shape[1:]) for name, leaf in self.shortest.items()}
-        return self.slots.returned(tree, self.slots.lengths(tree)), [""] * count
-
-    @cached_property
-    def shortest(self) -> dict[str, Tensor]:
-        """The conditioning of a short text, or of a label, one row."""
-        if self.slots is None:
-            return {"label": torch.zeros(1, dtype=torch.int64, device=self.device)}
-        return self.slots.tree([SHORT])
-
-    def _encode(self, texts: list[str], **keywords: Any) -> list[Any]:
-        """Return what each call of the pipeline's `encode_prompt` returns."""
-        ends = "draw", "schedule"
-        return self._call(
-            None, list(texts), torch.zeros(1), lambda _, event: event in ends, **keywords
-        ).returned
-
-    def try_step(self, count: int, parts: Mapping[str, Any]) -> None:
-        """Have the pipeline predict latents of zeros, with `parts` in place of its own."""
-        time = torch.as_tensor(self.levels.time[-1:])
-        self._call(*self._short(count), time, _at_step, parts=parts)
-
-    def first_latents(self, steps: int | None) -> Call:
-        """Have the pipeline draw latents and set its levels, for so many steps or its own number.
-
-        Raises:
-            UserError: it does not.
-        """
-        steps = steps or self._takes["num_inference_steps"].default
-        call = self._call(
-            *self._short(1),
-            torch.zeros(1),
-            lambda call, _: bool(call.shapes) and call.schedule is not None,
-            num_inference_steps=steps,
-        )
-        if not call.shapes or call.schedule is None:
-            lacking = "draws no latents" if not call.shapes else "sets no levels"
-            raise UserError(f"{self.who} cannot be driven: it {lacking} in the usual way.")
-        return call
-
-    def _latent_shape(self) -> tuple[int, int, int]:
-        shape = list(self._shape)
-        if len(shape) == 4 and 1 in shape:  # of one frame
-            shape.remove(1)
-        if len(shape) != 3:
-            raise UserError(f"{self.who} draws latents {list(self._shape)}: not those of an image.")
-        return shape[0], shape[1], shape[2]
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the image that the pipeline decodes of one latent, float32 [1, 3, H, W]."""
-        decoded = self._decoded(latents.double())
-        image: Tensor = self.vae.decode(decoded.to(self.vae.dtype), return_dict=False)[0]
-        return image.reshape(1, 3, *image.shape[-2:]).float()
-
-    def _decoded(self, latents: Tensor) -> Tensor:
-        """Return what the pipeline's VAE would be given for its last latents."""
-        decoder = Decoder(self.pipe.vae)
-        self._call(
-            *self._short(len(latents)),
-            torch.empty(0),
-            lambda call, event: False,
-            output_type="pt",
-            latents=latents,
-            parts={"vae": decoder},
-        )
-        if decoder.decoded is None:
-            raise UserError(f"{self.who} cannot be driven: it decodes its latents without `vae`.")
-        return decoder.decoded
-
-    @cached_property
-    def order(self) -> Tensor | None:
-        """Where each packed element comes from, int64 [elements]; None: latents are not packed."""
-        with torch.inference_mode(False), torch.no_grad():
-            sent = digits(prod(self._shape))
-            time = torch.as_tensor(self.levels.time[len(self.levels) // 2 :][:1])
-            call = self._call(*self._short(len(sent)), time, _at_step, latents=sent)
-            order = order_of(call.sample, self.who)
-        return None if bool((order.diff() == 1).all()) else order.to(self.device)
-
     def _predict(
         self, x_t: Tensor, t: Tensor, conditioning: Any, lengths: list[tuple[int, ...]]
     ) -> Tensor:
@@ -310,40 +183,8 @@ class PipelineDenoiser(Denoiser):
         else:
             texts, prompts = self.slots.returned(conditioning, lengths), [""] * len(x_t)
         times = t[:1] if len(t) == 1 or self.facts.times == "one" else t[None]
-        prediction: Tensor = self._call(texts, prompts, times, _at_step, latents=x_t).prediction
+        prediction: Tensor = self.run(texts, prompts, times, at_step, latents=x_t).prediction
         flat = prediction.reshape(len(x_t), -1)
         if order is not None:
             flat = torch.empty_like(flat).index_copy(1, order, flat)
         return flat[:, : prod(self.latent_shape)].view(-1, *self.latent_shape)
-
-
-def network_of(pipe: Any) -> torch.nn.Module:
-    """Return the network of a pipeline.
-
-    Raises:
-        UserError: it has none of a usual name.
-    """
-    for name in ("transformer", "unet"):
-        if isinstance(network := getattr(pipe, name, None), torch.nn.Module):
-            return network
-    raise UserError(
-        f"The pipeline {type(pipe).__name__} cannot be driven: it has no transformer and no unet."
-    )
-
-
-def _embeds_guidance(network: Any) -> bool:
-    """Return whether the network is told the guidance scale, as one distilled with it."""
-    config = network.config
-    return bool(config.get("guidance_embeds")) or config.get("time_cond_proj_dim") is not None
-
-
-def _pixels(pipe: Any) -> int:
-    """Return how many pixels a side of a latent's pixel stands for."""
-    for name in ("vae_scale_factor", "vae_scale_factor_spatial"):
-        if isinstance(factor := getattr(pipe, name, None), int):
-            return factor
-    return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
-
-
-def _at_step(call: Call, event: str) -> bool:
-    return event == "step"

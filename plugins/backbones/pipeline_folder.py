@@ -14,11 +14,12 @@ import torch
 from bench.errors import BenchWarning, UserError
 from bench.inputs.weights import HAND_OVER, SINGLE_FILE, Weights, unread_format
 from bench_plugins.backbones._checkpoint import first_line, header
+from bench_plugins.backbones._driving import CLASS_LABELS
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import add_loras, check_files, config_source, load_single_file
 from bench_plugins.backbones._folders import PIPELINE_INDEX
 from bench_plugins.backbones._latent import TORCH_DTYPES
-from bench_plugins.backbones.pipeline import CLASS_LABELS, PipelineDenoiser
+from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 PICTURES = {"image", "mask_image", "control_image", "video"}  # keywords of a call
 STEERING = {"controlnet", "adapter"}  # parts

@@ -1,4 +1,4 @@
-"""Small pipelines of classes that no family here loads: diffusers' own classes, random weights.
+"""Small pipelines that are run by their own code: diffusers' own classes, random weights.
 
 Text encoders are of the real classes, too. Of the tokenizers only T5's and Gemma's are: the others'
 files cannot be made small, and a tokenizer of characters stands in for them.
@@ -6,7 +6,10 @@ files cannot be made small, and a tokenizer of characters stands in for them.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -15,10 +18,16 @@ import torch
 import transformers
 from diffusers.pipelines.kolors import ChatGLMModel
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
-from helpers.families import gemma, roughen, t5, vae
+from helpers.families import clip, gemma, roughen, t5, vae
 from helpers.parts import kl_config, t5_tokenizer
+from helpers.pipelines import UNETS
+
+from bench_plugins.backbones._seam import Stop
+from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 WIDTH = 32
+SIDES = {"Lumina2Pipeline": 64}  # of the pictures; 16 of the others
+DDIM_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 ROPE = (4, 6, 6)  # of heads of 16
 TEMPLATE = (
     "{% for m in messages %}{% if m.content is string %}{{ m.content }}"
@@ -26,15 +35,51 @@ TEMPLATE = (
 )
 
 
-def made(kind: str) -> Any:
-    """Return the small pipeline of a class, in float32."""
+def made(kind: str, dtype: torch.dtype = torch.float32) -> Any:
+    """Return the small pipeline of a class; its autoencoder is in float32."""
     torch.manual_seed(0)
     pipe = MAKERS[kind]()
-    for part in pipe.components.values():
+    for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module):
             roughen(part.eval().requires_grad_(False))
+            part.to(torch.float32 if name == "vae" else dtype)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def sampled(
+    backbone: PipelineDenoiser, prompt: str
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return what the pipeline's own loop gives its scheduler: answers, times and samples."""
+    steps: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    scheduler = backbone.pipe.scheduler
+    step = scheduler.step
+    scaled = getattr(scheduler, "scale_model_input", lambda sample, t: sample)
+
+    def recorded(answer: Any, t: Any, sample: torch.Tensor, **more: Any) -> Any:
+        steps.append((answer.clone(), t.reshape(1).clone(), scaled(sample, t).clone()))
+        if len(steps) == 3:
+            raise Stop
+        return step(answer, t, sample, **more)
+
+    scheduler.step = recorded
+    question: dict[str, Any] = {"prompt": prompt} if backbone.slots else {"class_labels": [11]}
+    generator = torch.Generator().manual_seed(5)
+    try:
+        with suppress(Stop):
+            backbone.pipe(**question, num_inference_steps=3, generator=generator, **backbone.call)
+    finally:
+        del scheduler.step
+    assert len(steps) == 3
+    return steps
+
+
+def unpacked(backbone: PipelineDenoiser, packed: torch.Tensor) -> torch.Tensor:
+    """Return a sample as a latent, [1, C, H, W]."""
+    flat = packed.reshape(1, -1)
+    if backbone.order is not None:
+        flat = torch.empty_like(flat).index_copy(1, backbone.order, flat)
+    return flat.view(1, *backbone.latent_shape)
 
 
 def tokenizer(padding_side: str = "right") -> Any:
@@ -400,7 +445,29 @@ def _kolors() -> Any:
     return diffusers.KolorsPipeline(autoencoder, _glm(), _glm_tokenizer(), unet, scheduler)
 
 
+def _stable(kind: Any, scheduler: Any, **config: Any) -> Any:
+    with tempfile.TemporaryDirectory() as scratch:
+        encoder, words = clip(Path(scratch, "words"), projected=False)
+    unet = diffusers.UNet2DConditionModel(**{**UNETS["sd15"], "cross_attention_dim": 16, **config})
+    return kind(
+        vae(scaling_factor=0.18215), encoder, words, unet, scheduler, None, None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def _stable_diffusion() -> Any:
+    return _stable(diffusers.StableDiffusionPipeline, diffusers.DDIMScheduler(**DDIM_BETAS))
+
+
+def _consistency() -> Any:
+    scheduler = diffusers.LCMScheduler(**DDIM_BETAS)
+    kind = diffusers.LatentConsistencyModelPipeline
+    return _stable(kind, scheduler, time_cond_proj_dim=16)
+
+
 MAKERS: dict[str, Callable[[], Any]] = {
+    "StableDiffusionPipeline": _stable_diffusion,
+    "LatentConsistencyModelPipeline": _consistency,
     "ZImagePipeline": _z_image,
     "QwenImagePipeline": _qwen,
     "Lumina2Pipeline": _lumina,

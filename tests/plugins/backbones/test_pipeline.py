@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from helpers.command import bench
-from helpers.families import KINDS, save
+from helpers.families import KINDS, roughen, save
 from helpers.released import made
 from PIL import Image
 
@@ -72,6 +73,67 @@ def answers(backbone: CheckedDenoiser, kind: str) -> torch.Tensor:
     texts = ["3", "11"] if kind == "dit" else list(TEXTS)
     conditioning = rows(backbone.encode_prompts(texts), torch.tensor([0, 1, 0, 1, 1, 0]))
     return backbone.denoise(x_t, times(backbone.levels), conditioning)
+
+
+def no_t5(pipe: Any) -> None:
+    pipe.register_modules(text_encoder_3=None, tokenizer_3=None)
+
+
+def solved(pipe: Any) -> None:
+    pipe.register_modules(
+        scheduler=DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction"
+        )
+    )
+
+
+def changed(part: str, **config: Any) -> Callable[[Any], None]:
+    """Return what gives a pipeline a part with another config."""
+
+    def change(pipe: Any) -> None:
+        torch.manual_seed(1)
+        old = getattr(pipe, part)
+        made_anew = type(old).from_config({**old.config, **config})
+        if isinstance(made_anew, torch.nn.Module):
+            roughen(made_anew.eval())
+        pipe.register_modules(**{part: made_anew})
+
+    return change
+
+
+TRAITS: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
+    "normalised queries": (
+        "sd3", changed("transformer", qk_norm="rms_norm", dual_attention_layers=(0,)), {}
+    ),
+    "no T5": ("sd3", no_t5, {"text": "clip"}),
+    "another shift": ("sd3", changed("scheduler", shift=6.0), {}),
+    "a fixed shift": ("flux", changed("scheduler", use_dynamic_shifting=False, shift=2.0), {}),
+    "told a guidance scale": ("sdxl", changed("unet", time_cond_proj_dim=16), {}),
+    "v-prediction": ("sdxl", changed("scheduler", prediction_type="v_prediction"), {}),
+    "a solver": ("sana", solved, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("trait", TRAITS)
+def test_a_family_has_the_traits_of_its_pipelines(trait: str, dtype: str, tmp_path: Path) -> None:
+    kind, change, parameters = TRAITS[trait]
+    pipe = save(kind, tmp_path / "changed")
+    change(pipe)
+    if not parameters:  # of the others, the family leaves out what the folder has
+        pipe.save_pretrained(tmp_path / "changed")
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module) and name != "vae":
+            part.to(getattr(torch, dtype))
+    hand: Any = toolkit.load_backbone(f"{tmp_path / 'changed'}/", device="cpu", dtype=dtype)
+    hand = type(hand)(hand.weights, dtype=dtype, resolution=SIDES.get(kind, 16), **parameters)
+    own = driven(kind, pipe)
+    for column in ("alpha", "sigma", "p", "q"):
+        wanted = getattr(hand.levels, column)
+        np.testing.assert_allclose(getattr(own.levels, column), wanted, atol=1e-12)
+    with torch.inference_mode():
+        actual, expected = (answers(CheckedDenoiser(b, "it"), kind).float() for b in (own, hand))
+    close(actual, expected, 1e-5 if dtype == "float32" else 3e-2)
 
 
 def times(levels: Levels) -> torch.Tensor:
@@ -175,5 +237,5 @@ def test_a_folder_of_a_class_that_no_family_loads_is_run(tmp_path: Path) -> None
 def test_a_pipeline_that_cannot_be_driven_is_refused_in_a_line(saved: Saved) -> None:
     pipe = copy.copy(saved("sd3")[1])
     pipe.scheduler = type("Odd", (), {"config": {}, "order": 1})()
-    with pytest.raises(UserError, match="Odd"):
+    with pytest.raises(UserError, match="cannot be driven with its Odd"):
         PipelineDenoiser(pipe, resolution=16)

@@ -1,0 +1,221 @@
+"""What a pipeline is asked through the seam: to encode, draw, set levels, decode and predict."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import Tensor
+
+from bench.contracts.levels import Levels
+from bench.errors import UserError
+from bench_plugins.backbones._latents import digits, order_of
+from bench_plugins.backbones._seam import Call, CountedNetwork, Decoder
+from bench_plugins.backbones._slots import SHORT, Slots, doubled
+
+UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
+# Images as large as they are asked for; captions as they are, whatever packages are installed.
+PLAIN = {
+    "output_type": "latent",
+    "use_resolution_binning": False,
+    "clean_caption": False,
+    "num_frames": 1,
+}
+diffusers.logging.set_verbosity_error()
+transformers.logging.set_verbosity_error()
+
+CLASS_LABELS = "class_labels"  # what a pipeline without prompts takes
+
+
+class DrivenPipeline:
+    """A pipeline and the keywords that its `__call__` is given.
+
+    Attributes:
+        pipe: the pipeline, which is not changed.
+        who: the pipeline, for messages.
+        call: all keywords that the pipeline's `__call__` is given.
+        slots: what its `encode_prompt` returns; None: it takes labels.
+        levels: its noise levels.
+        sample_shape: the shape of a sample's first latents, before packing.
+    """
+
+    levels: Levels
+    slots: Slots | None = None
+    sample_shape: tuple[int, ...]
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+        self.who = f"The pipeline {type(pipe).__name__}"
+        kind: Any = type(pipe)
+        self._takes = inspect.signature(kind.__call__).parameters
+        self.call: dict[str, Any] = self._keywords()
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The module that predicts."""
+        return network_of(self.pipe)
+
+    @property
+    def vae(self) -> Any:
+        """The autoencoder."""
+        return self.pipe.vae
+
+    def _keywords(self) -> dict[str, Any]:
+        """Return what leaves guidance, cleaning and frames out, where the pipeline knows of them.
+
+        A guidance that the network is told stays as the pipeline has it.
+        """
+        keywords = {**UNGUIDED, **PLAIN}
+        if _embeds_guidance(self.network):
+            del keywords["guidance_scale"]
+        return {
+            name: value
+            for name, value in keywords.items()
+            if name in self._takes and self._takes[name].default not in (None, value)
+        }
+
+    def run(
+        self, texts: list[Any] | None, prompts: list[Any], times: Tensor, stops: Any, **more: Any
+    ) -> Call:
+        """Call the pipeline for these prompts, of which `texts` are the encoded ones."""
+        parts = {name: more.pop(name) for name in ("latents", "parts") if name in more}
+        name = CLASS_LABELS if CLASS_LABELS in self._takes else "prompt"
+        keywords = {name: prompts, "num_inference_steps": 1, **self.call, **more}
+        return Call(self.pipe, keywords, times, texts=texts, stops=stops, **parts)
+
+    def _short(self, count: int) -> tuple[list[Any] | None, list[Any]]:
+        """Return so many short prompts, encoded, and what stands for them."""
+        if self.slots is None:
+            return None, [0] * count
+        tree = {name: leaf.expand(count, *leaf.shape[1:]) for name, leaf in self.shortest.items()}
+        return self.slots.returned(tree, self.slots.lengths(tree)), [""] * count
+
+    @cached_property
+    def shortest(self) -> dict[str, Tensor]:
+        """The conditioning of a short text, or of a label, one row."""
+        if self.slots is None:
+            return {"label": torch.zeros(1, dtype=torch.int64, device=self.pipe._execution_device)}
+        return self.slots.tree([SHORT])
+
+    def encoded_prompts(self, texts: list[str], **keywords: Any) -> list[Any]:
+        """Return what each call of the pipeline's `encode_prompt` returns."""
+        ends = "draw", "schedule"
+        return self.run(
+            None, list(texts), torch.zeros(1), lambda _, event: event in ends, **keywords
+        ).returned
+
+    def try_step(self, count: int, parts: Mapping[str, Any]) -> None:
+        """Have the pipeline predict latents of zeros, with `parts` in place of its own."""
+        time = torch.as_tensor(self.levels.time[-1:])
+        self.run(*self._short(count), time, at_step, parts=parts)
+
+    def first_latents(self, steps: int | None) -> Call:
+        """Have the pipeline draw latents and set its levels, for so many steps or its own number.
+
+        Raises:
+            UserError: it does not.
+        """
+        steps = steps or self._takes["num_inference_steps"].default
+        call = self.run(
+            *self._short(1),
+            torch.zeros(1),
+            lambda call, _: bool(call.shapes) and call.schedule is not None,
+            num_inference_steps=steps,
+        )
+        if not call.shapes or call.schedule is None:
+            lacking = "draws no latents" if not call.shapes else "sets no levels"
+            raise UserError(f"{self.who} cannot be driven: it {lacking} in the usual way.")
+        return call
+
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the latents; raise `UserError` where they are of no image."""
+        shape = list(self.sample_shape)
+        if len(shape) == 4 and 1 in shape:  # of one frame
+            shape.remove(1)
+        if len(shape) != 3:
+            raise UserError(
+                f"{self.who} draws latents {list(self.sample_shape)}: not those of an image."
+            )
+        return shape[0], shape[1], shape[2]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the image that the pipeline decodes of one latent, float32 [1, 3, H, W]."""
+        decoded = self.decoder_input(latents.double())
+        image: Tensor = self.vae.decode(decoded.to(self.vae.dtype), return_dict=False)[0]
+        return image.reshape(1, 3, *image.shape[-2:]).float()
+
+    def decoder_input(self, latents: Tensor) -> Tensor:
+        """Return what the pipeline's VAE would be given for its last latents."""
+        decoder = Decoder(self.pipe.vae)
+        parts: dict[str, Any] = {"vae": decoder}
+        texts, prompts = self._short(len(latents))
+
+        def call(times: Tensor) -> None:
+            self.run(
+                doubled(texts),  # some give their latents its precision
+                prompts,
+                times,
+                lambda call, event: False,
+                output_type="pt",
+                latents=latents,
+                parts=parts,
+            )
+
+        try:
+            call(torch.empty(0))
+        except UnboundLocalError:  # it decodes what a step returned, as an LCM's does
+            name = "unet" if self.network is getattr(self.pipe, "unet", None) else "transformer"
+            parts[name] = CountedNetwork(self.network, echoes=True)
+            call(torch.as_tensor(self.levels.time[-1:]))
+        if decoder.decoded is None:
+            raise UserError(f"{self.who} cannot be driven: it decodes its latents without `vae`.")
+        return decoder.decoded
+
+    @cached_property
+    def order(self) -> Tensor | None:
+        """Where each packed element comes from, int64 [elements]; None: latents are not packed."""
+        with torch.inference_mode(False), torch.no_grad():
+            sent = digits(prod(self.sample_shape))
+            time = torch.as_tensor(self.levels.time[len(self.levels) // 2 :][:1])
+            call = self.run(*self._short(len(sent)), time, at_step, latents=sent)
+            order = order_of(call.sample, self.who)
+        return None if bool((order.diff() == 1).all()) else order.to(self.pipe._execution_device)
+
+
+def network_of(pipe: Any) -> torch.nn.Module:
+    """Return the network of a pipeline.
+
+    Raises:
+        UserError: it has none of a usual name.
+    """
+    for name in ("transformer", "unet"):
+        if isinstance(network := getattr(pipe, name, None), torch.nn.Module):
+            return network
+    raise UserError(
+        f"The pipeline {type(pipe).__name__} cannot be driven: it has no transformer and no unet."
+    )
+
+
+def _embeds_guidance(network: Any) -> bool:
+    """Return whether the network is told the guidance scale, as one distilled with it."""
+    config = network.config
+    return bool(config.get("guidance_embeds")) or config.get("time_cond_proj_dim") is not None
+
+
+def pixels_of(pipe: Any) -> int:
+    """Return how many pixels a side of a latent's pixel stands for."""
+    for name in ("vae_scale_factor", "vae_scale_factor_spatial"):
+        if isinstance(factor := getattr(pipe, name, None), int):
+            return factor
+    return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
+
+
+def at_step(call: Call, event: str) -> bool:
+    """Return whether a call has come to its first prediction."""
+    return event == "step"
