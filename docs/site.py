@@ -1,6 +1,6 @@
 """What the site does beyond mkdocs: pages that lie elsewhere in the repository, and their links.
 
-And the reference's page of documents, with a file for each schema.
+And what the reference has from the code: all options, all documents, and a file for each schema.
 
 The README of the results, the design notes, CONTRIBUTING and the changelog stay where people and
 other tools look for them. Here they get a place in the site. A link to a file that has no page
@@ -16,6 +16,7 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from options import options
 from schemas import schemas, tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,12 @@ MOVED = {
     "results/README.md": "results.md",
 }
 SCHEMAS = "reference/schemas"
-MADE = "<!-- documents -->"  # what `schemas.tables` stands in for
+MADE = {"<!-- documents -->": tables, "<!-- options -->": options}  # what stands in for a mark
+# What a page shows where something that it is made from is not text, or is not replaced.
+BROKEN = (
+    r"Sentinel\.|\bUNSET\b|bench command\b|<class '|<function |object at 0x|\x08|::: "
+    r"|<!-- (?:documents|options) -->"
+)
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]+)(#[^)]*)?\)")
 
@@ -50,7 +56,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     parts = FENCE.split(markdown)
     parts[::2] = [relink(text, source, page.file.src_uri, known) for text in parts[::2]]
     text = "".join(parts)
-    return text.replace(MADE, tables()) if MADE in text else text
+    for mark, made in MADE.items():
+        text = text.replace(mark, made()) if mark in text else text
+    return text
 
 
 def relink(text: str, source: str, page: str, known: set[str]) -> str:

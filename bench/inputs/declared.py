@@ -102,8 +102,8 @@ class Declared:
 
     def _split_of(self, place: Path, split: str | None, its_split: str | None) -> str | None:
         """Return the split to ask a local copy for: its own name, ours, or all that is there."""
-        if split is None or not place.is_dir():
-            return split
+        if split is None:
+            return None
         folders = [folder for folder in (place, place / "data") if folder.is_dir()]
         there = [path.name for folder in folders for path in folder.iterdir()]
         for name in filter(None, (its_split, split)):

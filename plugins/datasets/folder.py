@@ -13,6 +13,7 @@ from bench_plugins.datasets._listing import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
     LeftOut,
+    chosen_split,
     find_files,
     load_images,
     subfolders,
@@ -41,7 +42,7 @@ class Folder:
         if self.labels is not None:
             if source.is_file():
                 raise UserError(f"--labels goes with a folder of images, and {source} is a file.")
-            return load_table(source, self.labels, split or "all", self.columns)
+            return self._load_whole_table(source, self.labels, split)
         if not source.is_dir():
             return self._load_file(source, split)
         if is_saved(source):
@@ -75,11 +76,15 @@ class Folder:
         if ending == ".tar":
             return load_tars(source, split, self.columns)
         if ending in (".csv", *JSON_LINES):
-            return load_table(source.parent, source, split or "all", self.columns)
+            return self._load_whole_table(source.parent, source, split)
         raise UserError(
             f"{source} is neither a folder nor a .parquet file, nor one that ends in .tar, .csv or"
             " .jsonl."
         )
+
+    def _load_whole_table(self, folder: Path, table: Path, split: str | None) -> datasets.Dataset:
+        """Return all images that a table of no splits names; UserError: another split is asked."""
+        return load_table(folder, table, chosen_split(split, ["all"], str(table)), self.columns)
 
 
 def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:

@@ -42,3 +42,11 @@ def test_every_page_is_in_the_navigation_once() -> None:
 def test_links_lead_to_pages(site: ModuleType, link: str, becomes: str) -> None:
     known = {"index.md", "concepts/draws.md", "design/racing.md", "design/x.png"}
     assert site.relink(link, "docs/concepts/cost.md", "concepts/cost.md", known) == becomes
+
+
+def test_the_page_of_options_shows_what_help_shows(site: ModuleType) -> None:
+    text = hook("options").options()
+    assert "| `--strategy STRATEGY` |" in text and "\n#### bench results export {" in text
+    example = "```text\nbench run digits                                   small, and included\n"
+    assert example in text  # a line for each example
+    assert not re.search(site.BROKEN, text)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.browser import needs_chromium, opened_page
+from helpers.pages import hook
 from helpers.places import ROOT
 
 pytestmark = pytest.mark.slow
@@ -30,6 +33,15 @@ def opened(browser: Any, site: Path, page: str, **context: Any) -> Any:
 
 def test_it_is_built_without_a_warning(site: Path) -> None:
     assert (site / "index.html").is_file()
+
+
+def test_no_page_shows_how_it_is_made(site: Path) -> None:
+    broken = {
+        path.relative_to(site).as_posix(): words
+        for path in site.glob("**/*.html")
+        if (words := re.findall(hook("site").BROKEN, unescape(path.read_text("utf-8"))))
+    }
+    assert broken == {}
 
 
 @needs_chromium

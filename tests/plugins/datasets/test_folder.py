@@ -67,6 +67,24 @@ def test_numbers_in_a_table_may_be_named_by_a_list(tmp_path: Path) -> None:
     assert split.classes == ("airplane", "bird", "cat") and split.labels == (2, 0)
 
 
+@pytest.mark.parametrize("place", ["folder", "file"])
+def test_a_table_of_labels_has_one_split(tmp_path: Path, place: str) -> None:
+    """Another split is refused, and neither found by `check-data` nor learned from."""
+    table = "file_name,label\n1.png,cat\n2.png,dog\n3.png,cat\n"
+    folder = flat(tmp_path, table, "data/labels.csv")
+    file = folder / "labels.csv"
+    arguments = [str(folder), "--labels", str(file)] if place == "folder" else [str(file)]
+    assert bench("check-data", *arguments, "--split", "all").code in (0, 4)
+    refused = bench("run", *arguments, "--split", "banana", "--backbone", "random")
+    assert refused.code == 2
+    assert f"{file} has no split 'banana'; it has: all." in refused.err
+    problems = bench("check-data", *arguments, "--json").json
+    assert problems["splits"] == {"all": 3}
+    assert not [row for row in problems["findings"] if row["kind"] == "across"]
+    learned = bench("run", *arguments, "--backbone", "nearest-mean")
+    assert learned.code == 2 and "has no split 'train'" in learned.err
+
+
 def test_splits_with_a_table_each(tmp_path: Path) -> None:
     for part, label in (("train", "a"), ("test", "b")):
         make_folder(tmp_path / part, "1.png", "2.png")

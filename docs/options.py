@@ -1,0 +1,69 @@
+"""The page of all options, made from the help of the commands themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from bench.cli.main import cli
+
+KEPT = "\b"  # click keeps the lines of a paragraph after it as they are
+
+
+class Sections(click.HelpFormatter):
+    """What `--help` lists: for each section its title and rows, instead of text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sections: list[tuple[str, list[tuple[str, str]]]] = []
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Begin a section; the rows written in it belong to it."""
+        self.sections.append((name, []))
+        yield
+
+    def write_dl(self, rows: Sequence[tuple[str, str]], *_: int, **__: int) -> None:
+        """Add rows to the section."""
+        self.sections[-1][1].extend(rows)
+
+
+def options() -> str:
+    """Return Markdown with a chapter for every command that help shows."""
+    context = cli.make_context("bench", [], resilient_parsing=True)
+    return "\n".join(_chapters(cli, context, depth=2))
+
+
+def _chapters(command: click.Command, context: click.Context, depth: int) -> Iterator[str]:
+    path = context.command_path
+    anchor = path.replace(" ", "-")
+    yield f"{'#' * depth} {path} {{ #{anchor} data-toc-label='{context.info_name}' }}\n"
+    yield from _description(command)
+    pieces = " ".join(command.collect_usage_pieces(context))
+    yield f"```text\n{path} {pieces}\n```\n"
+    found = Sections()
+    command.format_options(context, found)
+    for title, rows in found.sections:
+        yield f"| {title} | |\n|---|---|"
+        yield from (f"| `{first}` | {_cell(second)} |" for first, second in rows)
+        yield ""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None and not below.hidden:
+                child = click.Context(below, info_name=name, parent=context)
+                yield from _chapters(below, child, depth + 1)
+
+
+def _description(command: click.Command) -> Iterator[str]:
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        kept = paragraph.startswith(KEPT)
+        text = paragraph.removeprefix(KEPT).strip("\n")
+        yield f"```text\n{text}\n```\n" if kept else f"{text}\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "&#124;")
