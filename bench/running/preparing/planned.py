@@ -70,7 +70,6 @@ class PlannedSweep:
 
     plan: SweepPlan  # its size and cost
     config: RunConfig  # of the ordinary full sweep that it is a part of
-    identity: str  # hash of that run's identity
     folder: Path  # of that run
     samples: tuple[str, ...]  # ids of the swept images, in the order of the split
     tested: tuple[Mapping[str, Any], ...]  # the settings to test, the safest first

@@ -121,7 +121,6 @@ def with_sweep(prepared: Prepared, stated: Stated, describe: Describe) -> Prepar
     sweep = PlannedSweep(
         plan,
         config,
-        identity,
         Path(config.results, run.run_id),
         tuple(drawn(split.sample_ids, plan.swept, identity)),
         stated.spec.safest_first,
