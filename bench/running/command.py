@@ -15,6 +15,8 @@ from bench.store.documents import Manifest
 from bench.store.identity import StrategyIdentity
 
 UNIFORM = "uniform"
+# Settings of an object in memory, which are not those of `bench.run`.
+OF_HANDING_OVER = ("backbone", "weights", "dtype", "resolution", "normalize")
 _OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"}
 _OWN |= {"fresh", "min_accuracy"}
 _OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}
@@ -81,11 +83,13 @@ def _typed(manifest: Manifest, words: list[str]) -> str:
             arguments.setdefault("params", {})[key] = _literal(value)
         elif isinstance(RunConfig.model_fields[name].default, bool):
             arguments[name] = True
-        elif (value := next(options)) and name not in ("backbone", "weights", "dtype"):
+        elif (value := next(options)) and name not in OF_HANDING_OVER:
             arguments[name] = _literal(value)
     called = "".join(f", {name}={value!r}" for name, value in arguments.items())
     source = f" from {thing['source']}" if thing.get("source") else ""
-    return f"bench.run({words[2]!r}, backbone=pipe{called})  # pipe: {thing.get('class')}{source}"
+    chosen = "".join(f", {k}={v!r}" for k, v in (thing.get("handed_over_with") or {}).items())
+    pipe = f"bench.load_backbone(pipe{chosen})" if chosen else "pipe"
+    return f"bench.run({words[2]!r}, backbone={pipe}{called})  # pipe: {thing.get('class')}{source}"
 
 
 def _literal(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ class LivePipeline(PipelineDenoiser):
                 f" call pipe.{training[0]}.eval() first."
             )
         super().__init__(pipe, resolution=resolution, normalize=normalize, call=call)
-        self._chosen = {"resolution": resolution, "normalize": normalize}
+        chosen: dict[str, Any] = {"resolution": resolution, "call": call and dict(call)}
+        chosen["normalize"] = None if normalize == "half" else normalize
+        self._chosen = {name: value for name, value in chosen.items() if value}
 
     @property
     def label(self) -> str:
@@ -57,12 +60,13 @@ class LivePipeline(PipelineDenoiser):
         return {
             "device": str(self.device),
             "dtype": name if name in TORCH_DTYPES else "float32",  # of a quantised one
-            **self._chosen,
+            **{name: value for name, value in self._chosen.items() if name != "call"},
         }
 
     def content(self) -> InMemory:
         """Return the content of the pipeline as it is now; reads every tensor."""
-        described = {**describe(self.pipe), "call": self.call}
+        described = {**describe(self.pipe), "call": self.call, "handed_over_with": self._chosen}
+        described = json.loads(json.dumps(described, default=repr))
         fingerprint = content_hash(self.pipe, self.call)
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 

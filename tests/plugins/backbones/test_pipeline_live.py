@@ -77,6 +77,16 @@ def test_what_no_command_can_repeat(run: Any) -> None:
     assert "StableDiffusionXLPipeline" in {row["in_memory"] for row in shown}
 
 
+def test_what_is_printed_repeats_the_run(pipe: Any, tmp_path: Path) -> None:
+    chosen = bench.load_backbone(pipe, resolution=32, call={"clip_skip": 1})
+    first = bench.run("digits", chosen, results=tmp_path, **FULL)
+    printed = reproducing_command(read_manifest(first.folder)).partition("  #")[0]
+    assert "load_backbone(pipe, resolution=32, call={'clip_skip': 1}" in printed
+    again = eval(f"{printed[:-1]}, results={str(tmp_path)!r})", {"bench": bench, "pipe": pipe})
+    assert again.run_id == first.run_id and again["resumed"] == "complete"
+    assert first.run_id != bench.run("digits", pipe, results=tmp_path, **FULL).run_id
+
+
 def test_predictions_are_compared_when_a_run_is_repeated(pipe: Any, tmp_path: Path) -> None:
     first = bench.run("digits", pipe, results=tmp_path, **FULL)
     hook = pipe.unet.register_forward_hook(lambda module, given, made: (1.05 * made[0],))
