@@ -19,6 +19,9 @@ from bench_plugins.backbones._latents import digits, order_of
 from bench_plugins.backbones._seam import Call, CountedNetwork, Decoder
 from bench_plugins.backbones._slots import SHORT, Slots, doubled
 
+diffusers.logging.set_verbosity_error()
+transformers.logging.set_verbosity_error()
+
 UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
 # Images as large as they are asked for; captions as they are, whatever packages are installed.
 PLAIN = {
@@ -27,9 +30,6 @@ PLAIN = {
     "clean_caption": False,
     "num_frames": 1,
 }
-diffusers.logging.set_verbosity_error()
-transformers.logging.set_verbosity_error()
-
 CLASS_LABELS = "class_labels"  # what a pipeline without prompts takes
 
 

@@ -1,6 +1,6 @@
 """The seam to diffusers: a pipeline's own `__call__`, stopped where it hands something over.
 
-What is leaned on is this much of a pipeline, and `tests/plugins/backbones/test_seam.py` pins it:
+What is leaned on is this much of a pipeline; `tests/plugins/backbones/test_released.py` pins it:
 
 * `encode_prompt` is a method, and its results are all that `__call__` keeps of the prompts;
 * the first latents come from the module's `randn_tensor`, called once;
@@ -35,7 +35,7 @@ class Stop(Exception):  # noqa: N818 - no error
 
 
 class Call:
-    """One call of a pipeline, up to the first prediction unless told otherwise.
+    """One call of a pipeline, up to the event that ends it.
 
     Args:
         pipe: the pipeline.
@@ -63,7 +63,7 @@ class Call:
         *,
         latents: Tensor | None = None,
         texts: Sequence[Any] | None = None,
-        stops: Callable[[Call, str], bool] = lambda call, event: event == "step",
+        stops: Callable[[Call, str], bool],
         parts: Mapping[str, Any] | None = None,
     ) -> None:
         self.times, self.latents = times, latents
