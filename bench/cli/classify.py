@@ -27,9 +27,9 @@ from bench.running.verbs.classify import Answer, Classified, RankedClass, classi
 @click.command(cls=Sectioned)
 @click.argument("images", nargs=-1, required=True)
 @click.option("--classes", help='The classes, such as "beach,harbor,freeway".')
-@click.option("--dataset", help="A dataset whose classes and prompts to use instead.")
+@click.option("--dataset", help="Use the classes and prompts of this dataset instead.")
 @config_options([name for name, setting in SETTINGS.items() if setting.classify])
-@click.option("--top", default=5, show_default=True, help="Classes shown of each image.")
+@click.option("--top", default=5, show_default=True, help="Number of classes shown per image.")
 @json_option
 @click.pass_context
 def classify_command(

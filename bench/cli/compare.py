@@ -35,12 +35,10 @@ from bench.store.folder import find_run
 @click.option(
     "--sequential",
     is_flag=True,
-    help="Test image by image in random order: p and interval hold wherever one stops.",
+    help="Test image by image in random order: p and interval hold at any stopping point.",
 )
 @click.option("--gate", is_flag=True, help="Exit with 4 when B is significantly worse than A.")
-@click.option(
-    "--seed", default=0, hidden=True, help="Of no effect: no chance is left in the interval."
-)
+@click.option("--seed", default=0, hidden=True, help="Without effect: the interval is exact.")
 @results_and_json
 @offline()
 def compare_command(
@@ -55,11 +53,11 @@ def compare_command(
 ) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
-    A win is a sample that B alone has right. p is McNemar's exact test; the interval of the
-    difference is Tango's score interval, widened to 0 where p is above 0.05. With another --metric,
-    that is tested too, by a paired permutation test, and --gate asks about it. Runs of another
-    dataset, version, split or other classes are refused; other data of the same name, subsets,
-    prompts and training are warned of.
+    A win is a sample that only B classifies correctly. p is McNemar's exact test; the interval of
+    the difference is Tango's score interval, widened to include 0 where p is above 0.05. Another
+    --metric is also tested, by a paired permutation test, and --gate then uses it. Runs with
+    another dataset, version, split or set of classes are refused. A warning names other
+    differences: data of the same name with other content, subsets, prompts, training.
     """
     paths = find_run(run_a, results), find_run(run_b, results)
     comparison = compare(*paths, metric, sequential)
@@ -160,12 +158,16 @@ def _tested(metric: MetricDifference | None) -> list[list[str]]:
 @click.argument("run_a", required=False)
 @click.argument("run_b", required=False)
 @click.option("--difference", type=float, help="The difference of the accuracies, such as 0.02.")
-@click.option("--discordance", type=float, help="The share of images that one run alone has right.")
 @click.option(
-    "--images", type=click.IntRange(1, 10_000_000), help="The number of images there are."
+    "--discordance",
+    type=float,
+    help="The share of images that exactly one run classifies correctly.",
 )
 @click.option(
-    "--accuracy", type=click.FloatRange(0, 1), help="The accuracy of the first run, if it is known."
+    "--images", type=click.IntRange(1, 10_000_000), help="The number of available images."
+)
+@click.option(
+    "--accuracy", type=click.FloatRange(0, 1), help="The accuracy of the first run, if known."
 )
 @results_and_json
 def power_command(
@@ -178,15 +180,17 @@ def power_command(
     results: str,
     as_json: bool,
 ) -> None:
-    """Say how many images a difference needs, and what so many images can show.
+    """Compute how many images are needed to detect a difference, and what N images can detect.
 
     Give two runs on the same images, or --difference and --discordance. The test is McNemar's
-    exact one at 5 %. Of two runs, --difference asks about another difference than theirs.
+    exact test at 5 %. With two runs, --difference replaces the difference between them.
     """
     if run_a is not None and run_b is not None:
         runs = compare(find_run(run_a, results), find_run(run_b, results))
         if not runs.wins + runs.losses:
-            raise UserError("These runs are right on the same images: no number shows more.")
+            raise UserError(
+                "These runs are right on the same images: more images show no difference."
+            )
         discordance = discordance or (runs.wins + runs.losses) / runs.n
         difference = difference or abs(runs.difference)
         images, accuracy = images or runs.n, accuracy or runs.accuracy_a

@@ -104,9 +104,11 @@ def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> st
     show_default=True,
     help="A result for a model's repository, or a dataset of the recorded errors.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would go, and send nothing.")
-@click.option("--pull-request", is_flag=True, help="Propose it: open a pull request.")
-@click.option("--create", is_flag=True, help="Make the repository, private, where there is none.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@click.option("--pull-request", is_flag=True, help="Open a pull request instead of committing.")
+@click.option(
+    "--create", is_flag=True, help="Create the repository, as a private one, if it does not exist."
+)
 @_HUB_DATASET
 @_TASK
 @results_and_json

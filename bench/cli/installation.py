@@ -72,7 +72,7 @@ def _by_kind(registered: Sequence[str]) -> str:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Without the self-test, which takes about 10 seconds.")
+@click.option("--quick", is_flag=True, help="Skip the self-test, which takes about 10 seconds.")
 @json_option
 def doctor_command(quick: bool, as_json: bool) -> int:
     """Check this installation, and print what a bug report needs.

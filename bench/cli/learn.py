@@ -1,8 +1,8 @@
-"""`bench calibrate`. Learn from images what decisions are worth.
+"""`bench calibrate`. Calibrate risks and probabilities for later runs.
 
 Group: Try ways to score, without a model, 2.
 
-`bench learn-order`. Learn which noise levels to ask first.
+`bench learn-order`. Learn which noise levels to evaluate first.
 
 Group: Try ways to score, without a model, 4.
 
@@ -10,7 +10,7 @@ Group: Try ways to score, without a model, 4.
 
 Group: Try ways to score, without a model, 5.
 
-`bench learn-screen`. Learn how far a first look must reach.
+`bench learn-screen`. Learn how wide a first screen must be.
 
 Group: Try ways to score, without a model, 6.
 """
@@ -223,7 +223,7 @@ def _reach(risk: ScreenRisk) -> str:
 def calibrate_command(
     run: str, strategy: str | None, params: tuple[str, ...], results: str, as_json: bool
 ) -> None:
-    """Learn from the images of RUN what decisions about other images are worth.
+    """Calibrate risks and probabilities on the images of RUN, for later runs.
 
     RUN is of images that will not be scored later, such as a validation split, with the same
     backbone, dataset, prompts and draws. Two things are learned and kept in its folder, where

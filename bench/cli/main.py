@@ -81,11 +81,11 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="bench")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Ask image generators what a picture shows, and measure how often they are right.
+    """Measure how well image generators classify images.
 
-    A text-to-image diffusion model can say which of several texts fits an image, without being
-    trained for it. bench asks it about every image of a dataset, and says how often it was right,
-    how sure that figure is, and what it cost.
+    A text-to-image diffusion model can tell which of several texts fits an image, without training
+    for this task. bench scores every image of a dataset with such a model, and reports the
+    accuracy, its uncertainty and the cost.
 
     Start with `bench run digits`: it reads handwritten digits in about a minute, without a GPU or
     a download. `bench COMMAND --help` explains a command.

@@ -31,7 +31,11 @@ _OPTIONS = (
 
 
 @click.command()
-@click.option("--dataset", default="-", help="A dataset: its prompts, and how long it would take.")
+@click.option(
+    "--dataset",
+    default="-",
+    help="Measure with the prompts of this dataset, and estimate the time of a run on it.",
+)
 @config_options(_OPTIONS)
 @click.option("--only", help="Measure only these strategies, comma-separated (default: all).")
 @click.option("--sizes", help="Batch sizes of the bare network, comma-separated.")
@@ -112,11 +116,11 @@ def _print(report: Measured) -> None:
 
 @click.command()
 @click.argument("backbones", nargs=-1, required=True, metavar="BACKBONE…")
-@click.option("--revision", help="The Hub revision, where one backbone is fetched.")
+@click.option("--revision", help="The Hub revision; only with a single backbone.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of two stored precisions, the one that fits it [default: the backbone's].",
+    help="The precision to download where the Hub has two [default: the backbone's].",
 )
 @json_option
 def fetch_command(
@@ -127,7 +131,7 @@ def fetch_command(
     They are kept in the Hub's cache; afterwards `bench run --offline` needs no network.
     """
     if revision and len(backbones) > 1:
-        raise UserError("--revision goes with one backbone.")
+        raise UserError("--revision needs a single backbone.")
     fetched: list[Fetched] = []
     for name in backbones:
         model = fetch(name, revision, dtype)

@@ -46,8 +46,12 @@ from bench.store.journal import JOURNAL
 @click.option(
     "--weighting", help="How much a noise level counts, as `bench run --weighting` takes it."
 )
-@click.option("--loss", help="What the errors must have been measured with; another is refused.")
-@click.option("--space", help="The space they must have been measured in; another is refused.")
+@click.option(
+    "--loss", help="The loss that the errors must have been measured with; others are refused."
+)
+@click.option(
+    "--space", help="The space that the errors must have been measured in; others are refused."
+)
 @limit_option
 @click.option("--fresh", is_flag=True, help="Start over instead of showing a stored replay.")
 @results_and_json
@@ -89,18 +93,22 @@ def replay_command(
 
 @click.command()
 @click.argument("run")
-@click.option("--against", help="A full sweep with another seed: the ceiling of any agreement.")
-@click.option("--strategies", help="Only these, comma-separated; others with their defaults.")
-@click.option("--order", help="Timesteps that a race asks for first, from `bench learn-order`.")
+@click.option("--against", help="A full sweep with another seed, as the ceiling of agreement.")
+@click.option(
+    "--strategies",
+    help="Only these strategies, comma-separated; default parameters outside the default grid.",
+)
+@click.option("--order", help="Timesteps that a race evaluates first, from `bench learn-order`.")
 @click.option(
     "--deviation",
     type=click.FloatRange(min=0, min_open=True),
-    help="What a race may know of a difference on a draw, by `bench learn-order` on other images.",
+    help="Standard deviation of a difference on one draw, from `bench learn-order` on other"
+    " images.",
 )
 @click.option(
     "--points",
     multiple=True,
-    help="A run on the same images to stand beside the curves, such as one of CLIP; repeatable.",
+    help="A run on the same images to plot beside the curves, such as one of CLIP; repeatable.",
 )
 @limit_option
 @click.option("--plot", "plot_file", help="A file for the plot, such as pareto.png.")

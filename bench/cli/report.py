@@ -28,7 +28,7 @@ _DATA_DIRS = click.option(
     "data_dirs",
     multiple=True,
     metavar="[DATASET=]FOLDER",
-    help="Where the images lie, of all runs or of a dataset's (default: where the run had them).",
+    help="The folder of the images of all runs, or of one DATASET (default: that of the run).",
 )
 
 
@@ -42,7 +42,7 @@ _DATA_DIRS = click.option(
     type=click.IntRange(min=0),
     default=240,
     show_default=True,
-    help="Pictures on the page, shared among its runs; 0: none.",
+    help="Number of pictures on the page, shared among its runs; 0: none.",
 )
 @results_and_json
 @offline()
@@ -54,11 +54,11 @@ def report_command(
     most_images: int,
     as_json: bool,
 ) -> None:
-    """Write one HTML page of RUNs (default: all that are stored) to look at and pass on.
+    """Write RUNs (default: all stored runs) as one HTML page that can be shared.
 
-    It needs no network: leaderboard, accuracy against evaluations, and of each run its confusion
-    matrix, classes, calibration, errors by timestep, and pictures of what it got wrong. The
-    pictures are images of the dataset: mind its licence before you pass the page on.
+    The page needs no network. It shows the leaderboard, accuracy against evaluations, and for each
+    run the confusion matrix, classes, calibration, errors by timestep, and pictures of mistakes.
+    The pictures are images of the dataset: check its licence before you share the page.
     """
     file = Path(out)
     if not file.absolute().parent.is_dir():

@@ -68,9 +68,15 @@ def _folder(published: str) -> Path:
 @click.argument("source")
 @_INTO
 @results_option
-@click.option("--subset", is_flag=True, help="Accept a part of the split; it is marked.")
-@click.option("--private", is_flag=True, help="Accept data that others cannot get; it is marked.")
-@click.option("--replace", is_flag=True, help="Replace a run of this id that is there already.")
+@click.option(
+    "--subset", is_flag=True, help="Accept a run on a part of the split; it is marked as a subset."
+)
+@click.option(
+    "--private",
+    is_flag=True,
+    help="Accept data that others cannot get; the run is marked as private.",
+)
+@click.option("--replace", is_flag=True, help="Replace the published run of the same id.")
 @offline()
 def add_results(
     source: str, published: str, results: str, subset: bool, private: bool, replace: bool
@@ -173,7 +179,7 @@ def validate_results(published: str) -> None:
 @click.option("--table", default="results/publish.toml", help="The boards to make.")
 @click.option("--dataset", help="Only this dataset's boards.")
 @click.option("--work", default="results", help="Where the runs themselves are kept.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only N images, to try it.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only N images, as a trial.")
 @click.option("--data-dir", envvar="BENCH_DATA_DIR", help="A local copy of the dataset.")
 def publish_results(
     published: str,

@@ -24,7 +24,7 @@ metric_option = click.option(
     "--metric",
     type=click.Choice(difference_metrics()),
     default="accuracy",
-    help="What differences are tested in.  [default: accuracy]",
+    help="The metric whose differences are tested.  [default: accuracy]",
 )
 
 

@@ -41,7 +41,7 @@ SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
     "--statistics",
     "more",
     is_flag=True,
-    help="Also each class, the probability that answers are right, and other noise.",
+    help="Also show each class, the probability that answers are right, and other noise.",
 )
 @results_and_json
 @offline()

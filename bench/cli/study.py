@@ -46,9 +46,9 @@ MACHINE_OPTIONS = (
 
 @click.command()
 @click.argument("file")
-@click.option("--dry-run", is_flag=True, help="Every run and its cost; score nothing.")
-@click.option("--pilot", "pilot_only", is_flag=True, help="Make the pilots, and no run whole.")
-@click.option("--show", is_flag=True, help="The table of what is there by now; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Show every run and its cost; score nothing.")
+@click.option("--pilot", "pilot_only", is_flag=True, help="Run the pilots only.")
+@click.option("--show", is_flag=True, help="Show the table of the runs so far; run nothing.")
 @click.option(
     "--format",
     "wanted",
@@ -56,8 +56,8 @@ MACHINE_OPTIONS = (
     default="table",
     help="How to print the table.  [default: table]",
 )
-@click.option("--rows", help="An axis for the lines of the table; with --columns.")
-@click.option("--columns", help="An axis for its columns; with --rows.")
+@click.option("--rows", help="The axis of the table's rows; needs --columns.")
+@click.option("--columns", help="The axis of the table's columns; needs --rows.")
 @click.option(
     "--value",
     type=click.Choice(VALUES),
@@ -68,12 +68,14 @@ MACHINE_OPTIONS = (
 @click.option(
     "--over",
     default="seed,template",
-    help="Axes whose runs are taken together as one method's.  [default: seed,template]",
+    help="Axes whose runs are pooled into one method.  [default: seed,template]",
 )
 @metric_option
-@click.option("--margin", type=float, help="Differences below it count as equal, such as 0.02.")
+@click.option("--margin", type=float, help="Differences below this count as equal, such as 0.02.")
 @click.option("--figure", help="Draw a forest plot into this file: .png, .svg or .pdf.")
-@click.option("--ranks-figure", help="Likewise a critical-difference plot, from ten datasets on.")
+@click.option(
+    "--ranks-figure", help="Draw a critical-difference plot into this file; needs ten datasets."
+)
 @config_options(MACHINE_OPTIONS)
 @json_option
 @click.pass_context
@@ -172,7 +174,7 @@ _OPTIONS = (
 @click.argument("protocol")
 @config_options(_OPTIONS)
 @click.option("--published", type=click.FloatRange(0, 1), help="The figure to compare with.")
-@click.option("--dry-run", is_flag=True, help="Print what it would take, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and its cost, and run nothing.")
 @json_option
 @click.pass_context
 def reproduce_command(

@@ -1,8 +1,8 @@
-"""Trains the two backbones that ship with the toolkit, from data to weights and model card.
+"""`bench train`: trains the two included backbones, from data to weights and model card.
 
-The path, top to bottom: ``data`` (images of a split) → ``autoencoder`` (latents) → ``denoiser``
-(text-conditioned UNet) → ``classify`` (accuracy as a diffusion classifier) → ``card``. ``recipes``
-holds every number that was chosen.
+The modules in the order of use: ``data`` (images of a split), ``autoencoder`` (latents),
+``denoiser`` (text-conditioned UNet), ``classify`` (accuracy as a diffusion classifier), ``card``
+(model card). ``recipes`` holds the hyperparameters.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--data-dir", type=_FOLDER, help="A local copy of the dataset, as `bench run` takes it."
 )
-@click.option("--out", type=_FOLDER, help="Pipeline folder to write; default tiny_RECIPE here.")
+@click.option("--out", type=_FOLDER, help="The pipeline folder to write (default: ./tiny_RECIPE).")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), help="Denoiser steps instead of the recipe's.")
-@click.option("--no-test", is_flag=True, help="Not final yet: leave the test images unseen.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Training steps of the denoiser, instead of the recipe's.",
+)
+@click.option(
+    "--no-test", is_flag=True, help="Measure on validation images only; use no test image."
+)
 def train(
     recipe: str,
     data_dir: Path | None,
@@ -33,10 +39,9 @@ def train(
     steps: int | None,
     no_test: bool,
 ) -> None:
-    """Train a shipped backbone again, from data to weights and model card.
+    """Train an included backbone again, from data to weights and model card.
 
-    Stopped at any time, the same command resumes. Checkpoints lie beside the output, in
-    OUT.training.
+    The same command resumes an interrupted training from the checkpoints in OUT.training.
     """
     from bench_plugins.training.pipeline import train_backbone
 

@@ -57,7 +57,7 @@ class DataSettings(Chapter):
         "A local copy of the dataset.", identity="content", most_used=True
     )
     limit: int | None = setting(
-        "Score only N images: stratified, and the same ones every time.",
+        "Score only N images: a stratified sample, the same every time.",
         most_used=True,
         gt=0,
         lt=2**63,
@@ -67,28 +67,28 @@ class DataSettings(Chapter):
         identity="content",
     )
     image_column: Text | None = setting(
-        "The column of the images, where a file has several (default: image).", identity="content"
+        "The column of the images, if a file has several (default: image).", identity="content"
     )
     label_column: Text | None = setting(
-        "The column of the labels, where a file has several (default: label).", identity="content"
+        "The column of the labels, if a file has several (default: label).", identity="content"
     )
     id_column: Text | None = setting(
         "The column of ids that become the sample ids (default: sample_id).", identity="content"
     )
     class_names: Text | None = setting(
-        "A file that says the classes in words: JSON or CSV (name, words), or a list.",
+        "A file with the classes in words: JSON or CSV (name, words), or a list.",
         identity="content",
     )
     skip_unlabelled: bool = setting(
-        "Leave images without a label out instead of refusing them.", default=False
+        "Leave out images without a label, instead of refusing the data.", default=False
     )
     shard: Text | None = setting(
-        "Score only the I-th of N parts, such as 3/16, into a folder of its own;"
-        " `bench results merge` makes one run of all parts."
+        "Score only part I of N, such as 3/16, into a folder of its own;"
+        " `bench results merge` joins the parts into one run."
     )
     fit: Fit = setting(
-        "How an image that is not square is fitted: crop (its middle), or squash (all"
-        " of it, at another aspect ratio).",
+        "How an image that is not square is made square: crop (its middle), or squash (all"
+        " of it, with its aspect ratio changed).",
         DENOISERS,
         default="crop",
         identity="scoring",
@@ -102,7 +102,7 @@ class DataSettings(Chapter):
         le=LARGEST_SIDE,
     )
     normalize: Text | None = setting(
-        "Pixel normalisation where a backbone offers a choice: half or cifar10.",
+        "Pixel normalisation, for a backbone that offers a choice: half or cifar10.",
         identity="resolved",
         classify=True,
     )
@@ -115,7 +115,7 @@ class DataSettings(Chapter):
     control: Control | None = setting(
         "A blind control: the same questions, with the image replaced by grey, by"
         " noise, or by another sample's image (shuffled-images); or the texts alone (text-only),"
-        " where the backbone can score a text without an image.",
+        " for a backbone that can score a text without an image.",
         identity="run",
     )
 

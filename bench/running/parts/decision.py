@@ -37,19 +37,18 @@ class QuestionSettings(Chapter):
         classify=True,
     )
     template_rule: Rule = setting(
-        "How several prompts of a class make its score: best (of their scores), mean"
-        " (of their errors), or spread (each draw uses one of them).",
+        "How the prompts of a class are combined into its score: best (of their scores),"
+        " mean (of their errors), or spread (each draw uses one of them).",
         default="best",
         identity="run",
         classify=True,
     )
     candidates_from: Text | None = setting(
-        "A stored run on the same images: only its best classes of each image are"
-        " scored, --top of them.",
+        "A stored run on the same images: only its --top best classes per image are scored.",
         identity="content",
     )
     top: int = setting(
-        "How many classes of --candidates-from are scored for each image.",
+        "Number of classes per image that --candidates-from keeps.",
         default=5,
         identity="content",
         gt=1,

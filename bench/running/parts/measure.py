@@ -36,15 +36,15 @@ class MeasureSettings(Chapter):
         classify=True,
     )
     space: Space = setting(
-        "The space the error is measured in; prediction: the model's own.",
+        "The space in which the error is measured; prediction: what the model predicts.",
         DENOISERS,
         default="prediction",
         identity="resolved",
         classify=True,
     )
     weighting: Text = setting(
-        "How much a noise level counts: uniform, snr, exp:-7 or min-snr:5 (weights of"
-        " the x_0 error), learned:RUN, or a CSV file level,weight.",
+        "The weight of each noise level: uniform, snr, exp:-7 or min-snr:5 (weights of the"
+        " x_0 error), learned:RUN, or a CSV file level,weight.",
         DENOISERS,
         default="uniform",
         identity="resolved",
@@ -59,7 +59,7 @@ class MeasureSettings(Chapter):
         allow_inf_nan=False,
     )
     subtract_null: bool = setting(
-        "Subtract the error of the empty prompt. Only for comparisons between images:"
+        "Subtract the error of the empty prompt. This matters between images only:"
         " among the texts of one image it changes no decision.",
         DENOISERS,
         default=False,
@@ -80,13 +80,13 @@ class MeasureSettings(Chapter):
         classify=True,
     )
     noise: Text | None = setting(
-        "A file with the draws' noise, float32 (N, C, H, W), instead of the seed.",
+        "A file with the noise of the draws, float32 (N, C, H, W), instead of --seed.",
         DENOISERS,
         identity="content",
         classify=True,
     )
     noise_per: NoisePer = setting(
-        "Whether all images share the noise of a draw, or each has its own.",
+        "Whether all images share the noise of a draw (run), or each has its own (image).",
         DENOISERS,
         default="run",
         identity="resolved",

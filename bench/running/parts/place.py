@@ -1,4 +1,4 @@
-"""Where it runs: the device, how the network runs there, and the workers."""
+"""Settings of where a run takes place: device, workers, and how the network runs."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 
 
 class PlaceSettings(Chapter):
-    """The machine of a run."""
+    """Settings of the machine that scores a run."""
 
     title = "Where it runs"
 
     device: Text | None = setting(
-        "cpu, cuda, cuda:1, mps (default: the best one here).", classify=True
+        "cpu, cuda, cuda:1 or mps (default: the best one of this machine).", classify=True
     )
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
-        "Cells per batch; auto: measured once on this machine, and remembered.",
+        "Cells (image, draw, prompt) per batch; auto: measured once per machine.",
         default="auto",
         classify=True,
     )
     executor: Executors = setting(
-        "Where images are scored: in this process, or by workers of Ray.", default="local"
+        "Where images are scored: local (in this process), or ray (by workers of Ray).",
+        default="local",
     )
     workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
-        "How many workers of Ray; auto: one per GPU, and without any, one per machine"
-        " (default: auto)."
+        "Number of Ray workers; auto: one per GPU, or one per machine without GPUs (default: auto)."
     )
     ray_address: Text | None = setting(
-        "The Ray cluster: auto (the one of this machine) or HOST:PORT (default: a Ray"
-        " of its own on this machine)."
+        "The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a"
+        " new one on this machine)."
     )
-    offline: bool = setting("Use no network: only what is on this machine.", default=False)
+    offline: bool = setting("Use no network, only files on this machine.", default=False)
     tf32: bool = setting(
         "Let a GPU round float32 products to TF32.",
         DENOISERS,
@@ -49,7 +49,7 @@ class PlaceSettings(Chapter):
         shared=True,
     )
     compile: bool = setting(
-        "Compile the network: a minute or more before the first image.",
+        "Compile the network, which takes a minute or more before the first image.",
         DENOISERS,
         default=False,
         identity="half",
@@ -73,7 +73,7 @@ class PlaceSettings(Chapter):
     @field_validator("batch_size", "workers", mode="before")
     @classmethod
     def _is_number(cls, value: Any) -> Any:
-        """A command line and a variable give text, since `auto` is one."""
+        """Convert the text of a command line or variable, which may also be `auto`."""
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @field_validator("device")

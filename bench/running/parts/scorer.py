@@ -56,8 +56,7 @@ class ScorerSettings(Chapter):
         classify=True,
     )
     lora: Text | list[Text] | None = setting(
-        "A LoRA that is added to the pipeline, PATH or PATH:SCALE (scale: 1 unless given); repeat"
-        " for more.",
+        "A LoRA to add to the pipeline, PATH or PATH:SCALE (default scale: 1); repeat for more.",
         DENOISERS,
         identity="content",
         classify=True,
@@ -66,14 +65,14 @@ class ScorerSettings(Chapter):
         "The Hub revision of the weights.", identity="content", classify=True
     )
     dtype: Dtype | None = setting(
-        "The model's dtype; errors are float32 always. auto: bfloat16 where the model"
-        " was trained in it and the GPU has it, else float32 (default: the backbone's, mostly"
+        "The model's dtype; errors are always float32. auto: bfloat16 if the model was"
+        " trained in it and the GPU supports it, else float32 (default: the backbone's, mostly"
         " float32).",
         identity="resolved",
         classify=True,
     )
     fit_split: Text | None = setting(
-        "The split that a backbone which learns is fitted on (default: train).", identity="content"
+        "The split that a trainable backbone is fitted on (default: train).", identity="content"
     )
 
 
