@@ -12,7 +12,7 @@ from diffusers.loaders import single_file_utils
 
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
-from bench_plugins.backbones._checkpoint import FLOAT_DTYPES, header, is_lora
+from bench_plugins.backbones._checkpoint import FLOAT_DTYPES, first_line, header, is_lora
 from bench_plugins.backbones._folders import PIPELINE_INDEX
 
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # of the first Stable Diffusion
@@ -93,8 +93,7 @@ def add_loras(pipe: Any, weights: Weights) -> None:
             pipe.load_lora_weights(lora.path, adapter_name=name)
             expected = _layers(type(pipe).lora_state_dict(lora.path))
         except Exception as error:  # whatever diffusers and PEFT raise
-            problem = str(error).strip().splitlines()[0][:300].rstrip(".")
-            expected = 0
+            problem, expected = first_line(error), 0
         added = _added(pipe, name)
         if problem or added != expected or not added:
             problem = problem or f"{expected - added} of its {expected} tensors have no place"

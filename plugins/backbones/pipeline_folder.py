@@ -159,14 +159,15 @@ def load_pipeline(weights: Weights, dtype: torch.dtype, **parts: Any) -> Any:
     if "safety_checker" in takes:  # it looks at pictures, of which none are made
         parts = {"safety_checker": None, "requires_safety_checker": False, **parts}
     try:
-        if weights.file is not None:
-            return load_single_file(kind, weights, dtype, parts)
-        if "vae" in takes and "vae" not in parts:
+        if weights.file is None and "vae" in takes and "vae" not in parts:
             autoencoder = getattr(diffusers, index["vae"][1])
             parts["vae"] = autoencoder.from_pretrained(
                 weights.location, subfolder="vae", torch_dtype=torch.float32, **source
             )
-        pipe = kind.from_pretrained(weights.location, torch_dtype=dtype, **parts, **source)
+        if weights.file is not None:
+            pipe = load_single_file(kind, weights, dtype, parts)
+        else:
+            pipe = kind.from_pretrained(weights.location, torch_dtype=dtype, **parts, **source)
     except Exception as error:  # whatever the libraries raise where files are missing or odd
         raise UserError(
             f"The weights {weights.location} cannot be loaded: {first_line(error)}."
