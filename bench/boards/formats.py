@@ -94,11 +94,7 @@ def chosen(kind: Literal["strategies", "backbones"], name: str, params: Paramete
     from bench.discovery.loading import load_plugins
 
     registry: Registry[Any] = getattr(load_plugins(), kind)
-    declared = registry.get(name).parameters if name in registry else {}
-    return {
-        key: value
-        for key, value in params.items()
-        # JSON has no tuples.
-        if key not in declared
-        or declared[key].default != (tuple(value) if isinstance(value, list) else value)
-    }
+    if name not in registry:
+        return dict(params)
+    spec = registry.get(name)
+    return {key: value for key, value in params.items() if not spec.is_default(key, value)}

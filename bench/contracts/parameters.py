@@ -164,6 +164,11 @@ class Spec:
         """The name in messages, with the plugin."""
         return f"{self.kind} {self.name!r}" + (f" ({self.owner})" if self.owner else "")
 
+    def is_default(self, name: str, value: Any) -> bool:
+        """Return whether a stored parameter has its default; JSON has no tuples."""
+        value = tuple(value) if isinstance(value, list) else value
+        return name in self.parameters and bool(self.parameters[name].default == value)
+
     def resolve_parameters(self, overrides: Mapping[str, Any]) -> Parameters:
         """Return every parameter with its value: converted overrides over the defaults.
 

@@ -260,6 +260,10 @@ class StrategySpec(Spec):
     unproven: Mapping[str, Any] = field(default_factory=dict)
     retired: Mapping[str, Any] = field(default_factory=dict)
 
+    def is_default(self, name: str, value: Any) -> bool:
+        """Return whether a parameter has its default, or the one value that is left of it."""
+        return self.retired.get(name, self) == value or super().is_default(name, value)
+
     def resolve_parameters(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return every parameter with its value; see `Spec`, and `retired`."""
         for name, value in self.retired.items():

@@ -121,13 +121,10 @@ def _shared_params(settings: Mapping[str, object], manifest: Manifest) -> list[s
 def _not_default(strategy: StrategyIdentity) -> dict[str, object]:
     """Return the parameters that are not at the strategy's default: a backbone may set some."""
     registry = load_plugins().strategies
-    defaults = registry.get(strategy.name).parameters if strategy.name in registry else {}
-    return {
-        name: value
-        for name, value in strategy.params.items()
-        if name not in defaults
-        or defaults[name].default != (tuple(value) if isinstance(value, list) else value)
-    }
+    if strategy.name not in registry:
+        return dict(strategy.params)
+    spec, params = registry.get(strategy.name), strategy.params
+    return {name: value for name, value in params.items() if not spec.is_default(name, value)}
 
 
 def _subject(settings: dict[str, object]) -> list[str]:
