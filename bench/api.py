@@ -29,6 +29,7 @@ from bench.stats.comparison import Comparison
 from bench.stats.comparison import compare as compare_runs
 from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs
+from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import read_run
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def run(
 
     Returns:
         A mapping, `run["metrics"]["accuracy"]`, whose items are attributes too; its images as the
-        table `run.samples`; its figures.
+        table `run.samples`; its figures. With `until="…"`, what the images answered is in
+        `run["answer"]`.
 
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
@@ -155,7 +157,8 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
     """
     stored = read_run(find_run(str(run), results))
     summary = summary_so_far(stored.manifest, stored.summary, stored.some_decided())
-    return RunResult(Finished(stored.manifest, summary, stored.path))
+    answer = ending_answer(read_questions(stored.path), summary.dataset.n_samples)
+    return RunResult(Finished(stored.manifest, summary, stored.path, answer=answer))
 
 
 @offline()

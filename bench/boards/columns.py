@@ -104,7 +104,7 @@ def _settings_above(common: Settings, of_some: Settings) -> list[str]:
 
 
 def _line(row: LeaderboardRow, columns: Sequence[MetricSpec]) -> dict[str, str]:
-    interval, seconds = row.accuracy_ci95, row.seconds_per_image
+    interval, seconds = row.shown_ci95, row.seconds_per_image
     return {
         "rank": NO_VALUE if row.rank is None else str(row.rank),
         "accuracy (95 %)": f"{row.accuracy:.4f}"

@@ -54,7 +54,7 @@ def to_latex(run: Path) -> str:
     """Return a run's figures as a table for LaTeX's `booktabs`; UserError: it is not complete."""
     stored = read_run(run)
     row = run_row(run, stored.manifest, stored.finished())
-    low, high = row.accuracy_ci95 or (row.accuracy, row.accuracy)
+    low, high = row.shown_ci95 or (row.accuracy, row.accuracy)
     images = f"{row.n_samples or 0:,}"
     if row.n_samples != row.n_total:
         images += f" of {row.n_total or 0:,}"
@@ -166,7 +166,7 @@ def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
     figure = Figure(figsize=(6.5 * len(panels), 5), layout="constrained")
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, board) in zip(places, panels, strict=True):
-        costed = [(r.cost, r.accuracy_ci95, r) for r in board if r.cost and r.accuracy_ci95]
+        costed = [(r.cost, r.shown_ci95, r) for r in board if r.cost and r.shown_ci95]
         for cost, (low, high), row in sorted(costed, key=lambda point: point[0]):
             value = row.accuracy
             live = row.kind == "measured"

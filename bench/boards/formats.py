@@ -44,7 +44,7 @@ def marks(row: LeaderboardRow) -> list[tuple[str, str]]:
     """Return what distinguishes a row, as (kind of mark, text)."""
     texts = []
     if row.kind == "subset":
-        texts.append(("subset", f"subset of {row.n_total:,}"))
+        texts.append(("subset", row.stopped or f"subset of {row.n_total:,}"))
         if row.replayed_from:
             texts.append(("replayed", "replayed"))
     elif row.kind not in ("measured", "candidates"):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from bench.errors import UserError
 from bench.stats.differences import Settings, differing, run_settings
 from bench.store.folder import list_runs
+from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import StoredRun, list_shards, read_runs
 
 
@@ -29,6 +30,9 @@ class InventoryRow(BaseModel):
     total: int | None = None  # number of images of the run
     failed: int | None = None  # number of decided images that failed
     accuracy: float | None = None  # accuracy on the decided images; None: there are none
+    stopped: str | None = None  # where a question ended it and what it shows, in words
+    anytime_ci95: tuple[float, float] | None = None
+    """95 % interval of its accuracy, valid at any number of images; None: no question ended it."""
     created: str | None = None
     path: str
     error: str | None = None
@@ -86,6 +90,8 @@ def row_of(run: StoredRun) -> InventoryRow:
         row.status = "failed_samples" if summary.failed_samples else "complete"
         row.done, row.failed = manifest.total, summary.failed_samples
         row.accuracy = summary.metrics.accuracy
+        if stop := ending_answer(read_questions(run.path), row.done):
+            row.stopped, row.anytime_ci95 = stop.mark, stop.interval
     else:
         decided = run.decided()
         row.done, row.failed = len(decided), int(decided.failed.sum())

@@ -28,6 +28,7 @@ from bench.store.fields import (
     with_metrics,
 )
 from bench.store.folder import places
+from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import LeftOut, warn
 from bench.store.summary import Summary
 
@@ -80,12 +81,20 @@ class LeaderboardRow(_RowFigures):
     audited_same: int | None = None  # of these, images that the full sweep decides as the run does
     agreement_ci95: tuple[float, float] | None = None
     """95 % interval of the share of all decisions that are the full sweep's, by the audit."""
+    anytime_ci95: tuple[float, float] | None = None
+    """95 % interval of the accuracy of a run that a question ended, valid at any n; others None."""
+    stopped: str | None = None  # where a question ended the run and what it shows, in words
     private_data: bool = False  # whether others cannot get the data
     in_memory: str | None = None  # class of the object that scored and that no command can name
     run_id: str | None = None  # id of the run
     command: str | None = None  # command that makes the run again
     source: str  # `run ID`, or where a result was reported
     path: str | None = None  # the run's folder; None: it is not here
+
+    @property
+    def shown_ci95(self) -> tuple[float, float] | None:
+        """The interval of the accuracy that is valid for this row."""
+        return self.anytime_ci95 or self.accuracy_ci95
 
     @property
     def cost(self) -> float | None:
@@ -126,7 +135,7 @@ def user_template(manifest: Manifest) -> str | None:
 def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     """Return the row of a run, without its rank."""
     data, values, identity = summary.dataset, summary.metrics, manifest.identity
-    audit = read_audit(path, manifest)
+    audit, stop = read_audit(path, manifest), ending_answer(read_questions(path), data.n_samples)
     kind = REPLAYED if summary.replayed_from else MEASURED
     kind = AMONG_CANDIDATES if identity.candidates else kind
     return LeaderboardRow(
@@ -163,6 +172,8 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         audited=audit and audit.images,
         audited_same=audit and audit.same,
         agreement_ci95=audit and audit.agreement_ci95,
+        anytime_ci95=stop and stop.interval,
+        stopped=stop and stop.mark,
         private_data=manifest.private_data,
         in_memory=(manifest.backbone.in_memory or {}).get("class"),
         run_id=manifest.run_id,

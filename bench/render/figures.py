@@ -80,7 +80,7 @@ def _points(axes: Axes, entries: Sequence[Entry], colours: Palette) -> None:
         alike.setdefault((shape, colour, "none" if entry.partial else colour), []).append(entry)
     for (shape, colour, filling), members in alike.items():
         accuracy = np.array([entry.row.accuracy for entry in members])
-        ends = [e.row.accuracy_ci95 or (e.row.accuracy,) * 2 for e in members]
+        ends = [e.row.shown_ci95 or (e.row.accuracy,) * 2 for e in members]
         low, high = np.array(ends).T
         axes.errorbar(
             [entry.row.cost or 0 for entry in members],

@@ -53,7 +53,7 @@ def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str
     above = " · ".join([*common, settings] if settings else common)
     rows: list[list[Any]] = []
     for row, parameters, row_facts in zip(board, params, facts, strict=True):
-        interval = row.accuracy_ci95
+        interval = row.shown_ci95
         rows.append(
             [
                 row.rank,
@@ -99,7 +99,7 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
 def _cells(row: InventoryRow, now: datetime) -> list[str | None]:
     name = row.run_id + (f" shard {row.shard}" if row.shard else "")
     data = f"{row.dataset}/{row.split}" if row.dataset else None
-    note = row.error or assignments(row.differs)
+    note = row.error or " · ".join(filter(None, [assignments(row.differs), row.stopped]))
     done: str = row.status
     if row.done is not None and row.total is not None:
         done = f"{row.done:,}" if row.done == row.total else f"{row.done:,} of {row.total:,}"

@@ -27,6 +27,7 @@ from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.render import figures
 from bench.render.board import MOST_RUNS, Against, PageBoard, against, make_boards
+from bench.render.course import course_of, draw_course
 from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
 from bench.render.gallery import pictures
 from bench.render.images import Images
@@ -44,7 +45,6 @@ from bench.stats.audit import read_audit
 from bench.stats.metrics import confusion, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
-from bench.store.questions import read_questions
 from bench.store.runs import read_runs
 from bench.store.summary import read_again
 
@@ -183,13 +183,13 @@ def describe(
     notes: list[str] = []
     decided, row, stated = run.decided, run.row, run.manifest.identity.calibrated
     again, audit = read_again(run.path, decided), read_audit(run.path, run.manifest, decided)
-    questions = read_questions(run.path)
-    sentences = opening(run.manifest, run.summary, decided, again, audit, questions)
+    sentences = opening(run.manifest, run.summary, decided, again, audit, run.questions)
     matrix = confusion(decided, len(run.classes))
     shown = most_confused(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
     curves, probable = by_timestep(run), probability_skill(decided, run.manifest, calibrated)
+    course = course_of(run)
     html = (
         environment()
         .get_template("run.html")
@@ -198,7 +198,7 @@ def describe(
             summary=run.summary,
             anchor=anchor,
             opening=None if alone else sentences,
-            scores=scores(run.summary.metrics, len(run.classes), run.manifest.items),
+            scores=scores(run.summary.metrics, len(run.classes), run.manifest.items, run.stop),
             marks=marks(row),
             params=assignments(run.summary.strategy.params),
             template=user_template(run.manifest),
@@ -214,6 +214,8 @@ def describe(
             probability=probability_sentence(probable) if probable else None,
             worth=figures.reliability(probable).inline(f"{anchor}-worth") if probable else None,
             curves=figures.errors(curves).inline(f"{anchor}-curves") if curves else None,
+            course=course,
+            course_figure=draw_course(course).inline(f"{anchor}-course") if course else None,
             curve_images=curves.n_images if curves else 0,
             pictures=pictures(
                 run,

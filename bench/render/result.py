@@ -116,14 +116,18 @@ class RunResult(Fields):
     def _repr_html_(self) -> str:
         summary, manifest = self.summary, self.manifest
         data, metrics = summary.dataset, summary.metrics
-        (low, high), chance = metrics.accuracy_ci95, metrics.chance or 1 / len(manifest.classes)
+        chance = metrics.chance or 1 / len(manifest.classes)
+        answer = self._finished.answer
+        ended = answer is not None and answer.ended(data.n_samples)
+        low, high = answer.interval if answer and ended else metrics.accuracy_ci95
+        valid = ", valid at any number of images" if ended else ""
         lines = {
             "dataset": f"{data.name}/{data.split}",
             "images": f"{data.n_samples:,} of {data.n_total:,}",
             "backbone": summary.backbone.name,
             "strategy": summary.strategy.name,
             "accuracy": f"{metrics.accuracy:.4f}"
-            f" (95 % interval {low:.4f} – {high:.4f}; guessing: {chance:.4f})",
+            f" (95 % interval {low:.4f} – {high:.4f}{valid}; guessing: {chance:.4f})",
             "cost": summary.cost.in_words(manifest.classifier),
         }
         if summary.failed_samples:

@@ -19,9 +19,9 @@ from bench.stats.audit import Audit, read_audit
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability
 from bench.store.decisions import read_decisions
-from bench.store.documents import Items, Manifest
+from bench.store.documents import Manifest
 from bench.store.folder import read_records
-from bench.store.questions import read_questions
+from bench.store.questions import QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import read_run
 from bench.store.summary import Again, Cost, Ends, Metrics, Summary, read_again
 
@@ -48,10 +48,10 @@ def print_run(
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     complete = summary is not None and summary.dataset.n_samples == len(manifest.samples)
+    questions = read_questions(path)
     again, audit = read_again(path, decided), read_audit(path, manifest, decided)
     if len(decided):
         summary = summary_so_far(manifest, summary, decided)
-        questions = read_questions(path)
         for sentence in astuple(opening(manifest, summary, decided, again, audit, questions)):
             terminal.print(sentence)
         terminal.print()
@@ -72,7 +72,8 @@ def print_run(
     if summary is None or not len(decided):
         return
     table(
-        ["metric", "value"], _metric_lines(summary.metrics, len(manifest.classes), manifest.items)
+        ["metric", "value"],
+        _metric_lines(summary.metrics, manifest, ending_answer(questions, len(decided))),
     )
     terminal.print()
     confusions = worst_confusions(confusion(decided, len(manifest.classes)), manifest.classes)
@@ -100,9 +101,12 @@ def print_run(
         terminal.print(f"Picture: {picture}", soft_wrap=True)
 
 
-def _metric_lines(metrics: Metrics, n_classes: int, items: Items | None) -> list[list[str]]:
-    first, *others = [[score.name, _in_words(score)] for score in scores(metrics, n_classes, items)]
-    if items is not None:
+def _metric_lines(
+    metrics: Metrics, manifest: Manifest, stop: QuestionAnswer | None
+) -> list[list[str]]:
+    shown = scores(metrics, len(manifest.classes), manifest.items, stop)
+    first, *others = [[score.name, _in_words(score)] for score in shown]
+    if manifest.items is not None:
         return [first, *others]
     in_scores = {"accuracy", "chance"}
     averages = [

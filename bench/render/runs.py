@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bench.boards.rows import LeaderboardRow, run_row
@@ -11,6 +12,7 @@ from bench.boards.text import visible
 from bench.stats.metrics import INCOMPLETE, summary_so_far
 from bench.store.decisions import Decisions
 from bench.store.documents import Items, Manifest
+from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import StoredRun
 from bench.store.summary import Metrics, Summary
 
@@ -28,6 +30,16 @@ class RunData:
     def classes(self) -> list[str]:
         """The class names, in label order, as they can be written into a figure."""
         return [visible(name) for name in self.manifest.classes]
+
+    @cached_property
+    def questions(self) -> list[AskedQuestion]:
+        """The questions that were to end it."""
+        return read_questions(self.path)
+
+    @property
+    def stop(self) -> QuestionAnswer | None:
+        """The answer that ended it; None: none did."""
+        return ending_answer(self.questions, len(self.decided))
 
     @property
     def row(self) -> LeaderboardRow:
@@ -55,11 +67,17 @@ class Score:
     note: str = ""
 
 
-def scores(metrics: Metrics, n_classes: int, items: Items | None) -> list[Score]:
-    """Return a run's scores, the accuracy or the text score first."""
+def scores(
+    metrics: Metrics, n_classes: int, items: Items | None, stop: QuestionAnswer | None = None
+) -> list[Score]:
+    """Return a run's scores, the accuracy or the text score first; `stop` ended the run."""
     guessing = 1 / n_classes if items is None else items.chance
     name = "accuracy" if metrics.text_score is None else "text score"
-    rows = [Score(name, metrics.accuracy, metrics.accuracy_ci95, guessing)]
+    ends, note = metrics.accuracy_ci95, ""
+    if stop is not None:
+        note = f"valid at any number of images; of a fixed one: {ends[0]:.4f} – {ends[1]:.4f}"
+        ends = stop.interval
+    rows = [Score(name, metrics.accuracy, ends, guessing, note)]
     for kind in ("image", "group"):
         share, ends, expected = (
             getattr(metrics, f"{kind}_{what}") for what in ("score", "score_ci95", "chance")

@@ -18,7 +18,7 @@ from bench.stats.skill import Probability
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest, Sweep
 from bench.store.identity import CalibratedOn
-from bench.store.questions import AskedQuestion, QuestionAnswer
+from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer
 from bench.store.summary import Again, Summary
 
 
@@ -44,9 +44,8 @@ def opening(
 ) -> Opening:
     """Return three sentences about a run so far; answers of `questions` follow its accuracy."""
     answers = [question.answer for question in questions if question.answer]
-    stopped = next((answer for answer in answers if answer.n == len(decided)), None)
     parts = (
-        _interval(manifest, summary, stopped),
+        _interval(manifest, summary, ending_answer(questions, len(decided))),
         noise_sentence(manifest, decided, again),
         audit and audit_sentence(audit),
     )
@@ -89,7 +88,7 @@ def _accuracy(summary: Summary, decided: Decisions) -> str:
 
 def _interval(manifest: Manifest, summary: Summary, stopped: QuestionAnswer | None) -> str:
     """Return the sentence with the interval; of a run that a question ended, the one that holds."""
-    low, high = stopped.anytime_ci95 if stopped else summary.metrics.accuracy_ci95
+    low, high = stopped.interval if stopped else summary.metrics.accuracy_ci95
     valid = ", valid although the result ended the run" if stopped else ""
     held = "this noise and these prompts" if manifest.on_draws else "these prompts"
     return (

@@ -149,6 +149,9 @@ def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
     population = used.total if question.whole_split else None
     low, high = anytime_interval(used.accuracies, population)
     more: dict[str, Any] = {}
+    if question.whole_split or used.weights is not None:
+        ends = anytime_interval(2 * used.right - 1)
+        more["accuracy_anytime_ci95"] = tuple((end + 1) / 2 for end in ends)
     if used.other is not None:
         ends = anytime_interval(used.differences, population)
         more["p"] = current_p(question, used)

@@ -110,12 +110,22 @@ def anytime_interval(
     return low, -_lower(-values, population, alpha / 2)
 
 
+def _last_log_capital(values: Floats, mean: float, population: int | None) -> float:
+    """Return the last of `log_capital`, which depends on the order only with a population."""
+    if population is not None:
+        return float(log_capital(values, mean, population)[-1])
+    distinct, counts = np.unique(values, return_counts=True)
+    returns = (distinct - mean) / (1 + max(mean, -1 + 1e-12))
+    paths = counts @ np.log1p(np.multiply.outer(returns, BETS)) + LOG_PRIOR
+    return float(np.logaddexp.reduce(paths))
+
+
 def _lower(values: Floats, population: int | None, alpha: float) -> float:
     """Return the largest mean that is rejected from below after the last value."""
     low, high, needed = -1.0, 1.0, log(1 / alpha)
     for _ in range(MAX_STEPS if len(values) else 0):
         middle = (low + high) / 2
-        rejected = log_capital(values, middle, population)[-1] >= needed
+        rejected = _last_log_capital(values, middle, population) >= needed
         low, high = (middle, high) if rejected else (low, middle)
     return low
 

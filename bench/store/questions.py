@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -24,10 +26,34 @@ class QuestionAnswer(Document):
     p: Share | None = None
     """p of what the question denies after these n images, valid at any n; None for a width."""
     anytime_ci95: Interval  # of the accuracy, or of the metric asked about; valid at any n
+    accuracy_anytime_ci95: Interval | None = None
+    """Interval of the accuracy over all images like these; None: `anytime_ci95` is that."""
     difference_anytime_ci95: tuple[float, float] | None = None
     """95 % interval of the difference to the other run, valid at any n; None for a width."""
     whole_split: bool = False  # whether all images of this split are meant
     post_hoc: bool = False  # whether images were decided when the question was asked
+
+    @property
+    def claim(self) -> str:
+        """What an answered question shows: “better than RUN”."""
+        if self.verdict in ("better", "worse"):
+            verb = "^(differs from|better than)"
+            return re.sub(verb, f"{self.verdict} than", self.question, flags=re.IGNORECASE)
+        return f"not {self.question}" if self.verdict == "outside" else self.question
+
+    @property
+    def mark(self) -> str:
+        """What tells a run that this answer ended from others."""
+        return f"stopped at {self.n:,} of {self.total:,} images: {self.claim} (anytime-valid, 5 %)"
+
+    def ended(self, images: int) -> bool:
+        """Return whether a run of so many images ended by this answer."""
+        return self.verdict != "open" and self.n == images < self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Interval of the accuracy over all images like these, valid at any number of images."""
+        return self.accuracy_anytime_ci95 or self.anytime_ci95
 
     @property
     def sentence(self) -> str:
@@ -48,7 +74,7 @@ class QuestionAnswer(Document):
 class AskedQuestion(Document):
     """One question of a run."""
 
-    question: str
+    question: str  # as it was asked
     asked_at: str  # time, ISO 8601
     decided_before: Count  # number of images that were decided when it was asked
     answer: QuestionAnswer | None = None  # None: scoring was interrupted
@@ -57,8 +83,8 @@ class AskedQuestion(Document):
 class StoredQuestions(Document):
     """The questions of a run, in the order in which they were asked."""
 
-    format: Count
-    questions: list[AskedQuestion]
+    format: Count  # format version
+    questions: list[AskedQuestion]  # the questions
 
 
 def read_questions(path: Path) -> list[AskedQuestion]:
@@ -73,6 +99,12 @@ def read_questions(path: Path) -> list[AskedQuestion]:
     return read_document(
         StoredQuestions, path, QUESTIONS, what=what, newest=QUESTIONS_FORMAT
     ).questions
+
+
+def ending_answer(questions: Iterable[AskedQuestion], images: int) -> QuestionAnswer | None:
+    """Return the answer that ended a run after so many images; None: none did."""
+    answers = (entry.answer for entry in questions)
+    return next((answer for answer in answers if answer and answer.ended(images)), None)
 
 
 def ask_question(path: Path, question: str, decided: int) -> AskedQuestion:

@@ -59,7 +59,7 @@ class BoardStanding(Document):
     """What ended a study on one dataset, or has not yet."""
 
     board: str  # the dataset, as the study names it
-    decided: bool
+    decided: bool  # whether its question is answered
     images: Count  # number of images of the last round
     total: Count  # number of images of the split
     methods: list[MethodStanding]  # the best first

@@ -21,6 +21,7 @@ from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import CALIBRATION, Calibrated, calibration_files, find_calibrations
 from bench.store.folder import MANIFEST, SUMMARY, places
 from bench.store.journal import JOURNAL
+from bench.store.questions import QUESTIONS
 from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
 from bench.store.summary import AGAIN
@@ -111,8 +112,8 @@ class Stored:
             return Line(key, unreadable(path, error))
         summary = run.summary if run.complete else None
         cost = summary.cost.per_image(run.manifest.classifier) if summary else None
-        ends = None
-        if row.accuracy is not None and row.done:
+        ends = row.anytime_ci95
+        if ends is None and row.accuracy is not None and row.done:
             ends = accuracy_interval(round(row.accuracy * row.done), row.done)
         command = reproducing_command(run.manifest)
         return Line(key, row, ends, cost, command)
@@ -184,7 +185,7 @@ class Stored:
 def stamp_of(path: Path) -> Stamp:
     """Return modification time and size of each of a run's files; 0, 0 for one that is missing."""
     stamp = []
-    for name in (MANIFEST, JOURNAL, SUMMARY, AGAIN, AUDIT, *calibration_files(path)):
+    for name in (MANIFEST, JOURNAL, SUMMARY, AGAIN, AUDIT, QUESTIONS, *calibration_files(path)):
         try:
             status = (path / name).stat()
             stamp.append((status.st_mtime_ns, status.st_size))

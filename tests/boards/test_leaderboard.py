@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.places import ROOT
+from helpers.questions import store_ended
 from helpers.runs import store
 from PIL import Image
 
@@ -64,6 +65,34 @@ def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
     assert "subset of 200" in shown.out and "replayed, zero-shot" in shown.out
     for title in ("version 1, data ffffffff", "version 1, data 00000000", "d/test, version 2"):
         assert title in shown.out
+
+
+def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -> None:
+    predictions = [y if i % 10 else (y + 1) % 3 for i, y in enumerate(LABELS)]
+    path, answer = store_ended(tmp_path, LABELS, predictions, backbone="ended")
+    put(tmp_path, 0.5, backbone="whole")
+    rows = {row.backbone: row for row in leaderboard(tmp_path)}
+    ended, whole = rows["ended"], rows["whole"]
+    assert (ended.rank, whole.rank, rows["always-wrong"].rank) == (None, 1, 2)
+    assert answer.n < 20 and ended.anytime_ci95 == answer.anytime_ci95 and not whole.anytime_ci95
+    assert ended.accuracy_ci95 and ended.accuracy_ci95[0] > answer.anytime_ci95[0]
+    run_id = next(row.run_id for row in rows.values() if row.backbone == "always-wrong")
+    mark = f"stopped at {answer.n} of 100 images: better than {run_id} (anytime-valid, 5 %)"
+    assert ended.stopped == mark and whole.stopped is None
+    low, high = answer.anytime_ci95
+    for form in ("table", "markdown", "html"):
+        shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
+        assert f"{low:.3f}–{high:.3f}" in shown and f"stopped at {answer.n} of 100" in shown
+    [listed] = [
+        r
+        for r in bench("list", "runs", "--results", tmp_path, "--json").json
+        if r["run_id"] == path.name
+    ]
+    assert listed["stopped"] == mark and listed["anytime_ci95"] == [low, high]
+    whole_run = " ".join(bench("show", path).out.split())
+    fixed = "{:.4f} – {:.4f}".format(*ended.accuracy_ci95)
+    assert f"95 % interval {low:.4f} – {high:.4f}" in whole_run
+    assert f"valid at any number of images; of a fixed one: {fixed}" in whole_run
 
 
 def test_a_rank_counts_the_runs_that_are_better_among_all_pairs(tmp_path: Path) -> None:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.questions import store_ended
 from helpers.reporting import save_pictures, store_reported, store_run
 from helpers.runs import store
 from helpers.studies import store_study
 
 from bench.machine.files import write_atomically
+from bench.render.course import course_of
 from bench.render.page import write_report
+from bench.render.runs import with_decisions
 from bench.store.folder import list_runs
+from bench.store.runs import read_run
 
 CLASSES = ["ant", "bee", "cat"]
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -260,3 +266,25 @@ def test_nothing_is_said_of_the_noise_of_a_classifier(tmp_path: Path) -> None:
     store_run(tmp_path / "results", "classifier", data, CLASSES, loss=None)
     page = report(tmp_path, most_images=0)
     assert "random noise" not in page.text and "onfidence" not in page.text
+
+
+def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
+    labels = [i % 3 for i in range(60)]
+    predictions = [y if i % 5 else (y + 1) % 3 for i, y in enumerate(labels)]
+    path, answer = store_ended(tmp_path / "results", labels, predictions, backbone="ended")
+    course = course_of(with_decisions(read_run(path)))
+    assert course and course.what == "difference of accuracies" and course.bounds == (0.0,)
+    assert course.ends[-1, 0] == answer.n and tuple(course.ends[-1, 1:]) == pytest.approx(
+        answer.difference_anytime_ci95
+    )
+    assert (np.diff(course.ends[:, 0]) > 0).all() and (course.ends[:-1, 1] < 0).all()
+    page = report(tmp_path)
+    assert "The question that was to end the run" in page.text and "stopped at" in page.text
+    labelled = [svg["aria-label"] for svg in page.tags("svg")]
+    assert "The 95 % interval of the difference of accuracies by images." in labelled
+    low, high = (f"{100 * end:.1f}" for end in answer.anytime_ci95)
+    assert page.text.count(f"{low}–{high}") == 2, "on the board and in the run's section"
+    shutil.rmtree(tmp_path / "results" / answer.question.split()[-1])
+    alone = course_of(with_decisions(read_run(path)))
+    assert alone and alone.what == "accuracy"
+    assert tuple(alone.ends[-1, 1:]) == pytest.approx(answer.anytime_ci95)

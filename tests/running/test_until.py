@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 
+from bench import api
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Outcome, Problem
@@ -212,3 +213,15 @@ def test_the_command_prints_and_shows_the_answer(fresh: Path) -> None:
     stored = json.loads((folder / "questions.json").read_text())
     assert stored["questions"][0]["answer"] == answer
     assert bench("show", folder, "--json").json["questions"] == stored["questions"]
+
+
+def test_python_returns_the_answer(fresh: Path) -> None:
+    run = api.run("digits", backbone="nearest-mean", until=WORSE, results=str(fresh))
+    assert run.answer.verdict == "better" and run.answer.n == run.dataset.n_samples < 360
+    assert run["answer"]["anytime_ci95"] != run["metrics"]["accuracy_ci95"]
+    assert len(run.samples) == run.answer.n
+    assert api.load_run(run.run_id, str(fresh))["answer"] == run["answer"]
+    assert "valid at any number of images" in run._repr_html_()
+    whole = api.run("digits", backbone="nearest-mean", results=str(fresh))
+    assert whole.dataset.n_samples == 360 and "answer" not in whole
+    assert "answer" not in api.load_run(run.run_id, str(fresh))

@@ -8,7 +8,7 @@ import pytest
 from bench.errors import UserError
 from bench.stats.questions import Results, StopQuestion, answer, class_weights, parse_question
 from bench.stats.sequential import anytime_interval
-from bench.store.questions import QuestionAnswer
+from bench.store.questions import AskedQuestion, QuestionAnswer, Verdict, ending_answer
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,47 @@ def test_weights_make_the_mean_over_classes() -> None:
         parse_question("width 0.2"), Results(values, None, 3000, weights[order])
     ).anytime_ci95
     assert low < 0.75 < high
+
+
+@pytest.mark.parametrize(
+    ("question", "verdict", "claim"),
+    [
+        ("differs from a on this split", "worse", "worse than a on this split"),
+        ("Better than a", "worse", "worse than a"),
+        ("better than a by 0.02", "better", "better than a by 0.02"),
+        ("better than a by 0.02", "outside", "not better than a by 0.02"),
+        ("within 0.02 of a", "within", "within 0.02 of a"),
+        ("width 0.05", "narrow", "width 0.05"),
+    ],
+)
+def test_an_answer_says_what_is_shown(question: str, verdict: Verdict, claim: str) -> None:
+    ends = (0.0, 1.0)
+    result = QuestionAnswer(
+        question=question, verdict=verdict, n=212, total=2100, anytime_ci95=ends
+    )
+    assert result.mark == f"stopped at 212 of 2,100 images: {claim} (anytime-valid, 5 %)"
+
+
+def test_the_interval_of_the_accuracy_is_there_for_every_question() -> None:
+    right = np.random.default_rng(0).binomial(1, 0.8, 60).astype(float)
+    plain = answer(parse_question("width 0.1"), Results(right, None, 80))
+    split = answer(parse_question("width 0.1 on this split"), Results(right, None, 80))
+    weights = np.where(np.arange(60) % 2, 1.5, 0.5)
+    balanced = answer(
+        parse_question("width 0.1 in balanced accuracy"), Results(right, None, 80, weights)
+    )
+    assert plain.accuracy_anytime_ci95 is None
+    for other in (split, balanced):
+        assert other.anytime_ci95 != plain.anytime_ci95
+        assert other.interval == pytest.approx(plain.interval)
+
+
+def test_only_an_answer_after_these_images_ended_the_run() -> None:
+    right = np.ones(60)
+    result = answer(parse_question("width 0.3"), Results(right, None, 80))
+    asked = AskedQuestion(question="width 0.3", asked_at="", decided_before=0, answer=result)
+    assert ending_answer([asked], result.n) == result
+    assert ending_answer([asked], result.n + 1) is None
+    assert ending_answer([asked.model_copy(update={"answer": None})], result.n) is None
+    still_open = result.model_copy(update={"verdict": "open"})
+    assert ending_answer([asked.model_copy(update={"answer": still_open})], result.n) is None

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, quote
 
 import pytest
 from helpers.command import PATIENCE, bench
+from helpers.questions import store_ended
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
 from helpers.studies import store_study
@@ -309,3 +310,13 @@ def test_a_port_in_use_is_named(site: Site, tmp_path: Path) -> None:
     assert refused.code == 2 and "--port" in refused.err
     absent = bench("view", "--results", tmp_path / "nothing")
     assert absent.code == 2 and "There is no folder" in absent.err
+
+
+def test_a_run_that_a_question_ended_is_marked(tmp_path: Path) -> None:
+    path, answer = store_ended(tmp_path, [0, 1, 2] * 20, [0, 1, 2] * 20, backbone="ended")
+    pages = Pages(Stored(tmp_path, {}))
+    low, high = (f"{100 * end:.1f}" for end in answer.anytime_ci95)
+    for place, query in (("/", {}), ("/run", {"run": path.name})):
+        page = pages.answer(place, query).content.decode()
+        assert f"stopped at {answer.n} of 60 images: better than" in page
+        assert f"{low}–{high}" in page

@@ -1,0 +1,89 @@
+"""How the interval of a question narrowed, image by image, until the question was answered."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.contracts.strategy import Floats
+from bench.errors import UserError
+from bench.inputs.subsets import random_order
+from bench.render.runs import RunData
+from bench.render.svg import Drawing, Palette
+from bench.stats.questions import parse_question
+from bench.stats.sequential import interval_course
+from bench.store.decisions import Decisions
+from bench.store.folder import find_run
+from bench.store.questions import QuestionAnswer
+from bench.store.runs import read_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Course:
+    """The 95 % interval after each of some numbers of images, valid at all of them together."""
+
+    what: str  # "accuracy" or "difference of accuracies"
+    answer: QuestionAnswer  # of the question that it is about
+    ends: Floats  # float64 [L, 3]: images, lower end, upper end
+    bounds: tuple[float, ...]  # values with which the question compares the interval
+
+
+def course_of(run: RunData) -> Course | None:
+    """Return the course of the interval of a run's last answered question; None: there is none.
+
+    It is of the difference to the other run where that is stored beside it, or is of the accuracy.
+    """
+    answers = [entry.answer for entry in run.questions if entry.answer]
+    if not answers:
+        return None
+    answer, right = answers[-1], _right(run.decided)
+    question = parse_question(answer.question)
+    order = random_order(run.manifest.samples, run.manifest.identity.dataset.fingerprint)
+    images = list(takewhile(right.__contains__, order))
+    values = np.array([right[name] for name in images])
+    population = answer.total if question.whole_split else None
+    if question.run is not None and question.metric == "accuracy":
+        with suppress(UserError):
+            baseline = read_run(find_run(question.run, str(run.path.parent)))
+            other = _right(baseline.decided())
+            shared = list(takewhile(other.__contains__, images))
+            differences = values[: len(shared)] - np.array([other[name] for name in shared])
+            if shared:
+                ends = np.array(interval_course(differences, population=population))
+                bounds = {"within": (-question.margin, question.margin)}
+                limits = bounds.get(question.kind, (question.margin,))
+                return Course("difference of accuracies", answer, ends, limits)
+    ends = np.array(interval_course(2 * values - 1, population=population))
+    ends[:, 1:] = (ends[:, 1:] + 1) / 2
+    return Course("accuracy", answer, ends, ())
+
+
+def _right(decided: Decisions) -> dict[str, float]:
+    correct = decided.correct.astype(float).tolist()
+    return dict(zip(decided.sample_ids.to_pylist(), correct, strict=True))
+
+
+def draw_course(course: Course) -> Drawing:
+    """Return the interval by images, with what the question asks and where it was answered."""
+
+    def plot(figure: Figure, colours: Palette) -> None:
+        axes = figure.subplots()
+        images, low, high = course.ends.T
+        axes.fill_between(images, low, high, color=colours.right, alpha=0.25, linewidth=0)
+        for ends in (low, high):
+            axes.plot(images, ends, color=colours.right, linewidth=1.4)
+        for bound in course.bounds:
+            axes.axhline(bound, color=colours.wrong, linestyle="--", linewidth=1.2)
+        if course.answer.verdict != "open":
+            axes.axvline(course.answer.n, color=colours.muted, linestyle=":", linewidth=1.2)
+        axes.set_xlabel("images in random order")
+        axes.set_ylabel(course.what)
+
+    return Drawing(plot, (4.6, 2.8), f"The 95 % interval of the {course.what} by images.")

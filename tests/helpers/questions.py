@@ -1,0 +1,36 @@
+"""Stored runs that a question ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helpers.runs import store
+
+from bench.inputs.subsets import random_order
+from bench.stats.questions import Results, answer, parse_question
+from bench.store.questions import QuestionAnswer, ask_question, write_answer
+
+
+def store_ended(
+    results: Path, labels: Sequence[int], predictions: Sequence[int], **manifest: Any
+) -> tuple[Path, QuestionAnswer]:
+    """Store a run whose question other images end: whether it is better than one always wrong.
+
+    Returns its folder, beside that of the other run, and the answer.
+    """
+    wrong = [(label + 1) % 3 for label in labels]
+    other = store(results, labels, wrong, backbone="always-wrong")
+    ids = [f"s{i:04d}" for i in range(len(labels))]
+    order = [ids.index(name) for name in random_order(ids, "f" * 64)]
+    right = np.array([float(labels[place] == predictions[place]) for place in order])
+    question = f"differs from {other.name}"
+    result = answer(parse_question(question), Results(right, 0 * right, len(ids)))
+    kept = order[: result.n]
+    parts = ([column[place] for place in kept] for column in (labels, predictions))
+    path = store(results, *parts, sample_ids=[ids[p] for p in kept], n_total=len(ids), **manifest)
+    ask_question(path, question, 0)
+    write_answer(path, result)
+    return path, result
