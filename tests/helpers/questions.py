@@ -29,8 +29,14 @@ def store_ended(
     question = f"differs from {other.name}"
     result = answer(parse_question(question), Results(right, 0 * right, len(ids)))
     kept = order[: result.n]
-    parts = ([column[place] for place in kept] for column in (labels, predictions))
-    path = store(results, *parts, sample_ids=[ids[p] for p in kept], n_total=len(ids), **manifest)
+    path = store(
+        results,
+        [labels[place] for place in kept],
+        [predictions[place] for place in kept],
+        sample_ids=[ids[place] for place in kept],
+        n_total=len(ids),
+        **manifest,
+    )
     ask_question(path, question, 0)
     write_answer(path, result)
     return path, result
