@@ -65,6 +65,8 @@ def row_settings(row: LeaderboardRow) -> Settings:
         "dtype": row.dtype,
         **chosen("backbones", row.backbone, row.parameters),
     }
+    if options["draws"] == 1:
+        options.pop("reduction", None)  # of one draw, all are the same
     return {name: value for name, value in options.items() if value is not None}
 
 

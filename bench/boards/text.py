@@ -100,7 +100,7 @@ class TextTable:
     head: list[str]  # names of the columns
     rows: list[list[str]]  # for each row one text per column
     right: frozenset[str] = frozenset()  # columns that are aligned to the right, as numbers are
-    optional: tuple[str, ...] = ()  # columns that a narrow terminal leaves out, in this order
+    optional: tuple[str, ...] = ()  # columns that a narrow terminal leaves out, in order
     below: list[str] = field(default_factory=list)  # what a reader must know, one paragraph each
     above: str = ""  # what all rows share; empty where that is nothing
     sources: list[str] = field(default_factory=list)

@@ -100,16 +100,17 @@ def _print_comparison(comparison: Comparison) -> None:
     changed = [row for row in comparison.per_class if row.wins or row.losses]
     if changed:
         table(
-            ["class", "n", "A", "B", "difference", "wins", "losses", "p, adjusted"],
+            ["class", "n", "A", "B", "difference", "wins, losses", "p, adjusted"],
             [
                 [
                     *(row.name, row.n, f"{row.accuracy_a:.3f}", f"{row.accuracy_b:.3f}"),
-                    *(f"{row.difference:+.3f}", row.wins, row.losses, f"{row.p_adjusted:.2g}"),
+                    *(f"{row.difference:+.3f}", f"{row.wins}, {row.losses}"),
+                    f"{row.p_adjusted:.2g}",
                 ]
                 for row in sorted(changed, key=lambda row: row.difference)
             ],
             title="Classes with images that one of the two has right",
-            optional=["wins", "losses", "p, adjusted", "n"],
+            optional=["p, adjusted", "n", "wins, losses"],
         )
     if comparison.differences:
         rows = [

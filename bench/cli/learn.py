@@ -33,7 +33,7 @@ from bench.recordings.calibrate import calibrate
 from bench.recordings.learn_odds import LearnedOdds, learn_odds
 from bench.recordings.learn_order import MAX_LOSS, LearnedOrder, learn_order
 from bench.recordings.learn_screen import LearnedScreens, ScreenRisk, learn_screen
-from bench.recordings.recording import open_recording
+from bench.recordings.recording import open_draws
 from bench.render.tables import table
 from bench.running.command import other_images_command
 from bench.running.preparing.risk import choices
@@ -275,7 +275,7 @@ def calibrate_command(
 
 def _no_settings(path: Path, strategy: str | None) -> str:
     try:
-        open_recording(path)
+        open_draws(path)
     except UserError as error:
         return f"--risk cannot use this: {error}"
     which = f"{strategy} has" if strategy else "the backbone's strategy has"

@@ -17,7 +17,7 @@ from bench.boards.formats import assignments, chosen
 from bench.cli.options import limit_option, listed, parse_assignments, results_and_json, set_option
 from bench.cli.output import next_steps, print_json, run_name, say
 from bench.errors import UserError
-from bench.recordings.recording import find_recording, open_recording
+from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import prepare_replay
 from bench.recordings.sweep import SweepRow, default_grid, self_agreement, sweep
 from bench.recordings.sweep_plot import cheapest_proof, plot
@@ -134,7 +134,7 @@ def sweep_command(
     path = find_run(run, results)
     figure = figure_file("--plot", plot_file) if plot_file else None
     ceiling = self_agreement(path, find_run(against, results)) if against else None
-    recording = open_recording(path)
+    recording = open_draws(path)
     learned = {"order": order, "deviation": deviation}
     settings = default_grid(recording.n_draws, recording.problem.can_linearise, learned)
     if strategies is not None:

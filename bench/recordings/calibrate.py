@@ -11,7 +11,7 @@ from typing import Any
 from bench.discovery.loading import exhaustive, load_plugins
 from bench.errors import BenchWarning, UserError
 from bench.inputs.subsets import limited
-from bench.recordings.recording import Recording, open_recording
+from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import replayed, strategy_for
 from bench.stats.probability import fit_probability
 from bench.stats.risk import LEVEL
@@ -73,7 +73,7 @@ def calibrate(
     calibrated: list[CalibratedSetting] = []
     others, sample_ids = [own], [record["sample_id"] for record in records]
     try:
-        recording = open_recording(path)
+        recording = open_draws(path)
     except UserError:
         if strategy is not None or params:
             raise

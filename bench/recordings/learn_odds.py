@@ -17,7 +17,7 @@ from bench.recordings.learn_order import (
     order_trials,
     recommended,
 )
-from bench.recordings.recording import open_recording
+from bench.recordings.recording import open_draws
 from bench.recordings.replay import replayed, strategy_for
 from bench.store.fields import Document
 from bench.store.records import Record
@@ -49,7 +49,7 @@ def learn_odds(path: Path, limit: int | None = None) -> LearnedOdds:
     Raises:
         UserError: the run has no errors, or too few rivals ended ahead.
     """
-    recording, spec = open_recording(path), learning("odds")
+    recording, spec = open_draws(path), learning("odds")
     samples = recording.some(limit)
     strategy = strategy_for(recording, spec.name, spec.unproven)[1]
 

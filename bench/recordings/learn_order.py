@@ -13,7 +13,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.loading import exhaustive, learning
 from bench.errors import UserError
-from bench.recordings.recording import Recording, open_recording
+from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import replayed, strategy_for
 from bench.stats.paired import paired_test
 from bench.stats.shares import accuracy_interval
@@ -106,7 +106,7 @@ def learn_order(path: Path, limit: int | None = None) -> LearnedOrder:
     Learn from other images than those that the order is then tested on. `path` is the folder of a
     run with --strategy full --save-errors (UserError), `limit` a number of its images.
     """
-    recording = open_recording(path)
+    recording = open_draws(path)
     items = recording.manifest.items
     if items is not None and asks_for_images(items.images, items.texts):
         raise UserError(

@@ -12,11 +12,12 @@ from bench.contracts.strategy import Floats
 from bench.discovery.loading import learning
 from bench.errors import UserError
 from bench.inputs.draws import sub_grid
-from bench.recordings.recording import open_recording
+from bench.recordings.recording import open_draws
 from bench.running.command import recording_command
 from bench.running.preparing.risk import RISKS
 from bench.stats.risk import conformal_quantile, distances
 from bench.store.fields import Document
+from bench.store.folder import read_manifest
 
 SCREEN_DRAWS = (2, 4, 8, 16, 32)
 RECALL_RANKS = (1, 2, 3, 5, 8)
@@ -58,7 +59,9 @@ def learn_screen(path: Path, limit: int | None = None) -> LearnedScreens:
     (UserError), `limit` a number of its images.
     """
     screen = learning("reach")
-    recording = open_recording(path, screen.learned["reach"])
+    if read_manifest(path).identity.scoring.reduction is not None:
+        raise UserError(f"{path} is of a likelihood, which has no gradients to screen with.")
+    recording = open_draws(path, screen.learned["reach"])
     if recording.manifest.items is not None:
         raise UserError(
             f"{recording.manifest.run_id} is about items with texts of their own. A screen"

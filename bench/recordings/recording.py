@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.contracts.decision import MEAN
 from bench.contracts.strategy import Evaluate, Linearise, Problem
+from bench.discovery.loading import exhaustive
 from bench.engine.items import Questions, plain_question
 from bench.errors import AbsentError, UserError
 from bench.inputs.subsets import limited
@@ -205,6 +206,17 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     )
     recording = replace(recording, problem=problem)
     recording.errors(records[0]["sample_id"])  # refuses a run that skipped cells, before the work
+    return recording
+
+
+def open_draws(path: Path, strategy: str | None = None) -> Recording:
+    """Open a recording as `open_recording` does; a UserError also if it has a single draw."""
+    recording = open_recording(path, strategy)
+    if recording.n_draws == 1:
+        raise UserError(
+            f"{recording.manifest.run_id} has one draw per image, on which every strategy decides"
+            f" as {exhaustive()!r} does, at the same cost: there is nothing to try or to learn."
+        )
     return recording
 
 

@@ -17,7 +17,7 @@ from bench.discovery.loading import exhaustive, load_plugins
 from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.recordings.recording import Recording, open_recording
+from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import as_compared, replayed, strategy_for
 from bench.stats.calibration import effort_error, softmax_error
 from bench.stats.metrics import summarize
@@ -109,7 +109,7 @@ def sweep(
     `limit` is a number of recorded images, those that a replay with it decides. `points` are runs
     on the same images, to stand beside them.
     """
-    recording = open_recording(path)
+    recording = open_draws(path)
     if settings is None:
         settings = default_grid(recording.n_draws, recording.problem.can_linearise)
     prepared = [strategy_for(recording, name, params) for name, params in settings]

@@ -41,11 +41,13 @@ def table(
     """Print a table on stdout; no word and no number is broken, however narrow the terminal is.
 
     Where the longest words do not fit side by side, the `optional` columns are left out, the first
-    named first; where that does not help, each row becomes a block of lines, one per column.
+    named first, and a line below says which; where that does not help, each row becomes a block of
+    lines, one per column.
     Columns in `right` stand right, as columns of numbers do; None is shown as a dash, and no heads
     are shown where all are empty.
     """
     terminal = console()
+    optional = [column for column in optional if column in columns]
     if title:
         terminal.print(title, style="bold")
     cells = [[message(cell_text(value)) for value in row] for row in rows]
@@ -55,6 +57,9 @@ def table(
         widths = _widths(terminal.width, [columns[p] for p in places], _take(cells, places), right)
         if widths is not None:
             terminal.print(_grid([columns[p] for p in places], _take(cells, places), widths, right))
+            hidden = [column for column in columns if column in optional[:left_out]]
+            if hidden:
+                terminal.print(f"A wider terminal also shows: {' · '.join(hidden)}", style="dim")
             break
     else:
         _print_blocks(terminal, columns, cells)

@@ -18,6 +18,7 @@ from helpers.questions import store_ended
 from helpers.runs import store
 from PIL import Image
 
+from bench.boards.columns import in_words
 from bench.boards.leaderboard import leaderboard, ranked
 from bench.errors import BenchWarning
 from bench.stats.many import holm
@@ -285,3 +286,11 @@ def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path:
         assert above in " ".join(out.split()), out
         assert out.count("loss") == 1 and out.count("draws=") == 1
         assert [line.split().count("pass") for line in out.splitlines() if " 0.9" in line] == [1]
+
+
+@pytest.mark.parametrize(("draws", "shown"), [(1, False), (2, True)])
+def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> None:
+    scoring = {"noise": "seed 0", "reduction": "mean"}
+    store(tmp_path, [0, 1], [0, 1], scoring=scoring, draws=draws)
+    above, _ = in_words(leaderboard(tmp_path))
+    assert ("reduction=mean" in above) == shown

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from helpers.command import bench
+from helpers.places import ROOT
 
 from bench.render.tables import table
 
@@ -29,7 +31,17 @@ def test_a_narrow_terminal_does_without_optional_columns(
     monkeypatch.setenv("COLUMNS", "40")
     table(HEAD, ROWS, optional=["share", "count"])
     out = capsys.readouterr().out
-    assert "share" not in out and "0.5" not in out and "1,200" in out
+    assert "0.5" not in out and "1,200" in out
+    assert "A wider terminal also shows: share" in " ".join(out.split())
     monkeypatch.setenv("COLUMNS", "25")
     table(HEAD, ROWS, optional=["share", "count"])
-    assert "share: 0.5000" in capsys.readouterr().out  # as blocks, all of it
+    out = capsys.readouterr().out
+    assert "share: 0.5000" in out and "wider" not in out  # as blocks, all of it
+
+
+@pytest.mark.parametrize("width", ["80", "64", "40"])
+def test_a_comparison_shows_wins_and_losses_together(width: str) -> None:
+    runs = ("ucmerced-linear-probe-full-69e2383a", "ucmerced-nearest-mean-full-9571bb14")
+    paths = [str(ROOT / "results/published" / run) for run in runs]
+    out = " ".join(bench("compare", *paths, COLUMNS=width).out.split())
+    assert "1, 4" in out or "A wider terminal also shows: n · wins, losses · p, adjusted" in out

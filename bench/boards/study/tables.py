@@ -86,13 +86,13 @@ def _methods(board: str, methods: Sequence[StudyMethod], metric: str) -> TextTab
     shared = [text.format(lines[0][name]) for name, text in facts.items() if name in same]
     title = f"{board} ({', '.join(shared)})" if shared else board
     right = frozenset(name for name in head if name not in (*varied, "95 %", "trained on"))
-    optional = ("trained on", "runs", "n", "±images", "95 %", "±templates", "±seeds", "worst")
+    optional = ("trained on", "runs", "n", "±images", "±templates", "±seeds", "worst", "95 %")
     return TextTable(
         title,
         head,
         [[line[name] for name in head] for line in lines],
         right,
-        tuple(name for name in optional if name in head),
+        optional,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, StrategySpec
 from bench.discovery.guard import one_line
-from bench.discovery.loading import Plugins
+from bench.discovery.loading import Plugins, exhaustive
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
@@ -109,6 +109,8 @@ def find_strategy(settings: DecisionSettings, backbone: BackboneSpec, plugins: P
         usual = dict(backbone.strategy_parameters)
     else:
         spec = default_of(plugins.strategies)
+        if backbone.draws == 1:  # nothing can be left out
+            spec = plugins.strategies.get(exhaustive())
         usual = {} if settings.risk else dict(spec.unproven)
     if backbone.draws is not None and "draws" in spec.parameters:
         usual.setdefault("draws", backbone.draws)

@@ -23,6 +23,7 @@ def test_option_over_backbone_over_default() -> None:
     bare = replace(BACKBONE, strategy=None, strategy_parameters={}, draws=None)
     own = replace(bare, strategy="uniform", strategy_parameters={"draws": 7})
     assert find_strategy(settings(), bare, PLUGINS).spec.name == "race"
+    assert find_strategy(settings(), replace(bare, draws=1), PLUGINS).spec.name == "full"
     found = find_strategy(settings(), own, PLUGINS)
     assert (found.spec.name, found.parameters["draws"]) == ("uniform", 7)
     found = find_strategy(settings(strategy="full", params={"draws": "3"}), own, PLUGINS)
