@@ -19,7 +19,7 @@ from bench.inputs.draws import sub_grid
 from bench_plugins.strategies._bounds import POOLED
 from bench_plugins.strategies._elimination import by_bands
 from bench_plugins.strategies._odds import MIN_OVERTAKEN, Evidence, fit_odds
-from bench_plugins.strategies._published import ENOUGH, PRIOR, first_stage, staged_order
+from bench_plugins.strategies._published import ENOUGH, PRIOR_FREEDOM, first_stage, staged_order
 from bench_plugins.strategies._racing import GROWTH
 
 Floats = NDArray[np.float64]
@@ -115,7 +115,7 @@ def spending(delta: float, memory: bool, estimated: bool = False) -> Rule:
         if not look.number:
             return np.zeros_like(look.rivals)
         variances = look.last if memory else np.where(look.rivals, look.variance, 0)
-        variance, freedom, _ = pooled(look, variances, PRIOR)
+        variance, freedom, _ = pooled(look, variances, PRIOR_FREEDOM)
         if estimated:
             prior, location = estimated_prior(variances, look.freedom)
             variance = (look.freedom * look.variance + prior * location) / (look.freedom + prior)
@@ -151,7 +151,7 @@ def estimated_prior(variances: Floats, freedom: float) -> tuple[Floats, Floats]:
 
 def signs(look: Look) -> Floats:
     """Return float64 [B, P, 7], the signs of `Evidence`."""
-    variance, freedom, mean = pooled(look, look.last, PRIOR)
+    variance, freedom, mean = pooled(look, look.last, PRIOR_FREEDOM)
     share = look.draws / look.n_draws
     rows = Evidence(
         look.distance(variance).ravel(),

@@ -17,7 +17,7 @@ from bench.store.swept import permuted, read_swept
 
 # Beta prior of the share that agrees: mean 0.984, worth 30 images. With a uniform one, 30 of 30
 # would show 82 % of 360 and not 90, and 28 of 30 as much as here; it holds at any share.
-PRIOR = (30.0, 0.5)
+AGREEMENT_PRIOR = (30.0, 0.5)
 
 
 class Audit(Document):
@@ -62,7 +62,7 @@ def agreement_counts(same: int, n: int, population: int) -> tuple[int, int]:
         total, part = np.asarray(total, float), np.asarray(part, float)
         return gammaln(total + 1) - gammaln(part + 1) - gammaln(total - part + 1)  # type: ignore[no-any-return]
 
-    a, b = PRIOR
+    a, b = AGREEMENT_PRIOR
     counts = np.arange(same, population - (n - same) + 1, dtype=np.float64)
     drawn = choose(counts, same) + choose(population - counts, n - same) - choose(population, n)
     expected = choose(n, same) + betaln(a + same, b + n - same) - betaln(a, b)

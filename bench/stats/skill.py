@@ -14,7 +14,7 @@ MIN_PER_BIN = 10  # images per bin; with fewer images there are fewer bins
 RESAMPLES = 1000
 MULTIPLES = np.linspace(0, 4, 41)  # of the observed gaps, tried for the interval
 INTERVAL_TAIL = 0.025
-SMALLEST = 1e-12  # a probability's distance from 0 and 1 in a logarithm
+NEAREST_TO_CERTAIN = 1e-12  # a probability's distance from 0 and 1 in a logarithm
 
 
 class MassBin(Document):
@@ -92,7 +92,7 @@ def _skill(score: float, reference: float) -> float | None:
 def log_loss(probability: Floats, right: Bools) -> float:
     """Return the mean of minus the logarithm of the probability of what happened."""
     happened = np.where(right, probability, 1 - probability)
-    return float(-np.log(np.maximum(happened, SMALLEST)).mean())
+    return float(-np.log(np.maximum(happened, NEAREST_TO_CERTAIN)).mean())
 
 
 def equal_mass(probability: Floats) -> list[Ints]:

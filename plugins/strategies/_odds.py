@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
+from bench_plugins.strategies._bounds import TINY
 
 SIGNS = 7  # weights, the first of them constant
 FARTHEST = 50.0  # standard errors; a rival farther away counts as this far
 MAX_SPREAD = 5.0  # of the logarithm of a variance
 MIN_OVERTAKEN = 5  # rivals that ended ahead, for weights to be learned
-TINY = np.finfo(np.float64).tiny
 
 
 class Evidence(NamedTuple):

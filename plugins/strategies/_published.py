@@ -15,9 +15,9 @@ from bench_plugins.strategies._odds import Evidence
 from bench_plugins.strategies._racing import RaceRules, RaceSession
 from bench_plugins.strategies.adaptive import Adaptive
 
-PRIOR = 16  # degrees of freedom that the mean variance of all prompts counts as
+PRIOR_FREEDOM = 16  # degrees of freedom that the mean variance of all prompts counts as
 ENOUGH = 20  # degrees of freedom that all differences have together at the first bound
-SMALLEST = 1e-150  # standard error; divides without overflow
+SMALLEST_ERROR = 1e-150  # standard error; divides without overflow
 
 
 def published_cost(problem: Problem) -> float:
@@ -106,13 +106,13 @@ class PublishedSession(RaceSession):
         pooled = float(measured.mean()) if len(measured) else 0.0
         variance = own
         if len(measured) > 1:
-            variance = (freedom * variance + PRIOR * pooled) / (freedom + PRIOR)
-            freedom += PRIOR
+            variance = (freedom * variance + PRIOR_FREEDOM * pooled) / (freedom + PRIOR_FREEDOM)
+            freedom += PRIOR_FREEDOM
         if deviation:
             variance = (freedom * variance + LEARNED * deviation**2) / (freedom + LEARNED)
             freedom += LEARNED
         share = draws / len(self.whole)
-        stderr = np.maximum(np.sqrt(variance * (1 - share) / draws), SMALLEST)
+        stderr = np.maximum(np.sqrt(variance * (1 - share) / draws), SMALLEST_ERROR)
         distance = (by_timestep.mean(axis=1) + margin) / stderr
         return self.improbable(Evidence(distance, freedom, draws, share, own, pooled))
 

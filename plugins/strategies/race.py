@@ -15,9 +15,9 @@ from bench_plugins.strategies._published import PublishedSession, Witness, publi
 from bench_plugins.strategies._racing import RaceRules, RaceSession
 
 BOUNDS = ("t", "betting")
-PUBLISHED = "published"
+PUBLISHED_CEILING = "published"
 PAST = "Earlier versions had more; their runs can be shown but not resumed"
-UNPROVEN: dict[str, Any] = {"ceiling": PUBLISHED, "first": 2, "delta": 0.001}
+UNPROVEN: dict[str, Any] = {"ceiling": PUBLISHED_CEILING, "first": 2, "delta": 0.001}
 
 
 class Race(RaceRules, Strategy):
@@ -143,12 +143,12 @@ class Race(RaceRules, Strategy):
         if bound != "t" and order != "even":
             raise ValueError(f"order goes with bound=t: bound={bound} needs a random order")
         parse_bands(order)
-        if ceiling not in (None, PUBLISHED):
-            raise ValueError(f"ceiling={ceiling} is not {PUBLISHED}. {PAST}")
+        if ceiling not in (None, PUBLISHED_CEILING):
+            raise ValueError(f"ceiling={ceiling} is not {PUBLISHED_CEILING}. {PAST}")
         if ceiling and bound != "t":
             raise ValueError(f"ceiling={ceiling} goes with bound=t: the schedule says which draws")
         if odds is not None and (len(odds) != SIGNS or not ceiling):
-            raise ValueError(f"odds are {SIGNS} numbers, and go with ceiling={PUBLISHED}")
+            raise ValueError(f"odds are {SIGNS} numbers, and go with ceiling={PUBLISHED_CEILING}")
         self.ceiling, self.deviation, self.level = ceiling, deviation, delta
         self.delta, self.bound, self.first = delta, bound, first
         self.order, self.span, self.draws = order, span, draws
