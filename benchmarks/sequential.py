@@ -4,6 +4,7 @@
     python benchmarks/sequential.py images                 images to an answer, and of a fixed test
     python benchmarks/sequential.py methods [--runs 2000]  studies of five equal methods that stop
     python benchmarks/sequential.py published              every pair of published runs
+    python benchmarks/sequential.py cost                   evaluations to an answer, as a picture
 
 *levels*: two runs of one accuracy differ on a share of 2,000 images, exactly one of them right. The
 share of simulated comparisons that ever call them different, if every image is looked at, by the
@@ -17,6 +18,11 @@ number of images fixed beforehand, at a power of 80 and 90 %.
 "best"` ever drops a given one, and one with `stop = "ranked"` ever orders a pair.
 
 *published*: images used, the answer, and what all images of the split say.
+
+*cost*: evaluations of the diffusion model until "does it differ from this classifier?" is answered,
+of each dataset's cheapest published race: if all images were swept, raced, or raced until the
+answer. A sweep is every prompt on every draw of the race. The passes of the classifier, one per
+image, are left out. Writes design/sequential-cost.png.
 """
 
 from __future__ import annotations
@@ -25,16 +31,20 @@ import argparse
 from itertools import combinations
 from math import log
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError
+from bench.inputs.subsets import random_order
 from bench.stats.comparison import compare
 from bench.stats.elimination import standings
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.power import images_needed, sequential_images
 from bench.stats.sequential import BETS, LOG_PRIOR, log_capital
+from bench.store.questions import QuestionAnswer
+from bench.store.runs import StoredRun, read_run
 
 IMAGES, AT_ONCE = 2000, 500
 ACCURACIES, DISCORDANT = (0.3, 0.5, 0.86, 1.0), (0.02, 0.1, 0.5)
@@ -169,12 +179,79 @@ def published(results: Path) -> None:
     )
 
 
+class Cost(NamedTuple):
+    """Evaluations of a diffusion model until it is compared with a classifier."""
+
+    pair: str
+    answer: QuestionAnswer
+    sweep: float  # every prompt on every draw of every image
+    races: float  # a race of every image
+    stopped: float  # races of the images that the answer takes
+
+
+def evaluations(results: Path) -> list[Cost]:
+    """Return what it takes to answer whether a race's model is better than each classifier."""
+    runs = [read_run(path.parent) for path in sorted(results.glob("*/manifest.json"))]
+    races = [run for run in runs if run.manifest.strategy.name == "race" and run.summary]
+    races = [run for run in races if not run.manifest.replayed_from]
+    cheapest: dict[str, StoredRun] = {}
+    for race in sorted(races, key=lambda run: run.decided().equivalents.sum(), reverse=True):
+        cheapest[race.manifest.dataset.name] = race
+    costs = []
+    for name, race in sorted(cheapest.items()):
+        manifest, decided = race.manifest, race.decided()
+        sweep = len(manifest.prompts) * manifest.strategy.params["draws"] * len(decided)
+        by_id = dict(zip(decided.sample_ids.to_pylist(), decided.equivalents, strict=True))
+        order = random_order(by_id, manifest.identity.dataset.fingerprint)
+        for other in runs:
+            if other.manifest.dataset.name == name and other.manifest.classifier:
+                answer = compare(other.path, race.path, sequential=True).sequential
+                assert answer is not None
+                stopped = sum(by_id[image] for image in order[: answer.n])
+                words = f"{manifest.backbone.name} or {other.manifest.backbone.name}?"
+                costs.append(Cost(words, answer, sweep, sum(by_id.values()), stopped))
+    return costs
+
+
+def draw(results: Path, out: Path) -> None:
+    """Draw the evaluations of the diffusion model in each way to answer, per pair of models."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    costs = evaluations(results)
+    figure = Figure((8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(costs))
+    ways = (
+        ("full sweeps of all images", [c.sweep for c in costs], "s", "#57606a"),
+        ("races of all images", [c.races for c in costs], "o", "#1f5fbf"),
+        ("races that stop at the answer", [c.stopped for c in costs], "D", "#ad3c0e"),
+    )
+    for label, values, shape, colour in ways:
+        axes.plot(values, places, shape, color=colour, label=label, markersize=7)
+    for place, cost in enumerate(costs):
+        axes.plot([cost.stopped, cost.sweep], [place, place], color="#d5dae0", zorder=0)
+        text = f"{cost.answer.n} of {cost.answer.total} images: {cost.answer.verdict}"
+        axes.annotate(text, (cost.stopped, place), (0, 7), textcoords="offset points", fontsize=8)
+        print(f"{cost.pair:32} {cost.sweep:9,} {cost.races:9,.0f} {cost.stopped:9,.0f}  {text}")
+    axes.set_yticks(places, [cost.pair for cost in costs])
+    axes.set_ylim(len(costs) - 0.4, -0.8)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel("evaluations of the diffusion model until “is A better than B?” is answered")
+    axes.set_ylabel("A and B")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figure.savefig(out, dpi=150)
+    print(f"Wrote {out}")
+
+
 def main() -> None:
     """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["levels", "images", "methods", "published"])
+    parser.add_argument("part", choices=["levels", "images", "methods", "published", "cost"])
     parser.add_argument("--runs", type=int)
     parser.add_argument("--results", type=Path, default=Path("results/published"))
+    parser.add_argument("--out", type=Path, default=Path("design/sequential-cost.png"))
     chosen = parser.parse_args()
     if chosen.part == "levels":
         levels(chosen.runs or 10_000)
@@ -182,8 +259,10 @@ def main() -> None:
         methods(chosen.runs or 2000)
     elif chosen.part == "images":
         images()
-    else:
+    elif chosen.part == "published":
         published(chosen.results)
+    else:
+        draw(chosen.results, chosen.out)
 
 
 if __name__ == "__main__":

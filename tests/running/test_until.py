@@ -225,3 +225,19 @@ def test_python_returns_the_answer(fresh: Path) -> None:
     whole = api.run("digits", backbone="nearest-mean", results=str(fresh))
     assert whole.dataset.n_samples == 360 and "answer" not in whole
     assert "answer" not in api.load_run(run.run_id, str(fresh))
+
+
+@pytest.mark.parametrize("command", ["classify", "replay"])
+def test_what_makes_no_run_of_a_split_has_no_question(command: str, fresh: Path) -> None:
+    refused = bench(command, fresh, "--until", "width 0.1")
+    assert refused.code == 2 and "--until" in refused.err and not refused.out
+    if command == "classify":
+        with pytest.raises(UserError, match="every image is classified"):
+            api.classify(["a.png"], dataset="digits", until="width 0.1")
+
+
+def test_a_question_does_not_end_a_run_with_a_risk_to_be_swept_for(fresh: Path) -> None:
+    risk = ("--risk", "0.05", "--set", "draws=8")
+    refused = bench("run", "digits", *risk, "--until", "width 0.1", "--results", fresh / "new")
+    assert refused.code == 2 and "--until exclude each other" in refused.err
+    assert not (fresh / "new").exists()

@@ -94,6 +94,8 @@ def classify(
     Classes and prompts are those of `classes`, for the template, or of the dataset of `config`.
     `progress` is called with the number of images decided and their total, first with 0.
     """
+    if config.until is not None:
+        raise UserError("--until ends a run on a split; here every image is classified.")
     pictures = None
     if classes is not None:
         if config.risk is not None:

@@ -26,6 +26,7 @@ from bench.running.executors.driver import Driver
 from bench.running.executors.ray import open_ray
 from bench.running.model_run import ModelRun
 from bench.running.prepare import prepare
+from bench.running.run import run as run_config
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 
@@ -113,6 +114,28 @@ def test_a_risk_is_swept_and_raced_by_workers(tmp_path: Path) -> None:
     found, wanted = (read_records(Path(run["results_dir"])) for run in (made.json, alone))
     for name, line in wanted.items():
         assert {k: found[name].get(k) for k in EXACT} == {k: line.get(k) for k in EXACT}
+
+
+def test_workers_stop_when_a_question_is_answered(tmp_path: Path) -> None:
+    """The answer, and the images that it takes, are those of one process."""
+    settings: dict[str, Any] = {
+        "dataset": "digits",
+        "params": {"samples": 1, "draws": 10},
+        "strategy": "uniform",
+        "batch_size": 16,
+        "until": "width 0.5",
+    }
+    answers, samples = [], []
+    for name, place in (
+        ("alone", {}),
+        ("ray", {"executor": "ray", "workers": 2, "device": "cpu"}),
+    ):
+        finished = run_config(make_config({**settings, **place, "results": str(tmp_path / name)}))
+        answers.append(finished.answer)
+        samples.append(finished.manifest.samples)
+        assert len(read_records(finished.folder)) < 360, "images were scored after the answer"
+    assert answers[0] is not None and answers[0].verdict == "narrow"
+    assert answers[0] == answers[1] and samples[0] == samples[1]
 
 
 def interrupt(running: subprocess.Popen[str]) -> None:
