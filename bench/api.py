@@ -182,15 +182,19 @@ def tradeoff_figure(
 ) -> list[Figure]:
     """Return accuracy against cost with the Pareto front, one figure per dataset.
 
-    `runs` are ids, folders, or runs themselves; None: all that are stored.
-    `bench.errors.UserError`: there is no such run, or nothing of one is decided.
+    `runs` are ids, folders, or runs themselves; None: all that are stored, and a warning names
+    those without a decided image. `bench.errors.UserError`: there is no such run, or nothing of one
+    that is named is decided.
     """
     from bench.render.board import make_boards
     from bench.render.figures import tradeoff
-    from bench.render.runs import with_decisions
+    from bench.render.runs import decided_runs, with_decisions
 
-    folders = list_runs(Path(results)) if runs is None else [_folder(run, results) for run in runs]
-    decided = {str(path): with_decisions(read_run(path)) for path in folders}
+    if runs is None:
+        chosen = list(decided_runs(list_runs(Path(results))))
+    else:
+        chosen = [with_decisions(read_run(_folder(run, results))) for run in runs]
+    decided = {str(run.path): run for run in chosen}
     drawings = [tradeoff(board.entries) for board in make_boards(decided, ())]
     return [drawing.figure() for drawing in drawings if drawing is not None]
 

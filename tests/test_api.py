@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench as command
+from helpers.runs import a_manifest
 from PIL import Image
 
 import bench
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError
+from bench.store.writing import RunFolder
 
 FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 4}, "batch_size": 16}
 
@@ -120,5 +122,9 @@ def test_a_study_is_an_object(tmp_path: Path) -> None:
     assert "majority" in study._repr_html_() and isinstance(study.forest_figure(), Figure)
     (figure,) = bench.tradeoff_figure(results=results)
     assert figure.axes[0].get_ylabel() == "accuracy"
+    with RunFolder(tmp_path / "r" / "begun", a_manifest(["1"])):
+        pass
+    with pytest.warns(BenchWarning, match="begun has no decided image"):
+        assert len(bench.tradeoff_figure(results=results)) == 1
     again = bench.load_study("small", results)
     assert again.methods == study.methods

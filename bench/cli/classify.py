@@ -5,7 +5,6 @@ Group: Score images, 2.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.render.sentences import change_of, risk_sentence
 from bench.render.tables import table
+from bench.running.command import same_options
 from bench.running.settings import SETTINGS
 from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
 
@@ -66,9 +66,7 @@ def classify_command(
     else:
         _print(answers, top, classified.strategy)
         _print_worth(classified)
-        command = f"bench run {shlex.quote(dataset) if dataset else './FOLDER'}"
-        if config.backbone:
-            command += f" --backbone {shlex.quote(config.backbone)}"
+        command = same_options(config, dataset=dataset or "./FOLDER")
         next_steps(("see how often it is right, on images of known class", command))
     return 3 if any(answer.error for answer in answers) else 0
 

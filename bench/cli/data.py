@@ -9,7 +9,6 @@ Group: Score images, 4.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from bench.cli.settings import config_from_options, config_options
 from bench.discovery.loading import load_plugins
 from bench.inputs.checking import check_data
 from bench.render.tables import table
+from bench.running.command import same_options
 from bench.running.model_run import token_counts
 from bench.running.parts.data import DATA_SETTINGS, find_dataset
 from bench.running.prepare import prepare
@@ -64,13 +64,12 @@ def check_data_command(ctx: click.Context, /, as_json: bool, **options: Any) -> 
         table(["what", "split", "is wrong"], rows)
         return code
     say("Nothing is wrong.")
-    name = shlex.quote(options["dataset"])
     if data.spec.backbone:
-        next_steps(("score it, with the same options", f"bench run {name}"))
+        next_steps(("score it", same_options(config)))
     else:
         next_steps(
             ("choose a model (backbone) for it", "bench list backbones"),
-            ("see what it costs", f"bench run {name} --backbone NAME --dry-run"),
+            ("see what it costs", same_options(config, "--dry-run", backbone="NAME")),
         )
     return code
 
@@ -87,7 +86,8 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
 
     Where class names were put into words, the name in the data is shown beside them.
     """
-    prepared = prepare(config_from_options(ctx, None, **options), images=False)
+    config = config_from_options(ctx, None, **options)
+    prepared = prepare(config, images=False)
     named, prompts, name = prepared.named, prepared.prompts, prepared.resolved.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
     if prepared.absent:
@@ -108,7 +108,6 @@ def prompts_command(ctx: click.Context, /, as_json: bool, **options: Any) -> Non
     keys = [key for key in heads if key != "found" or named.changed]
     table([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
     say(note)
-    dataset = shlex.quote(options["dataset"])
-    backbone = shlex.quote(options["backbone"]) if options["backbone"] else "NAME"
-    command = f"bench run {dataset} --backbone {backbone} --dry-run"
+    backbone = config.backbone or (None if prepared.resolved.dataset.backbone else "NAME")
+    command = same_options(config, "--dry-run", backbone=backbone)
     next_steps(("see what asking them costs", command))

@@ -19,6 +19,7 @@ from bench.cli.output import next_steps, print_json, say
 from bench.cli.settings import config_from_options, config_options
 from bench.errors import UserError
 from bench.render.tables import table
+from bench.running.command import same_options
 from bench.running.verbs.fetch import Fetched, fetch
 
 if TYPE_CHECKING:
@@ -68,9 +69,10 @@ def perf_command(
         print_json(report.plain())
     else:
         _print(report)
-        name = "DATASET" if dataset == "-" else shlex.quote(dataset)
-        backbone = shlex.quote(config.backbone or report.backbone)
-        next_steps(("see what a run costs", f"bench run {name} --backbone {backbone} --dry-run"))
+        name = "DATASET" if dataset == "-" else dataset
+        backbone = config.backbone or report.backbone
+        command = same_options(config, "--dry-run", dataset=name, backbone=backbone)
+        next_steps(("see what a run costs", command))
 
 
 def _numbers(sizes: str | None) -> tuple[int, ...]:

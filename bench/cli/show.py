@@ -13,7 +13,7 @@ import click
 
 from bench.boards.leaderboard import shipped_rows
 from bench.cli.options import results_and_json
-from bench.cli.output import after_run, next_steps, print_json, run_name
+from bench.cli.output import after_run, in_results, next_steps, print_json, run_name
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.render.pictures import write_pictures
@@ -46,7 +46,10 @@ SECOND_RESULTS = "again"  # the folder in which a run can be made a second time
 @results_and_json
 @offline()
 def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bool) -> None:
-    """Show RUN: a run id, or a run's folder. An incomplete run has the metrics so far."""
+    """Show RUN: a run id or a unique part of one, a run's folder, or `latest`.
+
+    An incomplete run has the metrics so far.
+    """
     path = _folder(run, results)
     if pictures:
         write_pictures(path)
@@ -61,6 +64,9 @@ def show_command(run: str, pictures: bool, more: bool, results: str, as_json: bo
         details = noise_details(manifest, decided)
         print_statistics(_statistics(stored, decided, results), details)
     name = run_name(path, results)
+    if decided is None and not len(stored.decided()):
+        next_steps(("resume it", f"{reproducing_command(manifest)}{in_results(results)}"))
+        return
     steps = after_run(name)[: 1 if more else 2]
     stated = manifest.identity.calibrated
     if not manifest.replayed_from and (stated is None or stated.of is not None):

@@ -195,7 +195,7 @@ def reproduce_command(
     protocols = load_plugins().protocols
     results = options["results"] or "results"
     if protocol not in protocols and Path(results, protocol).is_dir():
-        again = reproducing_command(read_manifest(find_run(protocol, results)))
+        again = reproducing_command(read_manifest(find_run(protocol, results, exact=True)))
         raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {again}")
     spec = protocols.get(protocol)
     settings = set_by_user(ctx, options)

@@ -51,7 +51,7 @@ def course_of(run: RunData) -> Course | None:
     population = answer.total if question.whole_split else None
     if question.run is not None and question.metric == "accuracy":
         with suppress(UserError):
-            baseline = read_run(find_run(question.run, str(run.path.parent)))
+            baseline = read_run(find_run(question.run, str(run.path.parent), exact=True))
             other = _right(baseline.decided())
             shared = list(takewhile(other.__contains__, images))
             differences = values[: len(shared)] - np.array([other[name] for name in shared])

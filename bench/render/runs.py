@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from bench.boards.rows import LeaderboardRow, run_row
 from bench.boards.text import visible
+from bench.errors import UserError
 from bench.stats.metrics import INCOMPLETE, summary_so_far
 from bench.store.decisions import Decisions
 from bench.store.documents import Items, Manifest
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
-from bench.store.runs import StoredRun
+from bench.store.runs import LeftOut, StoredRun, read_runs, warn
 from bench.store.summary import Metrics, Summary
 
 
@@ -54,6 +55,15 @@ def with_decisions(run: StoredRun) -> RunData:
     decided = run.some_decided()
     summary = summary_so_far(run.manifest, run.summary, decided)
     return RunData(run.path, run.manifest, decided, summary)
+
+
+def decided_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[RunData]:
+    """Yield the runs in some folders; `left_out` is called for each without a decided image."""
+    for run in read_runs(paths, left_out):
+        try:
+            yield with_decisions(run)
+        except UserError as error:
+            left_out(run.path, error)
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,11 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def same_options(config: RunConfig, *more: str, **changes: str | None) -> str:
+    """Return a command that scores, with the settings of a command that did something else."""
+    return shlex.join(["bench", *run_command(config.model_copy(update=changes)), *more])
+
+
 def run_command(config: RunConfig) -> list[str]:
     """Return the words after `bench` of a run, without `--shard`, `--fresh`, `--min-accuracy`."""
     params = [w for key, value in config.params.items() for w in ("--set", f"{key}={value}")]

@@ -161,7 +161,7 @@ def watch_of(prepared: Prepared) -> QuestionWatch | None:
         weights = dict(zip(split.sample_ids, per_class[labels].tolist(), strict=True))
     if question.run is None:
         return QuestionWatch(question, order, len(order), None, weights)
-    path = find_run(question.run, prepared.config.results)
+    path = find_run(question.run, prepared.config.results, exact=True)
     other = read_run(path)
     if other.manifest.run_id == manifest.run_id:
         raise UserError(f"--until: {question.run} is this run itself. Name another one.")

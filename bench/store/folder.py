@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import load_plugins
-from bench.errors import BenchWarning, UserError, quoted
+from bench.errors import BenchWarning, UserError, did_you_mean, quoted
 from bench.store.cells import has_cells
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrated
 from bench.store.fields import read_document
@@ -24,6 +24,8 @@ from bench.store.records import is_record
 from bench.store.summary import Summary
 
 MANIFEST, SUMMARY, LOCK, SHARDS = "manifest.json", "summary.json", ".lock", "shards"
+LATEST = "latest"  # name of the newest run
+SHORTEST_PART = 4  # characters by which a run may be named
 ADDING = ".adding-"  # start of the name of a folder whose content is not checked yet
 
 
@@ -97,12 +99,22 @@ def read_summary(path: Path) -> Summary | None:
     return read_document(Summary, path, SUMMARY, what="a run's summary")
 
 
-def find_run(run: str, results: str) -> Path:
-    """Return the folder of a run named by id or by path; UserError: there is no such run."""
+def find_run(run: str, results: str, exact: bool = False) -> Path:
+    """Return the folder of a run; UserError: there is no such run, or several.
+
+    `run` is an id or a path; unless `exact`, as settings that are kept must be, also a part of four
+    or more characters that one id alone has, or `latest`: the run whose manifest was written last.
+    """
     candidates: Iterable[Path] = (Path(run), Path(results, run), Path(results, "published", run))
     for path in candidates:
         if os.path.lexists(path / MANIFEST):
             return path
+    stored = list_runs(Path(results))
+    if run == LATEST and stored and not exact:
+        return max(stored, key=lambda path: (path / MANIFEST).lstat().st_mtime_ns)
+    named = [path for path in stored if run in path.name] if len(run) >= SHORTEST_PART else []
+    if len(named) == 1 and not exact:
+        return named[0]
     if holds_shards(Path(results, run)):
         raise UserError(
             f"{quoted(run)} is in shards. `bench results merge` makes one run of them; a shard by"
@@ -111,9 +123,12 @@ def find_run(run: str, results: str) -> Path:
     listing = "bench list runs"
     if results != "results":
         listing += f" --results {shlex.quote(results)}"
+    if len(named) > 1:
+        shown = ", ".join(path.name for path in named[:5]) + (", …" if len(named) > 5 else "")
+        raise UserError(f"{quoted(run)} is part of the names of {len(named)} runs: {shown}.")
     raise UserError(
         f"There is no run {quoted(run)}, neither as a folder nor in {quoted(results)}."
-        f" `{listing}` shows all."
+        f"{did_you_mean(run, [path.name for path in named or stored])} `{listing}` shows all."
     )
 
 

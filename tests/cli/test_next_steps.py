@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from helpers.blocks import unknown
 from helpers.command import bench
+from helpers.given import make_folder
 from helpers.recorded import record
-from helpers.runs import store
+from helpers.runs import a_manifest, store
+
+from bench.store.writing import RunFolder
 
 LABELS = [i % 3 for i in range(30)]
 
@@ -66,6 +69,25 @@ def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
     score, *_ = commands(bench("calibrate", run, "--strategy", "race").out)
     assert score[score.index("--risk") + 1] == "0.1" and not unknown(score)
     assert score[score.index("--strategy") + 1] == "race"
+
+
+def test_options_of_the_command_before_are_carried(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "my photos", "1.png", "2.png")
+    labels, words = tmp_path / "labels.csv", tmp_path / "words.csv"
+    labels.write_text("file_name,label\n1.png,cat\n2.png,dog\n")
+    words.write_text("name,words\ncat,a cat\ndog,a dog\n")
+    told = ["--labels", str(labels), "--class-names", str(words)]
+    checked = commands(bench("check-data", folder, *told).out)[-1]
+    assert set(told) <= set(checked) and "NAME" in checked
+    asked = commands(bench("prompts", folder, *told, "--backbone", "random").out)[-1]
+    assert set(told) <= set(asked) and bench(*asked).code == 0
+
+
+def test_of_a_run_without_a_decided_image_only_what_works(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", a_manifest(["1"])):
+        pass
+    (only,) = commands(bench("show", tmp_path / "run").out)
+    assert only[0] == "run" and not unknown(only)
 
 
 def test_a_study(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from helpers.runs import a_manifest, a_record, store
 
 from bench.errors import UserError
 from bench.store.folder import (
+    LATEST,
     MANIFEST,
     asked_records,
     find_run,
@@ -45,6 +47,20 @@ def test_a_run_is_found_by_id_or_by_path(tmp_path: Path) -> None:
     assert find_run(published.name, str(tmp_path)) == published
     with pytest.raises(UserError, match="nothing"):
         find_run("nothing", str(tmp_path))
+
+
+def test_a_run_is_found_by_a_part_of_its_id_or_as_the_latest(tmp_path: Path) -> None:
+    runs = [store(tmp_path / str(seed), [0], [0], seed=seed) for seed in (0, 1)]
+    results = str(tmp_path)
+    os.utime(runs[0] / MANIFEST, ns=(2**62, 2**62))
+    assert find_run(LATEST, results) == runs[0]
+    assert find_run(runs[1].name[-8:], results) == runs[1]
+    with pytest.raises(UserError, match="part of the names of 2 runs: .*" + runs[1].name):
+        find_run(runs[1].name[:-8], results)
+    with pytest.raises(UserError, match="Did you mean"):  # a setting that is kept has the whole id
+        find_run(runs[1].name[-8:], results, exact=True)
+    with pytest.raises(UserError, match=f"Did you mean .*{runs[1].name}"):
+        find_run(runs[1].name.replace("full", "fall"), results)
 
 
 def test_shards_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:

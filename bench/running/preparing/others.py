@@ -55,7 +55,7 @@ def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None
     config = resolved.config
     if config.candidates_from is None or split is None:
         return None
-    path = find_run(config.candidates_from, config.results)
+    path = find_run(config.candidates_from, config.results, exact=True)
     manifest, option = read_manifest(path), f"--candidates-from {config.candidates_from}"
     _check_alike(resolved, manifest, split, option)
     kept = {r["sample_id"]: [entry[0] for entry in r["top"]] for r in asked_records(path, manifest)}
@@ -111,7 +111,7 @@ def learn_weighting(
     Raises:
         UserError: the run does not fit, or is of the same images.
     """
-    path = find_run(weighting.source, config.results)
+    path = find_run(weighting.source, config.results, exact=True)
     manifest = read_manifest(path)
     draws = read_draws(path, manifest.draws)
     if draws is None:
