@@ -263,8 +263,8 @@ def _in_memory(rows: Any) -> DatasetSpec:
 
     if not isinstance(rows, datasets.Dataset):
         raise UserError(
-            f"dataset={type(rows).__name__}(…): a name, a folder, or a datasets.Dataset with the"
-            " columns image and label is wanted."
+            f"dataset={type(rows).__name__}(…): expected a name, a folder, or a datasets.Dataset"
+            " with the columns image and label."
         )
     name = slug(rows.info.dataset_name or "data")
     return DatasetSpec(

@@ -65,7 +65,7 @@ def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Packag
     _check_module(module, distribution)
     folder = into / distribution
     if folder.exists():
-        raise UserError(f"{folder} is there already; choose another name, or another --into.")
+        raise UserError(f"{folder} already exists; choose another name, or another --into.")
     texts = dict(_render(name, distribution, module, kinds))
     with writing(folder):
         for file, text in texts.items():

@@ -86,7 +86,7 @@ def publish_run(
         if _holds(target, contents):
             return target
         if os.path.lexists(target) and not replace:
-            raise UserError(f"{target} is there already, with other content. --replace changes it.")
+            raise UserError(f"{target} already exists, with other content. --replace changes it.")
         with _beside(target) as new:
             for name, content in contents.items():
                 write_atomically(new / name, content)
@@ -203,7 +203,7 @@ def read_table(file: Path) -> list[PublishedBoard]:
         return [PublishedBoard.model_validate(entry) for entry in entries]
     except (OSError, ValueError) as error:  # pydantic's is a ValueError
         problem = first_problem(error) if isinstance(error, ValidationError) else error
-        raise UserError(f"{file} is no table of boards: {problem}") from None
+        raise UserError(f"{file} is not a table of boards: {problem}") from None
 
 
 def publish(

@@ -37,7 +37,7 @@ def write_error_dataset(run: Path, out: Path) -> list[Path]:
     """
     recording = open_recording(run)
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise UserError(f"--out {out} is there already. Name a folder that is empty or new.")
+        raise UserError(f"--out {out} already exists. Name a folder that is empty or new.")
     try:
         with writing(f"--out {out}"):
             out.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def classify_command(
         raise UserError('Give --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')
     names = tuple(listed(classes)) if classes else None
     if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
-        raise UserError(f"--classes {classes!r}: two or more different names are wanted.")
+        raise UserError(f"--classes {classes!r}: expected two or more different names.")
     if missing := [path for path in images if not Path(path).is_file()]:
         raise UserError(f"There is no image {missing[0]}.")
     config = config_from_options(ctx, None, dataset=dataset or "pictures", **options)

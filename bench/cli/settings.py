@@ -1,4 +1,4 @@
-"""Options made from `RunConfig`, so that a setting is defined once."""
+"""Builds click options from the fields of `RunConfig`, so that a setting is defined once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from bench.running.settings import RunConfig, chapters, make_config, read_config
 
 _SPECIAL = {"dataset", "params"}
 _REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}
-_NAMED = {"backbone": "backbones", "strategy": "strategies"}  # field → whose names it takes
+_NAMED = {
+    "backbone": "backbones",
+    "strategy": "strategies",
+}  # setting → registry that completes its value
 
 metric_option = click.option(
     "--metric",
@@ -29,13 +32,13 @@ metric_option = click.option(
 
 
 class Lines(click.types.StringParamType):
-    """Text, of which a variable of the environment holds one per line."""
+    """Type of a repeatable text option; its environment variable holds one value per line."""
 
     envvar_list_splitter = "\n"
 
 
 class Sectioned(click.Command):
-    """A command whose help shows the settings of a run by chapter."""
+    """Command whose help groups the settings of a run by chapter."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the settings by chapter, and then the command's other options."""
@@ -53,7 +56,7 @@ class Sectioned(click.Command):
 
 
 def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Return what completes the registered names of `datasets`, `backbones` or `strategies`."""
+    """Return the shell completion of registered names; `kind`: such as `datasets`."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
         from bench.discovery.loading import load_plugins
@@ -65,7 +68,7 @@ def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[
 
 
 def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
-    """Return a decorator that adds the options of these fields of `RunConfig`; None: of all."""
+    """Return a decorator that adds options for these fields of `RunConfig`; None: for all."""
 
     def decorate(function: Any) -> Any:
         chosen = [n for n in RunConfig.model_fields if names is None or n in names]
@@ -89,7 +92,10 @@ def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:
 def config_from_options(
     ctx: click.Context, config_file: str | None, dataset: str | None = None, **options: Any
 ) -> RunConfig:
-    """Return the settings: option over variable over file over default; UserError: invalid."""
+    """Merge settings: options win over variables, then the config file, then the defaults.
+
+    UserError: a setting is invalid, or there is no dataset.
+    """
     settings = read_config_file(Path(config_file)) if config_file else {}
     for name, value in set_by_user(ctx, options).items():
         if name == "params":
@@ -105,9 +111,12 @@ def config_from_options(
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
-    """Return an option; pydantic checks its value, so that file and variables are checked alike."""
+    """Return the option of a field.
+
+    pydantic checks its value later, as it checks values from a file or a variable.
+    """
     kind = field.annotation
-    if get_origin(kind) in (Union, types.UnionType):  # of `X | None`, X
+    if get_origin(kind) in (Union, types.UnionType):  # takes X from `X | None`
         kind = next(part for part in get_args(kind) if part is not type(None))
     flag = "--" + name.replace("_", "-")
     keywords: dict[str, Any] = {

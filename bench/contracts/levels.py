@@ -140,7 +140,7 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
         "flow": (-ones, ones),
     }
     if kind not in kinds:
-        raise ValueError(f"prediction type {kind!r} is none of {', '.join(ANSWERS)}")
+        raise ValueError(f"prediction type {kind!r} is not one of {', '.join(ANSWERS)}")
     return kinds[kind]
 
 

@@ -72,7 +72,7 @@ class Parameter:
         if several and isinstance(value, str):
             value = [item.strip() for item in value.split(",")]
         if several and not isinstance(value, list | tuple):
-            raise ValueError(f"{value!r} is no list")
+            raise ValueError(f"{value!r} is not a list")
         adapter = TypeAdapter(get_args(kind)[0] if several else kind)
         converted = tuple(_converted(adapter, item) for item in (value if several else [value]))
         return converted if several else converted[0]
@@ -91,7 +91,7 @@ def _converted(adapter: Any, value: Any) -> Any:
     else:
         converted = adapter.validate_python(value, strict=True)
     if isinstance(converted, float) and not isfinite(converted):
-        raise ValueError(f"{converted} is no finite number")
+        raise ValueError(f"{converted} is not a finite number")
     if isinstance(converted, str):
         converted.encode()  # a UnicodeEncodeError is a ValueError
     return converted

@@ -140,7 +140,9 @@ class DatasetSpec(Spec):
         if self.items and (self.classes is not None or self.phrases):
             raise ValueError(f"{self.kind} {self.name!r}: items have no classes and no phrases")
         if self.splits and self.split not in (None, *self.splits):
-            raise ValueError(f"{self.kind} {self.name!r}: split={self.split!r} is none of splits")
+            raise ValueError(
+                f"{self.kind} {self.name!r}: split={self.split!r} is not one of splits"
+            )
         if any(count is not None and count < 1 for count in self.splits.values()):
             raise ValueError(f"{self.kind} {self.name!r}: splits={self.splits!r} has an empty one")
 

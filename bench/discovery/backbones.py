@@ -100,7 +100,7 @@ def read_reduction(backbone: Any, who: str) -> str:
         reduction: Any = getattr(backbone, "reduction", None)
     if reduction not in REDUCTIONS:
         raise PluginError(
-            who, f"its reduction is {one_line(reduction)}; one of {', '.join(REDUCTIONS)} is wanted"
+            who, f"its reduction is {one_line(reduction)}; expected one of {', '.join(REDUCTIONS)}"
         )
     return str(reduction)
 

@@ -57,7 +57,7 @@ def register_collections(register: Callable[..., None], package: str, name: str)
     file = files(package).joinpath(name)
     for collection, fields in read_toml(file).items():
         if not isinstance(fields, Mapping):
-            raise UserError(f"{file}: {collection} is no table.")
+            raise UserError(f"{file}: {collection} is not a table.")
         refuse_unknown(fields, COLLECTION_KEYS, f"{file}, [{collection}]")
         register(collection, **{**fields, "datasets": tuple(fields.get("datasets", ()))})
 

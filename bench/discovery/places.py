@@ -117,7 +117,7 @@ def check_keys(table: Mapping[str, Any], where: str) -> None:
     for name, count in table.get("splits", {}).items():
         if count != UNKNOWN_COUNT and (type(count) is not int or count < 1):
             raise UserError(
-                f"{where}: splits.{name} = {quoted(count)}: a number of images is wanted, or"
+                f"{where}: splits.{name} = {quoted(count)}: expected a number of images, or"
                 f' "{UNKNOWN_COUNT}".'
             )
     if table.get("items") and not {"images", "texts"} <= item.keys():
@@ -174,7 +174,7 @@ def check_texts(table: Mapping[str, Any], where: str) -> None:
         if other is not name:
             raise UserError(f"{where}: the classes {other!r} and {name!r} are the same.")
     if "classes" in table and len(classes) < 2:
-        raise UserError(f"{where}: classes has {len(classes)}; at least two are wanted.")
+        raise UserError(f"{where}: classes has {len(classes)}; expected at least two.")
     for key, template in templates:
         if PLACEHOLDER not in template:
             raise UserError(f"{where}: {key} {quoted(template)} has no {PLACEHOLDER}.")
@@ -188,7 +188,7 @@ def check_texts(table: Mapping[str, Any], where: str) -> None:
         for name in table.get(key, {}):
             if name not in names:
                 raise UserError(
-                    f"{where}: {key} has {name!r}, which is none of the {kind}."
+                    f"{where}: {key} has {name!r}, which is not one of the {kind}."
                     f"{did_you_mean(name, names)}"
                 )
     for name, value in table.get("checksums", {}).items():

@@ -127,7 +127,7 @@ class CheckedSession:
             if isinstance(request, Linearise):
                 return self._linearise(request)
         raise self._refuse(
-            f"returned a {type(request).__name__}; Evaluate, Linearise or None is wanted"
+            f"returned a {type(request).__name__}; expected Evaluate, Linearise or None"
         )
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
@@ -141,7 +141,7 @@ class CheckedSession:
             outcome: Any = self.session.outcome()
             if not isinstance(outcome, Outcome):
                 kind = type(outcome).__name__
-                raise PluginError(self.who, f"outcome() returned a {kind}; an Outcome is wanted")
+                raise PluginError(self.who, f"outcome() returned a {kind}; expected an Outcome")
             return _checked_outcome(outcome, self.problem.n_classes, self.who)
 
     def _evaluate(self, request: Evaluate) -> Evaluate:
@@ -161,7 +161,7 @@ class CheckedSession:
         mixture = np.array(request.mixture, dtype=np.float64)
         if mixture.shape != (self.prompts,):
             raise self._refuse(
-                f"gave a mixture of shape {mixture.shape}; {self.prompts} weights are wanted"
+                f"gave a mixture of shape {mixture.shape}; expected {self.prompts} weights"
             )
         if not abs(mixture.sum() - 1) <= SUMS_TO_ONE:
             raise self._refuse(f"gave a mixture that sums to {mixture.sum():.6g}, not to 1")
@@ -182,7 +182,7 @@ class CheckedSession:
             raise self._refuse(f"asked for no {what}")
         if values.ndim != 1 or values.dtype.kind not in "iu":
             raise self._refuse(
-                f"gave {what}s as {values.dtype} {list(values.shape)}; a list of integers is wanted"
+                f"gave {what}s as {values.dtype} {list(values.shape)}; expected a list of integers"
             )
         indices = values.astype(np.int64, copy=False)
         if indices.view(np.uint64).max() >= count:  # as unsigned, negative ones are large
@@ -201,7 +201,7 @@ def _checked_outcome(outcome: Outcome, classes: int, who: str) -> Outcome:
     """
     ranking = _column(outcome.ranking, "iu", "ranking", classes, who)
     if not np.array_equal(np.sort(ranking), np.arange(classes)):
-        raise PluginError(who, f"outcome(): its ranking is no order of the {classes} classes")
+        raise PluginError(who, f"outcome(): its ranking is not an order of the {classes} classes")
     scores = _column(outcome.scores, "f", "scores", classes, who).astype(np.float64)
     draws = _column(outcome.draws, "iu", "draws", classes, who)
     if (draws < 0).any():
@@ -215,7 +215,7 @@ def _checked_outcome(outcome: Outcome, classes: int, who: str) -> Outcome:
         _number(value) for value in (outcome.margin, outcome.margin_stderr, outcome.confidence)
     )
     if margin is None or stderr is None or confidence is None:
-        raise PluginError(who, "outcome(): margin, margin_stderr or confidence is no number")
+        raise PluginError(who, "outcome(): margin, margin_stderr or confidence is not a number")
     if stderr < 0 or confidence < 0 or confidence > 1:  # nan: not known
         raise PluginError(
             who,

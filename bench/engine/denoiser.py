@@ -44,7 +44,7 @@ class CheckedDenoiser:
         with self.guard("reading its device"):
             device: Any = backbone.device
         if not isinstance(device, torch.device):
-            raise self._refuse(f"its device is {one_line(device)}; a torch.device is wanted")
+            raise self._refuse(f"its device is {one_line(device)}; expected a torch.device")
         self.device = device
         self.levels = self._levels(backbone)
 
@@ -74,7 +74,7 @@ class CheckedDenoiser:
         with self.guard("posterior()", torch.OutOfMemoryError):
             pair: Any = self._model.posterior(images)
         if not isinstance(pair, tuple) or len(pair) != 2:
-            raise self._refuse(f"posterior() returned {_described(pair)}; a pair is wanted")
+            raise self._refuse(f"posterior() returned {_described(pair)}; expected a pair")
         shape = (len(images), *self.latent_shape)
         return torch.stack([self._floating("posterior()", part, shape) for part in pair], dim=1)
 
@@ -121,7 +121,7 @@ class CheckedDenoiser:
     def _latent_shape(self, declared: Any) -> tuple[int, int, int]:
         shape = tuple(int(side) for side in declared)
         if len(shape) != 3 or min(shape) < 1:
-            raise self._refuse(f"its latent_shape is {one_line(declared)}; (C, H, W) is wanted")
+            raise self._refuse(f"its latent_shape is {one_line(declared)}; expected (C, H, W)")
         return shape
 
     def _levels(self, backbone: Any) -> Levels:
@@ -130,13 +130,13 @@ class CheckedDenoiser:
             if getattr_static(backbone, "levels", None) is not None:
                 levels: Any = backbone.levels
                 if not isinstance(levels, Levels):
-                    raise self._refuse(f"its levels are {_described(levels)}; Levels are wanted")
+                    raise self._refuse(f"its levels are {_described(levels)}; expected Levels")
                 return levels
             kind: Any = backbone.prediction_type
             table: NDArray[Any] = np.array(backbone.alphas_cumprod)
         if not isinstance(kind, str) or kind not in ANSWERS:
             raise self._refuse(
-                f"its prediction_type is {one_line(kind)}; one of {', '.join(ANSWERS)} is wanted"
+                f"its prediction_type is {one_line(kind)}; expected one of {', '.join(ANSWERS)}"
             )
         if table.ndim != 1 or table.dtype.kind != "f" or not len(table):
             raise self._refuse(

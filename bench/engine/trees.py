@@ -37,7 +37,7 @@ def _walk(tree: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
         )
     for name, child in tree.items():
         if not isinstance(name, str) or not name or SEPARATOR in name:
-            raise TreeError(f"The conditioning has the name {name!r}; a word is wanted.")
+            raise TreeError(f"The conditioning has the name {name!r}; expected a word.")
         yield from _walk(child, f"{path}{SEPARATOR}{name}" if path else name)
 
 

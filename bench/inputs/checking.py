@@ -27,7 +27,7 @@ _LIKE_AN_ID = re.compile(r"(n|id|c|cls|class|label)?[ _-]?\d+|[0-9a-f]{8,}|", re
 
 _PROBLEMS = {
     "unreadable": ("image cannot be read", "images cannot be read"),
-    "duplicates": ("image is there twice", "images are there twice"),
+    "duplicates": ("image occurs twice", "images occur twice"),
     "conflict": ("image has two classes", "images have two classes"),
     "across": ("image is in another split too", "images are in another split too"),
 }
@@ -128,7 +128,7 @@ def _check_classes(loaded: Split, name: str, checked: Checked) -> None:
         checked.add("empty", name, problem)
     ids = [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]
     if ids:
-        problem = f"{len(ids)} class names look like ids, which say nothing to a text encoder:"
+        problem = f"{len(ids)} class names look like ids, which a text encoder cannot interpret:"
         checked.add("names", name, f"{problem} {_some(ids)}; --class-names FILE says them in words")
 
 

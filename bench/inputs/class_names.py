@@ -122,7 +122,7 @@ def _warn_of_codes(names: Sequence[str], where: str) -> None:
     else:
         return
     warnings.warn(
-        f"{where}: the classes are {kind}, which say nothing to a text encoder. {_REMEDY}",
+        f"{where}: the classes are {kind}, which a text encoder cannot interpret. {_REMEDY}",
         BenchWarning,
         stacklevel=2,
     )
@@ -197,7 +197,7 @@ def _pairs(rows: Sequence[Sequence[str]], file: Path) -> dict[str, str]:
         if not row:
             continue
         if len(row) != 2:
-            raise UserError(f"{file}:{number}: two columns are wanted, a class and its words.")
+            raise UserError(f"{file}:{number}: expected two columns, a class and its words.")
         name = row[0].strip()
         if name in words:
             raise UserError(f"{file}:{number}: the class {quoted(name)} occurs twice.")

@@ -221,7 +221,7 @@ def _check_rows(rows: Any, spec: DatasetSpec, where: str, split: str | None, col
     if not isinstance(rows, datasets.Dataset):
         raise PluginError(
             spec.label,
-            f"load() returned a {type(rows).__name__}; a datasets.Dataset with {columns} is wanted",
+            f"load() returned a {type(rows).__name__}; expected a datasets.Dataset with {columns}",
         )
     if len(rows) == 0:
         of = "" if split is None else f" in split {split!r}"

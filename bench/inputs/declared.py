@@ -227,8 +227,8 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
     if strange:
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
         raise UserError(
-            f"{where}: the class {quoted(strange[0])}{more} is none of the {len(classes)} classes"
-            f" of dataset {spec.name!r}.{did_you_mean(strange[0], [*spec.found, *classes])}"
+            f"{where}: the class {quoted(strange[0])}{more} is not one of the {len(classes)}"
+            f" classes of dataset {spec.name!r}.{did_you_mean(strange[0], [*spec.found, *classes])}"
         )
     return positions
 

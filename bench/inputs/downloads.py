@@ -128,7 +128,8 @@ def _label(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
     number = int(label) - first if label.isdecimal() and len(label) <= LABEL_DIGITS else -1
     if not 0 <= number < len(classes):
         raise UserError(
-            f"{where}: the label {quoted(label)} is none of {first} to {first + len(classes) - 1}."
+            f"{where}: the label {quoted(label)} is not one of {first} to"
+            f" {first + len(classes) - 1}."
         )
     return classes[number]
 

@@ -103,7 +103,7 @@ def parse_plan(text: str) -> DrawPlan:
         if listed == tuple(sorted(set(listed))):
             return DrawPlan(name, listed=listed)
     raise ValueError(
-        f"{text} is no draw plan: one of {', '.join(PLANS)}, and perhaps levels: a half-open range,"
+        f"{text} is not a draw plan: {', '.join(PLANS)}, and perhaps levels: a half-open range,"
         " as in grid:100-700, or a rising list, as in grid:32,65,98"
     )
 
@@ -114,7 +114,7 @@ def parse_levels(text: str) -> DrawPlan:
         return parse_plan(text if re.match(r"grid(:|$)", text) else f"grid:{text}")
     except ValueError:
         raise ValueError(
-            f"{text} says no levels: grid (all of them), a half-open range, as in grid:100-700, or"
+            f"{text} has no valid levels: grid (all), a half-open range, as in grid:100-700, or"
             " a rising list of indices, as in 32,65,98"
         ) from None
 

@@ -73,7 +73,7 @@ def parse_weighting(text: str) -> Weighting:
             number = float("nan")
         if not isfinite(number) or (name == "min-snr" and number <= 0):
             raise ValueError(
-                f"{text}: a number is wanted, as in exp:-7, or above 0, as in min-snr:5"
+                f"{text}: expected a number, as in exp:-7, or above 0, as in min-snr:5"
             )
         return Weighting(name, number)
     if name == "learned" and rest:
@@ -82,7 +82,7 @@ def parse_weighting(text: str) -> Weighting:
         weights, lines = read_weights(Path(text))
         return Weighting("file", weights=weights, source=text, lines=lines)
     raise ValueError(
-        f"{text} is no weighting: uniform, snr, exp:-7, min-snr:5, learned:RUN, or a CSV file with"
+        f"{text} is not a weighting: uniform, snr, exp:-7, min-snr:5, learned:RUN or a CSV file of"
         " the columns level,weight"
     )
 
@@ -99,7 +99,7 @@ def read_weights(path: Path) -> tuple[dict[int, float], dict[int, int]]:
             where = f"{path}:{reader.line_num}"
             level, weight = row["level"] or "", row["weight"] or ""
             if not level.strip().isdecimal() or int(level) in weights:
-                raise UserError(f"{where}: level {level!r} is no index, or was there before.")
+                raise UserError(f"{where}: level {level!r} is not an index, or occurred before.")
             weights[int(level)] = _weight(weight, where)
             lines[int(level)] = reader.line_num
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -131,7 +131,7 @@ def _lengths(rows: Any, column: str) -> list[int]:
 
 def _candidates(texts: Any, at: str) -> tuple[str, ...]:
     if not isinstance(texts, list) or not texts:
-        raise UserError(f"{at}: it has no texts; a list of candidates is wanted.")
+        raise UserError(f"{at}: it has no texts; expected a list of candidates.")
     first: dict[str, str] = {}
     for text in texts:
         if not isinstance(text, str) or not text.strip():
@@ -140,7 +140,7 @@ def _candidates(texts: Any, at: str) -> tuple[str, ...]:
             raise UserError(f"{at}: the text {quoted(text)} has control characters.")
         if comparable(text) in first:
             raise UserError(
-                f"{at}: the text {quoted(text)} is there twice; candidates must differ in more"
+                f"{at}: the text {quoted(text)} occurs twice; candidates must differ in more"
                 " than case and spaces."
             )
         first[comparable(text)] = text

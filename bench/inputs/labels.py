@@ -101,7 +101,7 @@ def _from_text(values: Sequence[object], declared: Sequence[str] | None, where: 
         index = {v: index.get(v, spelt.get(letters(v), -1)) for v in texts if v is not None}
         strange = next((v for v, position in index.items() if position < 0), None)
         if strange is not None:
-            raise UserError(f"{where}: the label {quoted(strange)} is none of its classes.")
+            raise UserError(f"{where}: the label {quoted(strange)} is not one of its classes.")
     return Labels(names, tuple(None if v is None else index[v] for v in texts))
 
 
@@ -127,7 +127,7 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
     for row, sample_id in enumerate(ids):
         if not isinstance(sample_id, str):
             raise UserError(
-                f"{where}: the sample_id of image {row + 1} is {quoted(sample_id)}; text is wanted."
+                f"{where}: the sample_id of image {row + 1} is {quoted(sample_id)}; expected text."
             )
         if not sample_id.strip() or len(sample_id) > LONGEST_ID or not is_utf8(sample_id):
             raise UserError(

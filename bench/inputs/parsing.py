@@ -81,7 +81,7 @@ def _refuse(constant: str) -> NoReturn:
 def name_of(value: Any, what: str, at: str) -> str:
     """Return a text or a whole number, such as a label or an id, as text (UserError)."""
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise UserError(f"{at} the {what} is {quoted(value)}; a text or a whole number is wanted.")
+        raise UserError(f"{at} the {what} is {quoted(value)}; expected a text or a whole number.")
     return text_of(value, what, at)
 
 
@@ -100,7 +100,7 @@ def expand(pattern: str) -> list[Path]:
     if bounds is not None:
         before, first, last, after = bounds.groups()
         if not int(first) <= int(last) < int(first) + MOST_SHARDS:
-            raise UserError(f"{quoted(pattern)} is no range of files; write it as {{000..031}}.")
+            raise UserError(f"{quoted(pattern)} is not a range of files; write it as {{000..031}}.")
         width = len(first) if first.startswith("0") else 0
         names = [f"{before}{n:0{width}}{after}" for n in range(int(first), int(last) + 1)]
     for name in names:

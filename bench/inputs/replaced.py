@@ -148,7 +148,7 @@ def cut(image: StoredImage, box: Any, where: str) -> StoredImage:
     if corners is None:
         raise UserError(
             f"{where} of {picture.size[0]}×{picture.size[1]} pixels has the box"
-            f" {quoted(box)}; x, y, width, height of a part of it are wanted."
+            f" {quoted(box)}; expected x, y, width, height of a part of it."
         )
     file = BytesIO()
     picture.crop(corners).convert("RGB").save(file, "PPM")

@@ -175,7 +175,7 @@ class Weights:
         """Return the JSON object in the file `name`; a UserError without such a file or object."""
         path = self.find(name)
         if path is None:
-            raise self.error(name, "is not there. A copy of the whole model is wanted")
+            raise self.error(name, "is not there. The folder must hold the whole model")
         return read_object(path, self.describe(name))
 
     def describe(self, name: str) -> str:

@@ -61,7 +61,7 @@ def recall(path: Path) -> bytes | None:
     """Return the content of a small entry; None where it is not there, or damaged."""
     try:
         stored = read_bytes(path)
-    except (FileNotFoundError, PermissionError):  # another user's is none of ours
+    except (FileNotFoundError, PermissionError):  # another user's is not one of ours
         return None
     except OSError:  # such as a pipe
         discard(path)

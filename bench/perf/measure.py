@@ -90,7 +90,9 @@ def measure(
     resolved = prepared.resolved
     scorer = kind_of(resolved)
     if not scorer.batches_cells:
-        raise UserError(f"Backbone {resolved.backbone_name!r} is no denoiser: it has no batches.")
+        raise UserError(
+            f"Backbone {resolved.backbone_name!r} is not a denoiser: it has no batches."
+        )
     check(prepared)
     backbone = scorer.load(prepared)
     assert isinstance(backbone, CheckedDenoiser)

@@ -243,7 +243,7 @@ def _fetched(repository: str) -> Path:
         )
     except HFValidationError:
         raise UserError(
-            f"{SCHEME}{repository} is no dataset of the Hub: write it as {SCHEME}owner/name."
+            f"{SCHEME}{repository} is not a dataset of the Hub: write it as {SCHEME}owner/name."
         ) from None
     except Exception as error:  # the Hub's client raises many kinds
         raise AbsentError(
@@ -252,8 +252,8 @@ def _fetched(repository: str) -> Path:
         ) from error
     if not Path(folder, MANIFEST).is_file():
         raise UserError(
-            f"{SCHEME}{repository} is no error table: it has no {MANIFEST}. `bench results export"
-            " RUN --format errors` writes one."
+            f"{SCHEME}{repository} is not an error table: it has no {MANIFEST}. `bench results"
+            " export RUN --format errors` writes one."
         )
     return Path(folder)
 

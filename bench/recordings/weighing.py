@@ -22,7 +22,7 @@ def check_measured(recording: Recording, loss: str | None, space: str | None) ->
         ("space", space, scoring.space, Space),
     ):
         if wanted is not None and wanted not in get_args(kind):
-            raise UserError(f"--{name} {wanted} is none of {', '.join(get_args(kind))}.")
+            raise UserError(f"--{name} {wanted} is not one of {', '.join(get_args(kind))}.")
         if wanted not in (None, recorded):
             raise UserError(
                 f"--{name} {wanted}: {recording.manifest.run_id} recorded errors with --{name}"

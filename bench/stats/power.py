@@ -112,7 +112,7 @@ def check(difference: float, discordance: float) -> None:
     """Raise a UserError unless both are shares, and the difference at most the discordance."""
     if not 0 < discordance <= 1:
         raise UserError(
-            f"--discordance {discordance:g}: a share above 0 is wanted, such as 0.1 where one run"
+            f"--discordance {discordance:g}: expected a share above 0, such as 0.1 where one run"
             " alone is right on a tenth of the images."
         )
     if not 0 < difference <= discordance:

@@ -61,7 +61,7 @@ def parse_question(text: str) -> StopQuestion:
     sentence, _, metric = sentence.partition(" in ")
     if (metric := metric or "accuracy") not in MEANS:
         raise UserError(
-            f"--until {text!r}: {metric} is no mean over images, so no value of it belongs to one"
+            f"--until {text!r}: {metric} is no mean over images, so no value of it belongs to an"
             f" image and there is nothing to bet on. Ask about {' or '.join(MEANS)}."
         )
     for kind, pattern in _PATTERNS.items():
@@ -69,9 +69,9 @@ def parse_question(text: str) -> StopQuestion:
             parts = match.groupdict()
             margin = float(parts.get("margin") or 0)
             if margin >= 1 or (kind in ("within", "width") and not margin):
-                raise UserError(f"--until {text!r}: {margin:g} is no share between 0 and 1.")
+                raise UserError(f"--until {text!r}: {margin:g} is not a share between 0 and 1.")
             return StopQuestion(kind, words, parts.get("run"), margin, whole_split, MEANS[metric])
-    raise UserError(f"--until {text!r}: this is no question. Ask {FORMS}.")
+    raise UserError(f"--until {text!r}: this is not a question. Ask {FORMS}.")
 
 
 def class_weights(counts: Floats) -> Floats:

@@ -1,4 +1,8 @@
-"""`errors/` and `first_order/`: parquet files with the errors of each image, one part per image."""
+"""`errors/` and `first_order/`: the errors of a run's cells, in one parquet file (part) per image.
+
+Parts may later be packed into larger files (`packed.py`). A first-order error estimates a prompt's
+error from the gradient at a mixture of all prompts.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ TYPES = {
     "timestep": "int32",
     "mixture": "int32",
     "error": "float32",
-}  # of the parts' columns, beside `sample_id`
+}  # of the columns of a part, except `sample_id`
 
 Times = NDArray[np.float64] | Ints
 Cells = list[tuple[Evaluate, NDArray[np.float32]]]
@@ -36,17 +40,20 @@ FirstOrder = list[tuple[Floats, NDArray[np.float32]]]  # mixture [P], first-orde
 
 
 def part_path(folder: Path, sample_id: str) -> Path:
-    """Return the file of one image's part; ids may hold any character, so the name is a hash."""
+    """Return the file of one image's part; its name is a hash, since ids may hold any character."""
     return folder / f"{hashlib.sha256(sample_id.encode()).hexdigest()[:24]}.parquet"
 
 
 def holds_part(folder: Path, sample_id: str) -> bool:
-    """Tell whether one image's part is in the folder, in a file of its own or packed."""
+    """Return whether the folder has a part of this image, in its own file or packed."""
     return part_path(folder, sample_id).is_file() or find_packed(folder, sample_id) is not None
 
 
 def has_cells(folder: Path, sample_id: str) -> bool:
-    """Tell whether one image's part has a file, complete to the last byte (its mark)."""
+    """Return whether the image's part has its own file, and the file ends with parquet's mark.
+
+    A file without the mark was not written to its end.
+    """
     path = part_path(folder, sample_id)
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -64,7 +71,7 @@ def write_cells(
     """Write one image's errors: sample_id, prompt, draw, timestep, error (float32).
 
     `cells` are requests with their errors, float32 [prompts, draws]; `timesteps` int64 [N], the
-    level of each draw; `times` [N], the time given to the model, kept as a column if not None.
+    level of each draw; `times` [N], the time passed to the model, stored as a column if not None.
     """
     prompts = [np.repeat(request.prompts, len(request.draws)) for request, _ in cells]
     draws = [np.tile(request.draws, len(request.prompts)) for request, _ in cells]
@@ -84,7 +91,8 @@ def write_first_order(
 ) -> None:
     """Write one image's first-order errors: sample_id, mixture, prompt, draw, timestep, error.
 
-    `mixture` is an index; the mixtures, weights over the prompts, are JSON in the metadata.
+    `mixture` is an index into the mixtures (weights of the prompts), which the file's metadata
+    holds as JSON.
 
     `linearised` are requests with their first-order errors, float32 [P, draws]; `timesteps` int64
     [N], the level of each draw.
@@ -141,7 +149,7 @@ def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[
 
 
 def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> FirstOrder:
-    """Return one image's first-order errors by mixture, float32 [P, N], NaN where there are none.
+    """Return one image's first-order errors by mixture, float32 [P, N], NaN where not evaluated.
 
     FileNotFoundError: none are stored. UserError: they are damaged, or of another run.
     """
@@ -155,7 +163,7 @@ def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> Fi
 
 
 def read_timesteps(folder: Path, sample_id: str, n_draws: int) -> Ints:
-    """Return int64 [N], the timestep of each draw, from one image's errors; -1 where it has none.
+    """Return the timestep of each draw, int64 [N], from one image's part; -1 for draws not in it.
 
     FileNotFoundError: no errors of this image are stored. UserError: they are damaged.
     """
@@ -168,7 +176,7 @@ def read_timesteps(folder: Path, sample_id: str, n_draws: int) -> Ints:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """The columns of one image's part, and the file they are from."""
+    """Columns of one image's part, with its metadata and the name of its file."""
 
     file: Path
     columns: Mapping[str, NDArray[Any]]
@@ -179,7 +187,7 @@ class ImagePart:
 
 
 def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart:
-    """Return columns of one image's part, without nulls and of their types.
+    """Return columns of one image's part, checked to have their types and no nulls.
 
     `folder` is `errors/` or `first_order/` of a run, and `columns` are names out of `TYPES`.
     FileNotFoundError: there is no part of this image. UserError: it is damaged.
@@ -202,9 +210,9 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart
 
 
 def whole_part(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
-    """Return one image's part as it was written, a pyarrow table, or some columns of it.
+    """Return one image's part, or some columns of it, as a pyarrow table.
 
-    FileNotFoundError: there is none. UserError: its file is not a regular one inside the folder.
+    FileNotFoundError: there is no part. UserError: its file is not a regular file in the folder.
     """
     import pyarrow.parquet as pq
 
@@ -218,10 +226,10 @@ def whole_part(folder: Path, sample_id: str, columns: Sequence[str] | None = Non
 
 
 def _indices(part: ImagePart, name: str, count: int) -> Ints:
-    """Return a column as int64, after a check that all values are from 0 to below `count`."""
+    """Return a column as int64; UserError: a value is negative, or not below `count`."""
     column = part[name].astype(np.int64)
     if len(column) and not 0 <= column.min() <= column.max() < count:
-        raise UserError(f"{part.file} is damaged: a {name} is none of the run's {count:,}.")
+        raise UserError(f"{part.file} is damaged: a {name} is not below {count:,}, their number.")
     return column
 
 

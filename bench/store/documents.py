@@ -191,7 +191,7 @@ class Manifest(Document):
     @model_validator(mode="after")
     def _prompts_have_classes(self) -> Self:
         if any(index >= len(self.classes) for _, index in self.prompts):
-            raise ValueError("a prompt's class is none of the classes")
+            raise ValueError("a prompt's class is not one of the classes")
         if self.part is not None and len(self.part.places) != len(self.samples):
             raise ValueError("a shard has one place for each sample")
         return self

@@ -1,4 +1,4 @@
-"""`audit.jsonl`: what the full sweep decides of images that a run had decided for less."""
+"""`audit.jsonl`: results of the full sweep on images that a run decided with fewer evaluations."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ AUDIT = "audit.jsonl"
 
 
 class Swept(TypedDict):
-    """A line of `audit.jsonl`: an image of the run on which every prompt met every draw."""
+    """A line of `audit.jsonl`: an image of the run, with every prompt evaluated on every draw."""
 
     sample_id: str  # id of the image
-    prediction: Count | None  # class that the full sweep decides; None: the sweep failed
+    prediction: Count | None  # class that the full sweep predicts; None: the sweep failed
     regret: Amount | None
-    """Mean error, over all draws, of the run's class less that of the best; None: it failed."""
+    """Score of the run's class minus the lowest, over all draws; None: the sweep failed."""
     evaluations: Evaluations  # forward passes of the sweep
-    equivalents: Summed  # the same, in evaluation equivalents
+    equivalents: Summed  # cost of the sweep, in evaluation equivalents
     seconds: Summed  # scoring time
 
 
@@ -44,16 +44,16 @@ def _is_swept(value: Any) -> bool:
 
 
 def read_swept(path: Path) -> dict[str, Swept]:
-    """Return the swept images of the run in a folder, by id; damaged lines are left out."""
+    """Return the lines of a run's audit by sample id, without damaged lines; `path`: its folder."""
     lines = read_lines(path / AUDIT, _is_swept)
     return {line["sample_id"]: Swept(**line) for _, _, line in lines}  # type: ignore[typeddict-item]
 
 
 def permuted(sample_ids: Iterable[str], identity: str) -> list[str]:
-    """Return ids in an order that is random and the run's own.
+    """Return the ids in a pseudo-random order, which `identity` alone decides.
 
-    The order of some ids does not depend on the others, so shards and whole runs agree on it.
-    `identity` is the digest of the run's identity.
+    `identity` is the digest of the run's identity. The order of two ids does not depend on the
+    other ids, so a shard has its ids in the same order as the whole run.
     """
     return sorted(
         sample_ids, key=lambda name: hashlib.sha256(f"{identity} {name}".encode()).digest()

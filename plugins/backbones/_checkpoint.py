@@ -170,7 +170,7 @@ def _listed(weights: Weights, part: ModelPart, index: str) -> list[str]:
     for file in sorted(files):
         if Path(file).name != file or not file.endswith(".safetensors"):
             raise weights.error(
-                index, f"names {file[:100]!r}; a safetensors file beside it is wanted"
+                index, f"names {file[:100]!r}; expected a safetensors file beside it"
             )
     return [f"{part.folder}/{file}" for file in sorted(files)]
 

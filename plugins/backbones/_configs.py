@@ -44,7 +44,7 @@ def read_config(
     for key, number in _numbers(config):
         most = next((most for part, most in MAX_BY_KEY.items() if part in key), LARGEST_NUMBER)
         if not abs(number) <= most or (key.endswith("eps") and not 0 < number < 0.1):
-            raise weights.error(name, f"says {key[:100]} = {number!r:.40}, which no model has")
+            raise weights.error(name, f"has {key[:100]} = {number!r:.40}, which no model has")
     return config
 
 
@@ -59,7 +59,7 @@ def read_diffusion(weights: Weights) -> Levels:
     if str(config.get("_class_name")).startswith("EDM"):
         raise weights.error(
             name,
-            f"says _class_name {config['_class_name']:.100}: its network was trained on EDM's"
+            f"has _class_name {config['_class_name']:.100}: its network was trained on EDM's"
             " levels, whose inputs and outputs are rescaled, and no backbone does that. A model"
             " that predicts noise, v or a flow is wanted",
         )
@@ -82,7 +82,7 @@ def read_diffusion(weights: Weights) -> Levels:
             f" {', '.join(BETA_SCHEDULES)}",
         )
     elif not (is_number(config.get("beta_start")) and is_number(config.get("beta_end"))):
-        raise weights.error(name, "says no beta_start and beta_end that are numbers")
+        raise weights.error(name, "has no beta_start and beta_end that are numbers")
     zero_snr = config.get("rescale_betas_zero_snr") or False
     if not isinstance(zero_snr, bool):
         raise weights.error(
@@ -164,7 +164,7 @@ def read_scaling(weights: Weights, config: Mapping[str, Any]) -> tuple[float, fl
             f"says scaling_factor {scaling!r:.100}; {SCALINGS[0]:g} to {SCALINGS[1]:g} is possible",
         )
     if shift is not None and (not is_number(shift) or abs(shift) > SCALINGS[1]):
-        raise weights.error(name, f"says shift_factor {shift!r:.100}; a number is wanted")
+        raise weights.error(name, f"has shift_factor {shift!r:.100}; expected a number")
     if config.get("latents_mean") is not None or config.get("latents_std") is not None:
         raise weights.error(
             name, "says latents_mean or latents_std, which this kind of pipeline does not apply"
@@ -177,9 +177,7 @@ def check_class(
 ) -> None:
     """Refuse a config that names another class than the known ones, or none."""
     if config.get(key) not in classes:
-        raise weights.error(
-            name, f"says {key} {config.get(key)!r:.100}; known are {_some(classes)}"
-        )
+        raise weights.error(name, f"has {key} {config.get(key)!r:.100}; known are {_some(classes)}")
 
 
 def _some(items: Collection[str]) -> str:

@@ -130,7 +130,7 @@ class DrivenPipeline:
         )
         if not call.shapes or call.schedule is None:
             lacking = "draws no latents" if not call.shapes else "sets no levels"
-            raise UserError(f"{self.who} cannot be driven: it {lacking} in the usual way.")
+            raise UserError(f"{self.who} cannot be used: it {lacking} in the usual way.")
         return call
 
     def image_shape(self) -> tuple[int, int, int]:
@@ -174,7 +174,7 @@ class DrivenPipeline:
             parts[name] = CountedNetwork(self.network, echoes=True)
             call(torch.as_tensor(self.levels.time[-1:]))
         if decoder.decoded is None:
-            raise UserError(f"{self.who} cannot be driven: it decodes its latents without `vae`.")
+            raise UserError(f"{self.who} cannot be used: it decodes its latents without `vae`.")
         return decoder.decoded
 
     @cached_property
@@ -198,7 +198,7 @@ def network_of(pipe: Any) -> torch.nn.Module:
         if isinstance(network := getattr(pipe, name, None), torch.nn.Module):
             return network
     raise UserError(
-        f"The pipeline {type(pipe).__name__} cannot be driven: it has no transformer and no unet."
+        f"The pipeline {type(pipe).__name__} cannot be used: it has no transformer and no unet."
     )
 
 

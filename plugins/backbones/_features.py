@@ -56,7 +56,7 @@ def make_features(
         return Pixels(resolution or PIXEL_SIDE)
     if weights is None:
         raise UserError(
-            f"features={features!r:.100} is no known model, and no --weights are named. `bench list"
+            f"features={features!r:.100} is not a known model, and --weights is unset. `bench list"
             " backbones linear-probe` shows what is known."
         )
     if resolution is not None:

@@ -131,7 +131,7 @@ def check_family(weights: Weights, pipelines: Collection[str]) -> None:
     if named not in pipelines:
         raise weights.error(
             PIPELINE_INDEX,
-            f"says _class_name {named!r:.100}; {', '.join(pipelines)} is wanted here",
+            f"has _class_name {named!r:.100}; expected {', '.join(pipelines)} here",
         )
 
 
@@ -215,7 +215,7 @@ def _check_channels(weights: Weights, part: ModelPart, empty: Any) -> None:
     if is_whole(inputs) and is_whole(outputs) and inputs > outputs > 0:
         raise weights.error(
             f"{part.folder}/config.json",
-            f"says in_channels {inputs} and out_channels {outputs}: a network for inpainting,"
+            f"has in_channels {inputs} and out_channels {outputs}: a network for inpainting,"
             " editing or upscaling, which is told another picture too. The text-to-image model"
             " that it was made from is wanted",
         )
@@ -281,5 +281,5 @@ def same(weights: Weights, part: str, what: str, stated: Any, wanted: Any) -> No
     """Raise `UserError` if a part's width is not the one that the network takes."""
     if stated != wanted:
         raise weights.error(
-            f"{part}/config.json", f"says {what} {stated!r:.100}; the network takes {wanted!r:.100}"
+            f"{part}/config.json", f"has {what} {stated!r:.100}; the network takes {wanted!r:.100}"
         )

@@ -53,7 +53,7 @@ class Normalisation:
         place = ((counted - shift) / scale).round()
         if not torch.equal(place.sort().values, torch.arange(len(place)).double()):
             raise UserError(
-                f"{who} cannot be driven: what it decodes is not its latents, scaled and shifted."
+                f"{who} cannot be used: what it decodes is not its latents, scaled and shifted."
             )
         return cls(tuple(decoded.shape[1:]), place.long(), scale, shift)
 
@@ -89,7 +89,7 @@ def order_of(packed: Tensor, who: str) -> Tensor:
     order = (packed.flatten(1).double().cpu() * powers[:, None]).sum(dim=0).long()
     if not torch.equal(order.sort().values, torch.arange(len(order))):
         raise UserError(
-            f"{who} cannot be driven: its scheduler steps something else than the latents."
+            f"{who} cannot be used: its scheduler steps something else than the latents."
         )
     return order
 
@@ -113,7 +113,7 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
     kind = "flow" if flow else "diffusion"
     if facts.levels not in (None, kind) or not (flow or hasattr(scheduler, "alphas_cumprod")):
         raise UserError(
-            f"{who} cannot be driven with its {name}: it has no levels of a"
+            f"{who} cannot be used with its {name}: it has no levels of a"
             f" {facts.levels or 'flow or diffusion'}."
         )
     try:
@@ -128,7 +128,7 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
         # Times that the pipeline tells beside its levels are not shifted with them.
         return replace(levels, time=np.arange(1.0, len(levels) + 1))
     except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{who} cannot be driven with its {name}: {error}.") from error
+        raise UserError(f"{who} cannot be used with its {name}: {error}.") from error
 
 
 def grouped(keys: list[Any], predict: Callable[[list[int]], Tensor]) -> Tensor:

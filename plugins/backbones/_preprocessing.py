@@ -96,7 +96,7 @@ def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
     if config.get("do_center_crop"):
         cropped = _pair(crop) if isinstance(crop, Mapping) else _twice(_whole(crop))
         if cropped is None:
-            raise weights.error(name, f"says crop_size {crop!r:.100}; height and width are wanted")
+            raise weights.error(name, f"has crop_size {crop!r:.100}; expected height and width")
     if (shorter is None) == (square is None) or (square and cropped not in (None, square)):
         raise weights.error(name, f"says size {size!r:.100}; shortest_edge, or height and width")
     result = cropped or square
@@ -160,9 +160,9 @@ def _twice(side: int | None) -> tuple[int, int] | None:
 def _three(weights: Weights, name: str, config: Mapping[str, Any], key: str) -> tuple[float, ...]:
     values = config.get(key)
     if not isinstance(values, list) or len(values) != 3 or not all(map(is_number, values)):
-        raise weights.error(name, f"says {key} {values!r:.60}; three numbers are wanted")
+        raise weights.error(name, f"has {key} {values!r:.60}; expected three numbers")
     if key == "image_std" and not all(value > 0 for value in values):
-        raise weights.error(name, f"says {key} {values!r:.60}; they must be above 0")
+        raise weights.error(name, f"has {key} {values!r:.60}; they must be above 0")
     return tuple(map(float, values))
 
 

@@ -42,7 +42,7 @@ def settle(denoiser: Any) -> str:
             break
     else:
         raise UserError(
-            f"{denoiser.who} cannot be driven: its network is called for {counted.samples} samples"
+            f"{denoiser.who} cannot be used: its network is called for {counted.samples} samples"
             " where there is one, so guidance is not left out."
         )
     levels = denoiser.levels
@@ -106,7 +106,7 @@ def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
         solved = clean.flatten().float()
         if float((solved - wanted).abs().max()) > ROUNDING:
             raise UserError(
-                f"{who} cannot be driven: by its scheduler's own step, {what} are"
+                f"{who} cannot be used: by its scheduler's own step, {what} are"
                 f" {solved.tolist()}, and {wanted.tolist()} were assumed."
             )
 
@@ -143,7 +143,7 @@ def check_shift(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
     assumed = float(_shift(levels.sigma[middle], (middle + 1) / len(levels)))
     if abs(shift / assumed - 1) > 5 * ROUNDING or np.ptp(np.diff(even)) > ROUNDING:
         raise UserError(
-            f"{who} cannot be driven: its own levels have the shift {shift:.3g}, and its"
+            f"{who} cannot be used: its own levels have the shift {shift:.3g}, and its"
             f" scheduler's config describes {assumed:.3g}."
         )
 
@@ -165,7 +165,7 @@ def check_image(denoiser: Any) -> None:
     lost = float((denoiser.decode(latent) - pixels).square().mean() / pixels.var())
     if not lost < WORST_PICTURE:
         raise UserError(
-            f"{denoiser.who} cannot be driven: an image that is encoded and decoded loses"
+            f"{denoiser.who} cannot be used: an image that is encoded and decoded loses"
             f" {lost:.0%} of its variance."
         )
     levels, errors = denoiser.levels, []
@@ -182,7 +182,7 @@ def check_image(denoiser: Any) -> None:
         errors.append(float((clean - latent).square().mean()))
     if not all(less < more for less, more in pairwise(errors)):
         raise UserError(
-            f"{denoiser.who} cannot be driven: the error of the clean latent does not fall with the"
+            f"{denoiser.who} cannot be used: the error of the clean latent does not fall with the"
             f" noise; at {', '.join(f'{share:.0%}' for share in SHARES)} of the levels it is"
             f" {', '.join(f'{error:.3g}' for error in errors)}."
         )

@@ -28,7 +28,7 @@ def without_index(reader: type, weights: Weights, error: UserError) -> UserError
         kind = config.get("_class_name") or config.get("model_type")
         return weights.error(
             CONFIG,
-            f"says {kind!r:.100}: one part, not a pipeline. A folder with all parts and a"
+            f"describes {kind!r:.100}: one part, not a pipeline. A folder with all parts and a"
             " model_index.json is wanted",
         )
     if not any(weights.find(f"{part}/{CONFIG}") for part in NETWORKS):

@@ -53,7 +53,7 @@ class Slots:
         self.encode, self.who = encode, who
         encoded = encode([SHORT]), encode([LONG]), encode([SHORT, LONG])
         if not encoded[0] or len({len(calls) for calls in encoded}) > 1:
-            raise UserError(f"{who} cannot be driven: it does not encode prompts in the usual way.")
+            raise UserError(f"{who} cannot be used: it does not encode prompts in the usual way.")
         self.bare = [not isinstance(returned, tuple) for returned in encoded[0]]
         self.slots = [
             [

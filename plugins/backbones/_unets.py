@@ -46,7 +46,7 @@ class UNetDenoiser(LatentDenoiser):
         scale = read_folder(cls, weights, resolution).guidance
         if settings.get("strength") is not None and scale is None:
             raise UserError(
-                f"strength={settings['strength']}: {weights.location} is told no guidance scale;"
+                f"strength={settings['strength']}: {weights.location} takes no guidance scale;"
                 " only a network that was distilled with one is, such as LCM's."
             )
 

@@ -84,7 +84,7 @@ def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
             problem = (
                 f"is the name of the classes {which}; write the number"
                 if which
-                else f"is none of its {count} classes: it takes their numbers, from 0, and the"
+                else f"is not one of its {count} classes: it takes their numbers, from 0, and the"
                 f" {len(names)} names that are known"
             )
             raise UserError(
@@ -101,7 +101,7 @@ def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
     name = "transformer/config.json"
     count = weights.read(name).get("num_embeds_ada_norm")
     if not isinstance(count, int) or count < 1:
-        raise weights.error(name, f"says num_embeds_ada_norm {count!r:.100}; classes are wanted")
+        raise weights.error(name, f"has num_embeds_ada_norm {count!r:.100}; expected classes")
     index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
     names_by_label = index.get("id2label") or {}
     if not isinstance(names_by_label, dict):
@@ -110,7 +110,7 @@ def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
     for label, names in names_by_label.items():
         if not str(label).isdecimal() or int(label) >= count or not isinstance(names, str):
             raise weights.error(
-                PIPELINE_INDEX, f"names label {label!r:.100}, which is none of {count}"
+                PIPELINE_INDEX, f"names label {label!r:.100}, which is not one of {count}"
             )
         for word in [names, *names.split(",")]:
             labels_by_name.setdefault(_plain(word), set()).add(int(label))

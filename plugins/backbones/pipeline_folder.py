@@ -115,14 +115,14 @@ def pipeline_class(weights: Weights) -> Any:
     except RuntimeError as error:  # a package that the class needs is not installed
         cause = first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
         raise weights.error(
-            PIPELINE_INDEX, f"says _class_name {name!r:.100}, which cannot be imported: {cause}"
+            PIPELINE_INDEX, f"has _class_name {name!r:.100}, which cannot be imported: {cause}"
         ) from error
     if kind is None or not issubclass(kind, diffusers.DiffusionPipeline):
         facts = facts_of(str(name))
         needed = f" It needs {facts.requires}." if facts and facts.requires else ""
         raise weights.error(
             PIPELINE_INDEX,
-            f"says _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
+            f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
             f" have.{needed}",
         )
     for part, made in index.items():
@@ -142,7 +142,7 @@ def pipeline_class(weights: Weights) -> Any:
     if pictures or steered or not {"prompt", CLASS_LABELS} & takes.keys():
         raise weights.error(
             PIPELINE_INDEX,
-            f"says _class_name {name!r:.100}, which makes no images of prompts alone",
+            f"has _class_name {name!r:.100}, which makes no images of prompts alone",
         )
     return kind
 

@@ -86,7 +86,7 @@ def choose_columns(schema: pa.Schema, where: str, wanted: Wanted = ANY) -> Image
     label = _choose("label", wanted.label, labels, schema.names, where)
     if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
         raise UserError(
-            f"{where}: the column {image!r} holds {types[image]}; images are wanted: a struct of"
+            f"{where}: the column {image!r} holds {types[image]}; expected images: a struct of"
             " bytes and path, bytes, or names of files. Name another with --image-column."
         )
     if pa.types.is_nested(types[label]) and label not in features:

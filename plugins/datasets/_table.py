@@ -61,7 +61,7 @@ def load_table(folder: Path, table: Path, split: str, wanted: Wanted = ANY) -> d
     first: dict[str, int] = {}
     for name, (line, *_) in zip(names, rows, strict=True):
         if first.setdefault(name, line) != line:
-            raise UserError(f"{table}:{line}: {quoted(name)} stands in line {first[name]} already.")
+            raise UserError(f"{table}:{line}: {quoted(name)} is already in line {first[name]}.")
     _check_folders(names, rows, table)
     left_out = LeftOut()
     images = find_images(folder, left_out)
@@ -100,7 +100,7 @@ def read_rows(table: Path, wanted: Wanted = ANY) -> TableRows:
         if wanted.id:
             own_id = tidy(_name_of(row.get(wanted.id), wanted.id, at), wanted.id, at)
             if not own_id:
-                raise UserError(f"{at}: the column {wanted.id!r} says no id.")
+                raise UserError(f"{at}: the column {wanted.id!r} is empty.")
         own_label = tidy(_name_of(row.get(label), label, at), label, at)
         kept = tuple(text_of(row.get(name), name, at).strip() for name in wanted.keep)
         rows.append(TableRow(line, file, own_label, own_id, kept))
@@ -142,7 +142,7 @@ def _objects(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         except ValueError as error:
             raise UserError(f"{table}:{line}: this is not JSON: {str(error)[:200]}.") from None
         if not isinstance(value, dict):
-            raise UserError(f"{table}:{line}: a JSON object is wanted, such as {{{JSON_EXAMPLE}}}.")
+            raise UserError(f"{table}:{line}: expected a JSON object, such as {{{JSON_EXAMPLE}}}.")
         yield line, value
 
 

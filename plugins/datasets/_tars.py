@@ -217,7 +217,7 @@ def _check_member(path: Path, member: TarMember, is_there: bool) -> None:
     if member.is_link:
         raise UserError(f"{path}: {name} is a link; write the tar with --hard-dereference.")
     if is_there:
-        raise UserError(f"{path}: {name} is there twice: the name up to its first dot, and ending.")
+        raise UserError(f"{path}: {name} occurs twice: the name up to its first dot, and ending.")
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def parse_source(source: str) -> HubSource:
         )
     first = source_parts["first"]
     if first is not None and int(first) < 1:
-        raise UserError(f"{quoted('hf:' + source)}: at least one image is wanted.")
+        raise UserError(f"{quoted('hf:' + source)}: expected at least one image.")
     names = ("revision", "config", "split")
     revision, config, split = (source_parts[name] or None for name in names)
     count = int(first) if first else None

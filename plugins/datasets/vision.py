@@ -82,7 +82,7 @@ class TorchVision:
     def __init__(self, source: str = "") -> None:
         if source not in TORCHVISION_SPLITS:
             raise UserError(
-                f"torchvision:{source} is none of its classification datasets that need no"
+                f"torchvision:{source} is not one of its classification datasets that need no"
                 f" account.{did_you_mean(source, TORCHVISION_SPLITS)} They are:"
                 f" {', '.join(TORCHVISION_SPLITS)}."
             )

@@ -55,7 +55,7 @@ class Adaptive(Strategy):
     ) -> None:
         if schedule is not None:
             if schedule not in SCHEDULES:
-                raise ValueError(f"schedule={schedule} is none of {', '.join(SCHEDULES)}")
+                raise ValueError(f"schedule={schedule} is not one of {', '.join(SCHEDULES)}")
             samples, keep = SCHEDULES[schedule]
         if samples is None:
             most = 500 if draws is None else draws

@@ -131,7 +131,7 @@ class Race(RaceRules, Strategy):
             raise ValueError(f"delta={delta} must lie between 0 and 1")
         if bound not in BOUNDS:
             past = f". {PAST}" if bound == "serfling" else ""
-            raise ValueError(f"bound={bound} is none of {', '.join(BOUNDS)}{past}")
+            raise ValueError(f"bound={bound} is not one of {', '.join(BOUNDS)}{past}")
         if deviation < 0 or (deviation and bound != "t"):
             raise ValueError(f"deviation={deviation:g} must not be negative, and goes with bound=t")
         if first < (1 if deviation else 2) or draws < 1:

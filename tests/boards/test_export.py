@@ -91,7 +91,7 @@ def test_an_error_table_replays_as_its_run_does(recorded: Path, tmp_path: Path) 
     done = bench("results", "export", recorded, "--format", "errors", "--out", out)
     assert done.code == 0, done.err
     again = bench("results", "export", recorded, "--format", "errors", "--out", out)
-    assert again.code == 2 and "is there already" in again.err
+    assert again.code == 2 and "already exists" in again.err
     header = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])
     assert header["configs"][0]["data_files"] == "errors/*.parquet"
     table = pq.read_table(out / "errors")

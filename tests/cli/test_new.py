@@ -89,7 +89,7 @@ def test_each_passes_mypy(written: dict[str, Path], tmp_path: Path) -> None:
         ("dataset", "digits", "There is a dataset 'digits' already"),
         ("plugin", "race", "There is a strategy 'race' already"),
         ("backbone", "plugins", "is installed already"),
-        ("dataset", "there", "is there already"),
+        ("dataset", "there", "already exists"),
         ("dataset", "my-birds", "cannot be written"),
     ],
 )

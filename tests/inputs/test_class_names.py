@@ -50,7 +50,7 @@ BAD = {
     "number.json": ("[1, 2]", 'a list \\["words"'),
     "short.json": ('["tench"]', "lists 1 classes, and the data has 2"),
     "other.json": ('{"n01440765": "x"}', "no words for the class 'n01440764' .* Did you mean"),
-    "three.csv": ("a,b,c\n", ":1: two columns are wanted"),
+    "three.csv": ("a,b,c\n", ":1: expected two columns"),
     "twice.csv": ("a,b\na,c\n", ":2: the class 'a' occurs twice"),
     "same.txt": ("fish\nFish\n", "have the same name in words"),
     "empty.csv": ("n01440764,\nn01443537,x\n", "has no name in words"),

@@ -79,7 +79,7 @@ def test_the_original_download_lists_its_splits(tmp_path: Path) -> None:
     split = load(file, "test", tmp_path / "copy")
     assert split.labels == (1, 0) and split.sample_ids == ("img/a1.png", "img/b2.png")
     for line, said in [
-        ("a1 3 x", r"test.txt:1: the label '3' is none of 1 to 2"),
+        ("a1 3 x", r"test.txt:1: the label '3' is not one of 1 to 2"),
         ("c1 1 x", r"test.txt:1: there is no file 'img/c1.png'"),
         ("a", r"test.txt:1: 'a' is not of the form"),
         ("../../x 1 x", "leads out of the folder"),

@@ -72,7 +72,7 @@ def test_levels_are_said_once() -> None:
     with pytest.raises(UserError, match="both choose the levels"):
         draw_plan("grid:0-5", "grid:0-9", "grid")
     for text in ("gird", "5-3", "grid:a", "", "7,3"):
-        with pytest.raises(ValueError, match="says no levels"):
+        with pytest.raises(ValueError, match="has no valid levels"):
             parse_levels(text)
 
 

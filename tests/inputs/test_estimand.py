@@ -157,7 +157,7 @@ def test_another_header_and_another_encoding(tmp_path: Path) -> None:
     "text", ["", "exp", "exp:", "exp:x", "exp:nan", "min-snr:0", "learned:", "./no"]
 )
 def test_what_is_no_weighting(text: str) -> None:
-    with pytest.raises(ValueError, match=r"weighting|number is wanted"):
+    with pytest.raises(ValueError, match=r"weighting|expected a number"):
         parse_weighting(text)
 
 

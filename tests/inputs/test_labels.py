@@ -76,7 +76,12 @@ BAD: dict[str, tuple[list[Any], Any, Any, str]] = {
         "the data has 10 classes, and 3 are declared",
     ),
     "another order": ([0, 1], TWO, ("dog", "cat"), "label 0 is 'cat' in the data and 'dog' in"),
-    "a word that is no class": (["cat", "bird"], TEXT, ("cat", "dog"), "label 'bird' is none of"),
+    "a word that is no class": (
+        ["cat", "bird"],
+        TEXT,
+        ("cat", "dog"),
+        "label 'bird' is not one of",
+    ),
     "one class": (["cat", "cat"], TEXT, None, "has 1 class ('cat'); to tell images apart"),
     "one declared class": ([0], INT, ("cat",), "has 1 class ('cat')"),
     "case": (["cat", "Cat"], TEXT, None, "the classes 'Cat' and 'cat' have the same name"),
@@ -99,7 +104,7 @@ def test_labels_and_classes_that_are_refused(case: str) -> None:
 
 
 BAD_IDS: dict[str, tuple[list[Any], Any, str]] = {
-    "numbers": ([1, 2], INT, "the sample_id of image 1 is 1; text is wanted"),
+    "numbers": ([1, 2], INT, "the sample_id of image 1 is 1; expected text"),
     "bools": ([True, False], Value("bool"), "of image 1 is True"),
     "bytes": ([b"a", b"b"], Value("binary"), "of image 1 is b'a'"),
     "NaN": ([float("nan"), 1.0], Value("float64"), "of image 1 is nan"),

@@ -48,5 +48,5 @@ def test_a_replay_lists_the_losses(tmp_path: Path) -> None:
     done = bench(*run, "--save-errors", "--results", tmp_path, "--json")
     replay = ("replay", done.json["results_dir"], "--strategy", "full", "--results", tmp_path)
     refused = bench(*replay, "--loss", "l9")
-    assert refused.code == 2 and "--loss l9 is none of l2, l1, huber, norm" in refused.err
+    assert refused.code == 2 and "--loss l9 is not one of l2, l1, huber, norm" in refused.err
     assert "recorded errors with --loss l2" in bench(*replay, "--loss", "l1").err

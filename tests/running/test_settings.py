@@ -32,7 +32,7 @@ from bench.running.settings import make_config
         ("results", "a\0b", "NUL"),
         ("device", "banana", "one of cpu, cuda"),
         ("device", "cuda:", "one of cpu, cuda"),
-        ("levels", "7-3", "says no levels"),
+        ("levels", "7-3", "has no valid levels"),
         ("plan", "gird", "no draw plan"),
         ("params", ["draws=3"], "valid dictionary"),
         ("dataset", 3, "valid string"),

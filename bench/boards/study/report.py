@@ -59,7 +59,7 @@ def study_report(
     study = read_study(folder)
     for name in over:
         if name not in OVER:
-            raise UserError(f"--over {name}: runs are taken together over {' and '.join(OVER)}.")
+            raise UserError(f"--over {name}: runs can be pooled over {' and '.join(OVER)}.")
     if study.over == "seeds" and "seed" not in over:
         raise UserError('The study tests over seeds (over = "seeds"); --over has to name seed.')
     margin = study.margin if margin is None else margin

@@ -167,7 +167,7 @@ def family_of(weights: str, revision: str | None, registry: Registry[BackboneSpe
     spec = backbones.get(pipeline) or backbones.get(ANY_PIPELINE)
     if spec is None:
         raise UserError(
-            f"{weights}: {INDEX} says _class_name {pipeline!r:.100}, which no backbone loads."
+            f"{weights}: {INDEX} has _class_name {pipeline!r:.100}, which no backbone loads."
             f" Folders of these are loaded: {', '.join(sorted(backbones))}."
         )
     return spec.name

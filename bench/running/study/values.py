@@ -75,7 +75,7 @@ def pilot_of(study: Table) -> int:
     """Return the number of images of every run that are scored first."""
     pilot = study.get("pilot", 0 if "stop" in study else PILOT_IMAGES)
     if not isinstance(pilot, int) or isinstance(pilot, bool) or pilot < 0:
-        raise UserError(f"pilot = {pilot!r}: a number of images is wanted; 0: no pilot.")
+        raise UserError(f"pilot = {pilot!r}: expected a number of images; 0: no pilot.")
     return pilot
 
 
@@ -86,7 +86,7 @@ def margin_of(study: Table) -> float | None:
         return None
     if not isinstance(margin, float) or not 0 < margin < 1:
         raise UserError(
-            f"margin = {margin!r}: a difference of accuracies such as 0.02 is wanted; runs that"
+            f"margin = {margin!r}: expected a difference of accuracies such as 0.02; runs that"
             " differ by less count as equal, where a test shows it."
         )
     return margin
@@ -115,9 +115,9 @@ def rounds_of(study: Table) -> Rounds | None:
         )
     first, growth = study.get("first_round", Rounds.first), study.get("growth", Rounds.growth)
     if not isinstance(first, int) or isinstance(first, bool) or first < 1:
-        raise UserError(f"first_round = {first!r}: a number of images is wanted, such as 50.")
+        raise UserError(f"first_round = {first!r}: expected a number of images, such as 50.")
     if not isinstance(growth, float) or not 1 < growth <= 100:
-        raise UserError(f"growth = {growth!r}: a factor above 1 is wanted, such as 1.5.")
+        raise UserError(f"growth = {growth!r}: expected a factor above 1, such as 1.5.")
     if "limit" in study:
         raise UserError("stop and limit both end runs. Keep one of the two.")
     if "pilot" in study:
@@ -151,7 +151,7 @@ def whole_groups_of(study: Table) -> bool:
     """Return whether images of one group are drawn together."""
     whole = study.get("whole_groups", False)
     if not isinstance(whole, bool):
-        raise UserError(f"whole_groups = {whole!r}: true or false is wanted, without quotes.")
+        raise UserError(f"whole_groups = {whole!r}: expected true or false, without quotes.")
     return whole
 
 

@@ -124,7 +124,7 @@ def test_a_run_records_the_guidance_and_a_plain_network_takes_none(tmp_path: Pat
     plain = save_pipeline(tmp_path / "plain", "sd15")
     asked = (*command, "--backbone", "sd15", "--weights", plain)
     refused = bench(*asked, "--set", "strength=3")
-    assert refused.code == 2 and "is told no guidance scale" in refused.err
+    assert refused.code == 2 and "takes no guidance scale" in refused.err
     done = bench(*asked)
     manifest = json.loads((Path(done.json["results_dir"]) / "manifest.json").read_text())
     assert "strength" not in manifest["identity"]["backbone"]["parameters"]
@@ -142,7 +142,7 @@ def test_the_pipeline_s_class_is_checked(tmp_path: Path) -> None:
     folder = save_distilled(tmp_path / "distilled", "StableDiffusionInpaintPipeline")
     done = bench("run", "digits", "--backbone", "sd15", "--weights", folder, "--dry-run")
     assert done.code == 2
-    assert "says _class_name 'StableDiffusionInpaintPipeline'; StableDiffusionPipeline," in done.err
+    assert "has _class_name 'StableDiffusionInpaintPipeline'; StableDiffusionPipeline," in done.err
 
 
 def halved(kind: str, folder: Path) -> Any:

@@ -119,7 +119,7 @@ def test_classes_that_are_none_of_a_model_s_labels(
     whole: Callable[[str], Path], image_folder: Path, tmp_path: Path
 ) -> None:
     done = bench("run", image_folder, "--backbone", whole("dit"), "--results", tmp_path)
-    assert done.code == 2 and "'hot dog' is none of its 20 classes" in done.err
+    assert done.code == 2 and "'hot dog' is not one of its 20 classes" in done.err
     done = bench("classify", next(image_folder.rglob("*.png")), "--classes", "crane,cat,7",
                  "--backbone", whole("dit"))  # fmt: skip
     assert done.code == 2 and "the classes 13 and 14" in done.err

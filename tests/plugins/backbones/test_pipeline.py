@@ -237,5 +237,5 @@ def test_a_folder_of_a_class_that_no_family_loads_is_run(tmp_path: Path) -> None
 def test_a_pipeline_that_cannot_be_driven_is_refused_in_a_line(saved: Saved) -> None:
     pipe = copy.copy(saved("sd3")[1])
     pipe.scheduler = type("Odd", (), {"config": {}, "order": 1})()
-    with pytest.raises(UserError, match="cannot be driven with its Odd"):
+    with pytest.raises(UserError, match="cannot be used with its Odd"):
         PipelineDenoiser(pipe, resolution=16)

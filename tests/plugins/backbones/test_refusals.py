@@ -163,7 +163,9 @@ def test_a_folder_without_a_network(case: str, tmp_path: Path) -> None:
 def test_one_part_of_a_pipeline(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "ControlNetModel"}))
     save_file({"weight": torch.zeros(9, 9, 9)}, tmp_path / "diffusion_pytorch_model.safetensors")
-    assert "config.json says 'ControlNetModel': one part" in refusal(tmp_path, tmp_path / "results")
+    assert "config.json describes 'ControlNetModel': one part" in refusal(
+        tmp_path, tmp_path / "results"
+    )
 
 
 def test_files_of_other_formats(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     },
     # UNet.
     "another network": (says("unet/config.json", _class_name="Kandinsky3UNet"), "_class_name"),
-    "no class": (says("unet/config.json", _class_name=...), "says _class_name None"),
+    "no class": (says("unet/config.json", _class_name=...), "has _class_name None"),
     **{
         f"sample_size {value!r}": (says("unet/config.json", sample_size=value), "sample_size")
         for value in (None, ..., [8, 8], 0, -8, 10**6, "8", 8.5, True)
@@ -201,8 +201,8 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         says("unet/config.json", in_channels=9),
         "in_channels 9 and",
     ),
-    "a million layers": (says("unet/config.json", layers_per_block=10**6), "says layers_per_block"),
-    "very many layers": (says("unet/config.json", layers_per_block=64), "says layers_per_block"),
+    "a million layers": (says("unet/config.json", layers_per_block=10**6), "has layers_per_block"),
+    "very many layers": (says("unet/config.json", layers_per_block=64), "has layers_per_block"),
     "a huge width": (says("unet/config.json", block_out_channels=[10**12]), "block_out_channels"),
     "epsilon of nothing": (says("unet/config.json", norm_eps=0), "norm_eps"),
     # VAE.
@@ -243,10 +243,10 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "a padding token that is not": (says(TOKENIZER, pad_token="<|nothing|>"), "tokenizer/"),
     # Scheduler.
     **{
-        f"scheduler {name}": (says(SCHEDULER, _class_name=name), "says _class_name")
+        f"scheduler {name}": (says(SCHEDULER, _class_name=name), "has _class_name")
         for name in ("FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "", None)
     },
-    "an empty scheduler": (writes(SCHEDULER, "{}"), "says _class_name None"),
+    "an empty scheduler": (writes(SCHEDULER, "{}"), "has _class_name None"),
     **{
         f"scheduler: {values}": (says(SCHEDULER, **values), SCHEDULER)
         for values in (

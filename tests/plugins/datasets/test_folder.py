@@ -104,7 +104,7 @@ BAD_TABLES: dict[str, tuple[str, str]] = {
     "no column of labels": ("file,b\n1.png,x\n", r"Name the right one with --label-column"),
     "a repeated column": ("file,label,label\n1.png,x,y\n", "the column 'label' occurs twice"),
     "a missing file": ("file,label\n9.png,x\n", r":2: there is no file '9.png'"),
-    "a file twice": ("file,label\n1.png,x\n./1.png,y\n", r":3: '1.png' stands in line 2 already"),
+    "a file twice": ("file,label\n1.png,x\n./1.png,y\n", r":3: '1.png' is already in line 2"),
     "a file outside": ("file,label\n../x.png,x\n", r":2: .*leads out of the folder"),
     "a file of the system": ("file,label\n/etc/passwd,x\n", r":2: .*leads out"),
     "too few columns": ("file,label\n1.png\n", ":2: 1 columns, and the first line names 2"),
@@ -175,7 +175,7 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     assert load(file, label_column="fine").classes == ("cat", "dog")
     with pytest.raises(UserError, match="has no column 'nope'"):
         load(file, label_column="fine", image_column="nope")
-    with pytest.raises(UserError, match="images are wanted"):
+    with pytest.raises(UserError, match="expected images"):
         load(file, label_column="fine", image_column="coarse")
 
 

@@ -163,7 +163,7 @@ def test_metadata_of_another_form_is_refused_and_that_of_other_columns_costs_not
 
 
 ITEMS: dict[str, tuple[dict[str, Any], str]] = {
-    "an id that is null": ({"id": None}, "the id is None; a text or a whole number is wanted"),
+    "an id that is null": ({"id": None}, "the id is None; expected a text or a whole number"),
     "an id that is a list": ({"id": [1]}, r"the id is \[1\]; a text or a whole number"),
     "a number as text": ({"texts": ["a cat", 3]}, "3 stands among its texts, and is none"),
     "a list as text": ({"texts": ["a cat", ["a dog"]]}, "stands among its texts, and is none"),

@@ -74,7 +74,7 @@ DAMAGE: dict[str, tuple[bytes, str]] = {
         member("h", b"22 GNU.sparse.major=1\n", type=tarfile.XHDTYPE) + WHOLE,
         "is sparse",
     ),
-    "a size that is no number": (
+    "a size that is not a number": (
         member("h", b"11 size=-9\n", type=tarfile.XHDTYPE) + WHOLE,
         "the size '-9' is not a number of bytes",
     ),
@@ -89,9 +89,9 @@ DAMAGE: dict[str, tuple[bytes, str]] = {
     "a member beyond the end": (member("9.png", size=10**12) + WHOLE, "unexpected end of data"),
     "a name twice": (
         member("1.png", b"x") + member("1.cls", b"1") + WHOLE,
-        "'1.png' is there twice",
+        "'1.png' occurs twice",
     ),
-    "two labels": (member("0.png", b"x") + member("0.b.cls", b"1") + WHOLE, "there twice"),
+    "two labels": (member("0.png", b"x") + member("0.b.cls", b"1") + WHOLE, "occurs twice"),
     "a link": (member("9.png", type=tarfile.SYMTYPE, linkname="/etc/passwd") + WHOLE, "is a link"),
     "a hard link": (member("9.png", type=tarfile.LNKTYPE, linkname="0.png") + WHOLE, "is a link"),
     "a name that is not UTF-8": (member("\udcff.png", MEMBERS["0.png"]) + WHOLE, "not UTF-8"),
@@ -145,12 +145,12 @@ def test_large_files_are_not_read_into_memory(tmp_path: Path) -> None:
     [
         (b'{"label": "a", "label": "b"}', "the key 'label' occurs twice"),
         (b'{"label": NaN}', "NaN is no JSON number"),
-        (b'{"label": 1.5}', r"the label is 1\.5; a text or a whole number is wanted"),
+        (b'{"label": 1.5}', r"the label is 1\.5; expected a text or a whole number"),
         (b'{"label": true}', "the label is True; a text or a whole number"),
         (b'{"label": "a\\u000bb"}', "has control characters"),
         (b'{"label": "\\ud800"}', "is not Unicode text"),
-        (b'{"label": "a", "id": null}', "the id is None; a text or a whole number is wanted"),
-        (b'{"label": "a", "id": [1]}', r"the id is \[1\]; a text or a whole number is wanted"),
+        (b'{"label": "a", "id": null}', "the id is None; expected a text or a whole number"),
+        (b'{"label": "a", "id": [1]}', r"the id is \[1\]; expected a text or a whole number"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"label": ' + b"9" * 5000 + b"}", "is not JSON"),
     ],

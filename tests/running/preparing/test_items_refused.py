@@ -38,7 +38,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an empty text": ({"texts": ["a red 3 left of a blue 5", "  "]}, "one of its texts is empty"),
     "a text twice": (
         {"texts": ["a red 3 left of a blue 5", "A red 3  left of a blue 5"]},
-        "is there twice",
+        "occurs twice",
     ),
     "no such answer": ({"label": 2}, "right answer 2 is not among its 2 texts"),
     "one text": ({"texts": ["a red 3 left of a blue 5"], "label": 0}, "nothing to decide"),
