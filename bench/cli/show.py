@@ -27,7 +27,7 @@ from bench.store.calibrations import find_calibrations
 from bench.store.decisions import Decisions
 from bench.store.fields import without_none
 from bench.store.folder import find_run
-from bench.store.questions import read_questions
+from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import StoredRun, read_run
 from bench.store.summary import read_again
 
@@ -102,9 +102,11 @@ def _described(stored: StoredRun, more: bool, results: str) -> dict[str, Any]:
     audit = read_audit(stored.path, stored.manifest, decided)
     second = without_none(again=read_again(stored.path, decided), audit=audit)
     extra |= {name: document.plain() for name, document in second.items()}
-    if questions := read_questions(stored.path):
+    questions = read_questions(stored.path)
+    if questions:
         extra["questions"] = [question.plain() for question in questions]
-    return {**summary_so_far(stored.manifest, stored.summary, decided).plain(), **extra}
+    summary = summary_so_far(stored.manifest, stored.summary, decided)
+    return {**summary.ended_by(ending_answer(questions, len(decided))).plain(), **extra}
 
 
 def _statistics(stored: StoredRun, decided: Decisions, results: str) -> Statistics:

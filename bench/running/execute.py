@@ -54,7 +54,7 @@ class Finished:
         """Return the object behind `--json`."""
         risk, sweep = self.manifest.identity.calibrated, self.manifest.sweep
         return {
-            **self.summary.plain(),
+            **self.summary.ended_by(self.answer).plain(),
             "results_dir": str(self.folder.resolve()),
             **{name: result.plain() for name, result in self.second.items()},
             **({"answer": self.answer.plain()} if self.answer else {}),

@@ -23,6 +23,7 @@ from bench.store.fields import (
     without_none,
 )
 from bench.store.identity import StrategyIdentity
+from bench.store.questions import QuestionAnswer
 
 AGAIN = "again.json"
 AGAIN_FORMAT = 1
@@ -54,6 +55,8 @@ class _MetricsOfAll(Figures, Document):
 class Metrics(_MetricsOfAll):
     """How right the decisions were. Versions before the first release wrote no macro averages."""
 
+    anytime_ci95: Interval | None = None
+    """95 % interval of the accuracy of a run that a question ended, valid at any n; others None."""
     chance: Share | None = None  # accuracy of guessing
     text_score: Share | None = None  # share of items whose images all have their text: the accuracy
     image_score: Share | None = None  # share of items whose texts all have their image
@@ -131,6 +134,13 @@ class Summary(Document):
     replayed_from: str | None = None
     fitted: Fitted | None = None
     results_dir: str | None = None  # folder in which the run was made
+
+    def ended_by(self, answer: QuestionAnswer | None) -> Summary:
+        """Return the summary, with the interval that is valid where an answer ended the run."""
+        if answer is None or not answer.ended(self.dataset.n_samples):
+            return self
+        metrics = self.metrics.model_copy(update={"anytime_ci95": answer.interval})
+        return self.model_copy(update={"metrics": metrics})
 
     def with_folder_and_fit(self, folder: Path, fitted: Fitted | None) -> Self:
         """Return a copy with the run's folder and the report of a backbone that learned."""

@@ -218,12 +218,15 @@ def test_the_command_prints_and_shows_the_answer(fresh: Path) -> None:
 def test_python_returns_the_answer(fresh: Path) -> None:
     run = api.run("digits", backbone="nearest-mean", until=WORSE, results=str(fresh))
     assert run.answer.verdict == "better" and run.answer.n == run.dataset.n_samples < 360
-    assert run["answer"]["anytime_ci95"] != run["metrics"]["accuracy_ci95"]
+    assert run["answer"]["anytime_ci95"] == run["metrics"]["anytime_ci95"]
+    assert run["metrics"]["anytime_ci95"] != run["metrics"]["accuracy_ci95"]
+    assert bench("show", run.folder, "--json").json["metrics"] == run["metrics"]
     assert len(run.samples) == run.answer.n
     assert api.load_run(run.run_id, str(fresh))["answer"] == run["answer"]
     assert "valid at any number of images" in run._repr_html_()
     whole = api.run("digits", backbone="nearest-mean", results=str(fresh))
     assert whole.dataset.n_samples == 360 and "answer" not in whole
+    assert "anytime_ci95" not in whole["metrics"]
     assert "answer" not in api.load_run(run.run_id, str(fresh))
 
 
