@@ -40,7 +40,7 @@ def read_config(
     config = weights.read(name)
     check_class(weights, name, config, key, classes)
     if config.get("quantization_config"):
-        raise weights.error(name, f"says quantization_config: the model is quantised; {HAND_OVER}")
+        raise weights.error(name, f"has a quantization_config: the model is quantised; {HAND_OVER}")
     for key, number in _numbers(config):
         most = next((most for part, most in MAX_BY_KEY.items() if part in key), LARGEST_NUMBER)
         if not abs(number) <= most or (key.endswith("eps") and not 0 < number < 0.1):
@@ -68,7 +68,7 @@ def read_diffusion(weights: Weights) -> Levels:
     if prediction not in PREDICTION_TYPES or config.get("use_flow_sigmas"):
         raise weights.error(
             name,
-            f"says prediction_type {prediction!r:.100}; known are {', '.join(PREDICTION_TYPES)}",
+            f"has prediction_type {prediction!r:.100}; known are {', '.join(PREDICTION_TYPES)}",
         )
     steps = _train_steps(weights, name, config.get("num_train_timesteps"))
     betas = config.get("trained_betas")
@@ -78,7 +78,7 @@ def read_diffusion(weights: Weights) -> Levels:
     elif config.get("beta_schedule") not in BETA_SCHEDULES:
         raise weights.error(
             name,
-            f"says beta_schedule {config.get('beta_schedule')!r:.100}; known are"
+            f"has beta_schedule {config.get('beta_schedule')!r:.100}; known are"
             f" {', '.join(BETA_SCHEDULES)}",
         )
     elif not (is_number(config.get("beta_start")) and is_number(config.get("beta_end"))):
@@ -86,7 +86,7 @@ def read_diffusion(weights: Weights) -> Levels:
     zero_snr = config.get("rescale_betas_zero_snr") or False
     if not isinstance(zero_snr, bool):
         raise weights.error(
-            name, f"says rescale_betas_zero_snr {zero_snr!r:.100}, not true or false"
+            name, f"has rescale_betas_zero_snr {zero_snr!r:.100}, not true or false"
         )
     kept = ("num_train_timesteps", "trained_betas", "beta_schedule", "beta_start", "beta_end")
     values = {key: config[key] for key in kept if key in config}
@@ -118,7 +118,7 @@ def read_diffusion(weights: Weights) -> Levels:
 def _train_steps(weights: Weights, name: str, steps: Any) -> int:
     if not is_whole(steps) or not 10 <= steps <= 100_000:
         raise weights.error(
-            name, f"says num_train_timesteps {steps!r:.100}; 10 to 100,000 are known"
+            name, f"has num_train_timesteps {steps!r:.100}; 10 to 100,000 are known"
         )
     return steps
 
@@ -161,13 +161,13 @@ def read_scaling(weights: Weights, config: Mapping[str, Any]) -> tuple[float, fl
     if not is_number(scaling) or not SCALINGS[0] <= scaling <= SCALINGS[1]:
         raise weights.error(
             name,
-            f"says scaling_factor {scaling!r:.100}; {SCALINGS[0]:g} to {SCALINGS[1]:g} is possible",
+            f"has scaling_factor {scaling!r:.100}; {SCALINGS[0]:g} to {SCALINGS[1]:g} is possible",
         )
     if shift is not None and (not is_number(shift) or abs(shift) > SCALINGS[1]):
         raise weights.error(name, f"has shift_factor {shift!r:.100}; expected a number")
     if config.get("latents_mean") is not None or config.get("latents_std") is not None:
         raise weights.error(
-            name, "says latents_mean or latents_std, which this kind of pipeline does not apply"
+            name, "has latents_mean or latents_std, which this kind of pipeline does not apply"
         )
     return float(scaling), float(shift or 0.0)
 

@@ -149,7 +149,7 @@ def pipeline_guidance(
     if not is_whole(width) or width < LEAST_EMBEDDING:
         raise weights.error(
             "unet/config.json",
-            f"says time_cond_proj_dim {width!r:.100}; {LEAST_EMBEDDING} or more is possible",
+            f"has time_cond_proj_dim {width!r:.100}; {LEAST_EMBEDDING} or more is possible",
         )
     name = (
         weights.read(PIPELINE_INDEX)["_class_name"]
@@ -178,7 +178,7 @@ def read_folder(family: Any, weights: Weights, resolution: int | None) -> Pipeli
     if not is_whole(side) or not 1 <= side <= LARGEST_LATENT:
         raise weights.error(
             f"{part.folder}/config.json",
-            f"says sample_size {side!r:.100}; 1 to {LARGEST_LATENT} is possible",
+            f"has sample_size {side!r:.100}; 1 to {LARGEST_LATENT} is possible",
         )
     factor = autoencoder.factor(empty_vae.config)
     resolution = resolution or side * factor

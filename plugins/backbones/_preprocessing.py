@@ -98,7 +98,7 @@ def read_preprocessing(weights: Weights, wanted: int | None) -> Preprocessing:
         if cropped is None:
             raise weights.error(name, f"has crop_size {crop!r:.100}; expected height and width")
     if (shorter is None) == (square is None) or (square and cropped not in (None, square)):
-        raise weights.error(name, f"says size {size!r:.100}; shortest_edge, or height and width")
+        raise weights.error(name, f"has size {size!r:.100}; shortest_edge, or height and width")
     result = cropped or square
     if result is None or (shorter is not None and shorter < max(result)):
         raise weights.error(name, f"crops {result} from pictures of size {size!r:.100}")
@@ -118,7 +118,7 @@ def read_pixels(weights: Weights, name: str, config: Mapping[str, Any], usual: i
     filters = [int(each_filter) for each_filter in Image.Resampling]
     resample, factor = config.get("resample", usual), config.get("rescale_factor", 1 / 255)
     if not is_whole(resample) or resample not in filters or not is_number(factor):
-        raise weights.error(name, f"says resample {resample!r:.20}, rescale_factor {factor!r:.20}")
+        raise weights.error(name, f"has resample {resample!r:.20}, rescale_factor {factor!r:.20}")
     mean, deviation = (_three(weights, name, config, f"image_{key}") for key in ("mean", "std"))
     return PixelValues(Image.Resampling(resample), float(factor), mean, deviation)
 
@@ -234,11 +234,9 @@ def read_patching(weights: Weights, wanted: Any) -> Patching:
     name, config = read_steps(weights)
     patch, most = config.get("patch_size", 16), config.get("max_num_patches", 256)
     if not is_whole(patch) or patch != wanted:
-        raise weights.error(
-            name, f"says patch_size {patch!r:.20}; the network takes {wanted!r:.20}"
-        )
+        raise weights.error(name, f"has patch_size {patch!r:.20}; the network takes {wanted!r:.20}")
     if not is_whole(most) or not 1 <= most <= MAX_PATCHES:
         raise weights.error(
-            name, f"says max_num_patches {most!r:.20}; 1 to {MAX_PATCHES} are possible"
+            name, f"has max_num_patches {most!r:.20}; 1 to {MAX_PATCHES} are possible"
         )
     return Patching(patch, most, read_pixels(weights, name, config, BILINEAR))

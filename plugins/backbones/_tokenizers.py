@@ -55,7 +55,7 @@ def clip_tokenizer(weights: Weights, part: str, positions: Any, size: Any) -> An
     if not is_whole(length) or not is_whole(positions) or not 3 <= length <= positions:
         raise weights.error(
             name,
-            f"says model_max_length {length!r:.100}; 3 to the text encoder's {positions!r:.100}"
+            f"has model_max_length {length!r:.100}; 3 to the text encoder's {positions!r:.100}"
             " positions are possible",
         )
     # Those would be read from wherever the config says.

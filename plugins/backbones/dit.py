@@ -105,7 +105,9 @@ def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
     index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
     names_by_label = index.get("id2label") or {}
     if not isinstance(names_by_label, dict):
-        raise weights.error(PIPELINE_INDEX, "says id2label, which is no object of names by label")
+        raise weights.error(
+            PIPELINE_INDEX, "has an id2label that is not an object of names by label"
+        )
     labels_by_name: dict[str, set[int]] = {}
     for label, names in names_by_label.items():
         if not str(label).isdecimal() or int(label) >= count or not isinstance(names, str):

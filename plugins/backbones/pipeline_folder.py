@@ -93,7 +93,7 @@ def check_parts(weights: Weights, with_tensors: bool) -> None:
             continue
         if weights.read(config).get("quantization_config"):
             raise weights.error(
-                config, f"says quantization_config: the model is quantised; {HAND_OVER}"
+                config, f"has a quantization_config: the model is quantised; {HAND_OVER}"
             )
         folder = Path(weights.location, part)
         if with_tensors and folder.is_dir() and not [*folder.glob(f"*{SINGLE_FILE}")]:

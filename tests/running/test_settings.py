@@ -33,7 +33,7 @@ from bench.running.settings import make_config
         ("device", "banana", "one of cpu, cuda"),
         ("device", "cuda:", "one of cpu, cuda"),
         ("levels", "7-3", "has no valid levels"),
-        ("plan", "gird", "no draw plan"),
+        ("plan", "gird", "not a draw plan"),
         ("params", ["draws=3"], "valid dictionary"),
         ("dataset", 3, "valid string"),
     ],

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[str, Damage, str]] = {
     "a quantised config": (
         "flux",
         says("transformer/config.json", quantization_config={"quant_method": "bitsandbytes"}),
-        "transformer/config.json says quantization_config: the model is quantised; load it with"
+        "transformer/config.json has a quantization_config: the model is quantised; load it with"
         " diffusers and hand it over: bench.run(DATASET, backbone=pipe)",
     ),
     "quantised tensors": (
@@ -111,7 +111,7 @@ OTHER_CLASSES: dict[str, tuple[str, Damage, str]] = {
     "a quantised config": (
         "StableDiffusionPAGPipeline",
         says("unet/config.json", quantization_config={"quant_method": "bitsandbytes"}),
-        "unet/config.json says quantization_config: the model is quantised; load it with",
+        "unet/config.json has a quantization_config: the model is quantised; load it with",
     ),
     "a network in a pickle": (
         "StableDiffusionPAGPipeline",

@@ -130,7 +130,7 @@ def test_weights_enter_the_race() -> None:
     ("params", "message"),
     [
         ({"delta": 0.0}, "between 0 and 1"),
-        ({"bound": "hoeffding"}, "none of t, betting"),
+        ({"bound": "hoeffding"}, "not one of t, betting"),
         ({"first": 1}, "2 or more"),
         ({"deviation": -0.1}, "must not be negative"),
         ({"deviation": 0.1, "bound": "betting"}, "goes with bound=t"),
