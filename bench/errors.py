@@ -66,6 +66,11 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 
 
+def images_failed(count: int) -> str:
+    """Return how many images failed, in words."""
+    return f"{count:,} image{'' if count == 1 else 's'} failed"
+
+
 def quoted(value: object, most: int = 80) -> str:
     """Return `repr(value)` for a message; of a long one, `most` characters without its middle."""
     text = repr(value)

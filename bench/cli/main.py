@@ -22,6 +22,23 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.stdout import set_aside
 from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
 
+# What similar programs call an option or a command → its name here.
+OPTION_ELSEWHERE = {
+    "--model": "--backbone",
+    "-m": "--backbone",
+    "-n": "--limit",
+    "--num-samples": "--limit",
+    "--output-dir": "--results",
+    "--output": "--results",
+    "-o": "--results",
+}
+COMMAND_ELSEWHERE = {
+    "eval": "bench run",
+    "evaluate": "bench run",
+    "export": "bench results export",
+    "models": "bench list backbones",
+}
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports one when it is called."""
@@ -66,7 +83,7 @@ class LazyGroup(click.Group):
         """Find the command, with close matches where there is none."""
         name = args[0]
         if self.get_command(ctx, name) is None:
-            close = did_you_mean(name, self.list_commands(ctx))
+            close = "" if name in COMMAND_ELSEWHERE else did_you_mean(name, self.list_commands(ctx))
             ctx.fail(f"There is no command {name!r}.{close} `bench --help` shows all of them.")
         if name in own_commands() and "--json" in args:
             ctx.meta[JSON_WRITER] = ctx.with_resource(set_aside())
@@ -117,7 +134,7 @@ def _run() -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        _named_here(error).show()
         return 2
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
@@ -137,6 +154,22 @@ def _run() -> int:
             "What was decided is kept. BENCH_TRACEBACK=1 shows where this happened.",
             1,
         )
+
+
+def _named_here(error: click.ClickException) -> click.ClickException:
+    """Return an error about the option or command of another program with the name of ours."""
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return error
+    command = error.ctx.command
+    if isinstance(error, click.NoSuchOption):
+        own = OPTION_ELSEWHERE.get(error.option_name.replace("_", "-"))
+        if any(own in parameter.opts for parameter in command.params):
+            return click.UsageError(f"{error.message} It is {own} here.", error.ctx)
+    elif isinstance(command, click.Group):
+        own = next((COMMAND_ELSEWHERE[w] for w in COMMAND_ELSEWHERE if repr(w) in str(error)), None)
+        if own:
+            return click.UsageError(f"{error.message} That is `{own}` here.", error.ctx)
+    return error
 
 
 def _interrupted() -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.boards.formats import assignments
 from bench.boards.text import TextTable
+from bench.errors import images_failed
 from bench.render.tables import cell_text, console, table
 from bench.running.preparing.planned import SweepPlan
 from bench.running.study.plan import PlannedCell, StudyPlan
@@ -186,7 +187,7 @@ def step_line(step: Step) -> str:
     else:
         text += f", {duration(step.seconds)}"
     if summary.failed_samples:
-        text += f", {summary.failed_samples} images failed"
+        text += f", {images_failed(summary.failed_samples)}"
     left = "" if step.left is None or not step.left else f"; {duration(step.left)} left"
     return f"{head}: {text}{left}"
 

@@ -12,7 +12,7 @@ from bench.boards.study.documents import StudyMethod, StudyReport
 from bench.boards.study.rows import StudyRow
 from bench.boards.study.tables import study_tables
 from bench.boards.text import TextTable, html, html_part
-from bench.errors import UserError
+from bench.errors import UserError, images_failed
 from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.running.execute import Finished
 from bench.stats.many import Difference
@@ -131,7 +131,7 @@ class RunResult(Fields):
             "cost": summary.cost.in_words(manifest.classifier),
         }
         if summary.failed_samples:
-            lines["failed"] = f"{summary.failed_samples} images, counted as wrong"
+            lines["failed"] = f"{images_failed(summary.failed_samples)}, counted as wrong"
         rows = [[name, value] for name, value in lines.items()]
         return html_part(TextTable(summary.run_id, ["fact", "value"], rows))
 

@@ -12,6 +12,7 @@ import numpy as np
 from bench.boards.formats import assignments, chosen
 from bench.boards.rows import other_settings, user_template
 from bench.contracts.specs import provenance
+from bench.errors import images_failed
 from bench.render.runs import Score, scores
 from bench.render.sentences import opening, probability_sentence, risk_sentence, risk_warning
 from bench.render.tables import console, table
@@ -92,7 +93,7 @@ def print_run(
     if summary.failed_samples:
         sample_id = decided.sample_ids[int(np.flatnonzero(decided.failed)[0])].as_py()
         terminal.print(
-            f"{summary.failed_samples} images failed and count as wrong, such as"
+            f"{images_failed(summary.failed_samples)}, counted as wrong, such as"
             f" {sample_id}: {read_records(path)[sample_id]['error']}",
             style="yellow",
         )

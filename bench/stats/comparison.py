@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.metrics import difference_metric
 from bench.contracts.strategy import Ints
-from bench.errors import UserError
+from bench.errors import UserError, images_failed
 from bench.inputs.subsets import random_order
 from bench.stats.differences import differences, differing_identity, training_warning
 from bench.stats.many import Answers, compare_all
@@ -216,7 +216,7 @@ def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: in
                 f"{len(own) - n} of {name}'s {len(own)} images are left out: only it has them."
             )
         if failed := int(own.failed.sum()):
-            warnings.append(f"{failed} images failed in {name} and count as wrong.")
+            warnings.append(f"{images_failed(failed)} in {name}, counted as wrong.")
     total = manifests[0].dataset.n_total
     if n < total:
         warnings.append(f"This is a subset: {n} of the split's {total} images.")

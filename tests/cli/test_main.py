@@ -16,6 +16,23 @@ def test_mistyped_commands_and_runs_are_suggested(tmp_path: Path) -> None:
     assert bench("leaderboard", "--results", tmp_path / "none").code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "own"),
+    [
+        ("run digits --model sd15", "--backbone"),
+        ("run digits -n 3", "--limit"),
+        ("run digits --output-dir x", "--results"),
+        ("compare a b --output_dir x", "--results"),
+        ("list models", "`bench list backbones`"),
+        ("eval", "`bench run`"),
+        ("export", "`bench results export`"),
+    ],
+)
+def test_words_of_other_programs_are_answered_with_ours(arguments: str, own: str) -> None:
+    done = bench(*arguments.split())
+    assert done.code == 2 and f" is {own} here." in done.err
+
+
 def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
     for command in ("runs", "leaderboard", "report"):
         done = bench(command, "--results", "a\0b")

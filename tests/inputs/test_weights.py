@@ -20,6 +20,7 @@ from helpers.places import ROOT
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
+from bench.machine.offline import offline
 
 TINY = ROOT / "plugins/backbones/weights/tiny_digits"
 
@@ -84,3 +85,10 @@ def test_names_that_are_no_weights(weights: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         resolve(weights)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 6000
+
+
+def test_without_a_network_nobody_blames_the_hub() -> None:
+    with offline(), pytest.raises(UserError) as refused:
+        resolve("nobody/has-this")
+    assert "the Hub was not asked (--offline)" in str(refused.value)
+    assert "unet" not in str(refused.value)  # it may be a model of another kind

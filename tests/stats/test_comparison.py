@@ -117,7 +117,7 @@ def test_what_compares_with_care_is_warned_of(tmp_path: Path) -> None:
         "20 of",
         "subset: 40 of the split's 60",
         "A is trained on d/train, B is zero-shot",
-        "1 images failed",
+        "1 image failed",
     ):
         assert words in said
 

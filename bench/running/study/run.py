@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import interrupts
 from bench.contracts.specs import BackboneSpec
-from bench.errors import BenchError, BenchWarning, StoreError, UserError
+from bench.errors import BenchError, BenchWarning, StoreError, UserError, images_failed
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
@@ -261,7 +261,7 @@ class _Course:
             status=whole if summary.dataset.n_samples >= images else "pilot",
             run_id=summary.run_id,
             images=images,
-            error=f"{failed} images failed" if failed else None,
+            error=images_failed(failed) if failed else None,
         )
         return finished
 
