@@ -38,7 +38,9 @@ from bench.store.folder import find_run
     help="Test image by image in random order: p and interval hold at any stopping point.",
 )
 @click.option("--gate", is_flag=True, help="Exit with 4 when B is significantly worse than A.")
-@click.option("--seed", default=0, hidden=True, help="Without effect: the interval is exact.")
+@click.option(
+    "--seed", default=0, hidden=True, help="Without effect: the interval uses no random numbers."
+)
 @results_and_json
 @offline()
 def compare_command(

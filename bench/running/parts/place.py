@@ -25,7 +25,7 @@ class PlaceSettings(Chapter):
         "cpu, cuda, cuda:1 or mps (default: the best one of this machine).", classify=True
     )
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] | Literal["auto"] = setting(
-        "Cells (image, draw, prompt) per batch; auto: measured once per machine.",
+        "Cells (image, draw, prompt) per batch; auto: measured once, and remembered.",
         default="auto",
         classify=True,
     )
