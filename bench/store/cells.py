@@ -1,7 +1,7 @@
 """`errors/` and `first_order/`: the errors of a run's cells, in one parquet file (part) per image.
 
-Parts may later be packed into larger files (`packed.py`). A first-order error estimates a prompt's
-error from the gradient at a mixture of all prompts.
+An exported error table packs many parts into one file (`packed.py`). A first-order error estimates
+a prompt's error from the gradient at a mixture of all prompts.
 """
 
 from __future__ import annotations
