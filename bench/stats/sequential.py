@@ -120,6 +120,12 @@ def _last_log_capital(values: Floats, mean: float, population: int | None) -> fl
     return float(np.logaddexp.reduce(paths))
 
 
+def accuracy_anytime(right: Floats) -> tuple[float, float]:
+    """Return the `anytime_interval` of an accuracy from float64 [n] results in [0, 1]."""
+    low, high = anytime_interval(2 * right - 1)
+    return max((low + 1) / 2, 0.0), min((high + 1) / 2, 1.0)
+
+
 def _lower(values: Floats, population: int | None, alpha: float) -> float:
     """Return the largest mean that is rejected from below after the last value."""
     low, high, needed = -1.0, 1.0, log(1 / alpha)

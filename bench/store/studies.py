@@ -19,6 +19,7 @@ from bench.store.documents import StoredConfig
 from bench.store.fields import (
     Count,
     Document,
+    Interval,
     Name,
     RunId,
     Share,
@@ -53,6 +54,7 @@ class MethodStanding(Document):
     images: Count  # number of images that it scored
     shown_after: Count | None = None  # number of images that shows that it is not the best
     accuracy: Share  # accuracy on its images
+    anytime_ci95: Interval  # 95 % interval of the accuracy, valid at any number of images
 
 
 class BoardStanding(Document):

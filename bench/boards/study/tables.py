@@ -24,7 +24,7 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
     metric = "acc" if report.metric == "accuracy" else METRICS[report.metric].words
     for board in boards:
         methods = [method for method in report.methods if method.board == board]
-        tables.append(_methods(board, methods, metric))
+        tables.append(_methods(board, methods, metric, report.stop is not None))
         if groups := [group for group in report.groups if group.board == board]:
             tables.append(_groups(f"{board}: groups of backbones", groups, metric))
     tables += [_standing(board) for board in report.standings]
@@ -56,7 +56,8 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
     return tables
 
 
-def _methods(board: str, methods: Sequence[StudyMethod], metric: str) -> TextTable:
+def _methods(board: str, methods: Sequence[StudyMethod], metric: str, stopped: bool) -> TextTable:
+    """Return the table of methods; of a study that stops, without what fixed images would say."""
     names = list(dict.fromkeys(name for method in methods for name in method.axes))
     varied = [n for n in names if len({m.axes.get(n, NONE) for m in methods}) > 1] or names[:1]
     lines = []
@@ -81,7 +82,8 @@ def _methods(board: str, methods: Sequence[StudyMethod], metric: str) -> TextTab
         lines.append(line)
     empty = {n for n in ("±seeds", "±templates", "worst") if all(x[n] == NONE for x in lines)}
     same = {n for n in ("n", "runs", "trained on") if len({line[n] for line in lines}) == 1}
-    head = [name for name in lines[0] if name not in empty | same]
+    fixed = {"rank", "95 %", "±images"} if stopped else set()
+    head = [name for name in lines[0] if name not in empty | same | fixed]
     facts = {"n": "images: {}", "runs": "runs of each: {}", "trained on": "{}"}
     shared = [text.format(lines[0][name]) for name, text in facts.items() if name in same]
     title = f"{board} ({', '.join(shared)})" if shared else board
@@ -92,17 +94,18 @@ def _methods(board: str, methods: Sequence[StudyMethod], metric: str) -> TextTab
         head,
         [[line[name] for name in head] for line in lines],
         right,
-        optional,
+        tuple(name for name in optional if name in head),
     )
 
 
 def _standing(board: BoardStanding) -> TextTable:
-    head = ["method", "acc", "images", "shown", "after"]
+    head = ["method", "acc", "95 %", "images", "shown", "after"]
     words = {"left": "not the best", "open": NONE, "best": "best", "ranked": "ranked"}
     lines = [
         [
             method.method,
             f"{100 * method.accuracy:.1f}",
+            "–".join(f"{100 * end:.1f}" for end in method.anytime_ci95),
             f"{method.images:,}",
             words[method.verdict],
             NONE if method.shown_after is None else f"{method.shown_after:,}",

@@ -14,6 +14,7 @@ from bench.running.prepared import Prepared
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Rounds
 from bench.stats.elimination import Standings, Stop, standings
+from bench.stats.sequential import accuracy_anytime
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.studies import BoardStanding, MethodStanding
@@ -134,6 +135,7 @@ def board_standing(
                 images=len(right),
                 shown_after=shown.out.get(method),
                 accuracy=float(right.mean()),
+                anytime_ci95=accuracy_anytime(right),
             )
             for method, right in sorted(
                 results.items(),
