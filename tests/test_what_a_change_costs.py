@@ -20,7 +20,11 @@ from sklearn.metrics import fbeta_score
 
 SETTING = """
     tilt: float = setting(
-        0.0, "How far the error is tilted.", DENOISERS, identity="scoring", classify=True
+        "How far the error is tilted.",
+        DENOISERS,
+        default=0.0,
+        identity="scoring",
+        classify=True,
     )
 
     @field_validator("plan")

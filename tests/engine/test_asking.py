@@ -53,7 +53,7 @@ REQUESTS: dict[str, tuple[Any, str]] = {
     "the same for ever": ([ALL] * 10**6, "a cell twice"),
     "half a mixture": ([Linearise(np.arange(N), MEAN / 2)], "sums to 0.5"),
     "nan in a mixture": ([Linearise(np.arange(N), np.full(P, np.nan))], "sums to nan"),
-    "a short mixture": ([Linearise(np.arange(N), np.ones(1))], "shape (1,); 6 weights"),
+    "a short mixture": ([Linearise(np.arange(N), np.ones(1))], "shape (1,); expected 6 weights"),
     "a mixture of words": ([linearise(["a"] * P)], "ask() raised ValueError"),
     "a draw linearised twice": ([Linearise(np.array([1, 1]), MEAN)], "same linearisation twice"),
     "linearised again": ([EVEN, Linearise(np.array([2]), MEAN)], "same linearisation twice"),

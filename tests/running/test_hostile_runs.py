@@ -142,7 +142,7 @@ def test_a_transform_of_rows_is_left_out(tmp_path: Path, monkeypatch: pytest.Mon
     ("act", "reason"),
     [
         (sys.exit, "load() tried to end the program"),
-        (lambda: 5, "load() returned a int; a datasets.Dataset"),
+        (lambda: 5, "load() returned a int; expected a datasets.Dataset"),
         (images_in_words, "its column 'image' holds Value"),
     ],
 )

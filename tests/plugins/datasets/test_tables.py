@@ -44,7 +44,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "half a number": (
         "jsonl",
         '{"file_name": "1.png", "label": 1.5}',
-        ":1: the label is 1.5; a te",
+        ":1: the label is 1.5; expected a te",
     ),
     "a number as file": ("jsonl", '{"file_name": [1], "label": "a"}', ":1: the file_name is"),
     "a key twice": ("jsonl", '{"file_name": "1.png", "label": "a", "label": "b"}', "occurs twice"),
@@ -79,7 +79,7 @@ def test_ids_are_texts_or_whole_numbers(folder: Path) -> None:
     assert load(folder, id_column="key").sample_ids == ("a", "7")
     for wrong in ("[1]", "true", "1.5"):
         write('"a"', wrong)
-        with pytest.raises(UserError, match=r":2: the key is .*; a text or a whole number is want"):
+        with pytest.raises(UserError, match=r":2: the key is .*; expected a text"):
             load(folder, id_column="key")
     write('"a"', "null")
     with pytest.raises(UserError, match=r":2: .*'key'"):
@@ -164,7 +164,7 @@ def test_metadata_of_another_form_is_refused_and_that_of_other_columns_costs_not
 
 ITEMS: dict[str, tuple[dict[str, Any], str]] = {
     "an id that is null": ({"id": None}, "the id is None; expected a text or a whole number"),
-    "an id that is a list": ({"id": [1]}, r"the id is \[1\]; a text or a whole number"),
+    "an id that is a list": ({"id": [1]}, r"the id is \[1\]; expected a text or a whole number"),
     "a number as text": ({"texts": ["a cat", 3]}, "3 stands among its texts, and is none"),
     "a list as text": ({"texts": ["a cat", ["a dog"]]}, "stands among its texts, and is none"),
     "an escape code": ({"texts": ["a cat", "a \x1bdog"]}, "has control characters"),

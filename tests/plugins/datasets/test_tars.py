@@ -89,7 +89,7 @@ def test_a_tar_that_is_cut_off_is_named(tmp_path: Path, kept: int) -> None:
         ({"2.json": b'{"label": null}'}, "the image '2' has no label"),
         (
             {"2.json": b'{"label": ["cat"]}'},
-            r"in 2.json the label is \['cat'\]; a text",
+            r"in 2.json the label is \['cat'\]; expected a text",
         ),
         ({"2.cls": b"9" * 20}, "the label '9{20}' is out of range"),
     ],

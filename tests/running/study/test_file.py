@@ -23,7 +23,7 @@ from helpers.command import bench
         ('[backbone_groups]\na = ["randon"]', "no backbone 'randon'. Did you mean 'random'"),
         ('[backbone_groups]\na = ["random"]\nb = ["random"]', "random is in a and in b"),
         ("backbone_groups = 3", "backbone_groups is a table"),
-        ('whole_groups = "yes"', "whole_groups = 'yes': true or false"),
+        ('whole_groups = "yes"', "whole_groups = 'yes': expected true or false"),
         ('over = "seed"', "over = 'seed': write over = \"seeds\""),
         ('over = "seeds"', "the same 3 seeds or more for every method, and dataset digits"),
         ('seeds = [0, 1]\nover = "seeds"', "backbone random has 2: fewer say too little"),
