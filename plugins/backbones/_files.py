@@ -90,8 +90,11 @@ def add_loras(pipe: Any, weights: Weights) -> None:
     for name, lora in zip(names, weights.loras, strict=True):
         problem = ""
         try:
-            pipe.load_lora_weights(lora.path, adapter_name=name)
-            expected = _layers(type(pipe).lora_state_dict(lora.path))
+            file = Path(lora.path)  # without its name, older versions of diffusers ask the Hub
+            where: dict[str, Any] = {"weight_name": file.name} if file.is_file() else {}
+            place = str(file.parent) if where else lora.path
+            pipe.load_lora_weights(place, adapter_name=name, **where)
+            expected = _layers(type(pipe).lora_state_dict(place, **where))
         except Exception as error:  # whatever diffusers and PEFT raise
             problem, expected = first_line(error), 0
         added = _added(pipe, name)

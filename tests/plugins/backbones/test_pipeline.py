@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, StableDiffusion3Pipeline
 from helpers.command import bench
 from helpers.families import KINDS, roughen, save
 from helpers.released import made
@@ -118,6 +119,10 @@ TRAITS: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
 @pytest.mark.parametrize("trait", TRAITS)
 def test_a_family_has_the_traits_of_its_pipelines(trait: str, dtype: str, tmp_path: Path) -> None:
     kind, change, parameters = TRAITS[trait]
+    if trait == "no T5" and "self.tokenizer_max_length" in inspect.getsource(
+        StableDiffusion3Pipeline._get_t5_prompt_embeds
+    ):
+        pytest.skip("this version of diffusers makes fewer zeros of an absent T5")
     pipe = save(kind, tmp_path / "changed")
     change(pipe)
     if not parameters:  # of the others, the family leaves out what the folder has
