@@ -56,6 +56,7 @@ class QuestionWatch:
         self._right: dict[str, bool] = {}
         self._verdict: Verdict = "open"
         self._n = 0  # number of images of the complete prefix
+        self._checked = 0  # number of images at the last check
         self._deciding = 0  # number of images that the verdict takes
         self.post_hoc = False
 
@@ -81,8 +82,10 @@ class QuestionWatch:
             self._n += 1
         if self._n == before:
             return False
-        if self._verdict == "open":
-            self._verdict, self._deciding = decided_at(self.question, self._prefix, before + 1)
+        due = self._n >= self._checked + max(1, self._checked // 100) or self._n == len(self.order)
+        if self._verdict == "open" and due:  # each check reads all images: one per cent apart
+            since, self._checked = self._checked + 1, self._n
+            self._verdict, self._deciding = decided_at(self.question, self._prefix, since)
         return True
 
     @property

@@ -121,12 +121,3 @@ def _holm(p: Sequence[float], alpha: float) -> set[int]:
             break
         rejected.add(place)
     return rejected
-
-
-def round_sizes(first: int, growth: float, total: int) -> list[int]:
-    """Return the numbers of images after which a study looks: each larger by a factor."""
-    sizes, n = [], float(first)
-    while round(n) < total:
-        sizes.append(round(n))
-        n = max(n * growth, n + 1)
-    return [*sizes, total]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from bench.stats.elimination import round_sizes, standings
+from bench.stats.elimination import standings
 
 
 def methods(n: int, *accuracies: float, seed: int = 0) -> dict[str, np.ndarray]:
@@ -67,11 +66,3 @@ def test_equal_methods_are_seldom_ranked() -> None:
         for seed in range(60)
     )
     assert wrong <= 6
-
-
-@pytest.mark.parametrize(
-    ("first", "growth", "total", "sizes"),
-    [(50, 2.0, 360, [50, 100, 200, 360]), (400, 1.5, 360, [360]), (1, 1.01, 4, [1, 2, 3, 4])],
-)
-def test_rounds_grow(first: int, growth: float, total: int, sizes: list[int]) -> None:
-    assert round_sizes(first, growth, total) == sizes

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.boards.study.rows import StudyRow, StudyRun
 from bench.contracts.strategy import Ints
+from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import LEAST_SEEDS
 from bench.stats.many import Answers
 from bench.stats.shares import accuracy_interval
@@ -18,8 +19,6 @@ from bench.store.decisions import Decisions
 from bench.store.studies import Study
 from bench.store.summary import Group
 
-DATA = ("dataset", "split")
-OVER = ("seed", "template")  # axes whose runs are taken together as one method's
 NONE = "–"  # the value of an axis that a cell does not have
 
 

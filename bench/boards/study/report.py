@@ -15,8 +15,6 @@ from bench.boards.study.documents import (
     notes,
 )
 from bench.boards.study.methods import (
-    DATA,
-    OVER,
     MethodRuns,
     clusters_of,
     of_most_images,
@@ -26,6 +24,7 @@ from bench.boards.study.methods import (
 )
 from bench.boards.study.rows import study_run
 from bench.errors import UserError
+from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
 from bench.stats.many import (
     Answers,

@@ -19,7 +19,8 @@ from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.studies import BoardStanding, MethodStanding
 
-OF_DATA, TOGETHER = ("dataset", "split"), ("seed", "template")
+DATA = ("dataset", "split")  # axes of the data
+OVER = ("seed", "template")  # axes whose runs are taken together as one method's
 SIMULATED_STUDIES = 20
 Methods = Mapping[str, Sequence[int]]  # method → the places of its cells
 
@@ -55,11 +56,11 @@ def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:
 
     Runs that differ in their seed or template are one method, whose result is their mean.
     """
-    apart = [name for name in declared.axes if name not in (*OF_DATA, *TOGETHER)]
+    apart = [name for name in declared.axes if name not in (*DATA, *OVER)]
     varied = [n for n in apart if len({cell.axes.get(n) for cell in declared.cells}) > 1] or apart
     boards: dict[str, dict[str, list[int]]] = {}
     for place, cell in enumerate(declared.cells):
-        board = "/".join(cell.axes[name] for name in OF_DATA if name in cell.axes)
+        board = "/".join(cell.axes[name] for name in DATA if name in cell.axes)
         method = " ".join(cell.axes[name] for name in varied if name in cell.axes)
         boards.setdefault(board, {}).setdefault(method or "the method", []).append(place)
     return boards
