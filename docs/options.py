@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from bench.cli.main import cli
+from bench.cli.settings import WHOLE_HELP
 
 KEPT = "\b"  # click keeps the lines of a paragraph after it as they are
 
@@ -34,6 +35,7 @@ class Sections(click.HelpFormatter):
 def options() -> str:
     """Return Markdown with a chapter for every command that help shows."""
     context = cli.make_context("bench", [], resilient_parsing=True)
+    context.meta[WHOLE_HELP] = True
     return "\n".join(_chapters(cli, context, depth=2))
 
 

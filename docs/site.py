@@ -26,6 +26,7 @@ MOVED = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "results/README.md": "results.md",
+    "bench/cli/glossary.md": "glossary.md",
 }
 SCHEMAS = "reference/schemas"
 MADE = {"<!-- documents -->": tables, "<!-- options -->": options}  # what stands in for a mark

@@ -58,8 +58,8 @@ RUN = ("run", "digits", "--limit", "1", "--strategy", "full", "--set", "draws=2"
 CLASSIFIER = ("run", "digits", "--limit", "1", "--backbone", "random")
 COMMANDS = {
     "help": ("--help",),
-    "help of run": ("run", "--help"),
-    "help of classify": ("classify", "--help"),
+    "help of run": ("run", "--help-all"),
+    "help of classify": ("classify", "--help-all"),
     "say-hello": ("say-hello",),
     "plain": (*RUN, "--results", "scored"),
     "default tilt": (*RUN, "--tilt", "0", "--results", "scored"),

@@ -18,7 +18,7 @@ from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.render.sentences import change_of, risk_sentence
-from bench.render.tables import table
+from bench.render.tables import print_explained, table
 from bench.running.command import same_options
 from bench.running.settings import SETTINGS
 from bench.running.verbs.classify import Answer, Classified, RankedClass, classify
@@ -85,6 +85,8 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         say(f"{answer.image}: {answer.prediction}{_sureness(answer, change_of(answer, strategy))}")
         table(columns, rows, right=["score"])
+    if not all(answer.error for answer in answers):
+        print_explained("draws")
     if any(place.given_up for answer in answers for place in answer.ranking[:top]):
         say(
             "A class that was given up early has a score from fewer draws than the winner's, so the"

@@ -24,7 +24,7 @@ from bench.recordings.sweep_plot import cheapest_proof, plot
 from bench.render.run import print_run
 from bench.render.sentences import probability_sentence
 from bench.render.svg import figure_file
-from bench.render.tables import table
+from bench.render.tables import print_explained, table
 from bench.running.execute import execute
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
@@ -164,6 +164,7 @@ def sweep_command(
             f"Oracle: knowing the winner, a proof by the bound of the race that agrees most takes"
             f" {proof:.1f}."
         )
+    print_explained("equivalents", "bound" if proof is not None else "")
     if points:
         say(
             "Runs given as points cost evaluations of their own network; a classifier costs one,"

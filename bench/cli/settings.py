@@ -16,6 +16,7 @@ from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
 
+WHOLE_HELP = "bench.help_all"  # in a command's context: help shows every option
 _SPECIAL = {"dataset", "params"}
 _REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}
 _NAMED = {
@@ -38,21 +39,49 @@ class Lines(click.types.StringParamType):
 
 
 class Sectioned(click.Command):
-    """Command whose help groups the settings of a run by chapter."""
+    """Command with a short help; `--help-all` shows the settings of a run by chapter."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the options, `--help-all` included."""
+        whole = click.Option(
+            ["--help-all"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_whole_help,
+            help="Show every option.",
+        )
+        return [*super().get_params(ctx), whole]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the settings by chapter, and then the command's other options."""
+        """Write the settings that are used most, or all by chapter; then the other options."""
         options = {p.name: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
         (first, most_used), *rest = chapters()
         sections = [
             (title, [options.pop(name) for name in names if name in options])
             for title, names in [(first, [*most_used, "dry_run", "as_json"]), *rest]
         ]
-        for title, shown in [*sections, ("This command", list(options.values()))]:
+        whole = WHOLE_HELP in ctx.meta
+        sections.append(("This command", list(options.values())))
+        for title, shown in sections if whole else (sections[0], sections[-1]):
             records = [record for option in shown if (record := option.get_help_record(ctx))]
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+        if not whole:
+            more = sum(len(shown) for _, shown in sections[1:-1])
+            formatter.write_paragraph()
+            formatter.write_text(
+                f"{more} more options: `{ctx.command_path} --help-all`. What a word means:"
+                " `bench explain WORD`."
+            )
+
+
+def _show_whole_help(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[WHOLE_HELP] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
 
 
 def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

@@ -13,7 +13,7 @@ from bench.boards.formats import assignments, boards, cost_text, notes
 from bench.boards.inventory import InventoryRow
 from bench.boards.leaderboard import RANKED
 from bench.boards.rows import REPORTED, LeaderboardRow
-from bench.render.tables import console, table
+from bench.render.tables import console, print_explained, table
 
 FOOT = (
     "Cost: evaluation equivalents per image; a classifier looks once at each. --wide shows every"
@@ -42,6 +42,7 @@ def print_boards(rows: Sequence[LeaderboardRow], wide: bool = False) -> None:
     terminal.print(RANKED, style="dim")
     if not wide:
         terminal.print(FOOT, style="dim")
+    print_explained(FOOT)
 
 
 def _print_narrow(title: str, board: Sequence[LeaderboardRow], sources: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from bench.boards.formats import assignments
 from bench.boards.text import TextTable
 from bench.errors import images_failed
-from bench.render.tables import cell_text, console, table
+from bench.render.tables import cell_text, console, print_explained, table
 from bench.running.preparing.planned import SweepPlan
 from bench.running.study.plan import PlannedCell, StudyPlan
 from bench.running.study.run import PILOT, Step, in_words
@@ -30,6 +30,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         and name not in ("warnings", "at_most", f"{PER_IMAGE}_at_least", "risk")
     ]
     table(["", ""], rows)
+    print_explained(*(f"{name} {value}" for name, value in rows))
     if risk := plan.get("risk"):
         console().print(SweepPlan.model_validate(risk).in_words())
     for warning in plan["warnings"]:
@@ -122,6 +123,7 @@ def print_study_plan(plan: StudyPlan) -> None:
     table(head, lines, f"{plan.name}: {plan.runs} runs", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
+    print_explained(*head)
     if (stop := plan.stop) is not None:
         expected = (
             "" if stop.expected is None else f"; about {stop.expected:,} to judge by those so far"

@@ -15,7 +15,7 @@ from bench.contracts.specs import provenance
 from bench.errors import images_failed
 from bench.render.runs import Score, scores
 from bench.render.sentences import opening, probability_sentence, risk_sentence, risk_warning
-from bench.render.tables import console, table
+from bench.render.tables import console, print_explained, table
 from bench.stats.audit import Audit, read_audit
 from bench.stats.metrics import Statistics, confusion, summary_so_far, worst_confusions
 from bench.stats.skill import Probability
@@ -208,13 +208,15 @@ def _print_probability(skill: Probability | None) -> None:
 
 
 def _print_ends(ends: Ends) -> None:
-    console().print(
+    text = (
         f"Decided by the bound: {ends.bound:,} images; by using all draws: {ends.exhausted:,}; by"
         + (f" the sweep: {ends.sweep:,}; by" if ends.sweep else "")
         + f" the ceiling: {ends.ceiling:,}"
         + (f"; as a tie: {ends.tie:,}" if ends.tie else "")
         + (", of which nothing is promised" if ends.ceiling else "")
     )
+    console().print(text)
+    print_explained(text)
 
 
 def _print_cost(cost: Cost, classifier: bool, again: Again | None, audit: Audit | None) -> None:

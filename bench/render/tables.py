@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.boards.text import message
+
+EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # all in the glossary
 
 
 class PlainConsole(Console):
@@ -65,6 +68,13 @@ def table(
         _print_blocks(terminal, columns, cells)
     if title:
         terminal.print()
+
+
+def print_explained(*texts: str) -> None:
+    """Print which words of `texts`, which a table shows, the glossary explains."""
+    shown = set(re.findall(r"\w+", " ".join(texts)))
+    if words := [f"`bench explain {word}`" for word in EXPLAINED if word in shown]:
+        console().print(f"What words mean: {', '.join(words)}", style="dim")
 
 
 def _take(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:

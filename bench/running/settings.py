@@ -110,7 +110,7 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
         if key not in RunConfig.model_fields:
             raise UserError(
                 f"Unknown setting {key!r}.{did_you_mean(key, RunConfig.model_fields)}"
-                " `bench run --help` shows all of them."
+                " `bench run --help-all` shows all of them."
             )
     try:
         return RunConfig(**{key: value for key, value in settings.items() if value is not None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ HELP_LINES = [("run", "bench run digits  "), ("results export", "csv, parquet  o
 def test_every_setting_is_an_option_and_a_variable() -> None:
     from bench.running.settings import RunConfig
 
-    text = bench("run", "--help").out
+    text = bench("run", "--help-all").out
     for name in RunConfig.model_fields:
         if name not in ("dataset", "params"):
             assert "--" + name.replace("_", "-") in text
@@ -24,8 +25,18 @@ def test_every_setting_is_in_one_section_of_the_help() -> None:
 
     shown = [name for _, names in chapters() for name in names]
     assert len(shown) == len(set(shown)) and set(RunConfig.model_fields) - set(shown) == {"dataset"}
-    text = bench("run", "--help").out
+    text = bench("run", "--help-all").out
     assert all(f"\n{title}:\n" in text for title, _ in chapters()) and "None]" not in text
+
+
+def test_help_is_short_and_says_where_the_rest_is() -> None:
+    short = bench("run", "--help", COLUMNS="80").out
+    whole = bench("run", "--help-all", COLUMNS="80").out
+    assert "--backbone" in short and "--config" in short and "`bench run --help-all`" in short
+    assert "--loss" not in short and "--loss" in whole and "--help-all`" not in whole
+    more = int(re.findall(r"(\d+) more options", short)[0])
+    assert whole.count("\n  -") == short.count("\n  -") + more
+    assert 2 * len(short) < len(whole)
 
 
 @pytest.mark.parametrize(("command", "line"), HELP_LINES)

@@ -14,6 +14,7 @@ PAGES = sorted(
     [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "bench/cli/glossary.md",
         *ROOT.glob("d*/*.md"),
         *ROOT.glob("results/*.md"),
         *ROOT.glob(".github/*.md"),

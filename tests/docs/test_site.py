@@ -23,7 +23,7 @@ def site() -> ModuleType:
 def test_every_page_is_in_the_navigation_once() -> None:
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     pages |= {f"design/{path.name}" for path in ROOT.glob("design/*.md")}
-    pages |= {"index.md", "contributing.md", "changelog.md", "results.md"}
+    pages |= {"index.md", "contributing.md", "changelog.md", "results.md", "glossary.md"}
     assert sorted(NAVIGATION) == sorted(pages)
 
 
@@ -46,7 +46,8 @@ def test_links_lead_to_pages(site: ModuleType, link: str, becomes: str) -> None:
 
 def test_the_page_of_options_shows_what_help_shows(site: ModuleType) -> None:
     text = hook("options").options()
-    assert "| `--strategy STRATEGY` |" in text and "\n#### bench results export {" in text
+    assert "| `--strategy STRATEGY` |" in text and "| `--loss " in text
+    assert "\n#### bench results export {" in text
     example = "```text\nbench run digits                                   small, and included\n"
     assert example in text  # a line for each example
     assert not re.search(site.BROKEN, text)

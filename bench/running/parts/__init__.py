@@ -1,1 +1,1 @@
-"""The settings of a run by what they are about: one module per chapter of `bench run --help`."""
+"""The settings of a run by subject: one module per chapter of `bench run --help-all`."""

@@ -51,6 +51,6 @@ def test_nothing_is_called_guaranteed() -> None:
     texts += [path.read_text("utf-8") for path in sources]
     texts.append(bench("list", "strategies").out)
     assert not [text[:80] for text in texts if "guarant" in text.lower()]
-    linked = ("README.md", "docs/glossary.md", "docs/items.md", "docs/stability.md")
+    linked = ("README.md", "bench/cli/glossary.md", "docs/items.md", "docs/stability.md")
     for page in (*linked, "docs/concepts/racing.md", "design/racing.md"):
         assert "promises.md" in (ROOT / page).read_text("utf-8"), page

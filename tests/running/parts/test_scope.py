@@ -44,7 +44,7 @@ def test_what_a_kind_of_scorer_does_not_read_follows_from_the_fields() -> None:
     assert set(unread(config, "classifier")) == {"loss", "views", "tf32"}
     assert set(WHY) == set(get_args(Scorer))
     assert help_of(RunConfig.model_fields["seed"]) == "The seed of the noise."
-    shown = " ".join(bench("run", "--help", COLUMNS="200").out.split())
+    shown = " ".join(bench("run", "--help-all", COLUMNS="200").out.split())
     for name, field in RunConfig.model_fields.items():
         if SETTINGS[name].scorers != ALL:
             assert help_of(field) in shown, name

@@ -1,0 +1,72 @@
+"""`bench explain`. Say what a word means here: draw, cell, ceiling, ...
+
+Group: See what is there, 4.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from bench.cli.options import json_option
+from bench.cli.output import print_json, say
+from bench.errors import UserError, did_you_mean
+
+_ROW = re.compile(r"^\| (?!word \|)(.+?) \| (.+) \|$", re.MULTILINE)
+_LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+_ITALIC = re.compile(r"\*([^*]+)\*")
+
+
+@click.command()
+@click.argument("word", nargs=-1)
+@json_option
+def explain_command(word: tuple[str, ...], as_json: bool) -> None:
+    """Say what WORD means in tables, help and documents; without WORD, list all words.
+
+    The glossary of the documentation has the same text.
+    """
+    meanings = matching(" ".join(word)) if word else glossary()
+    if as_json:
+        print_json([{"word": name, "meaning": text} for name, text in meanings.items()])
+    elif word:
+        for name, text in meanings.items():
+            say(f"{name}: {text}")
+    else:
+        say(", ".join(meanings))
+        say("\n`bench explain WORD` says what a word means.")
+
+
+def glossary(markup: bool = False) -> dict[str, str]:
+    """Return the meaning of each word; `markup` keeps the emphasis of other names of a thing."""
+    text = Path(__file__).with_name("glossary.md").read_text("utf-8")
+    meanings = {name: _LINK.sub(r"\1", meaning) for name, meaning in _ROW.findall(text)}
+    if markup:
+        return meanings
+    return {name: _ITALIC.sub(r"\1", meaning) for name, meaning in meanings.items()}
+
+
+def matching(word: str) -> dict[str, str]:
+    """Return the words that `word` may mean, in singular or plural, and their meanings.
+
+    These are the word itself; else what is also called so; else names of which it is a part.
+    UserError: there are none.
+    """
+    wanted, meanings = _singular(word), glossary()
+    names = {name: [_singular(name)] for name in meanings}
+    for name, text in glossary(markup=True).items():
+        names[name] += map(_singular, _ITALIC.findall(text))
+    exact = [name for name in meanings if names[name][0] == wanted]
+    called = [name for name in meanings if wanted in names[name]]
+    parts = [name for name in meanings if wanted in " ".join(names[name]).split()]
+    if chosen := exact or called or parts:
+        return {name: meanings[name] for name in chosen}
+    raise UserError(
+        f"{word!r} is not in the glossary.{did_you_mean(word, meanings)}"
+        " `bench explain` lists all words."
+    )
+
+
+def _singular(word: str) -> str:
+    return word.strip().lower().removesuffix("s")

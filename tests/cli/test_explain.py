@@ -1,0 +1,59 @@
+"""`bench explain`: the glossary in the terminal."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.command import bench
+
+from bench.cli.explain import glossary, matching
+from bench.errors import UserError
+from bench.render.tables import EXPLAINED, print_explained
+
+
+def test_a_word_has_its_meaning() -> None:
+    done = bench("explain", "draws")
+    assert done.code == 0 and done.out.startswith("draw: a fixed pair of a level and a noise")
+    assert "](" not in done.out and "*" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("draw", ["draw"]),
+        ("Cells", ["cell"]),
+        ("denoiser", ["backbone"]),  # another name of a thing
+        ("draw plan", ["draw"]),
+        ("plan", ["draw"]),  # a part of another name
+        ("equivalents", ["evaluation equivalent"]),
+        ("risk", ["stated risk"]),
+    ],
+)
+def test_a_word_is_known_by_all_its_names(word: str, names: list[str]) -> None:
+    assert list(matching(word)) == names
+
+
+def test_another_word_is_refused_with_the_closest() -> None:
+    done = bench("explain", "drawing")
+    assert done.code == 2 and "'drawing' is not in the glossary" in done.err
+    with pytest.raises(UserError, match="Did you mean 'margin'"):
+        matching("margim")
+
+
+def test_all_words_are_listed() -> None:
+    assert [row["word"] for row in bench("explain", "--json").json] == list(glossary())
+    listed = bench("explain").out
+    assert all(word in listed for word in glossary()) and "bench explain WORD" in listed
+
+
+def test_tables_name_the_words_that_need_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert all(matching(word) for word in EXPLAINED)
+    print_explained("accuracy, draws", "plan")
+    shown = capsys.readouterr().out
+    assert shown == "What words mean: `bench explain draws`, `bench explain plan`\n"
+    print_explained("rank", "withdraws")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_plan_and_a_leaderboard_name_theirs() -> None:
+    assert "bench explain draws" in bench("run", "digits", "--dry-run").out
+    assert "bench explain equivalents" in bench("leaderboard").out
