@@ -99,23 +99,35 @@ class Environment(TypedDict):
     cpus: int | None
     packages: dict[str, str]
     plugins: dict[str, str]
+    code: dict[str, str]
     git: str | None
 
 
-def environment(plugins: Mapping[str, str]) -> Environment:
-    """Return versions of packages and plugins (distribution → version), git state and hardware."""
-    packages = {}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            packages[name] = version(name)
+def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> Environment:
+    """Return versions of packages and plugins, hashes of sources, git state and hardware.
+
+    Args:
+        plugins: distribution → version.
+        code: distribution → hash of its sources.
+    """
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "packages": packages,
+        "packages": installed_packages(),
         "plugins": dict(plugins),
+        "code": dict(code),
         "git": _git_state(),
     }
+
+
+def installed_packages() -> dict[str, str]:
+    """Return the version of each library that computes; those that are absent are left out."""
+    packages = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    return packages
 
 
 def _git_state() -> str | None:

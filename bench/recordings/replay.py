@@ -17,6 +17,7 @@ from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Problem, Strategy
 from bench.discovery.loading import learning, load_plugins
+from bench.discovery.sources import code_of
 from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
@@ -224,6 +225,8 @@ def _manifest(
     source = as_compared(recording.manifest, compared)
     if source.part or source.asked:
         source = whole(source)
+    plugins = load_plugins()
+    decider = plugins.strategies.owner(strategy.name)
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
     changed = {"strategy": strategy, "replayed": replayed, **without_none(calibrated=calibrated)}
     identity = source.identity.model_copy(update=changed)
@@ -239,7 +242,7 @@ def _manifest(
             "config": source.config.model_copy(update={**settings, "save_errors": False}),
             "strategy": strategy,
             "samples": limited(sample_ids, labels, settings["limit"]),
-            "environment": environment(load_plugins().versions()),
+            "environment": environment(plugins.versions(), code_of(plugins, [decider])),
             "replayed_from": source.run_id,
             **({"pairs_averaged": True} if identity.scoring.antithetic else {}),
         }

@@ -97,6 +97,8 @@ def execute(
             watch.ask(folder.path)
             outstanding = watch.outstanding(outstanding)
         if outstanding:
+            if folder.mixed_code:
+                warnings.warn(folder.mixed_code, BenchWarning, stacklevel=2)
             with closing(open_executor(run)) as executor:
                 _score(run, folder, executor, outstanding, earlier, watch)
                 memory, problem = executor.peak_memory, executor.problem

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from bench.discovery.backbones import recorded_parameters
 from bench.discovery.loading import load_plugins
+from bench.discovery.sources import code_of
 from bench.errors import UserError
 from bench.inputs.altered import InMemory
 from bench.inputs.estimand import Weighting
@@ -18,7 +19,7 @@ from bench.inputs.weights import Weights
 from bench.machine.environment import environment
 from bench.running.parts.setting import Share
 from bench.running.preparing.texts import describe_items
-from bench.running.resolve import Resolved
+from bench.running.resolve import Resolved, owners_of
 from bench.running.scorers import kind_of
 from bench.running.scorers.denoiser import linearisation_cost
 from bench.running.settings import RunConfig, identity_share
@@ -104,6 +105,7 @@ def make_manifest(
         ),
     )
     samples, part = _samples(config, split, sample_ids)
+    plugins = load_plugins()
     return Manifest(
         format=MANIFEST_FORMAT,
         run_id=ids.run_id(split.name, resolved.backbone_name, resolved.decider.spec.name, identity),
@@ -127,7 +129,7 @@ def make_manifest(
         strategy=strategy,
         classes=list(split.classes),
         prompts=[] if split.items else prompts.pairs,
-        environment=environment(load_plugins().versions()),
+        environment=environment(plugins.versions(), code_of(plugins, owners_of(resolved))),
         samples=samples,
         **without_none(
             part=part,

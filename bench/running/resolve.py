@@ -107,3 +107,14 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         views=None if config.views is None else resolve_views(config.views, plugins),
         checks_dtype=config.dtype == AUTO and dtype != "float32",
     )
+
+
+def owners_of(resolved: Resolved) -> list[str | None]:
+    """Return the distributions that registered the parts of a run; None: one is not registered."""
+    plugins = load_plugins()
+    return [
+        plugins.datasets.owner(resolved.dataset.name),
+        plugins.backbones.owner(resolved.backbone.name),
+        plugins.strategies.owner(resolved.decider.spec.name),
+        *([plugins.views.owner(resolved.views.spec.name)] if resolved.views else []),
+    ]

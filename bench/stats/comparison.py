@@ -26,6 +26,7 @@ from bench.stats.questions import Results, StopQuestion, answer
 from bench.stats.sequential import anytime_interval, two_sided_p
 from bench.stats.shares import accuracy_interval
 from bench.store.arrow import indices
+from bench.store.code import changed_code
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document
@@ -224,4 +225,6 @@ def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: in
         warnings.append(training)
     if manifests[0].identity.prompts != manifests[1].identity.prompts:
         warnings.append("They ask with different prompts.")
+    if changed := changed_code(manifests):
+        warnings.append(f"The code of {' and '.join(changed)} changed between the runs.")
     return warnings

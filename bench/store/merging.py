@@ -15,6 +15,7 @@ from bench.contracts.strategy import Ints
 from bench.errors import UserError, quoted
 from bench.machine.files import link, regular_file
 from bench.store.cells import has_cells, part_path
+from bench.store.code import with_code_of
 from bench.store.decisions import FAILED, Decisions, read_parts
 from bench.store.documents import Manifest
 from bench.store.draw_table import DRAWS
@@ -69,7 +70,7 @@ class Merge:
         largest = max(manifests, key=asked_of)
         if any(m.linearisation_cost is None for m in manifests) and largest.linearisation_cost:
             largest = largest.unpriced()
-        largest = largest.as_unknown_as(manifests)
+        largest = with_code_of(largest.as_unknown_as(manifests), manifests)
         return whole(
             largest,
             samples=list(self.samples),

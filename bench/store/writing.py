@@ -18,6 +18,7 @@ from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import link, regular_file, replacing, write_atomically
 from bench.store.cells import Times, has_cells, part_path, write_cells, write_first_order
+from bench.store.code import mixed_code_warning, with_code_of
 from bench.store.documents import Fitted, Manifest
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
 from bench.store.fields import to_json, without_none
@@ -47,7 +48,12 @@ class RunFolder:
     `StoreError` if the disk is full or gone; what was stored before is kept.
 
     UserError: the folder cannot be written, is in use, or holds something else.
+
+    Attributes:
+        mixed_code: a warning, where other code than this process's made what is stored.
     """
+
+    mixed_code: str | None = None
 
     def __init__(self, path: Path, manifest: Manifest, fresh: bool = False) -> None:
         self.path = path
@@ -124,6 +130,10 @@ class RunFolder:
                 self._asked_before = earlier.samples  # otherwise all, by an interrupted question
             update = without_none(created=earlier.created, fitted=earlier.fitted)
             now = joined(earlier, self.manifest).model_copy(update=update).as_unknown_as([earlier])
+            if (self.path / JOURNAL).is_file() and (self.path / JOURNAL).stat().st_size:
+                changed = "has changed since this run began"
+                self.mixed_code = mixed_code_warning([earlier, now], changed)
+                now = with_code_of(now, [earlier])
             if earlier.linearisation_cost is None and now.linearisation_cost is not None:
                 now = now.unpriced()
             self.manifest = now

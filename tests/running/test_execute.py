@@ -12,6 +12,7 @@ import pytest
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Outcome, Problem
+from bench.errors import BenchWarning
 from bench.running.execute import execute
 from bench.running.executors.protocol import Executable
 from bench.running.model_run import ModelRun
@@ -75,3 +76,13 @@ def test_nothing_is_opened_for_a_run_that_is_complete(run: ModelRun) -> None:
 
     again = execute(run, never)
     assert again.resumed and again.summary == first.summary
+
+
+def test_a_resume_by_other_code_says_so(run: ModelRun) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, lambda of: Scripted(of, ends_after=4))
+    [name] = run.manifest.environment["code"]
+    environment = {**run.manifest.environment, "code": {name: "other"}}
+    run.manifest = run.manifest.model_copy(update={"environment": environment})
+    with pytest.warns(BenchWarning, match=f"The code of {name} has changed since this run began"):
+        execute(run, Scripted)

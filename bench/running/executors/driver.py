@@ -153,6 +153,8 @@ class Driver:
         elif isinstance(answer, WorkerProcess):
             member.place, member.stage = answer, "prepared"
             logger.info("%s is ready to load.", self._called(name))
+            for difference in answer.differences:
+                _warn(f"{self._called(name)}: {difference}.")
         elif isinstance(answer, Lacking):
             self._processes.call(name, "open", self._encoded())
         elif isinstance(answer, Opened):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.discovery.loading import load_plugins
+from bench.discovery.sources import code_of
 from bench.errors import UserError
 from bench.machine.cache import is_kept, keeping
+from bench.machine.environment import installed_packages
 from bench.running.executors.messages import Job, Texts
 from bench.running.scorers import kind_of
 
 if TYPE_CHECKING:
     from bench.running.prepared import Prepared
+
+NUMERICAL = ("diffusers", "numpy", "torch", "transformers")  # another version, other numbers
 
 
 def job_of(run: Prepared) -> Job:
@@ -37,6 +40,8 @@ def job_of(run: Prepared) -> Job:
         identity=json.dumps(run.manifest.identity.plain()),
         folder=str(Path.cwd()),
         versions=_versions_used(run),
+        code=run.manifest.environment["code"],
+        packages=installed_packages(),
         surveyed=(split.fingerprint, split.decoding is None),
     )
 
@@ -51,7 +56,7 @@ def prepare_job(job: Job) -> Prepared:
 
     with suppress(OSError):  # a folder that this node lacks: the error is about the file in it
         os.chdir(job.folder)
-    _check_versions(job.versions)
+    _check_versions(job)
     prepared = prepare(RunConfig.model_validate_json(job.settings), surveyed=job.surveyed)
     check(prepared)
     mine = prepared.manifest
@@ -65,28 +70,54 @@ def prepare_job(job: Job) -> Prepared:
 
 
 def _versions_used(prepared: Prepared) -> dict[str, str]:
-    """Return distribution → version of what registered the parts of a run."""
-    plugins, resolved = load_plugins(), prepared.resolved
-    owners = [
-        plugins.datasets.owner(resolved.dataset.name),
-        plugins.backbones.owner(resolved.backbone.name),
-        plugins.strategies.owner(resolved.decider.spec.name),
-        *([plugins.views.owner(resolved.views.spec.name)] if resolved.views else []),
-    ]
-    versions = plugins.versions()
-    return {name: versions[name] for name in sorted({o for o in owners if o in versions})}
+    """Return distribution → version of the toolkit and of what registered the parts of a run."""
+    versions = load_plugins().versions()
+    return {name: versions[name] for name in prepared.manifest.environment["code"]}
 
 
-def _check_versions(wanted: Mapping[str, str]) -> None:
+def _check_versions(job: Job) -> None:
+    """Refuse code or libraries that compute other numbers than the driver's (UserError)."""
     plugins = load_plugins()
     here, failed = plugins.versions(), {p.distribution: p.error for p in plugins.loaded if p.error}
-    for name, version in wanted.items():
+    for name, version in job.versions.items():
         if name in failed:
             raise UserError(f"plugin {name} failed to load here: {failed[name]}.")
         if name not in here:
             raise UserError(f"plugin {name} {version} is not installed here.")
         if here[name] != version:
             raise UserError(f"plugin {name} is {here[name]} here, and {version} on the driver.")
+    for name, code in code_of(plugins, job.code).items():
+        if job.code[name] != code:
+            raise UserError(
+                f"the source files of {name} {here[name]} are not the driver's ({code} here, and"
+                f" {job.code[name]} there): install the same files on all machines."
+            )
+    for name, mine, drivers in _other_versions(job):
+        if name in NUMERICAL and _public(mine) != _public(drivers):
+            raise UserError(
+                f"{name} is {mine} here, and {drivers} on the driver: scores may differ between"
+                " them. Install the same version on all machines."
+            )
+
+
+def harmless_differences(job: Job) -> tuple[str, ...]:
+    """Return versions that are not the driver's and cannot change numbers, in words."""
+    return tuple(
+        f"{name} is {a} here, and {b} on the driver" for name, a, b in _other_versions(job)
+    )
+
+
+def _other_versions(job: Job) -> list[tuple[str, str | None, str | None]]:
+    """Return package, version here and version of the driver (None: absent), where they differ."""
+    here = installed_packages()
+    names = sorted({*here, *job.packages})
+    pairs = [(name, here.get(name), job.packages.get(name)) for name in names]
+    return [(name, mine, drivers) for name, mine, drivers in pairs if mine != drivers]
+
+
+def _public(version: str | None) -> str | None:
+    """Return a version without its build, such as `+cu128`, which follows the device."""
+    return version and version.partition("+")[0]
 
 
 # Encoded prompts are files whose name, on every machine, is the hash of all that decides them.

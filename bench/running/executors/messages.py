@@ -31,6 +31,8 @@ class Job:
         identity: the run's identity as JSON.
         folder: the driver's, where relative paths begin.
         versions: distribution → version of the toolkit and of the plugins that the run uses.
+        code: distribution → hash of the sources of the same.
+        packages: library → version on the driver.
         surveyed: the fingerprint of all images, and whether all are ordinary.
         report_seconds: the longest time that a decision is kept back.
     """
@@ -39,16 +41,23 @@ class Job:
     identity: str
     folder: str
     versions: Mapping[str, str]
+    code: Mapping[str, str]
+    packages: Mapping[str, str]
     surveyed: tuple[str, bool]
     report_seconds: float = 1.0
 
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    """The machine and the process of a worker."""
+    """The machine and the process of a worker.
+
+    Attributes:
+        differences: versions that are not the driver's and cannot change numbers, in words.
+    """
 
     host: str
     process: int
+    differences: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.host}, process {self.process}"

@@ -23,7 +23,13 @@ from bench.errors import BenchError, UserError, quoted
 from bench.machine.environment import peak_memory
 from bench.machine.offline import offline
 from bench.running.executors.dispatch import ImageBlock
-from bench.running.executors.job import keep_texts, kept_texts, lacks_texts, prepare_job
+from bench.running.executors.job import (
+    harmless_differences,
+    keep_texts,
+    kept_texts,
+    lacks_texts,
+    prepare_job,
+)
 from bench.running.executors.messages import (
     Ended,
     Fetch,
@@ -102,7 +108,7 @@ class Worker:
         except Exception as error:
             return Refused.of(here(), error)
         self._network.enter_context(offline(self._prepared.config.offline))
-        return here()
+        return replace(here(), differences=harmless_differences(self.job))
 
     def open(self, fetch: Fetch | None = None, encode: bool = True) -> Opened | Lacking | Refused:
         """Load the engine.

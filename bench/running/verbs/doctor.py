@@ -78,7 +78,7 @@ class Diagnosis(BaseModel):
 
 def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
     """Describe this installation, and score a few images unless `testing` is False."""
-    here = environment({})
+    here = environment({}, {})
     return Diagnosis(
         bench=__version__,
         **{name: here[name] for name in ("git", "python", "platform", "cpus")},

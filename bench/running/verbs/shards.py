@@ -7,13 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from bench.errors import BenchError, StoreError, UserError, quoted
+from bench.errors import BenchError, BenchWarning, StoreError, UserError, quoted
 from bench.machine.files import write_atomically
 from bench.machine.offline import as_settings_say
 from bench.running.command import run_command
@@ -23,6 +24,7 @@ from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench.stats.differences import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
+from bench.store.code import mixed_code_warning
 from bench.store.folder import MANIFEST, read_manifest, read_summary
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL
@@ -130,6 +132,9 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     if not (planned.complete or partial):
         raise UserError(_missing_shards_message(planned))
     manifest = planned.manifest()
+    mixed = mixed_code_warning([part.manifest for part in parts], "is not the same in all parts")
+    if mixed:
+        warnings.warn(mixed, BenchWarning, stacklevel=2)
     with RunFolder(target, manifest) as folder:
         if before not in (None, _state(target)):
             raise UserError(f"{target} changed while it was read. Merge again.")

@@ -81,6 +81,35 @@ def test_a_worker_without_the_plugins_refuses(versions: dict[str, str], said: st
     assert said in str(answer.error("worker 1")) and "process" in str(answer.place)
 
 
+def test_a_worker_with_other_sources_of_the_same_version_refuses() -> None:
+    job = job_of(a_run(**QUICK))
+    [name] = job.code
+    answer = Worker(replace(job, code={name: "0" * 16})).prepare()
+    assert isinstance(answer, Refused)
+    assert answer.reason.startswith(f"the source files of {name} ")
+    assert f"({job.code[name]} here, and {'0' * 16} there)" in answer.reason
+
+
+@pytest.mark.parametrize("library", ["torch", "diffusers", "transformers", "numpy"])
+def test_a_worker_whose_libraries_compute_other_numbers_refuses(library: str) -> None:
+    job = job_of(a_run(**QUICK))
+    answer = Worker(replace(job, packages={**job.packages, library: "0.1"})).prepare()
+    assert isinstance(answer, Refused)
+    assert f"{library} is {job.packages[library]} here, and 0.1 on the driver" in answer.reason
+
+
+def test_versions_that_change_no_number_are_reported_and_no_reason_to_refuse() -> None:
+    job = job_of(a_run(**QUICK))
+    build = job.packages["torch"].partition("+")[0] + "+cu999"
+    answer = Worker(replace(job, packages={**job.packages, "torch": build, "datasets": "1"}))
+    place = answer.prepare()
+    assert isinstance(place, WorkerProcess)
+    assert place.differences == (
+        f"datasets is {job.packages['datasets']} here, and 1 on the driver",
+        f"torch is {job.packages['torch']} here, and {build} on the driver",
+    )
+
+
 def test_a_worker_whose_weights_differ_refuses() -> None:
     run = a_run(**BASE)
     job = job_of(run)

@@ -1,0 +1,67 @@
+"""Hashes of the sources that compute a run's numbers: the toolkit's, and those of its plugins."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from bench.discovery.finding import OWN_DISTRIBUTION
+from bench.discovery.loading import Plugins
+
+SUFFIXES = (".py", ".toml")  # of code, and of declared datasets and models
+
+
+def code_of(plugins: Plugins, owners: Iterable[str | None]) -> dict[str, str]:
+    """Return distribution → hash of its sources, of the toolkit and of `owners` (None: left out).
+
+    A version number is not enough: two checkouts of one version may differ in a loss.
+    """
+    names = {OWN_DISTRIBUTION, *filter(None, owners)}
+    return {name: _hash_of(tuple(sorted(_packages(plugins, name)))) for name in sorted(names)}
+
+
+def _packages(plugins: Plugins, distribution: str) -> set[str]:
+    """Return the top-level modules of a distribution: of its entry points and its targets."""
+    modules = {plugin.module for plugin in plugins.loaded if plugin.distribution == distribution}
+    modules |= {
+        spec.target
+        for registry in (plugins.datasets, plugins.backbones, plugins.strategies, plugins.views)
+        for spec in registry
+        if registry.owner(spec.name) == distribution
+    }
+    if distribution == OWN_DISTRIBUTION:
+        modules.add(__name__)
+    return {module.partition(":")[0].partition(".")[0] for module in modules} - {""}
+
+
+@cache
+def _hash_of(packages: tuple[str, ...]) -> str:
+    sources = hashlib.sha256()
+    for package in packages:
+        for name, file in sorted(_files(package)):
+            content = file.read_bytes()
+            sources.update(f"{package} {name} {len(content)}\n".encode() + content)
+    return sources.hexdigest()[:16]
+
+
+def _files(package: str) -> Iterable[tuple[str, Path]]:
+    """Return the source files of a top-level module, with their paths in it."""
+    try:
+        spec = find_spec(package)
+    except ValueError:  # a module that was made in this process has no file
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is None:
+        file = Path(spec.origin or "")
+        return [(file.name, file)] if file.is_file() else []
+    roots = map(Path, spec.submodule_search_locations)
+    return [
+        (file.relative_to(root).as_posix(), file)
+        for root in roots
+        for file in root.rglob("*")
+        if file.suffix in SUFFIXES and file.is_file()
+    ]

@@ -1,0 +1,61 @@
+"""Which code computes a run: a change of a source file changes its hash; nothing else does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers.places import ROOT
+from helpers.plugins import install
+
+from bench.discovery import sources
+from bench.discovery.finding import OWN_DISTRIBUTION
+from bench.discovery.loading import Plugins, load_plugins
+from bench.discovery.sources import code_of
+
+PLUGIN = """
+from bench import hookimpl
+
+@hookimpl
+def register_datasets(register):
+    register("sourced", target="sourced_parts:Pairs")
+"""
+
+
+def test_the_toolkit_is_always_there_and_others_only_where_they_are_used() -> None:
+    plugins = load_plugins()
+    code = code_of(plugins, [None])
+    assert list(code) == [OWN_DISTRIBUTION]
+    assert code == code_of(plugins, [OWN_DISTRIBUTION, None])
+    packages = sources._packages(plugins, OWN_DISTRIBUTION)
+    assert packages == {"bench", "bench_plugins"}
+    files = dict(sources._files("bench"))
+    assert files["inputs/estimand.py"] == ROOT / "bench/inputs/estimand.py"
+
+
+def test_the_module_of_a_target_counts_as_the_plugin_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.discovery.finding import find
+
+    install(tmp_path, "sourced", PLUGIN)
+    parts = tmp_path / "sourced_parts.py"
+    parts.write_text("class Pairs: loss = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("BENCH_LOAD_PLUGINS", "sourced")
+    plugins = Plugins()
+    for entry in find():
+        if entry.distribution == "sourced":
+            plugins.load(entry)
+
+    def code() -> str:
+        sources._hash_of.cache_clear()
+        return code_of(plugins, ["sourced"])["sourced"]
+
+    first = code()
+    os.utime(parts, (0, 0))
+    (tmp_path / "sourced_parts.txt").write_text("notes")
+    assert code() == first
+    parts.write_text("class Pairs: loss = 2")
+    assert code() != first
