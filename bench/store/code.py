@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from bench.store.documents import Manifest
-
-ManifestT = TypeVar("ManifestT", bound=Manifest)
 
 
 def changed_code(manifests: Sequence[Manifest]) -> list[str]:
@@ -27,7 +25,7 @@ def mixed_code_warning(manifests: Sequence[Manifest], what: str) -> str | None:
     )
 
 
-def with_code_of(manifest: ManifestT, others: Sequence[Manifest]) -> ManifestT:
+def with_code_of(manifest: Manifest, others: Sequence[Manifest]) -> Manifest:
     """Return a manifest that records the code of all manifests: hashes joined by ` + `."""
     hashes = _hashes([m.environment for m in (*others, manifest)])
     if not hashes:
