@@ -1,0 +1,132 @@
+"""The journal: whole lines only, the latest of an image, and one reading in two ways."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.runs import a_record
+
+from bench.errors import BenchWarning, UserError
+from bench.store.journal import JOURNAL, Journal, complete_length, read_lines, read_table
+from bench.store.records import Record
+
+
+def write(folder: Path, *records: Record) -> Path:
+    path = folder / JOURNAL
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    return path
+
+
+def ids(table: object) -> list[str]:
+    return list(table["sample_id"].to_pylist())  # type: ignore[index]
+
+
+def test_a_torn_end_is_cut_before_the_next_line(tmp_path: Path) -> None:
+    path = write(tmp_path, a_record("a", 0, 0))
+    with path.open("ab") as file:
+        file.write(b'{"sample_id": "b", "la')
+    journal = Journal(path)
+    journal.append({"sample_id": "c"})
+    journal.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [record["sample_id"] for _, _, record in read_lines(path)] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("content", "length"), [(b"", 0), (b"ab", 0), (b"a\nb", 2), (b"a\nb\n", 4)]
+)
+def test_the_end_of_the_last_line(content: bytes, length: int, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(content)
+    with (tmp_path / "lines").open("rb") as file:
+        assert complete_length(file) == length
+
+
+def test_a_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, a_record("a", 0, 0), a_record("b", 0, 0), a_record("c", 0, 0))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\xff\xfe\n" + lines[2])
+    with pytest.warns(BenchWarning, match="line 2 is damaged"):
+        assert [record["sample_id"] for _, _, record in read_lines(path)] == ["a", "c"]
+
+
+def test_offsets_and_lengths_find_each_line(tmp_path: Path) -> None:
+    path = write(tmp_path, a_record("ä", 0, 0), a_record("b", 1, 1))
+    content = path.read_bytes()
+    for start, length, record in read_lines(path):
+        assert json.loads(content[start : start + length]) == record
+
+
+def test_an_image_that_was_scored_again_has_its_last_line(tmp_path: Path) -> None:
+    write(tmp_path, a_record("a", 0, None), a_record("b", 1, 1), a_record("a", 0, 0))
+    table = read_table(tmp_path, 3)
+    assert ids(table) == ["b", "a"] and table["prediction"].to_pylist() == [1, 0]
+
+
+def test_the_table_of_a_damaged_journal_is_that_of_its_good_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, a_record("a", 0, 0), a_record("b", 1, 2))
+    whole = read_table(tmp_path, 3, top=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"sample_id": "c", "label": "one"}\n')
+    with pytest.warns(BenchWarning, match="line 3"):
+        assert read_table(tmp_path, 3, top=True).equals(whole)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"label": 3},
+        {"prediction": 7},
+        {"evaluations": -1},
+        {"confidence": 1.5},
+        {"decided_by": "chance"},
+        {"top": [[9, 0.1, 5]]},
+        {"top": [[0, 0.1]]},
+    ],
+)
+def test_both_readings_refuse_the_same_lines(changes: dict[str, object], tmp_path: Path) -> None:
+    write(tmp_path, a_record("a", 0, 0), {**a_record("b", 1, 1), **changes})  # type: ignore[typeddict-item]
+    with pytest.warns(BenchWarning, match="line 2"):
+        assert ids(read_table(tmp_path, 3, top=True)) == ["a"]
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, a_record("a", 0, 0))
+    before, journal = path.read_bytes(), Journal(path)
+
+    class FullDisk:
+        def __init__(self, file: object) -> None:
+            self.file, self.parts = file, iter((5, OSError(28, "No space left on device")))
+
+        def write(self, line: bytes) -> int:
+            part = next(self.parts)
+            if isinstance(part, OSError):
+                raise part
+            return int(self.file.write(line[:part]))  # type: ignore[attr-defined]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.file, name)
+
+    monkeypatch.setattr(journal, "_file", FullDisk(journal._file))
+    with pytest.raises(OSError, match="No space"):
+        journal.append({"sample_id": "b"})
+    assert path.read_bytes() == before
+
+
+def test_an_absent_journal_has_no_lines_and_a_link_is_refused(tmp_path: Path) -> None:
+    assert list(read_lines(tmp_path / JOURNAL)) == [] and ids(read_table(tmp_path, 3)) == []
+    (tmp_path / "outside").write_text("{}\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / JOURNAL).symlink_to(tmp_path / "outside")
+
+    def lines() -> Iterator[object]:
+        yield from read_lines(tmp_path / "run" / JOURNAL)
+
+    with pytest.raises(UserError, match=JOURNAL):
+        list(lines())

@@ -1,0 +1,44 @@
+"""The audit's lines, and the order in which images are audited."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchWarning
+from bench.store.swept import AUDIT, permuted, read_swept
+
+LINE = {
+    "sample_id": "a",
+    "prediction": 1,
+    "regret": 0.5,
+    "evaluations": 40,
+    "equivalents": 40.0,
+    "seconds": 1.0,
+}
+
+
+def test_the_last_line_of_an_image_counts_and_damaged_ones_do_not(tmp_path: Path) -> None:
+    lines = [LINE, {**LINE, "prediction": 2}, {**LINE, "sample_id": "b", "evaluations": -1}]
+    (tmp_path / AUDIT).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.warns(BenchWarning, match="line 3"):
+        swept = read_swept(tmp_path)
+    assert {name: line["prediction"] for name, line in swept.items()} == {"a": 2}
+
+
+def test_a_failed_sweep_is_a_line_too(tmp_path: Path) -> None:
+    failed = {**LINE, "prediction": None, "regret": None}
+    (tmp_path / AUDIT).write_text(json.dumps(failed) + "\n")
+    assert read_swept(tmp_path)["a"]["prediction"] is None
+
+
+def test_a_shard_has_the_order_of_the_whole_run() -> None:
+    names = [f"s{number}" for number in range(50)]
+    whole = permuted(names, "identity")
+    assert sorted(whole) == sorted(names) and whole != names
+    assert permuted(reversed(names), "identity") == whole
+    part = set(names[::3])
+    assert permuted(part, "identity") == [name for name in whole if name in part]
+    assert permuted(names, "another") != whole
