@@ -56,8 +56,8 @@ def test_the_order_is_the_manifest_s(tmp_path: Path) -> None:
 def test_standard_errors_of_pairs_that_were_not_averaged_are_unknown(
     averaged: bool, tmp_path: Path
 ) -> None:
-    pairs = {"scoring": {"draw_plan": "antithetic all"}, "pairs_averaged": averaged}
-    run = read_run(store(tmp_path, [0, 1], [0, 1], **pairs))
+    plan = {"draw_plan": "antithetic all"}
+    run = read_run(store(tmp_path, [0, 1], [0, 1], scoring=plan, pairs_averaged=averaged))
     decided = read_decisions(run.path, run.manifest)
     assert np.isfinite(decided.margin_stderr).all() == averaged
     assert np.isfinite(decided.confidence).all() == averaged
