@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, keep, recall
+from bench.machine.devices import assumed_speed
 
 _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow")
 
@@ -144,12 +145,6 @@ def _git_state() -> str | None:
         return None
 
 
-# Where nothing was measured, in floating-point operations per second: what public diffusion
-# classifiers reach on data-centre GPUs (62 to 74 TFLOP/s), a guess for Apple's, and on the safe
-# side of what two cores reach with the tiny backbone (90 GFLOP/s).
-ASSUMED = {"cuda": 60e12, "mps": 5e12, "cpu": 50e9}
-
-
 def likely_device(wanted: str | None) -> str:
     """Return the kind of device a run would take, without importing torch."""
     if wanted:
@@ -179,14 +174,15 @@ def remembered_batch_size(key: str) -> int | None:
 
 
 def estimate(
-    backbone: str, device: str, dtype: str, flops: float | None
+    backbone: str, device: str, dtype: str, flops: float | None, tf32: bool = False
 ) -> tuple[float | None, str]:
     """Return evaluations per second, None if unknown, and the source of the number."""
     measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:
         return measured, f"measured on this machine: {measured:,.0f} evaluations per second"
-    if flops and device in ASSUMED:
-        return ASSUMED[device] / flops, f"assumed: {ASSUMED[device] / 1e12:g} TFLOP/s on {device}"
+    assumed = assumed_speed(device, dtype, tf32)
+    if flops and assumed:
+        return assumed / flops, f"assumed: {assumed / 1e12:.3g} TFLOP/s on {device}"
     return None, "unknown: this backbone has not run on this machine yet"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.boards.formats import assignments
 from bench.boards.text import TextTable
 from bench.errors import images_failed
+from bench.machine.devices import REACHED
 from bench.render.tables import cell_text, console, print_explained, table
 from bench.running.preparing.planned import SweepPlan
 from bench.running.study.plan import PlannedCell, StudyPlan
@@ -15,16 +16,20 @@ from bench.running.study.run import PILOT, Step, in_words
 from bench.running.verbs.reproduce import Reproduction
 
 PER_IMAGE = "evaluations_per_image"
+_ROW_NAMES = {"seconds": "time", "seconds_elsewhere": "time elsewhere"}
+_SHORT = 3600.0  # seconds; nobody asks for another device
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what a run would be and cost; what does not apply to it is left out."""
     if plan["seed"] is None and plan["noise"] is None:  # a classifier's: each image once
         plan = {**plan, PER_IMAGE: None, "evaluations": None, "cost": "1 pass per image"}
+    if (plan["seconds"] or _SHORT) < _SHORT:
+        plan = {**plan, "seconds_elsewhere": None}
     least = plan[f"{PER_IMAGE}_at_least"]
     share = 1.0 if least is None else least / max(1, plan[PER_IMAGE] or 0)
     rows = [
-        ["time" if name == "seconds" else name.replace("_", " "), _plan_cell(name, value, share)]
+        [_ROW_NAMES.get(name, name.replace("_", " ")), _plan_cell(name, value, share)]
         for name, value in plan.items()
         if value is not None
         and name not in ("warnings", "at_most", f"{PER_IMAGE}_at_least", "risk")
@@ -39,15 +44,21 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 
 def _plan_cell(name: str, value: Any, share: float) -> str:
     """Return a value of a plan; a cost, whose least is `share` of it, as a range."""
+    if name == "seconds_elsewhere":
+        times = [f"{device}: {_range(_rough_time, most, share)}" for device, most in value.items()]
+        return "\n".join([*times, f"assumed: {REACHED:.0%} of each one's published peak"])
     if isinstance(value, Mapping):
         return assignments(value)
     if name == "seed":  # a name rather than an amount
         return str(value)
-    if name not in (PER_IMAGE, "evaluations", "tflop", "seconds"):
-        return cell_text(value)
-    written = _rough_time if name == "seconds" else _amount
-    least, most = written(value * share), written(value)
-    return most if least == most else f"{least} to {most}"
+    if name in (PER_IMAGE, "evaluations", "tflop", "seconds"):
+        return _range(_rough_time if name == "seconds" else _amount, value, share)
+    return cell_text(value)
+
+
+def _range(written: Callable[[float], str], most: float, share: float) -> str:
+    least, largest = written(most * share), written(most)
+    return largest if least == largest else f"{least} to {largest}"
 
 
 def _amount(value: float) -> str:

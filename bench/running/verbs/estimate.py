@@ -12,10 +12,12 @@ from bench.discovery.backbones import count_operations, memory_of_weights, worki
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import parse_shard
+from bench.machine.devices import seconds_on_devices
 from bench.machine.environment import device_memory, estimate, likely_device, pick_device
 from bench.machine.offline import as_settings_say
 from bench.running.model_run import check, problems
 from bench.running.parts.data import find_dataset
+from bench.running.parts.scorer import AUTO
 from bench.running.prepare import prepare
 from bench.running.prepared import Prepared
 from bench.running.preparing.planned import SweepPlan
@@ -69,6 +71,8 @@ class Plan(Document):
     """Estimate: weights, the larger of a batch of one cell and an image that is encoded, driver."""
     seconds: float | None  # None: the backbone's speed is not known
     estimate: str  # source of the seconds
+    seconds_elsewhere: dict[str, float] | None = None
+    """Device → seconds at a share of its published peak; None: the operations are not known."""
     risk: SweepPlan | None = None  # both parts of a stated risk that is not calibrated yet
     warnings: list[str]  # warnings before the run
 
@@ -99,7 +103,10 @@ def make_plan(config: RunConfig) -> Plan:
         for name in resolved.decider.spec.safest_first[0]:
             del params[name]
     flops, weights = evaluation_flops(prepared), _weight_bytes(prepared)
-    speed, source = estimate(resolved.backbone_name, device, resolved.dtype, flops)
+    speed, source = estimate(resolved.backbone_name, device, resolved.dtype, flops, config.tf32)
+    # A dtype that depends on the device is the model's own on those that have it.
+    dtype = resolved.backbone.dtype if config.dtype == AUTO else resolved.dtype
+    elsewhere = seconds_on_devices(evaluations * flops, dtype, config.tf32) if flops else None
     kind, spec = kind_of(resolved), resolved.dataset
     template = None if config.prompts or spec.items else resolved.template or spec.template
     scoring = kind.scoring(resolved, prepared.weighting)
@@ -134,6 +141,7 @@ def make_plan(config: RunConfig) -> Plan:
         tflop=evaluations * flops / 1e12 if flops else None,
         seconds=round(evaluations / speed, 1) if speed else None,
         estimate=source,
+        seconds_elsewhere=elsewhere,
         **without_none(risk=risk),
         warnings=warnings,
     )

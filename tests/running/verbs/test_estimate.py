@@ -13,6 +13,7 @@ from helpers.runs import a_record
 from safetensors.torch import save_file
 
 from bench.errors import UserError
+from bench.machine.devices import assumed_speed
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.running.verbs.estimate import make_plan
@@ -100,3 +101,14 @@ def test_the_run_warns_of_it_too(image_folder: Path, tmp_path: Path) -> None:
     done = bench("run", image_folder, "--limit", 2, "--results", tmp_path / "results")
     assert "Warning: Backbone 'tiny-digits' was trained on digits/train alone" in done.err
     assert "guessing: 0.5000" in done.out
+
+
+def test_the_plan_of_a_long_run_names_hours_on_other_devices() -> None:
+    plan = make_plan(make_config({"dataset": "ucmerced", "backbone": "sd2", "device": "cpu"}))
+    elsewhere, speed = plan.seconds_elsewhere, assumed_speed("A100", "float32")
+    assert elsewhere and plan.tflop and speed
+    assert elsewhere["A100"] == pytest.approx(plan.tflop * 1e12 / speed)
+    long = bench("run", "ucmerced", "--backbone", "sd2", "--device", "cpu", "--dry-run").out
+    for line in ("A100: ", "H100: ", "RTX 4090: ", "20% of each one's published peak"):
+        assert line in long
+    assert "A100" not in bench("run", "digits", "--limit", 1, "--dry-run").out
