@@ -123,8 +123,8 @@ class Outcome:
             from margin and margin_stderr; NaN where unknown.
         decided_by: what ended the image, if the strategy reports it: `bound` (its test left one
             class), `ceiling` (a limit on the cost left prompts out or ended it, so that
-            nothing is promised), `exhausted` (all draws were used up) or `tie` (the classes left
-            differ by no more than was said to matter).
+            nothing is promised), `exhausted` (all draws were used up) or `tie` (the best classes
+            have equally many votes, or differ by no more than was said to matter).
     """
 
     ranking: Ints

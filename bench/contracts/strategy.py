@@ -70,9 +70,9 @@ class Strategy(ABC):
     Attributes:
         draws: N, the number of draws of the plan.
         linearises: whether it needs linearisations.
-        same_draws: whether every prompt is evaluated on the same draws, whatever the errors are.
-            Then scores compare across the images of an item, too. A strategy that drops prompts
-            is used for the text score of such an item alone.
+        same_draws: whether every prompt is evaluated on the same draws, whatever the errors are,
+            and the lowest score decides. Then scores compare across the images of an item, too.
+            Other strategies are used for the text score of such an item alone.
         settled: parameters that follow from others, with their values to be recorded.
         level: level of one comparison in the test that decides an image; None: there is no test.
     """

@@ -119,12 +119,12 @@ def strategy_for(
     if reduction != MEAN and not strategy.same_draws:
         raise UserError(
             f"{recording.manifest.run_id} puts draws together by {reduction}, and strategy {name!r}"
-            " gives prompts up by comparing means. Use --strategy full or uniform."
+            " decides by other means. Use --strategy full or uniform."
         )
     items = recording.manifest.items
     if items and asks_for_images(items.images, items.texts) and not strategy.same_draws:
         raise UserError(
-            f"Strategy {name!r} gives up texts of one image, and the items of"
+            f"Strategy {name!r} compares texts of one image only, and the items of"
             f" {recording.manifest.run_id} ask which image fits. Use --strategy full."
         )
     return StrategyIdentity(name=name, version=spec.version, params=parameters), strategy

@@ -116,7 +116,8 @@ class Ends(Document):
     """Images that a limit on the cost ended, or some of their prompts: no bound holds for them."""
     exhausted: Count = 0  # images that used all draws
     sweep: Count = 0  # images that were swept to calibrate a risk on them
-    tie: Count = 0  # images that ended since no other class can be better by the strategy's `tie`
+    tie: Count = 0
+    """Images whose best classes differed by nothing that counts: votes, or the strategy's `tie`."""
 
 
 class Summary(Document):

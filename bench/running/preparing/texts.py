@@ -45,7 +45,7 @@ def item_texts(resolved: Resolved, split: Split) -> Prompts:
     if asks_for_images(*split.items.table.shapes[0]) and not resolved.strategy.same_draws:
         raise UserError(
             f"The items of dataset {name!r} ask which image fits a text. Strategy {strategy!r}"
-            " gives up texts of one image, and does not compare images. Use --strategy full."
+            " compares texts of one image only. Use --strategy full."
         )
     sample_ids = limited(split.sample_ids, split.labels, resolved.config.limit)
     return split.items.pool(sample_ids)
@@ -111,7 +111,7 @@ def text_score_warning(resolved: Resolved, split: Split) -> str | None:
     if images == 1 or texts == 1 or resolved.strategy.same_draws:
         return None
     return (
-        f"Strategy {resolved.decider.spec.name!r} gives up texts of one image before others: there"
+        f"Strategy {resolved.decider.spec.name!r} compares texts of one image only: there"
         " will be a text score, and no image and group score, which compare errors across images."
         " --strategy full gives all three."
     )

@@ -102,8 +102,8 @@ class LikelihoodKind(ScorerKind):
         if reduction != MEAN and not resolved.strategy.same_draws:
             raise UserError(
                 f"Backbone {resolved.backbone_name!r} puts draws together by {reduction}. Strategy"
-                f" {strategy!r} gives prompts up by comparing means, and promises nothing for it."
-                " Use --strategy full or uniform."
+                f" {strategy!r} decides by other means, and promises nothing for it. Use --strategy"
+                " full or uniform."
             )
 
     def check_abilities(self, prepared: Prepared) -> None:

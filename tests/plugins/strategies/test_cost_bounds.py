@@ -18,6 +18,7 @@ from bench.testing.strategies import COST_ROUNDING, decide
 
 PARAMETERS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "uniform": st.fixed_dictionaries({"samples": st.integers(1, 8)}),
+    "vote": st.fixed_dictionaries({"samples": st.integers(1, 8)}),
     "halving": st.fixed_dictionaries({"budget": st.integers(1, 8)}),
     "adaptive": st.sampled_from([{}, {"samples": (1, 5, 8), "keep": (6, 2, 1)}]),
     "paired-ttest": st.fixed_dictionaries(

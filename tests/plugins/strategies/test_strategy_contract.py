@@ -14,6 +14,7 @@ from bench.testing import StrategyContract
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "adaptive": [{"samples": (1, 60), "keep": (5, 1)}, {"samples": (3, 7, 60), "keep": (4, 2, 1)}],
     "uniform": [{"samples": 1}],
+    "vote": [{"samples": 1}],
     "halving": [{"budget": 1}],
     "paired-ttest": [{"min_scores": 3, "cutoff": 0.05}],
     "race": [{"bound": "betting"}, {"ceiling": "published", "first": 2}, {"order": "300-500"}],
@@ -21,6 +22,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 PUBLISHED = {"ceiling": "published", "first": 2}  # its first stage misses what the weights favour
 TOO_FEW = [  # to find a winner
     ("uniform", {"samples": 1}),
+    ("vote", {"samples": 1}),
     ("halving", {"budget": 1}),
     ("race", PUBLISHED),
 ]

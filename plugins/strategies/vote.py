@@ -1,0 +1,76 @@
+"""The majority over draws (Favero et al., arXiv 2502.03687, 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.contracts.strategy import Floats, Outcome, Problem, Strategy
+from bench.inputs.draws import sub_grid
+from bench_plugins.strategies.full import OneBlock
+
+ROUNDING = 9  # decimals of a sum of votes: equal sums of thirds must be equal
+
+
+class Vote(Strategy):
+    """Each draw votes for the class with its lowest error, and the class with most votes wins.
+
+    A draw's vote counts as much as its weight. Classes with the same lowest error on a draw share
+    its vote. Classes with equally many votes are ordered by their score, the mean error, and then
+    by prompt index; `decided_by` says `tie` where the first place was decided so.
+
+    Args:
+        samples: draws that vote, spread evenly; None: all of them.
+        draws: N, the draws of the plan.
+    """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "vote",
+        "summary": "every prompt on every draw, and each draw votes for its best class",
+    }
+
+    def __init__(self, samples: int | None = None, draws: int = 500) -> None:
+        samples = draws if samples is None else samples
+        if not 1 <= samples <= draws:
+            raise ValueError(f"samples={samples} must lie between 1 and draws={draws}")
+        self.samples, self.draws = samples, draws
+        self.settled = {"samples": samples}
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return all draws, and three smaller numbers of them."""
+        return [{}, *({"samples": n} for n in (4, 16, 64) if n < n_draws)]
+
+    def start(self, problem: Problem) -> VoteSession:
+        """Start one image."""
+        return VoteSession(problem, sub_grid(self.samples, len(problem.timesteps)))
+
+    def at_most(self, problem: Problem) -> float:
+        """Return the cost per image, in evaluations."""
+        draws = min(self.samples, len(problem.timesteps))
+        return problem.price(len(problem.class_of_prompt), draws)
+
+
+class VoteSession(OneBlock):
+    """One block of cells, whose draws vote."""
+
+    def outcome(self) -> Outcome:
+        """Rank the classes by votes, then by score."""
+        votes = self.votes()
+        _, place = np.unique(votes, return_inverse=True)
+        tied = (votes == votes.max()).sum() > 1
+        outcome = self.table.outcome(place[self.table.problem.class_of_prompt])
+        return replace(outcome, decided_by="tie" if tied else "exhausted")
+
+    def votes(self) -> Floats:
+        """Return float64 [C], the votes of each class, in units of a mean draw's vote."""
+        problem = self.table.problem
+        errors, weights = self.table.errors[:, self.draws], problem.weights[self.draws]
+        best = np.zeros((problem.n_classes, len(self.draws)), dtype=bool)
+        np.logical_or.at(best, problem.class_of_prompt, errors == errors.min(axis=0))
+        shares = best / best.sum(axis=0)
+        votes: Floats = np.round(shares @ (weights / weights.mean()), ROUNDING)
+        return votes
