@@ -41,5 +41,5 @@ def _hashes(environments: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         code = environment.get("code")
         for name, joined in code.items() if isinstance(code, Mapping) else ():
             earlier = hashes.setdefault(str(name), [])
-            earlier += [one for one in str(joined).split(" + ") if one not in earlier]
+            earlier += [sha for sha in str(joined).split(" + ") if sha not in earlier]
     return hashes
