@@ -15,6 +15,7 @@ import shlex
 import shutil
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
@@ -57,6 +58,11 @@ def next_steps(*steps: tuple[str, str]) -> None:
     for what, command in steps:
         line = f"  {what}: {command}"
         say(line if len(line) <= width else f"  {what}:\n    {command}")
+
+
+def after_plan(missing: Sequence[str], what: str) -> tuple[str, str]:
+    """Return what a user does after a plan; `missing`: what this machine lacks for the run."""
+    return ("once nothing is missing" if missing else what, "the same command without --dry-run")
 
 
 def after_run(name: str) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import click
 
 from bench.cli.options import json_option
 from bench.cli.output import (
+    after_plan,
     after_run,
     draw_pictures,
     in_results,
@@ -84,8 +85,8 @@ def run_command(
             print_json(plan.plain())
         else:
             print_plan(plan.plain())
-            next_steps(("score it", "the same command without --dry-run"))
-        return 0
+            next_steps(after_plan(plan.missing, "score it"))
+        return 2 if plan.missing else 0
     if slurm is not None or submit:
         return _slurm(config, slurm, submit, as_json)
     if warm_up:

@@ -20,8 +20,9 @@ from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import VALUES, pivot, study_tables
 from bench.boards.text import to_csv, to_html, to_latex, to_markdown
+from bench.cli.list import protocols as list_protocols
 from bench.cli.options import json_option, listed, parse_assignments, set_by_user
-from bench.cli.output import in_results, next_steps, print_json
+from bench.cli.output import after_plan, in_results, next_steps, print_json
 from bench.cli.progress import Progress, StudyProgress
 from bench.cli.settings import config_options, metric_option
 from bench.discovery.loading import load_plugins
@@ -166,12 +167,12 @@ def _steps(report: StudyReport, option: str) -> list[tuple[str, str]]:
 
 _OPTIONS = (
     *("backbone", "strategy", "params", "data_dir", "limit", "weights", "device", "dtype"),
-    *("batch_size", "save_errors", "results", "fresh"),
+    *("batch_size", "save_errors", "results", "fresh", "offline"),
 )
 
 
 @click.command()
-@click.argument("protocol")
+@click.argument("protocol", required=False)
 @config_options(_OPTIONS)
 @click.option("--published", type=click.FloatRange(0, 1), help="The figure to compare with.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and its cost, and run nothing.")
@@ -180,20 +181,23 @@ _OPTIONS = (
 def reproduce_command(
     ctx: click.Context,
     /,
-    protocol: str,
+    protocol: str | None,
     published: float | None,
     dry_run: bool,
     as_json: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Repeat PROTOCOL, a published experiment, and show our figure beside the published one.
 
-    `bench list protocols` shows all. Options replace the protocol's settings, and the result says
+    Without PROTOCOL, all are listed. Options replace the protocol's settings, and the result says
     which. A rehearsal, offline and in little time:
     `--backbone tiny-landuse --strategy uniform --set draws=8 --limit 10`.
     """
-    protocols = load_plugins().protocols
     results = options["results"] or "results"
+    if protocol is None:
+        ctx.invoke(list_protocols, name=None, results=results, as_json=as_json)
+        return 0
+    protocols = load_plugins().protocols
     if protocol not in protocols and Path(results, protocol).is_dir():
         again = reproducing_command(read_manifest(find_run(protocol, results, exact=True)))
         raise UserError(f"{protocol} is a run, not a published experiment. Repeat it by: {again}")
@@ -203,12 +207,14 @@ def reproduce_command(
         settings["params"] = parse_assignments(settings["params"])
     with nullcontext() if dry_run else Progress(load_plugins().manager):
         reproduction = reproduce(spec, settings, published, dry_run=dry_run)
+    plan = reproduction.plan
     if as_json:
         print_json(reproduction.plain())
-        return
-    print_reproduction(reproduction)
-    if dry_run:
-        next_steps(("repeat it", "the same command without --dry-run"))
-    elif reproduction.run_id:
-        option = in_results(results)
-        next_steps(("see the mistakes", f"bench report {reproduction.run_id}{option}"))
+    else:
+        print_reproduction(reproduction)
+        if plan is not None:
+            next_steps(after_plan(plan.missing, "repeat it"))
+        elif reproduction.run_id:
+            option = in_results(results)
+            next_steps(("see the mistakes", f"bench report {reproduction.run_id}{option}"))
+    return 2 if plan is not None and plan.missing else 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.guard import guard
 from bench.discovery.targets import make
-from bench.errors import BenchWarning, PluginError, UserError, quoted
+from bench.errors import AbsentError, BenchWarning, PluginError, UserError, quoted
 from bench.inputs.class_names import ClassNames, listed, name_classes
 from bench.inputs.items import ItemRows, item_ids, read_items
 from bench.inputs.labels import read_labels
@@ -20,6 +20,8 @@ from bench.inputs.parsing import expand
 from bench.inputs.rows import as_stored, column_values, labelled, settled, settled_items
 from bench.inputs.split import Split
 from bench.machine.files import is_there, is_utf8
+from bench.machine.hub import hub_silence
+from bench.machine.offline import offline
 
 if TYPE_CHECKING:
     import datasets
@@ -93,6 +95,29 @@ def load_rows(
     if spec.items:
         return _load_items(spec, split, data_dir, options).rows
     return _load(spec, split, data_dir, options)[0]
+
+
+def missing_data(
+    spec: DatasetSpec,
+    split: str | None = None,
+    data_dir: str | None = None,
+    options: DataOptions = DataOptions(),
+    why: str | None = None,  # the Hub is not asked; None: it may answer a run
+) -> str | None:
+    """Return why a run could not load the data, without fetching it; None: it could."""
+    try:
+        with offline(why or True):
+            load_rows(spec, split, data_dir, options)
+    except AbsentError as error:
+        if why is not None:
+            return str(error)
+        if (silence := hub_silence()) is not None:
+            return missing_data(spec, split, data_dir, options, silence)
+    except UserError as error:
+        return str(error)
+    except PluginError:  # perhaps a download of its own, which was refused
+        pass
+    return None
 
 
 def load_classes(

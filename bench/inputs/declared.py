@@ -96,9 +96,13 @@ class Declared:
         root = str(layout.get("root", ""))
         reader = load_plugins().datasets.get(FOLDER)
         place = folder / root if _has(folder, root) and (folder / root).is_dir() else folder
-        return _ask(
-            reader, self._known(reader), self._split_of(place, split, its_split), str(place)
-        )
+        chosen = self._split_of(place, split, its_split)
+        try:
+            return _ask(reader, self._known(reader), chosen, str(place))
+        except UserError:
+            if chosen is not None:  # perhaps it is another dataset, as its classes say
+                numbered(_ask(reader, self._known(reader), None, str(place)), spec, data_dir)
+            raise
 
     def _split_of(self, place: Path, split: str | None, its_split: str | None) -> str | None:
         """Return the split to ask a local copy for: its own name, ours, or all that is there."""
@@ -224,6 +228,11 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
     strange = [name for name, position in zip(names, positions, strict=True) if position == OTHER]
     if spec.leave_out_others:
         return positions
+    if strange == list(names):
+        raise UserError(
+            f"{where} does not hold dataset {spec.name!r}, which has {len(classes)} classes:"
+            f" {_some(classes)}. Those here are others: {_some(strange)}."
+        )
     if strange:
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
         raise UserError(
@@ -231,6 +240,10 @@ def indices_of(names: Sequence[str], spec: DatasetSpec, where: str) -> list[int]
             f" classes of dataset {spec.name!r}.{did_you_mean(strange[0], [*spec.found, *classes])}"
         )
     return positions
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*map(quoted, names[:3]), *["…"] * (len(names) > 3)])
 
 
 def _from_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[int]:

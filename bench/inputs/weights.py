@@ -19,7 +19,7 @@ from typing import Any
 from bench.errors import AbsentError, UserError
 from bench.machine.cache import cache_dir, file_digest, keep, recall, stamp
 from bench.machine.files import read_text, regular_file
-from bench.machine.offline import is_offline
+from bench.machine.hub import refusal
 
 COUNTED = {".safetensors", ".json", ".txt", ".model"}  # all that is read has one of these endings
 MOST_FILES = 20_000  # of the folder of one model
@@ -275,12 +275,9 @@ def _hub_commit(repository: str, revision: str | None) -> str:
             cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
             if isinstance(cached, str):
                 return Path(cached).parent.name
-        reason = f"the Hub did not give them ({type(error).__name__})"
-        if is_offline():
-            reason = "the Hub was not asked (--offline)"
         raise AbsentError(
             f"The weights {repository!r}{f' at {revision}' if revision else ''} are not on this"
-            f" machine, and {reason}.\nPut a copy of the repository into a folder and say --weights"
-            " FOLDER, or fetch it where there is a network with:\n"
+            f" machine, and {refusal(error)}.\nPut a copy of the repository into a folder and say"
+            " --weights FOLDER, or fetch it where there is a network with:\n"
             f"  hf download {repository} --local-dir FOLDER"
         ) from error

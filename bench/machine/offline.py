@@ -28,6 +28,7 @@ _CONSTANTS = {
 _lock = Lock()
 _blocks = 0  # number of open blocks, in all threads
 _guarded = False
+_reason = ""  # why no network is used
 _before: dict[str, str | None] = {}  # values of the variables outside of all blocks
 _switches: dict[tuple[Any, str], Any] = {}  # and of the libraries' switches
 
@@ -41,20 +42,27 @@ def is_offline() -> bool:
     return _blocks > 0
 
 
+def offline_reason() -> str | None:
+    """Return why no network is used now, in words; None: it is used."""
+    return _reason if _blocks else None
+
+
 @contextmanager
-def offline(wanted: bool = True) -> Iterator[None]:
+def offline(wanted: bool | str | None = True) -> Iterator[None]:
     """Use no network within the block, in this process and those that it starts, if `wanted`.
 
+    `wanted` may be the reason in words; True: the user asked for it with --offline.
     Blocks nest, and the end of the last one restores what was before. All threads share one
     switch, since libraries keep one for all threads.
     """
-    global _blocks
+    global _blocks, _reason
     if not wanted:
         yield
         return
     with _lock:
         _blocks += 1
         if _blocks == 1:
+            _reason = wanted if isinstance(wanted, str) else "the Hub was not asked (--offline)"
             _before.update((name, os.environ.get(name)) for name in VARIABLES)
             os.environ.update(dict.fromkeys(VARIABLES, "1"))
             _switches.clear()

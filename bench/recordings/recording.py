@@ -18,6 +18,7 @@ from bench.discovery.loading import exhaustive
 from bench.engine.items import Questions, plain_question
 from bench.errors import AbsentError, UserError
 from bench.inputs.subsets import limited
+from bench.machine.hub import asks_hub, refusal
 from bench.running.command import recording_command
 from bench.store.cells import FirstOrder, holds_part, read_cells, read_first_order, read_timesteps
 from bench.store.documents import Manifest
@@ -227,6 +228,7 @@ def find_recording(name: str, results: str) -> Path:
     )
 
 
+@asks_hub
 def _fetched(repository: str) -> Path:
     """Return the folder of an error table of the Hub, downloaded once (UserError)."""
     from huggingface_hub import snapshot_download
@@ -247,8 +249,8 @@ def _fetched(repository: str) -> Path:
         ) from None
     except Exception as error:  # the Hub's client raises many kinds
         raise AbsentError(
-            f"{SCHEME}{repository} is not on this machine, and the Hub did not give it"
-            f" ({type(error).__name__}). Is it a dataset that you can see, and is there a network?"
+            f"{SCHEME}{repository} is not on this machine, and {refusal(error)}. Is it a dataset"
+            " that you can see, and is there a network?"
         ) from error
     if not Path(folder, MANIFEST).is_file():
         raise UserError(

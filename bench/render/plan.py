@@ -32,7 +32,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         [_ROW_NAMES.get(name, name.replace("_", " ")), _plan_cell(name, value, share)]
         for name, value in plan.items()
         if value is not None
-        and name not in ("warnings", "at_most", f"{PER_IMAGE}_at_least", "risk")
+        and name not in ("warnings", "missing", "at_most", f"{PER_IMAGE}_at_least", "risk")
     ]
     table(["", ""], rows)
     print_explained(*(f"{name} {value}" for name, value in rows))

@@ -11,9 +11,11 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import AbsentError, UserError, did_you_mean, quoted
 from bench.inputs.rows import rows_of
 from bench.machine.files import inside, open_regular
+from bench.machine.hub import asks_hub, refusal
+from bench.machine.offline import offline_reason
 from bench_plugins.datasets._columns import Wanted, choose_columns, convert
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
 from bench_plugins.datasets.folder import Folder
@@ -79,39 +81,29 @@ class Hub:
             wanted = self.columns
             folder = Folder(None, wanted.image, wanted.label, wanted.id, wanted.keep)
             return folder.load(split, str(own if own.is_dir() else data_dir))
-        try:
-            rows, name = self._fetch(split)
-        except UserError:
-            raise
-        except Exception as error:  # the Hub's client raises many kinds
-            raise UserError(_explain(place, error)) from error
+        rows, name = self._rows(split)
         return as_rows(rows, name, self.columns, f"hf:{place.repository}")
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split with all its columns, images not decoded, for items; raises as `load`."""
-        try:
-            if data_dir is None:
-                rows, _ = self._fetch(split or self.place.split)
-            else:
-                by_split = splits_of(Path(data_dir), ".parquet")
-                files = by_split.get(str(split)) or by_split.get("all") or []
-                if not files:
-                    raise UserError(f"{data_dir} holds no parquet files of {split}.")
-                tables = []
-                for path in files:
-                    with open_regular(inside(Path(data_dir), str(path))) as file:
-                        tables.append(pq.read_table(file))
-                table = pa.concat_tables(tables)
-                features = datasets.Features.from_arrow_schema(table.schema)
-                rows = rows_of(table, features)
-        except UserError:
-            raise
-        except Exception as error:  # the Hub's client raises many kinds
-            raise UserError(_explain(self.place, error)) from error
+        if data_dir is None:
+            rows, _ = self._rows(split or self.place.split)
+        else:
+            rows = _parquet_rows(Path(data_dir), str(split))
         for name, kind in rows.features.items():
             if isinstance(kind, datasets.Image):
                 rows = rows.cast_column(name, datasets.Image(decode=False))
         return rows
+
+    @asks_hub
+    def _rows(self, split: str | None) -> tuple[datasets.Dataset, str]:
+        """Return a split and its name; raises as `load`."""
+        try:
+            return self._fetch(split)
+        except UserError:
+            raise
+        except Exception as error:  # the Hub's client raises many kinds
+            raise _explain(self.place, error) from error
 
     def _fetch(self, split: str | None) -> tuple[datasets.Dataset, str]:
         place = self.place
@@ -134,6 +126,23 @@ class Hub:
         taken = list(stream.take(place.first))
         table = pa.Table.from_pylist(taken, schema=features.arrow_schema)
         return rows_of(table, features), f"{name}[:{place.first}]"
+
+
+def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
+    by_split = splits_of(folder, ".parquet")
+    files = by_split.get(split) or by_split.get("all") or []
+    if not files:
+        raise UserError(f"{folder} holds no parquet files of {split}.")
+    tables = []
+    try:
+        for path in files:
+            with open_regular(inside(folder, str(path))) as file:
+                tables.append(pq.read_table(file))
+        table = pa.concat_tables(tables)
+        return rows_of(table, datasets.Features.from_arrow_schema(table.schema))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"The parquet files in {folder} cannot be read: {reason}") from None
 
 
 def as_rows(rows: datasets.Dataset, split: str, wanted: Wanted, where: str) -> datasets.Dataset:
@@ -166,11 +175,11 @@ def _one_of(
     return chosen or there[0]
 
 
-def _explain(place: HubSource, error: Any) -> str:
+def _explain(place: HubSource, error: Any) -> UserError:
     kind = type(error).__name__
     reason = " ".join(str(error).split())[:200]
     if "script" in reason.lower():
-        return (
+        return UserError(
             f"hf:{place.repository} is a loading script, which is never run. Look for a copy of it"
             " in parquet, or name a revision that has one, such as @refs/convert/parquet."
         )
@@ -178,9 +187,9 @@ def _explain(place: HubSource, error: Any) -> str:
     if "Gated" in kind or "gated" in reason:
         hint = " It is gated: accept its terms on its page, then log in with `hf auth login`."
     revision = f" --revision {place.revision}" if place.revision else ""
-    return (
-        f"hf:{place.repository} is not on this machine, and the Hub did not give it"
-        f" ({kind}: {reason}).{hint}\n"
+    refused = f"{refusal(error)}: {reason}" if offline_reason() is None else refusal(error)
+    return AbsentError(
+        f"hf:{place.repository} is not on this machine, and {refused}.{hint}\n"
         "Fetch it where there is a network, and name the copy with --data-dir FOLDER:\n"
         f"  hf download --repo-type dataset {place.repository}{revision} --local-dir FOLDER"
     )

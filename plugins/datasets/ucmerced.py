@@ -11,12 +11,13 @@ from typing import Any
 
 import datasets
 
-from bench.errors import BenchWarning, UserError
+from bench.errors import AbsentError, BenchWarning, UserError
 from bench.inputs.labels import unique_ids
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.rows import rows_of
 from bench.inputs.survey import Surveyed, digest, files_behind, survey
 from bench.machine.cache import cache_dir, keep, recall
+from bench.machine.hub import asks_hub, refusal
 from bench_plugins.datasets._arrow import load_parquet
 from bench_plugins.datasets._listing import load_images
 
@@ -91,13 +92,13 @@ def _local(data_dir: str) -> datasets.Dataset:
     return load_images(nested, "all")
 
 
+@asks_hub
 def _from_hub() -> datasets.Dataset:
     try:
         return datasets.load_dataset(HUB_ID, split="train")
     except Exception as error:  # the Hub's client raises many kinds
-        raise UserError(
-            f"UC Merced ({HUB_ID}) is not on this machine, and the Hub did not give it"
-            f" ({type(error).__name__}).\n"
+        raise AbsentError(
+            f"UC Merced ({HUB_ID}) is not on this machine, and {refusal(error)}.\n"
             "Say where a local copy is with --data-dir FOLDER (parquet in the Hub's layout, or a"
             " folder of images per class), or fetch it where there is a network with:\n"
             f"  hf download --repo-type dataset {HUB_ID} --local-dir FOLDER"

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import torchvision
 
-from bench.errors import UserError, did_you_mean
+from bench.errors import AbsentError, UserError, did_you_mean
 from bench.machine.cache import cache_dir
 from bench.machine.files import inside
 from bench.machine.offline import is_offline
@@ -103,7 +103,8 @@ class TorchVision:
             if data_dir or is_offline():
                 where = f"in {root}"
                 where += "" if data_dir else ", and no network is used to download it"
-            raise UserError(
+            kind = AbsentError if data_dir is None and is_offline() else UserError
+            raise kind(
                 f"torchvision:{self.name} is not complete {where}:"
                 f" {' '.join(str(error).split())[:300]}"
             ) from error

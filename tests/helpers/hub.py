@@ -110,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 siblings = [{"rfilename": path} for path in files]
                 self._answer({"id": "/".join(parts[2:4]), "sha": SHA, "siblings": siblings})
+        elif parts == [""]:  # its front page
+            self._send(b"", 200, {})
         else:
             content = self.held.files["/".join(parts[:3])]["/".join(parts[5:])]
             found = {"ETag": f'"{sha1(content).hexdigest()}"', "X-Repo-Commit": SHA}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil, floor
 from pathlib import Path
+
+from pydantic import Field
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Problem
 from bench.discovery.backbones import count_operations, memory_of_weights, working_memory
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.inputs.data import missing_data
 from bench.inputs.subsets import parse_shard
 from bench.machine.devices import seconds_on_devices
 from bench.machine.environment import device_memory, estimate, likely_device, pick_device
@@ -74,16 +78,20 @@ class Plan(Document):
     seconds_elsewhere: dict[str, float] | None = None
     """Device → seconds at a share of its published peak; None: the operations are not known."""
     risk: SweepPlan | None = None  # both parts of a stated risk that is not calibrated yet
-    warnings: list[str]  # warnings before the run
+    warnings: list[str]  # warnings before the run, and what is missing
+    missing: list[str] = Field(default_factory=list)
+    """Why this machine cannot make the run: absent weights or data, another device."""
 
 
 @as_settings_say
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights."""
     prepared = _prepare(config)
+    missing = [*prepared.absent, *_missing(prepared)]
     config, resolved, prompts = prepared.config, prepared.resolved, prepared.prompts
     device = likely_device(config.device)
-    warnings = [*prepared.warnings, *prepared.absent, *_checked(prepared)]
+    _check(prepared)
+    warnings = [*prepared.warnings, *missing]
     needed, too_much = _needed(prepared, config.device or device)
     warnings += too_much
     images, left = _images(prepared)
@@ -144,6 +152,7 @@ def make_plan(config: RunConfig) -> Plan:
         seconds_elsewhere=elsewhere,
         **without_none(risk=risk),
         warnings=warnings,
+        missing=missing,
     )
 
 
@@ -202,18 +211,26 @@ def _images(prepared: Prepared) -> tuple[int, int]:
     return images, images
 
 
-def _checked(prepared: Prepared) -> list[str]:
-    """Refuse what the run would refuse, without fetching weights; return a missing device."""
-    config, weights = prepared.config, prepared.weights
+def _check(prepared: Prepared) -> None:
+    """Refuse what the run would refuse, without fetching weights (UserError)."""
+    weights = prepared.weights
     if not prepared.absent and (weights is None or weights.revision is None):
         check(prepared)
         kind_of(prepared.resolved).check_draws(prepared)
+
+
+def _missing(prepared: Prepared) -> Iterator[str]:
+    """Yield why the data cannot be read and the device not be used here."""
+    config, data = prepared.config, prepared.resolved.data
+    if prepared.split is None and (
+        problem := missing_data(data.spec, config.split, data.data_dir, data.options)
+    ):
+        yield problem
     if config.device:
         try:
             pick_device(config.device)
         except UserError as error:
-            return [str(error)]
-    return []
+            yield str(error)
 
 
 def evaluation_flops(prepared: Prepared) -> float | None:

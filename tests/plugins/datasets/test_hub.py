@@ -109,7 +109,7 @@ def test_what_cannot_be_had_is_said_with_the_way_out(monkeypatch: pytest.MonkeyP
         raise ConnectionError("no network")
 
     monkeypatch.setattr(datasets, "get_dataset_config_names", gone)
-    with pytest.raises(UserError, match=r"no network.*\n.*--data-dir.*\n.*--revision v1"):
+    with pytest.raises(UserError, match=r"\(HF_HUB_OFFLINE\)\.\n.*--data-dir.*\n.*--revision v1"):
         load("owner/absent@v1")
 
 

@@ -60,8 +60,24 @@ def test_what_is_not_here_is_said_and_planned_for() -> None:
     settings = {"dataset": "ucmerced", "backbone": "sd2", "device": "cuda:97"}
     plan = make_plan(make_config(settings))
     assert plan.images == 420 and plan.device == "cuda"
-    assert "stable-diffusion-2-1-base' are not on this machine" in plan.warnings[0]
-    assert "cuda:97" in plan.warnings[1]
+    weights, data, device = plan.missing
+    assert "stable-diffusion-2-1-base' are not on this machine" in weights
+    assert "blanchon/UC_Merced) is not on this machine" in data and "cuda:97" in device
+    assert set(plan.missing) <= set(plan.warnings)
+
+
+def test_a_plan_ends_as_its_run_would(image_folder: Path, tmp_path: Path) -> None:
+    absent: list[object] = ["run", "imagenet", "--backbone", "sd15", "--offline"]
+    plan = bench(*absent, "--dry-run", "--results", tmp_path)
+    run = bench(*absent, "--results", tmp_path)
+    assert plan.code == run.code == 2
+    for text in ("stable-diffusion-v1-5' are not on", "hf:ILSVRC/imagenet-1k is not on this"):
+        assert text in plan.out
+    assert "score it" not in plan.out and "once nothing is missing" in plan.out
+    as_json = bench(*absent, "--dry-run", "--json", "--results", tmp_path)
+    assert as_json.code == 2 and len(as_json.json["missing"]) == 2
+    possible = bench("run", image_folder, "--dry-run", "--results", tmp_path)
+    assert possible.code == 0 and "score it: the same" in possible.out
 
 
 def test_the_plan_is_of_the_images_that_are_left(tmp_path: Path) -> None:

@@ -77,3 +77,30 @@ def test_a_protocol_is_rehearsed_and_listed(tmp_path: Path) -> None:
     rows = bench("list", "protocols", "--json", "--results", tmp_path).json
     runs = {row["name"]: row["runs"] for row in rows}
     assert runs["clark2023/mnist"] == [made["run_id"]] and runs["li2023/pets"] == []
+
+
+def test_reproduce_alone_lists_what_it_repeats(tmp_path: Path) -> None:
+    done = bench("reproduce", "--results", tmp_path)
+    assert done.code == 0 and all(spec.name in done.out for spec in PROTOCOLS)
+    rows = bench("reproduce", "--json", "--results", tmp_path).json
+    assert [row["name"] for row in rows] == [spec.name for spec in PROTOCOLS]
+
+
+def test_another_dataset_is_not_taken_for_a_split_that_is_not_there(tmp_path: Path) -> None:
+    folder = tmp_path / "vehicles"
+    make_folder(folder, "train/car/1.png", "train/van/1.png")
+    options: list[object] = ["--data-dir", folder, "--backbone", "tiny-digits", "--limit", 2]
+    done = bench("reproduce", "li2023/pets", *options, "--offline", "--results", tmp_path)
+    assert done.code == 2 and "does not hold dataset 'pets', which has 37 classes" in done.err
+    assert "'car', 'van'" in done.err
+    pets = tmp_path / "pets"
+    make_folder(pets, "train/Abyssinian/1.png", "train/Bengal/1.png")
+    options[1] = pets
+    done = bench("reproduce", "li2023/pets", *options, "--results", tmp_path)
+    assert done.code == 2 and "no split 'test'" in done.err, done.err
+
+
+def test_a_plan_of_an_experiment_that_cannot_be_repeated_here_says_so(tmp_path: Path) -> None:
+    plan = bench("reproduce", "li2023/pets", "--offline", "--dry-run", "--results", tmp_path)
+    assert plan.code == 2 and "the Hub was not asked (--offline)" in plan.out
+    assert "repeat it" not in plan.out
