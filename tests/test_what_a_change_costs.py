@@ -41,16 +41,22 @@ def say_hello_command() -> None:
     click.echo("hello")
 '''
 METRIC = """
-register(
-    "f2_macro",
-    words="macro F2",
-    meaning="The mean F2 over classes: recall counts more than precision.",
-    ratio=ClassRatio(hits=5, support=4, predicted=1),
-    tested=True,
-    column=True,
-    hub=("f2", "F2, macro", {}),
-)
+from bench import hookimpl
+from bench.contracts.metrics import ClassRatio
+
+@hookimpl
+def register_metrics(register):
+    register(
+        "f2_macro",
+        words="macro F2",
+        summary="The mean F2 over classes: recall counts more than precision.",
+        ratio=ClassRatio(hits=5, support=4, predicted=1),
+        tested=True,
+        column=True,
+        hub=("f2", "F2, macro"),
+    )
 """
+METADATA = "Metadata-Version: 2.1\nName: bench-f2\nVersion: 0.1.0\n"
 LABELS, PREDICTIONS = [0, 0, 0, 1, 1, 2], {"a": [0, 0, 1, 1, 0, 2], "b": [0, 1, 1, 1, 2, 2]}
 F2 = {n: fbeta_score(LABELS, said, beta=2, average="macro") for n, said in PREDICTIONS.items()}
 
@@ -106,8 +112,11 @@ def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     replaced(losses, 'Loss = Literal["l2", ', 'Loss = Literal["l4", "l2", ')
     replaced(losses, "        case _:\n", f"{LOSS}        case _:\n")
     (copy / "cli" / "say_hello.py").write_text(COMMAND, "utf-8")
-    with (copy / "contracts" / "metrics.py").open("a") as registry:
-        registry.write(METRIC)
+    (folder / "bench_f2.py").write_text(METRIC, "utf-8")
+    installed = folder / "bench_f2-0.1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(METADATA, "utf-8")
+    (installed / "entry_points.txt").write_text("[bench]\nf2 = bench_f2\n", "utf-8")
     return folder
 
 
@@ -121,7 +130,11 @@ def done(toolkit: Path) -> dict[str, Finished]:
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        env={**os.environ, "PYTHONPATH": f"{toolkit}:{ROOT / 'tests'}"},
+        env={
+            **os.environ,
+            "BENCH_LOAD_PLUGINS": "f2",
+            "PYTHONPATH": f"{toolkit}:{ROOT / 'tests'}",
+        },
     )
     assert ended.returncode == 0, ended.stderr
     stored = json.loads((toolkit / "done.json").read_text("utf-8"))

@@ -70,7 +70,7 @@ def publish_run(
             " decided. The same `bench run` brings it up to date."
         )
     # What the records say today: a summary written by an older version may lack a metric.
-    today = metrics(as_decisions(records), len(manifest.classes), manifest.items)
+    today = metrics(as_decisions(records), manifest.classes, manifest.items)
     summary = summary.model_copy(update={"metrics": today})
     texts = (
         to_json(without_paths(manifest.plain())),

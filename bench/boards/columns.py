@@ -8,12 +8,13 @@ from typing import Any
 from bench.boards.formats import assignments, chosen, cost_text, notes, value_text
 from bench.boards.rows import REPORTED, LeaderboardRow
 from bench.boards.text import TextTable
-from bench.contracts.metrics import METRICS, MetricSpec
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
+from bench.discovery.metrics import metric_specs
 from bench.stats.differences import Settings
 
 # Columns of numbers; cost and s are evaluation equivalents and seconds per image.
-RIGHT = frozenset({"rank", "n", "cost", "s", *(m.words for m in METRICS.values() if m.column)})
+RIGHT = ("rank", "n", "cost", "s")
 NO_VALUE = "–"
 OF_PROMPTS = ("prompt", "template")
 OF_DENOISERS = ("draws", "loss", "space", "plan", *OF_PROMPTS)
@@ -42,13 +43,14 @@ def tabulate(board: Sequence[LeaderboardRow], title: str = "") -> TextTable:
     above = [f"{first[name]} images" if name == "n" else first[name] for name in facts]
     above += _settings_above(constant, of_some)
     head = [name for name in lines[0] if name not in facts]
+    right = frozenset({*RIGHT, *(metric.words for metric in columns)})
     cells = [[line[name] for name in head] for line in lines]
-    return TextTable(title, head, cells, RIGHT, above=" · ".join(above), sources=sources)
+    return TextTable(title, head, cells, right, above=" · ".join(above), sources=sources)
 
 
 def metric_columns(rows: Sequence[LeaderboardRow]) -> list[MetricSpec]:
     """Return the metrics that have a column on a board of these rows, the accuracy aside."""
-    columns = [metric for metric in METRICS.values() if metric.column]
+    columns = [metric for metric in metric_specs().values() if metric.column]
     return [m for m in columns if any(row.figure(m.name) is not None for row in rows)]
 
 

@@ -39,12 +39,10 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     """Return one table of all boards, one column per field of the rows, numbers unrounded."""
     if not rows:
         return ""
-    names = [name for name in LeaderboardRow.model_fields if name != "accuracy_ci95"]
     lines = []
     for row in rows:
-        plain = row.plain()
-        low, high = plain["accuracy_ci95"] or (None, None)
-        line = {name: plain[name] for name in names}
+        line = row.plain()
+        low, high = line.pop("accuracy_ci95") or (None, None)
         line |= {name: assignments(line[name]) for name in ("params", "parameters")}
         lines.append({**line, "accuracy_low": low, "accuracy_high": high})
     return csv_text(lines[0], (line.values() for line in lines))

@@ -12,9 +12,9 @@ from typing import Literal
 from bench.boards.error_dataset import write_error_dataset
 from bench.boards.formats import assignments
 from bench.boards.text import visible, yaml_value
-from bench.contracts.metrics import METRICS
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins
+from bench.discovery.metrics import metric_specs
 from bench.errors import BenchError, UserError
 from bench.recordings.recording import SCHEME, endpoint
 from bench.store.documents import Manifest
@@ -62,9 +62,9 @@ def model_index(run: Path) -> str:
     }
     values = summary.metrics.plain()
     results = []
-    for key, metric in METRICS.items():
+    for key, metric in metric_specs().items():
         if metric.hub and values.get(key) is not None:
-            kind, name, arguments = metric.hub
+            kind, name = metric.hub
             interval = {"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}
             results.append(
                 EvalResult(
@@ -72,7 +72,7 @@ def model_index(run: Path) -> str:
                     metric_type=kind,
                     metric_name=name,
                     metric_value=values[key],
-                    metric_args=yaml_value(method_args) | arguments | interval,
+                    metric_args=yaml_value(method_args) | metric.hub_arguments | interval,
                 )
             )
     card = ModelCardData(model_name=visible(backbone.name), eval_results=results)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from bench.contracts.metrics import METRICS
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
+from bench.discovery.metrics import metric_specs
 from bench.errors import UserError
 from bench.running.command import reproducing_command
 from bench.stats.audit import read_audit
@@ -25,7 +25,6 @@ from bench.store.fields import (
     Share,
     first_problem,
     read_json,
-    with_metrics,
 )
 from bench.store.folder import places
 from bench.store.questions import ending_answer, read_questions
@@ -36,9 +35,8 @@ MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "report
 AMONG_CANDIDATES = "candidates"  # a decision among some classes of each image
 
 
-@with_metrics(required=False)
-class _RowFigures(Figures, FullDocument):
-    """What a result is of, and how right it was."""
+class LeaderboardRow(Figures, FullDocument):
+    """One result, as JSON and CSV give it; what is not known is None."""
 
     rank: int | None = None  # rank among results that compare; None: ranked with none
     kind: str
@@ -64,11 +62,6 @@ class _RowFigures(Figures, FullDocument):
     classes: int | None = None  # number of classes: the chance level is one over it
     accuracy: float  # share of images whose prediction is right
     accuracy_ci95: tuple[float, float] | None  # 95 % interval of the accuracy
-
-
-class LeaderboardRow(_RowFigures):
-    """One result, as JSON and CSV give it; what is not known is None."""
-
     n_samples: int | None  # number of images decided
     n_total: int | None  # number of images of the whole split
     failed_samples: int | None = None  # images that could not be scored; they count as wrong
@@ -160,7 +153,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
         prompt=manifest.prompts[0][0] if manifest.prompts and not identity.learned_from else None,
         classes=len(manifest.classes),
         accuracy_ci95=values.accuracy_ci95,
-        **{name: getattr(values, name) for name in METRICS},
+        **{name: values.figure(name) for name in metric_specs()},
         n_samples=data.n_samples,
         n_total=data.n_total,
         failed_samples=summary.failed_samples,
@@ -249,11 +242,8 @@ def _one_line(text: str) -> str:
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
 
 
-@with_metrics(required=False)
-class _ReportedFigures(BaseModel):
-    """What was scored, and how right it was."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class ReportedResult(Figures):
+    """One result from a paper or a report. Shares are from 0 to 1, never per cent."""
 
     dataset: Line  # the registered name
     split: Line  # split of the dataset
@@ -263,15 +253,15 @@ class _ReportedFigures(BaseModel):
     strategy: Line  # strategy that decided
     accuracy: Share  # the share of images whose prediction is right
     accuracy_ci95: Interval | None = None  # 95 % interval of the accuracy
-
-
-class ReportedResult(_ReportedFigures):
-    """One result from a paper or a report. Shares are from 0 to 1, never per cent."""
-
     n_samples: Positive | None = None  # images scored
     n_total: Positive | None = None  # images of the whole split
     evaluations_per_image: Amount | None = Field(None, gt=0)  # forward passes of the network
     source: Line = Field(min_length=10)  # who, where and when: enough to find it
+
+    @classmethod
+    def refuses(cls, name: str) -> bool:
+        """Return whether a name is no metric, so that misspelt fields are found."""
+        return name not in metric_specs()
 
 
 def read_reported(path: Path) -> list[ReportedResult]:

@@ -18,7 +18,7 @@ from bench.boards.formats import value_text
 from bench.cli.options import results_and_json
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.cli.settings import metric_option
-from bench.contracts.metrics import METRICS
+from bench.discovery.metrics import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
 from bench.render.tables import table
@@ -149,7 +149,7 @@ def _tested(metric: MetricDifference | None) -> list[list[str]]:
     if metric is None:
         return []
 
-    (low, high), name = metric.difference_ci95, METRICS[metric.metric].words
+    (low, high), name = metric.difference_ci95, metric_specs()[metric.metric].words
     return [
         [name, f"A {metric.a:.4f}, B {metric.b:.4f}"],
         [f"{name}, B − A", f"{metric.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],

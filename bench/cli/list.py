@@ -19,6 +19,7 @@ import click
 from bench.boards.formats import assignments, value_text
 from bench.cli.options import json_option, results_and_json
 from bench.cli.output import next_steps, print_json, run_name, say
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, provenance
 from bench.discovery.loading import load_plugins
@@ -33,6 +34,7 @@ _BACKBONE_FACTS = (
     "kind weights revision trained_on family size encoder_size licence gated resolution dtype flops"
     " template exposure telling requires pipelines plan strategy strategy_parameters"
 )
+_METRIC_FACTS = "words needs range direction unit mean_over_images in_summaries tested column"
 _PROTOCOL_FACTS = "settings metric published images source differs"
 _BACKBONE_COLUMNS = ("name", "family", "size", "resolution", "licence", "trained_on")
 _HEADS = {"resolution": "pixels", "trained_on": "trained on"}
@@ -41,7 +43,7 @@ _NAME = click.argument("name", required=False)
 
 @click.group()
 def list_command() -> None:
-    """List datasets, collections, backbones, strategies, views, protocols or runs."""
+    """List datasets, collections, backbones, strategies, metrics, views, protocols or runs."""
 
 
 @list_command.command()
@@ -93,6 +95,18 @@ def strategies(name: str | None, as_json: bool) -> None:
 def views(name: str | None, as_json: bool) -> None:
     """List the views of an image, as --views takes them; with NAME, show one."""
     _list(load_plugins().views, _row, name, as_json, ("name",))
+
+
+@list_command.command()
+@_NAME
+@json_option
+def metrics(name: str | None, as_json: bool) -> None:
+    """List the metrics, as --metric takes them; with NAME, show one with its parameters."""
+
+    def row(spec: MetricSpec) -> dict[str, Any]:
+        return _row(spec, _METRIC_FACTS)
+
+    _list(load_plugins().metrics, row, name, as_json, ("name", "needs"))
 
 
 @list_command.command()

@@ -11,7 +11,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from bench.cli.options import parse_assignments, set_by_user
-from bench.contracts.metrics import difference_metrics
+from bench.discovery.metrics import difference_metric
 from bench.errors import UserError
 from bench.running.parts.setting import help_of
 from bench.running.settings import RunConfig, chapters, make_config, read_config_file
@@ -23,13 +23,6 @@ _NAMED = {
     "backbone": "backbones",
     "strategy": "strategies",
 }  # setting → registry that completes its value
-
-metric_option = click.option(
-    "--metric",
-    type=click.Choice(difference_metrics()),
-    default="accuracy",
-    help="The metric whose differences are tested.  [default: accuracy]",
-)
 
 
 class Lines(click.types.StringParamType):
@@ -94,6 +87,16 @@ def names_of(kind: str) -> Callable[[click.Context, click.Parameter, str], list[
         return [spec.name for spec in registry if spec.name.startswith(incomplete)]
 
     return complete
+
+
+metric_option = click.option(
+    "--metric",
+    metavar="METRIC",
+    default="accuracy",
+    shell_complete=names_of("metrics"),
+    callback=lambda ctx, parameter, name: difference_metric(name).name,
+    help="The metric whose differences are tested: `bench list metrics`.  [default: accuracy]",
+)
 
 
 def config_options(names: Sequence[str] | None = None) -> Callable[[Any], Any]:

@@ -18,7 +18,7 @@ import click
 
 from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
-from bench.boards.study.tables import VALUES, pivot, study_tables
+from bench.boards.study.tables import check_pivoted, pivot, study_tables
 from bench.boards.text import to_csv, to_html, to_latex, to_markdown
 from bench.cli.list import protocols as list_protocols
 from bench.cli.options import json_option, listed, parse_assignments, set_by_user
@@ -61,10 +61,10 @@ MACHINE_OPTIONS = (
 @click.option("--columns", help="The axis of the table's columns; needs --rows.")
 @click.option(
     "--value",
-    type=click.Choice(VALUES),
     metavar="FIGURE",
     default="accuracy",
-    help=f"What a pivoted table shows: {', '.join(VALUES)}.  [default: accuracy]",
+    help="What a pivoted table shows: a metric that --metric takes, cost, seconds, n or status."
+    "  [default: accuracy]",
 )
 @click.option(
     "--over",
@@ -107,6 +107,7 @@ def study_command(
     """
     if (rows is None) != (columns is None):
         raise UserError("--rows and --columns go together: name an axis with each.")
+    check_pivoted(value)
     as_json = as_json or wanted == "json"
     settings = set_by_user(ctx, machine)
     results = Path(settings.get("results") or "results")

@@ -45,6 +45,11 @@ def register_protocols(register: Callable[..., None]) -> None:
 
 
 @hookspec
+def register_metrics(register: Callable[..., None]) -> None:
+    """Call `register(name, target=…, …)` once per metric, with the fields of `MetricSpec`."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands with `cli.add_command`; import nothing heavy to do so."""
 

@@ -1,16 +1,21 @@
-"""Metrics of a run: each is declared once, here.
+"""What a plugin says of a metric without importing it.
 
-Summaries, studies, boards with their columns, exports and `--metric` derive from the declaration.
-A plugin's metrics can come through `register` as well.
+A metric is declared once, with `register_metrics`. Summaries, studies, boards with their columns,
+exports and `--metric` derive from the declaration. Its class is in `bench.contracts.measuring`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
 
-from bench.errors import UserError, did_you_mean
+from bench.contracts.parameters import Spec
+
+Need = Literal["prediction", "top5", "candidates", "scores", "groups", "columns", "rater"]
+NEEDS: tuple[Need, ...] = get_args(Need)
+IN_EVERY_RECORD = frozenset({"prediction", "top5", "candidates"})
+BY_CLASS = "bench.stats.class_metrics:class_average"  # target of a metric with a ratio
 
 
 @dataclass(frozen=True)
@@ -27,141 +32,68 @@ PRECISION = ClassRatio(predicted=1)
 F1 = ClassRatio(hits=2, support=1, predicted=1)
 
 
-@dataclass(frozen=True)
-class MetricSpec:
-    """One metric. It is an average over classes if it has a ratio, else a mean over images."""
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec(Spec):
+    """A metric: an average over classes if it has a ratio, else what its class computes.
 
-    name: str  # the key of summaries, rows and `--json`, and the value of `--metric`
-    words: str  # its name in sentences and in the heads of tables
-    meaning: str  # its definition, for the schemas of documents
-    ratio: ClassRatio | None = None  # the figure of each class that is averaged
-    by_support: bool = False  # whether classes count by their images; else alike, if they have any
-    needs: Literal["prediction", "top5", "candidates"] = "prediction"
-    """What its values are: whether the prediction is right, the true class is among the five best
-    (of more than five), or among an image's candidates."""
-    range: tuple[float, float] = (0.0, 1.0)  # its least and its largest value
-    required: bool = False  # whether the summary of every run has it
-    tested: bool = False  # whether differences are tested in it, which needs a ratio
-    column: bool = False  # whether boards have a column of it
-    hub: tuple[str, str, Mapping[str, str | int]] | None = None
-    """The Hugging Face Hub's metric, its name on a model card and its arguments."""
+    Attributes:
+        words: name in sentences and in the heads of tables.
+        needs: what it reads. `prediction`: the predicted class; `top5`: whether the true class is
+            among the five best, of more than five; `candidates`: whether it was among the image's
+            candidates; `scores`: the scores of all classes on the same draws; `groups`: the group
+            of each image; `columns`: further labels of each image; `rater`: the answers of another
+            run, or of people, to the same images.
+        range: least and largest value.
+        direction: whether higher or lower values are better, or neither.
+        unit: `share`, which tables show in per cent, or `number`.
+        mean_over_images: whether it is a weighted mean over images. Then intervals, paired tests
+            and sequential tests follow from the images' values; else from its influence values if
+            its class has them, else from a bootstrap over images.
+        ratio: the figure of each class that is averaged, in place of a class of its own.
+        by_support: whether classes count by their images; else alike, if they have any.
+        required: whether the summary of every run has it.
+        tested: whether studies test differences in it, which needs a ratio.
+        column: whether boards have a column of it.
+        hub: the Hugging Face Hub's metric, and its name on a model card.
+        hub_arguments: arguments of the Hub's metric.
+    """
+
+    kind: ClassVar[str] = "metric"
+
+    target: str = BY_CLASS
+    words: str = ""
+    needs: tuple[str, ...] = ("prediction",)
+    range: tuple[float, float] = (0.0, 1.0)
+    direction: Literal["higher", "lower", "neither"] = "higher"
+    unit: Literal["share", "number"] = "share"
+    mean_over_images: bool = False
+    ratio: ClassRatio | None = None
+    by_support: bool = False
+    required: bool = False
+    tested: bool = False
+    column: bool = False
+    hub: tuple[str, ...] = ()
+    hub_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def mean_over_images(self) -> bool:
-        """Whether it is a plain mean over images, as the accuracy, the mean recall by support."""
-        return self.ratio is None or (self.ratio == RECALL and self.by_support)
+    def in_summaries(self) -> bool:
+        """Whether every record has what it needs, so that summaries hold it; else on request."""
+        return IN_EVERY_RECORD.issuperset(self.needs)
 
-
-METRICS: dict[str, MetricSpec] = {}
-
-
-def register(name: str, **fields: Any) -> None:
-    """Declare a metric, with the fields of `MetricSpec`."""
-    METRICS[name] = MetricSpec(name, **fields)
-
-
-def difference_metrics() -> tuple[str, ...]:
-    """Return the metrics that differences are tested in."""
-    return tuple(metric.name for metric in METRICS.values() if metric.tested)
-
-
-def difference_metric(name: str) -> MetricSpec:
-    """Return a metric that differences are tested in.
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    names = difference_metrics()
-    if name not in names:
-        raise UserError(
-            f"Differences are not tested in {name!r}.{did_you_mean(name, names)} Metrics:"
-            f" {', '.join(names)}."
-        )
-    return METRICS[name]
-
-
-register(
-    "accuracy",
-    words="accuracy",
-    meaning="Share of images whose prediction is right; failed images count as wrong.",
-    ratio=RECALL,
-    by_support=True,
-    required=True,
-    tested=True,
-    hub=("accuracy", "Accuracy", {}),
-)
-register(
-    "balanced_accuracy",
-    words="balanced accuracy",
-    meaning="Mean of the classes' recalls.",
-    ratio=RECALL,
-    required=True,
-    tested=True,
-    hub=("accuracy", "Balanced accuracy", {"balanced": True}),
-)
-register(
-    "precision_weighted",
-    words="weighted precision",
-    meaning="Mean precision of the classes, weighted by their images.",
-    ratio=PRECISION,
-    by_support=True,
-    required=True,
-    hub=("precision", "Precision, weighted", {"average": "weighted"}),
-)
-register(
-    "recall_weighted",
-    words="weighted recall",
-    meaning="Mean recall, weighted by images; it equals the accuracy.",
-    ratio=RECALL,
-    by_support=True,
-    required=True,
-    hub=("recall", "Recall, weighted", {"average": "weighted"}),
-)
-register(
-    "f1_weighted",
-    words="weighted F1",
-    meaning="Mean F1 of the classes, weighted by their images.",
-    ratio=F1,
-    by_support=True,
-    required=True,
-    tested=True,
-    column=True,
-    hub=("f1", "F1, weighted", {"average": "weighted"}),
-)
-register(
-    "precision_macro",
-    words="macro precision",
-    meaning="Unweighted mean precision of the classes.",
-    ratio=PRECISION,
-)
-register(
-    "recall_macro",
-    words="macro recall",
-    meaning="Unweighted mean recall of the classes; it equals the balanced accuracy.",
-    ratio=RECALL,
-)
-register(
-    "f1_macro",
-    words="macro F1",
-    meaning="Unweighted mean F1 of the classes.",
-    ratio=F1,
-    tested=True,
-    column=True,
-    hub=("f1", "F1, macro", {"average": "macro"}),
-)
-register(
-    "top5_accuracy",
-    words="top-5 accuracy",
-    meaning="Share of images whose class is among the five best; None with five classes or fewer.",
-    needs="top5",
-    hub=("accuracy", "Top-5 accuracy", {"top_k": 5}),
-)
-register(
-    "candidate_recall",
-    words="candidate recall",
-    meaning=(
-        "Of a run among candidates, the share of images whose class was a candidate: an upper limit"
-        " of the accuracy."
-    ),
-    needs="candidates",
-)
+    def __post_init__(self) -> None:
+        if self.ratio == RECALL and self.by_support:
+            object.__setattr__(self, "mean_over_images", True)
+        if not self.words:
+            object.__setattr__(self, "words", self.name.replace("_", " ").replace("-", " "))
+        super().__post_init__()
+        label = f"{self.kind} {self.name!r}"
+        if (self.ratio is None) == (self.target == BY_CLASS):
+            raise ValueError(f"{label}: it has either a target or a ratio")
+        if unknown := [need for need in self.needs if need not in NEEDS] or not self.needs:
+            raise ValueError(f"{label}: needs={unknown!r}; there are: {', '.join(NEEDS)}")
+        if not self.range[0] < self.range[1]:
+            raise ValueError(f"{label}: range={self.range!r} ends before it begins")
+        if self.tested and self.ratio is None:
+            raise ValueError(f"{label}: tested=True is for metrics with a ratio")
+        if self.hub and len(self.hub) != 2:
+            raise ValueError(f"{label}: hub={self.hub!r} is the Hub's metric and its name there")

@@ -15,6 +15,7 @@ import click
 import pluggy
 
 from bench.contracts import hooks as hookspecs
+from bench.contracts.metrics import MetricSpec
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StrategySpec, ViewsSpec
 from bench.discovery.commands import own_commands
@@ -60,7 +61,8 @@ class Plugins:
         self.views = Registry(ViewsSpec, "views")
         self.collections = Registry(CollectionSpec, "collections")
         self.protocols = Registry(ProtocolSpec, "protocols")
-        own = (self.datasets, self.backbones, self.strategies, self.views)
+        self.metrics = Registry(MetricSpec, "metrics")
+        own = (self.datasets, self.backbones, self.strategies, self.views, self.metrics)
         self._registries: list[Registry[Any]] = [*own, self.collections, self.protocols]
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}  # command → the plugin's label

@@ -77,6 +77,10 @@ class Registry(Generic[SpecT]):
             )
         return self._specs[name]
 
+    def by_name(self) -> dict[str, SpecT]:
+        """Return the specs by name, in the order of their registration."""
+        return dict(self._specs)
+
     def __contains__(self, name: str) -> bool:
         return name in self._specs
 

@@ -14,7 +14,7 @@ from bench.boards.study.documents import StudyReport
 from bench.boards.study.report import study_report
 from bench.boards.study.tables import study_tables
 from bench.boards.text import TextTable
-from bench.contracts.metrics import METRICS
+from bench.discovery.metrics import metric_specs
 from bench.errors import UserError
 from bench.render.svg import Drawing, Palette
 from bench.stats.many import MIN_DATASETS, MeanRanks
@@ -82,7 +82,7 @@ def forest_plot(report: StudyReport) -> Drawing:
             axes.set_ylim(-0.6, len(methods) - 0.4)
             axes.set_title(board, loc="left", fontsize=10.5)
             axes.grid(axis="y", visible=False)
-        metric = METRICS[report.metric].words
+        metric = metric_specs()[report.metric].words
         all_axes[-1].set_xlabel(f"{metric}, %, with its 95 % interval\nover {over}")
 
     label = "The value of every method with its interval; the values are in the table."

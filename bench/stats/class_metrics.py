@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.contracts.metrics import METRICS, ClassRatio, MetricSpec
+from bench.contracts.metrics import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
+from bench.discovery.metrics import metric_specs
 
 PERMUTATIONS = 20_000
 AT_ONCE = 1 << 24  # signs and counts in memory at a time
@@ -45,7 +46,7 @@ def image_values(metric: str, labels: Ints, predictions: Ints) -> Floats:
     `labels` are int64 [n], true classes; `predictions` int64 [..., n], negative where an image
     failed, which is wrong.
     """
-    spec = METRICS[metric]
+    spec = metric_specs()[metric]
     if spec.mean_over_images:
         return np.asarray(predictions == labels, dtype=np.float64)
     flat = predictions.reshape(-1, len(labels))
@@ -106,7 +107,7 @@ def exchange_p(
     of_a, of_b = (_tallies(labels, side, classes) for side in (a, b))
     moved = _summed(of_b - of_a, units, len(counts))  # [units, 2 · classes]
     middle, half = np.asarray((of_a + of_b).sum(axis=0)).ravel() / 2, moved / 2
-    spec = METRICS[metric]
+    spec = metric_specs()[metric]
     ratio, share = spec.ratio, _weights(spec, support)
     assert ratio is not None
 

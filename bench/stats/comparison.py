@@ -8,8 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bench.contracts.metrics import difference_metric
 from bench.contracts.strategy import Ints
+from bench.discovery.metrics import difference_metric
 from bench.errors import UserError, images_failed
 from bench.inputs.subsets import random_order
 from bench.stats.differences import differences, differing_identity, training_warning

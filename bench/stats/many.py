@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.metrics import METRICS
 from bench.contracts.strategy import Floats, Ints
+from bench.discovery.metrics import metric_specs
 from bench.stats.class_metrics import image_values
 from bench.stats.crossed import Over
 from bench.stats.difference_tests import (
@@ -88,7 +88,7 @@ def compare_all(
     for (of_a, a), (of_b, b) in combinations(zip(methods, values, strict=True), 2):
         if over == "seeds":
             tested = compare_over_seeds(a, b, margin, clusters)
-        elif METRICS[metric].mean_over_images:
+        elif metric_specs()[metric].mean_over_images:
             tested = compare_over_images(a, b, margin, clusters)
         else:
             members = of_a.members, of_b.members

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from bench.contracts.metrics import METRICS
+from bench.contracts.measuring import MetricInput
 from bench.contracts.strategy import Ints
+from bench.discovery.metrics import metric_specs
 from bench.stats.calibration import ReliabilityDiagram, calibration
-from bench.stats.class_metrics import class_average, class_counts
+from bench.stats.class_metrics import class_counts
+from bench.stats.measures import summary_value
 from bench.stats.repeatability import Repeatability
 from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson
 from bench.stats.skill import Probability
@@ -23,7 +25,7 @@ from bench.store.summary import Cost, Ends, Group, Metrics, ScoredData, Summary
 INCOMPLETE = "incomplete"  # status of a run with undecided images
 
 
-def metrics(decided: Decisions, n_classes: int, items: Items | None = None) -> Metrics:
+def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = None) -> Metrics:
     """Return accuracy with its interval, balanced accuracy, precision, recall, F1 and top-5.
 
     Weighted averages weigh the classes by their true samples; macro averages are plain means over
@@ -33,30 +35,32 @@ def metrics(decided: Decisions, n_classes: int, items: Items | None = None) -> M
     correct = int(decided.correct.sum())
     assert decided.in_top5 is not None, "columns without top were read"
     return Metrics(
-        **_registered(decided, n_classes, items),
+        **_registered(decided, classes, items),
         accuracy_ci95=accuracy_interval(correct, len(decided)),
-        chance=items.chance if items else 1 / n_classes,
+        chance=items.chance if items else 1 / len(classes),
         **without_none(worst_group=next(iter(per_group(decided)), None)),
         **(pair_scores(decided, items) if items else {}),
     )
 
 
-def _registered(decided: Decisions, n_classes: int, items: Items | None) -> dict[str, float | None]:
+def _registered(
+    decided: Decisions, classes: Sequence[str], items: Items | None
+) -> dict[str, float | None]:
     """Return the value of each metric that the decisions have what it needs for."""
-    of_images = {
-        "prediction": decided.correct,
-        "top5": decided.in_top5 if n_classes > 5 and not items else None,
-    }
-    if decided.in_candidates is not None:  # a run on all classes says nothing of candidates
-        of_images["candidates"] = decided.in_candidates
-    counts = class_counts(decided.labels, decided.predictions, n_classes)
+    data = MetricInput(
+        classes=tuple(classes),
+        labels=decided.labels,
+        predictions=decided.predictions,
+        in_top5=decided.in_top5 if len(classes) > 5 and not items else None,
+        in_candidates=decided.in_candidates,
+    )
+    # A run on all classes says nothing of candidates.
+    absent = {"top5": data.in_top5 is None, "candidates": data.in_candidates is None}
     values: dict[str, float | None] = {}
-    for name, metric in METRICS.items():
-        if metric.ratio is not None and not metric.mean_over_images:
-            values[name] = class_average(metric, *counts)
-        elif metric.needs in of_images:
-            right = of_images[metric.needs]
-            values[name] = None if right is None else float(right.mean())
+    for name, metric in metric_specs().items():
+        lacking = [need for need in metric.needs if absent.get(need)]
+        if metric.in_summaries and "candidates" not in lacking:
+            values[name] = None if lacking else summary_value(metric, data)
     return values
 
 
@@ -151,7 +155,7 @@ def summarize(
         dataset=ScoredData(**manifest.dataset.plain(), n_samples=len(decided)),
         backbone=manifest.backbone,
         strategy=manifest.strategy,
-        metrics=metrics(decided, len(manifest.classes), manifest.items),
+        metrics=metrics(decided, manifest.classes, manifest.items),
         cost=costs,
         failed_samples=failed,
         **without_none(decided_by=ends, replayed_from=manifest.replayed_from),
@@ -191,7 +195,7 @@ def statistics(
     """Return the statistics of decided images: records, or columns read with `top`."""
     groups = per_group(decided)
     return Statistics(
-        metrics=metrics(decided, len(classes), items),
+        metrics=metrics(decided, classes, items),
         per_class=per_class(decided, classes),
         confusion=confusion(decided, len(classes)).tolist(),
         calibration=calibration(decided),

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import from_json
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, from_json
 
-from bench.contracts.metrics import METRICS
+from bench.discovery.metrics import metric_specs
 from bench.errors import UserError
 from bench.machine.files import read_bytes, regular_file
 
@@ -61,44 +72,92 @@ class FullDocument(Document):
 
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
-Model = TypeVar("Model", bound=BaseModel)
 
 
-class Figures:
-    """A document with the metrics of the registry, which are its attributes too."""
+class Figures(BaseModel):
+    """A document with the metrics of the registry, which are its attributes too.
+
+    Those that it does not declare stand after its `accuracy_ci95`.
+    """
+
+    every_run: ClassVar[bool] = False  # whether it has what the summary of every run has
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     def figure(self, metric: str) -> float | None:
         """Return the value of a metric; None: it has none."""
         value: float | None = getattr(self, metric, None)
         return value
 
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        extra = self.__pydantic_extra__ or {}
+        for name, metric in metric_specs().items():
+            value, (low, high) = self.figure(name), metric.range
+            problem = None
+            if value is None and self.every_run and metric.required:
+                problem = f"{name}: a number is needed"
+            elif value is not None and not (_is_number(value) and low <= value <= high):
+                problem = f"{name}={value!r} is not a number from {low:g} to {high:g}"
+            if problem:
+                raise PydanticCustomError("metric", "{problem}", {"problem": problem})
+        if unknown := [name for name in extra if self.refuses(name)]:
+            problem = f"{unknown[0]} is no field and no metric"
+            raise PydanticCustomError("metric", "{problem}", {"problem": problem})
+        return self
 
-def with_metrics(required: bool) -> Callable[[type[Model]], type[Model]]:
-    """Return a decorator that adds a field for each metric that a document does not declare.
+    @classmethod
+    def refuses(cls, name: str) -> bool:
+        """Return whether a field that is not declared is refused."""
+        return False
 
-    If `required`, metrics that every summary has are required.
-    """
+    @model_serializer(mode="wrap")
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        full = isinstance(self, FullDocument)
+        figures = {
+            name: content.pop(name, None)
+            for name, metric in metric_specs().items()
+            if name not in type(self).model_fields
+            and (name in content or (full and metric.in_summaries))
+        }
+        return after(content, "accuracy_ci95", figures)
 
-    def decorate(model: type[Model]) -> type[Model]:
-        fields: dict[str, Any] = {}
-        for name, metric in METRICS.items():
-            low, high = metric.range
-            value = Annotated[float, Field(strict=True, ge=low, le=high, allow_inf_nan=False)]
-            if name in model.model_fields:
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Return the schema of the declared fields and the metrics, for the documentation."""
+        core: dict[str, Any] = dict(core_schema)
+        core["schema"] = {k: v for k, v in core["schema"].items() if k != "serialization"}
+        reference = handler(cast("CoreSchema", core))
+        schema = handler.resolve_ref_schema(reference)
+        figures = {}
+        for name, metric in metric_specs().items():
+            if name in schema["properties"] or not metric.in_summaries:
                 continue
-            if required and metric.required:
-                fields[name] = (value, Field(description=metric.meaning))
-            else:
-                fields[name] = (value | None, Field(None, description=metric.meaning))
-        return create_model(
-            model.__name__,
-            __base__=model,
-            __module__=model.__module__,
-            __doc__=model.__doc__,
-            **fields,
-        )
+            low, high = metric.range
+            number = {"type": "number", "minimum": low, "maximum": high}
+            needed = cls.every_run and metric.required
+            kind = number if needed else {"anyOf": [number, {"type": "null"}], "default": None}
+            figures[name] = {**kind, "description": metric.summary}
+            if needed:
+                schema["required"].append(name)
+        schema["properties"] = after(schema["properties"], "accuracy_ci95", figures)
+        return reference
 
-    return decorate
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def after(content: Mapping[str, Any], name: str, added: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content with fields added behind the field `name`."""
+    ordered: dict[str, Any] = {}
+    for field, value in content.items():
+        ordered[field] = value
+        if field == name:
+            ordered |= added
+    return {**ordered, **added}
 
 
 def without_none(**fields: Any) -> dict[str, Any]:

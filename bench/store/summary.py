@@ -19,7 +19,6 @@ from bench.store.fields import (
     Share,
     read_document,
     to_json,
-    with_metrics,
     without_none,
 )
 from bench.store.identity import StrategyIdentity
@@ -44,17 +43,13 @@ class Group(Document):
     accuracy_ci95: Interval
 
 
-@with_metrics(required=True)
-class _MetricsOfAll(Figures, Document):
-    """The metrics of the registry."""
+class Metrics(Figures, Document):
+    """How right the decisions were. Versions before the first release wrote no macro averages."""
+
+    every_run = True
 
     accuracy: Share  # share of images whose prediction is right; failed images count as wrong
     accuracy_ci95: Interval  # 95 % Wilson interval of the accuracy
-
-
-class Metrics(_MetricsOfAll):
-    """How right the decisions were. Versions before the first release wrote no macro averages."""
-
     anytime_ci95: Interval | None = None
     """95 % interval of the accuracy of a run that a question ended, valid at any n; others None."""
     chance: Share | None = None  # accuracy of guessing

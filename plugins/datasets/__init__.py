@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bench import hookimpl, register_toml
 from bench.contracts.specs import COLUMN_PARAMETERS, Parameter
 from bench.discovery import declared
+from bench_plugins.metrics import register_metrics as register_metrics  # under this entry point
 
 _SOURCE = Parameter("", "what follows the colon")
 _KEEP = Parameter((), "other columns that are kept", tuple[str, ...])

@@ -248,12 +248,12 @@ def test_metrics_by_hand() -> None:
     """Four of class 0 (three right), two of class 1 (one failed, one right)."""
     said = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
     records: Any = [record(str(i), label, p) for i, (label, p) in enumerate(said)]
-    found = metrics(as_decisions(records), 3).plain()
+    found = metrics(as_decisions(records), "abc").plain()
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
     assert found["precision_weighted"] == pytest.approx((4 * 1 + 2 * 0.5) / 6)
     assert found["top5_accuracy"] is None  # of three classes, five are all
-    assert metrics(as_decisions(records), 6).plain()["top5_accuracy"] == pytest.approx(4 / 6)
+    assert metrics(as_decisions(records), "abcdef").plain()["top5_accuracy"] == pytest.approx(4 / 6)
     assert found["chance"] == pytest.approx(1 / 3)
     assert worst_confusions(confusion(as_decisions(records), 3), ["a", "b", "c"]) == [("a", "b", 1)]
     # Wilson 1927, checked against the closed form by hand for 4 of 6.

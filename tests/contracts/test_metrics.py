@@ -1,20 +1,35 @@
-"""The registry of metrics: which have columns, and which are tested."""
+"""What a metric declares: its needs, its range, and what follows from them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from bench.contracts.metrics import METRICS, difference_metric
-from bench.errors import UserError
+from bench.contracts.metrics import F1, RECALL, MetricSpec
 
 
-def test_boards_have_a_column_of_macro_f1() -> None:
-    assert [metric.name for metric in METRICS.values() if metric.column] == [
-        "f1_weighted",
-        "f1_macro",
-    ]
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({}, "either a target or a ratio"),
+        ({"ratio": F1, "target": "package.module:Mine"}, "either a target or a ratio"),
+        ({"ratio": F1, "needs": ("prediction", "score")}, r"needs=\['score'\]; there are:"),
+        ({"ratio": F1, "range": (1.0, 0.0)}, "ends before it begins"),
+        ({"target": "package.module:Mine", "tested": True}, "metrics with a ratio"),
+        ({"ratio": F1, "direction": "up"}, "direction='up'"),
+        ({"ratio": F1, "hub": ("f1",)}, "the Hub's metric and its name"),
+    ],
+)
+def test_a_declaration_that_cannot_be_meant_is_refused(
+    fields: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        MetricSpec(name="mine", **fields)
 
 
-def test_a_metric_that_is_not_tested_is_refused() -> None:
-    with pytest.raises(UserError, match=r"not tested in 'f1-macro'.* Did you mean 'f1_macro'"):
-        difference_metric("f1-macro")
+def test_what_every_record_has_is_in_summaries() -> None:
+    assert MetricSpec(name="mine", ratio=RECALL, by_support=True).mean_over_images
+    assert MetricSpec(name="of-two", target="a.b:C", needs=("prediction", "top5")).in_summaries
+    assert not MetricSpec(name="of-two", target="a.b:C", needs=("scores",)).in_summaries
+    assert MetricSpec(name="of-two", target="a.b:C").words == "of two"

@@ -32,7 +32,7 @@ def decided() -> Any:
 
 def test_metrics_equal_sklearn(decided: Any) -> None:
     true, said = ([r[key] for r in decided] for key in ("label", "prediction"))
-    found = metrics(as_decisions(decided), 5).plain()
+    found = metrics(as_decisions(decided), "abcde").plain()
     for average in ("weighted", "macro"):
         wanted = sk.precision_recall_fscore_support(
             true, said, labels=range(4), average=average, zero_division=0
@@ -48,7 +48,7 @@ def test_metrics_equal_sklearn(decided: Any) -> None:
 def test_a_perfect_run_is_exactly_one() -> None:
     """0.9999999999999999 in a table of results would look like a mistake."""
     records: Any = [a_record(str(i), i % 7, i % 7) for i in range(360)]
-    found = metrics(as_decisions(records), 7).plain()
+    found = metrics(as_decisions(records), "abcdefg").plain()
     assert {found[k] for k in found if k.endswith(("weighted", "macro", "accuracy"))} == {1.0}
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from bench.boards.study.rows import StudyRow
-from bench.contracts.metrics import METRICS
+from bench.discovery.metrics import metric_specs
 from bench.stats.crossed import LEAST_SEEDS, Over, Spread
 from bench.stats.many import Difference, MeanRanks, Robustness, ranking
 from bench.store.fields import Amount, Count, Document, FullDocument, Number, Positive
@@ -94,7 +94,7 @@ def notes(report: StudyReport, margin: float | None) -> list[str]:
     texts = _progress(report)
     for board in dict.fromkeys(method.board for method in report.methods):
         methods = [method for method in report.methods if method.board == board]
-        texts.append(f"{board}: {moved(methods, METRICS[report.metric].words)}")
+        texts.append(f"{board}: {moved(methods, metric_specs()[report.metric].words)}")
         if (count := report.looks.get(board)) is not None:
             texts.append(
                 f"{board} was looked at {count} time{'s' if count != 1 else ''}: so many runs with"

@@ -6,18 +6,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contracts.metrics import METRICS
+from bench.discovery.metrics import metric_specs
 from bench.errors import UserError
 from bench.stats.metrics import summary_so_far
-from bench.store.fields import Count, Figures, FullDocument, Interval, Share, with_metrics
+from bench.store.fields import Count, Figures, FullDocument, Interval, Share
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, StudyCell
 from bench.store.summary import Group, Summary
 
 
-@with_metrics(required=False)
-class _CellFigures(Figures, FullDocument):
-    """What a cell is, and how right it was."""
+class StudyRow(Figures, FullDocument):
+    """One cell of a study; what is not known yet is None."""
 
     axes: dict[str, str]  # axis → its value in words
     status: CellStatus  # waiting, pilot, complete, failed_samples or failed
@@ -34,11 +33,6 @@ class _CellFigures(Figures, FullDocument):
     strategy: str | None = None  # strategy that decided
     accuracy: Share | None = None  # the share of images whose prediction is right
     accuracy_ci95: Interval | None = None  # 95 % interval of the accuracy
-
-
-class StudyRow(_CellFigures):
-    """One cell of a study; what is not known yet is None."""
-
     cost: float | None = None  # evaluation equivalents per image, of a classifier its one pass
     seconds: float | None = None  # scoring time
     failed_samples: Count | None = None  # images that could not be scored
@@ -102,7 +96,7 @@ def _filled(row: StudyRow, run: StoredRun, summary: Summary) -> StudyRow:
             "backbone": summary.backbone.name,
             "trained_on": summary.backbone.trained_on,
             "strategy": summary.strategy.name,
-            **{name: getattr(figures, name) for name in METRICS},
+            **{name: figures.figure(name) for name in metric_specs()},
             "accuracy_ci95": figures.accuracy_ci95,
             "cost": summary.cost.per_image(run.manifest.classifier),
             "seconds": summary.cost.seconds,

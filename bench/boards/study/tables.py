@@ -8,20 +8,28 @@ from bench.boards.study.documents import StudyGroup, StudyMethod, StudyReport
 from bench.boards.study.methods import NONE
 from bench.boards.study.rows import StudyRow
 from bench.boards.text import TextTable
-from bench.contracts.metrics import METRICS, difference_metrics
 from bench.contracts.specs import provenance
+from bench.discovery.metrics import difference_metrics, metric_specs
 from bench.errors import UserError, did_you_mean
 from bench.stats.many import Difference
 from bench.store.studies import BoardStanding
 
-VALUES: tuple[str, ...] = (*difference_metrics(), "cost", "seconds", "n", "status")
+
+def check_pivoted(value: str) -> None:
+    """Raise a UserError if a pivoted table cannot show this."""
+    values = (*difference_metrics(), "cost", "seconds", "n", "status")
+    if value not in values:
+        raise UserError(
+            f"--value {value}: a table cannot show it.{did_you_mean(value, values)} It shows"
+            f" {', '.join(values)}."
+        )
 
 
 def study_tables(report: StudyReport, differences: bool = True) -> list[TextTable]:
     """Return a table of methods for each dataset, and of their differences."""
     tables = []
     boards = list(dict.fromkeys(method.board for method in report.methods))
-    metric = "acc" if report.metric == "accuracy" else METRICS[report.metric].words
+    metric = "acc" if report.metric == "accuracy" else metric_specs()[report.metric].words
     for board in boards:
         methods = [method for method in report.methods if method.board == board]
         tables.append(_methods(board, methods, metric, report.stop is not None))
@@ -29,7 +37,7 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
             tables.append(_groups(f"{board}: groups of backbones", groups, metric))
     tables += [_standing(board) for board in report.standings]
     if differences:
-        words = f"differences in {METRICS[report.metric].words}"
+        words = f"differences in {metric_specs()[report.metric].words}"
         for of_board in report.differences:
             if of_board.differences:
                 tables.append(_differences(f"{of_board.board}: {words}", of_board.differences))
@@ -212,7 +220,8 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
             f"Each is the mean over {', '.join(varied)}; ± is the standard deviation of runs.",
             *below,
         ]
-    shown = f"{METRICS[value].words}, %" if value in METRICS else value
+    metric = metric_specs().get(value)
+    shown = f"{metric.words}, %" if metric else value
     title = f"{report.name}: {shown}"
     return TextTable(title, [rows, *heads], text, frozenset(heads), below=below)
 
