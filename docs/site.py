@@ -22,7 +22,7 @@ from schemas import schemas, tables
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs"
 MOVED = {
-    "README.md": "index.md",
+    "README.md": "overview.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "results/README.md": "results.md",

@@ -26,10 +26,11 @@ from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.render import figures
+from bench.render.answer import MOST_INTERVALS, answers, page_question
 from bench.render.board import MOST_RUNS, Against, PageBoard, against, make_boards
 from bench.render.course import course_of, draw_course
 from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
-from bench.render.gallery import pictures
+from bench.render.gallery import AT_ONCE, ON_PAPER, pictures
 from bench.render.images import Images
 from bench.render.runs import RunData, blind_controls, scores, with_decisions
 from bench.render.sentences import (
@@ -224,6 +225,8 @@ def describe(
                 notes.append,
                 known_probabilities(decided, run.manifest, calibrated),
             ),
+            at_once=AT_ONCE,
+            on_paper=ON_PAPER,
             mistakes=int((~decided.correct).sum()),
             notes=notes,  # filled by `pictures`, above
         )
@@ -252,10 +255,8 @@ def render(
 ) -> str:
     """Return the page."""
     drawn = [(b, figures.tradeoff(b.entries)) for b in board]
-    by_anchor = {section.anchor: section for section in sections}
-    # Of each leaderboard, the run of this page that stands highest.
-    best = (next((e.anchor for e in b.entries if e.anchor in by_anchor), None) for b in board)
-    first = [by_anchor[anchor] for anchor in best if anchor is not None]
+    runs = {section.anchor: section.run for section in sections}
+    openings = {section.anchor: section.opening for section in sections}
     script, style = source("report.js"), source("report.css")
     page: str = (
         environment()
@@ -267,7 +268,9 @@ def render(
                 for number, (b, drawing) in enumerate(drawn, start=1)
             ],
             sections=sections,
-            first=first,
+            question=page_question(list(runs.values())),
+            answers=answers(board, runs, openings),
+            most_intervals=MOST_INTERVALS,
             against=compared,
             most_runs=MOST_RUNS,
             studies=studies,

@@ -73,8 +73,9 @@ def table(
 def print_explained(*texts: str) -> None:
     """Print which words of `texts`, which a table shows, the glossary explains."""
     shown = set(re.findall(r"\w+", " ".join(texts)))
-    if words := [f"`bench explain {word}`" for word in EXPLAINED if word in shown]:
-        console().print(f"What words mean: {', '.join(words)}", style="dim")
+    if words := [word for word in EXPLAINED if word in shown]:
+        text = f"`bench explain WORD` says what is meant by {', '.join(words)}."
+        console().print(text, style="dim")
 
 
 def _take(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:

@@ -49,11 +49,11 @@ def test_tables_name_the_words_that_need_it(capsys: pytest.CaptureFixture[str]) 
     assert all(matching(word) for word in EXPLAINED)
     print_explained("accuracy, draws", "plan")
     shown = capsys.readouterr().out
-    assert shown == "What words mean: `bench explain draws`, `bench explain plan`\n"
+    assert shown == "`bench explain WORD` says what is meant by draws, plan.\n"
     print_explained("rank", "withdraws")
     assert capsys.readouterr().out == ""
 
 
 def test_a_plan_and_a_leaderboard_name_theirs() -> None:
-    assert "bench explain draws" in bench("run", "digits", "--dry-run").out
-    assert "bench explain equivalents" in bench("leaderboard").out
+    assert "is meant by draws," in bench("run", "digits", "--dry-run").out
+    assert "is meant by equivalents." in bench("leaderboard").out

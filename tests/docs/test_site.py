@@ -23,7 +23,7 @@ def site() -> ModuleType:
 def test_every_page_is_in_the_navigation_once() -> None:
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     pages |= {f"design/{path.name}" for path in ROOT.glob("design/*.md")}
-    pages |= {"index.md", "contributing.md", "changelog.md", "results.md", "glossary.md"}
+    pages |= {"overview.md", "contributing.md", "changelog.md", "results.md", "glossary.md"}
     assert sorted(NAVIGATION) == sorted(pages)
 
 
@@ -32,7 +32,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
     [
         ("[a](draws.md)", "[a](draws.md)"),
         ("[a](../../design/racing.md#digits)", "[a](../design/racing.md#digits)"),
-        ("[a](../../README.md)", "[a](../index.md)"),
+        ("[a](../../README.md)", "[a](../overview.md)"),
         ("[code](../../bench/errors.py)", "code"),
         ("![p](../../design/x.png)", "![p](../design/x.png)"),
         ("[a](https://example.org/x.md)", "[a](https://example.org/x.md)"),
@@ -40,7 +40,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
     ],
 )
 def test_links_lead_to_pages(site: ModuleType, link: str, becomes: str) -> None:
-    known = {"index.md", "concepts/draws.md", "design/racing.md", "design/x.png"}
+    known = {"overview.md", "concepts/draws.md", "design/racing.md", "design/x.png"}
     assert site.relink(link, "docs/concepts/cost.md", "concepts/cost.md", known) == becomes
 
 

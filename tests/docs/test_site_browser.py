@@ -46,12 +46,39 @@ def test_no_page_shows_how_it_is_made(site: Path) -> None:
 
 @needs_chromium
 def test_every_link_leads_to_a_page(browser: Any, site: Path) -> None:
-    with opened(browser, site, "index.html") as page:
+    with opened(browser, site, "overview.html") as page:  # it has the whole navigation
         links = page.eval_on_selector_all("a[href]", "found => found.map(a => a.href)")
     files = {link.split("#")[0] for link in links if link.startswith("file:")}
     assert len(files) > 40
     missing = {link for link in files if not Path(link.removeprefix("file://")).is_file()}
     assert missing == set()
+
+
+@needs_chromium
+@pytest.mark.parametrize("viewport", [{"width": 1400, "height": 900}, PHONE], ids=["wide", "phone"])
+def test_the_first_page_shows_what_why_and_where(browser: Any, site: Path, viewport: Any) -> None:
+    with opened(browser, site, "index.html", viewport=viewport) as page:
+        content = page.locator(".md-content article")
+        assert content.locator("h1").count() == 1
+        heads = [head.rstrip("¶") for head in content.locator("h2").all_inner_texts()]
+        assert heads == ["Why", "In three pictures", "Where to go"]
+        widths = content.locator("img").evaluate_all("all => all.map(i => i.naturalWidth)")
+        assert len(widths) == 3 and all(widths)
+        assert all(content.locator("img").evaluate_all("all => all.map(i => i.alt.length > 20)"))
+        [command] = content.locator("pre").all()
+        assert "bench run digits" in command.inner_text()
+        assert command.evaluate("code => code.scrollWidth <= code.clientWidth")
+        assert content.locator("table a").count() > 10
+
+
+@needs_chromium
+def test_the_first_page_can_be_read_by_all(browser: Any, site: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = browser.new_page()
+    page.goto((site / "index.html").as_uri())
+    found = axe.Axe().run(page, context=".md-content article")
+    assert found.violations_count == 0, found.generate_report()
+    page.close()
 
 
 @needs_chromium

@@ -283,7 +283,9 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     labelled = [svg["aria-label"] for svg in page.tags("svg")]
     assert "The 95 % interval of the difference of accuracies by images." in labelled
     low, high = (f"{100 * end:.1f}" for end in answer.anytime_ci95)
-    assert page.text.count(f"{low}–{high}") == 2, "on the board and in the run's section"
+    assert page.text.count(f"{low}–{high}") == 3, (
+        "in the answer, on the board and in the run's section"
+    )
     shutil.rmtree(tmp_path / "results" / answer.question.split()[-1])
     alone = course_of(with_decisions(read_run(path)))
     assert alone and alone.what == "accuracy"

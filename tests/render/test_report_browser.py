@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from helpers.browser import needs_chromium, opened_page
 from helpers.command import bench
 from helpers.reporting import save_pictures, store_reported, store_run
 
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = needs_chromium
 
 CLASSES = ["<b onclick=alert(1)>ant", "bee", "cat", "dog"]
@@ -126,7 +129,7 @@ def test_pictures_and_figures_are_there(page: Any) -> None:
     boxes = page.locator("figure > svg").evaluate_all(
         "all => all.map(s => [s.getBoundingClientRect().width, s.querySelectorAll('text').length])"
     )
-    assert len(boxes) == 1 + 1  # the boards' figure, and the errors of one run
+    assert len(boxes) == 1 + 1 + 1  # the answer, the boards' figure, the errors of one run
     assert all(width > 250 and texts > 3 for width, texts in boxes)
 
 
@@ -148,6 +151,68 @@ def test_readable_on_any_screen(browser: Any, address: str, scheme: str, width: 
     assert (max(levels) < 60) if scheme == "dark" else (min(levels) > 200)
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
+    context.close()
+
+
+def test_it_opens_with_the_question_and_the_answer(page: Any) -> None:
+    assert page.locator("h1").inner_text() == "Which of 4 runs classifies pictures best?"
+    heads = page.locator("h1, h2").all_inner_texts()
+    assert heads[1:3] == ["The answer", "What supports it"] and "Leaderboard" in heads
+    levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(h => Number(h.tagName[1]))")
+    assert levels.count(1) == 1 and all(b - a <= 1 for a, b in pairwise(levels))
+    answer = page.locator(".answer")
+    box = answer.bounding_box()
+    assert box["y"] < 200 and answer.locator("svg").bounding_box()["y"] < 900  # the first screen
+    best = values(page, "Accuracy, %")[0]
+    texts = answer.locator("svg text").all_text_contents()
+    assert any(f"{100 * float(best):.1f} %" in text for text in texts)
+    assert "It was right for" in answer.inner_text() and "95 % interval" in answer.inner_text()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a report on a run of 300 pictures."""
+    folder = tmp_path_factory.mktemp("large")
+    classes = [f"class {index:02d}" for index in range(30)]
+    data = save_pictures(folder / "data", classes, 10)
+    store_run(folder / "results", "large", data, classes, gap=0.05)
+    out = folder / "report.html"
+    done = bench("report", "--results", folder / "results", "--out", out, "--images", 300)
+    assert done.code == 0, done.err
+    return out.as_uri()
+
+
+def test_pictures_load_as_a_reader_comes_to_them(browser: Any, large: str) -> None:
+    with opened_page(browser, large, own=(large,)) as page:
+        pictures, output = page.locator(".pictures img"), page.locator(".gallery output")
+        assert (pictures.count(), output.inner_text()) == (120, "300 of 300 shown")
+        page.get_by_label("Predicted").select_option("class 07")  # also of those not loaded yet
+        true = page.locator(".pictures li").evaluate_all("all => all.map(p => p.dataset.predicted)")
+        assert set(true) == {"class 07"} and f"{len(true)} of 300 shown" == output.inner_text()
+        page.get_by_label("Predicted").select_option("")
+        page.locator(".more-pictures").scroll_into_view_if_needed()
+        playwright.expect(pictures.nth(200)).to_be_attached()  # scrolling is enough
+        while page.locator(".more-pictures").is_visible():
+            page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        assert pictures.count() == 300
+        assert set(pictures.evaluate_all("all => all.map(i => i.naturalWidth)")) == {128}
+
+
+def test_printed_it_is_a_readable_document(browser: Any, large: str) -> None:
+    context = browser.new_context(viewport={"width": 703, "height": 1000}, color_scheme="dark")
+    page = context.new_page()  # as wide as A4 without its margins
+    page.goto(large)
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 703
+    cut = page.locator(".scroll").evaluate_all("all => all.filter(s => s.scrollWidth > 703).length")
+    assert cut == 0
+    assert not page.locator("nav, .filters, .more-pictures").locator("visible=true").count()
+    assert page.locator(".pictures > li").locator("visible=true").count() == 24
+    assert "The first 24 of 300 pictures" in page.locator(".gallery").inner_text()
+    assert page.get_by_text("bench run", exact=False).first.is_visible()  # how to make it again
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    pages = len(re.findall(rb"/Type /Page\b", page.pdf(format="A4", prefer_css_page_size=True)))
+    assert 2 <= pages <= 8
     context.close()
 
 

@@ -23,27 +23,49 @@ function sortBy(head) {
   table.tBodies[0].append(...rows);
 }
 
-/** Hide the pictures of a gallery that do not fit its form, and say how many are left. */
-function filterGallery(gallery) {
+/**
+ * Show the pictures of a gallery that fit its form, and say how many there are. A page holds
+ * thousands: those in its template are loaded as a reader comes to them.
+ */
+function openGallery(gallery) {
   const form = gallery.querySelector("form");
-  const wanted = Object.fromEntries(new FormData(form));
-  const pictures = [...gallery.querySelectorAll(".pictures > li")];
-  for (const picture of pictures) {
-    picture.hidden = Object.entries(wanted).some(
-      ([name, value]) => value !== "" && picture.dataset[name] !== value,
-    );
+  const list = gallery.querySelector(".pictures");
+  const more = gallery.querySelector(".more-pictures");
+  const rest = gallery.querySelector("template");
+  const all = [...list.children, ...(rest ? rest.content.children : [])];
+  const atOnce = list.children.length;
+  let fitting = all;
+  let shown = 0;
+
+  function showMore() {
+    list.append(...fitting.slice(shown, shown + atOnce));
+    shown = Math.min(shown + atOnce, fitting.length);
+    if (more) more.hidden = shown === fitting.length;
   }
-  const shown = pictures.filter((picture) => !picture.hidden).length;
-  form.querySelector("output").textContent = `${shown} of ${pictures.length} shown`;
+  function filter() {
+    const wanted = Object.entries(Object.fromEntries(new FormData(form)));
+    const fits = (picture) =>
+      wanted.every(([name, value]) => value === "" || picture.dataset[name] === value);
+    fitting = all.filter(fits);
+    shown = 0;
+    list.replaceChildren();
+    showMore();
+    form.querySelector("output").textContent = `${fitting.length} of ${all.length} shown`;
+  }
+
+  form.hidden = false;
+  form.addEventListener("change", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  if (more) {
+    more.addEventListener("click", showMore);
+    new IntersectionObserver((entries) => {
+      if (entries.some((entry) => entry.isIntersecting)) showMore();
+    }, { rootMargin: "600px" }).observe(more);
+  }
+  filter(); // a reload may bring back what was chosen
 }
 
 for (const button of document.querySelectorAll("th > .sort")) {
   button.addEventListener("click", () => sortBy(button.parentElement));
 }
-for (const gallery of document.querySelectorAll(".gallery")) {
-  const form = gallery.querySelector("form");
-  form.hidden = false;
-  form.addEventListener("change", () => filterGallery(gallery));
-  form.addEventListener("submit", (event) => event.preventDefault());
-  filterGallery(gallery); // a reload may bring back what was chosen
-}
+for (const gallery of document.querySelectorAll(".gallery")) openGallery(gallery);

@@ -1,0 +1,104 @@
+"""The head of a report: its question, and the answer with its interval as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.boards.text import visible
+from bench.render.board import Entry, PageBoard
+from bench.render.runs import RunData
+from bench.render.sentences import Opening
+from bench.render.svg import Drawing, Palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_INTERVALS = 12  # in the picture of one board, best first
+LONGEST_NAME = 34  # characters beside an interval
+
+
+@dataclass(frozen=True)
+class BoardAnswer:
+    """The answer on one board: its best run of the page, in sentences, and the intervals."""
+
+    board: PageBoard
+    best: Entry
+    run: RunData
+    opening: Opening
+    intervals: Drawing
+
+    @property
+    def equals(self) -> list[str]:
+        """The keys of the other results that share the best run's rank."""
+        rank = self.best.row.rank
+        same = [e for e in self.board.entries if e.row.rank == rank is not None]
+        return [entry.key for entry in same if entry is not self.best]
+
+
+def answers(
+    boards: Sequence[PageBoard], runs: Mapping[str, RunData], openings: Mapping[str, Opening]
+) -> list[BoardAnswer]:
+    """Return the answer of each board; runs and openings are by the ids of the runs' sections."""
+    return [
+        BoardAnswer(
+            board,
+            best,
+            runs[best.anchor],
+            openings[best.anchor],
+            draw_intervals(board.entries, runs[best.anchor].summary.metrics.chance),
+        )
+        for board in boards
+        for best in [next(entry for entry in board.entries if entry.anchor)]
+    ]
+
+
+def page_question(runs: Sequence[RunData]) -> str:
+    """Return the question that a page about some runs answers."""
+    datasets = list(dict.fromkeys(run.summary.dataset.name for run in runs))
+    names = ", ".join(datasets)
+    if len(runs) == 1:
+        return f"How well does {runs[0].summary.backbone.name} classify {names}?"
+    if len(datasets) == 1:
+        return f"Which of {len(runs)} runs classifies {names} best?"
+    return f"How well do {len(runs)} runs classify {names}?"
+
+
+def draw_intervals(entries: Sequence[Entry], chance: float | None) -> Drawing:
+    """Return the accuracies of a board with their 95 % intervals, on the whole scale.
+
+    `chance` is the share that guessing has right, a mark; None: it is not known.
+    """
+    shown = entries[:MOST_INTERVALS]
+
+    def plot(figure: Figure, colours: Palette) -> None:
+        axes = figure.subplots()
+        for place, entry in enumerate(shown):
+            row, height = entry.row, -place
+            colour = colours.right if row.trained_on is None else colours.wrong
+            name = visible(f"{row.backbone} · {row.strategy}")
+            name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+            text = f"{100 * row.accuracy:.1f} %"
+            axes.plot([0, 100], [height, height], color=colours.line, linewidth=1)
+            if chance is not None:
+                guessing = [100 * chance, 100 * chance]
+                axes.plot(guessing, [height - 0.12, height + 0.12], color=colours.muted)
+            if row.shown_ci95:
+                low, high = (100 * end for end in row.shown_ci95)
+                axes.plot([low, high], [height, height], color=colour, linewidth=2)
+                text += f" ({low:.1f}–{high:.1f})"
+            filling = "none" if entry.partial else colour
+            axes.plot(100 * row.accuracy, height, "o", color=colour, markerfacecolor=filling)
+            key = f"{entry.key}  " if len(entries) > 1 else ""
+            axes.text(0, height + 0.25, key + name, color=colours.ink)
+            axes.text(100, height + 0.25, text, ha="right", color=colours.ink)
+        axes.grid(False)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0.5 - len(shown), 0.8)
+        axes.set_xlabel("accuracy, %")
+
+    label = "Accuracy of each run with its 95 % interval; the values are in the leaderboard."
+    return Drawing(plot, (4.6, 0.6 + 0.48 * len(shown)), label)
