@@ -78,7 +78,11 @@ def settings(draws: int, linearised: bool) -> list[tuple[str, dict[str, Any]]]:
         ("race", {"ceiling": "published"}),
         ("race", {"bound": "betting"}),
     ]
-    return [*found, ("screen-race", {"first": 2})] if linearised else found
+    more: list[tuple[str, dict[str, Any]]] = [
+        ("full-linearised", {}),
+        ("screen-race", {"first": 2}),
+    ]
+    return [*found, *more] if linearised else found
 
 
 def recorded(dataset: str, results: str, seeds: int, images: int, draws: int) -> list[list[Image]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.boards.text import csv_text
+from bench.running.verbs.again import strategy_of
 from bench.store.documents import Manifest
 from bench.store.folder import asked_records
 
@@ -22,7 +23,8 @@ SAMPLE_COLUMNS = {
     "score": "double",
     "margin": "double",
     "margin_stderr": "double",
-    # The record's `confidence`, which is no probability that the full sweep would decide the same.
+    # The record's `confidence`, which is no probability that the full sweep would decide the same;
+    # only of fixed draws, since a strategy that stops does so where its margin is large.
     "stability": "double",
     "evaluations": "int64",
     "seconds": "double",
@@ -34,6 +36,8 @@ SAMPLE_COLUMNS = {
 def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
     """Yield the rows of the decided images that a manifest asks for, in its order."""
     classes, errors_known = manifest.classes, manifest.margin_errors_known
+    strategy = strategy_of(manifest)
+    unbiased = errors_known and strategy is not None and strategy.same_draws
     for record in asked_records(path, manifest):
         prediction = record["prediction"]
         yield {
@@ -44,7 +48,7 @@ def sample_rows(path: Path, manifest: Manifest) -> Iterator[SampleRow]:
             "score": record["score"],
             "margin": record["margin"],
             "margin_stderr": record["margin_stderr"] if errors_known else None,
-            "stability": record["confidence"] if errors_known else None,
+            "stability": record["confidence"] if unbiased else None,
             "evaluations": record["evaluations"],
             "seconds": record["seconds"],
             "error": record["error"],

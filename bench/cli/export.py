@@ -49,7 +49,8 @@ def export(
     eval-results  an entry for .eval_results/ in a model's repository on the Hub
     csv, parquet  one row per image: label, prediction, margin, cost, and as
                   stability the normal probability that the winner's expected
-                  error is below the runner-up's
+                  error is below the runner-up's, empty for strategies that stop
+                  early: they do where the margin is large
     latex         the run's figures as a table for a paper
     errors        every recorded error as a dataset, which others can replay
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are

@@ -28,6 +28,7 @@ _run = _Run()
 @hookimpl
 def run_started(manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
     """Begin to log a run, or go on with it."""
+    _run.tracked = None  # of an earlier run, which was interrupted
     try:
         import trackio
     except ImportError:

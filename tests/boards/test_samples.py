@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from helpers.runs import store
 
 from bench.boards.samples import SAMPLE_COLUMNS, sample_rows, to_csv, to_parquet
@@ -20,6 +21,17 @@ def test_a_row_per_image_in_the_manifest_s_order(tmp_path: Path) -> None:
     assert [row["prediction"] for row in rows] == ["ant", "cat", None]
     assert [row["correct"] for row in rows] == [True, False, False]
     assert all(list(row) == list(SAMPLE_COLUMNS) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "stability"),
+    [("full", [0.9, 0.9]), ("race", [None, None]), ("not-installed", [None, None])],
+)
+def test_margins_of_a_strategy_that_stops_make_no_probability(
+    strategy: str, stability: list[float | None], tmp_path: Path
+) -> None:
+    path = store(tmp_path, [0, 1], [0, 1], strategy=strategy)
+    assert [row["stability"] for row in sample_rows(path, read_manifest(path))] == stability
 
 
 def test_both_files_hold_the_rows(tmp_path: Path) -> None:

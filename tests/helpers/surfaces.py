@@ -253,17 +253,25 @@ def damage_cache(folder: Path, rng: random.Random) -> None:
 
 READERS = (
     ("show", "first", "--json"),
-    ("show", "first", "--more"),
+    ("show", "first", "--statistics"),
     ("leaderboard", "--json"),
     ("runs", "--json"),
     ("compare", "first", "second", "--json"),
-    ("replay", "first", "--strategy", "uniform", "--set", "draws=4", "--fresh", "--json"),
+    ("replay", "first", "--strategy", "uniform", "--set", "samples=4", "--fresh", "--json"),
     ("sweep", "first", "--strategies", "uniform", "--json"),
     ("calibrate", "first", "--strategy", "uniform", "--json"),
     ("learn-order", "first", "--json"),
-    ("learn-screen", "first", "--json"),
+    ("results", "export", "first", "--format", "csv"),
     ("power", "first", "second", "--json"),
     ("report", "first", "second", "--out", "PAGE", "--json"),
+)
+NEW_RUN = ("run", "digits", "--limit", "3", "--strategy", "uniform", "--set", "draws=4", "--fresh")
+LEARNERS = (
+    ("learn-order", "first", "--json"),
+    ("learn-odds", "first", "--json"),
+    ("learn-screen", "first", "--json"),
+    (*NEW_RUN, "--split", "train", "--weighting", "learned:first", "--json"),
+    (*NEW_RUN, "--candidates-from", "first", "--top", "3", "--json"),
 )
 
 
@@ -299,13 +307,33 @@ def damage_run(folder: Path, rng: random.Random) -> None:
         path.write_bytes(damaged(path.read_bytes(), rng))
 
 
-def use_run(folder: Path, rng: random.Random) -> tuple[Finished, Any]:
-    """Read the runs with one of the commands; what it says of them is not compared."""
-    words = [str(folder / "page.html") if word == "PAGE" else word for word in rng.choice(READERS)]
+def make_learned(folder: Path) -> None:
+    """Record a run that orders, odds, screens and weights of levels can be learned from."""
+    done = bench(
+        *("run", "digits", "--limit", 24, "--strategy", "full-linearised", "--set", "draws=4"),
+        *("--save-errors", "--results", folder, "--json"),
+    )
+    assert done.code == 0, done.err
+    Path(done.json["results_dir"]).rename(folder / "first")
+
+
+def read_with(command: Sequence[str], folder: Path) -> Finished:
+    """Read the runs with a command, whose JSON has no NaN."""
+    words = [str(folder / "page.html") if word == "PAGE" else word for word in command]
     done = bench(*words, "--results", folder, BENCH_CACHE_DIR=str(cache_of(folder)))
     if done.code == 0 and words[-1] == "--json":
         json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} in {words}"))
-    return done, None
+    return done
+
+
+def use_run(folder: Path, rng: random.Random) -> tuple[Finished, Any]:
+    """Read the runs with one of the commands; what it says of them is not compared."""
+    return read_with(rng.choice(READERS), folder), None
+
+
+def use_learned(folder: Path, rng: random.Random) -> tuple[Finished, Any]:
+    """Learn from the run, or decide with what is learned from it; nothing is compared."""
+    return read_with(rng.choice(LEARNERS), folder), None
 
 
 def use_submission(folder: Path, rng: random.Random) -> tuple[Finished, Any]:
@@ -330,5 +358,6 @@ SURFACES = {
     "cache": Surface(make_cached, damage_cache, use_folder),
     "embeddings": Surface(make_embedded, damage_cache, use_denoiser),
     "run": Surface(make_runs, damage_run, use_run),
+    "learned": Surface(make_learned, damage_run, use_learned),
     "submission": Surface(make_runs, damage_run, use_submission),
 }

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.surfaces import SURFACES, Surface
+from helpers.surfaces import LEARNERS, READERS, SURFACES, Surface, read_with
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 
-SECONDS, BYTES = 20, 2 * 2**30  # that one case may take
+SECONDS, BYTES = 20, 2 * 2**30  # processor time and memory that one case may take
+PATIENCE = 10 * SECONDS  # for one that waits, on a machine that is busy with other things
 REFUSED = (2, 3)
 SHARE, MOST = 20, 15  # of the cases, one of so many always runs, and so many per surface
 MANY = {
@@ -33,6 +34,7 @@ MANY = {
     "cache": 700,
     "embeddings": 60,
     "run": 1200,
+    "learned": 300,
     "submission": 400,
 }
 # Surface → cases that once failed.
@@ -56,13 +58,16 @@ def bounded() -> Iterator[None]:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, before[1]))
-    handler = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    handlers = {kind: signal.signal(kind, stop) for kind in (signal.SIGALRM, signal.SIGPROF)}
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(PATIENCE)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
@@ -97,6 +102,19 @@ def test_damaged_input_is_refused_or_harmless(
 ) -> None:
     cases = {*range(few(surface)), *FAILED.get(surface, ())}
     check(surface, cases, *undamaged(surface), tmp_path)
+
+
+@pytest.mark.parametrize(("surface", "commands"), [("run", READERS), ("learned", LEARNERS)])
+def test_every_command_reads_what_is_not_damaged(
+    surface: str,
+    commands: tuple[tuple[str, ...], ...],
+    undamaged: Callable[[str], Undamaged],
+    tmp_path: Path,
+) -> None:
+    """A command that is refused for another reason would find no damage."""
+    folder = shutil.copytree(undamaged(surface)[0], tmp_path / "input")
+    codes = {command: read_with(command, folder).code for command in commands}
+    assert codes == dict.fromkeys(commands, 0)
 
 
 @pytest.mark.slow
@@ -134,7 +152,7 @@ def tried(surface: Surface, folder: Path, wanted: Any, seed: str) -> str | None:
         with bounded():
             done, found = surface.use(folder, rng)
     except Hang:
-        return f"took more than {SECONDS} s"
+        return f"took more than {SECONDS} s of processor time, or {PATIENCE} s"
     except Exception as error:
         return f"ended the test: {error!r:.300}"
     if "Error: Unexpected" in done.err or "Traceback" in done.err or done.code not in (0, *REFUSED):

@@ -21,6 +21,7 @@ from helpers.interrupted import Running, limited
 from helpers.runs import store
 from helpers.scoring import LIMIT, command, same, timeless
 
+from bench.machine.cache import cache_dir
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest, read_records
 from bench.store.journal import JOURNAL, LONGEST_LINE, read_lines
@@ -64,6 +65,23 @@ def test_a_full_disk(whole: Path, tmp_path: Path) -> None:
     run = Path(done.json["results_dir"])
     assert done.code == 0 and len(list((run / "errors").glob("*.parquet"))) == LIMIT
     assert len(timeless(run)) == LIMIT and same(timeless(run), timeless(whole))
+
+
+def test_a_clock_that_goes_back_changes_nothing(whole: Path, tmp_path: Path) -> None:
+    """What was written seems to be of the year 2096: the run, and what the cache keeps."""
+    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
+    assert limited(arguments, 3, 200, "SIGXFSZ").code == -signal.SIGXFSZ
+    manifest = tmp_path / whole.name / "manifest.json"
+    written = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**written, "created": "2096-10-02T07:06:40+00:00"}))
+    for path in [*tmp_path.rglob("*"), *cache_dir().rglob("*")]:
+        os.utime(path, (4e9, 4e9))
+    run = check_resumed(arguments, whole, tmp_path)
+    assert json.loads(manifest.read_text())["created"].startswith("2096")
+    for reading in (["show", run], ["list", "runs"], ["leaderboard"], ["report", run]):
+        more = ["--out", tmp_path / "page.html"] if reading[0] == "report" else []
+        done = bench(*reading, *more, "--results", tmp_path)
+        assert done.code == 0 and not done.err.count("Warning"), done.err
 
 
 @pytest.fixture

@@ -8,12 +8,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from helpers.command import bench
 
 from bench.discovery.loading import load_plugins
+from bench.errors import UserError
 from bench_plugins.trackers import _trackio
 
 RUN = ("run", "digits", "--backbone", "majority", "--limit", "20")
@@ -62,6 +65,65 @@ def test_a_run_is_logged_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     accuracy = done.json["metrics"]["accuracy"]
     assert logged[19][2]["accuracy"] == pytest.approx(accuracy)
     assert logged[20][2]["final/accuracy"] == pytest.approx(accuracy)
+
+
+def test_an_interrupted_run_gets_no_images_of_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one cannot be logged: trackio is not there any more."""
+
+    class Tracked:
+        logged: ClassVar[list[object]] = []
+
+        def log(self, *values: object, **_: object) -> None:
+            self.logged.append(values)
+
+    monkeypatch.setattr(_trackio._run, "tracked", Tracked())  # of a run that did not finish
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(UserError, match="trackio is not installed"):
+        _trackio.run_started({}, 0, 1, 0)
+    _trackio.sample_scored({"prediction": 1, "label": 1, "evaluations": 9})
+    _trackio.run_finished({"metrics": {"accuracy": 1.0}, "cost": {}})
+    assert not Tracked.logged
+
+
+def piped(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def as_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "rubbish": lambda file: file.write_bytes(b"rubbish" * 1000),
+    "a pipe": piped,
+    "a folder": as_folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_project_costs_no_run(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip("trackio", reason="the extra trackio is not installed")
+    from trackio import sqlite_storage, utils
+
+    for module in (sqlite_storage, utils):
+        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio")
+    manager = load_plugins().manager
+    manager.register(_trackio, name="the tracker")
+    run = (*RUN, "--results", tmp_path / "r", "--fresh", "--json")
+    try:
+        whole = bench(*run, BENCH_TRACKIO="tests")
+        (file,) = (tmp_path / "trackio").glob("*.db")
+        DAMAGE[damage](file)
+        done = bench(*run, BENCH_TRACKIO="tests")
+    finally:
+        manager.unregister(_trackio)
+    assert done.code == 0 and "Unexpected" not in done.err, done.err
+    assert done.json["metrics"] == whole.json["metrics"]
 
 
 def test_the_extra_is_named_where_it_is_missing(
