@@ -8,17 +8,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.boards.adding import without_paths
+from bench.boards.croissant import croissant
 from bench.boards.formats import assignments
 from bench.boards.text import markdown, visible, yaml_value
 from bench.contracts.specs import provenance
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
-from bench.recordings.recording import Recording, open_recording
+from bench.recordings.recording import CROISSANT, Recording, open_recording
+from bench.store import identity as ids
 from bench.store.cells import whole_part
+from bench.store.documents import Manifest
 from bench.store.draw_table import DRAWS
 from bench.store.fields import to_json
 from bench.store.folder import MANIFEST, SUMMARY, read_summary
@@ -27,65 +34,134 @@ from bench.store.packed import write_packed
 
 ERROR_CARD = "README.md"
 ERROR_FOLDERS = ("errors", "first_order")
+Errors = NDArray[np.float32]
 
 
-def write_error_dataset(run: Path, out: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Sharing:
+    """How errors are shared.
+
+    Attributes:
+        licence: SPDX id of the licence of the errors; None: none is stated.
+        error_bits: number of bits kept of each draw's standard deviation over the prompts; None:
+            errors stay exact.
+    """
+
+    licence: str | None = None
+    error_bits: int | None = None
+
+
+def write_error_dataset(run: Path, out: Path, sharing: Sharing | None = None) -> list[Path]:
     """Write a recorded run as a dataset in the empty or new folder `out`, and return its files.
 
-    It has a card, the documents of the run, and the errors as parquet; no path of this machine and
-    no image. UserError: the run recorded too little, or `out` cannot be written.
+    It has a card, a Croissant description, the documents of the run, and the errors as parquet; no
+    path of this machine and no image. UserError: the run recorded too little, or `out` cannot be
+    written.
     """
+    sharing = sharing or Sharing()
     recording = open_recording(run)
+    if sharing.error_bits and (recording.path / "first_order").is_dir():
+        raise UserError("--error-bits: first-order errors were recorded, too, and stay exact.")
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise UserError(f"--out {out} already exists. Name a folder that is empty or new.")
     try:
         with writing(f"--out {out}"):
             out.mkdir(parents=True, exist_ok=True)
-            _write(recording, out)
+            _write(recording, out, sharing)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _write(recording: Recording, out: Path) -> None:
-    ids = [record["sample_id"] for record in recording.records]
+def _write(recording: Recording, out: Path, sharing: Sharing) -> None:
+    sample_ids = [record["sample_id"] for record in recording.records]
     for kind in ERROR_FOLDERS:
         if (recording.path / kind).is_dir():
-            write_packed(out / kind, _tables(recording, kind, ids))
+            write_packed(out / kind, _tables(recording, kind, sample_ids, sharing.error_bits))
     if (recording.path / DRAWS).is_file():
         shutil.copyfile(recording.path / DRAWS, out / DRAWS)
     # Of a run of which some images failed, those that can be replayed.
-    manifest = recording.manifest.model_copy(update={"samples": ids})
+    manifest = recording.manifest.model_copy(update={"samples": sample_ids})
+    if sharing.error_bits is not None:
+        manifest = _rounded_manifest(manifest, sharing.error_bits)
     content = manifest.plain()
     identity = content.pop("identity")  # what the run is: a replay names it
     write_atomically(out / MANIFEST, to_json({**without_paths(content), "identity": identity}))
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in recording.records)
     write_atomically(out / JOURNAL, "".join(lines))
     summary = read_summary(recording.path)
-    if summary is not None and summary.dataset.n_samples == len(ids):
+    if summary is not None and summary.dataset.n_samples == len(sample_ids):
         write_atomically(out / SUMMARY, to_json(without_paths(summary.plain())))
-    write_atomically(out / ERROR_CARD, card(recording))
+    schema = whole_part(out / "errors", sample_ids[0]).schema
+    described = croissant(
+        manifest.run_id,
+        f"{_title(manifest)}: one error per image, noise draw and prompt. No image is included.",
+        sharing.licence,
+        manifest.created,
+        {field.name: str(field.type) for field in schema},
+    )
+    write_atomically(out / CROISSANT, to_json(described))
+    write_atomically(out / ERROR_CARD, card(recording, manifest, sharing))
 
 
-def _tables(recording: Recording, kind: str, ids: list[str]) -> Iterator[tuple[str, Any]]:
-    for sample_id in ids:
+def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
+    """Return the manifest of a run whose errors were rounded: it has an id of its own."""
+    scoring = manifest.identity.scoring.model_copy(update={"error_bits": bits})
+    identity = manifest.identity.model_copy(update={"scoring": scoring})
+    names = (manifest.dataset.name, manifest.backbone.name, manifest.strategy.name)
+    return manifest.model_copy(
+        update={"identity": identity, "run_id": ids.run_id(*names, identity)}
+    )
+
+
+def _tables(
+    recording: Recording, kind: str, sample_ids: list[str], bits: int | None
+) -> Iterator[tuple[str, Any]]:
+    import pyarrow as pa
+
+    for sample_id in sample_ids:
         table = whole_part(recording.path / kind, sample_id)
         place = table.schema.get_field_index("sample_id")
         if place >= 0:  # a dictionary of one word in each part; in a file, plain text
             table = table.set_column(place, "sample_id", table["sample_id"].cast("string"))
+        if bits is not None:
+            errors = rounded(table["error"].to_numpy(), table["draw"].to_numpy(), bits)
+            place = table.schema.get_field_index("error")
+            table = table.set_column(place, "error", pa.array(errors))
         yield sample_id, table
 
 
-def card(recording: Recording) -> str:
-    """Return the dataset's card."""
+def rounded(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
+    """Return errors [cells] rounded to steps of about 2^-bits of their draw's spread, float32.
+
+    The spread is the standard deviation over the prompts of a draw, and the step the power of two
+    below. What decides is the difference of two prompts on one draw, so that the step is small
+    against it; the bits below are zeros, which take no room.
+    """
+    _, place = np.unique(draws, return_inverse=True)
+    exact, count = errors.astype(np.float64), np.bincount(place)
+    centred = exact - (np.bincount(place, exact) / count)[place]
+    spread = np.sqrt(np.bincount(place, centred**2) / count)
+    exponent = np.floor(np.log2(np.where(spread > 0, spread, 1.0))) - bits
+    step = np.where(spread > 0, 2.0**exponent, 2.0**-149)[place]  # no spread: as it is
+    return np.asarray(np.round(exact / step) * step, np.float32)
+
+
+def _title(manifest: Manifest) -> str:
+    data = manifest.dataset
+    return visible(f"Denoising errors of {manifest.backbone.name} on {data.name}/{data.split}")
+
+
+def card(recording: Recording, manifest: Manifest, sharing: Sharing) -> str:
+    """Return the dataset's card; `manifest` is the one that is shared."""
     from huggingface_hub import DatasetCardData
 
-    manifest = recording.manifest
     data, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
     scoring = manifest.identity.scoring.plain()
     header = DatasetCardData(
-        pretty_name=visible(f"Denoising errors of {backbone.name} on {data.name}/{data.split}"),
+        pretty_name=_title(manifest),
+        license=sharing.licence and sharing.licence.lower(),
         task_categories=["zero-shot-image-classification"],
         tags=["diffusion-classifier", "bench", "denoising-errors"],
         configs=yaml_value(
@@ -108,6 +184,7 @@ strategies of diffusion classification can be compared without the model and wit
 ```sh
 pip install diffusion-classifier-bench
 bench replay hf:OWNER/NAME --strategy race     # or the folder, where it lies on this machine
+bench sweep hf:OWNER/NAME                      # every strategy: cost against agreement
 ```
 
 | fact | value |
@@ -121,6 +198,8 @@ bench replay hf:OWNER/NAME --strategy race     # or the folder, where it lies on
 | scoring | {markdown(assignments(scoring))} |
 | seed | {manifest.identity.seed} |
 | recorded | {markdown(manifest.created)} |
+| errors | {_precision(sharing.error_bits)} |
+| licence of the errors | {markdown(sharing.licence or "not stated")} |
 
 | file | content |
 |---|---|
@@ -129,6 +208,13 @@ bench replay hf:OWNER/NAME --strategy race     # or the folder, where it lies on
 | `draws.parquet` | what each draw is: its level, time and weight |
 | `samples.jsonl` | what the run decided of each image; `label` is the index of its class |
 | `manifest.json` | settings, identity, classes, prompts, versions |
+| `croissant.json` | the columns, for tools that read [Croissant](https://mlcommons.org/croissant) |
 
 No image is included. The images are those of the dataset, whose licence holds for them.
 """
+
+
+def _precision(bits: int | None) -> str:
+    if bits is None:
+        return "exact, as they were measured"
+    return f"rounded to about 1/{2**bits:,} of their standard deviation over the prompts of a draw"

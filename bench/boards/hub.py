@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.boards.error_dataset import write_error_dataset
+from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.boards.formats import assignments
 from bench.boards.text import visible, yaml_value
 from bench.contracts.specs import provenance
@@ -168,7 +168,12 @@ class Push:
 
 @contextmanager
 def prepared(
-    run: Path, kind: str, repository: str, dataset: str | None = None, task: str | None = None
+    run: Path,
+    kind: str,
+    repository: str,
+    dataset: str | None = None,
+    task: str | None = None,
+    sharing: Sharing | None = None,
 ) -> Iterator[Push]:
     """Yield `eval-results` for a model's repository, or `errors` for a dataset's, in a folder.
 
@@ -180,7 +185,7 @@ def prepared(
     with tempfile.TemporaryDirectory(prefix="bench-push-") as temporary:
         folder = Path(temporary, "push")
         if kind == "errors":
-            write_error_dataset(run, folder)
+            write_error_dataset(run, folder, sharing)
             yield Push("dataset", repository, folder, f"Add the errors of {name}")
         else:
             entry = eval_results(run, dataset, task)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from bench.errors import UserError
+from bench.recordings.recording import open_recording
 from bench.stats.differences import Settings, differing, run_settings
 from bench.store.folder import list_runs
 from bench.store.questions import ending_answer, read_questions
@@ -37,6 +39,52 @@ class InventoryRow(BaseModel):
     path: str
     error: str | None = None
     settings: Settings = Field({}, exclude=True)  # all of the run's, which may differ
+
+
+class RecordingRow(BaseModel):
+    """One run that kept the error of every cell, so that strategies can be replayed on it."""
+
+    run_id: str
+    dataset: str
+    split: str
+    backbone: str
+    images: int  # number of images with recorded errors
+    images_asked: int  # number of images of the run
+    prompts: int  # number of prompts; of items, the largest number of texts
+    draws: int
+    first_order: bool  # whether first-order errors were recorded, too
+    bytes: int  # size of the recorded errors on disk
+    path: str
+
+    @property
+    def bytes_per_image(self) -> float:
+        """Size per image."""
+        return self.bytes / self.images
+
+
+def stored_recordings(folder: Path) -> list[RecordingRow]:
+    """Return the recordings at any depth below a folder, by path; other runs are left out."""
+    rows = []
+    for path in run_folders(folder):
+        with suppress(UserError):
+            recording = open_recording(path)
+            manifest = recording.manifest
+            files = [file for kind in ("errors", "first_order") for file in (path / kind).glob("*")]
+            row = RecordingRow(
+                run_id=manifest.run_id,
+                dataset=manifest.dataset.name,
+                split=manifest.dataset.split,
+                backbone=manifest.backbone.name,
+                images=len(recording.records),
+                images_asked=manifest.total,
+                prompts=len(manifest.class_of_column),
+                draws=recording.n_draws,
+                first_order=recording.problem.can_linearise,
+                bytes=sum(file.stat().st_size for file in files),
+                path=str(path),
+            )
+            rows.append(row)
+    return rows
 
 
 def stored_runs(folder: Path) -> list[InventoryRow]:

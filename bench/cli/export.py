@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.boards.error_dataset import write_error_dataset
+from bench.boards.error_dataset import Sharing, write_error_dataset
 from bench.boards.exports import to_latex
 from bench.boards.hub import eval_results, model_index, prepared, send
 from bench.boards.samples import to_csv, to_parquet
@@ -22,6 +22,17 @@ _HUB_DATASET = click.option(
     "--hub-dataset",
     metavar="OWNER/NAME",
     help="The benchmark on the Hub, for eval-results (default: the dataset's source).",
+)
+_LICENCE = click.option(
+    "--licence",
+    metavar="SPDX",
+    help="The licence of the errors, such as CC-BY-4.0; the card and the Croissant file state it.",
+)
+_ERROR_BITS = click.option(
+    "--error-bits",
+    type=click.IntRange(4, 16),
+    help="Round errors to so many bits of each draw's spread over the prompts: half the bytes with"
+    " 8; the folder has an id of its own [default: exact].",
 )
 _TASK = click.option("--task", help="The task's id in that benchmark.  [default: default]")
 
@@ -38,9 +49,18 @@ _TASK = click.option("--task", help="The task's id in that benchmark.  [default:
 @click.option("--out", help="A file to write instead of stdout; for errors, the new folder.")
 @_HUB_DATASET
 @_TASK
+@_LICENCE
+@_ERROR_BITS
 @results_option
 def export(
-    run: str, kind: str, out: str | None, hub_dataset: str | None, task: str | None, results: str
+    run: str,
+    kind: str,
+    out: str | None,
+    hub_dataset: str | None,
+    task: str | None,
+    licence: str | None,
+    error_bits: int | None,
+    results: str,
 ) -> None:
     """Write RUN for another tool.
 
@@ -59,7 +79,7 @@ def export(
         what = "folder" if kind == "errors" else "file"
         raise UserError(f"--format {kind} writes a {what}: name it with --out.")
     if kind == "errors":
-        files = write_error_dataset(path, Path(str(out)))
+        files = write_error_dataset(path, Path(str(out)), Sharing(licence, error_bits))
         say(f"{out}: {len(files)} files, {_megabytes(sum(f.stat().st_size for f in files))}")
         next_steps(
             ("replay a strategy on it", f"bench replay {shlex.quote(str(out))} --strategy race"),
@@ -112,6 +132,8 @@ def _content(kind: str, path: Path, dataset: str | None, task: str | None) -> st
 )
 @_HUB_DATASET
 @_TASK
+@_LICENCE
+@_ERROR_BITS
 @results_and_json
 def push(
     run: str,
@@ -122,6 +144,8 @@ def push(
     create: bool,
     hub_dataset: str | None,
     task: str | None,
+    licence: str | None,
+    error_bits: int | None,
     results: str,
     as_json: bool,
 ) -> None:
@@ -129,7 +153,8 @@ def push(
 
     Nothing is sent without this command. Log in first with `hf auth login`.
     """
-    with prepared(find_run(run, results), kind, to, hub_dataset, task) as what:
+    sharing = Sharing(licence, error_bits)
+    with prepared(find_run(run, results), kind, to, hub_dataset, task, sharing) as what:
         sizes = {name: file.stat().st_size for name, file in what.files.items()}
         address = None if dry_run else send(what, pull_request, create)
         if as_json:

@@ -43,7 +43,7 @@ _NAME = click.argument("name", required=False)
 
 @click.group()
 def list_command() -> None:
-    """List datasets, collections, backbones, strategies, metrics, views, protocols or runs."""
+    """List datasets, backbones, strategies, metrics, views, protocols, runs and recordings."""
 
 
 @list_command.command()
@@ -161,6 +161,41 @@ def runs_command(dataset: str | None, wide: bool, results: str, as_json: bool) -
     else:
         of = f" of {dataset}" if dataset else ""
         say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
+
+
+@list_command.command("recordings")
+@results_and_json
+def recordings_command(results: str, as_json: bool) -> None:
+    """List the runs that kept every error, on which strategies can be replayed, with their size.
+
+    Folders that `bench results export --format errors` wrote are listed, too.
+    """
+    from bench.boards.inventory import stored_recordings
+
+    rows = stored_recordings(Path(results))
+    if as_json:
+        print_json([row.model_dump() | {"bytes_per_image": row.bytes_per_image} for row in rows])
+        return
+    from bench.render.tables import table
+
+    lines = [
+        [
+            run_name(Path(row.path), results),
+            f"{row.images:,}"
+            if row.images == row.images_asked
+            else f"{row.images:,} of {row.images_asked:,}",
+            row.prompts,
+            row.draws,
+            f"{row.bytes / 1e6:.1f} MB",
+            f"{row.bytes_per_image / 1e3:.1f} kB",
+        ]
+        for row in rows
+    ]
+    if not rows:
+        say(f"There is no recording in {results}. `--strategy full --save-errors` makes one.")
+        return
+    table(["recording", "images", "prompts", "draws", "size", "per image"], lines)
+    next_steps(("replay every strategy on one", f"bench sweep {lines[0][0]}"))
 
 
 def _row(spec: Spec, facts: str = "", **values: Any) -> dict[str, Any]:

@@ -129,9 +129,10 @@ def sweep_command(
 
     Agreement is with the full sweep, which evaluates every prompt on every draw. Its ceiling is
     the agreement of two full sweeps with different seeds (--against). Intervals are 95 % (Wilson),
-    and a star marks the Pareto front. Nothing is stored.
+    and a star marks the Pareto front. Nothing is stored. RUN may be an error table, as in
+    `bench replay`.
     """
-    path = find_run(run, results)
+    path = find_recording(run, results)
     figure = figure_file("--plot", plot_file) if plot_file else None
     ceiling = self_agreement(path, find_run(against, results)) if against else None
     recording = open_draws(path)

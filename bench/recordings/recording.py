@@ -27,8 +27,9 @@ from bench.store.folder import MANIFEST, asked_records, find_run, read_manifest
 from bench.store.records import Record
 
 SCHEME = "hf:"  # of an error table on the Hugging Face Hub
+CROISSANT = "croissant.json"
 RECORDING_FILES = (
-    *("README.md", MANIFEST, "samples.jsonl", "summary.json", "draws.parquet"),
+    *("README.md", CROISSANT, MANIFEST, "samples.jsonl", "summary.json", "draws.parquet"),
     *("errors/*.parquet", "first_order/*.parquet"),
 )
 

@@ -23,7 +23,7 @@ from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.errors import UserError
 from bench.machine.files import regular_file
 from bench.store.documents import MAX_STORED_DRAWS
-from bench.store.packed import find_packed, read_packed
+from bench.store.packed import find_packed, read_packed, small
 
 TYPES = {
     "prompt": "int32",
@@ -133,7 +133,7 @@ def _write_part(
     folder.mkdir(exist_ok=True)
     path = part_path(folder, sample_id)
     temporary = path.with_suffix(".partial")
-    pq.write_table(table, temporary, compression="zstd")
+    pq.write_table(table, temporary, **small(table.schema))
     temporary.replace(path)
 
 

@@ -58,6 +58,8 @@ class ScoringIdentity(Document):
     subtract_null: bool | None = None  # whether the error without a text is subtracted
     views: str | None = None  # views, as for `--views`; None: the image itself
     reduction: str | None = None  # reduction of a likelihood's draws
+    error_bits: int | None = None
+    """Bits kept of a draw's spread over prompts in a shared recording; None: exact errors."""
 
     @property
     def antithetic(self) -> bool:

@@ -30,6 +30,28 @@ def name_of(number: int) -> str:
     return f"packed-{number:05d}.parquet"
 
 
+def small(schema: Any) -> dict[str, Any]:
+    """Return options of a parquet writer that make tables of cells small, without losing a bit.
+
+    The bytes of errors are stored position by position, since neighbours share the first ones, and
+    indices as differences (docs/how-to/publish.md has the sizes).
+    """
+    import pyarrow.types as kinds
+
+    encodings = {
+        field.name: "DELTA_BINARY_PACKED" if kinds.is_integer(field.type) else "BYTE_STREAM_SPLIT"
+        for field in schema
+        if kinds.is_integer(field.type) or kinds.is_floating(field.type)
+    }
+    return {
+        "compression": "zstd",
+        "compression_level": 9,
+        "use_dictionary": [name for name in schema.names if name not in encodings],
+        "column_encoding": encodings,
+        "write_statistics": False,
+    }
+
+
 def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
     """Write parts, with the same columns, into packed files, and return the number of images."""
     import pyarrow.parquet as pq
@@ -49,7 +71,7 @@ def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
             if writer is None or len(groups) == MAX_IMAGES_PER_FILE or rows > MAX_ROWS:
                 close()
                 plain = table.schema.remove_metadata()
-                writer = pq.ParquetWriter(folder / name_of(written), plain, compression="zstd")
+                writer = pq.ParquetWriter(folder / name_of(written), plain, **small(plain))
                 written, rows, groups = written + 1, 0, []
             metadata = table.schema.metadata or {}
             groups.append((sample_id, {k.decode(): v.decode() for k, v in metadata.items()}))

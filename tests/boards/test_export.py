@@ -7,7 +7,9 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -15,6 +17,8 @@ from helpers.command import bench
 from helpers.hub import Hub, a_hub
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
 from helpers.runs import store
+
+from bench.boards.error_dataset import rounded
 
 LABELS, SAID = [0, 1, 2, 0], [0, 1, 1, None]
 RACE = {"delta": 0.1}
@@ -158,3 +162,72 @@ def test_errors_are_pushed_and_replayed_from_the_hub(
     assert absent.code == 2 and "hf:owner/nothing" in absent.err
     nameless = bench("replay", "hf:a/b/c", *ask, HF_ENDPOINT=hub.address)
     assert nameless.code == 2 and "hf:owner/name" in nameless.err
+
+
+def sweep_rows(path: Path) -> list[Any]:
+    done = bench("sweep", path, "--json")
+    assert done.code == 0, done.err
+    keys = ("strategy", "agreement", "agreement_ci95", "pareto", "metrics", "replayed_from")
+    rows = [{key: row[key] for key in keys} for row in done.json]
+    costs = [row["cost"]["evaluation_equivalents_per_image"] for row in done.json]
+    return [rows, costs]
+
+
+def test_a_stranger_makes_each_table_of_a_recording_again(recorded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shared"
+    assert bench("results", "export", recorded, "--format", "errors", "--out", out).code == 0
+    assert sweep_rows(out) == sweep_rows(recorded)
+
+
+def test_an_error_table_states_its_licence_and_describes_its_columns(
+    recorded: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "shared"
+    command = ("results", "export", recorded, "--format", "errors", "--out", out)
+    assert bench(*command, "--licence", "CC-BY-4.0").code == 0
+    card = (out / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-4.0"
+    described = json.loads((out / "croissant.json").read_text())
+    assert described["license"].endswith("/CC-BY-4.0")
+    (records,) = described["recordSet"]
+    columns = [field["source"]["extract"]["column"] for field in records["field"]]
+    assert columns == pq.read_table(out / "errors").column_names
+    pattern = described["distribution"][0]["includes"]
+    assert list(out.glob(pattern)) == sorted((out / "errors").iterdir())
+    assert not [file for file in out.rglob("*.*") if file.suffix in (".png", ".jpg")]
+    assert "| licence of the errors | not stated |" in _card_without_licence(recorded, tmp_path)
+
+
+def _card_without_licence(recorded: Path, tmp_path: Path) -> str:
+    out = tmp_path / "unlicensed"
+    assert bench("results", "export", recorded, "--format", "errors", "--out", out).code == 0
+    assert "license" not in json.loads((out / "croissant.json").read_text())
+    return (out / "README.md").read_text()
+
+
+def test_rounded_errors_take_less_room_and_decide_the_same(recorded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rounded"
+    command = ("results", "export", recorded, "--format", "errors", "--out", out)
+    assert bench(*command, "--error-bits", 8).code == 0
+    there, before = (
+        sum(f.stat().st_size for f in p.iterdir()) for p in (out / "errors", recorded / "errors")
+    )
+    assert (
+        there < 0.6 * before
+    )  # of noise that was made up; of recordings, see docs/how-to/publish.md
+    rows, exact = sweep_rows(out), sweep_rows(recorded)
+    for ours, theirs in zip(rows[0], exact[0], strict=True):
+        assert (ours["agreement"], ours["metrics"]) == (theirs["agreement"], theirs["metrics"])
+    # It is another recording: replays of it do not take the place of replays of the exact errors.
+    assert rows[0][0]["replayed_from"] != exact[0][0]["replayed_from"]
+    assert "rounded to about 1/256" in (out / "README.md").read_text()
+
+
+def test_rounding_is_small_against_the_spread_of_a_draw() -> None:
+    errors = np.random.default_rng(0).normal(0.5, 0.02, (40, 7)).astype(np.float32)
+    errors[:, 3] = 0.25  # prompts that do not differ
+    draws = np.tile(np.arange(7, dtype=np.int32), 40)
+    near = rounded(errors.ravel(), draws, 8).reshape(errors.shape)
+    step = np.abs(near - errors).max(axis=0) / errors.std(axis=0).clip(1e-9)
+    assert (step <= 2**-9).all() and step.max() > 0
+    assert (near[:, 3] == 0.25).all()

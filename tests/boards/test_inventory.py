@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from helpers.command import bench
+from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
 from helpers.runs import store
 
 from bench.boards.inventory import row_of, stored_runs
@@ -36,3 +38,20 @@ def test_runs_of_one_kind_are_told_apart_by_their_settings(tmp_path: Path) -> No
     rows = stored_runs(tmp_path)
     assert sorted(str(row.differs["seed"]) for row in rows if row.backbone == "b") == ["0", "1"]
     assert [row.differs for row in rows if row.backbone == "other"] == [{}]
+
+
+def test_recordings_are_listed_with_their_size_and_other_runs_are_not(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    store(tmp_path, [0, 1], [0, 1])
+    shared = tmp_path / "shared"
+    assert bench("results", "export", path, "--format", "errors", "--out", shared).code == 0
+    done = bench("list", "recordings", "--results", tmp_path, "--json")
+    assert done.code == 0, done.err
+    own, exported = sorted(done.json, key=lambda row: str(row["path"]) == str(shared))
+    size = sum(file.stat().st_size for file in (path / "errors").iterdir())
+    assert (own["bytes"], own["bytes_per_image"]) == (size, size / N_IMAGES)
+    assert (own["prompts"], own["draws"], own["images"]) == (N_CLASSES, N_DRAWS, N_IMAGES)
+    assert exported["run_id"] == own["run_id"] and exported["bytes"] < size
+    assert "per image" in bench("list", "recordings", "--results", tmp_path).out
+    empty = bench("list", "recordings", "--results", tmp_path / "nothing")
+    assert empty.code == 0 and "--save-errors" in empty.out

@@ -52,3 +52,18 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     file.symlink_to(outside)
     with pytest.raises(UserError, match="leads out of the folder"):
         whole_part(folder, "image 1/é")
+
+
+def test_cells_take_less_room_and_lose_no_bit(tmp_path: Path) -> None:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    prompt, draw = np.indices((20, 100), dtype=np.int32).reshape(2, -1)
+    errors = (0.5 + 0.1 * draw / 100 + 0.01 * rng.standard_normal(2000)).astype(np.float32)
+    table = pa.table({"sample_id": ["a"] * 2000, "prompt": prompt, "draw": draw, "error": errors})
+    packed.write_packed(tmp_path / "errors", [("a", table)])
+    assert whole_part(tmp_path / "errors", "a").equals(table)
+    pq.write_table(table, tmp_path / "plain.parquet", compression="zstd")
+    smaller = (tmp_path / "errors" / packed.name_of(0)).stat().st_size
+    assert smaller < 0.8 * (tmp_path / "plain.parquet").stat().st_size
