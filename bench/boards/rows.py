@@ -33,6 +33,7 @@ from bench.store.summary import Summary
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
 AMONG_CANDIDATES = "candidates"  # a decision among some classes of each image
+CORRUPTED = "corrupted"  # a run on corrupted images
 
 
 class LeaderboardRow(Figures, FullDocument):
@@ -40,8 +41,9 @@ class LeaderboardRow(Figures, FullDocument):
 
     rank: int | None = None  # rank among results that compare; None: ranked with none
     kind: str
-    """Measured, subset, candidates (a run among the best classes of another run, which is ranked
-    with none), replayed, reported; on a report's page also incomplete."""
+    """Measured, subset, candidates (a run among the best classes of another run) and corrupted (a
+    run on corrupted images), which are ranked with none, replayed, reported; on a report's page
+    also incomplete."""
     dataset: str  # registered name
     version: int | None  # version of the dataset's definition
     split: str  # split of the dataset
@@ -131,6 +133,7 @@ def run_row(path: Path, manifest: Manifest, summary: Summary) -> LeaderboardRow:
     audit, stop = read_audit(path, manifest), ending_answer(read_questions(path), data.n_samples)
     kind = REPLAYED if summary.replayed_from else MEASURED
     kind = AMONG_CANDIDATES if identity.candidates else kind
+    kind = CORRUPTED if identity.corrupt else kind
     return LeaderboardRow(
         kind=kind if data.n_samples == data.n_total else SUBSET,
         dataset=data.name,

@@ -28,7 +28,7 @@ from bench.cli.settings import config_options, metric_option
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.render.plan import print_reproduction, print_study_plan, print_tables
-from bench.render.study_figures import critical_difference_plot, forest_plot
+from bench.render.study_figures import corruption_plot, critical_difference_plot, forest_plot
 from bench.render.svg import figure_file, save_figure
 from bench.running.command import reproducing_command
 from bench.running.study.file import find_state, read_study_file
@@ -77,6 +77,7 @@ MACHINE_OPTIONS = (
 @click.option(
     "--ranks-figure", help="Draw a critical-difference plot into this file; needs ten datasets."
 )
+@click.option("--corruption-figure", help="Draw errors against severity into this file.")
 @config_options(MACHINE_OPTIONS)
 @json_option
 @click.pass_context
@@ -96,6 +97,7 @@ def study_command(
     margin: float | None,
     figure: str | None,
     ranks_figure: str | None,
+    corruption_figure: str | None,
     as_json: bool,
     **machine: object,
 ) -> int:
@@ -114,6 +116,7 @@ def study_command(
     option = in_results(str(results))
     forest = None if figure is None else figure_file("--figure", figure)
     ranks = None if ranks_figure is None else figure_file("--ranks-figure", ranks_figure)
+    severity = corruption_figure and figure_file("--corruption-figure", corruption_figure)
     if show:
         folder, code = find_state(file, results), 0
     else:
@@ -136,6 +139,8 @@ def study_command(
         save_figure(forest_plot(report).figure(), forest)
     if ranks is not None:
         save_figure(critical_difference_plot(report.ranks).figure(), ranks)
+    if severity:
+        save_figure(corruption_plot(report).figure(), severity)
     if as_json:
         print_json(report.plain())
         return code

@@ -23,6 +23,8 @@ class StoredImage(TypedDict, total=False):
     path: str | None
     border: int
     """Pixels that are cut from each side."""
+    corruption: tuple[str, str]
+    """How it is corrupted, as `fog:3`, and the name from which what is random is made."""
 
 
 @dataclass(frozen=True)

@@ -76,15 +76,20 @@ def is_ordinary(image: Mapping[str, Any] | None) -> bool:
 def decode(image: Mapping[str, Any] | None) -> Image.Image:
     """Return a stored image, ordinary in the mode of its file, else L or RGB (PixelsError).
 
-    With `border` beside `bytes` and `path`, so many pixels are cut from each side.
+    With `border` beside `bytes` and `path`, so many pixels are cut from each side; with
+    `corruption`, the image is corrupted.
     """
+    from bench.inputs.corruptions import corrupt
+
     try:
         shown = _decode(image)
-        if not image or not (border := image.get("border")):
-            return shown
-        if min(shown.size) <= 2 * border:
-            raise PixelsError(f"its {shown.width} × {shown.height} pixels are all border")
-        return shown.crop((border, border, shown.width - border, shown.height - border))
+        if image and (border := image.get("border")):
+            if min(shown.size) <= 2 * border:
+                raise PixelsError(f"its {shown.width} × {shown.height} pixels are all border")
+            shown = shown.crop((border, border, shown.width - border, shown.height - border))
+        if image and (corruption := image.get("corruption")):
+            shown = corrupt(shown, *corruption)
+        return shown
     except PixelsError:
         raise
     except Exception as error:  # PIL raises many kinds, MemoryError among them

@@ -59,7 +59,7 @@ class Images:
         settings = {
             "dataset": stored["dataset"],
             "data_dir": own or stored.get("data_dir"),
-            **{name: stored[name] for name in DATA_SETTINGS if stored.get(name)},
+            **{name: stored[name] for name in (*DATA_SETTINGS, "corrupt") if stored.get(name)},
         }
         key = json.dumps({"settings": settings, "side": self._side})
         with self._turn:

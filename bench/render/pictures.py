@@ -16,6 +16,7 @@ from PIL import Image
 from bench.boards.text import visible
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.inputs.corruptions import corrupted
 from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
@@ -134,7 +135,7 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
     if split is None:
         images = _of_stored(manifest, ids)
     else:
-        samples = split.samples(ids)
+        samples = corrupted(split.samples(ids), manifest.identity.corrupt)
         images = [side_by_side([decode(image) for image in sample.images]) for sample in samples]
     columns = 4
     rows = max(1, -(-len(ids) // columns))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
+from bench.inputs.corruptions import corrupted
 from bench.inputs.data import load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
@@ -104,24 +105,28 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (taken + MEMORY, taken + MEMORY))
 
 
-def _load(settings: dict[str, Any]) -> Split | str:
+def _load(settings: dict[str, Any]) -> tuple[Split, str | None] | str:
+    """Return the data, and how its images are corrupted; or why there is none."""
     try:
         config = make_config(settings)
         data = find_dataset(config, load_plugins())
-        return load_split(data.spec, config.split, data.data_dir, data.options)
+        split = load_split(data.spec, config.split, data.data_dir, data.options)
+        return split, config.corrupt
     except UserError as error:
         return str(error)
     except Exception as error:  # a plugin's; the page is worth having without its pictures
         return _reason(error)
 
 
-def _answer(split: Split | str, sample_ids: list[str], side: int) -> Any:
-    if isinstance(split, str):
-        return split
+def _answer(data: tuple[Split, str | None] | str, sample_ids: list[str], side: int) -> Any:
+    if isinstance(data, str):
+        return data
+    split, corruption = data
     pictures: dict[str, Any] = {}
     try:
         rows = split.row_of
-        for sample in split.samples([name for name in sample_ids if name in rows]):
+        samples = split.samples([name for name in sample_ids if name in rows])
+        for sample in corrupted(samples, corruption):
             pictures[sample.sample_id] = (sample.label, None)
             with suppress(PixelsError):  # the run counted it as failed
                 image = side_by_side([decode(encoded) for encoded in sample.images])

@@ -63,6 +63,8 @@ def _question(manifest: Manifest, n: int) -> str:
         question = "Which of its texts fits each image?"
         things = "item" if n == 1 else "items"
     blind = f", with the images destroyed ({control})" if control else ""
+    corrupt = manifest.identity.corrupt
+    blind += f", with the images corrupted ({corrupt})" if corrupt else ""
     return (
         f"{question} {n:,} {things} of {dataset.name}/{dataset.split} {'was' if n == 1 else 'were'}"
         f" put to {manifest.backbone.name}, {_trained(manifest.backbone.trained_on)}{blind}."

@@ -120,5 +120,41 @@ def critical_difference_plot(ranks: MeanRanks | None) -> Drawing:
     return Drawing(plot, (7, 1.4 + 0.28 * k), "Mean ranks with their critical difference.")
 
 
+def corruption_plot(report: StudyReport) -> Drawing:
+    """Return each method's error against severity; UserError: the study corrupts no image."""
+    if not report.corruption:
+        raise UserError(
+            f"The study {report.name} has no complete runs on corrupted images; nothing to draw."
+        )
+    boards = list(dict.fromkeys(errors.board for errors in report.corruption))
+    styles = ("-", "--", ":", "-.")
+
+    def plot(figure: Figure, colours: Palette) -> None:
+        all_axes = figure.subplots(1, len(boards), sharey=True, squeeze=False)[0]
+        for axes, board in zip(all_axes, boards, strict=True):
+            methods = [errors for errors in report.corruption if errors.board == board]
+            for number, method in enumerate(methods):
+                shares = {int(name): error for name, error in method.severities.items()}
+                shares |= {} if method.clean is None else {0: method.clean}
+                places = sorted(shares)
+                axes.plot(
+                    places,
+                    [100 * shares[place] for place in places],
+                    marker="o",
+                    markersize=4,
+                    linestyle=styles[number % len(styles)],
+                    color=(colours.right, colours.wrong, colours.muted)[number % 3],
+                    label=_cut(method.method),
+                )
+            axes.set_title(f"{board}, {methods[0].images:,} images", loc="left", fontsize=10.5)
+            axes.set_xlabel("severity (0: as they are)")
+            axes.legend(fontsize=9)
+        all_axes[0].set_ylabel("error, %, mean over corruptions")
+        all_axes[0].set_ylim(0, 100)
+
+    label = "The error of every method by severity; the values are in the table."
+    return Drawing(plot, (4.6 * len(boards), 3.4), label)
+
+
 def _cut(name: str) -> str:
     return name if len(name) <= MOST_LABEL else f"{name[: MOST_LABEL - 1]}…"

@@ -11,6 +11,7 @@ from bench.contracts.dataset import Sample
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.class_names import ClassNames
+from bench.inputs.corruptions import corrupted
 from bench.inputs.estimand import Weighting
 from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Prompts
@@ -89,13 +90,14 @@ class Prepared:
 
 
 def run_samples(prepared: Prepared, sample_ids: Iterable[str]) -> Iterator[Sample]:
-    """Yield a run's images, blinded and with candidates as its settings say."""
+    """Yield a run's images: blinded, corrupted and with candidates, as its settings say."""
     split, control, shortlist = prepared.split, prepared.config.control, prepared.shortlist
     assert split is not None, "prepared without images"
     if control is None or control == TEXT_ONLY:
         samples = split.samples(sample_ids, prepared.prompts)
     else:
         samples = blinded(split, sample_ids, prepared.prompts, control)
+    samples = corrupted(samples, prepared.config.corrupt)
     if shortlist is None:
         return samples
     return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)

@@ -109,6 +109,7 @@ class Identity(Document):
     prompts: str  # hash of the texts and their classes
     template_rule: str | None = None  # rule that joins several prompts of a class; None: best
     control: str | None = None  # alteration of the images in a blind control
+    corrupt: str | None = None  # corruption of the images, as for `--corrupt`; None: as they are
     backbone: BackboneIdentity
     scoring: ScoringIdentity  # error and draws
     strategy: StrategyIdentity

@@ -12,7 +12,7 @@ from bench.contracts.strategy import Floats, Outcome, Problem, Strategy
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies.full import OneBlock
 
-ROUNDING = 9  # decimals of a sum of votes: equal sums of thirds must be equal
+VOTE_DECIMALS = 9  # decimals of a sum of votes: equal sums of thirds must be equal
 
 
 class Vote(Strategy):
@@ -72,5 +72,5 @@ class VoteSession(OneBlock):
         best = np.zeros((problem.n_classes, len(self.draws)), dtype=bool)
         np.logical_or.at(best, problem.class_of_prompt, errors == errors.min(axis=0))
         shares = best / best.sum(axis=0)
-        votes: Floats = np.round(shares @ (weights / weights.mean()), ROUNDING)
+        votes: Floats = np.round(shares @ (weights / weights.mean()), VOTE_DECIMALS)
         return votes

@@ -34,6 +34,7 @@ CHANGES: dict[str, Any] = {  # field → another value
     "subtract_null": True,
     "views": "flip",
     "control": "grey",
+    "corrupt": "fog:3",
     "template_rule": "mean",
     "plan": "grid:0-700",
     "levels": "0-700",

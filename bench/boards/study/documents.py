@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from bench.boards.study.corruption import CorruptionErrors
 from bench.boards.study.rows import StudyRow
 from bench.discovery.metrics import metric_specs
 from bench.stats.crossed import LEAST_SEEDS, Over, Spread
@@ -83,6 +84,7 @@ class StudyReport(FullDocument):
     group_differences: list[BoardDifferences] = Field([])  # differences of these, corrected
     ranks: MeanRanks | None = None  # mean ranks, from ten datasets on
     robustness: list[Robustness] = Field([])  # robustness of each method under each shift
+    corruption: list[CorruptionErrors] = Field([])  # errors of each method on corrupted images
     looks: dict[str, Count] = Field({})  # test split → finished runs on it, in the results folder
     stop: Literal["best", "ranked"] | None = None  # what ends the study; None: all images
     standings: list[BoardStanding] = Field([])  # what its images showed, of a study that stops

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.boards.study.corruption import corruption_errors, is_clean
 from bench.boards.study.documents import (
     BoardDifferences,
     StudyGroup,
@@ -63,7 +64,8 @@ def study_report(
         raise UserError('The study tests over seeds (over = "seeds"); --over has to name seed.')
     margin = study.margin if margin is None else margin
     runs = [study_run(cell, results_of(folder)) for cell in study.cells]
-    boards = read_methods(runs, study, over)
+    clean = [run for run in runs if is_clean(run)]
+    boards = read_methods(clean, study, over)
     methods: list[StudyMethod] = []
     groups: list[StudyGroup] = []
     of_methods: list[BoardDifferences] = []
@@ -114,6 +116,7 @@ def study_report(
         group_differences=[board for board in of_groups if board.differences],
         ranks=_mean_ranks(methods),
         robustness=_robustness(methods, study.shifts),
+        corruption=corruption_errors(runs, study, over) if len(clean) < len(runs) else [],
         looks=looks,
         stop=study.stop,
         standings=study.standings,

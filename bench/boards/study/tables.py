@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from bench.boards.study.corruption import CorruptionErrors
 from bench.boards.study.documents import StudyGroup, StudyMethod, StudyReport
 from bench.boards.study.methods import NONE
 from bench.boards.study.rows import StudyRow
@@ -54,6 +55,8 @@ def study_tables(report: StudyReport, differences: bool = True) -> list[TextTabl
         tables.append(TextTable("Mean ranks", ["method", "rank"], lines, right, below=[text]))
     if report.robustness:
         tables.append(_robustness(report))
+    for board in dict.fromkeys(errors.board for errors in report.corruption):
+        tables += _corruption(board, [e for e in report.corruption if e.board == board])
     failed = [row for row in report.rows if row.status == "failed"]
     if failed:
         lines = [[_place(row, report.axes), row.error or ""] for row in failed]
@@ -192,6 +195,35 @@ def _robustness(report: StudyReport) -> TextTable:
     return TextTable(
         "Effective robustness", head, lines, frozenset(head[3:]), ("usual", "shifted"), [text]
     )
+
+
+def _corruption(board: str, methods: Sequence[CorruptionErrors]) -> Iterator[TextTable]:
+    """Yield the errors by severity, and by corruption."""
+    severities = list(methods[0].severities)
+    head = ["method", "clean", *severities, "mean", "95 %"]
+    lines = [
+        [
+            m.method,
+            NONE if m.clean is None else f"{100 * m.clean:.1f}",
+            *(f"{100 * m.severities[name]:.1f}" for name in severities),
+            f"{100 * m.error:.1f}",
+            "–".join(f"{100 * end:.1f}" for end in m.interval),
+        ]
+        for m in methods
+    ]
+    text = (
+        f"Error, %, of {methods[0].images:,} images by severity: the mean over"
+        f" {len(methods[0].corruptions)} corruptions. The mean corruption error is that over all;"
+        " it is not divided by another model's."
+    )
+    title = f"{board}: errors under corruption"
+    yield TextTable(title, head, lines, frozenset(head[1:-1]), below=[text])
+    lines = [
+        [name, *(f"{100 * m.corruptions[name]:.1f}" for m in methods)]
+        for name in methods[0].corruptions
+    ]
+    head = ["corruption", *(m.method for m in methods)]
+    yield TextTable(f"{board}: error by corruption, %", head, lines, frozenset(head[1:]))
 
 
 def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> TextTable:

@@ -13,6 +13,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.discovery.declared import load_spec
 from bench.discovery.loading import Plugins
 from bench.errors import UserError
+from bench.inputs.corruptions import parse_corruption
 from bench.inputs.data import FOLDER, DataOptions, check_data_dir
 from bench.inputs.declared import is_scheme, unknown_scheme
 from bench.inputs.subsets import parse_shard
@@ -118,6 +119,17 @@ class DataSettings(Chapter):
         " for a backbone that can score a text without an image.",
         identity="run",
     )
+
+    corrupt: Text | None = setting(
+        "Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions,"
+        " such as fog or gaussian-noise, at severity 1 to 5.",
+        identity="run",
+    )
+
+    @field_validator("corrupt")
+    @classmethod
+    def _is_corruption(cls, value: str | None) -> str | None:
+        return None if value is None else parse_corruption(value)
 
     @field_validator("shard")
     @classmethod

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs.corruptions import expand_corruptions
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets
 from bench.running.settings import RunConfig, make_config
@@ -233,6 +234,8 @@ def _choices(name: str, values: Sequence[object]) -> list[Choice]:
         elif name == "dataset" and isinstance(value, str):
             names = expand_datasets([value], load_plugins())
             choices += [Choice(dataset, {name: dataset}, {}) for dataset in names]
+        elif name == "corrupt" and isinstance(value, str):
+            choices += [Choice(text, {name: text}, {}) for text in expand_corruptions(value)]
         else:
             choices.append(Choice(in_text(value), {name: value}, {}))
     return choices

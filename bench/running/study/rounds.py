@@ -19,7 +19,7 @@ from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.studies import BoardStanding, MethodStanding
 
-DATA = ("dataset", "split")  # axes of the data
+DATA = ("dataset", "split", "corrupt")  # axes of the data
 OVER = ("seed", "template")  # axes whose runs are taken together as one method's
 SIMULATED_STUDIES = 20
 Methods = Mapping[str, Sequence[int]]  # method → the places of its cells

@@ -1,0 +1,83 @@
+"""Images that are corrupted as ImageNet-C's are, when they are decoded.
+
+Its constants are of pictures of 224 pixels, so the shorter side of an image is first resized to
+224. What is random depends on the corruption and the sample's id alone, whatever the severity, the
+order, the limit and the seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from bench.contracts.dataset import Sample, StoredImage
+from bench.errors import UserError, did_you_mean
+from bench.inputs.corruption_kinds import CORRUPTIONS
+
+CORRUPTED_SIDE = 224  # pixels of the shorter side
+SEVERITIES = 5
+COLLECTION = "@corruptions"
+
+
+def parse_corruption(text: str) -> str | None:
+    """Return `NAME:SEVERITY`; None for `none` (UserError: there is no such corruption)."""
+    if text == "none":
+        return None
+    name, _, severity = text.partition(":")
+    if name == COLLECTION:
+        raise UserError(
+            f"--corrupt {text} stands for {len(expand_corruptions(text))} corruptions, and a run"
+            f' has one. A study makes them all: corrupt = ["none", "{text}"].'
+        )
+    if name not in CORRUPTIONS:
+        raise UserError(
+            f"--corrupt {text}: there is no corruption {name!r}.{did_you_mean(name, CORRUPTIONS)}"
+            f" They are: {', '.join(CORRUPTIONS)}."
+        )
+    if severity not in map(str, range(1, SEVERITIES + 1)):
+        raise UserError(f"--corrupt {text}: write {name}:SEVERITY, from 1 to {SEVERITIES}.")
+    return text
+
+
+def expand_corruptions(text: str) -> list[str]:
+    """Return what `@corruptions` stands for: all at all severities, or at that of `@…:3`."""
+    collection, _, severity = text.partition(":")
+    if collection != COLLECTION:
+        return [text]
+    severities = [severity] if severity else map(str, range(1, SEVERITIES + 1))
+    return [f"{name}:{level}" for level in severities for name in CORRUPTIONS]
+
+
+def corrupted(samples: Iterable[Sample], corruption: str | None) -> Iterator[Sample]:
+    """Yield samples whose images are corrupted when they are decoded; None: as they are."""
+    for sample in samples:
+        if corruption is not None and sample.item is None and sample.image:
+            marked: StoredImage = {**sample.image, "corruption": (corruption, sample.sample_id)}
+            sample = replace(sample, image=marked)
+        elif corruption is not None and sample.item is not None:
+            several: list[StoredImage | None] = [
+                {**image, "corruption": (corruption, f"{sample.sample_id} {n}")} if image else None
+                for n, image in enumerate(sample.item.images)
+            ]
+            sample = replace(sample, item=replace(sample.item, images=tuple(several)))
+        yield sample
+
+
+def corrupt(image: Image.Image, corruption: str, name: str) -> Image.Image:
+    """Return an image, RGB with a shorter side of 224 pixels, corrupted as `NAME:SEVERITY` says.
+
+    `name` is that of the image, from which what is random is made.
+    """
+    scale = CORRUPTED_SIDE / min(image.size)
+    width, height = (max(CORRUPTED_SIDE, round(side * scale)) for side in image.size)
+    image = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    kind, _, severity = corruption.partition(":")
+    digest = hashlib.sha256(f"{kind}\0{name}".encode("utf-8", "surrogatepass")).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    function, constants = CORRUPTIONS[kind]
+    pixels = function(np.asarray(image) / 255, rng, constants[int(severity) - 1])
+    return Image.fromarray(np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8))

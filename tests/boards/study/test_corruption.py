@@ -1,0 +1,93 @@
+"""The errors of a study's methods on corrupted images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.command import bench
+
+from bench.store.runs import read_run
+
+FILE = """
+name = "corrupted"
+datasets = ["digits"]
+backbones = ["nearest-mean", "majority"]
+corrupt = ["none", "contrast:1", "contrast:5", "gaussian-noise:5"]
+limit = 30
+pilot = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corrupted")
+    (folder / "corrupted.toml").write_text(FILE)
+    assert bench("study", folder / "corrupted.toml", "--results", folder / "r").code == 0
+    return folder
+
+
+def shown(folder: Path, *options: object) -> str:
+    file = folder / "corrupted.toml"
+    return bench("study", file, "--show", "--results", folder / "r", *options).out
+
+
+def test_errors_are_those_of_the_records(folder: Path) -> None:
+    report = json.loads(shown(folder, "--json"))
+    wrong = {}
+    for row in report["rows"]:
+        decided = read_run(Path(row["path"])).decided()
+        mistakes = (decided.predictions != decided.labels).mean()
+        wrong[row["axes"]["backbone"], row["axes"]["corrupt"]] = mistakes
+    assert len(wrong) == 8
+    for errors in report["corruption"]:
+        of = {name: wrong[errors["method"], name] for _, name in wrong}
+        contrast = (of["contrast:1"] + of["contrast:5"]) / 2
+        assert errors["clean"] == pytest.approx(of["none"])
+        assert errors["corruptions"] == pytest.approx(
+            {"contrast": contrast, "gaussian-noise": of["gaussian-noise:5"]}
+        )
+        assert errors["severities"] == pytest.approx(
+            {"1": of["contrast:1"], "5": np.mean([of["contrast:5"], of["gaussian-noise:5"]])}
+        )
+        assert errors["error"] == pytest.approx((contrast + of["gaussian-noise:5"]) / 2)
+        assert errors["interval"][0] <= errors["error"] <= errors["interval"][1]
+    by_method = {errors["method"]: errors for errors in report["corruption"]}
+    assert by_method["majority"]["error"] == pytest.approx(by_method["majority"]["clean"])
+    assert by_method["nearest-mean"]["error"] > by_method["nearest-mean"]["clean"]
+
+
+def test_clean_images_alone_are_ranked_and_compared(folder: Path) -> None:
+    report = json.loads(shown(folder, "--json"))
+    assert [method["method"] for method in report["methods"]] == ["nearest-mean", "majority"]
+    assert len(report["differences"][0]["differences"]) == 1
+
+
+def test_a_corrupted_run_is_ranked_with_none(tmp_path: Path) -> None:
+    for options in ((), ("--corrupt", "contrast:1")):
+        run = ("run", "digits", "--backbone", "nearest-mean", "--results", tmp_path, *options)
+        assert bench(*run).code == 0
+    board = json.loads(bench("leaderboard", "--results", tmp_path, "--json").out)
+    rows = {row["parameters"].get("corrupt"): row for row in board if row["path"]}
+    assert rows[None]["kind"] == "measured" and rows["contrast:1"]["kind"] == "corrupted"
+    assert rows["contrast:1"]["rank"] is None
+
+
+def test_the_table_and_the_figure_show_them(folder: Path) -> None:
+    text = shown(folder, "--corruption-figure", folder / "errors.svg")
+    assert "errors under corruption" in text and "error by corruption" in text
+    assert (folder / "errors.svg").stat().st_size > 1000
+
+
+def test_a_collection_is_all_of_them_in_a_study_and_none_in_a_run(tmp_path: Path) -> None:
+    file = tmp_path / "all.toml"
+    file.write_text(
+        'datasets = ["digits"]\nbackbones = ["majority"]\ncorrupt = ["none", "@corruptions"]\n'
+        "limit = 1\n"
+    )
+    plan = json.loads(bench("study", file, "--dry-run", "--json", "--results", tmp_path).out)
+    assert len(plan["cells"]) == 76
+    refused = bench("run", "digits", "--corrupt", "@corruptions")
+    assert refused.code == 2 and "A study makes them all" in refused.err

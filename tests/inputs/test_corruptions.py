@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.contracts.dataset import Item, Sample, StoredImage
+from bench.errors import UserError
+from bench.inputs.corruption_kinds import CORRUPTIONS
+from bench.inputs.corruptions import corrupt, corrupted, expand_corruptions, parse_corruption
+from bench.inputs.pixels import decode
+
+
+def picture(width: int = 224, height: int = 224) -> Image.Image:
+    """Return smooth colours with an edge."""
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([60 + x / 4, 80 + y / 4, np.where(x > y, 180, 60)], axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def stored(image: Image.Image) -> StoredImage:
+    file = BytesIO()
+    image.save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, float)
+
+
+def change(kind: str, severity: int) -> float:
+    clean = picture()
+    return float(np.abs(array(corrupt(clean, f"{kind}:{severity}", "x")) - array(clean)).mean())
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_each_corruption_changes_an_image_and_more_so_when_severe(kind: str) -> None:
+    """`elastic-transform` alone changes its kind of shift with the severity, as published."""
+    mild, severe = change(kind, 1), change(kind, 5)
+    assert mild > 0.1 and (severe > mild or kind == "elastic-transform")
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_the_same_image_is_corrupted_alike_and_another_one_otherwise(kind: str) -> None:
+    clean = picture()
+    first, again, other = (array(corrupt(clean, f"{kind}:3", name)) for name in ("a", "a", "b"))
+    assert np.array_equal(first, again)
+    fixed = {"defocus-blur", "zoom-blur", "brightness", "contrast", "pixelate", "jpeg-compression"}
+    assert np.array_equal(first, other) == (kind in fixed)
+
+
+def test_noise_has_the_published_spread_and_counts() -> None:
+    grey = Image.new("RGB", (224, 224), (128, 128, 128))
+    gaussian = array(corrupt(grey, "gaussian-noise:1", "x")) / 255
+    assert gaussian.std() == pytest.approx(0.08, rel=0.02)
+    shot = array(corrupt(grey, "shot-noise:1", "x")) / 255
+    assert shot.std() == pytest.approx(np.sqrt(128 / 255 / 60), rel=0.02)
+    impulse = array(corrupt(grey, "impulse-noise:5", "x"))
+    assert np.isin(impulse, (0, 255)).mean() == pytest.approx(0.27, rel=0.03)
+
+
+def test_light_and_contrast_are_those_of_the_definitions() -> None:
+    clean = array(picture()) / 255
+    brighter = array(corrupt(picture(), "brightness:2", "x")) / 255
+    np.testing.assert_allclose(
+        brighter.max(axis=2), np.minimum(clean.max(axis=2) + 0.2, 1), atol=0.003
+    )
+    flat, mean = array(corrupt(picture(), "contrast:4", "x")) / 255, clean.mean(axis=(0, 1))
+    np.testing.assert_allclose(flat, (clean - mean) * 0.1 + mean, atol=0.003)
+
+
+def test_a_blur_keeps_the_sum_and_a_defocused_point_is_a_disk() -> None:
+    point = np.zeros((224, 224, 3), np.uint8)
+    point[112, 112] = 255
+    from bench.inputs.corruption_kinds import _defocus_blur, _motion_blur
+
+    rng = np.random.default_rng(0)
+    disk = _defocus_blur(point / 255, rng, (6, 0.5))[..., 0]
+    assert disk.sum() == pytest.approx(1) and np.count_nonzero(disk > 1e-3) == pytest.approx(
+        113, abs=30
+    )
+    line = _motion_blur(point / 255, rng, (10, 3))[..., 0]
+    assert line.sum() == pytest.approx(1) and np.count_nonzero(line > 1e-9) <= 21
+
+
+def test_small_large_grey_and_oblong_images_are_corrupted_at_224_pixels() -> None:
+    for image in (picture(16, 16), picture(600, 300), picture(30, 90).convert("L")):
+        for kind in CORRUPTIONS:
+            result = corrupt(image, f"{kind}:5", "x")
+            assert min(result.size) == 224 and result.mode == "RGB"
+            assert result.width * image.height == pytest.approx(
+                result.height * image.width, rel=0.01
+            )
+
+
+def test_images_of_samples_are_corrupted_when_they_are_decoded_and_the_stored_ones_stay() -> None:
+    image = stored(picture(64, 64))
+    (sample,) = corrupted([Sample("a", 0, image)], "pixelate:5")
+    assert decode(sample.image).size == (224, 224) and "corruption" not in image
+    (same,) = corrupted([Sample("a", 0, image)], None)
+    assert decode(same.image).size == (64, 64)
+    (item,) = corrupted(
+        [Sample("a", 0, {}, Item((image, image, None), (0, 1)))], "gaussian-noise:5"
+    )
+    first, second = (array(decode(one)) for one in item.images[:2])
+    assert not np.array_equal(first, second) and item.images[2] is None
+
+
+def test_names_and_severities_are_checked() -> None:
+    assert parse_corruption("fog:3") == "fog:3" and parse_corruption("none") is None
+    for wrong, why in (
+        ("fogg:3", "'fog'"),
+        ("fog", "fog:SEVERITY"),
+        ("fog:6", "from 1 to 5"),
+        ("@corruptions", "75 corruptions"),
+    ):
+        with pytest.raises(UserError, match=why):
+            parse_corruption(wrong)
+    assert len(expand_corruptions("@corruptions")) == 75
+    assert expand_corruptions("@corruptions:2")[0] == "gaussian-noise:2"
+    assert expand_corruptions("fog:1") == ["fog:1"]
