@@ -12,10 +12,16 @@ from bench.store.studies import Study, StudyCell, study_folder, write_study
 
 GRID = """
 datasets = ["digits"]
-backbones = ["random", "majority"]
-seeds = [0, 1]
 limit = 40
 pilot = 10
+
+[[grid]]
+backbones = ["random"]
+params = {seed = [0, 1]}
+
+[[grid]]
+backbones = ["majority"]
+seeds = [0, 1]
 
 [[exclude]]
 backbone = "majority"

@@ -151,10 +151,17 @@ def of_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
 
 
 def of_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
-    """Return the methods that can be compared over seeds: those with the same, enough, seeds."""
+    """Return the methods that can be compared over seeds: those with the same, enough, seeds.
+
+    One whose run does not depend on the seed has the same decisions under each.
+    """
     counts = Counter(m.seeds for m in members if len(m.seeds) >= LEAST_SEEDS)
     usual = max(counts, key=lambda seeds: (counts[seeds], len(seeds)), default=())
-    return [method for method in members if method.seeds == usual]
+    return [
+        m if m.seeds == usual else replace(m, predictions=m.predictions.repeat(len(usual), axis=0))
+        for m in members
+        if usual and m.seeds in (usual, (NONE,))
+    ]
 
 
 def clusters_of(members: Sequence[MethodRuns]) -> Ints | None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
+from bench.running.study.cells import check_cells
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.rounds import Methods, boards_of, expected_images
-from bench.running.study.run import check_cells
 from bench.running.verbs.estimate import make_plan
 from bench.store.decisions import read_decisions
 from bench.store.fields import Count, Document

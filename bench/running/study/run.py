@@ -9,23 +9,19 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import interrupts
-from bench.contracts.specs import BackboneSpec
 from bench.errors import BenchError, BenchWarning, StoreError, UserError, images_failed
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.execute import Finished, execute
-from bench.running.executors.cluster import check_executor
 from bench.running.prepare import prepare
-from bench.running.preparing.others import name_fit_split
-from bench.running.resolve import resolve
 from bench.running.run import SharedBackbone, SharedCluster, sharing
-from bench.running.settings import WHY, RunConfig, check_scope, without_unread
-from bench.running.study.file import DeclaredCell, DeclaredStudy
+from bench.running.settings import RunConfig
+from bench.running.study.cells import check_cells, in_words
+from bench.running.study.file import DeclaredStudy
 from bench.running.study.rounds import (
     Methods,
     Prefix,
@@ -55,43 +51,6 @@ class Step:
     finished: Finished | None  # its result; None: it failed
     seconds: float  # duration
     left: float | None  # expected seconds of the rest of the study; None: not known yet
-
-
-def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
-    """Return the study without settings that a run ignores, and a note on each (UserError)."""
-    backbones: list[tuple[BackboneSpec, str]] = []
-    for cell in declared.cells:
-        with _naming_run(declared, cell):
-            check_executor(cell.config)
-            resolved = resolve(cell.config)
-            name_fit_split(resolved, None)
-            backbones.append((resolved.backbone, resolved.backbone_name))
-    scorers = {spec.scorer for spec, _ in backbones}
-    cells, notes = [], dict[str, None]()
-    for cell, (spec, name) in zip(declared.cells, backbones, strict=True):
-        config, ignored = without_unread(cell.config, spec.scorer, scorers)
-        with _naming_run(declared, cell):
-            check_scope(config, spec, name)
-        cells.append(replace(cell, config=config))
-        for setting in ignored:
-            notes[f"The runs of backbone {name!r} ignore {setting}: it {WHY[spec.scorer]}."] = None
-    return replace(declared, cells=tuple(cells)), list(notes)
-
-
-@contextmanager
-def _naming_run(declared: DeclaredStudy, cell: DeclaredCell) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(
-            f"{declared.file}: {error}\nThis is of the run {in_words(cell.axes)}; [[exclude]]"
-            " leaves combinations out, and a [[grid]] of its own has other settings."
-        ) from None
-
-
-def in_words(axes: Mapping[str, str]) -> str:
-    """Return a cell's labels: `dataset digits, seed 0`."""
-    return ", ".join(f"{name} {label}" for name, label in axes.items())
 
 
 def run_study(

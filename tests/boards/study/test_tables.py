@@ -105,7 +105,7 @@ def test_groups_of_backbones_are_compared(tmp_path: Path) -> None:
     study, results = tmp_path / "small.toml", ("--results", tmp_path / "r")
     groups = '[backbone_groups]\nblind = ["random", "majority"]\nlearned = ["nearest-mean"]\n'
     learned = '[[grid]]\nbackbones = ["nearest-mean"]\nseeds = 0\n'
-    study.write_text(f"{GRID}\n[[grid]]\n\n{learned}{groups}")
+    study.write_text(f"{GRID}\n{learned}{groups}")
     report = bench("study", study, *results, "--json").json
     by = {one["method"]: one["spread"]["accuracy"] for one in report["methods"]}
     blind, learned = report["groups"]

@@ -32,3 +32,41 @@ def test_a_cost_that_is_a_bound_says_so(tmp_path: Path) -> None:
     assert shown.count("≤ ") == 3 and "at the most" in shown  # equivalents, TFLOP, hours
     file.write_text(file.read_text().replace('"race", ', ""))
     assert "at the most" not in bench(*planned).out
+
+
+def test_a_baseline_without_noise_is_one_run(tmp_path: Path) -> None:
+    file, results = tmp_path / "baseline.toml", ("--results", tmp_path / "r")
+    file.write_text(
+        'datasets = ["digits"]\nbackbones = ["majority", "tiny-digits"]\nlimit = 4\npilot = 0\n'
+        'strategies = ["uniform", "full"]\nseeds = [0, 1]\nparams = {draws = 2}\n'
+        '[[exclude]]\nbackbone = "tiny-digits"\nstrategy = "full"\n'
+    )
+    planned = bench("study", file, *results, "--dry-run", "--json").json
+    axes = [cell["axes"] for cell in planned["cells"]]
+    of_baseline = [cell for cell in axes if cell["backbone"] == "majority"]
+    assert of_baseline == [{"dataset": "digits", "backbone": "majority"}] and len(axes) == 3
+    [note] = planned["warnings"]
+    assert "majority: One run instead of 4, which does not depend on strategy or seed" in note
+    report = bench("study", file, *results, "--json").json
+    by = {method["method"]: method for method in report["methods"]}
+    assert report["cells"] == 3 and by["majority"]["spread"]["of_seeds"] is None
+    assert by["tiny-digits uniform"]["spread"]["of_seeds"] is not None
+    assert sum(len(board["differences"]) for board in report["differences"]) == 1
+    assert report["looks"] == {"digits/test": 3}
+    first = {"strategy": "uniform", "set": "draws=2", "backbone": "majority", "limit": 4}
+    words = [word for name, value in first.items() for word in (f"--{name}", value)]
+    alone = bench("run", "digits", *words, *results, "--json").json
+    assert alone["run_id"] in {row["run_id"] for row in report["rows"]}
+
+
+def test_over_seeds_a_baseline_is_compared_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "over.toml"
+    file.write_text(
+        'datasets = ["digits"]\nlimit = 12\npilot = 0\nover = "seeds"\n'
+        '[[grid]]\nbackbones = ["random"]\nparams = {seed = [0, 1, 2]}\n'
+        '[[grid]]\nbackbones = ["majority"]\nseeds = [0, 1, 2]\n'
+    )
+    report = bench("study", file, "--results", tmp_path / "r", "--json").json
+    assert report["cells"] == 4
+    [pair] = report["differences"][0]["differences"]
+    assert {pair["a"], pair["b"]} == {"random", "majority"} and pair["test"] == "seeds"

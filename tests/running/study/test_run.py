@@ -73,8 +73,8 @@ def test_a_study_that_is_stopped_resumes(study: Path, tmp_path: Path) -> None:
 
 def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
-    grid = f'\n[[grid]]\n\n[[grid]]\nbackbones = [{{name = "tiny-digits", weights = "{absent}"}}]\n'
-    study.write_text(GRID + grid)
+    backbone = f'{{name = "tiny-digits", weights = "{absent}"}}'
+    study.write_text(f"{GRID}\n[[grid]]\nseeds = [0, 1]\nbackbones = [{backbone}]\n")
     done = bench("study", study, "--results", tmp_path / "r", "--json")
     assert done.code == 3 and f"{absent} does not exist" in done.err
     assert (done.json["done"], done.json["failed"]) == (3, 2)
