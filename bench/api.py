@@ -17,15 +17,13 @@ from bench.inputs.items import holds_items
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.recordings.promised import run as run_config
-from bench.render.result import RunResult
+from bench.render.result import Answers, ComparisonResult, RunResult
 from bench.running.execute import Finished
 from bench.running.objects import load_named, take_object, with_loaded
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig, make_config
-from bench.running.verbs.classify import Answer
 from bench.running.verbs.classify import classify as classify_images
-from bench.stats.comparison import Comparison
 from bench.stats.comparison import compare as compare_runs
 from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs
@@ -204,7 +202,7 @@ def classify(
     classes: Sequence[str] | None = None,
     dataset: str | None = None,
     **settings: Any,
-) -> list[Answer]:
+) -> Answers:
     """Classify images of your own, as `bench classify` does.
 
     Args:
@@ -214,8 +212,8 @@ def classify(
         settings: any other field of `bench.running.settings.RunConfig`.
 
     Returns:
-        Per image its prediction, the margin with its standard error, the ranking and, where it is
-        known, the probability that the prediction is right.
+        A list with, per image, its prediction, the margin with its standard error, the ranking and,
+        where they are known, the stability and the probability that the prediction is right.
 
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
@@ -224,7 +222,7 @@ def classify(
         raise UserError("Give classes=[…], or dataset=… for a dataset's own.")
     several: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
     config = make_config({"dataset": dataset or "pictures", **settings})
-    return classify_images(config, several, classes).answers
+    return Answers(classify_images(config, several, classes).answers)
 
 
 @offline()
@@ -233,7 +231,7 @@ def compare(
     other: RunResult | str | PathLike[str],
     results: str = "results",
     metric: str = "accuracy",
-) -> Comparison:
+) -> ComparisonResult:
     """Compare two runs on the images that both have, as `bench compare` does.
 
     `one`, the baseline, and `other` are runs, their ids or their folders; differences are those of
@@ -241,7 +239,8 @@ def compare(
     `f1_macro` or `f1_weighted`. `bench.errors.UserError`: there is no such run, or the two share no
     image.
     """
-    return compare_runs(_folder(one, results), _folder(other, results), metric)
+    compared = compare_runs(_folder(one, results), _folder(other, results), metric)
+    return ComparisonResult.model_construct(compared.model_fields_set, **dict(compared))
 
 
 @offline()

@@ -49,6 +49,8 @@ def test_its_samples_are_a_table(run: Any) -> None:
 
 
 def test_a_notebook_shows_it(run: Any) -> None:
+    shown = f"accuracy {run.metrics.accuracy:.4f} of 12 of 360 images"
+    assert repr(run) == f"RunResult({run.run_id}: {shown})"
     shown = run._repr_html_()
     assert run.run_id in shown and "guessing: 0.1000" in shown and "12 of 360" in shown
     assert run.confusion_figure().axes and run.examples_figure().axes
@@ -96,13 +98,23 @@ def test_images_of_ones_own() -> None:
     picture = Image.fromarray(np.full((9, 9), 200, np.uint8))
     [answer] = bench.classify(picture, dataset="digits", **FULL)
     assert answer.image == "image 0" and len(answer.ranking) == 10
+    assert answer.stability == answer.confidence and answer.stability is not None
+    assert len(repr(answer)) < 200 and "stability=" in repr(answer) and "confid" not in repr(answer)
+    [raced] = answers = bench.classify([picture], dataset="digits", params={"draws": 8})
+    assert raced.confidence is not None and raced.stability is None  # it stops where that is large
+    assert list(answers.to_pandas()["prediction"]) == [raced.prediction]
+    assert str(raced.prediction) in answers._repr_html_()
     with pytest.raises(UserError, match="classes="):
         bench.classify(picture)
 
 
 def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
     other = bench.run("digits", limit=12, results=results, loss="l1", **FULL)
-    assert "difference" in bench.compare(run, other).plain()
+    compared = bench.compare(run, other)
+    assert compared.plain()["difference"] == compared.difference
+    for shown in (repr(compared), compared._repr_html_()):
+        assert f"{compared.difference:+.4f}" in shown and run.run_id in shown
+    assert len(compared.to_pandas()) == len(compared.per_class)
     assert run.run_id in set(bench.leaderboard(results)["run_id"])
 
 

@@ -87,8 +87,8 @@ def _print_comparison(comparison: Comparison) -> None:
     verdict = _verdict(comparison.mcnemar_p, comparison.difference)
     cost, seconds, why = comparison.cost_ratio, comparison.seconds_ratio, comparison.not_divided
     rows: list[list[Any]] = [
-        ["A", f"{comparison.run_a}  {comparison.accuracy_a:.4f}"],
-        ["B", f"{comparison.run_b}  {comparison.accuracy_b:.4f}"],
+        ["A", f"{comparison.accuracy_a:.4f}  {comparison.run_a}"],
+        ["B", f"{comparison.accuracy_b:.4f}  {comparison.run_b}"],
         ["difference, B − A", f"{comparison.difference:+.4f}  (95 % {low:+.4f} – {high:+.4f})"],
         ["wins, losses, ties", f"{comparison.wins}, {comparison.losses}, {comparison.ties}"],
         ["McNemar, exact", f"p = {comparison.mcnemar_p:.3g}: {verdict}"],
@@ -112,6 +112,7 @@ def _print_comparison(comparison: Comparison) -> None:
                 for row in sorted(changed, key=lambda row: row.difference)
             ],
             title="Classes with images that one of the two has right",
+            right={"A", "B", "difference", "p, adjusted"},
             optional=["p, adjusted", "n", "wins, losses"],
         )
     if comparison.differences:

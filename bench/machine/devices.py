@@ -16,7 +16,7 @@ PEAKS = {
     "H100": {"float32": 67e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
     "RTX 4090": {"float32": 82.6e12, "tf32": 82.6e12, "bfloat16": 165.2e12},
 }
-USUAL = "A100"  # stands for a GPU whose name is not known
+UNNAMED_GPU = "A100"  # stands for a GPU whose name is not known
 
 # In operations per second: a guess for Apple's GPUs, and on the safe side of what two cores reach
 # with the tiny backbone (90 GFLOP/s).
@@ -28,7 +28,7 @@ def assumed_speed(device: str, dtype: str, tf32: bool = False) -> float | None:
 
     float16 is as fast as bfloat16. None: nothing is assumed of such a device.
     """
-    peaks = PEAKS.get(USUAL if device == "cuda" else device)
+    peaks = PEAKS.get(UNNAMED_GPU if device == "cuda" else device)
     if peaks is None:
         return _ASSUMED.get(device)
     if dtype == "float32":

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from bench.machine.offline import offline, offline_reason
 
-PATIENCE = 5.0  # seconds for an answer, and for the look-up of the Hub's address
+HUB_TIMEOUT = 5.0  # seconds for an answer, and for the look-up of the Hub's address
 
 
 def hub_silence() -> str | None:
@@ -30,14 +30,14 @@ def hub_silence() -> str | None:
     def ask() -> None:
         try:
             address = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
-            get_session().head(address, timeout=PATIENCE)
+            get_session().head(address, timeout=HUB_TIMEOUT)
             problems.clear()
         except Exception as error:  # each version of its client raises others
             problems[:] = [type(error).__name__]
 
     thread = Thread(target=ask, daemon=True)  # nothing interrupts the look-up of an address
     thread.start()
-    thread.join(PATIENCE + 1)
+    thread.join(HUB_TIMEOUT + 1)
     return f"the Hub does not answer ({problems[0]})" if problems else None
 
 

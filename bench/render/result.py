@@ -15,6 +15,8 @@ from bench.boards.text import TextTable, html, html_part
 from bench.errors import UserError, images_failed
 from bench.render.study_figures import critical_difference_plot, forest_plot
 from bench.running.execute import Finished
+from bench.running.verbs.classify import Answer
+from bench.stats.comparison import Comparison
 from bench.stats.many import Difference
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
@@ -113,6 +115,11 @@ class RunResult(Fields):
         decided = read_decisions(self.folder, self.manifest, top=True)
         return examples_figure(decided, self.manifest, self._data() if self._data else None)
 
+    def __repr__(self) -> str:
+        data, metrics = self.summary.dataset, self.summary.metrics
+        shown = f"accuracy {metrics.accuracy:.4f} of {data.n_samples:,} of {data.n_total:,} images"
+        return f"RunResult({self.summary.run_id}: {shown})"
+
     def _repr_html_(self) -> str:
         summary, manifest = self.summary, self.manifest
         data, metrics = summary.dataset, summary.metrics
@@ -134,6 +141,50 @@ class RunResult(Fields):
             lines["failed"] = f"{images_failed(summary.failed_samples)}, counted as wrong"
         rows = [[name, value] for name, value in lines.items()]
         return html_part(TextTable(summary.run_id, ["fact", "value"], rows))
+
+
+class ComparisonResult(Comparison):
+    """The comparison of two runs, as `bench compare --json` prints it."""
+
+    def to_pandas(self) -> DataFrame:
+        """Return one row per class that has images."""
+        import pandas as pd
+
+        return pd.DataFrame([row.plain() for row in self.per_class])
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
+        return f"ComparisonResult({self.run_b} less {self.run_a}: {facts})"
+
+    def _repr_html_(self) -> str:
+        runs = {"A": self.run_a, "B": self.run_b}
+        rows = [[name, value] for name, value in (runs | self._facts()).items()]
+        return html_part(TextTable("B less A", ["fact", "value"], rows, below=self.warnings))
+
+    def _facts(self) -> dict[str, str]:
+        low, high = self.difference_ci95
+        return {
+            "difference": f"{self.difference:+.4f} (95 % {low:+.4f} to {high:+.4f})",
+            "p": f"{self.mcnemar_p:.3g}",
+            "images": f"{self.n:,}",
+        }
+
+
+class Answers(list[Answer]):
+    """The answers of `bench.classify`, one per image."""
+
+    def to_pandas(self) -> DataFrame:
+        """Return one row per image, without the ranking."""
+        import pandas as pd
+
+        left_out = {"ranking", "confidence"}
+        return pd.DataFrame([answer.model_dump(exclude=left_out) for answer in self])
+
+    def _repr_html_(self) -> str:
+        lines = [dict(answer.__repr_args__()) for answer in self]
+        head = list(dict.fromkeys(str(name) for line in lines for name in line))
+        rows = [[str(line.get(name, "–")) for name in head] for line in lines]
+        return html_part(TextTable("Answers", head, rows))
 
 
 @dataclass(repr=False, eq=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -57,16 +57,24 @@ class Answer(Document):
     prediction: str | None  # name of the winning class; None: the image failed
     margin: float | None  # score of the runner-up less the winner's
     margin_stderr: float | None  # standard error of the margin
-    confidence: float | None
+    confidence: float | None = Field(repr=False)
     """Normal probability that the winner's expected error is below the runner-up's, from margin and
     standard error; too high where the strategy stops at a significant difference. It is not the
     probability that the class is right. None where there is one draw only, as of a classifier."""
     probability: float | None = None
     """Probability that the decision is right, for an image like those of the dataset; None without
     a calibration of the same question and strategy."""
+    stability: float | None = None
+    """`confidence` of a strategy with fixed draws; None of one that stops where it is large."""
     evaluations: Count  # number of forward passes of the network
-    ranking: list[RankedClass]  # classes, best first
+    ranking: list[RankedClass] = Field(repr=False)  # classes, best first
     error: str | None  # reason why the image failed
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what is known, in a line: no ranking, numbers with four digits."""
+        for name, value in super().__repr_args__():
+            if value is not None:
+                yield name, float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,8 @@ def classify(
         decided[int(decision.sample.sample_id)] = decision
         progress(len(decided), len(samples))
     answers = [
-        _answer(name_of(images[n], n), decided[n], prepared.classes) for n in sorted(decided)
+        _answer(name_of(images[n], n), decided[n], prepared.classes, prepared.strategy)
+        for n in sorted(decided)
     ]
     if fitted is None:
         return Classified(answers, prepared.strategy, stated)
@@ -166,7 +175,9 @@ def _encoded(image: Picture) -> StoredImage:
     return {"bytes": file.getvalue(), "path": None}
 
 
-def _answer(image: str, decided: Decided, classes: Sequence[str]) -> Answer:
+def _answer(
+    image: str, decided: Decided, classes: Sequence[str], strategy: CheckedStrategy
+) -> Answer:
     outcome = decided.outcome
     if outcome is None:
         undecided = dict.fromkeys(("prediction", "margin", "margin_stderr", "confidence"))
@@ -184,6 +195,7 @@ def _answer(image: str, decided: Decided, classes: Sequence[str]) -> Answer:
         margin=finite(outcome.margin),
         margin_stderr=finite(outcome.margin_stderr),
         confidence=finite(outcome.confidence),
+        stability=finite(outcome.confidence) if strategy.same_draws else None,
         evaluations=decided.evaluations,
         ranking=[
             RankedClass(
