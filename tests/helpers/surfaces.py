@@ -13,6 +13,7 @@ import random
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def damage_cache(folder: Path, rng: random.Random) -> None:
 
 # Stored runs: whatever reads them; and what is submitted for publication.
 
-READERS = (
+RUN_READERS = (
     ("show", "first", "--json"),
     ("show", "first", "--statistics"),
     ("leaderboard", "--json"),
@@ -263,24 +264,45 @@ READERS = (
     ("learn-order", "first", "--json"),
     ("results", "export", "first", "--format", "csv"),
     ("power", "first", "second", "--json"),
-    ("report", "first", "second", "--out", "PAGE", "--json"),
+    ("report", "first", "second", "--out", "PATH/page.html", "--json"),
 )
 NEW_RUN = ("run", "digits", "--limit", "3", "--strategy", "uniform", "--set", "draws=4", "--fresh")
-LEARNERS = (
+LEARNING = (
     ("learn-order", "first", "--json"),
     ("learn-odds", "first", "--json"),
     ("learn-screen", "first", "--json"),
     (*NEW_RUN, "--split", "train", "--weighting", "learned:first", "--json"),
     (*NEW_RUN, "--candidates-from", "first", "--top", "3", "--json"),
 )
+# Surface → the commands that read it. PATH in a command stands for the folder of the results.
+READERS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "run": RUN_READERS,
+    "learned": LEARNING,
+    "question": (
+        ("show", "first", "--json"),
+        ("show", "first"),
+        ("leaderboard",),
+        ("runs", "--json"),
+        ("results", "export", "first", "--format", "latex"),
+        ("report", "first", "--out", "PATH/page.html", "--json"),
+    ),
+    "study": (("study", "four", "--show"), ("study", "four", "--show", "--format", "json")),
+    "error table": (
+        ("replay", "PATH/table", "--strategy", "uniform", "--set", "samples=4", "--json"),
+        ("sweep", "PATH/table", "--strategies", "uniform", "--json"),
+        ("learn-order", "PATH/table", "--json"),
+        ("show", "PATH/table", "--json"),
+    ),
+}
 
 
 def make_runs(folder: Path) -> None:
-    """Record two runs of six digits, the first with a calibration."""
+    """Record two runs of six digits, the first with a calibration and a repetition."""
     for seed, name in enumerate(("first", "second")):
         done = bench(
             *("run", "digits", "--limit", 6, "--strategy", "full", "--set", "draws=8"),
             *("--seed", seed, "--save-errors", "--results", folder, "--json"),
+            *(() if seed else ("--again", 3)),
         )
         assert done.code == 0, done.err
         Path(done.json["results_dir"]).rename(folder / name)
@@ -288,9 +310,9 @@ def make_runs(folder: Path) -> None:
     assert done.code == 0, done.err
 
 
-def damage_run(folder: Path, rng: random.Random) -> None:
-    """Damage one file of the first run: a document by a value, or any by bytes."""
-    files = sorted(path for path in (folder / "first").rglob("*") if path.is_file())
+def damage_stored(part: str, folder: Path, rng: random.Random) -> None:
+    """Damage one file of a part of the results: a document by a value, or any by bytes."""
+    files = sorted(path for path in (folder / part).rglob("*") if path.is_file())
     path = rng.choice(files)
     documents = [path for path in files if path.suffix in (".json", ".jsonl")]
     if rng.random() < 0.05:
@@ -317,23 +339,54 @@ def make_learned(folder: Path) -> None:
     Path(done.json["results_dir"]).rename(folder / "first")
 
 
+def make_question(folder: Path) -> None:
+    """Make a run that a question ended, with an audit."""
+    done = bench(
+        *("run", "digits", "--strategy", "uniform", "--set", "samples=2", "--set", "draws=4"),
+        *("--until", "width 0.9", "--audit", 2, "--results", folder, "--json"),
+    )
+    assert done.code == 0, done.err
+    Path(done.json["results_dir"]).rename(folder / "first")
+
+
+def make_study(folder: Path) -> None:
+    """Make a study of four runs."""
+    folder.mkdir(parents=True)
+    (folder / "four.toml").write_text(
+        'datasets = ["digits"]\nbackbones = ["random", "majority"]\nlimit = 6\npilot = 0\n'
+        "seeds = [0, 1]\n"
+    )
+    done = bench("study", folder / "four.toml", "--results", folder)
+    assert done.code == 0, done.err
+
+
+def make_error_table(folder: Path) -> None:
+    """Export the errors of a run, as they are passed on."""
+    make_runs(folder)
+    done = bench(
+        *("results", "export", "first", "--format", "errors"),
+        *("--out", folder / "table", "--results", folder),
+    )
+    assert done.code == 0, done.err
+
+
 def read_with(command: Sequence[str], folder: Path) -> Finished:
-    """Read the runs with a command, whose JSON has no NaN."""
-    words = [str(folder / "page.html") if word == "PAGE" else word for word in command]
+    """Read the results with a command, whose JSON has no NaN."""
+    words = [word.replace("PATH", str(folder)) for word in command]
     done = bench(*words, "--results", folder, BENCH_CACHE_DIR=str(cache_of(folder)))
     if done.code == 0 and words[-1] == "--json":
         json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} in {words}"))
     return done
 
 
-def use_run(folder: Path, rng: random.Random) -> tuple[Finished, Any]:
-    """Read the runs with one of the commands; what it says of them is not compared."""
-    return read_with(rng.choice(READERS), folder), None
+def use_stored(surface: str, folder: Path, rng: random.Random) -> tuple[Finished, Any]:
+    """Read the results with one of the commands; what it says of them is not compared."""
+    return read_with(rng.choice(READERS[surface]), folder), None
 
 
-def use_learned(folder: Path, rng: random.Random) -> tuple[Finished, Any]:
-    """Learn from the run, or decide with what is learned from it; nothing is compared."""
-    return read_with(rng.choice(LEARNERS), folder), None
+def stored(surface: str, make: Callable[[Path], None], part: str = "first") -> Surface:
+    """Return the surface of stored results, a part of which is damaged."""
+    return Surface(make, partial(damage_stored, part), partial(use_stored, surface))
 
 
 def use_submission(folder: Path, rng: random.Random) -> tuple[Finished, Any]:
@@ -357,7 +410,10 @@ SURFACES = {
     "parquet": Surface(make_parquet, damage_parquet, use_declared),
     "cache": Surface(make_cached, damage_cache, use_folder),
     "embeddings": Surface(make_embedded, damage_cache, use_denoiser),
-    "run": Surface(make_runs, damage_run, use_run),
-    "learned": Surface(make_learned, damage_run, use_learned),
-    "submission": Surface(make_runs, damage_run, use_submission),
+    "run": stored("run", make_runs),
+    "learned": stored("learned", make_learned),
+    "question": stored("question", make_question),
+    "study": stored("study", make_study, "studies"),
+    "error table": stored("error table", make_error_table, "table"),
+    "submission": Surface(make_runs, partial(damage_stored, "first"), use_submission),
 }
