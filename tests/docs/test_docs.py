@@ -33,6 +33,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_toolkit_that_are_named_are_there(page: Path) -> None:
+    named = r"`((?:bench|plugins|tests|benchmarks)/[\w./]*)`((?:, `\w+\.py`)*)"
+    for path, beside in re.findall(named, page.read_text("utf-8")):
+        files = [
+            ROOT / path,
+            *((ROOT / path).parent / name for name in re.findall(r"\w+\.py", beside)),
+        ]
+        assert not [str(file) for file in files if not file.exists()]
+
+
 def test_every_command_is_on_the_page_of_commands() -> None:
     from bench.discovery.commands import own_commands
 
