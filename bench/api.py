@@ -209,7 +209,8 @@ def classify(
         images: paths or PIL images.
         classes: class names, for the template; or
         dataset: a dataset whose classes and prompts to use.
-        settings: any other field of `bench.running.settings.RunConfig`.
+        settings: any other field of `bench.running.settings.RunConfig`; `backbone` may be all that
+            `bench.run` takes.
 
     Returns:
         A list with, per image, its prediction, the margin with its standard error, the ranking and,
@@ -221,8 +222,11 @@ def classify(
     if (classes is None) == (dataset is None):
         raise UserError("Give classes=[…], or dataset=… for a dataset's own.")
     several: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
+    loaded = None
+    if not isinstance(settings.get("backbone"), str | PathLike | None):
+        loaded, settings = with_loaded(settings.pop("backbone"), settings)
     config = make_config({"dataset": dataset or "pictures", **settings})
-    return Answers(classify_images(config, several, classes).answers)
+    return Answers(classify_images(config, several, classes, loaded=loaded).answers)
 
 
 @offline()

@@ -74,13 +74,13 @@ def prepare_run(
     loaded: Any = None,
 ) -> Prepared:
     """Prepare a run, and warn of what a user should know before it; see `run`."""
-    check_executor(config)
     if config.executor == "ray" and not (dataset is rows is loaded is None):
         raise UserError(
             "--executor ray: workers are told names and prepare by themselves. Name the dataset and"
             " the backbone instead of handing over objects in memory; pipe.save_pretrained(FOLDER)"
             " makes a pipeline a folder."
         )
+    check_executor(config)
     prepared = prepare(config, dataset, rows=rows, loaded=loaded)
     if prepared.resolved.backbone.objects:
         prepared = with_probe(prepared)

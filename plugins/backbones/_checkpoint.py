@@ -39,6 +39,7 @@ class ModelPart:
         renamed: endings or beginnings of names in older files → what they are called now.
         unused: names of tensors in the file that the module is known not to need.
         tied: names of tensors that are another one of the same module → that one.
+        library: the class whose own loader loads it, unchecked; None: the one here.
     """
 
     folder: str
@@ -47,6 +48,7 @@ class ModelPart:
     renamed: Callable[[str], str] = str
     unused: Collection[str] = ()
     tied: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
+    library: Any = None
 
     def called(self, name: str) -> str:
         """Return what a tensor of that name is called: as now, and tied ones as one."""

@@ -9,7 +9,7 @@ import numpy as np
 from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 
-from bench.contracts.levels import Levels, diffusion_levels, dynamic_mu, flow_levels
+from bench.contracts.levels import Levels, diffusion_levels
 from bench.inputs.weights import HAND_OVER, Weights
 from bench_plugins.backbones._checkpoint import first_line
 
@@ -20,12 +20,16 @@ SCHEDULERS = tuple(f"{name}Scheduler" for name in (
     "DPMSolverSinglestep", "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM",
     "LMSDiscrete", "TCD", "UniPCMultistep",
 ))  # fmt: skip
-FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler")
+FLOW_SCHEDULERS = tuple(f"{name}Scheduler" for name in (
+    "FlowMatchEulerDiscrete", "DPMSolverMultistep", "UniPCMultistep",
+))  # fmt: skip
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 LARGEST_NUMBER = 10_000_000  # of any whole number in a config: vocabularies are the largest
 MAX_BY_KEY = {"per_block": 20, "layers": 200}  # by a part of the name; making them takes time
 SCALINGS = (1e-3, 1e3)
+LEAST_EMBEDDING = 4  # of a guidance scale; of fewer numbers, half are not finite
+LARGEST_LATENT = 1024  # side of a latent; the largest known models have 128
 
 
 def read_config(
@@ -123,39 +127,26 @@ def _train_steps(weights: Weights, name: str, steps: Any) -> int:
     return steps
 
 
-def read_flow(weights: Weights, tokens: int, scale: float = 1000.0) -> Levels:
-    """Return the levels of a rectified flow; the network is told `scale` · sigma.
-
-    A dynamic shift depends on `tokens`, the length of a latent.
-
-    Raises:
-        UserError: the scheduler is of another kind, or describes no such levels.
-    """
+def check_flow(weights: Weights) -> None:
+    """Refuse a scheduler whose config describes no levels of a flow (UserError)."""
     name = "scheduler/scheduler_config.json"
     config = weights.read(name)
     check_class(weights, name, config, "_class_name", FLOW_SCHEDULERS)
-    if config["_class_name"] != FLOW_SCHEDULERS[0]:  # a solver for both kinds
-        if not config.get("use_flow_sigmas") or config.get("prediction_type") != "flow_prediction":
-            raise weights.error(name, "does not say use_flow_sigmas and flow_prediction")
-        config = {**config, "shift": config.get("flow_shift", 1.0)}
-    steps = _train_steps(weights, name, config.get("num_train_timesteps", 1000))
-    try:
-        mu = dynamic_mu(config, tokens) if config.get("use_dynamic_shifting") else None
-        values = {"shift": 1.0, **config, "num_train_timesteps": steps}
-        if not (is_number(values["shift"]) and 0 < values["shift"] <= 1000):
-            raise ValueError(f"a shift of {values['shift']!r:.100}")
-        return flow_levels(values, mu, scale)
-    except (ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError) as error:
-        raise weights.error(name, f"describes no levels of a flow: {first_line(error)}") from error
+    if config["_class_name"] != FLOW_SCHEDULERS[0] and (  # solvers for both kinds
+        not config.get("use_flow_sigmas") or config.get("prediction_type") != "flow_prediction"
+    ):
+        raise weights.error(name, "does not say use_flow_sigmas and flow_prediction")
+    _train_steps(weights, name, config.get("num_train_timesteps", 1000))
+    for key in ("shift", "flow_shift"):
+        shift = config.get(key, 1.0)
+        if not (is_number(shift) and 0 < shift <= 1000):
+            raise weights.error(name, f"has {key} {shift!r:.100}; 0 to 1000 is possible")
 
 
-def read_scaling(weights: Weights, config: Mapping[str, Any]) -> tuple[float, float]:
-    """Return what the VAE's latents are multiplied with, and what is subtracted before.
-
-    Raises:
-        UserError: they are no such numbers.
-    """
+def check_scaling(weights: Weights) -> None:
+    """Refuse a VAE whose latents are scaled and shifted by what are no such numbers (UserError)."""
     name = "vae/config.json"
+    config = weights.read(name)
     # Stable Diffusion 1's config has no scaling factor: it is the default of diffusers' class.
     scaling, shift = config.get("scaling_factor", 0.18215), config.get("shift_factor")
     if not is_number(scaling) or not SCALINGS[0] <= scaling <= SCALINGS[1]:
@@ -169,7 +160,29 @@ def read_scaling(weights: Weights, config: Mapping[str, Any]) -> tuple[float, fl
         raise weights.error(
             name, "has latents_mean or latents_std, which this kind of pipeline does not apply"
         )
-    return float(scaling), float(shift or 0.0)
+
+
+def check_network(weights: Weights, name: str, config: Any) -> None:
+    """Refuse a network of another task, and sizes that no model has (UserError)."""
+    name = f"{name}/config.json"
+    inputs, outputs = config.get("in_channels"), config.get("out_channels")
+    if is_whole(inputs) and is_whole(outputs) and inputs > outputs > 0:
+        raise weights.error(
+            name,
+            f"has in_channels {inputs} and out_channels {outputs}: a network for inpainting,"
+            " editing or upscaling, which is told another picture too. The text-to-image model"
+            " that it was made from is wanted",
+        )
+    side, width = config.get("sample_size", 1), config.get("time_cond_proj_dim", LEAST_EMBEDDING)
+    if not is_whole(side) or not 1 <= side <= LARGEST_LATENT:
+        raise weights.error(
+            name, f"has sample_size {side!r:.100}; 1 to {LARGEST_LATENT} is possible"
+        )
+    if width is not None and (not is_whole(width) or width < LEAST_EMBEDDING):
+        raise weights.error(
+            name,
+            f"has time_cond_proj_dim {width!r:.100}; {LEAST_EMBEDDING} or more is possible",
+        )
 
 
 def check_class(

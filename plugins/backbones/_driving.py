@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -30,6 +30,7 @@ PLAIN = {
     "clean_caption": False,
     "num_frames": 1,
 }
+LENGTH = "max_sequence_length"  # a pipeline's keyword: tokens of its long text encoder
 CLASS_LABELS = "class_labels"  # what a pipeline without prompts takes
 
 
@@ -42,15 +43,19 @@ class DrivenPipeline:
         call: all keywords that the pipeline's `__call__` is given.
         slots: what its `encode_prompt` returns; None: it takes labels.
         levels: its noise levels.
+        device: where it runs.
+        placed: where it runs, whatever its parts say; None: where they say.
         sample_shape: the shape of a sample's first latents, before packing.
     """
 
     levels: Levels
     slots: Slots | None = None
     sample_shape: tuple[int, ...]
+    placed: torch.device | None = None
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
+        self.device: torch.device = self.placed or pipe._execution_device
         self.who = f"The pipeline {type(pipe).__name__}"
         kind: Any = type(pipe)
         self._takes = inspect.signature(kind.__call__).parameters
@@ -72,7 +77,7 @@ class DrivenPipeline:
         A guidance that the network is told stays as the pipeline has it.
         """
         keywords = {**UNGUIDED, **PLAIN}
-        if _embeds_guidance(self.network):
+        if embeds_guidance(self.network):
             del keywords["guidance_scale"]
         return {
             name: value
@@ -87,7 +92,9 @@ class DrivenPipeline:
         parts = {name: more.pop(name) for name in ("latents", "parts") if name in more}
         name = CLASS_LABELS if CLASS_LABELS in self._takes else "prompt"
         keywords = {name: prompts, "num_inference_steps": 1, **self.call, **more}
-        return Call(self.pipe, keywords, times, texts=texts, stops=stops, **parts)
+        return Call(
+            self.pipe, keywords, times, texts=texts, stops=stops, device=self.placed, **parts
+        )
 
     def _short(self, count: int) -> tuple[list[Any] | None, list[Any]]:
         """Return so many short prompts, encoded, and what stands for them."""
@@ -100,7 +107,7 @@ class DrivenPipeline:
     def shortest(self) -> dict[str, Tensor]:
         """The conditioning of a short text, or of a label, one row."""
         if self.slots is None:
-            return {"label": torch.zeros(1, dtype=torch.int64, device=self.pipe._execution_device)}
+            return {"label": torch.zeros(1, dtype=torch.int64, device=self.device)}
         return self.slots.tree([SHORT])
 
     def encoded_prompts(self, texts: list[str], **keywords: Any) -> list[Any]:
@@ -185,7 +192,7 @@ class DrivenPipeline:
             time = torch.as_tensor(self.levels.time[len(self.levels) // 2 :][:1])
             call = self.run(*self._short(len(sent)), time, at_step, latents=sent)
             order = order_of(call.sample, self.who)
-        return None if bool((order.diff() == 1).all()) else order.to(self.pipe._execution_device)
+        return None if bool((order.diff() == 1).all()) else order.to(self.device)
 
 
 def network_of(pipe: Any) -> torch.nn.Module:
@@ -202,7 +209,7 @@ def network_of(pipe: Any) -> torch.nn.Module:
     )
 
 
-def _embeds_guidance(network: Any) -> bool:
+def embeds_guidance(network: Any) -> bool:
     """Return whether the network is told the guidance scale, as one distilled with it."""
     config = network.config
     return bool(config.get("guidance_embeds")) or config.get("time_cond_proj_dim") is not None
@@ -219,3 +226,19 @@ def pixels_of(pipe: Any) -> int:
 def at_step(call: Call, event: str) -> bool:
     """Return whether a call has come to its first prediction."""
     return event == "step"
+
+
+def token_counts(denoiser: Any, texts: Sequence[str]) -> tuple[list[int], int] | None:
+    """Return the tokens of each text, and how many a pipeline's text encoders take; None: unknown.
+
+    A length that the pipeline's call has is that of the tokenizer that takes most.
+    """
+    parts = denoiser.pipe.components
+    limits = {n: p.model_max_length for n, p in parts.items() if hasattr(p, "model_max_length")}
+    if not limits:
+        return None
+    if (takes := denoiser._takes.get(LENGTH)) is not None:
+        longest = max(limits, key=lambda name: (limits[name], name))
+        limits[longest] = denoiser.call.get(LENGTH, takes.default)
+    name = denoiser.facts.tokenizer or min(limits, key=lambda name: limits[name])
+    return [len(ids) for ids in parts[name](list(texts)).input_ids], limits[name]

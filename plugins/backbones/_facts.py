@@ -24,6 +24,8 @@ class Facts:
         steps: number of steps for which the pipeline computes its shift; None: its default.
         times: `each`: one call takes a time for each sample; `one`: one time for all.
         call: keywords of its `__call__` that switch guidance off, and others that it needs.
+        call_without_guidance: more of them, where the network is told no guidance scale.
+        tokenizer: whose limit is that of a text; None: the least of all.
         target: what its scheduler is given, in words.
         text: how texts become tokens, in words.
         encoding: how an image becomes a latent, in words.
@@ -35,6 +37,8 @@ class Facts:
     steps: int | None = None
     times: str = "each"
     call: Mapping[str, Any] = field(default_factory=dict)
+    call_without_guidance: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None
     target: str = ""
     text: str = ""
     encoding: str = ""

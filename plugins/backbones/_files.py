@@ -13,7 +13,7 @@ from diffusers.loaders import single_file_utils
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
 from bench_plugins.backbones._checkpoint import FLOAT_DTYPES, first_line, header, is_lora
-from bench_plugins.backbones._folders import PIPELINE_INDEX
+from bench_plugins.backbones._parts import PIPELINE_INDEX
 
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # of the first Stable Diffusion
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")

@@ -20,7 +20,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
     never hold its matrix, and other kernels without what they allocate for themselves.
     """
     alive = _Alive()
-    with torch.no_grad(), torch.device("meta"), alive, _FusedAttention():
+    with torch.no_grad(), alive, _FusedAttention():
         work()
     return alive.peak
 

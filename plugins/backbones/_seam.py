@@ -46,6 +46,7 @@ class Call:
         stops: called after each event with its name, `texts`, `draw`, `schedule` or `step`; the
             call ends where it returns true.
         parts: components that stand in for the pipeline's.
+        device: where it runs, whatever its components say; None: where they say.
 
     Attributes:
         returned: what each call of the pipeline's own `encode_prompt` returned.
@@ -65,6 +66,7 @@ class Call:
         texts: Sequence[Any] | None = None,
         stops: Callable[[Call, str], bool],
         parts: Mapping[str, Any] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.times, self.latents = times, latents
         self.texts = None if texts is None else list(texts)
@@ -74,12 +76,12 @@ class Call:
         self.shapes: list[tuple[int, ...]] = []
         self.prediction: Any = None
         self.sample: Any = None
-        view = object.__new__(type(pipe))
+        kind: Any = type(pipe)
+        view = object.__new__(kind if device is None else _placed(kind, device))
         view.__dict__.update(pipe.__dict__, scheduler=_Scheduler(pipe.scheduler, self))
         view.__dict__.update(parts or {}, _progress_bar_config=QUIET)
         if hasattr(pipe, "encode_prompt"):
             view.__dict__["encode_prompt"] = self._encoding(pipe.encode_prompt)
-        kind: Any = type(pipe)
         for name in _drawing(kind):
             method = inspect.unwrap(getattr(kind, name))
             view.__dict__[name] = MethodType(_with_draw(method, self._draw), view)
@@ -165,6 +167,7 @@ class Decoder:
     """Stands in for a pipeline's VAE and keeps what is decoded; the rest of it is the VAE's."""
 
     dtype = torch.float64
+    device = torch.device("cpu")
 
     def __init__(self, vae: Any) -> None:
         self._vae = vae
@@ -197,6 +200,13 @@ class CountedNetwork:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_network"], name)
+
+
+@lru_cache
+def _placed(kind: Any, device: torch.device) -> Any:
+    """Return a pipeline class whose pipelines run on a device."""
+    place = property(lambda pipe: device)
+    return type(kind.__name__, (kind,), {"device": place, "_execution_device": place})
 
 
 @lru_cache

@@ -18,6 +18,7 @@ from torch import Tensor
 from bench.errors import UserError
 
 SHORT = "a"
+TEXTS_PER_CALL = 16
 LONG = "a word " * 2048  # longer than any pipeline takes
 Encode = Callable[[list[str]], list[Any]]  # texts → what each call of `encode_prompt` returned
 
@@ -94,8 +95,26 @@ class Slots:
         )
 
     def tree(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return a row for each text in every leaf, padded with zeros to the largest length."""
-        return self.rows([self.encode([text]) for text in texts], texts)
+        """Return a row for each text in every leaf, padded with zeros to the largest length.
+
+        Texts that are all padded to the same length are encoded together.
+        """
+        if any(
+            slot.kind != "fixed" and (slot.kind, slot.limit) != ("rows", None)
+            for slot in self._all()
+        ):
+            return self.rows([self.encode([text]) for text in texts], texts)
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, len(texts), TEXTS_PER_CALL):
+            values = [
+                v
+                for call in self._values(self.encode(list(texts[start : start + TEXTS_PER_CALL])))
+                for v in call
+            ]
+            parts.append(
+                {s.name: v for s, v in zip(self._all(), values, strict=True) if s.kind == "rows"}
+            )
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def rows(self, encoded: Sequence[list[Any]], texts: Sequence[str]) -> dict[str, Tensor]:
         """Return a row for each text in every leaf, of what its encoding returned."""
@@ -168,6 +187,8 @@ class Slots:
 
     def _value(self, slot: Slot, tree: Mapping[str, Tensor], lengths: Sequence[int]) -> Any:
         if slot.kind == "fixed":
+            if isinstance(slot.value, Tensor):
+                return slot.value.to(next(iter(tree.values())).device)
             return list(slot.value) if isinstance(slot.value, list) else slot.value
         if slot.kind == "mask":
             return _mask(lengths, slot.value, next(iter(tree.values())).device)

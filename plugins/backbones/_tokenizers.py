@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 from transformers import BatchEncoding, CLIPTokenizerFast, PreTrainedTokenizerFast
 
 from bench.inputs.weights import Weights
@@ -15,6 +17,7 @@ from bench.machine.files import read_bytes
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._configs import check_class, is_whole
 
+SPARE = 127  # rows of an embedding that no token uses: sizes are rounded up to multiples of 128
 TOKENIZER = "tokenizer.json"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
@@ -130,13 +133,15 @@ class Pieces:
         truncation: bool = False,
         padding_side: str = "right",
         return_tensors: str | None = None,
+        **others: Any,
     ) -> BatchEncoding:
         """Return token ids and their mask, as transformers' tokenizers do."""
         several = [texts] if isinstance(texts, str) else list(texts)
         most = max_length or self.model_max_length
         pieces = [self.processor.encode(text) for text in several]
         ids = [[*(row[: most - 1] if truncation else row), self.end] for row in pieces]
-        spare = [most - len(row) if padding == "max_length" else 0 for row in ids]
+        length = most if padding == "max_length" else max(map(len, ids)) if padding else 0
+        spare = [max(0, length - len(row)) for row in ids]
         columns = {
             "input_ids": [row + [self.pad_token_id] * n for row, n in zip(ids, spare, strict=True)],
             "attention_mask": [[1] * len(row) + [0] * n for row, n in zip(ids, spare, strict=True)],
@@ -144,6 +149,10 @@ class Pieces:
         if isinstance(texts, str) and return_tensors is None:
             columns = {name: rows[0] for name, rows in columns.items()}
         return BatchEncoding(columns, tensor_type=return_tensors)
+
+    def batch_decode(self, ids: Any) -> list[str]:
+        """Return the texts of token ids, [n, L]."""
+        return [str(self.processor.decode(row)) for row in torch.as_tensor(ids).tolist()]
 
 
 def load_pieces(
@@ -206,5 +215,50 @@ def _siglip_pieces(weights: Weights, pad: Any, positions: int, size: int) -> Any
     if len(tokenizer) > size:
         raise weights.error(
             SENTENCEPIECE_FILE, f"has {len(tokenizer)} tokens; the model knows {size}"
+        )
+    return tokenizer
+
+
+def _fast(weights: Weights, folder: str, kind: str) -> Any:
+    try:
+        tokenizer = getattr(transformers, kind).from_pretrained(
+            weights.folder(folder), local_files_only=True
+        )
+        tokenizer("a", padding="max_length", max_length=4, truncation=True)
+    except Exception as error:  # whatever the libraries raise where the files make no sense
+        raise weights.error(f"{folder}/", f"cannot be loaded: {first_line(error)}") from error
+    return tokenizer
+
+
+def _pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) -> Any:
+    extra, length = config.get("extra_ids", 100), config.get("model_max_length", 512)
+    if not is_whole(extra) or not 0 <= extra <= 1000 or not is_whole(length) or length < 2:
+        raise weights.error(name, "comes with a config whose extra_ids or model_max_length is odd")
+    pad = config.get("pad_token", "<pad>")
+    pad = pad.get("content") if isinstance(pad, dict) else pad
+    return load_pieces(weights, name, path, pad, length, extra)
+
+
+@lru_cache(maxsize=4)
+def load_other(weights: Weights, folder: str, encoder: str, kinds: tuple[str, ...]) -> Any:
+    """Return a tokenizer that is not CLIP's, checked to fit its text encoder."""
+    name = f"{folder}/tokenizer_config.json"
+    config = weights.read(name)
+    check_class(weights, name, config, "tokenizer_class", kinds)
+    if named := [key for key in ("vocab_file", "tokenizer_file") if key in config]:
+        raise weights.error(name, f"names a {named[0]}; the files in {folder}/ are used")
+    weights.find(f"{folder}/special_tokens_map.json")  # from the Hub: the library reads it there
+    whole = weights.find(f"{folder}/tokenizer.json")
+    pieces = None if whole else weights.find(f"{folder}/{SENTENCEPIECE_FILE}")
+    if pieces is not None:
+        tokenizer: Any = _pieces(weights, f"{folder}/{SENTENCEPIECE_FILE}", pieces, config)
+    elif whole is None:
+        raise weights.error(f"{folder}/", f"has no tokenizer.json, and no {SENTENCEPIECE_FILE}")
+    else:
+        tokenizer = _fast(weights, folder, kinds[0])
+    size = weights.read(f"{encoder}/config.json").get("vocab_size")
+    if not is_whole(size) or not 0 <= size - len(tokenizer) <= SPARE:
+        raise weights.error(
+            f"{folder}/", f"has {len(tokenizer)} tokens; {encoder}/ knows {size!r:.100}"
         )
     return tokenizer

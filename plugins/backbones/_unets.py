@@ -1,81 +1,15 @@
-"""UNets of latents, and what they compute of the prompts alone, computed once."""
+"""What a UNet computes of the prompts alone, computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-
-from bench.errors import UserError
-from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import diffusers_part
-from bench_plugins.backbones._folders import Pipeline, read_folder
-from bench_plugins.backbones._latent import LatentDenoiser
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-
-
-class UNetDenoiser(LatentDenoiser):
-    """A pipeline around a conditional UNet.
-
-    One that was distilled with guidance has a `time_cond_proj_dim`, and is told the scale:
-    `strength`, or what its pipeline tells it unless it is asked for another one.
-    """
-
-    network_part = diffusers_part("unet", UNet2DConditionModel)
-    network_classes = ("UNet2DConditionModel",)
-
-    def __init__(self, weights: Weights, **settings: Any) -> None:
-        super().__init__(weights, **settings)
-        if (strength := settings.get("strength")) is not None:
-            self._folder = replace(self._folder, guidance=strength)
-
-    @classmethod
-    def check_weights(
-        cls, weights: Weights, *, resolution: int | None = None, **settings: Any
-    ) -> None:
-        """Refuse what the class would refuse; see `LatentDenoiser`."""
-        super().check_weights(weights, resolution=resolution, **settings)
-        scale = read_folder(cls, weights, resolution).guidance
-        if settings.get("strength") is not None and scale is None:
-            raise UserError(
-                f"strength={settings['strength']}: {weights.location} takes no guidance scale;"
-                " only a network that was distilled with one is, such as LCM's."
-            )
-
-    @classmethod
-    def weight_parameters(
-        cls, weights: Weights, *, resolution: int | None = None, **other: Any
-    ) -> Mapping[str, Any]:
-        """Return the guidance scale that a distilled network is told where nobody sets it."""
-        scale = read_folder(cls, weights, resolution).guidance
-        return {} if scale is None or other.get("strength") is not None else {"strength": scale}
-
-    @classmethod
-    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
-        """Return latents, time, embeddings and, of a distilled UNet, the scale's embedding."""
-        scale = None
-        if folder.guidance is not None:
-            width = int(folder.empty.config.time_cond_proj_dim)
-            scale = _embedded(folder.guidance, width, x_t.dtype, x_t.device).expand(len(x_t), -1)
-        return {"sample": x_t, "timestep": t, "encoder_hidden_states": text, "timestep_cond": scale}
-
-
-@lru_cache(maxsize=4)
-def _embedded(guidance: float, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the embedding of a guidance scale, [1, D], as diffusers' pipelines compute it."""
-    embed: Any = LatentConsistencyModelPipeline.get_guidance_scale_embedding
-    with torch.device("cpu"), torch.inference_mode(False):
-        made: Tensor = embed(None, torch.tensor([guidance - 1]), embedding_dim=width)
-    return made.to(device=device, dtype=dtype)
-
 
 LIMIT = 64_000_000  # bytes of results; beyond, fetching them costs more than computing them
 

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.contracts.backbone import Denoiser
+from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.engine.trees import Tree
 from bench.errors import UserError
@@ -25,6 +26,8 @@ from bench_plugins.backbones._driving import (
     UNGUIDED,
     DrivenPipeline,
     at_step,
+    embeds_guidance,
+    network_of,
     pixels_of,
 )
 from bench_plugins.backbones._facts import Facts, facts_of
@@ -68,8 +71,8 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         self.normalize = normalize
         declared = facts or facts_of(type(pipe).__name__)
         self.probed, self.facts = declared is None, declared or Facts()
-        self.device: torch.device = pipe._execution_device
-        self.call.update({**self.facts.call, **(call or {})})
+        plain = {} if embeds_guidance(self.network) else self.facts.call_without_guidance
+        self.call.update({**self.facts.call, **plain, **(call or {})})
         if resolution is not None and "height" in self._takes:
             self.call.update(height=resolution, width=resolution)
         with torch.no_grad():
@@ -79,7 +82,7 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
             first = self.first_latents(self.facts.steps)
             self.sample_shape = first.shapes[0][1:]
             self.latent_shape = self.image_shape()
-            self.levels = levels_of(pipe.scheduler, self.facts, first.schedule or {}, self.who)
+            self.levels = self.read_levels(first.schedule or {})
             probes = Normalisation.probes(prod(self.sample_shape))
             self.normalisation = Normalisation.learned(self.decoder_input(probes), self.who)
         self.resolution = self.normalisation.shape[-1] * pixels_of(pipe)
@@ -91,6 +94,10 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
             with torch.no_grad():
                 self.facts = replace(self.facts, times=settle(self))
             check(self)
+
+    def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
+        """Return the noise levels, for what the pipeline gives `set_timesteps`."""
+        return levels_of(self.pipe.scheduler, self.facts, schedule, self.who)
 
     # What the toolkit asks.
 
@@ -133,7 +140,7 @@ class PipelineDenoiser(DrivenPipeline, Denoiser):
         A pipeline that encodes none by itself is given the empty text.
         """
         if self.slots is None:
-            none: Any = self.network.config
+            none: Any = network_of(self.pipe).config
             return {"label": torch.tensor([none.num_embeds_ada_norm], device=self.device)}
         guided = {name: self._takes[name].default for name in UNGUIDED if name in self._takes}
         encoded = self.slots.negative(

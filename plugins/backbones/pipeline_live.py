@@ -13,10 +13,9 @@ from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench.inputs.altered import InMemory
 from bench_plugins.backbones._content import WITHOUT_EFFECT, content_hash, describe
-from bench_plugins.backbones._latent import TORCH_DTYPES
+from bench_plugins.backbones._driving import token_counts
+from bench_plugins.backbones._parts import TORCH_DTYPES
 from bench_plugins.backbones.pipeline import PipelineDenoiser
-
-LENGTH = "max_sequence_length"  # a pipeline's keyword: tokens that its long text encoder takes
 
 
 class LivePipeline(PipelineDenoiser):
@@ -90,19 +89,7 @@ class LivePipeline(PipelineDenoiser):
     @staticmethod
     def token_counts(weights: InMemory, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the tokens of each text, and how many the longest text encoder takes."""
-        denoiser, limits = weights.backbone, {}
-        takes = denoiser._takes.get(LENGTH)
-        for name, part in denoiser.pipe.components.items():
-            if hasattr(part, "get_vocab"):
-                limits[name] = part.model_max_length
-        if not limits:
-            return None
-        if takes is not None:
-            longest = max(limits, key=lambda name: (limits[name], name))
-            limits = {longest: denoiser.call.get(LENGTH, takes.default)}
-        name = min(limits, key=lambda name: limits[name])
-        tokenizer = denoiser.pipe.components[name]
-        return [len(ids) for ids in tokenizer(list(texts)).input_ids], limits[name]
+        return token_counts(weights.backbone, texts)
 
     @staticmethod
     def level_table(weights: InMemory, **parameters: Any) -> Levels:

@@ -1,4 +1,8 @@
-"""Stable Diffusion and every pipeline of its shape: VAE, CLIP text encoder, conditional UNet."""
+"""Stable Diffusion and every pipeline of its shape: VAE, CLIP text encoder, conditional UNet.
+
+The network is called here and not by the pipeline's code, so that what it computes of the prompts
+alone can be computed once: of a small network that is most of what the pipeline's code costs.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,25 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from diffusers import LatentConsistencyModelPipeline
+from torch import Tensor
 
-from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import build_empty, load
-from bench_plugins.backbones._folders import PIPELINE_INDEX, Configs, Pipeline
+from bench_plugins.backbones._parts import PIPELINE_INDEX
 from bench_plugins.backbones._refusals import without_index
-from bench_plugins.backbones._texts import TextEncoder, clip
-from bench_plugins.backbones._unets import UNetDenoiser, fold_prompts, uses_prompts
+from bench_plugins.backbones._unets import fold_prompts, uses_prompts
+from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-CLIP_TEXT = clip("text_encoder", "tokenizer", projected=False)
+EMBEDDINGS = "0.0"  # the leaf of the pipeline's conditioning
 
 
-class StableDiffusion(UNetDenoiser):
+class StableDiffusion(FolderPipeline):
     """Stable Diffusion 1 and 2, their fine-tunes, and smaller models of the same parts.
 
     Its text encoder is small: it stays in memory. Network and VAE are read at once, so that a
-    value that is not finite is found before an image is.
+    value that is not finite is found before an image is. A UNet that was distilled with guidance is
+    told the scale: `strength`, or what its pipeline tells it unless it is asked for another one.
     """
 
     pipelines = (
@@ -39,7 +43,7 @@ class StableDiffusion(UNetDenoiser):
 
     def __init__(self, weights: Weights, **settings: Any) -> None:
         super().__init__(weights, **settings)
-        self.tokenizer = CLIP_TEXT.tokens(weights)
+        self.__dict__.pop("_scale", None)  # of the pipeline without tensors
         _ = self.network
 
     @classmethod
@@ -52,60 +56,54 @@ class StableDiffusion(UNetDenoiser):
                 raise
             raise without_index(cls, weights, error) from None
 
-    @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
-        """Return CLIP's text encoder."""
-        return (CLIP_TEXT,)
-
-    @classmethod
-    def prompt_shape(cls, weights: Weights) -> tuple[int, int]:
-        """Return the tokens of a prompt and their width, as tokenizer and text encoder have it."""
-        [config] = cls.text_configs(weights, [CLIP_TEXT])
-        encoder: Any = build_empty(weights, CLIP_TEXT.part, config)
-        return CLIP_TEXT.limit(weights), encoder.config.hidden_size
-
-    @classmethod
-    def check_text(cls, weights: Weights, network: nn.Module, configs: Configs) -> None:
+    def check_network(self) -> None:
         """Refuse a UNet that takes no prompts."""
-        if not uses_prompts(network):
-            raise weights.error("unet/config.json", "describes a model that takes no prompts")
+        if not uses_prompts(self.pipe.unet):
+            raise self.weights.error("unet/config.json", "describes a model that takes no prompts")
 
-    @classmethod
-    def step(cls, config: Any) -> int:
-        """Return 1: a UNet takes latents of every side."""
-        return 1
-
-    @classmethod
-    def example(cls, folder: Pipeline) -> Tree:
-        """Return a conditioning of one prompt, to try the network with."""
-        assert folder.prompt_shape is not None
-        return torch.empty(1, *folder.prompt_shape)
-
-    @cached_property
+    @property
     def text_encoder(self) -> Any:
         """The text encoder, loaded when it is first needed: embeddings may be in the cache."""
-        [config] = self.text_configs(self.weights, [CLIP_TEXT])
-        return load(self.weights, CLIP_TEXT.part, config, self.dtype, self.device)
+        self._load("text_encoder")
+        return self.pipe.text_encoder
 
-    @torch.inference_mode()
-    def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:
+    def example(self) -> Tensor:
+        """Return the conditioning of a short text, one row."""
+        return self.shortest[EMBEDDINGS]
+
+    def encode_prompts(self, texts: Sequence[str]) -> Tensor:
         """Return [n, L, D] in the model's dtype, every prompt padded to the full length L."""
-        tokens = self.tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        # As the pipeline does: SD's encoder config asks for no attention mask.
-        mask = None
-        if getattr(self.text_encoder.config, "use_attention_mask", False):
-            mask = tokens.attention_mask.to(self.device)
-        encoded: torch.Tensor = self.text_encoder(
-            tokens.input_ids.to(self.device), attention_mask=mask
-        )[0]
-        return encoded
+        tree: Any = super().encode_prompts(texts)
+        return tree[EMBEDDINGS]  # type: ignore[no-any-return]
 
-    def fold_prompts(self, conditioning: torch.Tensor) -> torch.Tensor:
+    def encode_null(self) -> Tensor:
+        """Return the conditioning of the empty text, [1, L, D]."""
+        return self.encode_prompts([""])
+
+    def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
+        """Return the network's prediction, [B, C, H, W] in the model's dtype."""
+        scale = self._scale
+        prediction: Tensor = self.network(
+            x_t.to(self.dtype),
+            t,
+            encoder_hidden_states=conditioning,
+            timestep_cond=None if scale is None else scale.expand(len(x_t), -1),
+            return_dict=False,
+        )[0]
+        return prediction
+
+    def fold_prompts(self, conditioning: Tensor) -> Tensor:
         """Compute once what the UNet computes of these prompts alone, where that pays."""
         return fold_prompts(self.network, conditioning)
+
+    @cached_property
+    def _scale(self) -> Tensor | None:
+        """The embedding of the guidance scale, [1, D], as diffusers' pipelines compute it."""
+        if not self.is_told_guidance:
+            return None
+        scale = float(self.call.get("guidance_scale", self._takes["guidance_scale"].default))
+        embed: Any = LatentConsistencyModelPipeline.get_guidance_scale_embedding
+        width = self.network.config.time_cond_proj_dim
+        with torch.device("cpu"), torch.inference_mode(False):
+            made: Tensor = embed(None, torch.tensor([scale - 1]), embedding_dim=width)
+        return made.to(device=self.device, dtype=self.dtype)

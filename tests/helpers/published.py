@@ -11,6 +11,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from helpers.families import gemma
 from helpers.parts import clip_config, kl_config, save_clip_tokenizer, t5_tokenizer
 from helpers.pipelines import ACTIVATIONS, BLOCKS, PREDICTIONS, scheduler
 from safetensors.torch import save_file
@@ -201,17 +202,16 @@ class Pipeline:
 
     Attributes:
         name: diffusers' class.
-        towers: shapes of its CLIP text encoders, and whether their pooled output is projected.
+        encoders: shapes of its text encoders by the ending of their names: CLIP's with whether the
+            pooled output is projected, `t5` or `gemma`.
         autoencoder: its config.
         scheduler: its scheduler.
-        t5: whether it has a T5 encoder too.
     """
 
     name: str
-    towers: tuple[tuple[Mapping[str, Any], bool], ...]
+    encoders: Mapping[str, tuple[Mapping[str, Any], bool] | str]
     autoencoder: Mapping[str, Any]
     scheduler: Any
-    t5: bool = False
 
 
 def _autoencoder(channels: int = 4, **config: Any) -> Mapping[str, Any]:
@@ -219,70 +219,100 @@ def _autoencoder(channels: int = 4, **config: Any) -> Mapping[str, Any]:
 
 
 _OF_SD = _autoencoder(scaling_factor=0.18215)
+_OF_SD3 = _autoencoder(16, scaling_factor=1.5305, shift_factor=0.0609)
+_OF_SANA = {  # which makes a pixel of 32 by 32, as the published one, of small widths
+    "latent_channels": 32,
+    "encoder_block_types": "ResBlock",
+    "decoder_block_types": "ResBlock",
+    "encoder_block_out_channels": (32,) * 6,
+    "decoder_block_out_channels": (32,) * 6,
+    "encoder_layers_per_block": (1,) * 6,
+    "decoder_layers_per_block": (1,) * 6,
+    "encoder_qkv_multiscales": ((),) * 6,
+    "decoder_qkv_multiscales": ((),) * 6,
+    "scaling_factor": 0.41407,
+}
+_FLOW = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+
+
+def _sd(width: Mapping[str, Any], like: str, prediction: str) -> Pipeline:
+    shape = {**width, "hidden_act": ACTIVATIONS[like]}
+    return Pipeline("StableDiffusionPipeline", {"": (shape, False)}, _OF_SD, scheduler(prediction))
+
+
+_SD3_PARTS = Pipeline(
+    "StableDiffusion3Pipeline", {"": (VIT_L, True), "_2": (BIG_G, True), "_3": "t5"}, _OF_SD3, _FLOW
+)
+_FLUX = Pipeline("FluxPipeline", {"": (VIT_L, False), "_2": "t5"}, _OF_SD3, _FLOW)
+_DIT_PARTS = Pipeline("DiTPipeline", {}, _OF_SD, scheduler("epsilon"))
+_SANA_PARTS = Pipeline("SanaPipeline", {"": "gemma"}, _OF_SANA, _FLOW)
 PIPELINES = {
-    "sd15": Pipeline(
-        "StableDiffusionPipeline",
-        (({**VIT_L, "hidden_act": ACTIVATIONS["sd15"]}, False),),
-        _OF_SD,
-        scheduler(PREDICTIONS["sd15"]),
-    ),
-    "sd21": Pipeline(
-        "StableDiffusionPipeline",
-        (({**VIT_H, "hidden_act": ACTIVATIONS["sd21"]}, False),),
-        _OF_SD,
-        scheduler("epsilon"),
-    ),
-    "sd21-768": Pipeline(
-        "StableDiffusionPipeline",
-        (({**VIT_H, "hidden_act": ACTIVATIONS["sd21"]}, False),),
-        _OF_SD,
-        scheduler(PREDICTIONS["sd21"]),
-    ),
+    "sd15": _sd(VIT_L, "sd15", PREDICTIONS["sd15"]),
+    "sd21": _sd(VIT_H, "sd21", "epsilon"),
+    "sd21-768": _sd(VIT_H, "sd21", PREDICTIONS["sd21"]),
     "sdxl": Pipeline(
         "StableDiffusionXLPipeline",
-        ((VIT_L, False), (BIG_G, True)),
+        {"": (VIT_L, False), "_2": (BIG_G, True)},
         _autoencoder(scaling_factor=0.13025),
         scheduler("epsilon"),
     ),
-    "sd3": Pipeline(
-        "StableDiffusion3Pipeline",
-        ((VIT_L, True), (BIG_G, True)),
-        _autoencoder(16, scaling_factor=1.5305, shift_factor=0.0609),
-        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
-        t5=True,
-    ),
+    "dit-256": _DIT_PARTS,
+    "dit-512": _DIT_PARTS,
+    "sd3": _SD3_PARTS,
+    "sd35-medium": _SD3_PARTS,
+    "sd35-large": _SD3_PARTS,
+    "flux-schnell": _FLUX,
+    "flux-dev": _FLUX,
+    "pixart": Pipeline("PixArtAlphaPipeline", {"": "t5"}, _OF_SD, scheduler("epsilon")),
+    "pixart-sigma": Pipeline("PixArtSigmaPipeline", {"": "t5"}, _OF_SD, scheduler("epsilon")),
+    "sana": _SANA_PARTS,
+    "sana-600m": _SANA_PARTS,
 }
 
 
-def save_published(name: str, folder: Path) -> Path:
-    """Save a pipeline of the published shape, with random weights in bfloat16.
+def save_published(name: str, folder: Path, tensors: bool = True) -> Path:
+    """Save a pipeline of the published shape, with random weights in bfloat16, or configs alone.
 
-    Vocabularies of CLIP are small, since its tokenizer here makes a token of a character.
+    Vocabularies of CLIP and Gemma are small: its tokenizers here make a token of a character.
     """
     parts = PIPELINES[name]
     made, config, _ = NETWORKS[name]
-    unet = made is diffusers.UNet2DConditionModel
-    _save(made, config, folder / ("unet" if unet else "transformer"))
-    _save(diffusers.AutoencoderKL, parts.autoencoder, folder / "vae")
-    for (shape, projected), number in zip(parts.towers, ("", "_2"), strict=False):
-        text = clip_config(save_clip_tokenizer(folder / f"tokenizer{number}"), **shape)
-        kind = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
-        _save(kind, text, folder / f"text_encoder{number}")
-    if parts.t5:
-        t5 = transformers.T5Config(**T5_XXL)
-        _save(transformers.T5EncoderModel, t5, folder / "text_encoder_3")
-        t5_tokenizer(t5.vocab_size).save_pretrained(folder / "tokenizer_3")
+    network = "unet" if made is diffusers.UNet2DConditionModel else "transformer"
+    deep = parts.autoencoder is _OF_SANA
+    autoencoder: Any = diffusers.AutoencoderDC if deep else diffusers.AutoencoderKL
+    _save(made, config, folder / network, tensors)
+    _save(autoencoder, parts.autoencoder, folder / "vae", tensors)
+    for number, shape in parts.encoders.items():
+        words, encoder = folder / f"tokenizer{number}", folder / f"text_encoder{number}"
+        if shape == "t5":
+            t5 = transformers.T5Config(**T5_XXL)
+            t5_tokenizer(t5.vocab_size).save_pretrained(words)
+            _save(transformers.T5EncoderModel, t5, encoder, tensors)
+        elif shape == "gemma":
+            small, tokenizer = gemma()
+            tokenizer.save_pretrained(words)
+            wide = transformers.Gemma2Config(
+                **{**small.config.to_dict(), "hidden_size": _SANA["caption_channels"]}
+            )
+            _save(transformers.Gemma2Model, wide, encoder, tensors)
+        else:
+            assert not isinstance(shape, str)
+            text = clip_config(save_clip_tokenizer(words), **shape[0])
+            towers = transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection
+            _save(towers[shape[1]], text, encoder, tensors)
     parts.scheduler.save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": parts.name}))
     return folder
 
 
-def _save(made: Any, config: Any, folder: Path) -> None:
+def _save(made: Any, config: Any, folder: Path, tensors: bool) -> None:
     """Save a module of diffusers, whose config is a mapping, or of transformers."""
     of_diffusers = isinstance(config, Mapping)
     with torch.device("meta"):
         module = made(**config) if of_diffusers else made(config)
     (module.save_config if of_diffusers else config.save_pretrained)(folder)
+    if not tensors:
+        return
     stem = "diffusion_pytorch_model" if of_diffusers else "model"
     names: dict[str, str] = {}
     for number, shard in enumerate(_shards(module)):

@@ -96,11 +96,13 @@ def classify(
     images: Sequence[Picture],
     classes: Sequence[str] | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    loaded: Any = None,
 ) -> Classified:
     """Decide on images, paths or in memory; a UserError for anything that is wrong before scoring.
 
     Classes and prompts are those of `classes`, for the template, or of the dataset of `config`.
     `progress` is called with the number of images decided and their total, first with 0.
+    `loaded` is the backbone that `config` names, where the caller has loaded it.
     """
     if config.until is not None:
         raise UserError("--until ends a run on a split; here every image is classified.")
@@ -113,7 +115,7 @@ def classify(
             )
         target = "bench.running.verbs.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
-    prepared = prepare(config, pictures, images=False)
+    prepared = prepare(config, pictures, images=False, loaded=loaded)
     for warning in prepared.warnings:
         warnings.warn(warning, BenchWarning, stacklevel=2)
     check(prepared)

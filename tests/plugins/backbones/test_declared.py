@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.published import NETWORKS, empty_encoder, empty_network
+from helpers.published import NETWORKS, empty_encoder, save_published
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.errors import UserError
-from bench_plugins.backbones._folders import Pipeline, count
+from bench.inputs.weights import resolve
+from bench_plugins.backbones._counting import operations
 from bench_plugins.backbones.stable_diffusion import StableDiffusion
 
 SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in load_plugins().backbones}
@@ -20,24 +22,19 @@ FAMILIES = {spec.family for spec in SPECS.values() if spec.takes_folders}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_operations_and_sizes(name: str) -> None:
-    network, side = empty_network(name)
-    spec, family = SPECS[name], load_target(SPECS[name])
-    shape = (family.channels(network.config), side, side)
-    prompt = (77, getattr(network.config, "cross_attention_dim", 0))
-    folder = Pipeline({}, network, {}, None, shape, spec.resolution or 0, 1.0, 0.0, prompt)
-    assert spec.flops == pytest.approx(count(family, folder), rel=1e-3)
-    size = sum(parameter.numel() for parameter in network.parameters())
+def test_operations_and_sizes(name: str, tmp_path: Path) -> None:
+    spec: Any = SPECS[name]
+    weights = resolve(str(save_published(name, tmp_path, tensors=False)))
+    hollow = load_target(spec).checked(weights, "float32")
+    assert hollow.resolution == spec.resolution
+    assert spec.flops == pytest.approx(operations(hollow), rel=1e-3)
+    size = sum(parameter.numel() for parameter in hollow.network.parameters())
     assert spec.size == pytest.approx(size, rel=5e-3)
 
 
-def test_a_gradient_costs_as_much_again_and_a_little() -> None:
-    network, side = empty_network("sd15")
-    config: Any = network.config
-    prompt = (77, config.cross_attention_dim)
-    folder = Pipeline({}, network, {}, None, (4, side, side), 0, 1.0, 0.0, prompt)
-    once, with_gradient = (count(StableDiffusion, folder, gradient) for gradient in (False, True))
-    assert 2 < with_gradient / once < 2.2
+def test_a_gradient_costs_as_much_again_and_a_little(tmp_path: Path) -> None:
+    weights = resolve(str(save_published("sd15", tmp_path, tensors=False)))
+    assert 2 < StableDiffusion.linearisation_cost(weights) < 2.2  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

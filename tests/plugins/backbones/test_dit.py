@@ -12,7 +12,7 @@ from helpers.command import bench
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.weights import Weights, resolve
-from bench_plugins.backbones.dit import labels_of
+from bench_plugins.backbones._labels import labels_of
 
 IMAGENET = load_plugins().datasets.get("imagenet")
 OBJECTNET = load_plugins().datasets.get("objectnet")

@@ -61,7 +61,7 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
     "another family": (
         "sdxl",
         says("model_index.json", _class_name="FluxPipeline"),
-        "transformer/",
+        "scheduler/",
     ),
     "an unknown family": ("sdxl", says("model_index.json", _class_name="Nope"), "model_index.json"),
     "no second encoder": ("sdxl", without("text_encoder_2"), "text_encoder_2/config.json"),
@@ -77,7 +77,7 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
     "an encoder of another width": (
         "sd3",
         says("text_encoder_3/config.json", d_model=40),
-        "d_model",
+        "text_encoder_3/",
     ),
     "another scheduler": (
         "sd3",

@@ -1,4 +1,4 @@
-"""Pipelines run by their own code: against the families written by hand, and left as they were."""
+"""Pipelines run by their own code: of a folder and in memory, and left as they were."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusion3Pipeline
 from helpers.command import bench
 from helpers.families import KINDS, roughen, save
-from helpers.released import made
+from helpers.released import made, sampled, unpacked
 from PIL import Image
 
-import bench as toolkit
 from bench.contracts.levels import Levels
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import rows
 from bench.errors import UserError
+from bench.inputs.weights import resolve
+from bench.running.parts.scorer import family_of
 from bench.testing import DenoiserContract
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
@@ -51,21 +54,30 @@ def driven(kind: str, pipe: Any) -> PipelineDenoiser:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_the_family_written_by_hand(kind: str, saved: Saved) -> None:
-    """Latents and predictions, of mixed levels and prompts in one batch, are the family's."""
+def test_a_folder_s_pipeline_is_the_one_in_memory(kind: str, saved: Saved) -> None:
+    """Latents and predictions, of mixed levels and prompts in one batch, are the same.
+
+    The folder's parts are checked and loaded one by one, and its shapes learned without tensors.
+    """
     folder, pipe = saved(kind)
-    hand = toolkit.load_backbone(f"{folder}/", device="cpu", dtype="float32")
-    hand = CheckedDenoiser(type(hand)(hand.weights, resolution=SIDES.get(kind, 16)), "hand")
+    stored = CheckedDenoiser(of_folder(folder, resolution=SIDES.get(kind, 16)), "stored")
     own = CheckedDenoiser(driven(kind, pipe), "own")
-    assert (own.latent_shape, own.resolution) == (hand.latent_shape, hand.resolution)
-    for column in ("alpha", "sigma", "p", "q"):
+    assert (own.latent_shape, own.resolution) == (stored.latent_shape, stored.resolution)
+    for column in ("alpha", "sigma", "p", "q", "time"):
         np.testing.assert_array_equal(
-            getattr(own.levels, column), getattr(hand.levels, column), column
+            getattr(own.levels, column), getattr(stored.levels, column), column
         )
     with torch.inference_mode():
         images = pictures(own.resolution)
-        close(own.encode_images(images), hand.encode_images(images), 1e-6)
-        close(answers(own, kind), answers(hand, kind), 1e-5)
+        close(own.encode_images(images), stored.encode_images(images), 1e-6)
+        close(answers(own, kind), answers(stored, kind), 1e-5)
+
+
+def of_folder(folder: Path, **settings: Any) -> Any:
+    """Return the backbone of a family, or of any class, that a folder's index names."""
+    registry = load_plugins().backbones
+    spec = registry.get(family_of(str(folder), None, registry) or "")
+    return make(spec, resolve(str(folder)), **settings)
 
 
 def answers(backbone: CheckedDenoiser, kind: str) -> torch.Tensor:
@@ -112,33 +124,47 @@ TRAITS: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
     "told a guidance scale": ("sdxl", changed("unet", time_cond_proj_dim=16), {}),
     "v-prediction": ("sdxl", changed("scheduler", prediction_type="v_prediction"), {}),
     "a solver": ("sana", solved, {}),
+    "Stable Diffusion": ("StableDiffusionPipeline", lambda pipe: None, {}),
+    "v of Stable Diffusion": (
+        "StableDiffusionPipeline", changed("scheduler", prediction_type="v_prediction"), {}
+    ),
+    "a consistency model": ("LatentConsistencyModelPipeline", lambda pipe: None, {}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("trait", TRAITS)
-def test_a_family_has_the_traits_of_its_pipelines(trait: str, dtype: str, tmp_path: Path) -> None:
+def test_a_family_predicts_what_its_pipeline_s_sampling_does(
+    trait: str, dtype: str, tmp_path: Path
+) -> None:
     kind, change, parameters = TRAITS[trait]
-    if trait == "no T5" and "self.tokenizer_max_length" in inspect.getsource(
-        StableDiffusion3Pipeline._get_t5_prompt_embeds
+    if (
+        trait == "no T5"
+        and "self.tokenizer_max_length"
+        in inspect.getsource(StableDiffusion3Pipeline._get_t5_prompt_embeds).partition(
+            "text_inputs"
+        )[0]
     ):
         pytest.skip("this version of diffusers makes fewer zeros of an absent T5")
-    pipe = save(kind, tmp_path / "changed")
+    folder = tmp_path / "changed"
+    pipe = save(kind, folder) if kind in KINDS else made(kind)
     change(pipe)
     if not parameters:  # of the others, the family leaves out what the folder has
-        pipe.save_pretrained(tmp_path / "changed")
+        pipe.save_pretrained(folder)
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module) and name != "vae":
             part.to(getattr(torch, dtype))
-    hand: Any = toolkit.load_backbone(f"{tmp_path / 'changed'}/", device="cpu", dtype=dtype)
-    hand = type(hand)(hand.weights, dtype=dtype, resolution=SIDES.get(kind, 16), **parameters)
     own = driven(kind, pipe)
+    family = of_folder(folder, dtype=dtype, resolution=SIDES.get(kind, 16), **parameters)
     for column in ("alpha", "sigma", "p", "q"):
-        wanted = getattr(hand.levels, column)
+        wanted = getattr(family.levels, column)
         np.testing.assert_allclose(getattr(own.levels, column), wanted, atol=1e-12)
     with torch.inference_mode():
-        actual, expected = (answers(CheckedDenoiser(b, "it"), kind).float() for b in (own, hand))
-    close(actual, expected, 1e-5 if dtype == "float32" else 3e-2)
+        conditioning = family.encode_prompts([TEXTS[1]])
+        for answer, t, sample in sampled(own, TEXTS[1]):
+            x_t, expected = unpacked(own, sample), unpacked(own, answer).float()
+            prediction = family.denoise(x_t, t, conditioning).float()
+            close(prediction, expected, 1e-5 if dtype == "float32" else 3e-2)
 
 
 def times(levels: Levels) -> torch.Tensor:

@@ -157,6 +157,8 @@ def test_an_offloaded_pipeline_makes_the_same_run(run: Any, pipe: Any, tmp_path:
 def test_refusals(pipe: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pipe\.save_pretrained\(FOLDER\)"):
         bench.run("digits", pipe, results=tmp_path, shard="1/2", **FULL)
+    with pytest.raises(UserError, match=r"--executor ray: .* pipe\.save_pretrained\(FOLDER\)"):
+        bench.run("digits", pipe, results=tmp_path, executor="ray", **FULL)
     with pytest.raises(UserError, match="keeps its weights, its device and its dtype"):
         bench.load_backbone(pipe, dtype="bfloat16")
     with pytest.raises(UserError, match="loaded with dtype='float32'"):
@@ -175,6 +177,15 @@ def test_refusals(pipe: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is nowhere in memory"):
         content_hash(pipe, {})
     assert not list(tmp_path.glob("digits-*"))
+
+
+def test_pictures_are_classified_as_a_run_decides(run: Any, pipe: Any) -> None:
+    samples = bench.load_dataset("digits")
+    rows = samples.filter(lambda row: row["sample_id"] in set(run.samples["sample_id"]))
+    settings = {name: FULL[name] for name in ("strategy", "params", "batch_size")}
+    answers = bench.classify(rows["image"][:], dataset="digits", backbone=pipe, **settings)
+    decided = dict(zip(run.samples["sample_id"], run.samples["prediction"], strict=True))
+    assert [answer.prediction for answer in answers] == [decided[i] for i in rows["sample_id"]]
 
 
 def test_a_prompt_that_would_be_cut_is_refused(pipe: Any, tmp_path: Path) -> None:

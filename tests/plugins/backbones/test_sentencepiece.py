@@ -7,6 +7,7 @@ import shutil
 import sys
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers
@@ -14,11 +15,10 @@ from helpers.encoders import save_siglip
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._texts import t5
+from bench_plugins.backbones._tokenizers import load_other
 from bench_plugins.backbones.clip import Siglip
 
 TEXTS = ["a photo of a cat", "an owl in a  tree, red", "dog " * 30, ""]
-ENCODER = t5("text_encoder", "tokenizer", 12)
 
 
 def save_pieces(path: Path, size: int = 40) -> None:
@@ -59,11 +59,19 @@ def test_t5_s_ids_are_those_of_transformers(tmp_path: Path) -> None:
     wanted = theirs(
         TEXTS, padding="max_length", max_length=12, truncation=True, return_tensors="pt"
     )
-    weights = resolve(str(folder))
-    ids, mask = ENCODER.ids(weights, TEXTS)
-    assert ids.tolist() == wanted.input_ids.tolist()
-    assert mask.tolist() == wanted.attention_mask.tolist()
-    assert ENCODER.counts(weights, TEXTS) == [len(one) for one in theirs(TEXTS).input_ids]
+    ours = t5(folder)
+    own = ours(TEXTS, padding="max_length", max_length=12, truncation=True, return_tensors="pt")
+    assert own.input_ids.tolist() == wanted.input_ids.tolist()
+    assert own.attention_mask.tolist() == wanted.attention_mask.tolist()
+    longest = [tokens(TEXTS, padding="longest").input_ids for tokens in (ours, theirs)]
+    assert longest[0] == longest[1]
+    assert ours.batch_decode(own.input_ids[:1]) == ["a photo of a cat"]
+    assert ours(TEXTS).input_ids == theirs(TEXTS).input_ids
+
+
+def t5(folder: Path) -> Any:
+    kinds = ("T5TokenizerFast", "T5Tokenizer")
+    return load_other(resolve(str(folder)), "tokenizer", "text_encoder", kinds)
 
 
 def siglip(folder: Path, words: int = 0) -> Path:
@@ -100,10 +108,10 @@ def test_without_the_library_one_line_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     if kind == "t5":
-        weights = resolve(str(pipeline(tmp_path, b"pieces")))
+        folder = pipeline(tmp_path, b"pieces")
     else:
         (siglip(tmp_path / "siglip") / "spiece.model").write_bytes(b"pieces")
         weights = resolve(str(tmp_path / "siglip"))
     with pytest.raises(UserError, match=r"spiece\.model .* pip install sentencepiece\.$") as error:
-        ENCODER.counts(weights, TEXTS) if kind == "t5" else Siglip.token_counts(weights, TEXTS)
+        t5(folder) if kind == "t5" else Siglip.token_counts(weights, TEXTS)
     assert "\n" not in str(error.value)

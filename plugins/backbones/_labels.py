@@ -1,71 +1,16 @@
-"""DiT: a transformer that is told one of ImageNet's classes instead of a text."""
+"""Labels of a model that is told one of ImageNet's classes instead of a text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
 
-import torch
-from diffusers import DiTTransformer2DModel
-from torch import Tensor
-
-from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import diffusers_part
-from bench_plugins.backbones._folders import PIPELINE_INDEX, Pipeline
-from bench_plugins.backbones._latent import LatentDenoiser
-from bench_plugins.backbones._texts import TextEncoder
+from bench_plugins.backbones._parts import PIPELINE_INDEX
 
 IMAGENET = 1000  # classes, in the order of their WordNet ids
-
-
-class DiT(LatentDenoiser):
-    """DiT-XL/2 and its like. A prompt is a class's name, number or WordNet id, and nothing else."""
-
-    can_linearise = False  # there is nothing between two labels
-    linearisation_cost = None  # type: ignore[assignment]  # so it has not this ability
-
-    pipelines = ("DiTPipeline",)
-    network_part = diffusers_part("transformer", DiTTransformer2DModel)
-    network_classes = ("DiTTransformer2DModel", "Transformer2DModel")  # the second: older files
-
-    @classmethod
-    def encoders(cls, weights: Weights, **parameters: Any) -> tuple[TextEncoder, ...]:
-        """Return none: it reads no text."""
-        return ()
-
-    @classmethod
-    def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int]:
-        """Return one for each text, which stands for one class; refuse what is none of its own."""
-        return [1 for _ in labels_of(weights, texts)], 1
-
-    @classmethod
-    def example(cls, folder: Pipeline) -> Tree:
-        """Return a conditioning of one label, to try the network with."""
-        return {"label": torch.zeros(1, dtype=torch.int64)}
-
-    def encode_prompts(self, texts: Sequence[str]) -> Tree:
-        """Return labels, int64 [n]."""
-        return {"label": torch.tensor(labels_of(self.weights, texts), device=self.device)}
-
-    def encode_null(self) -> Tree:
-        """Return the label that stood for no class in training: the one after the last."""
-        classes = int(self._folder.empty.config.num_embeds_ada_norm)
-        return {"label": torch.tensor([classes], device=self.device)}
-
-    @classmethod
-    def inputs(cls, folder: Pipeline, x_t: Tensor, t: Tensor, text: Any) -> dict[str, Any]:
-        """Return what the network is called with."""
-        # Every block has an embedding of its own, of which only the label is an argument.
-        return {"hidden_states": x_t, "timestep": t, "class_labels": text["label"]}
-
-    @classmethod
-    def prediction(cls, folder: Pipeline, output: Tensor) -> Tensor:
-        """Return the predicted noise, without the variance that is learned beside it."""
-        return output[:, : folder.latent_shape[0]]
 
 
 def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:

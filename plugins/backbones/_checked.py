@@ -1,0 +1,242 @@
+"""What is known of a pipeline's folder before a tensor is read; see `_hollow`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from bench.contracts.levels import Levels
+from bench.engine.images import NORMALIZATIONS
+from bench.engine.trees import Tree
+from bench.errors import BenchWarning, UserError
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import first_line, warn_of_adapters
+from bench_plugins.backbones._configs import (
+    check_flow,
+    check_network,
+    check_scaling,
+    read_diffusion,
+)
+from bench_plugins.backbones._counting import operations, peak_of_cell, peak_of_image, size
+from bench_plugins.backbones._driving import embeds_guidance, network_of, pixels_of, token_counts
+from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._files import check_files, config_source
+from bench_plugins.backbones._hollow import AUTOENCODER, check_tensors, hollow_pipeline
+from bench_plugins.backbones._index import check_parts, pipeline_class, read_index, tensor_bytes
+from bench_plugins.backbones._labels import labels_of
+from bench_plugins.backbones._parts import PIPELINE_INDEX, TORCH_DTYPES
+from bench_plugins.backbones.pipeline import PipelineDenoiser
+
+KEYWORDS = {"tokens": "max_sequence_length", "strength": "guidance_scale"}  # of a pipeline's call
+NETWORKS = ("unet", "transformer")
+
+
+class CheckedFolder(PipelineDenoiser):
+    """A folder's pipeline as far as its configs and headers describe it.
+
+    Attributes:
+        weights: the folder.
+        classes: the classes of its parts with tensors, by name; empty where all are loaded.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]] = ()  # what the index may name; empty: any class
+    keeps_encoders: ClassVar[bool] = False
+    weights: Weights
+    classes: dict[str, Any]
+    _dtype: torch.dtype
+
+    @classmethod
+    def checked(cls, weights: Weights, dtype: str, **settings: Any) -> CheckedFolder | None:
+        """Return the pipeline without tensors; None where only one that is loaded can be driven."""
+        settings.setdefault("normalize", "half")
+        settings.setdefault("resolution", None)
+        return _checked(cls, weights, dtype, tuple(sorted(settings.items())))
+
+    @classmethod
+    def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:
+        """Refuse what the class would refuse, without reading a tensor."""
+        check_parts(weights, read_index(weights, cls.pipelines), weights.file is None)
+        hollow = cls.checked(weights, dtype, **settings)
+        if weights.loras or weights.file:
+            check_files(weights)
+        elif not cls.pipelines:
+            name = weights.read(PIPELINE_INDEX)["_class_name"]
+            facts = "are declared" if facts_of(name) else "are probed"
+            warnings.warn(
+                f"The weights {weights.location} are a {name}, which no family here loads: the"
+                f" pipeline's own code runs, and facts about it {facts}.",
+                BenchWarning,
+                stacklevel=2,
+            )
+        if hollow is not None:
+            check_tensors(weights, hollow.pipe, hollow.classes)
+            warn_of_adapters(weights, set(hollow.classes))
+
+    @classmethod
+    def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
+        """Return the guidance scale that a distilled UNet is told where nobody sets it."""
+        hollow = cls.checked(weights, "float32", **settings)
+        if hollow is None or settings.get("strength") is not None or not hollow.is_told_guidance:
+            return {}
+        return {"strength": float(hollow._takes["guidance_scale"].default)}
+
+    @classmethod
+    def level_table(cls, weights: Weights, **settings: Any) -> Levels | None:
+        """Return the noise levels that the scheduler's config describes."""
+        hollow = cls.checked(weights, "float32", **settings)
+        return None if hollow is None else hollow.levels
+
+    @classmethod
+    def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int] | None:
+        """Return the tokens of each text, and how many the text encoder takes."""
+        hollow = cls.checked(weights, "float32")
+        if hollow is not None and hollow.slots is None:
+            return [1 for _ in labels_of(weights, texts)], 1
+        return None if hollow is None else token_counts(hollow, texts)
+
+    @classmethod
+    def evaluation_flops(cls, weights: Weights, resolution: int | None = None) -> float | None:
+        """Count the floating-point operations of one evaluation, from the configs alone."""
+        hollow = cls.checked(weights, "float32", resolution=resolution)
+        return None if hollow is None else float(operations(hollow))
+
+    @classmethod
+    def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float | None:
+        """Return what a linearised draw costs in evaluations, counted from the configs alone."""
+        hollow = cls.checked(weights, "float32", resolution=resolution)
+        if hollow is None:
+            return None
+        return round(operations(hollow, gradient=True) / operations(hollow), 3)
+
+    @classmethod
+    def memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
+        """Return the bytes that the parts take that are in memory together, at the most."""
+        hollow = cls.checked(weights, dtype, **settings)
+        if hollow is None:
+            return tensor_bytes(weights, TORCH_DTYPES[dtype])
+        encoding = sum(size(getattr(hollow.pipe, name)) for name in hollow.encoders)
+        scoring = size(hollow.network) + size(hollow.vae)
+        return scoring + encoding if cls.keeps_encoders else max(scoring, encoding)
+
+    @classmethod
+    def working_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
+        """Return the bytes beside the weights: of one cell, or of one image that is encoded."""
+        hollow = cls.checked(weights, dtype, **settings)
+        return None if hollow is None else max(peak_of_cell(hollow), peak_of_image(hollow))
+
+    @staticmethod
+    def config_source(file: Path) -> str:
+        """Return the Hub id of the pipeline whose configs a single file goes with."""
+        return config_source(file)
+
+    # What families decide.
+
+    @classmethod
+    def without(cls, weights: Weights, index: Mapping[str, Any], **parameters: Any) -> set[str]:
+        """Return the parts that these parameters leave out."""
+        return set()
+
+    def keywords(self, **parameters: Any) -> dict[str, Any]:
+        """Return what these parameters say to the pipeline's call.
+
+        Raises:
+            UserError: one has a value that cannot be.
+        """
+        tokens, strength = parameters.get("tokens"), parameters.get("strength")
+        if tokens is not None and not 1 <= tokens <= 512:
+            raise UserError(f"tokens={tokens}: T5 takes 1 to 512 here.")
+        if strength is not None and "unet" in self.classes and not self.is_told_guidance:
+            raise UserError(
+                f"strength={strength}: {self.weights.location} takes no guidance scale; only a"
+                " network that was distilled with one is, such as LCM's."
+            )
+        stated = {KEYWORDS[name]: value for name, value in parameters.items() if name in KEYWORDS}
+        return {name: value for name, value in stated.items() if value is not None}
+
+    def check_network(self) -> None:
+        """Refuse a network that the family does not call."""
+
+    def example(self) -> Tree:
+        """Return the conditioning of a short text, or of a label, one row."""
+        return self.shortest
+
+    @property
+    def is_told_guidance(self) -> bool:
+        """Whether the network is a UNet that was distilled with guidance."""
+        return "unet" in self.classes and embeds_guidance(network_of(self.pipe))
+
+    @property
+    def encoders(self) -> list[str]:
+        """The names of the parts that encode prompts."""
+        return [n for n in self.classes if n not in (AUTOENCODER, *NETWORKS)]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the network."""
+        return self._dtype
+
+    def read_levels(self, schedule: Mapping[str, Any]) -> Levels:
+        """Return the noise levels that the scheduler's config describes."""
+        if self.facts.levels == "diffusion" and self.classes:
+            return read_diffusion(self.weights)
+        return super().read_levels(schedule)
+
+
+@lru_cache(maxsize=8)
+def _checked(
+    family: type[CheckedFolder],
+    weights: Weights,
+    dtype: str,
+    settings: tuple[tuple[str, Any], ...],
+) -> CheckedFolder | None:
+    """Return a folder's pipeline without tensors, checked by what it can be asked."""
+    parameters = dict(settings)
+    normalize, resolution = parameters.pop("normalize"), parameters.pop("resolution")
+    if normalize not in NORMALIZATIONS:
+        raise UserError(f"--normalize {normalize!r}: one of {', '.join(NORMALIZATIONS)}.")
+    index = read_index(weights, family.pipelines)
+    kind = pipeline_class(weights, index)
+    facts = facts_of(kind.__name__)
+    if facts is None or weights.loras or weights.file:
+        return None
+    if facts.levels == "diffusion":
+        read_diffusion(weights)
+    else:
+        check_flow(weights)
+    left_out = family.without(weights, index, **parameters)
+    made = object.__new__(family)
+    made.weights, made._dtype = weights, TORCH_DTYPES[dtype]
+    made.placed = torch.device("cpu")
+    pipe, made.classes = hollow_pipeline(weights, kind, index, made._dtype, left_out)
+    made.pipe = pipe
+    network: Any = network_of(pipe)
+    name = next(name for name in NETWORKS if name in made.classes)
+    if family.pipelines:
+        check_network(weights, name, network.config)
+        check_scaling(weights)
+    native = network.config.get("sample_size")
+    side = resolution or (native * pixels_of(pipe) if isinstance(native, int) else None)
+    try:
+        PipelineDenoiser.__init__(
+            made, pipe, resolution=side, normalize=normalize, call=made.keywords(**parameters)
+        )
+        made.check_network()
+        operations(made)
+        name = AUTOENCODER
+        peak_of_image(made)
+    except UserError:
+        raise
+    except Exception as error:  # whatever diffusers raises where parts do not fit each other
+        if not family.pipelines:  # code that needs values is run with them
+            return None
+        check_tensors(weights, pipe, made.classes)  # says which part is not what its config says
+        raise weights.error(
+            f"{name}/",
+            f"does not fit the latents, pictures or prompts of other parts: {first_line(error)}",
+        ) from error
+    return made

@@ -1,0 +1,162 @@
+"""A folder's pipeline without its tensors: it is driven, checked and counted, and predicts zeros.
+
+Its modules are on torch's meta device. What they are called with goes there, and what they return
+is zeros on the CPU, so that all else of the pipeline's own code runs on numbers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import ModelPart, build_empty, find_tensors, first_line
+from bench_plugins.backbones._parts import (
+    PIPELINE_INDEX,
+    model_part,
+    part_class,
+    tokenizer_of,
+)
+
+AUTOENCODER = "vae"
+# Parts that look at pictures, of which none are made.
+PICTURE_PARTS = ("safety_checker", "feature_extractor", "image_encoder", "add_watermarker")
+
+
+def hollow_pipeline(
+    weights: Weights,
+    kind: Any,
+    index: Mapping[str, Any],
+    dtype: torch.dtype,
+    without: Collection[str] = (),
+) -> tuple[Any, dict[str, Any]]:
+    """Return a folder's pipeline whose modules have no tensors, and the classes of its modules.
+
+    Whether the files hold these tensors is not looked at; see `check_tensors`.
+
+    Args:
+        weights: the folder.
+        kind: the pipeline's class.
+        index: the content of its `model_index.json`.
+        dtype: of the modules; that of the autoencoder is float32.
+        without: parts that are left out.
+
+    Raises:
+        UserError: a part is missing, damaged, of another kind, or quantised.
+    """
+    takes = inspect.signature(kind.__init__).parameters
+    parts: dict[str, Any] = {name: None for name in (*PICTURE_PARTS, *without) if name in takes}
+    if "requires_safety_checker" in takes:
+        parts["requires_safety_checker"] = False
+    models: dict[str, ModelPart] = {}
+    classes: dict[str, Any] = {}
+    for name in sorted(takes.keys() - parts.keys() - {"self"}, key=lambda n: ("token" in n, n)):
+        default = takes[name].default
+        value = index.get(name, default)
+        if value == [None, None] or (value is None and default is None):
+            parts[name] = None
+        elif not isinstance(value, list) and default is not inspect.Parameter.empty:
+            parts[name] = value
+        elif name == "scheduler":
+            parts[name] = read_scheduler(weights, index)
+        elif "token" in name or "processor" in name:
+            encoder = models.get(name.replace("tokenizer", "text_encoder"))
+            made = part_class(weights, kind, index, name)
+            parts[name] = tokenizer_of(weights, name, made, encoder)
+        else:
+            classes[name] = part_class(weights, kind, index, name)
+            models[name], config = model_part(weights, name, classes[name])
+            module = build_empty(weights, models[name], config)
+            module.to(torch.float32 if name == AUTOENCODER else dtype)
+            parts[name] = _hollow(module)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of how older configs sample
+            return kind(**parts), classes
+    except Exception as error:  # whatever diffusers raises where parts do not fit
+        raise weights.error(PIPELINE_INDEX, f"makes no pipeline: {first_line(error)}") from error
+
+
+def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
+    """Return the scheduler that a folder describes.
+
+    Raises:
+        UserError: diffusers makes none of it.
+    """
+    name = "scheduler/scheduler_config.json"
+    config = weights.read(name)
+    made = index.get("scheduler") or [None, config.get("_class_name")]
+    try:
+        return getattr(diffusers, str(made[1])).from_config(config)
+    except Exception as error:
+        raise weights.error(name, f"describes no scheduler: {first_line(error)}") from error
+
+
+def check_tensors(weights: Weights, pipe: Any, classes: Mapping[str, Any]) -> None:
+    """Refuse files that do not hold the tensors of a hollow pipeline's parts (UserError)."""
+    for name, kind in classes.items():
+        part, _ = model_part(weights, name, kind)
+        if part.library is None:
+            module = getattr(pipe, name)
+            find_tensors(weights, part, module, module.dtype)
+
+
+def _hollow(module: nn.Module) -> nn.Module:
+    """Return the module, which from now on takes and returns tensors of the CPU."""
+    for name in ("forward", "encode"):
+        if (called := getattr(module, name, None)) is not None:
+            module.__dict__[name] = _without_values(module, called)
+    return module
+
+
+def _without_values(module: nn.Module, called: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(called)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        with torch.device("meta"), _NoValues():
+            output = called(*_mapped(_on_meta, arguments), **_mapped(_on_meta, keywords))
+        module.__dict__["answer"] = output[0]  # whose operations are on record
+        return _mapped(_zeros, output)
+
+    return call
+
+
+class _NoValues(TorchFunctionMode):
+    """Answers false where code asks for a value: whether a mask leaves everything, for one."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__bool__ and args[0].is_meta:
+            return False
+        return func(*args, **(kwargs or {}))
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    moved = tensor.detach().to("meta")
+    return moved.requires_grad_(tensor.requires_grad)
+
+
+def _zeros(tensor: Tensor) -> Tensor:
+    return torch.zeros((), dtype=tensor.dtype, device="cpu").expand(tensor.shape)
+
+
+def _mapped(change: Any, value: Any) -> Any:
+    """Return a module's arguments or results with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(getattr(value, "parameters", None), Tensor):  # a posterior
+        return type(value)(change(value.parameters))
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(change, item) for item in value)
+    if isinstance(value, Mapping):
+        made = dict(value) if type(value) is dict else value
+        for key, item in value.items():
+            made[key] = _mapped(change, item)  # type: ignore[index]  # libraries' outputs are dicts
+        return made
+    return value
