@@ -28,7 +28,7 @@ from bench.stats.comparison import compare as compare_runs
 from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs
 from bench.store.questions import ending_answer, read_questions
-from bench.store.runs import read_run
+from bench.store.runs import read_run, with_tags
 
 if TYPE_CHECKING:
     import datasets
@@ -176,20 +176,22 @@ def load_study(study: str | PathLike[str], results: str = "results") -> StudyRes
 
 @offline()
 def tradeoff_figure(
-    runs: Sequence[RunResult | str | PathLike[str]] | None = None, results: str = "results"
+    runs: Sequence[RunResult | str | PathLike[str]] | None = None,
+    results: str = "results",
+    tags: Sequence[str] = (),
 ) -> list[Figure]:
     """Return accuracy against cost with the Pareto front, one figure per dataset.
 
-    `runs` are ids, folders, or runs themselves; None: all that are stored, and a warning names
-    those without a decided image. `bench.errors.UserError`: there is no such run, or nothing of one
-    that is named is decided.
+    `runs` are ids, folders, or runs themselves; None: all that are stored, with `tags` those that
+    have each of them, and a warning names those without a decided image. `bench.errors.UserError`:
+    there is no such run, or nothing of one that is named is decided.
     """
     from bench.render.board import make_boards
     from bench.render.figures import tradeoff
     from bench.render.runs import decided_runs, with_decisions
 
     if runs is None:
-        chosen = list(decided_runs(list_runs(Path(results))))
+        chosen = list(decided_runs(with_tags(list_runs(Path(results)), tags)))
     else:
         chosen = [with_decisions(read_run(_folder(run, results))) for run in runs]
     decided = {str(run.path): run for run in chosen}
@@ -248,13 +250,20 @@ def compare(
 
 
 @offline()
-def leaderboard(results: str | PathLike[str] = "results", dataset: str | None = None) -> DataFrame:
-    """Return the stored runs of each dataset, best first, as `bench leaderboard` ranks them."""
+def leaderboard(
+    results: str | PathLike[str] = "results",
+    dataset: str | None = None,
+    tags: Sequence[str] = (),
+) -> DataFrame:
+    """Return the stored runs of each dataset, best first, as `bench leaderboard` ranks them.
+
+    With `tags`, only runs that have each of them.
+    """
     import pandas as pd
 
     from bench.boards.leaderboard import leaderboard as rank_runs
 
-    return pd.DataFrame([row.plain() for row in rank_runs(Path(results), dataset)])
+    return pd.DataFrame([row.plain() for row in rank_runs(Path(results), dataset, tags=tags)])
 
 
 def _folder(run: RunResult | str | PathLike[str], results: str) -> Path:

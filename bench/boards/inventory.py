@@ -35,10 +35,13 @@ class InventoryRow(BaseModel):
     stopped: str | None = None  # where a question ended it and what it shows, in words
     anytime_ci95: tuple[float, float] | None = None
     """95 % interval of its accuracy, valid at any number of images; None: no question ended it."""
+    note: str | None = None  # what its user wrote about it
+    tags: list[str] = []
     created: str | None = None
     path: str
     error: str | None = None
     settings: Settings = Field({}, exclude=True)  # all of the run's, which may differ
+    labels: str = Field("", exclude=True)  # tags and note, in words
 
 
 class RecordingRow(BaseModel):
@@ -130,6 +133,9 @@ def row_of(run: StoredRun) -> InventoryRow:
         strategy=manifest.strategy.name,
         shard=str(manifest.part) if manifest.part else None,
         total=manifest.total,
+        note=manifest.config.note,
+        tags=manifest.config.tags,
+        labels=manifest.config.labels,
         created=manifest.created,
         path=str(run.path),
         settings=run_settings(manifest),

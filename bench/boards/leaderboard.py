@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +19,7 @@ from bench.stats.paired import ALPHA, mcnemar, paired_wins
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.fields import to_json
 from bench.store.folder import list_runs, read_manifest
-from bench.store.runs import read_runs
+from bench.store.runs import read_runs, with_tags
 
 PUBLISHED_ROWS = Path("bench", "boards", "published.json")  # in a clone of the repository
 RANKED = (
@@ -33,6 +33,7 @@ def leaderboard(
     folders: Path | Sequence[Path],
     dataset: str | None = None,
     shipped: Rows = (),
+    tags: Collection[str] = (),
 ) -> list[LeaderboardRow]:
     """Return the rows of every dataset's board, best accuracy first.
 
@@ -45,7 +46,7 @@ def leaderboard(
     Runs and `reported.json` files at any depth below the folders are included; a run that lies in
     several of them counts once. `shipped` are rows of runs that are not here: they keep their rank
     on a board without runs that are here, and have none beside these. UserError: no folder exists
-    and no row is shipped.
+    and no row is shipped. With `tags`, all rows are of runs here that have each of them.
     """
     folders = [folders] if isinstance(folders, Path) else folders
     existing = [folder for folder in folders if folder.is_dir()]
@@ -53,6 +54,8 @@ def leaderboard(
         raise UserError(
             f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
         )
+    if tags:
+        return arrange(_stored(existing, dataset, tags))
     reported = (row for row in all_reported(existing) if dataset in (None, row.dataset))
     rows = [*_stored(existing, dataset), *reported]
     return arrange(rows, shipped)
@@ -77,9 +80,11 @@ def _read(path: str) -> Decisions:
     return read_decisions(folder, read_manifest(folder))
 
 
-def _stored(folders: Sequence[Path], dataset: str | None) -> Iterator[LeaderboardRow]:
+def _stored(
+    folders: Sequence[Path], dataset: str | None, tags: Collection[str] = ()
+) -> Iterator[LeaderboardRow]:
     seen = set()
-    for run in read_runs(path for folder in folders for path in list_runs(folder)):
+    for run in read_runs(p for folder in folders for p in with_tags(list_runs(folder), tags)):
         if run.summary is None or dataset not in (None, run.manifest.dataset.name):
             continue
         row = run_row(run.path, run.manifest, run.summary)

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from bench.boards.formats import assignments, value_text
-from bench.cli.options import json_option, results_and_json
+from bench.cli.options import json_option, results_and_json, tags_option
 from bench.cli.output import next_steps, print_json, run_name, say
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.protocols import CollectionSpec, ProtocolSpec
@@ -138,9 +138,12 @@ def protocols(name: str | None, results: str, as_json: bool) -> None:
 
 @list_command.command("runs")
 @click.option("--dataset", help="Only this dataset.")
+@tags_option
 @click.option("--wide", is_flag=True, help="One column per fact, for a wide terminal.")
 @results_and_json
-def runs_command(dataset: str | None, wide: bool, results: str, as_json: bool) -> None:
+def runs_command(
+    dataset: str | None, tags: tuple[str, ...], wide: bool, results: str, as_json: bool
+) -> None:
     """List the stored runs, incomplete and unreadable ones too.
 
     Below a run's id stand the settings in which it differs from the others of its dataset,
@@ -148,7 +151,11 @@ def runs_command(dataset: str | None, wide: bool, results: str, as_json: bool) -
     """
     from bench.boards.inventory import stored_runs
 
-    rows = [row for row in stored_runs(Path(results)) if dataset in (None, row.dataset)]
+    rows = [
+        row
+        for row in stored_runs(Path(results))
+        if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
+    ]
     if as_json:
         print_json([row.model_dump() for row in rows])
         return
@@ -160,6 +167,7 @@ def runs_command(dataset: str | None, wide: bool, results: str, as_json: bool) -
         next_steps(("see one of them", f"bench show {run_name(Path(newest.path), results)}"))
     else:
         of = f" of {dataset}" if dataset else ""
+        of += f" with the tag {' and '.join(tags)}" if tags else ""
         say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
 
 

@@ -16,6 +16,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdo
 results_option = click.option(
     "--results", default="results", envvar="BENCH_RESULTS", help="Where runs are stored."
 )
+tags_option = click.option(
+    "--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag; repeat for more."
+)
 set_option = click.option(
     "--set", "params", multiple=True, metavar="KEY=VALUE", help="A parameter; repeat for more."
 )

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import results_and_json, results_option
+from bench.cli.options import results_and_json, results_option, tags_option
 from bench.cli.output import in_results, next_steps, print_json, run_name, say
 from bench.errors import UserError
 from bench.machine.offline import offline
 from bench.render.page import write_report
 from bench.store.folder import find_run, list_runs
+from bench.store.runs import with_tags
 from bench.view.pages import Pages
 from bench.view.server import Server, serve
 from bench.view.stored import Stored
@@ -44,11 +45,13 @@ _DATA_DIRS = click.option(
     show_default=True,
     help="Number of pictures on the page, shared among its runs; 0: none.",
 )
+@tags_option
 @results_and_json
 @offline()
 def report_command(
     runs: tuple[str, ...],
     out: str,
+    tags: tuple[str, ...],
     results: str,
     data_dirs: tuple[str, ...],
     most_images: int,
@@ -77,7 +80,11 @@ def report_command(
             notes.append((run, str(error)))
     if not runs:
         paths = list_runs(Path(results))
-        if not paths:
+    paths = list(with_tags(paths, tags))
+    if not paths and not notes:
+        if tags:
+            raise UserError(f"No run in {results} has the tag {' and '.join(tags)}.")
+        if not runs:
             raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
     paths, folders = list(dict.fromkeys(paths)), _data_folders(data_dirs)
     report = write_report(paths, file, Path(results), folders, most_images, notes)

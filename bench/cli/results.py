@@ -19,7 +19,7 @@ from bench.boards.exports import render, stale, to_csv, to_html, to_markdown
 from bench.boards.leaderboard import PUBLISHED_ROWS, leaderboard, shipped_rows
 from bench.boards.published import TRUST, validate
 from bench.cli.export import export, push
-from bench.cli.options import results_and_json, results_option, set_by_user
+from bench.cli.options import results_and_json, results_option, set_by_user, tags_option
 from bench.cli.output import (
     after_run,
     draw_pictures,
@@ -229,6 +229,7 @@ TEXT = {"markdown": to_markdown, "csv": to_csv, "html": to_html}
 @click.argument("folders", nargs=-1)
 @results_option
 @click.option("--dataset", help="Only this dataset.")
+@tags_option
 @click.option(
     "--format",
     "wanted",
@@ -246,6 +247,7 @@ def leaderboard_command(
     folders: tuple[str, ...],
     results: str,
     dataset: str | None,
+    tags: tuple[str, ...],
     wanted: str,
     wide: bool,
     as_json: bool,
@@ -259,11 +261,13 @@ def leaderboard_command(
     have none.
     """
     shipped = [] if set_by_user(ctx, {"results": results}) else shipped_rows(dataset)
-    rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped)
+    rows = leaderboard([Path(results), *map(Path, folders)], dataset, shipped, tags)
     if as_json or wanted == "json":
         print_json([row.plain() for row in rows])
     elif wanted in TEXT:
         click.echo(TEXT[wanted](rows), nl=False)
+    elif not rows and tags:
+        say(f"No complete run has the tag {' and '.join(tags)}.")
     elif not rows:
         say("No complete runs yet. `bench run digits` makes the first.")
     else:

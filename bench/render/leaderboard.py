@@ -100,7 +100,8 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
 def _cells(row: InventoryRow, now: datetime) -> list[str | None]:
     name = row.run_id + (f" shard {row.shard}" if row.shard else "")
     data = f"{row.dataset}/{row.split}" if row.dataset else None
-    note = row.error or " · ".join(filter(None, [assignments(row.differs), row.stopped]))
+    facts = [assignments(row.differs), row.stopped, row.labels]
+    note = row.error or " · ".join(filter(None, facts))
     done: str = row.status
     if row.done is not None and row.total is not None:
         done = f"{row.done:,}" if row.done == row.total else f"{row.done:,} of {row.total:,}"

@@ -58,6 +58,8 @@ def print_run(
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
     terminal.print(_description(manifest, len(decided)))
+    if labels := manifest.config.labels:
+        terminal.print(labels)
     if len(manifest.samples) < len(whole.samples):
         terminal.print(
             f"These are the {len(manifest.samples):,} images asked for; the stored run is about"

@@ -18,7 +18,7 @@ UNIFORM = "uniform"
 # Settings of an object in memory, which are not those of `bench.run`.
 OF_HANDING_OVER = ("backbone", "weights", "dtype", "resolution", "normalize")
 _OWN = {"dataset", "backbone", "strategy", "params", "risk", "save_errors", "again", "audit"}
-_OWN |= {"fresh", "min_accuracy"}
+_OWN |= {"fresh", "min_accuracy", "note", "tag"}
 _OF_THE_MACHINE = {"results", "offline", "device", "batch_size", "compile", "layout", "attention"}
 _OF_THE_MACHINE |= {"executor", "workers", "ray_address"}
 _LEFT_OUT = _OWN | _OF_THE_MACHINE | {"shard"}

@@ -30,7 +30,7 @@ from bench.store.looks import record_look
 from bench.store.questions import QuestionAnswer
 from bench.store.records import make_record
 from bench.store.summary import Again, Summary
-from bench.store.writing import RunFolder
+from bench.store.writing import RunFolder, label
 
 CHECK_SECONDS = 2.0  # between two events about a question that is open
 
@@ -85,6 +85,7 @@ def execute(
     if not run.fresh and missing(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
             answer = watch.keep(run.folder) if watch else None
+            label(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:
         run.check()

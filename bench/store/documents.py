@@ -79,6 +79,23 @@ class StoredConfig(Document):
     template: str | list[str] | None = None
     prompts: str | None = None
     limit: Int | None = None
+    note: str | None = None  # a sentence about the run
+    tag: str | list[str] | None = None
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags of the run, none or more."""
+        return [self.tag] if isinstance(self.tag, str) else self.tag or []
+
+    @property
+    def labels(self) -> str:
+        """The tags and the note, as listings show them; "" where there are none."""
+        return " ".join([*(f"#{tag}" for tag in self.tags), *filter(None, [self.note])])
+
+    def labelled_as(self, other: Self) -> Self:
+        """Return these settings with the note and the tags of others, where they have some."""
+        labels = {name: getattr(other, name) or getattr(self, name) for name in ("note", "tag")}
+        return self.model_copy(update={n: value for n, value in labels.items() if value})
 
 
 class RiskChoice(Document):

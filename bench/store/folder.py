@@ -173,7 +173,12 @@ def shards_of(run: Path) -> Iterator[Path]:
 
 
 def joined(earlier: Manifest, now: Manifest) -> Manifest:
-    """Return the manifest `now` with the samples of both manifests of one folder."""
+    """Return the manifest `now` with the samples of both manifests of one folder.
+
+    A note and tags are the earlier ones, unless `now` has others.
+    """
+    labels = earlier.config.labelled_as(now.config)
+    now = now.model_copy(update={"config": now.config.labelled_as(labels)})
     if earlier.part is None or now.part is None:
         samples = list(dict.fromkeys([*earlier.samples, *now.samples]))
         return now.model_copy(update={"samples": samples})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,18 @@ def read_runs(paths: Iterable[Path], left_out: LeftOut = warn) -> Iterator[Store
             left_out(path, error)
         else:
             yield run
+
+
+def with_tags(paths: Sequence[Path], tags: Collection[str]) -> Sequence[Path]:
+    """Return the folders of runs that have all of some tags; without tags, all folders."""
+    if not tags:
+        return paths
+    tagged: list[Path] = []
+    for path in paths:
+        with suppress(UserError):  # what cannot be read has no tag
+            if set(tags) <= set(read_manifest(path).config.tags):
+                tagged.append(path)
+    return tagged
 
 
 def list_shards(results: Path) -> list[Path]:

@@ -16,10 +16,10 @@ from filelock import FileLock, Timeout
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
-from bench.machine.files import link, regular_file, replacing, write_atomically
+from bench.machine.files import link, regular_file, replacing, write_atomically, writing
 from bench.store.cells import Times, has_cells, part_path, write_cells, write_first_order
 from bench.store.code import mixed_code_warning, with_code_of
-from bench.store.documents import Fitted, Manifest
+from bench.store.documents import Fitted, Manifest, StoredConfig
 from bench.store.draw_table import DRAWS, DrawTable, write_draws
 from bench.store.fields import to_json, without_none
 from bench.store.folder import (
@@ -236,3 +236,15 @@ class RunFolder:
                 f"{self.path} cannot be written any more: {error.strerror or error}. What was"
                 " decided before is kept there; make room, and the same command resumes."
             ) from error
+
+
+def label(path: Path, config: StoredConfig) -> None:
+    """Give a stored run the note and the tags of some settings, where these have others.
+
+    UserError: the folder cannot be written, or is in use.
+    """
+    stored = read_manifest(path)
+    if (labelled := stored.config.labelled_as(config)) != stored.config:
+        with writing(f"The note in {path}"), FileLock(path / LOCK, timeout=1):
+            manifest = read_manifest(path).model_copy(update={"config": labelled})
+            write_atomically(path / MANIFEST, to_json(manifest.plain()))

@@ -103,6 +103,7 @@ class Pages:
             part=page,
             columns={name: opposite(name, query) for name in RUN_COLUMNS},
             statuses=STATUSES,
+            tags=sorted({tag for line in lines for tag in line.row.tags}),
             ages={line.key: age(line.row, now) for line in page.rows},
             differs={line.key: assignments(line.row.differs) for line in page.rows},
         )

@@ -70,11 +70,13 @@ def opposite(column: str, query: Query) -> str:
 def chosen_runs(lines: Sequence[Line], query: Query) -> list[Line]:
     """Return the runs with the query's words and status, in the query's order."""
     words = query.get("find", "").lower().split()
-    status = query.get("status", "")
+    status, tag = query.get("status", ""), query.get("tag", "")
     matching = [
         line
         for line in lines
-        if status in ("", line.row.status) and all(word in _text(line) for word in words)
+        if status in ("", line.row.status)
+        and (not tag or tag in line.row.tags)
+        and all(word in _text(line) for word in words)
     ]
     column = query.get("sort", "started")
     value = RUN_COLUMNS.get(column, RUN_COLUMNS["started"])
@@ -86,7 +88,7 @@ def chosen_runs(lines: Sequence[Line], query: Query) -> list[Line]:
 
 def _text(line: Line) -> str:
     row = line.row
-    facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy)
+    facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy, row.labels)
     return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 
 

@@ -57,6 +57,8 @@ CHANGES: dict[str, Any] = {  # field → another value
     "workers": 2,
     "ray_address": "auto",
     "save_errors": True,
+    "note": "a second try",
+    "tag": ["paper", "draft"],
     "again": 5,
     "audit": 5,
     "skip_unlabelled": True,  # every digit has a label

@@ -15,6 +15,10 @@ class KeepSettings(Chapter):
     title = "What is kept"
 
     results: Text = setting("The folder that runs are stored in.", default="results", classify=True)
+    note: Text | None = setting("A sentence about the run, shown with it; it changes no number.")
+    tag: Text | list[Text] | None = setting(
+        "A word by which runs are found (`bench runs --tag`); repeat for more."
+    )
     save_errors: bool = setting("Keep the error of every cell evaluated.", default=False)
     again: int | None = setting(
         "Decide N of the images, chosen at random, again with other noise: measures how many"
