@@ -18,7 +18,7 @@ from bench.store.folder import read_records
 
 WRONG_SHARE = 0.7  # of the pictures, where there are that many mistakes
 RIGHT_PER_CLASS = 3
-AT_ONCE = 120  # pictures that a page loads at once; the others as a reader comes to them
+PICTURES_AT_ONCE = 120  # pictures that a page loads at once; the others as a reader comes to them
 ON_PAPER = 24  # that are printed; report.css has the same number
 
 Source = tuple[str | None, bool]

@@ -30,7 +30,7 @@ from bench.render.answer import MOST_INTERVALS, answers, page_question
 from bench.render.board import MOST_RUNS, Against, PageBoard, against, make_boards
 from bench.render.course import course_of, draw_course
 from bench.render.curves import MOST_CONFUSED, by_timestep, most_confused
-from bench.render.gallery import AT_ONCE, ON_PAPER, pictures
+from bench.render.gallery import ON_PAPER, PICTURES_AT_ONCE, pictures
 from bench.render.images import Images
 from bench.render.runs import RunData, blind_controls, scores, with_decisions
 from bench.render.sentences import (
@@ -225,7 +225,7 @@ def describe(
                 notes.append,
                 known_probabilities(decided, run.manifest, calibrated),
             ),
-            at_once=AT_ONCE,
+            at_once=PICTURES_AT_ONCE,
             on_paper=ON_PAPER,
             mistakes=int((~decided.correct).sum()),
             notes=notes,  # filled by `pictures`, above
