@@ -171,9 +171,9 @@ def runs_command(
         say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
 
 
-@list_command.command("recordings")
+@list_command.command()
 @results_and_json
-def recordings_command(results: str, as_json: bool) -> None:
+def recordings(results: str, as_json: bool) -> None:
     """List the runs that kept every error, on which strategies can be replayed, with their size.
 
     Folders that `bench results export --format errors` wrote are listed, too.

@@ -1,0 +1,150 @@
+"""The plan of the night, what stops it, and a recording that is killed and resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import night
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import record
+from helpers.places import ROOT
+
+from bench.errors import UserError
+from bench.running.study.file import read_study_file
+from bench.stats.power import images_needed
+
+HOURS = 8.0
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> list[record.Step]:
+    empty = tmp_path_factory.mktemp("none")
+    return [record.plan(file, empty)[0] for file in record.step_files("night")]
+
+
+def test_the_night_fits_into_eight_hours_of_an_h100(steps: list[record.Step]) -> None:
+    assert sum(step.hours_on("H100") for step in steps) + night.CHECK_SECONDS / 3600 <= HOURS
+    assert [step.name[0] for step in steps] == ["1", "2", "3", "4", "5"]
+    assert sum(step.bytes for step in steps) < 1e8
+
+
+def test_cells_have_as_many_images_as_the_power_asks_for(tmp_path: Path) -> None:
+    needed = images_needed(0.03, 0.05, 0.8)
+    assert needed is not None
+    for file in record.step_files("night")[:2]:
+        _, declared = record.plan(file, tmp_path)
+        for cell in declared.cells:
+            assert abs((cell.config.limit or 0) - needed) <= 1
+            assert cell.config.params["draws"] % 2 == 0
+            assert cell.config.save_errors and cell.config.strategy == "full"
+
+
+def test_the_plan_says_what_fits(
+    steps: list[record.Step], capsys: pytest.CaptureFixture[str]
+) -> None:
+    record.print_plan(steps, 3.0, "H100")
+    assert "1-ucmerced; dropped: 2-pets, 3-beside, 4-sdxl, 5-sd35-medium" in capsys.readouterr().out
+
+
+def test_missing_data_ends_the_first_command_before_anything_is_scored(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(
+        'datasets = [{name = "ucmerced", data_dir = "nowhere"}]\nbackbones = ["random"]\n'
+    )
+    with pytest.raises(UserError, match="nowhere"):
+        record.plan(file, tmp_path / "results")
+    declared = read_study_file(file, {"results": str(tmp_path / "results")})
+    (problem,) = record.check([declared], tmp_path / "results", 0)
+    assert "nowhere" in problem and "bench check-data ucmerced" in problem
+    (room,) = record.check([], tmp_path / "results", 1e18)
+    assert "make room" in room
+    assert not list((tmp_path / "results").glob("*/samples.jsonl"))
+
+
+def write_study(folder: Path) -> Path:
+    file = folder / "killed.toml"
+    file.write_text(
+        'pilot = 0\nsave_errors = true\nlimit = 6\ndatasets = ["digits"]\n'
+        'backbones = ["tiny-digits"]\nstrategies = ["full"]\n[params]\ndraws = 4\n'
+    )
+    return file
+
+
+def test_a_killed_recording_resumes_to_the_same_errors(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    command = [sys.executable, "-m", "bench", "study", str(file), "--device", "cpu", "--results"]
+    child = subprocess.Popen([*command, str(tmp_path / "runs")], cwd=ROOT)
+    while not any((tmp_path / "runs").glob("*/errors/*.parquet")) and child.poll() is None:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    step, _ = record.plan(file, tmp_path / "runs", "cpu")
+    assert 0 < step.images <= 6
+    (outcome,) = record.record([step], tmp_path / "runs", "cpu", 1.0, "H100")
+    assert outcome["status"] == "complete"
+    whole, _ = record.plan(file, tmp_path / "whole", "cpu")
+    record.record([whole], tmp_path / "whole", "cpu", 1.0, "H100")
+    resumed, once = (
+        {file.name: pq.read_table(file) for file in (tmp_path / name).glob("*/errors/*.parquet")}
+        for name in ("runs", "whole")
+    )
+    assert len(once) == 6 and resumed.keys() == once.keys()
+    for name, table in once.items():
+        again = resumed[name]
+        assert again.drop(["error"]).equals(table.drop(["error"]))
+        # Other batches: float32 rounding apart.
+        assert np.allclose(again["error"].to_numpy(), table["error"].to_numpy(), rtol=1e-5)
+
+
+def test_steps_without_time_are_dropped_in_order(steps: list[record.Step], tmp_path: Path) -> None:
+    outcomes = record.record(steps, tmp_path, None, 0.0, "H100")
+    assert [row["status"] for row in outcomes] == ["dropped"] * 5
+    assert json.loads((tmp_path / record.STATE).read_text())[0]["name"] == "1-ucmerced"
+
+
+def good_report() -> dict[str, Any]:
+    parts: dict[str, dict[str, object]] = {
+        name: {"status": "done", "rows": [{"ok": True}]} for name in night.PARTS
+    }
+    parts["real cells"]["rows"] = [{"dtype": "bfloat16", "same_decisions": True, "ok": True}]
+    parts["engine over bare"]["rows"] = [{"engine_over_bare": 0.97}]
+    return {"settings": {"small": False}, "parts": parts}
+
+
+def failing(report: dict[str, Any]) -> list[str]:
+    return [verdict.step for verdict in night.device_verdicts(report) if not verdict.passed]
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "step"),
+    [
+        ("digits", {"rows": [{"ok": False}]}, "digits"),
+        ("families", {"status": "cut off"}, "device"),
+        ("engine over bare", {"rows": [{"engine_over_bare": 0.5}]}, "engine"),
+        (
+            "real cells",
+            {"rows": [{"dtype": "bfloat16", "same_decisions": False, "ok": True}]},
+            "real cells in bfloat16",
+        ),
+    ],
+)
+def test_the_night_stops_where_the_device_is_wrong(
+    part: str, change: dict[str, object], step: str, tmp_path: Path
+) -> None:
+    report = good_report()
+    assert failing(report) == []
+    report["parts"][part].update(change)
+    assert failing(report) == [step]
+    log = night.Night(tmp_path)
+    with pytest.raises(UserError, match=step):
+        log.show(list(night.device_verdicts(report)))
+    assert any(not row["passed"] for row in json.loads(log.file.read_text()))
