@@ -29,11 +29,10 @@ from bench_plugins.backbones._files import check_files, config_source
 from bench_plugins.backbones._hollow import AUTOENCODER, check_tensors, hollow_pipeline
 from bench_plugins.backbones._index import check_parts, pipeline_class, read_index, tensor_bytes
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._parts import PIPELINE_INDEX, TORCH_DTYPES
+from bench_plugins.backbones._parts import NETWORKS, PIPELINE_INDEX, TORCH_DTYPES
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 KEYWORDS = {"tokens": "max_sequence_length", "strength": "guidance_scale"}  # of a pipeline's call
-NETWORKS = ("unet", "transformer")
 
 
 class CheckedFolder(PipelineDenoiser):

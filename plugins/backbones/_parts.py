@@ -26,11 +26,13 @@ from bench_plugins.backbones._tokenizers import load_other, load_tokenizer
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PIPELINE_INDEX = "model_index.json"
 PART_LIBRARIES = ("diffusers", "transformers")  # beside the modules of pipelines in diffusers
+NETWORKS = ("unet", "transformer")
+EMBEDDINGS = "0.0"  # the leaf of a conditioning that the pipeline returns first
 OLDER_CLASS = "Transformer2DModel"  # of DiT and PixArt, in files of before diffusers 0.29
 # What attention was called before diffusers 0.13; the files of Stable Diffusion's VAE still do.
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 POSITIONS = ("text_model.embeddings.position_ids", "embeddings.position_ids")  # 0, 1, 2 …
-TIED = {"encoder.embed_tokens.weight": "shared.weight"}  # T5's
+TIED_TENSORS = {"encoder.embed_tokens.weight": "shared.weight"}  # T5's
 OTHER_TOKENIZERS = {
     "t5": ("T5TokenizerFast", "T5Tokenizer"),
     "gemma2": ("GemmaTokenizerFast", "GemmaTokenizer"),
@@ -47,12 +49,12 @@ def part_class(weights: Weights, kind: Any, index: Mapping[str, Any], name: str)
     if isinstance(made, list) and len(made) == 2 and made[1] != OLDER_CLASS:
         library = getattr(diffusers.pipelines, str(made[0]), None)
         library = {"diffusers": diffusers, "transformers": transformers}.get(made[0], library)
-        if (found := getattr(library, str(made[1]), None)) is None:
+        if (named := getattr(library, str(made[1]), None)) is None:
             stated = ".".join(map(str, made))
             raise weights.error(
                 PIPELINE_INDEX, f"takes {name} from {stated:.100}, which is unknown"
             )
-        return found
+        return named
     declared = inspect.signature(kind.__init__, eval_str=True).parameters[name].annotation
     return next(iter(getattr(declared, "__args__", (declared,))))
 
@@ -74,19 +76,19 @@ def model_part(weights: Weights, name: str, kind: Any) -> tuple[ModelPart, Mappi
             return part, config
         return replace(part, library=kind), config
     if issubclass(kind, transformers.CLIPPreTrainedModel):
-        known, made, described = "clip_text_model", kind, transformers.CLIPTextConfig
+        model_type, made, described = "clip_text_model", kind, transformers.CLIPTextConfig
         more: dict[str, Any] = {"renamed": _without("text_model."), "unused": POSITIONS}
     elif kind is transformers.T5EncoderModel:
-        known, made, described = "t5", kind, transformers.T5Config
-        more = {"tied": TIED}
+        model_type, made, described = "t5", kind, transformers.T5Config
+        more = {"tied": TIED_TENSORS}
     elif issubclass(kind, transformers.Gemma2PreTrainedModel):
-        known, made, described = "gemma2", transformers.Gemma2Model, transformers.Gemma2Config
+        model_type, made, described = "gemma2", transformers.Gemma2Model, transformers.Gemma2Config
         more = {"renamed": _without("model."), "unused": ("lm_head.weight",)}
     else:
         return ModelPart(name, "", lambda raw: _built(kind, raw), library=kind), weights.read(
             f"{name}/config.json"
         )
-    config = read_config(weights, name, "model_type", (known,))
+    config = read_config(weights, name, "model_type", (model_type,))
     return transformers_part(name, made, described, **more), config
 
 

@@ -13,8 +13,8 @@ from bench.discovery.targets import load_target
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import is_adapter, is_lora
+from bench_plugins.backbones._parts import NETWORKS
 
-NETWORKS = ("unet", "transformer")
 CONFIG = "config.json"
 
 

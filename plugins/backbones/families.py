@@ -10,11 +10,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._parts import PIPELINE_INDEX
+from bench_plugins.backbones._parts import EMBEDDINGS, PIPELINE_INDEX
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 TEXT_CHOICES = ("all", "clip")
-EMBEDDINGS = "0.0"  # the leaf of the pipeline's conditioning
 T5_TOKENS = 256
 T5_PARTS = {"text_encoder_3", "tokenizer_3"}  # of Stable Diffusion 3
 

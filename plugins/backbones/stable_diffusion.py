@@ -16,12 +16,10 @@ from torch import Tensor
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._parts import PIPELINE_INDEX
+from bench_plugins.backbones._parts import EMBEDDINGS, PIPELINE_INDEX
 from bench_plugins.backbones._refusals import without_index
 from bench_plugins.backbones._unets import fold_prompts, uses_prompts
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
-
-EMBEDDINGS = "0.0"  # the leaf of the pipeline's conditioning
 
 
 class StableDiffusion(FolderPipeline):
